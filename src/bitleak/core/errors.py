@@ -1,0 +1,53 @@
+"""Every error bitleak raises on purpose.
+
+```
+BitleakError
+├── InputError            something handed in is wrong: exit code 2, nothing was computed
+│   ├── ConfigError       the config, a `--set`, a name or a number in it
+│   ├── DataError         a data set: names the file and the row
+│   ├── ModelError        a model that cannot be built or does not fit the data
+│   └── StoreError        a store or an output folder that cannot be used
+├── TrainingError         a model diverged: names the epoch and the learning rate
+├── QuantizationError     a layer cannot be quantized: names the layer
+└── ExecutionError        a task or a worker failed: names the task and its log
+```
+
+Misuse of a library function (a wrong type, a number out of range) is a plain
+`ValueError` or `TypeError`.
+"""
+
+
+class BitleakError(Exception):
+    """Base of the errors that bitleak raises on purpose."""
+
+
+class InputError(BitleakError):
+    """Something handed in is wrong; the message says what was expected and what came."""
+
+
+class ConfigError(InputError):
+    """One or more mistakes in a config; the message lists them all, one per line."""
+
+
+class DataError(InputError):
+    """A data set that cannot be read as it should be."""
+
+
+class ModelError(InputError):
+    """A model that cannot be built, or that does not fit the data."""
+
+
+class StoreError(InputError):
+    """A store or an output folder that cannot be used."""
+
+
+class TrainingError(BitleakError):
+    """A model whose training went wrong."""
+
+
+class QuantizationError(BitleakError):
+    """A layer that cannot be quantized."""
+
+
+class ExecutionError(BitleakError):
+    """A task or a worker that failed."""

@@ -1,0 +1,280 @@
+"""The plain types that flow from a data set to a report.
+
+```
+Images -> Splits -> Weights -> QuantizedWeights -> Outputs -> [AttackView -> Scores] -> Measures -> Row
+```
+
+Axes are named by words: `records`, `models`, `refs` (reference models), `targets`, `queries` (one
+per augmentation), `signals`, `classes`, `out` (output channels). Arrays are NumPy arrays; nothing
+here imports torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
+
+SIGNALS = (
+    "log_probability",
+    "logit_scaled",
+    "hinge",
+    "entropy",
+    "modified_entropy",
+    "correct",
+)
+"""The names of the last axis of `Outputs.signals`, in order.
+
+With logits z and true class y, all in nats and float64: `log_probability` = log p_y <= 0;
+`logit_scaled` = z_y - logsumexp(z_others), which is log p_y / (1 - p_y); `hinge` = z_y - max(z_others);
+`entropy` = -sum p log p >= 0; `modified_entropy` as in Song and Mittal 2021 (arXiv 2003.10595), eq. 9;
+`correct` = 1.0 where the true class has the (first) largest logit, else 0.0.
+"""
+
+SignalName = Literal["log_probability", "logit_scaled", "hinge", "entropy", "modified_entropy", "correct"]
+ReferenceKind = Literal["fp32", "matched", "recalibrated"]
+SplitMode = Literal["population", "dedicated"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled image data set, decoded, without any transform.
+
+    Attributes:
+        pixels: 0 to 255.
+        labels: Class indices from 0 to classes - 1.
+        class_names: One name per class.
+        held_out: True for the records of the source's own test part, which no model may train
+            on; all False where the source has no such part.
+    """
+
+    pixels: UInt8[np.ndarray, "records channels height width"]
+    labels: Int64[np.ndarray, "records"]
+    class_names: tuple[str, ...]
+    held_out: Bool[np.ndarray, "records"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What can be said of a data set without decoding it: enough to plan an audit.
+
+    Attributes:
+        records: Number of records, held-out ones included.
+        held_out: How many of them belong to the source's own test part; 0 if it has none.
+        classes: Number of classes.
+        channels: 1 or 3.
+        size: Height and width in pixels (images are square).
+        fingerprint: Changes when the content does; never depends on where the files lie.
+    """
+
+    records: int
+    held_out: int
+    classes: int
+    channels: int
+    size: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Who is in whose training set.
+
+    Attributes:
+        mode: `population` (complementary pairs: rows 2i and 2i + 1 are each other's complement) or
+            `dedicated` (the first rows are targets on independent halves, the rest are shadows).
+        pool: Indices into `Images` of the records that models train on, ascending. Columns of
+            `member`, and the record axis of `Outputs.signals` and of `Scores`, are in this order.
+        member: True where the model is trained on the pool record.
+        targets: Rows of `member` that are attacked.
+        calibration: Held-out records (indices into `Images`) for calibrating quantizers.
+        population: Held-out records for what an adversary may know of the distribution.
+        test: Held-out records for the accuracy.
+    """
+
+    mode: SplitMode
+    pool: Int64[np.ndarray, "records"]
+    member: Bool[np.ndarray, "models records"]
+    targets: Int64[np.ndarray, "targets"]
+    calibration: Int64[np.ndarray, "calibration"]
+    population: Int64[np.ndarray, "population"]
+    test: Int64[np.ndarray, "test"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which network: everything needed to build it again.
+
+    Attributes:
+        name: A name of the registry's `MODELS`.
+        options: The builder's keyword arguments, JSON values only.
+        classes: Number of classes.
+        channels: Channels of an image.
+        size: Height and width of an image in pixels.
+        mean: Per-channel mean of the pool in [0, 1], subtracted from every input.
+        std: Per-channel standard deviation of the pool, by which every input is divided.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    classes: int
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict with its architecture.
+
+    Attributes:
+        tensors: Arrays by the names of the network's `state_dict`.
+        spec: The network they belong to.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """One weight tensor on its grid: weight = scale * (codes - zero_point).
+
+    Attributes:
+        codes: 0 to levels - 1, in the shape of the weight.
+        scale: Step of the grid per output channel (or one for the tensor), > 0.
+        zero_point: Code of the weight 0, 0 to levels - 1; same shape as `scale`.
+        levels: Number of grid points, 2 to 256.
+    """
+
+    codes: UInt8[np.ndarray, "out *rest"]
+    scale: Float32[np.ndarray, "grids"]
+    zero_point: Float32[np.ndarray, "grids"]
+    levels: int
+
+    def dequantize(self) -> Float32[np.ndarray, "out *rest"]:
+        """The weight as float32, computed in float32."""
+        shape = (-1, *[1] * (self.codes.ndim - 1))
+        return self.scale.reshape(shape) * (self.codes.astype(np.float32) - self.zero_point.reshape(shape))
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """Weights of which some are integer codes.
+
+    Attributes:
+        layers: Quantized layers by module name; the weight of layer `a.b` is the tensor `a.b.weight`.
+        rest: All other tensors of the state dict, by name.
+        spec: The network they belong to.
+        record: What happened per layer (relative error, damping, ...): JSON values only.
+    """
+
+    layers: Mapping[str, QuantizedLayer]
+    rest: Mapping[str, np.ndarray]
+    spec: ModelSpec
+    record: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def dequantize(self) -> Weights:
+        """The same network with float weights that lie on the grids."""
+        tensors = {f"{name}.weight": layer.dequantize() for name, layer in self.layers.items()}
+        return Weights(tensors={**self.rest, **tensors}, spec=self.spec)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one model answers about every record; all that attacks ever see of it.
+
+    Attributes:
+        signals: `SIGNALS` of the pool records under each augmentation; query 0 is the identity.
+        population_signals: The same of the population records.
+        test_predictions: Predicted class of each test record, without augmentation.
+    """
+
+    signals: Float64[np.ndarray, "records queries signals"]
+    population_signals: Float64[np.ndarray, "population queries signals"]
+    test_predictions: Int64[np.ndarray, "test"]
+
+
+@dataclass(frozen=True)
+class AttackView:
+    """Everything an attack may look at. It holds no membership of the target, so none can peek.
+
+    Attributes:
+        target: The target's `SIGNALS` on the audited records.
+        references: The reference models' signals on the same records.
+        member: True where the reference was trained on the record.
+        use: True where the reference may be used for the record. The same number of used IN and
+            of used OUT references for every record, lest the counts betray the target.
+        population_target: The target's signals on records of which nobody is a member.
+        population_references: The references' signals on those.
+        labels: True class of each audited record.
+    """
+
+    target: Float64[np.ndarray, "records queries signals"]
+    references: Float64[np.ndarray, "refs records queries signals"]
+    member: Bool[np.ndarray, "refs records"]
+    use: Bool[np.ndarray, "refs records"]
+    population_target: Float64[np.ndarray, "population queries signals"]
+    population_references: Float64[np.ndarray, "refs population queries signals"]
+    labels: Int64[np.ndarray, "records"]
+
+
+Scores = Float64[np.ndarray, "records"]
+"""An attack's verdict: larger = more likely a member, always. Finite."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure with its interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end of the 95 % interval; None where there is none.
+        high: Upper end.
+        std: Standard deviation over targets; None for a single target.
+        interval: How the interval was made (`delong`, `records`, `t`, ...); empty where there is none.
+        difference: This minus the same targets at fp32; None where there is nothing to compare.
+        difference_low: Lower end of its paired 95 % interval.
+        difference_high: Upper end.
+        verdict: `lower`, `not distinguishable` or `higher` than fp32; empty where there is nothing to compare.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    std: float | None = None
+    interval: str = ""
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results table: a measure and what it is a measure of.
+
+    Attributes:
+        variant: `fp32`, `adaround-1.58`, ..., or `control` (targets whose scores are noise).
+        quantizer: Empty for `fp32` and `control`.
+        levels: None for `fp32` and `control`.
+        attack: Empty for metrics that no attack has a part in.
+        reference: `fp32`, `matched`, `recalibrated`; empty where no reference is used.
+        target: Row number of the target as text, or `all`.
+        metric: `auc`, `tpr@0.001`, `balanced_accuracy`, `test_accuracy`, ...
+        measure: The figure.
+    """
+
+    variant: str
+    quantizer: str
+    levels: int | None
+    attack: str
+    reference: str
+    target: str
+    metric: str
+    measure: Measure
+
+
+Curve = Float[np.ndarray, "points 2"]
+"""A ROC curve: columns FPR and TPR, ascending."""

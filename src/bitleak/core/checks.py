@@ -1,6 +1,7 @@
 """Checks whose messages say what was expected, what came, and what to do."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -38,7 +39,7 @@ def integer_in(name: str, value: object, low: int, high: int | None = None) -> i
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def number_in(name: str, value: float, low: float, high: float, *, ends: str = "[]") -> float:
+def number_in(name: str, value: object, low: int | float, high: int | float, *, ends: str = "[]") -> float:
     """`value` as a finite number in the interval; `ends` says which ends belong to it.
 
     Raises:
@@ -51,11 +52,12 @@ def number_in(name: str, value: float, low: float, high: float, *, ends: str = "
         ValueError: fpr must be a number in (0, 1], got 0.0
     """
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    above = number and (value >= low if ends[0] == "[" else value > low)
-    below = number and (value <= high if ends[1] == "]" else value < high)
-    if not (above and below and np.isfinite(value)):
+    found = float(value) if number else math.nan  # type: ignore[arg-type]
+    above = found >= low if ends[0] == "[" else found > low
+    below = found <= high if ends[1] == "]" else found < high
+    if not (above and below and math.isfinite(found)):
         raise ValueError(f"{name} must be a number in {ends[0]}{low}, {high}{ends[1]}, got {value!r}")
-    return float(value)
+    return found
 
 
 def one_of(name: str, value: object, known: Iterable[str]) -> str:

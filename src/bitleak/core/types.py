@@ -130,11 +130,11 @@ class Weights:
 
     Attributes:
         tensors: Arrays by the names of the network's `state_dict`.
-        spec: The network they belong to.
+        spec: The network they belong to; None for a network that did not come from a spec.
     """
 
     tensors: Mapping[str, np.ndarray]
-    spec: ModelSpec
+    spec: ModelSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,13 @@ class QuantizedWeights:
     Attributes:
         layers: Quantized layers by module name; the weight of layer `a.b` is the tensor `a.b.weight`.
         rest: All other tensors of the state dict, by name.
-        spec: The network they belong to.
+        spec: The network they belong to; None for a network that did not come from a spec.
         record: What happened per layer (relative error, damping, ...): JSON values only.
     """
 
     layers: Mapping[str, QuantizedLayer]
     rest: Mapping[str, np.ndarray]
-    spec: ModelSpec
+    spec: ModelSpec | None = None
     record: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def dequantize(self) -> Weights:

@@ -1,0 +1,175 @@
+"""How often the intervals of `bitleak.metrics` contain the truth, in worlds where the truth is known.
+
+    python benchmarks/coverage.py [--audits 1000] [--world population]
+
+Each simulated audit draws a set of targets and a variant of each; the share of audits whose 95 % interval
+contains the population's figure is the coverage. Worlds:
+
+- `single`: one target, members N(shift, 1) and non-members N(0, 1) (`normal`), or a share of the members
+  moved by 3 and the others not at all (`mixture`, which is closer to a memorising model).
+- `population`: 8 targets, complementary halves of the same records, half of the scores' variance a property of
+  the record. The variant's shift is 0.8 times as large and its noise correlates 0.9 with the baseline's.
+- `null`: as `population`, but the variant has the same shift, so that every true difference is 0.
+- `dedicated`: 10 targets on fresh records, whose shifts differ by N(0, 0.1).
+- `shares`: 8 targets' accuracies on 1,000 shared test records, and a variant's.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from bitleak.metrics import Measures, measure
+from bitleak.metrics.utility import accuracy_on_test
+
+FPRS = (0.001, 0.01, 0.1)
+AUCS = (0.5, 0.55, 0.65, 0.75, 0.85, 0.95)
+SHARES = (0.5, 0.8, 0.95, 0.99)
+WORLDS = ("single", "population", "null", "dedicated", "shares")
+MOVED = 3.0
+MOST = float(ndtr(MOVED / np.sqrt(2)))  # AUC if every member is moved
+
+
+def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: str = "normal", seed: int = 0) -> dict:
+    """Share of audits whose interval contains the truth, by the name of the figure.
+
+    Args:
+        world: One of `WORLDS`.
+        at: The AUC, or the accuracy in `shares`.
+        audits: How many to simulate.
+        records: Members and non-members together.
+        shape: `normal` or `mixture`.
+        seed: Of everything that is drawn.
+    """
+    hits: Counter[str] = Counter()
+    for result, truth in _audits(world, at, audits=audits, records=records, shape=shape, seed=seed):
+        for name, (value, change) in truth.items():
+            figure = result.aggregate[name]
+            hits[name] += figure.low <= value <= figure.high
+            if figure.difference is not None:
+                hits[f"{name} change"] += figure.difference_low <= change <= figure.difference_high
+    return {name: count / audits for name, count in hits.items()}
+
+
+def truth_at(at: float, shape: str = "normal") -> dict[str, float]:
+    """The population's figures where the AUC is `at`."""
+    grid = np.linspace(-6, 9, 30001)
+    tail = _tail(grid, at, shape)
+    rates = {f"tpr@{fpr:g}": float(_tail(-ndtri(fpr), at, shape)) for fpr in FPRS}
+    return {"auc": at, **rates, "balanced_accuracy": max(0.5, float((tail + ndtr(grid)).max() / 2))}
+
+
+def _tail(threshold: np.ndarray | float, at: float, shape: str) -> np.ndarray:
+    """Chance that a member scores above the threshold."""
+    if shape == "normal":
+        return ndtr(_shift(at) - threshold)
+    moved = _moved(at)
+    return moved * ndtr(MOVED - threshold) + (1 - moved) * ndtr(-np.asarray(threshold))
+
+
+def _shift(at: float) -> float:
+    return float(ndtri(at) * np.sqrt(2))
+
+
+def _moved(at: float) -> float:
+    return (at - 0.5) / (MOST - 0.5)
+
+
+def _signal(rng: np.random.Generator, member: np.ndarray, at: float, shape: str) -> np.ndarray:
+    if shape == "normal":
+        return _shift(at) * member
+    return MOVED * (member & (rng.random(member.shape[1]) < _moved(at)))
+
+
+def _halves(rng: np.random.Generator, targets: int, records: int) -> np.ndarray:
+    ranks = rng.random(((targets + 1) // 2, records)).argsort(axis=1)
+    member = np.zeros((len(ranks), records), bool)
+    np.put_along_axis(member, ranks[:, : records // 2], True, axis=1)
+    return np.stack([member, ~member], axis=1).reshape(-1, records)[:targets]
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, int], shared: float) -> np.ndarray:
+    own = rng.standard_normal(shape)
+    return np.sqrt(shared) * rng.standard_normal(shape[1]) + np.sqrt(1 - shared) * own
+
+
+def _audits(
+    world: str, at: float, *, audits: int, records: int, shape: str, seed: int
+) -> Iterator[tuple[Measures, Mapping[str, tuple[float, float]]]]:
+    for audit in range(audits):
+        rng = np.random.default_rng([seed, audit])
+        if world == "single":
+            member = _halves(rng, 1, records)
+            scores = _signal(rng, member, at, shape) + _noise(rng, member.shape, 0.0)
+            yield measure(scores, member, fprs=FPRS, seed=audit), _pair(truth_at(at, shape), None)
+        elif world in ("population", "null"):
+            yield _population(rng, at, records, shape, audit, equal=world == "null")
+        elif world == "dedicated":
+            yield _dedicated(rng, at, records, audit)
+        else:
+            yield _shares(rng, at)
+
+
+def _population(
+    rng: np.random.Generator, at: float, records: int, shape: str, seed: int, *, equal: bool
+) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
+    member = _halves(rng, 8, records)
+    signal = _signal(rng, member, at, shape)
+    weaker = 1.0 if equal else 0.8
+    noise = _noise(rng, member.shape, 0.5)
+    other = 0.9 * noise + np.sqrt(1 - 0.9**2) * _noise(rng, member.shape, 0.5)
+    less = at if equal else (float(ndtr(0.8 * _shift(at) / np.sqrt(2))))
+    if shape == "mixture" and not equal:  # a fifth of the moved members is not moved
+        less, weaker = 0.5 + 0.8 * (at - 0.5), 1.0
+        signal_less = signal * (rng.random(member.shape) < 0.8)
+    else:
+        signal_less = weaker * signal
+    result = measure(signal_less + other, member, fprs=FPRS, seed=seed, baseline=signal + noise)
+    return result, _pair(truth_at(less, shape), truth_at(at, shape))
+
+
+def _dedicated(
+    rng: np.random.Generator, at: float, records: int, seed: int
+) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
+    """Shifts vary by 0.1 over targets: a figure's truth is its mean over N(shift, 0.1)."""
+    member = np.concatenate([_halves(rng, 1, records) for _ in range(10)])
+    shifts = _shift(at) + 0.1 * rng.standard_normal((10, 1))
+    scores = shifts * member + rng.standard_normal(member.shape)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(21)
+    over = [truth_at(float(ndtr((_shift(at) + 0.1 * node) / np.sqrt(2)))) for node in nodes]
+    mean = {name: float(np.average([truth[name] for truth in over], weights=weights)) for name in over[0]}
+    return measure(scores, member, fprs=FPRS, mode="dedicated", seed=seed), _pair(mean, None)
+
+
+def _shares(rng: np.random.Generator, at: float) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
+    difficulty = _noise(rng, (8, 1000), 0.5)
+    other = 0.9 * difficulty + np.sqrt(1 - 0.9**2) * _noise(rng, (8, 1000), 0.5)
+    less = at - 0.02 * (1 - at)
+    labels = np.ones(1000, np.int64)
+    predictions = (other < ndtri(less)).astype(np.int64)
+    result = accuracy_on_test(predictions, labels, baseline=(difficulty < ndtri(at)).astype(np.int64))
+    return result, {"test_accuracy": (less, less - at)}
+
+
+def _pair(truth: dict[str, float], base: dict[str, float] | None) -> dict[str, tuple[float, float]]:
+    return {name: (value, 0.0 if base is None else value - base[name]) for name, value in truth.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--audits", type=int, default=1000)
+    parser.add_argument("--records", type=int, default=2000)
+    parser.add_argument("--world", choices=WORLDS, nargs="*", default=WORLDS)
+    options = parser.parse_args()
+    for world in options.world:
+        for shape in ("normal",) if world in ("dedicated", "shares") else ("normal", "mixture"):
+            for at in SHARES if world == "shares" else AUCS:
+                covered = coverage(world, at, audits=options.audits, records=options.records, shape=shape)
+                cells = " ".join(f"{name} {100 * share:.1f}" for name, share in covered.items())
+                print(f"{world} {shape} {at:g}: {cells}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

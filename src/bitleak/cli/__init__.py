@@ -1,0 +1,59 @@
+"""The command line: one file per verb, each a few lines over the library.
+
+Exit codes: 0 done, 1 a task failed, 2 bad input, 130 interrupted. Nothing heavy is imported before
+a verb runs, so `--help` answers at once.
+"""
+
+import sys
+
+import click
+import typer
+
+from bitleak.cli import audit, plan, report, store
+from bitleak.cli import list as list_
+from bitleak.core.errors import BitleakError, InputError
+
+app = typer.Typer(
+    help="How much does a classifier leak about who was in its training set, and what does quantizing it change?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(audit.demo)
+app.command("audit")(audit.audit)
+app.command("plan")(plan.plan)
+app.command("report")(report.report)
+app.command("list")(list_.list_)
+app.add_typer(store.app, name="store")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+    """
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except InputError as error:
+        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
+        return 2
+    except BitleakError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

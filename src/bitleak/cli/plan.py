@@ -1,0 +1,28 @@
+"""`bitleak plan CONFIG`: what an audit would do, without doing it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitleak.cli.options import STORE, Data, Device, Settings, StoreFolder, Workers
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see examples/.")],
+    store: StoreFolder = STORE,
+    data: Data = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    set_: Settings = None,
+) -> int:
+    """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
+    from bitleak import audit as library
+    from bitleak.cli.progress import print_forecast
+    from bitleak.config import override, read, validate
+    from bitleak.engine.store import Store
+
+    prepared = library.prepare(validate(override(read(config), set_ or [])), data=data, device=device)
+    opened = Store(store, create=False) if store.exists() else None
+    print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
+    return 0

@@ -1,0 +1,121 @@
+"""What a long command shows: what is to do, how far it is, and what came out."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bitleak.audit import Forecast, Prepared
+from bitleak.engine.run import Event, Report
+from bitleak.report import compact_table, read_rows, read_summary, sentences, tabulate
+
+QUIET_SECONDS = 15.0
+"""Seconds between lines where the output is not a terminal."""
+
+
+class Watch:
+    """A progress bar on a terminal; elsewhere a line now and then."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._all = self._bar.add_task("starting", total=None, left="")
+        self._told = time.monotonic()
+
+    def __enter__(self) -> "Watch":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def on_event(self, event: Event) -> None:
+        """Shows what happened."""
+        left = "" if event.remaining is None else f"{duration(event.remaining)} left"
+        what = event.task.name if event.task else ""
+        self._bar.update(self._all, completed=event.done, total=event.total, left=left)
+        if what:
+            self._bar.update(self._all, description=what)
+        if event.outcome is not None and not event.outcome.ok:
+            self._console.print(f"failed: {what}: {event.outcome.text}", highlight=False, markup=False)
+        due = time.monotonic() - self._told > QUIET_SECONDS
+        if not self._console.is_terminal and due:
+            self._told = time.monotonic()
+            print(f"{event.done} of {event.total} tasks done, {left or 'time left not known yet'}", flush=True)
+
+
+def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
+    """The plan: tasks to do and cached, expected time, disk and memory."""
+    console = Console()
+    sizes = prepared.plan.sizes
+    console.print(
+        f"{sizes.pool} records in the pool, {sizes.members} members per model, "
+        f"{len(prepared.plan.targets)} targets, {len(prepared.plan.references)} models that serve as references",
+        highlight=False,
+    )
+    table = Table("stage", "to do", "cached", box=None, pad_edge=False)
+    for stage, (left, cached) in forecast.todo.items():
+        table.add_row(stage, str(left), str(cached))
+    console.print(table)
+    basis = "at the rates measured in this store" if forecast.measured else "at the rates of a common machine"
+    console.print(
+        f"expected: {duration(forecast.hours * 3600)} ({basis}), {forecast.disk / 1e9:.2f} GB of disk "
+        f"({forecast.free / 1e9:.0f} GB free), {forecast.memory / 1e9:.1f} GB of memory",
+        highlight=False,
+    )
+
+
+def print_failures(report: Report) -> None:
+    """What failed and why, and where the log is."""
+    print(
+        f"error: {len(report.failed)} tasks failed, {len(report.not_run)} were not run for it, "
+        f"{len(report.done)} done, {len(report.cached)} cached",
+        file=sys.stderr,
+    )
+    for outcome in report.failed:
+        where = f" (log: {outcome.log})" if outcome.log else ""
+        print(f"error: {outcome.text}{where}", file=sys.stderr)
+
+
+def print_results(out: Path) -> None:
+    """The compact table and the verdicts of an output folder."""
+    console = Console()
+    summary, cells = read_summary(out), tabulate(read_rows(out))
+    header, *lines = compact_table(cells, summary)
+    table = Table(*header, box=None, pad_edge=False)
+    for line in lines:
+        table.add_row(*line)
+    console.print()
+    console.print(table)
+    console.print()
+    for sentence in sentences(cells, summary):
+        console.print(sentence, highlight=False)
+    console.print(f"\n{out / 'report.html'}", highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    Example:
+        >>> [duration(seconds) for seconds in (42, 190, 7300)]
+        ['42 s', '3 min 10 s', '2 h 2 min']
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

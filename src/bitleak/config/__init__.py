@@ -1,0 +1,34 @@
+"""From YAML to checked plain data.
+
+A section is a frozen dataclass that the code itself uses: its fields are the keys of the file, its
+types are checked by pydantic and its own checks apply. A quantizer's entry is the quantizer's
+dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
+"""
+
+from bitleak.config.reading import override, read
+from bitleak.config.sections import (
+    CalibrationConfig,
+    Config,
+    DataConfig,
+    QuantizeConfig,
+    QueryConfig,
+    SplitConfig,
+    bits_label,
+    levels_of,
+)
+from bitleak.config.validation import resolved, validate
+
+__all__ = [
+    "CalibrationConfig",
+    "Config",
+    "DataConfig",
+    "QuantizeConfig",
+    "QueryConfig",
+    "SplitConfig",
+    "bits_label",
+    "levels_of",
+    "override",
+    "read",
+    "resolved",
+    "validate",
+]

@@ -1,0 +1,141 @@
+"""Raw values checked against types and dataclasses, collecting every mistake instead of the first."""
+
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from bitleak.core.checks import one_of, unknown_name
+
+
+def named(raw: Any, where: str, table: Mapping[str, str], errors: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """The `name` of an entry and its other keys."""
+    if isinstance(raw, str):
+        raw = {"name": raw}
+    if not isinstance(raw, dict):
+        errors.append(f"{where}: expected a mapping with a name, got {described(raw)}")
+        return None, {}
+    rest = dict(raw)
+    name = rest.pop("name", None)
+    if not isinstance(name, str) or name not in table:
+        told = (
+            f"expected a name. Known: {', '.join(sorted(table))}" if name is None else unknown_name("name", name, table)
+        )
+        errors.append(f"{where}.name: {told}")
+        return None, {}
+    return name, rest
+
+
+def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence[str] = ()) -> Any:
+    """An instance of the dataclass, or None with the mistakes added to `errors`."""
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        errors.append(f"{where}: expected a mapping, got {described(raw)}")
+        return None
+    before = len(errors)
+    known = {item.name: item for item in fields(cls) if item.init}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in raw.items():
+        if key not in known:
+            errors.append(f"{where}.{key}: {unknown_name('key', key, [*known, *also])}")
+            continue
+        values[key] = value_of(hints[key], value, f"{where}.{key}", errors)
+    for key, item in known.items():
+        if key not in values and item.default is MISSING and item.default_factory is MISSING:
+            errors.append(f"{where}.{key}: missing; it has no default")
+    if len(errors) > before:
+        return None
+    try:
+        return cls(**values)
+    except ValueError as error:
+        errors.append(f"{where}.{error}" if _names_field(str(error), known) else f"{where}: {error}")
+        return None
+
+
+def value_of(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
+    """The value as the type asks, or None with a mistake added to `errors`."""
+    if isinstance(value, bool) and kind is not bool and kind is not Any:
+        errors.append(f"{where}: expected {_kind_name(kind)}, got {value!r}")
+        return None
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        expected = _expected(kind, first)
+        errors.append(f"{where}: expected {expected}, got {first.get('input', value)!r}")
+        return None
+
+
+def checked(check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any) -> Any:
+    try:
+        return check(where, value, *limits)
+    except ValueError as error:
+        errors.append(str(error))
+        return None
+
+
+def numbers(raw: Any, where: str, errors: list[str]) -> list[float]:
+    values = raw if isinstance(raw, list) else [raw]
+    found = [value_of(float, value, where, errors) for value in values]
+    if not values:
+        errors.append(f"{where}: expected at least one number, got an empty list")
+    return sorted({value for value in found if value is not None})
+
+
+def names_of(raw: Any, where: str, known: Iterable[str], errors: list[str]) -> tuple[Any, ...]:
+    values = list(raw) if isinstance(raw, list | tuple) else [raw]
+    if not values:
+        errors.append(f"{where}: expected at least one of {', '.join(known)}, got an empty list")
+    for value in values:
+        try:
+            one_of(where.rstrip("s"), value, known)
+        except ValueError as error:
+            errors.append(f"{where}: {error}")
+    return tuple(dict.fromkeys(value for value in values if isinstance(value, str)))
+
+
+def _expected(kind: Any, error: Any) -> str:
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+    if error["type"] == "literal_error":
+        return f"one of {error['ctx']['expected']}"
+    return f"one of {', '.join(map(repr, choices))}" if choices else _kind_name(kind)
+
+
+def _kind_name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if kind in names:
+        return names[kind]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple or origin is list:
+        return f"a list of {_kind_name(arguments[0])}"
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a mapping of {_kind_name(arguments[0])} to {_kind_name(arguments[1])}"
+    if type(None) in arguments:
+        rest = [_kind_name(part) for part in arguments if part is not type(None)]
+        return f"{' or '.join(rest)}, or null"
+    return str(getattr(kind, "__name__", kind))
+
+
+def _names_field(message: str, known: Mapping[str, Any]) -> bool:
+    return message.split(" ", 1)[0].rstrip(":") in known
+
+
+def plain(value: Any) -> Any:
+    """Only what YAML and JSON know."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def described(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return f"{type(value).__name__} {value!r}" if not isinstance(value, dict | list) else f"a {type(value).__name__}"

@@ -1,0 +1,210 @@
+"""The sections of a config, as checked, frozen data; the classes' fields are the keys of the file."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bitleak.core.checks import integer_in, number_in
+from bitleak.core.types import ReferenceKind, SplitMode
+from bitleak.data.augment import Augment
+from bitleak.data.queries import check_queries
+from bitleak.train import Recipe
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data set, and how much of it.
+
+    Attributes:
+        name: A name of the registry's `DATASETS`.
+        options: The data set's own fields.
+        limit: At most this many records to draw the pool from; a seeded, class-balanced subset.
+        held_out: At most this many records of the source's own test part.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    limit: int | None = None
+    held_out: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "held_out"):
+            if getattr(self, name) is not None:
+                integer_in(name, getattr(self, name), 2)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Who is trained on what.
+
+    Attributes:
+        mode: `population` (complementary pairs, every model can be a target) or `dedicated`
+            (targets on independent halves, separate shadows).
+        models: Models of a population; even, and unused by `dedicated`.
+        targets: How many models are attacked.
+        shadows: Shadow models of `dedicated`; even, and unused by `population`.
+        held_out: Share of the records held out where the source has no test part of its own.
+        calibration: Held-out records for calibrating quantizers.
+        population: Held-out records for what the adversary knows of the distribution.
+        test: Held-out records for the accuracy; `null` is all that are left.
+    """
+
+    mode: SplitMode = "population"
+    models: int = 16
+    targets: int = 8
+    shadows: int = 64
+    held_out: float = 0.3
+    calibration: int = 0
+    population: int = 100
+    test: int | None = None
+
+    def __post_init__(self) -> None:
+        number_in("held_out", self.held_out, 0, 1, ends="()")
+        integer_in("calibration", self.calibration, 0)
+        integer_in("population", self.population, 2)
+        if self.test is not None:
+            integer_in("test", self.test, 1)
+        count = "models" if self.mode == "population" else "shadows"
+        value = integer_in(count, getattr(self, count), 4)
+        if value % 2:
+            raise ValueError(f"{count} must be even (the models come in complementary halves), got {value}")
+        integer_in("targets", self.targets, 1, self.models if self.mode == "population" else None)
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """The images that a quantizer may look at.
+
+    Attributes:
+        source: `members` of the model being quantized, or `holdout` records that no model saw.
+        records: How many.
+        rounds: How many times, each under its own random augmentation.
+        augment: Random transforms of each round; none shows the images as they are.
+    """
+
+    source: Literal["members", "holdout"] = "members"
+    records: int = 1024
+    rounds: int = 1
+    augment: tuple[Augment, ...] = ()
+
+    def __post_init__(self) -> None:
+        integer_in("records", self.records, 1)
+        integer_in("rounds", self.rounds, 1)
+        if self.rounds > 1 and not self.augment:
+            raise ValueError(f"rounds must be 1 without augmentation (the images would repeat), got {self.rounds}")
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """How every model is asked.
+
+    Attributes:
+        augment: The fixed list of augmentations; `identity` first.
+        batch: Images per forward pass.
+    """
+
+    augment: tuple[str, ...] = ("identity", "flip")
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        integer_in("batch", self.batch, 1)
+        try:
+            check_queries(self.augment)
+        except ValueError as error:
+            raise ValueError(f"augment: {error}") from None
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """One quantizer at one precision.
+
+    Attributes:
+        name: A name of the registry's `QUANTIZERS`.
+        label: What the tables call it; the name unless given.
+        levels: Grid points per weight.
+        preset: The preset its fields started from; empty for none.
+        options: All fields of the quantizer but `levels`.
+        calibration: The images it may look at.
+    """
+
+    name: str
+    label: str
+    levels: int
+    preset: str
+    options: Mapping[str, Any]
+    calibration: CalibrationConfig
+
+    @property
+    def variant(self) -> str:
+        """The variant's name in tables: `obc-1.58+last8`."""
+        marks = ""
+        if self.options.get("last") not in (None, self.levels):
+            marks += f"+last{bits_label(self.options['last'])}"
+        for pattern, levels in (self.options.get("layers") or {}).items():
+            marks += f"+{pattern}{bits_label(levels)}"
+        return f"{self.label}-{bits_label(self.levels)}{marks}"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole audit. `data`, `split`, `model`, `train`, `quantize`, ... as in the YAML file.
+
+    Attributes:
+        title: What the report is headed with.
+        data: The data set.
+        split: Who is trained on what.
+        model: Name and options of the network.
+        train: The recipe.
+        quantize: The variants, in the order of the file.
+        attacks: Names of the registry's `ATTACKS`.
+        references: Which adversaries.
+        fpr: False positive rates at which the true positive rate is reported, ascending.
+        query: How every model is asked.
+        seed: The root of everything random.
+    """
+
+    title: str
+    data: DataConfig
+    split: SplitConfig
+    model: tuple[str, Mapping[str, Any]]
+    train: Recipe
+    quantize: tuple[QuantizeConfig, ...]
+    attacks: tuple[str, ...]
+    references: tuple[ReferenceKind, ...]
+    fpr: tuple[float, ...]
+    query: QueryConfig
+    seed: int
+
+
+def bits_label(levels: int) -> str:
+    """The precision as tables name it: log2 of the levels, with as few decimals as tell it apart.
+
+    Example:
+        >>> [bits_label(levels) for levels in (16, 4, 3, 5, 255)]
+        ['4', '2', '1.58', '2.32', '7.994']
+    """
+    exact = math.log2(levels)
+    if exact == int(exact):
+        return str(int(exact))
+    decimals = 2
+    while round(2 ** round(exact, decimals)) != levels:
+        decimals += 1
+    return f"{exact:.{decimals}f}"
+
+
+def levels_of(bits: float) -> int:
+    """The levels that a precision in bits stands for.
+
+    Raises:
+        ValueError: No integer from 2 to 256 has this base-2 logarithm, to two decimals.
+
+    Example:
+        >>> [levels_of(bits) for bits in (4, 2, 1.58)]
+        [16, 4, 3]
+    """
+    number_in("bits", bits, 1, 8)
+    levels = round(2**bits)
+    if abs(math.log2(levels) - bits) > 0.0051:
+        raise ValueError(f"bits must be log2 of a whole number of levels (such as 4, 2, 1.58), got {bits!r}")
+    return levels

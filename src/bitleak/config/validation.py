@@ -1,0 +1,197 @@
+"""Every mistake of a config, told at once, before any work."""
+
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bitleak import registry
+from bitleak.attacks import expand
+from bitleak.config.fields import checked, described, named, names_of, numbers, plain, section, value_of
+from bitleak.config.sections import (
+    CalibrationConfig,
+    Config,
+    DataConfig,
+    QuantizeConfig,
+    QueryConfig,
+    SplitConfig,
+    levels_of,
+)
+from bitleak.core.checks import integer_in, unknown_name
+from bitleak.core.errors import ConfigError
+from bitleak.core.types import ReferenceKind
+from bitleak.train import Recipe
+
+SECTIONS = (
+    "title", "data", "split", "model", "train", "quantize", "attacks", "references", "fpr",
+    "calibration", "query", "seed",
+)  # fmt: skip
+
+
+def validate(raw: Mapping[str, Any]) -> Config:
+    """The checked config.
+
+    Raises:
+        ConfigError: With every mistake found, one per line, each with the field's dotted name,
+            what was expected and what came.
+    """
+    errors: list[str] = []
+    errors += [unknown_name("section", key, SECTIONS) for key in raw if key not in SECTIONS]
+    if "data" not in raw:
+        errors.append("data: missing; name a data set, such as {name: digits}")
+    if "model" not in raw:
+        errors.append("model: missing; name a network, such as {name: cnn, width: 16}")
+    calibration = section(CalibrationConfig, raw.get("calibration"), "calibration", errors)
+    fpr = numbers(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
+    config = {
+        "title": value_of(str, raw.get("title", ""), "title", errors),
+        "data": _data(raw.get("data"), errors),
+        "split": section(SplitConfig, raw.get("split"), "split", errors),
+        "model": _model(raw.get("model"), errors),
+        "train": section(Recipe, raw.get("train"), "train", errors),
+        "quantize": _quantizers(raw.get("quantize"), calibration, errors),
+        "attacks": names_of(raw.get("attacks", ["lira", "threshold"]), "attacks", registry.ATTACKS, errors),
+        "references": names_of(
+            raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
+        ),
+        "fpr": tuple(sorted(fpr)),
+        "query": section(QueryConfig, raw.get("query"), "query", errors),
+        "seed": checked(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
+    }
+    if errors:
+        raise ConfigError("\n".join(errors))
+    _across(config, errors)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return Config(**config)  # type: ignore[arg-type]
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """The config with every default written out, in the form that `validate` reads."""
+    name, options = config.model
+    entries = []
+    for entry in config.quantize:
+        fields_ = {key: value for key, value in entry.options.items() if value not in (None, {})}
+        entries.append(
+            {
+                "name": entry.name,
+                **({"label": entry.label} if entry.label != entry.name else {}),
+                "levels": entry.levels,
+                **({"preset": entry.preset} if entry.preset else {}),
+                **fields_,
+                "calibration": plain(asdict(entry.calibration)),
+            }
+        )
+    data = {"limit": config.data.limit, "held_out": config.data.held_out}
+    return {
+        "title": config.title,
+        "data": {"name": config.data.name, **config.data.options, **{k: v for k, v in data.items() if v is not None}},
+        "split": plain(asdict(config.split)),
+        "model": {"name": name, **options},
+        "train": plain(asdict(config.train)),
+        "quantize": entries,
+        "attacks": list(config.attacks),
+        "references": list(config.references),
+        "fpr": list(config.fpr),
+        "query": plain(asdict(config.query)),
+        "seed": config.seed,
+    }
+
+
+def _data(raw: Any, errors: list[str]) -> DataConfig | None:
+    if raw is None:
+        return None
+    name, rest = named(raw, "data", registry.DATASETS, errors)
+    if name is None:
+        return None
+    own = {key: rest.pop(key) for key in ("limit", "held_out") if key in rest}
+    before = len(errors)
+    dataset = section(registry.find(registry.DATASETS, name, kind="data set"), rest, "data", errors, also=list(own))
+    part = section(DataConfig, {"name": name, "options": {}, **own}, "data", errors)
+    if len(errors) > before:
+        return None
+    return DataConfig(name=name, options=asdict(dataset), limit=part.limit, held_out=part.held_out)
+
+
+def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
+    if raw is None:
+        return None
+    name, rest = named(raw, "model", registry.MODELS, errors)
+    return None if name is None else (name, rest)
+
+
+def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[str]) -> tuple[QuantizeConfig, ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, list):
+        errors.append(f"quantize: expected a list of quantizers, got {described(raw)}")
+        return ()
+    found: list[QuantizeConfig] = []
+    for index, entry in enumerate(raw):
+        found += _quantizer(entry, f"quantize.{index}", calibration, errors)
+    return tuple(found)
+
+
+def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]) -> list[QuantizeConfig]:
+    name, rest = named(raw, where, registry.QUANTIZERS, errors)
+    if name is None:
+        return []
+    before = len(errors)
+    quantizer = registry.find(registry.QUANTIZERS, name, kind="quantizer")
+    levels = _levels(rest, where, errors)
+    preset = rest.pop("preset", "")
+    if preset and preset not in quantizer.PRESETS:
+        errors.append(f"{where}.preset: {unknown_name('preset', preset, quantizer.PRESETS)}")
+    label = value_of(str, rest.pop("label", name), f"{where}.label", errors)
+    if "calibration" in rest:
+        base = asdict(calibration) if calibration else {}
+        own = rest.pop("calibration")
+        merged = {**base, **own} if isinstance(own, dict) else own
+        calibration = section(CalibrationConfig, merged, f"{where}.calibration", errors)
+    options = {**quantizer.PRESETS.get(preset, {}), **rest}
+    also = ["levels", "bits", "preset", "label", "calibration"]
+    built = [section(quantizer, {**options, "levels": one}, where, errors, also=also) for one in levels[:1]]
+    if len(errors) > before or calibration is None:
+        return []
+    fields_ = {key: value for key, value in plain(asdict(built[0])).items() if key != "levels"}
+    return [QuantizeConfig(name, label, one, preset, fields_, calibration) for one in levels]
+
+
+def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
+    if ("levels" in rest) == ("bits" in rest):
+        errors.append(f"{where}: expected one of levels (such as [16, 4, 3]) and bits (such as [4, 2, 1.58])")
+        rest.pop("levels", None), rest.pop("bits", None)
+        return []
+    key = "levels" if "levels" in rest else "bits"
+    values = rest.pop(key)
+    found = []
+    for value in values if isinstance(values, list) else [values]:
+        try:
+            found.append(integer_in("levels", value, 2, 256) if key == "levels" else levels_of(value))
+        except ValueError as error:
+            errors.append(f"{where}.{key}: {error}")
+    if isinstance(values, list) and not values:
+        errors.append(f"{where}.{key}: expected at least one precision, got an empty list")
+    return found
+
+
+def _across(config: dict[str, Any], errors: list[str]) -> None:
+    """What no section can see alone."""
+    split: SplitConfig = config["split"]
+    variants = [entry.variant for entry in config["quantize"]]
+    for variant in sorted({name for name in variants if variants.count(name) > 1}):
+        errors.append(f"quantize: {variant} is there twice; give one of them a label of its own, such as label: mine")
+    holdout = [entry for entry in config["quantize"] if entry.calibration.source == "holdout"]
+    for entry in holdout:
+        if entry.calibration.records > split.calibration:
+            errors.append(
+                f"split.calibration: {entry.variant} is calibrated on {entry.calibration.records} held-out records, "
+                f"got {split.calibration}; raise split.calibration or lower calibration.records"
+            )
+    refs = split.models - 2 if split.mode == "population" else split.shadows
+    for name in config["attacks"]:
+        if not expand(name, references_per_side=refs // 2):
+            errors.append(f"attacks: {name} cannot run with {refs // 2} references a side; raise split.models")
+    for quantity in config["fpr"]:
+        if not 0 < quantity < 1:
+            errors.append(f"fpr: expected numbers between 0 and 1, got {quantity!r}")

@@ -1,0 +1,122 @@
+"""What happens to pixels on the device: standardisation, training augmentation, fixed queries.
+
+Augmentations work on uint8 and float images alike and come before standardisation, so that an
+empty border is black (0), as in the usual CIFAR recipe.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, Shaped, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from bitleak.core.checks import one_of
+from bitleak.core.types import Images
+from bitleak.data.queries import offsets
+
+Augment = Literal["flip", "crop"]
+"""`flip`: mirrored left to right with probability 1/2. `crop`: `padding(size)` black pixels on every
+side, then a random window of the image's size, all windows equally likely."""
+
+AUGMENTS: tuple[Augment, ...] = ("flip", "crop")
+
+_CHUNK = 4096
+
+
+def channel_statistics(
+    images: Images, records: Int64[np.ndarray, "some"]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels of these records, in [0, 1].
+
+    Exact: sums of integers. The standard deviation divides by the number of pixels.
+
+    Raises:
+        ValueError: No records, or a channel without any contrast.
+    """
+    channels = images.pixels.shape[1]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(records), _CHUNK):
+        pixels = images.pixels[records[start : start + _CHUNK]]
+        counts += np.stack([np.bincount(pixels[:, channel].ravel(), minlength=256) for channel in range(channels)])
+    values, total = np.arange(256), max(int(counts[0].sum()), 1)
+    mean = counts @ values / total
+    std = np.sqrt([(counts[channel] * (values - mean[channel]) ** 2).sum() / total for channel in range(channels)])
+    if not std.all():
+        raise ValueError(f"channel {int(np.argmin(std))} of {len(records)} images is constant: nothing to standardise")
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def standardize(
+    pixels: UInt8[Tensor, "records channels height width"], mean: Sequence[float], std: Sequence[float]
+) -> Float32[Tensor, "records channels height width"]:
+    """(pixels / 255 - mean) / std per channel, in float32, on the pixels' device.
+
+    Example:
+        >>> standardize(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), (0.5,), (0.25,)).item()
+        2.0
+    """
+    means = torch.tensor(mean, dtype=torch.float32, device=pixels.device).view(-1, 1, 1)
+    stds = torch.tensor(std, dtype=torch.float32, device=pixels.device).view(-1, 1, 1)
+    return (pixels.to(torch.float32) / 255 - means) / stds
+
+
+def augmented(
+    pixels: Shaped[Tensor, "records channels height width"], names: Sequence[Augment], generator: torch.Generator
+) -> Shaped[Tensor, "records channels height width"]:
+    """Each image under the named augmentations in their order, drawn anew for every image.
+
+    Args:
+        pixels: A batch, on any device. It is not changed.
+        names: Of `AUGMENTS`; none at all returns the batch.
+        generator: Where the chance comes from. On the CPU, the draws are the same whatever the batch's device.
+
+    Raises:
+        ValueError: A name is not known.
+    """
+    for name in names:
+        one_of("augmentation", name, AUGMENTS)
+        pixels = _flipped(pixels, generator) if name == "flip" else _cropped(pixels, generator)
+    return pixels
+
+
+def padding(size: int) -> int:
+    """Border of `crop` in pixels: 4, or an eighth of the size of images below 32 pixels."""
+    return min(4, size // 8)
+
+
+def apply_query(
+    pixels: Shaped[Tensor, "records channels height width"], name: str
+) -> Shaped[Tensor, "records channels height width"]:
+    """The batch under one of the fixed augmentations of `bitleak.data.queries`.
+
+    Raises:
+        ValueError: The name is not known.
+
+    Example:
+        >>> apply_query(torch.tensor([[[[1, 2, 3]]]]), "shift:1,0")
+        tensor([[[[0, 1, 2]]]])
+    """
+    offset = offsets(name)
+    if offset is None:
+        return pixels.flip(-1) if name == "flip" else pixels
+    right, down = offset
+    # Negative padding cuts off, so each side gets what the other loses.
+    return functional.pad(pixels, (right, -right, down, -down))
+
+
+def _flipped(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    coin = torch.rand(len(pixels), generator=generator, device=generator.device).to(pixels.device) < 0.5
+    return torch.where(coin.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+
+
+def _cropped(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    border = padding(pixels.shape[-1])
+    draws = torch.randint(0, 2 * border + 1, (2, len(pixels)), generator=generator, device=generator.device)
+    down, right = draws.to(pixels.device)
+    height, width = pixels.shape[2:]
+    padded = functional.pad(pixels, (border, border, border, border))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (records, channels, down, right, height, width), a view
+    return windows[torch.arange(len(pixels), device=pixels.device), :, down, right]

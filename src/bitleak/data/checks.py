@@ -1,0 +1,74 @@
+"""The checks that every loader's result passes, and what a description needs beside them."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bitleak.core.errors import DataError
+from bitleak.core.types import Images
+
+_CHUNK = 1 << 20
+
+
+def checked(images: Images, source: str, where: Callable[[int], str] | None = None) -> Images:
+    """The images as they came, once everything about them is known to be right.
+
+    Args:
+        images: Pixels, labels, class names and the held-out mark.
+        source: What they were read from, for the message.
+        where: File and row of a record; None says `SOURCE, row N`. Rows count from 0.
+
+    Raises:
+        DataError: Wrong dtypes or lengths, images that are not square, no record to train on, a
+            label that is not the index of a class, or fewer than two classes to train on.
+    """
+    pixels = images.pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        raise DataError(f"{source}: pixels must be uint8 with 1 or 3 channels, got {pixels.dtype} {pixels.shape}")
+    if pixels.shape[2] != pixels.shape[3]:
+        raise DataError(f"{source}: images must be square, got {pixels.shape[2]}x{pixels.shape[3]} (height x width)")
+    if images.labels.dtype != np.int64 or not (images.labels.shape == images.held_out.shape == pixels.shape[:1]):
+        raise DataError(
+            f"{source}: one int64 label and one held-out mark per image are needed, got {len(pixels)} images, "
+            f"labels {images.labels.dtype} {images.labels.shape}, marks {images.held_out.shape}"
+        )
+    check_labels(images.labels, len(images.class_names), where or (lambda row: f"{source}, row {row}"))
+    check_classes(images.labels[~images.held_out], images.class_names, source)
+    return images
+
+
+def check_labels(labels: np.ndarray, classes: int, where: Callable[[int], str]) -> None:
+    """Refuses a label that is not the index of a class, by file and row."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(f"{where(row)}: label must be from 0 to {classes - 1}, got {labels[row]}")
+
+
+def check_classes(labels: np.ndarray, class_names: Sequence[str], source: str) -> None:
+    """Refuses training labels of fewer than two classes."""
+    if not len(labels):
+        raise DataError(f"{source}: no images to train on")
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise DataError(f"{source}: images of at least 2 classes are needed, all are of {class_names[present[0]]!r}")
+
+
+def existing(path: Path, source: str) -> Path:
+    """The path, if there is a file or folder."""
+    if not path.exists():
+        raise DataError(f"{source}: no such file or folder: {path}")
+    return path
+
+
+def fingerprint(files: Iterable[Path], root: Path) -> str:
+    """SHA-256 over names relative to the root and contents; the order of the files does not matter."""
+    total = hashlib.sha256()
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
+        total.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                total.update(chunk)
+    return total.hexdigest()

@@ -1,0 +1,53 @@
+"""Image folders: `train/<class>/*.png`, and the same for the other splits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bitleak.core.errors import DataError
+from bitleak.data.decode import Item
+from bitleak.data.parts import Part
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def subfolders(folder: Path) -> tuple[str, ...]:
+    """Names of the folders in a folder, sorted; hidden ones are left out."""
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images in a folder by their suffix, sorted by name; other and hidden files are left out.
+
+    Raises:
+        DataError: There are none.
+    """
+    files = [entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
+    if not files:
+        raise DataError(f"{folder}: no images in this folder (known: {' '.join(sorted(SUFFIXES))})")
+    return sorted(files, key=lambda file: file.name)
+
+
+def class_folders(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
+    """Every image of a split with its label, by class and name.
+
+    Args:
+        folder: Holds one folder per class.
+        class_names: The classes that there are; a label is a position in it.
+
+    Raises:
+        DataError: A folder of another name, or one without images.
+    """
+    labels = {name: label for label, name in enumerate(class_names)}
+    for name in subfolders(folder):
+        if name not in labels:
+            raise DataError(f"{folder / name}: no class of this name in the training part")
+    return [(file, labels[name]) for name in subfolders(folder) for file in images_in(folder / name)]
+
+
+def file_part(files: Sequence[tuple[Path, int]]) -> Part:
+    """A part whose images are files of their own."""
+    items: list[Item] = [(file, str(file)) for file, _ in files]
+    labels = np.array([label for _, label in files], np.int64)
+    return Part(items=lambda: iter(items), labels=labels, where=lambda row: items[row][1])

@@ -1,0 +1,176 @@
+"""Any image-classification set that Hugging Face's `datasets` knows, from the Hub or a local folder."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitleak.core.errors import DataError
+from bitleak.core.types import Description, Images
+from bitleak.data.checks import existing, fingerprint
+from bitleak.data.folders import class_folders, file_part, subfolders
+from bitleak.data.parts import Part, Source, decoded, described
+
+TEST_SPLITS = ("test", "validation", "valid", "val")
+"""Where a held-out part is looked for, in this order, if none is named."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A Hub name, local Parquet files in the Hub's layout, or an image folder.
+
+    What `path` names decides: a folder with `train-*.parquet` (or with these in `data/` or in its
+    only subfolder that has any); a folder with `train/<class>/*.png`; anything that is not a
+    folder here is a name on the Hub, which is downloaded into the cache of `datasets` on first use.
+    Images become uint8: one channel if all are greyscale, else RGB.
+
+    Attributes:
+        path: Local folder, or Hub name such as `uoft-cs/cifar10`.
+        image: Column of the images; None finds it. Not used for image folders.
+        label: Column of the labels; None takes the only column of class labels or, without any, of
+            integers, and several are an error. Not used for image folders.
+        train: Split that models may train on.
+        test: Split that is held out; None takes the first of `test`, `validation`, `valid` and `val` that
+            there is with labels, and no held-out part if there is none.
+        revision: Branch, tag or commit on the Hub; None is its newest. Not used for local folders.
+    """
+
+    path: str
+    image: str | None = None
+    label: str | None = None
+    train: str = "train"
+    test: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("path must be a folder or a name on the Hub, got an empty text")
+        if self.train == self.test:
+            raise ValueError(f"train and test must be different splits, got {self.train!r} for both")
+
+    def describe(self, root: Path | None) -> Description:
+        """What the set holds; its labels are read and one image is decoded.
+
+        The fingerprint is that of the files' contents or, for a set from the Hub, its name and revision.
+
+        Args:
+            root: Local folder to read instead of `path`.
+
+        Raises:
+            DataError: As `load`, except for images that only decoding shows to be bad.
+        """
+        return described(self._found(root))
+
+    def load(self, root: Path | None) -> Images:
+        """All images, the training split first, in the order of their files and rows.
+
+        Args:
+            root: Local folder to read instead of `path`.
+
+        Raises:
+            DataError: A split, column or image is missing, ambiguous or of the wrong kind; the
+                message names the file and the row, counted from 0 in its file.
+        """
+        return decoded(self._found(root))
+
+    def _found(self, root: Path | None) -> Source:
+        folder = Path(self.path) if root is None else existing(root, "data")
+        if folder.is_dir():
+            return self._local(folder)
+        if folder.exists() or folder.is_absolute() or self.path.startswith("."):
+            raise DataError(f"{folder}: a folder or a name on the Hub is needed, and this is neither")
+        return self._remote()
+
+    def _local(self, folder: Path) -> Source:
+        from bitleak.data.parquet import parquet_part, parquet_splits  # here, since importing pyarrow takes time
+
+        splits = parquet_splits(folder)
+        if not splits:
+            return self._image_folder(folder)
+
+        def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
+            part, columns = parquet_part(splits[split], self.image, self.label)
+            return part, columns.class_names
+
+        def digest(names: Iterable[str]) -> str:
+            files = [file for name in names for file in splits[name]]
+            return fingerprint(files, files[0].parent)
+
+        return self._source(str(folder), splits, read, digest)
+
+    def _image_folder(self, folder: Path) -> Source:
+        splits = subfolders(folder)
+        if not splits:
+            raise DataError(f"{folder}: neither Parquet files nor folders {self.train}/<class>/ with images")
+        class_names = subfolders(folder / self.train) if self.train in splits else ()
+
+        def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
+            return file_part(class_folders(folder / split, class_names)), class_names
+
+        def digest(names: Iterable[str]) -> str:
+            return fingerprint([f for name in names for f, _ in class_folders(folder / name, class_names)], folder)
+
+        return self._source(str(folder), splits, read, digest)
+
+    def _remote(self) -> Source:
+        from bitleak.data.parquet import columns_of, table_part
+
+        tables = _downloaded(self.path, self.revision)
+
+        def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
+            name, table = f"{self.path} ({split})", tables[split].with_format("arrow")
+            columns = columns_of(tables[split].features.arrow_schema, self.image, self.label, source=name)
+            return table_part(lambda: table.iter(batch_size=256), columns, name), columns.class_names
+
+        return self._source(self.path, tables, read, lambda _: f"{self.path}@{self.revision or 'main'}")
+
+    def _source(
+        self,
+        name: str,
+        splits: Iterable[str],
+        read: Callable[[str], tuple[Part, tuple[str, ...] | None]],
+        digest: Callable[[Iterable[str]], str],
+    ) -> Source:
+        """The training and test splits that were asked for, read."""
+        known = sorted(splits)
+        for split in (self.train, self.test):
+            if split is not None and split not in known:
+                raise DataError(f"{name}: no split {split!r}; the splits: {', '.join(known)}")
+        train, class_names = read(self.train)
+        test_split, test = self._test(known, read, (train, class_names), name)
+        if class_names is None:
+            highest = max([int(part.labels.max(initial=-1)) for part in (train, test) if part is not None])
+            class_names = tuple(str(label) for label in range(highest + 1))
+        used = [self.train] if test_split is None else [self.train, test_split]
+        return Source(name, class_names, train, test, lambda: digest(used))
+
+    def _test(
+        self,
+        known: list[str],
+        read: Callable[[str], tuple[Part, tuple[str, ...] | None]],
+        train: tuple[Part, tuple[str, ...] | None],
+        name: str,
+    ) -> tuple[str | None, Part | None]:
+        candidates = (
+            [self.test] if self.test is not None else [s for s in TEST_SPLITS if s in known and s != self.train]
+        )
+        for split in candidates:
+            part, class_names = read(split)
+            if class_names != train[1]:
+                raise DataError(f"{name}: splits {self.train!r} and {split!r} must have the same class names")
+            # The Hub marks the labels of a test split that are kept secret by -1.
+            if self.test is not None or (part.labels >= 0).any():
+                return split, part
+        return None, None
+
+
+def _downloaded(name: str, revision: str | None) -> Any:
+    import datasets  # here, since importing it takes seconds
+
+    try:
+        return datasets.load_dataset(name, revision=revision)
+    except Exception as error:  # network, permissions, names, versions: every kind has its own
+        raise DataError(
+            f"data set {name!r} is no folder here and cannot be read from the Hub: {error} "
+            "(give a local copy with --data PATH)"
+        ) from error

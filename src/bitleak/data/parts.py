@@ -1,0 +1,86 @@
+"""What every reader of encoded images hands over: where the images are, their labels, and who is held out."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from jaxtyping import Int64
+
+from bitleak.core.types import Description, Images
+from bitleak.data.checks import check_classes, check_labels, checked
+from bitleak.data.decode import Item, geometry, stacked
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the test part of a source, not decoded.
+
+    Attributes:
+        items: Starts over at every call: each image as bytes or file, with its file and row.
+        labels: Not checked yet.
+        where: File and row of a record, counted from 0, for messages.
+    """
+
+    items: Callable[[], Iterator[Item]]
+    labels: Int64[np.ndarray, "records"]
+    where: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set found, its labels read, its images not decoded.
+
+    Attributes:
+        name: Folder or Hub name, for messages.
+        class_names: One per class.
+        train: What models may train on.
+        test: What is held out; None if there is no such part.
+        fingerprint: Of the content.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Part
+    test: Part | None
+    fingerprint: Callable[[], str]
+
+
+def described(source: Source) -> Description:
+    """Counts, classes, channels and size; decodes one image, and reads headers only where it is greyscale."""
+    labels = _checked_labels(source)
+    channels, size = geometry(_items(source))
+    return Description(
+        records=len(labels),
+        held_out=len(labels) - len(source.train.labels),
+        classes=len(source.class_names),
+        channels=channels,
+        size=size,
+        fingerprint=source.fingerprint(),
+    )
+
+
+def decoded(source: Source) -> Images:
+    """All images, the training part first, then the held-out part."""
+    labels = _checked_labels(source)
+    images = Images(
+        pixels=stacked(_items(source), len(labels)),
+        labels=labels,
+        class_names=source.class_names,
+        held_out=np.arange(len(labels)) >= len(source.train.labels),
+    )
+    return checked(images, source.name)
+
+
+def _items(source: Source) -> Iterator[Item]:
+    parts = [source.train] if source.test is None else [source.train, source.test]
+    return chain.from_iterable(part.items() for part in parts)
+
+
+def _checked_labels(source: Source) -> Int64[np.ndarray, "records"]:
+    """All labels, checked before anything is decoded."""
+    parts = [source.train] if source.test is None else [source.train, source.test]
+    for part in parts:
+        check_labels(part.labels, len(source.class_names), part.where)
+    check_classes(source.train.labels, source.class_names, source.name)
+    return np.concatenate([part.labels for part in parts])

@@ -1,0 +1,54 @@
+"""The fixed augmentations under which every model is asked about every record, by name.
+
+| name | image |
+|---|---|
+| `identity` | as it is; always the first |
+| `flip` | mirrored left to right |
+| `shift:DX,DY` | moved DX pixels to the right and DY down (negative: left, up); what becomes empty is 0 |
+"""
+
+import re
+from collections.abc import Sequence
+
+DIGIT_QUERIES = ("identity", "shift:1,0", "shift:-1,0", "shift:0,1", "shift:0,-1")
+"""For digits of 8x8 pixels, which have a right way round."""
+
+PHOTO_QUERIES = ("identity", "flip", "shift:2,2", "shift:-2,-2")
+"""For small photographs such as CIFAR's, within what training with flip and crop has seen."""
+
+
+def check_queries(names: Sequence[str], size: int | None = None) -> tuple[str, ...]:
+    """The names, if they are a list that every model can be asked.
+
+    Args:
+        names: At least one; the first is `identity`, none occurs twice.
+        size: Height and width of the images, which a shift must not reach; None does not check it.
+
+    Raises:
+        ValueError: A name is not known, occurs twice, shifts too far, or the first is not `identity`.
+
+    Example:
+        >>> check_queries(["identity", "turn"])
+        Traceback (most recent call last):
+        ...
+        ValueError: query must be 'identity', 'flip' or 'shift:DX,DY' with whole numbers, got 'turn'
+    """
+    for name in names:
+        offset = offsets(name)
+        if size is not None and max(map(abs, offset or (0, 0))) >= size:
+            raise ValueError(f"query {name!r} moves an image of {size}x{size} pixels out of sight")
+    if not names or names[0] != "identity":
+        raise ValueError(f"the first query must be 'identity', got {list(names)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"queries must differ from each other, got {list(names)}")
+    return tuple(names)
+
+
+def offsets(name: str) -> tuple[int, int] | None:
+    """Pixels to the right and down for a shift, None for `identity` and `flip`; ValueError for other names."""
+    if name in ("identity", "flip"):
+        return None
+    match = re.fullmatch(r"shift:(-?\d+),(-?\d+)", name)
+    if match is None:
+        raise ValueError(f"query must be 'identity', 'flip' or 'shift:DX,DY' with whole numbers, got {name!r}")
+    return int(match[1]), int(match[2])

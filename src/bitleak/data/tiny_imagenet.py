@@ -1,0 +1,108 @@
+"""Tiny ImageNet as its authors pack it: 200 classes, 100,000 training and 10,000 validation images of 64x64.
+
+The layout of `tiny-imagenet-200.zip`: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`,
+`val/images/*.JPEG` and `val/val_annotations.txt`. The test part has no labels and is not read.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitleak.core.errors import DataError
+from bitleak.core.types import Description, Images
+from bitleak.data.checks import existing, fingerprint
+from bitleak.data.folders import file_part, images_in
+from bitleak.data.parts import Source, decoded, described
+
+
+@dataclass(frozen=True)
+class TinyImageNet:
+    """The original archive's folders; the validation part is held out, greyscale images become RGB.
+
+    Classes are the sorted `wnids.txt`, named by `words.txt` where it is there.
+
+    Attributes:
+        path: The unpacked folder.
+    """
+
+    path: str
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("path must be the unpacked folder tiny-imagenet-200, got an empty text")
+
+    def describe(self, root: Path | None) -> Description:
+        """What the folder holds; one image is decoded, all files are read for the fingerprint.
+
+        Args:
+            root: Folder to read instead of `path`.
+
+        Raises:
+            DataError: As `load`, except for images that only decoding shows to be bad.
+        """
+        return described(self._found(root))
+
+    def load(self, root: Path | None) -> Images:
+        """All images: training by class and file name, then validation by file name.
+
+        Args:
+            root: Folder to read instead of `path`.
+
+        Raises:
+            DataError: A file or folder is missing, a class is not known, an annotation is missing
+                or has no file, or an image cannot be decoded; the message names the file and the line.
+        """
+        return decoded(self._found(root))
+
+    def _found(self, root: Path | None) -> Source:
+        folder = Path(self.path) if root is None else root
+        listed = _lines(folder / "wnids.txt")
+        wnids = sorted({wnid.strip() for _, wnid in listed})
+        labels = {wnid: label for label, wnid in enumerate(wnids)}
+        train = [(file, labels[wnid]) for wnid in wnids for file in _images(folder / "train" / wnid / "images")]
+        test = _validation(folder / "val", labels)
+        texts = [folder / "wnids.txt", folder / "val" / "val_annotations.txt"]
+
+        def digest() -> str:
+            return fingerprint([*texts, *(file for file, _ in [*train, *test])], folder)
+
+        return Source(str(folder), _names(folder / "words.txt", wnids), file_part(train), file_part(test), digest)
+
+
+def _validation(folder: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
+    annotations = folder / "val_annotations.txt"
+    found: dict[str, int] = {}
+    for number, line in _lines(annotations):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0].strip()
+        if wnid not in labels:
+            raise DataError(f"{annotations}, line {number}: class {wnid!r} of {name!r} is not in wnids.txt")
+        if not (folder / "images" / name).is_file():
+            raise DataError(f"{annotations}, line {number}: no file {folder / 'images' / name}")
+        found[name] = labels[wnid]
+    files = _images(folder / "images")
+    for file in files:
+        if file.name not in found:
+            raise DataError(f"{file}: no line for this image in {annotations}")
+    return [(file, found[file.name]) for file in files]
+
+
+def _images(folder: Path) -> list[Path]:
+    return images_in(existing(folder, "tiny_imagenet"))
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """The lines of a file that are not empty, with their numbers from 1."""
+    try:
+        text = existing(file, "tiny_imagenet").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as text: {error}") from error
+    return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def _names(words: Path, wnids: list[str]) -> tuple[str, ...]:
+    """The words of each class; the wnid of a class that has none."""
+    if not words.exists():
+        return tuple(wnids)
+    pairs = (line.partition("\t") for _, line in _lines(words))
+    named = {wnid.strip(): name.strip() for wnid, _, name in pairs}
+    return tuple(named.get(wnid, wnid) for wnid in wnids)

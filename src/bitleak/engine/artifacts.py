@@ -1,0 +1,82 @@
+"""One file per artifact: an array is `.npy`, named arrays are `.safetensors`, all else is `.json`.
+
+Files are never pickled and never unpickled. The bytes depend on the values alone, not on the
+memory layout of the arrays. Large `.npy` files come back as read-only memory maps, which the
+processes of a machine share; `.safetensors` files are read into memory.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from bitleak.engine.keys import plain
+
+Artifact = Any
+"""An array, a mapping of arrays by name, or a JSON value."""
+
+MAPPED = 1 << 20
+"""Arrays of at least this many bytes are mapped, smaller ones are read."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+
+def write_artifact(folder: Path, name: str, value: Artifact) -> Path:
+    """Writes one artifact, to the disk and not only to its cache, and returns the path of its file.
+
+    Args:
+        folder: An existing folder.
+        name: Letters, digits, `_` and `-`; not `manifest`.
+        value: What to write. A mapping is a set of arrays if it holds some and nothing but arrays.
+
+    Raises:
+        ValueError: The name cannot be used, or a number in a JSON value is not finite.
+        TypeError: The value cannot be stored.
+    """
+    if not _NAME.fullmatch(name) or name == "manifest":
+        raise ValueError(f"an artifact's name must be letters, digits, '_' and '-', not 'manifest', got {name!r}")
+    if isinstance(value, np.ndarray):
+        path = folder / f"{name}.npy"
+        with path.open("wb") as file:
+            np.save(file, _storable(name, value), allow_pickle=False)
+    elif isinstance(value, Mapping) and value and all(isinstance(item, np.ndarray) for item in value.values()):
+        path = folder / f"{name}.safetensors"
+        path.write_bytes(safetensors.numpy.save({key: _storable(f"{name}.{key}", item) for key, item in value.items()}))
+    else:
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(plain(value, name), separators=(",", ":")), encoding="ascii")
+    flush(path)
+    return path
+
+
+def read_artifact(path: Path) -> Artifact:
+    """What `write_artifact` wrote.
+
+    Raises:
+        OSError, ValueError, safetensors.SafetensorError: The file is missing or damaged.
+    """
+    if path.suffix == ".npy":
+        return np.load(path, mmap_mode="r" if path.stat().st_size >= MAPPED else None, allow_pickle=False)
+    if path.suffix == ".safetensors":
+        return safetensors.numpy.load_file(path)
+    return json.loads(path.read_text(encoding="ascii"))
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or the entries of a folder, have reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _storable(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.hasobject:
+        raise TypeError(f"artifact {name} must be an array of numbers, got dtype {array.dtype}")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")

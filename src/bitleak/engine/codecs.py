@@ -1,0 +1,155 @@
+"""Core types <-> artifacts: what the store keeps of each type, and how it comes back, bit for bit.
+
+| type | artifacts |
+|---|---|
+| `Images` | `pixels`, `labels`, `held_out` |
+| `Splits` | `member`, `indices` (all others, by field) |
+| `Weights` | `tensors` |
+| `QuantizedWeights` | `codes`, `scale`, `zero_point` (by layer), `rest` |
+| `Outputs` | `signals`, `population_signals`, `test_predictions` |
+
+and for each of them `about`, JSON that names the type and holds what is not an array. Images and
+signals are single arrays, so that the store can map them instead of reading them. Artifacts
+without an `about` that names a type are a plain dict of arrays and JSON values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from bitleak.core.checks import unknown_name
+from bitleak.core.errors import StoreError
+from bitleak.core.types import Images, ModelSpec, Outputs, QuantizedLayer, QuantizedWeights, Splits, Weights
+from bitleak.engine.artifacts import Artifact
+
+Value = Images | Splits | Weights | QuantizedWeights | Outputs | Mapping[str, Artifact]
+
+_INDICES = ("pool", "targets", "calibration", "population", "test")
+
+
+def encode(value: Value) -> dict[str, Artifact]:
+    """The artifacts that a value is stored as; a mapping is one already.
+
+    Example:
+        >>> encode(Weights(tensors={"bias": np.zeros(2)}))["about"]
+        {'kind': 'weights', 'names': ['bias'], 'spec': None}
+    """
+    for kind, (known, write, _) in _CODECS.items():
+        if isinstance(value, known):
+            artifacts = write(value)
+            return {**artifacts, "about": {"kind": kind, **artifacts["about"]}}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"expected a core type or a mapping of artifacts, got {type(value).__name__}")
+
+
+def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
+    """What `encode` was given.
+
+    Args:
+        kind: `images`, `splits`, `weights`, `quantized_weights`, `outputs`; None = a plain dict.
+        artifacts: What `encode` gave, and whatever a stage stored beside it, which is left out.
+
+    Raises:
+        StoreError: The kind is not known or an artifact of it is missing.
+    """
+    if kind is None:
+        return dict(artifacts)
+    if kind not in _CODECS:
+        raise StoreError(f"{unknown_name('kind of artifacts', kind, _CODECS)}. Was the store made by a newer bitleak?")
+    try:
+        return _CODECS[kind][2](artifacts)
+    except KeyError as error:
+        raise StoreError(f"artifacts of kind {kind!r} must hold {error}, got {', '.join(sorted(artifacts))}") from error
+
+
+def kind_of(artifacts: Mapping[str, Artifact]) -> str | None:
+    """The kind that `encode` noted; None for a plain dict."""
+    about = artifacts.get("about")
+    return about.get("kind") if isinstance(about, Mapping) else None
+
+
+def encode_spec(spec: ModelSpec | None) -> dict[str, Any] | None:
+    """A network's specification as JSON, e.g. for a stage's parameters."""
+    return None if spec is None else {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
+
+
+def decode_spec(value: Mapping[str, Any] | None) -> ModelSpec | None:
+    """What `encode_spec` was given; tuples are tuples again, but for those inside `options`."""
+    return None if value is None else ModelSpec(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
+
+
+def _write_images(value: Images) -> dict[str, Artifact]:
+    arrays = {"pixels": value.pixels, "labels": value.labels, "held_out": value.held_out}
+    return {**arrays, "about": {"class_names": list(value.class_names)}}
+
+
+def _read_images(artifacts: Mapping[str, Artifact]) -> Images:
+    arrays = {name: artifacts[name] for name in ("pixels", "labels", "held_out")}
+    return Images(**arrays, class_names=tuple(artifacts["about"]["class_names"]))
+
+
+def _write_splits(value: Splits) -> dict[str, Artifact]:
+    indices = {name: getattr(value, name) for name in _INDICES}
+    return {"member": value.member, "indices": indices, "about": {"mode": value.mode}}
+
+
+def _read_splits(artifacts: Mapping[str, Artifact]) -> Splits:
+    indices = {name: artifacts["indices"][name] for name in _INDICES}
+    return Splits(mode=artifacts["about"]["mode"], member=artifacts["member"], **indices)
+
+
+def _write_weights(value: Weights) -> dict[str, Artifact]:
+    about = {"names": list(value.tensors), "spec": encode_spec(value.spec)}
+    return {"tensors": dict(value.tensors), "about": about}
+
+
+def _read_weights(artifacts: Mapping[str, Artifact]) -> Weights:
+    about = artifacts["about"]
+    return Weights(_ordered(artifacts["tensors"], about["names"]), decode_spec(about["spec"]))
+
+
+def _write_quantized(value: QuantizedWeights) -> dict[str, Artifact]:
+    parts = {part: {name: getattr(layer, part) for name, layer in value.layers.items()} for part in _GRID}
+    about = {
+        "levels": [[name, layer.levels] for name, layer in value.layers.items()],
+        "names": list(value.rest),
+        "spec": encode_spec(value.spec),
+        "record": value.record,
+    }
+    return {**parts, "rest": dict(value.rest), "about": about}
+
+
+def _read_quantized(artifacts: Mapping[str, Artifact]) -> QuantizedWeights:
+    about = artifacts["about"]
+    layers = {
+        name: QuantizedLayer(levels=levels, **{part: artifacts[part][name] for part in _GRID})
+        for name, levels in about["levels"]
+    }
+    rest = _ordered(artifacts["rest"], about["names"])
+    return QuantizedWeights(layers, rest, decode_spec(about["spec"]), about["record"])
+
+
+def _write_outputs(value: Outputs) -> dict[str, Artifact]:
+    return {**{name: getattr(value, name) for name in _ANSWERS}, "about": {}}
+
+
+def _read_outputs(artifacts: Mapping[str, Artifact]) -> Outputs:
+    return Outputs(**{name: artifacts[name] for name in _ANSWERS})
+
+
+def _ordered(arrays: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    return {name: arrays[name] for name in names}
+
+
+_GRID = ("codes", "scale", "zero_point")
+_ANSWERS = ("signals", "population_signals", "test_predictions")
+_CODECS: dict[str, tuple[type, Any, Any]] = {
+    "images": (Images, _write_images, _read_images),
+    "splits": (Splits, _write_splits, _read_splits),
+    "weights": (Weights, _write_weights, _read_weights),
+    "quantized_weights": (QuantizedWeights, _write_quantized, _read_quantized),
+    "outputs": (Outputs, _write_outputs, _read_outputs),
+}

@@ -1,0 +1,41 @@
+"""The seam between the driving loop and the places where tasks are done."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from bitleak.engine.graph import Batch
+from bitleak.engine.worker import Outcome, Step, ignore
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Does batches of tasks, somewhere, through `bitleak.engine.worker.outcomes`.
+
+    Every executor is constructed as `Name(root, runtime, workers)`: the root of the store, a
+    `bitleak.engine.worker.Runtime`, and how many workers (None = as many as make sense). Whatever
+    is sent to a worker is small: tasks one way, steps and outcomes the other. Artifacts go through
+    the store.
+
+    Attributes:
+        workers: How many batches are done at the same time, at least 1.
+    """
+
+    workers: int
+
+    def submit(self, batch: Batch) -> None:
+        """Takes a batch whose inputs are in the store; returns at once."""
+
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+        """The outcome of the next task to end; every task of every batch has exactly one.
+
+        Args:
+            timeout: Seconds to wait; None = until there is one. An executor that works in the
+                calling thread may take longer.
+            on_step: Called, while waiting, with each task that starts or gets further.
+
+        Returns:
+            None where the time is up or where nothing was submitted.
+        """
+
+    def close(self) -> None:
+        """Ends all workers at once, the busy ones too; what is not committed is lost. May be repeated."""

@@ -1,0 +1,84 @@
+"""The process at the other end of `processes`: it does batches until it is told, or left, to stop.
+
+Messages to it are batches, as tuples of tasks; None = stop. Messages from it are `Step` and
+`Outcome`, and one None when it is ready.
+"""
+
+import contextlib
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NoReturn
+
+from bitleak.engine.keys import Task
+from bitleak.engine.worker import Runtime, Step, outcomes
+
+STEP_SECONDS = 0.1
+"""Least time between two reports of progress."""
+
+_WATCH_SECONDS = 0.25
+
+
+def serve(connection: Connection, parent: int, root: str, runtime: Runtime, log: str) -> None:
+    """Runs until `None` or the end of the connection, or until the parent is gone.
+
+    Args:
+        connection: To the parent.
+        parent: Its process id.
+        root: Root of the store.
+        runtime: Where this is.
+        log: File, in an existing folder, that takes what anything in here prints, and the trace of a crash.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    path = Path(log)
+    threading.Thread(target=_watch, args=(parent, path), daemon=True).start()
+    _redirect(path)
+    try:
+        connection.send(None)
+        while tasks := connection.recv():
+            _serve_batch(connection, tasks, root, runtime, path)
+    except (EOFError, OSError):
+        _leave(path)
+
+
+def _serve_batch(connection: Connection, tasks: Sequence[Task], root: str, runtime: Runtime, log: Path) -> None:
+    reported = 0.0
+
+    def report(step: Step) -> None:
+        nonlocal reported
+        if step.fraction == 0 or time.monotonic() - reported > STEP_SECONDS:
+            reported = time.monotonic()
+            try:
+                connection.send(step)
+            except OSError:  # not an error of the task, inside which this is called
+                _leave(log)
+
+    for outcome in outcomes(root, tasks, runtime, report):
+        connection.send(outcome)
+
+
+def _watch(parent: int, log: Path) -> None:
+    """Ends this process when it has been adopted by another: its own parent was killed."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    _leave(log)
+
+
+def _leave(log: Path) -> NoReturn:
+    """Ends at once: nobody is there to be told. What is not committed is lost."""
+    with contextlib.suppress(OSError):
+        log.unlink(missing_ok=True)
+    os._exit(1)
+
+
+def _redirect(log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable(2)

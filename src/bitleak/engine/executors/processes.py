@@ -1,0 +1,209 @@
+"""One process per core, each with one thread: the default on a CPU.
+
+Workers are started when there is work for them, and import the stages once. Each has one batch at
+a time. A worker that dies (killed, out of memory, a segmentation fault) costs the task in flight
+one attempt; the rest of its batch goes to a fresh worker, and so does the task, once more. Workers
+ignore Ctrl-C, and end by themselves when this process is gone.
+"""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection, resource_tracker
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from bitleak.core.errors import ExecutionError
+from bitleak.engine.executors.child import serve
+from bitleak.engine.graph import Batch
+from bitleak.engine.keys import Task
+from bitleak.engine.store import Store, make_folder
+from bitleak.engine.threads import thread_variables, usable_cores
+from bitleak.engine.worker import Outcome, Runtime, Step, ignore, log_path, write_log
+
+ATTEMPTS = 2
+"""How many workers a task may take with it before it has failed."""
+
+_STARTS = 3
+"""How many workers in a row may end before they are ready."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process and what it was given: the tasks without an outcome, by key, and the one in flight."""
+
+    process: SpawnProcess
+    pipe: connection.Connection
+    log: Path
+    ready: bool
+    tasks: dict[str, Task]
+    current: str
+
+
+class Processes:
+    """Does batches in processes of this machine.
+
+    Args:
+        root: Root of the store.
+        runtime: Where this is.
+        workers: Number of processes; None = the cores that this process may use.
+    """
+
+    def __init__(self, root: str, runtime: Runtime, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be an integer of at least 1, got {workers}")
+        self.workers = workers or usable_cores()
+        self._runtime = runtime
+        self._store = Store(root)
+        self._queue: deque[tuple[Task, ...]] = deque()
+        self._done: deque[Outcome] = deque()
+        self._pool: list[_Worker] = []
+        self._deaths: Counter[str] = Counter()
+        self._failed_starts = 0
+        self._numbers = itertools.count()
+
+    def submit(self, batch: Batch) -> None:
+        """Takes a batch; starts a worker for it where one may be started and none is idle."""
+        self._queue.append(batch.tasks)
+        self._feed()
+
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+        """The outcome of the next task to end; None where the time is up or nothing was submitted.
+
+        Raises:
+            ExecutionError: Workers end before they are ready.
+            StoreError: The folder of the logs cannot be made.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._done:
+            self._feed()
+            busy = [worker for worker in self._pool if worker.tasks or not worker.ready]
+            rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+            heard = connection.wait([worker.pipe for worker in busy], rest) if busy else []
+            if not heard:
+                return None
+            for worker in [worker for worker in busy if worker.pipe in heard]:
+                self._listen(worker, on_step)
+        return self._done.popleft()
+
+    def close(self) -> None:
+        """Ends all workers: the idle ones leave, the busy ones are killed and their temporary files removed."""
+        self._queue.clear()
+        for worker in self._pool:
+            if worker.tasks or not worker.ready:
+                worker.process.kill()
+            else:
+                with suppress(OSError):
+                    worker.pipe.send(None)
+        while self._pool:
+            self._bury(self._pool[-1])
+
+    def _feed(self) -> None:
+        """Gives waiting batches to idle workers, and starts workers for the rest as far as they may be."""
+        for worker in [worker for worker in self._pool if worker.ready and not worker.tasks]:
+            if not worker.process.is_alive():
+                self._bury(worker)
+            elif self._queue:
+                self._give(worker, self._queue.popleft())
+        starting = sum(not worker.ready for worker in self._pool)
+        for _ in range(min(len(self._queue) - starting, self.workers - len(self._pool))):
+            self._pool.append(self._start())
+
+    def _give(self, worker: _Worker, tasks: tuple[Task, ...]) -> None:
+        worker.tasks = {task.key: task for task in tasks}
+        worker.current = tasks[0].key
+        with suppress(OSError):  # it has just died: the next wait hears of it
+            worker.pipe.send(tasks)
+
+    def _start(self) -> _Worker:
+        log = log_path(self._store, self._runtime, f"worker-{os.getpid()}-{next(self._numbers)}")
+        make_folder(log.parent)
+        ours, theirs = multiprocessing.Pipe()
+        arguments = (theirs, os.getpid(), str(self._store.root), self._runtime, str(log))
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=arguments, daemon=True)
+        with thread_variables(self._runtime.threads), _interrupts_wait():
+            process.start()
+        theirs.close()
+        return _Worker(process, ours, log, ready=False, tasks={}, current="")
+
+    def _listen(self, worker: _Worker, on_step: Callable[[Step], None]) -> None:
+        """Takes one message, or notices that there will be no more."""
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._mourn(worker)
+            return
+        if isinstance(message, Step):
+            worker.current = message.key
+            on_step(message)
+        elif isinstance(message, Outcome):
+            worker.tasks.pop(message.key)
+            self._done.append(message)
+        else:
+            worker.ready = True
+            self._failed_starts = 0
+
+    def _mourn(self, worker: _Worker) -> None:
+        """Decides what becomes of the tasks of a worker that has died."""
+        report = self._bury(worker)
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts == _STARTS:
+                raise ExecutionError(_no_start(report))
+        culprit = worker.tasks.get(worker.current)
+        if culprit:
+            self._deaths[culprit.key] += 1
+            if self._deaths[culprit.key] == ATTEMPTS:
+                self._done.append(self._give_up(worker.tasks.pop(culprit.key), report))
+        if worker.tasks:
+            self._queue.appendleft(tuple(worker.tasks.values()))
+
+    def _bury(self, worker: _Worker) -> str:
+        """Removes what a worker leaves; returns how it ended and what it said."""
+        self._pool.remove(worker)
+        worker.process.join(1.0)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.pipe.close()
+        self._store.drop_temporaries([worker.process.pid or 0])
+        said = worker.log.read_text(encoding="utf-8", errors="replace") if worker.log.exists() else ""
+        worker.log.unlink(missing_ok=True)
+        return f"the worker {_ending(worker.process.exitcode)}\n\n{said}"
+
+    def _give_up(self, task: Task, report: str) -> Outcome:
+        text = f"{report.splitlines()[0]} while doing it, {ATTEMPTS} times"
+        log = write_log(self._store, self._runtime, task, report)
+        return Outcome(task.key, ok=False, text=text, kind="error", log=log)
+
+
+def _ending(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+    return f"was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _no_start(report: str) -> str:
+    return (
+        f"{_STARTS} workers in a row ended before they were ready; of the last one: {report.strip()}\n"
+        "a script that uses the executor 'processes' must do so under `if __name__ == '__main__':`; "
+        "the executor 'serial' needs no workers"
+    )
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits, in this process and the one that is started: it must not meet a worker half awake."""
+    resource_tracker.ensure_running()  # by itself it would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

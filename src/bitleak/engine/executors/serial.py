@@ -1,0 +1,42 @@
+"""Tasks one after the other, in the calling thread: the executor that all others must agree with."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from bitleak.engine.graph import Batch
+from bitleak.engine.worker import Outcome, Runtime, Step, ignore, outcomes
+
+
+class Serial:
+    """Does what was submitted while somebody waits for it.
+
+    Args:
+        root: Root of the store.
+        runtime: Where this is.
+        workers: There is one, whatever is asked for.
+    """
+
+    def __init__(self, root: str, runtime: Runtime, workers: int | None = None) -> None:
+        self.workers = 1
+        self._root = root
+        self._runtime = runtime
+        self._queue: deque[Batch] = deque()
+        self._current: Iterator[Outcome] = iter(())
+        self._on_step: Callable[[Step], None] = ignore
+
+    def submit(self, batch: Batch) -> None:
+        """Takes a batch."""
+        self._queue.append(batch)
+
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+        """Works until a task has ended, however long that takes; None where there is none left."""
+        self._on_step = on_step
+        while (outcome := next(self._current, None)) is None and self._queue:
+            batch = self._queue.popleft()
+            self._current = outcomes(self._root, batch.tasks, self._runtime, lambda step: self._on_step(step))
+        return outcome
+
+    def close(self) -> None:
+        """Forgets what was submitted."""
+        self._queue.clear()
+        self._current = iter(())

@@ -1,0 +1,90 @@
+"""Manifests: what a finished task was, what it ran on, and a size and digest of each of its files."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitleak.core.errors import StoreError
+from bitleak.engine.keys import Task, canonical_json
+
+ADVICE = "run `bitleak store verify` for all that is broken; a result that is removed is made again"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something broken in the store.
+
+    Attributes:
+        place: Folder of the result it is part of.
+        path: The file.
+        reason: What is wrong with it.
+    """
+
+    place: Path
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def new_manifest(task: Task, files: Iterable[Path], runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of files that were just written."""
+    return {
+        "task": task.identity,
+        "label": task.label,
+        "runtime": dict(runtime),
+        "files": {path.name: {"size": path.stat().st_size, "sha256": _digest(path)} for path in files},
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def load_manifest(place: Path) -> dict[str, Any]:
+    """The manifest of a result.
+
+    Raises:
+        StoreError: It is missing, or it is not a manifest.
+    """
+    path = place / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest["task"], dict):
+            raise ValueError("it names no task")
+        for file in manifest["files"].values():
+            int(file["size"]), str(file["sha256"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"manifest {path} cannot be read ({type(error).__name__}: {error}): {ADVICE}") from error
+    return manifest
+
+
+def problems(place: Path) -> Iterator[Problem]:
+    """Everything about a result that is not as it was written; reads every byte of it."""
+    try:
+        manifest = load_manifest(place)
+    except StoreError:
+        yield Problem(place, place / "manifest.json", "missing or unreadable")
+        return
+    if hashlib.sha256(canonical_json(manifest["task"])).hexdigest() != place.name:
+        yield Problem(place, place / "manifest.json", "its task is not the one that the folder is named after")
+    for name, file in manifest["files"].items():
+        reason = _fault(place / name, file)
+        if reason:
+            yield Problem(place, place / name, reason)
+
+
+def _fault(path: Path, file: Mapping[str, Any]) -> str:
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    if size != file["size"]:
+        return f"expected {file['size']} bytes, got {size}"
+    return "" if _digest(path) == file["sha256"] else "its content is not what was written"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,55 @@
+"""One thread for a CPU task, whoever runs it: sums in another order are other numbers."""
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def thread_variables(threads: int) -> Iterator[None]:
+    """Sets what libraries loaded from now on, also by processes started from now on, will read."""
+    before = {name: os.environ.get(name) for name in _VARIABLES}
+    os.environ.update(dict.fromkeys(_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Limits the libraries that are loaded, and those still to be; restores what was."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    with thread_variables(threads), _limited_blas(threads):
+        if torch:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)
+
+
+def _limited_blas(threads: int) -> contextlib.AbstractContextManager:
+    """NumPy's matrix products, through threadpoolctl (which scikit-learn depends on)."""
+    try:
+        return importlib.import_module("threadpoolctl").threadpool_limits(limits=threads)
+    except ImportError:  # pragma: no cover - then NumPy's library keeps the variables it was started with
+        return contextlib.nullcontext()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such group, or no quota ("max")
+        return cores

@@ -1,0 +1,230 @@
+"""What a worker does with a batch of tasks, the same in every executor.
+
+It reads the inputs from the store, finds the stage by name, and commits each result as the stage
+yields it, so that whoever is killed loses at most the task in flight. A stage is
+
+    def stage(params: Sequence[Mapping], inputs: Mapping[str, Any], runtime: Runtime,
+              progress: Callable[[float], None]) -> Iterator[result]
+
+with one `params` per task of the batch; it yields one result per task, in order: a core type, or a
+mapping of artifacts. `inputs` holds what `bitleak.engine.codecs` makes of each input, or a tuple of
+those where a task names several keys. `progress` takes the fraction done, 0 to 1, of the task that
+is yielded next.
+"""
+
+import functools
+import importlib
+import json
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from bitleak.core.errors import BitleakError, ExecutionError, InputError, StoreError
+from bitleak.engine.codecs import decode, encode, kind_of
+from bitleak.engine.keys import Task
+from bitleak.engine.store import Store
+from bitleak.engine.threads import limited_threads
+
+FailureKind = Literal["", "input", "error"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What may change how long a task takes, never what comes out.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:1`, ... (results are byte-identical per type of device).
+        threads: Threads of a CPU task.
+        stages: Module that holds the stage functions.
+        path: Where the config says that the data set is; None = the data set has no such field.
+        data: A place that takes its place; None = there is none.
+        logs: Folder for the logs of what fails; None = `logs` in the store.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    stages: str = "bitleak.stages"
+    path: str | None = None
+    data: str | None = None
+    logs: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A task that has started (fraction 0) or got further.
+
+    Attributes:
+        key: The task's key.
+        fraction: 0 to 1.
+    """
+
+    key: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended.
+
+    Attributes:
+        key: The task's key.
+        ok: Whether its result is in the store.
+        text: Why not, for people; empty if it is.
+        kind: `input` if something handed in is wrong, `error` for anything else; empty if ok.
+        log: File with the traceback; None if there is none.
+        seconds: Time taken, the share of the batch's common work included in its first task.
+        cached: The result was in the store already, made by somebody else since the run began.
+    """
+
+    key: str
+    ok: bool
+    text: str = ""
+    kind: FailureKind = ""
+    log: str | None = None
+    seconds: float = 0.0
+    cached: bool = False
+
+
+Stage = Callable[[Sequence[Mapping], Mapping[str, Any], Runtime, Callable[[float], None]], Iterator[Any]]
+
+
+def ignore(step: object) -> None:
+    """Does nothing: the default for those who do not watch."""
+
+
+def run_batch(store_root: str, tasks: Sequence[Task], runtime: Runtime) -> list[Outcome]:
+    """All of `outcomes`."""
+    return list(outcomes(store_root, tasks, runtime))
+
+
+def outcomes(
+    store_root: str, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Step], None] = ignore
+) -> Iterator[Outcome]:
+    """Does a batch, and yields one outcome per task, in order, as soon as it is known.
+
+    A task that fails does not stop the others: they are handed to the stage again, without it.
+
+    Args:
+        store_root: Root of the store that holds the inputs and takes the results.
+        tasks: Tasks with the same stage and the same inputs.
+        runtime: Where this is.
+        on_step: Called as tasks start and proceed.
+    """
+    try:
+        store = Store(store_root, create=False)
+    except StoreError as error:
+        yield from (Outcome(task.key, ok=False, text=str(error), kind="input") for task in tasks)
+        return
+    left = list(tasks)
+    while left:
+        todo = [task for task in left if not store.has(task)]
+        yield from (Outcome(task.key, ok=True, cached=True) for task in left if task not in todo)
+        left = todo
+        for outcome in _attempt(store, todo, runtime, on_step) if todo else ():
+            left = [task for task in left if task.key != outcome.key]
+            yield outcome
+
+
+def _attempt(
+    store: Store, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Step], None]
+) -> Iterator[Outcome]:
+    """Outcomes up to and including the first that is not ok."""
+    start = time.perf_counter()
+    current = tasks[0]
+    try:
+        on_step(Step(current.key, 0.0))
+        stage = find_stage(runtime, current.stage)
+        inputs = {name: _value(store, keys) for name, keys in current.inputs.items()}
+        with limited_threads(runtime.threads):
+
+            def progress(done: float) -> None:
+                if done > 0:  # 0 has been told
+                    on_step(Step(current.key, min(1.0, float(done))))
+
+            produced = iter(stage([task.params for task in tasks], inputs, runtime, progress))
+            for current in tasks:
+                if current is not tasks[0]:
+                    on_step(Step(current.key, 0.0))
+                artifacts = encode(_next(produced, current))
+                seconds = time.perf_counter() - start
+                store.write(current, artifacts, {**_environment(runtime), "seconds": round(seconds, 3)})
+                log_path(store, runtime, current.key).unlink(missing_ok=True)  # of an earlier, failed attempt
+                yield Outcome(current.key, ok=True, seconds=time.perf_counter() - start)
+                start = time.perf_counter()
+    except (Exception, SystemExit) as error:
+        yield _failure(store, runtime, current, error, time.perf_counter() - start)
+
+
+def find_stage(runtime: Runtime, name: str) -> Stage:
+    """The stage function with this name.
+
+    Raises:
+        ExecutionError: The module of stages has none.
+    """
+    module = importlib.import_module(runtime.stages)
+    if not callable(getattr(module, name, None)):
+        raise ExecutionError(f"{runtime.stages} has no stage {name!r}")
+    return getattr(module, name)
+
+
+def log_path(store: Store, runtime: Runtime, name: str) -> Path:
+    """Where the log of a task, or of a worker, is."""
+    return Path(runtime.logs or store.root / "logs") / f"{name}.log"
+
+
+def write_log(store: Store, runtime: Runtime, task: Task, text: str) -> str | None:
+    """Writes the log of a task that failed; None where even that cannot be written."""
+    path = log_path(store, runtime, task.key)
+    header = f"{task.name}\n{json.dumps(task.identity, indent=1)}\n\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(header + text, encoding="utf-8")
+    except OSError:
+        return None
+    return str(path)
+
+
+def _value(store: Store, keys: str | tuple[str, ...]) -> Any:
+    if not isinstance(keys, str):
+        return tuple(_value(store, key) for key in keys)
+    artifacts = store.read_key(keys)
+    return decode(kind_of(artifacts), artifacts)
+
+
+def _next(produced: Iterator[Any], task: Task) -> Any:
+    try:
+        return next(produced)
+    except StopIteration:
+        raise ExecutionError(f"stage {task.stage!r} yielded nothing for {task.name}") from None
+
+
+def _failure(store: Store, runtime: Runtime, task: Task, error: BaseException, seconds: float) -> Outcome:
+    text = str(error) if isinstance(error, BitleakError) else f"{type(error).__name__}: {error}"
+    log = write_log(store, runtime, task, "".join(traceback.format_exception(error)))
+    kind: FailureKind = "input" if isinstance(error, InputError) else "error"
+    return Outcome(task.key, ok=False, text=text, kind=kind, log=log, seconds=seconds)
+
+
+def _environment(runtime: Runtime) -> dict[str, Any]:
+    versions = {name: _version(name) for name in ("bitleak", "numpy", "torch")}
+    python = platform.python_version()
+    return {"device": _device(runtime.device), "threads": runtime.threads, "python": python, **versions}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device(name: str) -> str:
+    torch = sys.modules.get("torch")
+    return f"{name} ({torch.cuda.get_device_name(name)})" if torch and name.startswith("cuda") else name

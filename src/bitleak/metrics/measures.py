@@ -1,0 +1,164 @@
+"""From scores to a table: every metric of every target, the aggregate, and the comparison with fp32.
+
+`estimate` computes the figures of all targets once; `summarize` turns them, and those of the same
+targets at fp32, into `Measure`s. `measure` does both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from bitleak.core.types import Measure, SplitMode
+from bitleak.metrics.best_threshold import best_threshold, halvings
+from bitleak.metrics.delong import delong
+from bitleak.metrics.estimate import Estimate
+from bitleak.metrics.intervals import (
+    Difference,
+    difference_over_records,
+    difference_over_targets,
+    interval_over_targets,
+    mean_over_records,
+)
+from bitleak.metrics.roc import roc
+from bitleak.metrics.threshold_rank import threshold_rank
+
+Estimates = Mapping[str, tuple[Estimate, ...]]
+"""By metric name, one estimate per target."""
+
+LOWER, SAME, HIGHER = "lower", "not distinguishable", "higher"
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Every metric by its name in the results table.
+
+    Attributes:
+        targets: One measure per target, in the order the targets were given.
+        aggregate: The mean over the targets; with one target the same as that target's.
+    """
+
+    targets: Mapping[str, tuple[Measure, ...]]
+    aggregate: Mapping[str, Measure]
+
+    def __or__(self, other: "Measures") -> "Measures":
+        """The metrics of both."""
+        return Measures({**self.targets, **other.targets}, {**self.aggregate, **other.aggregate})
+
+
+def measure(
+    scores: Float64[np.ndarray, "targets records"],
+    member: Bool[np.ndarray, "targets records"],
+    *,
+    fprs: Sequence[float],
+    mode: SplitMode = "population",
+    seed: int = 0,
+    baseline: Float64[np.ndarray, "targets records"] | None = None,
+) -> Measures:
+    """AUC, TPR at each FPR and balanced accuracy with intervals, and their change from a baseline.
+
+    Args:
+        scores: Larger = more likely a member; finite.
+        member: The truth, for the same targets and records.
+        fprs: FPRs in (0, 1); each gives the metric `tpr@FPR`.
+        mode: `population`: targets share records, which are resampled; `dedicated`: t over targets.
+        seed: Of the halvings behind the balanced accuracy; the same for all that is compared.
+        baseline: The same attack's scores of the same targets at fp32.
+
+    Raises:
+        ValueError: Shapes differ, a score is not finite, or a target lacks members or non-members.
+
+    Example:
+        >>> member = np.arange(2000)[None] % 2 == 0
+        >>> result = measure(np.random.default_rng(0).normal(size=(1, 2000)) + member, member, fprs=(0.01,))
+        >>> sorted(result.aggregate)
+        ['auc', 'balanced_accuracy', 'tpr@0.01']
+        >>> auc = result.aggregate["auc"]
+        >>> bool(auc.low < 0.7602 < auc.high), auc.interval
+        (True, 'delong')
+    """
+    if baseline is not None and baseline.shape != scores.shape:
+        raise ValueError(f"baseline must have the scores' shape {scores.shape}, got {baseline.shape}")
+    at_baseline = None if baseline is None else estimate(baseline, member, fprs=fprs, seed=seed)
+    return summarize(estimate(scores, member, fprs=fprs, seed=seed), mode=mode, baseline=at_baseline)
+
+
+def estimate(
+    scores: Float64[np.ndarray, "targets records"],
+    member: Bool[np.ndarray, "targets records"],
+    *,
+    fprs: Sequence[float],
+    seed: int = 0,
+) -> Estimates:
+    """The figures of every target by metric name; arguments as for `measure`."""
+    if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
+        raise ValueError(f"scores and member must both be [targets records], got {scores.shape} and {member.shape}")
+    halves = halvings(scores.shape[1], seed)
+    curves = [roc(*target) for target in zip(scores, member, strict=True)]
+    rates = {f"tpr@{fpr:g}": tuple(threshold_rank(curve, fpr) for curve in curves) for fpr in fprs}
+    areas = tuple(delong(curve) for curve in curves)
+    return {"auc": areas, **rates, "balanced_accuracy": tuple(best_threshold(curve, halves) for curve in curves)}
+
+
+def summarize(estimates: Estimates, *, mode: SplitMode, baseline: Estimates | None = None) -> Measures:
+    """Measures from estimates.
+
+    Args:
+        estimates: Figures of the targets.
+        mode: See `measure`.
+        baseline: Figures of the same targets at fp32; metrics that it lacks are not compared.
+    """
+    base = {} if baseline is None else baseline
+    targets = {name: _targets(figures, base.get(name)) for name, figures in estimates.items()}
+    aggregate = {name: _aggregate(figures, base.get(name), mode) for name, figures in estimates.items()}
+    return Measures(targets, aggregate)
+
+
+def _targets(figures: Sequence[Estimate], baseline: Sequence[Estimate] | None) -> tuple[Measure, ...]:
+    if baseline is None:
+        return tuple(_measure(figure) for figure in figures)
+    pairs = zip(figures, baseline, strict=True)
+    return tuple(_measure(one, difference=difference_over_records(one, other)) for one, other in pairs)
+
+
+def _aggregate(figures: Sequence[Estimate], baseline: Sequence[Estimate] | None, mode: SplitMode) -> Measure:
+    if len(figures) == 1:
+        return _targets(figures, baseline)[0]
+    mean = mean_over_records(figures)
+    std = float(np.std([figure.value for figure in figures], ddof=1))
+    if mode == "population":
+        change = None if baseline is None else difference_over_records(mean, mean_over_records(baseline))
+        return _measure(mean, std=std, difference=change)
+    change = None if baseline is None else difference_over_targets(figures, baseline)
+    low, high = interval_over_targets(figures)
+    student = Estimate(mean.value, mean.centre, low, high, mean.influence, "t", mean.limits)
+    return _measure(student, std=std, difference=change)
+
+
+def _measure(figure: Estimate, *, std: float | None = None, difference: Difference | None = None) -> Measure:
+    """A measure whose interval is cut to what is possible and contains its value."""
+    least, most = figure.limits
+    low, high = _around(figure.value, max(figure.low, least), min(figure.high, most))
+    if difference is None:
+        return Measure(figure.value, low, high, std, figure.interval)
+    change, change_low, change_high = difference
+    widest = most - least
+    change_low, change_high = _around(change, max(change_low, -widest), min(change_high, widest))
+    verdict = LOWER if change_high < 0 else HIGHER if change_low > 0 else SAME
+    return Measure(
+        value=figure.value,
+        low=low,
+        high=high,
+        std=std,
+        interval=figure.interval,
+        difference=change,
+        difference_low=change_low,
+        difference_high=change_high,
+        verdict=verdict,
+    )
+
+
+def _around(value: float, low: float, high: float) -> tuple[float, float]:
+    """The interval, moved out to the value where a correction for bias has carried it past."""
+    return float(min(low, value)), float(max(high, value))

@@ -1,0 +1,62 @@
+"""Shares of records (accuracies, agreement) with Wilson's and Clopper and Pearson's intervals.
+
+Wilson's interval inverts the score test: the shares p with |k / n - p| <= 1.96 sqrt(p (1 - p) / n)
+(Wilson 1927). It keeps near 95 % coverage near 0 and 1, where accuracies on training data lie.
+Clopper and Pearson's is exact and never covers less than 95 %; it is right for a rate at a threshold
+*fixed beforehand*, and wrong at a threshold taken from the same records.
+"""
+
+import numpy as np
+from jaxtyping import Bool
+from scipy.special import betaincinv
+
+from bitleak.core.checks import integer_in
+from bitleak.metrics.estimate import Estimate, Z
+
+
+def proportion(success: Bool[np.ndarray, "records"], counted: Bool[np.ndarray, "records"] | None = None) -> Estimate:
+    """The share of the counted records that are a success, with Wilson's interval.
+
+    Args:
+        success: One truth value per record.
+        counted: The records that count; None for all.
+
+    Raises:
+        ValueError: No record counts.
+
+    Example:
+        >>> estimate = proportion(np.arange(100) < 90)
+        >>> round(estimate.low, 4), round(estimate.high, 4)
+        (0.8256, 0.9448)
+    """
+    counted = np.ones(len(success), bool) if counted is None else counted
+    trials = int(counted.sum())
+    if trials == 0:
+        raise ValueError("a share needs at least one record, got none")
+    share = float(success[counted].mean())
+    low, high = wilson(int(success[counted].sum()), trials)
+    return Estimate(share, share, low, high, np.where(counted, success - share, 0.0) / trials, "wilson")
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share of `trials` >= 1 independent trials."""
+    integer_in("successes", successes, 0, integer_in("trials", trials, 1))
+    share, shrink = successes / trials, 1 + Z**2 / trials
+    middle = (share + Z**2 / (2 * trials)) / shrink
+    reach = Z * np.sqrt(share * (1 - share) / trials + Z**2 / (4 * trials**2)) / shrink
+    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
+
+
+def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
+    """The exact 95 % interval for a share of `trials` >= 1 independent trials.
+
+    Example:
+        >>> low, high = clopper_pearson(0, 100)
+        >>> low, round(high, 4)
+        (0.0, 0.0362)
+    """
+    integer_in("successes", successes, 0, integer_in("trials", trials, 1))
+    failures = trials - successes
+    low = float(betaincinv(successes, failures + 1, 0.025)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, 0.975)) if failures else 1.0
+    return low, high

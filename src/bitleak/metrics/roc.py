@@ -1,0 +1,180 @@
+"""The ROC curve of an attack on one target, its points counted and its ties grouped.
+
+A threshold c calls every record with score >= c a member. Sorting the distinct scores downwards
+gives one point per distinct score, after the point (0, 0) that calls nobody a member; records with
+equal scores are never split, so the order of the records cannot matter.
+
+    TPR(c) = #{members with score >= c} / members
+    FPR(c) = #{non-members with score >= c} / non-members
+
+Deviation from the usual staircase: the TPR at a given FPR alpha is that of the *last point with
+FPR <= alpha*, never an interpolation, because an adversary cannot use a threshold between two ties.
+Cost: one sort, O(records log records).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from bitleak.core.checks import integer_in, number_in
+from bitleak.core.types import Curve, Scores
+
+ENOUGH_FALSE_POSITIVES = 10
+"""Expected false positives from which on a TPR at an FPR is fit for a headline."""
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A tie-grouped ROC curve that starts at (0, 0) and ends at (1, 1).
+
+    Attributes:
+        thresholds: Descending, infinity first; a point calls a member whoever scores at least this.
+        true_positives: Members called so at each point, ascending from 0.
+        false_positives: Non-members called so at each point, ascending from 0.
+        point: For each record, in the order it was given, the first point that calls it a member.
+        member: The membership it was made from.
+    """
+
+    thresholds: Float64[np.ndarray, "points"]
+    true_positives: Int64[np.ndarray, "points"]
+    false_positives: Int64[np.ndarray, "points"]
+    point: Int64[np.ndarray, "records"]
+    member: Bool[np.ndarray, "records"]
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return int(self.true_positives[-1])
+
+    @property
+    def non_members(self) -> int:
+        """Number of non-members."""
+        return int(self.false_positives[-1])
+
+    @cached_property
+    def tpr(self) -> Float64[np.ndarray, "points"]:
+        """True-positive rate at each point."""
+        return self.true_positives / self.members
+
+    @cached_property
+    def fpr(self) -> Float64[np.ndarray, "points"]:
+        """False-positive rate at each point."""
+        return self.false_positives / self.non_members
+
+    def last_point(self, fpr: float) -> int:
+        """Index of the last point with FPR <= `fpr`."""
+        allowed = np.floor(fpr * self.non_members + 1e-9)  # 0.01 * 500 is 5 in decimal only
+        return int(np.searchsorted(self.false_positives, allowed, side="right")) - 1
+
+
+def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
+    """The ROC curve of `scores` against the truth.
+
+    Args:
+        scores: Larger = more likely a member; finite.
+        member: True for the members; at least one member and one non-member.
+
+    Raises:
+        ValueError: A score is not finite, the lengths differ, or one of the two groups is empty.
+
+    Example:
+        >>> curve = roc(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False]))
+        >>> curve.fpr.tolist(), curve.tpr.tolist()
+        ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
+    """
+    if scores.shape != member.shape:
+        raise ValueError(f"scores and member must have the same length, got {len(scores)} and {len(member)}")
+    if not np.isfinite(scores).all():
+        first = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ValueError(f"scores must be finite, got {scores[first]} at record {first}")
+    if member.all() or not member.any():
+        raise ValueError(f"a ROC needs members and non-members, got {int(member.sum())} members of {len(member)}")
+    order = np.argsort(-scores, kind="stable")
+    descending = scores[order]
+    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))  # last of each group of ties
+    point = np.empty(len(scores), np.int64)
+    point[order] = np.repeat(np.arange(1, len(last) + 1), np.diff(last, prepend=-1))
+    true_positives = np.cumsum(member[order], dtype=np.int64)[last]
+    return Roc(
+        thresholds=np.concatenate([[np.inf], descending[last]]),
+        true_positives=np.concatenate([[0], true_positives]),
+        false_positives=np.concatenate([[0], last + 1 - true_positives]),
+        point=point,
+        member=member,
+    )
+
+
+def auc(curve: Roc) -> float:
+    """Area under the curve: the chance that a member outscores a non-member, a tie counting half.
+
+    Example:
+        >>> auc(roc(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False])))
+        0.875
+    """
+    false_steps = np.diff(curve.false_positives)
+    doubled = false_steps @ (curve.true_positives[1:] + curve.true_positives[:-1])
+    return float(doubled / (2 * curve.members * curve.non_members))
+
+
+def tpr_at(curve: Roc, fpr: float) -> float:
+    """True-positive rate at the last point with FPR <= `fpr`, in [0, 1].
+
+    Raises:
+        ValueError: `fpr` is not a number in [0, 1].
+    """
+    return float(curve.tpr[curve.last_point(number_in("fpr", fpr, 0.0, 1.0))])
+
+
+def balanced_accuracy(curve: Roc) -> float:
+    """Balanced accuracy of the best threshold, max (TPR + 1 - FPR) / 2, in [0.5, 1].
+
+    It is the best in hindsight, and so optimistic: see `best_threshold`.
+    """
+    return float((1 + curve.tpr - curve.fpr).max() / 2)
+
+
+def thin(curve: Roc, points: int = 256) -> Curve:
+    """The curve at no more than `points` points, exact at its low end and ever sparser above.
+
+    The points kept are the last ones with at most 0, 1, 2, ... false positives, the numbers spaced
+    evenly on a log scale, and both ends.
+
+    Args:
+        curve: A ROC curve.
+        points: At least 4.
+    """
+    counts = np.geomspace(1, curve.non_members, integer_in("points", points, 4) - 2).round()
+    counts = np.unique(np.append(counts, 0))
+    kept = np.searchsorted(curve.false_positives, counts, side="right") - 1
+    kept = np.unique(np.concatenate([[0], kept]))
+    return np.stack([curve.fpr[kept], curve.tpr[kept]], axis=1)
+
+
+def mean_curve(curves: Sequence[Roc], points: int = 256) -> Curve:
+    """The mean TPR of several targets at common FPRs, log-spaced from one false positive to 1.
+
+    Args:
+        curves: At least one.
+        points: At least 4.
+    """
+    least = 1 / min(curve.non_members for curve in curves)
+    fprs = np.unique(np.concatenate([[0.0], np.geomspace(least, 1, integer_in("points", points, 4) - 2)]))
+    fprs[-1] = 1.0
+    tpr = np.mean([[tpr_at(curve, fpr) for fpr in fprs] for curve in curves], axis=0)
+    return np.concatenate([[[0.0, 0.0]], np.stack([fprs, tpr], axis=1)])
+
+
+def headline_fpr(fprs: Sequence[float], non_members: int) -> float:
+    """The smallest listed FPR with at least 10 expected false positives, else the largest listed.
+
+    Example:
+        >>> headline_fpr((0.001, 0.01), 2000), headline_fpr((0.001, 0.01), 500)
+        (0.01, 0.01)
+        >>> headline_fpr((0.001, 0.01), 25_000)
+        0.001
+    """
+    enough = [fpr for fpr in fprs if fpr * non_members >= ENOUGH_FALSE_POSITIVES - 1e-9]
+    return min(enough, default=max(fprs))

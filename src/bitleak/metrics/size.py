@@ -1,0 +1,36 @@
+"""The size of weights: what a file would hold that packs the codes as tightly as their levels allow."""
+
+import math
+
+from bitleak.core.types import QuantizedWeights, Weights
+
+SCALE_BYTES = 4
+ZERO_POINT_BYTES = 1
+
+
+def size(weights: Weights | QuantizedWeights) -> dict[str, float]:
+    """Bytes in all, and effective bits per quantized weight.
+
+    Codes count log2(levels) bits each, rounded up to whole bytes per layer; every grid has a float32
+    scale and a one-byte zero point; everything else is kept as it is.
+
+    Returns:
+        `bytes`: codes, grids and the rest. `bits_per_weight`: of codes and grids alone, per quantized
+        weight, so a little more than log2(levels); 32 for weights that are not quantized.
+
+    Example:
+        >>> import numpy as np
+        >>> from bitleak.core.types import QuantizedLayer
+        >>> layer = QuantizedLayer(np.zeros((4, 50), np.uint8), np.ones(4, np.float32), np.zeros(4, np.float32), 4)
+        >>> size(QuantizedWeights({"a": layer}, {"a.bias": np.zeros(4, np.float32)}))
+        {'bytes': 86.0, 'bits_per_weight': 2.8}
+    """
+    if isinstance(weights, Weights):
+        return {"bytes": float(sum(array.nbytes for array in weights.tensors.values())), "bits_per_weight": 32.0}
+    packed, count = 0, 0
+    for layer in weights.layers.values():
+        packed += math.ceil(layer.codes.size * math.log2(layer.levels) / 8)
+        packed += layer.scale.size * (SCALE_BYTES + ZERO_POINT_BYTES)
+        count += layer.codes.size
+    rest = sum(array.nbytes for array in weights.rest.values())
+    return {"bytes": float(packed + rest), "bits_per_weight": 8 * packed / count if count else 0.0}

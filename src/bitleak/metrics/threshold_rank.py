@@ -1,0 +1,106 @@
+"""The TPR of one target at a given FPR, with an interval that includes the error of the threshold.
+
+The threshold whose true FPR is exactly alpha is unknown, but how many of the n non-members lie above
+it is not: K ~ Binomial(n, alpha), whatever the distribution of the scores. So it lies between the K-th
+and the (K+1)-th largest non-member score. Given the threshold, the number M of members above it is
+binomial, and Jeffreys' Beta(M + 1/2, members - M + 1/2) is a distribution for the TPR. Mixing both,
+
+    P(TPR <= x) = sum_k Binomial(k; n, alpha) [ F(x; lower_k) + F(x; upper_k) ] / 2,
+
+where lower_k and upper_k count the members above the K-th and above the (K+1)-th largest non-member
+score (between which M is unknown), and F(.; M) is the Beta distribution. The interval runs from the
+2.5 % to the 97.5 % quantile of this mixture. Clopper-Pearson at the observed threshold leaves out the
+sum over k and covers 44 to 64 % instead of 95 %.
+
+Deviations. F is computed on the arcsine scale, arcsin sqrt(x) ~ N(arcsin sqrt((M + 3/8) / (members +
+3/4)), 1 / (4 members + 2)) (Anscombe 1948), which agrees with the Beta quantiles to about 2 % of the
+interval's width even at M = 0 and is twenty times faster. With fewer than 1 expected false positive
+nothing is known from below: the interval is open, down to 0. The *centre* is the mixture's mean: the rule
+"last point with FPR <= alpha" uses a threshold whose FPR is on average (n alpha + 1) / (n + 1), a bias
+that would not average out over targets.
+
+Influence, for averages over targets: (1[above] - TPR) / members for a member and
+-slope (1[above] - FPR) / non-members for a non-member, the slope of the ROC at alpha being the
+secant over one standard deviation of K on either side.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import ndtr
+from scipy.stats import binom
+
+from bitleak.core.checks import number_in
+from bitleak.metrics.estimate import Estimate
+from bitleak.metrics.roc import Roc, tpr_at
+
+NODES = 64
+BISECTIONS = 30
+
+
+def threshold_rank(curve: Roc, fpr: float) -> Estimate:
+    """The TPR at `fpr` with an interval for the population's TPR at exactly that FPR.
+
+    Args:
+        curve: One target's ROC.
+        fpr: In (0, 1).
+
+    Raises:
+        ValueError: `fpr` is out of range.
+
+    Example:
+        >>> from bitleak.metrics.roc import roc
+        >>> scores, member = np.arange(1000) / 1000, np.arange(1000) % 2 == 0
+        >>> estimate = threshold_rank(roc(scores, member), 0.1)
+        >>> round(estimate.value, 2), estimate.low < 0.1 < estimate.high
+        (0.1, True)
+    """
+    number_in("fpr", fpr, 0.0, 1.0, ends="()")
+    above, chance = _ranks(curve.non_members, fpr)
+    lower, upper = _members_above(curve, above)
+    counts = np.concatenate([lower, upper])
+    weights = np.concatenate([chance, chance]) / 2
+    low, high = _quantiles(counts, weights, curve.members)
+    if fpr * curve.non_members < 1 - 1e-9:
+        low = -np.inf
+    centre = float(weights @ counts / curve.members)
+    return Estimate(tpr_at(curve, fpr), centre, low, high, _influence(curve, fpr), "threshold_rank")
+
+
+def _ranks(non_members: int, fpr: float) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of non-members that may lie above the true threshold, and their chances."""
+    first, last = (int(binom.ppf(chance, non_members, fpr)) for chance in (1e-5, 1 - 1e-5))
+    ranks = np.unique(np.linspace(first, last, min(NODES, last - first + 1)).round().astype(int))
+    ends = np.append((ranks[1:] + ranks[:-1]) // 2, non_members)
+    return ranks, np.diff(binom.cdf(ends, non_members, fpr), prepend=0.0)
+
+
+def _members_above(curve: Roc, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Members above the k-th and above the (k+1)-th largest non-member score."""
+    upper = curve.true_positives[np.searchsorted(curve.false_positives, ranks, side="right") - 1]
+    lower = curve.true_positives[np.searchsorted(curve.false_positives, ranks, side="left")]
+    return np.minimum(lower, upper), upper  # inside a tie the threshold lies above the tie
+
+
+def _quantiles(counts: np.ndarray, weights: np.ndarray, members: int) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of the mixture, by bisection on the arcsine scale."""
+    middles = np.arcsin(np.sqrt((counts + 3 / 8) / (members + 3 / 4)))
+    precision = np.sqrt(4 * members + 2)
+    goals = np.array([0.025, 0.975])
+    low, high = np.zeros(2), np.full(2, np.pi / 2)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        beyond = ndtr((middle[:, None] - middles) * precision) @ weights > goals
+        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
+    ends = np.sin((low + high) / 2) ** 2
+    return float(ends[0]), float(ends[1])
+
+
+def _influence(curve: Roc, fpr: float) -> Float64[np.ndarray, "records"]:
+    point = curve.last_point(fpr)
+    above = curve.point <= point
+    spread = max(1.0, np.sqrt(curve.non_members * fpr * (1 - fpr)))
+    ends = np.clip(curve.non_members * fpr + np.array([-spread, spread]), 0, curve.non_members).round()
+    counts = curve.true_positives[np.searchsorted(curve.false_positives, ends, side="right") - 1]
+    slope = (counts[1] - counts[0]) / curve.members / max((ends[1] - ends[0]) / curve.non_members, 1e-12)
+    of_members = (above - curve.tpr[point]) / curve.members
+    return np.where(curve.member, of_members, -slope * (above - curve.fpr[point]) / curve.non_members)

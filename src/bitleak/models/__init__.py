@@ -1,0 +1,126 @@
+"""Networks by name: `build`, `load`, `state` and `profile`.
+
+A network takes standardised float32 images `records channels height width` (the spec's mean and
+std are applied by the caller) and answers with logits `records classes`. Every network of the
+registry can be traced by `torch.fx`, calls no module twice, and ends in a linear classifier.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bitleak.core.checks import unknown_name
+from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec, Weights
+from bitleak.models.profile import Profile, profile_of
+from bitleak.registry import MODELS, find
+
+__all__ = ["Profile", "build", "load", "profile", "state"]
+
+
+def build(spec: ModelSpec, seed: int | None = None) -> nn.Module:
+    """The network of a spec, freshly initialised, in training mode, on the CPU.
+
+    Args:
+        spec: Name, options and the shape of the data.
+        seed: Makes the initialisation reproducible; the global generator is left as it was.
+            None draws from PyTorch's global generator, as any `nn.Module` does.
+
+    Raises:
+        ModelError: The name or an option is unknown, an option is out of range, or an external
+            network cannot be made or does not fit the data.
+
+    Example:
+        >>> spec = ModelSpec("cnn", {"width": 8}, classes=10, channels=1, size=8, mean=(0.3,), std=(0.4,))
+        >>> build(spec, seed=0)(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+        >>> build(ModelSpec("cnn", {"widht": 8}, 10, 1, 8, (0.3,), (0.4,)))
+        Traceback (most recent call last):
+        ...
+        bitleak.core.errors.ModelError: unknown option of model cnn 'widht': did you mean 'width'? Known: depth, width
+    """
+    if seed is None:
+        return _constructed(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return _constructed(spec)
+
+
+def load(weights: Weights) -> nn.Module:
+    """The network of the weights' spec with these weights, in evaluation mode, on the CPU.
+
+    Raises:
+        ModelError: There is no spec, or a tensor is missing, unknown or of another shape.
+    """
+    if weights.spec is None:
+        raise ModelError("weights without a spec cannot be loaded: the architecture is not known")
+    network = build(weights.spec, seed=0)
+    _check_tensors(network.state_dict(), weights.tensors, weights.spec.name)
+    # Copied, since arrays read from a store may be read-only and torch would share their memory.
+    network.load_state_dict({name: torch.tensor(array) for name, array in weights.tensors.items()}, strict=True)
+    return network.eval()
+
+
+def state(network: nn.Module) -> dict[str, np.ndarray]:
+    """The network's state dict as contiguous NumPy copies, by name.
+
+    Example:
+        >>> sorted(state(nn.Linear(3, 2)))
+        ['bias', 'weight']
+    """
+    # np.array keeps rank 0 (a batch norm's counter), which np.ascontiguousarray would not.
+    return {name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in network.state_dict().items()}
+
+
+def profile(spec: ModelSpec) -> Profile:
+    """Size and cost of a spec's network, without computing anything where that is possible.
+
+    The networks of this package are measured on the meta device, external ones on the CPU, since
+    a foreign constructor may compute with its weights.
+
+    Raises:
+        ModelError: As `build`.
+
+    Example:
+        >>> profile(ModelSpec("resnet18", {}, 10, 3, 32, (0.5,) * 3, (0.25,) * 3)).parameters
+        11173962
+    """
+    device = torch.device("cpu" if spec.name == "external" else "meta")
+    with torch.random.fork_rng(devices=[]), device:
+        return profile_of(_constructed(spec), torch.zeros(1, spec.channels, spec.size, spec.size))
+
+
+def _constructed(spec: ModelSpec) -> nn.Module:
+    try:
+        builder = find(MODELS, spec.name, kind="model")
+        _check_options(builder, spec)
+        network: nn.Module = builder(spec.classes, spec.channels, spec.size, **spec.options)
+    except (ValueError, TypeError) as error:
+        raise ModelError(str(error)) from error
+    return network
+
+
+def _check_options(builder: Callable[..., nn.Module], spec: ModelSpec) -> None:
+    parameters = inspect.signature(builder).parameters.values()
+    known = {parameter.name: parameter for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY}
+    for name in spec.options:
+        if name not in known:
+            raise ModelError(unknown_name(f"option of model {spec.name}", name, known))
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in spec.options:
+            raise ModelError(f"model {spec.name} needs the option {name!r}, which is missing")
+
+
+def _check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Any], model: str) -> None:
+    for name in [*expected, *tensors]:
+        if name not in tensors:
+            raise ModelError(f"tensor {name!r} of model {model} is missing from the weights")
+        if name not in expected:
+            raise ModelError(f"tensor {name!r} of the weights is not part of model {model}")
+        came, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
+        if came != wanted:
+            raise ModelError(f"tensor {name!r} of model {model} must have shape {wanted}, got {came}")

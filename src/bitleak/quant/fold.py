@@ -1,0 +1,88 @@
+"""Batch norm folded into the layer before it, without changing the architecture.
+
+Where a convolution or linear layer feeds one batch norm and nothing else, and with
+sigma = sqrt(running variance + eps), per output channel,
+
+    weight <- weight * gamma / sigma,    bias <- 0 (where the layer has one),
+    batch norm <- the pure shift x + beta + (bias - running mean) * gamma / sigma.
+
+The state dict keeps its names and shapes, so the folded network is only another set of weights for
+the same network: the batch norm stays as running mean 0, running variance 1 - eps, gamma 1, and the
+shift in beta (in the running mean, negated, where the batch norm has no gamma and beta). With the
+variance 1 - eps the scale is 1 to the last bit. All of the shift lies in the batch norm, whether or not
+the layer has a bias.
+
+This is the first step of BRECQ (Li et al. 2021, arXiv 2102.05426, section 4); there the batch norm is
+replaced by an identity and the shift becomes the layer's bias. The arithmetic is in float64.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from typing import get_args
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bitleak.quant.scheme import Layer
+from bitleak.quant.units import trace
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """A copy of a network, in evaluation mode, whose batch norms are pure shifts where that is possible.
+
+    A batch norm is left as it is where anything but a single layer feeds it, where the layer's
+    output is used elsewhere too, where either is called more than once, where the layer is a
+    subclass with a forward pass of its own, or where the batch norm keeps no running statistics.
+    The output of a linear layer is taken to be `records features`.
+
+    Raises:
+        QuantizationError: `torch.fx` cannot trace the network.
+
+    Example:
+        >>> folded = fold(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
+        >>> folded[1].weight.tolist(), folded[1].running_mean.tolist()
+        ([1.0, 1.0], [0.0, 0.0])
+    """
+    folded = copy.deepcopy(network).eval()
+    for layer, norm in list(_pairs(folded)):
+        _fold_pair(layer, norm)
+    return folded
+
+
+def _pairs(network: nn.Module) -> Iterator[tuple[Layer, _BatchNorm]]:
+    """The layers with the batch norm that they alone feed."""
+    calls = [node for node in trace(network).nodes if node.op == "call_module"]
+    modules = {node: network.get_submodule(str(node.target)) for node in calls}
+    times = Counter(id(module) for module in modules.values())
+    for node in calls:
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node) or len(source.users) > 1:
+            continue
+        layer, norm = modules.get(source), modules[node]
+        if isinstance(layer, Layer) and isinstance(norm, _BatchNorm) and times[id(layer)] == times[id(norm)] == 1:
+            yield layer, norm
+
+
+@torch.no_grad()
+def _fold_pair(layer: Layer, norm: _BatchNorm) -> None:
+    """Move the scale of a batch norm into the layer's weight, and all shifts into the batch norm."""
+    plain = any(type(layer).forward is kind.forward for kind in get_args(Layer))
+    if not plain or norm.running_mean is None or norm.running_var is None:
+        return
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.double()
+    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.double()
+    bias = torch.zeros_like(mean) if layer.bias is None else layer.bias.double()
+    factor = gamma / (variance + norm.eps).sqrt()
+    shift = beta + (bias - mean) * factor
+    layer.weight.copy_(layer.weight.double() * factor.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+    if layer.bias is not None:
+        layer.bias.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+    norm.running_mean.copy_(-shift if norm.bias is None else torch.zeros_like(shift))
+    if norm.bias is not None:
+        norm.bias.copy_(shift)
+    if norm.weight is not None:
+        norm.weight.fill_(1)

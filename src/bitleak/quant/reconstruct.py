@@ -1,0 +1,218 @@
+"""The shared mini-batch loop: learn which way to round the weights of a piece of a network, jointly.
+
+Given the piece's inputs x in the quantized network and its outputs t in the full-precision one, minimise
+
+    mean over records and positions of sum over channels (run(x; W(V)) - t)^2
+        + lambda * sum over weights (1 - |2 h(V) - 1|^beta),
+
+    W(V) = scale * (floor(w / scale) + h(V)),    h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1),
+
+over the rounding variables V of all its layers, with Adam; V starts where h is the fractional part of
+w / scale. The regulariser is off during the warm-up, then beta falls linearly and pushes every h to 0
+or 1; at the end every weight is rounded to the side that its h is on. This is AdaRound's relaxation
+(Nagel et al. 2020, arXiv 2004.10568, equations 21 to 25) with the reconstruction of a block as its loss
+(Li et al. 2021, arXiv 2102.05426, equation 10). The channel axis is axis 1 of the output. The sum over
+channels and mean over the rest is the normalisation of the published code of both, so lambda means
+the same here.
+
+Deviations: a weight outside its grid's range has no rounding variable, it is fixed at the grid's end (the
+published code keeps an idle one, whose regulariser has no effect either). The gradient from the weights
+to V is written out. Mini-batches are consecutive pieces of random permutations, drawn before the loop,
+so that all records are seen equally often. What ends up with a larger loss on all of the calibration
+records than its starting point is not returned: the starting point is.
+
+Cost: iterations * (forward + backward of a batch), and two forward passes over the calibration set.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bitleak.quant.grid import Grid, decode, encode, per_weight
+
+CHUNK = 128
+"""Records per forward pass where no gradient is needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How the rounding variables are learnt.
+
+    Attributes:
+        iterations: Steps of Adam; 0 keeps the starting point.
+        batch: Records per step.
+        learning_rate: Of Adam.
+        regularization: lambda.
+        warmup: Share of the iterations without the regulariser.
+        beta_start: beta after the warm-up.
+        beta_end: beta at the end.
+    """
+
+    iterations: int
+    batch: int
+    learning_rate: float
+    regularization: float
+    warmup: float = 0.2
+    beta_start: float = 20.0
+    beta_end: float = 2.0
+
+    def beta(self, step: int) -> float | None:
+        """The regulariser's exponent at a step from 0 to iterations - 1; None during the warm-up."""
+        start = self.warmup * self.iterations
+        if step < start:
+            return None
+        left = 1 - (step - start) / (self.iterations - start)
+        return self.beta_end + (self.beta_start - self.beta_end) * left
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What became of one piece.
+
+    Attributes:
+        codes: The codes of each layer.
+        outputs: The piece's outputs with these codes.
+        loss: Reconstruction loss over all calibration records, without the regulariser.
+        nearest: The same loss of the codes that the loop started from.
+        kept: Which of the two the codes are.
+    """
+
+    codes: Mapping[str, UInt8[Tensor, "out *rest"]]
+    outputs: Float[Tensor, "records *shape"]
+    loss: float
+    nearest: float
+    kept: Literal["learned", "nearest"]
+
+
+def loss_of(outputs: Float[Tensor, "records *shape"], targets: Float[Tensor, "records *shape"]) -> Float[Tensor, ""]:
+    """Squared error, summed over channels (axis 1), mean over records and positions.
+
+    Example:
+        >>> float(loss_of(torch.ones(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)))
+        3.0
+    """
+    return (outputs - targets).square().sum(1).mean()
+
+
+def reconstruct(
+    piece: nn.Module,
+    grids: Mapping[str, Grid],
+    inputs: Float[Tensor, "records *shape"],
+    targets: Float[Tensor, "records *target"],
+    *,
+    schedule: Schedule,
+    generator: torch.Generator,
+) -> Reconstruction:
+    """Learn the rounding of a piece's layers.
+
+    Args:
+        piece: A module of one argument in evaluation mode, with full-precision weights; not changed.
+        grids: The grid of each layer to quantize, by its name in the piece.
+        inputs: What the piece gets in the quantized network.
+        targets: What it returns in the full-precision network.
+        schedule: Steps, rates and regulariser.
+        generator: Draws the mini-batches.
+
+    Returns:
+        Codes that are on the calibration records at least as good as rounding to the nearest.
+    """
+    weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
+    codes = {name: encode(weights[name], grids[name]) for name in grids}
+    outputs = run(piece, inputs, codes, grids)
+    nearest = float(loss_of(outputs, targets))
+    if schedule.iterations == 0 or nearest == 0:
+        return Reconstruction(codes, outputs, nearest, nearest, "nearest")
+    learned = _learn(piece, weights, grids, inputs, targets, schedule, generator)
+    learned_outputs = run(piece, inputs, learned, grids)
+    loss = float(loss_of(learned_outputs, targets))
+    if not loss <= nearest:
+        return Reconstruction(codes, outputs, nearest, nearest, "nearest")
+    return Reconstruction(learned, learned_outputs, loss, nearest, "learned")
+
+
+@torch.no_grad()
+def run(
+    piece: nn.Module,
+    inputs: Float[Tensor, "records *shape"],
+    codes: Mapping[str, Tensor] | None = None,
+    grids: Mapping[str, Grid] | None = None,
+) -> Tensor:
+    """The piece's outputs for all records, with the codes' weights or with its own; the inputs are not changed."""
+    weights = {f"{name}.weight": decode(codes[name], grids[name]) for name in codes} if codes and grids else {}
+    return torch.cat([functional_call(piece, weights, (chunk.clone(),)) for chunk in inputs.split(CHUNK)])
+
+
+class _Rounding:
+    """The weights of several layers as one flat vector, and what rounding does to it."""
+
+    def __init__(self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> None:
+        self.shapes = {name: weight.shape for name, weight in weights.items()}
+        spread = [[part.expand_as(weights[name]) for part in per_weight(grids[name], weights[name])] for name in weights]
+        self.scale, zero_point = (torch.cat([parts[i].flatten() for parts in spread]) for i in (0, 1))
+        top = torch.cat([torch.full_like(weights[name].flatten(), grids[name].levels - 1) for name in weights])
+        position = torch.cat([weight.flatten() for weight in weights.values()]) / self.scale
+        below = position.floor() + zero_point
+        self.free = (below >= 0) & (below < top)
+        self.below = below.clamp(torch.zeros_like(top), top)
+        self.start = self.scale * (self.below - zero_point)
+        self.step = self.scale * self.free
+        self.fraction = position - position.floor()
+
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """The layers' tensors in a flat vector, as views."""
+        parts = flat.split([shape.numel() for shape in self.shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def codes(self, up: Tensor) -> dict[str, Tensor]:
+        """The codes if the weights marked in `up` are rounded up."""
+        return self.split((self.below + (up & self.free)).to(torch.uint8))
+
+
+def _learn(
+    piece: nn.Module,
+    weights: Mapping[str, Tensor],
+    grids: Mapping[str, Grid],
+    inputs: Tensor,
+    targets: Tensor,
+    schedule: Schedule,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """The loop over mini-batches."""
+    rounding = _Rounding(weights, grids)
+    variable = -torch.log(1.2 / (rounding.fraction + 0.1) - 1)
+    optimizer = torch.optim.Adam([variable], lr=schedule.learning_rate, fused=True)
+    for step, records in enumerate(_batches(len(inputs), schedule, generator).to(inputs.device)):
+        sigmoid = variable.sigmoid()
+        stretched = 1.2 * sigmoid - 0.1
+        h = stretched.clamp(0, 1)
+        flat = torch.addcmul(rounding.start, rounding.step, h).requires_grad_()
+        tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
+        loss = loss_of(functional_call(piece, tensors, (inputs[records],)), targets[records])
+        (gradient,) = torch.autograd.grad(loss, flat)
+        gradient *= rounding.step
+        beta = schedule.beta(step)
+        if beta is not None:
+            gradient += schedule.regularization * rounding.free * _regularizer_gradient(h, beta)
+        variable.grad = gradient.mul_(1.2 * sigmoid * (1 - sigmoid)).mul_(stretched == h)
+        optimizer.step()
+    return rounding.codes(variable >= 0)
+
+
+def _regularizer_gradient(h: Tensor, beta: float) -> Tensor:
+    """The derivative of 1 - |2h - 1|^beta by h."""
+    centred = 2 * h - 1
+    return centred.abs().pow_(beta - 1).mul_(centred.sign()).mul_(-2 * beta)
+
+
+def _batches(records: int, schedule: Schedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:
+    """The record numbers of every mini-batch."""
+    batch = min(schedule.batch, records)
+    rounds = math.ceil(schedule.iterations * batch / records)
+    order = [torch.randperm(records, generator=generator, device=generator.device) for _ in range(rounds)]
+    return torch.cat(order)[: schedule.iterations * batch].view(schedule.iterations, batch)

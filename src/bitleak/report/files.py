@@ -1,0 +1,28 @@
+"""Writing a file so that a reader sees the old one or the new one, never half of it."""
+
+import os
+from pathlib import Path
+
+from bitleak.core.errors import StoreError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` into a temporary file of the same folder and rename it.
+
+    Args:
+        path: Where it goes; missing folders are made.
+        content: All of the file.
+
+    Raises:
+        StoreError: The folder cannot be made or written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error

@@ -1,0 +1,210 @@
+"""`report.html`: one file that opens without a network, made from the table, the summary and the SVGs."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bitleak.core.types import Measure
+from bitleak.report import text
+from bitleak.report.figures.style import FAINT, INK
+from bitleak.report.headline import judge_control
+from bitleak.report.summary import Summary
+from bitleak.report.table import CONTROL, FULL, Table, Variant
+from bitleak.report.verdict import LOWER_BOUND, verdicts
+
+ADVERSARIES = {
+    "fp32": "The naive adversary keeps reference models at full precision, whatever precision the target has. What this "
+    "one finds mixes membership with the shift that quantization gives to the target's confidence: a smaller figure may "
+    "only mean that the references do not fit.",
+    "recalibrated": "The naive adversary with a correction: the target's confidence is first mapped so that it has, on "
+    "held-out records of which nobody is a member, the mean and the standard deviation of the average full-precision "
+    "reference.",
+    "matched": "The adversary who knows the recipe: every reference is quantized as the target is, with the same "
+    "quantizer, precision and settings.",
+    "": "An adversary without reference models: one threshold for all records.",
+}
+"""Who the adversary is, by kind of reference."""
+
+CAPTIONS = {
+    "tradeoff": "Test accuracy against leakage, with 95 % intervals in both directions: up and to the left is worse. One "
+    "panel per adversary. Lines join the precisions of a quantizer; a hollow marker with an arrow is a TPR of zero, drawn "
+    "at the upper end of its interval.",
+    "roc": "ROC curves with both axes logarithmic, the mean over targets under the headline attack and adversary, one "
+    "panel per precision.",
+    "bars": "Test accuracy, AUC and TPR under the headline attack and adversary, with 95 % intervals.",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table of the page.
+
+    Attributes:
+        main: The figure.
+        small: Its interval, printed below; may be empty.
+        mark: `lower`, `higher` or empty: how the cell is marked.
+    """
+
+    main: str
+    small: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of the page.
+
+    Attributes:
+        title: Its heading.
+        note: A sentence below the heading; may be empty.
+        header: Titles of the columns, that of the names first.
+        lines: A name and the cells of the other columns.
+    """
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+_Column = tuple[str, str, int, Callable[[Measure | None, int], Cell]]
+"""Title, metric, decimals, and what makes the cell."""
+
+
+def page(table: Table, summary: Summary, figures: Mapping[str, bytes]) -> str:
+    """The HTML page.
+
+    Args:
+        table: The aggregated rows.
+        summary: What was audited and how.
+        figures: SVG by name of the figure.
+
+    Returns:
+        A complete document; every name in it is escaped.
+    """
+    attack, reference = summary.headline_attack, summary.headline_reference
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bitleak.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(
+        summary=summary,
+        text=text,
+        verdicts=verdicts(table, summary),
+        control=judge_control(table, attack, reference),
+        lower_bound=LOWER_BOUND,
+        adversaries=_adversaries(table),
+        reference_title=text.REFERENCE_TITLES[reference],
+        grids=[headline_grid(table, summary, kind) for kind in _ordered(table, summary)],
+        full=[full_grid(table, summary, name) for name in table.attacks],
+        compared=len(table.quantized),
+        figures=[(name, Markup(inlined(svg, name)), CAPTIONS[name]) for name, svg in figures.items()],
+    )
+
+
+def headline_grid(table: Table, summary: Summary, reference: str) -> Grid:
+    """All metrics of all variants under the headline attack with one kind of reference."""
+    attack, columns = summary.headline_attack, _columns(summary)
+    header = ("variant", "bits per weight, size", "test accuracy %", "train accuracy %", "agreement %",
+              *[title for title, _, _, _ in columns])  # fmt: skip
+    lines = []
+    for variant in (Variant(FULL, "", None), *table.quantized, Variant(CONTROL, "", None)):
+        found = [table.find(variant.name, metric, attack, reference) for _, metric, _, _ in columns]
+        if any(measure is not None for measure in found):
+            cells = [cell(measure, decimals) for measure, (_, _, decimals, cell) in zip(found, columns, strict=True)]
+            lines.append((variant.name, (_weight(table, summary, variant), *_utility(table, variant), *cells)))
+    title = f"{attack}, {text.REFERENCE_TITLES[reference]}"
+    return Grid(title, ADVERSARIES[reference], header, tuple(lines))
+
+
+def full_grid(table: Table, summary: Summary, attack: str) -> Grid:
+    """AUC and TPR of all variants under one attack, for every kind of reference it was run with."""
+    metrics = [("auc", 3, "AUC"), *[(text.tpr_metric(rate), text.tpr_decimals(rate), f"TPR @ {text.percent(rate)} FPR")
+                                    for rate in summary.fprs]]  # fmt: skip
+    references = table.references(attack)
+    header = (
+        "variant",
+        *[f"{name}, {reference or 'no references'}" for reference in references for _, _, name in metrics],
+    )
+    lines = []
+    for name in (FULL, *[variant.name for variant in table.quantized], CONTROL):
+        found = [
+            (table.find(name, metric, attack, kind), decimals) for kind in references for metric, decimals, _ in metrics
+        ]
+        if any(measure is not None for measure, _ in found):
+            lines.append((name, tuple(_figure(measure, decimals) for measure, decimals in found)))
+    return Grid(attack, "", header, tuple(lines))
+
+
+def inlined(svg: bytes, prefix: str) -> str:
+    """An SVG for use inside a page: no prologue, ids of its own, colours that follow the page's.
+
+    Args:
+        svg: As Matplotlib writes it.
+        prefix: Put before every id, since several SVGs share the page's names.
+    """
+    content = svg.decode()
+    content = content[content.index("<svg") :]
+    content = re.sub(r"<!--.*?-->\n?", "", content, flags=re.DOTALL)
+    content = re.sub(r'\bid="', f'id="{prefix}-', content)
+    content = re.sub(r'href="#', f'href="#{prefix}-', content)
+    content = re.sub(r"url\(#", f"url(#{prefix}-", content)
+    content = re.sub(r'^<svg([^>]*?) width="[^"]*"', r"<svg\1", content)
+    content = re.sub(
+        r'^<svg([^>]*?) height="[^"]*"', r'<svg\1 role="img" aria-labelledby="caption-' + prefix + '"', content
+    )
+    content = re.sub(r'(<g id="[^"]*patch_1">\s*<path d="[^"]*" style="fill: )#ffffff', r"\1none", content)
+    return content.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
+
+
+def _ordered(table: Table, summary: Summary) -> list[str]:
+    """Kinds of reference of the headline attack, the headline's first."""
+    kinds = table.references(summary.headline_attack)
+    return sorted(kinds, key=lambda kind: kind != summary.headline_reference)
+
+
+def _adversaries(table: Table) -> list[tuple[str, str]]:
+    used = {kind for attack in table.attacks for kind in table.references(attack)}
+    return [(text.REFERENCE_TITLES[kind], ADVERSARIES[kind]) for kind in text.REFERENCES if kind in used]
+
+
+def _columns(summary: Summary) -> list[_Column]:
+    """The columns of the headline table that belong to an attack; verdicts beside the figures they are about."""
+    columns: list[_Column] = [("AUC", "auc", 3, _figure), ("AUC against fp32", "auc", 3, _change)]
+    for rate in dict.fromkeys([*summary.fprs, summary.headline_fpr]):
+        title, metric, decimals = f"TPR @ {text.percent(rate)} FPR", text.tpr_metric(rate), text.tpr_decimals(rate)
+        columns.append((title, metric, decimals, _figure))
+        if rate == summary.headline_fpr:
+            columns.append((f"{title} against fp32", metric, decimals, _change))
+    return [*columns, ("balanced accuracy", "balanced_accuracy", 3, _figure)]
+
+
+def _weight(table: Table, summary: Summary, variant: Variant) -> Cell:
+    known = {entry.name: entry for entry in summary.variants}.get(variant.name)
+    measure = table.find(variant.name, "bytes")
+    count = measure.value if measure else known.bytes if known else None
+    return Cell(f"{known.bits_per_weight:.2f}" if known else "–", "" if count is None else text.size(count))
+
+
+def _utility(table: Table, variant: Variant) -> list[Cell]:
+    metrics = ("test_accuracy", "train_accuracy", "agreement")
+    return [_figure(table.find(variant.name, metric), 1, factor=100) for metric in metrics]
+
+
+def _figure(measure: Measure | None, decimals: int, **options: Any) -> Cell:
+    return Cell(text.value(measure, decimals, **options), text.interval(measure, decimals, **options))
+
+
+def _change(measure: Measure | None, decimals: int) -> Cell:
+    """The verdict, with the paired difference below it."""
+    if measure is None or not measure.verdict:
+        return Cell("–")
+    mark = measure.verdict if measure.verdict in ("lower", "higher") else ""
+    return Cell(measure.verdict, text.difference(measure, decimals), mark)

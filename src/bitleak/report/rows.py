@@ -1,0 +1,190 @@
+"""The results table and the ROC curves as files.
+
+`results.csv` is for people and for comparing runs byte by byte: the shortest decimal form that reads
+back as the same float, nothing where there is no value, line feeds. `results.parquet` holds the same
+columns with their types, `roc.parquet` one line per point of a curve; the report reads these two.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bitleak.core.errors import StoreError
+from bitleak.core.types import Curve, Measure, Row
+from bitleak.report.files import write_atomically
+
+ROWS_SCHEMA = pa.schema(
+    [
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("quantizer", pa.string(), nullable=False),
+        pa.field("levels", pa.int64()),
+        pa.field("attack", pa.string(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("std", pa.float64()),
+        pa.field("interval", pa.string(), nullable=False),
+        pa.field("difference", pa.float64()),
+        pa.field("difference_low", pa.float64()),
+        pa.field("difference_high", pa.float64()),
+        pa.field("verdict", pa.string(), nullable=False),
+    ]
+)
+"""Columns of `results.csv` and `results.parquet`, in order."""
+
+CURVES_SCHEMA = pa.schema(
+    [
+        *[ROWS_SCHEMA.field(name) for name in ("variant", "quantizer", "levels", "attack", "reference", "target")],
+        pa.field("fpr", pa.float64(), nullable=False),
+        pa.field("tpr", pa.float64(), nullable=False),
+    ]
+)
+"""Columns of `roc.parquet`: one line per point."""
+
+_MEASURE = tuple(field.name for field in fields(Measure))
+_CURVE = ("variant", "quantizer", "levels", "attack", "reference", "target")
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """A ROC curve and what it is a curve of.
+
+    Attributes:
+        variant: As in `Row`.
+        quantizer: As in `Row`.
+        levels: As in `Row`.
+        attack: As in `Row`.
+        reference: As in `Row`.
+        target: Row number of the target as text, or `all` for the mean over targets.
+        points: FPR and TPR, ascending.
+    """
+
+    variant: str
+    quantizer: str
+    levels: int | None
+    attack: str
+    reference: str
+    target: str
+    points: Curve
+
+
+def write_rows(rows: Iterable[Row], folder: Path) -> None:
+    """Write `results.csv` and `results.parquet` into the folder.
+
+    Raises:
+        StoreError: The folder cannot be written to.
+    """
+    lines = [_line(row) for row in rows]
+    write_atomically(folder / "results.csv", _csv(lines))
+    write_atomically(folder / "results.parquet", _parquet(pa.Table.from_pylist(lines, schema=ROWS_SCHEMA)))
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of `results.parquet`, in their order.
+
+    Raises:
+        StoreError: The file is missing, broken or has other columns.
+    """
+    return [_row(line) for line in _read(folder / "results.parquet", ROWS_SCHEMA).to_pylist()]
+
+
+def write_curves(curves: Iterable[RocCurve], folder: Path) -> None:
+    """Write `roc.parquet` into the folder.
+
+    Raises:
+        StoreError: The folder cannot be written to.
+    """
+    listed = list(curves)
+    lengths = [len(curve.points) for curve in listed]
+    names = {name: np.repeat(np.arange(len(listed)), lengths) for name in _CURVE}
+    columns = {name: pa.array([getattr(curve, name) for curve in listed], CURVES_SCHEMA.field(name).type).take(index)
+               for name, index in names.items()}  # fmt: skip
+    points = np.concatenate([np.empty((0, 2)), *[curve.points for curve in listed]]).astype(np.float64)
+    columns |= {"fpr": pa.array(points[:, 0]), "tpr": pa.array(points[:, 1])}
+    write_atomically(folder / "roc.parquet", _parquet(pa.table(columns, schema=CURVES_SCHEMA)))
+
+
+def read_curves(folder: Path) -> list[RocCurve]:
+    """The curves of `roc.parquet`, in their order.
+
+    Raises:
+        StoreError: The file is missing, broken or has other columns.
+    """
+    table = _read(folder / "roc.parquet", CURVES_SCHEMA)
+    points = np.column_stack([table["fpr"].to_numpy(), table["tpr"].to_numpy()])
+    keys = list(zip(*[table[name].to_pylist() for name in _CURVE], strict=True))
+    curves, start = [], 0
+    for key, group in groupby(keys):
+        stop = start + len(list(group))
+        curves.append(RocCurve(*key, points[start:stop]))
+        start = stop
+    return curves
+
+
+def _line(row: Row) -> dict[str, Any]:
+    return {name: getattr(row.measure if name in _MEASURE else row, name) for name in ROWS_SCHEMA.names}
+
+
+def _row(line: dict[str, Any]) -> Row:
+    measure = Measure(**{name: line[name] for name in _MEASURE})
+    return Row(measure=measure, **{name: value for name, value in line.items() if name not in _MEASURE})
+
+
+def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ROWS_SCHEMA.names)
+    writer.writerows([_cell(line[name]) for name in ROWS_SCHEMA.names] for line in lines)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    """The shortest text that reads back as the same value; NumPy's floats are floats."""
+    if value is None:
+        return ""
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """The table of a file that an audit wrote, with exactly the columns of the schema."""
+    remedy = "run `bitleak audit CONFIG --out DIR` again; what is in the store is not computed twice"
+    if not path.is_file():
+        raise StoreError(
+            f"{path}: there is no such file; `bitleak report` needs the output folder of an audit, {remedy}"
+        )
+    try:
+        # Without `partitioning` a folder named `a=b` would be taken for a partition of the data set.
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file ({_first_line(error)}); {remedy}") from error
+    absent = [name for name in schema.names if name not in table.column_names]
+    if absent:
+        raise StoreError(
+            f"{path}: expected the columns {', '.join(schema.names)}; missing {', '.join(absent)}; {remedy}"
+        )
+    try:
+        table = table.select(schema.names).cast(schema)
+    except (ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: a column has a wrong type ({_first_line(error)}); {remedy}") from error
+    return table
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

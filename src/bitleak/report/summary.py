@@ -1,0 +1,148 @@
+"""What the report says of an audit besides its figures: `summary.json`.
+
+The audit fills in a `Summary`; nothing in it can be derived from the results table.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bitleak.core.errors import StoreError
+from bitleak.core.types import SplitMode
+from bitleak.report.files import write_atomically
+
+
+@dataclass(frozen=True)
+class VariantSummary:
+    """One variant of the audited networks.
+
+    Attributes:
+        name: As in `Row.variant`.
+        quantizer: As in `Row.quantizer`.
+        levels: As in `Row.levels`.
+        bits_per_weight: Effective bits per weight: codes, scales and unquantized weights together.
+        bytes: Size of codes, scales and the rest.
+    """
+
+    name: str
+    quantizer: str
+    levels: int | None
+    bits_per_weight: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was audited and how.
+
+    Attributes:
+        title: Heading of the report, for example the config's name.
+        dataset: Name of the data set, for people.
+        records: Records in the pool: those that may be trained on and are audited.
+        members: Records in one model's training set.
+        non_members: Audited records outside one target's training set: what an FPR is a share of.
+        population_records: Held-out records that the adversary may use.
+        test_records: Held-out records that the test accuracy is measured on.
+        classes: Number of classes.
+        models: Trained full-precision models, targets and shadows together.
+        mode: `population` or `dedicated`.
+        targets: Number of models attacked.
+        references: Reference models per side (trained with the record, and without it) of a record.
+        network: Name of the network with its options.
+        parameters: Number of trainable numbers in it.
+        training: The recipe in a line.
+        calibration: Where the quantizers' calibration images come from: `members` or `holdout`, or a line.
+        calibration_records: How many images a quantizer is calibrated on.
+        fprs: The false-positive rates that TPR is reported at, in (0, 1).
+        headline_attack: From `headline(rows)`.
+        headline_reference: From `headline(rows)`.
+        headline_fpr: The smallest of `fprs` with at least 10 expected false positives, else the largest.
+        expected_false_positives: headline_fpr x non_members.
+        presets: One sentence per preset that makes a result weaker or slower than it could be.
+        queries: Augmentations under which each record is asked.
+        interval: How the intervals of the aggregated figures were made, in a line.
+        versions: Version by name of what computed the results (bitleak, torch, numpy, python).
+        machine: Processor and accelerator in words.
+        seeds: Seed by name.
+        variants: One entry per variant, fp32 first.
+    """
+
+    title: str
+    dataset: str
+    records: int
+    members: int
+    non_members: int
+    population_records: int
+    test_records: int
+    classes: int
+    models: int
+    mode: SplitMode
+    targets: int
+    references: int
+    network: str
+    parameters: int
+    training: str
+    calibration: str
+    calibration_records: int
+    fprs: tuple[float, ...]
+    headline_attack: str
+    headline_reference: str
+    headline_fpr: float
+    expected_false_positives: float
+    presets: tuple[str, ...]
+    queries: int
+    interval: str
+    versions: Mapping[str, str]
+    machine: str
+    seeds: Mapping[str, int]
+    variants: tuple[VariantSummary, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of JSON values with the attributes' names."""
+        return json.loads(json.dumps(asdict(self), default=dict, allow_nan=False))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Summary":
+        """The summary that `to_json` made this of.
+
+        Raises:
+            ValueError: A key is missing or of a wrong type; all such keys are named.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(value))
+        except ValidationError as error:
+            raise ValueError("; ".join(_mistake(dict(item)) for item in error.errors())) from error
+
+
+def write_summary(summary: Summary, folder: Path) -> None:
+    """Write `summary.json` into the folder.
+
+    Raises:
+        StoreError: The folder cannot be written to.
+    """
+    text = json.dumps(summary.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / "summary.json", f"{text}\n".encode())
+
+
+def read_summary(folder: Path) -> Summary:
+    """The content of `summary.json`.
+
+    Raises:
+        StoreError: The file is missing, not JSON, or has missing or wrong keys.
+    """
+    path = folder / "summary.json"
+    remedy = "run `bitleak audit CONFIG --out DIR` again; what is in the store is not computed twice"
+    try:
+        return Summary.from_json(json.loads(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: there is no such file; {remedy}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: cannot be used ({error}); {remedy}") from error
+
+
+def _mistake(item: Mapping[str, Any]) -> str:
+    return f"{'.'.join(str(part) for part in item['loc']) or 'summary'}: {item['msg']}"

@@ -1,0 +1,137 @@
+"""Numbers and names as people read them; one form for the page, the figures and the terminal."""
+
+import math
+
+from bitleak.core.types import Measure
+
+REFERENCES = ("fp32", "recalibrated", "matched", "")
+"""Kinds of reference from the adversary who knows least to the one who knows most; empty: none used."""
+
+REFERENCE_TITLES = {
+    "fp32": "fp32 references",
+    "recalibrated": "recalibrated fp32 references",
+    "matched": "matched references",
+    "": "no references",
+}
+
+
+def bits(levels: int | None) -> str:
+    """The precision in bits with at most two decimals; 32 for full precision.
+
+    Example:
+        >>> bits(16), bits(3), bits(None)
+        ('4', '1.58', '32')
+    """
+    return "32" if levels is None else f"{math.log2(levels):.2f}".rstrip("0").rstrip(".")
+
+
+def precision(levels: int | None) -> str:
+    """The precision as a heading.
+
+    Example:
+        >>> precision(2), precision(None)
+        ('1 bit', 'full precision')
+    """
+    if levels is None:
+        return "full precision"
+    return f"{bits(levels)} bit{'' if levels == 2 else 's'}"
+
+
+def percent(rate: float) -> str:
+    """A false-positive rate.
+
+    Example:
+        >>> percent(0.001)
+        '0.1 %'
+    """
+    return f"{100 * rate:g} %"
+
+
+def tpr_metric(fpr: float) -> str:
+    """The name of the metric in the table.
+
+    Example:
+        >>> tpr_metric(0.001)
+        'tpr@0.001'
+    """
+    return f"tpr@{fpr:g}"
+
+
+def tpr_decimals(fpr: float) -> int:
+    """Decimals that a TPR at this FPR is printed with: one more than the FPR needs, at least 3."""
+    return max(3, math.ceil(-math.log10(fpr) - 1e-9) + 1)
+
+
+def value(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
+    """The estimate alone; a dash where it was not measured."""
+    return "–" if measure is None else f"{factor * measure.value:.{decimals}f}"
+
+
+def interval(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
+    """The interval in brackets; empty where there is none.
+
+    Example:
+        >>> interval(Measure(0.5, low=0.45, high=0.55), 2)
+        '[0.45, 0.55]'
+    """
+    if measure is None or measure.low is None or measure.high is None:
+        return ""
+    return f"[{factor * measure.low:.{decimals}f}, {factor * measure.high:.{decimals}f}]"
+
+
+def figure(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
+    """The estimate followed by its interval.
+
+    Example:
+        >>> figure(Measure(0.988, low=0.982, high=0.993), 1, factor=100)
+        '98.8 [98.2, 99.3]'
+    """
+    parts = (value(measure, decimals, factor=factor), interval(measure, decimals, factor=factor))
+    return " ".join(part for part in parts if part)
+
+
+def difference(measure: Measure | None, decimals: int) -> str:
+    """The paired difference from fp32 with its interval; empty where there is nothing to compare.
+
+    Example:
+        >>> difference(Measure(0.1, difference=-0.2, difference_low=-0.25, difference_high=-0.15), 2)
+        '-0.20 [-0.25, -0.15]'
+    """
+    if measure is None or measure.difference is None:
+        return ""
+    paired = Measure(measure.difference, low=measure.difference_low, high=measure.difference_high)
+    shown = round(measure.difference, decimals) + 0.0  # no negative zero
+    return f"{shown:+.{decimals}f} {interval(paired, decimals)}".strip()
+
+
+def size(count: float) -> str:
+    """A number of bytes in decimal units.
+
+    Example:
+        >>> size(950), size(44_695_848)
+        ('950 B', '44.7 MB')
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is due.
+
+    Example:
+        >>> count(1, "model"), count(25_000, "record")
+        ('1 model', '25,000 records')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(parts: list[str]) -> str:
+    """Parts of a sentence joined by commas and a final "and".
+
+    Example:
+        >>> listed(["rtn", "brecq", "obc"])
+        'rtn, brecq and obc'
+    """
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from bitleak.core.types import Measure, Row
+from bitleak.report import RocCurve, tabulate
+from bitleak.report.figures import draw
+from bitleak.report.figures.bars import bars
+from bitleak.report.figures.roc import roc
+from bitleak.report.figures.style import COLOURS, INK, accuracy_axis, colours, settings
+from bitleak.report.figures.tradeoff import tradeoff
+
+
+@pytest.fixture
+def style():
+    with matplotlib.rc_context(settings()):
+        yield
+
+
+def texts_overlap(figure):
+    """Names of tick labels, titles and legend entries whose boxes overlap, in a drawn figure."""
+    figure.savefig("/dev/null", format="png")
+    renderer = figure.canvas.get_renderer()
+    found = [
+        text
+        for text in figure.findobj(matplotlib.text.Text)
+        if text.get_visible() and text.get_text().strip() and text.get_window_extent(renderer).width > 0
+    ]
+    shown = [text for text in found if text.axes is None or _inside(text, renderer)]
+    boxes = [text.get_window_extent(renderer) for text in shown]
+    return [
+        (shown[i].get_text(), shown[j].get_text())
+        for i in range(len(boxes))
+        for j in range(i)
+        if boxes[i].overlaps(boxes[j]) and shown[i].get_text() != shown[j].get_text()
+    ]
+
+
+def _inside(text, renderer):
+    """Matplotlib keeps labels of ticks outside the axes without drawing them."""
+    box, axes = text.get_window_extent(renderer), text.axes.get_tightbbox(renderer)
+    return axes.x0 - 1 <= box.x0 and box.x1 <= axes.x1 + 1 and axes.y0 - 1 <= box.y0 and box.y1 <= axes.y1 + 1
+
+
+def test_the_same_results_give_the_same_bytes(rows, curves, summary, folder):
+    for name, (svg, png) in draw(tabulate(rows), curves, summary).items():
+        assert (folder / "figures" / f"{name}.svg").read_bytes() == svg
+        assert (folder / "figures" / f"{name}.png").read_bytes() == png
+        assert b"<dc:date" not in svg
+
+
+def test_drawing_leaves_global_settings_alone(make):
+    with matplotlib.rc_context({"font.size": 17.0}):
+        rows = make.rows()
+        draw(tabulate(rows), [], make.summary(rows))
+        assert matplotlib.rcParams["font.size"] == 17.0
+
+
+def test_no_labels_overlap(rows, curves, summary, style):
+    table = tabulate(rows)
+    for figure in (tradeoff(table, summary), roc(table, curves, summary), bars(table, summary)):
+        assert texts_overlap(figure) == []
+
+
+def test_every_precision_is_drawn_where_it_was_measured(rows, summary, style):
+    table = tabulate(rows)
+    figure = tradeoff(table, summary)
+    places = np.concatenate([line.get_xydata() for line in figure.axes[2].lines])
+    for variant in table.quantized:
+        rate = table.find(variant.name, "tpr@0.01", summary.headline_attack, "matched").value
+        accuracy = 100 * table.find(variant.name, "test_accuracy").value
+        assert np.any(np.all(np.isclose(places, [accuracy, rate]), axis=1)), variant.name
+
+
+def test_a_rate_of_zero_is_a_hollow_marker_at_its_upper_limit(rows, summary, style):
+    table = tabulate(rows)
+    coarse = replace(summary, headline_fpr=0.001)
+    measure = table.find("rtn-1.58", "tpr@0.001", summary.headline_attack, "matched")
+    assert measure.value == 0
+    axes = tradeoff(table, coarse).axes[2]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "none" and line.get_marker() == "^"]
+    assert [float(line.get_ydata()[0]) for line in hollow] == [measure.high]
+    assert not any(line.get_markerfacecolor() == "none" and line.get_marker() == "^"
+                   for line in tradeoff(table, summary).axes[2].lines)  # fmt: skip
+
+
+def test_a_quantizer_keeps_its_colour_whatever_else_is_audited(rows, make):
+    everything = colours(tabulate(rows))
+    alone = colours(tabulate(make.rows(names=("obc-2", "obc", "a"))))
+    assert alone["obc", ""] == everything["obc", ""] == COLOURS["obc"]
+    assert len(set(everything.values())) == 4
+    assert to_hex(INK) not in everything.values()
+
+
+def test_suffixes_of_one_quantizer_are_families_of_their_own(make):
+    rows = [*make.rows(names=("obc-2+last8", "obc", "a")),
+            Row("obc-2+last4", "obc", 4, "a", "fp32", "all", "auc", Measure(0.6))]  # fmt: skip
+    table = tabulate(rows)
+    assert list(table.families) == [("obc", "last8"), ("obc", "last4")]
+    assert [table.label(variant) for variant in table.quantized] == ["obc+last8", "obc+last4"]
+    assert len(set(colours(table).values())) == 2
+    assert tabulate(rows[:-1]).label(table.quantized[0]) == "obc"
+
+
+def test_a_roc_curve_enters_at_the_left_edge_with_its_rate_there(make, style):
+    rows = make.rows()
+    summary = make.summary(rows, non_members=100)
+    points = np.array([[0.0, 0.0], [0.0, 0.2], [0.005, 0.3], [0.02, 0.4], [1.0, 1.0]])
+    table = tabulate(rows)
+    figure = roc(
+        table, [RocCurve("rtn-2", "rtn", 4, "lira-online-fixed", "fp32", "all", points)], replace(summary, fprs=(0.01,))
+    )
+    drawn = [line.get_xydata() for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    np.testing.assert_allclose(drawn, [[[0.01, 0.3], [0.02, 0.4], [1.0, 1.0]]])
+
+
+@pytest.mark.parametrize(("low", "high"), [(9.8, 99.1), (71.2, 71.9), (50, 50), (0, 100), (62, 70)])
+def test_an_accuracy_axis_ascends_and_has_labels_within_it(low, high, style):
+    axes = Figure().subplots()
+    accuracy_axis(axes, low, high)
+    left, right = axes.get_xlim()
+    ticks = axes.xaxis.get_major_locator()()
+    assert left < low <= high < right
+    assert len(ticks) >= 2
+    assert all(left <= tick <= right for tick in ticks)
+    assert np.all(np.diff(axes.transData.transform([[tick, 1] for tick in ticks])[:, 0]) > 0)
+
+
+def test_audits_with_hardly_anything_to_draw_are_drawn(make):
+    rows = [row for row in make.rows() if row.variant == "fp32"]
+    assert set(draw(tabulate(rows), [], make.summary(rows))) == {"tradeoff", "roc", "bars"}

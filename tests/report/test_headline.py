@@ -1,0 +1,70 @@
+import pytest
+
+from bitleak.core.errors import StoreError
+from bitleak.core.types import Measure, Row
+from bitleak.report import headline, tabulate
+from bitleak.report.headline import judge_control
+
+
+def row(variant, attack, reference, value, target="all", metric="auc"):
+    return Row(variant, "", None, attack, reference, target, metric, Measure(value))
+
+
+def test_the_attack_with_the_largest_full_precision_auc_is_the_headline():
+    rows = [
+        row("fp32", "weak", "fp32", 0.6),
+        row("fp32", "strong", "fp32", 0.7),
+        row("fp32", "weak", "fp32", 0.99, target="0"),
+        row("fp32", "weak", "fp32", 0.99, metric="balanced_accuracy"),
+        row("fp32", "weak", "recalibrated", 0.99),
+        row("rtn-2", "weak", "fp32", 0.99),
+        row("control", "weak", "fp32", 0.99),
+        row("fp32", "threshold", "", 0.99),
+    ]
+    assert headline(rows) == ("strong", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (["fp32", "recalibrated", "matched"], "matched"),
+        (["fp32", "recalibrated"], "recalibrated"),
+        (["fp32"], "fp32"),
+    ],
+)
+def test_the_most_knowing_reference_is_the_headline(kinds, expected):
+    rows = [row("fp32", "a", "fp32", 0.6), *[row("rtn-2", "a", kind, 0.6) for kind in kinds]]
+    assert headline(rows) == ("a", expected)
+
+
+def test_an_attack_without_references_is_the_headline_only_when_alone():
+    assert headline([row("fp32", "threshold", "", 0.6)]) == ("threshold", "")
+
+
+def test_no_attack_on_full_precision_is_an_error():
+    with pytest.raises(ValueError, match="full-precision"):
+        headline([row("rtn-2", "a", "fp32", 0.6)])
+
+
+def test_full_precision_rows_answer_for_other_references(make):
+    table = tabulate(make.rows())
+    assert table.find("fp32", "auc", "lira-online-fixed", "matched").value == pytest.approx(0.7)
+    assert table.find("rtn-2", "auc", "lira-online-fixed", "matched") is None
+
+
+def test_rows_that_measure_the_same_thing_are_refused():
+    with pytest.raises(StoreError, match="two rows measure auc of 'fp32'"):
+        tabulate([row("fp32", "a", "fp32", 0.6), row("fp32", "a", "fp32", 0.7)])
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"), [((0.48, 0.52), "at chance"), ((0.51, 0.55), "not at chance"), ((0.4, 0.49), "not at chance")]
+)
+def test_the_control_is_at_chance_when_its_interval_holds_one_half(make, ends, status):
+    assert judge_control(tabulate(make.rows(control=ends)), "lira-online-fixed", "matched").status == status
+
+
+def test_a_missing_control_is_said_to_be_missing():
+    control = judge_control(tabulate([row("fp32", "a", "fp32", 0.6)]), "a", "fp32")
+    assert control.status == "unknown"
+    assert "no negative control" in control.sentence

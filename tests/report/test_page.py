@@ -1,0 +1,146 @@
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bitleak.core.errors import StoreError
+from bitleak.report import tabulate, write_all, write_report, write_summary
+from bitleak.report.page import inlined, page
+
+NASTY = "<script>alert(1)</script>\"'&lt;{{ 7*7 }}{% raw %}--></style>$\\frac{"
+
+
+class Elements(HTMLParser):
+    """Counts tags and collects ids, links and text; checks that what is opened is closed."""
+
+    VOID = ("meta", "br", "link", "img")
+
+    def __init__(self, content):
+        super().__init__()
+        self.tags, self.ids, self.links, self.words, self.open = Counter(), [], [], [], []
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags[tag] += 1
+        self.ids += [value for name, value in attributes if name == "id"]
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "data")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="session")
+def document(folder):
+    return (folder / "report.html").read_text()
+
+
+def test_the_page_is_well_formed_and_needs_no_network(document):
+    elements = Elements(document)
+    assert elements.open == []
+    assert elements.tags["svg"] == 3
+    assert elements.tags["script"] == elements.tags["link"] == elements.tags["img"] == 0
+    assert elements.links
+    assert all(link.startswith("#") for link in elements.links)
+    assert "@import" not in document
+    assert not re.search(r"url\((?!#)", document)
+
+
+def test_every_id_is_unique_and_every_reference_has_one(document):
+    elements = Elements(document)
+    assert [name for name, count in Counter(elements.ids).items() if count > 1] == []
+    wanted = {link[1:] for link in elements.links} | set(re.findall(r"url\(#([^)]*)\)", document))
+    assert wanted <= set(elements.ids)
+
+
+def test_the_figures_of_the_table_are_on_the_page(document, rows, summary):
+    table = tabulate(rows)
+    for variant in table.quantized:
+        for reference in ("fp32", "recalibrated", "matched"):
+            measure = table.find(variant.name, "tpr@0.01", summary.headline_attack, reference)
+            cell = f"<td>{measure.value:.3f}<small>[{measure.low:.3f}, {measure.high:.3f}]</small></td>"
+            assert cell in document
+
+
+def test_the_page_says_what_a_report_must_say(document):
+    words = re.sub(r"\s+", " ", " ".join(Elements(document).words))
+    for sentence in (
+        "A measured leakage is a lower bound",
+        "last ROC point whose FPR does not exceed it",
+        "2,000 non-members per target, so 1 % FPR is 20 of them",
+        "Negative control (targets whose scores are noise): AUC 0.",
+        "few steps; accuracy is below what the quantizer can do",
+        "Choosing on the data that is then reported is slightly optimistic",
+        "Threat model",
+        "512 images from members",
+    ):
+        assert sentence in words
+    assert not re.search(r"\b(private|safe|secure)\b", words, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(("ends", "warned"), [((0.48, 0.52), False), ((0.55, 0.6), True)])
+def test_a_control_off_chance_is_a_warning(make, ends, warned):
+    rows = make.rows(control=ends)
+    assert ('role="alert"' in page(tabulate(rows), make.summary(rows), {})) is warned
+
+
+def test_nasty_names_are_shown_as_text(make, tmp_path):
+    rows = make.rows(names=(f"{NASTY}-2", NASTY, NASTY))
+    write_all(rows, [], make.summary(rows, title=NASTY, dataset=NASTY, machine=NASTY, presets=(NASTY,)), tmp_path)
+    elements = Elements((tmp_path / "report.html").read_text())
+    assert elements.tags["script"] == 0
+    assert elements.open == []
+    assert " ".join(elements.words).count(NASTY) >= 6
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(min_size=1, max_size=30))
+def test_any_text_leaves_the_page_well_formed(make, name):
+    rows = make.rows(names=(f"{name}x-2", "rtn", name))
+    summary = make.summary(rows, title=name, network=name, versions={name: name}, seeds={name: 3})
+    tags = Elements(page(tabulate(rows), summary, {})).tags
+    assert tags == Elements(page(tabulate(make.rows()), make.summary(make.rows(), versions={"a": "b"}), {})).tags
+
+
+def test_inlined_figures_follow_the_page_in_the_dark(folder):
+    content = inlined((folder / "figures" / "roc.svg").read_bytes(), "roc")
+    assert content.startswith("<svg")
+    assert "var(--ink)" in content
+    assert "fill: #ffffff" not in content
+
+
+def test_a_report_is_made_again_with_the_same_bytes(folder, document, tmp_path):
+    for name in ("results.parquet", "roc.parquet", "summary.json"):
+        shutil.copy(folder / name, tmp_path)
+    write_report(tmp_path)
+    assert (tmp_path / "report.html").read_text() == document
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name for name in files if ".tmp" in name} == set()
+    assert {f"figures/{name}.{form}" for name in ("tradeoff", "roc", "bars") for form in ("svg", "png")} < files
+
+
+def test_a_summary_of_another_audit_is_refused(folder, make, tmp_path):
+    for name in ("results.parquet", "roc.parquet"):
+        shutil.copy(folder / name, tmp_path)
+    write_summary(make.summary(make.rows(names=("rtn-2", "rtn", "other"))), tmp_path)
+    with pytest.raises(StoreError, match=r"summary\.json: the headline is attack 'other'"):
+        write_report(tmp_path)
+
+
+def test_dedicated_audits_and_single_attacks_have_pages(make):
+    rows = make.rows(names=("rtn-2", "rtn", "threshold"))
+    content = page(tabulate(rows), make.summary(rows, mode="dedicated", targets=1, presets=()), {})
+    assert "independent random halves" in content
+    assert "1 target," in content

@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import pytest
+
+from bitleak.report import compact_table, sentences, tabulate
+from bitleak.report.verdict import verdicts
+
+EXPECTED = {
+    "lower": ("1 measured lower than full precision, 0 not distinguishable from it and 0 higher", "less leakage than at full precision from rtn"),
+    "higher": ("0 measured lower than full precision, 0 not distinguishable from it and 1 higher", "more leakage than at full precision from rtn"),
+    "not distinguishable": ("0 measured lower than full precision, 1 not distinguishable", "no difference was found for rtn"),
+    "": ("(1 not compared)", "no comparison was made for rtn"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verdict", EXPECTED)
+def test_the_sentences_repeat_the_verdict_of_the_rows(make, verdict):
+    rows = make.rows(verdict=verdict)
+    overall, at_two_bits, *_ = verdicts(tabulate(rows), make.summary(rows))
+    assert EXPECTED[verdict][0] in overall
+    assert EXPECTED[verdict][1] in at_two_bits
+    assert at_two_bits.startswith("At 2 bits (TPR at 1 % FPR, full precision 0.050 [0.040, 0.060])")
+    assert sum(opening in at_two_bits for _, opening in EXPECTED.values()) == 1
+
+
+def test_the_cost_in_accuracy_is_the_paired_difference(make):
+    rows = make.rows(verdict="lower")
+    assert "test accuracy -1.2 points)" in verdicts(tabulate(rows), make.summary(rows))[1]
+    rows = make.rows(verdict="not distinguishable")
+    assert "test accuracy -1.2 points, not distinguishable)" in verdicts(tabulate(rows), make.summary(rows))[1]
+
+
+def test_counts_agree_with_a_loop_over_the_rows(rows, summary):
+    found = {"lower": 0, "not distinguishable": 0, "higher": 0}
+    for row in rows:
+        headline = (row.attack, row.reference) == (summary.headline_attack, summary.headline_reference)
+        if headline and row.target == "all" and row.metric == "tpr@0.01" and row.measure.verdict:
+            found[row.measure.verdict] += 1
+    assert found["lower"] > 0
+    assert verdicts(tabulate(rows), summary)[0].startswith(
+        f"Of 12 quantized variants, {found['lower']} measured lower than full precision, "
+        f"{found['not distinguishable']} not distinguishable from it and {found['higher']} higher"
+    )
+
+
+def test_an_attack_at_chance_at_full_precision_is_said_to_be(make):
+    chance, working = make.rows(area=0.51), make.rows(area=0.53)
+    assert any("cannot be told from guessing" in text for text in verdicts(tabulate(chance), make.summary(chance)))
+    assert not any("guessing" in text for text in verdicts(tabulate(working), make.summary(working)))
+
+
+def test_an_audit_without_quantization_says_so(make):
+    rows = [row for row in make.rows() if row.variant != "rtn-2"]
+    (sentence,) = verdicts(tabulate(rows), make.summary(rows))
+    assert sentence == "No quantized variant was audited; full precision: 0.050 [0.040, 0.060] under lira-online-fixed."
+
+
+def test_every_result_is_called_a_lower_bound_and_never_harmless(rows, summary):
+    text = " ".join(sentences(tabulate(rows), summary)).lower()
+    assert "lower bound" in text
+    assert not any(word in text for word in ("private", "safe", "secure", "protect"))
+
+
+def test_the_compact_table_has_a_line_per_variant_and_equal_columns(rows, summary):
+    lines = compact_table(tabulate(rows), summary)
+    assert [line[0] for line in lines[:3]] == ["variant", "fp32", "rtn-4"]
+    assert lines[-1][0] == "control"
+    assert len(lines) == 1 + 1 + 12 + 1
+    assert {len(line) for line in lines} == {len(lines[0])}
+
+
+def test_the_compact_table_shows_the_headline_fpr(rows, summary):
+    table = tabulate(rows)
+    fine = compact_table(table, replace(summary, headline_fpr=0.001))
+    measure = table.find("obc-2", "tpr@0.001", summary.headline_attack, summary.headline_reference)
+    (line,) = [line for line in fine if line[0] == "obc-2"]
+    assert line[4] == f"{measure.value:.4f} [{measure.low:.4f}, {measure.high:.4f}]"

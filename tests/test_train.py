@@ -1,0 +1,112 @@
+"""The trainer against a plain loop, and what it promises about seeds, divergence and batches."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bitleak.core.errors import TrainingError
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import Images, ModelSpec
+from bitleak.models import build, load
+from bitleak.train import Recipe, batches, fit, rate_at
+
+SPEC = ModelSpec("cnn", {"width": 4}, 3, 1, 8, mean=(0.4,), std=(0.3,))
+
+
+def images(records=50):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, records)
+    pixels = rng.integers(0, 120, (records, 1, 8, 8)) + 40 * labels[:, None, None, None]
+    return Images(pixels.astype(np.uint8), labels, ("a", "b", "c"), np.zeros(records, dtype=bool))
+
+
+def plain_loop(data, members, recipe, seed):
+    """The recipe spelled out: no fused optimiser, no channels-last, the learning rate by its formula."""
+    network = build(SPEC, seed=seed_for(seed, "initialisation")).train()
+    inputs = (torch.from_numpy(data.pixels[members]).float() / 255 - 0.4) / 0.3
+    labels = torch.from_numpy(data.labels[members])
+    velocity = [torch.zeros_like(p) for p in network.parameters()]
+    order = torch.Generator().manual_seed(seed_for(seed, "order"))
+    for epoch in range(recipe.epochs):
+        rate = recipe.learning_rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+        shuffled = torch.randperm(len(members), generator=order)
+        for start in range(0, len(members), recipe.batch):
+            chosen = shuffled[start : start + recipe.batch]
+            loss = nn.functional.cross_entropy(network(inputs[chosen]), labels[chosen])
+            network.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                for value, moving in zip(network.parameters(), velocity, strict=True):
+                    moving.mul_(recipe.momentum).add_(value.grad + recipe.weight_decay * value)
+                    value.sub_(rate * moving)
+    return network.eval()
+
+
+def test_training_equals_a_plain_loop():
+    data, members = images(), np.arange(40)
+    recipe = Recipe(epochs=3, batch=16, learning_rate=0.05, augment=())
+    found = load(fit(data, members, recipe, spec=SPEC, seed=5))
+    expected = plain_loop(data, members, recipe, seed=5)
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value, rtol=2e-3, atol=2e-4, msg=name)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
+    data, members = images(), np.arange(30)
+    recipe = Recipe(epochs=2, batch=8, autocast="bfloat16")
+    first, again, other = (fit(data, members, recipe, spec=SPEC, seed=seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(first.tensors[name], again.tensors[name]) for name in first.tensors)
+    assert not np.array_equal(first.tensors["stem.weight"], other.tensors["stem.weight"])
+
+
+def test_training_ignores_who_is_not_a_member():
+    data = images()
+    changed = Images(data.pixels.copy(), data.labels, data.class_names, data.held_out)
+    changed.pixels[40:] = 255 - changed.pixels[40:]
+    recipe = Recipe(epochs=1, batch=16)
+    first, second = (fit(each, np.arange(40), recipe, spec=SPEC, seed=1) for each in (data, changed))
+    assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+
+
+def test_a_model_learns_what_can_be_learned():
+    data = images(90)
+    epochs = []
+    recipe = Recipe(epochs=8, batch=16, learning_rate=0.05, augment=())
+    fit(data, np.arange(90), recipe, spec=SPEC, seed=0, on_epoch=lambda epoch, loss: epochs.append((epoch, loss)))
+    assert [epoch for epoch, _ in epochs] == list(range(1, 9))
+    assert epochs[-1][1] < 0.25 * math.log(3)
+
+
+def test_divergence_is_an_error_that_names_epoch_and_rate():
+    with pytest.raises(TrainingError, match=r"epoch 1 at learning rate 1e\+30"):
+        fit(images(), np.arange(40), Recipe(epochs=2, batch=8, learning_rate=1e30), spec=SPEC, seed=0)
+
+
+def test_the_cosine_ends_near_zero_and_starts_at_the_rate():
+    recipe = Recipe(epochs=100, learning_rate=0.1)
+    assert rate_at(recipe, 0) == 0.1
+    assert rate_at(recipe, 99) < 0.1 * 3e-4
+    assert rate_at(Recipe(schedule="constant"), 99) == 0.1
+
+
+def test_no_batch_has_a_single_record():
+    groups = batches(torch.arange(33), 16)
+    assert [len(group) for group in groups] == [16, 17]
+    assert torch.cat(groups).tolist() == list(range(33))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, "epochs must be an integer of at least 1, got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number"),
+        ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\)"),
+        ({"momentum": 0.0, "nesterov": True}, "nesterov needs a momentum"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**fields)

@@ -293,7 +293,7 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         network=name + "".join(f" {key}={value}" for key, value in options.items()),
         parameters=prepared.network.parameters,
         training=_recipe_line(prepared),
-        calibration="; ".join(shown),
+        calibration="; ".join(shown) or "none",
         calibration_records=max((entry.calibration.records for entry in config.quantize), default=0),
         fprs=config.fpr,
         headline_attack=attack,

@@ -316,7 +316,7 @@ class _Builder:
         by = attacked if kind == "matched" else "fp32"
         params = {
             "attacks": list(self.config.attacks),
-            "reference": "recalibrated" if kind == "recalibrated" else "plain",
+            "recalibrated": kind == "recalibrated",
             "control": variant == CONTROL,
             "targets": list(targets),
             "references": list(references),
@@ -357,6 +357,7 @@ class _Builder:
         """Expected bytes of the task's artifact."""
         sizes, queries, parameters = self.sizes, len(self.config.query.augment), self.network.parameters
         pixels = self.description.channels * self.description.size**2
+        targets = self.config.split.targets
         records = sizes.pool + sizes.calibration + sizes.population + sizes.test
         of = {
             "images": pixels * records,
@@ -364,8 +365,8 @@ class _Builder:
             "train": 4 * parameters,
             "quantize": parameters + 4 * parameters // 50,
             "query": 8 * queries * len(SIGNALS) * (sizes.pool + sizes.population) + 8 * sizes.test,
-            "attack": 8 * 8 * len(task.params.get("targets", ())) * sizes.pool,
-            "measure": 16 * 8 * (len(task.params.get("targets", ())) + 1) * 256,
+            "attack": 8 * 8 * targets * sizes.pool,
+            "measure": 16 * 8 * (targets + 1) * 256,
             "utility": 2000,
         }
         return of[task.stage] + 4096

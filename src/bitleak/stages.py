@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bitleak import metrics, registry
-from bitleak.attacks import expand, negative_control, recalibrated
+from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, negative_control, recalibrated
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS, AttackView, Images, Measure, ModelSpec, Outputs, QuantizedWeights, Row, Splits, Weights
 from bitleak.data import limited
@@ -100,13 +100,13 @@ def attack(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress
     split: Splits = inputs["splits"]
     for one in params:
         answers = dict(zip(one["references"], inputs["references"], strict=True))
+        attacks = applicable(one["attacks"], recalibrated=one["recalibrated"])
         found = []
         for done, (row, target) in enumerate(zip(one["targets"], inputs["targets"], strict=True)):
             view = view_of(inputs["images"], split, row, target, answers, seed=one["seed"])
             if one["control"]:
                 view = negative_control(view, np.random.default_rng(seed_for(one["seed"], "control", row)))
-            attacks = applicable(one["attacks"], view, recalibrate=one["reference"] == "recalibrated")
-            if one["reference"] == "recalibrated":
+            if one["recalibrated"]:
                 view = recalibrated(view)
             found.append([each(view) for each in attacks])
             progress((done + 1) / len(one["targets"]))
@@ -189,6 +189,14 @@ def calibration_images(
     chance = torch.Generator().manual_seed(seed_for(seed, "augment"))
     rounds = [augmented(pixels, tuple(how["augment"]), chance) for _ in range(how["rounds"])]
     return standardize(torch.cat(rounds), spec.mean, spec.std)
+
+
+def applicable(names: Sequence[str], *, recalibrated: bool) -> list[Attack]:
+    """The attacks that config entries stand for, each once; of a recalibrated view only those that it serves."""
+    attacks = list(dict.fromkeys(attack for name in names for attack in expand(name)))
+    if not recalibrated:
+        return attacks
+    return [attack for attack in attacks if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS]
 
 
 def view_of(

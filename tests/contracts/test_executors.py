@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,8 @@ TOYS = Path(__file__).parents[1] / "engine"
 @pytest.fixture
 def runtime(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(TOYS)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)  # spares each worker pytest
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     return Runtime(stages="toy_stages", data=str(tmp_path))
 
 
@@ -180,7 +183,7 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_loop(tmp_path, runtime
 
     store = Store(tmp_path / "store")
     monkeypatch.setattr(processes, "serve", toy_stages.leave)
-    with pytest.raises(ExecutionError, match=r"3 workers in a row ended before they were ready(?s:.*)exit code 3"):
+    with pytest.raises(ExecutionError, match=r"3 workers in a row ended before they began a task(?s:.*)exit code 3"):
         complete(Processes, [Task("draw", "1", {"seed": 0})], store, runtime)
 
 

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitleak.engine.keys import Task, canonical_json
@@ -37,6 +37,7 @@ def test_keys_of_a_small_plan_do_not_change():
     assert {task.stage: task.key for task in small_plan()} == GOLDEN
 
 
+@settings(max_examples=50)
 @given(JSON)
 def test_canonical_json_reads_back_as_the_same_value_and_types(value):
     back = json.loads(canonical_json(value))
@@ -45,6 +46,7 @@ def test_canonical_json_reads_back_as_the_same_value_and_types(value):
     assert canonical_json(back) == canonical_json(value)
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), JSON, min_size=2, max_size=4))
 def test_canonical_json_does_not_depend_on_the_order_of_keys(value):
     assert canonical_json(dict(reversed(value.items()))) == canonical_json(value)

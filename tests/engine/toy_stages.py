@@ -57,9 +57,11 @@ def die(params, inputs, runtime, progress):
 
 
 def rest(params, inputs, runtime, progress):
-    """Takes its time."""
+    """Takes its time; behind a gate, until somebody opens it for all."""
     for item in params:
         note(runtime, f"rest {os.getpid()}")
+        while item.get("gate") and runtime.data and not Path(runtime.data, "open").exists():
+            time.sleep(0.01)
         for step in range(20):
             progress(step / 20)
             time.sleep(item["seconds"] / 20)

@@ -1,4 +1,4 @@
-"""A made-up audit of the size and shape of a real one: 4 quantizers, 3 precisions, 3 adversaries, 6 attacks, 8 targets."""
+"""A made-up audit of the shape of a real one: 4 quantizers, 3 precisions, 3 adversaries, 6 attacks, 8 targets."""
 
 from types import SimpleNamespace
 

@@ -5,12 +5,13 @@ import pytest
 from bitleak.report import compact_table, sentences, tabulate
 from bitleak.report.verdict import verdicts
 
+COUNTS = "{} measured lower than full precision, {} not distinguishable from it and {} higher"
 EXPECTED = {
-    "lower": ("1 measured lower than full precision, 0 not distinguishable from it and 0 higher", "less leakage than at full precision from rtn"),
-    "higher": ("0 measured lower than full precision, 0 not distinguishable from it and 1 higher", "more leakage than at full precision from rtn"),
-    "not distinguishable": ("0 measured lower than full precision, 1 not distinguishable", "no difference was found for rtn"),
-    "": ("(1 not compared)", "no comparison was made for rtn"),
-}  # fmt: skip
+    "lower": (COUNTS.format(1, 0, 0), "less leakage than at full precision from rtn"),
+    "higher": (COUNTS.format(0, 0, 1), "more leakage than at full precision from rtn"),
+    "not distinguishable": (COUNTS.format(0, 1, 0), "no difference was found for rtn"),
+    "": (f"{COUNTS.format(0, 0, 0)} (1 not compared)", "no comparison was made for rtn"),
+}
 
 
 @pytest.mark.parametrize("verdict", EXPECTED)
@@ -52,7 +53,7 @@ def test_an_attack_at_chance_at_full_precision_is_said_to_be(make):
 def test_an_audit_without_quantization_says_so(make):
     rows = [row for row in make.rows() if row.variant != "rtn-2"]
     (sentence,) = verdicts(tabulate(rows), make.summary(rows))
-    assert sentence == "No quantized variant was audited; full precision: 0.050 [0.040, 0.060] under lira-online-fixed."
+    assert sentence.startswith("No quantized variant was audited; TPR at 1 % FPR at full precision: 0.050 [0.040,")
 
 
 def test_every_result_is_called_a_lower_bound_and_never_harmless(rows, summary):

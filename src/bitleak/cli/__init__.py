@@ -5,12 +5,11 @@ a verb runs, so `--help` answers at once.
 """
 
 import sys
+from typing import Any
 
-import click
 import typer
 
-from bitleak.cli import audit, plan, report, store
-from bitleak.cli import list as list_
+from bitleak.cli import audit, plan, registry, report, store
 from bitleak.core.errors import BitleakError, InputError
 
 app = typer.Typer(
@@ -24,8 +23,11 @@ app.command("demo")(audit.demo)
 app.command("audit")(audit.audit)
 app.command("plan")(plan.plan)
 app.command("report")(report.report)
-app.command("list")(list_.list_)
+app.command("list")(registry.list_names)
 app.add_typer(store.app, name="store")
+
+# Typer brings a click of its own since 0.2x; this is the right base class with either.
+UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,15 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         code = app(args=arguments, standalone_mode=False)
-    except click.exceptions.Exit as leave:
+    except typer.Exit as leave:
         return leave.exit_code
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return 130
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         return 2
-    except KeyboardInterrupt:
-        return 130
     except InputError as error:
         print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
         return 2

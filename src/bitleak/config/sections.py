@@ -41,9 +41,9 @@ class SplitConfig:
     Attributes:
         mode: `population` (complementary pairs, every model can be a target) or `dedicated`
             (targets on independent halves, separate shadows).
-        models: Models of a population; even, and unused by `dedicated`.
+        models: Models of a population; even, at least 6 (2 references a side), and unused by `dedicated`.
         targets: How many models are attacked.
-        shadows: Shadow models of `dedicated`; even, and unused by `population`.
+        shadows: Shadow models of `dedicated`; even, at least 4, and unused by `population`.
         held_out: Share of the records held out where the source has no test part of its own.
         calibration: Held-out records for calibrating quantizers.
         population: Held-out records for what the adversary knows of the distribution.
@@ -66,7 +66,7 @@ class SplitConfig:
         if self.test is not None:
             integer_in("test", self.test, 1)
         count = "models" if self.mode == "population" else "shadows"
-        value = integer_in(count, getattr(self, count), 4)
+        value = integer_in(count, getattr(self, count), 6 if self.mode == "population" else 4)
         if value % 2:
             raise ValueError(f"{count} must be even (the models come in complementary halves), got {value}")
         integer_in("targets", self.targets, 1, self.models if self.mode == "population" else None)

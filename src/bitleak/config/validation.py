@@ -50,7 +50,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "model": _model(raw.get("model"), errors),
         "train": section(Recipe, raw.get("train"), "train", errors),
         "quantize": _quantizers(raw.get("quantize"), calibration, errors),
-        "attacks": names_of(raw.get("attacks", ["lira", "threshold"]), "attacks", registry.ATTACKS, errors),
+        "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
         "references": names_of(
             raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
         ),
@@ -175,6 +175,12 @@ def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
     return found
 
 
+def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
+    """Names of the registry, for all forms of an attack, or the full name of one form."""
+    single = {attack.name for name in registry.ATTACKS for attack in expand(name)}
+    return names_of(raw, "attacks", [*registry.ATTACKS, *single], errors)
+
+
 def _across(config: dict[str, Any], errors: list[str]) -> None:
     """What no section can see alone."""
     split: SplitConfig = config["split"]
@@ -188,10 +194,6 @@ def _across(config: dict[str, Any], errors: list[str]) -> None:
                 f"split.calibration: {entry.variant} is calibrated on {entry.calibration.records} held-out records, "
                 f"got {split.calibration}; raise split.calibration or lower calibration.records"
             )
-    refs = split.models - 2 if split.mode == "population" else split.shadows
-    for name in config["attacks"]:
-        if not expand(name, references_per_side=refs // 2):
-            errors.append(f"attacks: {name} cannot run with {refs // 2} references a side; raise split.models")
     for quantity in config["fpr"]:
         if not 0 < quantity < 1:
             errors.append(f"fpr: expected numbers between 0 and 1, got {quantity!r}")

@@ -100,7 +100,7 @@ def references(
         ValueError: No such target, or a record has fewer than 2 usable references on a side.
     """
     integer_in("target", target, 0, len(splits.member) - 1)
-    left_out = [target, target ^ 1] if splits.mode == "population" else [*splits.targets, target]
+    left_out = np.append(target ^ 1 if splits.mode == "population" else splits.targets, target)
     rows = np.setdiff1d(np.arange(len(splits.member)), left_out)
     return rows, even_mask(splits.member[rows], seed_for(seed, "references", int(target)))
 

@@ -4,7 +4,7 @@ from bitleak.core.types import Measure
 from bitleak.report.headline import judge_control
 from bitleak.report.summary import Summary
 from bitleak.report.table import CONTROL, FULL, Table, Variant
-from bitleak.report.text import REFERENCE_TITLES, bits, figure, percent, tpr_decimals, tpr_metric, value
+from bitleak.report.text import DASH, REFERENCE_TITLES, bits, figure, percent, tpr_decimals, tpr_metric, value
 from bitleak.report.verdict import LOWER_BOUND, verdicts
 
 
@@ -43,10 +43,10 @@ def _line(table: Table, summary: Summary, variant: Variant, others: list[str]) -
     return [
         variant.name,
         "" if variant.name == CONTROL else bits(variant.levels),
-        figure(table.find(variant.name, "test_accuracy"), 1, factor=100),
+        figure(table.find(variant.name, "test_accuracy"), 1, factor=100.0),
         figure(area, 3),
         figure(rate, decimals),
-        (rate.verdict if rate else "") or "–",
+        (rate.verdict if rate else "") or DASH,
         *[
             value(_attacked(table, summary, variant, tpr_metric(summary.headline_fpr), kind), decimals)
             for kind in others

@@ -95,7 +95,8 @@ def _others(measures: dict[tuple[str, str], Measure]) -> str:
     if len(measures) < 2:
         return ""
     off = sum(not _covers_half(measure) for measure in measures.values())
-    return f" Of all {count(len(measures), 'control')} (one per attack and adversary), {off} have an interval without 0.5; chance alone makes about one in twenty."
+    all_of_them = f"Of all {count(len(measures), 'control')} (one per attack and adversary)"
+    return f" {all_of_them}, {off} have an interval without 0.5; chance alone makes about one in twenty."
 
 
 def _covers_half(measure: Measure) -> bool:

@@ -17,12 +17,12 @@ from bitleak.report.table import CONTROL, FULL, Table, Variant
 from bitleak.report.verdict import LOWER_BOUND, verdicts
 
 ADVERSARIES = {
-    "fp32": "The naive adversary keeps reference models at full precision, whatever precision the target has. What this "
-    "one finds mixes membership with the shift that quantization gives to the target's confidence: a smaller figure may "
-    "only mean that the references do not fit.",
-    "recalibrated": "The naive adversary with a correction: the target's confidence is first mapped so that it has, on "
-    "held-out records of which nobody is a member, the mean and the standard deviation of the average full-precision "
-    "reference.",
+    "fp32": "The naive adversary keeps reference models at full precision, whatever precision the target has. What "
+    "this one finds mixes membership with the shift that quantization gives to the target's confidence: a smaller "
+    "figure may only mean that the references do not fit.",
+    "recalibrated": "The naive adversary with a correction: the target's confidence is first mapped so that it has, "
+    "on held-out records of which nobody is a member, the mean and the standard deviation of the average "
+    "full-precision reference.",
     "matched": "The adversary who knows the recipe: every reference is quantized as the target is, with the same "
     "quantizer, precision and settings.",
     "": "An adversary without reference models: one threshold for all records.",
@@ -30,11 +30,11 @@ ADVERSARIES = {
 """Who the adversary is, by kind of reference."""
 
 CAPTIONS = {
-    "tradeoff": "Test accuracy against leakage, with 95 % intervals in both directions: up and to the left is worse. One "
-    "panel per adversary. Lines join the precisions of a quantizer; a hollow marker with an arrow is a TPR of zero, drawn "
-    "at the upper end of its interval.",
-    "roc": "ROC curves with both axes logarithmic, the mean over targets under the headline attack and adversary, one "
-    "panel per precision.",
+    "tradeoff": "Test accuracy against leakage, with 95 % intervals in both directions: up and to the left is worse. "
+    "One panel per adversary. Lines join the precisions of a quantizer; a hollow marker with an arrow is a TPR of "
+    "zero, drawn at the upper end of its interval.",
+    "roc": "ROC curves with both axes logarithmic, the mean over targets under the headline attack and adversary, "
+    "one panel per precision.",
     "bars": "Test accuracy, AUC and TPR under the headline attack and adversary, with 95 % intervals.",
 }
 
@@ -190,12 +190,12 @@ def _weight(table: Table, summary: Summary, variant: Variant) -> Cell:
     known = {entry.name: entry for entry in summary.variants}.get(variant.name)
     measure = table.find(variant.name, "bytes")
     count = measure.value if measure else known.bytes if known else None
-    return Cell(f"{known.bits_per_weight:.2f}" if known else "–", "" if count is None else text.size(count))
+    return Cell(f"{known.bits_per_weight:.2f}" if known else text.DASH, "" if count is None else text.size(count))
 
 
 def _utility(table: Table, variant: Variant) -> list[Cell]:
     metrics = ("test_accuracy", "train_accuracy", "agreement")
-    return [_figure(table.find(variant.name, metric), 1, factor=100) for metric in metrics]
+    return [_figure(table.find(variant.name, metric), 1, factor=100.0) for metric in metrics]
 
 
 def _figure(measure: Measure | None, decimals: int, **options: Any) -> Cell:
@@ -205,6 +205,6 @@ def _figure(measure: Measure | None, decimals: int, **options: Any) -> Cell:
 def _change(measure: Measure | None, decimals: int) -> Cell:
     """The verdict, with the paired difference below it."""
     if measure is None or not measure.verdict:
-        return Cell("–")
+        return Cell(text.DASH)
     mark = measure.verdict if measure.verdict in ("lower", "higher") else ""
     return Cell(measure.verdict, text.difference(measure, decimals), mark)

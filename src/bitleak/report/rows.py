@@ -5,7 +5,6 @@ back as the same float, nothing where there is no value, line feeds. `results.pa
 columns with their types, `roc.parquet` one line per point of a curve; the report reads these two.
 """
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -127,7 +126,7 @@ def read_curves(folder: Path) -> list[RocCurve]:
     curves, start = [], 0
     for key, group in groupby(keys):
         stop = start + len(list(group))
-        curves.append(RocCurve(*key, points[start:stop]))
+        curves.append(RocCurve(**dict(zip(_CURVE, key, strict=True)), points=points[start:stop]))
         start = stop
     return curves
 
@@ -142,18 +141,17 @@ def _row(line: dict[str, Any]) -> Row:
 
 
 def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ROWS_SCHEMA.names)
-    writer.writerows([_cell(line[name]) for name in ROWS_SCHEMA.names] for line in lines)
-    return text.getvalue().encode()
+    """Header and lines; written here, since the standard library quotes a carriage return in some versions only."""
+    rows = [ROWS_SCHEMA.names, *[[_cell(line[name]) for name in ROWS_SCHEMA.names] for line in lines]]
+    return "".join(",".join(row) + "\n" for row in rows).encode()
 
 
 def _cell(value: Any) -> str:
     """The shortest text that reads back as the same value; NumPy's floats are floats."""
     if value is None:
         return ""
-    return repr(float(value)) if isinstance(value, float) else str(value)
+    content = repr(float(value)) if isinstance(value, float) else str(value)
+    return '"' + content.replace('"', '""') + '"' if any(sign in content for sign in ',"\r\n') else content
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -89,7 +89,8 @@ def tabulate(rows: Iterable[Row]) -> Table:
         StoreError: Two rows measure the same thing.
     """
     cells: dict[tuple[str, str, str, str], Measure] = {}
-    quantized, attacks = {}, {}
+    quantized: dict[str, Variant] = {}
+    attacks: dict[str, None] = {}
     for row in rows:
         if row.target != ALL:
             continue

@@ -7,6 +7,9 @@ from bitleak.core.types import Measure
 REFERENCES = ("fp32", "recalibrated", "matched", "")
 """Kinds of reference from the adversary who knows least to the one who knows most; empty: none used."""
 
+DASH = "\N{EN DASH}"
+"""Stands where there is no figure."""
+
 REFERENCE_TITLES = {
     "fp32": "fp32 references",
     "recalibrated": "recalibrated fp32 references",
@@ -64,7 +67,7 @@ def tpr_decimals(fpr: float) -> int:
 
 def value(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
     """The estimate alone; a dash where it was not measured."""
-    return "–" if measure is None else f"{factor * measure.value:.{decimals}f}"
+    return DASH if measure is None else f"{factor * measure.value:.{decimals}f}"
 
 
 def interval(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
@@ -83,7 +86,7 @@ def figure(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> st
     """The estimate followed by its interval.
 
     Example:
-        >>> figure(Measure(0.988, low=0.982, high=0.993), 1, factor=100)
+        >>> figure(Measure(0.988, low=0.982, high=0.993), 1, factor=100.0)
         '98.8 [98.2, 99.3]'
     """
     parts = (value(measure, decimals, factor=factor), interval(measure, decimals, factor=factor))
@@ -104,7 +107,7 @@ def difference(measure: Measure | None, decimals: int) -> str:
     return f"{shown:+.{decimals}f} {interval(paired, decimals)}".strip()
 
 
-def size(count: float) -> str:
+def size(count: float | int) -> str:
     """A number of bytes in decimal units.
 
     Example:

@@ -49,17 +49,17 @@ def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
 
 
 def _alone(table: Table, summary: Summary) -> str:
-    return f"No quantized variant was audited; full precision: {_tpr(table, summary, FULL)} under {summary.headline_attack}."
+    full = f"{_tpr(table, summary, FULL)} under {summary.headline_attack}"
+    return f"No quantized variant was audited; TPR at {percent(summary.headline_fpr)} FPR at full precision: {full}."
 
 
 def _overall(table: Table, summary: Summary) -> str:
     metric = tpr_metric(summary.headline_fpr)
     counts = _counts(table, summary, metric, summary.headline_reference)
+    number, rate = count(len(table.quantized), "quantized variant"), percent(summary.headline_fpr)
     adversary = f"attack {summary.headline_attack}, {REFERENCE_TITLES[summary.headline_reference]}"
-    return (
-        f"Of {count(len(table.quantized), 'quantized variant')}, {counts}, by TPR at {percent(summary.headline_fpr)} FPR "
-        f"({adversary}; full precision: {_tpr(table, summary, FULL)})."
-    )
+    full = f"full precision: {_tpr(table, summary, FULL)}"
+    return f"Of {number}, {counts}, by TPR at {rate} FPR ({adversary}; {full})."
 
 
 def _counts(table: Table, summary: Summary, metric: str, reference: str) -> str:

@@ -31,12 +31,12 @@ ATTEMPTS = 2
 """How many workers a task may take with it before it has failed."""
 
 _STARTS = 3
-"""How many workers in a row may end before they are ready."""
+"""How many workers in a row may end before they have begun a task."""
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process and what it was given: the tasks without an outcome, by key, and the one in flight."""
+    """A process and what it was given: the tasks without an outcome, by key, and the one begun last."""
 
     process: SpawnProcess
     pipe: connection.Connection
@@ -77,7 +77,7 @@ class Processes:
         """The outcome of the next task to end; None where the time is up or nothing was submitted.
 
         Raises:
-            ExecutionError: Workers end before they are ready.
+            ExecutionError: Workers end before they begin a task.
             StoreError: The folder of the logs cannot be made.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -117,7 +117,7 @@ class Processes:
 
     def _give(self, worker: _Worker, tasks: tuple[Task, ...]) -> None:
         worker.tasks = {task.key: task for task in tasks}
-        worker.current = tasks[0].key
+        worker.current = ""
         with suppress(OSError):  # it has just died: the next wait hears of it
             worker.pipe.send(tasks)
 
@@ -141,18 +141,18 @@ class Processes:
             return
         if isinstance(message, Step):
             worker.current = message.key
+            self._failed_starts = 0
             on_step(message)
         elif isinstance(message, Outcome):
             worker.tasks.pop(message.key)
             self._done.append(message)
         else:
             worker.ready = True
-            self._failed_starts = 0
 
     def _mourn(self, worker: _Worker) -> None:
         """Decides what becomes of the tasks of a worker that has died."""
         report = self._bury(worker)
-        if not worker.ready:
+        if not worker.current:
             self._failed_starts += 1
             if self._failed_starts == _STARTS:
                 raise ExecutionError(_no_start(report))
@@ -192,7 +192,7 @@ def _ending(code: int | None) -> str:
 
 def _no_start(report: str) -> str:
     return (
-        f"{_STARTS} workers in a row ended before they were ready; of the last one: {report.strip()}\n"
+        f"{_STARTS} workers in a row ended before they began a task; of the last one: {report.strip()}\n"
         "a script that uses the executor 'processes' must do so under `if __name__ == '__main__':`; "
         "the executor 'serial' needs no workers"
     )

@@ -32,7 +32,7 @@ def draw(table: Table, curves: Sequence[RocCurve], summary: Summary) -> dict[str
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own settings would change the bytes
-        matplotlib.rcParams.update(settings())
+        matplotlib.rcParams.update(settings())  # type: ignore[arg-type]
         figures = {
             "tradeoff": tradeoff(table, summary),
             "roc": roc(table, curves, summary),

@@ -31,7 +31,7 @@ def roc(table: Table, curves: Sequence[RocCurve], summary: Summary) -> Figure:
         curves: All curves; those of the headline are picked.
         summary: Names the headline attack, reference and FPR; its non-members end the axis.
     """
-    panels = [*table.levels] or [None]
+    panels: list[int | None] = [*table.levels] or [None]
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     figure = Figure(

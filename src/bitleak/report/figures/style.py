@@ -118,7 +118,7 @@ def accuracy_axis(axes: Axes, low: float, high: float) -> None:
         )
     transform = axes.xaxis.get_transform().transform
     ends = transform(np.array([low, high]))
-    margin = 0.08 * max(ends[1] - ends[0], 0.2 if high - low > _WIDE else 1.0)
+    margin = 0.08 * max(ends[1] - ends[0], 0.2 if high - low > _WIDE else 6.0)
     limits = axes.xaxis.get_transform().inverted().transform(np.array([ends[0] - margin, ends[1] + margin]))
     axes.set_xlim(*limits)
     axes.xaxis.set_major_locator(FixedLocator(_spaced(transform, *limits)))
@@ -141,4 +141,5 @@ def _spaced(transform: Callable[[np.ndarray], np.ndarray], low: float, high: flo
 def _lighter(colour: str, times: int) -> str:
     """The colour mixed with white, a third more each time."""
     share = (2 / 3) ** times
-    return to_hex([share * part + 1 - share for part in to_rgb(colour)])
+    red, green, blue = (share * part + 1 - share for part in to_rgb(colour))
+    return to_hex((red, green, blue))

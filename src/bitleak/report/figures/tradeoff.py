@@ -7,6 +7,7 @@ with an arrow pointing down.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -114,36 +115,24 @@ def _panel(axes: Axes, table: Table, summary: Summary, reference: str) -> None:
         places = [100 * spot.accuracy.value for _, spot in shown], [spot.height for _, spot in shown]
         axes.plot(*places, color=palette[family], linestyle=styles[family], linewidth=1.4, zorder=2)
         for variant, spot in shown:
-            _mark(axes, spot, palette[family], shapes[variant.levels or 0], size=6)
+            _mark(axes, spot, palette[family], shapes[variant.levels or 0], size=6.0)
     full = point(table, summary, full_precision(), reference)
     if full is not None and full.height > 0:
-        _mark(axes, full, INK, "*", size=17)
+        _mark(axes, full, INK, "*", size=17.0)
 
 
 def _mark(axes: Axes, spot: Point, colour: str, shape: str, *, size: float) -> None:
     """A marker with its error bars, or an upper limit."""
     measured = spot.rate.value > 0
     x, y, bottom = 100 * spot.accuracy.value, spot.height, axes.get_ylim()[0]
-    across = _bar(spot.accuracy, 100)
-    along = (
-        _bar(Measure(y, low=max(spot.rate.low or bottom, bottom), high=spot.rate.high), 1)
-        if measured
-        else [[y / 2.2], [0]]
-    )
-    axes.errorbar(
-        x,
-        y,
-        yerr=along,
-        xerr=across,
-        uplims=not measured,
-        fmt="none",
-        color=colour,
-        ecolor=colour,
-        elinewidth=0.9,
-        zorder=2.5,
-    )
-    axes.plot([x], [y], marker=shape, markersize=size, color=colour, linestyle="none", zorder=2.8 if shape == "*" else 3,
-              markerfacecolor=colour if measured else "none", markeredgewidth=1.2)  # fmt: skip
+    across = _bar(spot.accuracy, 100.0)
+    along = _bar(Measure(y, low=max(spot.rate.low or bottom, bottom), high=spot.rate.high), 1.0)
+    reach = along if measured else [[y / 2.2], [0.0]]
+    style: dict[str, Any] = {"color": colour, "ecolor": colour, "elinewidth": 0.9, "zorder": 2.5}
+    axes.errorbar(x, y, yerr=reach, xerr=across, uplims=not measured, fmt="none", **style)
+    face, layer = colour if measured else "none", 2.8 if shape == "*" else 3.0
+    style = {"color": colour, "markerfacecolor": face, "markeredgewidth": 1.2, "zorder": layer}
+    axes.plot([x], [y], marker=shape, markersize=size, linestyle="none", **style)
 
 
 def _bar(measure: Measure, factor: float) -> list[list[float]] | None:
@@ -166,7 +155,7 @@ def _legend(table: Table, *, limits: bool) -> list[Artist]:
         Line2D([], [], color=MUTED, marker=shape, markersize=7, linestyle="none", label=precision(levels))
         for levels, shape in markers(table).items()
     ]
-    hollow = {"marker": "o", "markersize": 6, "linestyle": "none", "markerfacecolor": "none"}
+    hollow: dict[str, Any] = {"marker": "o", "markersize": 6, "linestyle": "none", "markerfacecolor": "none"}
     return [
         *lines,
         Line2D([], [], color=INK, marker="*", markersize=12, linestyle="none", label="full precision"),

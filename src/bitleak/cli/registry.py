@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def list_() -> int:
+def list_names() -> int:
     """List the data sets, models, quantizers, attacks and executors that a config can name."""
     from bitleak import registry
 

@@ -1,0 +1,51 @@
+"""What an attack is, and how it picks its signal.
+
+An attack is a frozen dataclass of hyper-parameters that is called with an `AttackView` and returns
+`Scores`, larger = more likely a member. The smallest member is `Threshold`, the famous one `LiRA`.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64
+
+from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
+
+RECALIBRATED_SIGNALS: tuple[SignalName, ...] = ("log_probability", "logit_scaled")
+"""The signals that follow from the confidence alone; attacks on others have no recalibrated row."""
+
+DESCENDING: tuple[SignalName, ...] = ("entropy", "modified_entropy")
+"""The signals that are smaller for members."""
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """An attack as the rest of bitleak sees it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the results table."""
+
+    @property
+    def signal(self) -> SignalName:
+        """The signal it reads."""
+
+    @property
+    def uses_references(self) -> bool:
+        """True if it looks at the reference models' answers."""
+
+    def __call__(self, view: AttackView) -> Scores:
+        """The score of every audited record."""
+
+
+def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
+    """One signal of all, without a copy; entropies negated, so that larger always means member.
+
+    Raises:
+        ValueError: It is not finite somewhere, as after a recalibration it does not follow from.
+    """
+    values = signals[..., SIGNALS.index(name)]
+    if not np.isfinite(values).all():
+        known = ", ".join(RECALIBRATED_SIGNALS)
+        raise ValueError(f"signal {name!r} must be finite; a recalibrated view has {known} only")
+    return -values if name in DESCENDING else values

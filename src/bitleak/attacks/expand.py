@@ -1,0 +1,44 @@
+"""From a config's word for an attack to the attacks that it stands for."""
+
+from bitleak.attacks.attack import Attack
+from bitleak.attacks.lira import LiRA
+from bitleak.attacks.threshold import Threshold
+from bitleak.core.checks import unknown_name
+
+EXPANSIONS: dict[str, tuple[Attack, ...]] = {
+    "lira": (
+        LiRA("online", "per_record"),
+        LiRA("online", "fixed"),
+        LiRA("online", "paper"),
+        LiRA("offline", "per_record", "one_sided"),
+        LiRA("offline", "fixed", "one_sided"),
+        LiRA("offline", "per_record", "two_sided"),
+        LiRA("offline", "fixed", "two_sided"),
+    ),
+    "threshold": (Threshold(),),
+}
+"""`lira` is the published forms (online and two-sided offline, per record and with a pooled deviation, which online
+is both ours and the authors') and the one-sided offline test of the paper's text."""
+
+
+def expand(entry: str) -> tuple[Attack, ...]:
+    """The attacks that a config's entry stands for.
+
+    Args:
+        entry: A word of `EXPANSIONS`, for all its attacks, or the full name of one of them.
+
+    Raises:
+        ValueError: The entry is neither; the message lists what is known.
+
+    Example:
+        >>> [attack.name for attack in expand("threshold")]
+        ['threshold']
+        >>> expand("lira-online-paper")
+        (LiRA(mode='online', variance='paper', side='one_sided', signal='logit_scaled'),)
+    """
+    if entry in EXPANSIONS:
+        return EXPANSIONS[entry]
+    single = {attack.name: attack for attacks in EXPANSIONS.values() for attack in attacks}
+    if entry not in single:
+        raise ValueError(unknown_name("attack", entry, [*EXPANSIONS, *single]))
+    return (single[entry],)

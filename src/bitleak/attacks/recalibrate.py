@@ -1,0 +1,63 @@
+"""The adversary who has only full-precision references, but corrects the target's calibration.
+
+Quantizing rescales and shifts a network's confidence on every record, trained on or not, and an attack with
+full-precision references takes that for evidence. On the population records nobody is a member, so the
+adversary can see the shift there. With f the logit-scaled confidence,
+
+    f' = mean_ref + std_ref (f - mean_target) / std_target,
+
+where mean and std are taken over the population records and queries, and those of the references are averaged
+over references: the average *single* reference. Moments are matched instead of regressing references on the
+target, because a regression attenuates even where nothing has shifted. Without a shift f' = f within error.
+
+`log_probability` follows as log sigmoid(f'). The other signals do not follow from the confidence and are set to
+NaN, which attacks refuse.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float64
+
+from bitleak.core.types import SIGNALS, AttackView
+
+CONFIDENCE = SIGNALS.index("logit_scaled")
+LOG_PROBABILITY = SIGNALS.index("log_probability")
+
+
+def recalibrated(view: AttackView) -> AttackView:
+    """The view with the target's confidence mapped to the references' calibration.
+
+    Args:
+        view: With at least two population records.
+
+    Returns:
+        A view whose target has the signals `RECALIBRATED_SIGNALS` and NaN for the others.
+
+    Raises:
+        ValueError: The target's confidence does not vary on the population records, or there are too few.
+    """
+    seen = view.population_target[..., CONFIDENCE]
+    if seen.shape[0] < 2:
+        raise ValueError(f"recalibration needs at least 2 population records, got {seen.shape[0]}")
+    spread = float(seen.std())
+    if not spread > 0:
+        raise ValueError(f"the target's confidence must vary on the population records, got deviation {spread}")
+    mean, std = average_reference(view)
+    scale = std / spread
+    shift = mean - scale * float(seen.mean())
+    mapped = (_mapped(signals, scale, shift) for signals in (view.target, view.population_target))
+    return replace(view, **dict(zip(("target", "population_target"), mapped, strict=True)))
+
+
+def average_reference(view: AttackView) -> tuple[float, float]:
+    """Mean and deviation of one reference's confidence on the population records, averaged over references."""
+    confidence = view.population_references[..., CONFIDENCE]
+    return float(confidence.mean(axis=(1, 2)).mean()), float(confidence.std(axis=(1, 2)).mean())
+
+
+def _mapped(signals: Float64[np.ndarray, "*axes signals"], scale: float, shift: float) -> np.ndarray:
+    result = np.full_like(signals, np.nan)
+    result[..., CONFIDENCE] = scale * signals[..., CONFIDENCE] + shift
+    result[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -result[..., CONFIDENCE])
+    return result

@@ -1,0 +1,141 @@
+"""A whole audit from the command line: what it leaves, that it resumes, and that nothing but the config decides."""
+
+import csv
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control"]
+
+
+def table(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_config):
+    """The output folder of an audit that nobody disturbed, and the config's path."""
+    from bitleak.cli import main
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "config.yaml").write_text(yaml.safe_dump(tiny_config))
+    arguments = ["--out", folder / "out", "--store", folder / "store", "--executor", "serial"]
+    assert main(["audit", str(folder / "config.yaml"), *map(str, arguments)]) == 0
+    return folder
+
+
+def test_an_audit_leaves_everything(undisturbed):
+    out = undisturbed / "out"
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert {"config.yaml", "results.csv", "results.parquet", "roc.parquet", "summary.json", "report.html"} <= names
+    assert {Path(name).suffix for name in names if name.startswith("figures/")} == {".svg", ".png"}
+    resolved = yaml.safe_load((out / "config.yaml").read_text())
+    assert resolved["train"]["momentum"] == 0.9
+    assert "# torch " in (out / "config.yaml").read_text()
+
+
+def test_the_table_has_every_combination_once(undisturbed):
+    rows = table(undisturbed / "out")
+    keys = [tuple(row[name] for name in ("variant", "attack", "reference", "target", "metric")) for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert list(dict.fromkeys(row["variant"] for row in rows)) == VARIANTS
+    assert {row["target"] for row in rows} == {"all", "0", "2"}
+    for variant in VARIANTS[1:3]:
+        found = {row["reference"] for row in rows if row["variant"] == variant and row["metric"] == "auc"}
+        assert found == {"", "fp32", "matched", "recalibrated"}
+    metrics = {row["metric"] for row in rows}
+    assert {"auc", "tpr@0.05", "tpr@0.1", "balanced_accuracy", "test_accuracy", "train_accuracy"} <= metrics
+    assert {"agreement", "bytes", "bits_per_weight"} <= metrics
+
+
+def test_the_resolved_config_gives_the_same_results(undisturbed, tmp_path):
+    from bitleak.cli import main
+
+    config = undisturbed / "out" / "config.yaml"
+    arguments = ["--out", tmp_path / "again", "--store", undisturbed / "store", "--executor", "serial"]
+    before = {path: path.stat().st_mtime_ns for path in (undisturbed / "store").rglob("manifest.json")}
+    assert main(["audit", str(config), *map(str, arguments)]) == 0
+    after = {path: path.stat().st_mtime_ns for path in (undisturbed / "store").rglob("manifest.json")}
+    assert after == before
+    assert (tmp_path / "again" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_no_byte(undisturbed, tmp_path, workers):
+    assert start(undisturbed, tmp_path, "--workers", workers).wait() == 0
+    expected = (undisturbed / "out" / "results.csv").read_bytes()
+    assert (tmp_path / "out" / "results.csv").read_bytes() == expected
+
+
+def test_an_audit_killed_at_random_moments_ends_with_the_same_bytes(undisturbed, tmp_path):
+    chance = random.Random(0)
+    for _ in range(5):
+        process = start(undisturbed, tmp_path)
+        time.sleep(chance.uniform(1.0, 7.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(undisturbed, tmp_path).wait() == 0
+    expected = (undisturbed / "out" / "results.csv").read_bytes()
+    assert (tmp_path / "out" / "results.csv").read_bytes() == expected
+
+
+def test_ctrl_c_ends_cleanly_with_130(undisturbed, tmp_path):
+    process = start(undisturbed, tmp_path)
+    time.sleep(5.0)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) in (130, 0)
+    assert not list((tmp_path / "store").glob("*/*/.tmp*"))
+
+
+def test_a_model_that_diverges_fails_alone_with_exit_code_1(bitleak, tiny):
+    tiny["train"]["learning_rate"] = 1e30
+    code, out, err = bitleak("audit", "config.yaml", "--executor", "serial", config=tiny)
+    assert code == 1
+    assert "learning rate 1e+30" in err
+    assert "were not run" in err
+    assert "log:" in err
+    assert "Traceback" not in out + err
+
+
+def test_a_plan_says_what_is_to_do_and_does_nothing(bitleak, tiny, tmp_path):
+    code, out, _ = bitleak("plan", "config.yaml", config=tiny)
+    assert code == 0
+    assert "expected:" in out
+    assert "train" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
+
+
+def test_the_store_can_be_listed_checked_and_cleaned(undisturbed, bitleak):
+    store = undisturbed / "store"
+    code, out, _ = bitleak("store", "ls", "--store", store)
+    assert (code, "train" in out) == (0, True)
+    code, out, _ = bitleak("store", "verify", "--store", store)
+    assert (code, "0 problems" in out) == (0, True)
+    code, out, _ = bitleak("store", "gc", undisturbed / "config.yaml", "--store", store, "--dry-run")
+    assert (code, out.split()[0]) == (0, "0")
+
+
+def test_the_registry_can_be_listed(bitleak):
+    code, out, _ = bitleak("list")
+    assert code == 0
+    assert all(name in out for name in ("digits", "resnet18", "adaround", "lira", "processes"))
+
+
+def test_help_is_quick_to_import():
+    code = "import sys; from bitleak.cli import main; main(['audit', '--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1]
+    assert not {name for name in ("torch", "numpy", "matplotlib", "pydantic") if f"'{name}'" in loaded}
+
+
+def start(undisturbed, folder, *arguments):
+    command = [sys.executable, "-m", "bitleak", "audit", undisturbed / "config.yaml"]
+    command += ["--out", folder / "out", "--store", folder / "store", *arguments]
+    return subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)

@@ -1,0 +1,353 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from bitleak.core.errors import DataError
+from bitleak.data.hub import Hub
+
+REAL = Path(os.environ.get("BITLEAK_TEST_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+
+needs_cifar = pytest.mark.skipif(
+    not (REAL / "cifar10").is_dir(),
+    reason="no real CIFAR here: set BITLEAK_TEST_DATA to the folder that holds cifar10/",
+)
+
+
+@pytest.fixture
+def folder(tmp_path, make):
+    """Two training shards and a test shard with three classes, 5 + 4 and 3 records."""
+    photos = make.photos(12)
+    make.write_parquet(tmp_path / "train-00000-of-00002.parquet", photos[:5], [0, 1, 2, 0, 1])
+    make.write_parquet(tmp_path / "train-00001-of-00002.parquet", photos[5:9], [2, 0, 1, 2])
+    make.write_parquet(tmp_path / "test-00000-of-00001.parquet", photos[9:], [2, 1, 0])
+    return tmp_path
+
+
+def rewrite(folder, make, images=None, labels=(2, 0, 1, 2), **options):
+    """Another second training shard."""
+    images = list(make.photos(4, seed=1)) if images is None else images
+    make.write_parquet(folder / "train-00001-of-00002.parquet", images, list(labels), **options)
+
+
+def test_parquet_gives_the_training_rows_in_order_and_then_the_test_rows(folder, make):
+    images = Hub(str(folder)).load(None)
+    assert np.array_equal(images.pixels, make.photos(12).transpose(0, 3, 1, 2))
+    assert images.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 2, 1, 0]
+    assert images.held_out.tolist() == [False] * 9 + [True] * 3
+    assert images.class_names == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize("inner", ["data", "plain_text"])
+def test_parquet_may_lie_one_folder_below(folder, inner):
+    (folder / inner).mkdir()
+    for file in folder.glob("*.parquet"):
+        file.rename(folder / inner / file.name)
+    assert len(Hub(str(folder)).load(None).labels) == 12
+
+
+def test_several_folders_of_parquet_are_an_error_that_lists_them(tmp_path, make):
+    for name in ("small", "large"):
+        make.write_parquet(tmp_path / name / "train.parquet", make.photos(2), [0, 1])
+    with pytest.raises(DataError, match="several subfolders hold Parquet files, give one of them: large, small"):
+        Hub(str(tmp_path)).load(None)
+
+
+def test_a_root_replaces_the_path(folder):
+    assert Hub("someone/something", revision="v1").describe(folder) == Hub(str(folder)).describe(None)
+
+
+def test_the_only_class_label_is_found_beside_other_integers(tmp_path, make):
+    make.write_parquet(
+        tmp_path / "train.parquet", make.photos(3), [2, 0, 1], label="fine_label", extra={"id": [7, 8, 9]}
+    )
+    assert Hub(str(tmp_path)).load(None).labels.tolist() == [2, 0, 1]
+
+
+def test_two_class_labels_are_an_error_until_one_is_named(tmp_path, make):
+    extra = {"coarse_label": [1, 0, 0]}
+    make.write_parquet(tmp_path / "train.parquet", make.photos(3), [2, 0, 1], label="fine_label", extra=extra)
+    with pytest.raises(DataError, match="several label columns, name one of them as 'label': fine_label, coarse_label"):
+        Hub(str(tmp_path)).describe(None)
+    images = Hub(str(tmp_path), label="coarse_label").load(None)
+    assert images.labels.tolist() == [1, 0, 0]
+    assert images.class_names == ("pet", "bird")
+
+
+def test_without_features_integers_are_labels_and_numbers_are_names(tmp_path, make):
+    make.write_parquet(tmp_path / "train.parquet", make.photos(3), [2, 0, 2], features=False)
+    assert Hub(str(tmp_path)).load(None).class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "kind"}, "no column 'kind' for the label; the columns: img, label, note"),
+        ({"image": "photo"}, "no column 'photo' for the image; the columns: img, label, note"),
+        ({"label": "note"}, "label column 'note' must hold integers; columns that do: label"),
+        ({"image": "note"}, r"image column 'note' must hold encoded images \(bytes\); columns that do: img"),
+        ({"train": "training"}, "no split 'training'; the splits: train"),
+        ({"test": "test"}, "no split 'test'; the splits: train"),
+    ],
+)
+def test_a_named_column_or_split_that_is_not_there_is_an_error(tmp_path, make, options, message):
+    make.write_parquet(tmp_path / "train.parquet", make.photos(3), [2, 0, 1], extra={"note": ["a", "b", "c"]})
+    with pytest.raises(DataError, match=message):
+        Hub(str(tmp_path), **options).describe(None)
+
+
+@pytest.mark.parametrize("split", ["validation", "valid", "val"])
+def test_a_validation_split_is_held_out_where_test_labels_are_secret(folder, make, split):
+    make.write_parquet(folder / "test-00000-of-00001.parquet", make.photos(2), [-1, -1])
+    make.write_parquet(folder / f"{split}.parquet", make.photos(4), [0, 1, 2, 0])
+    assert Hub(str(folder)).describe(None).held_out == 4
+
+
+def test_without_a_second_split_nothing_is_held_out(folder):
+    (folder / "test-00000-of-00001.parquet").unlink()
+    description = Hub(str(folder)).describe(None)
+    assert (description.records, description.held_out) == (9, 0)
+
+
+def test_a_broken_image_is_named_by_its_file_and_row(folder, make):
+    images = list(make.photos(4))
+    images[2] = make.encode(images[2])[:-30]
+    rewrite(folder, make, images)
+    with pytest.raises(DataError, match=r"train-00001-of-00002.parquet, row 2: image cannot be decoded"):
+        Hub(str(folder)).load(None)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (b"no image", "row 3: image cannot be decoded"),
+        (b"", "row 3: image cannot be decoded"),
+        (None, "row 3: image is missing"),
+        (np.zeros((6, 5, 3), np.uint8), r"row 3: image must be square, got 6x5 \(height x width\)"),
+        (np.zeros((8, 8, 3), np.uint8), "row 3: image must be 6x6 like the first one, got 8x8"),
+        (np.zeros((6, 6), np.uint16), "row 3: image must have 8 bits per channel, got Pillow's mode 'I;16'"),
+    ],
+)
+def test_a_bad_image_is_named_with_what_was_expected(folder, make, image, message):
+    rewrite(folder, make, [*make.photos(3), image])
+    with pytest.raises(DataError, match=f"train-00001-of-00002.parquet, {message}"):
+        Hub(str(folder)).load(None)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (3, "row 1: label must be from 0 to 2, got 3"),
+        (-1, "row 1: label must be from 0 to 2, got -1"),
+        (None, "row 1: label is missing"),
+    ],
+)
+def test_a_bad_label_is_named_before_anything_is_decoded(folder, make, label, message):
+    rewrite(folder, make, [b"no image"] * 4, [0, label, 0, 0])
+    for call in (Hub(str(folder)).describe, Hub(str(folder)).load):
+        with pytest.raises(DataError, match=f"train-00001-of-00002.parquet, {message}"):
+            call(None)
+
+
+def test_one_class_and_no_rows_are_errors(tmp_path, make):
+    make.write_parquet(tmp_path / "one" / "train.parquet", make.photos(2), [1, 1])
+    make.write_parquet(tmp_path / "none" / "train.parquet", [], [])
+    with pytest.raises(DataError, match="at least 2 classes are needed, all are of 'dog'"):
+        Hub(str(tmp_path / "one")).describe(None)
+    with pytest.raises(DataError, match="no images to train on"):
+        Hub(str(tmp_path / "none")).describe(None)
+
+
+def test_shards_and_splits_must_agree_on_the_classes(folder, make):
+    rewrite(folder, make, names=("cat", "owl", "dog"))
+    with pytest.raises(DataError, match="columns and class names must be those of train-00000-of-00002.parquet"):
+        Hub(str(folder)).describe(None)
+    rewrite(folder, make)
+    make.write_parquet(folder / "test-00000-of-00001.parquet", make.photos(2), [0, 1], names=("cat", "owl", "dog"))
+    with pytest.raises(DataError, match="'train' and 'test' must have the same class names"):
+        Hub(str(folder)).describe(None)
+
+
+def test_a_file_that_is_no_parquet_is_named(folder):
+    (folder / "train-00001-of-00002.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match="train-00001-of-00002.parquet: not a Parquet file that can be read"):
+        Hub(str(folder)).describe(None)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "channels"),
+    [
+        (["L", "L", "L"], 1),
+        (["L", "L", "RGB"], 3),
+        (["RGB", "L", "L"], 3),
+        (["LA", "L", "L"], 1),
+        (["L", "P", "RGBA"], 3),
+    ],
+)
+def test_images_are_grey_only_if_all_are(tmp_path, make, kinds, channels):
+    grey = make.photos(3, channels=1)
+    images = [np.asarray(Image.fromarray(array).convert("RGB")) for array in grey]
+    encoded = []
+    for image, kind in zip(images, kinds, strict=True):
+        file = tmp_path / "image.png"
+        Image.fromarray(image).convert(kind).save(file)
+        encoded.append(file.read_bytes())
+    make.write_parquet(tmp_path / "train.parquet", encoded, [0, 1, 2])
+    hub = Hub(str(tmp_path))
+    assert hub.describe(None).channels == channels
+    assert np.array_equal(hub.load(None).pixels, np.repeat(grey[:, None], channels, axis=1))
+
+
+def test_the_fingerprint_follows_content_and_not_place(folder, tmp_path_factory, make):
+    before = Hub(str(folder)).describe(None).fingerprint
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / "README.md").write_text("not part of the data")
+    assert Hub(str(copy)).describe(None).fingerprint == before
+    rewrite(copy, make, labels=(2, 0, 1, 1))
+    assert Hub(str(copy)).describe(None).fingerprint != before
+
+
+@pytest.fixture
+def image_folder(tmp_path, make):
+    """Classes ant and bee, 3 + 2 training and 1 + 1 test images, as PNG."""
+    for number, name in enumerate(
+        ["train/bee/b.png", "train/bee/a.PNG", "train/ant/2.png", "train/ant/1.png", "train/ant/3.png"]
+        + ["test/bee/x.png", "test/ant/y.png"]
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(make.encode(make.photos(7)[number]))
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_an_image_folder_is_read_by_class_and_name(image_folder, make):
+    images = Hub(str(image_folder)).load(None)
+    assert np.array_equal(images.pixels, make.photos(7)[[3, 2, 4, 1, 0, 6, 5]].transpose(0, 3, 1, 2))
+    assert images.labels.tolist() == [0, 0, 0, 1, 1, 0, 1]
+    assert images.class_names == ("ant", "bee")
+    assert images.held_out.tolist() == [False] * 5 + [True] * 2
+    description = Hub(str(image_folder)).describe(None)
+    assert (description.records, description.held_out, description.classes, description.size) == (7, 2, 2, 6)
+
+
+def test_bad_image_folders_are_errors_that_name_the_file(image_folder, tmp_path_factory):
+    hub = Hub(str(image_folder))
+    before = hub.describe(None).fingerprint
+    (image_folder / "train" / "bee" / "b.png").write_bytes(b"no image")
+    assert hub.describe(None).fingerprint != before
+    with pytest.raises(DataError, match=r"bee/b\.png: image cannot be decoded"):
+        hub.load(None)
+    with pytest.raises(DataError, match="no split 'dev'; the splits: test, train"):
+        Hub(str(image_folder), train="dev").describe(None)
+    (image_folder / "test" / "cow").mkdir()
+    with pytest.raises(DataError, match="cow: no class of this name in the training part"):
+        hub.describe(None)
+    (image_folder / "train" / "cow").mkdir()
+    with pytest.raises(DataError, match="cow: no images in this folder"):
+        hub.describe(None)
+    with pytest.raises(DataError, match="neither Parquet files nor folders train/<class>/"):
+        hub.load(tmp_path_factory.mktemp("empty"))
+
+
+@pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all"])
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(path, monkeypatch):
+    monkeypatch.setattr("bitleak.data.hub._downloaded", lambda *_: pytest.fail("asked the Hub"))
+    with pytest.raises(DataError, match="a folder or a name on the Hub is needed, and this is neither"):
+        Hub(path).describe(None)
+
+
+def test_a_root_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder: .*gone"):
+        Hub("someone/something").load(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"path": ""}, "path must be"), ({"path": "a/b", "test": "train"}, "must be different splits")],
+)
+def test_fields_that_cannot_be_meant_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Hub(**options)
+
+
+@pytest.fixture
+def downloads(folder, tmp_path_factory, monkeypatch):
+    """The Hub, played by the local files; remembers what was asked."""
+    datasets = pytest.importorskip("datasets")
+    files = {"train": sorted(map(str, folder.glob("train-*"))), "test": sorted(map(str, folder.glob("test-*")))}
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path_factory.mktemp("cache")))
+    asked = []
+
+    def load_dataset(name, revision=None):
+        asked.append((name, revision))
+        if name == "someone/nothing":
+            raise ConnectionError("no network")
+        return loaded
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def test_a_name_on_the_hub_gives_what_its_files_give(downloads, folder):
+    images, local = Hub("someone/something", revision="v1").load(None), Hub(str(folder)).load(None)
+    assert downloads == [("someone/something", "v1")]
+    assert np.array_equal(images.pixels, local.pixels)
+    assert np.array_equal(images.labels, local.labels)
+    assert images.class_names == local.class_names
+    assert Hub("someone/something", revision="v1").describe(None).fingerprint == "someone/something@v1"
+
+
+@pytest.mark.usefixtures("downloads")
+def test_what_goes_wrong_on_the_hub_is_told_with_a_way_out():
+    with pytest.raises(DataError, match=r"'someone/nothing' is no folder here .* no network \(give a local copy"):
+        Hub("someone/nothing").describe(None)
+    with pytest.raises(DataError, match="someone/something: no split 'dev'; the splits: test, train"):
+        Hub("someone/something", test="dev").describe(None)
+
+
+@needs_cifar
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_the_real_cifar_is_described_without_being_decoded(name, classes):
+    description = Hub("nobody/nothing").describe(REAL / name)
+    assert (description.records, description.held_out, description.classes) == (60_000, 10_000, classes)
+    assert (description.channels, description.size) == (3, 32)
+
+
+@needs_cifar
+def test_real_images_come_out_as_the_datasets_library_decodes_them(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    for split, file in (("train", "train-00001-of-00002.parquet"), ("test", "test-00000-of-00001.parquet")):
+        pq.write_table(pq.read_table(REAL / "cifar100" / file).slice(100, 150), tmp_path / f"{split}.parquet")
+    images = Hub(str(tmp_path)).load(None)
+    files = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    expected = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
+    rows = [row for split in ("train", "test") for row in expected[split]]
+    assert np.array_equal(images.pixels, np.stack([np.asarray(row["img"]) for row in rows]).transpose(0, 3, 1, 2))
+    assert images.labels.tolist() == [row["fine_label"] for row in rows]
+    assert list(images.class_names) == expected["train"].features["fine_label"].names
+
+
+@needs_cifar
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "classes", "mean", "std"),
+    [
+        ("cifar10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        ("cifar100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ],
+)
+def test_the_real_cifar_has_its_published_counts_and_statistics(name, classes, mean, std):
+    from bitleak.data.augment import channel_statistics
+
+    images = Hub(str(REAL / name)).load(None)
+    assert set(np.bincount(images.labels[~images.held_out])) == {50_000 // classes}
+    assert set(np.bincount(images.labels[images.held_out])) == {10_000 // classes}
+    found = channel_statistics(images, np.flatnonzero(~images.held_out))
+    assert np.allclose(found, (mean, std), atol=6e-5)

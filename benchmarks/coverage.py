@@ -47,10 +47,14 @@ def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: 
     for result, truth in _audits(world, at, audits=audits, records=records, shape=shape, seed=seed):
         for name, (value, change) in truth.items():
             figure = result.aggregate[name]
-            hits[name] += figure.low <= value <= figure.high
+            hits[name] += _within(value, figure.low, figure.high)
             if figure.difference is not None:
-                hits[f"{name} change"] += figure.difference_low <= change <= figure.difference_high
+                hits[f"{name} change"] += _within(change, figure.difference_low, figure.difference_high)
     return {name: count / audits for name, count in hits.items()}
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low <= value <= high
 
 
 def truth_at(at: float, shape: str = "normal") -> dict[str, float]:
@@ -64,7 +68,7 @@ def truth_at(at: float, shape: str = "normal") -> dict[str, float]:
 def _tail(threshold: np.ndarray | float, at: float, shape: str) -> np.ndarray:
     """Chance that a member scores above the threshold."""
     if shape == "normal":
-        return ndtr(_shift(at) - threshold)
+        return np.asarray(ndtr(_shift(at) - threshold))
     moved = _moved(at)
     return moved * ndtr(MOVED - threshold) + (1 - moved) * ndtr(-np.asarray(threshold))
 
@@ -99,7 +103,7 @@ def _audits(
     world: str, at: float, *, audits: int, records: int, shape: str, seed: int
 ) -> Iterator[tuple[Measures, Mapping[str, tuple[float, float]]]]:
     for audit in range(audits):
-        rng = np.random.default_rng([seed, audit])
+        rng = np.random.default_rng([seed, audit, round(1000 * at)])
         if world == "single":
             member = _halves(rng, 1, records)
             scores = _signal(rng, member, at, shape) + _noise(rng, member.shape, 0.0)

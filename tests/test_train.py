@@ -11,7 +11,8 @@ from bitleak.core.errors import TrainingError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec
 from bitleak.models import build, load
-from bitleak.train import Recipe, batches, fit, rate_at
+from bitleak.train.fit import batches, fit
+from bitleak.train.recipe import Recipe, rate_at
 
 SPEC = ModelSpec("cnn", {"width": 4}, 3, 1, 8, mean=(0.4,), std=(0.3,))
 

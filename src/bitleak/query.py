@@ -78,7 +78,7 @@ def logits(
     Raises:
         ValueError: A logit is not finite.
     """
-    network = network.to(device, memory_format=torch.channels_last).eval()
+    network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     parts = []
     with torch.inference_mode():
         for start in range(0, len(records), batch):

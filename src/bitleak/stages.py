@@ -7,6 +7,7 @@ artifact mapping per task, in order. `inputs` arrive decoded. What a stage means
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,20 @@ import torch
 
 from bitleak import metrics, registry
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, negative_control, recalibrated
+from bitleak.core.errors import ModelError
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import SIGNALS, AttackView, Images, Measure, ModelSpec, Outputs, QuantizedWeights, Row, Splits, Weights
+from bitleak.core.types import (
+    SIGNALS,
+    AttackView,
+    Images,
+    Measure,
+    ModelSpec,
+    Outputs,
+    QuantizedWeights,
+    Row,
+    Splits,
+    Weights,
+)
 from bitleak.data import limited
 from bitleak.data.augment import augmented, channel_statistics, standardize
 from bitleak.data.splits import make_splits, references
@@ -24,7 +37,8 @@ from bitleak.engine.worker import Runtime
 from bitleak.metrics.size import size
 from bitleak.models import load
 from bitleak.query import outputs
-from bitleak.train import Recipe, fit
+from bitleak.train.fit import fit
+from bitleak.train.recipe import Recipe
 
 Params = Sequence[Mapping[str, Any]]
 Progress = Callable[[float], None]
@@ -53,7 +67,6 @@ def train(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
     for one in params:
         recipe = Recipe(**{**one["recipe"], "augment": tuple(one["recipe"]["augment"])})
         spec = specification(data, split, one["network"], one["options"])
-        epochs = recipe.epochs
         yield fit(
             data,
             split.pool[split.member[one["model"]]],
@@ -61,20 +74,21 @@ def train(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
             spec=spec,
             seed=seed_for(one["seed"], "train", one["model"]),
             device=runtime.device,
-            on_epoch=lambda epoch, loss, epochs=epochs: progress(epoch / epochs),
+            on_epoch=partial(_epoch, progress, recipe.epochs),
         )
 
 
 def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
     """One model by one quantizer, at one or more precisions."""
     weights: Weights = inputs["weights"]
+    spec = _spec(weights)
     network = load(weights).to(runtime.device)
     for one in params:
         kind = registry.find(registry.QUANTIZERS, one["quantizer"], kind="quantizer")
         quantizer = kind(**one["options"], levels=one["levels"])
-        shown = calibration_images(inputs["images"], inputs["splits"], weights.spec, one, runtime.device)
+        shown = calibration_images(inputs["images"], inputs["splits"], spec, one, runtime.device)
         chance = torch.Generator().manual_seed(seed_for(one["seed"], "quantize", one["model"]))
-        yield replace(quantizer(network, shown, chance), spec=weights.spec)
+        yield replace(quantizer(network, shown, chance), spec=spec)
 
 
 def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
@@ -87,7 +101,7 @@ def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
             network,
             inputs["images"],
             inputs["splits"],
-            spec=weights.spec,
+            spec=_spec(weights),
             queries=one["queries"],
             batch=one["batch"],
             device=runtime.device,
@@ -214,6 +228,17 @@ def view_of(
         population_references=np.stack([answer.population_signals for answer in found]),
         labels=data.labels[split.pool],
     )
+
+
+def _spec(weights: Weights) -> ModelSpec:
+    """The spec, which every artifact of the store has."""
+    if weights.spec is None:
+        raise ModelError("weights without a spec cannot be loaded: the architecture is not known")
+    return weights.spec
+
+
+def _epoch(progress: Progress, epochs: int, epoch: int, loss: float) -> None:
+    progress(epoch / epochs)
 
 
 def _answers(found: Sequence[Outputs]) -> tuple[np.ndarray, np.ndarray]:

@@ -149,12 +149,12 @@ def arrays(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"labels": np.zeros(60, np.int64)}, ("fewer than two classes", "data.npz")),
+        ({"labels": np.zeros(60, np.int64)}, ("at least 2 classes", "data.npz")),
         ({"labels": np.arange(59) % 3}, ("data.npz", "59")),
         ({"labels": np.arange(60) % 3 - 1}, ("data.npz", "-1")),
         ({"pixels": np.zeros((60, 1, 8, 8))}, ("data.npz", "pixels", "uint8")),
         ({"pixels": np.zeros((60, 1, 8, 6), np.uint8)}, ("data.npz", "square")),
-        ({"labels": np.array([{}] * 60, dtype=object)}, ("data.npz", "labels")),
+        ({"labels": np.array([{}] * 60, dtype=object)}, ("data.npz", "pickles are never loaded")),
     ],
     ids=["one class", "lengths differ", "negative label", "floats", "not square", "a pickle"],
 )

@@ -43,8 +43,8 @@ def texts_overlap(figure):
 def _hidden(axis):
     """Labels of ticks outside the view, which Matplotlib keeps without drawing them."""
     low, high = sorted(axis.get_view_interval())
-    ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
-    return [label for tick, label in ticks if not low <= tick <= high]
+    outside = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+    return [label for tick in outside for label in (tick.label1, tick.label2)]
 
 
 def test_drawing_leaves_global_settings_alone(make):

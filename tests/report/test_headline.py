@@ -58,9 +58,15 @@ def test_rows_that_measure_the_same_thing_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("ends", "status"), [((0.48, 0.52), "at chance"), ((0.51, 0.55), "not at chance"), ((0.4, 0.49), "not at chance")]
+    ("ends", "status"),
+    [
+        ((0.48, 0.52), "at chance"),
+        ((0.51, 0.55), "at chance"),
+        ((0.52, 0.56), "not at chance"),
+        ((0.4, 0.46), "not at chance"),
+    ],
 )
-def test_the_control_is_at_chance_when_its_interval_holds_one_half(make, ends, status):
+def test_the_control_is_at_chance_when_its_wide_interval_holds_one_half(make, ends, status):
     assert judge_control(tabulate(make.rows(control=ends)), "lira-online-fixed", "matched").status == status
 
 

@@ -54,8 +54,8 @@ def _run(
     from bitleak import audit as library
     from bitleak.cli.progress import Watch, print_forecast, print_results
     from bitleak.config import override, read, validate
-    from bitleak.core.errors import ConfigError
     from bitleak.core.checks import unknown_name
+    from bitleak.core.errors import ConfigError
     from bitleak.engine.store import Store
     from bitleak.registry import EXECUTORS
 

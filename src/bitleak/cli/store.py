@@ -31,7 +31,9 @@ def ls(store: StoreFolder = STORE) -> int:
 @app.command()
 def verify(
     store: StoreFolder = STORE,
-    remove: Annotated[bool, typer.Option("--remove", help="Take broken results out, so that they are made again.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take broken results out, so that they are made again.")
+    ] = False,
 ) -> int:
     """Read every file of the store and name what is not as it was written."""
     from bitleak.engine.store import Store

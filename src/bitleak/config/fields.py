@@ -71,6 +71,7 @@ def value_of(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
 
 
 def checked(check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any) -> Any:
+    """What a check of `bitleak.core.checks` returns, or None with its message added to `errors`."""
     try:
         return check(where, value, *limits)
     except ValueError as error:
@@ -79,6 +80,7 @@ def checked(check: Callable[..., Any], value: Any, where: str, errors: list[str]
 
 
 def numbers(raw: Any, where: str, errors: list[str]) -> list[float]:
+    """One number or a list of them, ascending, each once."""
     values = raw if isinstance(raw, list) else [raw]
     found = [value_of(float, value, where, errors) for value in values]
     if not values:
@@ -87,6 +89,7 @@ def numbers(raw: Any, where: str, errors: list[str]) -> list[float]:
 
 
 def names_of(raw: Any, where: str, known: Iterable[str], errors: list[str]) -> tuple[Any, ...]:
+    """One known name or a list of them, in their order, each once."""
     values = list(raw) if isinstance(raw, list | tuple) else [raw]
     if not values:
         errors.append(f"{where}: expected at least one of {', '.join(known)}, got an empty list")
@@ -136,6 +139,7 @@ def plain(value: Any) -> Any:
 
 
 def described(value: Any) -> str:
+    """What came instead, for a message."""
     if value is None:
         return "nothing"
     return f"{type(value).__name__} {value!r}" if not isinstance(value, dict | list) else f"a {type(value).__name__}"

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import ReferenceKind, SplitMode
-from bitleak.data.augment import Augment
-from bitleak.data.queries import check_queries
-from bitleak.train import Recipe
+from bitleak.data.queries import Augment, check_queries
+from bitleak.train.recipe import Recipe
 
 
 @dataclass(frozen=True)

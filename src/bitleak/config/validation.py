@@ -20,7 +20,7 @@ from bitleak.config.sections import (
 from bitleak.core.checks import integer_in, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import ReferenceKind
-from bitleak.train import Recipe
+from bitleak.train.recipe import Recipe
 
 SECTIONS = (
     "title", "data", "split", "model", "train", "quantize", "attacks", "references", "fpr",
@@ -63,7 +63,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
     _across(config, errors)
     if errors:
         raise ConfigError("\n".join(errors))
-    return Config(**config)  # type: ignore[arg-type]
+    return Config(**config)
 
 
 def resolved(config: Config) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def integer_in(name: str, value: object, low: int, high: int | None = None) -> i
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):  # type: ignore[operator]
         raise ValueError(f"{name} must be an integer {span}, got {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return int(value)  # type: ignore[call-overload]
 
 
 def number_in(name: str, value: object, low: int | float, high: int | float, *, ends: str = "[]") -> float:

@@ -5,7 +5,6 @@ empty border is black (0), as in the usual CIFAR recipe.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,13 +14,7 @@ from torch.nn import functional
 
 from bitleak.core.checks import one_of
 from bitleak.core.types import Images
-from bitleak.data.queries import offsets
-
-Augment = Literal["flip", "crop"]
-"""`flip`: mirrored left to right with probability 1/2. `crop`: `padding(size)` black pixels on every
-side, then a random window of the image's size, all windows equally likely."""
-
-AUGMENTS: tuple[Augment, ...] = ("flip", "crop")
+from bitleak.data.queries import AUGMENTS, offsets
 
 _CHUNK = 4096
 
@@ -64,7 +57,7 @@ def standardize(
 
 
 def augmented(
-    pixels: Shaped[Tensor, "records channels height width"], names: Sequence[Augment], generator: torch.Generator
+    pixels: Shaped[Tensor, "records channels height width"], names: Sequence[str], generator: torch.Generator
 ) -> Shaped[Tensor, "records channels height width"]:
     """Each image under the named augmentations in their order, drawn anew for every image.
 

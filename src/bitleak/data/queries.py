@@ -1,4 +1,6 @@
-"""The fixed augmentations under which every model is asked about every record, by name.
+"""The names of augmentations: random ones for training, fixed ones under which every model is asked.
+
+The fixed ones:
 
 | name | image |
 |---|---|
@@ -9,6 +11,13 @@
 
 import re
 from collections.abc import Sequence
+from typing import Literal
+
+Augment = Literal["flip", "crop"]
+"""`flip`: mirrored left to right with probability 1/2. `crop`: `padding(size)` black pixels on every
+side, then a random window of the image's size, all windows equally likely."""
+
+AUGMENTS: tuple[Augment, ...] = ("flip", "crop")
 
 DIGIT_QUERIES = ("identity", "shift:1,0", "shift:-1,0", "shift:0,1", "shift:0,-1")
 """For digits of 8x8 pixels, which have a right way round."""

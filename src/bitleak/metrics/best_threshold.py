@@ -58,11 +58,20 @@ def best_threshold(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> 
     tpr, fpr = called[curve.member].mean(), called[~curve.member].mean()
     influence = np.where(curve.member, (called - tpr) / (2 * curve.members), -(called - fpr) / (2 * curve.non_members))
     crossed, maximum = (1 + tpr - fpr) / 2, balanced_accuracy(curve)
-    variance = float((influence**2).sum())
+    variance, choice = float((influence**2).sum()), float(CHOICE * (maximum - crossed) ** 2)
     evidence = (crossed - 0.5) / max(np.sqrt(variance), 1e-12)
     centre = float(crossed + WAY_TO_MAXIMUM * np.clip((evidence - 1) / 2, 0, 1) * (maximum - crossed))
-    reach = float(Z * np.sqrt(variance + CHOICE * (maximum - crossed) ** 2))
-    return Estimate(maximum, centre, centre - reach, centre + reach, influence, "halvings", (0.5, 1.0))
+    reach = float(Z * np.sqrt(variance + choice))
+    return Estimate(
+        value=maximum,
+        centre=centre,
+        low=centre - reach,
+        high=centre + reach,
+        influence=influence,
+        interval="halvings",
+        limits=(0.5, 1.0),
+        own_variance=choice,
+    )
 
 
 def _called_by_the_other_half(curve: Roc, half: Bool[np.ndarray, "records"]) -> Bool[np.ndarray, "records"]:

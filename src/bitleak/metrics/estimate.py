@@ -33,6 +33,9 @@ class Estimate:
         influence: Derivative of the figure with respect to each record's weight; sums to 0.
         interval: How the interval was made.
         limits: Least and largest value that the population's figure can take.
+        own_variance: The part of its variance that is no sum over records and is not shared with other figures.
+        bounded_below: False where the rule's bias is large against the interval, so that a mean over targets
+            is bounded by `limits` alone from below.
     """
 
     value: float
@@ -42,6 +45,8 @@ class Estimate:
     influence: Float64[np.ndarray, "records"]
     interval: str
     limits: tuple[float, float] = (0.0, 1.0)
+    own_variance: float = 0.0
+    bounded_below: bool = True
 
     @property
     def reach(self) -> tuple[float, float]:

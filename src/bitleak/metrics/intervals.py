@@ -44,19 +44,26 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
     """
     if len(estimates) == 1:
         return estimates[0]
-    influences = np.array([estimate.influence for estimate in estimates])
-    correlation = _correlation(influences, unknown=1.0)
+    correlation = _correlation(estimates, unknown=1.0)
     reaches = np.array([estimate.reach for estimate in estimates])
     below, above = (_norm(reach, correlation) / len(estimates) for reach in reaches.T)
     centre = float(np.mean([estimate.centre for estimate in estimates]))
-    value = float(np.mean([estimate.value for estimate in estimates]))
-    limits = estimates[0].limits
-    return Estimate(value, centre, centre - below, centre + above, influences.mean(axis=0), "records", limits)
+    return Estimate(
+        value=float(np.mean([estimate.value for estimate in estimates])),
+        centre=centre,
+        low=centre - below,
+        high=centre + above,
+        influence=np.mean([estimate.influence for estimate in estimates], axis=0),
+        interval="records",
+        limits=estimates[0].limits,
+        own_variance=sum(estimate.own_variance for estimate in estimates) / len(estimates) ** 2,
+        bounded_below=all(estimate.bounded_below for estimate in estimates),
+    )
 
 
 def difference_over_records(first: Estimate, second: Estimate) -> Difference:
     """First minus second, on the same records, with a paired 95 % interval."""
-    correlation = float(_correlation(np.stack([first.influence, second.influence]), unknown=0.0)[0, 1])
+    correlation = float(_correlation([first, second], unknown=0.0)[0, 1])
     (first_below, first_above), (second_below, second_above) = first.reach, second.reach
     apart = first.centre - second.centre
     low = apart - _paired(first_below, second_above, correlation)
@@ -86,13 +93,12 @@ def _student(values: Float64[np.ndarray, "targets"]) -> tuple[float, float]:
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
-def _correlation(
-    influences: Float64[np.ndarray, "figures records"], *, unknown: float
-) -> Float64[np.ndarray, "figures figures"]:
-    products = influences @ influences.T
-    size = np.sqrt(np.diag(products))
-    known = np.outer(size, size) > 0
-    correlation = np.where(known, products / np.where(known, np.outer(size, size), 1.0), unknown)
+def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> Float64[np.ndarray, "figures figures"]:
+    influences = np.array([estimate.influence for estimate in estimates])
+    covariance = influences @ influences.T
+    size = np.sqrt(np.diag(covariance) + [estimate.own_variance for estimate in estimates])
+    scale = np.outer(size, size)
+    correlation = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), unknown)
     np.fill_diagonal(correlation, 1.0)
     return np.clip(correlation, -1.0, 1.0)
 

@@ -5,7 +5,7 @@ targets at fp32, into `Measure`s. `measure` does both.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -132,14 +132,14 @@ def _aggregate(figures: Sequence[Estimate], baseline: Sequence[Estimate] | None,
         return _measure(mean, std=std, difference=change)
     change = None if baseline is None else difference_over_targets(figures, baseline)
     low, high = interval_over_targets(figures)
-    student = Estimate(mean.value, mean.centre, low, high, mean.influence, "t", mean.limits)
-    return _measure(student, std=std, difference=change)
+    return _measure(replace(mean, low=low, high=high, interval="t"), std=std, difference=change)
 
 
 def _measure(figure: Estimate, *, std: float | None = None, difference: Difference | None = None) -> Measure:
     """A measure whose interval is cut to what is possible and contains its value."""
     least, most = figure.limits
-    low, high = _around(figure.value, max(figure.low, least), min(figure.high, most))
+    below = figure.low if figure.bounded_below else least
+    low, high = _around(figure.value, max(below, least), min(figure.high, most))
     if difference is None:
         return Measure(figure.value, low, high, std, figure.interval)
     change, change_low, change_high = difference

@@ -14,8 +14,8 @@ sum over k and covers 44 to 64 % instead of 95 %.
 
 Deviations. F is computed on the arcsine scale, arcsin sqrt(x) ~ N(arcsin sqrt((M + 3/8) / (members +
 3/4)), 1 / (4 members + 2)) (Anscombe 1948), which agrees with the Beta quantiles to about 2 % of the
-interval's width even at M = 0 and is twenty times faster. With fewer than 1 expected false positive
-nothing is known from below: the interval is open, down to 0. The *centre* is the mixture's mean: the rule
+interval's width even at M = 0 and is twenty times faster. Where K = 0 has a chance of 2.5 % or more (fewer than 3.7 expected
+false positives) the interval reaches down to 0, and with fewer than 1 no difference is claimed either. The *centre* is the mixture's mean: the rule
 "last point with FPR <= alpha" uses a threshold whose FPR is on average (n alpha + 1) / (n + 1), a bias
 that would not average out over targets.
 
@@ -60,10 +60,16 @@ def threshold_rank(curve: Roc, fpr: float) -> Estimate:
     counts = np.concatenate([lower, upper])
     weights = np.concatenate([chance, chance]) / 2
     low, high = _quantiles(counts, weights, curve.members)
-    if fpr * curve.non_members < 1 - 1e-9:
-        low = -np.inf
-    centre = float(weights @ counts / curve.members)
-    return Estimate(tpr_at(curve, fpr), centre, low, high, _influence(curve, fpr), "threshold_rank")
+    none_above = (1 - fpr) ** curve.non_members  # chance that no non-member lies above the threshold
+    return Estimate(
+        value=tpr_at(curve, fpr),
+        centre=float(weights @ counts / curve.members),
+        low=low if fpr * curve.non_members >= 1 - 1e-9 else -np.inf,
+        high=high,
+        influence=_influence(curve, fpr),
+        interval="threshold_rank",
+        bounded_below=none_above <= 0.025,
+    )
 
 
 def _ranks(non_members: int, fpr: float) -> tuple[np.ndarray, np.ndarray]:

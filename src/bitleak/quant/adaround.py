@@ -62,7 +62,7 @@ class AdaRound(Scheme):
         >>> AdaRound(warmup=2.0)
         Traceback (most recent call last):
         ...
-        ValueError: warmup must be a number in [0, 1], got 2.0
+        ValueError: warmup must be a number in [0.0, 1.0], got 2.0
     """
 
     iterations: int = 2000
@@ -165,17 +165,18 @@ def _optimise(
     fraction, step, offset = (rows.unflatten(0, (groups, -1)) for rows in (fraction, step, offset))
     second = (2 / loss.positions * loss.gram).float()  # the gradient with respect to W_q is E second - first
     first = (2 / loss.positions * loss.moment).float().unflatten(0, (groups, -1))
+    slope, strength = step * STRETCH, settings.regularization * STRETCH  # STRETCH is a factor of dh / dV
     variable = -torch.log(STRETCH / (fraction + SHIFT) - 1)
     mean, square = torch.zeros_like(variable), torch.zeros_like(variable)
     for iteration in range(settings.iterations):
         sigmoid = torch.sigmoid(variable)
         stretched = sigmoid * STRETCH - SHIFT
         up = stretched.clamp(0, 1)
-        gradient = torch.baddbmm(first, torch.addcmul(offset, step, up), second, beta=-1).mul_(step)
+        gradient = torch.baddbmm(first, torch.addcmul(offset, step, up), second, beta=-1).mul_(slope)
         beta = _beta(settings, iteration)
         if beta is not None:
-            gradient.add_(_regularizer_slope(up, beta), alpha=settings.regularization)
-        gradient.mul_(up == stretched).mul_(sigmoid).mul_(1 - sigmoid).mul_(STRETCH)
+            gradient.add_(_regularizer_slope(up, beta), alpha=strength)
+        gradient.mul_(up == stretched).mul_(sigmoid).mul_(1 - sigmoid)
         _adam(variable, gradient, mean, square, iteration + 1, settings.learning_rate)
     return (torch.sigmoid(variable) >= 0.5).flatten(0, 1)
 

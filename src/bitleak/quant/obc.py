@@ -1,31 +1,12 @@
-"""OBC's quantizer OBQ: one weight at a time, the cheapest first, the rest of the row makes up for it.
+"""OBC's quantizer: every layer by OBQ on its own, then batch norm re-estimated.
 
-Each output channel (row) w is treated alone. With H = 2 / n sum x x^T over the inputs of the
-full-precision network and the inverse of H restricted to the weights that are still free, H^-1:
-quantize the free weight p with the smallest
+One pass over the images through the full-precision network gives H = 2 / n sum x x^T for every layer
+(one per group of a convolution), n being the number of images. Inputs that never occur (H_jj = 0) get
+the weight 0. Then `obq` quantizes each row in the exact greedy order. Batch norm is not folded; its
+statistics are re-estimated behind the quantized weights, see `reestimate`.
+Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 to 6.
 
-    (q(w_p) - w_p)^2 / [H^-1]_pp,
-
-then change the free weights and eliminate p from the inverse:
-
-    w -= (w_p - q(w_p)) / [H^-1]_pp * [H^-1]_p,    H^-1 -= [H^-1]_p^T [H^-1]_p / [H^-1]_pp.
-
-A weight that has left the grid's range (its error exceeds half a step) goes first; among several, the
-one with the smallest score. Inputs that never occur (H_jj = 0) get the weight 0.
-Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 and 5. Batch norm is not folded; its
-statistics are re-estimated afterwards, see `reestimate`.
-
-Deviations, none of which changes a code (but for rounding in the last bits):
-- The published loop rewrites a rows x columns x columns inverse in every step and is bound by memory.
-  Here the rank-1 terms are kept in a panel: the pivot's row is the stored inverse's row minus the
-  panel's part, the diagonal is always up to date, and one batched product per `PANEL` steps brings the
-  inverse up to date, without the columns that have been quantized.
-- H is inverted as it is. Only where its Cholesky factorisation fails, or where a pivot is lost in the
-  rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is added, the
-  first of `LADDER` that suffices; `record` says which. Float32 would lose pivots much earlier.
-
-Cost per layer: a Gram matrix over the images, and about rows x columns^3 / 3 multiplications. The memory
-is bounded by `MEMORY` bytes: rows are taken in chunks.
+Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 multiplications.
 """
 
 from collections.abc import Mapping
@@ -33,82 +14,139 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from bitleak.core.errors import QuantizationError
+from bitleak.core.checks import one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare, stream
 from bitleak.quant.gram import gram
 from bitleak.quant.grid import Grid, decode, grid_for
+from bitleak.quant.obq import eliminate, invert
 from bitleak.quant.reestimate import reestimate
 from bitleak.quant.result import assemble
-from bitleak.quant.scheme import Scheme, check_finite
-
-PANEL = 32
-MEMORY = 128 << 20
-LOST = 1e-6
-LADDER = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-OUTLIER = 0.5 * (1 + 1e-5)
+from bitleak.quant.scheme import Layer, Scheme, check_finite
 
 
-def invert(name: str, hessian: Float64[Tensor, "columns columns"]) -> tuple[Float64[Tensor, "columns columns"], float]:
-    """The inverse of a positive definite matrix, and the relative damping that it took.
+INFLATION = 1e4  # of an input's variance; beyond it, float32 would lose the inverse's diagonal
 
-    Raises:
-        QuantizationError: The matrix is not finite, or no damping makes it positive definite.
+
+@dataclass(frozen=True, kw_only=True)
+class OBC(Scheme):
+    """OBQ in its exact greedy order, then batch norm re-estimated.
+
+    Attributes:
+        reestimate: Whether to re-estimate the batch-norm statistics on the calibration images.
+        dtype: What the elimination computes in. The second moments and their inverse are float64 in
+            either case. `float32` saves time on wide layers and may decide near ties differently; a layer
+            with an input that the others almost determine is computed in float64 all the same.
 
     Example:
-        >>> invert("fc", torch.tensor([[2.0, 0.0], [0.0, 4.0]], dtype=torch.float64))[0].tolist()
-        [[0.5, 0.0], [0.0, 0.25]]
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> quantized = OBC(levels=3)(network, torch.eye(4).reshape(4, 1, 2, 2), torch.Generator())
+        >>> quantized.record["1"]["dead"], quantized.record["1"]["damping"]
+        (0, 0.0)
     """
-    diagonal = hessian.diagonal()
-    for damping in LADDER:
-        damped = hessian + torch.diag(torch.full_like(diagonal, damping * float(diagonal.mean())))
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if not failed and bool((factor.diagonal().square() >= LOST * damped.diagonal()).all()):
-            return torch.cholesky_inverse(factor), damping
-    raise QuantizationError(f"layer {name!r}: the second moments of its inputs are not positive definite")
+
+    reestimate: bool = True
+    dtype: Literal["float32", "float64"] = "float64"
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {"dtype": "float32"}}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("dtype", self.dtype, ("float32", "float64"))
+
+    def __call__(
+        self,
+        network: nn.Module,
+        calibration: Float[Tensor, "records *sample"],
+        generator: torch.Generator,
+        *,
+        on_layer: OnLayer | None = None,
+    ) -> QuantizedWeights:
+        """Quantize the network.
+
+        Args:
+            network: Any network; it is not changed.
+            calibration: Normalised images.
+            generator: Not used: nothing is drawn.
+            on_layer: Told of each layer.
+
+        Raises:
+            QuantizationError: A layer cannot be quantized.
+        """
+        copied, layers, levels = prepare(self, network, calibration)
+        seconds = second_moments(copied, layers, calibration)
+        codes: dict[str, Tensor] = {}
+        grids: dict[str, Grid] = {}
+        record: dict[str, dict[str, Any]] = {}
+        for index, name in enumerate(levels):
+            weight = layers[name].weight.detach().clone()
+            grids[name] = grid_for(self, weight, levels[name])
+            hessian = seconds.pop(name).mul_(2 / len(calibration))
+            codes[name], facts = quantize_layer(name, weight, grids[name], hessian, dtype=getattr(torch, self.dtype))
+            layers[name].weight.data.copy_(decode(codes[name], grids[name]))
+            record[name] = {"levels": levels[name], **facts}
+            if on_layer is not None:
+                on_layer(name, index, len(levels))
+        if self.reestimate:
+            reestimate(copied, calibration)
+        return assemble(copied, codes, grids, record)
 
 
-def quantize_rows(
-    weight: Float[Tensor, "rows columns"],
-    inverse: Float64[Tensor, "columns columns"],
-    scale: Float[Tensor, "rows"],
-    zero_point: Float[Tensor, "rows"],
-    levels: int,
+def second_moments(
+    network: nn.Module, layers: Mapping[str, Layer], calibration: Float[Tensor, "records *sample"]
+) -> dict[str, Float64[Tensor, "groups columns columns"]]:
+    """Sum of x x^T over the inputs of each layer, all in one pass over the images."""
+    totals: dict[str, Tensor] = {}
+
+    def add(name: str, inputs: Tensor) -> None:
+        part = gram(layers[name], inputs)
+        totals[name] = totals[name].add_(part) if name in totals else part
+
+    stream(network, calibration, dict.fromkeys(layers, add))
+    return totals
+
+
+def quantize_layer(
+    name: str,
+    weight: Float[Tensor, "out *rest"],
+    grid: Grid,
+    hessian: Float64[Tensor, "groups columns columns"],
     *,
     dtype: torch.dtype = torch.float64,
-) -> Tensor:
-    """The codes of rows that share one Hessian.
+) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
+    """The codes of one layer.
 
     Args:
-        weight: Rows to quantize.
-        inverse: H^-1.
-        scale: Step of each row's grid.
-        zero_point: Zero point of each row's grid.
-        levels: Number of codes.
+        name: For messages.
+        weight: Its full-precision weight.
+        grid: Its grid.
+        hessian: H per group, up to a factor.
         dtype: What to compute in.
 
     Returns:
-        uint8 codes, `rows columns`.
+        The codes, and for the record: the error of the output relative to its energy on the inputs that
+        the Hessian was made of, the number of dead columns, the largest relative damping of a group.
+
+    Raises:
+        QuantizationError: The Hessian is not finite, or cannot be inverted.
     """
-    units = (weight.float() / scale[:, None]).to(dtype)  # weights in steps of the grid, zero at 0
-    bounds = torch.stack((-zero_point, levels - 1 - zero_point))[:, :, None].to(dtype)
-    chunk = max(1, MEMORY // (2 * inverse.numel() * dtype.itemsize))
-    parts = [
-        _eliminate(rows, inverse.to(dtype), low, high)
-        for rows, low, high in zip(units.split(chunk), bounds[0].split(chunk), bounds[1].split(chunk), strict=True)
-    ]
-    return (torch.cat(parts) + zero_point[:, None]).to(torch.uint8)
-
-
-def _eliminate(free: Tensor, inverse: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The greedy order over all columns, for rows in grid units; integers in [low, high]."""
-    rows, columns = free.shape
-    result = torch.empty_like(free)
-    stored = inverse.expand(rows, columns, columns)
-    where = torch.arange(columns, device=free.device).expand(rows, columns)  # the column of each free weight
-    for start in range(0, columns, PANEL):
-        free, stored, where = _panel(free, stored, where, (low, high), min(PANEL, columns - start), result)
-    return result
+    check_finite(name, hessian, "calibration input")
+    rows = weight.flatten(1).unflatten(0, (len(hessian), -1))  # (groups, out / groups, columns)
+    scale, zero_point = (part.expand(len(weight)).reshape(rows.shape[:2]) for part in (grid.scale, grid.zero_point))
+    parts = []
+    for group, second in enumerate(hessian):
+        dead = second.diagonal() == 0
+        inverse, damping = invert(name, second + torch.diag(dead.to(second)))
+        alive = rows[group].masked_fill(dead, 0)
+        inflation = float((inverse.diagonal() * second.diagonal()).max())  # 1 / (1 - R^2) of an input on the others
+        exact = inverse if inflation > INFLATION else inverse.to(dtype)
+        codes = eliminate(alive, exact, scale[group], zero_point[group], grid.levels)
+        parts.append((codes, int(dead.sum()), damping))
+    codes = torch.cat([codes for codes, _, _ in parts]).reshape(weight.shape)
+    change = (decode(codes, grid) - weight).reshape(rows.shape).double()
+    error = ((change @ hessian) * change).sum() / ((rows.double() @ hessian) * rows).sum()
+    facts = {"relative_error": float(error), "dead": sum(dead for _, dead, _ in parts)}
+    return codes, {**facts, "damping": max(damping for _, _, damping in parts)}

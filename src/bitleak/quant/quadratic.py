@@ -62,11 +62,11 @@ def quadratic(name: str, layer: Layer, pairs: Iterable[tuple[Tensor, ...]]) -> Q
     parts = []
     positions = 0
     for inputs, quantized_inputs in pairs:
-        check_finite(name, quantized_inputs, "calibration input")
         residual = product_with(layer, weight, inputs - quantized_inputs)
         axis = residual.ndim - 1 if isinstance(layer, nn.Linear) else 1
         positions += residual.numel() // residual.shape[axis]
         constant = residual.square().sum([other for other in range(residual.ndim) if other != axis])
         parts.append((gram(layer, quantized_inputs), moment(layer, quantized_inputs, residual), constant.double()))
     second, mixed, constant = (torch.stack(some).sum(0) for some in zip(*parts, strict=True))
+    check_finite(name, second, "calibration input")
     return Quadratic(second, mixed, constant, positions)

@@ -17,9 +17,12 @@ the same here.
 
 Deviations: a weight outside its grid's range has no rounding variable, it is fixed at the grid's end (the
 published code keeps an idle one, whose regulariser has no effect either). The gradient from the weights
-to V is written out. Mini-batches are consecutive pieces of random permutations, drawn before the loop,
-so that all records are seen equally often. What ends up with a larger loss on all of the calibration
-records than its starting point is not returned: the starting point is.
+to V is written out. Adam's decay rates are fields: a shorter memory than (0.9, 0.999) stands rates tens
+of times larger than the published one, and needs tens of times fewer iterations for the same loss.
+Mini-batches are consecutive pieces of random permutations, drawn before the loop, so that all records
+are seen equally often. If the result has a larger loss on all calibration records than rounding to the
+nearest, rounding to the nearest is what is returned. Maps are kept in channels-last order, which is
+faster on a CPU, unless the piece reshapes them by `view`.
 
 Cost: iterations * (forward + backward of a batch), and two forward passes over the calibration set.
 """
@@ -31,7 +34,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor, nn
+from torch import Tensor, fx
 from torch.func import functional_call
 
 from bitleak.quant.grid import Grid, decode, encode, per_weight
@@ -48,6 +51,7 @@ class Schedule:
         iterations: Steps of Adam; 0 keeps the starting point.
         batch: Records per step.
         learning_rate: Of Adam.
+        decay: Adam's decay rates of the mean gradient and of the mean square, each in [0, 1).
         regularization: lambda.
         warmup: Share of the iterations without the regulariser.
         beta_start: beta after the warm-up.
@@ -57,6 +61,7 @@ class Schedule:
     iterations: int
     batch: int
     learning_rate: float
+    decay: tuple[float, float] = (0.9, 0.999)
     regularization: float
     warmup: float = 0.2
     beta_start: float = 20.0
@@ -79,7 +84,7 @@ class Reconstruction:
         codes: The codes of each layer.
         outputs: The piece's outputs with these codes.
         loss: Reconstruction loss over all calibration records, without the regulariser.
-        nearest: The same loss of the codes that the loop started from.
+        nearest: The same for rounding to the nearest.
         kept: Which of the two the codes are.
     """
 
@@ -101,7 +106,7 @@ def loss_of(outputs: Float[Tensor, "records *shape"], targets: Float[Tensor, "re
 
 
 def reconstruct(
-    piece: nn.Module,
+    piece: fx.GraphModule,
     grids: Mapping[str, Grid],
     inputs: Float[Tensor, "records *shape"],
     targets: Float[Tensor, "records *target"],
@@ -122,6 +127,7 @@ def reconstruct(
     Returns:
         Codes that are on the calibration records at least as good as rounding to the nearest.
     """
+    inputs = _arranged(piece, inputs)
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
     codes = {name: encode(weights[name], grids[name]) for name in grids}
     outputs = run(piece, inputs, codes, grids)
@@ -138,14 +144,22 @@ def reconstruct(
 
 @torch.no_grad()
 def run(
-    piece: nn.Module,
+    piece: fx.GraphModule,
     inputs: Float[Tensor, "records *shape"],
     codes: Mapping[str, Tensor] | None = None,
     grids: Mapping[str, Grid] | None = None,
 ) -> Tensor:
     """The piece's outputs for all records, with the codes' weights or with its own; the inputs are not changed."""
     weights = {f"{name}.weight": decode(codes[name], grids[name]) for name in codes} if codes and grids else {}
-    return torch.cat([functional_call(piece, weights, (chunk.clone(),)) for chunk in inputs.split(CHUNK)])
+    chunks = _arranged(piece, inputs).split(CHUNK)
+    return torch.cat([functional_call(piece, weights, (chunk.clone(),)) for chunk in chunks])
+
+
+def _arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
+    """The same values in the memory order that suits the piece."""
+    if inputs.ndim != 4 or any(node.target == "view" for node in piece.graph.nodes):
+        return inputs.contiguous()
+    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 class _Rounding:
@@ -153,7 +167,9 @@ class _Rounding:
 
     def __init__(self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> None:
         self.shapes = {name: weight.shape for name, weight in weights.items()}
-        spread = [[part.expand_as(weights[name]) for part in per_weight(grids[name], weights[name])] for name in weights]
+        spread = [
+            [part.expand_as(weights[name]) for part in per_weight(grids[name], weights[name])] for name in weights
+        ]
         self.scale, zero_point = (torch.cat([parts[i].flatten() for parts in spread]) for i in (0, 1))
         top = torch.cat([torch.full_like(weights[name].flatten(), grids[name].levels - 1) for name in weights])
         position = torch.cat([weight.flatten() for weight in weights.values()]) / self.scale
@@ -175,7 +191,7 @@ class _Rounding:
 
 
 def _learn(
-    piece: nn.Module,
+    piece: fx.GraphModule,
     weights: Mapping[str, Tensor],
     grids: Mapping[str, Grid],
     inputs: Tensor,
@@ -186,7 +202,7 @@ def _learn(
     """The loop over mini-batches."""
     rounding = _Rounding(weights, grids)
     variable = -torch.log(1.2 / (rounding.fraction + 0.1) - 1)
-    optimizer = torch.optim.Adam([variable], lr=schedule.learning_rate, fused=True)
+    optimizer = torch.optim.Adam([variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
     for step, records in enumerate(_batches(len(inputs), schedule, generator).to(inputs.device)):
         sigmoid = variable.sigmoid()
         stretched = 1.2 * sigmoid - 0.1

@@ -61,13 +61,14 @@ def _set(name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]]) -> 
     assert module.running_var is not None
     count, mean, squares = 0, torch.zeros(1), torch.zeros(1)
     for (tensor,) in inputs:
-        check_finite(name, tensor, "calibration input")
-        rows = tensor.transpose(0, 1).flatten(1)  # (channels, records * positions)
-        variance, here = (part.double() for part in torch.var_mean(rows, 1, correction=0))
-        added = rows.shape[1]
-        step = here - mean.to(here)
-        squares = squares.to(here) + variance * added + step.square() * (count * added / (count + added))
-        mean = mean.to(here) + step * (added / (count + added))
+        axes = [axis for axis in range(tensor.ndim) if axis != 1]
+        here = tensor.mean(axes, keepdim=True)
+        spread = (tensor - here).square_().sum(axes).double()
+        added = tensor.numel() // tensor.shape[1]
+        step = here.flatten().double() - mean.to(spread)
+        squares = squares.to(spread) + spread + step.square() * (count * added / (count + added))
+        mean = mean.to(spread) + step * (added / (count + added))
         count += added
+    check_finite(name, squares, "calibration input")
     module.running_mean.copy_(mean)
     module.running_var.copy_(squares / max(1, count - 1))

@@ -11,6 +11,10 @@ from bitleak.report.text import count, figure
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
 
 
+WIDENING = 3.2905 / 1.9600
+"""From the ends of a 95 % interval to those of a 99.9 % interval, of a normal."""
+
+
 @dataclass(frozen=True)
 class Control:
     """What the negative control says: targets whose scores are noise.
@@ -91,13 +95,17 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
 
 
 def _others(measures: dict[tuple[str, str], Measure]) -> str:
-    """How many of all controls are off: one in twenty is expected."""
+    """How many of all controls are off."""
     if len(measures) < 2:
         return ""
     off = sum(not _covers_half(measure) for measure in measures.values())
     all_of_them = f"Of all {count(len(measures), 'control')} (one per attack and adversary)"
-    return f" {all_of_them}, {off} have an interval without 0.5; chance alone makes about one in twenty."
+    return f" {all_of_them}, {off} have a 99.9 % interval without 0.5."
 
 
 def _covers_half(measure: Measure) -> bool:
-    return measure.low is None or measure.high is None or measure.low <= 0.5 <= measure.high
+    """Whether the 99.9 % interval holds 0.5: a check of the machinery must not cry wolf in one audit of twenty."""
+    if measure.low is None or measure.high is None:
+        return True
+    low = measure.value - WIDENING * (measure.value - measure.low)
+    return low <= 0.5 <= measure.value + WIDENING * (measure.high - measure.value)

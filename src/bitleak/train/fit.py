@@ -14,57 +14,18 @@ Cost: epochs * members * (3 * multiply-adds per image), plus the augmentation.
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import nn
 
-from bitleak.core.checks import integer_in, number_in
 from bitleak.core.errors import TrainingError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
-from bitleak.data.augment import Augment, augmented, standardize
+from bitleak.data.augment import augmented, standardize
 from bitleak.models import build, state
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained.
-
-    Attributes:
-        epochs: Passes over the members.
-        batch: Records per step.
-        learning_rate: At the start.
-        momentum: Of the SGD.
-        weight_decay: L2 penalty on every parameter, as in SGD's usual form.
-        nesterov: Nesterov's form of the momentum.
-        schedule: `cosine` decays the rate to 0, once per epoch; `constant` keeps it.
-        augment: Random transforms of each batch: `flip`, `crop`.
-        autocast: Arithmetic of the forward pass; `bfloat16` is faster where the device has it, and
-            changes the numbers.
-    """
-
-    epochs: int = 100
-    batch: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    nesterov: bool = False
-    schedule: Literal["cosine", "constant"] = "cosine"
-    augment: tuple[Augment, ...] = ("flip", "crop")
-    autocast: Literal["none", "bfloat16"] = "none"
-
-    def __post_init__(self) -> None:
-        integer_in("epochs", self.epochs, 1)
-        integer_in("batch", self.batch, 2)
-        number_in("learning_rate", self.learning_rate, 0, math.inf, ends="()")
-        number_in("momentum", self.momentum, 0, 1, ends="[)")
-        number_in("weight_decay", self.weight_decay, 0, math.inf, ends="[)")
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0, got 0")
+from bitleak.train.recipe import Recipe, rate_at
 
 
 def fit(
@@ -101,7 +62,7 @@ def fit(
     pixels = torch.from_numpy(images.pixels[members]).to(device)
     labels = torch.from_numpy(images.labels[members]).to(device)
     network = build(spec, seed=seed_for(seed, "initialisation")).to(device)
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -132,18 +93,6 @@ def fit(
     return Weights(tensors=state(network), spec=spec)
 
 
-def rate_at(recipe: Recipe, epoch: int) -> float:
-    """The learning rate of an epoch, counted from 0.
-
-    Example:
-        >>> rate_at(Recipe(epochs=10, learning_rate=0.1), 5)
-        0.05
-    """
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    return round(recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs)), 12)
-
-
 def batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
     """The records in groups of `batch`; a last group of one joins the one before it.
 
@@ -153,11 +102,6 @@ def batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
     if len(groups) > 1 and len(groups[-1]) == 1:
         groups[-2:] = [torch.cat(groups[-2:])]
     return groups
-
-
-def train_accuracy(correct: np.ndarray, member: Bool[np.ndarray, "records"]) -> float:
-    """Share of the members that the model classifies correctly, from 0 to 1."""
-    return float(correct[member].mean())
 
 
 def _step(

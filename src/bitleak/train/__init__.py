@@ -1,0 +1,1 @@
+"""Training one model: `recipe` says how (and imports no torch), `fit` does it."""

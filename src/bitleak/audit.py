@@ -151,7 +151,7 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
         todo[task.stage] = (left + 1, cached) if task.key in open_keys else (left, cached + 1)
     ratios = measured_rates(graph, store) if store else {}
     costs = [task.cost * ratios.get(_kind(task), 1.0) for task in pending]
-    seconds = sum(costs)
+    seconds = float(sum(costs))
     return Forecast(
         todo=todo,
         seconds=seconds,

@@ -128,7 +128,7 @@ def sizes_of(config: Config, description: Description) -> Sizes:
     total = description.records - own
     total = min(total, data.limit) if data.limit else total
     held_out = (min(own, data.held_out) if data.held_out else own) if own else round(total * split.held_out)
-    pool = total if own else total - held_out
+    pool = (total if own else total - held_out) // 2 * 2
     members = pool // 2
     test = held_out - split.calibration - split.population if split.test is None else split.test
     errors = []

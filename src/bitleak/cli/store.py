@@ -56,13 +56,17 @@ def gc(
     store: StoreFolder = STORE,
     data: Data = None,
     set_: Settings = None,
+    everything: Annotated[bool, typer.Option("--all", help="Keep nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> int:
     """Remove everything that the named audits do not need, and what killed runs left behind."""
     from bitleak.audit import prepare
     from bitleak.config import override, read, validate
+    from bitleak.core.errors import ConfigError
     from bitleak.engine.store import Store
 
+    if not keep and not everything:
+        raise ConfigError("store gc: name the configs of the audits to keep, or give --all to remove everything")
     opened = Store(store, create=False)
     plans = [prepare(validate(override(read(config), set_ or [])), data=data).plan for config in keep or []]
     removed = opened.gc({task.key for plan in plans for task in plan.tasks}, dry_run=dry_run)

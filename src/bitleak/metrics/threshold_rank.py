@@ -14,14 +14,16 @@ sum over k and covers 44 to 64 % instead of 95 %.
 
 Deviations. F is computed on the arcsine scale, arcsin sqrt(x) ~ N(arcsin sqrt((M + 3/8) / (members +
 3/4)), 1 / (4 members + 2)) (Anscombe 1948), which agrees with the Beta quantiles to about 2 % of the
-interval's width even at M = 0 and is twenty times faster. Where K = 0 has a chance of 2.5 % or more (fewer than 3.7 expected
-false positives) the interval reaches down to 0, and with fewer than 1 no difference is claimed either. The *centre* is the mixture's mean: the rule
-"last point with FPR <= alpha" uses a threshold whose FPR is on average (n alpha + 1) / (n + 1), a bias
-that would not average out over targets.
+interval's width even at M = 0 and is twenty times faster. Where K = 0 has a chance of 2.5 % or more
+(fewer than 3.7 expected false positives) the interval reaches down to 0, and with fewer than 1 no
+difference is claimed either. The *centre* is the mixture's mean: the rule "last point with FPR <= alpha"
+uses a threshold whose FPR is on average (n alpha + 1) / (n + 1), a bias that would not average out over
+targets.
 
-Influence, for averages over targets: (1[above] - TPR) / members for a member and
--slope (1[above] - FPR) / non-members for a non-member, the slope of the ROC at alpha being the
-secant over one standard deviation of K on either side.
+Influence, of the centre: with a_r the chance under K that record r lies above the threshold,
+(a_r - mean of a over the members) / members for a member, and -slope (a_r - mean of a over the non-members) /
+non-members for a non-member, the slope of the ROC at alpha being the secant over one standard deviation of K on
+either side.
 """
 
 import numpy as np
@@ -66,7 +68,7 @@ def threshold_rank(curve: Roc, fpr: float) -> Estimate:
         centre=float(weights @ counts / curve.members),
         low=low if fpr * curve.non_members >= 1 - 1e-9 else -np.inf,
         high=high,
-        influence=_influence(curve, fpr),
+        influence=_influence(curve, fpr, above, chance),
         interval="threshold_rank",
         bounded_below=none_above <= 0.025,
     )
@@ -101,12 +103,14 @@ def _quantiles(counts: np.ndarray, weights: np.ndarray, members: int) -> tuple[f
     return float(ends[0]), float(ends[1])
 
 
-def _influence(curve: Roc, fpr: float) -> Float64[np.ndarray, "records"]:
-    point = curve.last_point(fpr)
-    above = curve.point <= point
+def _influence(curve: Roc, fpr: float, ranks: np.ndarray, chance: np.ndarray) -> Float64[np.ndarray, "records"]:
+    lasts = np.searchsorted(curve.false_positives, ranks, side="right") - 1
+    ending = np.bincount(lasts, weights=chance, minlength=len(curve.thresholds))
+    above = ending[::-1].cumsum()[::-1][curve.point]  # chance that the threshold lies below the record
     spread = max(1.0, np.sqrt(curve.non_members * fpr * (1 - fpr)))
     ends = np.clip(curve.non_members * fpr + np.array([-spread, spread]), 0, curve.non_members).round()
     counts = curve.true_positives[np.searchsorted(curve.false_positives, ends, side="right") - 1]
     slope = (counts[1] - counts[0]) / curve.members / max((ends[1] - ends[0]) / curve.non_members, 1e-12)
-    of_members = (above - curve.tpr[point]) / curve.members
-    return np.where(curve.member, of_members, -slope * (above - curve.fpr[point]) / curve.non_members)
+    of_members = (above - above[curve.member].mean()) / curve.members
+    of_others = -slope * (above - above[~curve.member].mean()) / curve.non_members
+    return np.where(curve.member, of_members, of_others)

@@ -74,7 +74,7 @@ class AdaRound(Scheme):
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"iterations": 20000, "learning_rate": 1e-3, "grid": "paper"},
-        "quick": {"iterations": 300, "learning_rate": 3e-2},
+        "quick": {"iterations": 250, "learning_rate": 0.15},
     }
 
     def __post_init__(self) -> None:

@@ -138,8 +138,9 @@ class BRECQ(Scheme):
             codes.update(result.codes)
             grids.update(own)
             record.update({name: {"levels": levels[name], **_record(unit, result, full)} for name in unit.layers})
-            for name in unit.layers if on_layer is not None else ():
-                on_layer(name, list(levels).index(name), len(levels))
+            if on_layer is not None:
+                for name in unit.layers:
+                    on_layer(name, list(levels).index(name), len(levels))
         return assemble(folded, codes, grids, record)
 
 

@@ -27,7 +27,6 @@ from bitleak.quant.reestimate import reestimate
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, Scheme, check_finite
 
-
 INFLATION = 1e4  # of an input's variance; beyond it, float32 would lose the inverse's diagonal
 
 

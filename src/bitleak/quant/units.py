@@ -184,9 +184,9 @@ def _layers_of(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[str, 
     calls = Counter(name for held in owned.values() for name in held)
     for name in names:
         if calls[name] != 1:
-            times = "never" if calls[name] == 0 else f"{calls[name]} times"
+            times = f"called {calls[name]} times" if calls[name] else "never called"
             raise QuantizationError(
-                f"layer {name!r} is called {times} in a forward pass; reconstruction needs each layer to be called "
+                f"layer {name!r} is {times} in a forward pass; reconstruction needs each layer to be called "
                 "exactly once: give every call a layer of its own, and remove layers that are not used"
             )
     return owned

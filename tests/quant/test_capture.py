@@ -1,0 +1,133 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bitleak.core.errors import QuantizationError
+from bitleak.quant import capture
+from bitleak.quant.capture import execution_order, prepare, stream, walk
+from bitleak.quant.scheme import Scheme
+
+
+class Block(nn.Module):
+    """Layers defined in another order than that of execution, a residual, in-place operations, a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 3)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.register_buffer("shift", torch.tensor(0.1))
+
+    def forward(self, images, scale=2.0):
+        images.mul_(scale)
+        hidden = F.relu_(self.norm(self.first(images)))
+        hidden += self.second(hidden) + self.shift
+        return self.head(input=hidden.mean((2, 3)).repeat(1, 2))
+
+
+class Untraceable(Block):
+    def forward(self, images, scale=2.0):
+        if float(images.sum()) > 1e9:
+            return images
+        return super().forward(images, scale)
+
+
+@pytest.fixture
+def images():
+    return torch.randn(7, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+
+
+def network(kind=Block):
+    torch.manual_seed(0)
+    return kind().eval()
+
+
+def inputs_by_running(networks, images, name):
+    """The definition: run every network as a whole and look at what the layer was given."""
+    seen = []
+    for each in networks:
+        keep = lambda module, args, kwargs: seen.append((args or tuple(kwargs.values()))[0].clone())  # noqa: E731
+        handle = each.get_submodule(name).register_forward_pre_hook(keep, with_kwargs=True)
+        with torch.no_grad():
+            each(images.clone())
+        handle.remove()
+    return seen
+
+
+ORDER = ["first", "second", "head"]
+
+
+@pytest.mark.parametrize("route", ["graph", "untraceable", "little memory", "two records at a time"])
+def test_each_layer_sees_what_the_whole_networks_would_give_it(route, images, monkeypatch):
+    if route == "little memory":
+        monkeypatch.setattr(capture, "MEMORY", 0)
+    if route == "two records at a time":
+        monkeypatch.setattr(capture, "POSITIONS", 50)
+    reference = network(Untraceable if route == "untraceable" else Block)
+    changed = copy.deepcopy(reference)
+    visited = []
+
+    def visit(name, pairs):
+        visited.append(name)
+        pairs = list(pairs)
+        assert len(pairs) == (4 if route == "two records at a time" else 1)
+        for got, expected in zip(zip(*pairs, strict=True), inputs_by_running([reference, changed], images, name), strict=True):
+            torch.testing.assert_close(torch.cat(got), expected)
+        changed.get_submodule(name).weight.mul_(0.5)
+
+    before = images.clone()
+    walk([reference, changed], images, ORDER, visit)
+    assert visited == ORDER
+    assert torch.equal(images, before)
+
+
+def test_the_graph_route_is_taken_where_it_can_be(images, monkeypatch):
+    monkeypatch.setattr(capture, "_inputs_of", None)
+    walk([network()], images, ORDER, lambda name, inputs: None)
+    with pytest.raises(TypeError):
+        walk([network(Untraceable)], images, ORDER, lambda name, inputs: None)
+
+
+def test_the_order_is_that_of_execution(images):
+    assert execution_order(network(), ["head", "second", "first"], images) == ORDER
+
+
+def test_a_layer_called_twice_is_refused_by_name(images):
+    layer = nn.Conv2d(2, 2, 1)
+    with pytest.raises(QuantizationError, match="layer '0' is used 2 times"):
+        execution_order(nn.Sequential(layer, nn.ReLU(), layer).eval(), ["0"], images)
+
+
+def test_a_layer_never_called_is_refused_by_name(images):
+    unused = network()
+    unused.spare = nn.Linear(2, 2)
+    with pytest.raises(QuantizationError, match="layer 'spare' is never called"):
+        execution_order(unused, [*ORDER, "spare"], images)
+
+
+def test_an_empty_calibration_set_is_refused(images):
+    with pytest.raises(QuantizationError, match="empty"):
+        execution_order(network(), ORDER, images[:0])
+
+
+def test_streaming_shows_every_record_once_and_leaves_no_hook(images, monkeypatch):
+    monkeypatch.setattr(capture, "POSITIONS", 50)
+    seen, each = [], network()
+    stream(each, images, {"second": lambda name, inputs: seen.append(inputs)})
+    torch.testing.assert_close(torch.cat(seen), inputs_by_running([each], images, "second")[0])
+    assert len(seen) == 4
+    assert not each.second._forward_pre_hooks
+
+
+def test_the_copy_to_work_on_is_in_evaluation_mode_and_shares_nothing(images):
+    original = network().train()
+    copied, layers, levels = prepare(Scheme(levels=3, last=5), original, images)
+    assert not any(module.training for module in copied.modules())
+    assert original.training
+    assert list(layers) == ORDER
+    assert levels == {"first": 3, "second": 3, "head": 5}
+    assert layers["head"].weight is copied.head.weight is not original.head.weight

@@ -1,0 +1,120 @@
+"""The plan: which tasks an audit has, what their keys depend on, and the numbers it promises."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from bitleak import plan as planning
+from bitleak import stages
+from bitleak.config import validate
+from bitleak.core.errors import ConfigError
+from bitleak.core.types import Description, Images
+from bitleak.data import limited, make_splits
+from bitleak.plan import NetworkSize, plan, sizes_of
+
+RAW = {
+    "data": {"name": "digits", "limit": 400},
+    "split": {"models": 6, "targets": 2, "population": 30},
+    "model": {"name": "cnn", "width": 4},
+    "train": {"epochs": 2},
+    "calibration": {"records": 64},
+    "quantize": [{"name": "rtn", "levels": [4, 3]}, {"name": "obc", "levels": 3, "last": 256}],
+    "query": {"augment": ["identity", "flip"]},
+}
+DIGITS = Description(1797, 0, 10, 1, 8, "digits")
+NETWORK = NetworkSize(5000, 100_000, 8)
+
+
+def made(**changes):
+    raw = copy.deepcopy(RAW)
+    for name, value in changes.items():
+        raw[name] = {**raw[name], **value} if isinstance(value, dict) and name in raw else value
+    return plan(validate(raw), DIGITS, NETWORK)
+
+
+def keys(made_plan, stage):
+    return {task.key for task in made_plan.tasks if task.stage == stage}
+
+
+def test_the_keys_are_pinned_since_stores_depend_on_them():
+    first = {}
+    for task in made().tasks:
+        first.setdefault(task.stage, task.key[:12])
+    assert first == {
+        "images": "GOLDEN",
+    }
+
+
+def test_every_task_comes_after_its_inputs_and_every_stage_exists():
+    seen = set()
+    for task in made().tasks:
+        assert set(task.input_keys) <= seen, task.name
+        seen.add(task.key)
+        assert callable(getattr(stages, task.stage))
+        assert task.version == planning.VERSIONS[task.stage]
+
+
+def test_what_is_trained_does_not_depend_on_what_is_quantized_or_attacked():
+    base = keys(made(), "train")
+    assert base == keys(made(quantize=[], attacks=["threshold"], references=["fp32"]), "train")
+    assert base == keys(made(title="another", fpr=[0.1], query={"augment": ["identity"]}), "train")
+
+
+def test_a_recipe_changes_the_models_but_not_the_images():
+    base, other = made(), made(train={"epochs": 3})
+    assert keys(base, "images") == keys(other, "images")
+    assert not keys(base, "train") & keys(other, "train")
+
+
+def test_a_seed_changes_everything():
+    base, other = made(), made(seed=1)
+    assert not {task.key for task in base.tasks} & {task.key for task in other.tasks}
+
+
+def test_only_targets_are_quantized_where_no_adversary_needs_more():
+    count = sum(task.stage == "quantize" for task in made().tasks)
+    assert count == 6 * 3
+    few = made(references=["fp32", "recalibrated"])
+    assert sum(task.stage == "quantize" for task in few.tasks) == 2 * 3
+
+
+def test_full_precision_targets_are_their_own_matched_references():
+    labels = [task.label for task in made().tasks if task.stage == "attack"]
+    assert "attack fp32 by fp32" in labels
+    assert "attack fp32 by matched" not in labels
+    assert "attack rtn-2 by matched" in labels
+
+
+def test_variants_are_named_by_their_precision():
+    variants = {task.params["variant"] for task in made().tasks if task.stage == "measure"}
+    assert variants == {"fp32", "rtn-2", "rtn-1.58", "obc-1.58+last8", "control"}
+
+
+def data(records, held_out, classes=3):
+    rng = np.random.default_rng(0)
+    flags = np.zeros(records, dtype=bool)
+    flags[records - held_out :] = True
+    pixels = rng.integers(0, 256, (records, 1, 4, 4)).astype(np.uint8)
+    return Images(pixels, rng.integers(0, classes, records), tuple("abc"[:classes]), flags)
+
+
+@pytest.mark.parametrize("held_out", [0, 90])
+@pytest.mark.parametrize("limit", [None, 151])
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+def test_the_promised_numbers_are_those_of_the_splits(held_out, limit, mode):
+    split = {"mode": mode, "models": 6, "shadows": 4, "targets": 2, "population": 20, "calibration": 10}
+    config = validate({**RAW, "data": {"name": "digits", "limit": limit}, "split": split, "quantize": []})
+    sizes = sizes_of(config, Description(300, held_out, 3, 1, 4, "x"))
+    images = limited(data(300, held_out), limit, 0)
+    counts = {"models": 6} if mode == "population" else {"shadows": 4}
+    found = make_splits(images, mode=mode, targets=2, calibration=10, population=20, seed=0, **counts)
+    assert len(found.pool) == sizes.pool
+    assert set(found.member.sum(axis=1)[:2].tolist()) == {sizes.members}
+    assert (len(found.calibration), len(found.population), len(found.test)) == (10, 20, sizes.test)
+    assert found.targets.tolist() == list(planning.target_rows(config))
+
+
+def test_too_small_a_data_set_is_told_with_the_numbers():
+    with pytest.raises(ConfigError, match=r"10000 members, but each model has 140"):
+        made(calibration={"records": 10_000})

@@ -16,7 +16,7 @@ contains the population's figure is the coverage. Worlds:
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -25,7 +25,7 @@ from bitleak.metrics import Measures, measure
 from bitleak.metrics.utility import accuracy_on_test
 
 FPRS = (0.001, 0.01, 0.1)
-AUCS = (0.5, 0.55, 0.65, 0.75, 0.85, 0.95)
+AUCS = (0.5, 0.6, 0.75, 0.85, 0.95)
 SHARES = (0.5, 0.8, 0.95, 0.99)
 WORLDS = ("single", "population", "null", "dedicated", "shares")
 MOVED = 3.0
@@ -167,12 +167,17 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=2000)
     parser.add_argument("--world", choices=WORLDS, nargs="*", default=WORLDS)
     options = parser.parse_args()
-    for world in options.world:
-        for shape in ("normal",) if world in ("dedicated", "shares") else ("normal", "mixture"):
+    for world, shape, at in _grid(options.world):
+        covered = coverage(world, at, audits=options.audits, records=options.records, shape=shape)
+        cells = " ".join(f"{name} {100 * share:.1f}" for name, share in covered.items())
+        print(f"{world} {shape} {at:g}: {cells}", flush=True)
+
+
+def _grid(worlds: Iterable[str]) -> Iterator[tuple[str, str, float]]:
+    for world in worlds:
+        for shape in ("normal", "mixture") if world in ("single", "population") else ("normal",):
             for at in SHARES if world == "shares" else AUCS:
-                covered = coverage(world, at, audits=options.audits, records=options.records, shape=shape)
-                cells = " ".join(f"{name} {100 * share:.1f}" for name, share in covered.items())
-                print(f"{world} {shape} {at:g}: {cells}", flush=True)
+                yield world, shape, at
 
 
 if __name__ == "__main__":

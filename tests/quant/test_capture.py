@@ -75,7 +75,9 @@ def test_each_layer_sees_what_the_whole_networks_would_give_it(route, images, mo
         visited.append(name)
         pairs = list(pairs)
         assert len(pairs) == (4 if route == "two records at a time" else 1)
-        for got, expected in zip(zip(*pairs, strict=True), inputs_by_running([reference, changed], images, name), strict=True):
+        for got, expected in zip(
+            zip(*pairs, strict=True), inputs_by_running([reference, changed], images, name), strict=True
+        ):
             torch.testing.assert_close(torch.cat(got), expected)
         changed.get_submodule(name).weight.mul_(0.5)
 
@@ -117,7 +119,7 @@ def test_an_empty_calibration_set_is_refused(images):
 def test_streaming_shows_every_record_once_and_leaves_no_hook(images, monkeypatch):
     monkeypatch.setattr(capture, "POSITIONS", 50)
     seen, each = [], network()
-    stream(each, images, {"second": lambda name, inputs: seen.append(inputs)})
+    stream(each, images, {"second": lambda name, inputs: seen.append(inputs.clone())})
     torch.testing.assert_close(torch.cat(seen), inputs_by_running([each], images, "second")[0])
     assert len(seen) == 4
     assert not each.second._forward_pre_hooks

@@ -44,7 +44,7 @@ def check(layer, images):
 KERNELS = [1, 2, 3, (3, 1), (1, 5)]
 
 
-@pytest.mark.parametrize(("kernel", "padding"), itertools.product(KERNELS, [0, 1, 2, 3]))
+@pytest.mark.parametrize(("kernel", "padding"), [*itertools.product(KERNELS, range(4))])
 def test_convolutions_of_every_geometry_agree_with_their_definition(kernel, padding):
     images = draw(5, 4, 7, 9)
     for dilation, stride, groups in itertools.product((1, 2), (1, 2), (1, 2)):
@@ -82,5 +82,5 @@ def test_small_parts_add_up_to_the_same(monkeypatch):
 def test_the_gram_matrix_is_symmetric_and_has_no_negative_eigenvalue():
     images = F.relu(draw(8, 6, 6, 6))
     matrix = gram(nn.Conv2d(6, 1, 3, padding=1), images)[0]
-    assert torch.equal(matrix, matrix.T)
+    torch.testing.assert_close(matrix, matrix.T, rtol=1e-6, atol=1e-4)
     assert torch.linalg.eigvalsh(matrix).min() > 0

@@ -32,7 +32,9 @@ def test_the_error_is_that_of_the_outputs(layer, shape, positions):
     bias = layer.bias.reshape(-1, *[1] * (wanted.ndim - 2)) if axis == 1 else layer.bias
     energy = (wanted - bias).double().movedim(axis, 0).flatten(1).square().sum(1)
     torch.testing.assert_close(loss.error(change.flatten(1)), errors.detach(), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(loss.energy(weight.flatten(1) - change.flatten(1)), energy.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        loss.energy(weight.flatten(1) - change.flatten(1)), energy.detach(), rtol=1e-4, atol=1e-6
+    )
     assert loss.positions == positions
 
 

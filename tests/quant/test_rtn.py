@@ -12,8 +12,10 @@ def network():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
 
 
-def quantize(**fields):
-    return RoundToNearest(**fields)(network(), torch.randn(2, 1, 4, 4), torch.Generator())
+def quantize(shift=0.0, **fields):
+    shifted = network()
+    shifted[0].weight.data += shift
+    return RoundToNearest(**fields)(shifted, torch.randn(2, 1, 4, 4), torch.Generator())
 
 
 def test_no_code_is_nearer_than_the_chosen_one():
@@ -57,7 +59,8 @@ def test_256_levels_leave_the_outputs_almost_as_they_were():
 
 @pytest.mark.parametrize("options", [{"symmetric": True}, {"granularity": "tensor"}, {"grid": "paper"}])
 def test_the_kind_of_grid_is_respected(options):
-    assert not np.array_equal(quantize(**options).layers["0"].dequantize(), quantize().layers["0"].dequantize())
+    weights = [quantize(shift=1.0, **fields).layers["0"].dequantize() for fields in (options, {})]
+    assert not np.array_equal(*weights)
 
 
 def test_each_layer_is_reported():

@@ -8,7 +8,9 @@ from bitleak.quant.scheme import Scheme, layer_levels, quantizable
 
 
 def test_layers_come_in_the_order_of_definition_with_qualified_names():
-    network = nn.ModuleDict({"b": nn.Linear(2, 2), "a": nn.Sequential(nn.ReLU(), nn.Conv1d(1, 1, 1), nn.BatchNorm1d(1))})
+    network = nn.ModuleDict(
+        {"b": nn.Linear(2, 2), "a": nn.Sequential(nn.ReLU(), nn.Conv1d(1, 1, 1), nn.BatchNorm1d(1))}
+    )
     assert list(quantizable(network)) == ["b", "a.1"]
 
 
@@ -39,6 +41,12 @@ def test_a_weight_that_is_not_finite_names_its_layer(value):
         quantizable(network)
 
 
+def test_a_parametrized_weight_is_refused():
+    network = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    with pytest.raises(QuantizationError, match="layer '0': its weight is computed"):
+        quantizable(network)
+
+
 def test_the_first_matching_pattern_wins_over_later_ones_and_over_last():
     scheme = Scheme(levels=3, last=256, layers={"block.*": 4, "*": 8})
     assert layer_levels(scheme, ["stem", "block.0", "head"]) == {"stem": 8, "block.0": 4, "head": 8}
@@ -49,7 +57,7 @@ def test_last_is_the_last_in_execution():
 
 
 def test_a_pattern_without_a_match_is_refused():
-    with pytest.raises(QuantizationError, match=r"'haed' matches no layer; the layers are stem, head"):
+    with pytest.raises(QuantizationError, match=r"layers\['haed'\] matches no layer; the layers are stem, head"):
         layer_levels(Scheme(layers={"haed": 4}), ["stem", "head"])
 
 

@@ -33,7 +33,9 @@ class Estimate:
         influence: Derivative of the figure with respect to each record's weight; sums to 0.
         interval: How the interval was made.
         limits: Least and largest value that the population's figure can take.
-        own_variance: The part of its variance that is no sum over records and is not shared with other figures.
+        own_variance: The part of its variance that is no sum over records.
+        pairing: Factor on the interval's reach in differences, where the centre's error is smaller than
+            the interval of one figure has to allow for.
         bounded_below: False where the rule's bias is large against the interval, so that a mean over targets
             is bounded by `limits` alone from below.
     """
@@ -46,6 +48,7 @@ class Estimate:
     interval: str
     limits: tuple[float, float] = (0.0, 1.0)
     own_variance: float = 0.0
+    pairing: float = 1.0
     bounded_below: bool = True
 
     @property

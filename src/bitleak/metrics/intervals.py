@@ -16,9 +16,11 @@ which for two shares with Wilson's intervals is Newcombe's (1998) method 10.
 *Over targets* (dedicated targets on independent halves): Student's t over the targets' centres, which
 holds for new trainings too.
 
-No bootstrap is run: it costs 400 passes for what the influences give in one, and resamples ties into the
-scores. Where a figure has no variance (every member above every non-member), its correlation with others
-is unknown: 1 is used in a mean and 0 in a difference, both on the wide side.
+No bootstrap is run: it costs 400 passes for what the influences give in one, and it puts ties into the
+scores. The variance that is no sum over records (of a best threshold) is taken to correlate between two
+figures as R^2, less than the rest, which simulations bear out. Where a figure has no variance (every
+member above every non-member), its correlation with others is unknown: 1 is used in a mean and 0 in a
+difference, both on the wide side.
 """
 
 from collections.abc import Sequence
@@ -57,6 +59,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         interval="records",
         limits=estimates[0].limits,
         own_variance=sum(estimate.own_variance for estimate in estimates) / len(estimates) ** 2,
+        pairing=float(np.mean([estimate.pairing for estimate in estimates])),
         bounded_below=all(estimate.bounded_below for estimate in estimates),
     )
 
@@ -64,7 +67,8 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
 def difference_over_records(first: Estimate, second: Estimate) -> Difference:
     """First minus second, on the same records, with a paired 95 % interval."""
     correlation = float(_correlation([first, second], unknown=0.0)[0, 1])
-    (first_below, first_above), (second_below, second_above) = first.reach, second.reach
+    first_below, first_above = (first.pairing * reach for reach in first.reach)
+    second_below, second_above = (second.pairing * reach for reach in second.reach)
     apart = first.centre - second.centre
     low = apart - _paired(first_below, second_above, correlation)
     high = apart + _paired(first_above, second_below, correlation)
@@ -95,12 +99,20 @@ def _student(values: Float64[np.ndarray, "targets"]) -> tuple[float, float]:
 
 def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> Float64[np.ndarray, "figures figures"]:
     influences = np.array([estimate.influence for estimate in estimates])
+    own = np.sqrt([estimate.own_variance for estimate in estimates])
     covariance = influences @ influences.T
-    size = np.sqrt(np.diag(covariance) + [estimate.own_variance for estimate in estimates])
-    scale = np.outer(size, size)
-    correlation = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), unknown)
+    alike = _quotient(covariance, np.diag(covariance), 0.0)
+    total = np.diag(covariance) + own**2
+    correlation = _quotient(covariance + alike**2 * np.outer(own, own), total, unknown)
     np.fill_diagonal(correlation, 1.0)
     return np.clip(correlation, -1.0, 1.0)
+
+
+def _quotient(
+    covariance: Float64[np.ndarray, "figures figures"], variance: Float64[np.ndarray, "figures"], unknown: float
+) -> Float64[np.ndarray, "figures figures"]:
+    scale = np.sqrt(np.outer(variance, variance))
+    return np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), unknown)
 
 
 def _norm(reach: Float64[np.ndarray, "targets"], correlation: Float64[np.ndarray, "targets targets"]) -> float:

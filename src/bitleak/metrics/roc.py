@@ -64,10 +64,14 @@ class Roc:
         """False-positive rate at each point."""
         return self.false_positives / self.non_members
 
+    def last_points(self, fprs: Float64[np.ndarray, "fprs"]) -> Int64[np.ndarray, "fprs"]:
+        """Index of the last point with FPR <= each of `fprs`."""
+        allowed = np.floor(fprs * self.non_members * (1 + 1e-12))  # 0.07 * 100 is 7 in decimal only
+        return np.searchsorted(self.false_positives, allowed, side="right") - 1
+
     def last_point(self, fpr: float) -> int:
         """Index of the last point with FPR <= `fpr`."""
-        allowed = np.floor(fpr * self.non_members + 1e-9)  # 0.01 * 500 is 5 in decimal only
-        return int(np.searchsorted(self.false_positives, allowed, side="right")) - 1
+        return int(self.last_points(np.array([fpr]))[0])
 
 
 def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
@@ -163,7 +167,7 @@ def mean_curve(curves: Sequence[Roc], points: int = 256) -> Curve:
     least = 1 / min(curve.non_members for curve in curves)
     fprs = np.unique(np.concatenate([[0.0], np.geomspace(least, 1, integer_in("points", points, 4) - 2)]))
     fprs[-1] = 1.0
-    tpr = np.mean([[tpr_at(curve, fpr) for fpr in fprs] for curve in curves], axis=0)
+    tpr = np.mean([curve.tpr[curve.last_points(fprs)] for curve in curves], axis=0)
     return np.concatenate([[[0.0, 0.0]], np.stack([fprs, tpr], axis=1)])
 
 

@@ -16,8 +16,7 @@ positions, not their sum, is what gives lambda = 0.001 its meaning.
 Deviations:
 - The objective is the layer's linear output (as in the paper's runs), so it is exactly quadratic in
   W_q: see `quadratic`. Its gradient, 2 (E A - D) / positions with E = W_q - W, needs no data. Every
-  step is a full-batch step, free of sampling noise; 2,000 of them at rate 1e-2 reach the error of 20,000
-  steps with 32 images each at rate 1e-3.
+  step is a full-batch step without sampling noise, so that fewer steps at a higher rate suffice.
 - Rows (output channels) are independent. A row whose error ends up above that of round-to-nearest
   keeps round-to-nearest, and `record` counts such rows.
 - Batch norm is not folded, and biases are not corrected.

@@ -12,8 +12,8 @@ where x are the unit's inputs in the full-precision network and x_q those behind
 error of the published code's default instead of equation 10's diagonal Fisher information.
 
 Deviations: the units come from the traced graph. One pass carries both kinds of activations forward, so
-a unit's inputs and outputs are computed once. The defaults reach a lower loss than the paper's (preset
-`paper`) in fewer steps, by a larger rate and a shorter memory of Adam; `reconstruct` lists the rest.
+a unit's inputs and outputs are computed once. The defaults take a larger rate, a shorter memory of Adam
+and a fortieth of the steps of preset `paper`; `reconstruct` lists the rest.
 
 Memory: inputs and outputs of one unit in both networks, for all calibration records. Cost per unit:
 iterations * (forward + backward of a batch), and three forward passes over the calibration set.

@@ -13,7 +13,7 @@ A weight that has left the grid's range (its error exceeds half a step) goes fir
 one with the smallest score.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 and 5.
 
-Deviations, none of which changes a code (but for rounding in the last bits):
+Deviations, the first of which changes no code (but for ties that rounding decides):
 - The published loop rewrites a rows x columns x columns inverse in every step and is bound by memory.
   Here the rank-1 terms are kept in a panel: the pivot's row is the stored inverse's row minus the
   panel's part, the diagonal is always up to date, and one batched product per `PANEL` steps brings the
@@ -38,7 +38,7 @@ PANEL = 32
 KEPT = 0.8  # of the columns: quantized ones are dropped when no more than this part is left
 CHUNK = 48 << 20  # bytes of inverses at a time
 LOST = 1e-6
-LADDER = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+LADDER = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
 OUTLIER = 0.5 * (1 + 1e-5)
 
 

@@ -39,8 +39,8 @@ from torch.func import functional_call
 
 from bitleak.quant.grid import Grid, decode, encode, per_weight
 
-CHUNK = 128
-"""Records per forward pass where no gradient is needed."""
+STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
+CHUNK = 128  # records per forward pass where no gradient is needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,11 +201,11 @@ def _learn(
 ) -> dict[str, Tensor]:
     """The loop over mini-batches."""
     rounding = _Rounding(weights, grids)
-    variable = -torch.log(1.2 / (rounding.fraction + 0.1) - 1)
+    variable = -torch.log(STRETCH / (rounding.fraction + SHIFT) - 1)
     optimizer = torch.optim.Adam([variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
     for step, records in enumerate(_batches(len(inputs), schedule, generator).to(inputs.device)):
         sigmoid = variable.sigmoid()
-        stretched = 1.2 * sigmoid - 0.1
+        stretched = STRETCH * sigmoid - SHIFT
         h = stretched.clamp(0, 1)
         flat = torch.addcmul(rounding.start, rounding.step, h).requires_grad_()
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
@@ -215,7 +215,7 @@ def _learn(
         beta = schedule.beta(step)
         if beta is not None:
             gradient += schedule.regularization * rounding.free * _regularizer_gradient(h, beta)
-        variable.grad = gradient.mul_(1.2 * sigmoid * (1 - sigmoid)).mul_(stretched == h)
+        variable.grad = gradient.mul_(STRETCH * sigmoid * (1 - sigmoid)).mul_(stretched == h)
         optimizer.step()
     return rounding.codes(variable >= 0)
 

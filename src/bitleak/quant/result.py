@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedLayer, QuantizedWeights
 from bitleak.quant.grid import Grid
 
@@ -29,16 +28,8 @@ def assemble(
 
     Returns:
         Arrays of their own (nothing is shared with the network), with `spec=None`.
-
-    Raises:
-        QuantizationError: A layer has no tensor `NAME.weight` in the state dict.
     """
     state = network.state_dict()
-    for name in codes:
-        if f"{name}.weight" not in state:
-            raise QuantizationError(
-                f"layer {name!r}: the state dict has no {name}.weight; remove its parametrization first"
-            )
     layers = {name: _layer(codes[name], grids[name]) for name in codes}
     rest = {key: _array(value) for key, value in state.items() if key.removesuffix(".weight") not in codes}
     return QuantizedWeights(layers=layers, rest=rest, record=record)

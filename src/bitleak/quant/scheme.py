@@ -56,8 +56,8 @@ def quantizable(network: nn.Module) -> dict[str, Layer]:
     """The convolution and linear layers of a network, by qualified name, in the order of definition.
 
     Raises:
-        QuantizationError: There is none, two names share one module or one weight, or a weight is
-            not finite.
+        QuantizationError: There is none, two names share one module or one weight, a weight is not
+            finite, or it is not a parameter of its layer.
 
     Example:
         >>> list(quantizable(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))))
@@ -70,6 +70,8 @@ def quantizable(network: nn.Module) -> dict[str, Layer]:
         raise QuantizationError("the network has no convolution or linear layer to quantize")
     owners: dict[int, str] = {}
     for name, module in layers.items():
+        if "weight" not in module._parameters:
+            raise QuantizationError(f"layer {name!r}: its weight is computed from others; remove its parametrization")
         check_finite(name, module.weight, "weight")
         first = owners.setdefault(id(module.weight), name)
         if first != name:

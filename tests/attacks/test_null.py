@@ -1,0 +1,81 @@
+"""A target that knows nothing must come out at chance, and a broken design must not."""
+
+import numpy as np
+import pytest
+
+from bitleak.attacks import LiRA, expand, negative_control
+from bitleak.metrics import auc, roc
+
+RECORDS = 20_000
+ATTACKS = (*expand("lira"), LiRA("offline", "paper"), *expand("threshold"))
+
+
+def design(worlds, rng, mode, models):
+    """Membership of the target and of its references."""
+    if mode == "population":
+        member = worlds["pairs"](rng, models, RECORDS)
+        return member[0], member[2:]
+    target = rng.random(RECORDS).argsort() < RECORDS // 2
+    return target, worlds["shadows"](rng, models, RECORDS)
+
+
+def informative(rng, member):
+    difficulty = rng.normal(3.0, 2.0, member.shape[1])
+    return (difficulty + 2.0 * member + rng.standard_normal(member.shape))[:, :, None]
+
+
+@pytest.mark.parametrize("models", [6, 8, 16, 64])
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+def test_noise_is_at_chance(worlds, mode, models):
+    rng = np.random.default_rng(models)
+    target, member = design(worlds, rng, mode, models)
+    view = worlds["view"](rng.standard_normal((RECORDS, 1)), rng.standard_normal((*member.shape, 1)), member)
+    for attack in ATTACKS:
+        assert auc(roc(attack(view), target)) == pytest.approx(0.5, abs=0.02), attack.name
+
+
+@pytest.mark.parametrize("models", [6, 8, 16, 64])
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+def test_a_noise_target_among_informative_references_is_at_chance(worlds, mode, models):
+    rng = np.random.default_rng(100 + models)
+    target, member = design(worlds, rng, mode, models)
+    view = worlds["view"](rng.normal(4.0, 2.5, (RECORDS, 1)), informative(rng, member), member)
+    for attack in ATTACKS:
+        assert auc(roc(attack(view), target)) == pytest.approx(0.5, abs=0.02), attack.name
+
+
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+def test_the_negative_control_is_at_chance(worlds, mode):
+    rng = np.random.default_rng(7)
+    target, member = design(worlds, rng, mode, 8)
+    references = informative(rng, member)
+    outside = rng.normal(3.0, 2.0, (500, 1)) + rng.standard_normal((len(member), 500, 1))
+    signal = references[0] + 5 * target[:, None]  # a target that leaks all there is
+    view = worlds["view"](signal, references, member, None, outside[0], outside)
+    control = negative_control(view, np.random.default_rng(0))
+    for attack in ATTACKS:
+        assert auc(roc(attack(view), target)) > 0.6, attack.name
+        assert auc(roc(attack(control), target)) == pytest.approx(0.5, abs=0.02), attack.name
+
+
+@pytest.mark.parametrize(("models", "at_most"), [(6, 0.40), (8, 0.46)])
+def test_the_complement_among_the_references_betrays_the_target(worlds, models, at_most):
+    """The published defect: a record's number of remaining IN references tells its membership."""
+    rng = np.random.default_rng(models)
+    member = worlds["pairs"](rng, models, RECORDS)
+    noise = rng.standard_normal((models, RECORDS, 1))
+    view = worlds["view"](noise[0], noise[1:], member[1:])
+    assert auc(roc(LiRA("online", "per_record")(view), member[0])) < at_most
+
+
+@pytest.mark.parametrize(("models", "expected"), [(4, 0.66), (16, 0.53)])
+def test_noise_alone_is_blind_to_a_leak_through_the_means(worlds, models, expected):
+    """A score minus the mean over references, with uneven counts: only the second null test sees it."""
+    rng = np.random.default_rng(models)
+    member = worlds["pairs"](rng, models, RECORDS)
+    noise = rng.standard_normal((models, RECORDS))
+    assert auc(roc(noise[0] - noise[1:].mean(axis=0), member[0])) == pytest.approx(0.5, abs=0.02)
+    references = 2.0 * member + noise
+    for start, leak in ((1, expected), (2, 0.5)):  # with the complement, and without
+        scores = noise[0] - references[start:].mean(axis=0)
+        assert auc(roc(scores, member[0])) == pytest.approx(leak, abs=0.03)

@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bitleak.attacks import LiRA, Threshold, negative_control, recalibrated, two_class_signals
+from bitleak.core.types import SIGNALS
+from bitleak.metrics import auc, roc, tpr_at
+
+CONFIDENCE = SIGNALS.index("logit_scaled")
+FPR = 0.001
+CHANGES = {"scaled": (0.6, 0.0), "shifted": (1.0, -2.0)}
+
+
+def changed(signals, change):
+    scale, shift = CHANGES[change]
+    return two_class_signals(scale * signals[..., CONFIDENCE] + shift)
+
+
+def quantized(view, change):
+    target, outside = (changed(signals, change) for signals in (view.target, view.population_target))
+    return replace(view, target=target, population_target=outside)
+
+
+def power(view, member):
+    return tpr_at(roc(LiRA("online", "per_record")(view), member), FPR)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_shift_of_calibration_hides_members_from_fp32_references_only(gaussian_world, change):
+    view, member = gaussian_world(0, records=20_000, population=4000, queries=1, models=50)
+    shifted = quantized(view, change)
+    matched = replace(shifted, references=changed(view.references, change))
+    before = power(view, member)
+    assert before > 0.4
+    assert power(shifted, member) < 0.3 * before
+    assert power(matched, member) == pytest.approx(before, abs=1e-3)
+    assert power(recalibrated(shifted), member) == pytest.approx(before, abs=0.05)
+
+
+def test_without_a_shift_recalibration_changes_nothing_but_error(gaussian_world):
+    view, member = gaussian_world(1, records=20_000, population=4000, queries=1)
+    assert power(recalibrated(view), member) == pytest.approx(power(view, member), abs=0.03)
+    moved = recalibrated(view).target[..., CONFIDENCE] - view.target[..., CONFIDENCE]
+    assert np.median(np.abs(moved)) < 0.1
+
+
+def test_the_target_gets_the_average_references_moments(gaussian_world):
+    view, _ = gaussian_world(2, records=100, population=300)
+    mapped = recalibrated(quantized(view, "scaled")).population_target[..., CONFIDENCE]
+    references = view.population_references[..., CONFIDENCE]
+    assert mapped.mean() == pytest.approx(np.mean([reference.mean() for reference in references]))
+    assert mapped.std() == pytest.approx(np.mean([reference.std() for reference in references]))
+
+
+def test_the_order_of_the_records_under_one_threshold_stays(gaussian_world):
+    view, member = gaussian_world(3, records=1000, queries=1)
+    before, after = (auc(roc(Threshold()(seen), member)) for seen in (view, recalibrated(view)))
+    assert after == before
+
+
+def test_the_probability_follows_and_other_signals_are_refused(gaussian_world):
+    view, _ = gaussian_world(4, records=100)
+    mapped = recalibrated(view)
+    probability = 1 / (1 + np.exp(-mapped.target[..., CONFIDENCE]))
+    np.testing.assert_allclose(np.exp(mapped.target[..., SIGNALS.index("log_probability")]), probability)
+    with pytest.raises(ValueError, match="signal 'hinge' must be finite; a recalibrated view has log_probability"):
+        LiRA(signal="hinge")(mapped)
+
+
+def test_a_target_that_never_varies_cannot_be_recalibrated(gaussian_world):
+    view, _ = gaussian_world(5, records=100)
+    constant = replace(view, population_target=np.ones_like(view.population_target))
+    with pytest.raises(ValueError, match="must vary on the population records"):
+        recalibrated(constant)
+
+
+def test_the_control_has_the_references_moments_and_no_memory(gaussian_world):
+    view, _ = gaussian_world(6, records=20_000)
+    control = negative_control(view, np.random.default_rng(0))
+    confidence = control.target[..., CONFIDENCE]
+    references = view.population_references[..., CONFIDENCE]
+    assert confidence.mean() == pytest.approx(references.mean(), abs=0.1)
+    assert confidence.std() == pytest.approx(references.std(axis=(1, 2)).mean(), abs=0.1)
+    assert abs(np.corrcoef(confidence[:, 0], view.target[:, 0, CONFIDENCE])[0, 1]) < 0.03
+    assert abs(np.corrcoef(confidence[:, 0], confidence[:, 1])[0, 1]) < 0.03
+    np.testing.assert_array_equal(control.references, view.references)
+
+
+def test_two_class_signals_are_those_of_two_class_logits():
+    margin = np.array([-300.0, -1.3, 0.0, 0.7, 300.0])
+    signals = dict(zip(SIGNALS, two_class_signals(margin).T, strict=True))
+    probability = 1 / (1 + np.exp(-margin[1:4]))
+    entropy = -probability * np.log(probability) - (1 - probability) * np.log(1 - probability)
+    np.testing.assert_allclose(signals["entropy"][1:4], entropy)
+    np.testing.assert_allclose(signals["modified_entropy"][1:4], -2 * (1 - probability) * np.log(probability))
+    assert all(np.isfinite(values).all() for values in signals.values())
+    assert signals["correct"].tolist() == [0, 0, 1, 1, 1]

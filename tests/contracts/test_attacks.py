@@ -1,0 +1,108 @@
+"""What every attack of the registry promises."""
+
+from dataclasses import fields, is_dataclass, replace
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from bitleak.attacks import Attack, expand, two_class_signals
+from bitleak.core.types import AttackView
+from bitleak.metrics import auc, roc
+from bitleak.registry import ATTACKS, find
+
+EVERY = [attack for word in ATTACKS for attack in expand(word)]
+
+
+def world(seed, *, records=2000, models=18, shift=1.5, spread=0.0, queries=2):
+    """Confidence = difficulty + shift * member + noise; the references are the rows but the first pair."""
+    rng = np.random.default_rng(seed)
+    first = rng.random((models // 2, records)).argsort(axis=1) < records // 2
+    member = np.stack([first, ~first], axis=1).reshape(models, records)
+    difficulty = spread * rng.standard_normal((records, queries))
+    confidence = difficulty + shift * member[:, :, None] + rng.standard_normal((models, records, queries))
+    outside = spread * rng.standard_normal((50, queries)) + rng.standard_normal((models, 50, queries))
+    view = AttackView(
+        target=two_class_signals(confidence[0]),
+        references=two_class_signals(confidence[2:]),
+        member=member[2:],
+        use=np.ones_like(member[2:]),
+        population_target=two_class_signals(outside[0]),
+        population_references=two_class_signals(outside[2:]),
+        labels=rng.integers(0, 3, records),
+    )
+    return view, member[0]
+
+
+@pytest.mark.parametrize("word", ATTACKS)
+def test_the_registrys_object_is_a_frozen_dataclass_that_expands(word):
+    attack = find(ATTACKS, word, kind="attack")()
+    assert is_dataclass(attack)
+    assert isinstance(attack, Attack)
+    with pytest.raises(AttributeError):
+        setattr(attack, fields(attack)[0].name, None)
+    assert expand(word)
+
+
+def test_names_are_unique():
+    assert len({attack.name for attack in EVERY}) == len(EVERY)
+    assert all(expand(attack.name) == (attack,) for attack in EVERY)
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+def test_members_score_higher_as_the_closed_form_says(attack):
+    """With many references and one query the best attack has AUC Phi(shift / sqrt 2); none has more."""
+    view, member = world(0, records=8000, models=66, queries=1)
+    best = norm.cdf(1.5 / np.sqrt(2))
+    reached = auc(roc(attack(view), member))
+    two_sided = "two_sided" in attack.name
+    assert 0.55 < reached < best + 0.015
+    assert two_sided or reached > best - 0.02
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+def test_a_memorising_target_is_found(attack):
+    view, member = world(1, shift=4.0, spread=1.0)
+    assert auc(roc(attack(view), member)) > 0.8
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+def test_the_order_of_records_and_references_does_not_matter(attack):
+    view, _ = world(2, records=300)
+    rng = np.random.default_rng(0)
+    records, refs = rng.permutation(300), rng.permutation(len(view.member))
+    shuffled = replace(
+        view,
+        target=view.target[records],
+        references=view.references[refs][:, records],
+        member=view.member[refs][:, records],
+        use=view.use[refs][:, records],
+        population_references=view.population_references[refs],
+        labels=view.labels[records],
+    )
+    np.testing.assert_allclose(attack(shuffled), attack(view)[records], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+def test_scores_are_finite_and_the_view_unchanged_with_saturated_answers(attack):
+    view, _ = world(3, records=200)
+    confidence = view.target[..., 1].copy()
+    confidence[0], confidence[1] = 300.0, -300.0
+    references = view.references[..., 1].copy()
+    references[:, 1], references[:, 2] = 300.0, 0.0
+    extreme = replace(view, target=two_class_signals(confidence), references=two_class_signals(references))
+    before = (extreme.target.copy(), extreme.references.copy())
+    scores = attack(extreme)
+    assert scores.dtype == np.float64
+    assert scores.shape == (200,)
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(extreme.target, before[0])
+    np.testing.assert_array_equal(extreme.references, before[1])
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+def test_an_attack_without_references_never_looks_at_them(attack):
+    view, _ = world(4, records=200)
+    blind = replace(view, references=view.references[::-1] * 2.0, member=view.member[::-1])
+    same = np.array_equal(attack(view), attack(blind))
+    assert same == (not attack.uses_references)

@@ -1,0 +1,139 @@
+"""Means over targets and paired differences, against resampling and textbook forms."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from bitleak.metrics import (
+    auc,
+    delong,
+    difference_over_records,
+    interval_over_targets,
+    mean_over_records,
+    proportion,
+    roc,
+    threshold_rank,
+    wilson,
+)
+from bitleak.metrics.intervals import difference_over_targets
+
+Z = 1.959963984540054
+
+
+def population(seed, targets=4, records=600, shift=1.0, shared=0.8):
+    """Targets on complementary halves whose scores share most of their noise, and a weaker variant."""
+    rng = np.random.default_rng(seed)
+    halves = rng.random((targets // 2, records)).argsort(axis=1) < records // 2
+    member = np.stack([halves, ~halves], axis=1).reshape(targets, records)
+    noise = np.sqrt(shared) * rng.standard_normal(records) + np.sqrt(1 - shared) * rng.standard_normal(member.shape)
+    other = noise + 0.3 * rng.standard_normal(member.shape)
+    return shift * member + noise, 0.8 * shift * member + other, member
+
+
+def areas(scores, member):
+    return [delong(roc(*target)) for target in zip(scores, member, strict=True)]
+
+
+def resampled(seed, scores, other, member, times=400):
+    """Mean AUC and its change, over draws of records that are the same for all targets."""
+    rng = np.random.default_rng(seed)
+    means, changes = [], []
+    for _ in range(times):
+        drawn = rng.integers(0, scores.shape[1], scores.shape[1])
+        first, second = (
+            np.mean([auc(roc(row[drawn], truth[drawn])) for row, truth in zip(rows, member, strict=True)])
+            for rows in (other, scores)
+        )
+        means.append(second)
+        changes.append(first - second)
+    return np.std(means), np.std(changes)
+
+
+def test_the_mean_and_its_change_have_the_error_of_resampled_records():
+    scores, other, member = population(0)
+    mean_error, change_error = resampled(1, scores, other, member)
+    mean, weaker = mean_over_records(areas(scores, member)), mean_over_records(areas(other, member))
+    assert sum(mean.reach) / 2 / Z == pytest.approx(mean_error, rel=0.12)
+    _, low, high = difference_over_records(weaker, mean)
+    assert (high - low) / 2 / Z == pytest.approx(change_error, rel=0.12)
+    independent = np.sqrt(sum(sum(one.reach) ** 2 for one in areas(scores, member))) / 4 / 2 / Z
+    assert independent != pytest.approx(mean_error, rel=0.12)
+
+
+def test_one_target_is_its_own_mean():
+    scores, _, member = population(2)
+    one = areas(scores, member)[:1]
+    assert mean_over_records(one) is one[0]
+
+
+def test_twice_the_same_target_is_no_more_certain():
+    scores, _, member = population(3)
+    for one in (areas(scores, member)[0], threshold_rank(roc(scores[0], member[0]), 0.1)):
+        twice = mean_over_records([one, one])
+        assert twice.low == pytest.approx(one.low)
+        assert twice.high == pytest.approx(one.high)
+
+
+def test_unrelated_targets_are_more_certain_by_the_root_of_their_number():
+    apart = [np.zeros(800, bool) for _ in range(4)]
+    success = np.random.default_rng(4).random(800) < 0.5
+    for index, counted in enumerate(apart):
+        counted[200 * index : 200 * (index + 1)] = True
+    shares = [proportion(success, counted) for counted in apart]
+    mean = mean_over_records(shares)
+    assert mean.high - mean.low == pytest.approx(np.mean([one.high - one.low for one in shares]) / 2, rel=0.01)
+
+
+def test_a_paired_difference_of_shares_is_newcombes_tenth_method():
+    """Newcombe (1998) without the continuity correction of phi, from the table of counts."""
+    both, first_only, second_only, neither = 53, 16, 9, 22
+    first = np.repeat([True, True, False, False], [both, first_only, second_only, neither])
+    second = np.repeat([True, False, True, False], [both, first_only, second_only, neither])
+    total, share, other = 100, 0.69, 0.62
+    phi = (both * neither - first_only * second_only) / np.sqrt(69 * 31 * 62 * 38)
+    (low, high), (other_low, other_high) = wilson(69, total), wilson(62, total)
+    below = np.sqrt((share - low) ** 2 + (other_high - other) ** 2 - 2 * phi * (share - low) * (other_high - other))
+    above = np.sqrt((high - share) ** 2 + (other - other_low) ** 2 - 2 * phi * (high - share) * (other - other_low))
+    found = difference_over_records(proportion(first), proportion(second))
+    np.testing.assert_allclose(found, [0.07, 0.07 - below, 0.07 + above])
+
+
+def test_dedicated_targets_have_a_t_interval():
+    rng = np.random.default_rng(5)
+    member = np.stack([rng.permutation(500) < 250 for _ in range(5)])
+    scores = rng.standard_normal((5, 500)) + member
+    other = scores + rng.standard_normal((5, 500))
+    first, second = areas(other, member), areas(scores, member)
+    values = np.array([one.value for one in second])
+    expected = t.interval(0.95, 4, values.mean(), values.std(ddof=1) / np.sqrt(5))
+    np.testing.assert_allclose(interval_over_targets(second), expected)
+    changes = np.array([one.value for one in first]) - values
+    expected = t.interval(0.95, 4, changes.mean(), changes.std(ddof=1) / np.sqrt(5))
+    np.testing.assert_allclose(difference_over_targets(first, second), [changes.mean(), *expected])
+    with pytest.raises(ValueError, match="at least 2 targets, got 1"):
+        interval_over_targets(second[:1])
+
+
+def test_what_is_unbounded_stays_so_in_means_and_differences():
+    scores, other, member = population(6)
+    rare = [threshold_rank(roc(*target), 0.001) for target in zip(scores, member, strict=True)]
+    weaker = [threshold_rank(roc(*target), 0.001) for target in zip(other, member, strict=True)]
+    mean = mean_over_records(rare)
+    assert mean.low == -np.inf
+    assert np.isfinite(mean.high)
+    assert difference_over_records(mean_over_records(weaker), mean)[1:] == (-np.inf, np.inf)
+    assert difference_over_targets(weaker, rare)[1:] == (-np.inf, np.inf)
+
+
+def test_without_variance_a_mean_is_taken_as_fully_correlated():
+    scores, member = np.arange(100.0), np.arange(100) >= 50
+    perfect = delong(roc(scores, member))
+    mean = mean_over_records([perfect, perfect])
+    assert mean.low == pytest.approx(perfect.low)
+    noisy = delong(roc(np.random.default_rng(0).permutation(scores), member))
+    value, low, high = difference_over_records(noisy, perfect)
+    assert low < value < high < 0
+    narrower = replace(perfect, low=1.0)
+    assert difference_over_records(noisy, narrower)[2] < high

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bitleak.core.errors import QuantizationError
+from bitleak.quant.adaround import AdaRound, round_adaptively
+from bitleak.quant.grid import decode, encode, search_grid
+from bitleak.quant.quadratic import quadratic
+from bitleak.quant.result import deployed
+
+
+def network():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2, groups=3)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(24, 4))
+
+
+@pytest.fixture
+def images():
+    noise = torch.randn(40, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    return 3 * torch.nn.functional.avg_pool2d(noise, 3, stride=1)  # neighbouring pixels are correlated
+
+
+SHORT = {"iterations": 150, "learning_rate": 0.1}
+
+
+def problem(rows=6, columns=20):
+    """A linear layer, its inputs in both networks, and their quadratic."""
+    torch.manual_seed(0)
+    layer = nn.Linear(columns, rows)
+    inputs = (torch.randn(200, columns) @ torch.randn(columns, columns)).relu()
+    quantized_inputs = inputs + 0.1 * torch.randn_like(inputs)
+    return layer, inputs, quantized_inputs, quadratic("layer", layer, [(inputs, quantized_inputs)])
+
+
+def by_autograd(settings, layer, inputs, quantized_inputs, grid):
+    """The paper's loop on the data: PyTorch's own gradients, PyTorch's own Adam, full batch, float64."""
+    weight, inputs, quantized_inputs = (part.detach().double() for part in (layer.weight, inputs, quantized_inputs))
+    scale, zero_point = grid.scale.double()[:, None], grid.zero_point.double()[:, None]
+    floor = (weight / scale).floor()
+    variable = -torch.log(1.2 / (weight / scale - floor + 0.1) - 1)
+    variable.requires_grad_(True)
+    optimizer = torch.optim.Adam([variable], lr=settings.learning_rate)
+    start = settings.warmup * settings.iterations
+    for iteration in range(settings.iterations):
+        up = (1.2 * torch.sigmoid(variable) - 0.1).clamp(0, 1)
+        quantized = scale * ((floor + zero_point + up).clamp(0, grid.levels - 1) - zero_point)
+        loss = (inputs @ weight.T - quantized_inputs @ quantized.T).square().sum(1).mean()
+        if iteration >= start:
+            part = (iteration - start) / (settings.iterations - start)
+            beta = settings.beta_end + (settings.beta_start - settings.beta_end) * (1 - part)
+            loss = loss + settings.regularization * (1 - (2 * up - 1).abs().pow(beta)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return (floor + zero_point + (variable >= 0)).clamp(0, grid.levels - 1).detach()
+
+
+@pytest.mark.parametrize("levels", [3, 16])
+@pytest.mark.parametrize("regularization", [0.001, 1.0])
+def test_the_codes_are_those_of_autograd_and_adam_on_the_data(levels, regularization):
+    layer, inputs, quantized_inputs, loss = problem()
+    settings = AdaRound(iterations=100, learning_rate=0.05, regularization=regularization)
+    weight = layer.weight.detach()
+    grid = search_grid(weight, levels)
+    codes, kept = round_adaptively(settings, weight, grid, loss)
+    expected = by_autograd(settings, layer, inputs, quantized_inputs, grid)
+    errors = [loss.error(decode(each.to(torch.uint8), grid) - weight) for each in (expected, encode(weight, grid))]
+    better = errors[0] <= errors[1]
+    assert kept == int((~better).sum())
+    assert better.sum() >= 4
+    assert (codes[better] == expected[better]).double().mean() > 0.98
+    assert (codes != encode(weight, grid)).any()
+
+
+def test_a_strong_regulariser_and_a_weak_one_differ():
+    layer, _, _, loss = problem()
+    weight = layer.weight.detach()
+    grid = search_grid(weight, 3)
+    codes = [round_adaptively(AdaRound(regularization=value, **SHORT), weight, grid, loss)[0] for value in (0.0, 100.0)]
+    assert not torch.equal(*codes)
+
+
+def test_no_iteration_is_round_to_nearest():
+    layer, _, _, loss = problem()
+    weight = layer.weight.detach()
+    grid = search_grid(weight, 4)
+    codes, _ = round_adaptively(AdaRound(iterations=0), weight, grid, loss)
+    assert torch.equal(codes, encode(weight, grid))
+
+
+def test_a_row_that_would_end_worse_keeps_round_to_nearest():
+    layer, inputs, _, _ = problem()
+    loss = quadratic("layer", layer, [(inputs, inputs)])
+    weight = layer.weight.detach()
+    grid = search_grid(weight, 4)
+    wild = AdaRound(iterations=3, learning_rate=100.0)
+    codes, kept = round_adaptively(wild, weight, grid, loss)
+    assert kept > 0
+    assert int((codes == encode(weight, grid)).all(1).sum()) >= kept
+
+
+@pytest.mark.parametrize("levels", [2, 3, 256])
+def test_constant_channels_stay_exact(levels):
+    layer, _, _, loss = problem()
+    weight = layer.weight.detach().clone()
+    weight[0], weight[1], weight[2] = 0.25, -0.1, 0.0
+    grid = search_grid(weight, levels)
+    codes, _ = round_adaptively(AdaRound(**SHORT), weight, grid, loss)
+    assert torch.equal(decode(codes, grid)[:3], weight[:3])
+
+
+@torch.no_grad()
+def layer_errors(quantized, images, codes_of):
+    """Squared error of each layer's output behind the quantized prefix, for the weights that `codes_of` gives."""
+    errors, reference, changed = {}, network().eval(), deployed(network(), quantized)
+    inputs, quantized_inputs = images, images
+    for index, (layer, other) in enumerate(zip(reference, changed, strict=True)):
+        if str(index) in quantized.layers:
+            kept = other.weight.data.clone()
+            other.weight.data = codes_of(layer.weight.detach(), quantized.layers[str(index)].levels, kept)
+            errors[str(index)] = float((layer(inputs) - other(quantized_inputs)).square().sum())
+            other.weight.data = kept
+        inputs, quantized_inputs = layer(inputs), other(quantized_inputs)
+    return errors
+
+
+@pytest.mark.parametrize("levels", [3, 16])
+def test_no_layer_is_worse_than_round_to_nearest_behind_the_same_prefix(levels, images):
+    def rounded(weight, levels, kept):
+        grid = search_grid(weight, levels)
+        return decode(encode(weight, grid), grid)
+
+    quantized = AdaRound(levels=levels, **SHORT)(network(), images, torch.Generator())
+    adapted = layer_errors(quantized, images, lambda weight, levels, kept: kept)
+    nearest = layer_errors(quantized, images, rounded)
+    assert all(adapted[name] < nearest[name] for name in adapted)
+    first = network().eval()[0]
+    energy = float((first(images) - first.bias[:, None, None]).detach().square().sum())
+    assert quantized.record["0"]["relative_error"] == pytest.approx(adapted["0"] / energy, rel=1e-3)
+
+
+def test_it_is_deterministic_and_leaves_the_network_alone(images):
+    given = network()
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    first, second = (AdaRound(levels=3, **SHORT)(given, images, torch.Generator()) for _ in range(2))
+    assert all(np.array_equal(first.layers[name].codes, second.layers[name].codes) for name in first.layers)
+    assert first.record == second.record
+    assert given.training
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+    assert all(np.array_equal(value, before[name].numpy()) for name, value in first.rest.items())
+
+
+def test_calibration_images_that_are_not_finite_name_the_first_layer(images):
+    images[3, 0, 2, 2] = float("inf")
+    with pytest.raises(QuantizationError, match="layer '0': the calibration input"):
+        AdaRound(**SHORT)(network(), images, torch.Generator())
+
+
+@pytest.mark.parametrize("preset", AdaRound.PRESETS)
+def test_presets_are_fields(preset):
+    assert AdaRound(**AdaRound.PRESETS[preset]).levels == 16

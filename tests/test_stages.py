@@ -1,0 +1,142 @@
+"""The adapters: null tests through the real splits and views, and what a stage may look at."""
+
+import numpy as np
+import pytest
+import torch
+
+from bitleak import metrics, stages
+from bitleak.attacks import two_class_signals
+from bitleak.core.types import Images, ModelSpec, Outputs
+from bitleak.data import make_splits
+from bitleak.engine.worker import Runtime
+
+RECORDS = 20_000
+
+
+def images(records, held_out=200):
+    rng = np.random.default_rng(0)
+    flags = np.zeros(records + held_out, dtype=bool)
+    flags[records:] = True
+    pixels = rng.integers(0, 256, (len(flags), 1, 2, 2)).astype(np.uint8)
+    return Images(pixels, rng.integers(0, 2, len(flags)), ("a", "b"), flags)
+
+
+def splits_of(data, mode, models):
+    counts = {"models": models} if mode == "population" else {"shadows": models}
+    targets = 2 if mode == "population" else 1
+    return make_splits(data, mode=mode, targets=targets, calibration=0, population=100, seed=3, **counts)
+
+
+def answers(split, *, effect, seed):
+    """A model's confidence per record: how hard the record is, what membership adds, and noise."""
+    rng = np.random.default_rng(seed)
+    hard = rng.normal(0, 1.5, split.member.shape[1])
+    found = []
+    for member in split.member:
+        confidence = hard + effect * member + rng.normal(size=len(hard))
+        found.append(
+            Outputs(
+                signals=two_class_signals(confidence[:, None]),
+                population_signals=two_class_signals(rng.normal(size=(len(split.population), 1))),
+                test_predictions=np.zeros(len(split.test), dtype=np.int64),
+            )
+        )
+    return found
+
+
+def attacked(data, split, found, *, control=False):
+    """AUC of every attack on every target, through the stage itself."""
+    references = list(range(len(split.member)))
+    params = {
+        "attacks": ["lira", "threshold"],
+        "recalibrated": False,
+        "control": control,
+        "targets": split.targets.tolist(),
+        "references": references,
+        "seed": 0,
+    }
+    inputs = {
+        "images": data,
+        "splits": split,
+        "targets": tuple(found[row] for row in split.targets),
+        "references": tuple(found),
+    }
+    (made,) = stages.attack([params], inputs, Runtime(), lambda done: None)
+    member = split.member[split.targets]
+    return {
+        attack["name"]: [metrics.auc(metrics.roc(*pair)) for pair in zip(scores, member, strict=True)]
+        for attack, scores in zip(made["attacks"], made["scores"], strict=True)
+    }
+
+
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+@pytest.mark.parametrize("models", [6, 8, 16, 64])
+def test_pure_noise_is_at_chance(mode, models):
+    data = images(RECORDS)
+    split = splits_of(data, mode, models)
+    for name, areas in attacked(data, split, answers(split, effect=0.0, seed=1)).items():
+        assert np.abs(np.array(areas) - 0.5).max() < 0.02, (name, areas)
+
+
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+@pytest.mark.parametrize("models", [6, 8, 16, 64])
+def test_informative_references_say_nothing_about_a_target_of_noise(mode, models):
+    data = images(RECORDS)
+    split = splits_of(data, mode, models)
+    found = answers(split, effect=2.0, seed=2)
+    for name, areas in attacked(data, split, found, control=True).items():
+        assert np.abs(np.array(areas) - 0.5).max() < 0.02, (name, areas)
+
+
+def test_a_memorising_world_is_found_by_every_attack():
+    data = images(2_000)
+    split = splits_of(data, "population", 16)
+    for name, areas in attacked(data, split, answers(split, effect=2.0, seed=2)).items():
+        assert min(areas) > 0.6, (name, areas)
+
+
+def test_the_view_leaves_out_target_and_complement():
+    data = images(40)
+    split = splits_of(data, "population", 8)
+    found = answers(split, effect=1.0, seed=0)
+    view = stages.view_of(data, split, 2, found[2], dict(enumerate(found)), seed=0)
+    assert len(view.references) == 6
+    for left_out in (2, 3):
+        assert not (view.references == found[left_out].signals).all(axis=(1, 2, 3)).any()
+    assert (view.member.sum(axis=0) == 3).all()
+    assert view.use.all()
+
+
+def calibrated(data, split, how, model=1):
+    params = {"calibration": {"source": "members", "records": 8, "rounds": 1, "augment": [], **how}}
+    spec = ModelSpec("none", {}, 2, 1, 2, mean=(0.0,), std=(1.0,))
+    return stages.calibration_images(data, split, spec, {**params, "model": model, "seed": 0}, "cpu")
+
+
+def pixels_of(found):
+    return {tuple((image * 255).round().int().flatten().tolist()) for image in found}
+
+
+def test_calibration_images_are_the_models_own_members():
+    data = images(200)
+    split = splits_of(data, "population", 6)
+    own = {tuple(image.flatten().tolist()) for image in data.pixels[split.pool[split.member[1]]]}
+    assert pixels_of(calibrated(data, split, {})) <= own
+    assert pixels_of(calibrated(data, split, {}, model=0)) != pixels_of(calibrated(data, split, {}))
+
+
+def test_held_out_calibration_images_are_nobodys_members():
+    data = images(200)
+    split = make_splits(data, mode="population", models=6, targets=1, calibration=20, population=50, seed=0)
+    held_out = {tuple(image.flatten().tolist()) for image in data.pixels[split.calibration]}
+    assert pixels_of(calibrated(data, split, {"source": "holdout"})) <= held_out
+
+
+def test_rounds_repeat_the_same_records_under_other_augmentations():
+    data = images(200)
+    split = splits_of(data, "population", 6)
+    found = calibrated(data, split, {"rounds": 3, "augment": ["flip"]})
+    assert found.shape == (24, 1, 2, 2)
+    rounds = found.view(3, 8, -1).sort(dim=2).values
+    assert torch.equal(rounds[0], rounds[1])
+    assert not torch.equal(found[:8], found[8:16])

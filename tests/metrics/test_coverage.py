@@ -3,10 +3,10 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
-AT_CHANCE = ("single", "population")
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,11 @@ def test_intervals_cover_in_a_few_audits(worlds, world, at, shape, audits):
 
 def test_the_check_can_fail(worlds, monkeypatch):
     """Intervals that leave out the threshold's error do not pass."""
-    monkeypatch.setattr("bitleak.metrics.threshold_rank._ranks", _observed_rank)
+    monkeypatch.setattr(importlib.import_module("bitleak.metrics.threshold_rank"), "_ranks", _observed_rank)
     assert worlds.coverage("single", 0.85, audits=100, shape="mixture")["tpr@0.01"] < 0.85
 
 
 def _observed_rank(non_members, fpr):
-    import numpy as np
-
     return np.array([int(fpr * non_members)]), np.ones(1)
 
 

@@ -92,10 +92,13 @@ def test_estimates_made_once_give_the_same_measures():
     assert once == measure(scores * 0.5 + 1, member, fprs=FPRS, baseline=scores)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_targets_that_do_not_fit_are_refused():
     scores, member = audit(11)
-    with pytest.raises(ValueError, match=r"baseline must have the scores' shape \(4, 2000\), got \(3, 2000\)"):
-        measure(scores, member, fprs=FPRS, baseline=scores[:3])
+    member[2] = True
+    with pytest.raises(ValueError, match="needs members and non-members, got 2000 members of 2000"):
+        measure(scores, member, fprs=FPRS)
+    with pytest.raises(ValueError, match=r"fpr must be a number in \(0.0, 1.0\), got 1.0"):
+        measure(*audit(11), fprs=(1.0,))
 
 
 def test_accuracy_agreement_and_training_accuracy():

@@ -1,0 +1,97 @@
+"""Everything that can be checked of an audit without computing: data set, network, sizes, plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+
+from bitleak import registry
+from bitleak.config import Config
+from bitleak.core.errors import ConfigError, ModelError
+from bitleak.core.types import Description, ModelSpec
+from bitleak.engine.worker import Runtime
+from bitleak.models import profile
+from bitleak.plan import NetworkSize, Plan, plan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An audit that has been checked as far as it can be without computing.
+
+    Attributes:
+        config: The validated config.
+        description: The data set, undecoded.
+        network: Size of the network.
+        plan: All tasks.
+        runtime: Where it runs.
+    """
+
+    config: Config
+    description: Description
+    network: NetworkSize
+    plan: Plan
+    runtime: Runtime
+
+
+def prepare(config: Config, *, data: Path | None = None, device: str = "auto") -> Prepared:
+    """Checks data set, network and sizes, and makes the plan.
+
+    Args:
+        config: A validated config.
+        data: A local folder or file that takes the place of the config's data set.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        InputError: The data set cannot be described, the network does not fit, the sizes do not add
+            up, or there is no such device.
+    """
+    device = resolve_device(device)
+    dataset = registry.find(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
+    description = dataset.describe(data)
+    name, options = config.model
+    unit = (0.5,) * description.channels
+    spec = ModelSpec(name, options, description.classes, description.channels, description.size, mean=unit, std=unit)
+    try:
+        found = profile(spec)
+    except ModelError as error:
+        raise ConfigError(f"model: {error}") from None
+    for entry in config.quantize:
+        _check_patterns(entry.variant, entry.options.get("layers") or {}, list(found.layers))
+    network = NetworkSize(found.parameters, found.multiply_adds, len(found.layers))
+    runtime = Runtime(
+        device=device,
+        data=str(data) if data is not None else None,
+        path=config.data.options.get("path"),
+    )
+    return Prepared(config, description, network, plan(config, description, network, device=device), runtime)
+
+
+def resolve_device(device: str) -> str:
+    """The device's name, `auto` resolved.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"--device must be auto, cpu, cuda or cuda:N, got {device!r}") from None
+    if kind.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    count = torch.cuda.device_count()
+    if kind.type == "cuda" and (kind.index or 0) >= count:
+        raise ConfigError(f"--device {device}: PyTorch finds {count} CUDA devices here; use --device cpu")
+    return device
+
+
+def _check_patterns(variant: str, layers: Mapping[str, int], names: list[str]) -> None:
+    for pattern in layers:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"quantize: {variant}: layers[{pattern!r}] matches no layer of the model; its layers are "
+                f"{', '.join(names)}"
+            )

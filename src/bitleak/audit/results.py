@@ -1,0 +1,145 @@
+"""What an audit leaves in its output folder, from a store in which all is done."""
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bitleak.audit.prepare import Prepared
+from bitleak.config import CalibrationConfig, Config, resolved
+from bitleak.core.types import Measure, Row
+from bitleak.engine.keys import Task
+from bitleak.engine.store import Store
+from bitleak.metrics import headline_fpr
+from bitleak.report import RocCurve, Summary, VariantSummary, headline, write_all
+
+
+def write_results(prepared: Prepared, store: Store, out: Path) -> None:
+    """Writes config, tables, curves, figures and page."""
+    tasks = {task.key: task for task in prepared.plan.tasks}
+    rows: list[Row] = []
+    curves: list[RocCurve] = []
+    for key in prepared.plan.results:
+        found = store.read(tasks[key])
+        rows += [_row(line) for line in found["rows"]]
+        curves += _curves(tasks[key], found.get("curves", {}))
+    order = ["fp32", *(entry.variant for entry in prepared.config.quantize), "control"]
+    rows.sort(key=lambda row: order.index(row.variant))
+    (out / "config.yaml").write_text(_config_text(prepared), encoding="utf-8")
+    write_all(rows, curves, summarize(prepared, rows), out)
+
+
+def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
+    """What the report says besides the figures."""
+    config, sizes = prepared.config, prepared.plan.sizes
+    attack, reference = headline(rows)
+    non_members = sizes.pool - sizes.members
+    fpr = headline_fpr(config.fpr, non_members)
+    name, options = config.model
+    models = len({*prepared.plan.targets, *prepared.plan.references})
+    per_side = (models - 2) // 2 if config.split.mode == "population" else config.split.shadows // 2
+    shown = list(dict.fromkeys(_calibration_line(entry.calibration) for entry in config.quantize))
+    return Summary(
+        title=config.title or f"{config.data.name}, {name}",
+        dataset=str(config.data.options.get("path") or config.data.name),
+        records=sizes.pool,
+        members=sizes.members,
+        non_members=non_members,
+        population_records=sizes.population,
+        test_records=sizes.test,
+        classes=prepared.description.classes,
+        models=models,
+        mode=config.split.mode,
+        targets=len(prepared.plan.targets),
+        references=per_side,
+        network=name + "".join(f" {key}={value}" for key, value in options.items()),
+        parameters=prepared.network.parameters,
+        training=_recipe_line(prepared),
+        calibration="; ".join(shown) or "none",
+        calibration_records=max((entry.calibration.records for entry in config.quantize), default=0),
+        fprs=config.fpr,
+        headline_attack=attack,
+        headline_reference=reference,
+        headline_fpr=fpr,
+        expected_false_positives=fpr * non_members,
+        presets=_preset_lines(prepared),
+        queries=len(config.query.augment),
+        interval=_interval_line(config),
+        versions=versions(),
+        machine=f"{prepared.runtime.device}, {platform.machine()}",
+        seeds={"root": config.seed},
+        variants=_variants(prepared, rows),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    names = ("bitleak", "torch", "numpy", "scipy", "scikit-learn")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def _row(line: Mapping[str, Any]) -> Row:
+    return Row(**{**line, "measure": Measure(**line["measure"])})
+
+
+def _curves(task: Task, curves: Mapping[str, Any]) -> list[RocCurve]:
+    about = (task.params.get("variant", ""), task.params.get("quantizer", ""), task.params.get("levels"))
+    found = []
+    for name, points in curves.items():
+        attack, reference, target = name.split("/")
+        found.append(RocCurve(*about, attack, reference, target, points))
+    return found
+
+
+def _config_text(prepared: Prepared) -> str:
+    """The resolved config, with what it ran on as comments."""
+    lines = ["# The config of this audit with every default written out."]
+    lines += [f"# {name} {version}" for name, version in versions().items()]
+    lines += [f"# device {prepared.runtime.device}", f"# data fingerprint {prepared.description.fingerprint}"]
+    return "\n".join(lines) + "\n" + yaml.safe_dump(resolved(prepared.config), sort_keys=False, width=100)
+
+
+def _recipe_line(prepared: Prepared) -> str:
+    recipe = prepared.config.train
+    augment = " and ".join(recipe.augment) or "no augmentation"
+    precision = "" if recipe.autocast == "none" else f", {recipe.autocast} autocast"
+    return (
+        f"{recipe.epochs} epochs of SGD, batch {recipe.batch}, learning rate {recipe.learning_rate:g} "
+        f"({recipe.schedule}), momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g}, {augment}{precision}"
+    )
+
+
+def _calibration_line(calibration: CalibrationConfig) -> str:
+    who = "members of the model" if calibration.source == "members" else "held-out records"
+    rounds = f" in {calibration.rounds} augmented rounds" if calibration.rounds > 1 else ""
+    return f"{calibration.records} {who}{rounds}"
+
+
+def _preset_lines(prepared: Prepared) -> tuple[str, ...]:
+    """One sentence per preset in use that costs accuracy."""
+    found = {}
+    for entry in prepared.config.quantize:
+        if entry.preset == "quick" and entry.options.get("iterations"):
+            found[entry.label] = (
+                f"{entry.label} ran with preset quick ({entry.options['iterations']} steps): "
+                "its accuracy is below what the algorithm reaches with its default or paper preset."
+            )
+    return tuple(found.values())
+
+
+def _interval_line(config: Config) -> str:
+    if config.split.mode == "dedicated":
+        return f"95 % t intervals over {config.split.targets} dedicated targets"
+    return "95 % intervals over the records, which all targets share; they hold for these models"
+
+
+def _variants(prepared: Prepared, rows: list[Row]) -> tuple[VariantSummary, ...]:
+    found = {(row.variant, row.metric): row.measure.value for row in rows if row.target == "all"}
+    entries = [("fp32", "", None), *((e.variant, e.label, e.levels) for e in prepared.config.quantize)]
+    return tuple(
+        VariantSummary(name, quantizer, levels, found[name, "bits_per_weight"], round(found[name, "bytes"]))
+        for name, quantizer, levels in entries
+    )

@@ -23,7 +23,7 @@ RAW = {
     "query": {"augment": ["identity", "flip"]},
 }
 DIGITS = Description(1797, 0, 10, 1, 8, "digits")
-NETWORK = NetworkSize(5000, 100_000, 8)
+NETWORK = NetworkSize(5000, 100_000, ((16, 9), (16, 144), (10, 32)))
 
 
 def made(**changes):

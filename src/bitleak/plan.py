@@ -9,12 +9,11 @@ Every task carries what it should cost in seconds, from the multiply-adds of the
 measured rates in `RATES`, so that a plan can be read before an hour is spent.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bitleak.config import CalibrationConfig, Config, QuantizeConfig
+from bitleak.config import Config, QuantizeConfig
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import SIGNALS, Description
 from bitleak.engine.keys import Task
@@ -34,12 +33,12 @@ VERSIONS = {
 CONTROL = "control"
 """The variant whose targets answer with noise."""
 
-RATES = {"cpu": 1.6e10, "cuda": 4.0e12}
+RATES = {"cpu": 3.3e10, "cuda": 4.0e12}
 """Multiply-adds per second and worker of a forward pass in float32, by type of device; to be
 corrected by what the store's manifests say as soon as there are any."""
 
-LAYER_SECONDS = {"rtn": 0.01, "adaround": 0.5, "brecq": 0.8, "obc": 0.5}
-"""Seconds per quantized layer and precision on one core, to be corrected likewise."""
+SLOWDOWN = {"rtn": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 3.0}
+"""How far the quantizers stay below that rate, on one core."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,13 @@ class NetworkSize:
     Attributes:
         parameters: Number of parameters.
         multiply_adds: Per image of the data set, forward.
-        layers: Number of quantizable layers.
+        layers: Output channels and columns (input channels per group times kernel area) of every
+            quantizable layer.
     """
 
     parameters: int
     multiply_adds: int
-    layers: int
+    layers: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -255,9 +255,7 @@ class _Builder:
             "calibration": asdict(entry.calibration),
             "seed": self.config.seed,
         }
-        shown = entry.calibration.records * entry.calibration.rounds
-        cost = 2 * self.network.multiply_adds * shown / self.rate
-        cost += LAYER_SECONDS.get(entry.name, 0.5) * self.network.layers * entry.options.get("iterations", 2000) / 2000
+        cost = SLOWDOWN.get(entry.name, 3.0) * quantizer_work(entry, self.network) / self.rate
         task = self.task(
             "quantize", params, {"weights": trained.key, **self.data()}, f"{entry.variant} of model {row}", cost
         )
@@ -372,15 +370,18 @@ class _Builder:
         return of[task.stage] + 4096
 
 
-def calibration_images(calibration: CalibrationConfig) -> int:
-    """Images that a quantizer sees, all rounds together."""
-    return calibration.records * calibration.rounds
-
-
-def hours(costs: Sequence[float], workers: int) -> float:
-    """Expected hours of tasks with these expected seconds, spread over the workers."""
-    longest = max(costs, default=0.0)
-    return max(math.fsum(costs) / workers, longest) / 3600
+def quantizer_work(entry: QuantizeConfig, network: NetworkSize) -> float:
+    """Multiply-adds of one quantization, from the costs that the algorithms' modules state."""
+    images = entry.calibration.records * entry.calibration.rounds
+    steps = entry.options.get("iterations", 0)
+    gram = 9.0 * network.multiply_adds * images  # columns / out is about 9 in a 3x3 convolution
+    own = {
+        "rtn": 80.0 * sum(out * columns for out, columns in network.layers),
+        "adaround": 2 * gram + steps * sum(out * columns * (columns + 20.0) for out, columns in network.layers),
+        "brecq": 3.0 * network.multiply_adds * (steps * entry.options.get("batch", 32) + images),
+        "obc": gram + sum(out * columns**3 / 3 for out, columns in network.layers),
+    }
+    return own.get(entry.name, gram)
 
 
 def _named(config: Config, variant: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from bitleak.core.types import Images, ModelSpec, Outputs, Splits
 from bitleak.data.augment import apply_query, standardize
+from bitleak.models.precision import exact_float32
 
 
 def outputs(
@@ -80,7 +81,7 @@ def logits(
     """
     network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     parts = []
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_float32():
         for start in range(0, len(records), batch):
             pixels = torch.from_numpy(images.pixels[records[start : start + batch]]).to(device)
             inputs = standardize(apply_query(pixels, query), spec.mean, spec.std)

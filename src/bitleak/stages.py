@@ -36,6 +36,7 @@ from bitleak.data.splits import make_splits, references
 from bitleak.engine.worker import Runtime
 from bitleak.metrics.size import size
 from bitleak.models import load
+from bitleak.models.precision import exact_float32
 from bitleak.query import outputs
 from bitleak.train.fit import fit
 from bitleak.train.recipe import Recipe
@@ -88,7 +89,9 @@ def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
         quantizer = kind(**one["options"], levels=one["levels"])
         shown = calibration_images(inputs["images"], inputs["splits"], spec, one, runtime.device)
         chance = torch.Generator().manual_seed(seed_for(one["seed"], "quantize", one["model"]))
-        yield replace(quantizer(network, shown, chance), spec=spec)
+        with exact_float32():
+            found = quantizer(network, shown, chance)
+        yield replace(found, spec=spec)
 
 
 def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:

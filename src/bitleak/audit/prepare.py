@@ -59,7 +59,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto") -
         raise ConfigError(f"model: {error}") from None
     for entry in config.quantize:
         _check_patterns(entry.variant, entry.options.get("layers") or {}, list(found.layers))
-    network = NetworkSize(found.parameters, found.multiply_adds, len(found.layers))
+    network = NetworkSize(found.parameters, found.multiply_adds, tuple(found.layers.values()))
     runtime = Runtime(
         device=device,
         data=str(data) if data is not None else None,

@@ -192,7 +192,7 @@ def bits_label(levels: int) -> str:
     return f"{exact:.{decimals}f}"
 
 
-def levels_of(bits: float) -> int:
+def levels_of(bits: int | float) -> int:
     """The levels that a precision in bits stands for.
 
     Raises:

@@ -25,6 +25,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data.augment import augmented, standardize
 from bitleak.models import build, state
+from bitleak.models.precision import exact_float32
 from bitleak.train.recipe import Recipe, rate_at
 
 
@@ -116,11 +117,12 @@ def _step(
     """One step on one batch; returns the loss without waiting for it."""
     inputs = standardize(augmented(pixels, recipe.augment, chance), spec.mean, spec.std)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    with _arithmetic(recipe, inputs.device):
-        logits = network(inputs)
-    loss = nn.functional.cross_entropy(logits.float(), labels)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    with exact_float32():
+        with _arithmetic(recipe, inputs.device):
+            logits = network(inputs)
+        loss = nn.functional.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
     optimizer.step()
     return loss.detach()
 

@@ -1,0 +1,89 @@
+"""Configs: what they come to, that they survive being written out, and that the documentation's ones are valid."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bitleak.config import bits_label, levels_of, override, read, resolved, validate
+from bitleak.core.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+BASE = {"data": "digits", "model": {"name": "cnn"}, "calibration": {"records": 50}}
+EXAMPLES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "src" / "bitleak" / "demo.yaml"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
+def test_every_example_is_valid_and_survives_being_written_out(path):
+    config = validate(read(path))
+    assert validate(yaml.safe_load(yaml.safe_dump(resolved(config)))) == config
+
+
+def test_the_config_of_the_readme_is_valid():
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    config = validate(yaml.safe_load(block))
+    assert [entry.variant for entry in config.quantize][-1] == "obc-1.58+last8+conv*4"
+
+
+def test_the_papers_examples_are_the_papers_protocol():
+    config = validate(read(ROOT / "examples" / "paper-cifar100.yaml"))
+    assert (config.split.mode, config.split.targets, config.split.shadows) == ("dedicated", 10, 64)
+    recipe = config.train
+    assert (recipe.momentum, recipe.weight_decay, recipe.learning_rate, recipe.batch) == (0.9, 5e-4, 0.1, 128)
+    assert set(recipe.augment) == {"crop", "flip"}
+    entries = {entry.variant: entry for entry in config.quantize}
+    assert entries["adaround-2"].options["iterations"] == 20_000
+    assert entries["brecq-1.58+last8"].options["regularization"] == 0.01
+    assert entries["obc-4"].calibration.rounds == 10
+    assert len(config.query.augment) == 2
+
+
+def test_the_default_recipe_is_the_papers():
+    recipe = validate(BASE).train
+    assert (recipe.epochs, recipe.schedule, recipe.augment, recipe.autocast) == (
+        100,
+        "cosine",
+        ("flip", "crop"),
+        "none",
+    )
+
+
+def test_bits_and_levels_say_the_same():
+    by_bits = validate({**BASE, "quantize": [{"name": "rtn", "bits": [4, 2, 1.58]}]})
+    by_levels = validate({**BASE, "quantize": [{"name": "rtn", "levels": [16, 4, 3]}]})
+    assert by_bits == by_levels
+    assert [entry.variant for entry in by_bits.quantize] == ["rtn-4", "rtn-2", "rtn-1.58"]
+
+
+def test_the_label_of_every_precision_tells_it_apart_and_leads_back():
+    labels = [bits_label(levels) for levels in range(2, 257)]
+    assert len(set(labels)) == 255
+    assert [levels_of(float(label)) for label in labels] == list(range(2, 257))
+
+
+def test_a_field_wins_over_the_preset_and_an_entry_over_the_common_calibration():
+    raw = {"name": "adaround", "levels": 4, "preset": "paper", "iterations": 7, "calibration": {"source": "holdout"}}
+    (entry,) = validate({**BASE, "split": {"calibration": 50}, "quantize": [raw]}).quantize
+    assert (entry.options["iterations"], entry.options["learning_rate"]) == (7, 1e-3)
+    assert (entry.calibration.source, entry.calibration.records) == ("holdout", 50)
+
+
+def test_settings_reach_into_lists_and_make_what_is_missing():
+    raw = {**BASE, "quantize": [{"name": "rtn", "levels": [4]}]}
+    changed = override(raw, ["quantize.0.levels=[3, 2]", "train.epochs=3", "train.learning_rate=1e-2"])
+    config = validate(changed)
+    assert [entry.levels for entry in config.quantize] == [3, 2]
+    assert (config.train.epochs, config.train.learning_rate) == (3, 0.01)
+    assert raw["quantize"][0]["levels"] == [4]
+
+
+def test_one_form_of_an_attack_can_be_named():
+    assert validate({**BASE, "attacks": ["lira-online-paper"]}).attacks == ("lira-online-paper",)
+
+
+def test_all_mistakes_come_in_one_error():
+    with pytest.raises(ConfigError) as caught:
+        validate({**BASE, "fpr": [], "seed": -1, "split": {"models": 5}, "references": []})
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0].split(" ")[0] for line in lines] == ["fpr", "split.models", "references", "seed"]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from bitleak.attacks import expand
 from bitleak.config import Config, QuantizeConfig
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import SIGNALS, Description
@@ -313,7 +314,7 @@ class _Builder:
         attacked = "fp32" if variant == CONTROL else variant
         by = attacked if kind == "matched" else "fp32"
         params = {
-            "attacks": list(self.config.attacks),
+            "attacks": list(dict.fromkeys(form.name for name in self.config.attacks for form in expand(name))),
             "recalibrated": kind == "recalibrated",
             "control": variant == CONTROL,
             "targets": list(targets),

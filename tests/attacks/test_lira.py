@@ -163,6 +163,8 @@ def test_the_forms_of_the_config_word_have_the_names_of_the_table():
         "lira-offline-one_sided-fixed",
         "lira-offline-two_sided-per_record",
         "lira-offline-two_sided-fixed",
+        "lira-offline-one_sided-paper",
+        "lira-offline-two_sided-paper",
     ]
     assert LiRA(signal="hinge").name == "lira-online-fixed-hinge"
     assert "hinge" in SIGNALS

@@ -7,7 +7,7 @@ from bitleak.attacks import LiRA, expand, negative_control
 from bitleak.metrics import auc, roc
 
 RECORDS = 20_000
-ATTACKS = (*expand("lira"), LiRA("offline", "paper"), *expand("threshold"))
+ATTACKS = (*expand("lira"), *expand("threshold"))
 
 
 def design(worlds, rng, mode, models):

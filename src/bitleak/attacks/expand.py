@@ -14,11 +14,12 @@ EXPANSIONS: dict[str, tuple[Attack, ...]] = {
         LiRA("offline", "fixed", "one_sided"),
         LiRA("offline", "per_record", "two_sided"),
         LiRA("offline", "fixed", "two_sided"),
+        LiRA("offline", "paper", "one_sided"),
+        LiRA("offline", "paper", "two_sided"),
     ),
     "threshold": (Threshold(),),
 }
-"""`lira` is the published forms (online and two-sided offline, per record and with a pooled deviation, which online
-is both ours and the authors') and the one-sided offline test of the paper's text."""
+"""`lira` is every form: online and offline, the latter one-sided (the paper's test) and two-sided (its code)."""
 
 
 def expand(entry: str) -> tuple[Attack, ...]:

@@ -108,7 +108,7 @@ def print_results(out: Path) -> None:
     console.print(f"\n{out / 'report.html'}", highlight=False)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """Seconds for people.
 
     Example:

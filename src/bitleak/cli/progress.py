@@ -113,7 +113,7 @@ def duration(seconds: int | float) -> str:
 
     Example:
         >>> [duration(seconds) for seconds in (42, 190, 7300)]
-        ['42 s', '3 min 10 s', '2 h 2 min']
+        ['42 s', '3 min 10 s', '2 h 1 min']
     """
     if seconds < 60:
         return f"{seconds:.0f} s"

@@ -32,6 +32,7 @@ _PUBLIC = {
     "BitleakError": "bitleak.core.errors",
     "Recipe": "bitleak.train.recipe",
     "fit": "bitleak.train.fit",
+    "load_quantized": "bitleak.export",
     "make_splits": "bitleak.data",
     "references": "bitleak.data",
     "outputs": "bitleak.query",

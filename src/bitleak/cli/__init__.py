@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from bitleak.cli import audit, plan, registry, report, store
+from bitleak.cli import audit, plan, quantize, registry, report, store
 from bitleak.core.errors import BitleakError, InputError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("demo")(audit.demo)
 app.command("audit")(audit.audit)
 app.command("plan")(plan.plan)
+app.command("quantize")(quantize.quantize)
 app.command("report")(report.report)
 app.command("list")(registry.list_names)
 app.add_typer(store.app, name="store")

@@ -1,0 +1,93 @@
+"""`bitleak quantize`: one trained network, quantized, measured and written to files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitleak.cli.options import Device
+
+
+def quantize(
+    weights: Annotated[
+        Path, typer.Option("--weights", help="A .safetensors state dict, or the folder of a trained model in a store.")
+    ],
+    data: Annotated[
+        str, typer.Option("--data", help="NAME:OPTIONS (digits, hub:PATH, arrays:FILE,limit=500), or a local path.")
+    ],
+    quantizer: Annotated[str, typer.Option("--quantizer", help="A name that `bitleak list` shows.")],
+    levels: Annotated[str, typer.Option("--levels", help="Grid points per weight, 2 to 256, such as 16,4,3.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for codes, state dicts and tables.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="cnn:width=16, resnet18, timm:NAME, package.module:factory; a store's weights say it."
+        ),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", help="Levels of the last layer; as the rest unless given.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="A preset of the quantizer: paper, quick.")] = "",
+    calibration: Annotated[
+        int | None, typer.Option("--calibration", help="Calibration images; 1024 or, if there are fewer, all.")
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option("--source", help="Where they come from: the data's training part (members), holdout, or all."),
+    ] = "members",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A field of the quantizer.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option("--mean", help="Per channel, 0 to 1; the weights' or the data's unless given.")
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")] = None,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
+) -> int:
+    """Quantize one trained network and say what it costs: error per layer, accuracy, size."""
+    from bitleak.audit import check_out
+    from bitleak.audit.prepare import resolve_device
+    from bitleak.cli.quantize_tables import Clock, print_job, print_layers, print_precisions
+    from bitleak.export.job import prepare
+    from bitleak.export.measure import figures
+    from bitleak.export.measure import quantize as quantized_by
+    from bitleak.export.request import Request
+    from bitleak.export.results import Result, write_precision, write_summary
+
+    request = Request(
+        weights=weights,
+        data=data,
+        quantizer=quantizer,
+        levels=levels,
+        model=model,
+        preset=preset,
+        last=last,
+        calibration=calibration,
+        source=source,
+        settings=set_ or [],
+        mean=mean,
+        std=std,
+        device=resolve_device(device),
+        seed=seed,
+    )
+    job = prepare(request)
+    check_out(out)
+    full = figures(job, job.weights)
+    print_job(job)
+    results = []
+    for one in job.quantizers:
+        with Clock(f"{quantizer}, {one.levels} levels") as clock:
+            found = quantized_by(job, one, on_layer=clock.on_layer)
+        result = Result(
+            levels=one.levels,
+            quantized=found,
+            figures=figures(job, found, full),
+            seconds=clock.seconds,
+            files=write_precision(job, one, found, out),
+        )
+        results.append(result)
+        print_layers(job, result)
+    write_summary(job, full, results, out)
+    print_precisions(job, full, results, out)
+    return 0

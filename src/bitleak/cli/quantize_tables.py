@@ -1,0 +1,143 @@
+"""What `bitleak quantize` shows: how far it is, a table of layers per precision, and what came out."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bitleak.core.types import Measure
+from bitleak.export.job import Job
+from bitleak.export.measure import Figures, layer_figures
+from bitleak.export.results import Result
+
+WIDTH = 160
+"""Characters per line where the output is not a terminal."""
+
+
+class Clock:
+    """A progress bar of layers on a terminal, a line per layer elsewhere; and the seconds of each.
+
+    Args:
+        title: What is being done.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.seconds: dict[str, float] = {}
+        self._title = title
+        self._console = Console()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._all = self._bar.add_task(title, total=None)
+        self._start = self._last = time.perf_counter()
+
+    def __enter__(self) -> "Clock":
+        if self._console.is_terminal:
+            self._bar.start()
+        self._start = self._last = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.seconds["total"] = time.perf_counter() - self._start
+        self._bar.stop()
+
+    def on_layer(self, name: str, index: int, total: int) -> None:
+        """Notes the time since the layer before, and shows it."""
+        now = time.perf_counter()
+        self.seconds[name], self._last = now - self._last, now
+        self._bar.update(self._all, completed=index + 1, total=total, description=escape(f"{self._title}: {name}"))
+        if not self._console.is_terminal:
+            print(f"{self._title}: layer {index + 1} of {total}, {name} ({self.seconds[name]:.2f} s)", flush=True)
+
+
+def print_job(job: Job) -> None:
+    """What the quantizer is shown and what it is measured on."""
+    console = _console()
+    console.print(
+        f"{len(job.calibration)} calibration images (source: {job.request.source}), {len(job.test)} test records",
+        highlight=False,
+    )
+    if job.drawn:
+        console.print(
+            "the data has no held-out part, so the test records were drawn from it: a network that was trained on "
+            "them looks better here than it is",
+            highlight=False,
+        )
+
+
+def print_layers(job: Job, result: Result) -> None:
+    """The table of layers of one precision."""
+    lines = [
+        (
+            escape(layer.name),
+            "x".join(map(str, layer.shape)),
+            f"{layer.counted} of {layer.levels}",
+            _short(layer.relative_error),
+            _short(layer.damping),
+            f"{result.seconds.get(layer.name, 0.0):.2f}",
+            escape(", ".join(f"{key} {_short(value)}" for key, value in layer.facts.items())),
+        )
+        for layer in layer_figures(result.quantized)
+    ]
+    console = _console()
+    console.print(f"\n{job.request.quantizer}, {result.levels} levels:", highlight=False)
+    names = ("layer", "shape", "levels used", "relative error", "damping", "seconds", "record")
+    console.print(_table(names, lines, folded=("layer", "relative error", "levels used", "record")))
+
+
+def print_precisions(job: Job, full: Figures, results: Sequence[Result], out: Path) -> None:
+    """Accuracy before and after, agreement and sizes."""
+    lines = [("fp32", _percent(full.accuracy), "", "", decimal(full.bytes), "32", "")]
+    for one in results:
+        found = one.figures
+        lines.append(
+            (
+                f"{job.request.quantizer}-{one.levels}",
+                _percent(found.accuracy),
+                f"{100 * (found.accuracy.difference or 0.0):+.2f}",
+                "" if found.agreement is None else f"{100 * found.agreement.value:.2f}",
+                decimal(found.bytes),
+                f"{found.bits_per_weight:.2f}",
+                f"{one.seconds['total']:.1f}",
+            )
+        )
+    console = _console()
+    console.print()
+    names = ("variant", "accuracy % (95 %)", "against fp32", "agreement %", "size", "bits per weight", "seconds")
+    console.print(_table(names, lines, folded=("against fp32", "agreement %", "bits per weight")))
+    console.print(f"\n{out / 'summary.json'}", highlight=False)
+
+
+def _console() -> Console:
+    """The terminal; elsewhere, lines long enough for a table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
+def _table(names: Sequence[str], lines: Sequence[Sequence[str]], *, folded: Sequence[str]) -> Table:
+    """A table in which only the columns in `folded` may take several lines."""
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=name not in folded, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _percent(measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return f"{100 * measure.value:.2f}"
+    return f"{100 * measure.value:.2f} ({100 * measure.low:.2f} to {100 * measure.high:.2f})"
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

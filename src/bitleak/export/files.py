@@ -1,0 +1,154 @@
+"""Quantized weights as a pair of files, and float weights as a state dict; never a pickle.
+
+`NAME.safetensors` holds the tensors `codes/LAYER` (uint8), `scale/LAYER` and `zero_point/LAYER`
+(float32), and `rest/TENSOR` for everything of the state dict that is not quantized. `NAME.json` holds
+
+| key | value |
+|---|---|
+| `format` | 1 |
+| `sha256` | digest of the `.safetensors` file |
+| `about` | levels per layer, order of the tensors, the network's spec, the record per layer |
+| `quantizer` | what the caller says of how it was made; not read back |
+
+The bytes depend on the values alone.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from bitleak.core.errors import StoreError
+from bitleak.core.types import QuantizedWeights, Weights
+from bitleak.engine.artifacts import read_artifact, write_artifact
+from bitleak.engine.codecs import decode, encode
+
+FORMAT = 1
+PARTS = ("codes", "scale", "zero_point", "rest")
+
+
+def save_quantized(
+    quantized: QuantizedWeights, path: str | Path, *, quantizer: Mapping[str, Any] | None = None
+) -> tuple[Path, Path]:
+    """Writes `NAME.safetensors` and then `NAME.json`.
+
+    Args:
+        quantized: What a quantizer gave. Numbers of its record that are not finite are written as null.
+        path: Where; with the suffix `.safetensors`, or without.
+        quantizer: How it was made, JSON values, for whoever reads the file.
+
+    Returns:
+        The paths of the two files.
+
+    Raises:
+        StoreError: The files cannot be written.
+        ValueError: The name holds more than letters, digits, `_` and `-`.
+    """
+    path = Path(path)
+    name = path.name.removesuffix(".safetensors")
+    artifacts = encode(replace(quantized, record=_finite(quantized.record)))
+    tensors = {f"{part}/{key}": array for part in PARTS for key, array in artifacts[part].items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = write_artifact(path.parent, name, tensors)
+        content = {
+            "format": FORMAT,
+            "sha256": _digest(written),
+            "about": artifacts["about"],
+            "quantizer": dict(quantizer or {}),
+        }
+        return written, write_artifact(path.parent, name, content)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+
+
+def load_quantized(path: str | Path) -> QuantizedWeights:
+    """What `save_quantized` was given, every array bit for bit.
+
+    Args:
+        path: Either file of the pair, or their common path without a suffix.
+
+    Returns:
+        Codes, grids and the rest, with the network's spec; `bitleak.models.load(found.dequantize())`
+        is the network.
+
+    Raises:
+        StoreError: A file is missing, of a newer format, or not the one that the other was written with.
+
+    Example:
+        >>> load_quantized("nowhere/obc-4.safetensors")
+        Traceback (most recent call last):
+        ...
+        bitleak.core.errors.StoreError: nowhere/obc-4.json: cannot be read (No such file or directory); it ...
+    """
+    path = Path(path)
+    stem = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+    content = _described(stem.with_name(f"{stem.name}.json"))
+    file = stem.with_name(f"{stem.name}.safetensors")
+    try:
+        digest = _digest(file)
+        tensors = read_artifact(file)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StoreError(f"{file}: cannot be read ({error}); quantize again") from error
+    if digest != content["sha256"]:
+        raise StoreError(f"{file}: not the file that {stem.name}.json was written with; quantize again")
+    parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    for key, array in tensors.items():
+        part, _, name = key.partition("/")
+        parts[part][name] = array
+    found: QuantizedWeights = decode("quantized_weights", {**parts, "about": content["about"]})
+    return found
+
+
+def save_weights(weights: Weights, path: str | Path) -> Path:
+    """Writes a state dict as `NAME.safetensors`, which `safetensors.torch.load_file` reads; returns its path.
+
+    Args:
+        weights: The tensors by name.
+        path: Where; with the suffix `.safetensors`, or without.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_artifact(path.parent, path.name.removesuffix(".safetensors"), dict(weights.tensors))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """The content of the `.json` file."""
+    try:
+        content = json.loads(path.read_text(encoding="ascii"))
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror}); it belongs beside the .safetensors file"
+        ) from error
+    except ValueError as error:
+        raise StoreError(f"{path}: not JSON ({error}); quantize again") from error
+    if not isinstance(content, dict) or not {"format", "sha256", "about"} <= set(content):
+        raise StoreError(f"{path}: does not describe quantized weights; give a file that `bitleak quantize` wrote")
+    if content["format"] != FORMAT:
+        raise StoreError(f"{path}: format {content['format']}, this bitleak reads {FORMAT}: use a newer bitleak")
+    return content
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finite(value: Any) -> Any:
+    """The JSON value with null for numbers that are not finite (an error relative to an energy of 0)."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

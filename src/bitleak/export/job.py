@@ -1,0 +1,172 @@
+"""A checked request with its data and weights: everything that can be wrong is found here, before any work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from bitleak.core.errors import ConfigError, ModelError, QuantizationError
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import Images, ModelSpec, Weights
+from bitleak.data import limited, make_splits
+from bitleak.data.augment import channel_statistics
+from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
+from bitleak.export.weights import read_weights
+from bitleak.models import load
+from bitleak.quant.scheme import Scheme, quantizable
+
+HELD_OUT = 0.3
+"""Share of the records that is kept for the test where the data has no held-out part of its own, as in a config."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be quantized, with what, and what it is measured on.
+
+    Attributes:
+        request: What was asked for.
+        quantizers: One per number of levels.
+        weights: The network, with its spec.
+        images: The data set.
+        calibration: Records that the quantizers are shown, ascending.
+        test: Records that the accuracy is measured on, ascending; none of them is in `calibration`.
+        drawn: Whether the data has no held-out part, so that the test records were drawn here: a
+            network trained elsewhere may have been trained on them.
+    """
+
+    request: Request
+    quantizers: tuple[Scheme, ...]
+    weights: Weights
+    images: Images
+    calibration: Int64[np.ndarray, "calibration"]
+    test: Int64[np.ndarray, "test"]
+    drawn: bool
+
+
+def prepare(request: Request) -> Job:
+    """Reads weights and data and checks that they and the quantizers fit each other; quantizes nothing.
+
+    Raises:
+        InputError: Something does not fit; the message names the option.
+    """
+    asked = check(request)
+    weights = read_weights(request.weights)
+    model = _model(asked, weights)
+    images = limited(asked.dataset.load(None), asked.part.limit, request.seed, held_out=asked.part.held_out)
+    calibration, test = draw(images, request)
+    spec = _spec(asked, weights, model, images)
+    weights = replace(weights, spec=spec)
+    try:
+        layers = quantizable(load(weights))
+    except ModelError as error:
+        raise ModelError(_placed(error, request, spec)) from None
+    except QuantizationError as error:
+        raise ModelError(f"--model: {error}") from None
+    _check_patterns(asked.quantizers[0].layers, list(layers))
+    drawn = not bool(images.held_out.any())
+    return Job(request, asked.quantizers, weights, images, calibration, test, drawn)
+
+
+def draw(images: Images, request: Request) -> tuple[Int64[np.ndarray, "calibration"], Int64[np.ndarray, "test"]]:
+    """The calibration records, drawn at random, and the held-out records that are not among them, for the test.
+
+    Where the data has no held-out part, the same share of every class is held out, as in an audit
+    with the same seed and limit.
+
+    Raises:
+        ConfigError: The source has too few records.
+    """
+    everything = np.arange(len(images.labels))
+    held_out = make_splits(
+        images,
+        mode="population",
+        models=2,
+        targets=1,
+        calibration=0,
+        population=0,
+        seed=request.seed,
+        held_out=HELD_OUT,
+    ).test
+    sources = {"members": np.setdiff1d(everything, held_out), "holdout": held_out, "all": everything}
+    source = sources[request.source]
+    spare = 0 if request.source == "members" else 1  # a held-out record at least is left for the test
+    most = len(source) - spare
+    count = min(DEFAULT_CALIBRATION, most // (1 + spare)) if request.calibration is None else request.calibration
+    if not 1 <= count <= most:
+        raise ConfigError(
+            f"--calibration: the source {request.source!r} has {most} records to spare, got {count}; ask for fewer, or "
+            "give another --source"
+        )
+    chance = np.random.default_rng(seed_for(request.seed, "calibration"))
+    calibration = np.sort(chance.choice(source, count, replace=False))
+    test = np.setdiff1d(held_out, calibration)
+    if not len(test):
+        raise ConfigError("--calibration: no held-out record is left for the test; ask for fewer calibration images")
+    return calibration, test
+
+
+def _model(asked: Checked, weights: Weights) -> tuple[str, Mapping[str, Any]]:
+    """Name and options, from the request or from the weights."""
+    spec = weights.spec
+    if spec is None and asked.model is None:
+        raise ConfigError("--model: missing; a .safetensors file does not say which network it is for")
+    if spec is None:
+        return asked.model or ("", {})
+    own = (spec.name, dict(spec.options))
+    if asked.model is not None and asked.model != own:
+        raise ConfigError(f"--model: the weights are those of {_text(*own)}, got {_text(*asked.model)}; leave it out")
+    return own
+
+
+def _spec(asked: Checked, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images) -> ModelSpec:
+    """The network's spec, made for the data; the weights' own must fit the data."""
+    _, channels, size, _ = images.pixels.shape
+    shape = (len(images.class_names), channels, size)
+    own = weights.spec
+    if own is not None and (own.classes, own.channels, own.size) != shape:
+        raise ConfigError(
+            f"--data: the weights are for {_shape(own.classes, own.channels, own.size)}, "
+            f"got {_shape(*shape)}; give the data that the network was trained on"
+        )
+    mean, std = asked.standardisation or _statistics(own, images)
+    for option, values in (("--mean", mean), ("--std", std)):
+        if len(values) != channels:
+            raise ConfigError(f"{option}: expected {channels} numbers, one per channel, got {len(values)}")
+    return ModelSpec(model[0], dict(model[1]), *shape, mean=mean, std=std)
+
+
+def _statistics(own: ModelSpec | None, images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if own is not None:
+        return own.mean, own.std
+    try:
+        return channel_statistics(images, np.flatnonzero(~images.held_out))
+    except ValueError as error:
+        raise ConfigError(f"--data: {error}; give --mean and --std") from None
+
+
+def _check_patterns(layers: Mapping[str, int], names: list[str]) -> None:
+    for pattern in layers:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"--set layers: {pattern!r} matches no layer of the model; its layers are {', '.join(names)}"
+            )
+
+
+def _placed(error: ModelError, request: Request, spec: ModelSpec) -> str:
+    """The message with the option that it is about."""
+    text = str(error)
+    if text.startswith("tensor "):
+        shape = _shape(spec.classes, spec.channels, spec.size)
+        return f"--weights {request.weights}: {text} (the network was made for the data's {shape})"
+    return f"--model: {text}"
+
+
+def _shape(classes: int, channels: int, size: int) -> str:
+    return f"{classes} classes, {channels} channels, {size}x{size} pixels"
+
+
+def _text(name: str, options: Mapping[str, Any]) -> str:
+    return name + (":" if options else "") + ",".join(f"{key}={value}" for key, value in options.items())

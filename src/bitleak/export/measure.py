@@ -1,0 +1,146 @@
+"""Quantizing a job at one precision, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from bitleak import metrics
+from bitleak.core.errors import ModelError
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Weights
+from bitleak.data.augment import standardize
+from bitleak.export.job import Job
+from bitleak.metrics.size import size
+from bitleak.models import load
+from bitleak.models.precision import exact_float32
+from bitleak.quant.capture import OnLayer
+from bitleak.quant.scheme import Scheme
+from bitleak.query import logits
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What weights are good for, and how large they are.
+
+    Attributes:
+        predictions: Predicted class of each test record.
+        accuracy: Share of the test records with the right one, with its 95 % interval; a quantized
+            network's `difference` is to full precision, on the same records.
+        agreement: Share of the test records on which the predictions are those of full precision;
+            None for full precision itself.
+        bytes: As `bitleak.metrics.size` counts them: codes packed, everything else as it is.
+        bits_per_weight: Of codes and grids, per quantized weight; 32 at full precision.
+    """
+
+    predictions: Int64[np.ndarray, "test"]
+    accuracy: Measure
+    agreement: Measure | None
+    bytes: int
+    bits_per_weight: float
+
+
+@dataclass(frozen=True)
+class LayerFigures:
+    """One line of the table of layers.
+
+    Attributes:
+        name: Of the layer.
+        shape: Of its weight.
+        levels: What it was quantized to.
+        counted: The most different codes that any of its grids (channels) holds, counted.
+        relative_error: As the quantizer recorded it; None where it recorded none.
+        damping: The same.
+        facts: Everything else of the record.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    levels: int
+    counted: int
+    relative_error: float | None
+    damping: float | None
+    facts: Mapping[str, Any]
+
+
+def quantize(job: Job, quantizer: Scheme, *, on_layer: OnLayer | None = None) -> QuantizedWeights:
+    """The job's network by one of its quantizers, with the network's spec.
+
+    Args:
+        job: What `prepare` gave.
+        quantizer: One of `job.quantizers`.
+        on_layer: Told of each layer when it is done.
+
+    Raises:
+        QuantizationError: A layer cannot be quantized.
+    """
+    spec, device = _spec(job.weights), job.request.device
+    network = load(job.weights).to(device)
+    pixels = torch.from_numpy(job.images.pixels[job.calibration]).to(device)
+    chance = torch.Generator().manual_seed(seed_for(job.request.seed, "quantize"))
+    call: Any = quantizer
+    with exact_float32():
+        found: QuantizedWeights = call(network, standardize(pixels, spec.mean, spec.std), chance, on_layer=on_layer)
+    return replace(found, spec=spec)
+
+
+def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | None = None) -> Figures:
+    """Accuracy, agreement and size.
+
+    Args:
+        job: What `prepare` gave.
+        weights: The job's own, or quantized ones.
+        baseline: The figures of the job's own weights, for the comparison; None where they are meant.
+
+    Raises:
+        ModelError: The network's answers are not finite.
+    """
+    floats = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
+    try:
+        answers = logits(load(floats), job.images, job.test, spec=_spec(floats), device=job.request.device)
+    except ValueError as error:
+        raise ModelError(f"--weights {job.request.weights}: {error}") from None
+    predicted = answers.argmax(axis=1).astype(np.int64)
+    full = None if baseline is None else baseline.predictions[None]
+    found = metrics.accuracy_on_test(predicted[None], job.images.labels[job.test], baseline=full)
+    same = None if full is None else metrics.agreement(predicted[None], full).aggregate["agreement"]
+    sizes = size(weights)
+    return Figures(
+        predicted, found.aggregate["test_accuracy"], same, int(sizes["bytes"]), float(sizes["bits_per_weight"])
+    )
+
+
+def layer_figures(quantized: QuantizedWeights) -> list[LayerFigures]:
+    """The table of layers, in the order in which the quantizer did them."""
+    return [_of_layer(name, layer, quantized.record.get(name, {})) for name, layer in quantized.layers.items()]
+
+
+def counted_levels(layer: QuantizedLayer) -> int:
+    """The most different codes that one of the layer's grids holds.
+
+    Example:
+        >>> codes = np.array([[0, 1, 1], [2, 2, 3]], np.uint8)
+        >>> one = np.ones(1, np.float32)
+        >>> counted_levels(QuantizedLayer(codes, one, one, 16)), counted_levels(
+        ...     QuantizedLayer(codes, one.repeat(2), one.repeat(2), 16)
+        ... )
+        (4, 2)
+    """
+    return max(len(np.unique(row)) for row in layer.codes.reshape(len(layer.scale), -1))
+
+
+def _of_layer(name: str, layer: QuantizedLayer, record: Mapping[str, Any]) -> LayerFigures:
+    own = ("levels", "relative_error", "damping")
+    facts = {key: value for key, value in record.items() if key not in own}
+    error, damping = record.get("relative_error"), record.get("damping")
+    return LayerFigures(name, layer.codes.shape, layer.levels, counted_levels(layer), error, damping, facts)
+
+
+def _spec(weights: Weights) -> ModelSpec:
+    """The spec, which a job's weights have."""
+    if weights.spec is None:
+        raise ModelError("weights without a spec cannot be loaded: the architecture is not known")
+    return weights.spec

@@ -1,0 +1,105 @@
+"""What the command line says of a model and a data set, as names and options."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bitleak.core.checks import unknown_name
+from bitleak.core.errors import ConfigError
+from bitleak.registry import DATASETS, MODELS
+
+_OPTION = r"[A-Za-z_]\w*="
+
+
+def model_of(text: str) -> tuple[str, dict[str, Any]]:
+    """The name of the registry and the options of `cnn:width=16`, `resnet18`, `timm:NAME`, `package.module:factory`.
+
+    Raises:
+        ConfigError: None of these.
+
+    Example:
+        >>> model_of("cnn:width=16,depth=2"), model_of("zoo.small:net")
+        (('cnn', {'width': 16, 'depth': 2}), ('external', {'name': 'zoo.small:net'}))
+    """
+    name, colon, rest = text.partition(":")
+    if name in MODELS:
+        return name, _options(_parts(rest), "--model") if colon else {}
+    if not colon or re.match(_OPTION, rest):
+        known = unknown_name("model", name, MODELS)
+        raise ConfigError(f"--model: {known}; or give timm:NAME, or package.module:factory")
+    return "external", {"name": text}
+
+
+def data_of(text: str) -> tuple[str, dict[str, Any]]:
+    """The name of the registry and the options of `digits`, `hub:PATH`, `arrays:FILE,limit=500` or of a local path.
+
+    A path alone is read as `arrays` if it is a file, as `tiny_imagenet` if it is a folder with a
+    `wnids.txt`, else as `hub`, which knows Parquet files and image folders.
+
+    Raises:
+        ConfigError: No data set of this name, and no such path.
+
+    Example:
+        >>> data_of("digits:limit=300"), data_of("hub:uoft-cs/cifar10,test=test")
+        (('digits', {'limit': 300}), ('hub', {'path': 'uoft-cs/cifar10', 'test': 'test'}))
+    """
+    name, colon, rest = text.partition(":")
+    if name in DATASETS:
+        first, *others = _parts(rest)
+        if not colon or re.match(_OPTION, first):
+            return name, _options([first, *others], "--data") if colon else {}
+        return name, {"path": first, **_options(others, "--data")}
+    first, *others = _parts(text)
+    path = Path(first)
+    if not path.exists():
+        known = unknown_name("data set", name, DATASETS)
+        raise ConfigError(f"--data: {known}; nor is there a file or folder {first}")
+    kind = "arrays" if path.is_file() else "tiny_imagenet" if (path / "wnids.txt").exists() else "hub"
+    return kind, {"path": first, **_options(others, "--data")}
+
+
+def whole_numbers(text: str, where: str) -> list[int]:
+    """The numbers of `4,3`, each once, in their order.
+
+    Raises:
+        ConfigError: Something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"-?\d+", part) for part in parts):
+        raise ConfigError(f"{where}: expected whole numbers with commas between them, such as 4,3, got {text!r}")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def numbers(text: str, where: str) -> tuple[float, ...]:
+    """The numbers of `0.49,0.48,0.45`.
+
+    Raises:
+        ConfigError: Something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{where}: expected one number per channel, such as 0.49,0.48,0.45, got {text!r}") from None
+
+
+def _parts(text: str) -> list[str]:
+    """The text, cut at the commas before a `KEY=`: paths and lists may hold commas."""
+    return re.split(rf",(?={_OPTION})", text)
+
+
+def _options(parts: list[str], where: str) -> dict[str, Any]:
+    """The values are read as YAML."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"{where}: expected NAME:KEY=VALUE,KEY=VALUE, got {part!r} where KEY=VALUE should be")
+        if key in found:
+            raise ConfigError(f"{where}: {key!r} is given twice")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{where}: {key}: the value must be YAML, got {value!r}") from None
+    return found

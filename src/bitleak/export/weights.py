@@ -1,0 +1,88 @@
+"""The weights to quantize: a `.safetensors` state dict, or a result of bitleak's store."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from bitleak.core.errors import ModelError
+from bitleak.core.types import Weights
+from bitleak.engine.artifacts import read_artifact
+from bitleak.engine.codecs import decode, kind_of
+from bitleak.engine.manifest import load_manifest
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+_ZIP, _PROTOCOL = b"PK", b"\x80"  # how what `torch.save` writes begins, and any other pickle
+
+
+def read_weights(path: Path) -> Weights:
+    """The state dict of a file, without a spec; or a trained model of the store, with its spec.
+
+    Args:
+        path: A `.safetensors` file, or the folder of a result: `STORE/train/XX/KEY`.
+
+    Returns:
+        Arrays; floating-point tensors of any width as float32.
+
+    Raises:
+        ModelError: Nothing there, a pickle, a file that is not safetensors, a result that is not a
+            model's weights, or a number that is not finite.
+        StoreError: The folder holds no result.
+    """
+    if not path.exists():
+        raise ModelError(f"--weights {path}: no such file or folder; give a .safetensors file or a store's result")
+    found = _of_store(path) if path.is_dir() else Weights(_of_file(path))
+    for name, array in found.tensors.items():
+        if not np.isfinite(array).all():
+            raise ModelError(f"--weights {path}: tensor {name!r} holds NaN or infinite values; give trained weights")
+    return found
+
+
+def _of_file(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if path.suffix in PICKLES or start == _ZIP or start[:1] == _PROTOCOL:
+        raise ModelError(f"--weights {path}: {_conversion(path)}")
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise ModelError(f"--weights {path}: not a .safetensors file ({error}); save the state dict as one") from error
+    return {name: _array(tensor) for name, tensor in tensors.items()}
+
+
+def _conversion(path: Path) -> str:
+    new = path.with_suffix(".safetensors").name
+    return (
+        "a pickle can run code when it is read, so it is never loaded; if you trust it, convert it: "
+        f'python -c "import torch, safetensors.torch as s; s.save_file({{k: v.clone().contiguous() for k, v in '
+        f"torch.load('{path.name}', weights_only=True).items()}}, '{new}')\""
+    )
+
+
+def _of_store(path: Path) -> Weights:
+    if not (path / "manifest.json").is_file():
+        raise ModelError(
+            f"--weights {path}: no manifest.json in this folder; give a result of the store, such as "
+            "bitleak-store/train/XX/KEY, or a .safetensors file"
+        )
+    artifacts: dict[str, Any] = {}
+    for name in load_manifest(path)["files"]:
+        try:
+            artifacts[Path(name).stem] = read_artifact(path / name)
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise ModelError(f"--weights {path}: {name} cannot be read ({error}); train the model again") from error
+    kind = kind_of(artifacts)
+    if kind != "weights":
+        raise ModelError(
+            f"--weights {path}: expected a trained model's weights, got {kind or 'other artifacts'}; the store keeps "
+            "the models in its folder `train`"
+        )
+    weights: Weights = decode(kind, artifacts)
+    return weights
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

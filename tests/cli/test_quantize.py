@@ -1,0 +1,320 @@
+"""`bitleak quantize`: what it writes and shows, that files come back bit for bit, and what it refuses."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+
+from bitleak.core.errors import StoreError
+from bitleak.core.types import ModelSpec
+from bitleak.data.digits import Digits
+from bitleak.export import load_quantized
+from bitleak.models import build, load
+from bitleak.query import logits
+from bitleak.train.fit import fit
+from bitleak.train.recipe import Recipe
+
+MEAN, STD = (0.3,), (0.37,)
+SPEC = ModelSpec("cnn", {"width": 4}, 10, 1, 8, MEAN, STD)
+
+
+@pytest.fixture(scope="session")
+def state_dict(tmp_path_factory):
+    """A network trained for a moment, as a .safetensors file."""
+    recipe = Recipe(epochs=4, batch=32, augment=())
+    trained = fit(Digits().load(None), np.arange(600), recipe, spec=SPEC, seed=0)
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    safetensors.numpy.save_file(dict(trained.tensors), path)
+    return path
+
+
+@pytest.fixture
+def quantize(bitleak, state_dict):
+    """Runs the verb with defaults that work; an option that is None is left out."""
+
+    def run(*more, **options):
+        given = {
+            "model": "cnn:width=4",
+            "weights": state_dict,
+            "data": "digits",
+            "quantizer": "rtn",
+            "levels": "4",
+            "out": "out",
+            **options,
+        }
+        pairs = [part for key, value in given.items() if value is not None for part in (f"--{key}", value)]
+        return bitleak("quantize", *pairs, *more)
+
+    return run
+
+
+def refused(result, *words):
+    code, out, err = result
+    assert code == 2, (code, out, err)
+    assert "Traceback" not in out + err
+    for word in words:
+        assert word in err, err
+
+
+def lines(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", ["rtn", "obc", "brecq"])
+def test_the_files_give_the_same_logits_bit_for_bit(quantize, tmp_path, name, monkeypatch):
+    from bitleak.export import measure
+
+    made, original = [], measure.quantize
+    monkeypatch.setattr(measure, "quantize", lambda *a, **k: made.append(original(*a, **k)) or made[-1])
+    code, out, err = quantize(quantizer=name, levels="4,3", preset="quick", calibration=64)
+    assert code == 0, out + err
+    images = Digits().load(None)
+    for levels, quantized in zip((4, 3), made, strict=True):
+        found = load_quantized(tmp_path / "out" / f"{name}-{levels}.safetensors")
+        assert found.spec == quantized.spec
+        assert dict(found.record) == dict(quantized.record)
+        assert {layer.levels for layer in found.layers.values()} == {levels}
+        answers = [
+            logits(load(one.dequantize()), images, np.arange(100), spec=found.spec) for one in (quantized, found)
+        ]
+        assert answers[0].tobytes() == answers[1].tobytes()
+        plain = safetensors.numpy.load_file(tmp_path / "out" / f"weights-{name}-{levels}.safetensors")
+        expected = quantized.dequantize().tensors
+        assert {key: value.tobytes() for key, value in plain.items()} == {
+            key: value.tobytes() for key, value in expected.items()
+        }
+
+
+def test_the_tables_say_what_the_files_hold(quantize, tmp_path, state_dict):
+    code, out, err = quantize(quantizer="obc", levels="16,3", last=256, calibration=100)
+    assert code == 0, out + err
+    folder = tmp_path / "out"
+    found = load_quantized(folder / "obc-3")
+    layers = [line for line in lines(folder / "layers.csv") if line["precision"] == "3"]
+    assert [line["layer"] for line in layers] == list(found.layers)
+    for line in layers:
+        layer = found.layers[line["layer"]]
+        assert int(line["levels"]) == layer.levels
+        assert int(line["levels_counted"]) == max(len(set(row.ravel().tolist())) for row in layer.codes)
+        assert float(line["relative_error"]) == found.record[line["layer"]]["relative_error"]
+        assert float(line["seconds"]) > 0
+        assert set(json.loads(line["record"])) >= {"dead"}
+    assert [int(line["levels"]) for line in layers][-1] == 256
+    fp32, sixteen, three = lines(folder / "table.csv")
+    assert int(fp32["bytes"]) == sum(array.nbytes for array in safetensors.numpy.load_file(state_dict).values())
+    assert int(three["bytes"]) < int(sixteen["bytes"]) < int(fp32["bytes"])
+    assert float(three["bits_per_weight"]) < float(sixteen["bits_per_weight"]) < 32
+    assert float(sixteen["agreement"]) > 0.8
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["quantizer"]["last"] == 256
+    assert summary["calibration"] == {"source": "members", "records": 100}
+    assert [one["levels"] for one in summary["precisions"]] == [16, 3]
+    for one in summary["precisions"]:
+        assert all((folder / name).is_file() for name in one["files"])
+    assert "obc, 3 levels: layer 1 of" in out
+    assert "relative error" in out
+    assert "bits per weight" in out
+
+
+def test_the_accuracies_are_those_of_the_files(quantize, tmp_path, state_dict):
+    code, out, err = quantize("--mean", "0.3", "--std", "0.37", levels="3")
+    assert code == 0, out + err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    images = Digits().load(None)
+    full = build(SPEC)
+    full.load_state_dict({name: torch.tensor(value) for name, value in safetensors.numpy.load_file(state_dict).items()})
+    quantized = load(load_quantized(tmp_path / "out" / "rtn-3.json").dequantize())
+    from bitleak.data.splits import make_splits
+
+    test = make_splits(images, mode="population", models=2, targets=1, calibration=0, population=0, seed=0).test
+    predicted = [logits(network, images, test, spec=SPEC).argmax(1) for network in (full, quantized)]
+    right = [(one == images.labels[test]).mean() for one in predicted]
+    assert summary["full_precision"]["accuracy"]["value"] == pytest.approx(right[0])
+    assert summary["precisions"][0]["accuracy"]["value"] == pytest.approx(right[1])
+    assert summary["precisions"][0]["agreement"]["value"] == pytest.approx((predicted[0] == predicted[1]).mean())
+    assert summary["network"]["mean"] == [0.3]
+    assert right[0] > 0.5  # the network has learnt something, so the comparison says something
+
+
+def test_the_same_call_writes_the_same_codes(quantize, tmp_path):
+    for out in ("one", "two"):
+        assert quantize(quantizer="brecq", preset="quick", calibration=32, out=out, levels="3")[0] == 0
+    for name in ("brecq-3.safetensors", "brecq-3.json", "weights-brecq-3.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert quantize("--seed", "1", quantizer="brecq", preset="quick", calibration=32, out="three", levels="3")[0] == 0
+    assert (tmp_path / "one" / "brecq-3.json").read_bytes() != (tmp_path / "three" / "brecq-3.json").read_bytes()
+
+
+@pytest.mark.parametrize("source", ["members", "holdout", "all"])
+def test_no_test_record_is_shown_to_a_quantizer(source):
+    from bitleak.export.job import draw
+    from bitleak.export.request import Request
+
+    images = Digits().load(None)
+    request = Request(Path(), "digits", "rtn", "4", source=source, calibration=300)
+    calibration, test = draw(images, request)
+    outside = draw(images, Request(Path(), "digits", "rtn", "4"))[1]
+    assert len(np.unique(calibration)) == 300
+    assert not set(calibration) & set(test)
+    assert set(test) <= set(outside)
+    shown = len(set(calibration) & set(outside))
+    assert {"members": shown == 0, "holdout": shown == 300, "all": 0 < shown < 300}[source]
+    assert len(test) == len(outside) - shown
+
+
+def test_a_setting_reaches_the_quantizer(quantize, tmp_path):
+    assert quantize("--set", "granularity=tensor", "--set", 'layers={"conv*": 16}')[0] == 0
+    found = load_quantized(tmp_path / "out" / "rtn-4")
+    assert {len(layer.scale) for layer in found.layers.values()} == {1}
+    assert {layer.levels for layer in found.layers.values()} == {16, 4}
+    made = json.loads((tmp_path / "out" / "rtn-4.json").read_text())["quantizer"]
+    assert made["granularity"] == "tensor"
+
+
+def test_a_model_of_a_store_brings_its_network(bitleak, tiny, tmp_path):
+    tiny["quantize"] = []
+    code, out, err = bitleak("audit", "config.yaml", "--executor", "serial", config=tiny)
+    assert code == 0, out + err
+    folder = next((tmp_path / "bitleak-store" / "train").glob("*/*/manifest.json")).parent
+    arguments = ["--weights", folder, "--quantizer", "rtn", "--levels", "4", "--out", "out"]
+    code, out, err = bitleak("quantize", *arguments, "--data", "digits:limit=200")
+    assert code == 0, out + err
+    spec = load_quantized(tmp_path / "out" / "rtn-4").spec
+    assert (spec.name, dict(spec.options)) == ("cnn", {"width": 4})
+    about = json.loads((folder / "about.json").read_text())
+    assert list(spec.mean) == about["spec"]["mean"]
+    refused(bitleak("quantize", *arguments, "--data", "digits", "--model", "cnn:width=8"), "--model", "cnn:width=4")
+    splits = next((tmp_path / "bitleak-store" / "splits").glob("*/*/manifest.json")).parent
+    arguments[1] = splits
+    refused(bitleak("quantize", *arguments, "--data", "digits"), "--weights", "splits", "train")
+
+
+def test_an_external_network_and_a_local_file_are_read(bitleak, tmp_path, monkeypatch):
+    (tmp_path / "zoo_of_test.py").write_text(
+        "from torch import nn\n"
+        "def net(classes, channels, size):\n"
+        "    head = nn.Linear(4 * (size - 2) ** 2, classes)\n"
+        "    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Flatten(), head)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (90, 6, 6, 3)).astype(np.uint8), rng.integers(0, 3, 90)
+    np.savez(
+        tmp_path / "data.npz", pixels=pixels[:60], labels=labels[:60], test_pixels=pixels[60:], test_labels=labels[60:]
+    )
+    import zoo_of_test
+
+    network = zoo_of_test.net(3, 3, 6).half()
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "half.safetensors")
+    arguments = ["--weights", "half.safetensors", "--quantizer", "adaround", "--set", "iterations=20", "--levels", "4"]
+    arguments += ["--model", "zoo_of_test:net", "--data", "data.npz", "--calibration", "20", "--out", "out"]
+    code, out, err = bitleak("quantize", *arguments)
+    assert code == 0, out + err
+    assert "20 calibration images (source: members), 30 test records" in out
+    assert "drawn" not in out
+    assert list(load_quantized(tmp_path / "out" / "adaround-4").layers) == ["0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"levels": "4,300"}, ("--levels", "from 2 to 256", "got 300")),
+        ({"levels": "four"}, ("--levels", "such as 4,3", "'four'")),
+        ({"quantizer": "obx"}, ("--quantizer", "did you mean 'obc'")),
+        ({"preset": "fast"}, ("--preset", "quick")),
+        ({"last": "1"}, ("--last", "from 2 to 256")),
+        ({"source": "train"}, ("--source", "holdout")),
+        ({"calibration": "0"}, ("--calibration", "at least 1")),
+        ({"calibration": "5000"}, ("--calibration", "'members'", "5000")),
+        ({"source": "holdout", "calibration": "1790"}, ("--calibration", "'holdout'")),
+        ({"set": "itertions=3"}, ("--set itertions", "unknown key", "granularity")),
+        ({"set": "symmetric=maybe"}, ("--set symmetric", "true or false", "maybe")),
+        ({"set": "levels=3"}, ("--set levels", "--levels")),
+        ({"set": "levels"}, ("--set", "KEY=VALUE")),
+        ({"set": 'layers={"head*": 3}'}, ("--set layers", "'head*'", "its layers are")),
+        ({"model": "cnnn:width=4"}, ("--model", "did you mean 'cnn'")),
+        ({"model": "cnn:widht=4"}, ("--model", "did you mean 'width'")),
+        ({"model": "cnn:width"}, ("--model", "KEY=VALUE", "'width'")),
+        ({"model": "no_such_zoo:net"}, ("--model", "no_such_zoo")),
+        ({"model": None}, ("--model", "missing")),
+        ({"model": "cnn:width=8"}, ("--weights", "shape", "net.safetensors")),
+        ({"data": "mnist"}, ("--data", "Known: arrays, digits")),
+        ({"data": "arrays"}, ("--data path", "missing")),
+        ({"data": "arrays:nowhere.npz"}, ("nowhere.npz",)),
+        ({"data": "digits:limt=3"}, ("--data limt", "did you mean 'limit'")),
+        ({"weights": "nowhere.safetensors"}, ("--weights nowhere.safetensors", "no such file")),
+        ({"weights": "."}, ("--weights .", "manifest.json")),
+        ({"mean": "0.3"}, ("--mean", "--std")),
+        ({"mean": "0.3,0.3", "std": "0.4,0.4"}, ("--mean", "1 numbers")),
+        ({"mean": "0.3", "std": "0"}, ("--std", "(0, inf]")),
+        ({"mean": "dark", "std": "0.1"}, ("--mean", "'dark'")),
+        ({"device": "tpu"}, ("--device", "'tpu'")),
+        ({"seed": "-1"}, ("--seed",)),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_refused_before_anything_is_written(quantize, tmp_path, options, words):
+    refused(quantize(**options), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_mistakes_are_told_together(quantize):
+    result = quantize(levels="1", quantizer="obx", data="mnist", source="x", seed="-3")
+    refused(result, "--levels", "--quantizer", "--data", "--source", "--seed")
+
+
+def test_a_pickle_is_never_loaded(quantize, tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "net.pth")
+    (tmp_path / "renamed.safetensors").write_bytes((tmp_path / "net.pth").read_bytes())
+    for name in ("net.pth", "renamed.safetensors"):
+        result = quantize(weights=name)
+        refused(result, f"--weights {name}", "pickle", "safetensors.torch", "save_file", "weights_only=True")
+        assert result[2].count("\n") == 1
+    (tmp_path / "text.safetensors").write_text("no tensors here")
+    refused(quantize(weights="text.safetensors"), "--weights text.safetensors", "not a .safetensors file")
+
+
+def test_weights_that_are_not_finite_are_refused(quantize, state_dict, tmp_path):
+    tensors = safetensors.numpy.load_file(state_dict)
+    name = next(name for name in tensors if name.endswith("weight"))
+    tensors[name] = tensors[name] * np.float32("nan")
+    safetensors.numpy.save_file(tensors, tmp_path / "nan.safetensors")
+    refused(quantize(weights="nan.safetensors"), "--weights nan.safetensors", name, "NaN")
+
+
+def test_an_output_folder_that_is_a_file_is_refused(quantize, tmp_path):
+    (tmp_path / "taken").write_text("x")
+    refused(quantize(out="taken"), "--out taken", "folder")
+
+
+def test_files_that_do_not_belong_together_are_refused(quantize, tmp_path):
+    assert quantize(levels="4,3")[0] == 0
+    folder = tmp_path / "out"
+    (folder / "rtn-4.safetensors").write_bytes((folder / "rtn-3.safetensors").read_bytes())
+    with pytest.raises(StoreError, match=r"not the file that rtn-4\.json was written with"):
+        load_quantized(folder / "rtn-4")
+    content = json.loads((folder / "rtn-3.json").read_text())
+    (folder / "rtn-3.json").write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(StoreError, match="format 99"):
+        load_quantized(folder / "rtn-3.json")
+    (folder / "rtn-3.json").unlink()
+    with pytest.raises(StoreError, match="cannot be read"):
+        load_quantized(folder / "rtn-3.safetensors")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from bitleak.cli import main; code = main(['quantize', '--help']); "
+        "sys.exit(code or ', '.join({'torch', 'numpy', 'matplotlib', 'yaml'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--quantizer" in done.stdout

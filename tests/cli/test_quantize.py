@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
+from PIL import Image
 
 from bitleak.core.errors import StoreError
-from bitleak.core.types import ModelSpec
+from bitleak.core.types import ModelSpec, QuantizedLayer, QuantizedWeights, Weights
 from bitleak.data.digits import Digits
-from bitleak.export import load_quantized
+from bitleak.engine.codecs import encode
+from bitleak.engine.keys import Task
+from bitleak.engine.store import Store
+from bitleak.export import load_quantized, save_quantized
 from bitleak.models import build, load
 from bitleak.query import logits
 from bitleak.train.fit import fit
@@ -145,11 +150,12 @@ def test_the_accuracies_are_those_of_the_files(quantize, tmp_path, state_dict):
 
 
 def test_the_same_call_writes_the_same_codes(quantize, tmp_path):
+    options = {"quantizer": "brecq", "calibration": 32, "levels": "3", "set": "iterations=20"}
     for out in ("one", "two"):
-        assert quantize(quantizer="brecq", preset="quick", calibration=32, out=out, levels="3")[0] == 0
+        assert quantize(**options, out=out)[0] == 0
     for name in ("brecq-3.safetensors", "brecq-3.json", "weights-brecq-3.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert quantize("--seed", "1", quantizer="brecq", preset="quick", calibration=32, out="three", levels="3")[0] == 0
+    assert quantize("--seed", "1", **options, out="three")[0] == 0
     assert (tmp_path / "one" / "brecq-3.json").read_bytes() != (tmp_path / "three" / "brecq-3.json").read_bytes()
 
 
@@ -179,22 +185,20 @@ def test_a_setting_reaches_the_quantizer(quantize, tmp_path):
     assert made["granularity"] == "tensor"
 
 
-def test_a_model_of_a_store_brings_its_network(bitleak, tiny, tmp_path):
-    tiny["quantize"] = []
-    code, out, err = bitleak("audit", "config.yaml", "--executor", "serial", config=tiny)
+def test_a_model_of_a_store_brings_its_network(bitleak, tmp_path, state_dict):
+    store = Store(tmp_path / "store")
+    weights = Weights(safetensors.numpy.load_file(state_dict), SPEC)
+    folder = store.write(Task("train", "1"), encode(weights), {})
+    arguments = ["--quantizer", "rtn", "--levels", "4", "--out", "out", "--data", "digits:limit=200"]
+    code, out, err = bitleak("quantize", *arguments, "--weights", folder)
     assert code == 0, out + err
-    folder = next((tmp_path / "bitleak-store" / "train").glob("*/*/manifest.json")).parent
-    arguments = ["--weights", folder, "--quantizer", "rtn", "--levels", "4", "--out", "out"]
-    code, out, err = bitleak("quantize", *arguments, "--data", "digits:limit=200")
-    assert code == 0, out + err
-    spec = load_quantized(tmp_path / "out" / "rtn-4").spec
-    assert (spec.name, dict(spec.options)) == ("cnn", {"width": 4})
-    about = json.loads((folder / "about.json").read_text())
-    assert list(spec.mean) == about["spec"]["mean"]
-    refused(bitleak("quantize", *arguments, "--data", "digits", "--model", "cnn:width=8"), "--model", "cnn:width=4")
-    splits = next((tmp_path / "bitleak-store" / "splits").glob("*/*/manifest.json")).parent
-    arguments[1] = splits
-    refused(bitleak("quantize", *arguments, "--data", "digits"), "--weights", "splits", "train")
+    assert load_quantized(tmp_path / "out" / "rtn-4").spec == SPEC
+    wrong = bitleak("quantize", *arguments, "--weights", folder, "--model", "cnn:width=8")
+    refused(wrong, "--model", "cnn:width=4")
+    other = store.write(Task("other", "1"), {"scores": np.ones(3)}, {})
+    refused(bitleak("quantize", *arguments, "--weights", other), "--weights", "other artifacts", "train")
+    fewer = store.write(Task("train", "2"), encode(Weights(weights.tensors, replace(SPEC, classes=7))), {})
+    refused(bitleak("quantize", *arguments, "--weights", fewer), "--data", "7 classes", "10 classes")
 
 
 def test_an_external_network_and_a_local_file_are_read(bitleak, tmp_path, monkeypatch):
@@ -221,6 +225,28 @@ def test_an_external_network_and_a_local_file_are_read(bitleak, tmp_path, monkey
     assert "20 calibration images (source: members), 30 test records" in out
     assert "drawn" not in out
     assert list(load_quantized(tmp_path / "out" / "adaround-4").layers) == ["0", "3"]
+
+
+def test_a_folder_of_images_is_read(quantize, tmp_path, state_dict):
+    rng = np.random.default_rng(0)
+    for record in range(60):
+        path = tmp_path / "images" / "train" / f"class{record % 10}" / f"{record}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8)).astype(np.uint8)).save(path)
+    code, out, err = quantize(data="images", source="all")
+    assert code == 0, out + err
+    assert "drawn" in out
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["test"]["drawn_here"] is True
+
+
+def test_a_number_of_the_record_that_is_not_finite_is_null(tmp_path):
+    layer = QuantizedLayer(np.zeros((2, 3), np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32), 2)
+    record = {"a": {"relative_error": float("nan"), "rows": [1.0, float("inf")], "kept": "nearest"}}
+    save_quantized(QuantizedWeights({"a": layer}, {}, record=record), tmp_path / "some" / "net")
+    found = load_quantized(tmp_path / "some" / "net.safetensors")
+    assert found.record == {"a": {"relative_error": None, "rows": [1.0, None], "kept": "nearest"}}
+    assert found.layers["a"].codes.tobytes() == layer.codes.tobytes()
+    assert found.rest == {}
 
 
 @pytest.mark.parametrize(
@@ -271,13 +297,19 @@ def test_several_mistakes_are_told_together(quantize):
     refused(result, "--levels", "--quantizer", "--data", "--source", "--seed")
 
 
-def test_a_pickle_is_never_loaded(quantize, tmp_path):
-    torch.save({"a": torch.zeros(1)}, tmp_path / "net.pth")
+def test_a_pickle_is_never_loaded(quantize, tmp_path, state_dict):
+    torch.save(safetensors.torch.load_file(state_dict), tmp_path / "net.pth")
     (tmp_path / "renamed.safetensors").write_bytes((tmp_path / "net.pth").read_bytes())
     for name in ("net.pth", "renamed.safetensors"):
         result = quantize(weights=name)
         refused(result, f"--weights {name}", "pickle", "safetensors.torch", "save_file", "weights_only=True")
         assert result[2].count("\n") == 1
+    exec(result[2].split('python -c "')[1].removesuffix('"\n'))  # the advice is good
+    converted = safetensors.numpy.load_file(tmp_path / "renamed-converted.safetensors")
+    expected = safetensors.numpy.load_file(state_dict)
+    assert {name: value.tobytes() for name, value in converted.items()} == {
+        name: value.tobytes() for name, value in expected.items()
+    }
     (tmp_path / "text.safetensors").write_text("no tensors here")
     refused(quantize(weights="text.safetensors"), "--weights text.safetensors", "not a .safetensors file")
 

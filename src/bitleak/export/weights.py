@@ -54,11 +54,11 @@ def _of_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _conversion(path: Path) -> str:
-    new = path.with_suffix(".safetensors").name
+    new = path.with_name(f"{path.stem}-converted.safetensors")
     return (
         "a pickle can run code when it is read, so it is never loaded; if you trust it, convert it: "
         f'python -c "import torch, safetensors.torch as s; s.save_file({{k: v.clone().contiguous() for k, v in '
-        f"torch.load('{path.name}', weights_only=True).items()}}, '{new}')\""
+        f"torch.load(open('{path}', 'rb'), weights_only=True).items()}}, '{new}')\""
     )
 
 

@@ -134,3 +134,20 @@ def test_dead_inputs_and_broken_images_behind_the_quantized_layers(images):
     images[3, 0, 2, 2] = float("nan")
     with pytest.raises(QuantizationError, match="layer '0': the calibration input"):
         OBC(inputs="quantized")(network(), images, torch.Generator())
+
+
+def test_it_is_deterministic_and_leaves_the_network_alone(images):
+    given = network()
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    first, second = (OBC(levels=3, inputs="quantized", polish=5)(given, images, torch.Generator()) for _ in range(2))
+    one, other = first.dequantize().tensors, second.dequantize().tensors
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert first.record == second.record
+    assert all(module.training for module in given.modules())
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+
+
+@pytest.mark.parametrize("fields", [{"inputs": "none"}, {"polish": -1}])
+def test_wrong_fields_are_refused(fields):
+    with pytest.raises(Exception, match=next(iter(fields))):
+        OBC(**fields)

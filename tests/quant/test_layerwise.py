@@ -46,6 +46,7 @@ def test_the_target_is_the_ridge_regression_of_the_outputs_on_the_quantized_inpu
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(80, 12, generator=generator) @ torch.randn(12, 12, generator=generator)
     behind = inputs + 0.3 * torch.randn(80, 12, generator=generator)
+    torch.manual_seed(0)
     layer = nn.Linear(12, 5)
     weight = layer.weight.detach()
     found = best_weight(weight, quadratic("fc", layer, [(inputs, behind)]), 0.02)
@@ -59,6 +60,7 @@ def test_the_target_is_the_ridge_regression_of_the_outputs_on_the_quantized_inpu
 
 def test_the_target_of_each_group_is_its_own():
     generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3, groups=2)
     inputs = torch.randn(30, 4, 5, 5, generator=generator)
     behind = inputs + 0.3 * torch.randn(inputs.shape, generator=generator)

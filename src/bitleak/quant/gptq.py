@@ -11,7 +11,8 @@ weight tensor) and `activation` (descending H_jj, the columns with the largest i
 Source: Frantar et al. 2022 (arXiv 2210.17323), algorithm 1; `activation` is the published code's `act_order`.
 
 It takes a small part of the time of `obc`, and it is no substitute for it: at 3 and 4 levels, the error of
-a layer's output is about twice that of OBC's greedy order. Nothing in this package falls back to it.
+the layers' outputs is about twice that of OBC's greedy order (1.4 to 1.8 times on a small residual network
+for CIFAR-10; the order `activation` is the better one). Nothing in this package falls back to it.
 
 Deviations: H comes from the full-precision network's inputs, as in `obc` (one pass; the published code
 takes those behind the quantized blocks, with W as the target; `inputs="quantized"` takes them with the target

@@ -16,6 +16,7 @@ from typing import Any
 _PUBLIC = {
     "AdaRound": "bitleak.quant.adaround",
     "BRECQ": "bitleak.quant.brecq",
+    "GPTQ": "bitleak.quant.gptq",
     "OBC": "bitleak.quant.obc",
     "RoundToNearest": "bitleak.quant.rtn",
     "LiRA": "bitleak.attacks",

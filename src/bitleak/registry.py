@@ -27,6 +27,7 @@ QUANTIZERS = {
     "adaround": "bitleak.quant.adaround:AdaRound",
     "brecq": "bitleak.quant.brecq:BRECQ",
     "obc": "bitleak.quant.obc:OBC",
+    "gptq": "bitleak.quant.gptq:GPTQ",
 }
 ATTACKS = {
     "lira": "bitleak.attacks.lira:LiRA",
@@ -53,7 +54,7 @@ def find(table: dict[str, str], name: str, *, kind: str) -> Any:
         >>> find(QUANTIZERS, "rtm", kind="quantizer")
         Traceback (most recent call last):
         ...
-        ValueError: unknown quantizer 'rtm': did you mean 'rtn'? Known: adaround, brecq, obc, rtn
+        ValueError: unknown quantizer 'rtm': did you mean 'rtn'? Known: adaround, brecq, gptq, obc, rtn
     """
     if name not in table:
         raise ValueError(unknown_name(kind, name, table))

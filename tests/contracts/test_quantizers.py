@@ -24,6 +24,7 @@ FEW = {
     "rtn": {},
     "adaround": {"iterations": 100, "learning_rate": 0.1},
     "brecq": {"iterations": 30, "learning_rate": 0.4, "batch": 16},
+    "gptq": {},
     "obc": {},
 }
 SCHEMES = [

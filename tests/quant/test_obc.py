@@ -5,7 +5,8 @@ from torch import nn
 
 from bitleak.core.errors import QuantizationError
 from bitleak.quant.grid import search_grid
-from bitleak.quant.obc import OBC, quantize_layer, second_moments
+from bitleak.quant.layerwise import second_moments
+from bitleak.quant.obc import OBC, quantize_layer
 from bitleak.quant.obq import eliminate
 from bitleak.quant.result import deployed
 from bitleak.quant.rtn import RoundToNearest

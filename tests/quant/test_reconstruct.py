@@ -140,6 +140,7 @@ def test_few_weights_are_rounded_as_well_as_by_trying_everything():
 @pytest.mark.parametrize("layer", [nn.Conv2d(2, 4, 3, stride=2, groups=2), nn.Linear(6, 3)])
 def test_a_unit_of_one_layer_without_activation_has_the_loss_of_adaround(layer):
     torch.manual_seed(0)
+    layer.reset_parameters()  # it was made, unseeded, when the tests were collected
     shape = (6,) if isinstance(layer, nn.Linear) else (2, 7, 7)
     piece = fx.symbolic_trace(nn.Sequential(layer).eval().requires_grad_(False))
     full = torch.randn(30, *shape)

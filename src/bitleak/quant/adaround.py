@@ -20,6 +20,7 @@ Deviations:
 - Rows (output channels) are independent. A row whose error ends up above that of round-to-nearest
   keeps round-to-nearest, and `record` counts such rows.
 - Batch norm is not folded, and biases are not corrected.
+- With `polish`, coordinate descent follows on the same quadratic, not bound to the two nearest levels.
 
 Cost per layer: three products with a weight and a Gram matrix over the images, then per iteration
 out x columns^2 multiplications and about 20 passes over the weights.
@@ -37,6 +38,7 @@ from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare, walk
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
+from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import Quadratic, quadratic
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Scheme
@@ -56,6 +58,7 @@ class AdaRound(Scheme):
         warmup: Part of the iterations without the regulariser, 0 to 1.
         beta_start: Its exponent at first.
         beta_end: Its exponent at last.
+        polish: Sweeps of coordinate descent over all codes afterwards, at most; 0 = none.
 
     Example:
         >>> AdaRound(warmup=2.0)
@@ -70,6 +73,7 @@ class AdaRound(Scheme):
     warmup: float = 0.2
     beta_start: float = 20.0
     beta_end: float = 2.0
+    polish: int = 0
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"iterations": 20000, "learning_rate": 1e-3, "grid": "paper"},
@@ -84,6 +88,7 @@ class AdaRound(Scheme):
         number_in("warmup", self.warmup, 0.0, 1.0)
         number_in("beta_start", self.beta_start, 1.0, float("inf"))
         number_in("beta_end", self.beta_end, 1.0, float("inf"))
+        integer_in("polish", self.polish, 0)
 
     def __call__(
         self,
@@ -115,10 +120,14 @@ class AdaRound(Scheme):
             grids[name] = grid_for(self, weight, levels[name])
             loss = quadratic(name, layers[name], pairs)
             codes[name], kept = round_adaptively(self, weight, grids[name], loss)
+            facts = {"rows_kept_nearest": kept}
+            if self.polish:
+                found = polish(codes[name], weight, grids[name], loss, sweeps=self.polish)
+                codes[name], facts["polish_sweeps"] = found
             rounded = decode(codes[name], grids[name])
             quantized_layers[name].weight.copy_(rounded)
             error = loss.error((rounded - weight).flatten(1)).sum() / loss.energy(weight.flatten(1)).sum()
-            record[name] = {"levels": levels[name], "relative_error": float(error), "rows_kept_nearest": kept}
+            record[name] = {"levels": levels[name], "relative_error": float(error), **facts}
             if on_layer is not None:
                 on_layer(name, len(codes) - 1, len(levels))
 

@@ -53,12 +53,24 @@ def invert(name: str, hessian: Float64[Tensor, "columns columns"]) -> tuple[Floa
         >>> inverse.diagonal().tolist(), damping
         ([0.25, 0.0625], 0.0)
     """
+    factor, damping = damped_factor(name, hessian, LADDER)
+    return torch.cholesky_inverse(factor), damping
+
+
+def damped_factor(
+    name: str, hessian: Float64[Tensor, "columns columns"], ladder: tuple[float, ...]
+) -> tuple[Float64[Tensor, "columns columns"], float]:
+    """The lower Cholesky factor, and the first relative damping of the ladder for which there is a good one.
+
+    Raises:
+        QuantizationError: The matrix is not finite, or none of the dampings makes it positive definite.
+    """
     diagonal = hessian.diagonal()
-    for damping in LADDER:
+    for damping in ladder:
         damped = hessian + torch.diag(torch.full_like(diagonal, damping * float(diagonal.mean())))
         factor, failed = torch.linalg.cholesky_ex(damped)
         if not failed and bool((factor.diagonal().square() >= LOST * damped.diagonal()).all()):
-            return torch.cholesky_inverse(factor), damping
+            return factor, damping
     raise QuantizationError(f"layer {name!r}: the second moments of its inputs are not positive definite")
 
 

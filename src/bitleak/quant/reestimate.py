@@ -42,20 +42,26 @@ def reestimate(network: nn.Module, calibration: Float[Tensor, "records *sample"]
         >>> network[0].running_mean.item(), network[0].running_var.item()
         (2.0, 2.0)
     """
-    names = [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    ]
+    names = batch_norms(network)
     if not names:
         return []
     order = execution_order(network, names, calibration)
-    walk([network], calibration, order, lambda name, inputs: _set(name, network.get_submodule(name), inputs))
+    walk([network], calibration, order, lambda name, inputs: set_statistics(name, network.get_submodule(name), inputs))
     return order
 
 
-def _set(name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]]) -> None:
-    """Mean and unbiased variance of all chunks, merged as in Chan, Golub and LeVeque 1979."""
+def batch_norms(network: nn.Module) -> list[str]:
+    """The batch norms that keep running statistics, in the order of definition."""
+    modules = network.named_modules()
+    return [name for name, module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
+
+
+def set_statistics(name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]]) -> None:
+    """Mean and unbiased variance of all chunks, merged as in Chan, Golub and LeVeque 1979.
+
+    Raises:
+        QuantizationError: An input is not finite.
+    """
     assert isinstance(module, _BatchNorm)
     assert module.running_mean is not None
     assert module.running_var is not None

@@ -5,6 +5,10 @@
 No data is used but one image, which tells the order of the layers (for `last`). This is the baseline
 that every other quantizer starts from and must not fall behind on its own objective.
 
+With `polish`, coordinate descent over the codes follows, on each layer's output error with the inputs of
+the full-precision network (see `polish`); then the calibration images are used, and `record` holds the
+error of the output instead of the weight's.
+
 Cost: the grid search, 80 passes over the weights.
 """
 
@@ -16,16 +20,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bitleak.core.checks import integer_in
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
-from bitleak.quant.grid import decode, encode, grid_for
+from bitleak.quant.grid import Grid, decode, encode, grid_for
+from bitleak.quant.layerwise import quantize_layers
 from bitleak.quant.result import assemble
-from bitleak.quant.scheme import Scheme
+from bitleak.quant.scheme import Scheme, check_finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundToNearest(Scheme):
-    """Round to nearest; all its fields are those of `Scheme`.
+    """Round to nearest.
+
+    Attributes:
+        polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none, and no data.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -34,7 +43,13 @@ class RoundToNearest(Scheme):
         True
     """
 
+    polish: int = 0
+
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer_in("polish", self.polish, 0)
 
     def __call__(
         self,
@@ -48,13 +63,15 @@ class RoundToNearest(Scheme):
 
         Args:
             network: Any network; it is not changed.
-            calibration: Normalised images; the first one is used.
+            calibration: Normalised images; without `polish`, the first one is used.
             generator: Not used: nothing is drawn.
             on_layer: Told of each layer.
 
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
+        if self.polish:
+            return quantize_layers(self, network, calibration, _nearest, sweeps=self.polish, on_layer=on_layer)
         copied, layers, levels = prepare(self, network, calibration)
         codes, grids = {}, {}
         record: dict[str, dict[str, Any]] = {}
@@ -68,3 +85,8 @@ class RoundToNearest(Scheme):
             if on_layer is not None:
                 on_layer(name, index, len(levels))
         return assemble(copied, codes, grids, record)
+
+
+def _nearest(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    check_finite(name, hessian, "calibration input")
+    return encode(weight, grid), {}

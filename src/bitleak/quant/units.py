@@ -92,7 +92,7 @@ def trace(network: nn.Module) -> fx.Graph:
         raise QuantizationError(
             f"{type(network).__name__} cannot be traced by torch.fx ({type(error).__name__}: {error}). Take out of "
             "`forward` what depends on the values or sizes of tensors (if, for, assert, int()), or wrap it in a "
-            "function marked with torch.fx.wrap; or use a quantizer that works layer by layer (rtn, adaround, obc)"
+            "function marked with torch.fx.wrap; or use one that works layer by layer (rtn, adaround, obc, gptq)"
         ) from error
 
 

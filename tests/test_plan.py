@@ -45,7 +45,7 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "images": "3c83a926ea9d",
         "splits": "6c3648191542",
         "train": "ad719a62a214",
-        "quantize": "c8541a0718b4",
+        "quantize": "719a21f2a546",
         "query": "b6392e6529a0",
         "attack": "d4a1bef9d142",
         "measure": "aa53f879b9c0",

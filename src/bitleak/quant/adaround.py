@@ -126,8 +126,8 @@ class AdaRound(Scheme):
                 codes[name], facts["polish_sweeps"] = found
             rounded = decode(codes[name], grids[name])
             quantized_layers[name].weight.copy_(rounded)
-            error = loss.error((rounded - weight).flatten(1)).sum() / loss.energy(weight.flatten(1)).sum()
-            record[name] = {"levels": levels[name], "relative_error": float(error), **facts}
+            error = loss.relative((rounded - weight).flatten(1), weight.flatten(1))
+            record[name] = {"levels": levels[name], "relative_error": error, **facts}
             if on_layer is not None:
                 on_layer(name, len(codes) - 1, len(levels))
 

@@ -95,7 +95,7 @@ def quantize_layers(
             rounded, facts["polish_sweeps"] = polish(rounded, weight, grids[name], loss, sweeps=sweeps)
         codes[name] = rounded
         change = (decode(rounded, grids[name]) - weight).flatten(1)
-        error = float(loss.error(change).sum() / loss.energy(weight.flatten(1)).sum())
+        error = loss.relative(change, weight.flatten(1))
         record[name] = {"levels": levels[name], "relative_error": error, **found, **facts}
         layers[name].weight.data.copy_(decode(rounded, grids[name]))
         if on_layer is not None:

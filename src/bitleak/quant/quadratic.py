@@ -23,6 +23,9 @@ from bitleak.quant.gram import gram, moment, product_with
 from bitleak.quant.scheme import Layer, check_finite
 
 
+SILENT = 1e-30  # energy below which an output counts as zero, so that a relative error stays finite
+
+
 @dataclass(frozen=True)
 class Quadratic:
     """What is left of the calibration data of a layer, in the words of the module's docstring.
@@ -44,6 +47,11 @@ class Quadratic:
         rows = change.double().unflatten(0, (len(self.gram), -1))  # (groups, out / groups, columns)
         linear = 2 * self.moment.unflatten(0, (len(self.gram), -1))
         return ((rows @ self.gram - linear) * rows).sum(-1).flatten() + self.constant
+
+    def relative(self, change: Float[Tensor, "out columns"], weight: Float[Tensor, "out columns"]) -> float:
+        """Error of the layer's output over its energy; 0 where the output is 0 and stays 0."""
+        error = float(self.error(change).sum())
+        return error / max(float(self.energy(weight).sum()), SILENT) if error else 0.0
 
     def energy(self, weight: Float[Tensor, "out columns"]) -> Float64[Tensor, "out"]:
         """The sum of (W x)^2 per output channel for the full-precision weight W: what errors are relative to."""

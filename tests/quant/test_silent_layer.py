@@ -1,0 +1,33 @@
+"""A layer that says nothing: its relative error must still be a number that a store can hold."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bitleak.quant.adaround import AdaRound
+from bitleak.quant.brecq import BRECQ
+from bitleak.quant.gptq import GPTQ
+from bitleak.quant.obc import OBC
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        OBC(levels=3),
+        OBC(levels=3, inputs="quantized"),
+        AdaRound(levels=3, iterations=3),
+        GPTQ(levels=3),
+        BRECQ(levels=3),
+    ],
+    ids=lambda quantizer: type(quantizer).__name__,
+)
+def test_a_layer_of_zeros_has_a_finite_relative_error(quantizer):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+    with torch.no_grad():
+        network[0].weight.zero_()
+        network[0].bias.zero_()
+    record = quantizer(network, torch.randn(8, 1, 4, 4), torch.Generator()).record
+    assert record["0"]["relative_error"] == 0
+    assert all(math.isfinite(layer["relative_error"]) for layer in record.values())

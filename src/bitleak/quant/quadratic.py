@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from bitleak.quant.gram import gram, moment, product_with
 from bitleak.quant.scheme import Layer, check_finite
 
-
 SILENT = 1e-30  # energy below which an output counts as zero, so that a relative error stays finite
 
 

@@ -83,9 +83,9 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
     chance = _covers_half(measure)
     status: ControlStatus = "at chance" if chance else "not at chance"
     verdict = (
-        "at chance, as it must be"
+        "at chance, as it must be (judged by the 99.9 % interval)"
         if chance
-        else "NOT at chance: the measurement is biased or unlucky; do not rely on the figures"
+        else "NOT at chance by its 99.9 % interval: the measurement is biased; do not rely on the figures"
     )
     return Control(
         status,

@@ -139,4 +139,9 @@ def test_help_is_quick_to_import():
 def start(undisturbed, folder, *arguments):
     command = [sys.executable, "-m", "bitleak", "audit", undisturbed / "config.yaml"]
     command += ["--out", folder / "out", "--store", folder / "store", *arguments]
-    return subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.DEVNULL,
+        # a shell's background job inherits an ignored SIGINT, and would keep it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a task failed, 2 bad input, 130 interrupted. Nothing heavy
 a verb runs, so `--help` answers at once.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -27,6 +28,8 @@ app.command("report")(report.report)
 app.command("list")(registry.list_names)
 app.add_typer(store.app, name="store")
 
+INTERRUPTED = 130
+
 # Typer brings a click of its own since 0.2x; this is the right base class with either.
 UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
 
@@ -42,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return 130
+        return INTERRUPTED
     except UsageError as error:
         error.show()
         return 2
@@ -57,4 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:
+        # Python may have noted an interrupt that it met inside a library, and would end by the signal instead
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+    sys.exit(code)

@@ -24,8 +24,7 @@ Deviations, the first of which changes no code (but for ties that rounding decid
   rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is added:
   the first of `LADDER` that suffices.
 
-Cost: about rows x columns^3 / 3 multiplications; the memory is about twice the budget, as rows are taken
-in parts.
+Cost: about rows x columns^3 / 3 multiplications; the memory is about the budget, as rows are taken in parts.
 """
 
 from dataclasses import dataclass
@@ -38,7 +37,8 @@ from bitleak.core.errors import QuantizationError
 
 PANEL = 48
 KEPT = 0.9  # of the columns: quantized ones are dropped when no more than this part is left
-BUDGET = {"cpu": 48 << 20, "cuda": 4 << 30}  # bytes of inverses at a time
+BAND = 192  # rows of one inverse that are brought up to date at a time, on a CPU
+BUDGET = {"cpu": 128 << 20, "cuda": 4 << 30}  # bytes of inverses at a time
 LOST = 1e-6
 LADDER = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
 OUTLIER = (0.5 * (1 + 1e-5)) ** 2  # of a squared error in steps
@@ -110,12 +110,13 @@ def eliminate(
     low = -zero_point.to(inverse).reshape(-1, 1)
     group = torch.arange(len(weight), device=weight.device).repeat_interleave(weight.shape[1])
     allowed = BUDGET.get(weight.device.type, BUDGET["cpu"]) if budget is None else budget
-    chunk = max(1, allowed // inverse[0].nbytes)
+    chunk = max(1, allowed // (2 * inverse[0].nbytes))  # each row's inverse, before and after a change
     parts = zip(units.split(chunk), low.split(chunk), group.split(chunk), strict=True)
     left = max(0, units.shape[1] - PANEL)
-    room = inverse.new_empty(min(chunk, len(units)) * left**2)  # one allocation for all parts
-    whole = [_eliminate(rows, inverse, of, first, first + levels - 1, room) for rows, first, of in parts]
-    return (torch.cat(whole) - low).to(torch.uint8).reshape(weight.shape)
+    first_room, second_room = inverse.new_empty(2, min(chunk, len(units)) * left**2)  # used in turns by all parts
+    rooms = (first_room, second_room)
+    whole = [_eliminate(rows, inverse, of, first, first + levels - 1, rooms) for rows, first, of in parts]
+    return (torch.cat(whole) - low).round_().to(torch.uint8).reshape(weight.shape)
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ class _State:
 
 
 def _eliminate(
-    units: Tensor, inverse: Tensor, group: Tensor, low: Tensor, high: Tensor, room: Float[Tensor, "elements"]
+    units: Tensor, inverse: Tensor, group: Tensor, low: Tensor, high: Tensor, rooms: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """The greedy order for rows in grid units; the result is whole numbers from `low` to `high`."""
+    """The greedy order for rows in grid units; the result is, up to rounding, whole numbers from `low` to `high`."""
     rows, columns = units.shape
     result = torch.empty_like(units)
     state = _State(
@@ -154,15 +155,17 @@ def _eliminate(
         torch.arange(columns, device=units.device).repeat(rows, 1),
     )
     for left in range(columns - PANEL, -PANEL, -PANEL):
-        panel = _panel(state, low, high, min(PANEL, PANEL + left), result)
+        panel = _panel(state, low, high, min(PANEL, PANEL + left))
+        result.scatter_(1, state.column, state.free)
         if left == columns - PANEL or left <= KEPT * state.free.shape[1]:  # at first, to have an inverse per row
-            state = _dropped(state, panel, left, room) if left > 0 else state
+            state = _dropped(state, panel, left, rooms[0]) if left > 0 else state
+            rooms = rooms[::-1]
         elif left > 0:
             state.inverse.baddbmm_(panel.mT, panel, alpha=-1)
     return result
 
 
-def _panel(state: _State, low: Tensor, high: Tensor, steps: int, result: Tensor) -> Tensor:
+def _panel(state: _State, low: Tensor, high: Tensor, steps: int) -> Tensor:
     """Quantize `steps` weights of each row; returns their rank-1 terms: H^-1 is now stored - panel^T panel."""
     rows, columns = state.free.shape
     number = torch.arange(rows, device=low.device)
@@ -187,7 +190,6 @@ def _panel(state: _State, low: Tensor, high: Tensor, steps: int, result: Tensor)
         rank_one = torch.mul(line, corner.rsqrt()[:, None], out=panel[:, step])
         state.diagonal.addcmul_(rank_one, rank_one, value=-1)
         free[at], diagonal[at], blocked[at] = chosen, 1, float("inf")
-        result[number, state.column.view(-1)[at]] = chosen
     return panel
 
 
@@ -205,15 +207,22 @@ def _dropped(state: _State, panel: Tensor, left: int, room: Tensor) -> _State:
     """The rows without the columns that have been quantized, and with an inverse of their own that is up to date."""
     rows = len(panel)
     kept = state.blocked.argsort(dim=1, stable=True)[:, :left]
-    inverse = room[: rows * left**2].view(rows, left, left)  # row by row, so that it may lie over the old one
+    inverse = room[: rows * left**2].view(rows, left, left)
     if panel.device.type == "cpu":
         for row, which in enumerate(kept):
-            old = state.inverse[state.index[row]].index_select(0, which).index_select(1, which)
-            terms = panel[row].index_select(1, which)
-            torch.addmm(old, terms.T, terms, alpha=-1, out=inverse[row])
+            _renew(state.inverse[state.index[row]], panel[row].index_select(1, which), which, out=inverse[row])
     else:
         old = state.inverse[state.index].gather(1, kept[:, :, None].expand(-1, -1, panel.shape[2]))
         terms = panel.gather(2, kept[:, None].expand(-1, panel.shape[1], -1))
         inverse.copy_(old.gather(2, kept[:, None].expand(-1, left, -1)).baddbmm_(terms.mT, terms, alpha=-1))
     parts = (part.gather(1, kept) for part in (state.free, state.diagonal, state.blocked, state.column))
     return _State(inverse, torch.arange(rows, device=panel.device), *parts)
+
+
+def _renew(old: Tensor, terms: Float[Tensor, "steps left"], kept: Int64[Tensor, "left"], out: Tensor) -> None:
+    """One row's inverse without the dropped columns, up to date: bands of its upper triangle, mirrored."""
+    for start in range(0, len(kept), BAND):
+        stop = start + BAND
+        band = old.index_select(0, kept[start:stop]).index_select(1, kept[start:])
+        torch.addmm(band, terms[:, start:stop].T, terms[:, start:], alpha=-1, out=out[start:stop, start:])
+        out[stop:, start:stop] = out[start:stop, stop:].T

@@ -16,6 +16,10 @@ which for two shares with Wilson's intervals is Newcombe's (1998) method 10.
 *Over targets* (dedicated targets on independent halves): Student's t over the targets' centres, which
 holds for new trainings too.
 
+The p-value of a difference (two-sided, for no difference) is that of the confidence level at which the interval would
+end at 0, its reach being proportional to the quantile of the normal (of Student's t over targets): it is below 0.05
+where the 95 % interval leaves out 0.
+
 No bootstrap is run: it costs 400 passes for what the influences give in one, and it puts ties into the
 scores. The variance that is no sum over records (of a best threshold) is taken to correlate between two
 figures as R^2, less than the rest, which simulations bear out. Where a figure has no variance (every
@@ -24,15 +28,22 @@ difference, both on the wide side.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtr, stdtrit
 
-from bitleak.metrics.estimate import Estimate
+from bitleak.metrics.estimate import Estimate, Z
 
-Difference = tuple[float, float, float]
-"""Value, low and high."""
+
+class Difference(NamedTuple):
+    """First minus second: value, 95 % interval, and the p-value of no difference (two-sided)."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
 
 
 def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
@@ -70,9 +81,10 @@ def difference_over_records(first: Estimate, second: Estimate) -> Difference:
     first_below, first_above = (first.pairing * reach for reach in first.reach)
     second_below, second_above = (second.pairing * reach for reach in second.reach)
     apart = first.centre - second.centre
-    low = apart - _paired(first_below, second_above, correlation)
-    high = apart + _paired(first_above, second_below, correlation)
-    return first.value - second.value, low, high
+    below = _paired(first_below, second_above, correlation)
+    above = _paired(first_above, second_below, correlation)
+    p_value = 2 * float(ndtr(-Z * _reaches_to_zero(apart, below, above)))
+    return _difference(first.value - second.value, apart, apart - below, apart + above, p_value)
 
 
 def interval_over_targets(estimates: Sequence[Estimate]) -> tuple[float, float]:
@@ -84,10 +96,27 @@ def interval_over_targets(estimates: Sequence[Estimate]) -> tuple[float, float]:
 def difference_over_targets(first: Sequence[Estimate], second: Sequence[Estimate]) -> Difference:
     """Mean of first minus second, target by target, with Student's 95 % interval."""
     pairs = list(zip(first, second, strict=True))
-    low, high = _student(np.array([one.centre - other.centre for one, other in pairs]))
+    change = float(np.mean([one.value - other.value for one, other in pairs]))
     if any(np.isinf(estimate.low) for estimate in (*first, *second)):
-        low, high = -np.inf, np.inf
-    return float(np.mean([one.value - other.value for one, other in pairs])), low, high
+        return Difference(change, -np.inf, np.inf, 1.0)
+    apart = np.array([one.centre - other.centre for one, other in pairs])
+    low, high = _student(apart)
+    middle, free = float(apart.mean()), len(apart) - 1
+    reaches = _reaches_to_zero(middle, middle - low, high - middle)
+    return _difference(change, middle, low, high, 2 * float(stdtr(free, -stdtrit(free, 0.975) * reaches)))
+
+
+def _difference(change: float, apart: float, low: float, high: float, p_value: float) -> Difference:
+    """Where the value and the centre, which is free of the rule's bias, point different ways, nothing is claimed."""
+    return Difference(change, low, high, p_value if change * apart > 0 else 1.0)
+
+
+def _reaches_to_zero(apart: float, below: float, above: float) -> float:
+    """How many of the interval's reaches lie between the centre and 0; 1 where the interval ends at 0."""
+    reach = below if apart > 0 else above
+    if apart == 0 or np.isinf(reach):
+        return 0.0
+    return abs(apart) / reach if reach > 0 else np.inf
 
 
 def _student(values: Float64[np.ndarray, "targets"]) -> tuple[float, float]:

@@ -29,7 +29,7 @@ def test_pure_noise_has_a_positive_bound_in_at_most_one_of_twenty_runs():
     positive = {"halves": 0, "one run": 0}
     for run in range(1000):
         rng = np.random.default_rng([0, run])
-        scores, member = rng.standard_normal((3, 300)), rng.random(300) < 0.5
+        scores, member = rng.standard_normal((2, 300)), rng.random(300) < 0.5
         positive["halves"] += max(one.epsilon for one in epsilon_bounds(scores, member, seed=run)) > 0
         found = one_run_bounds(scores, member, guesses=PAIRS, independent=True)
         positive["one run"] += max(one.epsilon for one in found) > 0

@@ -86,6 +86,19 @@ def test_unrelated_targets_are_more_certain_by_the_root_of_their_number():
     assert mean.high - mean.low == pytest.approx(np.mean([one.high - one.low for one in shares]) / 2, rel=0.01)
 
 
+def test_the_mean_of_unrelated_shares_has_nearly_the_interval_of_the_pooled_share():
+    """Wilson's interval of 32 errors among 3,200 records, from four shares of 800 each; not so by sqrt(sum l^2)."""
+    success, shares = np.arange(3200) % 100 > 0, []
+    for index in range(4):
+        counted = np.zeros(3200, bool)
+        counted[800 * index : 800 * (index + 1)] = True
+        shares.append(proportion(success, counted))
+    mean, (low, high) = mean_over_records(shares), wilson(3168, 3200)
+    assert (mean.low, mean.high) == pytest.approx((low, high), abs=0.06 * (high - low))
+    plain = np.sqrt(sum(share.reach[1] ** 2 for share in shares)) / 4
+    assert abs(mean.centre + plain - high) > 0.06 * (high - low)
+
+
 def test_a_paired_difference_of_shares_is_newcombes_tenth_method():
     """Newcombe (1998) without the continuity correction of phi, from the table of counts."""
     both, first_only, second_only, neither = 53, 16, 9, 22

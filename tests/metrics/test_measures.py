@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from bitleak.metrics import accuracy_on_members, accuracy_on_test, agreement, estimate, measure, summarize
 
@@ -141,3 +142,12 @@ def test_an_audits_worth_of_measures_takes_no_time():
     start = time.perf_counter()
     measure(scores, member, fprs=(0.001, 0.01), baseline=scores[:, ::-1].copy())
     assert time.perf_counter() - start < 1.5
+
+
+def test_an_fpr_of_one_in_a_hundred_thousand_is_measured_where_there_are_so_many():
+    rng = np.random.default_rng(14)
+    member = np.arange(300_000) % 3 == 0
+    scores = rng.standard_normal(300_000) + 3 * member
+    result = measure(scores[None], member[None], fprs=(1e-5,)).aggregate["tpr@1e-05"]
+    assert result.value == np.mean(scores[member] > np.sort(scores[~member])[-3])  # 2 of 200,000 non-members
+    assert result.low < norm.sf(norm.isf(1e-5) - 3) < result.high

@@ -2,12 +2,17 @@
 
 *Over records* (the targets of one population share records and references): the interval is that of
 resampling records with the same draw for all targets, and holds for these models. With centres e_t, reaches l_t
-and u_t of the targets' own intervals, and the correlation R_ts of their influences,
+below and u_t above of the targets' own intervals, and the correlation R_ts of their influences,
 
-    low = mean(e) - sqrt(sum_ts R_ts l_t l_s) / targets,    high likewise with u,
+    h_t = (u_t + l_t) / 2,   h = sqrt(sum_ts R_ts h_t h_s) / targets,   q = h / mean(h_t),
+    low = mean(e) - h + q^2 mean((u_t - l_t) / 2),    high = mean(e) + h + q^2 mean((u_t - l_t) / 2).
 
-the method of variance estimates recovery (Zou and Donner 2008, eq. 4), which keeps the asymmetry of
-intervals near 0 and 1. With one target it is that target's interval. For a paired difference a - b,
+The half-widths are combined by the method of variance estimates recovery (Zou and Donner 2008, eq. 4). Deviation:
+that method combines l and u each in this way, so that the asymmetry shrinks as the deviation does (q). But an
+interval is asymmetric because the variance depends on the value, or the estimate is skewed, and both make it
+asymmetric by an amount that goes with the variance (q^2), as 1 / n in Wilson's interval. With q the mean of eight
+accuracies of 0.99 lay above the interval in 5.8 % of audits and below it in 1.5 %; with q^2 it is 2.5 % and 2.6 %.
+With one target it is that target's interval. For a paired difference a - b,
 
     low = e_a - e_b - sqrt(l_a^2 + u_b^2 - 2 R l_a u_b),    high = ... + sqrt(u_a^2 + l_b^2 - 2 R u_a l_b),
 
@@ -59,7 +64,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         return estimates[0]
     correlation = _correlation(estimates, unknown=1.0)
     reaches = np.array([estimate.reach for estimate in estimates])
-    below, above = (_norm(reach, correlation) / len(estimates) for reach in reaches.T)
+    below, above = _mean_reach(reaches, correlation)
     centre = float(np.mean([estimate.centre for estimate in estimates]))
     return Estimate(
         value=float(np.mean([estimate.value for estimate in estimates])),
@@ -142,6 +147,19 @@ def _quotient(
 ) -> Float64[np.ndarray, "figures figures"]:
     scale = np.sqrt(np.outer(variance, variance))
     return np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), unknown)
+
+
+def _mean_reach(
+    reaches: Float64[np.ndarray, "targets 2"], correlation: Float64[np.ndarray, "targets targets"]
+) -> tuple[float, float]:
+    below, above = reaches.T
+    if np.isinf(below).any():
+        return np.inf, _norm(above, correlation) / len(reaches)
+    half = (above + below) / 2
+    reach = _norm(half, correlation) / len(reaches)
+    shrunk = reach / half.mean() if reach > 0 else 0.0
+    skew = float((above - below).mean() / 2 * shrunk**2)
+    return reach - skew, reach + skew
 
 
 def _norm(reach: Float64[np.ndarray, "targets"], correlation: Float64[np.ndarray, "targets targets"]) -> float:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binom, binomtest, norm
 
-from bitleak.metrics import at_threshold, clopper_pearson, precision, roc, threshold_for, too_fine, tpr_at
+from bitleak.metrics import Rate, at_threshold, clopper_pearson, precision, roc, threshold_for, too_fine, tpr_at
 
 
 def slow_threshold(scores, fpr):
@@ -71,16 +71,38 @@ def test_the_precision_is_bayes_rule(prior):
     assert value.low < expected < value.high
 
 
-def test_the_precisions_interval_covers():
-    rng = np.random.default_rng(4)
-    member = np.arange(600) < 300
-    truth = 0.1 * norm.sf(1.0) / (0.1 * norm.sf(1.0) + 0.9 * norm.sf(2.0))
-    hits = 0
-    for _ in range(400):
-        found = at_threshold(rng.standard_normal(600) + member, member, 2.0)
-        interval = precision(found.tpr, found.fpr, 0.1)
-        hits += interval.low <= truth <= interval.high
-    assert hits / 400 >= 0.95
+@pytest.mark.parametrize(("tpr", "fpr"), [(0.05, 0.01), (0.3, 0.05), (0.9, 0.2)])
+def test_the_precisions_interval_covers_by_enumeration(tpr, fpr):
+    """Every pair of counts among 60 members and 60 non-members, weighted by its chance."""
+    truth, covered = 0.1 * tpr / (0.1 * tpr + 0.9 * fpr), 0.0
+    for members, others in np.ndindex(61, 61):
+        chance = binom.pmf(members, 60, tpr) * binom.pmf(others, 60, fpr)
+        if chance > 1e-6:
+            found = precision(rate(members, 60), rate(others, 60), 0.1)
+            covered += chance * (found is None or found.low <= truth <= found.high)
+    assert 0.95 <= covered < 0.999
+
+
+def rate(called, records):
+    return Rate(called, records, called / records, *clopper_pearson(called, records))
+
+
+def test_the_precisions_odds_go_with_the_priors():
+    found = at_threshold(np.arange(200.0) % 130, np.arange(200) >= 100, 60)
+    odds = {}
+    for prior in (0.5, 0.01):
+        value = precision(found.tpr, found.fpr, prior)
+        ends = np.array([value.low, value.value, value.high])
+        odds[prior] = ends / (1 - ends) * (1 - prior) / prior
+    np.testing.assert_allclose(odds[0.5], odds[0.01])
+
+
+@pytest.mark.parametrize(("members", "others", "value"), [(0, 3, 0.0), (3, 0, 1.0)])
+def test_a_precision_of_nothing_or_everything_keeps_an_interval(members, others, value):
+    found = precision(rate(members, 50), rate(others, 50), 0.5)
+    assert found.value == value
+    assert 0 <= found.low <= value <= found.high <= 1
+    assert found.high - found.low > 0.3
 
 
 def test_where_nobody_is_called_there_is_no_precision():

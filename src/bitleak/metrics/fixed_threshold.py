@@ -14,14 +14,18 @@ among the records an adversary asks about) is
 
     precision = p TPR / (p TPR + (1 - p) FPR)      (Jayaraman et al. 2021, arXiv 2005.10881)
 
-which rises with the TPR and falls with the FPR, so a 97.5 % interval for each of the two gives at least 95 % for
-the precision. Cost: O(records log records) for a threshold, O(records) for the rest.
+or logit precision = logit p + log TPR - log FPR. Its interval combines the reaches of the two exact intervals on the
+log scale by the method of variance estimates recovery (Zou and Donner 2008), low = value - sqrt(l_TPR^2 + u_FPR^2)
+and so on; by enumeration it covers 95.4 to 99.0 % for 300 and 2,000 records a side, TPRs from 0.02 to 0.9 and FPRs
+from 0.003 to 0.1. Where no member or no non-member is called there is no reach on that scale, and a 97.5 %
+interval for each rate is used (Bonferroni), which is cautious. Cost: O(records log records) for a threshold, O(records) for the rest.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
+from scipy.special import expit, logit
 
 from bitleak.core.checks import number_in
 from bitleak.core.types import Scores
@@ -70,7 +74,7 @@ class Precision:
     Attributes:
         prior: Share of members among all records asked about.
         value: The precision.
-        low: Lower end of an interval that holds at 95 % or more.
+        low: Lower end of its 95 % interval.
         high: Upper end.
     """
 
@@ -139,7 +143,7 @@ def at_threshold(scores: Scores, member: Bool[np.ndarray, "records"], threshold:
 
 
 def precision(tpr: Rate, fpr: Rate, prior: int | float) -> Precision | None:
-    """The precision at a prior, with an interval that holds at 95 % or more.
+    """The precision at a prior, with a 95 % interval.
 
     Args:
         tpr: From `at_threshold`.
@@ -160,15 +164,22 @@ def precision(tpr: Rate, fpr: Rate, prior: int | float) -> Precision | None:
     prior = number_in("prior", prior, 0, 1, ends="()")
     if tpr.called + fpr.called == 0:
         return None
-    (tpr_low, tpr_high), (fpr_low, fpr_high) = (
-        clopper_pearson(rate.called, rate.records, confidence=0.975) for rate in (tpr, fpr)
-    )
-    return Precision(
-        prior,
-        _share(tpr.value, fpr.value, prior),
-        _share(tpr_low, fpr_high, prior),
-        _share(tpr_high, fpr_low, prior),
-    )
+    if tpr.called and fpr.called:
+        low, high = (expit(logit(prior) + ratio) for ratio in _log_ratio(tpr, fpr))
+    else:
+        (tpr_low, tpr_high), (fpr_low, fpr_high) = (
+            clopper_pearson(rate.called, rate.records, confidence=0.975) for rate in (tpr, fpr)
+        )
+        low, high = _share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior)
+    return Precision(prior, _share(tpr.value, fpr.value, prior), float(low), float(high))
+
+
+def _log_ratio(tpr: Rate, fpr: Rate) -> tuple[float, float]:
+    """The 95 % interval of log TPR / FPR, neither of them 0."""
+    ratio = np.log(tpr.value / fpr.value)
+    below = np.hypot(np.log(tpr.value / tpr.low), np.log(fpr.high / fpr.value))
+    above = np.hypot(np.log(tpr.high / tpr.value), np.log(fpr.value / fpr.low))
+    return float(ratio - below), float(ratio + above)
 
 
 def _rate(called: Bool[np.ndarray, "records"]) -> Rate:

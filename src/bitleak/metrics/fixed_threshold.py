@@ -18,7 +18,9 @@ or logit precision = logit p + log TPR - log FPR. Its interval combines the reac
 log scale by the method of variance estimates recovery (Zou and Donner 2008), low = value - sqrt(l_TPR^2 + u_FPR^2)
 and so on; by enumeration it covers 95.4 to 99.0 % for 300 and 2,000 records a side, TPRs from 0.02 to 0.9 and FPRs
 from 0.003 to 0.1. Where no member or no non-member is called there is no reach on that scale, and a 97.5 %
-interval for each rate is used (Bonferroni), which is cautious. Cost: O(records log records) for a threshold, O(records) for the rest.
+interval for each rate is used (Bonferroni), which is cautious.
+
+Cost: O(records log records) for a threshold, O(records) for the rest.
 """
 
 from dataclasses import dataclass

@@ -167,13 +167,13 @@ def precision(tpr: Rate, fpr: Rate, prior: int | float) -> Precision | None:
     if tpr.called + fpr.called == 0:
         return None
     if tpr.called and fpr.called:
-        low, high = (expit(logit(prior) + ratio) for ratio in _log_ratio(tpr, fpr))
+        low, high = (float(expit(logit(prior) + ratio)) for ratio in _log_ratio(tpr, fpr))
     else:
         (tpr_low, tpr_high), (fpr_low, fpr_high) = (
             clopper_pearson(rate.called, rate.records, confidence=0.975) for rate in (tpr, fpr)
         )
         low, high = _share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior)
-    return Precision(prior, _share(tpr.value, fpr.value, prior), float(low), float(high))
+    return Precision(prior, _share(tpr.value, fpr.value, prior), low, high)
 
 
 def _log_ratio(tpr: Rate, fpr: Rate) -> tuple[float, float]:

@@ -42,6 +42,14 @@ _PUBLIC = {
     "roc": "bitleak.metrics",
     "tpr_at": "bitleak.metrics",
     "auc": "bitleak.metrics",
+    "threshold_for": "bitleak.metrics",
+    "at_threshold": "bitleak.metrics",
+    "precision": "bitleak.metrics",
+    "epsilon_bounds": "bitleak.metrics",
+    "one_run_bounds": "bitleak.metrics",
+    "exposure": "bitleak.metrics",
+    "memorisation": "bitleak.metrics",
+    "detectable_auc": "bitleak.metrics",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -10,7 +10,7 @@ A missing query axis is one query. float16, float32 and float64 are taken and co
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -109,11 +109,6 @@ def checked_labels(array: np.ndarray, where: str) -> Int64[np.ndarray, "records"
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.dtype == np.uint64:
         raise DataError(f"{where}: labels must be integers [records], got {array.dtype} {array.shape}")
     return np.array(array, np.int64)
-
-
-def with_labels(answers: Answers, labels: Int64[np.ndarray, "records"] | None) -> Answers:
-    """The answers with these labels in place of their own."""
-    return answers if labels is None else replace(answers, labels=labels)
 
 
 def checked(answers: Answers) -> Answers:

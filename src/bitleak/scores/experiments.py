@@ -9,9 +9,9 @@ experiments/
 ```
 
 (Carlini et al. 2022, arXiv 2112.03570; the layout of its code's `inference.py`, `score.py` and `plot.py`.) Instead of
-the folders there may be `logits.npy` and `scores.npy`. Models are in the order of the numbers in their names; of several
-files in a folder the last in that order counts. Logits are taken where there are labels, else scores. Folders with
-neither `keep.npy` nor answers are passed over.
+the folders there may be `logits.npy` and `scores.npy`. Models are in the order of the numbers in their names; of
+several files in a folder the last in that order counts. Logits are taken where there are labels, else scores. Folders
+with neither `keep.npy` nor answers are passed over.
 """
 
 import re
@@ -32,12 +32,15 @@ def looks_like_experiments(folder: Path) -> bool:
     return any(folder.glob("*/keep.npy"))
 
 
-def read_experiments(folder: Path, labels: Int64[np.ndarray, "records"] | None) -> Answers:
+def read_experiments(
+    folder: Path, given: Int64[np.ndarray, "records"] | None, known: Int64[np.ndarray, "records"] | None
+) -> Answers:
     """The answers of all experiments of a folder.
 
     Args:
         folder: Holds one folder per model.
-        labels: Of the records; None takes those of the folder, if there are any.
+        given: Labels of the records; None takes those of the folder.
+        known: Labels where neither says them; None where nobody knows.
 
     Raises:
         DataError: A model lacks its membership or its answers, or an array is of a wrong type or shape.
@@ -46,9 +49,8 @@ def read_experiments(folder: Path, labels: Int64[np.ndarray, "records"] | None) 
     for model in models:
         if not (model / "keep.npy").is_file():
             raise DataError(f"{model}: keep.npy is missing, which says who was in this model's training set")
-    if labels is None:
-        file = next((folder / name for name in LABELS if (folder / name).is_file()), None)
-        labels = None if file is None else checked_labels(load(file), str(file))
+    labels = given if given is not None else _own_labels(folder)
+    labels = known if labels is None else labels
     kind = _kind(folder, models, labelled=labels is not None)
     pool = tuple(_answers(model, kind) for model in models)
     member = [_keep(model, len(one)) for model, one in zip(models, pool, strict=True)]
@@ -63,6 +65,11 @@ def read_experiments(folder: Path, labels: Int64[np.ndarray, "records"] | None) 
         member=np.stack(member),
         labels=labels,
     )
+
+
+def _own_labels(folder: Path) -> Int64[np.ndarray, "records"] | None:
+    file = next((folder / name for name in LABELS if (folder / name).is_file()), None)
+    return None if file is None else checked_labels(load(file), str(file))
 
 
 def _is_model(folder: Path) -> bool:

@@ -106,7 +106,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
     quantized = None
     allowed = tuple(range(len(answers.names)))
     if request.quantized is not None:
-        quantized = paired(answers, read(request.quantized, scratch, labels=request.labels))
+        quantized = paired(answers, read(request.quantized, scratch, labels=request.labels, known=answers))
         allowed = tuple(row for row in allowed if answers.names[row] in quantized.names)
     attacks, notes = _fitting(attacks, answers, asked=request.attacks is not None)
     found = design(

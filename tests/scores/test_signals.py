@@ -76,8 +76,12 @@ def test_signals_in_a_file_equal_those_in_memory(lab, tmp_path):
 
 
 def test_the_scratch_folder_goes_away_even_after_an_error(tmp_path):
-    with pytest.raises(RuntimeError, match="stop"), Scratch(tmp_path, in_memory=0) as scratch:
-        scratch.allocate((10, 10))
-        assert len(list(tmp_path.iterdir())) == 1
-        raise RuntimeError("stop")
+    def stopped():
+        with Scratch(tmp_path, in_memory=0) as scratch:
+            scratch.allocate((10, 10))
+            assert len(list(tmp_path.iterdir())) == 1
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stopped()
     assert list(tmp_path.iterdir()) == []

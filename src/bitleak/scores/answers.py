@@ -44,9 +44,9 @@ class Answers:
     names: tuple[str, ...]
     pool: tuple[np.ndarray, ...]
     member: Bool[np.ndarray, "models records"] | None
-    labels: Int64[np.ndarray, "records"] | None
+    labels: Int64[np.ndarray, "labels"] | None
     population: tuple[np.ndarray, ...] = ()
-    population_labels: Int64[np.ndarray, "population"] | None = None
+    population_labels: Int64[np.ndarray, "population_labels"] | None = None
 
     @property
     def records(self) -> int:

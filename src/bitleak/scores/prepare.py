@@ -157,15 +157,15 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
             name = quantized.names[int(differs.argmax())]
             raise DataError(f"{source}: member of model {name} differs from {answers.source}; a quantized model has "
                             "the training set of the model it was made from")  # fmt: skip
-    for what in ("labels", "population_labels"):
-        ours, theirs = getattr(answers, what), getattr(quantized, what)
-        if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
-            raise DataError(f"{source}: {what} differ from those of {answers.source}; the records must be the same")
     if quantized.population and answers.population_records not in (0, quantized.population_records):
         raise DataError(
             f"{source}: the population must be that of {answers.source}, {answers.population_records} records, got "
             f"{quantized.population_records}"
         )
+    for what in ("labels", "population_labels"):
+        ours, theirs = getattr(answers, what), getattr(quantized, what)
+        if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
+            raise DataError(f"{source}: {what} differ from those of {answers.source}; the records must be the same")
     return quantized
 
 

@@ -48,7 +48,7 @@ class References:
         self._signals = signals
         self._scratch = scratch
         self._pool = self._population = np.empty(0)
-        self._held: list[int] = []
+        self._held: list[int] | None = None
 
     def take(self, rows: Int64[np.ndarray, "refs"]) -> tuple[np.ndarray, np.ndarray]:
         """Signals of these models on the pool and on the population; valid until the next call."""
@@ -56,7 +56,7 @@ class References:
         if len(rows) and (np.diff(rows) == 1).all():
             span = slice(int(rows[0]), int(rows[-1]) + 1)
             return _as_seen(signals.pool[:, span]), _as_seen(signals.population[:, span])
-        if len(self._held) != len(rows):
+        if self._held is None or len(self._held) != len(rows):
             self._pool, self._population = (
                 self._scratch.allocate((part.shape[0], len(rows), *part.shape[2:]))
                 for part in (signals.pool, signals.population)

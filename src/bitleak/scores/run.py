@@ -19,7 +19,7 @@ from bitleak.core.types import SIGNALS, AttackView
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.scratch import Scratch
 from bitleak.scores.signals import Signals, block_signals, signals_of
-from bitleak.scores.views import FULL, QUANTIZED, Case, References, Views
+from bitleak.scores.views import FULL, QUANTIZED, Case, References, Rows, Use, Views
 
 CORRECT = SIGNALS.index("correct")
 
@@ -71,7 +71,10 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
     Raises:
         ConfigError: An attack that was asked for cannot be run, or none can.
     """
-    view = trial_view(prepared)
+    start = time.perf_counter()
+    rows, use = prepared.design.references(prepared.design.targets[0])
+    choosing = time.perf_counter() - start
+    view = trial_view(prepared, rows, use)
     seconds: dict[str, float] = {}
     for attack in prepared.attacks:
         start = time.perf_counter()
@@ -85,17 +88,16 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
     scale = records / len(view.labels)
     targets = len(prepared.design.targets)
     pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
-    attacking = sum(seconds[name] for name in pairs) * targets * scale
+    attacking = (choosing + sum(seconds[name] for name in pairs) * scale) * targets
     measuring = _measuring(view, prepared) * len(pairs) * targets * scale
     models = len(answers.pool) + (len(prepared.quantized.pool) if prepared.quantized else 0)
     reading = _reading(prepared) * models * (records + answers.population_records)
     return prepared, Expected(reading, attacking, measuring)
 
 
-def trial_view(prepared: Prepared) -> AttackView:
+def trial_view(prepared: Prepared, rows: Rows, use: Use) -> AttackView:
     """A view of made-up confidences with the first target's references."""
     design, answers = prepared.design, prepared.answers
-    rows, use = design.references(design.targets[0])
     low, high = TRIAL_RECORDS
     records = min(max(TRIAL_NUMBERS // (max(1, len(rows)) * answers.queries), low), high, len(design.records))
     # spread over the file, lest a file sorted by class or membership give one of them alone
@@ -136,9 +138,10 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
     scores = scratch.allocate((len(pairs), len(design.targets), len(design.records)))
     done = 0
     for place, target in enumerate(design.targets):
+        rows, use = design.references(target)
         for case in prepared.cases:
             try:
-                view = views.of(target, case)
+                view = views.of(target, case, rows, use)
                 for attack in prepared.attacks_of(case):
                     scores[done % len(pairs), place] = attack(view)
                     done += 1

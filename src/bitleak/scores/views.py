@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from bitleak.attacks import negative_control, recalibrated
 from bitleak.core.seeds import seed_for
@@ -19,6 +19,9 @@ from bitleak.scores.scratch import Scratch
 from bitleak.scores.signals import Signals
 
 FULL, QUANTIZED, CONTROL = "fp32", "quantized", "control"
+
+Rows = Int64[np.ndarray, "refs"]
+Use = Bool[np.ndarray, "refs records"]
 
 CONTROL_RECORDS = 10_000
 """Records whose answers give the control its mean and deviation where there is no population."""
@@ -50,7 +53,7 @@ class References:
         self._pool = self._population = np.empty(0)
         self._held: list[int] | None = None
 
-    def take(self, rows: Int64[np.ndarray, "refs"]) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Signals of these models on the pool and on the population; valid until the next call."""
         signals = self._signals
         if len(rows) and (np.diff(rows) == 1).all():
@@ -86,8 +89,8 @@ class Views:
     signals: Mapping[str, Signals]
     references: Mapping[str, References]
 
-    def of(self, target: int, case: Case) -> AttackView:
-        """The view of one target in one case.
+    def of(self, target: int, case: Case, rows: Rows, use: Use) -> AttackView:
+        """The view of one target in one case, with the references that `Design.references` gave for it.
 
         Raises:
             ValueError: The target's answers cannot be recalibrated.
@@ -95,7 +98,6 @@ class Views:
         name = self.signals[FULL].names[target]
         attacked = self.signals[QUANTIZED if case.variant == QUANTIZED else FULL]
         by = QUANTIZED if case == (QUANTIZED, "matched") else FULL
-        rows, use = self.design.references(target)
         names = self.signals[by].names
         taken = np.array([names.index(self.signals[FULL].names[row]) for row in rows], np.int64)
         pool, population = self.references[by].take(taken)

@@ -77,13 +77,10 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
     view = trial_view(prepared, rows, use)
     seconds: dict[str, float] = {}
     for attack in prepared.attacks:
-        start = time.perf_counter()
         try:
-            attack(view)
+            seconds[attack.name] = _seconds(partial(attack, view))
         except ValueError as error:
             prepared = prepared.without(attack, str(error))
-            continue
-        seconds[attack.name] = time.perf_counter() - start
     records, answers = len(prepared.design.records), prepared.answers
     scale = records / len(view.labels)
     targets = len(prepared.design.targets)
@@ -185,16 +182,21 @@ def _reading(prepared: Prepared) -> float:
     labels = None if answers.labels is None else answers.labels[:records]
     with np.errstate(all="ignore"):  # what is wrong with the numbers is told when they are read
         block = np.nan_to_num(np.ascontiguousarray(answers.pool[0][:records]))
-        for _ in range(2):  # the first time warms up
-            start = time.perf_counter()
-            block_signals(block, answers.kind, labels)
-    return (time.perf_counter() - start) / records
+        return _seconds(partial(block_signals, block, answers.kind, labels)) / records
 
 
 def _measuring(view: AttackView, prepared: Prepared) -> float:
     """Seconds per set of scores of as many records as the view has."""
     scores = np.random.default_rng(0).normal(size=(1, len(view.labels)))
     member = np.arange(len(view.labels))[None] % 2 == 0
-    start = time.perf_counter()
-    metrics.estimate(scores, member, fprs=prepared.fprs)
-    return time.perf_counter() - start
+    return _seconds(partial(metrics.estimate, scores, member, fprs=prepared.fprs))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """The shortest of three calls: the first one warms up, and others may be in the way of any."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -37,7 +37,7 @@ _PUBLIC = {
     "make_splits": "bitleak.data",
     "references": "bitleak.data",
     "outputs": "bitleak.query",
-    "signals": "bitleak.query",
+    "signals": "bitleak.core.signals",
     "measure": "bitleak.metrics",
     "roc": "bitleak.metrics",
     "tpr_at": "bitleak.metrics",

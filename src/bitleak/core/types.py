@@ -263,7 +263,7 @@ class Row:
     Attributes:
         variant: `fp32`, `adaround-1.58`, ..., or `control` (targets whose scores are noise).
         quantizer: Empty for `fp32` and `control`.
-        levels: None for `fp32` and `control`.
+        levels: None for `fp32` and `control`, and where the precision is not known.
         attack: Empty for metrics that no attack has a part in.
         reference: `fp32`, `matched`, `recalibrated`; empty where no reference is used.
         target: Row number of the target as text, or `all`.

@@ -64,7 +64,7 @@ def name(request):
 @pytest.fixture(scope="module")
 def network(name, architectures, digits):
     images, labels = digits
-    return architectures.trained(name, images[:1200], labels[:1200], steps=40)
+    return architectures.trained(name, images[:1200], labels[:1200], steps=40 if name in FAST else 150)
 
 
 @pytest.fixture(scope="module")

@@ -133,6 +133,7 @@ class BRECQ(Scheme):
                 quantized = run(unit.run, quantized)
                 continue
             own = {name: grid_for(self, layers[name].weight, levels[name]) for name in unit.layers}
+            check_finite(unit.layers[0], full, "output on the calibration images")
             result = reconstruct(unit.run, own, quantized, full, schedule=schedule, generator=generator)
             quantized = result.outputs
             codes.update(result.codes)

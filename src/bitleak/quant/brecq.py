@@ -116,9 +116,9 @@ class BRECQ(Scheme):
             QuantizationError: The network cannot be traced or cut into units, or a weight or a
                 calibration value is not finite.
         """
-        folded = fold(network).requires_grad_(False)
-        pieces = units(folded)
         images = calibration.detach().float()
+        folded = fold(network, images).requires_grad_(False)
+        pieces = units(folded)
         _check(folded, pieces, images)
         layers = quantizable(folded)
         levels = layer_levels(self, [name for unit in pieces for name in unit.layers])

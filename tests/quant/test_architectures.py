@@ -229,3 +229,15 @@ def test_a_layer_of_which_only_the_weight_is_used_is_refused_by_every_quantizer(
 
     with pytest.raises(QuantizationError, match="layer 'first' is never called as a module"):
         run(find(QUANTIZERS, quantizer, kind="quantizer")(), Functional(), calibration)
+
+
+def test_attention_made_of_linear_layers_takes_the_numbers_of_the_functional_one(architectures):
+    functional, own = architectures.FunctionalTransformer().eval(), architectures.VisionTransformer().eval()
+    names = {"attention.attention.in_proj_": "attention.qkv.", "attention.attention.out_proj": "attention.out"}
+    state = functional.state_dict()
+    for old, new in names.items():
+        state = {name.replace(old, new): value for name, value in state.items()}
+    own.load_state_dict(state)
+    images = torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(own(images), functional(images))

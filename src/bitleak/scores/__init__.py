@@ -14,6 +14,7 @@ docs/scores.md shows every format by example.
 
 from pathlib import Path
 
+from bitleak.metrics import corrected
 from bitleak.report import write_all
 from bitleak.scores.answers import Answers
 from bitleak.scores.prepare import Prepared, Request, prepare
@@ -56,4 +57,4 @@ def attack(prepared: Prepared, out: Path, scratch: Scratch, on_step: OnStep = _s
     """
     found = attacked(prepared, scratch, on_step)
     rows, curves = rows_and_curves(prepared, found, lambda done: on_step(done, "measuring"))
-    write_all(rows, curves, summarize(prepared, rows), out)
+    write_all(corrected(rows), curves, summarize(prepared, rows), out)

@@ -35,7 +35,7 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.capture import OnLayer, execution_order, prepare, stream, walk
+from bitleak.quant.capture import OnLayer, execution_order, prepare, stream
 from bitleak.quant.gram import gram
 from bitleak.quant.grid import Grid, decode, grid_for
 from bitleak.quant.polish import polish
@@ -43,6 +43,7 @@ from bitleak.quant.quadratic import Quadratic, quadratic
 from bitleak.quant.reestimate import batch_norms, reestimate, set_statistics
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, Scheme, check_finite
+from bitleak.quant.walk import walk
 
 TARGET_DAMPING = 1e-3
 

@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bitleak.quant.capture import execution_order, walk
+from bitleak.quant.capture import execution_order
 from bitleak.quant.scheme import check_finite
+from bitleak.quant.walk import walk
 
 
 def reestimate(network: nn.Module, calibration: Float[Tensor, "records *sample"]) -> list[str]:

@@ -36,12 +36,13 @@ from torch import Tensor, nn
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.capture import OnLayer, prepare, walk
+from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
 from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import Quadratic, quadratic
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Scheme
+from bitleak.quant.walk import walk
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
 MOMENTS, EPSILON = (0.9, 0.999), 1e-8  # of Adam

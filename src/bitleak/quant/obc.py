@@ -14,6 +14,7 @@ Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 mul
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,7 +25,8 @@ from bitleak.core.checks import integer_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
-from bitleak.quant.layerwise import Inputs, by_groups, quantize_layers
+from bitleak.quant.layerwise import by_groups, quantize_layers
+from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import eliminate, invert
 from bitleak.quant.scheme import Scheme
 
@@ -71,6 +73,7 @@ class OBC(Scheme):
         generator: torch.Generator,
         *,
         on_layer: OnLayer | None = None,
+        memory: int | None = None,
     ) -> QuantizedWeights:
         """Quantize the network.
 
@@ -79,23 +82,21 @@ class OBC(Scheme):
             calibration: Normalised images.
             generator: Not used: nothing is drawn.
             on_layer: Told of each layer.
+            memory: Bytes that statistics and activations may take, see `walk.granted`; it changes the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
+        return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
-        def quantize(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:
-            return quantize_layer(name, weight, grid, hessian, dtype=getattr(torch, self.dtype))
-
-        return quantize_layers(
-            self,
-            network,
-            calibration,
-            quantize,
+    def method(self) -> Method:
+        """How a layer is treated, for what quantizes by several methods or several models at once."""
+        return Method(
+            scheme=self,
+            quantize=partial(quantize_layer, dtype=getattr(torch, self.dtype)),
             inputs=self.inputs,
             sweeps=self.polish,
             statistics=self.reestimate,
-            on_layer=on_layer,
         )
 
 

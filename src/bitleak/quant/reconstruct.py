@@ -28,7 +28,7 @@ Cost: iterations * (forward + backward of a batch), and two forward passes over 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,9 +37,12 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, fx
 from torch.func import functional_call
 
+from bitleak.core.checks import integer_in, number_in
+from bitleak.quant.fold import with_affine_norms
 from bitleak.quant.grid import Grid, decode, encode, per_weight
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
+CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
 CHUNK = 128  # records per forward pass where no gradient is needed
 
 
@@ -66,6 +69,17 @@ class Schedule:
     warmup: float = 0.2
     beta_start: float = 20.0
     beta_end: float = 2.0
+
+    def __post_init__(self) -> None:
+        integer_in("iterations", self.iterations, 0)
+        integer_in("batch", self.batch, 1)
+        number_in("learning_rate", self.learning_rate, 0.0, float("inf"), ends="(]")
+        for rate in self.decay:
+            number_in("decay", rate, 0.0, 1.0, ends="[)")
+        number_in("regularization", self.regularization, 0.0, float("inf"))
+        number_in("warmup", self.warmup, 0.0, 1.0)
+        number_in("beta_start", self.beta_start, 1.0, float("inf"))
+        number_in("beta_end", self.beta_end, 1.0, float("inf"))
 
     def beta(self, step: int) -> float | None:
         """The regulariser's exponent at a step from 0 to iterations - 1; None during the warm-up."""
@@ -95,14 +109,19 @@ class Reconstruction:
     kept: Literal["learned", "nearest"]
 
 
-def loss_of(outputs: Float[Tensor, "records *shape"], targets: Float[Tensor, "records *shape"]) -> Float[Tensor, ""]:
-    """Squared error, summed over channels (axis 1), mean over records and positions.
+def loss_of(
+    outputs: Float[Tensor, "records *shape"],
+    targets: Float[Tensor, "records *shape"],
+    importance: Float[Tensor, "records *shape"] | None = None,
+) -> Float[Tensor, ""]:
+    """Squared error, times the importance if given, summed over channels (axis 1), mean over records and positions.
 
     Example:
         >>> float(loss_of(torch.ones(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)))
         3.0
     """
-    return (outputs - targets).square().sum(1).mean()
+    squares = (outputs - targets).square()
+    return (squares if importance is None else squares * importance).sum(1).mean()
 
 
 def reconstruct(
@@ -113,6 +132,8 @@ def reconstruct(
     *,
     schedule: Schedule,
     generator: torch.Generator,
+    importance: Float[Tensor, "records *target"] | None = None,
+    start: Mapping[str, UInt8[Tensor, "out *rest"]] | None = None,
 ) -> Reconstruction:
     """Learn the rounding of a piece's layers.
 
@@ -123,6 +144,9 @@ def reconstruct(
         targets: What it returns in the full-precision network.
         schedule: Steps, rates and regulariser.
         generator: Draws the mini-batches.
+        importance: What the squared error of each element of the output counts, at least 0, on
+            average 1; None counts all alike.
+        start: Codes of each layer to begin at; None begins at the weights themselves.
 
     Returns:
         Codes that are on the calibration records at least as good as rounding to the nearest.
@@ -131,12 +155,14 @@ def reconstruct(
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
     codes = {name: encode(weights[name], grids[name]) for name in grids}
     outputs = run(piece, inputs, codes, grids)
-    nearest = float(loss_of(outputs, targets))
+    nearest = float(loss_of(outputs, targets, importance))
     if schedule.iterations == 0 or nearest == 0:
         return Reconstruction(codes, outputs, nearest, nearest, "nearest")
-    learned = _learn(piece, weights, grids, inputs, targets, schedule, generator)
+    rounding = _Rounding(weights, grids, start)
+    data = (inputs, targets) if importance is None else (inputs, targets, importance)
+    learned = _learn(with_affine_norms(piece), rounding, data, schedule, generator)
     learned_outputs = run(piece, inputs, learned, grids)
-    loss = float(loss_of(learned_outputs, targets))
+    loss = float(loss_of(learned_outputs, targets, importance))
     if not loss <= nearest:
         return Reconstruction(codes, outputs, nearest, nearest, "nearest")
     return Reconstruction(learned, learned_outputs, loss, nearest, "learned")
@@ -165,7 +191,9 @@ def _arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
 class _Rounding:
     """The weights of several layers as one flat vector, and what rounding does to it."""
 
-    def __init__(self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> None:
+    def __init__(
+        self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid], start: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.shapes = {name: weight.shape for name, weight in weights.items()}
         spread = [
             [part.expand_as(weights[name]) for part in per_weight(grids[name], weights[name])] for name in weights
@@ -173,12 +201,18 @@ class _Rounding:
         self.scale, zero_point = (torch.cat([parts[i].flatten() for parts in spread]) for i in (0, 1))
         top = torch.cat([torch.full_like(weights[name].flatten(), grids[name].levels - 1) for name in weights])
         position = torch.cat([weight.flatten() for weight in weights.values()]) / self.scale
-        below = position.floor() + zero_point
+        below = position.floor()
+        up = position - below
+        if start is not None:
+            found = torch.cat([start[name].flatten() for name in weights]) - zero_point
+            below = torch.where(found > position, found - 1, found)
+            up = torch.where(found > position, CONFIDENCE, 1 - CONFIDENCE)
+        below = below + zero_point
         self.free = (below >= 0) & (below < top)
         self.below = below.clamp(torch.zeros_like(top), top)
         self.start = self.scale * (self.below - zero_point)
         self.step = self.scale * self.free
-        self.fraction = position - position.floor()
+        self.up = up
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """The layers' tensors in a flat vector, as views."""
@@ -192,38 +226,53 @@ class _Rounding:
 
 def _learn(
     piece: fx.GraphModule,
-    weights: Mapping[str, Tensor],
-    grids: Mapping[str, Grid],
-    inputs: Tensor,
-    targets: Tensor,
+    rounding: _Rounding,
+    data: Sequence[Tensor],
     schedule: Schedule,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The loop over mini-batches."""
-    rounding = _Rounding(weights, grids)
-    variable = -torch.log(STRETCH / (rounding.fraction + SHIFT) - 1)
+    """The loop over mini-batches of inputs, targets and, if given, importance."""
+    variable = unrelaxed(rounding.up)
     optimizer = torch.optim.Adam([variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
-    for step, records in enumerate(_batches(len(inputs), schedule, generator).to(inputs.device)):
-        sigmoid = variable.sigmoid()
-        stretched = STRETCH * sigmoid - SHIFT
-        h = stretched.clamp(0, 1)
+    for step, records in enumerate(_batches(len(data[0]), schedule, generator).to(data[0].device)):
+        h, slope = relaxed(variable)
         flat = torch.addcmul(rounding.start, rounding.step, h).requires_grad_()
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
-        loss = loss_of(functional_call(piece, tensors, (inputs[records],)), targets[records])
-        (gradient,) = torch.autograd.grad(loss, flat)
+        inputs, *wanted = (values[records] for values in data)
+        outputs = functional_call(piece, tensors, (inputs,))
+        (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *wanted))
         gradient *= rounding.step
         beta = schedule.beta(step)
         if beta is not None:
-            gradient += schedule.regularization * rounding.free * _regularizer_gradient(h, beta)
-        variable.grad = gradient.mul_(STRETCH * sigmoid * (1 - sigmoid)).mul_(stretched == h)
+            gradient += schedule.regularization * rounding.free * regularizer_gradient(h, beta)
+        variable.grad = gradient.mul_(slope)
         optimizer.step()
     return rounding.codes(variable >= 0)
 
 
-def _regularizer_gradient(h: Tensor, beta: float) -> Tensor:
+def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None = None) -> Tensor:
+    """The derivative of `loss_of` by the outputs."""
+    slope = (outputs - targets).mul_(2 * outputs.shape[1] / outputs.numel())
+    return slope if importance is None else slope.mul_(importance)
+
+
+def unrelaxed(up: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """V of which h(V) is the given number in [0, 1]."""
+    return -torch.log(STRETCH / (up + SHIFT) - 1)
+
+
+def relaxed(variable: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """h(V) and its derivative."""
+    sigmoid = variable.sigmoid()
+    stretched = STRETCH * sigmoid - SHIFT
+    h = stretched.clamp(0, 1)
+    return h, sigmoid.addcmul_(sigmoid, sigmoid, value=-1).mul_(STRETCH).mul_(stretched == h)
+
+
+def regularizer_gradient(up: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*shape"]:
     """The derivative of 1 - |2h - 1|^beta by h."""
-    centred = 2 * h - 1
-    return centred.abs().pow_(beta - 1).mul_(centred.sign()).mul_(-2 * beta)
+    centred = 2 * up - 1
+    return centred.abs().pow_(beta - 1).copysign_(centred).mul_(-2 * beta)
 
 
 def _batches(records: int, schedule: Schedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:

@@ -141,7 +141,7 @@ def test_with_nothing_behind_a_layer_the_activation_objective_is_the_linear_one(
     torch.manual_seed(0)
     inputs = (torch.randn(40, 20) @ torch.randn(20, 20)).relu()
     network = nn.Sequential(nn.Linear(20, 6)).eval()
-    fields = {"levels": 3, "iterations": 300, "batch": 40, "learning_rate": 0.02}
+    fields = {"levels": 3, "iterations": 400, "batch": 40, "learning_rate": 0.01, "decay": (0.9, 0.999)}
     linear, activation = (
         AdaRound(objective=objective, **fields)(network, inputs, torch.Generator().manual_seed(0))
         for objective in ("linear", "activation")

@@ -46,7 +46,7 @@ from bitleak.quant.capture import OnLayer, prepare, walk
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
 from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import SILENT, Quadratic, quadratic
-from bitleak.quant.reconstruct import Schedule, reconstruct, regularizer_gradient, relaxed, run, unrelaxed
+from bitleak.quant.reconstruct import Relaxation, Schedule, reconstruct, run
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, Scheme, check_finite
 from bitleak.quant.units import Unit, layer_units
@@ -232,15 +232,10 @@ def _optimise(
     fraction, step, offset = (rows.unflatten(0, (groups, -1)) for rows in (fraction, step, offset))
     second = (2 / loss.positions * loss.gram).float()  # the gradient with respect to W_q is E second - first
     first = (2 / loss.positions * loss.moment).float().unflatten(0, (groups, -1))
-    schedule = settings._schedule()
-    variable = unrelaxed(fraction)
-    optimizer = torch.optim.Adam([variable], lr=settings.learning_rate, betas=settings.decay, fused=True)
+    relaxation = Relaxation(fraction, settings._schedule())
+    change, gradient = torch.empty_like(step), torch.empty_like(step)
     for iteration in range(settings.iterations):
-        up, slope = relaxed(variable)
-        gradient = torch.baddbmm(first, torch.addcmul(offset, step, up), second, beta=-1).mul_(step)
-        beta = schedule.beta(iteration)
-        if beta is not None:
-            gradient.add_(regularizer_gradient(up, beta), alpha=settings.regularization)
-        variable.grad = gradient.mul_(slope)
-        optimizer.step()
-    return (variable >= 0).flatten(0, 1)
+        torch.addcmul(offset, step, relaxation.up, out=change)
+        torch.baddbmm(first, change, second, beta=-1, out=gradient)
+        relaxation.step(gradient.mul_(step), iteration)
+    return (relaxation.variable >= 0).flatten(0, 1)

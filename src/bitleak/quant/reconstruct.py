@@ -42,6 +42,8 @@ from bitleak.quant.fold import with_affine_norms
 from bitleak.quant.grid import Grid, decode, encode, per_weight
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
+EDGE = 1e-6  # a weight on the grid, whose h is 0 or 1 but for rounding, is free to move
+TINY = 1e-30  # |2h - 1| below it counts as it
 CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
 CHUNK = 128  # records per forward pass where no gradient is needed
 
@@ -107,6 +109,44 @@ class Reconstruction:
     loss: float
     nearest: float
     kept: Literal["learned", "nearest"]
+
+
+class Relaxation:
+    """V and h(V) of some weights, and the steps of Adam.
+
+    All in buffers, since a new tensor in each step costs more than what is computed in it; for the same
+    reason the clipped h have their slope masked by the backward pass of the clip, not by a comparison.
+
+    Attributes:
+        variable: V.
+        up: h(V).
+    """
+
+    def __init__(self, up: Float[Tensor, "*weights"], schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.variable = -torch.log(STRETCH / (up + SHIFT) - 1)
+        self.optimizer = torch.optim.Adam([self.variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
+        self.up, self.slope, self.spare = (torch.empty_like(self.variable) for _ in range(3))
+        self._refresh()
+
+    def step(self, gradient: Float[Tensor, "*weights"], iteration: int) -> None:
+        """One step, given the derivative of the reconstruction loss by h, which is overwritten."""
+        beta = self.schedule.beta(iteration)
+        if beta is not None:
+            torch.mul(self.up, 2, out=self.spare).sub_(1)
+            power = self.up.copy_(self.spare).abs_().clamp_(min=TINY).log_().mul_(beta - 1).exp_()
+            gradient.add_(power.copysign_(self.spare), alpha=-2 * beta * self.schedule.regularization)
+        self.variable.grad = gradient.mul_(self.slope)
+        self.optimizer.step()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Compute h and its derivative from V."""
+        torch.sigmoid(self.variable, out=self.slope)
+        torch.mul(self.slope, STRETCH, out=self.up).sub_(SHIFT)
+        self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCH)
+        torch.ops.aten.hardtanh_backward.grad_input(self.slope, self.up, -EDGE, 1 + EDGE, grad_input=self.slope)
+        self.up.clamp_(0, 1)
 
 
 def loss_of(
@@ -232,47 +272,23 @@ def _learn(
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """The loop over mini-batches of inputs, targets and, if given, importance."""
-    variable = unrelaxed(rounding.up)
-    optimizer = torch.optim.Adam([variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
+    relaxation = Relaxation(rounding.up, schedule)
+    weights = torch.empty_like(rounding.start)
     for step, records in enumerate(_batches(len(data[0]), schedule, generator).to(data[0].device)):
-        h, slope = relaxed(variable)
-        flat = torch.addcmul(rounding.start, rounding.step, h).requires_grad_()
+        torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
+        flat = weights.detach().requires_grad_()
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
         inputs, *wanted = (values[records] for values in data)
         outputs = functional_call(piece, tensors, (inputs,))
         (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *wanted))
-        gradient *= rounding.step
-        beta = schedule.beta(step)
-        if beta is not None:
-            gradient += schedule.regularization * rounding.free * regularizer_gradient(h, beta)
-        variable.grad = gradient.mul_(slope)
-        optimizer.step()
-    return rounding.codes(variable >= 0)
+        relaxation.step(gradient.mul_(rounding.step), step)
+    return rounding.codes(relaxation.variable >= 0)
 
 
 def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None = None) -> Tensor:
     """The derivative of `loss_of` by the outputs."""
     slope = (outputs - targets).mul_(2 * outputs.shape[1] / outputs.numel())
     return slope if importance is None else slope.mul_(importance)
-
-
-def unrelaxed(up: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """V of which h(V) is the given number in [0, 1]."""
-    return -torch.log(STRETCH / (up + SHIFT) - 1)
-
-
-def relaxed(variable: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """h(V) and its derivative."""
-    sigmoid = variable.sigmoid()
-    stretched = STRETCH * sigmoid - SHIFT
-    h = stretched.clamp(0, 1)
-    return h, sigmoid.addcmul_(sigmoid, sigmoid, value=-1).mul_(STRETCH).mul_(stretched == h)
-
-
-def regularizer_gradient(up: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*shape"]:
-    """The derivative of 1 - |2h - 1|^beta by h."""
-    centred = 2 * up - 1
-    return centred.abs().pow_(beta - 1).copysign_(centred).mul_(-2 * beta)
 
 
 def _batches(records: int, schedule: Schedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:

@@ -48,8 +48,8 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "quantize": "719a21f2a546",
         "query": "b6392e6529a0",
         "attack": "d4a1bef9d142",
-        "measure": "aa53f879b9c0",
-        "utility": "402f43022e6d",
+        "measure": "56c85f19c8e5",
+        "utility": "5dcb82e13374",
     }
 
 

@@ -37,11 +37,19 @@ _PUBLIC = {
     "make_splits": "bitleak.data",
     "references": "bitleak.data",
     "outputs": "bitleak.query",
-    "signals": "bitleak.query",
+    "signals": "bitleak.core.signals",
     "measure": "bitleak.metrics",
     "roc": "bitleak.metrics",
     "tpr_at": "bitleak.metrics",
     "auc": "bitleak.metrics",
+    "threshold_for": "bitleak.metrics",
+    "at_threshold": "bitleak.metrics",
+    "precision": "bitleak.metrics",
+    "epsilon_bounds": "bitleak.metrics",
+    "one_run_bounds": "bitleak.metrics",
+    "exposure": "bitleak.metrics",
+    "memorisation": "bitleak.metrics",
+    "detectable_auc": "bitleak.metrics",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -26,8 +26,8 @@ VERSIONS = {
     "quantize": "1",
     "query": "1",
     "attack": "1",
-    "measure": "1",
-    "utility": "1",
+    "measure": "2",
+    "utility": "2",
 }
 """Raised when the meaning of a stage changes; a part of every key."""
 

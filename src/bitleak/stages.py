@@ -8,6 +8,7 @@ artifact mapping per task, in order. `inputs` arrive decoded. What a stage means
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from bitleak.engine.worker import Runtime
 from bitleak.metrics.size import size
 from bitleak.models import load
 from bitleak.models.precision import exact_float32
+from bitleak.quant.together import quantize_together
 from bitleak.query import outputs
 from bitleak.train.fit import fit
 from bitleak.train.recipe import Recipe
@@ -84,14 +86,16 @@ def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
     weights: Weights = inputs["weights"]
     spec = _spec(weights)
     network = load(weights).to(runtime.device)
-    for one in params:
-        kind = registry.find(registry.QUANTIZERS, one["quantizer"], kind="quantizer")
-        quantizer = kind(**one["options"], levels=one["levels"])
-        shown = calibration_images(inputs["images"], inputs["splits"], spec, one, runtime.device)
-        chance = torch.Generator().manual_seed(seed_for(one["seed"], "quantize", one["model"]))
-        with exact_float32():
-            found = quantizer(network, shown, chance)
-        yield replace(found, spec=spec)
+    for _, some in groupby(params, key=lambda one: (one["model"], one["calibration"], one["seed"])):
+        alike = list(some)
+        quantizers = [_quantizer(one) for one in alike]
+        shown = calibration_images(inputs["images"], inputs["splits"], spec, alike[0], runtime.device)
+        chances = [torch.Generator().manual_seed(seed_for(one["seed"], "quantize", one["model"])) for one in alike]
+        results = quantize_together(quantizers, network, shown, chances)
+        for _ in alike:
+            with exact_float32():
+                found = next(results)
+            yield replace(found, spec=spec)
 
 
 def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
@@ -238,6 +242,11 @@ def _spec(weights: Weights) -> ModelSpec:
     if weights.spec is None:
         raise ModelError("weights without a spec cannot be loaded: the architecture is not known")
     return weights.spec
+
+
+def _quantizer(params: Mapping[str, Any]) -> Any:
+    kind = registry.find(registry.QUANTIZERS, params["quantizer"], kind="quantizer")
+    return kind(**params["options"], levels=params["levels"])
 
 
 def _epoch(progress: Progress, epochs: int, epoch: int, loss: float) -> None:

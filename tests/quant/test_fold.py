@@ -115,6 +115,25 @@ def test_the_bias_of_a_folded_layer_moves_into_the_norm():
     assert folded.fc.bias.abs().max() > 0
 
 
+@pytest.mark.parametrize("tokens", [5, 6])
+def test_a_norm_of_tokens_behind_a_linear_layer_is_left_as_it_is(tokens):
+    """With 6 tokens, only a run tells it from a norm of the layer's 6 features."""
+    layers = [nn.Linear(16, 6), nn.BatchNorm1d(tokens), nn.ReLU(), nn.Flatten(), nn.Linear(6 * tokens, 6)]
+    network = randomized(nn.Sequential(nn.Flatten(2), *layers, nn.BatchNorm1d(6))).eval()
+    images = torch.randn(5, tokens, 4, 4, generator=torch.Generator().manual_seed(2))
+    folded = fold(network, images)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-5, atol=1e-4)
+    assert torch.equal(folded[1].weight, network[1].weight)
+    assert not torch.equal(folded[5].weight, network[5].weight)
+    assert not any(module._forward_hooks for module in folded.modules())
+
+
+def test_a_norm_that_cannot_be_of_the_layers_features_is_left_as_it_is_without_images_too():
+    network = randomized(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(5))).eval()
+    assert torch.equal(fold(network)[0].weight, network[0].weight)
+
+
 def test_a_network_that_cannot_be_traced_is_refused_with_advice():
     class Branching(nn.Module):
         def forward(self, x):

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.capture import OnLayer, prepare, walk
+from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
 from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import SILENT, Quadratic, quadratic
@@ -50,6 +50,7 @@ from bitleak.quant.reconstruct import Relaxation, Schedule, reconstruct, run
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, Scheme, check_finite
 from bitleak.quant.units import Unit, layer_units
+from bitleak.quant.walk import walk
 
 Pairs = Iterable[tuple[Tensor, ...]]
 """A layer's inputs in the full-precision and in the quantized network, chunk by chunk."""

@@ -126,9 +126,9 @@ class BRECQ(Scheme):
             QuantizationError: The network cannot be traced or cut into units, or a weight or a
                 calibration value is not finite.
         """
-        folded = fold(network).requires_grad_(False)
-        pieces = units(folded)
         images = calibration.detach().float()
+        folded = fold(network, images).requires_grad_(False)
+        pieces = units(folded)
         _check(folded, pieces, images)
         layers = quantizable(folded)
         levels = layer_levels(self, [name for unit in pieces for name in unit.layers])
@@ -142,6 +142,7 @@ class BRECQ(Scheme):
                 quantized = run(unit.run, quantized)
                 continue
             own = {name: grid_for(self, layers[name].weight, levels[name]) for name in unit.layers}
+            check_finite(unit.layers[0], full, "output on the calibration images")
             importance = fisher(pieces[index + 1 :], full, generator) if self.weighting == "fisher" else None
             start = None if self.start == "weights" else starting_codes(unit.run, own, before, quantized, by=self.start)
             result = reconstruct(

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -29,13 +30,19 @@ from bitleak.quant.scheme import Layer
 from bitleak.quant.units import trace
 
 
-def fold(network: nn.Module) -> nn.Module:
+def fold(network: nn.Module, images: Float[Tensor, "records *sample"] | None = None) -> nn.Module:
     """A copy of a network, in evaluation mode, whose batch norms are pure shifts where that is possible.
 
     A batch norm is left as it is where anything but a single layer feeds it, where the layer's
     output is used elsewhere too, where either is called more than once, where the layer is a
     subclass with a forward pass of its own, or where the batch norm keeps no running statistics.
-    The output of a linear layer is taken to be `records features`.
+    Behind a linear layer on tokens, `records tokens features`, a batch norm normalises the tokens and is
+    left as it is.
+
+    Args:
+        network: Any network that `torch.fx` traces; it is not changed.
+        images: What shows which linear layers are given tokens; the first image is run. None: a linear
+            layer's output is taken to be `records features` where the sizes allow it.
 
     Raises:
         QuantizationError: `torch.fx` cannot trace the network.
@@ -46,9 +53,26 @@ def fold(network: nn.Module) -> nn.Module:
         ([1.0, 1.0], [0.0, 0.0])
     """
     folded = copy.deepcopy(network).eval()
-    for layer, norm in list(_pairs(folded)):
-        _fold_pair(layer, norm)
+    pairs = list(_pairs(folded))
+    ranks = _ranks([layer for layer, _ in pairs if isinstance(layer, nn.Linear)], folded, images)
+    for layer, norm in pairs:
+        if norm.num_features == len(layer.weight) and ranks.get(layer, 2) == 2:
+            _fold_pair(layer, norm)
     return folded
+
+
+@torch.no_grad()
+def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -> dict[nn.Module, int]:
+    """The number of axes of each layer's output for an image; empty where there are no images."""
+    ranks: dict[nn.Module, int] = {}
+    if images is None or not layers or not len(images):
+        return ranks
+    hook = lambda layer, inputs, output: ranks.update({layer: output.ndim})  # noqa: E731
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    network(images[:1].clone())
+    for handle in handles:
+        handle.remove()
+    return ranks
 
 
 def with_affine_norms(piece: fx.GraphModule) -> fx.GraphModule:

@@ -27,102 +27,169 @@ Cost: a Gram matrix per layer over the images; with quantized inputs also two pr
 the activations of both networks in memory.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
+from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.capture import OnLayer, execution_order, prepare, stream, walk
+from bitleak.quant.capture import OnLayer, execution_order, prepare, stream
 from bitleak.quant.gram import gram
-from bitleak.quant.grid import Grid, decode, grid_for
-from bitleak.quant.polish import polish
+from bitleak.quant.grid import Grid, decode
+from bitleak.quant.method import Method, Rounded, Weight, rounded
 from bitleak.quant.quadratic import Quadratic, quadratic
 from bitleak.quant.reestimate import batch_norms, reestimate, set_statistics
 from bitleak.quant.result import assemble
-from bitleak.quant.scheme import Layer, Scheme, check_finite
+from bitleak.quant.scheme import Layer, check_finite, layer_levels
+from bitleak.quant.walk import walk
 
 TARGET_DAMPING = 1e-3
 
-Inputs = Literal["full_precision", "quantized"]
-
-Quantize = Callable[[str, Tensor, Grid, Tensor], tuple[Tensor, dict[str, Any]]]
-"""From name, weight, grid and H (groups, columns, columns) to the codes and facts for the record."""
-
-Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, float]]
-"""From rows, H of their inputs, scales and zero points to the codes and the relative damping of H."""
+Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the codes and the
+relative damping of each H."""
 
 
 def quantize_layers(
-    scheme: Scheme,
+    method: Method,
     network: nn.Module,
     calibration: Float[Tensor, "records *sample"],
-    quantize: Quantize,
     *,
-    inputs: Inputs = "full_precision",
-    sweeps: int = 0,
-    statistics: bool = False,
     on_layer: OnLayer | None = None,
+    memory: int | None = None,
 ) -> QuantizedWeights:
     """Quantize every layer of a network for itself.
 
     Args:
-        scheme: Levels and grids.
+        method: How.
         network: Any network; it is not changed.
         calibration: Normalised images.
-        quantize: Quantizes one layer.
-        inputs: Whether a layer's inputs are those of the full-precision network, or those behind the
-            layers that are quantized already.
-        sweeps: Of `polish`, at most.
-        statistics: Whether to re-estimate batch norm.
         on_layer: Told of each layer.
+        memory: Bytes that statistics and activations may take, see `walk.granted`; it changes the time only.
 
     Raises:
         QuantizationError: A layer cannot be quantized.
     """
-    copied, layers, levels = prepare(scheme, network, calibration)
-    codes: dict[str, Tensor] = {}
-    grids: dict[str, Grid] = {}
-    record: dict[str, dict[str, Any]] = {}
+    if method.inputs == "quantized":
+        return _behind_the_quantized(method, network, calibration, on_layer, memory)
+    return next(quantize_alike([method], [network], [calibration], on_layer=on_layer, memory=memory))
 
-    def take(name: str, weight: Tensor, target: Tensor, loss: Quadratic, **facts: Any) -> None:
-        """Quantize one layer of the copy, where `target` is what its weight shall be before rounding."""
-        grids[name] = grid_for(scheme, target, levels[name])
-        rounded, found = quantize(name, target, grids[name], loss.gram * (2 / len(calibration)))
-        if sweeps:
-            rounded, facts["polish_sweeps"] = polish(rounded, weight, grids[name], loss, sweeps=sweeps)
-        codes[name] = rounded
-        change = (decode(rounded, grids[name]) - weight).flatten(1)
-        error = loss.relative(change, weight.flatten(1))
-        record[name] = {"levels": levels[name], "relative_error": error, **found, **facts}
-        layers[name].weight.data.copy_(decode(rounded, grids[name]))
-        if on_layer is not None:
-            on_layer(name, len(codes) - 1, len(levels))
 
-    if inputs == "quantized":
-        _behind_the_quantized(copied, prepare(scheme, network, calibration), calibration, take, statistics)
-    else:
-        seconds = second_moments(copied, layers, calibration)
-        for name in levels:
-            weight = layers[name].weight.detach().clone()
-            take(name, weight, weight, _symmetric(seconds.pop(name), len(weight)))
-        if statistics:
-            reestimate(copied, calibration)
-    return assemble(copied, codes, grids, record)
+def quantize_alike(
+    methods: Sequence[Method],
+    networks: Sequence[nn.Module],
+    calibrations: Sequence[Float[Tensor, "_ *sample"]],
+    *,
+    on_layer: OnLayer | None = None,
+    memory: int | None = None,
+) -> Iterator[QuantizedWeights]:
+    """Quantize several models of one architecture by several methods, from one pass over each model's images.
+
+    Args:
+        methods: Each with full-precision inputs.
+        networks: At least one; they are not changed.
+        calibrations: The images of each network.
+        on_layer: Told of each layer after each method; the index runs over methods and layers.
+        memory: Bytes that the second moments may take at a time; None = those of one pass.
+
+    Returns:
+        Network after network, each by all methods; batch norms are re-estimated when the result is asked for.
+
+    Raises:
+        QuantizationError: A layer cannot be quantized, or the networks differ in their layers.
+    """
+    models = [prepare(methods[0].scheme, *pair) for pair in zip(networks, calibrations, strict=True)]
+    order = _common_layers([layers for _, layers, _ in models])
+    levels = [layer_levels(method.scheme, order) for method in methods]
+    found: list[list[dict[str, Rounded]]] = [[{} for _ in methods] for _ in models]
+    for some in _passes(models[0][1], None if memory is None else memory // len(models)):
+        seconds = [
+            second_moments(copied, {name: layers[name] for name in some}, images)
+            for (copied, layers, _), images in zip(models, calibrations, strict=True)
+        ]
+        for name in some:
+            originals = [layers[name].weight.detach() for _, layers, _ in models]
+            losses = [_symmetric(each.pop(name), len(weight)) for each, weight in zip(seconds, originals, strict=True)]
+            weights = [
+                Weight(weight, weight, loss, len(images))
+                for weight, loss, images in zip(originals, losses, calibrations, strict=True)
+            ]
+            for number, method in enumerate(methods):
+                results = rounded(method, name, levels[number][name], weights)
+                for own, result in zip(found, results, strict=True):
+                    own[number][name] = result
+                if on_layer is not None:
+                    on_layer(name, order.index(name) * len(methods) + number, len(order) * len(methods))
+    for (copied, _, _), own, images in zip(models, found, calibrations, strict=True):
+        for method, layers in zip(methods, own, strict=True):
+            yield _finished(method, copied, layers, images, memory)
+
+
+def _common_layers(models: Sequence[Mapping[str, Layer]]) -> list[str]:
+    """The names of the layers, which all models must share, with the shapes of the weights."""
+    shapes = [{name: tuple(layer.weight.shape) for name, layer in layers.items()} for layers in models]
+    for number, other in enumerate(shapes):
+        if list(other.items()) != list(shapes[0].items()):
+            raise QuantizationError(
+                f"network {number} has other layers than network 0; only networks of one architecture are quantized "
+                f"together: {_difference(shapes[0], other)}"
+            )
+    return list(shapes[0])
+
+
+def _difference(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> str:
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    if not names:
+        return "they are called in another order"
+    return (
+        f"layer {names[0]!r} has weights of shape {one.get(names[0])} in network 0, {other.get(names[0])} in the other"
+    )
+
+
+def _passes(layers: Mapping[str, Layer], memory: int | None) -> list[list[str]]:
+    """The layers in parts whose second moments fit into the memory, at least one layer each."""
+    parts: list[list[str]] = [[]]
+    used = 0
+    for name, layer in layers.items():
+        columns = layer.weight[0].numel()
+        size = 8 * columns**2 * (layer.groups if not isinstance(layer, nn.Linear) else 1)
+        if memory is not None and parts[-1] and used + size > memory:
+            parts.append([])
+            used = 0
+        parts[-1].append(name)
+        used += size
+    return parts
+
+
+def _finished(
+    method: Method, network: nn.Module, layers: Mapping[str, Rounded], calibration: Tensor, memory: int | None
+) -> QuantizedWeights:
+    """The result of one method, with the batch norms re-estimated behind its weights."""
+    if method.statistics:
+        network = copy.deepcopy(network)
+        for name, layer in layers.items():
+            network.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
+        reestimate(network, calibration, memory=memory)
+    return _assembled(network, layers)
+
+
+def _assembled(network: nn.Module, layers: Mapping[str, Rounded]) -> QuantizedWeights:
+    codes = {name: layer.codes for name, layer in layers.items()}
+    grids = {name: layer.grid for name, layer in layers.items()}
+    return assemble(network, codes, grids, {name: layer.record for name, layer in layers.items()})
 
 
 def _behind_the_quantized(
-    quantized: nn.Module,
-    reference: tuple[nn.Module, dict[str, Layer], dict[str, int]],
-    calibration: Tensor,
-    take: Callable[..., None],
-    statistics: bool,
-) -> None:
+    method: Method, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None, memory: int | None
+) -> QuantizedWeights:
     """The walk with both networks side by side."""
-    full, layers, _ = reference
-    watched = [*layers, *(batch_norms(quantized) if statistics else [])]
+    quantized, _, levels = prepare(method.scheme, network, calibration)
+    full, layers, _ = prepare(method.scheme, network, calibration)
+    found: dict[str, Rounded] = {}
 
     def visit(name: str, pairs: Iterable[tuple[Tensor, ...]]) -> None:
         if name not in layers:
@@ -130,10 +197,15 @@ def _behind_the_quantized(
             return
         weight = layers[name].weight.detach()
         loss = quadratic(name, layers[name], pairs)
-        target = best_weight(weight, loss, TARGET_DAMPING)
-        take(name, weight, target, loss, target_damping=TARGET_DAMPING)
+        task = Weight(weight, best_weight(weight, loss, TARGET_DAMPING), loss, len(calibration))
+        (found[name],) = rounded(method, name, levels[name], [task], target_damping=TARGET_DAMPING)
+        quantized.get_parameter(f"{name}.weight").copy_(decode(found[name].codes, found[name].grid))
+        if on_layer is not None:
+            on_layer(name, len(found) - 1, len(levels))
 
-    walk([full, quantized], calibration, execution_order(quantized, watched, calibration), visit)
+    watched = [*layers, *(batch_norms(quantized) if method.statistics else [])]
+    walk([full, quantized], calibration, execution_order(quantized, watched, calibration), visit, memory=memory)
+    return _assembled(quantized, found)
 
 
 def second_moments(
@@ -187,7 +259,7 @@ def by_groups(
     hessian: Float64[Tensor, "groups columns columns"],
     solve: Solve,
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
-    """The codes of one layer, group by group; weights of inputs that never occur (H_jj = 0) become 0.
+    """The codes of one layer, all groups at once; weights of inputs that never occur (H_jj = 0) become 0.
 
     Returns:
         The codes, and for the record: the number of dead columns, the largest relative damping of a group.
@@ -198,11 +270,7 @@ def by_groups(
     check_finite(name, hessian, "calibration input")
     rows = weight.flatten(1).unflatten(0, (len(hessian), -1))  # (groups, out / groups, columns)
     scale, zero_point = (part.expand(len(weight)).reshape(rows.shape[:2]) for part in (grid.scale, grid.zero_point))
-    parts = []
-    for group, second in enumerate(hessian):
-        dead = second.diagonal() == 0
-        alive = rows[group].masked_fill(dead, 0)
-        codes, damping = solve(alive, second + torch.diag(dead.to(second)), scale[group], zero_point[group])
-        parts.append((codes, int(dead.sum()), damping))
-    codes = torch.cat([codes for codes, _, _ in parts]).reshape(weight.shape)
-    return codes, {"dead": sum(dead for _, dead, _ in parts), "damping": max(damping for _, _, damping in parts)}
+    dead = hessian.diagonal(dim1=1, dim2=2) == 0
+    alive = rows.masked_fill(dead[:, None], 0)
+    codes, damping = solve(alive, hessian + torch.diag_embed(dead.to(hessian)), scale, zero_point)
+    return codes.reshape(weight.shape), {"dead": int(dead.sum()), "damping": float(damping.max())}

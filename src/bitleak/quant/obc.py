@@ -14,6 +14,7 @@ Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 mul
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,7 +25,8 @@ from bitleak.core.checks import integer_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
-from bitleak.quant.layerwise import Inputs, by_groups, quantize_layers
+from bitleak.quant.layerwise import by_groups, quantize_layers
+from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import eliminate, invert
 from bitleak.quant.scheme import Scheme
 
@@ -71,6 +73,7 @@ class OBC(Scheme):
         generator: torch.Generator,
         *,
         on_layer: OnLayer | None = None,
+        memory: int | None = None,
     ) -> QuantizedWeights:
         """Quantize the network.
 
@@ -79,23 +82,21 @@ class OBC(Scheme):
             calibration: Normalised images.
             generator: Not used: nothing is drawn.
             on_layer: Told of each layer.
+            memory: Bytes that statistics and activations may take, see `walk.granted`; it changes the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
+        return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
-        def quantize(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:
-            return quantize_layer(name, weight, grid, hessian, dtype=getattr(torch, self.dtype))
-
-        return quantize_layers(
-            self,
-            network,
-            calibration,
-            quantize,
+    def method(self) -> Method:
+        """How a layer is treated, for what quantizes by several methods or several models at once."""
+        return Method(
+            scheme=self,
+            quantize=partial(quantize_layer, dtype=getattr(torch, self.dtype)),
             inputs=self.inputs,
             sweeps=self.polish,
             statistics=self.reestimate,
-            on_layer=on_layer,
         )
 
 
@@ -123,10 +124,15 @@ def quantize_layer(
         QuantizationError: The Hessian is not finite, or cannot be inverted.
     """
 
-    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, float]:
+    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         inverse, damping = invert(name, second)
-        inflation = float((inverse.diagonal() * second.diagonal()).max())  # 1 / (1 - R^2) of an input on the others
-        exact = inverse if inflation > INFLATION else inverse.to(dtype)
-        return eliminate(rows, exact, scale, zero_point, grid.levels), damping
+        # an input's variance over what the others leave of it: 1 / (1 - R^2)
+        inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
+        codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
+        for some, kind in ((inflation > INFLATION, torch.float64), (inflation <= INFLATION, dtype)):
+            if bool(some.any()):
+                part = inverse[some].to(kind)
+                codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels)
+        return codes, damping
 
     return by_groups(name, weight, grid, hessian, solve)

@@ -21,7 +21,7 @@ columns are applied to the later columns by one product, and half a dozen small 
 """
 
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from bitleak.quant.grid import Grid, decode
@@ -54,23 +54,32 @@ def polish(
         >>> polish(torch.ones(1, 2, dtype=torch.uint8), weight, grid, loss, sweeps=9)
         (tensor([[0, 1]], dtype=torch.uint8), 1)
     """
+    found, made = descend(codes, weight, grid, loss, sweeps=sweeps)
+    return found, int(made.max())
+
+
+def descend(
+    codes: UInt8[Tensor, "out *rest"], weight: Float[Tensor, "out *rest"], grid: Grid, loss: Quadratic, *, sweeps: int
+) -> tuple[UInt8[Tensor, "out *rest"], Int64[Tensor, "groups"]]:
+    """The same, with the number of sweeps of each group."""
     groups, shape = len(loss.gram), weight.shape
     scale = grid.scale.double().expand(shape[0]).reshape(groups, 1, -1)
     target = _columns_first(weight.flatten(1).double(), groups)
     moment = _columns_first(loss.moment, groups) / scale
     current = _columns_first(codes.flatten(1).double(), groups)
     active = torch.arange(current.shape[2], device=weight.device)
-    made = 0
-    while made < sweeps:
+    made = torch.zeros(groups, dtype=torch.int64, device=weight.device)
+    for _ in range(sweeps):
         change = (_columns_first(decode(_codes(current, shape), grid).flatten(1).double(), groups) - target) / scale
         gradient = torch.baddbmm(moment[..., active], loss.gram, change[..., active], beta=-1)
         before = current[..., active]
         after = _sweep(before.clone(), gradient, loss.gram, grid.levels - 1)
         current[..., active] = after
-        active = active[(after != before).any(1).any(0)]
+        moved = (after != before).any(1)  # (groups, rows)
+        made += moved.any(1)
+        active = active[moved.any(0)]
         if not len(active):
             break
-        made += 1
     return _codes(current, shape), made
 
 

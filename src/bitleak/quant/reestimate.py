@@ -18,16 +18,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bitleak.quant.capture import execution_order, walk
+from bitleak.quant.capture import execution_order
 from bitleak.quant.scheme import check_finite
+from bitleak.quant.walk import walk
 
 
-def reestimate(network: nn.Module, calibration: Float[Tensor, "records *sample"]) -> list[str]:
+def reestimate(
+    network: nn.Module, calibration: Float[Tensor, "records *sample"], *, memory: int | None = None
+) -> list[str]:
     """Set the running statistics of every batch norm of a network, in place.
 
     Args:
         network: In evaluation mode; its buffers are changed.
         calibration: Normalised images.
+        memory: Bytes that activations may take, see `walk.granted`; it changes the time only.
 
     Returns:
         The names of the batch norms, in the order of execution.
@@ -46,7 +50,11 @@ def reestimate(network: nn.Module, calibration: Float[Tensor, "records *sample"]
     if not names:
         return []
     order = execution_order(network, names, calibration)
-    walk([network], calibration, order, lambda name, inputs: set_statistics(name, network.get_submodule(name), inputs))
+
+    def visit(name: str, inputs: Iterable[tuple[Tensor, ...]]) -> None:
+        set_statistics(name, network.get_submodule(name), inputs)
+
+    walk([network], calibration, order, visit, memory=memory)
     return order
 
 

@@ -25,6 +25,7 @@ from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for
 from bitleak.quant.layerwise import quantize_layers
+from bitleak.quant.method import Method
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Scheme, check_finite
 
@@ -58,6 +59,7 @@ class RoundToNearest(Scheme):
         generator: torch.Generator,
         *,
         on_layer: OnLayer | None = None,
+        memory: int | None = None,
     ) -> QuantizedWeights:
         """Quantize the network.
 
@@ -66,12 +68,14 @@ class RoundToNearest(Scheme):
             calibration: Normalised images; without `polish`, the first one is used.
             generator: Not used: nothing is drawn.
             on_layer: Told of each layer.
+            memory: Bytes that the statistics may take, with `polish`; it changes the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
-        if self.polish:
-            return quantize_layers(self, network, calibration, _nearest, sweeps=self.polish, on_layer=on_layer)
+        method = self.method()
+        if method is not None:
+            return quantize_layers(method, network, calibration, on_layer=on_layer, memory=memory)
         copied, layers, levels = prepare(self, network, calibration)
         codes, grids = {}, {}
         record: dict[str, dict[str, Any]] = {}
@@ -85,6 +89,10 @@ class RoundToNearest(Scheme):
             if on_layer is not None:
                 on_layer(name, index, len(levels))
         return assemble(copied, codes, grids, record)
+
+    def method(self) -> Method | None:
+        """How a layer is treated where images are used, for what quantizes several models at once; else None."""
+        return Method(scheme=self, quantize=_nearest, sweeps=self.polish) if self.polish else None
 
 
 def _nearest(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:

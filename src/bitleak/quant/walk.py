@@ -1,0 +1,236 @@
+"""Layer after layer through copies of a network, each layer behind the changes to those before it.
+
+`walk` stops before each watched module and shows what it is given by every copy, chunk by chunk. What the
+visitor does to a module (quantize its weight, set its statistics) holds for everything after it, so one
+walk carries the full-precision and the quantized activations side by side.
+
+The walk goes through the traced graph. Between two stops it holds the values of all images at one place
+in the graph: the last place up to the stop at which they fit into the memory that was granted. If that is
+the stop itself, the next module is reached from there; if not, all from that place on is computed once
+more. With much memory this is one pass over the images, with none it is a pass up to each stop, which takes
+about (watched modules) / 2 times as long; in between, the narrow places behind pooling and strides are
+held, and the wide first stage is computed again. The values do not depend on the memory.
+
+Where `torch.fx` cannot trace the network, it is run up to each stop instead, by hooks: the same values.
+"""
+
+import copy
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from bitleak.core.errors import QuantizationError
+from bitleak.quant.capture import chunks, hook
+from bitleak.quant.units import trace
+
+MEMORY = 160 << 20
+SHARE = 8
+
+Visit = Callable[[str, Iterable[tuple[Tensor, ...]]], None]
+"""Called with a module's name and its inputs: chunk by chunk, one tensor per network; to be consumed once."""
+
+Values = dict[fx.Node, Any]
+
+
+class _Reached(Exception):
+    """The module that the run was for has been reached."""
+
+
+def granted(calibration: Tensor, memory: int | None) -> int:
+    """The bytes that activations may take: as given, or `MEMORY`, or `SHARE` times the images if that is more.
+
+    Example:
+        >>> granted(torch.zeros(1, 3, 32, 32), None) == MEMORY, granted(torch.zeros(1, 3, 32, 32), 5)
+        (True, 5)
+    """
+    return max(MEMORY, SHARE * calibration.numel() * 4) if memory is None else memory
+
+
+def walk(
+    networks: Sequence[nn.Module],
+    calibration: Float[Tensor, "records *sample"],
+    watched: Sequence[str],
+    visit: Visit,
+    *,
+    memory: int | None = None,
+) -> None:
+    """Visit modules in the order of execution; each visit sees the effect of those before it.
+
+    Args:
+        networks: Copies of one network, in evaluation mode; the visitor may change their modules.
+        calibration: Normalised images.
+        watched: Names of the modules to visit, in the order of execution.
+        visit: Called before each watched module is run.
+        memory: Bytes that may be held between two visits, see `granted`; it changes the time, not the values.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
+        >>> def visit(name, inputs):
+        ...     print(name, [tensor.tolist() for (tensor,) in inputs])
+        ...     network.get_submodule(name).weight.fill_(2.0)
+        ...     network.get_submodule(name).bias.fill_(1.0)
+        >>> walk([network], torch.tensor([[3.0]]), ["0", "1"], visit)
+        0 [[[3.0]]]
+        1 [[[7.0]]]
+    """
+    with torch.no_grad():
+        graph = _traced(networks[0], watched)
+        if graph is not None:
+            _walk_graph(graph, networks, calibration, watched, visit, granted(calibration, memory))
+            return
+        for name in watched:
+            visit(name, _inputs_of(name, networks, calibration))
+
+
+def _traced(network: nn.Module, watched: Sequence[str]) -> fx.Graph | None:
+    """The graph, if there is one in which each watched module is one node and its weight no other."""
+    try:
+        graph = trace(network)
+    except QuantizationError:
+        return None
+    called = [node.target for node in graph.nodes if node.op == "call_module"]
+    weights = [node.target for node in graph.nodes if node.op == "get_attr"]
+    whole = all(called.count(name) == 1 and f"{name}.weight" not in weights for name in watched)
+    return graph if whole else None
+
+
+def _walk_graph(
+    graph: fx.Graph,
+    networks: Sequence[nn.Module],
+    calibration: Tensor,
+    watched: Sequence[str],
+    visit: Visit,
+    memory: int,
+) -> None:
+    """`walk` along the nodes; a place `i` in the graph is that before node `i`."""
+    nodes, dead = list(graph.nodes), _dead(graph)
+    sizes = _live_bytes(nodes, dead, networks[0], calibration)
+    fits = [size * len(calibration) * len(networks) <= memory for size in sizes]
+    runs: list[list[Values]] = [[{nodes[0]: images} for images in chunks(calibration)] for _ in networks]
+    place = 1
+    for stop, node in enumerate(nodes):
+        if node.op != "call_module" or node.target not in watched:
+            continue
+        held = max((i for i in range(place + 1, stop + 1) if fits[i]), default=place)
+        inputs = _inputs_at(nodes, dead, networks, runs, (place, held, stop))
+        visit(str(node.target), inputs)
+        for _ in inputs:  # what the visitor did not look at has to be computed all the same
+            pass
+        place = held
+
+
+def _inputs_at(
+    nodes: Sequence[fx.Node],
+    dead: Sequence[Sequence[fx.Node]],
+    networks: Sequence[nn.Module],
+    runs: Sequence[list[Values]],
+    places: tuple[int, int, int],
+) -> Iterator[tuple[Tensor, ...]]:
+    """The inputs of the node at `stop`; `runs` hold the values at `place`, and afterwards those at `held`."""
+    place, held, stop = places
+    source = nodes[stop].all_input_nodes[0]
+
+    def advance(network: nn.Module, values: Values, start: int, end: int) -> Values:
+        for index in range(start, end):
+            _compute(nodes[index], network, values, dead[index])
+        return values
+
+    for chunk in range(len(runs[0])):
+        found = []
+        for network, run in zip(networks, runs, strict=True):
+            if held > place:
+                run[chunk] = advance(network, run[chunk] if place > 1 else _copied(run[chunk]), place, held)
+            values = run[chunk] if held == stop else advance(network, _copied(run[chunk]), held, stop)
+            found.append(values[source])
+        yield tuple(found)
+
+
+def _copied(values: Values) -> Values:
+    """Tensors of their own, as the nodes to come may change them in place; those that share memory still do."""
+    ((node, value), *more) = values.items()
+    if not more and isinstance(value, Tensor):  # a chunk of the images: a deep copy would take all of their memory
+        return {node: value.clone()}
+    return dict(zip(values, copy.deepcopy(list(values.values())), strict=True))
+
+
+def _live_bytes(
+    nodes: Sequence[fx.Node], dead: Sequence[Sequence[fx.Node]], network: nn.Module, calibration: Tensor
+) -> list[int]:
+    """The bytes of all values that are held at each place of the graph, for one image."""
+    values: Values = {nodes[0]: calibration[:1].to(torch.float32, copy=True)}
+    sizes = [0]
+    for node, done in zip(nodes, dead, strict=True):
+        _compute(node, network, values, done)
+        sizes.append(_bytes(list(values.values())))
+    return sizes
+
+
+def _bytes(values: list[Any]) -> int:
+    """The memory that tensors hold together, what they share counted once."""
+    held: dict[int, int] = {}
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            held[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+
+    fx.node.map_aggregate(values, add)
+    return sum(held.values())
+
+
+def _dead(graph: fx.Graph) -> list[list[fx.Node]]:
+    """For each node, those whose values are not needed after it."""
+    last = {source: node for node in graph.nodes for source in (node, *node.all_input_nodes)}
+    sources = {node: dict.fromkeys((node, *node.all_input_nodes)) for node in graph.nodes}
+    return [[each for each in sources[node] if last[each] is node] for node in graph.nodes]
+
+
+def _compute(node: fx.Node, network: nn.Module, values: Values, dead: Sequence[fx.Node]) -> None:
+    """Add a node's value to those of the nodes before it, and drop the dead ones."""
+    if node.op != "get_attr" and node not in values:
+        values[node] = _value(node, network, values)
+    for done in dead:
+        values.pop(done, None)
+
+
+def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
+    """What the node computes; attributes are read where they are used, as the visitor may change them."""
+
+    def of(source: fx.Node) -> Any:
+        return operator.attrgetter(str(source.target))(network) if source.op == "get_attr" else values[source]
+
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), of)
+    if node.op in ("placeholder", "output"):  # a further argument of `forward`: its default value
+        return args[0]
+    if node.op == "call_module":
+        return network.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def _inputs_of(name: str, networks: Sequence[nn.Module], calibration: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The inputs of one module in each network, chunk by chunk; no network is run beyond it."""
+    for images in chunks(calibration):
+        yield tuple(_input_of(name, network, images) for network in networks)
+
+
+def _input_of(name: str, network: nn.Module, images: Tensor) -> Tensor:
+    inputs: list[Tensor] = []
+
+    def stop(name: str, tensor: Tensor) -> None:
+        inputs.append(tensor)
+        raise _Reached
+
+    handle = network.get_submodule(name).register_forward_pre_hook(hook(name, stop), with_kwargs=True)
+    try:
+        network(images.clone())
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    return inputs[0]

@@ -16,6 +16,11 @@ Deviations: the units come from the traced graph. One pass carries both kinds of
 a unit's inputs and outputs are computed once. The defaults take a larger rate, a shorter memory of Adam
 and a fortieth of the steps of preset `paper`; `reconstruct` lists the rest.
 
+Neither option is the default. With 1,024 images and 3 levels on a small residual network for CIFAR-10, the
+Fisher weighting left the accuracy as it was and moved the predictions on other images further away
+(divergence 0.067 instead of 0.049). Starting at codes helps short runs (100 iterations: 0.057 instead of 0.070),
+but takes the time of a few hundred iterations.
+
 Memory: inputs and outputs of one unit in both networks, for all calibration records. Cost per unit:
 iterations * (forward + backward of a batch), and three forward passes over the calibration set.
 """

@@ -22,7 +22,11 @@ of times larger than the published one, and needs tens of times fewer iterations
 Mini-batches are consecutive pieces of random permutations, drawn before the loop, so that all records
 are seen equally often. If the result has a larger loss on all calibration records than rounding to the
 nearest, rounding to the nearest is what is returned. Maps are kept in channels-last order, which is
-faster on a CPU, unless the piece reshapes them by `view`.
+faster on a CPU, unless the piece reshapes them by `view`. Batch norms in the loop are written out (see `fold`).
+
+Optionally each element of the squared error has a weight (`importance`), and V starts at given codes
+instead of at w: the two choices of a weight are then its code and the next one towards w, and h starts at
+`CONFIDENCE` for the code, so that the loss can still change it.
 
 Cost: iterations * (forward + backward of a batch), and two forward passes over the calibration set.
 """

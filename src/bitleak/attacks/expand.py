@@ -7,11 +7,14 @@ from bitleak.core.checks import unknown_name
 
 EXPANSIONS: dict[str, tuple[Attack, ...]] = {
     "lira": (
+        LiRA("online", "shrunk"),
         LiRA("online", "per_record"),
         LiRA("online", "fixed"),
         LiRA("online", "paper"),
+        LiRA("offline", "shrunk", "one_sided"),
         LiRA("offline", "per_record", "one_sided"),
         LiRA("offline", "fixed", "one_sided"),
+        LiRA("offline", "shrunk", "two_sided"),
         LiRA("offline", "per_record", "two_sided"),
         LiRA("offline", "fixed", "two_sided"),
         LiRA("offline", "paper", "one_sided"),

@@ -57,7 +57,7 @@ def test_records_that_spread_alike_get_the_pooled_variance():
     variance, freedom = posterior(found)
     np.testing.assert_allclose(variance, 4.0, rtol=0.15)
     assert variance.std() < 0.1 * (found.squares / 5).std()
-    assert freedom.min() > 200
+    assert freedom.min() > 100
 
 
 def test_a_new_score_is_a_normal_whose_mean_and_variance_have_their_posterior():

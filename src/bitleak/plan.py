@@ -326,7 +326,8 @@ class _Builder:
             "references": tuple(answers[by, row].key for row in references),
             **self.data(),
         }
-        cost = 1e-7 * len(targets) * len(references) * self.sizes.pool * len(self.config.query.augment)
+        answers_read = len(targets) * len(references) * self.sizes.pool * len(self.config.query.augment)
+        cost = 4e-8 * len(params["attacks"]) * answers_read
         return self.task("attack", params, inputs, f"attack {variant} by {kind}", cost)
 
     def utility(

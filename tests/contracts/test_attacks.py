@@ -14,7 +14,7 @@ from bitleak.registry import ATTACKS, find
 EVERY = [attack for word in EXPANSIONS for attack in expand(word)]
 WEAK = ("correct", "entropy", "two_sided")
 """Parts of the names of attacks that a shift of the mean alone must not let reach the best."""
-COARSE = ("counts", "quantile")
+COARSE = ("counts", "normal", "pinball")
 """Attacks whose score ties, or rests on what the few population records of this world say."""
 
 

@@ -42,7 +42,7 @@ EXPANSIONS: dict[str, tuple[Attack, ...]] = {
         Calibrated("offline", "logit_scaled"),
         Calibrated("online", "logit_scaled"),
     ),
-    "quantile": (Quantile(),),
+    "quantile": (Quantile("normal"), Quantile("pinball")),
 }
 """`lira` is every form: online and offline, the latter one-sided (the paper's test) and two-sided (its code).
 

@@ -313,8 +313,9 @@ class _Builder:
     ) -> Task:
         attacked = "fp32" if variant == CONTROL else variant
         by = attacked if kind == "matched" else "fp32"
+        names = list(dict.fromkeys(form.name for name in self.config.attacks for form in expand(name)))
         params = {
-            "attacks": list(dict.fromkeys(form.name for name in self.config.attacks for form in expand(name))),
+            "attacks": names,
             "recalibrated": kind == "recalibrated",
             "control": variant == CONTROL,
             "targets": list(targets),
@@ -327,7 +328,7 @@ class _Builder:
             **self.data(),
         }
         answers_read = len(targets) * len(references) * self.sizes.pool * len(self.config.query.augment)
-        cost = 4e-8 * len(params["attacks"]) * answers_read
+        cost = 4e-8 * len(names) * answers_read
         return self.task("attack", params, inputs, f"attack {variant} by {kind}", cost)
 
     def utility(

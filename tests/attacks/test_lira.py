@@ -237,5 +237,5 @@ def test_the_forms_of_the_config_word_have_the_names_of_the_table():
 
 
 def test_an_unknown_word_names_the_nearest():
-    with pytest.raises(ValueError, match="unknown attack 'lria': did you mean 'lira'"):
-        expand("lria")
+    with pytest.raises(ValueError, match="unknown attack 'lirra': did you mean 'lira'"):
+        expand("lirra")

@@ -3,7 +3,7 @@
     offline:  score(x) = mean over queries of s(x) - mean over OUT references of s_r(x)
     online:   score(x) = mean over queries of s(x) - (mean over IN + mean over OUT) / 2
 
-Watson et al. 2022 (arXiv 2111.08440), equation 1, whose s is minus the loss (here the default, the log-probability).
+Watson et al. 2022 (arXiv 2111.08440), whose s is minus the loss (here the default, the log-probability).
 Their references are trained without the record: `offline`. `online` takes both kinds with equal weights, which
 subtracts half of what the record's membership adds and changes the order only where that differs between records.
 It is LiRA's test for records that all spread alike, as far as the signal is a normal one.

@@ -2,7 +2,7 @@
 
     score(x) = mean over queries of the share of population records z with s(z) < s(x), ties counted half
 
-Ye et al. 2022 (arXiv 2111.09679), section 4.2, with the empirical distribution and the logit-scaled confidence in
+Ye et al. 2022 (arXiv 2111.09679), with the empirical distribution and the logit-scaled confidence in
 place of minus the loss, which orders records alike. 1 - score is a p-value: the false-positive rate at which the
 threshold would be the record's own confidence. With one query the order of the records is that of the attack
 `threshold`, coarsened to the population's resolution; what is added is the scale. With several queries each is ranked

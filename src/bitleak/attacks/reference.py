@@ -2,7 +2,7 @@
 
     score(x) = mean over queries of the share of OUT references r with s_r(x) < s(x), ties counted half
 
-Ye et al. 2022 (arXiv 2111.09679), section 4.3, with the empirical distribution and the logit-scaled confidence in
+Ye et al. 2022 (arXiv 2111.09679), with the empirical distribution and the logit-scaled confidence in
 place of minus the loss, which orders answers alike. It is the offline LiRA without its normal assumption, and pays for
 that: the score has as many values as there are OUT references, so that false-positive rates far below one in that
 number cannot be told apart.

@@ -8,10 +8,10 @@ the posterior is again scaled inverse chi-square, with d0 + d degrees of freedom
 
     v = (d0 s02 + d s2) / (d0 + d),
 
-and a new score is Student t with d0 + d degrees of freedom. d0 and s02 are fitted to the mean and the variance of
-log s2 over the records, which are digamma and trigamma functions of d and d0 (Smyth 2004, Linear models and empirical
-Bayes methods, section 6.2). Records that spread alike give d0 = infinity (here 10^6) and the pooled variance; records
-as different as can be give d0 = 0 and their own.
+and a new score is Student t with d0 + d degrees of freedom. d0 and s02 are fitted to the mean and the variance of log
+s2 over the records, which are digamma and trigamma functions of d and d0 (Smyth 2004, Linear models and empirical Bayes
+methods for microarray experiments). Records that spread alike give d0 = infinity (here 10^6) and the pooled variance;
+records as different as can be give d0 = 0 and their own.
 
 Shift. Membership moves a record's mean by delta ~ N(delta0, tau2), fitted by moments over the records:
 delta0 = mean(m_in - m_out) and tau2 = max(0, variance(m_in - m_out) - mean(pooled_in / n_in + pooled_out / n_out)).

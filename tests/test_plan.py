@@ -47,8 +47,8 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "train": "ad719a62a214",
         "quantize": "719a21f2a546",
         "query": "b6392e6529a0",
-        "attack": "d4a1bef9d142",
-        "measure": "56c85f19c8e5",
+        "attack": "e1aef3414556",
+        "measure": "3059be617cca",
         "utility": "5dcb82e13374",
     }
 

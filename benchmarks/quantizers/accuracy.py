@@ -38,10 +38,10 @@ def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator
         yield Job("accuracy", "fp32", seed, lambda seed=seed: _full_precision(bench, seed))
         for count in levels:
             for name, method in methods(count, bench.sizes).items():
-                yield Job("accuracy", f"{name}@{count}", seed, _run(bench, seed, count, method))
+                yield Job("accuracy", f"{name}@{count}", seed, _run(bench, seed, count, method, before=name == "obc"))
 
 
-def _run(bench: Bench, seed: int, levels: int, method: Method) -> Any:
+def _run(bench: Bench, seed: int, levels: int, method: Method, *, before: bool) -> Any:
     def run() -> dict[str, Any]:
         network, calibration = bench.network(seed), bench.calibration(seed)
         chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
@@ -50,7 +50,7 @@ def _run(bench: Bench, seed: int, levels: int, method: Method) -> Any:
         found = judged(bench, seed, deployed(network, quantized))
         return {
             **found,
-            **_before(bench, seed, network, quantized),
+            **(_before(bench, seed, network, quantized) if before else {}),
             "levels": levels,
             "codes": max(_most_codes(layer.codes) for layer in quantized.layers.values()),
             "cpu_seconds": seconds,

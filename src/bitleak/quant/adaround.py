@@ -98,6 +98,7 @@ class AdaRound(Scheme):
         generator: torch.Generator,
         *,
         on_layer: OnLayer | None = None,
+        memory: int | None = None,
     ) -> QuantizedWeights:
         """Quantize the network.
 
@@ -106,6 +107,7 @@ class AdaRound(Scheme):
             calibration: Normalised images.
             generator: Not used: nothing is drawn.
             on_layer: Told of each layer.
+            memory: Bytes that activations may take, see `walk.granted`; it changes the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized.
@@ -132,7 +134,7 @@ class AdaRound(Scheme):
             if on_layer is not None:
                 on_layer(name, len(codes) - 1, len(levels))
 
-        walk([reference, quantized], calibration, list(levels), visit)
+        walk([reference, quantized], calibration, list(levels), visit, memory=memory)
         return assemble(reference, codes, grids, record)
 
 

@@ -124,6 +124,7 @@ class AdaRound(Scheme):
         generator: torch.Generator,
         *,
         on_layer: OnLayer | None = None,
+        memory: int | None = None,
     ) -> QuantizedWeights:
         """Quantize the network.
 
@@ -132,6 +133,7 @@ class AdaRound(Scheme):
             calibration: Normalised images.
             generator: Draws the mini-batches; not used for the linear objective.
             on_layer: Told of each layer.
+            memory: Bytes that activations may take, see `walk.granted`; it changes the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized, or the objective is `activation` and the
@@ -154,7 +156,7 @@ class AdaRound(Scheme):
             if on_layer is not None:
                 on_layer(name, len(codes) - 1, len(levels))
 
-        walk([reference, quantized], calibration, list(levels), visit)
+        walk([reference, quantized], calibration, list(levels), visit, memory=memory)
         return assemble(reference, codes, grids, record)
 
     def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, dict[str, Any]]:

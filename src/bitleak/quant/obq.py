@@ -19,6 +19,7 @@ Deviations, the first of which changes no code (but for ties, and what rounding 
   panel's part, the diagonal is always up to date, and one product per `PANEL` steps brings the inverse
   up to date. Before that product, the last columns move to the places of those that were quantized, so
   that what is left is always the leading block: nothing is computed for quantized weights.
+- Among several outliers, the published code takes the one with the largest error, not the smallest score.
 - H is inverted as it is. Only where its Cholesky factorisation fails, or where a pivot is lost in the
   rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is added:
   the first of `LADDER` that suffices, for each group by itself.
@@ -38,7 +39,7 @@ from torch import Tensor
 from bitleak.core.errors import QuantizationError
 
 PANEL = 48
-BUDGET = 96 << 20  # bytes of inverses at a time: fewer rows leave more steps to pay for, more leave the caches
+BUDGET = {"cpu": 96 << 20, "cuda": 4 << 30}  # bytes of inverses and panels at a time
 BLOCK = 8 << 20  # bytes of inverses between moving their columns and the product: this stays in a CPU's cache
 LOST = 1e-6
 LADDER = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
@@ -103,7 +104,7 @@ def eliminate(
     zero_point: Float[Tensor, "groups rows"],
     levels: int,
     *,
-    budget: int = BUDGET,
+    budget: int | None = None,
 ) -> UInt8[Tensor, "groups rows columns"]:
     """The codes of rows; those of a group share one Hessian.
 
@@ -113,7 +114,7 @@ def eliminate(
         scale: Step of each row's grid.
         zero_point: Zero point of each row's grid.
         levels: Number of codes.
-        budget: Bytes of inverses and panels at a time; one row is always taken.
+        budget: Bytes of inverses and panels at a time, by default those of `BUDGET`; one row is always taken.
 
     Example:
         >>> weight, inverse = torch.tensor([[[0.4, 0.6]]]), torch.tensor([[[1.0, -0.9], [-0.9, 1.0]]])
@@ -121,6 +122,7 @@ def eliminate(
         [[[0, 1]]]
     """
     groups, rows, columns = weight.shape
+    budget = BUDGET[weight.device.type] if budget is None else budget
     units = (weight / scale[:, :, None]).to(inverse).flatten(0, 1)  # in steps of the grid, relative to zero
     low = -zero_point.to(inverse).reshape(-1, 1)
     group = torch.arange(groups, device=weight.device).repeat_interleave(rows)

@@ -134,7 +134,8 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
         tensors, seconds = _peer(bench, seed, script, options, network)
         network.load_state_dict(tensors)
         found = judged(bench, seed, network)
-        _, more = timed(lambda: reestimate(network, bench.calibration(seed)))
+        reference = None if options["folded"] else bench.network(seed)
+        _, more = timed(lambda: reestimate(network, bench.calibration(seed), reference=reference))
         again = judged(bench, seed, network)
         return {
             **found,

@@ -47,9 +47,9 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "train": "ad719a62a214",
         "quantize": "719a21f2a546",
         "query": "b6392e6529a0",
-        "attack": "d4a1bef9d142",
-        "measure": "aa53f879b9c0",
-        "utility": "402f43022e6d",
+        "attack": "e1aef3414556",
+        "measure": "3059be617cca",
+        "utility": "5dcb82e13374",
     }
 
 

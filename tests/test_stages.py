@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bitleak import metrics, stages
-from bitleak.attacks import two_class_signals
+from bitleak.attacks import EXPANSIONS, expand, recalibrated, two_class_signals
 from bitleak.core.types import Images, ModelSpec, Outputs, Weights
 from bitleak.data import make_splits
 from bitleak.engine.codecs import encode
@@ -177,3 +177,30 @@ def test_precisions_quantized_in_one_call_are_the_bytes_of_single_calls(name, op
     for one, other in zip(together, alone, strict=True):
         assert one == other
     assert together[2] != together[3]
+
+
+def test_an_attack_with_too_few_population_records_has_no_row():
+    names = ["rmia-online", "quantile", "population", "lira-online-shrunk"]
+
+    def left(population, *, recalibrated=False):
+        return [attack.name for attack in stages.applicable(names, recalibrated=recalibrated, population=population)]
+
+    assert left(50) == ["rmia-online", "quantile-normal", "quantile-pinball", "population", "lira-online-shrunk"]
+    assert left(49) == ["rmia-online", "population", "lira-online-shrunk"]
+    assert left(0) == ["lira-online-shrunk"]
+    assert left(50, recalibrated=True) == ["rmia-online", "quantile-normal", "quantile-pinball", "lira-online-shrunk"]
+
+
+def test_a_recalibrated_view_serves_attacks_on_signals_that_follow_from_the_confidence():
+    names = ["signals", "calibrated", "gap", "reference"]
+    found = stages.applicable(names, recalibrated=True, population=100)
+    assert [attack.name for attack in found] == [*(each.name for each in expand("calibrated")), "reference"]
+
+
+def test_every_attack_that_applies_runs_on_a_recalibrated_view():
+    data = images(200)
+    split = splits_of(data, "population", 6)
+    found = answers(split, effect=1.0, seed=0)
+    view = recalibrated(stages.view_of(data, split, 0, found[0], dict(enumerate(found)), seed=0))
+    for attack in stages.applicable(list(EXPANSIONS), recalibrated=True, population=100):
+        assert np.isfinite(attack(view)).all(), attack.name

@@ -26,8 +26,8 @@ VERSIONS = {
     "quantize": "1",
     "query": "1",
     "attack": "1",
-    "measure": "1",
-    "utility": "1",
+    "measure": "2",
+    "utility": "2",
 }
 """Raised when the meaning of a stage changes; a part of every key."""
 
@@ -320,8 +320,9 @@ class _Builder:
     ) -> Task:
         attacked = "fp32" if variant == CONTROL else variant
         by = attacked if kind == "matched" else "fp32"
+        names = list(dict.fromkeys(form.name for name in self.config.attacks for form in expand(name)))
         params = {
-            "attacks": list(dict.fromkeys(form.name for name in self.config.attacks for form in expand(name))),
+            "attacks": names,
             "recalibrated": kind == "recalibrated",
             "control": variant == CONTROL,
             "targets": list(targets),
@@ -333,7 +334,8 @@ class _Builder:
             "references": tuple(answers[by, row].key for row in references),
             **self.data(),
         }
-        cost = 1e-7 * len(targets) * len(references) * self.sizes.pool * len(self.config.query.augment)
+        answers_read = len(targets) * len(references) * self.sizes.pool * len(self.config.query.augment)
+        cost = 4e-8 * len(names) * answers_read
         return self.task("attack", params, inputs, f"attack {variant} by {kind}", cost)
 
     def utility(

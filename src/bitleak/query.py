@@ -2,8 +2,7 @@
 
 Evaluation mode and float32, always. Every model is asked the same fixed list of augmentations, so
 that the target and its references see the same images. The signals are computed in float64 from the
-float32 logits, by the exact forms: the logit-scaled confidence is z_y - logsumexp(z_others), which
-neither saturates nor ties where log(p / (1 - p)) from a rounded p would (paper.md's "exact score").
+float32 logits, by the exact forms of `bitleak.core.signals`.
 
 Cost: one forward pass per record and query.
 """
@@ -12,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import nn
 
+from bitleak.core.signals import signals
 from bitleak.core.types import Images, ModelSpec, Outputs, Splits
 from bitleak.data.augment import apply_query, standardize
 from bitleak.models.precision import exact_float32
@@ -90,55 +90,3 @@ def logits(
     if not np.isfinite(found).all():
         raise ValueError(f"the network's logits are not finite for {int((~np.isfinite(found)).any(1).sum())} records")
     return found
-
-
-def signals(
-    logits: Float[np.ndarray, "records classes"], labels: Int64[np.ndarray, "records"]
-) -> Float64[np.ndarray, "records signals"]:
-    """`SIGNALS` of each record, in their order, in float64.
-
-    Args:
-        logits: Finite, any float type; at least 2 classes.
-        labels: True classes.
-
-    Example:
-        >>> signals(np.array([[300.0, 0.0]]), np.array([0]))[0, :3].tolist()
-        [-5.148200222412013e-131, 300.0, 300.0]
-    """
-    z = np.asarray(logits, dtype=np.float64)
-    rows = np.arange(len(z))
-    confidence = logit_scaled(z, labels)
-    others = z.copy()
-    others[rows, labels] = -np.inf
-    predicted = z.argmax(axis=1)
-    largest = logit_scaled(z, predicted)
-    # the subtraction is exact enough but for the one class whose p may round to 1; so is log1p below
-    log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
-    log_p[rows, predicted] = -np.logaddexp(0.0, -largest)
-    log_rest = np.log1p(-np.minimum(np.exp(log_p), 0.75))
-    log_rest[rows, predicted] = -np.logaddexp(0.0, largest)
-    terms = np.exp(log_p) * log_rest
-    terms[rows, labels] = 0.0
-    log_probability = -np.logaddexp(0.0, -confidence)
-    not_true = np.exp(-np.logaddexp(0.0, confidence))
-    return np.stack(
-        [
-            log_probability,
-            confidence,
-            z[rows, labels] - others.max(axis=1),
-            -(np.exp(log_p) * log_p).sum(axis=1),
-            -not_true * log_probability - terms.sum(axis=1),
-            (predicted == labels).astype(np.float64),
-        ],
-        axis=1,
-    )
-
-
-def logit_scaled(
-    logits: Float64[np.ndarray, "records classes"], classes: Int64[np.ndarray, "records"]
-) -> Float64[np.ndarray, "records"]:
-    """z_c - logsumexp of the other logits: log p_c / (1 - p_c), without forming p."""
-    rows = np.arange(len(logits))
-    others = logits.copy()
-    others[rows, classes] = -np.inf
-    return logits[rows, classes] - np.logaddexp.reduce(others, axis=1)

@@ -55,6 +55,18 @@ def test_the_table_has_every_combination_once(undisturbed):
     assert {"agreement", "bytes", "bits_per_weight"} <= metrics
 
 
+def test_verdicts_are_corrected_over_the_whole_table(undisturbed):
+    rows = [row for row in table(undisturbed / "out") if row["p_value"]]
+    assert {row["variant"] for row in rows} == set(VARIANTS)  # full precision too: recalibrated against not
+    for row in rows:
+        assert float(row["p_adjusted"]) >= float(row["p_value"])
+        assert (row["verdict"] == "not distinguishable") == (float(row["p_adjusted"]) >= 0.05)
+    family = [row for row in rows if row["target"] == "all" and row["metric"] == "auc" and row["variant"] != "control"]
+    smallest = min(family, key=lambda row: float(row["p_value"]))
+    expected = min(1.0, len(family) * float(smallest["p_value"]))
+    assert float(smallest["p_adjusted"]) == pytest.approx(expected)
+
+
 def test_the_resolved_config_gives_the_same_results(undisturbed, tmp_path):
     from bitleak.cli import main
 

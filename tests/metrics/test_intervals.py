@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import norm, t, ttest_1samp
 
 from bitleak.metrics import (
     auc,
@@ -56,7 +56,7 @@ def test_the_mean_and_its_change_have_the_error_of_resampled_records():
     mean_error, change_error = resampled(1, scores, other, member)
     mean, weaker = mean_over_records(areas(scores, member)), mean_over_records(areas(other, member))
     assert sum(mean.reach) / 2 / Z == pytest.approx(mean_error, rel=0.12)
-    _, low, high = difference_over_records(weaker, mean)
+    _, low, high, _ = difference_over_records(weaker, mean)
     assert (high - low) / 2 / Z == pytest.approx(change_error, rel=0.12)
     independent = np.sqrt(sum(sum(one.reach) ** 2 for one in areas(scores, member))) / 4 / 2 / Z
     assert independent != pytest.approx(mean_error, rel=0.12)
@@ -86,6 +86,19 @@ def test_unrelated_targets_are_more_certain_by_the_root_of_their_number():
     assert mean.high - mean.low == pytest.approx(np.mean([one.high - one.low for one in shares]) / 2, rel=0.01)
 
 
+def test_the_mean_of_unrelated_shares_has_nearly_the_interval_of_the_pooled_share():
+    """Wilson's interval of 32 errors among 3,200 records, from four shares of 800 each; not so by sqrt(sum l^2)."""
+    success, shares = np.arange(3200) % 100 > 0, []
+    for index in range(4):
+        counted = np.zeros(3200, bool)
+        counted[800 * index : 800 * (index + 1)] = True
+        shares.append(proportion(success, counted))
+    mean, (low, high) = mean_over_records(shares), wilson(3168, 3200)
+    assert (mean.low, mean.high) == pytest.approx((low, high), abs=0.06 * (high - low))
+    plain = np.sqrt(sum(share.reach[1] ** 2 for share in shares)) / 4
+    assert abs(mean.centre + plain - high) > 0.06 * (high - low)
+
+
 def test_a_paired_difference_of_shares_is_newcombes_tenth_method():
     """Newcombe (1998) without the continuity correction of phi, from the table of counts."""
     both, first_only, second_only, neither = 53, 16, 9, 22
@@ -97,7 +110,7 @@ def test_a_paired_difference_of_shares_is_newcombes_tenth_method():
     below = np.sqrt((share - low) ** 2 + (other_high - other) ** 2 - 2 * phi * (share - low) * (other_high - other))
     above = np.sqrt((high - share) ** 2 + (other - other_low) ** 2 - 2 * phi * (high - share) * (other - other_low))
     found = difference_over_records(proportion(first), proportion(second))
-    np.testing.assert_allclose(found, [0.07, 0.07 - below, 0.07 + above])
+    np.testing.assert_allclose(found[:3], [0.07, 0.07 - below, 0.07 + above])
 
 
 def test_dedicated_targets_have_a_t_interval():
@@ -111,7 +124,8 @@ def test_dedicated_targets_have_a_t_interval():
     np.testing.assert_allclose(interval_over_targets(second), expected)
     changes = np.array([one.value for one in first]) - values
     expected = t.interval(0.95, 4, changes.mean(), changes.std(ddof=1) / np.sqrt(5))
-    np.testing.assert_allclose(difference_over_targets(first, second), [changes.mean(), *expected])
+    found = difference_over_targets(first, second)
+    np.testing.assert_allclose(found, [changes.mean(), *expected, ttest_1samp(changes, 0).pvalue])
     with pytest.raises(ValueError, match="at least 2 targets, got 1"):
         interval_over_targets(second[:1])
 
@@ -123,8 +137,8 @@ def test_what_is_unbounded_stays_so_in_means_and_differences():
     mean = mean_over_records(rare)
     assert mean.low == -np.inf
     assert np.isfinite(mean.high)
-    assert difference_over_records(mean_over_records(weaker), mean)[1:] == (-np.inf, np.inf)
-    assert difference_over_targets(weaker, rare)[1:] == (-np.inf, np.inf)
+    assert difference_over_records(mean_over_records(weaker), mean)[1:] == (-np.inf, np.inf, 1.0)
+    assert difference_over_targets(weaker, rare)[1:] == (-np.inf, np.inf, 1.0)
 
 
 def test_without_variance_a_mean_is_taken_as_fully_correlated():
@@ -133,7 +147,39 @@ def test_without_variance_a_mean_is_taken_as_fully_correlated():
     mean = mean_over_records([perfect, perfect])
     assert mean.low == pytest.approx(perfect.low)
     noisy = delong(roc(np.random.default_rng(0).permutation(scores), member))
-    value, low, high = difference_over_records(noisy, perfect)
+    value, low, high, _ = difference_over_records(noisy, perfect)
     assert low < value < high < 0
     narrower = replace(perfect, low=1.0)
     assert difference_over_records(noisy, narrower)[2] < high
+
+
+def test_the_p_value_is_where_the_interval_ends_at_zero():
+    """Widened or narrowed by the quantile of 1 - p, the interval has its end at 0."""
+    scores, other, member = population(7, shift=0.2)
+    first, second = mean_over_records(areas(other, member)), mean_over_records(areas(scores, member))
+    for one, another in ((first, second), (second, first)):
+        value, low, high, p_value = difference_over_records(one, another)
+        reach = value - low if value > 0 else high - value
+        assert norm.isf(p_value / 2) / Z * reach == pytest.approx(abs(value))
+        assert (p_value < 0.05) == (low > 0 or high < 0)
+
+
+def test_p_values_of_equal_attacks_are_uniform():
+    """A variant whose noise is drawn as the baseline's is: no difference in truth."""
+    found = []
+    for seed in range(300):
+        rng = np.random.default_rng([8, seed])
+        member = np.arange(400) % 2 == 0
+        noise = rng.standard_normal(400)
+        rows = [member + noise + 0.5 * rng.standard_normal(400) for _ in range(2)]
+        found.append(difference_over_records(*[delong(roc(row, member)) for row in rows]).p_value)
+    for level in (0.05, 0.25, 0.5):
+        assert np.mean(np.array(found) < level) == pytest.approx(level, abs=3.5 * np.sqrt(level * (1 - level) / 300))
+
+
+def test_nothing_is_claimed_where_value_and_centre_point_different_ways():
+    scores, other, member = population(9)
+    first, second = delong(roc(other[0], member[0])), delong(roc(scores[0], member[0]))
+    opposed = replace(second, value=first.value - (second.value - first.value))
+    assert difference_over_records(first, second).p_value < 0.05
+    assert difference_over_records(first, opposed).p_value == 1.0

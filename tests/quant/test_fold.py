@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quant.fold import fold
+from bitleak.quant.fold import fold, with_affine_norms
 
 
 class Residual(nn.Module):
@@ -115,6 +115,25 @@ def test_the_bias_of_a_folded_layer_moves_into_the_norm():
     assert folded.fc.bias.abs().max() > 0
 
 
+@pytest.mark.parametrize("tokens", [5, 6])
+def test_a_norm_of_tokens_behind_a_linear_layer_is_left_as_it_is(tokens):
+    """With 6 tokens, only a run tells it from a norm of the layer's 6 features."""
+    layers = [nn.Linear(16, 6), nn.BatchNorm1d(tokens), nn.ReLU(), nn.Flatten(), nn.Linear(6 * tokens, 6)]
+    network = randomized(nn.Sequential(nn.Flatten(2), *layers, nn.BatchNorm1d(6))).eval()
+    images = torch.randn(5, tokens, 4, 4, generator=torch.Generator().manual_seed(2))
+    folded = fold(network, images)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-5, atol=1e-4)
+    assert torch.equal(folded[1].weight, network[1].weight)
+    assert not torch.equal(folded[5].weight, network[5].weight)
+    assert not any(module._forward_hooks for module in folded.modules())
+
+
+def test_a_norm_that_cannot_be_of_the_layers_features_is_left_as_it_is_without_images_too():
+    network = randomized(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(5))).eval()
+    assert torch.equal(fold(network)[0].weight, network[0].weight)
+
+
 def test_a_network_that_cannot_be_traced_is_refused_with_advice():
     class Branching(nn.Module):
         def forward(self, x):
@@ -122,3 +141,27 @@ def test_a_network_that_cannot_be_traced_is_refused_with_advice():
 
     with pytest.raises(QuantizationError, match=r"Branching cannot be traced by torch.fx .*rtn, adaround, obc"):
         fold(Branching())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("folded", [False, True])
+def test_norms_written_out_give_the_same_outputs_and_gradients(name, folded):
+    network = randomized(NETWORKS[name]()).eval()
+    piece = fx.symbolic_trace(fold(network) if folded else network)
+    written = with_affine_norms(piece)
+    inputs = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    found = []
+    for each in (piece, written):
+        given = inputs.clone().requires_grad_()
+        outputs = each(given)
+        found.append((outputs, *torch.autograd.grad(outputs.square().sum(), given)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
+def test_only_norms_of_maps_with_statistics_are_written_out():
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 6), nn.BatchNorm1d(6))
+    targets = [str(node.target) for node in with_affine_norms(fx.symbolic_trace(network.eval())).graph.nodes]
+    assert "1" not in targets
+    assert "4" in targets
+    training = [str(node.target) for node in with_affine_norms(fx.symbolic_trace(network.train())).graph.nodes]
+    assert "1" in training

@@ -52,7 +52,7 @@ def test_codes_are_those_of_elimination_from_scratch_in_the_same_order(columns, 
 
 def test_the_factor_is_that_of_the_inverse():
     _, _, hessian = problem(1, 30, 4)
-    upper, damping = inverse_factor("fc", hessian, (0.0,))
+    (upper,), (damping,) = inverse_factor("fc", hessian[None], (0.0,))
     torch.testing.assert_close(upper.T @ upper, torch.linalg.inv(hessian))
     assert torch.equal(upper, upper.triu())
     assert damping == 0.0
@@ -79,7 +79,7 @@ def test_independent_inputs_leave_round_to_nearest():
 
 
 def test_equal_inputs_keep_the_order_of_the_index():
-    assert column_order(torch.tensor([2.0, 5.0, 2.0, 5.0]).double(), "activation").tolist() == [1, 3, 0, 2]
+    assert column_order(torch.tensor([[2.0, 5.0, 2.0, 5.0]]).double(), "activation").tolist() == [[1, 3, 0, 2]]
 
 
 def test_each_group_has_a_factor_of_its_own():

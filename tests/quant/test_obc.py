@@ -65,10 +65,10 @@ def test_each_group_has_a_hessian_of_its_own(images):
         alone = nn.Conv2d(2, 2, 3, stride=2)
         rows = slice(2 * group, 2 * group + 2)
         moments = second_moments(alone, {"": alone}, hidden[:, rows])[""][0]
-        expected = eliminate(
-            weight[rows].flatten(1), torch.linalg.inv(moments), grid.scale[rows], grid.zero_point[rows], 3
-        )
-        assert torch.equal(codes[rows].flatten(1), expected)
+        inverse = torch.linalg.inv(moments)[None]
+        own = (part[None, rows] for part in (grid.scale, grid.zero_point))
+        expected = eliminate(weight[None, rows].flatten(2), inverse, *own, 3)
+        assert torch.equal(codes[rows].flatten(1), expected[0])
 
 
 def test_inputs_that_never_occur_get_the_weight_zero_and_are_counted(images):

@@ -68,7 +68,8 @@ def loop(solve, weight, grid, hessian):
 
 
 def solve(weight, grid, hessian, dtype=torch.float64):
-    return eliminate(weight, torch.linalg.inv(hessian).to(dtype), grid.scale, grid.zero_point, grid.levels)
+    inverse = torch.linalg.inv(hessian).to(dtype)
+    return eliminate(weight[None], inverse[None], grid.scale[None], grid.zero_point[None], grid.levels)[0]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 5), (4, 32), (4, 33), (2, 80), (1, 200)])
@@ -113,14 +114,41 @@ def test_inputs_without_correlation_give_round_to_nearest(levels):
     assert torch.equal(solve(weight, grid, hessian), encode(weight, grid))
 
 
-def test_parts_of_the_rows_give_the_same_codes_and_the_inverse_is_not_changed(monkeypatch):
-    weight, grid, hessian = problem(5, 70, 4)
-    whole = solve(weight, grid, hessian)
-    monkeypatch.setattr("bitleak.quant.obq.CHUNK", 1)
-    inverse = torch.linalg.inv(hessian)
-    before = inverse.clone()
-    assert torch.equal(eliminate(weight, inverse, grid.scale, grid.zero_point, 4), whole)
-    assert torch.equal(inverse, before)
+@pytest.fixture(scope="module")
+def many():
+    """Three groups of rows: weights, inverses, scales, zero points."""
+    found = [problem(rows, 130, 4, seed) for seed, rows in enumerate((5, 5, 5))]
+    weights, grids, hessians = zip(*found, strict=True)
+    scales, zeros = (torch.stack([getattr(grid, name) for grid in grids]) for name in ("scale", "zero_point"))
+    weights = torch.stack(weights)
+    weights[1, 2] *= 3  # outliers in one row only
+    weights[2, 0, ::7] = 0
+    weights[2, 1] = scales[2, 1] * (weights[2, 1] / scales[2, 1]).round()  # on the grid already
+    return weights, torch.linalg.inv(torch.stack(hessians)), scales, zeros
+
+
+def test_groups_taken_together_have_the_codes_of_each_group_alone(many):
+    together = eliminate(*many, 4)
+    for group in range(3):
+        assert torch.equal(eliminate(*(part[group : group + 1] for part in many), 4)[0], together[group])
+
+
+@pytest.mark.parametrize("budget", [1, 3 * 130 * 130 * 8])
+def test_the_budget_changes_no_code_and_the_inverses_are_not_changed(many, budget):
+    before = many[1].clone()
+    assert torch.equal(eliminate(*many, 4, budget=budget), eliminate(*many, 4))
+    assert torch.equal(many[1], before)
+
+
+def test_hundreds_of_small_groups_have_the_codes_of_the_rank_one_loop():
+    weight, grid, _ = problem(200, 9, 3)
+    inputs = torch.randn(200, 50, 9, generator=torch.Generator().manual_seed(1)).double().relu()
+    hessians = inputs.mT @ inputs
+    inverses, _ = invert("depthwise", hessians)
+    codes = eliminate(weight[:, None], inverses, grid.scale[:, None], grid.zero_point[:, None], 3)[:, 0]
+    for row in range(200):
+        own = (float(grid.scale[row]), int(grid.zero_point[row]), 3)
+        assert codes[row].tolist() == by_rank_one_updates(weight[row], hessians[row], own)
 
 
 def test_float32_differs_in_ties_only():
@@ -130,7 +158,7 @@ def test_float32_differs_in_ties_only():
 
 def test_a_regular_matrix_is_inverted_without_damping():
     _, _, hessian = problem(1, 20, 4)
-    inverse, damping = invert("fc", hessian)
+    (inverse,), (damping,) = invert("fc", hessian[None])
     assert damping == 0
     torch.testing.assert_close(inverse @ hessian, torch.eye(20, dtype=torch.float64))
 
@@ -138,12 +166,14 @@ def test_a_regular_matrix_is_inverted_without_damping():
 def test_a_singular_matrix_is_damped_as_little_as_the_ladder_allows():
     inputs = torch.randn(3, 10, generator=torch.Generator().manual_seed(0)).double()
     hessian = inputs.T @ inputs
-    inverse, damping = invert("fc", hessian)
+    (inverse, other), (damping, none) = invert("fc", torch.stack([hessian, torch.eye(10).double()]))
     assert damping == 1e-2
+    assert none == 0
+    assert torch.equal(other, torch.eye(10))
     damped = hessian + damping * hessian.diagonal().mean() * torch.eye(10, dtype=torch.float64)
     torch.testing.assert_close(inverse @ damped, torch.eye(10, dtype=torch.float64))
 
 
 def test_a_matrix_that_no_damping_saves_names_the_layer():
     with pytest.raises(QuantizationError, match="layer 'fc'"):
-        invert("fc", -torch.eye(3, dtype=torch.float64))
+        invert("fc", -torch.eye(3, dtype=torch.float64)[None])

@@ -9,7 +9,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
 from bitleak.quant.scheme import quantizable
-from bitleak.quant.units import trace, units
+from bitleak.quant.units import layer_units, trace, units
 
 
 class Block(nn.Module):
@@ -40,20 +40,20 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Patches, a class token, one attention block whose output projection is never called as a module, an MLP."""
+    """Patches, a class token, an attention block, an MLP; `forward` has a second argument."""
 
     def __init__(self):
         super().__init__()
         self.patch, self.token = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8))
-        self.norm1, self.attention = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm1, self.qkv, self.out = nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 8)
         self.norm2, self.mlp = nn.LayerNorm(8), nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
         self.head = nn.Linear(8, 5)
 
     def forward(self, x, mask=None):
         x = self.patch(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
-        y = self.norm1(x)
-        x = x + self.attention(y, y, y, attn_mask=mask, need_weights=False)[0]
+        query, key, value = self.qkv(self.norm1(x)).chunk(3, -1)
+        x = x + self.out(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
         x = x + self.mlp(self.norm2(x))
         return self.head(x[:, 0])
 
@@ -161,7 +161,7 @@ def test_blocks_of_other_architectures_are_units():
         ("head",),
     ]
     held = [unit.layers for unit in units(Attention()) if unit.layers]
-    assert held == [("patch",), ("attention.out_proj",), ("mlp.0", "mlp.2"), ("head",)]
+    assert held == [("patch",), ("qkv", "out"), ("mlp.0", "mlp.2"), ("head",)]
 
 
 def test_pooling_and_reshaping_lie_outside_the_units_with_layers():
@@ -194,6 +194,11 @@ class Calls(nn.Module):
     [
         (lambda first, second, x: second(first(first(x))), "layer 'first' is called 2 times"),
         (lambda first, second, x: first(x), "layer 'second' is never called"),
+        (
+            lambda first, second, x: second(F.linear(x, first.weight, first.bias)),
+            "layer 'first' is never called as a module",
+        ),
+        (lambda first, second, x: F.linear(second(first(x)), first.weight), "layer 'first' is also used otherwise"),
         (lambda first, second, x: (first(x), second(x)), "return one tensor"),
         (lambda first, second, x: second(first(torch.ones(1, 3))), "does not depend on its first argument"),
     ],
@@ -203,6 +208,16 @@ def test_networks_without_units_are_refused(calls, message):
         units(Calls(calls))
 
 
-def test_a_weight_that_is_read_directly_belongs_to_its_layer():
-    network = Calls(lambda first, second, x: second(F.linear(x, first.weight, first.bias)))
-    assert [unit.layers for unit in units(network)] == [("first",), ("second",)]
+def test_the_unit_of_a_layer_alone_ends_where_another_input_joins():
+    network = Residual().eval()
+    found = layer_units(network)
+    assert list(found) == list(quantizable(network))
+    inputs = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(found["conv"].run(inputs), F.relu(network.bn(network.conv(inputs))))
+    maps, block = torch.randn(2, 4, 8, 8), network.blocks[1]
+    torch.testing.assert_close(found["blocks.1.conv1"].run(maps), F.relu(block.bn1(block.conv1(maps))))
+    torch.testing.assert_close(
+        found["blocks.1.conv2"].run(block.conv1(maps)), block.bn2(block.conv2(block.conv1(maps)))
+    )
+    torch.testing.assert_close(found["blocks.1.short"].run(maps), block.short(maps))
+    assert found["blocks.1.conv2"].layers == ("blocks.1.conv2",)

@@ -85,6 +85,7 @@ def test_the_page_says_what_a_report_must_say(document):
         "Choosing on the data that is then reported is slightly optimistic",
         "Threat model",
         "512 images from members",
+        "0.5090, in four of five audits of this size",
     ):
         assert sentence in words
     assert not re.search(r"\b(private|safe|secure)\b", words, re.IGNORECASE)
@@ -150,3 +151,16 @@ def test_dedicated_audits_and_single_attacks_have_pages(make):
     content = page(tabulate(rows), make.summary(rows, mode="dedicated", targets=1, presets=()), {})
     assert "independent random halves" in content
     assert "1 target," in content
+
+
+def test_fprs_that_take_more_non_members_are_told_with_the_number(make):
+    rows = make.rows()
+    content = page(tabulate(rows), make.summary(rows, fprs=(1e-5, 0.01)), {})
+    assert "Not measured: an FPR of 1e-05 needs at least 100,000 non-members, got 2,000." in content
+    assert "Not measured" not in page(tabulate(rows), make.summary(rows), {})
+
+
+def test_an_audit_without_any_tpr_has_a_report(make, tmp_path):
+    rows = [row for row in make.rows() if not row.metric.startswith("tpr")]
+    write_all(rows, [], make.summary(rows, fprs=(1e-5,), headline_fpr=1e-5, expected_false_positives=0.02), tmp_path)
+    assert "an FPR of 1e-05 needs" in (tmp_path / "report.html").read_text()

@@ -14,7 +14,7 @@ from bitleak.report import RocCurve, read_curves, read_rows, write_curves, write
 
 COLUMNS = (
     "variant,quantizer,levels,attack,reference,target,metric,value,low,high,std,"
-    "interval,difference,difference_low,difference_high,verdict"
+    "interval,difference,difference_low,difference_high,verdict,p_value,p_adjusted"
 )
 words = st.text(max_size=12)
 numbers = st.floats(allow_nan=False)
@@ -29,6 +29,8 @@ measures = st.builds(
     difference_low=st.none() | numbers,
     difference_high=st.none() | numbers,
     verdict=words,
+    p_value=st.none() | numbers,
+    p_adjusted=st.none() | numbers,
 )
 some_rows = st.lists(
     st.builds(
@@ -66,8 +68,8 @@ def test_the_csv_is_exactly_these_bytes(tmp_path):
     write_rows(rows, tmp_path)
     assert (tmp_path / "results.csv").read_bytes().decode() == (
         f"{COLUMNS}\n"
-        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable\n"
-        "fp32,,,,,3,x,2.0,,,,,,,,\n"
+        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable,,\n"
+        "fp32,,,,,3,x,2.0,,,,,,,,,,\n"
     )
 
 

@@ -6,7 +6,6 @@ report = audit(prepared, out=Path("audit"), store=Store("bitleak-store"))
 ```
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bitleak.engine.run import Event, Report, run
 from bitleak.engine.store import Store
 from bitleak.engine.threads import usable_cores
 from bitleak.engine.worker import ignore
+from bitleak.report import check_out
 
 __all__ = [
     "Forecast",
@@ -82,19 +82,3 @@ def worker_count(prepared: Prepared, workers: int | None) -> int:
     if workers is not None:
         return workers
     return usable_cores() if prepared.runtime.device == "cpu" else 1
-
-
-def check_out(out: Path) -> None:
-    """Makes the output folder.
-
-    Raises:
-        StoreError: It is a file, or it cannot be written to.
-    """
-    if out.exists() and not out.is_dir():
-        raise StoreError(f"--out {out}: expected a folder, got a file")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from None
-    if not os.access(out, os.W_OK):
-        raise StoreError(f"--out {out}: no permission to write; give another folder")

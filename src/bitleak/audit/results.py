@@ -13,7 +13,7 @@ from bitleak.config import CalibrationConfig, Config, resolved
 from bitleak.core.types import Measure, Row
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
-from bitleak.metrics import headline_fpr
+from bitleak.metrics import corrected, headline_fpr
 from bitleak.report import RocCurve, Summary, VariantSummary, headline, write_all
 
 
@@ -28,6 +28,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         curves += _curves(tasks[key], found.get("curves", {}))
     order = ["fp32", *(entry.variant for entry in prepared.config.quantize), "control"]
     rows.sort(key=lambda row: order.index(row.variant))
+    rows = corrected(rows)
     (out / "config.yaml").write_text(_config_text(prepared), encoding="utf-8")
     write_all(rows, curves, summarize(prepared, rows), out)
 

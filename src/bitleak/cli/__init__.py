@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from bitleak.cli import audit, plan, quantize, registry, report, store
+from bitleak.cli import attack, audit, plan, quantize, registry, report, store
 from bitleak.core.errors import BitleakError, InputError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("demo")(audit.demo)
 app.command("audit")(audit.audit)
 app.command("plan")(plan.plan)
 app.command("quantize")(quantize.quantize)
+app.command("attack")(attack.attack)
 app.command("report")(report.report)
 app.command("list")(registry.list_names)
 app.add_typer(store.app, name="store")

@@ -52,7 +52,8 @@ def _run(
     settings: list[str] | None,
 ) -> int:
     from bitleak import audit as library
-    from bitleak.cli.progress import Watch, print_forecast, print_results
+    from bitleak.cli.progress import Watch, print_forecast
+    from bitleak.cli.results import print_results
     from bitleak.config import override, read, validate
     from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError

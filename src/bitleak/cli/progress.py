@@ -1,8 +1,7 @@
-"""What a long command shows: what is to do, how far it is, and what came out."""
+"""What an audit shows: what is to do, how far it is, and what failed."""
 
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -10,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
+from bitleak.cli.results import duration
 from bitleak.engine.run import Event, Report
-from bitleak.report import compact_table, read_rows, read_summary, sentences, tabulate
 
 QUIET_SECONDS = 15.0
 """Seconds between lines where the output is not a terminal."""
@@ -90,32 +89,3 @@ def print_failures(report: Report) -> None:
     for outcome in report.failed:
         where = f" (log: {outcome.log})" if outcome.log else ""
         print(f"error: {outcome.text}{where}", file=sys.stderr)
-
-
-def print_results(out: Path) -> None:
-    """The compact table and the verdicts of an output folder."""
-    console = Console()
-    summary, cells = read_summary(out), tabulate(read_rows(out))
-    header, *lines = compact_table(cells, summary)
-    table = Table(*header, box=None, pad_edge=False)
-    for line in lines:
-        table.add_row(*line)
-    console.print()
-    console.print(table)
-    console.print()
-    for sentence in sentences(cells, summary):
-        console.print(sentence, highlight=False)
-    console.print(f"\n{out / 'report.html'}", highlight=False)
-
-
-def duration(seconds: int | float) -> str:
-    """Seconds for people.
-
-    Example:
-        >>> [duration(seconds) for seconds in (42, 190, 7300)]
-        ['42 s', '3 min 10 s', '2 h 1 min']
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -237,7 +237,10 @@ class Measure:
         difference: This minus the same targets at fp32; None where there is nothing to compare.
         difference_low: Lower end of its paired 95 % interval.
         difference_high: Upper end.
-        verdict: `lower`, `not distinguishable` or `higher` than fp32; empty where there is nothing to compare.
+        verdict: `lower`, `not distinguishable` or `higher` than fp32; empty where there is nothing to compare. By
+            `p_adjusted` where there is one, else by `p_value`: below 0.05 is a difference.
+        p_value: Of no difference, two-sided, from the same paired interval; None where there is nothing to compare.
+        p_adjusted: The same corrected over the whole table; None before the table is joined.
     """
 
     value: float
@@ -249,6 +252,8 @@ class Measure:
     difference_low: float | None = None
     difference_high: float | None = None
     verdict: str = ""
+    p_value: float | None = None
+    p_adjusted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -258,7 +263,7 @@ class Row:
     Attributes:
         variant: `fp32`, `adaround-1.58`, ..., or `control` (targets whose scores are noise).
         quantizer: Empty for `fp32` and `control`.
-        levels: None for `fp32` and `control`.
+        levels: None for `fp32` and `control`, and where the precision is not known.
         attack: Empty for metrics that no attack has a part in.
         reference: `fp32`, `matched`, `recalibrated`; empty where no reference is used.
         target: Row number of the target as text, or `all`.

@@ -2,40 +2,85 @@
 
 from bitleak.metrics.best_threshold import best_threshold, halvings
 from bitleak.metrics.delong import delong
+from bitleak.metrics.detectable import detectable_auc
+from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds
 from bitleak.metrics.estimate import Estimate
+from bitleak.metrics.exposure import (
+    Exposure,
+    Memorisation,
+    Movement,
+    exposure,
+    extremes,
+    extremes_by_class,
+    memorisation,
+    movement,
+    rank_correlation,
+    reliability,
+)
+from bitleak.metrics.fixed_threshold import AtThreshold, Precision, Rate, at_threshold, precision, threshold_for
+from bitleak.metrics.holm import corrected, holm
 from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
+from bitleak.metrics.matched_scale import Match, matched_scale
 from bitleak.metrics.measures import Estimates, Measures, estimate, measure, summarize
+from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
 from bitleak.metrics.proportion import clopper_pearson, proportion, wilson
-from bitleak.metrics.roc import Roc, auc, balanced_accuracy, headline_fpr, mean_curve, roc, thin, tpr_at
+from bitleak.metrics.roc import Roc, auc, balanced_accuracy, headline_fpr, mean_curve, roc, thin, too_fine, tpr_at
 from bitleak.metrics.threshold_rank import threshold_rank
 from bitleak.metrics.utility import accuracy_on_members, accuracy_on_test, agreement
 
 __all__ = [
+    "AtThreshold",
+    "EpsilonBound",
     "Estimate",
     "Estimates",
+    "Exposure",
+    "Match",
     "Measures",
+    "Memorisation",
+    "Movement",
+    "OneRunBound",
+    "Precision",
+    "Rate",
     "Roc",
     "accuracy_on_members",
     "accuracy_on_test",
     "agreement",
+    "at_threshold",
     "auc",
     "balanced_accuracy",
     "best_threshold",
     "clopper_pearson",
+    "corrected",
     "delong",
+    "detectable_auc",
     "difference_over_records",
+    "epsilon_bounds",
     "estimate",
+    "exposure",
+    "extremes",
+    "extremes_by_class",
     "halvings",
     "headline_fpr",
+    "holm",
     "interval_over_targets",
+    "matched_scale",
     "mean_curve",
     "mean_over_records",
     "measure",
+    "memorisation",
+    "movement",
+    "one_run_bounds",
+    "one_run_p_value",
+    "precision",
     "proportion",
+    "rank_correlation",
+    "reliability",
     "roc",
     "summarize",
     "thin",
+    "threshold_for",
     "threshold_rank",
+    "too_fine",
     "tpr_at",
     "wilson",
 ]

@@ -2,12 +2,17 @@
 
 *Over records* (the targets of one population share records and references): the interval is that of
 resampling records with the same draw for all targets, and holds for these models. With centres e_t, reaches l_t
-and u_t of the targets' own intervals, and the correlation R_ts of their influences,
+below and u_t above of the targets' own intervals, and the correlation R_ts of their influences,
 
-    low = mean(e) - sqrt(sum_ts R_ts l_t l_s) / targets,    high likewise with u,
+    h_t = (u_t + l_t) / 2,   h = sqrt(sum_ts R_ts h_t h_s) / targets,   q = h / mean(h_t),
+    low = mean(e) - h + q^2 mean((u_t - l_t) / 2),    high = mean(e) + h + q^2 mean((u_t - l_t) / 2).
 
-the method of variance estimates recovery (Zou and Donner 2008, eq. 4), which keeps the asymmetry of
-intervals near 0 and 1. With one target it is that target's interval. For a paired difference a - b,
+The half-widths are combined by the method of variance estimates recovery (Zou and Donner 2008, eq. 4). Deviation:
+that method combines l and u each in this way, so that the asymmetry shrinks as the deviation does (q). But an
+interval is asymmetric because the variance depends on the value, or the estimate is skewed, and both make it
+asymmetric by an amount that goes with the variance (q^2), as 1 / n in Wilson's interval. With q the mean of eight
+accuracies of 0.99 lay above the interval in 5.8 % of audits and below it in 1.5 %; with q^2 it is 2.5 % and 2.6 %.
+With one target it is that target's interval. For a paired difference a - b,
 
     low = e_a - e_b - sqrt(l_a^2 + u_b^2 - 2 R l_a u_b),    high = ... + sqrt(u_a^2 + l_b^2 - 2 R u_a l_b),
 
@@ -15,6 +20,10 @@ which for two shares with Wilson's intervals is Newcombe's (1998) method 10.
 
 *Over targets* (dedicated targets on independent halves): Student's t over the targets' centres, which
 holds for new trainings too.
+
+The p-value of a difference (two-sided, for no difference) is that of the confidence level at which the interval would
+end at 0, its reach being proportional to the quantile of the normal (of Student's t over targets): it is below 0.05
+where the 95 % interval leaves out 0.
 
 No bootstrap is run: it costs 400 passes for what the influences give in one, and it puts ties into the
 scores. The variance that is no sum over records (of a best threshold) is taken to correlate between two
@@ -24,15 +33,22 @@ difference, both on the wide side.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtr, stdtrit
 
-from bitleak.metrics.estimate import Estimate
+from bitleak.metrics.estimate import Estimate, Z
 
-Difference = tuple[float, float, float]
-"""Value, low and high."""
+
+class Difference(NamedTuple):
+    """First minus second: value, 95 % interval, and the p-value of no difference (two-sided)."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
 
 
 def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
@@ -48,7 +64,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         return estimates[0]
     correlation = _correlation(estimates, unknown=1.0)
     reaches = np.array([estimate.reach for estimate in estimates])
-    below, above = (_norm(reach, correlation) / len(estimates) for reach in reaches.T)
+    below, above = _mean_reach(reaches, correlation)
     centre = float(np.mean([estimate.centre for estimate in estimates]))
     return Estimate(
         value=float(np.mean([estimate.value for estimate in estimates])),
@@ -70,9 +86,10 @@ def difference_over_records(first: Estimate, second: Estimate) -> Difference:
     first_below, first_above = (first.pairing * reach for reach in first.reach)
     second_below, second_above = (second.pairing * reach for reach in second.reach)
     apart = first.centre - second.centre
-    low = apart - _paired(first_below, second_above, correlation)
-    high = apart + _paired(first_above, second_below, correlation)
-    return first.value - second.value, low, high
+    below = _paired(first_below, second_above, correlation)
+    above = _paired(first_above, second_below, correlation)
+    p_value = 2 * float(ndtr(-Z * _reaches_to_zero(apart, below, above)))
+    return _difference(first.value - second.value, apart, apart - below, apart + above, p_value)
 
 
 def interval_over_targets(estimates: Sequence[Estimate]) -> tuple[float, float]:
@@ -84,10 +101,27 @@ def interval_over_targets(estimates: Sequence[Estimate]) -> tuple[float, float]:
 def difference_over_targets(first: Sequence[Estimate], second: Sequence[Estimate]) -> Difference:
     """Mean of first minus second, target by target, with Student's 95 % interval."""
     pairs = list(zip(first, second, strict=True))
-    low, high = _student(np.array([one.centre - other.centre for one, other in pairs]))
+    change = float(np.mean([one.value - other.value for one, other in pairs]))
     if any(np.isinf(estimate.low) for estimate in (*first, *second)):
-        low, high = -np.inf, np.inf
-    return float(np.mean([one.value - other.value for one, other in pairs])), low, high
+        return Difference(change, -np.inf, np.inf, 1.0)
+    apart = np.array([one.centre - other.centre for one, other in pairs])
+    low, high = _student(apart)
+    middle, free = float(apart.mean()), len(apart) - 1
+    reaches = _reaches_to_zero(middle, middle - low, high - middle)
+    return _difference(change, middle, low, high, 2 * float(stdtr(free, -stdtrit(free, 0.975) * reaches)))
+
+
+def _difference(change: float, apart: float, low: float, high: float, p_value: float) -> Difference:
+    """Where the value and the centre, which is free of the rule's bias, point different ways, nothing is claimed."""
+    return Difference(change, low, high, p_value if change * apart > 0 else 1.0)
+
+
+def _reaches_to_zero(apart: float, below: float, above: float) -> float:
+    """How many of the interval's reaches lie between the centre and 0; 1 where the interval ends at 0."""
+    reach = below if apart > 0 else above
+    if apart == 0 or np.isinf(reach):
+        return 0.0
+    return abs(apart) / reach if reach > 0 else np.inf
 
 
 def _student(values: Float64[np.ndarray, "targets"]) -> tuple[float, float]:
@@ -113,6 +147,19 @@ def _quotient(
 ) -> Float64[np.ndarray, "figures figures"]:
     scale = np.sqrt(np.outer(variance, variance))
     return np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), unknown)
+
+
+def _mean_reach(
+    reaches: Float64[np.ndarray, "targets 2"], correlation: Float64[np.ndarray, "targets targets"]
+) -> tuple[float, float]:
+    below, above = reaches.T
+    if np.isinf(below).any():
+        return np.inf, _norm(above, correlation) / len(reaches)
+    half = (above + below) / 2
+    reach = _norm(half, correlation) / len(reaches)
+    shrunk = reach / half.mean() if reach > 0 else 0.0
+    skew = float((above - below).mean() / 2 * shrunk**2)
+    return reach - skew, reach + skew
 
 
 def _norm(reach: Float64[np.ndarray, "targets"], correlation: Float64[np.ndarray, "targets targets"]) -> float:

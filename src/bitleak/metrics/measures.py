@@ -21,13 +21,14 @@ from bitleak.metrics.intervals import (
     interval_over_targets,
     mean_over_records,
 )
-from bitleak.metrics.roc import roc
+from bitleak.metrics.roc import roc, too_fine
 from bitleak.metrics.threshold_rank import threshold_rank
 
 Estimates = Mapping[str, tuple[Estimate, ...]]
 """By metric name, one estimate per target."""
 
 LOWER, SAME, HIGHER = "lower", "not distinguishable", "higher"
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def measure(
     Args:
         scores: Larger = more likely a member; finite.
         member: The truth, for the same targets and records.
-        fprs: FPRs in (0, 1); each gives the metric `tpr@FPR`.
+        fprs: FPRs in (0, 1); each gives the metric `tpr@FPR`, if a target has the 1 / FPR non-members that it takes
+            (`too_fine` says why not).
         mode: `population`: targets share records, which are resampled; `dedicated`: t over targets.
         seed: Of the halvings behind the balanced accuracy; the same for all that is compared.
         baseline: The same attack's scores of the same targets at fp32.
@@ -91,12 +93,17 @@ def estimate(
     fprs: Sequence[float],
     seed: int = 0,
 ) -> Estimates:
-    """The figures of every target by metric name; arguments as for `measure`."""
+    """The figures of every target by metric name; arguments as for `measure`.
+
+    A `tpr@FPR` that `too_fine` refuses for one of the targets is left out.
+    """
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         raise ValueError(f"scores and member must both be [targets records], got {scores.shape} and {member.shape}")
     halves = halvings(scores.shape[1], seed)
     curves = [roc(*target) for target in zip(scores, member, strict=True)]
-    rates = {f"tpr@{fpr:g}": tuple(threshold_rank(curve, fpr) for curve in curves) for fpr in fprs}
+    fewest = min(curve.non_members for curve in curves)
+    measurable = [fpr for fpr in fprs if not too_fine(fpr, fewest)]
+    rates = {f"tpr@{fpr:g}": tuple(threshold_rank(curve, fpr) for curve in curves) for fpr in measurable}
     areas = tuple(delong(curve) for curve in curves)
     return {"auc": areas, **rates, "balanced_accuracy": tuple(best_threshold(curve, halves) for curve in curves)}
 
@@ -142,21 +149,33 @@ def _measure(figure: Estimate, *, std: float | None = None, difference: Differen
     low, high = _around(figure.value, max(below, least), min(figure.high, most))
     if difference is None:
         return Measure(figure.value, low, high, std, figure.interval)
-    change, change_low, change_high = difference
     widest = most - least
-    change_low, change_high = _around(change, max(change_low, -widest), min(change_high, widest))
-    verdict = LOWER if change_high < 0 else HIGHER if change_low > 0 else SAME
+    ends = max(difference.low, -widest), min(difference.high, widest)
+    change_low, change_high = _around(difference.value, *ends)
     return Measure(
         value=figure.value,
         low=low,
         high=high,
         std=std,
         interval=figure.interval,
-        difference=change,
+        difference=difference.value,
         difference_low=change_low,
         difference_high=change_high,
-        verdict=verdict,
+        verdict=verdict(difference.value, difference.p_value),
+        p_value=difference.p_value,
     )
+
+
+def verdict(change: float, p_value: float) -> str:
+    """`lower` or `higher` where the p-value (adjusted or not) is below 0.05, else `not distinguishable`.
+
+    Example:
+        >>> verdict(-0.1, 0.01), verdict(-0.1, 0.06)
+        ('lower', 'not distinguishable')
+    """
+    if p_value >= LEVEL:
+        return SAME
+    return LOWER if change < 0 else HIGHER
 
 
 def _around(value: float, low: float, high: float) -> tuple[float, float]:

@@ -7,10 +7,10 @@ Clopper and Pearson's is exact and never covers less than 95 %; it is right for 
 """
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 from scipy.special import betaincinv
 
-from bitleak.core.checks import integer_in
+from bitleak.core.checks import integer_in, number_in
 from bitleak.metrics.estimate import Estimate, Z
 
 
@@ -47,8 +47,16 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
 
 
-def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-    """The exact 95 % interval for a share of `trials` >= 1 independent trials.
+def clopper_pearson(successes: int, trials: int, *, confidence: int | float = 0.95) -> tuple[float, float]:
+    """The exact interval for a share of `trials` >= 1 independent trials.
+
+    Args:
+        successes: How many of the trials.
+        trials: At least 1.
+        confidence: In (0, 1); half of what is left lies beyond each end.
+
+    Raises:
+        ValueError: A number is out of range.
 
     Example:
         >>> low, high = clopper_pearson(0, 100)
@@ -56,7 +64,16 @@ def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
         (0.0, 0.0362)
     """
     integer_in("successes", successes, 0, integer_in("trials", trials, 1))
+    tail = (1 - number_in("confidence", confidence, 0, 1, ends="()")) / 2
+    low, high = exact_ends(np.array([successes]), trials, tail)
+    return float(low[0]), float(high[0])
+
+
+def exact_ends(
+    successes: Int64[np.ndarray, "shares"], trials: int, tail: float
+) -> tuple[Float64[np.ndarray, "shares"], Float64[np.ndarray, "shares"]]:
+    """Clopper and Pearson's ends for many shares of the same number of trials, `tail` beyond each."""
     failures = trials - successes
-    low = float(betaincinv(successes, failures + 1, 0.025)) if successes else 0.0
-    high = float(betaincinv(successes + 1, failures, 0.975)) if failures else 1.0
-    return low, high
+    low = betaincinv(np.maximum(successes, 1), failures + 1, tail)
+    high = betaincinv(successes + 1, np.maximum(failures, 1), 1 - tail)
+    return np.where(successes > 0, low, 0.0), np.where(failures > 0, high, 1.0)

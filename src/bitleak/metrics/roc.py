@@ -12,6 +12,7 @@ FPR <= alpha*, never an interpolation, because an adversary cannot use a thresho
 Cost: one sort, O(records log records).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -169,6 +170,32 @@ def mean_curve(curves: Sequence[Roc], points: int = 256) -> Curve:
     fprs[-1] = 1.0
     tpr = np.mean([curve.tpr[curve.last_points(fprs)] for curve in curves], axis=0)
     return np.concatenate([[[0.0, 0.0]], np.stack([fprs, tpr], axis=1)])
+
+
+def too_fine(fpr: int | float, non_members: int) -> str:
+    """Why the TPR at this FPR cannot be measured; empty where it can.
+
+    It takes at least one expected false positive: below that the rule "last point with FPR <= alpha" allows none,
+    and the TPR it gives is that of an FPR which is not known.
+
+    Args:
+        fpr: In (0, 1).
+        non_members: Non-members of a target.
+
+    Raises:
+        ValueError: A number is out of range.
+
+    Example:
+        >>> too_fine(0.001, 1000)
+        ''
+        >>> too_fine(1e-5, 25_000)
+        'an FPR of 1e-05 needs at least 100,000 non-members, got 25,000'
+    """
+    number_in("fpr", fpr, 0.0, 1.0, ends="()")
+    if fpr * integer_in("non_members", non_members, 1) >= 1 - 1e-9:
+        return ""
+    needed = math.ceil(1 / fpr - 1e-9 / fpr)
+    return f"an FPR of {fpr:g} needs at least {needed:,} non-members, got {non_members:,}"
 
 
 def headline_fpr(fprs: Sequence[float], non_members: int) -> float:

@@ -22,20 +22,27 @@ from collections.abc import Iterator
 from typing import get_args
 
 import torch
-from torch import fx, nn
+from jaxtyping import Float
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitleak.quant.scheme import Layer
 from bitleak.quant.units import trace
 
 
-def fold(network: nn.Module) -> nn.Module:
+def fold(network: nn.Module, images: Float[Tensor, "records *sample"] | None = None) -> nn.Module:
     """A copy of a network, in evaluation mode, whose batch norms are pure shifts where that is possible.
 
     A batch norm is left as it is where anything but a single layer feeds it, where the layer's
     output is used elsewhere too, where either is called more than once, where the layer is a
     subclass with a forward pass of its own, or where the batch norm keeps no running statistics.
-    The output of a linear layer is taken to be `records features`.
+    Behind a linear layer on tokens, `records tokens features`, a batch norm normalises the tokens and is
+    left as it is.
+
+    Args:
+        network: Any network that `torch.fx` traces; it is not changed.
+        images: What shows which linear layers are given tokens; the first image is run. None: a linear
+            layer's output is taken to be `records features` where the sizes allow it.
 
     Raises:
         QuantizationError: `torch.fx` cannot trace the network.
@@ -46,9 +53,79 @@ def fold(network: nn.Module) -> nn.Module:
         ([1.0, 1.0], [0.0, 0.0])
     """
     folded = copy.deepcopy(network).eval()
-    for layer, norm in list(_pairs(folded)):
-        _fold_pair(layer, norm)
+    pairs = list(_pairs(folded))
+    ranks = _ranks([layer for layer, _ in pairs if isinstance(layer, nn.Linear)], folded, images)
+    for layer, norm in pairs:
+        if norm.num_features == len(layer.weight) and ranks.get(layer, 2) == 2:
+            _fold_pair(layer, norm)
     return folded
+
+
+@torch.no_grad()
+def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -> dict[nn.Module, int]:
+    """The number of axes of each layer's output for an image; empty where there are no images."""
+    ranks: dict[nn.Module, int] = {}
+    if images is None or not layers or not len(images):
+        return ranks
+    hook = lambda layer, inputs, output: ranks.update({layer: output.ndim})  # noqa: E731
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    network(images[:1].clone())
+    for handle in handles:
+        handle.remove()
+    return ranks
+
+
+def with_affine_norms(piece: fx.GraphModule) -> fx.GraphModule:
+    """The same function, with x * scale + shift in the place of each batch norm of maps in evaluation mode.
+
+    Where the scale is 1 it is a mere addition, whose backward pass costs nothing; that of a batch norm
+    is several passes over the maps. Nothing is learnt of scale and shift: they are constants.
+
+    Args:
+        piece: Its modules are shared, not copied.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).eval()
+        >>> [node.op for node in with_affine_norms(fx.symbolic_trace(fold(network))).graph.nodes]
+        ['placeholder', 'call_module', 'get_attr', 'call_function', 'output']
+    """
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(piece.graph, {}))
+    result = fx.GraphModule(piece, graph)
+    for node in list(graph.nodes):
+        norm = result.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if type(norm) is nn.BatchNorm2d and not norm.training and norm.running_mean is not None:
+            _write_out(result, node, norm)
+    result.recompile()
+    return result
+
+
+def _write_out(piece: fx.GraphModule, node: fx.Node, norm: _BatchNorm) -> None:
+    """Replace the node of a batch norm by its arithmetic."""
+    constants = [values.float()[:, None, None] for values in _affine(norm)]
+    names = [f"{node.name}_{kind}" for kind in ("scale", "shift")]
+    graph, source = piece.graph, node.args[0] if node.args else node.kwargs["input"]
+    with graph.inserting_before(node):
+        if bool((constants[0] == 1).all()):
+            piece.register_buffer(names[1], constants[1])
+            result = graph.call_function(torch.add, (source, graph.get_attr(names[1])))
+        else:
+            for name, values in zip(names, constants, strict=True):
+                piece.register_buffer(name, values)
+            scale, shift = (graph.get_attr(name) for name in names)
+            result = graph.call_function(torch.addcmul, (shift, source, scale))
+    node.replace_all_uses_with(result)
+    graph.erase_node(node)
+
+
+def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm with running statistics in evaluation mode, in float64."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gamma = 1.0 if norm.weight is None else norm.weight.detach().double()
+    beta = 0.0 if norm.bias is None else norm.bias.detach().double()
+    scale = gamma / (norm.running_var.double() + norm.eps).sqrt()
+    return scale, beta - norm.running_mean.double() * scale
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[Layer, _BatchNorm]]:
@@ -71,12 +148,9 @@ def _fold_pair(layer: Layer, norm: _BatchNorm) -> None:
     plain = any(type(layer).forward is kind.forward for kind in get_args(Layer))
     if not plain or norm.running_mean is None or norm.running_var is None:
         return
-    mean, variance = norm.running_mean.double(), norm.running_var.double()
-    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.double()
-    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.double()
-    bias = torch.zeros_like(mean) if layer.bias is None else layer.bias.double()
-    factor = gamma / (variance + norm.eps).sqrt()
-    shift = beta + (bias - mean) * factor
+    factor, shift = _affine(norm)
+    if layer.bias is not None:
+        shift = shift + layer.bias.double() * factor
     layer.weight.copy_(layer.weight.double() * factor.reshape(-1, *[1] * (layer.weight.ndim - 1)))
     if layer.bias is not None:
         layer.bias.zero_()

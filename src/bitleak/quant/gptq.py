@@ -149,34 +149,35 @@ def quantize_layer(
         QuantizationError: H is not finite, or cannot be factorised.
     """
 
-    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, float]:
-        columns = column_order(second.diagonal(), order)
+    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        columns = column_order(second.diagonal(dim1=1, dim2=2), order)
         ladder = (damping, *(larger for larger in LADDER if larger > damping))
-        upper, used = inverse_factor(name, second[columns][:, columns], ladder)
-        codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
-        codes[:, columns] = _in_order(rows[:, columns], upper, scale, zero_point, grid.levels)
-        return codes, used
+        each = torch.arange(len(second), device=second.device)[:, None, None]
+        upper, used = inverse_factor(name, second[each, columns[:, :, None], columns[:, None]], ladder)
+        place = columns[:, None].expand_as(rows)
+        sorted_codes = _in_order(rows.gather(2, place), upper, scale, zero_point, grid.levels)
+        return torch.empty_like(sorted_codes).scatter_(2, place, sorted_codes), used
 
     return by_groups(name, weight, grid, hessian, solve)
 
 
 def column_order(
-    diagonal: Float64[Tensor, "columns"], order: Literal["index", "activation"]
-) -> Int64[Tensor, "columns"]:
-    """The columns in the order in which they are quantized; ties by index.
+    diagonal: Float64[Tensor, "groups columns"], order: Literal["index", "activation"]
+) -> Int64[Tensor, "groups columns"]:
+    """The columns of each group in the order in which they are quantized; ties by index.
 
     Example:
-        >>> column_order(torch.tensor([1.0, 3.0, 3.0], dtype=torch.float64), "activation").tolist()
-        [1, 2, 0]
+        >>> column_order(torch.tensor([[1.0, 3.0, 3.0]], dtype=torch.float64), "activation").tolist()
+        [[1, 2, 0]]
     """
     if order == "index":
-        return torch.arange(len(diagonal), device=diagonal.device)
-    return diagonal.argsort(descending=True, stable=True)
+        return torch.arange(diagonal.shape[1], device=diagonal.device).expand(diagonal.shape)
+    return diagonal.argsort(dim=1, descending=True, stable=True)
 
 
 def inverse_factor(
-    name: str, hessian: Float64[Tensor, "columns columns"], ladder: tuple[float, ...]
-) -> tuple[Float64[Tensor, "columns columns"], float]:
+    name: str, hessian: Float64[Tensor, "groups columns columns"], ladder: tuple[float, ...]
+) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
     """U with H^-1 = U^T U, upper triangular, and the relative damping of H that it took.
 
     H with rows and columns reversed is G G^T; G reversed again is upper triangular, and its inverse is U.
@@ -185,28 +186,29 @@ def inverse_factor(
         QuantizationError: None of the dampings makes H positive definite.
 
     Example:
-        >>> upper, damping = inverse_factor("fc", torch.diag(torch.tensor([4.0, 16.0], dtype=torch.float64)), (0.0,))
-        >>> upper.diagonal().tolist(), damping
-        ([0.5, 0.25], 0.0)
+        >>> second = torch.diag(torch.tensor([4.0, 16.0], dtype=torch.float64))
+        >>> upper, damping = inverse_factor("fc", second[None], (0.0,))
+        >>> upper.diagonal(dim1=1, dim2=2).tolist(), damping.tolist()
+        ([[0.5, 0.25]], [0.0])
     """
-    lower, damping = damped_factor(name, hessian.flip(0, 1), ladder)
-    reversed_factor = lower.flip(0, 1)
-    identity = torch.eye(len(hessian)).to(hessian)
-    return torch.linalg.solve_triangular(reversed_factor, identity, upper=True), damping
+    lower, damping = damped_factor(name, hessian.flip(1, 2), ladder)
+    identity = torch.eye(hessian.shape[1]).to(hessian)
+    return torch.linalg.solve_triangular(lower.flip(1, 2), identity, upper=True), damping
 
 
 def _in_order(weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
     """The codes, column after column; the errors of a block reach the columns behind it by one product."""
-    free = (weight.double() / scale[:, None]).T.contiguous()  # (columns, rows), in steps of the grid
+    free = (weight.double() / scale[..., None]).mT.contiguous()  # (groups, columns, rows), in steps of the grid
     low = -zero_point.double()
     high = low + levels - 1
-    for start in range(0, len(free), BLOCK):
-        block = slice(start, min(start + BLOCK, len(free)))
-        errors = torch.empty_like(free[block])
-        for step, column in enumerate(range(block.start, block.stop)):
-            value = free[column].clone()
-            free[column] = value.round().clamp_(low, high)
-            errors[step] = (value - free[column]) / upper[column, column]
-            free[column + 1 : block.stop].addr_(upper[column, column + 1 : block.stop], errors[step], alpha=-1)
-        free[block.stop :].addmm_(upper[block, block.stop :].T, errors, alpha=-1)
-    return (free - low).T.to(torch.uint8)
+    for start in range(0, free.shape[1], BLOCK):
+        stop = min(start + BLOCK, free.shape[1])
+        errors = torch.empty_like(free[:, start:stop])
+        for step, column in enumerate(range(start, stop)):
+            value = free[:, column].clone()
+            free[:, column] = value.round().clamp_(low, high)
+            errors[:, step] = (value - free[:, column]) / upper[:, column, column, None]
+            behind = upper[:, column, column + 1 : stop]
+            free[:, column + 1 : stop].baddbmm_(behind[..., None], errors[:, step, None], alpha=-1)
+        free[:, stop:].baddbmm_(upper[:, start:stop, stop:].mT, errors, alpha=-1)
+    return (free.mT - low[..., None]).to(torch.uint8)

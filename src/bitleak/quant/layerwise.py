@@ -52,8 +52,9 @@ from bitleak.quant.walk import walk
 
 TARGET_DAMPING = 1e-3
 
-Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, float]]
-"""From rows, H of their inputs, scales and zero points to the codes and the relative damping of H."""
+Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the codes and the
+relative damping of each H."""
 
 
 def quantize_layers(
@@ -263,7 +264,7 @@ def by_groups(
     hessian: Float64[Tensor, "groups columns columns"],
     solve: Solve,
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
-    """The codes of one layer, group by group; weights of inputs that never occur (H_jj = 0) become 0.
+    """The codes of one layer, all groups at once; weights of inputs that never occur (H_jj = 0) become 0.
 
     Returns:
         The codes, and for the record: the number of dead columns, the largest relative damping of a group.
@@ -274,11 +275,7 @@ def by_groups(
     check_finite(name, hessian, "calibration input")
     rows = weight.flatten(1).unflatten(0, (len(hessian), -1))  # (groups, out / groups, columns)
     scale, zero_point = (part.expand(len(weight)).reshape(rows.shape[:2]) for part in (grid.scale, grid.zero_point))
-    parts = []
-    for group, second in enumerate(hessian):
-        dead = second.diagonal() == 0
-        alive = rows[group].masked_fill(dead, 0)
-        codes, damping = solve(alive, second + torch.diag(dead.to(second)), scale[group], zero_point[group])
-        parts.append((codes, int(dead.sum()), damping))
-    codes = torch.cat([codes for codes, _, _ in parts]).reshape(weight.shape)
-    return codes, {"dead": sum(dead for _, dead, _ in parts), "damping": max(damping for _, _, damping in parts)}
+    dead = hessian.diagonal(dim1=1, dim2=2) == 0
+    alive = rows.masked_fill(dead[:, None], 0)
+    codes, damping = solve(alive, hessian + torch.diag_embed(dead.to(hessian)), scale, zero_point)
+    return codes.reshape(weight.shape), {"dead": int(dead.sum()), "damping": float(damping.max())}

@@ -124,10 +124,15 @@ def quantize_layer(
         QuantizationError: The Hessian is not finite, or cannot be inverted.
     """
 
-    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, float]:
+    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         inverse, damping = invert(name, second)
-        inflation = float((inverse.diagonal() * second.diagonal()).max())  # 1 / (1 - R^2) of an input on the others
-        exact = inverse if inflation > INFLATION else inverse.to(dtype)
-        return eliminate(rows, exact, scale, zero_point, grid.levels), damping
+        # an input's variance over what the others leave of it: 1 / (1 - R^2)
+        inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
+        codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
+        for some, kind in ((inflation > INFLATION, torch.float64), (inflation <= INFLATION, dtype)):
+            if bool(some.any()):
+                part = inverse[some].to(kind)
+                codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels)
+        return codes, damping
 
     return by_groups(name, weight, grid, hessian, solve)

@@ -13,17 +13,20 @@ A weight that has left the grid's range (its error exceeds half a step) goes fir
 one with the smallest score.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 and 5.
 
-Deviations, the first of which changes no code (but for ties that rounding decides):
+Deviations, the first of which changes no code (but for ties, and what rounding makes of near ties):
 - The published loop rewrites a rows x columns x columns inverse in every step and is bound by memory.
   Here the rank-1 terms are kept in a panel: the pivot's row is the stored inverse's row minus the
-  panel's part, the diagonal is always up to date, and one batched product per `PANEL` steps brings the
-  inverse up to date. Columns that have been quantized are dropped when they are a fifth of all.
+  panel's part, the diagonal is always up to date, and one product per `PANEL` steps brings the inverse
+  up to date. Before that product, the last columns move to the places of those that were quantized, so
+  that what is left is always the leading block: nothing is computed for quantized weights.
 - H is inverted as it is. Only where its Cholesky factorisation fails, or where a pivot is lost in the
   rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is added:
-  the first of `LADDER` that suffices.
+  the first of `LADDER` that suffices, for each group by itself.
 
-Cost: about rows x columns^3 / 3 multiplications; the memory is a few times `CHUNK` bytes, as rows are
-taken in parts.
+All groups of a layer, or layers of one shape, run together. Rows do not depend on each other; they are
+taken in parts, so that their inverses stay within a budget of bytes.
+
+Cost: about rows x columns^3 / 3 multiplications; the memory is about the budget, or one inverse.
 """
 
 from dataclasses import dataclass
@@ -34,158 +37,200 @@ from torch import Tensor
 
 from bitleak.core.errors import QuantizationError
 
-PANEL = 32
-KEPT = 0.8  # of the columns: quantized ones are dropped when no more than this part is left
-CHUNK = 48 << 20  # bytes of inverses at a time
+PANEL = 48
+BUDGET = 96 << 20  # bytes of inverses at a time: fewer rows leave more steps to pay for, more leave the caches
+BLOCK = 8 << 20  # bytes of inverses between moving their columns and the product: this stays in a CPU's cache
 LOST = 1e-6
 LADDER = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
 OUTLIER = 0.5 * (1 + 1e-5)
+BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def invert(name: str, hessian: Float64[Tensor, "columns columns"]) -> tuple[Float64[Tensor, "columns columns"], float]:
-    """The inverse of a positive definite matrix, and the relative damping that it took.
+def invert(
+    name: str, hessian: Float64[Tensor, "groups columns columns"]
+) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
+    """The inverses of positive definite matrices, and the relative damping that each took.
 
     Raises:
-        QuantizationError: The matrix is not finite, or no damping makes it positive definite.
+        QuantizationError: A matrix is not finite, or no damping makes it positive definite.
 
     Example:
-        >>> inverse, damping = invert("fc", torch.diag(torch.tensor([4.0, 16.0], dtype=torch.float64)))
-        >>> inverse.diagonal().tolist(), damping
-        ([0.25, 0.0625], 0.0)
+        >>> inverse, damping = invert("fc", torch.diag(torch.tensor([4.0, 16.0], dtype=torch.float64))[None])
+        >>> inverse[0].diagonal().tolist(), damping.tolist()
+        ([0.25, 0.0625], [0.0])
     """
     factor, damping = damped_factor(name, hessian, LADDER)
     return torch.cholesky_inverse(factor), damping
 
 
 def damped_factor(
-    name: str, hessian: Float64[Tensor, "columns columns"], ladder: tuple[float, ...]
-) -> tuple[Float64[Tensor, "columns columns"], float]:
-    """The lower Cholesky factor, and the first relative damping of the ladder for which there is a good one.
+    name: str, hessian: Float64[Tensor, "groups columns columns"], ladder: tuple[float, ...]
+) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
+    """The lower Cholesky factors, and for each the first relative damping of the ladder that gives a good one.
+
+    Only the matrices that have no good factor yet are tried with the next damping.
 
     Raises:
-        QuantizationError: The matrix is not finite, or none of the dampings makes it positive definite.
+        QuantizationError: A matrix is not finite, or none of the dampings makes it positive definite.
     """
-    diagonal = hessian.diagonal()
-    for damping in ladder:
-        damped = hessian + torch.diag(torch.full_like(diagonal, damping * float(diagonal.mean())))
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if not failed and bool((factor.diagonal().square() >= LOST * damped.diagonal()).all()):
-            return factor, damping
-    raise QuantizationError(f"layer {name!r}: the second moments of its inputs are not positive definite")
+    factor, good = _factor(hessian, ladder[0])
+    damping = hessian.new_full((len(hessian),), ladder[0])
+    for larger in ladder[1:]:
+        if bool(good.all()):
+            break
+        again = (~good).nonzero()[:, 0]
+        factor[again], good[again] = _factor(hessian[again], larger)
+        damping[again] = larger
+    if not bool(good.all()):
+        raise QuantizationError(f"layer {name!r}: the second moments of its inputs are not positive definite")
+    return factor, damping
+
+
+def _factor(hessian: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """The factors with one relative damping, and which are good."""
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    ridge = damping * diagonal.contiguous().mean(1, keepdim=True)
+    damped = hessian + torch.diag_embed(ridge.expand_as(diagonal))
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    pivots = factor.diagonal(dim1=1, dim2=2).square()
+    return factor, (failed == 0) & (pivots >= LOST * damped.diagonal(dim1=1, dim2=2)).all(1)
 
 
 def eliminate(
-    weight: Float[Tensor, "rows columns"],
-    inverse: Float[Tensor, "columns columns"],
-    scale: Float[Tensor, "rows"],
-    zero_point: Float[Tensor, "rows"],
+    weight: Float[Tensor, "groups rows columns"],
+    inverse: Float[Tensor, "groups columns columns"],
+    scale: Float[Tensor, "groups rows"],
+    zero_point: Float[Tensor, "groups rows"],
     levels: int,
-) -> UInt8[Tensor, "rows columns"]:
-    """The codes of rows that share one Hessian.
+    *,
+    budget: int = BUDGET,
+) -> UInt8[Tensor, "groups rows columns"]:
+    """The codes of rows; those of a group share one Hessian.
 
     Args:
         weight: Rows to quantize.
-        inverse: H^-1; its dtype is what is computed in.
+        inverse: H^-1 of each group; its dtype, float32 or float64, is what is computed in.
         scale: Step of each row's grid.
         zero_point: Zero point of each row's grid.
         levels: Number of codes.
+        budget: Bytes of inverses and panels at a time; one row is always taken.
+
+    Example:
+        >>> weight, inverse = torch.tensor([[[0.4, 0.6]]]), torch.tensor([[[1.0, -0.9], [-0.9, 1.0]]])
+        >>> eliminate(weight, inverse, torch.ones(1, 1), torch.zeros(1, 1), 2).tolist()
+        [[[0, 1]]]
     """
-    units = (weight / scale[:, None]).to(inverse)  # weights in steps of the grid, relative to zero
-    low = -zero_point[:, None].to(inverse)
-    chunk = max(1, CHUNK // inverse.nbytes)
-    parts = zip(units.split(chunk), low.split(chunk), strict=True)
-    whole = torch.cat([_eliminate(rows, inverse, first, first + levels - 1) for rows, first in parts])
-    return (whole - low).to(torch.uint8)
-
-
-def _eliminate(free: Tensor, inverse: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The greedy order for rows in grid units; the result is whole numbers from `low` to `high`."""
-    rows, columns = free.shape
-    result = torch.empty_like(free)
-    state = _State(
-        free.clone(),
-        inverse.expand(rows, -1, -1),
-        inverse.diagonal().repeat(rows, 1),
-        torch.zeros_like(free),
-        torch.arange(columns, device=free.device).repeat(rows, 1),
-    )
-    for done in range(0, columns, PANEL):
-        panel = _panel(state, low, high, min(PANEL, columns - done), result)
-        if done + PANEL < columns:
-            left = columns - done - PANEL
-            drop = done == 0 or left <= KEPT * state.free.shape[1]  # at first, also to own the inverse
-            state = _dropped(state, panel, left) if drop else _update(state, panel)
-    return result
+    groups, rows, columns = weight.shape
+    units = (weight / scale[:, :, None]).to(inverse).flatten(0, 1)  # in steps of the grid, relative to zero
+    low = -zero_point.to(inverse).reshape(-1, 1)
+    group = torch.arange(groups, device=weight.device).repeat_interleave(rows)
+    chunk = min(len(units), max(1, budget // (columns * (columns + PANEL) * inverse.element_size())))
+    room = inverse.new_empty(chunk, columns, columns)  # fresh memory is slow on its first use
+    parts = []
+    for part, first, own in zip(units.split(chunk), low.split(chunk), group.split(chunk), strict=True):
+        stored = torch.index_select(inverse, 0, own, out=room[: len(part)])
+        parts.append((_eliminate(part, stored, first, first + levels - 1) - first).to(torch.uint8))
+    return torch.cat(parts).reshape(weight.shape)
 
 
 @dataclass(frozen=True)
 class _State:
-    """Rows on their way. Columns that were dropped are in none of the tensors.
+    """Rows on their way; of each tensor, the leading columns hold the weights that are left.
 
     Attributes:
-        free: Weights in grid units; where a weight has been quantized, its value.
-        inverse: H^-1 of the free weights as it was before the pending panel.
-        diagonal: Its diagonal as it is now; 1 where a weight has been quantized.
-        blocked: Infinite where a weight has been quantized, else 0.
+        free: Weights in grid units.
+        diagonal: The diagonal of H^-1 as it is now; NaN where a weight of the pending panel has been quantized.
         column: The original column of each weight.
+        stored: H^-1 as it was before the pending panel.
+        panel: The pending rank-1 terms: H^-1 is now stored - panel^T panel.
     """
 
     free: Float[Tensor, "rows columns"]
-    inverse: Float[Tensor, "rows columns columns"]
     diagonal: Float[Tensor, "rows columns"]
-    blocked: Float[Tensor, "rows columns"]
     column: Int64[Tensor, "rows columns"]
+    stored: Float[Tensor, "rows columns columns"]
+    panel: Float[Tensor, "rows steps columns"]
 
 
-def _panel(state: _State, low: Tensor, high: Tensor, steps: int, result: Tensor) -> Tensor:
-    """Quantize `steps` weights of each row; returns their rank-1 terms: H^-1 is now stored - panel^T panel."""
-    rows = torch.arange(len(state.free), device=low.device)
-    panel = state.free.new_empty(len(rows), steps, state.free.shape[1])
+def _eliminate(units: Tensor, stored: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The greedy order for rows in grid units; the result is whole numbers from `low` to `high`."""
+    rows, left = units.shape
+    result = torch.empty_like(units)
+    state = _State(
+        units.clone(),
+        stored.diagonal(dim1=1, dim2=2).clone(),
+        torch.arange(left, device=units.device).repeat(rows, 1),
+        stored,
+        units.new_empty(rows, min(PANEL, left), left),
+    )
+    while left:
+        steps = min(PANEL, left)
+        pivots, values = _panel(state, left, steps, low, high)
+        result.scatter_(1, state.column.gather(1, pivots), values)
+        left -= steps
+        if left:
+            _close_ranks(state, pivots, left)
+    return result
+
+
+def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize `steps` of the `left` weights of each row; returns where they are and their values."""
+    free, diagonal, panel = state.free[:, :left], state.diagonal[:, :left], state.panel[:, :steps, :left]
+    lines = state.stored.flatten(0, 1)[:, :left]
+    first = torch.arange(0, len(lines), state.free.shape[1], device=free.device)
+    nearest, move, score, inside = (torch.empty_like(free) for _ in range(4))
+    limit = free.new_full((), OUTLIER**2)
+    pivots, values = [], []
     for step in range(steps):
-        nearest = state.free.round().clamp_(low, high)
-        move = nearest - state.free
-        pivot = _cheapest(move, state)  # (rows, 1)
-        line = state.inverse[rows, pivot[:, 0]]
+        torch.maximum(torch.round(free, out=nearest), low, out=nearest)
+        torch.sub(torch.minimum(nearest, high, out=nearest), free, out=move)
+        torch.mul(move, move, out=score)
+        torch.sub(limit, score, out=inside)  # negative: an outlier
+        # As integers, negative floats come before the positive ones, both by ascending magnitude; NaN is last.
+        pivot = score.div_(diagonal).copysign_(inside).view(BITS[score.dtype]).argmin(1, keepdim=True)
+        line = lines.index_select(0, first + pivot[:, 0])
         if step:
             pending = panel[:, :step]
             at_pivot = pending.gather(2, pivot[:, None].expand(-1, step, -1)).mT
             line = torch.baddbmm(line[:, None], at_pivot, pending, alpha=-1)[:, 0]
         corner = line.gather(1, pivot)
-        state.free.addcmul_(move.gather(1, pivot) / corner, line)
-        torch.mul(line, corner.rsqrt(), out=panel[:, step])
-        state.diagonal.addcmul_(panel[:, step], panel[:, step], value=-1)
-        chosen = nearest.gather(1, pivot)
-        state.free.scatter_(1, pivot, chosen)
-        state.diagonal.scatter_(1, pivot, 1)
-        state.blocked.scatter_(1, pivot, float("inf"))
-        result.scatter_(1, state.column.gather(1, pivot), chosen)
-    return panel
+        free.addcmul_(move.gather(1, pivot) / corner, line)
+        term = torch.mul(line, corner.rsqrt_(), out=panel[:, step])
+        diagonal.addcmul_(term, term, value=-1)
+        pivots.append(pivot)
+        values.append(nearest.gather(1, pivot))
+        free.scatter_(1, pivot, values[-1])
+        diagonal.scatter_(1, pivot, float("nan"))
+    return torch.cat(pivots, 1), torch.cat(values, 1)
 
 
-def _cheapest(move: Tensor, state: _State) -> Tensor:
-    """The weight to quantize next in each row: outliers first, then the smallest score."""
-    squared = move.square()
-    score = squared / state.diagonal
-    outlier = squared > OUTLIER**2
-    if bool(outlier.any()):
-        score = torch.where(outlier, -1 / score, score)  # negative, and in the same order
-    return score.add_(state.blocked).argmin(1, keepdim=True)
+def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
+    """Move the last columns to where weights were quantized, and subtract the panel from the inverse.
+
+    As many of the last columns are left as places are to be filled; what remains is moved within the end.
+    """
+    steps = pivots.shape[1]
+    before = left + steps
+    places = pivots.sort(1).values  # those in the leading block first
+    gone = state.diagonal[:, left:before].isnan().to(torch.uint8)
+    origins = left + gone.argsort(dim=1, stable=True)  # those that are left first
+    for part in (state.free, state.diagonal, state.column):
+        part.scatter_(1, places, part.gather(1, origins))
+    panel = state.panel[:, :steps, :before]
+    _move_columns(panel, places, origins)
+    on_cpu = state.stored.device.type == "cpu"
+    size = max(1, BLOCK // (before**2 * state.stored.element_size())) if on_cpu else len(pivots)
+    parts = (part.split(size) for part in (state.stored[:, :before, :before], panel, places, origins))
+    for stored, terms, to, origin in zip(*parts, strict=True):
+        lines = stored.gather(1, origin[:, :, None].expand(-1, -1, before))
+        _move_columns(lines, to, origin)
+        stored.scatter_(1, to[:, :, None].expand(-1, -1, before), lines)
+        stored[:, :left].scatter_(2, to[:, None].expand(-1, left, -1), lines[:, :, :left].mT)
+        terms = terms[:, :, :left]
+        stored[:, :left, :left].baddbmm_(terms.mT, terms, alpha=-1)
 
 
-def _update(state: _State, panel: Tensor) -> _State:
-    """Bring the stored inverse up to date."""
-    state.inverse.baddbmm_(panel.mT, panel, alpha=-1)
-    return state
-
-
-def _dropped(state: _State, panel: Tensor, left: int) -> _State:
-    """The same without the columns that have been quantized."""
-    rows, columns = state.free.shape
-    kept = (state.blocked == 0).nonzero()[:, 1].reshape(rows, left)
-    inverse = state.inverse.gather(1, kept[:, :, None].expand(-1, -1, columns))
-    inverse = inverse.gather(2, kept[:, None].expand(-1, left, -1))
-    panel = panel.gather(2, kept[:, None].expand(-1, panel.shape[1], -1))
-    free, diagonal, blocked, column = (
-        part.gather(1, kept) for part in (state.free, state.diagonal, state.blocked, state.column)
-    )
-    return _update(_State(free, inverse, diagonal, blocked, column), panel)
+def _move_columns(matrices: Tensor, places: Tensor, origins: Tensor) -> None:
+    """Write the columns at `origins` over those at `places`."""
+    shape = (-1, matrices.shape[1], -1)
+    matrices.scatter_(2, places[:, None].expand(shape), matrices.gather(2, origins[:, None].expand(shape)))

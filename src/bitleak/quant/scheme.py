@@ -57,15 +57,21 @@ def quantizable(network: nn.Module) -> dict[str, Layer]:
 
     Raises:
         QuantizationError: There is none, two names share one module or one weight, a weight is not
-            finite, or it is not a parameter of its layer.
+            finite, or it is not a parameter of its layer; or there is an `nn.MultiheadAttention`, most
+            of whose weights belong to no layer and whose output layer is never called.
 
     Example:
         >>> list(quantizable(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))))
         ['0', '3']
     """
-    layers = {
-        name: module for name, module in network.named_modules(remove_duplicate=False) if isinstance(module, Layer)
-    }
+    modules = list(network.named_modules(remove_duplicate=False))
+    for name, module in modules:
+        if isinstance(module, nn.MultiheadAttention):
+            raise QuantizationError(
+                f"{name!r} is an nn.MultiheadAttention, which reads its weights without calling a layer, so that they "
+                "cannot be quantized: write the attention with nn.Linear layers for queries, keys, values and output"
+            )
+    layers = {name: module for name, module in modules if isinstance(module, Layer)}
     if not layers:
         raise QuantizationError("the network has no convolution or linear layer to quantize")
     owners: dict[int, str] = {}

@@ -38,7 +38,7 @@ from bitleak.quant.scheme import Layer, quantizable
 FOLLOWING_MODULES = {
     f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "instancenorm", "normalization")
 }
-NOT_FOLLOWING = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmin)
+NOT_FOLLOWING = (nn.Softmax, nn.LogSoftmax, nn.Softmin)
 FOLLOWING_FUNCTIONS = {
     *("relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "sigmoid"),
     *("tanh", "hardswish", "hardsigmoid", "hardtanh", "clamp", "batch_norm"),
@@ -103,8 +103,8 @@ def units(network: nn.Module) -> tuple[Unit, ...]:
         network: Takes one tensor and returns one tensor. The units share its modules.
 
     Raises:
-        QuantizationError: The network cannot be traced, a layer is called twice or never, or it
-            does not map one tensor to one tensor.
+        QuantizationError: The network cannot be traced, a layer is called twice or never or its weight is
+            read without a call, or it does not map one tensor to one tensor.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -125,6 +125,36 @@ def units(network: nn.Module) -> tuple[Unit, ...]:
         Unit(name, held, start.name, end.name, fx.GraphModule(network, _extract(start, end)))
         for name, (start, end, held) in zip(names, groups, strict=True)
     )
+
+
+def layer_units(network: nn.Module) -> dict[str, Unit]:
+    """A unit for each layer alone, with the normalisations and activations that alone follow it.
+
+    Unlike those of `units`, they need not be one behind the other: inside of a block they are what leads
+    up to the addition.
+
+    Raises:
+        QuantizationError: The network cannot be traced, or a layer is not called just once, as a module.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+        >>> [(unit.name, unit.output) for unit in layer_units(network).values()]
+        [('0', '_2'), ('4', '_4')]
+    """
+    graph = trace(network)
+    owned = _layers_of(graph, network)
+    found: dict[str, Unit] = {}
+    for node in graph.nodes:
+        if node.target not in owned.get(node, ()) or node.op != "call_module":
+            continue
+        start, end = node.all_input_nodes[0], node
+        while len(end.users) == 1 and len((after := next(iter(end.users))).all_input_nodes) == 1:
+            if not _follows(after, network):
+                break
+            end = after
+        name = str(node.target)
+        found[name] = Unit(name, (name,), start.name, end.name, fx.GraphModule(network, _extract(start, end)))
+    return found
 
 
 def _data_path(graph: fx.Graph) -> list[fx.Node]:
@@ -173,16 +203,18 @@ def _is_tuple(node: fx.Node) -> bool:
 
 
 def _layers_of(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[str, ...]]:
-    """The layers that each node runs, by calling a module or by reading a layer's weight."""
+    """The layers that each node runs by calling a module."""
     names = list(quantizable(network))
-    owned: dict[fx.Node, tuple[str, ...]] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            owned[node] = tuple(name for name in names if f"{name}.".startswith(f"{node.target}."))
-        elif node.op == "get_attr":
-            owned[node] = tuple(name for name in names if node.target == f"{name}.weight")
+    called = [node for node in graph.nodes if node.op == "call_module"]
+    owned = {node: tuple(name for name in names if f"{name}.".startswith(f"{node.target}.")) for node in called}
     calls = Counter(name for held in owned.values() for name in held)
+    read = {node.target for node in graph.nodes if node.op == "get_attr"}
     for name in names:
+        if f"{name}.weight" in read:
+            raise QuantizationError(
+                f"layer {name!r} is {'also used otherwise' if calls[name] else 'never called as a module'}: its weight "
+                "is read by a functional call, so that not all of its inputs can be observed; call the layer itself"
+            )
         if calls[name] != 1:
             times = f"called {calls[name]} times" if calls[name] else "never called"
             raise QuantizationError(

@@ -7,7 +7,7 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import Row
 from bitleak.report.console import compact_table, sentences
 from bitleak.report.figures import draw, write_figures
-from bitleak.report.files import write_atomically
+from bitleak.report.files import check_out, write_atomically
 from bitleak.report.headline import headline
 from bitleak.report.page import page
 from bitleak.report.rows import RocCurve, read_curves, read_rows, write_curves, write_rows
@@ -19,6 +19,7 @@ __all__ = [
     "Summary",
     "Table",
     "VariantSummary",
+    "check_out",
     "compact_table",
     "headline",
     "read_curves",

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old one or the new one, never half of it."""
+"""The output folder, and writing a file so that a reader sees the old one or the new one, never half of it."""
 
 import os
 from pathlib import Path
@@ -26,3 +26,19 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+
+
+def check_out(out: Path) -> None:
+    """Makes the output folder.
+
+    Raises:
+        StoreError: It is a file, or it cannot be written to.
+    """
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"--out {out}: expected a folder, got a file")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from None
+    if not os.access(out, os.W_OK):
+        raise StoreError(f"--out {out}: no permission to write; give another folder")

@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from bitleak.core.types import Measure
+from bitleak.metrics import detectable_auc, too_fine
 from bitleak.report import text
 from bitleak.report.figures.style import FAINT, INK
 from bitleak.report.headline import judge_control
@@ -105,6 +106,8 @@ def page(table: Table, summary: Summary, figures: Mapping[str, bytes]) -> str:
         grids=[headline_grid(table, summary, kind) for kind in _ordered(table, summary)],
         full=[full_grid(table, summary, name) for name in table.attacks],
         compared=len(table.quantized),
+        detectable=detectable_auc(summary.members, summary.non_members, targets=summary.targets),
+        refused=[reason for fpr in summary.fprs if (reason := too_fine(fpr, summary.non_members))],
         figures=[(name, Markup(inlined(svg, name)), CAPTIONS[name]) for name, svg in figures.items()],
     )
 

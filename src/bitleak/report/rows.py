@@ -38,6 +38,8 @@ ROWS_SCHEMA = pa.schema(
         pa.field("difference_low", pa.float64()),
         pa.field("difference_high", pa.float64()),
         pa.field("verdict", pa.string(), nullable=False),
+        pa.field("p_value", pa.float64()),
+        pa.field("p_adjusted", pa.float64()),
     ]
 )
 """Columns of `results.csv` and `results.parquet`, in order."""

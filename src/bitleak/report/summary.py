@@ -68,7 +68,10 @@ class Summary:
         versions: Version by name of what computed the results (bitleak, torch, numpy, python).
         machine: Processor and accelerator in words.
         seeds: Seed by name.
-        variants: One entry per variant, fp32 first.
+        variants: One entry per variant, fp32 first; none where nothing is known of the networks' weights.
+        source: The file of answers that was attacked; empty for an audit, which trains its models.
+        membership: How it was decided who is trained on what, in a sentence; empty where `mode` says it.
+        notes: What was left out and why, a sentence each.
     """
 
     title: str
@@ -100,6 +103,9 @@ class Summary:
     machine: str
     seeds: Mapping[str, int]
     variants: tuple[VariantSummary, ...]
+    source: str = ""
+    membership: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON values with the attributes' names."""

@@ -19,7 +19,7 @@ class Variant:
     Attributes:
         name: As in `Row.variant`.
         quantizer: As in `Row.quantizer`.
-        levels: As in `Row.levels`.
+        levels: As in `Row.levels`; 0 for a quantized variant whose precision is not stated.
     """
 
     name: str
@@ -64,8 +64,8 @@ class Table:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The precisions, the finest first."""
-        return tuple(sorted({variant.levels for variant in self.quantized if variant.levels}, reverse=True))
+        """The precisions, the finest first; 0, last, where one is not stated."""
+        return tuple(sorted({variant.levels or 0 for variant in self.quantized}, reverse=True))
 
     @property
     def families(self) -> dict[tuple[str, str], tuple[Variant, ...]]:
@@ -100,7 +100,7 @@ def tabulate(rows: Iterable[Row]) -> Table:
                              f"with reference {row.reference!r}; every row must be unique")  # fmt: skip
         cells[key] = row.measure
         if row.variant not in (FULL, CONTROL):
-            quantized[row.variant] = Variant(row.variant, row.quantizer, row.levels)
+            quantized[row.variant] = Variant(row.variant, row.quantizer, row.levels or 0)
         if row.attack:
             attacks[row.attack] = None
     return Table(cells=cells, quantized=tuple(quantized.values()), attacks=tuple(attacks))

@@ -19,12 +19,14 @@ REFERENCE_TITLES = {
 
 
 def bits(levels: int | None) -> str:
-    """The precision in bits with at most two decimals; 32 for full precision.
+    """The precision in bits with at most two decimals; 32 for full precision, a dash where it is not stated (0).
 
     Example:
         >>> bits(16), bits(3), bits(None)
         ('4', '1.58', '32')
     """
+    if levels == 0:
+        return DASH
     return "32" if levels is None else f"{math.log2(levels):.2f}".rstrip("0").rstrip(".")
 
 
@@ -32,11 +34,13 @@ def precision(levels: int | None) -> str:
     """The precision as a heading.
 
     Example:
-        >>> precision(2), precision(None)
-        ('1 bit', 'full precision')
+        >>> precision(2), precision(None), precision(0)
+        ('1 bit', 'full precision', 'quantized')
     """
     if levels is None:
         return "full precision"
+    if levels == 0:
+        return "quantized"
     return f"{bits(levels)} bit{'' if levels == 2 else 's'}"
 
 

@@ -88,11 +88,12 @@ def _at_precision(table: Table, summary: Summary, levels: int) -> str:
     groups: dict[str, list[str]] = {verdict: [] for verdict in _OPENINGS}
     for variant in (variant for variant in table.quantized if variant.levels == levels):
         measure = _headline(table, summary, variant.name)
-        evidence = f"{_tpr(table, summary, variant.name)}, {_accuracy(table, variant)}"
+        evidence = ", ".join(filter(None, (_tpr(table, summary, variant.name), _accuracy(table, variant))))
         groups[measure.verdict if measure else ""].append(f"{table.label(variant)} ({evidence})")
     clauses = [f"{_OPENINGS[verdict]} {listed(names)}" for verdict, names in groups.items() if names]
     scale = f"TPR at {percent(summary.headline_fpr)} FPR, full precision {_tpr(table, summary, FULL)}"
-    return f"At {precision(levels)} ({scale}): {'; '.join(clauses)}."
+    where = f"At {precision(levels)}" if levels else "At a precision that is not stated"
+    return f"{where} ({scale}): {'; '.join(clauses)}."
 
 
 def _other_reference(table: Table, summary: Summary, reference: str) -> str:
@@ -113,7 +114,7 @@ def _accuracy(table: Table, variant: Variant) -> str:
     """What the variant costs in test accuracy, in percentage points."""
     measure, full = table.find(variant.name, "test_accuracy"), table.find(FULL, "test_accuracy")
     if measure is None or full is None:
-        return "test accuracy not compared"
+        return ""
     points = 100 * (measure.value - full.value if measure.difference is None else measure.difference)
     if abs(points) < 0.05:
         return "test accuracy unchanged"

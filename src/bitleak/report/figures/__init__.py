@@ -14,7 +14,7 @@ from bitleak.report.figures.tradeoff import tradeoff
 from bitleak.report.files import write_atomically
 from bitleak.report.rows import RocCurve
 from bitleak.report.summary import Summary
-from bitleak.report.table import Table
+from bitleak.report.table import FULL, Table
 
 NAMES = ("tradeoff", "roc", "bars")
 """File names without their endings, in the order of the page."""
@@ -23,7 +23,7 @@ _SVG_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
 def draw(table: Table, curves: Sequence[RocCurve], summary: Summary) -> dict[str, tuple[bytes, bytes]]:
-    """Every figure as the bytes of an SVG and of a PNG, by name.
+    """Every figure as the bytes of an SVG and of a PNG, by name; no trade-off where no accuracy is known.
 
     Args:
         table: The aggregated rows.
@@ -34,7 +34,7 @@ def draw(table: Table, curves: Sequence[RocCurve], summary: Summary) -> dict[str
         matplotlib.rcdefaults()  # a user's own settings would change the bytes
         matplotlib.rcParams.update(settings())  # type: ignore[arg-type]
         figures = {
-            "tradeoff": tradeoff(table, summary),
+            **({"tradeoff": tradeoff(table, summary)} if table.find(FULL, "test_accuracy") else {}),
             "roc": roc(table, curves, summary),
             "bars": bars(table, summary),
         }

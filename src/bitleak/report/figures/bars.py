@@ -18,24 +18,28 @@ _WIDTH = 0.8
 
 
 def bars(table: Table, summary: Summary) -> Figure:
-    """The bars of every variant under the headline attack and reference.
+    """The bars of every variant under the headline attack and reference; of the accuracy where it is known.
 
     Args:
         table: The aggregated rows.
         summary: Names the headline attack, reference and FPR.
     """
-    figure = Figure(figsize=(10, 7.2), layout="constrained")
-    panels = figure.subplots(3, 1, sharex=True)
     attacked = (summary.headline_attack, summary.headline_reference)
     fpr = summary.headline_fpr
-    _panel(panels[0], table, ("test_accuracy", "", ""), base=0.0)
-    panels[0].set_ylabel("test accuracy")
-    _panel(panels[1], table, ("auc", *attacked), base=0.5)
-    panels[1].set_ylabel("AUC (0.5 is chance)")
-    _panel(panels[2], table, (tpr_metric(fpr), *attacked), base=0.0)
-    panels[2].axhline(fpr, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-    panels[2].set_ylabel(f"TPR at {percent(fpr)} FPR")
-    panels[2].set_xticks(range(1 + len(table.levels)), [precision(levels) for levels in (None, *table.levels)])
+    shown = [
+        ("test accuracy", ("test_accuracy", "", ""), 0.0),
+        ("AUC (0.5 is chance)", ("auc", *attacked), 0.5),
+        (f"TPR at {percent(fpr)} FPR", (tpr_metric(fpr), *attacked), 0.0),
+    ]
+    if table.find(full_precision().name, "test_accuracy") is None:
+        del shown[0]
+    figure = Figure(figsize=(10, 2.4 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 1, sharex=True)
+    for axes, (title, metric, base) in zip(panels, shown, strict=True):
+        _panel(axes, table, metric, base=base)
+        axes.set_ylabel(title)
+    panels[-1].axhline(fpr, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+    panels[-1].set_xticks(range(1 + len(table.levels)), [precision(levels) for levels in (None, *table.levels)])
     figure.legend(handles=_legend(table), loc="outside lower center", ncols=7, fontsize=9)
     return figure
 

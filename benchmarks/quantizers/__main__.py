@@ -1,0 +1,84 @@
+"""Speed and accuracy of the quantizers on a trained network, and of the algorithms that were published.
+
+    python -m benchmarks.quantizers PART [--seeds 0 1 2] [--levels 16 4 3] [--cache DIR] [--out DIR] [...]
+
+Run from the repository root, on one thread (OMP_NUM_THREADS=1). The step `train` makes the networks. Every part is
+a set of jobs; a job leaves one JSON file under `--out` and is not repeated unless asked, so a run may be stopped at
+any time. `table` prints what is there as Markdown. Times are CPU seconds of one thread. See the modules for what is
+measured: `exact` (obq, grid), `learned` (adaround, brecq), `accuracy` (accuracy, peers), `together`, `memory`,
+`hotspots` (profile). `peers` needs another environment with brevitas 0.13.4 and aimet-torch 2.42, its Python given
+by `--peers`; `jaxtyping` must be installed there too.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from benchmarks.quantizers.accuracy import accuracy_jobs, peer_jobs
+from benchmarks.quantizers.exact import grid_jobs, obq_jobs
+from benchmarks.quantizers.hotspots import hotspot_jobs
+from benchmarks.quantizers.jobs import Job, run_jobs
+from benchmarks.quantizers.learned import adaround_jobs, brecq_jobs
+from benchmarks.quantizers.memory import memory_jobs
+from benchmarks.quantizers.networks import Bench, Sizes
+from benchmarks.quantizers.tables import tables
+from benchmarks.quantizers.together import together_jobs
+
+PARTS: dict[str, Callable[[Bench, argparse.Namespace], Iterator[Job]]] = {
+    "obq": lambda bench, asked: obq_jobs(bench, asked.seeds, asked.levels, tuple(asked.rows)),
+    "grid": lambda bench, asked: grid_jobs(bench, asked.seeds, asked.levels),
+    "adaround": lambda bench, asked: adaround_jobs(bench, asked.seeds, asked.levels),
+    "brecq": lambda bench, asked: brecq_jobs(bench, asked.seeds, asked.levels, asked.full),
+    "accuracy": lambda bench, asked: accuracy_jobs(bench, asked.seeds, asked.levels),
+    "peers": lambda bench, asked: peer_jobs(bench, asked.seeds, asked.levels),
+    "together": lambda bench, asked: together_jobs(bench, asked.seeds),
+    "memory": lambda bench, asked: memory_jobs(bench, asked.seeds, asked.levels),
+    "profile": lambda bench, asked: hotspot_jobs(bench, asked.seeds, asked.levels),
+}
+
+
+def main() -> None:
+    asked = _parser().parse_args()
+    torch.set_num_threads(1)
+    sizes = Sizes(asked.calibration, asked.test, asked.loop, asked.short)
+    bench = Bench(asked.data, asked.cache, asked.out, asked.peers, sizes)
+    if asked.part == "table":
+        print(tables(asked.out))
+        return
+    if asked.part == "train":
+        for seed in asked.seeds:
+            bench.train(seed)
+        return
+    jobs = [job for job in PARTS[asked.part](bench, asked) if asked.only in job.name]
+    if asked.list:
+        print("\n".join(str(job.file(asked.out)) for job in jobs))
+        return
+    run_jobs(jobs, asked.out, again=asked.again)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quantizers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("part", choices=["train", *PARTS, "table"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--levels", type=int, nargs="+", default=[16, 4, 3])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
+    parser.add_argument("--cache", type=Path, default=Path("build/quantizers/cache"))
+    parser.add_argument("--out", type=Path, default=Path("build/quantizers/results"))
+    parser.add_argument("--peers", type=Path, default=Path("build/quantizers/peers/bin/python"))
+    parser.add_argument("--only", default="", help="only jobs with this in their name")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32], help="of OBQ's loop at a time")
+    parser.add_argument("--full", action="store_true", help="brecq: also preset `paper` with all its iterations")
+    parser.add_argument("--again", action="store_true", help="repeat jobs that are done")
+    parser.add_argument("--list", action="store_true", help="only say which files the jobs leave")
+    for name, value in vars(Sizes()).items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""AdaRound and BRECQ against the published mini-batch loops."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from benchmarks.quantizers.accuracy import judged
+from benchmarks.quantizers.jobs import Job, timed
+from benchmarks.quantizers.methods import SWEEPS
+from benchmarks.quantizers.networks import Bench
+from benchmarks.quantizers.published import rounded_by_batches
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bitleak.core.seeds import seed_for
+from bitleak.quant.adaround import AdaRound, round_adaptively
+from bitleak.quant.brecq import BRECQ
+from bitleak.quant.fold import fold
+from bitleak.quant.grid import Grid, decode, encode, search_grid
+from bitleak.quant.polish import polish
+from bitleak.quant.quadratic import Quadratic, quadratic
+from bitleak.quant.result import deployed
+from bitleak.quant.units import units
+
+LAYER = "stage2.0.conv2"
+CHUNK = 128  # images at a time
+STEPS = (250, 500, 1000, 2000, 4000)  # of AdaRound, besides its presets
+SLOPE = (20, 60)  # iterations between which a unit's time per iteration is measured
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer's rounding problem.
+
+    Attributes:
+        layer: With the full-precision weight.
+        grid: Of its weight.
+        inputs: Full-precision inputs.
+        behind: Inputs behind the layers quantized before it.
+        targets: Full-precision outputs.
+    """
+
+    layer: nn.Conv2d
+    grid: Grid
+    inputs: Tensor
+    behind: Tensor
+    targets: Tensor
+
+    def statistics(self) -> Quadratic:
+        """What AdaRound keeps of the images."""
+        pairs = zip(self.inputs.split(CHUNK), self.behind.split(CHUNK), strict=True)
+        return quadratic(LAYER, self.layer, pairs)
+
+
+def adaround_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
+    """Per levels and seed one job for the package, and one for the loop in full."""
+    for seed in seeds:
+        for count in levels:
+            yield Job("adaround", f"package@{count}", seed, _adaround_ours(bench, seed, count))
+            yield Job("adaround", f"loop@{count}", seed, _adaround_loop(bench, seed, count))
+
+
+def _problem(bench: Bench, seed: int, levels: int) -> Problem:
+    """The layer, where the layers before it are quantized by AdaRound's defaults."""
+    network, calibration = bench.network(seed), bench.calibration(seed)
+    settings = AdaRound(levels=levels)
+    quantized = deployed(network, settings(network, calibration, torch.Generator()))
+    inputs, behind = _inputs(network, calibration), _inputs(quantized, calibration)
+    layer = network.get_submodule(LAYER)
+    assert isinstance(layer, nn.Conv2d)
+    with torch.no_grad():
+        targets = torch.cat([layer(some) for some in inputs.split(CHUNK)])
+    return Problem(layer, search_grid(layer.weight, levels), inputs, behind, targets)
+
+
+@torch.no_grad()
+def _inputs(network: nn.Module, calibration: Tensor) -> Tensor:
+    taken: list[Tensor] = []
+    handle = network.get_submodule(LAYER).register_forward_pre_hook(lambda module, args: taken.append(args[0].clone()))
+    for images in calibration.split(CHUNK):
+        network(images)
+    handle.remove()
+    return torch.cat(taken)
+
+
+def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
+    def run() -> dict[str, Any]:
+        problem = _problem(bench, seed, levels)
+        weight = problem.layer.weight.detach()
+        with torch.no_grad():
+            loss, statistics = timed(problem.statistics)
+        found = {"nearest": {"error": _error(loss, encode(weight, problem.grid), problem), "cpu_seconds": 0.0}}
+        schemes = {f"{steps} steps": AdaRound(levels=levels, iterations=steps) for steps in STEPS}
+        schemes["quick"] = AdaRound(**{**AdaRound.PRESETS["quick"], "levels": levels})
+        schemes["default"] = AdaRound(levels=levels)
+        for name, settings in schemes.items():
+            (codes, _), seconds = timed(
+                lambda settings=settings: round_adaptively(settings, weight, problem.grid, loss)
+            )
+            (better, _), more = timed(lambda codes=codes: polish(codes, weight, problem.grid, loss, sweeps=SWEEPS))
+            found[name] = {"error": _error(loss, codes, problem), "cpu_seconds": statistics + seconds}
+            found[f"{name}, polish"] = {
+                "error": _error(loss, better, problem),
+                "cpu_seconds": statistics + seconds + more,
+            }
+        return {"statistics_cpu_seconds": statistics, "found": found}
+
+    return run
+
+
+def _error(loss: Quadratic, codes: Tensor, problem: Problem) -> float:
+    """Relative squared error of the layer's output over all calibration images."""
+    weight = problem.layer.weight.detach()
+    return loss.relative((decode(codes, problem.grid) - weight).flatten(1), weight.flatten(1))
+
+
+def _adaround_loop(bench: Bench, seed: int, levels: int) -> Any:
+    def run() -> dict[str, Any]:
+        problem = _problem(bench, seed, levels)
+
+        def call(weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+            return problem.layer._conv_forward(inputs, weights[LAYER], None)
+
+        def loop(iterations: int) -> Tensor:
+            return rounded_by_batches(
+                call,
+                {LAYER: problem.layer.weight.detach()},
+                {LAYER: problem.grid},
+                problem.behind,
+                problem.targets,
+                iterations=iterations,
+                regularization=0.001,
+                generator=torch.Generator().manual_seed(seed_for(seed, "loop")),
+            )[LAYER]
+
+        per_step = _slope(loop, SLOPE)
+        codes, seconds = timed(lambda: loop(bench.sizes.loop))
+        with torch.no_grad():
+            error = _error(problem.statistics(), codes, problem)
+        return {
+            "iterations": bench.sizes.loop,
+            "cpu_seconds": seconds,
+            "cpu_seconds_per_step": per_step,
+            "error": error,
+        }
+
+    return run
+
+
+def _slope(loop: Any, counts: Sequence[int]) -> float:
+    """CPU seconds per iteration, from runs of two lengths after a short one to warm up."""
+    loop(2)
+    few, more = (timed(lambda count=count: loop(count))[1] for count in counts)
+    return (more - few) / (counts[1] - counts[0])
+
+
+def brecq_jobs(bench: Bench, seeds: list[int], levels: list[int], full: bool) -> Iterator[Job]:
+    """Per seed the time of the loop by its slope, beside the package; where asked, preset `paper` in full."""
+    for seed in seeds:
+        for count in levels:
+            yield Job("brecq", f"slope@{count}", seed, _brecq_slope(bench, seed, count))
+            if full:
+                yield Job("brecq", f"paper-{bench.sizes.loop}@{count}", seed, _brecq_full(bench, seed, count))
+
+
+def _brecq_slope(bench: Bench, seed: int, levels: int) -> Any:
+    def run() -> dict[str, Any]:
+        network, calibration = bench.network(seed), bench.calibration(seed)
+        settings = BRECQ(levels=levels)
+        chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
+        _, before = timed(lambda: settings(network, calibration, chance))
+        slopes = _unit_slopes(fold(network).requires_grad_(False), calibration, levels)
+        _, after = timed(lambda: settings(network, calibration, chance))
+        loop = bench.sizes.loop * sum(slopes.values())
+        return {
+            "ours_cpu_seconds": [before, after],
+            "loop_cpu_seconds_per_step_by_unit": slopes,
+            "loop_cpu_seconds": loop,
+            "loop_iterations": bench.sizes.loop,
+            "ratio": 2 * loop / (before + after),
+        }
+
+    return run
+
+
+def _unit_slopes(network: nn.Module, calibration: Tensor, levels: int) -> dict[str, float]:
+    """CPU seconds per iteration of the loop by unit; inputs are the full-precision ones, which take as long."""
+    slopes, inputs = {}, calibration
+    for unit in units(network):
+        with torch.no_grad():
+            outputs = torch.cat([unit.run(some.clone()) for some in inputs.split(CHUNK)])
+        if unit.layers:
+            weights = {name: network.get_submodule(name).weight.detach() for name in unit.layers}
+            grids = {name: search_grid(weight, levels) for name, weight in weights.items()}
+
+            def call(some: Mapping[str, Tensor], batch: Tensor, unit: Any = unit) -> Tensor:
+                return functional_call(unit.run, {f"{name}.weight": value for name, value in some.items()}, (batch,))
+
+            def loop(steps: int, call: Any = call, problem: Any = (weights, grids, inputs, outputs)) -> Any:
+                chance = torch.Generator().manual_seed(0)
+                return rounded_by_batches(call, *problem, iterations=steps, regularization=0.01, generator=chance)
+
+            slopes[unit.name] = _slope(loop, SLOPE)
+        inputs = outputs
+    return slopes
+
+
+def _brecq_full(bench: Bench, seed: int, levels: int) -> Any:
+    def run() -> dict[str, Any]:
+        network = bench.network(seed)
+        settings = replace(BRECQ(**BRECQ.PRESETS["paper"]), levels=levels, iterations=bench.sizes.loop)
+        chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
+        quantized, seconds = timed(lambda: settings(network, bench.calibration(seed), chance))
+        return {"cpu_seconds": seconds, **judged(bench, seed, deployed(network, quantized))}
+
+    return run

@@ -1,0 +1,63 @@
+"""The methods of the tables, by name."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from benchmarks.quantizers.networks import Sizes
+from benchmarks.quantizers.published import min_max
+from torch import Tensor, nn
+
+from bitleak.core.types import QuantizedWeights
+from bitleak.quant.adaround import AdaRound
+from bitleak.quant.brecq import BRECQ
+from bitleak.quant.gptq import GPTQ
+from bitleak.quant.grid import encode
+from bitleak.quant.obc import OBC
+from bitleak.quant.result import assemble
+from bitleak.quant.rtn import RoundToNearest
+from bitleak.quant.scheme import Scheme, quantizable
+
+SWEEPS = 50  # of polish, at most
+
+Method = Callable[[nn.Module, Tensor, torch.Generator], QuantizedWeights]
+
+
+def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
+    """All methods of this package at these levels, and round-to-nearest between the extremes."""
+    short = sizes.short
+    schemes: dict[str, Scheme] = {
+        "rtn": RoundToNearest(),
+        "adaround": AdaRound(),
+        f"adaround-paper-{short}": _preset(AdaRound, "paper", iterations=short),
+        "adaround-polish": AdaRound(polish=SWEEPS),
+        "brecq": BRECQ(),
+        f"brecq-paper-{short}": _preset(BRECQ, "paper", iterations=short),
+        "obc": OBC(),
+        "obc-polish": OBC(polish=SWEEPS),
+        "obc-quantized-polish": best_layerwise(),
+        "gptq-index": GPTQ(order="index"),
+        "gptq-activation": GPTQ(),
+    }
+    ours: dict[str, Method] = {name: replace(scheme, levels=levels) for name, scheme in schemes.items()}
+    return {"rtn-min-max": _between_extremes(levels), **ours}
+
+
+def best_layerwise() -> OBC:
+    """What is compared with other tools' best layer-wise methods."""
+    return OBC(inputs="quantized", polish=SWEEPS)
+
+
+def _preset(kind: Any, name: str, **changes: Any) -> Scheme:
+    return kind(**{**kind.PRESETS[name], **changes})
+
+
+def _between_extremes(levels: int) -> Method:
+    def quantize(network: nn.Module, calibration: Tensor, generator: torch.Generator) -> QuantizedWeights:
+        layers = quantizable(network)
+        grids = {name: min_max(layer.weight.detach(), levels) for name, layer in layers.items()}
+        codes = {name: encode(layer.weight, grids[name]) for name, layer in layers.items()}
+        return assemble(network, codes, grids, {})
+
+    return quantize

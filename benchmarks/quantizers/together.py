@@ -1,0 +1,50 @@
+"""Several precisions from one pass over the images, against one precision."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.quantizers.jobs import Job, timed
+from benchmarks.quantizers.networks import Bench
+
+from bitleak.quant.obc import OBC
+
+LEVELS = (16, 4, 3)
+RECORDS, ROUNDS = 2048, 10  # the paper's calibration for OBC
+
+
+def together_jobs(bench: Bench, seeds: list[int]) -> Iterator[Job]:
+    """One job per seed."""
+    for seed in seeds:
+        yield Job("together", "obc", seed, lambda seed=seed: _together(bench, seed))
+
+
+def _together(bench: Bench, seed: int) -> dict[str, Any]:
+    if find_spec("bitleak.quant.together") is None:
+        raise SystemExit("this version of bitleak has no module bitleak.quant.together")
+    from bitleak.quant.together import quantize_together
+
+    network = bench.network(seed)
+    calibration = bench.augmented(seed, records=bench.sizes.calibration * RECORDS // 1024, rounds=ROUNDS)
+    methods = [OBC(levels=levels) for levels in LEVELS]
+    chances = [torch.Generator().manual_seed(0) for _ in methods]
+    one, first = timed(lambda: methods[0](network, calibration, chances[0]))
+    several, seconds = timed(lambda: quantize_together(methods, network, calibration, chances))
+    singles = [one, *(method(network, calibration, torch.Generator()) for method in methods[1:])]
+    equal = [
+        np.array_equal(layer.codes, alone.layers[name].codes)
+        for alone, other in zip(singles, several, strict=True)
+        for name, layer in other.layers.items()
+    ]
+    _, last = timed(lambda: methods[0](network, calibration, chances[0]))
+    return {
+        "images": len(calibration),
+        "levels": LEVELS,
+        "one_cpu_seconds": [first, last],
+        "together_cpu_seconds": seconds,
+        "ratio": 2 * seconds / (first + last),
+        "layers_equal": sum(equal),
+        "layers": len(equal),
+    }

@@ -1,0 +1,89 @@
+"""`bitleak attack SCORES`: answers that come from anywhere, attacked and reported."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bitleak.scores import Expected, Prepared
+
+
+def attack(
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES", help="An .npz or Parquet file, or a folder; see docs/scores.md.")
+    ],
+    targets: Annotated[str | None, typer.Option("--targets", help="Models to attack, such as 0,1; all.")] = None,
+    attacks: Annotated[
+        str | None, typer.Option("--attacks", help="Such as lira,threshold or lira-online-fixed; all that apply.")
+    ] = None,
+    quantized: Annotated[
+        Path | None, typer.Option("--quantized", help="The same of a quantized version of the same models.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="An .npy file with the true class of every record.")
+    ] = None,
+    fpr: Annotated[str, typer.Option("--fpr", help="False-positive rates to report the TPR at.")] = "0.001,0.01",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where tables, figures and report.html go; `audits/NAME`.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
+) -> int:
+    """Attack answers that were made elsewhere: no model, no training."""
+    from bitleak.cli.results import duration, print_results
+    from bitleak.cli.steps import Steps
+    from bitleak.report import check_out
+    from bitleak.scores import Request, Scratch, prepare, tried
+    from bitleak.scores import attack as attack_all
+
+    request = Request(
+        scores=scores,
+        quantized=quantized,
+        labels=labels,
+        targets=targets,
+        attacks=None if attacks is None else tuple(part.strip() for part in attacks.split(",")),
+        fprs=_rates(fpr),
+        seed=seed,
+    )
+    folder = out or Path("audits") / scores.stem
+    check_out(folder)
+    with Scratch(folder) as scratch:
+        prepared, expected = tried(prepare(request, scratch))
+        _print_plan(prepared, expected, duration(expected.seconds))
+        with Steps() as steps:
+            attack_all(prepared, folder, scratch, steps.show)
+    print_results(folder)
+    return 0
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    from bitleak.core.errors import ConfigError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--fpr must be numbers with commas between them, such as 0.001,0.01, got {text!r}") from None
+
+
+def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None:
+    """What is attacked, what was left out, and how long it should take."""
+    from bitleak.report.text import count
+
+    answers, design = prepared.answers, prepared.design
+    classes = f", {answers.classes} classes" if answers.classes else ""
+    print(
+        f"{answers.kind} of {count(len(answers.pool), 'model')}: {count(answers.records, 'record')}, "
+        f"{answers.queries} per record{classes}, {count(answers.population_records, 'population record')}"
+    )
+    side = f"{design.per_side()} references a side" if design.referenced else "no references"
+    print(
+        f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks), 'attack')}, "
+        f"{len(prepared.cases)} variants by adversaries"
+    )
+    for note in prepared.notes:
+        print(f"note: {note}")
+    print(
+        f"expected: {in_all} (reading {expected.reading:.0f} s, attacks {expected.attacking:.0f} s, "
+        f"metrics {expected.measuring:.0f} s, measured on a sample)",
+        flush=True,
+    )

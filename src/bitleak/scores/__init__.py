@@ -1,0 +1,60 @@
+"""Attacking answers that come from anywhere: no model, no training, no torch.
+
+```
+request = Request(scores=Path("answers.npz"), targets="0,1")
+with Scratch(out) as scratch:
+    prepared, expected = tried(prepare(request, scratch))     # what will be done, and how long it should take
+    attack(prepared, out, scratch)                            # results.csv, report.html, ...
+```
+
+`answers` says what is read, `reading` and its formats (`arrays`, `parquet`, `experiments`) how; `signals` turns it into
+what attacks look at, `design` and `views` decide who serves whom as a reference, `run` attacks, `results` reports.
+docs/scores.md shows every format by example.
+"""
+
+from pathlib import Path
+
+from bitleak.metrics import corrected
+from bitleak.report import write_all
+from bitleak.scores.answers import Answers
+from bitleak.scores.prepare import Prepared, Request, prepare
+from bitleak.scores.reading import read
+from bitleak.scores.results import rows_and_curves, summarize
+from bitleak.scores.run import Attacked, Expected, OnStep, attacked, tried
+from bitleak.scores.scratch import Scratch
+
+__all__ = [
+    "Answers",
+    "Attacked",
+    "Expected",
+    "Prepared",
+    "Request",
+    "Scratch",
+    "attack",
+    "attacked",
+    "prepare",
+    "read",
+    "tried",
+]
+
+
+def _silent(done: float, what: str) -> None:
+    """Shows nothing."""
+
+
+def attack(prepared: Prepared, out: Path, scratch: Scratch, on_step: OnStep = _silent) -> None:
+    """Runs the attacks and writes tables, curves, figures and page.
+
+    Args:
+        prepared: After `tried`.
+        out: Folder for the results; exists.
+        scratch: Where large arrays go.
+        on_step: Called with the fraction done of a stage, and its name.
+
+    Raises:
+        DataError: An answer is not finite or otherwise cannot be, or a target's answers cannot be attacked.
+        StoreError: `out` cannot be written to, or the disk is too small.
+    """
+    found = attacked(prepared, scratch, on_step)
+    rows, curves = rows_and_curves(prepared, found, lambda done: on_step(done, "measuring"))
+    write_all(corrected(rows), curves, summarize(prepared, rows), out)

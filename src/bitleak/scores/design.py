@@ -1,0 +1,158 @@
+"""Which rows of a membership matrix are attacked, and which models serve each of them as references.
+
+The matrix comes from elsewhere, so it may be anything. For each target its complement, if a row is one, is left out;
+of the others as many IN as OUT references are used for every record, the same number for all, drawn at random where a
+record has more (`bitleak.data.even_mask`). Otherwise the counts alone would tell members from non-members.
+
+A record that fewer than 3 models were trained on, or fewer than 3 were not, cannot have 2 references on both sides
+and is left out for all targets. The rule counts the whole column, the target included, so that being left out says
+nothing about the target's membership. Where no record remains (there are fewer than 6 models), no target has references
+and only attacks that need none can run.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from bitleak.core.errors import ConfigError, DataError
+from bitleak.core.seeds import seed_for
+from bitleak.data.splits import even_mask
+
+FEWEST = 3
+"""Models with a record, and models without it, that it takes: the target or its complement, and 2 references."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """Targets, records and references.
+
+    Attributes:
+        member: Of the audited records, without those left out.
+        targets: Rows that are attacked.
+        records: Positions of the audited records in the source, ascending.
+        left_out: Positions of the others.
+        complements: The row that is each target's complement, or -1.
+        referenced: Whether the targets have references.
+        seed: What draws the references where a record has more than others.
+    """
+
+    member: Bool[np.ndarray, "models records"]
+    targets: tuple[int, ...]
+    records: Int64[np.ndarray, "records"]
+    left_out: Int64[np.ndarray, "left_out"]
+    complements: tuple[int, ...]
+    referenced: bool
+    seed: int
+
+    def references(self, target: int) -> tuple[Int64[np.ndarray, "refs"], Bool[np.ndarray, "refs records"]]:
+        """Rows that serve a target as references, ascending, and which of them to use for which record."""
+        if not self.referenced:
+            return np.empty(0, np.int64), np.empty((0, len(self.records)), bool)
+        complement = self.complements[self.targets.index(target)]
+        rows = np.setdiff1d(np.arange(len(self.member)), [target, complement])
+        return rows, even_mask(self.member[rows], seed_for(self.seed, "references", target))
+
+    def per_side(self) -> int:
+        """References a side that are used for every record of every target; the fewest."""
+        if not self.referenced:
+            return 0
+        fewest = len(self.member)
+        for target, complement in zip(self.targets, self.complements, strict=True):
+            rows = np.setdiff1d(np.arange(len(self.member)), [target, complement])
+            counts = self.member[rows].sum(axis=0)
+            fewest = min(fewest, int(np.minimum(counts, len(rows) - counts).min()))
+        return fewest
+
+
+def design(
+    member: Bool[np.ndarray, "models records"],
+    targets: tuple[int, ...],
+    *,
+    references: bool,
+    seed: int,
+    source: str,
+) -> Design:
+    """The design of a run on a membership matrix.
+
+    Args:
+        member: True where the model was trained on the record.
+        targets: Rows to attack.
+        references: Whether an attack needs references.
+        seed: Of the draw of references.
+        source: For messages.
+
+    Raises:
+        DataError: A target has no members or no non-members left.
+
+    Example:
+        >>> member = np.array([[1, 0, 1, 0], [0, 1, 0, 1]] * 3, bool)
+        >>> found = design(member, (0, 3), references=True, seed=0, source="FILE")
+        >>> found.complements, found.references(0)[0].tolist(), found.per_side()
+        ((1, 0), [2, 3, 4, 5], 2)
+    """
+    inside = member.sum(axis=0)
+    enough = (inside >= FEWEST) & (len(member) - inside >= FEWEST)
+    referenced = references and bool(enough.any())
+    kept = enough if referenced else np.ones_like(enough)
+    audited = np.ascontiguousarray(member[:, kept])
+    for row in targets:
+        members = int(audited[row].sum())
+        if members in (0, audited.shape[1]):
+            left = f" after {int((~kept).sum())} records were left out" if referenced and not kept.all() else ""
+            raise DataError(
+                f"{source}: target {row} must have members and non-members, got {members} members of "
+                f"{audited.shape[1]} records{left}"
+            )
+    return Design(
+        member=audited,
+        targets=targets,
+        records=np.flatnonzero(kept),
+        left_out=np.flatnonzero(~kept),
+        complements=_complements(audited, targets),
+        referenced=referenced,
+        seed=seed,
+    )
+
+
+def chosen_targets(text: str | None, names: tuple[str, ...], allowed: tuple[int, ...]) -> tuple[int, ...]:
+    """The rows that `--targets` names, ascending; all that are allowed where it is None.
+
+    Args:
+        text: Names of models, or row numbers where the names are not numbers, with commas between them.
+        names: Of all rows.
+        allowed: Rows that may be attacked.
+
+    Raises:
+        ConfigError: There is no such row, or it is not allowed, or it is named twice.
+
+    Example:
+        >>> chosen_targets("2,0", ("0", "1", "2"), (0, 1, 2))
+        (0, 2)
+    """
+    if text is None:
+        return allowed
+    rows = [_row(part.strip(), names) for part in text.split(",")]
+    for row in rows:
+        if row not in allowed:
+            raise ConfigError(f"--targets: the quantized file has no answers of model {names[row]}")
+    if len(set(rows)) != len(rows):
+        raise ConfigError(f"--targets: a model is named twice in {text!r}")
+    return tuple(sorted(rows))
+
+
+def _row(part: str, names: tuple[str, ...]) -> int:
+    if part in names:
+        return names.index(part)
+    numbered = all(name.isdigit() for name in names)
+    if not numbered and part.isdigit() and int(part) < len(names):
+        return int(part)
+    span = f"from 0 to {len(names) - 1}" if names == tuple(map(str, range(len(names)))) else f"of {', '.join(names)}"
+    raise ConfigError(f"--targets must be models {span}, got {part!r}")
+
+
+def _complements(member: Bool[np.ndarray, "models records"], targets: tuple[int, ...]) -> tuple[int, ...]:
+    rows: dict[bytes, int] = {}
+    for row in range(len(member) - 1, -1, -1):
+        rows[member[row].tobytes()] = row
+    return tuple(rows.get((~member[target]).tobytes(), -1) for target in targets)

@@ -1,0 +1,115 @@
+"""Answers as the public LiRA code leaves them: one folder per model.
+
+```
+experiments/
+  y_train.npy or labels.npy                 labels of the records, unless they are given apart
+  experiment-0_64/keep.npy                  bool [records]: the membership
+                  logits/0000000100.npy     [records queries classes] or [records 1 queries classes]
+                  scores/0000000100.npy     [records queries]
+```
+
+(Carlini et al. 2022, arXiv 2112.03570; the layout of its code's `inference.py`, `score.py` and `plot.py`.) Instead of
+the folders there may be `logits.npy` and `scores.npy`. Models are in the order of the numbers in their names; of
+several files in a folder the last in that order counts. Logits are taken where there are labels, else scores. Folders
+with neither `keep.npy` nor answers are passed over.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from bitleak.core.errors import DataError
+from bitleak.scores.answers import Answers, Kind, checked_labels, of_one_model
+from bitleak.scores.arrays import load
+
+LABELS = ("labels.npy", "y_train.npy")
+
+
+def looks_like_experiments(folder: Path) -> bool:
+    """Whether a subfolder has a `keep.npy`."""
+    return any(folder.glob("*/keep.npy"))
+
+
+def read_experiments(
+    folder: Path, given: Int64[np.ndarray, "records"] | None, known: Int64[np.ndarray, "records"] | None
+) -> Answers:
+    """The answers of all experiments of a folder.
+
+    Args:
+        folder: Holds one folder per model.
+        given: Labels of the records; None takes those of the folder.
+        known: Labels where neither says them; None where nobody knows.
+
+    Raises:
+        DataError: A model lacks its membership or its answers, or an array is of a wrong type or shape.
+    """
+    models = [one for one in sorted(folder.iterdir(), key=_natural) if one.is_dir() and _is_model(one)]
+    for model in models:
+        if not (model / "keep.npy").is_file():
+            raise DataError(f"{model}: keep.npy is missing, which says who was in this model's training set")
+    labels = given if given is not None else _own_labels(folder)
+    labels = known if labels is None else labels
+    kind = _kind(folder, models, labelled=labels is not None)
+    pool = tuple(_answers(model, kind) for model in models)
+    member = [_keep(model, len(one)) for model, one in zip(models, pool, strict=True)]
+    if len({len(one) for one in member}) > 1:
+        lengths = sorted({len(one) for one in member})
+        raise DataError(f"{folder}: all models must answer the same records, got {lengths[0]} and {lengths[-1]}")
+    return Answers(
+        source=str(folder),
+        kind=kind,
+        names=tuple(model.name for model in models),
+        pool=pool,
+        member=np.stack(member),
+        labels=labels,
+    )
+
+
+def _own_labels(folder: Path) -> Int64[np.ndarray, "records"] | None:
+    file = next((folder / name for name in LABELS if (folder / name).is_file()), None)
+    return None if file is None else checked_labels(load(file), str(file))
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "keep.npy").is_file() or any(_file(folder, kind) for kind in ("logits", "scores"))
+
+
+def _kind(folder: Path, models: list[Path], *, labelled: bool) -> Kind:
+    found: list[Kind] = [kind for kind in ("logits", "scores") if all(_file(model, kind) for model in models)]
+    if not found:
+        lacking = next(model for model in models if not any(_file(model, kind) for kind in ("logits", "scores")))
+        raise DataError(f"{lacking}: neither logits nor scores; every model needs logits/*.npy or scores/*.npy")
+    if labelled or found == ["logits"]:
+        return found[0]
+    return "scores"
+
+
+def _answers(model: Path, kind: Kind) -> np.ndarray:
+    file = _file(model, kind)
+    if file is None:
+        raise DataError(f"{model}: {kind} are missing, which other models of the folder have")
+    array = load(file)
+    if kind == "logits" and array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    return of_one_model(array, kind, str(file))
+
+
+def _keep(model: Path, records: int) -> np.ndarray:
+    keep = load(model / "keep.npy")
+    if keep.dtype != np.bool_ or keep.shape != (records,):
+        raise DataError(f"{model / 'keep.npy'}: expected bool [records], here {records}, got {keep.dtype} {keep.shape}")
+    return np.array(keep)
+
+
+def _file(model: Path, kind: str) -> Path | None:
+    """The file of a model's answers: the last of the folder, or the one beside it."""
+    inside = sorted((model / kind).glob("*.npy"), key=_natural)
+    single = model / f"{kind}.npy"
+    return inside[-1] if inside else single if single.is_file() else None
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Order by the numbers in a name, not by their digits."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]

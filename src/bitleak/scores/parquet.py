@@ -1,0 +1,240 @@
+"""Answers as a Parquet file, or a folder of them: one row per model, record and query, in any order.
+
+| column | type | meaning |
+|---|---|---|
+| `model`, `record`, `query` | integers | which answer it is; `query` may be missing where there is one |
+| `member` | bool | whether the model was trained on the record; null for records outside every model |
+| `label` | integer | true class of the record; needed but for scores |
+| one of `logits`, `probabilities` | list of numbers | one per class |
+| or `score` | number | logit-scaled confidence |
+
+Every model must answer every query about every record once. Models, records and queries are ordered by their numbers,
+and the records whose `member` is null are the population. Two passes are made, batch by batch: one for the numbers that
+occur, one that lays the answers out as arrays (in the scratch folder where they are large).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from bitleak.core.checks import unknown_name
+from bitleak.core.errors import DataError
+from bitleak.scores.answers import Answers, Kind
+from bitleak.scores.scratch import Scratch
+
+ANSWERS: dict[str, Kind] = {"logits": "logits", "probabilities": "probabilities", "score": "scores"}
+COLUMNS = ("model", "record", "query", "label", "member", *ANSWERS)
+_BATCH = 1 << 17
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The numbers that occur, ascending, and what the answers are.
+
+    Attributes:
+        source: File or folder.
+        column: The column of the answers.
+        columns: All columns.
+        dtype: Of the answers.
+        models: Numbers of the models.
+        pool: Numbers of the records with a membership.
+        population: Numbers of those without.
+        queries: Numbers of the queries.
+        classes: 0 for scores.
+    """
+
+    source: str
+    column: str
+    columns: tuple[str, ...]
+    dtype: np.dtype
+    models: Int64[np.ndarray, "models"]
+    pool: Int64[np.ndarray, "records"]
+    population: Int64[np.ndarray, "population"]
+    queries: Int64[np.ndarray, "queries"]
+    classes: int
+
+
+def read_parquet(files: list[Path], source: str, scratch: Scratch) -> Answers:
+    """The answers of one or more Parquet files.
+
+    Raises:
+        DataError: A file is broken, a column is missing, unknown or of a wrong type, an answer is missing
+            or occurs twice, or rows contradict each other.
+    """
+    try:
+        layout = _layout(files, source)
+        return _filled(files, layout, scratch)
+    except (pa.ArrowException, OSError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DataError(f"{source}: not a readable Parquet file, it may be cut off ({first}); write it again") from None
+
+
+def _layout(files: list[Path], source: str) -> Layout:
+    schema = pq.ParquetFile(files[0]).schema_arrow
+    columns = _columns(schema, files[0])
+    for file in files[1:]:
+        if not pq.ParquetFile(file).schema_arrow.equals(schema):
+            raise DataError(f"{file}: the columns differ from those of {files[0]}")
+    column = next(name for name in columns if name in ANSWERS)
+    models, pool, population, queries = (np.empty(0, np.int64) for _ in range(4))
+    rows, classes = 0, 0
+    for batch in _batches(files, columns):
+        outside = batch["member"].is_null().to_numpy(zero_copy_only=False)
+        records = _integers(batch, "record", source)
+        models = np.union1d(models, _integers(batch, "model", source))
+        pool, population = np.union1d(pool, records[~outside]), np.union1d(population, records[outside])
+        queries = np.union1d(queries, _integers(batch, "query", source) if "query" in columns else [0])
+        classes = classes or (0 if column == "score" else len(batch[column][0].as_py() or ()))
+        rows += batch.num_rows
+    both = np.intersect1d(pool, population)
+    if len(both):
+        raise DataError(f"{source}: member of record {both[0]} is null in some rows only; null marks the population")
+    if not len(pool):
+        raise DataError(f"{source}: no row has a membership, so there is nothing to attack")
+    if column != "score" and not classes:
+        raise DataError(f"{source}: {column} hold no numbers")
+    answers = len(models) * (len(pool) + len(population)) * len(queries)
+    if answers != rows:
+        raise DataError(
+            f"{source}: {len(models)} models, {len(pool) + len(population)} records and {len(queries)} queries occur, "
+            f"which makes {answers} answers, but there are {rows} rows; every model must answer every query about "
+            "every record once"
+        )
+    kind = schema.field(column).type
+    dtype = np.dtype((kind if column == "score" else kind.value_type).to_pandas_dtype())
+    return Layout(source, column, columns, dtype, models, pool, population, queries.astype(np.int64), classes)
+
+
+def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{file}: the column {name} occurs twice")
+        if name not in COLUMNS:
+            raise DataError(f"{file}: {unknown_name('column', name, COLUMNS)}")
+    for name in ("model", "record", "member"):
+        if name not in schema.names:
+            raise DataError(f"{file}: the column {name} is missing; found: {', '.join(schema.names)}")
+    answers = [name for name in schema.names if name in ANSWERS]
+    if len(answers) != 1:
+        raise DataError(
+            f"{file}: expected one of the columns {', '.join(ANSWERS)}, got {' and '.join(answers) or 'none'}"
+        )
+    for name in schema.names:
+        kind = schema.field(name).type
+        if name == "member" and not pa.types.is_boolean(kind):
+            raise DataError(f"{file}: member must be bool, got {kind}")
+        if name in ("model", "record", "query", "label") and not pa.types.is_integer(kind):
+            raise DataError(f"{file}: {name} must be an integer, got {kind}")
+        if name == "score" and not pa.types.is_floating(kind):
+            raise DataError(f"{file}: score must be a floating-point number, got {kind}")
+        if name in ("logits", "probabilities") and not (_is_list(kind) and pa.types.is_floating(kind.value_type)):
+            raise DataError(f"{file}: {name} must be a list of floating-point numbers, got {kind}")
+    return tuple(schema.names)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _batches(files: list[Path], columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    for file in files:
+        yield from pq.ParquetFile(file).iter_batches(_BATCH, columns=list(columns))
+
+
+def _integers(batch: pa.RecordBatch, name: str, source: str) -> np.ndarray:
+    column = batch[name]
+    if column.null_count:
+        raise DataError(f"{source}: {name} is null in {column.null_count} rows")
+    return column.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
+    """The arrays, from a second pass."""
+    records = np.concatenate([layout.pool, layout.population])
+    order = np.argsort(records)
+    tail = (layout.classes,) if layout.classes else ()
+    shape = (len(layout.models), len(records), len(layout.queries))
+    answers = scratch.allocate((*shape, *tail), layout.dtype.type)
+    seen = np.zeros(shape, bool)
+    member = np.full(shape[:2], -1, np.int8)
+    labels = np.full(len(records), -1, np.int64)
+    for batch in _batches(files, layout.columns):
+        model = np.searchsorted(layout.models, _integers(batch, "model", layout.source))
+        record = order[np.searchsorted(records, _integers(batch, "record", layout.source), sorter=order)]
+        query = np.zeros_like(model)
+        if "query" in layout.columns:
+            query = np.searchsorted(layout.queries, _integers(batch, "query", layout.source))
+        _once(seen, (model, record, query), records, layout)
+        answers[model, record, query] = _values(batch, layout)
+        said = batch["member"].fill_null(False).to_numpy(zero_copy_only=False).astype(np.int8)
+        _agree(member, (model, record), said, f"{layout.source}: member of a model and record differs between rows")
+        if "label" in layout.columns:
+            label = _integers(batch, "label", layout.source)
+            if (label < 0).any():
+                raise DataError(f"{layout.source}: label must be 0 or more, got {label.min()}")
+            _agree(labels, record, label, f"{layout.source}: label of a record differs between rows")
+    _complete(seen, records, layout)
+    split = len(layout.pool)
+    labelled = "label" in layout.columns
+    return Answers(
+        source=layout.source,
+        kind=ANSWERS[layout.column],
+        names=tuple(str(model) for model in layout.models.tolist()),
+        pool=tuple(one[:split] for one in answers),
+        member=member[:, :split].astype(bool),
+        labels=labels[:split] if labelled else None,
+        population=tuple(one[split:] for one in answers) if len(layout.population) else (),
+        population_labels=labels[split:] if labelled and len(layout.population) else None,
+    )
+
+
+def _values(batch: pa.RecordBatch, layout: Layout) -> np.ndarray:
+    column = batch[layout.column]
+    if column.null_count:
+        raise DataError(f"{layout.source}: {layout.column} is null in {column.null_count} rows")
+    if not layout.classes:
+        return column.to_numpy(zero_copy_only=False)
+    values = column.flatten()
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    if (lengths != layout.classes).any():
+        wrong = int(lengths[lengths != layout.classes][0])
+        raise DataError(f"{layout.source}: {layout.column} must all have {layout.classes} numbers, got {wrong}")
+    if values.null_count:
+        raise DataError(f"{layout.source}: {layout.column} hold null in {values.null_count} places")
+    return values.to_numpy(zero_copy_only=False).reshape(-1, layout.classes)
+
+
+def _once(seen: np.ndarray, at: tuple[np.ndarray, ...], records: np.ndarray, layout: Layout) -> None:
+    """Marks the answers as seen, each for the first time."""
+    flat = np.ravel_multi_index(at, seen.shape)
+    _, first = np.unique(flat, return_index=True)
+    again = seen[at]
+    again[np.setdiff1d(np.arange(len(flat)), first)] = True
+    if again.any():
+        raise DataError(f"{layout.source}: {_which(at, int(again.argmax()), records, layout)} occurs twice")
+    seen[at] = True
+
+
+def _complete(seen: np.ndarray, records: np.ndarray, layout: Layout) -> None:
+    if not seen.all():
+        at = np.unravel_index(np.array([int(seen.argmin())]), seen.shape)
+        raise DataError(f"{layout.source}: {_which(at, 0, records, layout)} is missing")
+
+
+def _which(at: tuple[np.ndarray, ...], index: int, records: np.ndarray, layout: Layout) -> str:
+    model, record, query = (int(axis[index]) for axis in at)
+    return f"the answer of model {layout.models[model]} about record {records[record]}, query {layout.queries[query]},"
+
+
+def _agree(known: np.ndarray, at: tuple[np.ndarray, ...] | np.ndarray, said: np.ndarray, message: str) -> None:
+    """Writes what the rows say, and refuses rows that say different things of the same."""
+    before = known[at]
+    known[at] = said
+    if ((before >= 0) & (before != said)).any() or (known[at] != said).any():
+        raise DataError(message)

@@ -1,0 +1,222 @@
+"""Everything that can be checked of a run on scores before the answers are read."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bitleak.attacks import EXPANSIONS, RECALIBRATED_SIGNALS, Attack, expand
+from bitleak.core.errors import ConfigError, DataError
+from bitleak.report.text import count
+from bitleak.scores.answers import Answers
+from bitleak.scores.design import FEWEST, Design, chosen_targets, design
+from bitleak.scores.reading import read
+from bitleak.scores.scratch import Scratch
+from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `bitleak attack` is asked for.
+
+    Attributes:
+        scores: File or folder with the answers.
+        quantized: The same of the quantized models; None where there is none.
+        labels: An `.npy` file with labels.
+        targets: Models to attack, with commas between them; None is all.
+        attacks: Words or names that `expand` knows; None is all that apply.
+        fprs: False-positive rates in (0, 1) at which the TPR is reported.
+        seed: Of all that is drawn.
+    """
+
+    scores: Path
+    quantized: Path | None = None
+    labels: Path | None = None
+    targets: str | None = None
+    attacks: tuple[str, ...] | None = None
+    fprs: tuple[float, ...] = (0.001, 0.01)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose input is known to fit together.
+
+    Attributes:
+        answers: Of the full-precision models.
+        quantized: Of the same models, quantized.
+        design: Who is attacked with which references.
+        attacks: What is run.
+        asked: Whether the attacks were named; then one that cannot run is an error, else it is left out.
+        cases: Variants and kinds of reference, `fp32` with its own references first.
+        fprs: Ascending.
+        notes: What a reader must know: what was left out, and why.
+    """
+
+    answers: Answers
+    quantized: Answers | None
+    design: Design
+    attacks: tuple[Attack, ...]
+    asked: bool
+    cases: tuple[Case, ...]
+    fprs: tuple[float, ...]
+    notes: tuple[str, ...]
+
+    def attacks_of(self, case: Case) -> tuple[Attack, ...]:
+        """The attacks that say something of their own in this case."""
+        if case.reference == "fp32":
+            return self.attacks
+        by_reference = tuple(attack for attack in self.attacks if attack.uses_references)
+        if case.reference == "matched":
+            return by_reference
+        return tuple(attack for attack in by_reference if attack.signal in RECALIBRATED_SIGNALS)
+
+    def without(self, attack: Attack, reason: str) -> "Prepared":
+        """The same run without an attack that cannot be run on it.
+
+        Raises:
+            ConfigError: The attack was asked for by name, or no attack is left.
+        """
+        if self.asked:
+            raise ConfigError(f"--attacks: {attack.name} cannot be run on {self.answers.source}: {reason}")
+        rest = tuple(one for one in self.attacks if one != attack)
+        if not rest:
+            raise ConfigError(f"{self.answers.source}: no attack can be run; the last reason: {reason}")
+        return replace(self, attacks=rest, notes=(*self.notes, f"{attack.name} was not run: {reason}."))
+
+
+def prepare(request: Request, scratch: Scratch) -> Prepared:
+    """Reads what describes the answers, and decides what to run.
+
+    Args:
+        request: What was asked for.
+        scratch: Where answers are laid out that cannot be read in place.
+
+    Raises:
+        DataError: The files do not hold what they should, or do not fit together.
+        ConfigError: A target, an attack or a rate cannot be used.
+    """
+    attacks = _attacks(request.attacks)
+    for fpr in request.fprs:
+        if not 0 < fpr < 1:
+            raise ConfigError(f"--fpr must be numbers between 0 and 1, got {fpr:g}")
+    answers = read(request.scores, scratch, labels=request.labels)
+    if answers.member is None:
+        raise DataError(f"{answers.source}: member is missing; it says which model was trained on which record")
+    quantized = None
+    allowed = tuple(range(len(answers.names)))
+    if request.quantized is not None:
+        quantized = paired(answers, read(request.quantized, scratch, labels=request.labels, known=answers))
+        allowed = tuple(row for row in allowed if answers.names[row] in quantized.names)
+    attacks, notes = _fitting(attacks, answers, asked=request.attacks is not None)
+    found = design(
+        answers.member,
+        chosen_targets(request.targets, answers.names, allowed),
+        references=any(attack.uses_references for attack in attacks),
+        seed=request.seed,
+        source=answers.source,
+    )
+    prepared = Prepared(
+        answers=answers,
+        quantized=quantized,
+        design=found,
+        attacks=attacks,
+        asked=request.attacks is not None,
+        cases=_cases(answers, quantized, found),
+        fprs=tuple(sorted(set(request.fprs))),
+        notes=(*notes, *_notes(answers, quantized, found)),
+    )
+    if not found.referenced:
+        reason = f"it needs references, and no record is in and out of at least {FEWEST} models each"
+        for attack in [attack for attack in attacks if attack.uses_references]:
+            prepared = prepared.without(attack, reason)
+    return prepared
+
+
+def paired(answers: Answers, quantized: Answers) -> Answers:
+    """The quantized answers, if they are about the same models, records and queries.
+
+    Raises:
+        DataError: They are not.
+    """
+    source = quantized.source
+    strangers = [name for name in quantized.names if name not in answers.names]
+    if strangers:
+        raise DataError(
+            f"{source}: model {strangers[0]} is none of {answers.source}; rows are matched by the models' names, of "
+            "arrays by their row numbers unless an array `models` names them"
+        )
+    for what in ("kind", "records", "queries", "classes"):
+        ours, theirs = getattr(answers, what), getattr(quantized, what)
+        if ours != theirs:
+            raise DataError(f"{source}: {what} must be as in {answers.source}, {ours}, got {theirs}")
+    rows = [answers.row(name) for name in quantized.names]
+    if quantized.member is not None and answers.member is not None:
+        differs = (quantized.member != answers.member[rows]).any(axis=1)
+        if differs.any():
+            name = quantized.names[int(differs.argmax())]
+            raise DataError(f"{source}: member of model {name} differs from {answers.source}; a quantized model has "
+                            "the training set of the model it was made from")  # fmt: skip
+    if quantized.population and answers.population_records not in (0, quantized.population_records):
+        raise DataError(
+            f"{source}: the population must be that of {answers.source}, {answers.population_records} records, got "
+            f"{quantized.population_records}"
+        )
+    for what in ("labels", "population_labels"):
+        ours, theirs = getattr(answers, what), getattr(quantized, what)
+        if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
+            raise DataError(f"{source}: {what} differ from those of {answers.source}; the records must be the same")
+    return quantized
+
+
+def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
+    try:
+        found = [attack for name in (EXPANSIONS if names is None else names) for attack in expand(name)]
+    except ValueError as error:
+        raise ConfigError(f"--attacks: {error}") from None
+    return tuple(dict.fromkeys(found))
+
+
+def _fitting(
+    attacks: tuple[Attack, ...], answers: Answers, *, asked: bool
+) -> tuple[tuple[Attack, ...], tuple[str, ...]]:
+    """Of ready scores, only the attacks on what follows from a confidence."""
+    if answers.kind != "scores":
+        return attacks, ()
+    fitting = tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)
+    others = [attack.name for attack in attacks if attack not in fitting]
+    if others and asked:
+        raise ConfigError(f"--attacks: {others[0]} needs logits or probabilities, but {answers.source} holds scores")
+    return fitting, (f"Not run, for they need logits or probabilities: {', '.join(others)}.",) if others else ()
+
+
+def _cases(answers: Answers, quantized: Answers | None, found: Design) -> tuple[Case, ...]:
+    both = answers.population_records > 1 and found.referenced
+    cases = [Case(FULL, "fp32")]
+    if both:
+        cases.append(Case(FULL, "recalibrated"))
+    if quantized is not None:
+        cases.append(Case(QUANTIZED, "fp32"))
+        if both and quantized.population_records > 1:
+            cases.append(Case(QUANTIZED, "recalibrated"))
+        if found.referenced and set(quantized.names) == set(answers.names):
+            cases.append(Case(QUANTIZED, "matched"))
+    return (*cases, Case(CONTROL, "fp32"))
+
+
+def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[str, ...]:
+    notes = []
+    if len(found.left_out):
+        first = ", ".join(str(record) for record in found.left_out[:10])
+        notes.append(
+            f"{count(len(found.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
+            f"{FEWEST} models: {first}{', ...' if len(found.left_out) > 10 else ''}."
+        )
+    if quantized is not None and found.referenced:
+        if set(quantized.names) != set(answers.names):
+            notes.append(
+                f"No matched references: the quantized file has {len(quantized.names)} of {len(answers.names)} models."
+            )
+        if not (answers.population and quantized.population):
+            notes.append("No recalibrated references: they need population records in both files.")
+    return tuple(notes)

@@ -1,0 +1,169 @@
+"""From scores to the rows, curves and summary of a report."""
+
+import platform
+from collections.abc import Callable, Mapping
+from importlib import metadata
+
+import numpy as np
+
+from bitleak import metrics
+from bitleak.attacks import Attack
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import Row, SplitMode
+from bitleak.metrics import Estimates, Measures
+from bitleak.report import RocCurve, Summary, headline
+from bitleak.report.text import count
+from bitleak.scores.prepare import Prepared
+from bitleak.scores.run import Attacked
+from bitleak.scores.views import FULL, QUANTIZED, Case
+
+MODE: SplitMode = "population"
+"""The targets share their records, so intervals resample records."""
+
+UNKNOWN = "not known: the answers were made elsewhere"
+
+
+def rows_and_curves(
+    prepared: Prepared, found: Attacked, on_step: Callable[[float], None]
+) -> tuple[list[Row], list[RocCurve]]:
+    """Every figure and curve of a run, variant by variant.
+
+    Args:
+        prepared: The run.
+        found: Its scores.
+        on_step: Called with the fraction done.
+    """
+    member = prepared.design.member[list(prepared.design.targets)]
+    by_case: dict[Case, list[Row]] = {case: [] for case in prepared.cases}
+    curves: dict[Case, list[RocCurve]] = {case: [] for case in prepared.cases}
+    for index, attack in enumerate(prepared.attacks):
+        baseline: Estimates | None = None
+        for case in [case for case in prepared.cases if attack in prepared.attacks_of(case)]:
+            scores = found.scores[case, attack.name]
+            seed = seed_for(prepared.design.seed, "measure")
+            estimates = metrics.estimate(scores, member, fprs=prepared.fprs, seed=seed)
+            measures = metrics.summarize(estimates, mode=MODE, baseline=baseline)
+            baseline = estimates if baseline is None else baseline  # the first case is fp32 by fp32
+            by_case[case] += _rows(case, attack, prepared, measures)
+            curves[case] += _curves(case, attack, prepared, scores, member)
+        on_step((index + 1) / len(prepared.attacks))
+    rows: list[Row] = []
+    for variant in dict.fromkeys(case.variant for case in prepared.cases):
+        rows += [row for case in prepared.cases if case.variant == variant for row in by_case[case]]
+        if variant in found.correct:
+            own = (variant, _quantizer(variant), None, "", "")
+            rows += _lines(own, prepared, _accuracies(found, member, variant))
+    return rows, [curve for case in prepared.cases for curve in curves[case]]
+
+
+def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
+    """What the report says besides the figures."""
+    answers, design = prepared.answers, prepared.design
+    member = design.member[list(design.targets)]
+    members, records = member.sum(axis=1), member.shape[1]
+    non_members = int((records - members).min())
+    attack, reference = headline(rows)
+    fpr = metrics.headline_fpr(prepared.fprs, non_members)
+    return Summary(
+        title=f"Scores from {answers.source}",
+        dataset=f"records of {answers.source}",
+        records=records,
+        members=round(float(members.mean())),
+        non_members=non_members,
+        population_records=answers.population_records,
+        test_records=0,
+        classes=answers.classes,
+        models=len(answers.pool),
+        mode=MODE,
+        targets=len(design.targets),
+        references=design.per_side(),
+        network="not known",
+        parameters=0,
+        training=UNKNOWN,
+        calibration=UNKNOWN if prepared.quantized else "none",
+        calibration_records=0,
+        fprs=prepared.fprs,
+        headline_attack=attack,
+        headline_reference=reference,
+        headline_fpr=fpr,
+        expected_false_positives=fpr * non_members,
+        presets=(),
+        queries=answers.queries,
+        interval="95 % intervals over the records, which all targets share; they hold for these models",
+        versions=versions(),
+        machine=f"cpu, {platform.machine()}",
+        seeds={"root": design.seed},
+        variants=(),
+        source=_sources(prepared),
+        membership=membership(prepared),
+        notes=prepared.notes,
+    )
+
+
+def membership(prepared: Prepared) -> str:
+    """Who was trained on what, and how the references were evened, in a sentence."""
+    design = prepared.design
+    inside = design.member.sum(axis=0)
+    span = f"{inside.min()}" if inside.min() == inside.max() else f"{inside.min()} to {inside.max()}"
+    text = f"as the file says: each record was in the training set of {span} of {len(design.member)} models"
+    if not design.referenced:
+        return f"{text}; no references were used"
+    pairs = sum(complement >= 0 for complement in design.complements)
+    left = f"; the complements of {count(pairs, 'target')} were left out" if pairs else ""
+    return (
+        f"{text}{left}; {count(design.per_side(), 'reference')} with and as many without each record were used, "
+        "drawn at random where there were more"
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    names = ("bitleak", "numpy", "scipy", "pyarrow")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def _sources(prepared: Prepared) -> str:
+    quantized = f" and, quantized, {prepared.quantized.source}" if prepared.quantized else ""
+    return f"{prepared.answers.source}{quantized} ({prepared.answers.kind})"
+
+
+def _quantizer(variant: str) -> str:
+    return variant if variant == QUANTIZED else ""
+
+
+def _rows(case: Case, attack: Attack, prepared: Prepared, measures: Measures) -> list[Row]:
+    reference = case.reference if attack.uses_references else ""
+    return _lines((case.variant, _quantizer(case.variant), None, attack.name, reference), prepared, measures)
+
+
+def _lines(about: tuple[str, str, None, str, str], prepared: Prepared, measures: Measures) -> list[Row]:
+    """Rows of every metric: the mean over the targets first, then target by target."""
+    rows = []
+    for metric, total in measures.aggregate.items():
+        rows.append(Row(*about, "all", metric, total))
+        singles = zip(prepared.design.targets, measures.targets[metric], strict=True)
+        rows += [Row(*about, str(row), metric, one) for row, one in singles]
+    return rows
+
+
+def _curves(case: Case, attack: Attack, prepared: Prepared, scores: np.ndarray, member: np.ndarray) -> list[RocCurve]:
+    reference = case.reference if attack.uses_references else ""
+    about = (case.variant, _quantizer(case.variant), None, attack.name, reference)
+    each = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
+    single = zip(prepared.design.targets, each, strict=True)
+    return [
+        *[RocCurve(*about, str(row), metrics.thin(curve)) for row, curve in single],
+        RocCurve(*about, "all", metrics.mean_curve(each)),
+    ]
+
+
+def _accuracies(found: Attacked, member: np.ndarray, variant: str) -> Measures:
+    """Accuracy of each target on its own members (train) and on its own non-members (test)."""
+    correct: Mapping[str, np.ndarray] = found.correct
+    baseline = None if variant == FULL else correct[FULL]
+    trained = metrics.accuracy_on_members(correct[variant], member, mode=MODE, baseline=baseline)
+    tested = metrics.accuracy_on_members(correct[variant], ~member, mode=MODE, baseline=baseline)
+    renamed = Measures(
+        {"test_accuracy": tested.targets["train_accuracy"]}, {"test_accuracy": tested.aggregate["train_accuracy"]}
+    )
+    return renamed | trained

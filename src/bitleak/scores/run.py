@@ -1,0 +1,202 @@
+"""The attacks on every target in every case, and how long they should take.
+
+Every attack is first tried on a few made-up records with the run's own membership and numbers of references, queries
+and population records. That gives the rate, and tells which attacks cannot be run at all before an hour is spent.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float64
+
+from bitleak import metrics
+from bitleak.attacks import two_class_signals
+from bitleak.core.errors import DataError
+from bitleak.core.types import SIGNALS, AttackView
+from bitleak.scores.prepare import Prepared
+from bitleak.scores.scratch import Scratch
+from bitleak.scores.signals import Signals, block_signals, signals_of
+from bitleak.scores.views import FULL, QUANTIZED, Case, References, Rows, Use, Views
+
+CORRECT = SIGNALS.index("correct")
+
+TRIAL_NUMBERS = 1 << 19
+TRIAL_RECORDS = (64, 4000)
+"""A trial has this many reference answers, but at least and at most so many records."""
+
+OnStep = Callable[[float, str], None]
+"""Called with the fraction done and what is being done."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What the attacks say.
+
+    Attributes:
+        scores: By case and name of the attack, `[targets records]`.
+        correct: By variant, whether each target classifies each audited record correctly at its first query, as
+            0.0 or 1.0; empty for scores, which do not tell.
+    """
+
+    scores: Mapping[tuple[Case, str], Float64[np.ndarray, "targets records"]]
+    correct: Mapping[str, Float64[np.ndarray, "targets records"]]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How long a run should take.
+
+    Attributes:
+        reading: Seconds until all signals are there.
+        attacking: Seconds of all attacks on all targets.
+        measuring: Seconds of the metrics.
+    """
+
+    reading: float
+    attacking: float
+    measuring: float
+
+    @property
+    def seconds(self) -> float:
+        """All together."""
+        return self.reading + self.attacking + self.measuring
+
+
+def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
+    """The run with the attacks that can be run, and the time it should take.
+
+    Raises:
+        ConfigError: An attack that was asked for cannot be run, or none can.
+    """
+    start = time.perf_counter()
+    rows, use = prepared.design.references(prepared.design.targets[0])
+    choosing = time.perf_counter() - start
+    view = trial_view(prepared, rows, use)
+    seconds: dict[str, float] = {}
+    for attack in prepared.attacks:
+        try:
+            seconds[attack.name] = _seconds(partial(attack, view))
+        except ValueError as error:
+            prepared = prepared.without(attack, str(error))
+    records, answers = len(prepared.design.records), prepared.answers
+    scale = records / len(view.labels)
+    targets = len(prepared.design.targets)
+    pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
+    attacking = (choosing + sum(seconds[name] for name in pairs) * scale) * targets
+    measuring = _measuring(view, prepared) * len(pairs) * targets * scale
+    models = len(answers.pool) + (len(prepared.quantized.pool) if prepared.quantized else 0)
+    reading = _reading(prepared) * models * (records + answers.population_records)
+    return prepared, Expected(reading, attacking, measuring)
+
+
+def trial_view(prepared: Prepared, rows: Rows, use: Use) -> AttackView:
+    """A view of made-up confidences with the first target's references."""
+    design, answers = prepared.design, prepared.answers
+    low, high = TRIAL_RECORDS
+    records = min(max(TRIAL_NUMBERS // (max(1, len(rows)) * answers.queries), low), high, len(design.records))
+    # spread over the file, lest a file sorted by class or membership give one of them alone
+    chosen = np.unique(np.linspace(0, len(design.records) - 1, records).astype(np.int64))
+    population = min(answers.population_records, high)
+    generator = np.random.default_rng(0)
+    member, use = design.member[rows][:, chosen], use[:, chosen]
+
+    def made_up(*shape: int) -> np.ndarray:
+        return two_class_signals(generator.normal(2.0, 2.0, (*shape, answers.queries)))
+
+    labels = np.zeros(len(design.records), np.int64) if answers.labels is None else answers.labels[design.records]
+    return AttackView(
+        target=made_up(len(chosen)),
+        references=made_up(len(rows), len(chosen)),
+        member=member,
+        use=use,
+        population_target=made_up(population),
+        population_references=made_up(len(rows), population),
+        labels=labels[chosen],
+    )
+
+
+def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
+    """The scores of every attack on every target in every case.
+
+    Args:
+        prepared: After `tried`.
+        scratch: Where large arrays go.
+        on_step: Called with the fraction done and what is being done.
+
+    Raises:
+        DataError: An answer is not finite or otherwise cannot be, or a target's answers cannot be attacked.
+    """
+    views = _views(prepared, scratch, on_step)
+    design = prepared.design
+    pairs = [(case, attack) for case in prepared.cases for attack in prepared.attacks_of(case)]
+    scores = scratch.allocate((len(pairs), len(design.targets), len(design.records)))
+    done = 0
+    for place, target in enumerate(design.targets):
+        rows, use = design.references(target)
+        for case in prepared.cases:
+            try:
+                view = views.of(target, case, rows, use)
+                for attack in prepared.attacks_of(case):
+                    scores[done % len(pairs), place] = attack(view)
+                    done += 1
+                    on_step(done / (len(pairs) * len(design.targets)), "attacking")
+            except ValueError as error:
+                raise DataError(
+                    f"{prepared.answers.source}: target {target}, {case.variant} with {case.reference} references: "
+                    f"{error}"
+                ) from error
+    named = {(case, attack.name): scores[index] for index, (case, attack) in enumerate(pairs)}
+    return Attacked(named, {} if prepared.answers.kind == "scores" else _correct(views))
+
+
+def _views(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Views:
+    design, answers = prepared.design, prepared.answers
+    sources = {FULL: answers} | ({QUANTIZED: prepared.quantized} if prepared.quantized else {})
+    found: dict[str, Signals] = {}
+    for variant, source in sources.items():
+        step = partial(_reading_step, on_step, f"reading {variant}")
+        found[variant] = signals_of(source, design.records, scratch, step)
+    labels = np.zeros(len(design.records), np.int64) if answers.labels is None else answers.labels[design.records]
+    return Views(design, labels, found, {name: References(signals, scratch) for name, signals in found.items()})
+
+
+def _reading_step(on_step: OnStep, what: str, done: float) -> None:
+    on_step(done, what)
+
+
+def _correct(views: Views) -> dict[str, Float64[np.ndarray, "targets records"]]:
+    names = views.signals[FULL].names
+    rows = [names[target] for target in views.design.targets]
+    return {
+        variant: np.stack([signals.of(signals.names.index(name))[:, 0, CORRECT] for name in rows])
+        for variant, signals in views.signals.items()
+    }
+
+
+def _reading(prepared: Prepared) -> float:
+    """Seconds per model and record, from a block of the file."""
+    answers, records = prepared.answers, min(len(prepared.design.records), 2000)
+    labels = None if answers.labels is None else answers.labels[:records]
+    with np.errstate(all="ignore"):  # what is wrong with the numbers is told when they are read
+        block = np.nan_to_num(np.ascontiguousarray(answers.pool[0][:records]))
+        return _seconds(partial(block_signals, block, answers.kind, labels)) / records
+
+
+def _measuring(view: AttackView, prepared: Prepared) -> float:
+    """Seconds per set of scores of as many records as the view has."""
+    scores = np.random.default_rng(0).normal(size=(1, len(view.labels)))
+    member = np.arange(len(view.labels))[None] % 2 == 0
+    return _seconds(partial(metrics.estimate, scores, member, fprs=prepared.fprs))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """The shortest of three calls: the first one warms up, and others may be in the way of any."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)

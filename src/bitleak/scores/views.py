@@ -1,0 +1,140 @@
+"""What an attack may see of one target: views over the signals, for every variant and kind of reference.
+
+The references of consecutive targets differ in a row or two, so they are kept in one array of which only those rows are
+written again; where the references are consecutive rows, nothing is copied at all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from bitleak.attacks import negative_control, recalibrated
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import AttackView, ReferenceKind
+from bitleak.scores.design import Design
+from bitleak.scores.scratch import Scratch
+from bitleak.scores.signals import Signals
+
+FULL, QUANTIZED, CONTROL = "fp32", "quantized", "control"
+
+Rows = Int64[np.ndarray, "refs"]
+Use = Bool[np.ndarray, "refs records"]
+
+CONTROL_RECORDS = 10_000
+"""Records whose answers give the control its mean and deviation where there is no population."""
+
+
+class Case(NamedTuple):
+    """A variant, attacked with one kind of reference.
+
+    Attributes:
+        variant: `fp32`, `quantized` or `control`.
+        reference: Where the references come from.
+    """
+
+    variant: str
+    reference: ReferenceKind
+
+
+class References:
+    """The reference models of one target after the other.
+
+    Args:
+        signals: Of all models.
+        scratch: Where a large array goes.
+    """
+
+    def __init__(self, signals: Signals, scratch: Scratch) -> None:
+        self._signals = signals
+        self._scratch = scratch
+        self._pool = self._population = np.empty(0)
+        self._held: list[int] | None = None
+
+    def take(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Signals of these models on the pool and on the population; valid until the next call."""
+        signals = self._signals
+        if len(rows) and (np.diff(rows) == 1).all():
+            span = slice(int(rows[0]), int(rows[-1]) + 1)
+            return _as_seen(signals.pool[:, span]), _as_seen(signals.population[:, span])
+        if self._held is None or len(self._held) != len(rows):
+            self._pool, self._population = (
+                self._scratch.allocate((part.shape[0], len(rows), *part.shape[2:]))
+                for part in (signals.pool, signals.population)
+            )
+            self._held = [-1] * len(rows)
+        for place, row in enumerate(rows.tolist()):
+            if self._held[place] != row:
+                self._pool[:, place] = signals.pool[:, row]
+                self._population[:, place] = signals.population[:, row]
+                self._held[place] = row
+        return _as_seen(self._pool), _as_seen(self._population)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Makes the views of a run.
+
+    Attributes:
+        design: Who is attacked with which references.
+        labels: Of the audited records; zeros where the source has none.
+        signals: By variant: `fp32`, and `quantized` if there is one.
+        references: Likewise.
+    """
+
+    design: Design
+    labels: Int64[np.ndarray, "records"]
+    signals: Mapping[str, Signals]
+    references: Mapping[str, References]
+
+    def of(self, target: int, case: Case, rows: Rows, use: Use) -> AttackView:
+        """The view of one target in one case, with the references that `Design.references` gave for it.
+
+        Raises:
+            ValueError: The target's answers cannot be recalibrated.
+        """
+        name = self.signals[FULL].names[target]
+        attacked = self.signals[QUANTIZED if case.variant == QUANTIZED else FULL]
+        by = QUANTIZED if case == (QUANTIZED, "matched") else FULL
+        names = self.signals[by].names
+        taken = np.array([names.index(self.signals[FULL].names[row]) for row in rows], np.int64)
+        pool, population = self.references[by].take(taken)
+        row = attacked.names.index(name)
+        own = attacked.population_of(row)
+        if own.shape[0] != population.shape[1]:  # one of the two files has no population
+            own, population = own[:0], population[:, :0]
+        view = AttackView(
+            target=attacked.of(row),
+            references=pool,
+            member=self.design.member[rows],
+            use=use,
+            population_target=own,
+            population_references=population,
+            labels=self.labels,
+        )
+        if case.variant == CONTROL:
+            return control_of(view, np.random.default_rng(seed_for(self.design.seed, "control", target)))
+        return recalibrated(view) if case.reference == "recalibrated" else view
+
+
+def control_of(view: AttackView, generator: np.random.Generator) -> AttackView:
+    """The negative control; without a population its noise has the moments of answers about audited records."""
+    if view.population_references.shape[0] and view.population_references.shape[1]:
+        return negative_control(view, generator)
+    seen = view.references if view.references.shape[0] else view.target[None]
+    stand_in = replace(
+        view,
+        references=seen,
+        member=np.zeros(seen.shape[:2], bool),
+        use=np.zeros(seen.shape[:2], bool),
+        population_target=view.target[:CONTROL_RECORDS],
+        population_references=seen[:, :CONTROL_RECORDS],
+    )
+    return replace(view, target=negative_control(stand_in, generator).target)
+
+
+def _as_seen(planes: Float64[np.ndarray, "signals *axes"]) -> Float64[np.ndarray, "*axes signals"]:
+    """With the signals as the last axis; nothing is copied."""
+    return np.moveaxis(planes, 0, -1)

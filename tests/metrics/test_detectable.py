@@ -1,0 +1,62 @@
+"""The AUC that an audit of a given size would notice."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtri
+from scipy.stats import mannwhitneyu, norm
+
+from bitleak.metrics import delong, detectable_auc, mean_over_records, roc
+
+
+@pytest.mark.parametrize(("members", "non_members"), [(200, 200), (500, 100)])
+def test_at_the_detectable_auc_four_of_five_audits_notice(members, non_members):
+    area = detectable_auc(members, non_members)
+    shift = ndtri(area) * np.sqrt(2)
+    rng = np.random.default_rng(members)
+    member = np.arange(members + non_members) < members
+    found = [delong(roc(rng.standard_normal(len(member)) + shift * member, member)).low > 0.5 for _ in range(1000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.045)
+
+
+def test_the_variance_at_one_half_is_that_of_mann_and_whitney():
+    """A normal test at power 1/2 notices what is exactly one quantile away; SciPy's U test has the same p-value."""
+    area = detectable_auc(40, 60, power=0.5, level=0.05)
+    rng = np.random.default_rng(0)
+    scores, member = rng.standard_normal(100), np.arange(100) < 40
+    result = mannwhitneyu(scores[member], scores[~member], method="asymptotic", use_continuity=False)
+    z = (result.statistic / 2400 - 0.5) / ((area - 0.5) / norm.ppf(0.975))
+    assert result.pvalue == pytest.approx(2 * norm.sf(abs(z)))
+
+
+def test_several_targets_on_the_same_records_notice_less_each():
+    """Independent halves of shared records: the AUCs do not correlate although the scores do."""
+    targets, records = 4, 400
+    area = detectable_auc(200, 200, targets=targets)
+    shift = ndtri(area) * np.sqrt(2)
+    rng = np.random.default_rng(1)
+    noticed = 0
+    for _ in range(400):
+        member = rng.random((targets, records)).argsort(axis=1) < 200
+        shared, own = rng.standard_normal(records), rng.standard_normal(member.shape)
+        scores = np.sqrt(0.5) * shared + np.sqrt(0.5) * own + shift * member
+        areas = [delong(roc(*target)) for target in zip(scores, member, strict=True)]
+        noticed += mean_over_records(areas).low > 0.5
+    assert noticed / 400 == pytest.approx(0.8, abs=0.07)
+
+
+def test_correlated_targets_are_worth_less():
+    one, many = detectable_auc(300, 300), detectable_auc(300, 300, targets=9)
+    assert many - 0.5 == pytest.approx((one - 0.5) / 3)
+    assert detectable_auc(300, 300, targets=9, correlation=1.0) == pytest.approx(one)
+    assert many < detectable_auc(300, 300, targets=9, correlation=0.3) < one
+
+
+def test_too_few_records_notice_nothing():
+    assert detectable_auc(2, 2) == 1.0
+
+
+def test_bad_input_is_told():
+    with pytest.raises(ValueError, match="members must be an integer of at least 1, got 0"):
+        detectable_auc(0, 5)
+    with pytest.raises(ValueError, match=r"power must be a number in \(0, 1\), got 1"):
+        detectable_auc(5, 5, power=1)

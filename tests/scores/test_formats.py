@@ -1,0 +1,97 @@
+"""The same answers in every format give the same table, and what a file holds is read as it says."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bitleak.report import write_rows
+from bitleak.scores import Scratch, read
+
+FORMATS = ["compressed", "npy", "fortran", "parquet", "shards"]
+
+
+def csv(lab, folder, path, **request):
+    rows, _, _ = lab.rows_of(folder, path, **request)
+    write_rows(rows, folder)
+    return (folder / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_gives_the_same_results(lab, tmp_path, form):
+    arrays = lab.made()
+    expected = csv(lab, tmp_path, lab.write["npz"](tmp_path, arrays))
+    assert b"recalibrated" in expected
+    assert csv(lab, tmp_path, lab.write[form](tmp_path, arrays)) == expected
+
+
+@pytest.mark.parametrize("form", ["npy", "parquet", "experiments"])
+@pytest.mark.parametrize("kind", ["logits", "scores"])
+def test_every_format_gives_the_same_results_without_a_population(lab, tmp_path, form, kind):
+    arrays = lab.made(population=0)
+    if kind == "scores":
+        arrays = {"scores": lab.confidence(arrays["logits"], arrays["labels"]), "member": arrays["member"]}
+    expected = csv(lab, tmp_path, lab.write["npz"](tmp_path, arrays))
+    assert csv(lab, tmp_path, lab.write[form](tmp_path, arrays)) == expected
+
+
+def test_a_missing_query_axis_is_one_query(lab, tmp_path):
+    arrays = lab.made(queries=1)
+    flat = {name: array[:, :, 0] if name.endswith("logits") else array for name, array in arrays.items()}
+    expected = csv(lab, tmp_path, lab.write["npz"](tmp_path, arrays))
+    assert csv(lab, tmp_path, lab.write["npz"](tmp_path, flat, "flat.npz")) == expected
+    rows = lab.table(arrays).drop_columns(["query"])
+    pq.write_table(rows, tmp_path / "flat.parquet")
+    assert csv(lab, tmp_path, tmp_path / "flat.parquet") == expected
+
+
+def test_scores_of_the_exact_confidence_give_the_results_of_the_logits(lab, tmp_path):
+    arrays = lab.made()
+    scores = {
+        "scores": lab.confidence(arrays["logits"], arrays["labels"]),
+        "population_scores": lab.confidence(arrays["population_logits"], arrays["population_labels"]),
+        "member": arrays["member"],
+    }
+    _, _, expected = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays))
+    _, _, found = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, scores, "scores.npz"))
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-9, atol=1e-9)
+
+
+def test_an_uncompressed_archive_is_mapped_and_a_large_array_is_not_read(lab, tmp_path):
+    arrays = lab.made()
+    with Scratch(tmp_path) as scratch:
+        answers = read(lab.write["npz"](tmp_path, arrays), scratch)
+        assert all(isinstance(one.base, np.memmap) or isinstance(one, np.memmap) for one in answers.pool)
+        for one, expected in zip(answers.pool, arrays["logits"], strict=True):
+            np.testing.assert_array_equal(one, expected)
+
+
+def test_models_of_the_lira_code_are_in_the_order_of_their_numbers(lab, tmp_path):
+    arrays = lab.made(models=12, population=0)
+    with Scratch(tmp_path) as scratch:
+        answers = read(lab.write["experiments"](tmp_path, arrays), scratch)
+        assert answers.names[2] == "experiment-2_12"
+        assert answers.names[10] == "experiment-10_12"
+        np.testing.assert_array_equal(answers.member, arrays["member"])
+        np.testing.assert_array_equal(answers.pool[10], arrays["logits"][10])
+
+
+def test_labels_from_a_file_take_the_place_of_those_of_the_source(lab, tmp_path):
+    arrays = lab.made(population=0)
+    np.save(tmp_path / "labels.npy", arrays["labels"])
+    expected = csv(lab, tmp_path, lab.write["npz"](tmp_path, arrays))
+    wrong = arrays | {"labels": np.roll(arrays["labels"], 1)}
+    path = lab.write["npz"](tmp_path, wrong, "wrong.npz")
+    assert csv(lab, tmp_path, path) != expected
+    assert csv(lab, tmp_path, path, labels=tmp_path / "labels.npy") == expected
+
+
+def test_the_population_of_a_parquet_file_is_what_has_no_membership(lab, tmp_path):
+    arrays = lab.made(records=40, population=7)
+    with Scratch(tmp_path) as scratch:
+        answers = read(lab.write["parquet"](tmp_path, arrays), scratch)
+        assert (answers.records, answers.population_records) == (40, 7)
+        np.testing.assert_array_equal(answers.member, arrays["member"])
+        np.testing.assert_array_equal(answers.population_labels, arrays["population_labels"])
+        np.testing.assert_array_equal(np.stack(answers.population), arrays["population_logits"])

@@ -1,0 +1,205 @@
+"""A run against the stages of an audit, null tests, and quantized answers."""
+
+import numpy as np
+import pytest
+
+from bitleak import stages
+from bitleak.core.errors import ConfigError, DataError
+from bitleak.core.signals import signals
+from bitleak.core.types import Images, Measure, Outputs, Row, Splits
+from bitleak.engine.worker import Runtime
+from bitleak.scores import Request, Scratch, prepare, tried
+
+
+def audited(arrays, attacks, *, target_arrays=None, recalibrated=False, control=False):
+    """Scores of the attack stage on the same answers, and the rows that the measure stage makes of them."""
+    records, population = len(arrays["labels"]), len(arrays["population_labels"])
+    labels = np.concatenate([arrays["labels"], arrays["population_labels"]])
+    pixels = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    data = Images(pixels, labels, ("a", "b", "c", "d"), np.arange(len(labels)) >= records)
+    empty = np.empty(0, np.int64)
+    outside = np.arange(records, records + population)
+    targets = np.arange(len(arrays["member"]))
+    split = Splits("population", np.arange(records), arrays["member"], targets, empty, outside, empty)
+
+    def outputs(source):
+        return tuple(Outputs(each(one, labels[:records]), each(other, labels[records:]), empty)
+                     for one, other in zip(source["logits"], source["population_logits"], strict=True))  # fmt: skip
+
+    params = {"attacks": attacks, "recalibrated": recalibrated, "control": control,
+              "targets": targets.tolist(), "references": targets.tolist(), "seed": 0}  # fmt: skip
+    inputs = {"images": data, "splits": split, "references": outputs(arrays)}
+    inputs["targets"] = outputs(target_arrays or arrays)
+    (made,) = stages.attack([params], inputs, Runtime(), lambda done: None)
+    return made, split
+
+
+def each(logits, labels):
+    """Signals query by query."""
+    return np.stack([signals(logits[:, query], labels) for query in range(logits.shape[1])], axis=1)
+
+
+def quantized_of(arrays, seed=1):
+    rng = np.random.default_rng(seed)
+    worse = {name: (0.5 * arrays[name] + 0.5 * rng.normal(size=arrays[name].shape)).astype(np.float32)
+             for name in ("logits", "population_logits")}  # fmt: skip
+    return arrays | worse
+
+
+def aggregate(rows, variant, attack, reference, metric="auc"):
+    (found,) = [row.measure for row in rows if (row.variant, row.attack, row.reference, row.target, row.metric)
+                == (variant, attack, reference, "all", metric)]  # fmt: skip
+    return found
+
+
+def test_scores_are_those_of_an_audit_on_the_same_answers(lab, tmp_path):
+    arrays = lab.made(models=8)
+    path = lab.write["npz"](tmp_path, arrays)
+    _, prepared, scores = lab.rows_of(tmp_path, path, attacks=("lira", "threshold"))
+    for case in prepared.cases:
+        made, _ = audited(
+            arrays,
+            ["lira", "threshold"],
+            recalibrated=case.reference == "recalibrated",
+            control=case.variant == "control",
+        )
+        for attack, expected in zip(made["attacks"], made["scores"], strict=True):
+            np.testing.assert_allclose(scores[case, attack["name"]], expected, rtol=1e-12, err_msg=str(case))
+    assert {case.reference for case in prepared.cases} == {"fp32", "recalibrated"}
+
+
+def test_rows_are_those_of_an_audit_on_the_same_answers(lab, tmp_path):
+    arrays = lab.made(models=8)
+    rows, _, _ = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays), attacks=("lira-online-fixed",))
+    made, split = audited(arrays, ["lira-online-fixed"])
+    params = {"variant": "fp32", "quantizer": "", "levels": None, "reference": "fp32", "fpr": [0.1], "seed": 0,
+              "standalone": True}  # fmt: skip
+    inputs = {"scores": made, "baseline": made, "splits": split}
+    (measured,) = stages.measure([params], inputs, Runtime(), lambda done: None)
+    expected = [Row(**{**line, "measure": Measure(**line["measure"])}) for line in measured["rows"]]
+    assert [row for row in rows if (row.variant, row.reference) == ("fp32", "fp32")] == expected
+
+
+def test_quantized_answers_are_attacked_three_ways_as_in_an_audit(lab, tmp_path):
+    arrays = lab.made(models=8)
+    smaller = quantized_of(arrays)
+    rows, prepared, scores = lab.rows_of(
+        tmp_path,
+        lab.write["npz"](tmp_path, arrays),
+        quantized=lab.write["npz"](tmp_path, smaller, "quantized.npz"),
+        attacks=("lira-online-fixed", "threshold"),
+    )
+    found = {case.reference: scores[case, "lira-online-fixed"] for case in prepared.cases if case[0] == "quantized"}
+    assert list(found) == ["fp32", "recalibrated", "matched"]
+    naive, _ = audited(arrays, ["lira-online-fixed"], target_arrays=smaller)
+    mapped, _ = audited(arrays, ["lira-online-fixed"], target_arrays=smaller, recalibrated=True)
+    matched, _ = audited(smaller, ["lira-online-fixed"])
+    for kind, expected in (("fp32", naive), ("recalibrated", mapped), ("matched", matched)):
+        np.testing.assert_allclose(found[kind], expected["scores"][0], rtol=1e-12, err_msg=kind)
+    change = aggregate(rows, "quantized", "lira-online-fixed", "matched")
+    full = aggregate(rows, "fp32", "lira-online-fixed", "fp32")
+    assert change.verdict == "lower"
+    assert change.difference == pytest.approx(change.value - full.value)
+    assert len([row for row in rows if row.variant == "quantized" and row.attack == "threshold"
+                and row.metric == "auc" and row.target == "all"]) == 1  # fmt: skip
+
+
+def test_rows_of_the_quantized_file_are_matched_by_the_numbers_of_the_models(lab, tmp_path):
+    arrays = lab.made(models=8)
+    smaller = quantized_of(arrays)
+    chosen = np.array([5, 2])
+    some = {name: array[chosen] if name in ("logits", "population_logits", "member") else array
+            for name, array in smaller.items()}  # fmt: skip
+    path = lab.write["npz"](tmp_path, arrays)
+    part = lab.write["npz"](tmp_path, some | {"models": chosen}, "part.npz")
+    _, prepared, scores = lab.rows_of(tmp_path, path, quantized=part)
+    assert prepared.design.targets == (2, 5)
+    assert [case.reference for case in prepared.cases if case[0] == "quantized"] == ["fp32", "recalibrated"]
+    assert any("No matched references" in note for note in prepared.notes)
+    whole = lab.write["npz"](tmp_path, smaller, "whole.npz")
+    _, _, expected = lab.rows_of(tmp_path, path, quantized=whole, targets="2,5")
+    for key, value in scores.items():
+        np.testing.assert_array_equal(value, expected[key])
+
+
+def test_a_single_target_has_the_scores_that_it_has_among_all(lab, tmp_path):
+    path = lab.write["npz"](tmp_path, lab.made(models=8))
+    _, _, alone = lab.rows_of(tmp_path, path, targets="3")
+    _, _, among = lab.rows_of(tmp_path, path)
+    for key, value in alone.items():
+        np.testing.assert_allclose(value[0], among[key][3], rtol=1e-12)
+
+
+def test_arrays_in_files_change_nothing(lab, tmp_path):
+    path = lab.write["npz"](tmp_path, lab.made(models=8))
+    in_memory, _, _ = lab.rows_of(tmp_path, path)
+    in_files, _, _ = lab.rows_of(tmp_path, path, in_memory=0)
+    assert in_files == in_memory
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.3, "three of twelve"])
+def test_noise_with_an_unbalanced_membership_is_at_chance(lab, tmp_path, rate):
+    rng = np.random.default_rng(5)
+    models, records = 12, 20_000
+    member = rng.random((models, records)) < rate if isinstance(rate, float) else (
+        rng.random((models, records)).argsort(axis=0) < 3)  # fmt: skip
+    noise = rng.normal(size=(models, records)).astype(np.float32)
+    path = lab.write["npz"](tmp_path, {"scores": noise, "member": member})
+    rows, prepared, _ = lab.rows_of(tmp_path, path, targets="0,1", attacks=("lira", "threshold"))
+    assert bool(prepared.notes) == isinstance(rate, float)
+    areas = {row.attack: row.measure.value for row in rows if row.metric == "auc" and row.target == "0"}
+    assert len(areas) == 10
+    for name, area in areas.items():
+        assert area == pytest.approx(0.5, abs=0.02), name
+
+
+def test_informative_references_of_unbalanced_counts_say_nothing_about_a_target_of_noise(lab, tmp_path):
+    rng = np.random.default_rng(6)
+    member = rng.random((8, 20_000)).argsort(axis=0) < 4  # balanced, without complements
+    scores = rng.normal(3, 2, 20_000) + 2 * member + rng.normal(size=member.shape)
+    path = lab.write["npz"](tmp_path, {"scores": scores, "member": member})
+    rows, prepared, _ = lab.rows_of(tmp_path, path, targets="0,1", attacks=("lira",))
+    assert prepared.design.complements == (-1, -1)
+    for name in {row.attack for row in rows}:
+        assert aggregate(rows, "fp32", name, "fp32").value > 0.6, name
+        assert aggregate(rows, "control", name, "fp32").value == pytest.approx(0.5, abs=0.015), name
+
+
+def test_one_model_is_attacked_without_references(lab, tmp_path):
+    arrays = lab.made(models=2, population=0)
+    one = {name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()}
+    path = lab.write["npz"](tmp_path, one)
+    rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=None)
+    assert "threshold" in {attack.name for attack in prepared.attacks}
+    assert not any(attack.uses_references for attack in prepared.attacks)
+    assert any("lira-online-fixed was not run: it needs references" in note for note in prepared.notes)
+    assert aggregate(rows, "fp32", "threshold", "").value > 0.6
+    assert 0.4 < aggregate(rows, "control", "threshold", "").value < 0.6
+    with pytest.raises(ConfigError, match=r"lira-online-fixed cannot be run on .*: it needs references"):
+        lab.rows_of(tmp_path, path, attacks=("lira-online-fixed",))
+
+
+def test_accuracies_are_those_on_the_targets_own_members_and_non_members(lab, tmp_path):
+    arrays = lab.made(models=8)
+    rows, _, _ = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays), attacks=("threshold",), targets="2")
+    right = arrays["logits"][2, :, 0].argmax(axis=1) == arrays["labels"]
+    inside = arrays["member"][2]
+    assert aggregate(rows, "fp32", "", "", "train_accuracy").value == right[inside].mean()
+    assert aggregate(rows, "fp32", "", "", "test_accuracy").value == right[~inside].mean()
+
+
+def test_an_answer_that_is_no_number_is_named(lab, tmp_path):
+    arrays = lab.made(models=8)
+    arrays["logits"][3, 17, 1, 2] = np.nan
+    path = lab.write["npz"](tmp_path, arrays)
+    with pytest.raises(DataError, match=r"answers.npz: logits of model 3, record 17, query 1: must be finite, got nan"):
+        lab.rows_of(tmp_path, path)
+
+
+def test_expected_seconds_grow_with_the_work(lab, tmp_path):
+    path = lab.write["npz"](tmp_path, lab.made(models=8, records=400))
+    with Scratch(tmp_path) as scratch:
+        _, one = tried(prepare(Request(path, targets="0"), scratch))
+        _, all_of_them = tried(prepare(Request(path), scratch))
+    assert 0 < one.attacking < all_of_them.attacking
+    assert all_of_them.seconds > all_of_them.attacking

@@ -1,7 +1,8 @@
 """What each method leaves of the networks: test accuracy, error of the logits, CPU seconds.
 
 Also the other tools' methods: they run in their own environment and hand back weights, which are judged here as
-the others are, with the batch norm as the tool leaves it and with its statistics re-estimated as `obc` does.
+the others are, with the batch norm as the tool leaves it and with its statistics re-estimated, the calibration
+images being augmented as in training for that.
 """
 
 import json
@@ -30,6 +31,7 @@ from bitleak.quant.result import deployed
 from bitleak.quant.scheme import quantizable
 
 ROOT = Path(__file__).resolve().parents[2]
+AUGMENTED = ("obc", "obc-quantized-polish", "gptq-activation")  # also with images augmented as in training
 
 
 def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
@@ -39,11 +41,16 @@ def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator
         for count in levels:
             for name, method in methods(count, bench.sizes).items():
                 yield Job("accuracy", f"{name}@{count}", seed, _run(bench, seed, count, method))
+                if name in AUGMENTED:
+                    run = _run(bench, seed, count, method, augmented=True)
+                    yield Job("accuracy", f"{name}, augmented images@{count}", seed, run)
 
 
-def _run(bench: Bench, seed: int, levels: int, method: Method) -> Any:
+def _run(bench: Bench, seed: int, levels: int, method: Method, *, augmented: bool = False) -> Any:
     def run() -> dict[str, Any]:
         network, calibration = bench.network(seed), bench.calibration(seed)
+        if augmented:
+            calibration = bench.augmented(seed, records=bench.sizes.calibration, rounds=1)
         chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
         quantized, seconds = timed(lambda: method(network, calibration, chance))
         errors = [layer["relative_error"] for layer in quantized.record.values() if "relative_error" in layer]
@@ -133,17 +140,18 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
             network = fold(network)
         tensors, seconds = _peer(bench, seed, script, options, network)
         network.load_state_dict(tensors)
-        found = judged(bench, seed, network)
-        _, more = timed(lambda: reestimate(network, bench.calibration(seed)))
-        again = judged(bench, seed, network)
-        return {
-            **found,
-            **{f"{key}_reestimated": value for key, value in again.items()},
+        figures = {
+            **judged(bench, seed, network),
             "options": dict(options),
             "codes": max(_most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)),
             "cpu_seconds": seconds,
-            "cpu_seconds_reestimation": more,
         }
+        if options["folded"]:  # a folded batch norm scales nothing; new statistics would
+            return figures
+        images = bench.augmented(seed, records=bench.sizes.calibration, rounds=1)
+        _, more = timed(lambda: reestimate(network, images))
+        again = {f"{key}_reestimated": value for key, value in judged(bench, seed, network).items()}
+        return {**figures, **again, "cpu_seconds_reestimation": more}
 
     return run
 

@@ -25,7 +25,11 @@ Method = Callable[[nn.Module, Tensor, torch.Generator], QuantizedWeights]
 
 
 def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
-    """All methods of this package at these levels, and round-to-nearest between the extremes."""
+    """All methods of this package at these levels, and round-to-nearest between the extremes.
+
+    `kept`: the batch-norm statistics stay those of the training. The network was trained on crops, and clean
+    calibration images have other statistics, so that re-estimation on them is a loss of its own.
+    """
     short = sizes.short
     schemes: dict[str, Scheme] = {
         "rtn": RoundToNearest(),
@@ -36,17 +40,14 @@ def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
         f"brecq-paper-{short}": _preset(BRECQ, "paper", iterations=short),
         "obc": OBC(),
         "obc-polish": OBC(polish=SWEEPS),
-        "obc-quantized-polish": best_layerwise(),
+        "obc-quantized-polish": OBC(inputs="quantized", polish=SWEEPS),
+        "obc-quantized-polish-kept": OBC(inputs="quantized", polish=SWEEPS, reestimate=False),
         "gptq-index": GPTQ(order="index"),
         "gptq-activation": GPTQ(),
+        "gptq-quantized-polish-kept": GPTQ(inputs="quantized", polish=SWEEPS, reestimate=False),
     }
     ours: dict[str, Method] = {name: replace(scheme, levels=levels) for name, scheme in schemes.items()}
     return {"rtn-min-max": _between_extremes(levels), **ours}
-
-
-def best_layerwise() -> OBC:
-    """What is compared with other tools' best layer-wise methods."""
-    return OBC(inputs="quantized", polish=SWEEPS)
 
 
 def _preset(kind: Any, name: str, **changes: Any) -> Scheme:

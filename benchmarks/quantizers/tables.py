@@ -12,7 +12,7 @@ from benchmarks.quantizers.jobs import array, results
 Figures = Mapping[str, Any]
 
 DRAWS = 10_000
-BEST = "obc-quantized-polish"
+BEST = "obc-quantized-polish-kept"
 
 
 def tables(out: Path) -> str:
@@ -144,6 +144,8 @@ def _accuracy_rows(out: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
         name = one["name"].split("@")[0]
         rows[_levels(one), name].append(one)
         again = {key.removesuffix("_reestimated"): one[key] for key in one if key.endswith("_reestimated")}
+        if not again:
+            continue
         seconds = one["cpu_seconds"] + one["cpu_seconds_reestimation"]
         rows[_levels(one), f"{name}, statistics re-estimated"].append({**one, **again, "cpu_seconds": seconds})
     return rows
@@ -155,7 +157,8 @@ def _paired(out: Path) -> str:
     lines = []
     for name, group in _by_name(results(out, "peers")):
         pairs = [(ours[_levels(one), one["seed"]], one) for one in group if (_levels(one), one["seed"]) in ours]
-        for key in ("correct", "correct_reestimated") if pairs else ():
+        keys = [key for key in ("correct", "correct_reestimated") if all(_has(other, key) for _, other in pairs)]
+        for key in keys if pairs else ():
             differences = np.stack(
                 [array(out, own, "correct").astype(float) - array(out, other, key) for own, other in pairs]
             )
@@ -170,6 +173,10 @@ def _paired(out: Path) -> str:
                 ]
             )
     return _table([f"{BEST} minus", "points of test accuracy (95 %)", "by seed", "its CPU s / ours"], lines)
+
+
+def _has(figures: Figures, key: str) -> bool:
+    return key.replace("correct", "accuracy") in figures
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:

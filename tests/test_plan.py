@@ -47,8 +47,8 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "train": "ad719a62a214",
         "quantize": "719a21f2a546",
         "query": "b6392e6529a0",
-        "attack": "d4a1bef9d142",
-        "measure": "56c85f19c8e5",
+        "attack": "e1aef3414556",
+        "measure": "3059be617cca",
         "utility": "5dcb82e13374",
     }
 
@@ -125,3 +125,32 @@ def test_the_promised_numbers_are_those_of_the_splits(held_out, limit, mode):
 def test_too_small_a_data_set_is_told_with_the_numbers():
     with pytest.raises(ConfigError, match=r"10000 members, but each model has 140"):
         made(calibration={"records": 10_000})
+
+
+def cost_of(name, **fields):
+    """Seconds of the quantizations of the first model, by levels."""
+    entry = {"name": name, "levels": [16, 4, 3], **fields}
+    tasks = [task for task in made(quantize=[entry]).tasks if task.stage == "quantize" and task.params["model"] == 0]
+    assert len({task.group for task in tasks}) == 1
+    return {task.params["levels"]: task.cost for task in tasks}
+
+
+@pytest.mark.parametrize("name", ["obc", "gptq"])
+def test_only_the_first_precision_pays_the_pass_over_the_images(name):
+    cost = cost_of(name)
+    assert cost[16] > cost[4] == cost[3] > 0
+    forward = 100_000 * 64 / planning.RATES["cpu"]
+    assert cost[16] - cost[3] == pytest.approx(4 * forward)
+
+
+@pytest.mark.parametrize("name", ["obc", "gptq"])
+def test_quantized_inputs_share_nothing_and_polish_is_counted(name):
+    plain, behind, polished = cost_of(name), cost_of(name, inputs="quantized"), cost_of(name, polish=5)
+    assert behind[3] == behind[16] > plain[16]
+    assert polished[3] > plain[3]
+
+
+def test_more_calibration_images_cost_more_unless_none_is_looked_at():
+    rtn = [cost_of("rtn", calibration={"records": records})[3] for records in (32, 64)]
+    polished = [cost_of("rtn", polish=2, calibration={"records": records})[16] for records in (32, 64)]
+    assert rtn[0] == rtn[1] < polished[0] < polished[1]

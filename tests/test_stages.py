@@ -1,14 +1,18 @@
 """The adapters: null tests through the real splits and views, and what a stage may look at."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from bitleak import metrics, stages
-from bitleak.attacks import two_class_signals
-from bitleak.core.types import Images, ModelSpec, Outputs
+from bitleak.attacks import EXPANSIONS, expand, recalibrated, two_class_signals
+from bitleak.core.types import Images, ModelSpec, Outputs, Weights
 from bitleak.data import make_splits
+from bitleak.engine.codecs import encode
 from bitleak.engine.worker import Runtime
+from bitleak.models import build
 
 RECORDS = 20_000
 
@@ -140,3 +144,63 @@ def test_rounds_repeat_the_same_records_under_other_augmentations():
     rounds = found.view(3, 8, -1).sort(dim=2).values
     assert torch.equal(rounds[0], rounds[1])
     assert not torch.equal(found[:8], found[8:16])
+
+
+def test_an_attack_with_too_few_population_records_has_no_row():
+    names = ["rmia-online", "quantile", "population", "lira-online-shrunk"]
+
+    def left(population, *, recalibrated=False):
+        return [attack.name for attack in stages.applicable(names, recalibrated=recalibrated, population=population)]
+
+    assert left(50) == ["rmia-online", "quantile-normal", "quantile-pinball", "population", "lira-online-shrunk"]
+    assert left(49) == ["rmia-online", "population", "lira-online-shrunk"]
+    assert left(0) == ["lira-online-shrunk"]
+    assert left(50, recalibrated=True) == ["rmia-online", "quantile-normal", "quantile-pinball", "lira-online-shrunk"]
+
+
+def test_a_recalibrated_view_serves_attacks_on_signals_that_follow_from_the_confidence():
+    names = ["signals", "calibrated", "gap", "reference"]
+    found = stages.applicable(names, recalibrated=True, population=100)
+    assert [attack.name for attack in found] == [*(each.name for each in expand("calibrated")), "reference"]
+
+
+def test_every_attack_that_applies_runs_on_a_recalibrated_view():
+    data = images(200)
+    split = splits_of(data, "population", 6)
+    found = answers(split, effect=1.0, seed=0)
+    view = recalibrated(stages.view_of(data, split, 0, found[0], dict(enumerate(found)), seed=0))
+    for attack in stages.applicable(list(EXPANSIONS), recalibrated=True, population=100):
+        assert np.isfinite(attack(view)).all(), attack.name
+
+
+def bytes_of(value):
+    """Artifacts in a form that can be compared."""
+    if isinstance(value, dict):
+        return [(name, bytes_of(part)) for name, part in value.items()]
+    return (str(value.dtype), value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+
+def quantize_stage(params):
+    data = images(200)
+    data = replace(data, pixels=np.random.default_rng(1).integers(0, 256, (400, 1, 8, 8)).astype(np.uint8))
+    split = splits_of(data, "population", 4)
+    spec = ModelSpec("cnn", {"width": 4}, 2, 1, 8, mean=(0.5,), std=(0.3,))
+    state = {name: value.detach().numpy() for name, value in build(spec, seed=0).state_dict().items()}
+    inputs = {"images": data, "splits": split, "weights": Weights(state, spec)}
+    return stages.quantize(params, inputs, Runtime(), lambda done: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("obc", {}), ("gptq", {"polish": 2, "inputs": "quantized"}), ("adaround", {"iterations": 3})]
+)
+def test_precisions_quantized_in_one_call_are_the_bytes_of_single_calls(name, options):
+    how = {"source": "members", "records": 40, "rounds": 2, "augment": ["flip"]}
+    common = {"model": 1, "quantizer": name, "options": options, "seed": 5}
+    params = [{**common, "levels": levels, "calibration": how} for levels in (16, 4, 3)]
+    params.append({**common, "levels": 3, "calibration": {**how, "records": 30}})
+    together = [bytes_of(encode(found)) for found in quantize_stage(params)]
+    alone = [bytes_of(encode(found)) for one in params for found in quantize_stage([one])]
+    assert len(together) == 4
+    for one, other in zip(together, alone, strict=True):
+        assert one == other
+    assert together[2] != together[3]

@@ -9,7 +9,8 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,15 @@ def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator
         yield Job("accuracy", "fp32", seed, lambda seed=seed: _full_precision(bench, seed))
         for count in levels:
             for name, method in methods(count, bench.sizes).items():
-                yield Job("accuracy", f"{name}@{count}", seed, _run(bench, seed, count, method))
+                run = partial(_run, bench, seed, count, method, before=name == "obc")
+                yield Job("accuracy", f"{name}@{count}", seed, run())
                 if name in AUGMENTED:
-                    run = _run(bench, seed, count, method, augmented=True)
-                    yield Job("accuracy", f"{name}, augmented images@{count}", seed, run)
+                    yield Job("accuracy", f"{name}, augmented images@{count}", seed, run(augmented=True))
 
 
-def _run(bench: Bench, seed: int, levels: int, method: Method, *, augmented: bool = False) -> Any:
+def _run(
+    bench: Bench, seed: int, levels: int, method: Method, *, before: bool, augmented: bool = False
+) -> Callable[[], dict[str, Any]]:
     def run() -> dict[str, Any]:
         network, calibration = bench.network(seed), bench.calibration(seed)
         if augmented:
@@ -57,7 +60,7 @@ def _run(bench: Bench, seed: int, levels: int, method: Method, *, augmented: boo
         found = judged(bench, seed, deployed(network, quantized))
         return {
             **found,
-            **_before(bench, seed, network, quantized),
+            **(_before(bench, seed, network, quantized) if before else {}),
             "levels": levels,
             "codes": max(_most_codes(layer.codes) for layer in quantized.layers.values()),
             "cpu_seconds": seconds,

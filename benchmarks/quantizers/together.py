@@ -1,7 +1,6 @@
 """Several precisions from one pass over the images, against one precision."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from benchmarks.quantizers.jobs import Job, timed
 from benchmarks.quantizers.networks import Bench
 
 from bitleak.quant.obc import OBC
+from bitleak.quant.together import quantize_together
 
 LEVELS = (16, 4, 3)
 RECORDS, ROUNDS = 2048, 10  # the paper's calibration for OBC
@@ -22,16 +22,12 @@ def together_jobs(bench: Bench, seeds: list[int]) -> Iterator[Job]:
 
 
 def _together(bench: Bench, seed: int) -> dict[str, Any]:
-    if find_spec("bitleak.quant.together") is None:
-        raise SystemExit("this version of bitleak has no module bitleak.quant.together")
-    from bitleak.quant.together import quantize_together
-
     network = bench.network(seed)
     calibration = bench.augmented(seed, records=bench.sizes.calibration * RECORDS // 1024, rounds=ROUNDS)
     methods = [OBC(levels=levels) for levels in LEVELS]
     chances = [torch.Generator().manual_seed(0) for _ in methods]
     one, first = timed(lambda: methods[0](network, calibration, chances[0]))
-    several, seconds = timed(lambda: quantize_together(methods, network, calibration, chances))
+    several, seconds = timed(lambda: tuple(quantize_together(methods, network, calibration, chances)))
     singles = [one, *(method(network, calibration, torch.Generator()) for method in methods[1:])]
     equal = [
         np.array_equal(layer.codes, alone.layers[name].codes)

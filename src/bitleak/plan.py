@@ -38,8 +38,14 @@ RATES = {"cpu": 3.3e10, "cuda": 4.0e12}
 """Multiply-adds per second and worker of a forward pass in float32, by type of device; to be
 corrected by what the store's manifests say as soon as there are any."""
 
-SLOWDOWN = {"rtn": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 3.0}
-"""How far the quantizers stay below that rate, on one core."""
+SLOWDOWN = {"search": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 8.0, "gptq": 3.0, "polish": 3.0}
+"""How far the parts of the quantizers stay below that rate, on one core: cnn of width 16 and 32, float64."""
+
+PASS = {"full_precision": 4.0, "quantized": 9.0}
+"""What a pass over the images for a layer-wise quantizer's statistics takes, in forward passes, by its `inputs`."""
+
+COLUMN = {"gptq": 1.3e6, "polish": 5.6e5}
+"""What the small operations for a column of a layer take (per sweep), in multiply-adds: 40 and 17 microseconds."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +262,8 @@ class _Builder:
             "calibration": asdict(entry.calibration),
             "seed": self.config.seed,
         }
-        cost = SLOWDOWN.get(entry.name, 3.0) * quantizer_work(entry, self.network) / self.rate
+        first = next(other for other in self.config.quantize if other.label == entry.label)
+        cost = quantizer_work(entry, self.network, shared=first is not entry) / self.rate
         task = self.task(
             "quantize", params, {"weights": trained.key, **self.data()}, f"{entry.variant} of model {row}", cost
         )
@@ -313,8 +320,9 @@ class _Builder:
     ) -> Task:
         attacked = "fp32" if variant == CONTROL else variant
         by = attacked if kind == "matched" else "fp32"
+        names = list(dict.fromkeys(form.name for name in self.config.attacks for form in expand(name)))
         params = {
-            "attacks": list(dict.fromkeys(form.name for name in self.config.attacks for form in expand(name))),
+            "attacks": names,
             "recalibrated": kind == "recalibrated",
             "control": variant == CONTROL,
             "targets": list(targets),
@@ -326,7 +334,8 @@ class _Builder:
             "references": tuple(answers[by, row].key for row in references),
             **self.data(),
         }
-        cost = 1e-7 * len(targets) * len(references) * self.sizes.pool * len(self.config.query.augment)
+        answers_read = len(targets) * len(references) * self.sizes.pool * len(self.config.query.augment)
+        cost = 4e-8 * len(names) * answers_read
         return self.task("attack", params, inputs, f"attack {variant} by {kind}", cost)
 
     def utility(
@@ -371,18 +380,36 @@ class _Builder:
         return of[task.stage] + 4096
 
 
-def quantizer_work(entry: QuantizeConfig, network: NetworkSize) -> float:
-    """Multiply-adds of one quantization, from the costs that the algorithms' modules state."""
-    images = entry.calibration.records * entry.calibration.rounds
-    steps = entry.options.get("iterations", 0)
-    gram = 9.0 * network.multiply_adds * images  # columns / out is about 9 in a 3x3 convolution
+def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool = False) -> float:
+    """What one quantization takes, in multiply-adds at the rate of a forward pass.
+
+    Args:
+        entry: One precision of an entry.
+        network: The network's size.
+        shared: Whether the pass over the images that can be shared is counted with another precision.
+    """
+    options, layers = entry.options, network.layers
+    forward = 1.0 * network.multiply_adds * entry.calibration.records * entry.calibration.rounds
+    steps = options.get("iterations", 0)
     own = {
-        "rtn": 80.0 * sum(out * columns for out, columns in network.layers),
-        "adaround": 2 * gram + steps * sum(out * columns * (columns + 20.0) for out, columns in network.layers),
-        "brecq": 3.0 * network.multiply_adds * (steps * entry.options.get("batch", 32) + images),
-        "obc": gram + sum(out * columns**3 / 3 for out, columns in network.layers),
+        "adaround": 3 * forward + steps * sum(out * columns * (columns + 20.0) for out, columns in layers),
+        "brecq": 3.0 * network.multiply_adds * steps * options.get("batch", 32) + 3 * forward,
+        "obc": sum(out * columns**3 / 3 for out, columns in layers),
+        "gptq": sum(columns**3 * 2 / 3 + out * columns**2 / 2 for out, columns in layers),
     }
-    return own.get(entry.name, gram)
+    columns = sum(columns for _, columns in layers)
+    work = SLOWDOWN["search"] * 80.0 * sum(out * columns for out, columns in layers)
+    work += SLOWDOWN.get(entry.name, 3.0) * own.get(entry.name, 0.0) + COLUMN.get(entry.name, 0.0) * columns
+    sweeps = options.get("polish", 0)
+    work += sweeps * COLUMN["polish"] * columns
+    work += sweeps * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
+    inputs = options.get("inputs", "full_precision")
+    looks = entry.name in ("obc", "gptq") or (entry.name == "rtn" and sweeps > 0)
+    if looks and not (shared and inputs == "full_precision"):
+        work += PASS[inputs] * forward
+    if options.get("reestimate", False) and inputs == "full_precision":  # on the way of the walk if not
+        work += 3 * forward
+    return work
 
 
 def _named(config: Config, variant: str) -> dict[str, Any]:

@@ -31,7 +31,12 @@ QUANTIZERS = {
 }
 ATTACKS = {
     "lira": "bitleak.attacks.lira:LiRA",
+    "rmia": "bitleak.attacks.rmia:RMIA",
     "threshold": "bitleak.attacks.threshold:Threshold",
+    "population": "bitleak.attacks.population:Population",
+    "reference": "bitleak.attacks.reference:Reference",
+    "calibrated": "bitleak.attacks.calibrated:Calibrated",
+    "quantile": "bitleak.attacks.quantile:Quantile",
 }
 EXECUTORS = {
     "serial": "bitleak.engine.executors.serial:Serial",

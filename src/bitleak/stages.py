@@ -121,7 +121,7 @@ def attack(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress
     split: Splits = inputs["splits"]
     for one in params:
         answers = dict(zip(one["references"], inputs["references"], strict=True))
-        attacks = applicable(one["attacks"], recalibrated=one["recalibrated"])
+        attacks = applicable(one["attacks"], recalibrated=one["recalibrated"], population=len(split.population))
         found = []
         for done, (row, target) in enumerate(zip(one["targets"], inputs["targets"], strict=True)):
             view = view_of(inputs["images"], split, row, target, answers, seed=one["seed"])
@@ -212,12 +212,15 @@ def calibration_images(
     return standardize(torch.cat(rounds), spec.mean, spec.std)
 
 
-def applicable(names: Sequence[str], *, recalibrated: bool) -> list[Attack]:
-    """The attacks that config entries stand for, each once; of a recalibrated view only those that it serves."""
-    attacks = list(dict.fromkeys(attack for name in names for attack in expand(name)))
+def applicable(names: Sequence[str], *, recalibrated: bool, population: int) -> list[Attack]:
+    """The attacks that config entries stand for, each once: those that so many population records are enough for, and
+    of a recalibrated view only those that it serves.
+    """
+    attacks = dict.fromkeys(attack for name in names for attack in expand(name))
+    fed = [attack for attack in attacks if attack.fewest_population <= population]
     if not recalibrated:
-        return attacks
-    return [attack for attack in attacks if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS]
+        return fed
+    return [attack for attack in fed if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS]
 
 
 def view_of(

@@ -3,6 +3,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma
 from scipy.stats import norm
 
 from bitleak.attacks import LiRA, expand
@@ -11,7 +14,7 @@ from bitleak.core.types import SIGNALS
 FORMS = [
     LiRA(mode, variance, side)
     for mode, variance, side in itertools.product(
-        ("online", "offline"), ("per_record", "fixed", "paper"), ("one_sided", "two_sided")
+        ("online", "offline"), ("shrunk", "per_record", "fixed", "paper"), ("one_sided", "two_sided")
     )
 ]
 
@@ -25,6 +28,8 @@ def slow_scores(attack, target, references, member, use):
             if use[reference, record]:
                 side = "in" if member[reference, record] else "out"
                 sides[side][record].append(references[reference, record])
+    if attack.variance == "shrunk":
+        return slow_shrunk(attack, target, {side: [np.array(rows) for rows in of] for side, of in sides.items()})
     moments = {side: slow_moments(attack.variance, rows, queries) for side, rows in sides.items()}
     if attack.variance == "paper" and attack.mode == "online":
         moments["out"] = (moments["out"][0], moments["in"][1])
@@ -39,6 +44,63 @@ def slow_scores(attack, target, references, member, use):
         else:  # the constant log sqrt(2 pi) is left out
             scores[record] += -outside.logpdf(value) - 0.5 * np.log(2 * np.pi)
     return scores / queries
+
+
+def slow_shrunk(attack, target, sides):
+    """The shrunk form query by query and record by record, the mean by conditioning a 2 x 2 normal."""
+    records, queries = target.shape
+    scores = np.zeros(records)
+    for query in range(queries):
+        priors, own, pooled = {}, {}, {}
+        for side, rows in sides.items():
+            values = [row[:, query] for row in rows]
+            residuals = np.concatenate([value - value.mean() for value in values])
+            pooled[side] = (residuals**2).sum() / (len(residuals) - records)
+            floor = max(1e-3 * np.sqrt(pooled[side]), 1e-6) ** 2
+            own[side] = [max(value.var(ddof=1), floor) for value in values]
+            priors[side] = slow_prior(own[side], [len(value) - 1 for value in values])
+        means = {side: np.array([row[:, query].mean() for row in rows]) for side, rows in sides.items()}
+        counts = {side: np.array([len(row) for row in rows]) for side, rows in sides.items()}
+        shift = means["in"] - means["out"]
+        error = np.mean(
+            [pooled["in"] / a + pooled["out"] / b for a, b in zip(counts["in"], counts["out"], strict=True)]
+        )
+        between = max(shift.var() - error, 0.0)
+        for record in range(records):
+            v, freedom = {}, {}
+            for side in ("in", "out"):
+                strength, variance = priors[side]
+                d = counts[side][record] - 1
+                freedom[side] = strength + d
+                v[side] = (strength * variance + d * own[side][record]) / freedom[side]
+            a, b = v["out"] / counts["out"][record], v["in"] / counts["in"][record]
+            # posterior of (difficulty, shift) given m_out and m_in, under a flat prior on the difficulty
+            precision = np.array([[1 / a + 1 / b, 1 / b], [1 / b, 1 / b + 1 / max(between, 1e-12)]])
+            m_out, m_in = means["out"][record], means["in"][record]
+            known = np.array([m_out / a + m_in / b, m_in / b + shift.mean() / max(between, 1e-12)])
+            centre, covariance = np.linalg.solve(precision, known), np.linalg.inv(precision)
+            if attack.mode == "offline":
+                wide = np.sqrt(v["out"] + a)
+                outside = stats.t(freedom["out"], m_out, wide)
+                value = target[record, query]
+                scores[record] += -outside.logsf(value) if attack.side == "one_sided" else -outside.logpdf(value)
+                continue
+            ones = np.ones(2)
+            wide = {"out": np.sqrt(v["out"] + covariance[0, 0]), "in": np.sqrt(v["in"] + ones @ covariance @ ones)}
+            of = {"out": centre[0], "in": centre.sum()}
+            logs = {s: stats.t(freedom[s], of[s], wide[s]).logpdf(target[record, query]) for s in ("in", "out")}
+            scores[record] += logs["in"] - logs["out"]
+    return scores / queries
+
+
+def slow_prior(variances, freedoms):
+    logs = [np.log(s2) - digamma(d / 2) + np.log(d / 2) for s2, d in zip(variances, freedoms, strict=True)]
+    excess = np.var(logs, ddof=1) - np.mean([polygamma(1, d / 2) for d in freedoms])
+    if excess <= polygamma(1, 5e5):
+        strength = 1e6
+    else:
+        strength = 2 * np.exp(brentq(lambda x: polygamma(1, np.exp(x)) - excess, -20, 20, xtol=1e-14))
+    return strength, np.exp(np.mean(logs) + digamma(strength / 2) - np.log(strength / 2))
 
 
 def slow_moments(variance, rows, queries):
@@ -77,7 +139,7 @@ def test_a_large_view_is_handled_in_blocks_without_a_seam(worlds, monkeypatch):
     member = worlds["pairs"](rng, 8, 501)
     view = worlds["view"](rng.normal(size=(501, 2)), rng.normal(size=(8, 501, 2)), member)
     whole = [attack(view) for attack in FORMS]
-    monkeypatch.setattr("bitleak.attacks.lira.BLOCK", 8 * 2 * 7)
+    monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 8 * 2 * 7)
     for attack, expected in zip(FORMS, whole, strict=True):
         np.testing.assert_allclose(attack(view), expected, rtol=1e-12)
 
@@ -115,7 +177,8 @@ def test_one_sided_does_not_call_a_very_low_confidence_a_member(worlds):
 
 
 @pytest.mark.parametrize(
-    ("variance", "models", "allowed"), [("per_record", 2, False), ("fixed", 2, False), ("paper", 2, True)]
+    ("variance", "models", "allowed"),
+    [("shrunk", 2, False), ("per_record", 2, False), ("fixed", 2, False), ("paper", 2, True)],
 )
 def test_one_reference_a_side_has_no_deviation(worlds, variance, models, allowed):
     rng = np.random.default_rng(5)
@@ -156,20 +219,23 @@ def test_a_wrong_choice_is_refused_by_name(field, value):
 
 def test_the_forms_of_the_config_word_have_the_names_of_the_table():
     assert [attack.name for attack in expand("lira")] == [
+        "lira-online-shrunk",
         "lira-online-per_record",
         "lira-online-fixed",
         "lira-online-paper",
+        "lira-offline-one_sided-shrunk",
         "lira-offline-one_sided-per_record",
         "lira-offline-one_sided-fixed",
+        "lira-offline-two_sided-shrunk",
         "lira-offline-two_sided-per_record",
         "lira-offline-two_sided-fixed",
         "lira-offline-one_sided-paper",
         "lira-offline-two_sided-paper",
     ]
-    assert LiRA(signal="hinge").name == "lira-online-fixed-hinge"
+    assert LiRA(signal="hinge").name == "lira-online-shrunk-hinge"
     assert "hinge" in SIGNALS
 
 
 def test_an_unknown_word_names_the_nearest():
-    with pytest.raises(ValueError, match="unknown attack 'lria': did you mean 'lira'"):
-        expand("lria")
+    with pytest.raises(ValueError, match="unknown attack 'lirra': did you mean 'lira'"):
+        expand("lirra")

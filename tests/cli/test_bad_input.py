@@ -42,6 +42,7 @@ CONFIG = [
     ([], {"fpr": [0.1, 2]}, ("fpr", "between 0 and 1", "2")),
     ([], {"references": ["matchd"]}, ("references", "did you mean 'matched'")),
     ([], {"attacks": ["lra"]}, ("attacks", "did you mean 'lira'")),
+    ([], {"attacks": ["rmia-onlin"]}, ("attacks", "did you mean 'rmia-online'")),
     ([], {"sead": 1}, ("sead", "did you mean 'seed'")),
     ([], {"quantize": {"name": "rtn"}}, ("quantize", "expected a list")),
     ([], {"quantize": [{"name": "rtn", "levels": 4}, {"name": "rtn", "levels": 4}]}, ("rtn-2", "twice", "label")),

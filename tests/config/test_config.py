@@ -82,6 +82,19 @@ def test_one_form_of_an_attack_can_be_named():
     assert validate({**BASE, "attacks": ["lira-online-paper"]}).attacks == ("lira-online-paper",)
 
 
+def test_every_word_for_attacks_is_known():
+    words = ("lira", "rmia", "threshold", "signals", "gap", "population", "reference", "calibrated", "quantile")
+    assert validate({**BASE, "attacks": list(words)}).attacks == words
+    with pytest.raises(ConfigError, match="unknown attack 'quantiles': did you mean 'quantile'"):
+        validate({**BASE, "attacks": ["quantiles"]})
+
+
+def test_an_attack_that_the_population_is_too_small_for_is_refused():
+    with pytest.raises(ConfigError, match=r"split\.population: the attack quantile needs at least 50 .* got 20"):
+        validate({**BASE, "attacks": ["lira", "quantile"], "split": {"population": 20}})
+    assert validate({**BASE, "attacks": ["lira", "rmia"], "split": {"population": 20}}).split.population == 20
+
+
 def test_all_mistakes_come_in_one_error():
     with pytest.raises(ConfigError) as caught:
         validate({**BASE, "fpr": [], "seed": -1, "split": {"models": 5}, "references": []})

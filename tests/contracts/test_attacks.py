@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.attacks import Attack, expand, two_class_signals
+from bitleak.attacks import EXPANSIONS, Attack, expand, two_class_signals
 from bitleak.core.types import AttackView
 from bitleak.metrics import auc, roc
 from bitleak.registry import ATTACKS, find
 
-EVERY = [attack for word in ATTACKS for attack in expand(word)]
+EVERY = [attack for word in EXPANSIONS for attack in expand(word)]
+WEAK = ("correct", "entropy", "two_sided")
+"""Parts of the names of attacks that a shift of the mean alone must not let reach the best."""
+COARSE = ("counts", "normal", "pinball")
+"""Attacks whose score ties, or rests on what the few population records of this world say."""
 
 
 def world(seed, *, records=2000, models=18, shift=1.5, spread=0.0, queries=2):
@@ -55,15 +59,35 @@ def test_members_score_higher_as_the_closed_form_says(attack):
     view, member = world(0, records=8000, models=66, queries=1)
     best = norm.cdf(1.5 / np.sqrt(2))
     reached = auc(roc(attack(view), member))
-    two_sided = "two_sided" in attack.name
+    margin = 0.3 if any(part in attack.name for part in WEAK) else 0.05 if attack.name.endswith(COARSE) else 0.02
     assert 0.55 < reached < best + 0.015
-    assert two_sided or reached > best - 0.02
+    assert reached > best - margin
 
 
 @pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
 def test_a_memorising_target_is_found(attack):
     view, member = world(1, shift=4.0, spread=1.0)
     assert auc(roc(attack(view), member)) > 0.8
+
+
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+def test_an_attack_that_takes_no_population_records_never_looks_at_them(attack):
+    view, _ = world(5, records=200)
+    none = replace(
+        view, population_target=view.population_target[:0], population_references=view.population_references[:, :0]
+    )
+    if attack.fewest_population:
+        few = attack.fewest_population - 1
+        with pytest.raises(ValueError, match=f"at least {attack.fewest_population} population records, got {few}"):
+            attack(
+                replace(
+                    view,
+                    population_target=view.population_target[:few],
+                    population_references=view.population_references[:, :few],
+                )
+            )
+    else:
+        np.testing.assert_array_equal(attack(none), attack(view))
 
 
 @pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)

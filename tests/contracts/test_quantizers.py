@@ -27,6 +27,11 @@ FEW = {
     "gptq": {},
     "obc": {},
 }
+VARIANTS = {
+    "obc-quantized": ("obc", {"inputs": "quantized"}),
+    "gptq-quantized-polish": ("gptq", {"inputs": "quantized", "polish": 4}),
+    "adaround-polish": ("adaround", {**FEW["adaround"], "polish": 4}),
+}
 SCHEMES = [
     {"levels": 3},
     {"levels": 4, "granularity": "tensor"},
@@ -63,9 +68,10 @@ def calibration(digits):
     return digits[0][:64]
 
 
-@pytest.fixture(scope="module", params=sorted(QUANTIZERS))
+@pytest.fixture(scope="module", params=[*sorted(QUANTIZERS), *VARIANTS])
 def quantizer(request):
-    return find(QUANTIZERS, request.param, kind="quantizer")(**FEW.get(request.param, {}))
+    name, fields = VARIANTS.get(request.param, (request.param, FEW.get(request.param, {})))
+    return find(QUANTIZERS, name, kind="quantizer")(**fields)
 
 
 @pytest.fixture(scope="module", params=SCHEMES, ids=lambda scheme: "-".join(map(str, scheme.values())))

@@ -41,7 +41,7 @@ def by_autograd(settings, layer, inputs, quantized_inputs, grid):
     floor = (weight / scale).floor()
     variable = -torch.log(1.2 / (weight / scale - floor + 0.1) - 1)
     variable.requires_grad_(True)
-    optimizer = torch.optim.Adam([variable], lr=settings.learning_rate)
+    optimizer = torch.optim.Adam([variable], lr=settings.learning_rate, betas=settings.decay)
     start = settings.warmup * settings.iterations
     for iteration in range(settings.iterations):
         up = (1.2 * torch.sigmoid(variable) - 0.1).clamp(0, 1)
@@ -109,6 +109,76 @@ def test_constant_channels_stay_exact(levels):
     grid = search_grid(weight, levels)
     codes, _ = round_adaptively(AdaRound(**SHORT), weight, grid, loss)
     assert torch.equal(decode(codes, grid)[:3], weight[:3])
+
+
+ACTIVATION = {"objective": "activation", "iterations": 60, "batch": 20, "learning_rate": 0.2}
+
+
+def mostly_silent():
+    """A layer of which the ReLU lets a small part through."""
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(2, 6, 5), nn.BatchNorm2d(6), nn.ReLU()).eval().requires_grad_(False)
+    network[1].running_mean[:] = 2 * torch.rand(6)
+    return network
+
+
+def test_the_activation_objective_lowers_the_error_after_the_activation(images):
+    network = mostly_silent()
+    assert 0.02 < float((network(images) > 0).float().mean()) < 0.4
+    linear, activation, nearest = (
+        deployed(network, AdaRound(levels=3, **fields)(network, images, torch.Generator().manual_seed(0)))
+        for fields in ({}, {**ACTIVATION, "iterations": 300, "batch": 40}, {"iterations": 0})
+    )
+    with torch.no_grad():
+        before = [float((each[:1](images) - network[:1](images)).square().mean()) for each in (linear, activation)]
+        after = [float((each(images) - network(images)).square().mean()) for each in (linear, activation, nearest)]
+    assert after[1] < 0.9 * after[0]
+    assert after[1] < 0.5 * after[2]
+    assert before[0] < before[1]  # what the linear objective minimises
+
+
+def test_with_nothing_behind_a_layer_the_activation_objective_is_the_linear_one():
+    torch.manual_seed(0)
+    inputs = (torch.randn(40, 20) @ torch.randn(20, 20)).relu()
+    network = nn.Sequential(nn.Linear(20, 6)).eval()
+    fields = {"levels": 3, "iterations": 400, "batch": 40, "learning_rate": 0.01, "decay": (0.9, 0.999)}
+    linear, activation = (
+        AdaRound(objective=objective, **fields)(network, inputs, torch.Generator().manual_seed(0))
+        for objective in ("linear", "activation")
+    )
+    assert np.mean(linear.layers["0"].codes == activation.layers["0"].codes) > 0.98
+    assert linear.record["0"]["relative_error"] == pytest.approx(activation.record["0"]["relative_error"], rel=0.03)
+
+
+def test_the_activation_objective_is_deterministic_and_draws_its_batches(images):
+    runs = [
+        AdaRound(levels=3, **ACTIVATION)(network(), images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    ]
+    same, other = (
+        [np.array_equal(runs[0].layers[name].codes, run.layers[name].codes) for name in run.layers] for run in runs[1:]
+    )
+    assert all(same)
+    assert not all(other)
+    assert runs[0].record["0"]["kept"] == "learned"
+
+
+def test_the_activation_objective_needs_a_graph_and_says_so(images):
+    class Untraceable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x):
+            return self.inner(x) if float(x.sum()) < 1e9 else x
+
+    with pytest.raises(QuantizationError, match=r"objective 'activation' needs the graph .*torch\.fx"):
+        AdaRound(**ACTIVATION)(Untraceable(), images, torch.Generator())
+    assert AdaRound(iterations=1)(Untraceable(), images, torch.Generator()).layers
+
+
+def test_polish_goes_with_the_linear_objective_only():
+    with pytest.raises(ValueError, match=r"polish .* must be 0 with objective 'activation'"):
+        AdaRound(objective="activation", polish=3)
 
 
 @torch.no_grad()

@@ -145,3 +145,23 @@ def test_a_forward_pass_with_effects_that_the_graph_does_not_show_is_refused():
 
     with pytest.raises(QuantizationError, match="an in-place call whose result is not used"):
         quantize(Silent(), torch.randn(8, 1, 5, 5))
+
+
+def test_the_fisher_weighting_is_recorded_beside_the_plain_error(network, images):
+    plain, weighted = (quantize(network, images, weighting=weighting) for weighting in ("plain", "fisher"))
+    for name, facts in weighted.record.items():
+        assert facts["loss_nearest"] != pytest.approx(plain.record[name]["loss_nearest"], rel=1e-3)
+        assert facts["loss"] < facts["loss_nearest"]
+    outputs = [one(images) for one in (network, deployed(network, weighted))]
+    error, energy = (outputs[0] - outputs[1]).square().sum(1).mean(), outputs[0].square().sum(1).mean()
+    assert weighted.record["fc"]["relative_error"] == pytest.approx(float(error / energy), rel=1e-3)
+
+
+@pytest.mark.parametrize("start", ["adaround", "polish"])
+def test_few_steps_from_codes_found_before_beat_as_few_from_the_weights(network, images, start):
+    few = {"iterations": 10, "learning_rate": 0.05}
+    begun, plain = (quantize(network, images, start=start, **few), quantize(network, images, **few))
+    assert begun.record["conv1"]["kept"] == "learned"
+    assert begun.record["conv1"]["loss"] < 0.9 * plain.record["conv1"]["loss"]
+    again = quantize(network, images, start=start, **few)
+    assert again.record == begun.record

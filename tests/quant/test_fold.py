@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quant.fold import fold
+from bitleak.quant.fold import fold, with_affine_norms
 
 
 class Residual(nn.Module):
@@ -141,3 +141,27 @@ def test_a_network_that_cannot_be_traced_is_refused_with_advice():
 
     with pytest.raises(QuantizationError, match=r"Branching cannot be traced by torch.fx .*rtn, adaround, obc"):
         fold(Branching())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("folded", [False, True])
+def test_norms_written_out_give_the_same_outputs_and_gradients(name, folded):
+    network = randomized(NETWORKS[name]()).eval()
+    piece = fx.symbolic_trace(fold(network) if folded else network)
+    written = with_affine_norms(piece)
+    inputs = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    found = []
+    for each in (piece, written):
+        given = inputs.clone().requires_grad_()
+        outputs = each(given)
+        found.append((outputs, *torch.autograd.grad(outputs.square().sum(), given)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
+def test_only_norms_of_maps_with_statistics_are_written_out():
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 6), nn.BatchNorm1d(6))
+    targets = [str(node.target) for node in with_affine_norms(fx.symbolic_trace(network.eval())).graph.nodes]
+    assert "1" not in targets
+    assert "4" in targets
+    training = [str(node.target) for node in with_affine_norms(fx.symbolic_trace(network.train())).graph.nodes]
+    assert "1" in training

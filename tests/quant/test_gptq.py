@@ -79,16 +79,26 @@ def test_independent_inputs_leave_round_to_nearest():
 
 
 def test_equal_inputs_keep_the_order_of_the_index():
-    assert column_order(torch.tensor([[2.0, 5.0, 2.0, 5.0]]).double(), "activation").tolist() == [[1, 3, 0, 2]]
+    diagonal = torch.tensor([[2.0, 5.0, 2.0, 5.0], [1.0, 1.0, 3.0, 0.0]]).double()
+    assert column_order(diagonal, "activation").tolist() == [[1, 3, 0, 2], [2, 0, 1, 3]]
+    assert column_order(diagonal, "index").tolist() == [[0, 1, 2, 3]] * 2
 
 
-def test_each_group_has_a_factor_of_its_own():
-    parts = [problem(4, 9, 3, seed) for seed in range(2)]
+@pytest.mark.parametrize("order", ["index", "activation"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 9), (4, 9), (3, 70)])
+def test_groups_together_get_the_codes_that_each_gets_alone(rows, columns, order):
+    parts = [problem(rows, columns, 3, seed) for seed in range(3)]
     weight, hessian = (torch.stack([part[i] for part in parts]) for i in (0, 2))
+    hessian[1] = torch.outer(hessian[1, 0], hessian[1, 0])  # singular: this one alone is damped more
     grid = Grid(*(torch.cat([getattr(part[1], name) for part in parts]) for name in ("scale", "zero_point")), 3)
-    together, _ = quantize_layer("conv", weight.flatten(0, 1), grid, hessian)
-    alone = [quantize_layer("conv", part[0], part[1], part[2][None])[0] for part in parts]
-    assert torch.equal(together, torch.cat(alone))
+    together, record = quantize_layer("conv", weight.flatten(0, 1), grid, hessian, order=order, damping=0.0)
+    alone = [
+        quantize_layer("conv", part[0], part[1], second[None], order=order, damping=0.0)
+        for part, second in zip(parts, hessian, strict=True)
+    ]
+    assert torch.equal(together, torch.cat([codes for codes, _ in alone]))
+    assert [found["damping"] for _, found in alone] == [0.0, 0.01, 0.0]
+    assert record["damping"] == 0.01
 
 
 def test_dead_inputs_get_the_weight_zero_and_too_little_damping_is_raised_and_recorded():

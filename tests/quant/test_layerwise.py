@@ -73,6 +73,17 @@ def test_the_target_of_each_group_is_its_own():
         torch.testing.assert_close(together[3 * group : 3 * group + 3], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize("name", ["3", "5"])
+def test_rows_whose_weights_are_all_equal_are_exact_behind_quantized_layers(name, levels, images):
+    given = network()
+    rows = given.get_submodule(name).weight.data
+    rows[0], rows[1], rows[2] = 0, 0.3, -0.2
+    found = OBC(levels=levels, inputs="quantized")(given, images, torch.Generator()).layers[name].dequantize()
+    assert np.array_equal(found[:3], rows[:3].numpy())
+    assert not np.array_equal(found[3], rows[3].numpy())
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("levels", [3, 5])
 def test_quantized_inputs_leave_less_error_behind_the_quantized_layers(levels, wanted, images):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,23 @@ def test_float32_is_not_used_where_it_would_lose_the_inverse():
     grid, hessian = search_grid(weight, 4), (inputs.T @ inputs)[None]
     codes = [quantize_layer("fc", weight, grid, hessian, dtype=dtype)[0] for dtype in (torch.float32, torch.float64)]
     assert torch.equal(*codes)
+
+
+def test_groups_are_computed_in_float32_or_float64_each_for_itself_as_if_it_were_alone():
+    inputs = torch.randn(5, 400, 40, generator=torch.Generator().manual_seed(0)).double()
+    inputs = inputs.cumsum(2) / 6
+    inputs[1::3, :, 1] = inputs[1::3, :, 0] + 2e-3 * inputs[1::3, :, 1]
+    inputs[2, :, 5] = 0
+    weight = torch.randn(15, 40, generator=torch.Generator().manual_seed(1))
+    grid, hessian = search_grid(weight, 3), inputs.mT @ inputs
+    for dtype in (torch.float32, torch.float64):
+        together, record = quantize_layer("fc", weight, grid, hessian, dtype=dtype)
+        for group in range(5):
+            rows = slice(3 * group, 3 * group + 3)
+            own = replace(grid, scale=grid.scale[rows], zero_point=grid.zero_point[rows])
+            alone, _ = quantize_layer("fc", weight[rows], own, hessian[group : group + 1], dtype=dtype)
+            assert torch.equal(together[rows], alone)
+        assert record == {"dead": 1, "damping": 0.0}
 
 
 def test_calibration_images_that_are_not_finite_name_the_first_layer(images):

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,15 @@ from torch import fx, nn
 from bitleak.quant.adaround import AdaRound, round_adaptively
 from bitleak.quant.grid import Grid, decode, encode, search_grid
 from bitleak.quant.quadratic import quadratic
-from bitleak.quant.reconstruct import Schedule, loss_of, reconstruct, run
+from bitleak.quant.reconstruct import (
+    Relaxation,
+    Schedule,
+    _loss_gradient,
+    _Rounding,
+    loss_of,
+    reconstruct,
+    run,
+)
 
 SCHEDULE = Schedule(iterations=60, batch=8, learning_rate=0.1, regularization=1e-4)
 
@@ -206,7 +215,7 @@ def test_every_record_is_drawn_equally_often(block):
         if len(arguments[0]) == 4:
             seen.index_add_(0, torch.cdist(arguments[0].flatten(1), identity).argmin(1), torch.ones(4))
 
-    piece.register_forward_pre_hook(count)
+    piece.conv1.register_forward_pre_hook(count)
     schedule = Schedule(iterations=10, batch=4, learning_rate=0.1, regularization=0.01)
     reconstruct(piece, grids, inputs, targets, schedule=schedule, generator=generator())
     assert seen.tolist() == [2.0] * 20
@@ -228,3 +237,84 @@ def test_a_piece_may_change_its_argument_and_view_it_as_it_likes():
     found = reconstruct(piece, grids, inputs, targets, schedule=SCHEDULE, generator=generator())
     assert torch.equal(inputs, before)
     assert found.loss < found.nearest
+
+
+def test_equal_weights_of_the_errors_are_no_weights(block):
+    piece, grids, inputs, targets = block
+    plain, weighted, other = (
+        reconstruct(piece, grids, inputs, targets, schedule=SCHEDULE, generator=generator(), importance=importance)
+        for importance in (None, torch.ones_like(targets), 2 * torch.rand(targets.shape, generator=generator(4)))
+    )
+    assert all(torch.equal(plain.codes[name], weighted.codes[name]) for name in grids)
+    assert (plain.loss, plain.nearest) == (weighted.loss, weighted.nearest)
+    assert any(not torch.equal(plain.codes[name], other.codes[name]) for name in grids)
+
+
+def test_an_output_that_does_not_count_is_given_up_for_one_that_does():
+    torch.manual_seed(0)
+    piece, grids, inputs, targets = case(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), 8, records=60)
+    del grids["1"]
+    found = []
+    for channel in (0, 1):
+        importance = torch.zeros_like(targets)
+        importance[:, channel] = 2
+        schedule = Schedule(iterations=150, batch=30, learning_rate=0.1, regularization=1e-5)
+        result = reconstruct(
+            piece, grids, inputs, targets, schedule=schedule, generator=generator(), importance=importance
+        )
+        found.append((result.outputs - targets).square().mean(0))
+        assert result.loss == pytest.approx(2 * float(found[-1][channel]), rel=1e-4)
+    assert found[0][0] < 0.9 * found[1][0]
+    assert found[1][1] < 0.9 * found[0][1]
+
+
+def test_the_two_choices_of_a_weight_are_the_given_code_and_the_next_one_towards_the_weight(block):
+    piece, grids, _, _ = block
+    weights = {name: piece.get_parameter(f"{name}.weight") for name in grids}
+    nudged = {
+        name: (weight + 0.3 * torch.randn(weight.shape, generator=generator())) for name, weight in weights.items()
+    }
+    start = {name: encode(nudged[name], grids[name]) for name in grids}
+    rounding = _Rounding(weights, grids, start)
+    assert all(torch.equal(codes, start[name]) for name, codes in rounding.codes(rounding.up > 0.5).items())
+    assert any((start[name].int() - encode(weights[name], grids[name]).int()).abs().max() > 1 for name in grids)
+    other = rounding.codes(rounding.up <= 0.5)
+    for name, weight in weights.items():
+        step = grids[name].scale[:, None, None, None]
+        near, far = (decode(codes[name], grids[name]) for codes in (start, other))
+        assert ((near - far).abs() <= 1.001 * step).all()
+        moved = near != far
+        assert moved.double().mean() > 0.3
+        assert ((far - near) * (weight - near) >= 0)[moved].all()  # the other choice lies towards the weight
+
+
+def test_the_loop_begins_at_the_codes_that_it_is_given(block):
+    piece, grids, inputs, targets = block
+    best = reconstruct(piece, grids, inputs, targets, schedule=replace(SCHEDULE, iterations=300), generator=generator())
+    still = Schedule(iterations=1, batch=8, learning_rate=1e-6, regularization=1e-4)
+    found = reconstruct(piece, grids, inputs, targets, schedule=still, generator=generator(), start=best.codes)
+    assert all(torch.equal(found.codes[name], best.codes[name]) for name in grids)
+    assert found.kept == "learned"
+
+
+def test_the_gradients_that_are_written_out_are_those_of_autograd():
+    outputs, targets, importance = torch.randn(3, 4, 2, 5, 5).unbind()
+    outputs.requires_grad_()
+    expected = torch.autograd.grad(loss_of(outputs, targets, importance), outputs)[0]
+    torch.testing.assert_close(_loss_gradient(outputs.detach(), targets, importance), expected)
+    start = torch.linspace(0, 1, 41)
+    schedule = Schedule(iterations=10, batch=1, learning_rate=0.3, regularization=0.7)
+    relaxation = Relaxation(start, schedule)
+    torch.testing.assert_close(relaxation.up, start)
+    variable = relaxation.variable.clone().requires_grad_()
+    optimizer, slope = torch.optim.Adam([variable], lr=0.3, betas=schedule.decay), torch.randn(41)
+    for step in range(10):
+        up = (1.2 * torch.sigmoid(variable) - 0.1).clamp(0, 1)
+        torch.testing.assert_close(relaxation.up, up)
+        beta = schedule.beta(step)
+        loss = (slope * up).sum() + (0 if beta is None else 0.7 * (1 - (2 * up - 1).abs().pow(beta)).sum())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        relaxation.step(slope.clone(), step)
+        torch.testing.assert_close(relaxation.variable, variable.detach())

@@ -9,7 +9,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
 from bitleak.quant.scheme import quantizable
-from bitleak.quant.units import trace, units
+from bitleak.quant.units import layer_units, trace, units
 
 
 class Block(nn.Module):
@@ -206,3 +206,18 @@ class Calls(nn.Module):
 def test_networks_without_units_are_refused(calls, message):
     with pytest.raises(QuantizationError, match=message):
         units(Calls(calls))
+
+
+def test_the_unit_of_a_layer_alone_ends_where_another_input_joins():
+    network = Residual().eval()
+    found = layer_units(network)
+    assert list(found) == list(quantizable(network))
+    inputs = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(found["conv"].run(inputs), F.relu(network.bn(network.conv(inputs))))
+    maps, block = torch.randn(2, 4, 8, 8), network.blocks[1]
+    torch.testing.assert_close(found["blocks.1.conv1"].run(maps), F.relu(block.bn1(block.conv1(maps))))
+    torch.testing.assert_close(
+        found["blocks.1.conv2"].run(block.conv1(maps)), block.bn2(block.conv2(block.conv1(maps)))
+    )
+    torch.testing.assert_close(found["blocks.1.short"].run(maps), block.short(maps))
+    assert found["blocks.1.conv2"].layers == ("blocks.1.conv2",)

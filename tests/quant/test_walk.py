@@ -103,6 +103,22 @@ def test_each_module_sees_what_the_whole_networks_would_give_it(route, memory, i
     assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("memory", [None, 0, 7 * 4 * 4 * 25])
+@pytest.mark.parametrize("kind", [Block, Untraceable])
+def test_where_only_the_last_network_is_looked_at_the_others_wait(kind, memory, images):
+    networks = [network(kind), network(kind)]
+    networks[1].first.weight.data.mul_(2)
+    seen = {}
+
+    def visit(name, inputs):
+        seen[name] = list(inputs)
+
+    walk(networks, images, ["norm", "second"], visit, alone=["norm"], memory=memory)
+    for name, some in (("norm", networks[1:]), ("second", networks)):
+        for got, expected in zip(seen[name][0], inputs_by_running(some, images, name), strict=True):
+            torch.testing.assert_close(got, expected)
+
+
 def test_the_graph_route_is_taken_where_it_can_be(images, monkeypatch):
     monkeypatch.setattr(walking, "_inputs_of", None)
     walk([network()], images, ORDER, lambda name, inputs: None)

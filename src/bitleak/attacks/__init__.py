@@ -1,21 +1,36 @@
-"""Membership-inference attacks: one per file, from answers to scores; NumPy and SciPy only."""
+"""Membership-inference attacks: one per file, from answers to scores; NumPy and SciPy (`quantile`: scikit-learn)."""
 
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack, signal_of
+from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.control import negative_control, two_class_signals
-from bitleak.attacks.expand import EXPANSIONS, expand
+from bitleak.attacks.expand import EXPANSIONS, expand, known_names
+from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
+from bitleak.attacks.population import Population
+from bitleak.attacks.power import subset_view
+from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import recalibrated
+from bitleak.attacks.reference import Reference
+from bitleak.attacks.rmia import RMIA
 from bitleak.attacks.threshold import Threshold
 
 __all__ = [
     "EXPANSIONS",
     "RECALIBRATED_SIGNALS",
+    "RMIA",
     "Attack",
+    "Calibrated",
+    "Joint",
     "LiRA",
+    "Population",
+    "Quantile",
+    "Reference",
     "Threshold",
     "expand",
+    "known_names",
     "negative_control",
     "recalibrated",
     "signal_of",
+    "subset_view",
     "two_class_signals",
 ]

@@ -28,11 +28,15 @@ class Attack(Protocol):
 
     @property
     def signal(self) -> SignalName:
-        """The signal it reads."""
+        """The signal of the target that it reads."""
 
     @property
     def uses_references(self) -> bool:
         """True if it looks at the reference models' answers."""
+
+    @property
+    def fewest_population(self) -> int:
+        """How many population records it takes at least; 0 if it never looks at them."""
 
     def __call__(self, view: AttackView) -> Scores:
         """The score of every audited record."""
@@ -49,3 +53,11 @@ def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -
         known = ", ".join(RECALIBRATED_SIGNALS)
         raise ValueError(f"signal {name!r} must be finite; a recalibrated view has {known} only")
     return -values if name in DESCENDING else values
+
+
+def refuse_small_population(population: Float64[np.ndarray, "population *rest"], fewest: int, name: str) -> None:
+    """An error that says how many population records the attack takes."""
+    if len(population) < fewest:
+        raise ValueError(
+            f"{name} needs at least {fewest} population records, got {len(population)}; raise split.population"
+        )

@@ -9,18 +9,24 @@ normal distribution each for the logit-scaled confidence f. The score is the mea
 
 Carlini et al. 2022 (arXiv 2112.03570), Algorithm 1 and equation (4). The centres and deviations are
 
+    shrunk      mean of the record's own references, the shift between IN and OUT shrunk; Student t in place of the
+                normal, with the record's own variance drawn towards that of all records (`attacks.shrink`)
     per_record  mean and deviation (n - 1) of the record's own references
     fixed       mean of the record's own references; one deviation per query and side from the residuals of all
                 records around their centres, sqrt(sum of squares / (references - records))
     paper       median of the record's own references; one deviation of the raw, uncentred scores of all
                 records and queries: of IN for both sides online, of OUT offline (as the authors' code does)
 
-Deviations from the published code. One fixed list of queries for all models, and the mean of the per-query
-ratios. `fixed` pools residuals, IN and OUT apart, because raw scores also spread with the difficulty of the
-records. Offline is one-sided by default, as the paper's test is: the two-sided density of the code calls a
-very low confidence a member. `log P` is computed as such and does not underflow. A deviation is at least
-1e-3 of the pooled one of its side and 1e-6 nats (what float32 logits resolve), so that a record whose references all
-agree still has a finite score.
+Deviations from the published code. One fixed list of queries for all models, and the mean of the per-query ratios.
+`fixed` pools residuals, IN and OUT apart, because raw scores also spread with the difficulty of the records. `shrunk`
+is the default: online it is near the better one of `per_record` and `fixed` at every number of references, and above
+both where records differ and references are few. Offline that holds in simulations, but on networks that fit their
+data, `fixed` finds more: without IN references nothing says that membership moves a record less because its OUT answers
+are steady (mean over 64 small networks for digits, 31 OUT references, one query: TPR at 1 % FPR 7.6 % against 5.4 %,
+AUC 0.650 against 0.646). Offline is one-sided by default, as the paper's test is: the two-sided density of the code
+calls a very low confidence a member. `log P` is computed as such and does not underflow. A deviation is at least 1e-3
+of the pooled one of its side and 1e-6 nats (what float32 logits resolve), so that a record whose references all agree
+still has a finite score.
 
 Cost: O(refs records queries), in blocks of records, so that the memory beyond the view is a few MB; `paper`
 sorts the references of each record.
@@ -30,26 +36,32 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
 from bitleak.attacks.attack import signal_of
+from bitleak.attacks.shrink import (
+    ABSOLUTE_FLOOR,
+    RELATIVE_FLOOR,
+    Student,
+    log_density,
+    log_survival,
+    predictive,
+    predictive_pair,
+)
+from bitleak.attacks.sides import Sums, blocks, refuse_few, sums
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
 Mode = Literal["online", "offline"]
-Variance = Literal["per_record", "fixed", "paper"]
+Variance = Literal["shrunk", "per_record", "fixed", "paper"]
 Side = Literal["one_sided", "two_sided"]
 
-BLOCK = 2**19
-"""Reference scores handled at a time."""
-RELATIVE_FLOOR = 1e-3
-ABSOLUTE_FLOOR = 1e-6
-FEWEST = {"per_record": 2, "fixed": 2, "paper": 1}
+FEWEST = {"shrunk": 2, "per_record": 2, "fixed": 2, "paper": 1}
 """References a side that a deviation, or a residual, takes."""
 
 
-class Moments(NamedTuple):
+class Normal(NamedTuple):
     """Of one side: centre and deviation of the references' scores."""
 
     centre: Float64[np.ndarray, "records queries"]
@@ -62,24 +74,23 @@ class LiRA:
 
     Attributes:
         mode: `online` uses IN and OUT references, `offline` OUT references only.
-        variance: Where the deviations come from, see the module; `fixed` is the better one below about 32
-            references a side.
+        variance: Where the deviations come from, see the module.
         side: Of the offline test: `one_sided` (survival function) or `two_sided` (density). Online ignores it.
         signal: Which signal; the normal assumption is made for the default.
 
     Example:
         >>> LiRA().name, LiRA(mode="offline", variance="per_record", side="two_sided").name
-        ('lira-online-fixed', 'lira-offline-two_sided-per_record')
+        ('lira-online-shrunk', 'lira-offline-two_sided-per_record')
     """
 
     mode: Mode = "online"
-    variance: Variance = "fixed"
+    variance: Variance = "shrunk"
     side: Side = "one_sided"
     signal: SignalName = "logit_scaled"
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("online", "offline"))
-        one_of("variance", self.variance, ("per_record", "fixed", "paper"))
+        one_of("variance", self.variance, tuple(FEWEST))
         one_of("side", self.side, ("one_sided", "two_sided"))
         one_of("signal", self.signal, SIGNALS)
 
@@ -95,6 +106,11 @@ class LiRA:
         """True."""
         return True
 
+    @property
+    def fewest_population(self) -> int:
+        """0: it looks at no population records."""
+        return 0
+
     def __call__(self, view: AttackView) -> Scores:
         """The mean log-likelihood ratio of every record.
 
@@ -103,63 +119,59 @@ class LiRA:
         """
         target = np.ascontiguousarray(signal_of(view.target, self.signal))
         references = signal_of(view.references, self.signal)
-        outside = _moments(references, view.use & ~view.member, self.variance, side="OUT")
+        outside = self._sums(references, view.use & ~view.member, side="OUT")
         if self.mode == "offline":
-            return _offline(target, outside, self.side).mean(axis=1)
-        inside = _moments(references, view.use & view.member, self.variance, side="IN")
+            alone = predictive(outside) if self.variance == "shrunk" else self._normal(outside, references, view, "OUT")
+            return _offline(target, alone, self.side).mean(axis=1)
+        inside = self._sums(references, view.use & view.member, side="IN")
+        if self.variance == "shrunk":
+            of_in, of_out = predictive_pair(inside, outside)
+            return (log_density(target, of_in) - log_density(target, of_out)).mean(axis=1)
+        normal_in = self._normal(inside, references, view, "IN")
+        normal_out = self._normal(outside, references, view, "OUT")
         if self.variance == "paper":
-            outside = outside._replace(deviation=inside.deviation)
-        return (_log_density(target, inside) - _log_density(target, outside)).mean(axis=1)
+            normal_out = normal_out._replace(deviation=normal_in.deviation)
+        return (_log_density(target, normal_in) - _log_density(target, normal_out)).mean(axis=1)
+
+    def _sums(
+        self, references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"], side: str
+    ) -> Sums:
+        refuse_few(used, FEWEST[self.variance], f"variance {self.variance!r}", side=side)
+        return sums(references, used)
+
+    def _normal(
+        self, found: Sums, references: Float64[np.ndarray, "refs records queries"], view: AttackView, side: str
+    ) -> Normal:
+        if self.variance == "paper":
+            used = view.use & (view.member if side == "IN" else ~view.member)
+            return Normal(_median(references, used), _raw_deviation(found))
+        pooled = np.sqrt(found.pooled)  # (queries,)
+        if self.variance == "fixed":
+            return Normal(found.mean, np.maximum(pooled, ABSOLUTE_FLOOR))
+        own = np.sqrt(found.squares / (found.counts[:, None] - 1))
+        return Normal(found.mean, np.maximum(own, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)))
 
 
 def _offline(
-    target: Float64[np.ndarray, "records queries"], outside: Moments, side: Side
+    target: Float64[np.ndarray, "records queries"], outside: Student | Normal, side: Side
 ) -> Float64[np.ndarray, "records queries"]:
+    if isinstance(outside, Student):
+        return -log_density(target, outside) if side == "two_sided" else -log_survival(target, outside)
     if side == "two_sided":
         return -_log_density(target, outside)
     return -log_ndtr(-(target - outside.centre) / outside.deviation)
 
 
 def _log_density(
-    target: Float64[np.ndarray, "records queries"], moments: Moments
+    target: Float64[np.ndarray, "records queries"], normal: Normal
 ) -> Float64[np.ndarray, "records queries"]:
     """Log density of the normal, without the constant that cancels or shifts all scores alike."""
-    return -0.5 * ((target - moments.centre) / moments.deviation) ** 2 - np.log(moments.deviation)
+    return -0.5 * ((target - normal.centre) / normal.deviation) ** 2 - np.log(normal.deviation)
 
 
-def _moments(
-    references: Float64[np.ndarray, "refs records queries"],
-    used: Bool[np.ndarray, "refs records"],
-    variance: Variance,
-    *,
-    side: str,
-) -> Moments:
-    counts = used.sum(axis=0)
-    _refuse_few(counts, FEWEST[variance], variance, side)
-    mean, centre, squares = (np.empty(references.shape[1:]) for _ in range(3))
-    step = max(1, BLOCK // (references.shape[0] * references.shape[2]))
-    for start in range(0, references.shape[1], step):
-        block = slice(start, start + step)
-        values, weights = np.ascontiguousarray(references[:, block]), used[:, block].astype(np.float64)
-        mean[block] = np.einsum("mrq,mr->rq", values, weights) / counts[block, None]
-        residuals = (values - mean[block]) * weights[:, :, None]
-        squares[block] = np.einsum("mrq,mrq->rq", residuals, residuals)
-        centre[block] = _median(values, used[:, block]) if variance == "paper" else mean[block]
-    if variance == "paper":
-        return Moments(centre, _raw_deviation(mean, squares, counts))
-    pooled = np.sqrt(squares.sum(axis=0) / (counts.sum() - len(counts)))  # (queries,)
-    if variance == "fixed":
-        return Moments(centre, np.maximum(pooled, ABSOLUTE_FLOOR))
-    own = np.sqrt(squares / (counts[:, None] - 1))
-    return Moments(centre, np.maximum(own, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)))
-
-
-def _raw_deviation(
-    mean: Float64[np.ndarray, "records queries"],
-    squares: Float64[np.ndarray, "records queries"],
-    counts: Int64[np.ndarray, "records"],
-) -> Float64[np.ndarray, ""]:
+def _raw_deviation(found: Sums) -> Float64[np.ndarray, ""]:
     """Deviation (n) of all scores around their grand mean, from those within and between records."""
+    counts, mean, squares = found
     queries = mean.shape[1]
     grand = (counts @ mean).sum() / (counts.sum() * queries)
     between = (counts @ (mean - grand) ** 2).sum()
@@ -167,18 +179,12 @@ def _raw_deviation(
 
 
 def _median(
-    values: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]
+    references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]
 ) -> Float64[np.ndarray, "records queries"]:
-    ascending = np.sort(np.where(used[:, :, None], values, np.inf), axis=0)
-    counts = used.sum(axis=0)[None, :, None]
-    below, above = (np.take_along_axis(ascending, at, axis=0)[0] for at in ((counts - 1) // 2, counts // 2))
-    return (below + above) / 2
-
-
-def _refuse_few(counts: Int64[np.ndarray, "records"], fewest: int, variance: str, side: str) -> None:
-    few = np.flatnonzero(counts < fewest)
-    if len(few):
-        raise ValueError(
-            f"variance {variance!r} needs at least {fewest} usable {side} references for every record, "
-            f"got {counts[few[0]]} for record {few[0]} ({len(few)} such records)"
-        )
+    median = np.empty(references.shape[1:])
+    for block in blocks(references):
+        ascending = np.sort(np.where(used[:, block, None], references[:, block], np.inf), axis=0)
+        counts = used[:, block].sum(axis=0)[None, :, None]
+        below, above = (np.take_along_axis(ascending, at, axis=0)[0] for at in ((counts - 1) // 2, counts // 2))
+        median[block] = (below + above) / 2
+    return median

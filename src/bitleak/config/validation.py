@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bitleak import registry
-from bitleak.attacks import expand
+from bitleak.attacks import expand, known_names
 from bitleak.config.fields import checked, described, named, names_of, numbers, plain, section, value_of
 from bitleak.config.sections import (
     CalibrationConfig,
@@ -176,9 +176,8 @@ def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
 
 
 def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
-    """Names of the registry, for all forms of an attack, or the full name of one form."""
-    single = {attack.name for name in registry.ATTACKS for attack in expand(name)}
-    return names_of(raw, "attacks", [*registry.ATTACKS, *single], errors)
+    """Words for all forms of an attack, or the full name of one form."""
+    return names_of(raw, "attacks", known_names(), errors)
 
 
 def _across(config: dict[str, Any], errors: list[str]) -> None:
@@ -193,6 +192,13 @@ def _across(config: dict[str, Any], errors: list[str]) -> None:
             errors.append(
                 f"split.calibration: {entry.variant} is calibrated on {entry.calibration.records} held-out records, "
                 f"got {split.calibration}; raise split.calibration or lower calibration.records"
+            )
+    for name in config["attacks"]:
+        fewest = min(attack.fewest_population for attack in expand(name))
+        if fewest > split.population:
+            errors.append(
+                f"split.population: the attack {name} needs at least {fewest} population records, "
+                f"got {split.population}; raise split.population or leave the attack out"
             )
     for quantity in config["fpr"]:
         if not 0 < quantity < 1:

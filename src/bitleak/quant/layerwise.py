@@ -21,6 +21,9 @@ see x_q as the deployed network will. On small residual networks this came close
 outputs (on held-out images) than re-estimation afterwards, which changes the x_q that layers were fitted
 to, and than none. The grid is searched for W*, not for W.
 
+A row whose weights are all equal keeps W: its grid holds it exactly, at any number of levels, which W* is not.
+(AdaRound and `polish` may still move such a row where the layers before it have lost something.)
+
 In both cases `polish` lowers the error further, on the exact quadratic, with mu = 0 and the original W.
 
 Cost: a Gram matrix per layer over the images; with quantized inputs also two products with a weight, and
@@ -192,8 +195,8 @@ def _behind_the_quantized(
     found: dict[str, Rounded] = {}
 
     def visit(name: str, pairs: Iterable[tuple[Tensor, ...]]) -> None:
-        if name not in layers:
-            set_statistics(name, quantized.get_submodule(name), ((behind,) for _, behind in pairs))
+        if name in norms:
+            set_statistics(name, quantized.get_submodule(name), pairs)
             return
         weight = layers[name].weight.detach()
         loss = quadratic(name, layers[name], pairs)
@@ -203,8 +206,9 @@ def _behind_the_quantized(
         if on_layer is not None:
             on_layer(name, len(found) - 1, len(levels))
 
-    watched = [*layers, *(batch_norms(quantized) if method.statistics else [])]
-    walk([full, quantized], calibration, execution_order(quantized, watched, calibration), visit, memory=memory)
+    norms = batch_norms(quantized) if method.statistics else []
+    order = execution_order(quantized, [*layers, *norms], calibration)
+    walk([full, quantized], calibration, order, visit, alone=norms, memory=memory)
     return _assembled(quantized, found)
 
 
@@ -237,10 +241,10 @@ def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: fl
         damping: mu relative to the mean of A's diagonal, > 0.
 
     Example:
-        >>> one = torch.ones(1, 1, dtype=torch.float64)
-        >>> halved = Quadratic(gram=one[None], moment=one, constant=one[0], positions=1)  # x = 1.5, x_q = 1
-        >>> float(best_weight(torch.tensor([[2.0]]), halved, 1e-9))
-        3.0
+        >>> second, moment = torch.eye(2, dtype=torch.float64), torch.tensor([[1.0, 0.5]], dtype=torch.float64)
+        >>> less = Quadratic(gram=second[None], moment=moment, constant=moment[:, 0], positions=2)  # x = 1.5 x_q
+        >>> best_weight(torch.tensor([[2.0, 1.0]]), less, 1e-9).tolist()
+        [[3.0, 1.5]]
     """
     groups = len(loss.gram)
     rows = weight.flatten(1).double().unflatten(0, (groups, -1))
@@ -249,6 +253,7 @@ def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: fl
     wanted = loss.moment.unflatten(0, (groups, -1)) - ridge * rows
     damped = loss.gram + ridge * torch.eye(rows.shape[2]).to(rows)
     step = torch.linalg.solve(damped, wanted, left=False)
+    step.masked_fill_((rows == rows[..., :1]).all(2, keepdim=True), 0)
     return (rows + step).reshape(weight.shape).to(weight.dtype)
 
 

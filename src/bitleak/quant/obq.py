@@ -13,18 +13,21 @@ A weight that has left the grid's range (its error exceeds half a step) goes fir
 one with the smallest score.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 and 5.
 
-Deviations, the first of which changes no code (but for ties that rounding decides):
+Deviations, the first of which changes no code (but for ties, and what rounding makes of near ties):
 - The published loop rewrites a rows x columns x columns inverse in every step and is bound by memory.
   Here the rank-1 terms are kept in a panel: the pivot's row is the stored inverse's row minus the
   panel's part, the diagonal is always up to date, and one product per `PANEL` steps brings the inverse
-  up to date. Columns that have been quantized are dropped on the way, when they are a tenth of all. On a
-  CPU both are done for one row's inverse at a time, while it is in the cache.
-- Rows of several groups (of a convolution, or of several networks) are taken together.
+  up to date. Before that product, the last columns move to the places of those that were quantized, so
+  that what is left is always the leading block: nothing is computed for quantized weights.
+- Among several outliers, the published code takes the one with the largest error, not the smallest score.
 - H is inverted as it is. Only where its Cholesky factorisation fails, or where a pivot is lost in the
   rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is added:
-  the first of `LADDER` that suffices.
+  the first of `LADDER` that suffices, for each group by itself.
 
-Cost: about rows x columns^3 / 3 multiplications; the memory is about the budget, as rows are taken in parts.
+All groups of a layer, or layers of one shape, run together. Rows do not depend on each other; they are
+taken in parts, so that their inverses stay within a budget of bytes.
+
+Cost: about rows x columns^3 / 3 multiplications; the memory is about the budget, or one inverse.
 """
 
 from dataclasses import dataclass
@@ -36,26 +39,26 @@ from torch import Tensor
 from bitleak.core.errors import QuantizationError
 
 PANEL = 48
-KEPT = 0.9  # of the columns: quantized ones are dropped when no more than this part is left
-BAND = 192  # rows of one inverse that are brought up to date at a time, on a CPU
-BUDGET = {"cpu": 128 << 20, "cuda": 4 << 30}  # bytes of inverses at a time
+BUDGET = {"cpu": 96 << 20, "cuda": 4 << 30}  # bytes of inverses and panels at a time
+BLOCK = 8 << 20  # bytes of inverses between moving their columns and the product: this stays in a CPU's cache
 LOST = 1e-6
 LADDER = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
-OUTLIER = (0.5 * (1 + 1e-5)) ** 2  # of a squared error in steps
+OUTLIER = 0.5 * (1 + 1e-5)
+BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 def invert(
     name: str, hessian: Float64[Tensor, "groups columns columns"]
 ) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
-    """The inverses of positive definite matrices, and the relative damping that each of them took.
+    """The inverses of positive definite matrices, and the relative damping that each took.
 
     Raises:
         QuantizationError: A matrix is not finite, or no damping makes it positive definite.
 
     Example:
         >>> inverse, damping = invert("fc", torch.diag(torch.tensor([4.0, 16.0], dtype=torch.float64))[None])
-        >>> inverse.diagonal(dim1=1, dim2=2).tolist(), damping.tolist()
-        ([[0.25, 0.0625]], [0.0])
+        >>> inverse[0].diagonal().tolist(), damping.tolist()
+        ([0.25, 0.0625], [0.0])
     """
     factor, damping = damped_factor(name, hessian, LADDER)
     return torch.cholesky_inverse(factor), damping
@@ -64,25 +67,34 @@ def invert(
 def damped_factor(
     name: str, hessian: Float64[Tensor, "groups columns columns"], ladder: tuple[float, ...]
 ) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
-    """The lower Cholesky factors, and for each the first relative damping of the ladder that makes a good one.
+    """The lower Cholesky factors, and for each the first relative damping of the ladder that gives a good one.
+
+    Only the matrices that have no good factor yet are tried with the next damping.
 
     Raises:
         QuantizationError: A matrix is not finite, or none of the dampings makes it positive definite.
     """
-    factors, dampings = torch.empty_like(hessian), hessian.new_zeros(len(hessian))
-    left = torch.arange(len(hessian), device=hessian.device)
-    for damping in ladder:
-        damped = hessian[left]
-        diagonal = damped.diagonal(dim1=1, dim2=2)
-        diagonal += damping * diagonal.mean(1, keepdim=True)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        kept = (factor.diagonal(dim1=1, dim2=2).square() >= LOST * diagonal).all(1)
-        good = (failed == 0) & kept
-        factors[left[good]], dampings[left[good]] = factor[good], damping
-        left = left[~good]
-        if not len(left):
-            return factors, dampings
-    raise QuantizationError(f"layer {name!r}: the second moments of its inputs are not positive definite")
+    factor, good = _factor(hessian, ladder[0])
+    damping = hessian.new_full((len(hessian),), ladder[0])
+    for larger in ladder[1:]:
+        if bool(good.all()):
+            break
+        again = (~good).nonzero()[:, 0]
+        factor[again], good[again] = _factor(hessian[again], larger)
+        damping[again] = larger
+    if not bool(good.all()):
+        raise QuantizationError(f"layer {name!r}: the second moments of its inputs are not positive definite")
+    return factor, damping
+
+
+def _factor(hessian: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """The factors with one relative damping, and which are good."""
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    ridge = damping * diagonal.contiguous().mean(1, keepdim=True)
+    damped = hessian + torch.diag_embed(ridge.expand_as(diagonal))
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    pivots = factor.diagonal(dim1=1, dim2=2).square()
+    return factor, (failed == 0) & (pivots >= LOST * damped.diagonal(dim1=1, dim2=2)).all(1)
 
 
 def eliminate(
@@ -94,135 +106,133 @@ def eliminate(
     *,
     budget: int | None = None,
 ) -> UInt8[Tensor, "groups rows columns"]:
-    """The codes of rows that share one Hessian per group.
+    """The codes of rows; those of a group share one Hessian.
 
     Args:
         weight: Rows to quantize.
-        inverse: H^-1 of each group; its dtype is what is computed in.
+        inverse: H^-1 of each group; its dtype, float32 or float64, is what is computed in.
         scale: Step of each row's grid.
         zero_point: Zero point of each row's grid.
         levels: Number of codes.
-        budget: Bytes of inverses at a time (at least one row's); None takes `BUDGET` of the device. It
-            does not change the codes.
+        budget: Bytes of inverses and panels at a time, by default those of `BUDGET`; one row is always taken.
+
+    Example:
+        >>> weight, inverse = torch.tensor([[[0.4, 0.6]]]), torch.tensor([[[1.0, -0.9], [-0.9, 1.0]]])
+        >>> eliminate(weight, inverse, torch.ones(1, 1), torch.zeros(1, 1), 2).tolist()
+        [[[0, 1]]]
     """
-    inverse = inverse.contiguous()
-    units = (weight / scale[..., None]).to(inverse).flatten(0, 1)  # weights in steps of the grid, relative to zero
+    groups, rows, columns = weight.shape
+    budget = BUDGET[weight.device.type] if budget is None else budget
+    units = (weight / scale[:, :, None]).to(inverse).flatten(0, 1)  # in steps of the grid, relative to zero
     low = -zero_point.to(inverse).reshape(-1, 1)
-    group = torch.arange(len(weight), device=weight.device).repeat_interleave(weight.shape[1])
-    allowed = BUDGET.get(weight.device.type, BUDGET["cpu"]) if budget is None else budget
-    chunk = max(1, allowed // (2 * inverse[0].nbytes))  # each row's inverse, before and after a change
-    parts = zip(units.split(chunk), low.split(chunk), group.split(chunk), strict=True)
-    left = max(0, units.shape[1] - PANEL)
-    first_room, second_room = inverse.new_empty(2, min(chunk, len(units)) * left**2)  # used in turns by all parts
-    rooms = (first_room, second_room)
-    whole = [_eliminate(rows, inverse, of, first, first + levels - 1, rooms) for rows, first, of in parts]
-    return (torch.cat(whole) - low).round_().to(torch.uint8).reshape(weight.shape)
+    group = torch.arange(groups, device=weight.device).repeat_interleave(rows)
+    chunk = min(len(units), max(1, budget // (columns * (columns + PANEL) * inverse.element_size())))
+    room = inverse.new_empty(chunk, columns, columns)  # fresh memory is slow on its first use
+    parts = []
+    for part, first, own in zip(units.split(chunk), low.split(chunk), group.split(chunk), strict=True):
+        stored = torch.index_select(inverse, 0, own, out=room[: len(part)])
+        parts.append((_eliminate(part, stored, first, first + levels - 1) - first).to(torch.uint8))
+    return torch.cat(parts).reshape(weight.shape)
 
 
 @dataclass(frozen=True)
 class _State:
-    """Rows on their way. Columns that were dropped are in none of the tensors.
+    """Rows on their way; of each tensor, the leading columns hold the weights that are left.
 
     Attributes:
-        inverse: H^-1 of the free weights as it was before the pending panel: at first of each group, then of each row.
-        index: Which of them belongs to a row.
-        free: Weights in grid units; where a weight has been quantized, its value.
-        diagonal: That of H^-1 as it is now; 1 where a weight has been quantized.
-        blocked: Infinite where a weight has been quantized, else 0.
+        free: Weights in grid units.
+        diagonal: The diagonal of H^-1 as it is now; NaN where a weight of the pending panel has been quantized.
         column: The original column of each weight.
+        stored: H^-1 as it was before the pending panel.
+        panel: The pending rank-1 terms: H^-1 is now stored - panel^T panel.
     """
 
-    inverse: Float[Tensor, "some columns columns"]
-    index: Int64[Tensor, "rows"]
     free: Float[Tensor, "rows columns"]
     diagonal: Float[Tensor, "rows columns"]
-    blocked: Float[Tensor, "rows columns"]
     column: Int64[Tensor, "rows columns"]
+    stored: Float[Tensor, "rows columns columns"]
+    panel: Float[Tensor, "rows steps columns"]
 
 
-def _eliminate(
-    units: Tensor, inverse: Tensor, group: Tensor, low: Tensor, high: Tensor, rooms: tuple[Tensor, Tensor]
-) -> Tensor:
-    """The greedy order for rows in grid units; the result is, up to rounding, whole numbers from `low` to `high`."""
-    rows, columns = units.shape
+def _eliminate(units: Tensor, stored: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The greedy order for rows in grid units; the result is whole numbers from `low` to `high`."""
+    rows, left = units.shape
     result = torch.empty_like(units)
     state = _State(
-        inverse,
-        group,
         units.clone(),
-        inverse.diagonal(dim1=1, dim2=2)[group],
-        torch.zeros_like(units),
-        torch.arange(columns, device=units.device).repeat(rows, 1),
+        stored.diagonal(dim1=1, dim2=2).clone(),
+        torch.arange(left, device=units.device).repeat(rows, 1),
+        stored,
+        units.new_empty(rows, min(PANEL, left), left),
     )
-    for left in range(columns - PANEL, -PANEL, -PANEL):
-        panel = _panel(state, low, high, min(PANEL, PANEL + left))
-        result.scatter_(1, state.column, state.free)
-        if left == columns - PANEL or left <= KEPT * state.free.shape[1]:  # at first, to have an inverse per row
-            state = _dropped(state, panel, left, rooms[0]) if left > 0 else state
-            rooms = rooms[::-1]
-        elif left > 0:
-            state.inverse.baddbmm_(panel.mT, panel, alpha=-1)
+    while left:
+        steps = min(PANEL, left)
+        pivots, values = _panel(state, left, steps, low, high)
+        result.scatter_(1, state.column.gather(1, pivots), values)
+        left -= steps
+        if left:
+            _close_ranks(state, pivots, left)
     return result
 
 
-def _panel(state: _State, low: Tensor, high: Tensor, steps: int) -> Tensor:
-    """Quantize `steps` weights of each row; returns their rank-1 terms: H^-1 is now stored - panel^T panel."""
-    rows, columns = state.free.shape
-    number = torch.arange(rows, device=low.device)
-    start, stored = number * columns, state.index * columns  # of each row in what is flattened
-    lines, free, diagonal, blocked = (
-        part.view(-1) for part in (state.inverse, state.free, state.diagonal, state.blocked)
-    )
-    lines = lines.view(-1, columns)
-    panel = state.free.new_empty(rows, steps, columns)
-    nearest, move, squared = (torch.empty_like(state.free) for _ in range(3))
+def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize `steps` of the `left` weights of each row; returns where they are and their values."""
+    free, diagonal, panel = state.free[:, :left], state.diagonal[:, :left], state.panel[:, :steps, :left]
+    lines = state.stored.flatten(0, 1)[:, :left]
+    first = torch.arange(0, len(lines), state.free.shape[1], device=free.device)
+    nearest, move, score, inside = (torch.empty_like(free) for _ in range(4))
+    limit = free.new_full((), OUTLIER**2)
+    pivots, values = [], []
     for step in range(steps):
-        torch.clamp(torch.round(state.free, out=nearest), low, high, out=nearest)
-        torch.sub(nearest, state.free, out=move)
-        pivot = _cheapest(torch.mul(move, move, out=squared), state)
-        at = start + pivot
-        line = lines.index_select(0, stored + pivot)
+        torch.maximum(torch.round(free, out=nearest), low, out=nearest)
+        torch.sub(torch.minimum(nearest, high, out=nearest), free, out=move)
+        torch.mul(move, move, out=score)
+        torch.sub(limit, score, out=inside)  # negative: an outlier
+        # As integers, negative floats come before the positive ones, both by ascending magnitude; NaN is last.
+        pivot = score.div_(diagonal).copysign_(inside).view(BITS[score.dtype]).argmin(1, keepdim=True)
+        line = lines.index_select(0, first + pivot[:, 0])
         if step:
             pending = panel[:, :step]
-            line = torch.baddbmm(line[:, None], pending[number, :, pivot][:, None], pending, alpha=-1)[:, 0]
-        corner, chosen = line.view(-1)[at], nearest.view(-1)[at]
-        state.free.addcmul_((move.view(-1)[at] / corner)[:, None], line)
-        rank_one = torch.mul(line, corner.rsqrt()[:, None], out=panel[:, step])
-        state.diagonal.addcmul_(rank_one, rank_one, value=-1)
-        free[at], diagonal[at], blocked[at] = chosen, 1, float("inf")
-    return panel
+            at_pivot = pending.gather(2, pivot[:, None].expand(-1, step, -1)).mT
+            line = torch.baddbmm(line[:, None], at_pivot, pending, alpha=-1)[:, 0]
+        corner = line.gather(1, pivot)
+        free.addcmul_(move.gather(1, pivot) / corner, line)
+        term = torch.mul(line, corner.rsqrt_(), out=panel[:, step])
+        diagonal.addcmul_(term, term, value=-1)
+        pivots.append(pivot)
+        values.append(nearest.gather(1, pivot))
+        free.scatter_(1, pivot, values[-1])
+        diagonal.scatter_(1, pivot, float("nan"))
+    return torch.cat(pivots, 1), torch.cat(values, 1)
 
 
-def _cheapest(squared: Tensor, state: _State) -> Int64[Tensor, "rows"]:
-    """The weight to quantize next in each row: outliers first, then the smallest score."""
-    on_cpu = squared.device.type == "cpu"  # elsewhere a look at a value would stop the queue
-    if on_cpu and squared.max() <= OUTLIER:
-        return torch.addcdiv(state.blocked, squared, state.diagonal).argmin(1)
-    score = squared / state.diagonal
-    score = torch.where(squared > OUTLIER, -1 / score, score)  # negative, and in the same order
-    return score.add_(state.blocked).argmin(1)
+def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
+    """Move the last columns to where weights were quantized, and subtract the panel from the inverse.
+
+    As many of the last columns are left as places are to be filled; what remains is moved within the end.
+    """
+    steps = pivots.shape[1]
+    before = left + steps
+    places = pivots.sort(1).values  # those in the leading block first
+    gone = state.diagonal[:, left:before].isnan().to(torch.uint8)
+    origins = left + gone.argsort(dim=1, stable=True)  # those that are left first
+    for part in (state.free, state.diagonal, state.column):
+        part.scatter_(1, places, part.gather(1, origins))
+    panel = state.panel[:, :steps, :before]
+    _move_columns(panel, places, origins)
+    on_cpu = state.stored.device.type == "cpu"
+    size = max(1, BLOCK // (before**2 * state.stored.element_size())) if on_cpu else len(pivots)
+    parts = (part.split(size) for part in (state.stored[:, :before, :before], panel, places, origins))
+    for stored, terms, to, origin in zip(*parts, strict=True):
+        lines = stored.gather(1, origin[:, :, None].expand(-1, -1, before))
+        _move_columns(lines, to, origin)
+        stored.scatter_(1, to[:, :, None].expand(-1, -1, before), lines)
+        stored[:, :left].scatter_(2, to[:, None].expand(-1, left, -1), lines[:, :, :left].mT)
+        terms = terms[:, :, :left]
+        stored[:, :left, :left].baddbmm_(terms.mT, terms, alpha=-1)
 
 
-def _dropped(state: _State, panel: Tensor, left: int, room: Tensor) -> _State:
-    """The rows without the columns that have been quantized, and with an inverse of their own that is up to date."""
-    rows = len(panel)
-    kept = state.blocked.argsort(dim=1, stable=True)[:, :left]
-    inverse = room[: rows * left**2].view(rows, left, left)
-    if panel.device.type == "cpu":
-        for row, which in enumerate(kept):
-            _renew(state.inverse[state.index[row]], panel[row].index_select(1, which), which, out=inverse[row])
-    else:
-        old = state.inverse[state.index].gather(1, kept[:, :, None].expand(-1, -1, panel.shape[2]))
-        terms = panel.gather(2, kept[:, None].expand(-1, panel.shape[1], -1))
-        inverse.copy_(old.gather(2, kept[:, None].expand(-1, left, -1)).baddbmm_(terms.mT, terms, alpha=-1))
-    parts = (part.gather(1, kept) for part in (state.free, state.diagonal, state.blocked, state.column))
-    return _State(inverse, torch.arange(rows, device=panel.device), *parts)
-
-
-def _renew(old: Tensor, terms: Float[Tensor, "steps left"], kept: Int64[Tensor, "left"], out: Tensor) -> None:
-    """One row's inverse without the dropped columns, up to date: bands of its upper triangle, mirrored."""
-    for start in range(0, len(kept), BAND):
-        stop = start + BAND
-        band = old.index_select(0, kept[start:stop]).index_select(1, kept[start:])
-        torch.addmm(band, terms[:, start:stop].T, terms[:, start:], alpha=-1, out=out[start:stop, start:])
-        out[stop:, start:stop] = out[start:stop, stop:].T
+def _move_columns(matrices: Tensor, places: Tensor, origins: Tensor) -> None:
+    """Write the columns at `origins` over those at `places`."""
+    shape = (-1, matrices.shape[1], -1)
+    matrices.scatter_(2, places[:, None].expand(shape), matrices.gather(2, origins[:, None].expand(shape)))

@@ -15,7 +15,6 @@ Cost: two products with a weight (r and D) and a Gram matrix per layer.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
@@ -66,14 +65,15 @@ def quadratic(name: str, layer: Layer, pairs: Iterable[tuple[Tensor, ...]]) -> Q
         QuantizationError: An input is not finite.
     """
     weight = layer.weight.detach()
-    parts = []
+    sums: list[Tensor] = []
     positions = 0
     for inputs, quantized_inputs in pairs:
         residual = product_with(layer, weight, inputs - quantized_inputs)
         axis = residual.ndim - 1 if isinstance(layer, nn.Linear) else 1
         positions += residual.numel() // residual.shape[axis]
-        constant = residual.square().sum([other for other in range(residual.ndim) if other != axis])
-        parts.append((gram(layer, quantized_inputs), moment(layer, quantized_inputs, residual), constant.double()))
-    second, mixed, constant = (torch.stack(some).sum(0) for some in zip(*parts, strict=True))
+        constant = residual.square().sum([other for other in range(residual.ndim) if other != axis]).double()
+        parts = [gram(layer, quantized_inputs), moment(layer, quantized_inputs, residual), constant]
+        sums = [total.add_(part) for total, part in zip(sums, parts, strict=True)] if sums else parts
+    second, mixed, constant = sums
     check_finite(name, second, "calibration input")
     return Quadratic(second, mixed, constant, positions)

@@ -22,13 +22,17 @@ of times larger than the published one, and needs tens of times fewer iterations
 Mini-batches are consecutive pieces of random permutations, drawn before the loop, so that all records
 are seen equally often. If the result has a larger loss on all calibration records than rounding to the
 nearest, rounding to the nearest is what is returned. Maps are kept in channels-last order, which is
-faster on a CPU, unless the piece reshapes them by `view`.
+faster on a CPU, unless the piece reshapes them by `view`. Batch norms in the loop are written out (see `fold`).
+
+Optionally each element of the squared error has a weight (`importance`), and V starts at given codes
+instead of at w: the two choices of a weight are then its code and the next one towards w, and h starts at
+`CONFIDENCE` for the code, so that the loss can still change it.
 
 Cost: iterations * (forward + backward of a batch), and two forward passes over the calibration set.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,9 +41,14 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, fx
 from torch.func import functional_call
 
+from bitleak.core.checks import integer_in, number_in
+from bitleak.quant.fold import with_affine_norms
 from bitleak.quant.grid import Grid, decode, encode, per_weight
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
+EDGE = 1e-6  # a weight on the grid, whose h is 0 or 1 but for rounding, is free to move
+TINY = 1e-30  # |2h - 1| below it counts as it
+CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
 CHUNK = 128  # records per forward pass where no gradient is needed
 
 
@@ -66,6 +75,17 @@ class Schedule:
     warmup: float = 0.2
     beta_start: float = 20.0
     beta_end: float = 2.0
+
+    def __post_init__(self) -> None:
+        integer_in("iterations", self.iterations, 0)
+        integer_in("batch", self.batch, 1)
+        number_in("learning_rate", self.learning_rate, 0.0, float("inf"), ends="(]")
+        for rate in self.decay:
+            number_in("decay", rate, 0.0, 1.0, ends="[)")
+        number_in("regularization", self.regularization, 0.0, float("inf"))
+        number_in("warmup", self.warmup, 0.0, 1.0)
+        number_in("beta_start", self.beta_start, 1.0, float("inf"))
+        number_in("beta_end", self.beta_end, 1.0, float("inf"))
 
     def beta(self, step: int) -> float | None:
         """The regulariser's exponent at a step from 0 to iterations - 1; None during the warm-up."""
@@ -95,14 +115,57 @@ class Reconstruction:
     kept: Literal["learned", "nearest"]
 
 
-def loss_of(outputs: Float[Tensor, "records *shape"], targets: Float[Tensor, "records *shape"]) -> Float[Tensor, ""]:
-    """Squared error, summed over channels (axis 1), mean over records and positions.
+class Relaxation:
+    """V and h(V) of some weights, and the steps of Adam.
+
+    All in buffers, since a new tensor in each step costs more than what is computed in it; for the same
+    reason the clipped h have their slope masked by the backward pass of the clip, not by a comparison.
+
+    Attributes:
+        variable: V.
+        up: h(V).
+    """
+
+    def __init__(self, up: Float[Tensor, "*weights"], schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.variable = -torch.log(STRETCH / (up + SHIFT) - 1)
+        self.optimizer = torch.optim.Adam([self.variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
+        self.up, self.slope, self.spare = (torch.empty_like(self.variable) for _ in range(3))
+        self._refresh()
+
+    def step(self, gradient: Float[Tensor, "*weights"], iteration: int) -> None:
+        """One step, given the derivative of the reconstruction loss by h, which is overwritten."""
+        beta = self.schedule.beta(iteration)
+        if beta is not None:
+            torch.mul(self.up, 2, out=self.spare).sub_(1)
+            power = self.up.copy_(self.spare).abs_().clamp_(min=TINY).log_().mul_(beta - 1).exp_()
+            gradient.add_(power.copysign_(self.spare), alpha=-2 * beta * self.schedule.regularization)
+        self.variable.grad = gradient.mul_(self.slope)
+        self.optimizer.step()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Compute h and its derivative from V."""
+        torch.sigmoid(self.variable, out=self.slope)
+        torch.mul(self.slope, STRETCH, out=self.up).sub_(SHIFT)
+        self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCH)
+        torch.ops.aten.hardtanh_backward.grad_input(self.slope, self.up, -EDGE, 1 + EDGE, grad_input=self.slope)
+        self.up.clamp_(0, 1)
+
+
+def loss_of(
+    outputs: Float[Tensor, "records *shape"],
+    targets: Float[Tensor, "records *shape"],
+    importance: Float[Tensor, "records *shape"] | None = None,
+) -> Float[Tensor, ""]:
+    """Squared error, times the importance if given, summed over channels (axis 1), mean over records and positions.
 
     Example:
         >>> float(loss_of(torch.ones(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)))
         3.0
     """
-    return (outputs - targets).square().sum(1).mean()
+    squares = (outputs - targets).square()
+    return (squares if importance is None else squares * importance).sum(1).mean()
 
 
 def reconstruct(
@@ -113,6 +176,8 @@ def reconstruct(
     *,
     schedule: Schedule,
     generator: torch.Generator,
+    importance: Float[Tensor, "records *target"] | None = None,
+    start: Mapping[str, UInt8[Tensor, "out *rest"]] | None = None,
 ) -> Reconstruction:
     """Learn the rounding of a piece's layers.
 
@@ -123,6 +188,9 @@ def reconstruct(
         targets: What it returns in the full-precision network.
         schedule: Steps, rates and regulariser.
         generator: Draws the mini-batches.
+        importance: What the squared error of each element of the output counts, at least 0, on
+            average 1; None counts all alike.
+        start: Codes of each layer to begin at; None begins at the weights themselves.
 
     Returns:
         Codes that are on the calibration records at least as good as rounding to the nearest.
@@ -131,12 +199,14 @@ def reconstruct(
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
     codes = {name: encode(weights[name], grids[name]) for name in grids}
     outputs = run(piece, inputs, codes, grids)
-    nearest = float(loss_of(outputs, targets))
+    nearest = float(loss_of(outputs, targets, importance))
     if schedule.iterations == 0 or nearest == 0:
         return Reconstruction(codes, outputs, nearest, nearest, "nearest")
-    learned = _learn(piece, weights, grids, inputs, targets, schedule, generator)
+    rounding = _Rounding(weights, grids, start)
+    data = (inputs, targets) if importance is None else (inputs, targets, importance)
+    learned = _learn(with_affine_norms(piece), rounding, data, schedule, generator)
     learned_outputs = run(piece, inputs, learned, grids)
-    loss = float(loss_of(learned_outputs, targets))
+    loss = float(loss_of(learned_outputs, targets, importance))
     if not loss <= nearest:
         return Reconstruction(codes, outputs, nearest, nearest, "nearest")
     return Reconstruction(learned, learned_outputs, loss, nearest, "learned")
@@ -165,7 +235,9 @@ def _arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
 class _Rounding:
     """The weights of several layers as one flat vector, and what rounding does to it."""
 
-    def __init__(self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> None:
+    def __init__(
+        self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid], start: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.shapes = {name: weight.shape for name, weight in weights.items()}
         spread = [
             [part.expand_as(weights[name]) for part in per_weight(grids[name], weights[name])] for name in weights
@@ -173,12 +245,18 @@ class _Rounding:
         self.scale, zero_point = (torch.cat([parts[i].flatten() for parts in spread]) for i in (0, 1))
         top = torch.cat([torch.full_like(weights[name].flatten(), grids[name].levels - 1) for name in weights])
         position = torch.cat([weight.flatten() for weight in weights.values()]) / self.scale
-        below = position.floor() + zero_point
+        below = position.floor()
+        up = position - below
+        if start is not None:
+            found = torch.cat([start[name].flatten() for name in weights]) - zero_point
+            below = torch.where(found > position, found - 1, found)
+            up = torch.where(found > position, CONFIDENCE, 1 - CONFIDENCE)
+        below = below + zero_point
         self.free = (below >= 0) & (below < top)
         self.below = below.clamp(torch.zeros_like(top), top)
         self.start = self.scale * (self.below - zero_point)
         self.step = self.scale * self.free
-        self.fraction = position - position.floor()
+        self.up = up
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """The layers' tensors in a flat vector, as views."""
@@ -192,38 +270,29 @@ class _Rounding:
 
 def _learn(
     piece: fx.GraphModule,
-    weights: Mapping[str, Tensor],
-    grids: Mapping[str, Grid],
-    inputs: Tensor,
-    targets: Tensor,
+    rounding: _Rounding,
+    data: Sequence[Tensor],
     schedule: Schedule,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The loop over mini-batches."""
-    rounding = _Rounding(weights, grids)
-    variable = -torch.log(STRETCH / (rounding.fraction + SHIFT) - 1)
-    optimizer = torch.optim.Adam([variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
-    for step, records in enumerate(_batches(len(inputs), schedule, generator).to(inputs.device)):
-        sigmoid = variable.sigmoid()
-        stretched = STRETCH * sigmoid - SHIFT
-        h = stretched.clamp(0, 1)
-        flat = torch.addcmul(rounding.start, rounding.step, h).requires_grad_()
+    """The loop over mini-batches of inputs, targets and, if given, importance."""
+    relaxation = Relaxation(rounding.up, schedule)
+    weights = torch.empty_like(rounding.start)
+    for step, records in enumerate(_batches(len(data[0]), schedule, generator).to(data[0].device)):
+        torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
+        flat = weights.detach().requires_grad_()
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
-        loss = loss_of(functional_call(piece, tensors, (inputs[records],)), targets[records])
-        (gradient,) = torch.autograd.grad(loss, flat)
-        gradient *= rounding.step
-        beta = schedule.beta(step)
-        if beta is not None:
-            gradient += schedule.regularization * rounding.free * _regularizer_gradient(h, beta)
-        variable.grad = gradient.mul_(STRETCH * sigmoid * (1 - sigmoid)).mul_(stretched == h)
-        optimizer.step()
-    return rounding.codes(variable >= 0)
+        inputs, *wanted = (values[records] for values in data)
+        outputs = functional_call(piece, tensors, (inputs,))
+        (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *wanted))
+        relaxation.step(gradient.mul_(rounding.step), step)
+    return rounding.codes(relaxation.variable >= 0)
 
 
-def _regularizer_gradient(h: Tensor, beta: float) -> Tensor:
-    """The derivative of 1 - |2h - 1|^beta by h."""
-    centred = 2 * h - 1
-    return centred.abs().pow_(beta - 1).mul_(centred.sign()).mul_(-2 * beta)
+def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None = None) -> Tensor:
+    """The derivative of `loss_of` by the outputs."""
+    slope = (outputs - targets).mul_(2 * outputs.shape[1] / outputs.numel())
+    return slope if importance is None else slope.mul_(importance)
 
 
 def _batches(records: int, schedule: Schedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:

@@ -127,6 +127,36 @@ def units(network: nn.Module) -> tuple[Unit, ...]:
     )
 
 
+def layer_units(network: nn.Module) -> dict[str, Unit]:
+    """A unit for each layer alone, with the normalisations and activations that alone follow it.
+
+    Unlike those of `units`, they need not be one behind the other: inside of a block they are what leads
+    up to the addition.
+
+    Raises:
+        QuantizationError: The network cannot be traced, or a layer is not called just once, as a module.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+        >>> [(unit.name, unit.output) for unit in layer_units(network).values()]
+        [('0', '_2'), ('4', '_4')]
+    """
+    graph = trace(network)
+    owned = _layers_of(graph, network)
+    found: dict[str, Unit] = {}
+    for node in graph.nodes:
+        if node.target not in owned.get(node, ()) or node.op != "call_module":
+            continue
+        start, end = node.all_input_nodes[0], node
+        while len(end.users) == 1 and len((after := next(iter(end.users))).all_input_nodes) == 1:
+            if not _follows(after, network):
+                break
+            end = after
+        name = str(node.target)
+        found[name] = Unit(name, (name,), start.name, end.name, fx.GraphModule(network, _extract(start, end)))
+    return found
+
+
 def _data_path(graph: fx.Graph) -> list[fx.Node]:
     """The nodes between input and output, in the order of execution."""
     source = next((node for node in graph.nodes if node.op == "placeholder"), None)

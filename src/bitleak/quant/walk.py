@@ -4,9 +4,9 @@
 visitor does to a module (quantize its weight, set its statistics) holds for everything after it, so one
 walk carries the full-precision and the quantized activations side by side.
 
-The walk goes through the traced graph. Between two stops it holds the values of all images at one place
-in the graph: the last place up to the stop at which they fit into the memory that was granted. If that is
-the stop itself, the next module is reached from there; if not, all from that place on is computed once
+The walk goes through the traced graph. Between two stops it holds each network's values of all images at one
+place in the graph: the last place up to the stop at which they fit into the memory that was granted. If that
+is the stop itself, the next module is reached from there; if not, all from that place on is computed once
 more. With much memory this is one pass over the images, with none it is a pass up to each stop, which takes
 about (watched modules) / 2 times as long; in between, the narrow places behind pooling and strides are
 held, and the wide first stage is computed again. The values do not depend on the memory.
@@ -16,7 +16,8 @@ Where `torch.fx` cannot trace the network, it is run up to each stop instead, by
 
 import copy
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,8 +28,11 @@ from bitleak.core.errors import QuantizationError
 from bitleak.quant.capture import chunks, hook
 from bitleak.quant.units import trace
 
-MEMORY = 160 << 20
-SHARE = 8
+MEMORY = 64 << 20
+SHARE = 4
+BLOCK = (
+    33 << 20
+)  # held values lie in blocks that glibc maps for themselves (32 MiB up): its heap fragments to twice the size
 
 Visit = Callable[[str, Iterable[tuple[Tensor, ...]]], None]
 """Called with a module's name and its inputs: chunk by chunk, one tensor per network; to be consumed once."""
@@ -56,6 +60,7 @@ def walk(
     watched: Sequence[str],
     visit: Visit,
     *,
+    alone: Collection[str] = (),
     memory: int | None = None,
 ) -> None:
     """Visit modules in the order of execution; each visit sees the effect of those before it.
@@ -65,6 +70,7 @@ def walk(
         calibration: Normalised images.
         watched: Names of the modules to visit, in the order of execution.
         visit: Called before each watched module is run.
+        alone: Watched modules at which only the last network is looked at: one tensor per chunk.
         memory: Bytes that may be held between two visits, see `granted`; it changes the time, not the values.
 
     Example:
@@ -80,10 +86,11 @@ def walk(
     with torch.no_grad():
         graph = _traced(networks[0], watched)
         if graph is not None:
-            _walk_graph(graph, networks, calibration, watched, visit, granted(calibration, memory))
+            memory = granted(calibration, memory)
+            _walk_graph(graph, networks, calibration, watched, visit, alone=alone, memory=memory)
             return
         for name in watched:
-            visit(name, _inputs_of(name, networks, calibration))
+            visit(name, _inputs_of(name, networks[-1:] if name in alone else networks, calibration))
 
 
 def _traced(network: nn.Module, watched: Sequence[str]) -> fx.Graph | None:
@@ -104,57 +111,85 @@ def _walk_graph(
     calibration: Tensor,
     watched: Sequence[str],
     visit: Visit,
+    *,
+    alone: Collection[str],
     memory: int,
 ) -> None:
-    """`walk` along the nodes; a place `i` in the graph is that before node `i`."""
+    """`walk` along the nodes; the last network holds its values first, the others where there is memory left."""
     nodes, dead = list(graph.nodes), _dead(graph)
-    sizes = _live_bytes(nodes, dead, networks[0], calibration)
-    fits = [size * len(calibration) * len(networks) <= memory for size in sizes]
-    runs: list[list[Values]] = [[{nodes[0]: images} for images in chunks(calibration)] for _ in networks]
-    place = 1
+    sizes = [size * len(calibration) for size in _live_bytes(nodes, dead, networks[0], calibration)]
+    sizes[1] = 0  # the images are held in any case
+    runs = [_Run(each, nodes, dead, [{nodes[0]: images} for images in chunks(calibration)]) for each in networks]
+    places = [1] * len(runs)
     for stop, node in enumerate(nodes):
         if node.op != "call_module" or node.target not in watched:
             continue
-        held = max((i for i in range(place + 1, stop + 1) if fits[i]), default=place)
-        inputs = _inputs_at(nodes, dead, networks, runs, (place, held, stop))
+        first = len(runs) - 1 if node.target in alone else 0
+        held = list(places)
+        for number in reversed(range(first, len(runs))):
+            others = sum(sizes[place] for place in held) - sizes[held[number]]
+            fitting = [place for place in range(held[number], stop + 1) if sizes[place] + others <= memory]
+            held[number] = max(fitting, default=held[number])
+        inputs = zip(*(runs[i].inputs_at(stop, places[i], held[i]) for i in range(first, len(runs))), strict=True)
         visit(str(node.target), inputs)
         for _ in inputs:  # what the visitor did not look at has to be computed all the same
             pass
-        place = held
+        places = held
 
 
-def _inputs_at(
-    nodes: Sequence[fx.Node],
-    dead: Sequence[Sequence[fx.Node]],
-    networks: Sequence[nn.Module],
-    runs: Sequence[list[Values]],
-    places: tuple[int, int, int],
-) -> Iterator[tuple[Tensor, ...]]:
-    """The inputs of the node at `stop`; `runs` hold the values at `place`, and afterwards those at `held`."""
-    place, held, stop = places
-    source = nodes[stop].all_input_nodes[0]
+@dataclass(frozen=True)
+class _Run:
+    """One network on its way: the values of each chunk at the place that is held; place `i` is that before node `i`."""
 
-    def advance(network: nn.Module, values: Values, start: int, end: int) -> Values:
-        for index in range(start, end):
-            _compute(nodes[index], network, values, dead[index])
+    network: nn.Module
+    nodes: Sequence[fx.Node]
+    dead: Sequence[Sequence[fx.Node]]
+    chunks: list[Values]
+
+    def inputs_at(self, stop: int, place: int, held: int) -> Iterator[Tensor]:
+        """The inputs of the node at `stop`; afterwards the values at `held` are held instead of those at `place`."""
+        source = self.nodes[stop].all_input_nodes[0]
+        free: dict[fx.Node, Tensor] = {}
+        for number, values in enumerate(self.chunks):
+            if held > place:
+                moved = self.advance(values if place > 1 else _copied(values), place, held)
+                self.chunks[number] = _packed(moved, free, len(self.chunks) - number)
+            values = self.chunks[number] if held == stop else _copied(self.chunks[number])
+            yield self.advance(values, held, stop)[source]
+
+    def advance(self, values: Values, place: int, end: int) -> Values:
+        for index in range(place, end):
+            _compute(self.nodes[index], self.network, values, self.dead[index])
         return values
 
-    for chunk in range(len(runs[0])):
-        found = []
-        for network, run in zip(networks, runs, strict=True):
-            if held > place:
-                run[chunk] = advance(network, run[chunk] if place > 1 else _copied(run[chunk]), place, held)
-            values = run[chunk] if held == stop else advance(network, _copied(run[chunk]), held, stop)
-            found.append(values[source])
-        yield tuple(found)
+
+def _packed(values: Values, free: dict[fx.Node, Tensor], left: int) -> Values:
+    """The values as parts of blocks, for as many chunks as are left; `free` has the rests of blocks, and is changed."""
+    if _share_memory(values):
+        return values
+    packed = dict(values)
+    for node, value in values.items():
+        if isinstance(value, Tensor) and value.ndim and value.is_contiguous() and 0 < value.nbytes < BLOCK:
+            rest = free.get(node)
+            if rest is None or len(rest) < len(value):
+                rest = value.new_empty(min(left, -(-BLOCK // value.nbytes)) * len(value), *value.shape[1:])
+            packed[node] = rest[: len(value)].copy_(value)
+            free[node] = rest[len(value) :]
+    return packed
 
 
 def _copied(values: Values) -> Values:
     """Tensors of their own, as the nodes to come may change them in place; those that share memory still do."""
-    ((node, value), *more) = values.items()
-    if not more and isinstance(value, Tensor):  # a chunk of the images: a deep copy would take all of their memory
-        return {node: value.clone()}
-    return dict(zip(values, copy.deepcopy(list(values.values())), strict=True))
+    if _share_memory(values):
+        return dict(zip(values, copy.deepcopy(list(values.values())), strict=True))
+    return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
+
+
+def _share_memory(values: Values) -> bool:
+    """Whether a value may share memory with another one; for other values than tensors that is not looked into."""
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    known = len(tensors) == sum(not isinstance(value, int | float | str | None) for value in values.values())
+    return not known or len({tensor.untyped_storage().data_ptr() for tensor in tensors}) < len(tensors)
 
 
 def _live_bytes(

@@ -1,0 +1,71 @@
+"""Difficulty calibration: how much better is the target on the record than models of its kind are?
+
+    offline:  score(x) = mean over queries of s(x) - mean over OUT references of s_r(x)
+    online:   score(x) = mean over queries of s(x) - (mean over IN + mean over OUT) / 2
+
+Watson et al. 2022 (arXiv 2111.08440), whose s is minus the loss (here the default, the log-probability).
+Their references are trained without the record: `offline`. `online` takes both kinds with equal weights, which
+subtracts half of what the record's membership adds and changes the order only where that differs between records.
+It is LiRA's test for records that all spread alike, as far as the signal is a normal one.
+
+Cost: O(refs records queries), in blocks of records.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bitleak.attacks.attack import signal_of
+from bitleak.attacks.sides import refuse_few, sums
+from bitleak.core.checks import one_of
+from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The signal less its mean over references.
+
+    Attributes:
+        mode: `offline` uses OUT references only, `online` IN and OUT.
+        signal: Which signal.
+
+    Example:
+        >>> Calibrated().name, Calibrated("online", "logit_scaled").name
+        ('calibrated-offline', 'calibrated-online-logit_scaled')
+    """
+
+    mode: Literal["offline", "online"] = "offline"
+    signal: SignalName = "log_probability"
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, ("offline", "online"))
+        one_of("signal", self.signal, SIGNALS)
+
+    @property
+    def name(self) -> str:
+        """With the mode, and the signal where it is not the paper's."""
+        suffix = "" if self.signal == "log_probability" else f"-{self.signal}"
+        return f"calibrated-{self.mode}{suffix}"
+
+    @property
+    def uses_references(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def fewest_population(self) -> int:
+        """0: it looks at no population records."""
+        return 0
+
+    def __call__(self, view: AttackView) -> Scores:
+        """The mean difference over the queries.
+
+        Raises:
+            ValueError: A record has no usable reference on a side, or a signal is not finite.
+        """
+        target, references = (signal_of(of, self.signal) for of in (view.target, view.references))
+        refuse_few(view.use & ~view.member, 1, self.name, side="OUT")
+        usual = sums(references, view.use & ~view.member).mean
+        if self.mode == "online":
+            refuse_few(view.use & view.member, 1, self.name, side="IN")
+            usual = (usual + sums(references, view.use & view.member).mean) / 2
+        return (target - usual).mean(axis=1)

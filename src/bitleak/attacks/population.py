@@ -1,0 +1,68 @@
+"""Attack-P: how unusual is the target's confidence in the record among records that nobody trained on?
+
+    score(x) = mean over queries of the share of population records z with s(z) < s(x), ties counted half
+
+Ye et al. 2022 (arXiv 2111.09679), with the empirical distribution and the logit-scaled confidence in
+place of minus the loss, which orders records alike. 1 - score is a p-value: the false-positive rate at which the
+threshold would be the record's own confidence. With one query the order of the records is that of the attack
+`threshold`, coarsened to the population's resolution; what is added is the scale. With several queries each is ranked
+among answers to the same query, which the mean of the confidences is not.
+
+Cost: O((records + population) queries log population).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bitleak.attacks.attack import refuse_small_population, signal_of
+from bitleak.core.checks import one_of
+from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
+
+
+@dataclass(frozen=True)
+class Population:
+    """The target's answer ranked among its answers to population records.
+
+    Attributes:
+        signal: Which signal.
+
+    Example:
+        >>> Population().name
+        'population'
+    """
+
+    signal: SignalName = "logit_scaled"
+
+    def __post_init__(self) -> None:
+        one_of("signal", self.signal, SIGNALS)
+
+    @property
+    def name(self) -> str:
+        """`population`, with the signal where it is not the confidence."""
+        return "population" if self.signal == "logit_scaled" else f"population-{self.signal}"
+
+    @property
+    def uses_references(self) -> bool:
+        """False: it looks at the target alone."""
+        return False
+
+    @property
+    def fewest_population(self) -> int:
+        """1."""
+        return 1
+
+    def __call__(self, view: AttackView) -> Scores:
+        """The mid-rank of every record's signal among the population's, from 0 to 1.
+
+        Raises:
+            ValueError: There are no population records, or a signal is not finite.
+        """
+        refuse_small_population(view.population_target, self.fewest_population, self.name)
+        target, population = (signal_of(of, self.signal) for of in (view.target, view.population_target))
+        score = np.zeros(len(target))
+        for query in range(target.shape[1]):
+            ascending = np.sort(population[:, query])
+            below, up_to = (np.searchsorted(ascending, target[:, query], side=side) for side in ("left", "right"))
+            score += (below + up_to) / (2 * len(ascending))
+        return score / target.shape[1]

@@ -1,0 +1,156 @@
+"""Empirical Bayes for few references: each record's variance and shift, drawn towards what all records show.
+
+Variance. With s2 the variance of a record's d + 1 references, and one prior for all records of a query and side,
+
+    sigma2 ~ scaled inverse chi-square(d0, s02),    s2 | sigma2 ~ sigma2 chi-square(d) / d,
+
+the posterior is again scaled inverse chi-square, with d0 + d degrees of freedom and scale
+
+    v = (d0 s02 + d s2) / (d0 + d),
+
+and a new score is Student t with d0 + d degrees of freedom. d0 and s02 are fitted to the mean and the variance of log
+s2 over the records, which are digamma and trigamma functions of d and d0 (Smyth 2004, Linear models and empirical Bayes
+methods for microarray experiments). Records that spread alike give d0 = infinity (here 10^6) and the pooled variance;
+records as different as can be give d0 = 0 and their own.
+
+Shift. Membership moves a record's mean by delta ~ N(delta0, tau2), fitted by moments over the records:
+delta0 = mean(m_in - m_out) and tau2 = max(0, variance(m_in - m_out) - mean(pooled_in / n_in + pooled_out / n_out)).
+With A = v_out / n_out, B = v_in / n_in and g = 1 / (A + B + tau2), the posterior means and their variances are
+
+    m_out + A g (m_in - m_out - delta0),  A - A^2 g      and      m_in - B g (m_in - m_out - delta0),  B - B^2 g,
+
+under a flat prior on the difficulty: each side borrows from the other as far as the shift is the same for all. A new
+score then has variance v plus that of the mean; its distribution is taken as Student t with the d0 + d degrees of
+freedom of v, which is exact for tau2 = infinity.
+
+A Bayesian LiRA with a normal-inverse-gamma prior is BaVarIA (arXiv 2603.11799). Here the strength of the prior is
+fitted instead of set, and the shift between the sides is shrunk instead of the two means: difficulties differ far more
+between records than shifts do.
+
+Cost: O(records queries) beyond the sums.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import betaln, digamma, gammaln, polygamma, stdtr
+
+from bitleak.attacks.sides import Sums
+
+MOST_FREEDOM = 1e6
+"""Degrees of freedom at which a prior counts as infinitely sure."""
+RELATIVE_FLOOR = 1e-3
+ABSOLUTE_FLOOR = 1e-6
+"""Least deviation of a record, of the pooled one and in nats (what float32 logits resolve)."""
+SMALLEST_TAIL = 1e-290
+"""Probability below which the tail's series takes over."""
+TAIL_TERMS = 24
+"""At that point t is above 36, and a term at most 2 k / t^2 of the one before."""
+
+
+class Student(NamedTuple):
+    """A record's distribution of scores: location, scale and degrees of freedom."""
+
+    centre: Float64[np.ndarray, "records queries"]
+    deviation: Float64[np.ndarray, "records queries"]
+    freedom: Float64[np.ndarray, "records queries"]
+
+
+class Prior(NamedTuple):
+    """Scaled inverse chi-square over the records of each query."""
+
+    freedom: Float64[np.ndarray, "queries"]
+    variance: Float64[np.ndarray, "queries"]
+
+
+def predictive(side: Sums) -> Student:
+    """What one side's references say of a new score, for a flat prior on the mean."""
+    variance, freedom = posterior(side)
+    return Student(side.mean, np.sqrt(variance * (1 + 1 / side.counts[:, None])), freedom)
+
+
+def predictive_pair(inside: Sums, outside: Sums) -> tuple[Student, Student]:
+    """What both sides' references say of a new member's and of a new non-member's score, the shift shrunk."""
+    v_in, freedom_in = posterior(inside)
+    v_out, freedom_out = posterior(outside)
+    n_in, n_out = inside.counts[:, None], outside.counts[:, None]
+    shift = inside.mean - outside.mean
+    error = (inside.pooled / n_in + outside.pooled / n_out).mean(axis=0)
+    between = np.maximum(shift.var(axis=0) - error, 0.0)  # (queries,)
+    surprise = shift - shift.mean(axis=0)
+    of_in, of_out = v_in / n_in, v_out / n_out
+    gain = 1 / (of_in + of_out + between)
+    return (
+        Student(inside.mean - of_in * gain * surprise, np.sqrt(v_in + of_in - of_in**2 * gain), freedom_in),
+        Student(outside.mean + of_out * gain * surprise, np.sqrt(v_out + of_out - of_out**2 * gain), freedom_out),
+    )
+
+
+def posterior(side: Sums) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
+    """Posterior variance and its degrees of freedom, of every record and query."""
+    own = (side.counts - 1.0)[:, None]
+    floor = np.maximum(RELATIVE_FLOOR * np.sqrt(side.pooled), ABSOLUTE_FLOOR) ** 2
+    variance = np.maximum(side.squares / own, floor)
+    prior = fitted_prior(variance, own[:, 0])
+    freedom = prior.freedom + own
+    return (prior.freedom * prior.variance + own * variance) / freedom, freedom
+
+
+def fitted_prior(variance: Float64[np.ndarray, "records queries"], freedom: Float64[np.ndarray, "records"]) -> Prior:
+    """The prior under which the log variances have the mean and the variance that they have.
+
+    Args:
+        variance: Of each record and query, > 0.
+        freedom: Degrees of freedom of each record's variances, at least 1.
+    """
+    half = freedom[:, None] / 2
+    centred = np.log(variance) - digamma(half) + np.log(half)
+    records = len(variance)
+    excess = centred.var(axis=0) * records / max(records - 1, 1) - polygamma(1, half).mean()
+    least = float(polygamma(1, MOST_FREEDOM / 2))
+    of_prior = np.clip(2 * inverse_trigamma(np.maximum(excess, least)), 0.0, MOST_FREEDOM)
+    scale = np.exp(centred.mean(axis=0) + digamma(of_prior / 2) - np.log(of_prior / 2))
+    return Prior(of_prior, scale)
+
+
+def inverse_trigamma(value: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
+    """The x > 0 with trigamma(x) = value, by Newton steps on 1 / trigamma, which is nearly linear.
+
+    Example:
+        >>> inverse_trigamma(polygamma(1, np.array([0.01, 1.0, 500.0]))).round(9).tolist()
+        [0.01, 1.0, 500.0]
+    """
+    x = 0.5 + 1 / value
+    for _ in range(30):  # quadratic and from above: 10 are enough anywhere
+        now = polygamma(1, x)
+        x = np.maximum(x + now * (1 - now / value) / polygamma(2, x), 1e-12)
+    return x
+
+
+def log_density(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:
+    """Log density of the Student distribution."""
+    half = of.freedom / 2
+    constant = gammaln(half + 0.5) - gammaln(half) - 0.5 * np.log(of.freedom * np.pi)
+    apart = (value - of.centre) / of.deviation
+    return constant - np.log(of.deviation) - (half + 0.5) * np.log1p(apart**2 / of.freedom)
+
+
+def log_survival(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:
+    """Log of the probability of a larger value, without underflow and without rounding to 0.
+
+    Far out, with a = freedom / 2, u = 2 a / t^2 and Gauss's function after Pfaff's transformation
+    (DLMF 8.17.8 and 15.8.1), the tail is
+    (1 + 1 / u)^-a (1 + u)^(1/2) / (2 a B(a, 1/2)) times the sum over k of (1/2)_k / (a + 1)_k (-u)^k.
+    """
+    apart = (value - of.centre) / of.deviation
+    nearer = stdtr(of.freedom, -np.abs(apart))  # the smaller tail, on the value's own side
+    found = np.where(apart < 0, np.log1p(-nearer), np.log(np.maximum(nearer, SMALLEST_TAIL)))
+    far = (apart > 0) & (nearer < SMALLEST_TAIL)
+    a, u = of.freedom[far] / 2, of.freedom[far] / apart[far] ** 2
+    series, term = np.ones_like(a), np.ones_like(a)
+    for k in range(TAIL_TERMS):
+        term = term * -u * (k + 0.5) / (a + 1 + k)
+        series += term
+    found[far] = -a * np.log1p(1 / u) + 0.5 * np.log1p(u) - np.log(2 * a) - betaln(a, 0.5) + np.log(series)
+    return found

@@ -1,0 +1,57 @@
+"""Sums over a record's IN or OUT references: what most attacks with references start from.
+
+Everything goes over blocks of records, so that the memory beyond the view is a few MB.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+BLOCK = 2**19
+"""Reference scores handled at a time."""
+
+
+class Sums(NamedTuple):
+    """Of the used references of one side."""
+
+    counts: Int64[np.ndarray, "records"]
+    mean: Float64[np.ndarray, "records queries"]
+    squares: Float64[np.ndarray, "records queries"]
+    """Sum of squared residuals around the mean."""
+
+    @property
+    def pooled(self) -> Float64[np.ndarray, "queries"]:
+        """Variance of the residuals of all records together."""
+        return self.squares.sum(axis=0) / (self.counts.sum() - len(self.counts))
+
+
+def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]) -> Sums:
+    """Counts, means and squared residuals of the used references."""
+    counts = used.sum(axis=0)
+    mean, squares = (np.empty(references.shape[1:]) for _ in range(2))
+    for block in blocks(references):
+        values, weights = np.ascontiguousarray(references[:, block]), used[:, block].astype(np.float64)
+        mean[block] = np.einsum("mrq,mr->rq", values, weights) / counts[block, None]
+        residuals = (values - mean[block]) * weights[:, :, None]
+        squares[block] = np.einsum("mrq,mrq->rq", residuals, residuals)
+    return Sums(counts, mean, squares)
+
+
+def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:
+    """Slices of records of about `BLOCK` scores each."""
+    refs, records, queries = references.shape
+    step = max(1, BLOCK // max(1, refs * queries))
+    yield from (slice(start, start + step) for start in range(0, records, step))
+
+
+def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *, side: str) -> None:
+    """An error that names the first record with fewer used references than that."""
+    counts = used.sum(axis=0)
+    few = np.flatnonzero(counts < fewest)
+    if len(few):
+        raise ValueError(
+            f"{what} needs at least {fewest} usable {side} references for every record, "
+            f"got {counts[few[0]]} for record {few[0]} ({len(few)} such records)"
+        )

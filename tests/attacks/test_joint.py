@@ -1,0 +1,129 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bitleak.attacks import Joint, LiRA
+from bitleak.attacks.joint import slopes
+from bitleak.attacks.shrink import posterior
+from bitleak.attacks.sides import sums
+from bitleak.core.types import SIGNALS
+from bitleak.metrics import auc, roc, tpr_at
+
+
+def releases(worlds, seed=0, *, records=6000, references=8, noise=(0.0, 1.0), kept=(1.0, 0.6), spread=0.5):
+    """Copies of one target: each keeps a share of the original's score and adds noise of its own."""
+    rng = np.random.default_rng(seed)
+    member = worlds["pairs"](rng, 2 * references + 2, records)
+    own = np.exp(spread * rng.standard_normal((records, 1)))
+    memory = rng.exponential(1.2, (records, 1))
+    base = rng.normal(3, 2, (records, 1)) + memory * member[:, :, None] + own * rng.standard_normal((*member.shape, 1))
+    views = []
+    for share, extra in zip(kept, noise, strict=True):
+        copy = share * base + extra * rng.standard_normal(base.shape)
+        views.append(worlds["view"](copy[0], copy[2:], member[2:]))
+    return views, member[0]
+
+
+def found(scores, member):
+    curve = roc(scores, member)
+    return auc(curve), tpr_at(curve, 0.01)
+
+
+def test_one_release_with_one_query_is_lira(worlds):
+    (view,), _ = releases(worlds, records=300, noise=(0.0,), kept=(1.0,))
+    np.testing.assert_allclose(Joint()([view]), LiRA("online", "shrunk")(view), rtol=1e-12)
+
+
+@pytest.mark.parametrize("references", [3, 8, 32])
+def test_two_noisy_copies_tell_more_than_the_better_one(worlds, references):
+    views, member = releases(worlds, 1, references=references, noise=(1.0, 1.0), kept=(1.0, 1.0))
+    single = [found(LiRA()(view), member) for view in views]
+    area, rate = found(Joint()(views), member)
+    assert area > max(area for area, _ in single) + 0.005
+    assert rate > max(rate for _, rate in single)
+
+
+@pytest.mark.parametrize("references", [3, 8, 32])
+def test_a_copy_that_is_noise_around_the_original_costs_little(worlds, references):
+    views, member = releases(worlds, 2, references=references)
+    single = [found(LiRA()(view), member) for view in views]
+    area, rate = found(Joint()(views), member)
+    assert area > max(area for area, _ in single) - 0.005
+    assert rate > max(rate for _, rate in single) - 0.015
+
+
+def test_common_noise_cancels_between_releases(worlds):
+    """A second release that shows nothing but the noise of the first: alone at chance, together better."""
+    rng = np.random.default_rng(3)
+    member = worlds["pairs"](rng, 18, 4000)
+    noise = rng.standard_normal((18, 4000, 1))
+    first, second = 1.0 * member[:, :, None] + noise, noise + 0.3 * rng.standard_normal(noise.shape)
+    views = [worlds["view"](of[0], of[2:], member[2:]) for of in (first, second)]
+    alone = [found(LiRA()(view), member[0])[0] for view in views]
+    assert alone[1] == pytest.approx(0.5, abs=0.02)
+    assert found(Joint()(views), member[0])[0] > alone[0] + 0.1
+
+
+def test_the_same_release_twice_tells_no_more_and_is_finite(worlds):
+    (view,), member = releases(worlds, 4, records=2000, noise=(0.0,), kept=(1.0,))
+    once, twice, thrice = (found(Joint()([view] * times), member) for times in (1, 2, 3))
+    assert twice[0] == pytest.approx(once[0], abs=0.01)
+    assert thrice[0] == pytest.approx(once[0], abs=0.01)
+
+
+def test_a_noise_target_is_at_chance(worlds):
+    views, member = releases(worlds, 5, records=10_000)
+    rng = np.random.default_rng(0)
+    blind = [replace(view, target=view.target[rng.permutation(10_000)]) for view in views]
+    assert found(Joint()(blind), member)[0] == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_scale_of_a_release_does_not_matter(worlds):
+    views, _ = releases(worlds, 6, records=500, noise=(0.5, 0.0), kept=(1.0, 1.0))
+    confidence = [view.target[..., SIGNALS.index("logit_scaled")] for view in views]
+    references = [view.references[..., SIGNALS.index("logit_scaled")] for view in views]
+    scaled = worlds["view"](3.0 * confidence[1] - 7.0, 3.0 * references[1] - 7.0, views[1].member)
+    np.testing.assert_allclose(Joint()([views[0], scaled]), Joint()(views), rtol=1e-6, atol=1e-6)
+
+
+def test_the_slopes_are_those_of_weighted_least_squares(worlds, monkeypatch):
+    rng = np.random.default_rng(7)
+    member = worlds["pairs"](rng, 6, 200)
+    use = np.ones_like(member)
+    use[0, :50] = False
+    answers = rng.normal(size=(6, 200, 3)) @ rng.normal(size=(3, 3)) * np.exp(rng.normal(size=(1, 200, 1)))
+    monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 6 * 3 * 7)
+    rows, weights = [], []
+    for side in (use & member, use & ~member):
+        variance = posterior(sums(answers[..., 2:], side))[0][:, 0]
+        for record in range(200):
+            chosen = answers[side[:, record], record]
+            rows.append(chosen - chosen.mean(axis=0))
+            weights += [1 / variance[record]] * len(chosen)
+    residuals, root = np.concatenate(rows), np.sqrt(weights)[:, None]
+    expected = np.linalg.lstsq(residuals[:, :2] * root, residuals[:, 2] * root[:, 0])[0]
+    np.testing.assert_allclose(slopes(answers, use & member, use & ~member), expected, rtol=1e-8)
+
+
+def test_views_of_different_references_are_refused(worlds):
+    views, _ = releases(worlds, records=40)
+    other = replace(views[1], member=~views[1].member)
+    with pytest.raises(ValueError, match="member of view 1 differs"):
+        Joint()([views[0], other])
+    with pytest.raises(ValueError, match="at least one view, got none"):
+        Joint()([])
+
+
+def test_a_record_short_of_references_is_named(worlds):
+    views, _ = releases(worlds, records=40, references=3)
+    use = views[0].use.copy()
+    use[np.flatnonzero(views[0].member[:, 5])[:2], 5] = False
+    with pytest.raises(ValueError, match="joint needs at least 2 usable IN references for every record, got 1"):
+        Joint()([replace(view, use=use) for view in views])
+
+
+def test_releases_that_never_vary_have_finite_scores(worlds):
+    member = worlds["pairs"](np.random.default_rng(0), 6, 20)
+    view = worlds["view"](np.ones((20, 1)), np.ones((6, 20, 1)), member)
+    assert np.isfinite(Joint()([view, view])).all()

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bitleak.attacks import LiRA, subset_view
+from bitleak.attacks.power import complementary_pairs
+from bitleak.metrics import auc, roc
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_pairs_stay_pairs_and_the_rest_is_left_out(gaussian_world, count):
+    view, _ = gaussian_world(0, records=50, models=18, population=5)
+    few = subset_view(view, count, rng())
+    assert few.references.shape[0] == few.population_references.shape[0] == 2 * count
+    assert (few.member.sum(axis=0) == count).all()
+    assert complementary_pairs(few.member) is not None
+    rows = [int(np.flatnonzero((view.references == one).all(axis=(1, 2, 3)))[0]) for one in few.references]
+    np.testing.assert_array_equal(few.member, view.member[rows])
+    np.testing.assert_array_equal(few.population_references, view.population_references[rows])
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_references_that_do_not_pair_up_are_masked(worlds, count):
+    member = worlds["shadows"](rng(1), 12, 40)
+    view = worlds["view"](rng(2).normal(size=(40, 1)), rng(3).normal(size=(12, 40, 1)), member)
+    few = subset_view(view, count, rng())
+    for side in (member, ~member):
+        assert ((few.use & side).sum(axis=0) == count).all()
+    assert len(np.unique(few.use, axis=1).T) > 1 or count == 6
+
+
+def test_a_mask_is_kept_to(worlds):
+    member = worlds["shadows"](rng(1), 12, 40)
+    use = np.ones_like(member)
+    use[np.flatnonzero(member[:, 3])[:2], 3] = use[np.flatnonzero(~member[:, 3])[:2], 3] = False
+    view = worlds["view"](rng(2).normal(size=(40, 1)), rng(3).normal(size=(12, 40, 1)), member, use)
+    few = subset_view(view, 4, rng())
+    assert not (few.use & ~use).any()
+    assert (few.use.sum(axis=0) == 8).all()
+    with pytest.raises(ValueError, match=r"count must be at most 4, .* got 5"):
+        subset_view(view, 5, rng())
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_fewer_references_are_among_the_more(worlds, paired):
+    member = worlds["pairs" if paired else "shadows"](rng(1), 16, 30)
+    view = worlds["view"](rng(2).normal(size=(30, 1)), rng(3).normal(size=(16, 30, 1)), member)
+    few, more = (subset_view(view, count, rng(7)) for count in (2, 5))
+
+    def answers(of, record):
+        return set(of.references[of.use[:, record], record, 0, 1].tolist())
+
+    assert all(answers(few, record) < answers(more, record) for record in range(30))
+
+
+def test_nothing_but_the_references_changes(gaussian_world):
+    view, _ = gaussian_world(0, records=50, models=18, population=5)
+    few = subset_view(view, 2, rng())
+    for name in ("target", "population_target", "labels"):
+        assert getattr(few, name) is getattr(view, name)
+    everything = subset_view(view, 8, rng())
+    np.testing.assert_array_equal(everything.references, view.references)
+
+
+def test_leakage_grows_with_the_references(gaussian_world):
+    view, member = gaussian_world(0, records=6000, models=66, queries=1)
+    areas = [auc(roc(LiRA()(subset_view(view, count, rng())), member)) for count in (2, 8, 32)]
+    assert areas[0] + 0.02 < areas[1] < areas[2] - 0.005
+
+
+def test_a_mask_on_pairs_is_kept_to_as_well(gaussian_world):
+    view, _ = gaussian_world(0, records=20, models=10, population=5)
+    use = view.use.copy()
+    use[:2, 0] = False
+    few = subset_view(replace(view, use=use), 2, rng())
+    assert not few.use[:2, 0].any()
+    assert (few.use.sum(axis=0) == 4).all()

@@ -44,7 +44,7 @@ def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator
                 run = partial(_run, bench, seed, count, method, before=name == "obc")
                 yield Job("accuracy", f"{name}@{count}", seed, run())
                 if name in AUGMENTED:
-                    yield Job("accuracy", f"{name}, augmented images@{count}", seed, run(augmented=True))
+                    yield Job("accuracy", f"{name}-augmented@{count}", seed, run(augmented=True))
 
 
 def _run(

@@ -116,7 +116,9 @@ def _accuracy(out: Path) -> str:
                 str(levels),
                 name,
                 _spread([100 * one["accuracy"] for one in group], "{:.2f}"),
-                _spread([100 * (one["accuracy"] - base[one["seed"]]) for one in group], "{:+.2f}"),
+                _spread(
+                    [100 * (one["accuracy"] - base[one["seed"]]) for one in group if one["seed"] in base], "{:+.2f}"
+                ),
                 _spread([one["logit_error"] for one in group], "{:.3g}"),
                 _spread([one["layer_error"] for one in group if one.get("layer_error") is not None], "{:.3g}"),
                 _spread([one["cpu_seconds"] for one in group], "{:.1f}"),
@@ -125,7 +127,7 @@ def _accuracy(out: Path) -> str:
             ]
         )
     head = ["levels", "method", "test accuracy %", "minus fp32", "error of the logits", "mean error of the layers"]
-    note = f"fp32: {_spread([100 * value for value in base.values()], '{:.2f}')} %, {len(base)} seeds\n\n"
+    note = f"fp32: {_spread([100 * value for value in base.values()], '{:.2f}')} %, seeds: {len(base)}\n\n"
     return note + _table([*head, "CPU s", "codes per channel, at most", "seeds"], lines) if lines else ""
 
 

@@ -1,10 +1,10 @@
 """What each method leaves of the networks: test accuracy, error of the logits, CPU seconds.
 
 Also the other tools' methods: they run in their own environment and hand back weights, which are judged here as
-the others are, with the batch norm as the tool leaves it and with its statistics re-estimated, the calibration
-images being augmented as in training for that.
+the others are, with the batch norm as the tool leaves it and with its statistics re-estimated as `obc` does.
 """
 
+import copy
 import json
 import os
 import subprocess
@@ -141,6 +141,7 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
         network = bench.network(seed)
         if options["folded"]:
             network = fold(network)
+        reference = copy.deepcopy(network)
         tensors, seconds = _peer(bench, seed, script, options, network)
         network.load_state_dict(tensors)
         figures = {
@@ -149,10 +150,7 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
             "codes": max(_most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)),
             "cpu_seconds": seconds,
         }
-        if options["folded"]:  # a folded batch norm scales nothing; new statistics would
-            return figures
-        images = bench.augmented(seed, records=bench.sizes.calibration, rounds=1)
-        _, more = timed(lambda: reestimate(network, images))
+        _, more = timed(lambda: reestimate(network, bench.calibration(seed), reference=reference))
         again = {f"{key}_reestimated": value for key, value in judged(bench, seed, network).items()}
         return {**figures, **again, "cpu_seconds_reestimation": more}
 

@@ -27,8 +27,8 @@ Method = Callable[[nn.Module, Tensor, torch.Generator], QuantizedWeights]
 def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
     """All methods of this package at these levels, and round-to-nearest between the extremes.
 
-    `kept`: the batch-norm statistics stay those of the training. The network was trained on crops, and clean
-    calibration images have other statistics, so that re-estimation on them is a loss of its own.
+    `kept`: the batch-norm statistics stay those of the training. `absolute`: they become those of the calibration
+    images, which are not cropped as those of the training are.
     """
     short = sizes.short
     schemes: dict[str, Scheme] = {
@@ -39,12 +39,13 @@ def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
         "brecq": BRECQ(),
         f"brecq-paper-{short}": _preset(BRECQ, "paper", iterations=short),
         "obc": OBC(),
+        "obc-absolute": OBC(reestimate="absolute"),
         "obc-polish": OBC(polish=SWEEPS),
         "obc-quantized-polish": OBC(inputs="quantized", polish=SWEEPS),
-        "obc-quantized-polish-kept": OBC(inputs="quantized", polish=SWEEPS, reestimate=False),
+        "obc-quantized-polish-kept": OBC(inputs="quantized", polish=SWEEPS, reestimate="none"),
         "gptq-index": GPTQ(order="index"),
         "gptq-activation": GPTQ(),
-        "gptq-quantized-polish-kept": GPTQ(inputs="quantized", polish=SWEEPS, reestimate=False),
+        "gptq-quantized-polish-kept": GPTQ(inputs="quantized", polish=SWEEPS, reestimate="none"),
     }
     ours: dict[str, Method] = {name: replace(scheme, levels=levels) for name, scheme in schemes.items()}
     return {"rtn-min-max": _between_extremes(levels), **ours}

@@ -407,8 +407,8 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
     looks = entry.name in ("obc", "gptq") or (entry.name == "rtn" and sweeps > 0)
     if looks and not (shared and inputs == "full_precision"):
         work += PASS[inputs] * forward
-    if options.get("reestimate", False) and inputs == "full_precision":  # on the way of the walk if not
-        work += 3 * forward
+    if options.get("reestimate", "none") != "none" and inputs == "full_precision":  # on the way of the walk if not
+        work += (4 if options["reestimate"] == "relative" else 3) * forward
     return work
 
 

@@ -188,7 +188,7 @@ def test_no_batch_norm_runs_in_training_mode(quantizer, network, calibration):
 
 
 def test_256_levels_keep_the_accuracy(quantizer, network, digits):
-    fields = {"reestimate": False} if hasattr(quantizer, "reestimate") else {}
+    fields = {"reestimate": "none"} if hasattr(quantizer, "reestimate") else {}
     quantized = run(quantizer, network, digits[0][:64], levels=256, **fields)
     assert accuracy(network, digits) > 0.8
     assert abs(accuracy(deployed(network, quantized), digits) - accuracy(network, digits)) <= 0.0025

@@ -119,7 +119,7 @@ def test_inputs_that_are_not_finite_name_the_layer():
         quantize_layer("head", weight, grid, hessian[None])
 
 
-@pytest.mark.parametrize("fields", [{"order": "index"}, {"inputs": "quantized"}, {"polish": 5}, {"reestimate": False}])
+@pytest.mark.parametrize("fields", [{"order": "index"}, {"inputs": "quantized"}, {"polish": 5}, {"reestimate": "none"}])
 def test_every_field_has_an_effect(fields):
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)]

@@ -92,7 +92,7 @@ def test_few_images_are_damped_and_it_is_recorded(images):
 
 def test_batch_norm_is_re_estimated_on_the_calibration_images_if_wanted(images):
     with_it, without = (
-        OBC(levels=3, reestimate=wanted)(network(), images, torch.Generator()) for wanted in (True, False)
+        OBC(levels=3, reestimate=wanted)(network(), images, torch.Generator()) for wanted in ("absolute", "none")
     )
     before = network().state_dict()
     assert np.array_equal(without.rest["1.running_mean"], before["1.running_mean"].numpy())

@@ -39,3 +39,35 @@ def test_nothing_but_the_statistics_changes_and_no_module_is_left_in_training():
 
 def test_a_network_without_batch_norm_is_left_alone():
     assert reestimate(nn.Sequential(nn.Linear(2, 2)).eval(), torch.zeros(1, 2)) == []
+
+
+def test_relative_statistics_change_nothing_where_the_weights_have_not_changed():
+    before, changed = network(), network()
+    reestimate(changed, 3 + torch.randn(50, 2, 5, 5), reference=before)
+    for name, value in changed.state_dict().items():
+        torch.testing.assert_close(value, before.state_dict()[name], rtol=1e-5, atol=1e-6)
+
+
+def test_relative_statistics_take_over_what_the_new_weights_change():
+    full, changed = network(), network()
+    full[1].running_mean.fill_(2.0)
+    full[1].running_var.fill_(5.0)
+    changed.load_state_dict(full.state_dict())
+    with torch.no_grad():
+        changed[0].weight.mul_(3.0)
+        changed[0].bias.mul_(3.0)
+    images = torch.randn(40, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    reestimate(changed, images, reference=full)
+    means = full[0](images).mean((0, 2, 3)).detach()
+    torch.testing.assert_close(changed[1].running_mean, 2.0 + 2 * means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(changed[1].running_var, torch.full((3,), 45.0), rtol=1e-4, atol=1e-4)
+
+
+def test_relative_statistics_stay_finite_where_a_channel_was_constant():
+    full, changed = network(), network()
+    with torch.no_grad():
+        full[0].weight[1] = 0
+    images = torch.randn(40, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    reestimate(changed, images, reference=full)
+    expected = 1 + changed[0](images)[:, 1].var()
+    torch.testing.assert_close(changed[1].running_var[1], expected.detach(), rtol=1e-4, atol=1e-5)

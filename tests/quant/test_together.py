@@ -18,7 +18,7 @@ MIXED = [
     OBC(levels=16),
     AdaRound(levels=3, iterations=20),
     OBC(levels=3, last=256, layers={"3": 5}, polish=3),
-    GPTQ(levels=3, order="index", reestimate=False),
+    GPTQ(levels=3, order="index", reestimate="none"),
     OBC(levels=3, inputs="quantized"),
     RoundToNearest(levels=4, polish=5, granularity="tensor"),
     RoundToNearest(levels=4),
@@ -106,7 +106,7 @@ def test_the_memory_changes_the_passes_and_not_the_result(memory, monkeypatch):
 
 POPULATION = [
     OBC(levels=3),
-    OBC(levels=4, polish=4, granularity="tensor", reestimate=False),
+    OBC(levels=4, polish=4, granularity="tensor", reestimate="none"),
     GPTQ(levels=3, polish=2),
     RoundToNearest(levels=3, polish=9),
     RoundToNearest(levels=3),

@@ -19,7 +19,7 @@ takes those behind the quantized blocks, with W as the target; `inputs="quantize
 that fits them, see `layerwise`). The factor comes from one Cholesky factorisation of H with its columns
 reversed and one triangular inverse, in float64, instead of three factorisations in float32. Where H cannot
 be factorised with `damping`, larger ones are tried, and `record` says which sufficed. The grid is the searched one
-of all quantizers. Batch norm is re-estimated as in `obc` unless `reestimate` is off, as in preset `paper`.
+of all quantizers. Batch norm is re-estimated as in `obc` unless `reestimate` is `none`, as in preset `paper`.
 
 Cost per layer: a Gram matrix over the images, 2/3 columns^3 for the factors, rows x columns^2 / 2 for the
 errors. Memory: a few matrices of columns x columns.
@@ -41,6 +41,7 @@ from bitleak.quant.grid import Grid
 from bitleak.quant.layerwise import by_groups, quantize_layers
 from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import damped_factor
+from bitleak.quant.reestimate import Statistics
 from bitleak.quant.scheme import Scheme
 
 BLOCK = 64
@@ -57,7 +58,8 @@ class GPTQ(Scheme):
         inputs: `full_precision`: each layer shall keep its output on the full-precision network's inputs.
             `quantized`: it shall reach that output from the inputs behind the quantized layers.
         polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none.
-        reestimate: Whether to re-estimate the batch-norm statistics on the calibration images.
+        reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
+            (`relative`), altogether (`absolute`), or not at all (`none`).
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -74,10 +76,10 @@ class GPTQ(Scheme):
     damping: float = 0.01
     inputs: Inputs = "full_precision"
     polish: int = 0
-    reestimate: bool = True
+    reestimate: Statistics = "relative"
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"order": "index", "reestimate": False},
+        "paper": {"order": "index", "reestimate": "none"},
         "quick": {},
     }
 
@@ -87,6 +89,7 @@ class GPTQ(Scheme):
         number_in("damping", self.damping, 0.0, float("inf"))
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
         integer_in("polish", self.polish, 0)
+        one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
 
     def __call__(
         self,

@@ -172,12 +172,14 @@ def _finished(
     method: Method, network: nn.Module, layers: Mapping[str, Rounded], calibration: Tensor, memory: int | None
 ) -> QuantizedWeights:
     """The result of one method, with the batch norms re-estimated behind its weights."""
-    if method.statistics:
-        network = copy.deepcopy(network)
-        for name, layer in layers.items():
-            network.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
-        reestimate(network, calibration, memory=memory)
-    return _assembled(network, layers)
+    if method.statistics == "none":
+        return _assembled(network, layers)
+    changed = copy.deepcopy(network)
+    for name, layer in layers.items():
+        changed.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
+    reference = network if method.statistics == "relative" else None
+    reestimate(changed, calibration, reference=reference, memory=memory)
+    return _assembled(changed, layers)
 
 
 def _assembled(network: nn.Module, layers: Mapping[str, Rounded]) -> QuantizedWeights:
@@ -206,9 +208,10 @@ def _behind_the_quantized(
         if on_layer is not None:
             on_layer(name, len(found) - 1, len(levels))
 
-    norms = batch_norms(quantized) if method.statistics else []
+    norms = batch_norms(quantized) if method.statistics != "none" else []
+    alone = norms if method.statistics == "absolute" else []
     order = execution_order(quantized, [*layers, *norms], calibration)
-    walk([full, quantized], calibration, order, visit, alone=norms, memory=memory)
+    walk([full, quantized], calibration, order, visit, alone=alone, memory=memory)
     return _assembled(quantized, found)
 
 

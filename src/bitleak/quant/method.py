@@ -17,6 +17,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.quant.grid import Grid, decode, grid_for
 from bitleak.quant.polish import descend
 from bitleak.quant.quadratic import Quadratic
+from bitleak.quant.reestimate import Statistics
 from bitleak.quant.scheme import Scheme
 
 STACKED = 1 << 16
@@ -38,7 +39,7 @@ class Method:
         inputs: Whether a layer's inputs are those of the full-precision network, or those behind the
             layers that are quantized already.
         sweeps: Of `polish`, at most.
-        statistics: Whether to re-estimate batch norm.
+        statistics: How batch norm is re-estimated.
         damping: The least that `quantize` records as the damping of H.
     """
 
@@ -46,7 +47,7 @@ class Method:
     quantize: Quantize
     inputs: Inputs = "full_precision"
     sweeps: int = 0
-    statistics: bool = False
+    statistics: Statistics = "none"
     damping: float = 0.0
 
 

@@ -28,6 +28,7 @@ from bitleak.quant.grid import Grid
 from bitleak.quant.layerwise import by_groups, quantize_layers
 from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import eliminate, invert
+from bitleak.quant.reestimate import Statistics
 from bitleak.quant.scheme import Scheme
 
 INFLATION = 1e4  # of an input's variance; beyond it, float32 would lose the inverse's diagonal
@@ -41,7 +42,8 @@ class OBC(Scheme):
         inputs: `full_precision`: each layer shall keep its output on the full-precision network's inputs.
             `quantized`: it shall reach that output from the inputs behind the quantized layers.
         polish: Sweeps of coordinate descent over the codes after OBQ, at most; 0 = none.
-        reestimate: Whether to re-estimate the batch-norm statistics on the calibration images.
+        reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
+            (`relative`), altogether (`absolute`), or not at all (`none`).
         dtype: What the elimination computes in. The second moments and their inverse are float64 in
             either case. `float32` saves time on wide layers and may decide near ties differently; a layer
             with an input that the others almost determine is computed in float64 all the same.
@@ -55,15 +57,19 @@ class OBC(Scheme):
 
     inputs: Inputs = "full_precision"
     polish: int = 0
-    reestimate: bool = True
+    reestimate: Statistics = "relative"
     dtype: Literal["float32", "float64"] = "float64"
 
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {"dtype": "float32"}}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"reestimate": "absolute"},
+        "quick": {"dtype": "float32"},
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
         integer_in("polish", self.polish, 0)
+        one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
         one_of("dtype", self.dtype, ("float32", "float64"))
 
     def __call__(

@@ -4,11 +4,13 @@ Also the other tools' methods: they run in their own environment and hand back w
 the others are, with the batch norm as the tool leaves it and with its statistics re-estimated as `obc` does.
 """
 
+import copy
 import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from bitleak.quant.result import deployed
 from bitleak.quant.scheme import quantizable
 
 ROOT = Path(__file__).resolve().parents[2]
+AUGMENTED = ("obc", "obc-quantized-polish", "gptq-activation")  # also with images augmented as in training
 
 
 def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
@@ -38,12 +41,19 @@ def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator
         yield Job("accuracy", "fp32", seed, lambda seed=seed: _full_precision(bench, seed))
         for count in levels:
             for name, method in methods(count, bench.sizes).items():
-                yield Job("accuracy", f"{name}@{count}", seed, _run(bench, seed, count, method, before=name == "obc"))
+                run = partial(_run, bench, seed, count, method, before=name == "obc")
+                yield Job("accuracy", f"{name}@{count}", seed, run())
+                if name in AUGMENTED:
+                    yield Job("accuracy", f"{name}-augmented@{count}", seed, run(augmented=True))
 
 
-def _run(bench: Bench, seed: int, levels: int, method: Method, *, before: bool) -> Any:
+def _run(
+    bench: Bench, seed: int, levels: int, method: Method, *, before: bool, augmented: bool = False
+) -> Callable[[], dict[str, Any]]:
     def run() -> dict[str, Any]:
         network, calibration = bench.network(seed), bench.calibration(seed)
+        if augmented:
+            calibration = bench.augmented(seed, records=bench.sizes.calibration, rounds=1)
         chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
         quantized, seconds = timed(lambda: method(network, calibration, chance))
         errors = [layer["relative_error"] for layer in quantized.record.values() if "relative_error" in layer]
@@ -131,20 +141,18 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
         network = bench.network(seed)
         if options["folded"]:
             network = fold(network)
+        reference = copy.deepcopy(network)
         tensors, seconds = _peer(bench, seed, script, options, network)
         network.load_state_dict(tensors)
-        found = judged(bench, seed, network)
-        reference = None if options["folded"] else bench.network(seed)
-        _, more = timed(lambda: reestimate(network, bench.calibration(seed), reference=reference))
-        again = judged(bench, seed, network)
-        return {
-            **found,
-            **{f"{key}_reestimated": value for key, value in again.items()},
+        figures = {
+            **judged(bench, seed, network),
             "options": dict(options),
             "codes": max(_most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)),
             "cpu_seconds": seconds,
-            "cpu_seconds_reestimation": more,
         }
+        _, more = timed(lambda: reestimate(network, bench.calibration(seed), reference=reference))
+        again = {f"{key}_reestimated": value for key, value in judged(bench, seed, network).items()}
+        return {**figures, **again, "cpu_seconds_reestimation": more}
 
     return run
 

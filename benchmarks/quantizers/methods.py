@@ -25,7 +25,11 @@ Method = Callable[[nn.Module, Tensor, torch.Generator], QuantizedWeights]
 
 
 def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
-    """All methods of this package at these levels, and round-to-nearest between the extremes."""
+    """All methods of this package at these levels, and round-to-nearest between the extremes.
+
+    `kept`: the batch-norm statistics stay those of the training. `absolute`: they become those of the calibration
+    images, which are not cropped as those of the training are.
+    """
     short = sizes.short
     schemes: dict[str, Scheme] = {
         "rtn": RoundToNearest(),
@@ -35,18 +39,16 @@ def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
         "brecq": BRECQ(),
         f"brecq-paper-{short}": _preset(BRECQ, "paper", iterations=short),
         "obc": OBC(),
+        "obc-absolute": OBC(reestimate="absolute"),
         "obc-polish": OBC(polish=SWEEPS),
-        "obc-quantized-polish": best_layerwise(),
+        "obc-quantized-polish": OBC(inputs="quantized", polish=SWEEPS),
+        "obc-quantized-polish-kept": OBC(inputs="quantized", polish=SWEEPS, reestimate="none"),
         "gptq-index": GPTQ(order="index"),
         "gptq-activation": GPTQ(),
+        "gptq-quantized-polish-kept": GPTQ(inputs="quantized", polish=SWEEPS, reestimate="none"),
     }
     ours: dict[str, Method] = {name: replace(scheme, levels=levels) for name, scheme in schemes.items()}
     return {"rtn-min-max": _between_extremes(levels), **ours}
-
-
-def best_layerwise() -> OBC:
-    """What is compared with other tools' best layer-wise methods."""
-    return OBC(inputs="quantized", polish=SWEEPS)
 
 
 def _preset(kind: Any, name: str, **changes: Any) -> Scheme:

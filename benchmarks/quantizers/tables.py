@@ -1,7 +1,7 @@
 """Markdown tables of what the jobs have left."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -12,7 +12,7 @@ from benchmarks.quantizers.jobs import array, results
 Figures = Mapping[str, Any]
 
 DRAWS = 10_000
-BEST = "obc-quantized-polish"
+BEST = ("obc-quantized-polish", "obc-quantized-polish-kept")
 
 
 def tables(out: Path) -> str:
@@ -116,7 +116,9 @@ def _accuracy(out: Path) -> str:
                 str(levels),
                 name,
                 _spread([100 * one["accuracy"] for one in group], "{:.2f}"),
-                _spread([100 * (one["accuracy"] - base[one["seed"]]) for one in group], "{:+.2f}"),
+                _spread(
+                    [100 * (one["accuracy"] - base[one["seed"]]) for one in group if one["seed"] in base], "{:+.2f}"
+                ),
                 _spread([one["logit_error"] for one in group], "{:.3g}"),
                 _spread([one["layer_error"] for one in group if one.get("layer_error") is not None], "{:.3g}"),
                 _spread([one["cpu_seconds"] for one in group], "{:.1f}"),
@@ -125,7 +127,7 @@ def _accuracy(out: Path) -> str:
             ]
         )
     head = ["levels", "method", "test accuracy %", "minus fp32", "error of the logits", "mean error of the layers"]
-    note = f"fp32: {_spread([100 * value for value in base.values()], '{:.2f}')} %, {len(base)} seeds\n\n"
+    note = f"fp32: {_spread([100 * value for value in base.values()], '{:.2f}')} %, seeds: {len(base)}\n\n"
     return note + _table([*head, "CPU s", "codes per channel, at most", "seeds"], lines) if lines else ""
 
 
@@ -144,32 +146,38 @@ def _accuracy_rows(out: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
         name = one["name"].split("@")[0]
         rows[_levels(one), name].append(one)
         again = {key.removesuffix("_reestimated"): one[key] for key in one if key.endswith("_reestimated")}
+        if not again:
+            continue
         seconds = one["cpu_seconds"] + one["cpu_seconds_reestimation"]
         rows[_levels(one), f"{name}, statistics re-estimated"].append({**one, **again, "cpu_seconds": seconds})
     return rows
 
 
 def _paired(out: Path) -> str:
-    """The best layer-wise method against each of the other tools' at the same levels, and its own siblings."""
-    ours = {(_levels(one), one["seed"]): one for one in results(out, "accuracy") if one["name"].split("@")[0] == BEST}
-    lines = []
+    """The best layer-wise methods against each of the other tools' at the same levels."""
+    lines = [line for best in BEST for line in _paired_with(out, best)]
+    return _table(["ours", "minus", "points of test accuracy (95 %)", "by seed", "its CPU s / ours"], lines)
+
+
+def _paired_with(out: Path, best: str) -> Iterator[list[str]]:
+    ours = {(_levels(one), one["seed"]): one for one in results(out, "accuracy") if one["name"].split("@")[0] == best}
     for name, group in _by_name(results(out, "peers")):
         pairs = [(ours[_levels(one), one["seed"]], one) for one in group if (_levels(one), one["seed"]) in ours]
-        for key in ("correct", "correct_reestimated") if pairs else ():
+        for key in ("correct", "correct_reestimated"):
+            if not pairs or any(key.replace("correct", "accuracy") not in other for _, other in pairs):
+                continue
             differences = np.stack(
                 [array(out, own, "correct").astype(float) - array(out, other, key) for own, other in pairs]
             )
             low, high = interval(differences)
-            faster = fmean(other["cpu_seconds"] for _, other in pairs) / fmean(own["cpu_seconds"] for own, _ in pairs)
-            lines.append(
-                [
-                    name + (", statistics re-estimated" if key != "correct" else ""),
-                    f"{100 * differences.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
-                    ", ".join(f"{100 * value:+.2f}" for value in differences.mean(1)),
-                    f"{faster:.2f}",
-                ]
-            )
-    return _table([f"{BEST} minus", "points of test accuracy (95 %)", "by seed", "its CPU s / ours"], lines)
+            seconds = [fmean(one["cpu_seconds"] for one in side) for side in zip(*pairs, strict=True)]
+            yield [
+                best,
+                name + (", statistics re-estimated" if key != "correct" else ""),
+                f"{100 * differences.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
+                ", ".join(f"{100 * value:+.2f}" for value in differences.mean(1)),
+                f"{seconds[1] / seconds[0]:.2f}",
+            ]
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,86 @@
+"""The whole plan of an audit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bitleak.config import Config
+from bitleak.core.types import Description
+from bitleak.engine.keys import Task
+from bitleak.plan.costs import RATES
+from bitleak.plan.evaluation import CONTROL, Models, evaluate
+from bitleak.plan.sizes import NetworkSize, Sizes, reference_rows, sizes_of, target_rows
+from bitleak.plan.tasks import Tasks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tasks of an audit.
+
+    Attributes:
+        tasks: All of them, inputs before what needs them.
+        images: Key of the images.
+        splits: Key of the splits.
+        results: Keys of the tasks whose rows make the results table, in its order.
+        targets: Rows of the attacked models.
+        references: Rows of the models that serve as references.
+        sizes: Numbers of records.
+        bytes: Expected size of each task's artifact, by key.
+    """
+
+    tasks: tuple[Task, ...]
+    images: str
+    splits: str
+    results: tuple[str, ...]
+    targets: tuple[int, ...]
+    references: tuple[int, ...]
+    sizes: Sizes
+    bytes: Mapping[str, int]
+
+
+def plan(config: Config, description: Description, network: NetworkSize, *, device: str = "cpu") -> Plan:
+    """The graph of an audit.
+
+    Args:
+        config: A validated config.
+        description: The data set, undecoded.
+        network: The network's size on these images.
+        device: `cpu` or `cuda`, for the expected seconds alone.
+
+    Raises:
+        ConfigError: The data set is too small for the splits or the calibration.
+    """
+    tasks = Tasks(config, description, network, sizes_of(config, description), RATES[device.split(":")[0]])
+    images, splits = tasks.images(), tasks.splits()
+    models = _models(tasks)
+    listed = [images, splits, *models.weights.values(), *models.answers.values()]
+    results: list[Task] = []
+    for variant in ["fp32", *(entry.variant for entry in config.quantize), CONTROL]:
+        attacks, measured = evaluate(tasks, models, variant)
+        listed += [*attacks, *measured]
+        results += measured
+    unique = {task.key: task for task in listed}
+    return Plan(
+        tasks=tuple(unique.values()),
+        images=images.key,
+        splits=splits.key,
+        results=tuple(task.key for task in results),
+        targets=models.targets,
+        references=models.references,
+        sizes=tasks.sizes,
+        bytes={key: tasks.size(task) for key, task in unique.items()},
+    )
+
+
+def _models(tasks: Tasks) -> Models:
+    """Training, quantizing and asking of every model that is attacked or serves as a reference."""
+    config = tasks.config
+    targets, references = target_rows(config), reference_rows(config)
+    rows = sorted({*targets, *references})
+    weights = {("fp32", row): tasks.train(row) for row in rows}
+    answers = {("fp32", row): tasks.query(weights["fp32", row], f"fp32 of model {row}") for row in rows}
+    for row in rows if "matched" in config.references else targets:
+        for entry in config.quantize:
+            made = tasks.quantize(entry, row, weights["fp32", row])
+            weights[entry.variant, row] = made
+            answers[entry.variant, row] = tasks.query(made, f"{entry.variant} of model {row}")
+    return Models(targets, references, weights, answers)

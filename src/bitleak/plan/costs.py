@@ -1,0 +1,49 @@
+"""What the tasks should take, from multiply-adds and measured rates."""
+
+from bitleak.config import QuantizeConfig
+from bitleak.plan.sizes import NetworkSize
+
+RATES = {"cpu": 3.3e10, "cuda": 4.0e12}
+"""Multiply-adds per second and worker of a forward pass in float32, by type of device; to be
+corrected by what the store's manifests say as soon as there are any."""
+
+SLOWDOWN = {"search": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 8.0, "gptq": 3.0, "polish": 3.0}
+"""How far the parts of the quantizers stay below that rate, on one core: cnn of width 16 and 32, float64."""
+
+PASS = {"full_precision": 4.0, "quantized": 9.0}
+"""What a pass over the images for a layer-wise quantizer's statistics takes, in forward passes, by its `inputs`."""
+
+COLUMN = {"gptq": 1.3e6, "polish": 5.6e5}
+"""What the small operations for a column of a layer take (per sweep), in multiply-adds: 40 and 17 microseconds."""
+
+
+def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool = False) -> float:
+    """What one quantization takes, in multiply-adds at the rate of a forward pass.
+
+    Args:
+        entry: One precision of an entry.
+        network: The network's size.
+        shared: Whether the pass over the images that can be shared is counted with another precision.
+    """
+    options, layers = entry.options, network.layers
+    forward = 1.0 * network.multiply_adds * entry.calibration.records * entry.calibration.rounds
+    steps = options.get("iterations", 0)
+    own = {
+        "adaround": 3 * forward + steps * sum(out * columns * (columns + 20.0) for out, columns in layers),
+        "brecq": 3.0 * network.multiply_adds * steps * options.get("batch", 32) + 3 * forward,
+        "obc": sum(out * columns**3 / 3 for out, columns in layers),
+        "gptq": sum(columns**3 * 2 / 3 + out * columns**2 / 2 for out, columns in layers),
+    }
+    columns = sum(columns for _, columns in layers)
+    work = SLOWDOWN["search"] * 80.0 * sum(out * columns for out, columns in layers)
+    work += SLOWDOWN.get(entry.name, 3.0) * own.get(entry.name, 0.0) + COLUMN.get(entry.name, 0.0) * columns
+    sweeps = options.get("polish", 0)
+    work += sweeps * COLUMN["polish"] * columns
+    work += sweeps * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
+    inputs = options.get("inputs", "full_precision")
+    looks = entry.name in ("obc", "gptq") or (entry.name == "rtn" and sweeps > 0)
+    if looks and not (shared and inputs == "full_precision"):
+        work += PASS[inputs] * forward
+    if options.get("reestimate", "none") != "none" and inputs == "full_precision":  # on the way of the walk if not
+        work += (4 if options["reestimate"] == "relative" else 3) * forward
+    return work

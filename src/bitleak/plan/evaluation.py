@@ -1,0 +1,103 @@
+"""The tasks that turn answers into rows: attack, measure, utility."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bitleak.attacks import expand
+from bitleak.config import Config
+from bitleak.engine.keys import Task
+from bitleak.plan.tasks import Tasks
+
+CONTROL = "control"
+"""The variant whose targets answer with noise."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of an audit, in every variant.
+
+    Attributes:
+        targets: Rows of the attacked models.
+        references: Rows of the models that serve as references.
+        weights: The task that makes the weights, by variant and row.
+        answers: The task that asks them, by variant and row.
+    """
+
+    targets: tuple[int, ...]
+    references: tuple[int, ...]
+    weights: Mapping[tuple[str, int], Task]
+    answers: Mapping[tuple[str, int], Task]
+
+
+def evaluate(tasks: Tasks, models: Models, variant: str) -> tuple[list[Task], list[Task]]:
+    """The attack tasks of a variant, and the tasks that make its rows."""
+    config = tasks.config
+    if variant == "fp32":
+        kinds = ["fp32", *(kind for kind in config.references if kind == "recalibrated")]
+    else:
+        kinds = ["fp32"] if variant == CONTROL else list(config.references)
+    about = {"variant": variant, **named(config, variant)}
+    attacks, measured = [], []
+    baseline = attack(tasks, models, "fp32", "fp32")
+    for kind in kinds:
+        scores = attack(tasks, models, variant, kind)
+        params = {
+            **about,
+            "reference": kind,
+            "fpr": list(config.fpr),
+            "seed": config.seed,
+            "standalone": kind == kinds[0],
+        }
+        inputs = {"scores": scores.key, "baseline": baseline.key, "splits": tasks.splits().key}
+        attacks.append(scores)
+        cost = 4e-5 * len(models.targets) * tasks.sizes.pool
+        measured.append(tasks.task("measure", params, inputs, f"measure {variant} by {kind}", cost))
+    if variant != CONTROL:
+        measured.append(utility(tasks, models, about))
+    return attacks, measured
+
+
+def attack(tasks: Tasks, models: Models, variant: str, kind: str) -> Task:
+    """The scores of one variant by one kind of reference."""
+    config = tasks.config
+    attacked = "fp32" if variant == CONTROL else variant
+    by = attacked if kind == "matched" else "fp32"
+    names = list(dict.fromkeys(form.name for name in config.attacks for form in expand(name)))
+    params = {
+        "attacks": names,
+        "recalibrated": kind == "recalibrated",
+        "control": variant == CONTROL,
+        "targets": list(models.targets),
+        "references": list(models.references),
+        "seed": config.seed,
+    }
+    inputs = {
+        "targets": tuple(models.answers[attacked, row].key for row in models.targets),
+        "references": tuple(models.answers[by, row].key for row in models.references),
+        **tasks.data(),
+    }
+    answers_read = len(models.targets) * len(models.references) * tasks.sizes.pool * len(config.query.augment)
+    cost = 4e-8 * len(names) * answers_read
+    return tasks.task("attack", params, inputs, f"attack {variant} by {kind}", cost)
+
+
+def utility(tasks: Tasks, models: Models, about: Mapping[str, Any]) -> Task:
+    """The accuracy and size of one variant."""
+    variant = about["variant"]
+    params = {**about, "targets": list(models.targets), "seed": tasks.config.seed}
+    inputs: dict[str, str | tuple[str, ...]] = {
+        "outputs": tuple(models.answers[variant, row].key for row in models.targets),
+        "baseline": tuple(models.answers["fp32", row].key for row in models.targets),
+        "weights": tuple(models.weights[variant, row].key for row in models.targets),
+        **tasks.data(),
+    }
+    return tasks.task("utility", params, inputs, f"accuracy of {variant}", 0.2)
+
+
+def named(config: Config, variant: str) -> dict[str, Any]:
+    """Quantizer and levels of a variant, as its rows tell them."""
+    for entry in config.quantize:
+        if entry.variant == variant:
+            return {"quantizer": entry.label, "levels": entry.levels}
+    return {"quantizer": "", "levels": None}

@@ -1,0 +1,133 @@
+"""Single tasks of an audit: their parameters, inputs and expected seconds."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from bitleak.config import Config, QuantizeConfig
+from bitleak.core.types import SIGNALS, Description
+from bitleak.engine.keys import Task
+from bitleak.plan.costs import quantizer_work
+from bitleak.plan.sizes import NetworkSize, Sizes
+
+VERSIONS = {
+    "images": "1",
+    "splits": "1",
+    "train": "1",
+    "quantize": "1",
+    "query": "1",
+    "attack": "1",
+    "measure": "2",
+    "utility": "2",
+}
+"""Raised when the meaning of a stage changes; a part of every key."""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Makes the tasks of one audit: holds what they have in common.
+
+    Attributes:
+        config: The audit's config.
+        description: The data set, undecoded.
+        network: The network's size.
+        sizes: Numbers of records.
+        rate: Multiply-adds per second of a forward pass.
+    """
+
+    config: Config
+    description: Description
+    network: NetworkSize
+    sizes: Sizes
+    rate: float
+
+    def images(self) -> Task:
+        """The data set, decoded."""
+        data = self.config.data
+        options = {key: value for key, value in data.options.items() if key != "path"}
+        params = {
+            "name": data.name,
+            "options": options,
+            "limit": data.limit,
+            "held_out": data.held_out,
+            "fingerprint": self.description.fingerprint,
+            "seed": self.config.seed,
+        }
+        cost = 2e-4 * self.description.records
+        return self.task("images", params, {}, f"images of {data.name}", cost)
+
+    def splits(self) -> Task:
+        """Who is trained on what."""
+        split = self.config.split
+        counts = {"models": split.models} if split.mode == "population" else {"shadows": split.shadows}
+        params = {
+            "mode": split.mode,
+            "targets": split.targets,
+            "held_out": split.held_out,
+            "calibration": split.calibration,
+            "population": split.population,
+            "test": split.test,
+            "seed": self.config.seed,
+            **counts,
+        }
+        return self.task("splits", params, {"images": self.images().key}, "splits", 0.1)
+
+    def train(self, row: int) -> Task:
+        """One model."""
+        name, options = self.config.model
+        recipe = asdict(self.config.train)
+        params = {"model": row, "network": name, "options": dict(options), "recipe": recipe, "seed": self.config.seed}
+        work = 3 * self.network.multiply_adds * self.sizes.members * self.config.train.epochs
+        speed = 2.0 if self.config.train.autocast == "bfloat16" else 1.0
+        return self.task("train", params, self.data(), f"train model {row}", work / (self.rate * speed))
+
+    def quantize(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
+        """One model at one precision of a quantizer; those that share a pass over the images share a group."""
+        params = {
+            "model": row,
+            "quantizer": entry.name,
+            "options": dict(entry.options),
+            "levels": entry.levels,
+            "calibration": asdict(entry.calibration),
+            "seed": self.config.seed,
+        }
+        first = next(other for other in self.config.quantize if other.label == entry.label)
+        cost = quantizer_work(entry, self.network, shared=first is not entry) / self.rate
+        task = self.task(
+            "quantize", params, {"weights": trained.key, **self.data()}, f"{entry.variant} of model {row}", cost
+        )
+        return replace(task, group=f"{entry.label}:{row}")
+
+    def query(self, weights: Task, label: str) -> Task:
+        """What one set of weights answers about every record."""
+        query = self.config.query
+        params = {"queries": list(query.augment), "batch": query.batch}
+        asked = (self.sizes.pool + self.sizes.population) * len(query.augment) + self.sizes.test
+        cost = self.network.multiply_adds * asked / self.rate
+        return self.task("query", params, {"weights": weights.key, **self.data()}, f"query {label}", cost)
+
+    def data(self) -> dict[str, str | tuple[str, ...]]:
+        """The inputs of whatever looks at the records."""
+        return {"images": self.images().key, "splits": self.splits().key}
+
+    def task(self, stage: str, params: Mapping[str, Any], inputs: Mapping[str, Any], label: str, cost: float) -> Task:
+        """A task at its stage's version."""
+        return Task(stage, VERSIONS[stage], params, inputs, label=label, cost=cost)
+
+    def size(self, task: Task) -> int:
+        """Expected bytes of the task's artifact."""
+        sizes, queries, parameters = self.sizes, len(self.config.query.augment), self.network.parameters
+        pixels = self.description.channels * self.description.size**2
+        targets = self.config.split.targets
+        records = sizes.pool + sizes.calibration + sizes.population + sizes.test
+        of = {
+            "images": pixels * records,
+            "splits": (self.config.split.models + self.config.split.shadows) * sizes.pool + 8 * records,
+            "train": 4 * parameters,
+            "quantize": parameters + 4 * parameters // 50,
+            "query": 8 * queries * len(SIGNALS) * (sizes.pool + sizes.population) + 8 * sizes.test,
+            "attack": 8 * 8 * targets * sizes.pool,
+            "measure": 16 * 8 * (targets + 1) * 256,
+            "utility": 2000,
+        }
+        return of[task.stage] + 4096

@@ -1,0 +1,26 @@
+"""The adapters between stored artifacts and pure functions: nothing is computed here.
+
+A stage is called with the parameters of one or more tasks that share their inputs, and yields one
+artifact mapping per task, in order. `inputs` arrive decoded. What a stage means is versioned in
+`bitleak.plan.VERSIONS`. A worker finds a stage here, by its name.
+"""
+
+from bitleak.stages.attacking import applicable, attack, view_of
+from bitleak.stages.measuring import measure, utility
+from bitleak.stages.networks import calibration_images, quantize, query, specification, train
+from bitleak.stages.records import images, splits
+
+__all__ = [
+    "applicable",
+    "attack",
+    "calibration_images",
+    "images",
+    "measure",
+    "quantize",
+    "query",
+    "specification",
+    "splits",
+    "train",
+    "utility",
+    "view_of",
+]

@@ -1,0 +1,90 @@
+"""Stages that make rows: what scores say about membership, and what a variant costs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from bitleak import metrics
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import SIGNALS, Measure, Outputs, Row, Splits
+from bitleak.engine.worker import Runtime
+from bitleak.metrics.size import size
+from bitleak.stages.signature import Artifacts, Params, Progress
+
+
+def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
+    """The rows and curves of one variant by one kind of reference."""
+    scores, baseline, split = inputs["scores"], inputs["baseline"], inputs["splits"]
+    targets = scores["targets"]
+    member = split.member[targets]
+    at_fp32 = {each["name"]: baseline["scores"][index] for index, each in enumerate(baseline["attacks"])}
+    for one in params:
+        rows: list[Row] = []
+        curves: dict[str, np.ndarray] = {}
+        for index, each in enumerate(scores["attacks"]):
+            if not each["references"] and not one["standalone"]:
+                continue
+            reference = one["reference"] if each["references"] else ""
+            own = (one["variant"], one["reference"]) == ("fp32", "fp32")
+            found = metrics.measure(
+                scores["scores"][index],
+                member,
+                fprs=one["fpr"],
+                mode=split.mode,
+                seed=seed_for(one["seed"], "measure"),
+                baseline=None if own else at_fp32[each["name"]],
+            )
+            rows += _rows(one, each["name"], reference, targets, found)
+            each_curve = [metrics.roc(*pair) for pair in zip(scores["scores"][index], member, strict=True)]
+            name = f"{each['name']}/{reference}"
+            curves |= {f"{name}/{row}": metrics.thin(curve) for row, curve in zip(targets, each_curve, strict=True)}
+            curves[f"{name}/all"] = metrics.mean_curve(each_curve)
+            progress((index + 1) / len(scores["attacks"]))
+        yield {"rows": [asdict(row) for row in rows], "curves": curves}
+
+
+def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
+    """Accuracy, agreement with full precision and size of one variant."""
+    split: Splits = inputs["splits"]
+    labels = inputs["images"].labels[split.test]
+    for one in params:
+        member = split.member[one["targets"]]
+        predicted, correct = _answers(inputs["outputs"])
+        own = one["variant"] == "fp32"
+        full, full_correct = (None, None) if own else _answers(inputs["baseline"])
+        found = metrics.accuracy_on_test(predicted, labels, mode=split.mode, baseline=full)
+        found |= metrics.accuracy_on_members(correct, member, mode=split.mode, baseline=full_correct)
+        if full is not None:
+            found |= metrics.agreement(predicted, full, mode=split.mode)
+        rows = _rows(one, "", "", one["targets"], found)
+        rows += _size_rows(one, [size(each) for each in inputs["weights"]])
+        yield {"rows": [asdict(row) for row in rows]}
+
+
+def _answers(found: Sequence[Outputs]) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions of the test records, and which pool records are classified correctly, by target."""
+    correct = [answer.signals[:, 0, SIGNALS.index("correct")] for answer in found]
+    return np.stack([answer.test_predictions for answer in found]), np.stack(correct)
+
+
+def _rows(about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: Any) -> list[Row]:
+    """Rows of every metric: the mean over the targets first, then target by target."""
+    head = (about["variant"], about["quantizer"], about["levels"], attack, reference)
+    rows = []
+    for metric, total in found.aggregate.items():
+        rows.append(Row(*head, "all", metric, total))
+        singles = zip(targets, found.targets[metric], strict=True)
+        rows += [Row(*head, str(row), metric, one) for row, one in singles]
+    return rows
+
+
+def _size_rows(about: Mapping[str, Any], measured: Sequence[Mapping[str, float]]) -> list[Row]:
+    head = (about["variant"], about["quantizer"], about["levels"], "", "")
+    rows = []
+    for metric in measured[0]:
+        values = [float(one[metric]) for one in measured]
+        rows.append(Row(*head, "all", metric, Measure(sum(values) / len(values))))
+        rows += [Row(*head, str(row), metric, Measure(v)) for row, v in zip(about["targets"], values, strict=True)]
+    return rows

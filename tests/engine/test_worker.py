@@ -35,7 +35,9 @@ def test_results_and_what_they_were_made_with_are_committed(root, runtime):
     assert outcome.ok
     assert np.allclose(Store(root).read(task)["product"], np.linalg.matrix_power(matrix.T @ matrix / 100, 2))
     assert entry.manifest["runtime"]["device"] == "cpu"
-    assert set(entry.manifest["runtime"]) == {"device", "threads", "python", "bitleak", "numpy", "torch", "seconds"}
+    names = {"device", "threads", "python", "bitleak", "numpy", "torch", "seconds", "peak_memory"}
+    assert set(entry.manifest["runtime"]) == names
+    assert 10 << 20 < entry.manifest["runtime"]["peak_memory"] < 2 << 30
 
 
 def test_a_batch_is_handed_to_the_stage_as_one(root, runtime, tmp_path):

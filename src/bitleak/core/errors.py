@@ -7,6 +7,7 @@ BitleakError
 │   ├── DataError         a data set: names the file and the row
 │   ├── ModelError        a model that cannot be built or does not fit the data
 │   └── StoreError        a store or an output folder that cannot be used
+│       └── BrokenResult  a result in a store that is not as it was written: names it
 ├── TrainingError         a model diverged: names the epoch and the learning rate
 ├── QuantizationError     a layer cannot be quantized: names the layer
 └── ExecutionError        a task or a worker failed: names the task and its log
@@ -39,6 +40,22 @@ class ModelError(InputError):
 
 class StoreError(InputError):
     """A store or an output folder that cannot be used."""
+
+
+class BrokenResult(StoreError):
+    """A result in a store that is not as it was written.
+
+    Args:
+        message: What is wrong with which file.
+        key: The key of the task that made it.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message, key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TrainingError(BitleakError):

@@ -1,6 +1,7 @@
 """Manifests: what a finished task was, what it ran on, and a size and digest of each of its files."""
 
 import datetime
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bitleak.core.errors import StoreError
+from bitleak.core.errors import BrokenResult
 from bitleak.engine.keys import Task, canonical_json
 
 ADVICE = "run `bitleak store verify` for all that is broken; a result that is removed is made again"
@@ -38,7 +39,7 @@ def new_manifest(task: Task, files: Iterable[Path], runtime: Mapping[str, Any]) 
         "task": task.identity,
         "label": task.label,
         "runtime": dict(runtime),
-        "files": {path.name: {"size": path.stat().st_size, "sha256": _digest(path)} for path in files},
+        "files": {path.name: {"size": path.stat().st_size, "sha256": digest(path)} for path in files},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -47,7 +48,7 @@ def load_manifest(place: Path) -> dict[str, Any]:
     """The manifest of a result.
 
     Raises:
-        StoreError: It is missing, or it is not a manifest.
+        BrokenResult: It is missing, or it is not a manifest.
     """
     path = place / "manifest.json"
     try:
@@ -57,7 +58,8 @@ def load_manifest(place: Path) -> dict[str, Any]:
         for file in manifest["files"].values():
             int(file["size"]), str(file["sha256"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"manifest {path} cannot be read ({type(error).__name__}: {error}): {ADVICE}") from error
+        text = f"manifest {path} cannot be read ({type(error).__name__}: {error}): {ADVICE}"
+        raise BrokenResult(text, place.name) from error
     return manifest
 
 
@@ -65,26 +67,42 @@ def problems(place: Path) -> Iterator[Problem]:
     """Everything about a result that is not as it was written; reads every byte of it."""
     try:
         manifest = load_manifest(place)
-    except StoreError:
+    except BrokenResult:
         yield Problem(place, place / "manifest.json", "missing or unreadable")
         return
     if hashlib.sha256(canonical_json(manifest["task"])).hexdigest() != place.name:
         yield Problem(place, place / "manifest.json", "its task is not the one that the folder is named after")
     for name, file in manifest["files"].items():
-        reason = _fault(place / name, file)
+        reason = fault(place / name, file, fresh=True)
         if reason:
             yield Problem(place, place / name, reason)
 
 
-def _fault(path: Path, file: Mapping[str, Any]) -> str:
+def fault(path: Path, file: Mapping[str, Any], *, fresh: bool = False) -> str:
+    """What is wrong with a file of a result; empty if nothing is.
+
+    Args:
+        path: The file.
+        file: What the manifest says of it: `size`, `sha256`.
+        fresh: Read it even if this process has read it before and it has not been written to since.
+    """
     if not path.is_file():
         return "missing"
-    size = path.stat().st_size
-    if size != file["size"]:
-        return f"expected {file['size']} bytes, got {size}"
-    return "" if _digest(path) == file["sha256"] else "its content is not what was written"
+    status = path.stat()
+    if status.st_size != file["size"]:
+        return f"expected {file['size']} bytes, got {status.st_size}"
+    known = (str(path), status.st_ino, status.st_mtime_ns, status.st_size)
+    found = digest(path) if fresh else _digest(*known)
+    return "" if found == file["sha256"] else "its content is not what was written"
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 digest of a file, read now, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: str, inode: int, changed: int, size: int) -> str:
+    """The digest of a file; computed once for as long as it is the same file, unchanged."""
+    return digest(Path(path))

@@ -24,6 +24,14 @@ class Estimate:
         self._taken: defaultdict[str, float] = defaultdict(float)
         self._expected: defaultdict[str, float] = defaultdict(float)
 
+    def add(self, task: Task) -> None:
+        """One more is to do."""
+        self._left[task.key] = task
+
+    def expected(self, task: Task) -> float:
+        """Seconds that a task should take, by the pace so far."""
+        return task.cost * self._pace(task.stage)
+
     def proceed(self, key: str, fraction: float) -> None:
         """A task in flight has got this far."""
         self._fractions[key] = fraction

@@ -27,10 +27,10 @@ from typing import Any
 
 import safetensors
 
-from bitleak.core.errors import StoreError
+from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine.artifacts import Artifact, flush, read_artifact, write_artifact
 from bitleak.engine.keys import Task
-from bitleak.engine.manifest import ADVICE, Problem, load_manifest, new_manifest, problems
+from bitleak.engine.manifest import ADVICE, Problem, fault, load_manifest, new_manifest, problems
 
 FORMAT = 1
 STALE = 3600.0
@@ -127,7 +127,7 @@ class Store:
         """The artifacts of a finished task by name; arrays may be read-only memory maps.
 
         Raises:
-            StoreError: It is not done, or one of its files is missing, truncated or unreadable.
+            BrokenResult: It is not done, or one of its files is missing or not as it was written.
         """
         return self.read_key(task.key)
 
@@ -135,7 +135,7 @@ class Store:
         """As `read`, by key."""
         place = self.find(key)
         if place is None:
-            raise StoreError(f"store {self.root} holds no finished task {key}")
+            raise BrokenResult(f"store {self.root} holds no finished task {key}", key)
         return {Path(name).stem: _read(place / name, file) for name, file in load_manifest(place)["files"].items()}
 
     def ls(self) -> list[Entry]:
@@ -164,6 +164,16 @@ class Store:
         with _usable(self.root):
             place.rename(temporary)  # first: half a result must not keep its manifest
             shutil.rmtree(temporary)
+
+    def discard(self, task: Task) -> None:
+        """Takes a damaged result out of the store; one that is as it was written, by now, stays.
+
+        Raises:
+            StoreError: It cannot be removed.
+        """
+        place = self.path(task)
+        if place.exists() and any(problems(place)):
+            self.remove(place)
 
     def gc(self, keep: Collection[str], *, dry_run: bool = False) -> list[Path]:
         """Removes all results but those with these keys, and temporary folders left by the killed.
@@ -274,9 +284,10 @@ def _entry(place: Path) -> Entry:
 
 def _read(path: Path, file: Mapping[str, Any]) -> Artifact:
     try:
-        size = path.stat().st_size
-        if size != file["size"]:
-            raise ValueError(f"expected {file['size']} bytes, got {size}")
+        reason = fault(path, file)
+        if reason:
+            raise ValueError(reason)
         return read_artifact(path)
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise StoreError(f"artifact {path} cannot be read ({error}): {ADVICE}") from error
+        text = f"artifact {path} cannot be read ({error}): {ADVICE}"
+        raise BrokenResult(text, path.parent.name) from error

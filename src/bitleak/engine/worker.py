@@ -20,14 +20,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from bitleak.core.errors import BitleakError, ExecutionError, InputError, StoreError
+from bitleak.core.errors import BitleakError, BrokenResult, ExecutionError, InputError, StoreError
 from bitleak.engine.codecs import decode, encode, kind_of
 from bitleak.engine.keys import Task
+from bitleak.engine.memory import forget_peak, peak_memory
 from bitleak.engine.store import Store
 from bitleak.engine.threads import limited_threads
 
@@ -80,6 +81,8 @@ class Outcome:
         log: File with the traceback; None if there is none.
         seconds: Time taken, the share of the batch's common work included in its first task.
         cached: The result was in the store already, made by somebody else since the run began.
+        broken: Key of an input that is not as it was written, which is why; empty if that is not why.
+        fatal: The store takes nothing more (it is full, or read-only): no other task can succeed either.
     """
 
     key: str
@@ -89,6 +92,8 @@ class Outcome:
     log: str | None = None
     seconds: float = 0.0
     cached: bool = False
+    broken: str = ""
+    fatal: bool = False
 
 
 Stage = Callable[[Sequence[Mapping], Mapping[str, Any], Runtime, Callable[[float], None]], Iterator[Any]]
@@ -137,6 +142,8 @@ def _attempt(
     """Outcomes up to and including the first that is not ok."""
     start = time.perf_counter()
     current = tasks[0]
+    committing = False
+    forget_peak()
     try:
         on_step(Step(current.key, 0.0))
         stage = find_stage(runtime, current.stage)
@@ -152,13 +159,16 @@ def _attempt(
                 if current is not tasks[0]:
                     on_step(Step(current.key, 0.0))
                 artifacts = encode(_next(produced, current))
-                seconds = time.perf_counter() - start
-                store.write(current, artifacts, {**_environment(runtime), "seconds": round(seconds, 3)})
+                committing = True
+                store.write(current, artifacts, {**_environment(runtime), **_spent(start)})
+                committing = False
                 log_path(store, runtime, current.key).unlink(missing_ok=True)  # of an earlier, failed attempt
                 yield Outcome(current.key, ok=True, seconds=time.perf_counter() - start)
                 start = time.perf_counter()
+                forget_peak()
     except (Exception, SystemExit) as error:
-        yield _failure(store, runtime, current, error, time.perf_counter() - start)
+        failure = _failure(store, runtime, current, error, time.perf_counter() - start)
+        yield replace(failure, fatal=committing and isinstance(error, StoreError))
 
 
 def find_stage(runtime: Runtime, name: str) -> Stage:
@@ -208,7 +218,12 @@ def _failure(store: Store, runtime: Runtime, task: Task, error: BaseException, s
     text = str(error) if isinstance(error, BitleakError) else f"{type(error).__name__}: {error}"
     log = write_log(store, runtime, task, "".join(traceback.format_exception(error)))
     kind: FailureKind = "input" if isinstance(error, InputError) else "error"
-    return Outcome(task.key, ok=False, text=text, kind=kind, log=log, seconds=seconds)
+    broken = error.key if isinstance(error, BrokenResult) else ""
+    return Outcome(task.key, ok=False, text=text, kind=kind, log=log, seconds=seconds, broken=broken)
+
+
+def _spent(start: float) -> dict[str, Any]:
+    return {"seconds": round(time.perf_counter() - start, 3), "peak_memory": peak_memory()}
 
 
 def _environment(runtime: Runtime) -> dict[str, Any]:

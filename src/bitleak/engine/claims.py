@@ -1,0 +1,200 @@
+"""Claims: who is doing a task, so that two runs on one store share the work.
+
+A claim is a file, `ROOT/.claims/<key>`. It says who holds it, and its owner keeps it locked (flock) for as
+long as the owner lives.
+
+| the owner is | and is taken for dead |
+|---|---|
+| on this machine | at once when it has gone, whatever became of it: the system then lifts its lock |
+| on another machine, or on a file system without locks | when its file has not changed for `LEASE` seconds |
+
+Owners touch their claims every `BEAT` seconds. Whoever waits measures the lease with a clock of its own,
+from when it first saw the file as it is: no two clocks are compared, and no clock need be right.
+
+A claim saves work; it protects nothing. Results are committed by one rename, whoever made them, and the second
+of two is dropped. So the rare cases in which two owners meet (a machine that slept for longer than the lease, two
+machines that bury the same dead owner in the same instant) cost a task done twice, and no more.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitleak.core.errors import StoreError
+
+FOLDER = ".claims"
+BEAT = 10.0
+"""Seconds between two signs of life."""
+LEASE = 60.0
+"""Seconds without a sign of life after which an owner on another machine is taken for dead."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A claim as it was at a time of this process's own clock."""
+
+    mark: tuple[str, int]
+    since: float
+
+
+class Claims:
+    """What this run has taken to do, and what others have.
+
+    Args:
+        root: The store's folder.
+        beat: Seconds between two signs of life.
+        lease: Seconds without one after which an owner on another machine is taken for dead.
+    """
+
+    def __init__(self, root: str | Path, *, beat: float = BEAT, lease: float = LEASE) -> None:
+        self._folder = Path(root) / FOLDER
+        self._beat = beat
+        self._lease = lease
+        self._held: dict[str, int] = {}  # key -> the descriptor whose lock holds it
+        self._seen: dict[str, _Seen] = {}
+        self._guard = threading.Lock()
+        self._closing = threading.Event()
+        self._pulse: threading.Thread | None = None
+
+    def take(self, key: str) -> bool:
+        """Takes a task, unless an owner who lives has it.
+
+        Raises:
+            StoreError: The store cannot be written to.
+        """
+        path = self._folder / key
+        try:
+            if path.exists() and not self._bury(path):
+                return False
+            self._folder.mkdir(exist_ok=True)
+            return self._place(path)
+        except OSError as error:
+            raise StoreError(f"store {self._folder.parent} cannot be written to: {error.strerror or error}") from error
+
+    def release(self, key: str) -> None:
+        """Gives a task back: it is done, or it has failed."""
+        with self._guard:
+            descriptor = self._held.pop(key, None)
+        if descriptor is None:
+            return
+        with contextlib.suppress(OSError):
+            _remove_if_same(self._folder / key, descriptor)
+        os.close(descriptor)
+
+    def close(self) -> None:
+        """Gives everything back. May be repeated."""
+        self._closing.set()
+        if self._pulse:
+            self._pulse.join()
+        for key in list(self._held):
+            self.release(key)
+
+    def sweep(self) -> int:
+        """Removes the claims of owners of this machine that are dead; returns how many."""
+        paths = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+        return sum(self._bury(path) for path in paths)
+
+    def _place(self, path: Path) -> bool:
+        """Puts a claim there that is locked before anybody can see it; False if another was faster."""
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        placed = False
+        try:
+            os.write(descriptor, json.dumps(_about(locked=_lock(descriptor))).encode())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+                placed = True
+        finally:
+            temporary.unlink(missing_ok=True)
+            if not placed:
+                os.close(descriptor)
+        if placed:
+            with self._guard:
+                self._held[path.name] = descriptor
+            self._start_pulse()
+        return placed
+
+    def _bury(self, path: Path) -> bool:
+        """Removes the claim of an owner who is dead; False if the owner lives."""
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        try:
+            if not self._dead(path.name, descriptor):
+                return False
+            _remove_if_same(path, descriptor)
+            self._seen.pop(path.name, None)
+            return True
+        finally:
+            os.close(descriptor)
+
+    def _dead(self, key: str, descriptor: int) -> bool:
+        about = _read(descriptor)
+        if about.get("locked") and about.get("machine") == machine():
+            return _lock(descriptor)
+        mark = (str(about.get("owner")), os.fstat(descriptor).st_mtime_ns)
+        seen = self._seen.get(key)
+        if seen is None or seen.mark != mark:
+            self._seen[key] = _Seen(mark, time.monotonic())
+            return False
+        return time.monotonic() - seen.since > self._lease
+
+    def _start_pulse(self) -> None:
+        if self._pulse is None:
+            self._pulse = threading.Thread(target=self._beat_on, name="claims", daemon=True)
+            self._pulse.start()
+
+    def _beat_on(self) -> None:
+        while not self._closing.wait(self._beat):
+            with self._guard:
+                for descriptor in self._held.values():
+                    with contextlib.suppress(OSError):
+                        os.utime(descriptor)
+
+
+def machine() -> str:
+    """What tells this machine, as long as it runs, from all others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{platform.node()}-{uuid.getnode():x}"
+
+
+def _about(*, locked: bool) -> dict[str, Any]:
+    host, process = platform.node(), os.getpid()
+    return {"owner": uuid.uuid4().hex, "machine": machine(), "host": host, "process": process, "locked": locked}
+
+
+def _lock(descriptor: int) -> bool:
+    """Locks a file, if nobody else has and the file system can."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    try:
+        about = json.loads(os.pread(descriptor, 4096, 0))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _remove_if_same(path: Path, descriptor: int) -> None:
+    """Removes the file that is open, and no other that has taken its name since."""
+    try:
+        if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            path.unlink()
+    except FileNotFoundError:
+        pass

@@ -154,3 +154,15 @@ def test_more_calibration_images_cost_more_unless_none_is_looked_at():
     rtn = [cost_of("rtn", calibration={"records": records})[3] for records in (32, 64)]
     polished = [cost_of("rtn", polish=2, calibration={"records": records})[16] for records in (32, 64)]
     assert rtn[0] == rtn[1] < polished[0] < polished[1]
+
+
+def test_joint_releases_add_tasks_and_change_none():
+    base = made()
+    more = made(joint=[["fp32", "rtn-2"], ["rtn-2", "rtn-1.58"]])
+    assert {task.key for task in base.tasks} < {task.key for task in more.tasks}
+    added = [task for task in more.tasks if task.key not in {task.key for task in base.tasks}]
+    assert [task.stage for task in added].count("joint") == 3 + 2
+    labels = {task.label for task in added}
+    assert {"measure fp32&rtn-2 by matched", "measure rtn-1.58 by matched"} <= labels
+    assert "compare rtn-2&rtn-1.58 by matched over best" in labels
+    assert set(more.bytes) == {task.key for task in more.tasks}

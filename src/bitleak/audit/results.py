@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bitleak.audit.prepare import Prepared
-from bitleak.config import CalibrationConfig, Config, resolved
+from bitleak.config import CalibrationConfig, Config, further_variants, resolved
 from bitleak.core.types import Measure, Row
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
@@ -26,7 +26,8 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         found = store.read(tasks[key])
         rows += [_row(line) for line in found["rows"]]
         curves += _curves(tasks[key], found.get("curves", {}))
-    order = ["fp32", *(entry.variant for entry in prepared.config.quantize), "control"]
+    quantized = (entry.variant for entry in prepared.config.quantize)
+    order = ["fp32", *quantized, *further_variants(prepared.config), "control"]
     rows.sort(key=lambda row: order.index(row.variant))
     rows = corrected(rows)
     (out / "config.yaml").write_text(_config_text(prepared), encoding="utf-8")

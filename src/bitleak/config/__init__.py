@@ -5,9 +5,11 @@ types are checked by pydantic and its own checks apply. A quantizer's entry is t
 dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
 """
 
+from bitleak.config.further import further_variants
 from bitleak.config.reading import override, read
 from bitleak.config.sections import (
     CalibrationConfig,
+    CalibrationInferenceConfig,
     Config,
     DataConfig,
     QuantizeConfig,
@@ -20,12 +22,14 @@ from bitleak.config.validation import resolved, validate
 
 __all__ = [
     "CalibrationConfig",
+    "CalibrationInferenceConfig",
     "Config",
     "DataConfig",
     "QuantizeConfig",
     "QueryConfig",
     "SplitConfig",
     "bits_label",
+    "further_variants",
     "levels_of",
     "override",
     "read",

@@ -146,6 +146,33 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True)
+class CalibrationInferenceConfig:
+    """The question which members were in the calibration set of a quantized model.
+
+    Attributes:
+        variants: Quantized variants to ask it of.
+        candidates: Members of a target that may be in the calibration set; half of them are. Even, at least 8.
+        models: Quantized models per target, each on its own random half of the candidates; even, at least 16.
+        targets: How many of the split's targets.
+        fpr: False positive rates at which the true positive rate is reported.
+    """
+
+    variants: tuple[str, ...]
+    candidates: int = 64
+    models: int = 16
+    targets: int = 2
+    fpr: tuple[float, ...] = (0.1,)
+
+    def __post_init__(self) -> None:
+        for name, fewest in (("candidates", 8), ("models", 16)):
+            if integer_in(name, getattr(self, name), fewest) % 2:
+                raise ValueError(f"{name} must be even, so that halves are halves, got {getattr(self, name)}")
+        integer_in("targets", self.targets, 1)
+        for rate in self.fpr:
+            number_in("fpr", rate, 0, 1, ends="()")
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole audit. `data`, `split`, `model`, `train`, `quantize`, ... as in the YAML file.
 
@@ -161,6 +188,9 @@ class Config:
         fpr: False positive rates at which the true positive rate is reported, ascending.
         query: How every model is asked.
         seed: The root of everything random.
+        joint: Sets of variants that one adversary sees together, the one that says most first.
+        utility_matched: Variants that are compared with noise of equal accuracy.
+        calibration_inference: Who was in the calibration set; None does not ask.
     """
 
     title: str
@@ -174,6 +204,9 @@ class Config:
     fpr: tuple[float, ...]
     query: QueryConfig
     seed: int
+    joint: tuple[tuple[str, ...], ...] = ()
+    utility_matched: tuple[str, ...] = ()
+    calibration_inference: CalibrationInferenceConfig | None = None
 
 
 def bits_label(levels: int) -> str:

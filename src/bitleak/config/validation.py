@@ -8,6 +8,7 @@ from typing import Any
 from bitleak import registry
 from bitleak.attacks import expand, known_names
 from bitleak.config.fields import checked, described, named, names_of, numbers, plain, section, value_of
+from bitleak.config.further import FURTHER, check_further, further, resolved_further
 from bitleak.config.sections import (
     CalibrationConfig,
     Config,
@@ -24,7 +25,7 @@ from bitleak.train.recipe import Recipe
 
 SECTIONS = (
     "title", "data", "split", "model", "train", "quantize", "attacks", "references", "fpr",
-    "calibration", "query", "seed",
+    "calibration", "query", "seed", *FURTHER,
 )  # fmt: skip
 
 
@@ -43,13 +44,14 @@ def validate(raw: Mapping[str, Any]) -> Config:
         errors.append("model: missing; name a network, such as {name: cnn, width: 16}")
     calibration = section(CalibrationConfig, raw.get("calibration"), "calibration", errors)
     fpr = numbers(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
+    quantize = _quantizers(raw.get("quantize"), calibration, errors)
     config = {
         "title": value_of(str, raw.get("title", ""), "title", errors),
         "data": _data(raw.get("data"), errors),
         "split": section(SplitConfig, raw.get("split"), "split", errors),
         "model": _model(raw.get("model"), errors),
         "train": section(Recipe, raw.get("train"), "train", errors),
-        "quantize": _quantizers(raw.get("quantize"), calibration, errors),
+        "quantize": quantize,
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
         "references": names_of(
             raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
@@ -57,6 +59,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "fpr": tuple(sorted(fpr)),
         "query": section(QueryConfig, raw.get("query"), "query", errors),
         "seed": checked(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
+        **further(raw, [entry.variant for entry in quantize], errors),
     }
     if errors:
         raise ConfigError("\n".join(errors))
@@ -95,6 +98,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "fpr": list(config.fpr),
         "query": plain(asdict(config.query)),
         "seed": config.seed,
+        **resolved_further(config),
     }
 
 
@@ -203,3 +207,4 @@ def _across(config: dict[str, Any], errors: list[str]) -> None:
     for quantity in config["fpr"]:
         if not 0 < quantity < 1:
             errors.append(f"fpr: expected numbers between 0 and 1, got {quantity!r}")
+    check_further(config, errors)

@@ -23,6 +23,7 @@ from bitleak.metrics.intervals import difference_over_records, interval_over_tar
 from bitleak.metrics.matched_scale import Match, matched_scale
 from bitleak.metrics.measures import Estimates, Measures, estimate, measure, summarize
 from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
+from bitleak.metrics.over import over, over_best
 from bitleak.metrics.proportion import clopper_pearson, proportion, wilson
 from bitleak.metrics.roc import Roc, auc, balanced_accuracy, headline_fpr, mean_curve, roc, thin, too_fine, tpr_at
 from bitleak.metrics.threshold_rank import threshold_rank
@@ -71,6 +72,8 @@ __all__ = [
     "movement",
     "one_run_bounds",
     "one_run_p_value",
+    "over",
+    "over_best",
     "precision",
     "proportion",
     "rank_correlation",

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak.core.types import Measure, Row
+from bitleak.core.variants import kind_of
 from bitleak.metrics.measures import verdict
 
 Family = Callable[[Row], Hashable]
@@ -48,9 +49,10 @@ def holm(p_values: Sequence[float] | Float64[np.ndarray, "tests"]) -> Float64[np
 def by_metric_and_target(row: Row) -> Hashable:
     """The family of a results table: all variants, attacks and references of one metric on one target.
 
-    The negative control is no claim about a variant, so it is left out of the others' family.
+    The negative control is no claim about a variant, so it is left out of the others' family; several releases
+    together, and noise in the place of quantization, are questions of their own, with a family each.
     """
-    return row.metric, row.target, row.variant == "control"
+    return row.metric, row.target, kind_of(row.variant, row.attack)
 
 
 def corrected(rows: Iterable[Row], family: Family = by_metric_and_target) -> list[Row]:

@@ -8,6 +8,7 @@ from bitleak.core.types import Description
 from bitleak.engine.keys import Task
 from bitleak.plan.costs import RATES
 from bitleak.plan.evaluation import CONTROL, Models, evaluate
+from bitleak.plan.joint import joint_tasks
 from bitleak.plan.sizes import NetworkSize, Sizes, reference_rows, sizes_of, target_rows
 from bitleak.plan.tasks import Tasks
 
@@ -58,6 +59,9 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         attacks, measured = evaluate(tasks, models, variant)
         listed += [*attacks, *measured]
         results += measured
+    attacks, measured = joint_tasks(tasks, models)
+    listed += [*attacks, *measured]
+    results += measured
     unique = {task.key: task for task in listed}
     return Plan(
         tasks=tuple(unique.values()),

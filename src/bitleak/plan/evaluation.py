@@ -1,6 +1,6 @@
 """The tasks that turn answers into rows: attack, measure, utility."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,20 +42,84 @@ def evaluate(tasks: Tasks, models: Models, variant: str) -> tuple[list[Task], li
     baseline = attack(tasks, models, "fp32", "fp32")
     for kind in kinds:
         scores = attack(tasks, models, variant, kind)
-        params = {
-            **about,
-            "reference": kind,
-            "fpr": list(config.fpr),
-            "seed": config.seed,
-            "standalone": kind == kinds[0],
-        }
-        inputs = {"scores": scores.key, "baseline": baseline.key, "splits": tasks.splits().key}
         attacks.append(scores)
-        cost = 4e-5 * len(models.targets) * tasks.sizes.pool
-        measured.append(tasks.task("measure", params, inputs, f"measure {variant} by {kind}", cost))
+        measured.append(
+            measure(tasks, models, about, kind, scores=scores, baseline=baseline, standalone=kind == kinds[0])
+        )
     if variant != CONTROL:
         measured.append(utility(tasks, models, about))
     return attacks, measured
+
+
+def measure(
+    tasks: Tasks,
+    models: Models,
+    about: Mapping[str, Any],
+    reference: str,
+    *,
+    scores: Task,
+    baseline: Task,
+    standalone: bool,
+) -> Task:
+    """The rows and curves of one variant by one kind of reference.
+
+    Args:
+        tasks: Makes the task.
+        models: Whose targets are attacked.
+        about: Variant, quantizer and levels, as the rows tell them.
+        reference: As the rows tell it.
+        scores: The attack's task.
+        baseline: The same attacks at full precision.
+        standalone: Whether attacks without references have their rows here.
+    """
+    config = tasks.config
+    params = {
+        **about,
+        "reference": reference,
+        "fpr": list(config.fpr),
+        "seed": config.seed,
+        "standalone": standalone,
+    }
+    inputs = {"scores": scores.key, "baseline": baseline.key, "splits": tasks.splits().key}
+    cost = 4e-5 * len(models.targets) * tasks.sizes.pool
+    return tasks.task("measure", params, inputs, f"measure {about['variant']} by {reference}", cost)
+
+
+def compare(
+    tasks: Tasks,
+    models: Models,
+    about: Mapping[str, Any],
+    reference: str,
+    *,
+    scores: Task,
+    others: Sequence[Task],
+    over: str,
+    standalone: bool = False,
+) -> Task:
+    """The rows that say how far one variant's figures lie over the best of other variants'.
+
+    Args:
+        tasks: Makes the task.
+        models: Whose targets are attacked.
+        about: Variant, quantizer and levels, as the rows tell them.
+        reference: As the rows tell it.
+        scores: The attack's task.
+        others: The same attacks on the others.
+        over: What the metrics' names end with, after `_over_`.
+        standalone: Whether attacks without references have their rows here.
+    """
+    config = tasks.config
+    params = {
+        **about,
+        "reference": reference,
+        "over": over,
+        "fpr": list(config.fpr),
+        "seed": config.seed,
+        "standalone": standalone,
+    }
+    inputs = {"scores": scores.key, "others": tuple(other.key for other in others), "splits": tasks.splits().key}
+    cost = 4e-5 * len(models.targets) * tasks.sizes.pool * len(others)
+    return tasks.task("compare", params, inputs, f"compare {about['variant']} by {reference} over {over}", cost)
 
 
 def attack(tasks: Tasks, models: Models, variant: str, kind: str) -> Task:

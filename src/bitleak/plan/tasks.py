@@ -19,6 +19,8 @@ VERSIONS = {
     "attack": "1",
     "measure": "2",
     "utility": "2",
+    "joint": "1",
+    "compare": "1",
 }
 """Raised when the meaning of a stage changes; a part of every key."""
 
@@ -129,5 +131,7 @@ class Tasks:
             "attack": 8 * 8 * targets * sizes.pool,
             "measure": 16 * 8 * (targets + 1) * 256,
             "utility": 2000,
+            "joint": 8 * targets * sizes.pool,
+            "compare": 16_000,
         }
         return of[task.stage] + 4096

@@ -2,6 +2,7 @@
 
 from bitleak.core.types import Measure
 from bitleak.report.headline import judge_control
+from bitleak.report.sections import sections
 from bitleak.report.summary import Summary
 from bitleak.report.table import CONTROL, FULL, Table, Variant
 from bitleak.report.text import DASH, REFERENCE_TITLES, bits, figure, percent, tpr_decimals, tpr_metric, value
@@ -28,9 +29,10 @@ def compact_table(table: Table, summary: Summary) -> list[list[str]]:
 
 
 def sentences(table: Table, summary: Summary) -> list[str]:
-    """The verdict, the negative control and the lower bound, a sentence or two each."""
+    """The verdict, what the further sections found, the negative control and the lower bound."""
     control = judge_control(table, summary.headline_attack, summary.headline_reference)
-    return [*verdicts(table, summary), control.sentence, LOWER_BOUND]
+    further = [sentence for section in sections(table, summary) for sentence in section.sentences]
+    return [*verdicts(table, summary), *further, control.sentence, LOWER_BOUND]
 
 
 def _line(table: Table, summary: Summary, variant: Variant, others: list[str]) -> list[str]:

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -12,7 +10,9 @@ from bitleak.core.types import Measure
 from bitleak.metrics import detectable_auc, too_fine
 from bitleak.report import text
 from bitleak.report.figures.style import FAINT, INK
+from bitleak.report.grid import Cell, Grid, change_cell, figure_cell
 from bitleak.report.headline import judge_control
+from bitleak.report.sections import sections
 from bitleak.report.summary import Summary
 from bitleak.report.table import CONTROL, FULL, Table, Variant
 from bitleak.report.verdict import LOWER_BOUND, verdicts
@@ -38,38 +38,6 @@ CAPTIONS = {
     "one panel per precision.",
     "bars": "Test accuracy, AUC and TPR under the headline attack and adversary, with 95 % intervals.",
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table of the page.
-
-    Attributes:
-        main: The figure.
-        small: Its interval, printed below; may be empty.
-        mark: `lower`, `higher` or empty: how the cell is marked.
-    """
-
-    main: str
-    small: str = ""
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of the page.
-
-    Attributes:
-        title: Its heading.
-        note: A sentence below the heading; may be empty.
-        header: Titles of the columns, that of the names first.
-        lines: A name and the cells of the other columns.
-    """
-
-    title: str
-    note: str
-    header: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
 _Column = tuple[str, str, int, Callable[[Measure | None, int], Cell]]
@@ -105,6 +73,7 @@ def page(table: Table, summary: Summary, figures: Mapping[str, bytes]) -> str:
         reference_title=text.REFERENCE_TITLES[reference],
         grids=[headline_grid(table, summary, kind) for kind in _ordered(table, summary)],
         full=[full_grid(table, summary, name) for name in table.attacks],
+        sections=sections(table, summary),
         compared=len(table.quantized),
         detectable=detectable_auc(summary.members, summary.non_members, targets=summary.targets),
         refused=[reason for fpr in summary.fprs if (reason := too_fine(fpr, summary.non_members))],
@@ -142,7 +111,7 @@ def full_grid(table: Table, summary: Summary, attack: str) -> Grid:
             (table.find(name, metric, attack, kind), decimals) for kind in references for metric, decimals, _ in metrics
         ]
         if any(measure is not None for measure, _ in found):
-            lines.append((name, tuple(_figure(measure, decimals) for measure, decimals in found)))
+            lines.append((name, tuple(figure_cell(measure, decimals) for measure, decimals in found)))
     return Grid(attack, "", header, tuple(lines))
 
 
@@ -180,13 +149,13 @@ def _adversaries(table: Table) -> list[tuple[str, str]]:
 
 def _columns(summary: Summary) -> list[_Column]:
     """The columns of the headline table that belong to an attack; verdicts beside the figures they are about."""
-    columns: list[_Column] = [("AUC", "auc", 3, _figure), ("AUC against fp32", "auc", 3, _change)]
+    columns: list[_Column] = [("AUC", "auc", 3, figure_cell), ("AUC against fp32", "auc", 3, change_cell)]
     for rate in dict.fromkeys([*summary.fprs, summary.headline_fpr]):
         title, metric, decimals = f"TPR @ {text.percent(rate)} FPR", text.tpr_metric(rate), text.tpr_decimals(rate)
-        columns.append((title, metric, decimals, _figure))
+        columns.append((title, metric, decimals, figure_cell))
         if rate == summary.headline_fpr:
-            columns.append((f"{title} against fp32", metric, decimals, _change))
-    return [*columns, ("balanced accuracy", "balanced_accuracy", 3, _figure)]
+            columns.append((f"{title} against fp32", metric, decimals, change_cell))
+    return [*columns, ("balanced accuracy", "balanced_accuracy", 3, figure_cell)]
 
 
 def _weight(table: Table, summary: Summary, variant: Variant) -> Cell:
@@ -198,16 +167,4 @@ def _weight(table: Table, summary: Summary, variant: Variant) -> Cell:
 
 def _utility(table: Table, variant: Variant) -> list[Cell]:
     metrics = ("test_accuracy", "train_accuracy", "agreement")
-    return [_figure(table.find(variant.name, metric), 1, factor=100.0) for metric in metrics]
-
-
-def _figure(measure: Measure | None, decimals: int, **options: Any) -> Cell:
-    return Cell(text.value(measure, decimals, **options), text.interval(measure, decimals, **options))
-
-
-def _change(measure: Measure | None, decimals: int) -> Cell:
-    """The verdict, with the paired difference below it."""
-    if measure is None or not measure.verdict:
-        return Cell(text.DASH)
-    mark = measure.verdict if measure.verdict in ("lower", "higher") else ""
-    return Cell(measure.verdict, text.difference(measure, decimals), mark)
+    return [figure_cell(table.find(variant.name, metric), 1, factor=100.0) for metric in metrics]

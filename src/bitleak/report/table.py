@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, Row
+from bitleak.core.variants import CONTROL, FULL, kind_of
 from bitleak.report.text import REFERENCES
 
-CONTROL = "control"
-FULL = "fp32"
 ALL = "all"
+__all__ = ["ALL", "CONTROL", "FULL", "Table", "Variant", "tabulate"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Table:
 
     Attributes:
         cells: By variant, attack, reference and metric.
-        quantized: The quantized variants, in the order of the rows.
-        attacks: Attacks in the order of the rows.
+        quantized: The quantized variants, in the order of the rows; not several releases together, nor noise.
+        attacks: Attacks on one release and its training set, in the order of the rows.
     """
 
     cells: Mapping[tuple[str, str, str, str], Measure]
@@ -99,8 +99,9 @@ def tabulate(rows: Iterable[Row]) -> Table:
             raise StoreError(f"two rows measure {row.metric} of {row.variant!r} under attack {row.attack!r} "
                              f"with reference {row.reference!r}; every row must be unique")  # fmt: skip
         cells[key] = row.measure
-        if row.variant not in (FULL, CONTROL):
+        kind = kind_of(row.variant, row.attack)
+        if kind == "plain" and row.variant != FULL:
             quantized[row.variant] = Variant(row.variant, row.quantizer, row.levels or 0)
-        if row.attack:
+        if row.attack and kind in ("plain", "control"):
             attacks[row.attack] = None
     return Table(cells=cells, quantized=tuple(quantized.values()), attacks=tuple(attacks))

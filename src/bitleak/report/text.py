@@ -97,7 +97,7 @@ def figure(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> st
     return " ".join(part for part in parts if part)
 
 
-def difference(measure: Measure | None, decimals: int) -> str:
+def difference(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
     """The paired difference from fp32 with its interval; empty where there is nothing to compare.
 
     Example:
@@ -107,8 +107,8 @@ def difference(measure: Measure | None, decimals: int) -> str:
     if measure is None or measure.difference is None:
         return ""
     paired = Measure(measure.difference, low=measure.difference_low, high=measure.difference_high)
-    shown = round(measure.difference, decimals) + 0.0  # no negative zero
-    return f"{shown:+.{decimals}f} {interval(paired, decimals)}".strip()
+    shown = round(factor * measure.difference, decimals) + 0.0  # no negative zero
+    return f"{shown:+.{decimals}f} {interval(paired, decimals, factor=factor)}".strip()
 
 
 def size(count: float | int) -> str:

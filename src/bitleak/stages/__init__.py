@@ -9,12 +9,15 @@ from bitleak.stages.attacking import applicable, attack, view_of
 from bitleak.stages.measuring import measure, utility
 from bitleak.stages.networks import calibration_images, quantize, query, specification, train
 from bitleak.stages.records import images, splits
+from bitleak.stages.several import compare, joint
 
 __all__ = [
     "applicable",
     "attack",
     "calibration_images",
+    "compare",
     "images",
+    "joint",
     "measure",
     "quantize",
     "query",

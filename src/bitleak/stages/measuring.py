@@ -36,7 +36,7 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
                 seed=seed_for(one["seed"], "measure"),
                 baseline=None if own else at_fp32[each["name"]],
             )
-            rows += _rows(one, each["name"], reference, targets, found)
+            rows += rows_of(one, each["name"], reference, targets, found)
             each_curve = [metrics.roc(*pair) for pair in zip(scores["scores"][index], member, strict=True)]
             name = f"{each['name']}/{reference}"
             curves |= {f"{name}/{row}": metrics.thin(curve) for row, curve in zip(targets, each_curve, strict=True)}
@@ -58,7 +58,7 @@ def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
         found |= metrics.accuracy_on_members(correct, member, mode=split.mode, baseline=full_correct)
         if full is not None:
             found |= metrics.agreement(predicted, full, mode=split.mode)
-        rows = _rows(one, "", "", one["targets"], found)
+        rows = rows_of(one, "", "", one["targets"], found)
         rows += _size_rows(one, [size(each) for each in inputs["weights"]])
         yield {"rows": [asdict(row) for row in rows]}
 
@@ -69,7 +69,7 @@ def _answers(found: Sequence[Outputs]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([answer.test_predictions for answer in found]), np.stack(correct)
 
 
-def _rows(about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: Any) -> list[Row]:
+def rows_of(about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: Any) -> list[Row]:
     """Rows of every metric: the mean over the targets first, then target by target."""
     head = (about["variant"], about["quantizer"], about["levels"], attack, reference)
     rows = []

@@ -1,0 +1,136 @@
+"""The questions beyond a single release and its training set: sections that name variants."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bitleak.config.fields import described, section, value_of
+from bitleak.config.sections import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
+from bitleak.core.checks import unknown_name
+from bitleak.core.variants import FULL, SIGNS, joined, noise_like
+
+FURTHER = ("joint", "utility_matched", "calibration_inference")
+
+
+def further(raw: Mapping[str, Any], variants: Sequence[str], errors: list[str]) -> dict[str, Any]:
+    """The sections as fields of a `Config`.
+
+    Args:
+        raw: The whole file.
+        variants: Names of the quantized variants.
+        errors: Mistakes are added to it.
+    """
+    asked = raw.get("calibration_inference")
+    return {
+        "joint": _joint(raw.get("joint"), errors),
+        "utility_matched": _variants(raw.get("utility_matched"), variants, errors),
+        "calibration_inference": None
+        if asked in (None, False)
+        else section(CalibrationInferenceConfig, asked, "calibration_inference", errors),
+    }
+
+
+def check_further(config: Mapping[str, Any], errors: list[str]) -> None:
+    """What the sections have to do with each other and with the rest of the config."""
+    entries: Sequence[QuantizeConfig] = config["quantize"]
+    variants = [entry.variant for entry in entries]
+    for sign in SIGNS:
+        for variant in variants:
+            if sign in variant:
+                errors.append(
+                    f"quantize: {variant}: a label must not hold {sign!r}, which names of variants are made with"
+                )
+    for index, releases in enumerate(config["joint"]):
+        _check_known(releases, [FULL, *variants], f"joint.{index}", errors)
+    sets = [frozenset(releases) for releases in config["joint"]]
+    for index, releases in enumerate(sets):
+        if releases in sets[:index]:
+            errors.append(f"joint.{index}: {joined(config['joint'][index])} is there twice; give every set once")
+    if config["joint"] and "matched" not in config["references"]:
+        errors.append("references: joint needs matched references, one release of each per release; add matched")
+    _check_known(config["utility_matched"], variants, "utility_matched", errors)
+    _check_calibration(config["calibration_inference"], entries, config["split"], errors)
+
+
+def resolved_further(config: Config) -> dict[str, Any]:
+    """The sections in the form that `further` reads."""
+    asked = config.calibration_inference
+    found = {
+        "variants": list(asked.variants),
+        "candidates": asked.candidates,
+        "models": asked.models,
+        "targets": asked.targets,
+        "fpr": list(asked.fpr),
+    } if asked else None  # fmt: skip
+    return {
+        "joint": [list(releases) for releases in config.joint],
+        "utility_matched": list(config.utility_matched),
+        "calibration_inference": found,
+    }
+
+
+def further_variants(config: Config) -> list[str]:
+    """Names of the variants that are neither quantized nor full precision, in the order of the tables.
+
+    Example:
+        >>> from bitleak.config import validate
+        >>> quantize = [{"name": "rtn", "levels": [4, 3]}]
+        >>> raw = {"data": "digits", "model": "cnn", "quantize": quantize, "joint": [["fp32", "rtn-2"]]}
+        >>> further_variants(validate({**raw, "utility_matched": True}))
+        ['fp32&rtn-2', 'noise@rtn-2', 'noise@rtn-1.58']
+    """
+    return [*map(joined, config.joint), *map(noise_like, config.utility_matched)]
+
+
+def _joint(raw: Any, errors: list[str]) -> tuple[tuple[str, ...], ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, list) or not all(isinstance(one, list) for one in raw):
+        got = (
+            described(raw)
+            if not isinstance(raw, list)
+            else f"a list with {described(next(one for one in raw if not isinstance(one, list)))}"
+        )
+        errors.append(f"joint: expected a list of lists of variants, such as [[fp32, obc-2]], got {got}")
+        return ()
+    found = []
+    for index, releases in enumerate(raw):
+        names = value_of(tuple[str, ...], releases, f"joint.{index}", errors) or ()
+        if len(releases) < 2:
+            errors.append(f"joint.{index}: expected at least two variants, got {len(releases)}")
+        found.append(names)
+    return tuple(found)
+
+
+def _variants(raw: Any, variants: Sequence[str], errors: list[str]) -> tuple[str, ...]:
+    if raw in (None, False):
+        return ()
+    if raw is True:
+        return tuple(variants)
+    if not isinstance(raw, list):
+        errors.append(f"utility_matched: expected true, false or a list of variants, got {described(raw)}")
+        return ()
+    return value_of(tuple[str, ...], raw, "utility_matched", errors) or ()
+
+
+def _check_known(names: Sequence[str], known: Sequence[str], where: str, errors: list[str]) -> None:
+    for name in dict.fromkeys(names):
+        if name not in known:
+            errors.append(f"{where}: {unknown_name('variant', name, known)}")
+        if names.count(name) > 1:
+            errors.append(f"{where}: {name} is there twice; give every variant once")
+
+
+def _check_calibration(
+    asked: CalibrationInferenceConfig | None,
+    entries: Sequence[QuantizeConfig],
+    split: SplitConfig,
+    errors: list[str],
+) -> None:
+    if asked is None:
+        return
+    where = "calibration_inference"
+    if not asked.variants:
+        errors.append(f"{where}.variants: expected at least one variant, got an empty list")
+    _check_known(asked.variants, [entry.variant for entry in entries], f"{where}.variants", errors)
+    if asked.targets > split.targets:
+        errors.append(f"{where}.targets: expected at most split.targets = {split.targets}, got {asked.targets}")

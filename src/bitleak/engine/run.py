@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from bitleak.core.errors import StoreError
@@ -33,6 +34,9 @@ ALLOWANCE = 2.0
 
 GRACE = 0.1
 """Share of the limit by which a task that was expected to end in time may be late before it is stopped."""
+
+LEAST_GRACE = 10.0
+"""Seconds of it at least."""
 
 REPAIRS = 3
 """How often a task may find an input damaged."""
@@ -119,14 +123,16 @@ def run(
         executor: Who does them; it is closed if this ends with an exception or out of time, and left open otherwise.
         on_event: Called with everything that happens, in this thread.
         limits: What it may use.
-        claims: What this run has claimed; its own claims on the store unless given. Closed at the end.
+        claims: What this run has claimed; its own claims on the store unless given, and none where the store is not
+            a folder. Closed at the end.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; workers have been ended and their temporary files removed.
         ExecutionError: Workers cannot be started.
         StoreError: A damaged result cannot be removed.
     """
-    claims = claims or Claims(store.root)
+    if claims is None and isinstance(store.root, Path):
+        claims = Claims(store.root)
     drive = _Drive(graph, store, executor, on_event, limits or Limits(), claims)
     try:
         while drive.advance():
@@ -135,7 +141,8 @@ def run(
         executor.close()
         raise
     finally:
-        claims.close()
+        if claims:
+            claims.close()
     return drive.report()
 
 
@@ -149,7 +156,7 @@ class _Drive:
         executor: Executor,
         on_event: Callable[[Event], None],
         limits: Limits,
-        claims: Claims,
+        claims: Claims | None,
     ) -> None:
         self._graph = graph
         self._store = store
@@ -183,7 +190,7 @@ class _Drive:
         outcome = self._executor.next_done(_PATIENCE, self._step)
         if outcome is not None:
             self._end(outcome)
-        elif self._late(max(10.0, GRACE * (self._limits.seconds or 0.0))):
+        elif self._late(max(LEAST_GRACE, GRACE * (self._limits.seconds or 0.0))):
             self._executor.close()
             return False
         else:
@@ -269,7 +276,7 @@ class _Drive:
 
     def _take(self, task: Task) -> bool:
         try:
-            return not self._full and self._claims.take(task.key)
+            return not self._full and (self._claims is None or self._claims.take(task.key))
         except StoreError as error:
             self._end(Outcome(task.key, ok=False, text=str(error), kind="input", fatal=True))
             return False
@@ -285,7 +292,8 @@ class _Drive:
         task = self._schedule.todo[outcome.key]
         self._leave_flight(task.key)
         self._elsewhere.pop(task.key, None)
-        self._claims.release(task.key)
+        if self._claims:
+            self._claims.release(task.key)
         if outcome.broken and self._repair(outcome):
             return
         self._ended[task.key] = outcome

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bitleak.core.errors import StoreError
+from bitleak.engine.claims import Claims
 from bitleak.engine.executors.serial import Serial
 from bitleak.engine.graph import Graph
 from bitleak.engine.keys import Task
@@ -113,18 +114,12 @@ def test_a_full_store_ends_the_run_and_the_next_one_goes_on(tmp_path, runtime, m
 
 
 def test_a_store_that_takes_no_claim_ends_the_run(tmp_path, runtime, monkeypatch):
-    class Refusing:
-        def take(self, key):
-            raise StoreError("store x cannot be written to: Read-only file system")
+    def refuse(self, key):
+        raise StoreError("store x cannot be written to: Read-only file system")
 
-        def release(self, key):
-            pass
-
-        def close(self):
-            pass
-
+    monkeypatch.setattr(Claims, "take", refuse)
     store = Store(tmp_path / "store")
-    report = complete(store, runtime, ALL, claims=Refusing())
+    report = complete(store, runtime, ALL)
     assert [outcome.text for outcome in report.failed] == ["store x cannot be written to: Read-only file system"]
     assert len(report.not_run) == len(ALL) - 1
     assert report.done == ()

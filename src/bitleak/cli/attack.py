@@ -15,7 +15,7 @@ def attack(
     ],
     targets: Annotated[str | None, typer.Option("--targets", help="Models to attack, such as 0,1; all.")] = None,
     attacks: Annotated[
-        str | None, typer.Option("--attacks", help="Such as lira,threshold or lira-online-fixed; all that apply.")
+        str | None, typer.Option("--attacks", help="Such as lira,threshold,joint or lira-online-fixed; all that apply.")
     ] = None,
     quantized: Annotated[
         Path | None, typer.Option("--quantized", help="The same of a quantized version of the same models.")
@@ -77,7 +77,7 @@ def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None
     )
     side = f"{design.per_side()} references a side" if design.referenced else "no references"
     print(
-        f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks), 'attack')}, "
+        f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks) + prepared.joint, 'attack')}, "
         f"{len(prepared.cases)} variants by adversaries"
     )
     for note in prepared.notes:

@@ -7,6 +7,7 @@ import numpy as np
 
 from bitleak.attacks import EXPANSIONS, RECALIBRATED_SIGNALS, Attack, expand
 from bitleak.core.errors import ConfigError, DataError
+from bitleak.core.variants import JOINT
 from bitleak.report.text import count
 from bitleak.scores.answers import Answers
 from bitleak.scores.design import FEWEST, Design, chosen_targets, design
@@ -24,7 +25,7 @@ class Request:
         quantized: The same of the quantized models; None where there is none.
         labels: An `.npy` file with labels.
         targets: Models to attack, with commas between them; None is all.
-        attacks: Words or names that `expand` knows; None is all that apply.
+        attacks: Words or names that `expand` knows, and `joint`; None is all that apply.
         fprs: False-positive rates in (0, 1) at which the TPR is reported.
         seed: Of all that is drawn.
     """
@@ -51,6 +52,7 @@ class Prepared:
         cases: Variants and kinds of reference, `fp32` with its own references first.
         fprs: Ascending.
         notes: What a reader must know: what was left out, and why.
+        joint: Whether the joint attack on full-precision and quantized answers is run.
     """
 
     answers: Answers
@@ -61,6 +63,7 @@ class Prepared:
     cases: tuple[Case, ...]
     fprs: tuple[float, ...]
     notes: tuple[str, ...]
+    joint: bool = False
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
         """The attacks that say something of their own in this case."""
@@ -96,7 +99,8 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         DataError: The files do not hold what they should, or do not fit together.
         ConfigError: A target, an attack or a rate cannot be used.
     """
-    attacks = _attacks(request.attacks)
+    named = request.attacks
+    attacks = _attacks(None if named is None else tuple(name for name in named if name != JOINT))
     for fpr in request.fprs:
         if not 0 < fpr < 1:
             raise ConfigError(f"--fpr must be numbers between 0 and 1, got {fpr:g}")
@@ -112,19 +116,21 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
     found = design(
         answers.member,
         chosen_targets(request.targets, answers.names, allowed),
-        references=any(attack.uses_references for attack in attacks),
+        references=JOINT in (named or ()) or any(attack.uses_references for attack in attacks),
         seed=request.seed,
         source=answers.source,
     )
+    cases = _cases(answers, quantized, found)
     prepared = Prepared(
         answers=answers,
         quantized=quantized,
         design=found,
         attacks=attacks,
         asked=request.attacks is not None,
-        cases=_cases(answers, quantized, found),
+        cases=cases,
         fprs=tuple(sorted(set(request.fprs))),
         notes=(*notes, *_notes(answers, quantized, found)),
+        joint=_joint(named, attacks, cases, answers.source),
     )
     if not found.referenced:
         reason = f"it needs references, and no record is in and out of at least {FEWEST} models each"
@@ -175,6 +181,20 @@ def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
     except ValueError as error:
         raise ConfigError(f"--attacks: {error}") from None
     return tuple(dict.fromkeys(found))
+
+
+def _joint(named: tuple[str, ...] | None, attacks: tuple[Attack, ...], cases: tuple[Case, ...], source: str) -> bool:
+    """Whether the joint attack is run: wherever it applies, unless other attacks are named."""
+    applies = Case(QUANTIZED, "matched") in cases
+    if named is None or JOINT not in named:
+        return applies and named is None
+    if not attacks:
+        raise ConfigError("--attacks: joint is read beside an attack on each release; name one more, such as lira")
+    if not applies:
+        raise ConfigError(
+            f"--attacks: joint cannot be run on {source}: it needs --quantized with answers of the same models"
+        )
+    return True
 
 
 def _fitting(

@@ -9,16 +9,15 @@ import numpy as np
 from bitleak import metrics
 from bitleak.attacks import Attack
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import Row, SplitMode
+from bitleak.core.types import Row
 from bitleak.metrics import Estimates, Measures
 from bitleak.report import RocCurve, Summary, headline
 from bitleak.report.text import count
+from bitleak.scores.joint import joint_rows
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.run import Attacked
+from bitleak.scores.tables import MODE, curves_of, lines
 from bitleak.scores.views import FULL, QUANTIZED, Case
-
-MODE: SplitMode = "population"
-"""The targets share their records, so intervals resample records."""
 
 UNKNOWN = "not known: the answers were made elsewhere"
 
@@ -52,8 +51,12 @@ def rows_and_curves(
         rows += [row for case in prepared.cases if case.variant == variant for row in by_case[case]]
         if variant in found.correct:
             own = (variant, _quantizer(variant), None, "", "")
-            rows += _lines(own, prepared, _accuracies(found, member, variant))
-    return rows, [curve for case in prepared.cases for curve in curves[case]]
+            rows += lines(own, prepared, _accuracies(found, member, variant))
+    listed = [curve for case in prepared.cases for curve in curves[case]]
+    if found.joint is not None:
+        together, of_all = joint_rows(prepared, found.joint, member)
+        rows, listed = rows + together, listed + of_all
+    return rows, listed
 
 
 def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
@@ -133,28 +136,13 @@ def _quantizer(variant: str) -> str:
 
 def _rows(case: Case, attack: Attack, prepared: Prepared, measures: Measures) -> list[Row]:
     reference = case.reference if attack.uses_references else ""
-    return _lines((case.variant, _quantizer(case.variant), None, attack.name, reference), prepared, measures)
-
-
-def _lines(about: tuple[str, str, None, str, str], prepared: Prepared, measures: Measures) -> list[Row]:
-    """Rows of every metric: the mean over the targets first, then target by target."""
-    rows = []
-    for metric, total in measures.aggregate.items():
-        rows.append(Row(*about, "all", metric, total))
-        singles = zip(prepared.design.targets, measures.targets[metric], strict=True)
-        rows += [Row(*about, str(row), metric, one) for row, one in singles]
-    return rows
+    return lines((case.variant, _quantizer(case.variant), None, attack.name, reference), prepared, measures)
 
 
 def _curves(case: Case, attack: Attack, prepared: Prepared, scores: np.ndarray, member: np.ndarray) -> list[RocCurve]:
     reference = case.reference if attack.uses_references else ""
     about = (case.variant, _quantizer(case.variant), None, attack.name, reference)
-    each = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
-    single = zip(prepared.design.targets, each, strict=True)
-    return [
-        *[RocCurve(*about, str(row), metrics.thin(curve)) for row, curve in single],
-        RocCurve(*about, "all", metrics.mean_curve(each)),
-    ]
+    return curves_of(about, prepared, scores, member)
 
 
 def _accuracies(found: Attacked, member: np.ndarray, variant: str) -> Measures:

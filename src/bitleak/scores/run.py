@@ -16,6 +16,7 @@ from bitleak import metrics
 from bitleak.attacks import two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.types import SIGNALS, AttackView
+from bitleak.scores.joint import RELEASES, joint_scores, joint_seconds
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.scratch import Scratch
 from bitleak.scores.signals import Signals, block_signals, signals_of
@@ -39,10 +40,12 @@ class Attacked:
         scores: By case and name of the attack, `[targets records]`.
         correct: By variant, whether each target classifies each audited record correctly at its first query, as
             0.0 or 1.0; empty for scores, which do not tell.
+        joint: Scores of the joint attack, by `RELEASES`; None where it was not run.
     """
 
     scores: Mapping[tuple[Case, str], Float64[np.ndarray, "targets records"]]
     correct: Mapping[str, Float64[np.ndarray, "targets records"]]
+    joint: Float64[np.ndarray, "releases targets records"] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,11 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
     records, answers = len(prepared.design.records), prepared.answers
     scale = records / len(view.labels)
     targets = len(prepared.design.targets)
+    together = joint_seconds(view) if prepared.joint else 0.0
     pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
-    attacking = (choosing + sum(seconds[name] for name in pairs) * scale) * targets
-    measuring = _measuring(view, prepared) * len(pairs) * targets * scale
+    attacking = (choosing + (sum(seconds[name] for name in pairs) + together) * scale) * targets
+    sets = len(pairs) + (len(RELEASES) if prepared.joint else 0)
+    measuring = _measuring(view, prepared) * sets * targets * scale
     models = len(answers.pool) + (len(prepared.quantized.pool) if prepared.quantized else 0)
     reading = _reading(prepared) * models * (records + answers.population_records)
     return prepared, Expected(reading, attacking, measuring)
@@ -133,6 +138,7 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
     design = prepared.design
     pairs = [(case, attack) for case in prepared.cases for attack in prepared.attacks_of(case)]
     scores = scratch.allocate((len(pairs), len(design.targets), len(design.records)))
+    together = scratch.allocate((len(RELEASES), *scores.shape[1:])) if prepared.joint else None
     done = 0
     for place, target in enumerate(design.targets):
         rows, use = design.references(target)
@@ -148,8 +154,10 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
                     f"{prepared.answers.source}: target {target}, {case.variant} with {case.reference} references: "
                     f"{error}"
                 ) from error
+        if together is not None:
+            together[:, place] = joint_scores(views, target, rows, use)
     named = {(case, attack.name): scores[index] for index, (case, attack) in enumerate(pairs)}
-    return Attacked(named, {} if prepared.answers.kind == "scores" else _correct(views))
+    return Attacked(named, {} if prepared.answers.kind == "scores" else _correct(views), together)
 
 
 def _views(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Views:

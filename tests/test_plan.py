@@ -11,6 +11,7 @@ from bitleak.config import validate
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description, Images
 from bitleak.data import limited, make_splits
+from bitleak.engine.graph import Graph
 from bitleak.plan import NetworkSize, plan, sizes_of
 
 RAW = {
@@ -49,7 +50,8 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "query": "b6392e6529a0",
         "attack": "e1aef3414556",
         "measure": "3059be617cca",
-        "utility": "5dcb82e13374",
+        "weigh": "fecb619c74a0",
+        "utility": "ae3ce607092a",
     }
 
 
@@ -91,6 +93,18 @@ def test_full_precision_targets_are_their_own_matched_references():
     assert "attack fp32 by fp32" in labels
     assert "attack fp32 by matched" not in labels
     assert "attack rtn-2 by matched" in labels
+
+
+def test_rows_are_made_of_answers_and_sizes_without_weights():
+    class Answers:
+        def has(self, task):
+            return task.stage in ("query", "weigh")
+
+    for mode in ("population", "dedicated"):
+        found = made(split={"mode": mode, "shadows": 6}, attacks=["lira", "rmia", "threshold"])
+        left = {task.stage for task in Graph(found.tasks, wanted=found.results).pending(Answers())}
+        assert {"attack", "measure", "utility"} <= left
+        assert not left & {"train", "quantize"}
 
 
 def test_variants_are_named_by_their_precision():

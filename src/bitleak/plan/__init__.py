@@ -5,6 +5,9 @@ images -> splits -> train (per model) -> quantize (per model and variant) -> que
        -> attack (per variant and reference) -> measure -> rows
 ```
 
+Rows need answers and sizes (`weigh`), never weights: an audit goes on from answers that were brought
+from elsewhere.
+
 Every task carries what it should cost in seconds, from the multiply-adds of the network and the
 measured rates in `RATES`, so that a plan can be read before an hour is spent.
 """

@@ -53,7 +53,7 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
     tasks = Tasks(config, description, network, sizes_of(config, description), RATES[device.split(":")[0]])
     images, splits = tasks.images(), tasks.splits()
     models = _models(tasks)
-    listed = [images, splits, *models.weights.values(), *models.answers.values()]
+    listed = [images, splits, *models.weights.values(), *models.answers.values(), *models.sizes.values()]
     results: list[Task] = []
     for variant in ["fp32", *(entry.variant for entry in config.quantize), CONTROL]:
         attacks, measured = evaluate(tasks, models, variant)
@@ -87,4 +87,9 @@ def _models(tasks: Tasks) -> Models:
             made = tasks.quantize(entry, row, weights["fp32", row])
             weights[entry.variant, row] = made
             answers[entry.variant, row] = tasks.query(made, f"{entry.variant} of model {row}")
-    return Models(targets, references, weights, answers)
+    sizes = {
+        (variant, row): tasks.weigh(weights[variant, row], f"{variant} of model {row}")
+        for variant in ["fp32", *(entry.variant for entry in config.quantize)]
+        for row in targets
+    }
+    return Models(targets, references, weights, answers, sizes)

@@ -22,12 +22,14 @@ class Models:
         references: Rows of the models that serve as references.
         weights: The task that makes the weights, by variant and row.
         answers: The task that asks them, by variant and row.
+        sizes: The task that says what the weights take, by variant and target.
     """
 
     targets: tuple[int, ...]
     references: tuple[int, ...]
     weights: Mapping[tuple[str, int], Task]
     answers: Mapping[tuple[str, int], Task]
+    sizes: Mapping[tuple[str, int], Task]
 
 
 def evaluate(tasks: Tasks, models: Models, variant: str) -> tuple[list[Task], list[Task]]:
@@ -153,7 +155,7 @@ def utility(tasks: Tasks, models: Models, about: Mapping[str, Any]) -> Task:
     inputs: dict[str, str | tuple[str, ...]] = {
         "outputs": tuple(models.answers[variant, row].key for row in models.targets),
         "baseline": tuple(models.answers["fp32", row].key for row in models.targets),
-        "weights": tuple(models.weights[variant, row].key for row in models.targets),
+        "sizes": tuple(models.sizes[variant, row].key for row in models.targets),
         **tasks.data(),
     }
     return tasks.task("utility", params, inputs, f"accuracy of {variant}", 0.2)

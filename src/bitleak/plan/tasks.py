@@ -18,7 +18,8 @@ VERSIONS = {
     "query": "1",
     "attack": "1",
     "measure": "2",
-    "utility": "2",
+    "weigh": "1",
+    "utility": "3",
     "joint": "1",
     "compare": "1",
 }
@@ -108,6 +109,10 @@ class Tasks:
         cost = self.network.multiply_adds * asked / self.rate
         return self.task("query", params, {"weights": weights.key, **self.data()}, f"query {label}", cost)
 
+    def weigh(self, weights: Task, label: str) -> Task:
+        """What one set of weights takes: apart from the utility, which then needs no weights."""
+        return self.task("weigh", {}, {"weights": weights.key}, f"size of {label}", 0.02)
+
     def data(self) -> dict[str, str | tuple[str, ...]]:
         """The inputs of whatever looks at the records."""
         return {"images": self.images().key, "splits": self.splits().key}
@@ -130,6 +135,7 @@ class Tasks:
             "query": 8 * queries * len(SIGNALS) * (sizes.pool + sizes.population) + 8 * sizes.test,
             "attack": 8 * 8 * targets * sizes.pool,
             "measure": 16 * 8 * (targets + 1) * 256,
+            "weigh": 50,
             "utility": 2000,
             "joint": 8 * targets * sizes.pool,
             "compare": 16_000,

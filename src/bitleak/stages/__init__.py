@@ -6,7 +6,7 @@ artifact mapping per task, in order. `inputs` arrive decoded. What a stage means
 """
 
 from bitleak.stages.attacking import applicable, attack, view_of
-from bitleak.stages.measuring import measure, utility
+from bitleak.stages.measuring import measure, utility, weigh
 from bitleak.stages.networks import calibration_images, quantize, query, specification, train
 from bitleak.stages.records import images, splits
 from bitleak.stages.several import compare, joint
@@ -26,4 +26,5 @@ __all__ = [
     "train",
     "utility",
     "view_of",
+    "weigh",
 ]

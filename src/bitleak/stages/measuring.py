@@ -45,6 +45,12 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
         yield {"rows": [asdict(row) for row in rows], "curves": curves}
 
 
+def weigh(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
+    """What one set of weights takes; apart, so that rows can be made of answers brought without weights."""
+    for _ in params:
+        yield {name: float(value) for name, value in size(inputs["weights"]).items()}
+
+
 def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
     """Accuracy, agreement with full precision and size of one variant."""
     split: Splits = inputs["splits"]
@@ -59,7 +65,7 @@ def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
         if full is not None:
             found |= metrics.agreement(predicted, full, mode=split.mode)
         rows = rows_of(one, "", "", one["targets"], found)
-        rows += _size_rows(one, [size(each) for each in inputs["weights"]])
+        rows += _size_rows(one, inputs["sizes"])
         yield {"rows": [asdict(row) for row in rows]}
 
 

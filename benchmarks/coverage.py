@@ -1,6 +1,6 @@
 """How often the intervals of `bitleak.metrics` contain the truth, in worlds where the truth is known.
 
-    python benchmarks/coverage.py [--audits 1000] [--world population]
+    python benchmarks/coverage.py [--audits 1000] [--world population] [--shape mixture] [--at 0.6 0.95]
 
 Each simulated audit draws a set of targets and a variant of each; the share of audits whose 95 % interval
 contains the population's figure is the coverage. Worlds:
@@ -12,22 +12,27 @@ contains the population's figure is the coverage. Worlds:
 - `null`: as `population`, but the variant has the same shift, so that every true difference is 0.
 - `dedicated`: 10 targets on fresh records, whose shifts differ by N(0, 0.1).
 - `shares`: 8 targets' accuracies on 1,000 shared test records, and a variant's.
+- `fixed`: one target as in `single`, its threshold set for each FPR on as many other non-members: the TPR and FPR of
+  that threshold, and the precision at priors of 50, 10 and 1 %.
 """
 
 import argparse
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from bitleak.metrics import Measures, measure
+from bitleak.core.types import Measure
+from bitleak.metrics import Measures, at_threshold, measure, precision, threshold_for
 from bitleak.metrics.utility import accuracy_on_test
 
 FPRS = (0.001, 0.01, 0.1)
 AUCS = (0.5, 0.6, 0.75, 0.85, 0.95)
 SHARES = (0.5, 0.8, 0.95, 0.99)
-WORLDS = ("single", "population", "null", "dedicated", "shares")
+PRIORS = (0.5, 0.1, 0.01)
+WORLDS = ("single", "population", "null", "dedicated", "shares", "fixed")
 MOVED = 3.0
 MOST = float(ndtr(MOVED / np.sqrt(2)))  # AUC if every member is moved
 
@@ -44,13 +49,16 @@ def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: 
         seed: Of everything that is drawn.
     """
     hits: Counter[str] = Counter()
+    judged: Counter[str] = Counter()
     for result, truth in _audits(world, at, audits=audits, records=records, shape=shape, seed=seed):
         for name, (value, change) in truth.items():
             figure = result.aggregate[name]
+            judged[name] += 1
             hits[name] += _within(value, figure.low, figure.high)
             if figure.difference is not None:
+                judged[f"{name} change"] += 1
                 hits[f"{name} change"] += _within(change, figure.difference_low, figure.difference_high)
-    return {name: count / audits for name, count in hits.items()}
+    return {name: count / judged[name] for name, count in hits.items()}
 
 
 def _within(value: float, low: float | None, high: float | None) -> bool:
@@ -112,6 +120,8 @@ def _audits(
             yield _population(rng, at, records, shape, audit, equal=world == "null")
         elif world == "dedicated":
             yield _dedicated(rng, at, records, audit)
+        elif world == "fixed":
+            yield _fixed(rng, at, records, shape)
         else:
             yield _shares(rng, at)
 
@@ -157,6 +167,28 @@ def _shares(rng: np.random.Generator, at: float) -> tuple[Measures, Mapping[str,
     return result, {"test_accuracy": (less, less - at)}
 
 
+def _fixed(
+    rng: np.random.Generator, at: float, records: int, shape: str
+) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
+    """The truth is that of the threshold that was chosen, not that of the FPR it was chosen for."""
+    member = _halves(rng, 1, records)
+    scores = (_signal(rng, member, at, shape) + rng.standard_normal(member.shape))[0]
+    known = rng.standard_normal(records // 2)
+    figures, truth = {}, {}
+    for fpr in FPRS:
+        threshold = threshold_for(known, fpr)
+        found = at_threshold(scores, member[0], threshold)
+        rates = float(_tail(threshold, at, shape)), float(ndtr(-threshold))
+        for name, rate, value in zip(("tpr", "fpr"), (found.tpr, found.fpr), rates, strict=True):
+            figures[f"{name}@{fpr:g}"], truth[f"{name}@{fpr:g}"] = Measure(rate.value, rate.low, rate.high), value
+        for prior in PRIORS:
+            if one := precision(found.tpr, found.fpr, prior):
+                name = f"precision@{fpr:g},{prior:g}"
+                figures[name] = Measure(one.value, one.low, one.high)
+                truth[name] = prior * rates[0] / (prior * rates[0] + (1 - prior) * rates[1])
+    return Measures({}, figures), _pair(truth, None)
+
+
 def _pair(truth: dict[str, float], base: dict[str, float] | None) -> dict[str, tuple[float, float]]:
     return {name: (value, 0.0 if base is None else value - base[name]) for name, value in truth.items()}
 
@@ -166,16 +198,21 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--records", type=int, default=2000)
     parser.add_argument("--world", choices=WORLDS, nargs="*", default=WORLDS)
+    parser.add_argument("--shape", choices=("normal", "mixture"), help="only this one")
+    parser.add_argument("--at", type=float, nargs="*", help="only these AUCs or accuracies")
     options = parser.parse_args()
     for world, shape, at in _grid(options.world):
+        if (options.shape and shape != options.shape) or (options.at and at not in options.at):
+            continue
+        start = time.process_time()
         covered = coverage(world, at, audits=options.audits, records=options.records, shape=shape)
         cells = " ".join(f"{name} {100 * share:.1f}" for name, share in covered.items())
-        print(f"{world} {shape} {at:g}: {cells}", flush=True)
+        print(f"{world} {shape} {at:g}: {cells} ({time.process_time() - start:.0f} s)", flush=True)
 
 
 def _grid(worlds: Iterable[str]) -> Iterator[tuple[str, str, float]]:
     for world in worlds:
-        for shape in ("normal", "mixture") if world in ("single", "population") else ("normal",):
+        for shape in ("normal",) if world in ("dedicated", "shares") else ("normal", "mixture"):
             for at in SHARES if world == "shares" else AUCS:
                 yield world, shape, at
 

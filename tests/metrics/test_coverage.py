@@ -25,6 +25,7 @@ def worlds():
         ("population", 0.75, "normal", 60),
         ("dedicated", 0.75, "normal", 40),
         ("shares", 0.95, "normal", 200),
+        ("fixed", 0.75, "normal", 200),
     ],
 )
 def test_intervals_cover_in_a_few_audits(worlds, world, at, shape, audits):
@@ -45,7 +46,7 @@ def _observed_rank(non_members, fpr):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", ["single", "population", "null", "dedicated", "shares"])
+@pytest.mark.parametrize("world", ["single", "population", "null", "dedicated", "shares", "fixed"])
 def test_intervals_cover_in_a_thousand_audits(worlds, world):
     """At least 93 %, and at most 97.5 % but for what docs/intervals.md lists, plus the error of 1,000 audits."""
     for name, shape, at in worlds._grid([world]):

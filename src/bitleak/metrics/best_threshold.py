@@ -14,8 +14,11 @@ max (sigma W(t) - a t^2)), and a threshold chosen on n / 2 loses 2^(2/3) as much
     centre = C + 0.346 w (M - C),    w = clip((z - 1) / 2, 0, 1),    z = (C - 1/2) / se(C),
 
 which is C where nothing is found and the corrected value where something is. The interval is
-centre +- 1.96 sqrt(se^2 + 0.25 (M - C)^2): by the envelope theorem the choice of threshold adds nothing
-of first order to se; the second term is what it adds at these sizes, its factor fitted to simulations.
+centre +- 1.96 sqrt(se^2 + c (M - C)^2): by the envelope theorem the choice of threshold adds nothing of first order
+to se; the second term is what it adds at these sizes. Its factor is fitted to simulations: 0.25 above, where C may be
+too low; 0.1 below where nothing is found (w = 0), which rises to 0.25 where something is (w = 1). In differences both
+reaches are brought halfway to the smaller one. Near 1/2, the least that the figure can be, the interval is that of
+`near_limit`.
 
 Influence: (share of halvings in which the record is called a member - TPR) / (2 members) for a member,
 -(that - FPR) / (2 non-members) for a non-member. Cost: O(halvings records) after the sort.
@@ -29,7 +32,8 @@ from bitleak.metrics.roc import Roc, balanced_accuracy
 
 HALVINGS = 8
 WAY_TO_MAXIMUM = (2 ** (2 / 3) / 3) / (1 + 2 ** (2 / 3) / 3)
-CHOICE = 0.25
+CHOICE = (0.1, 0.25)
+"""Share of (M - C)^2 in the variance, where nothing is found and from below, and otherwise."""
 
 
 def halvings(records: int, seed: int) -> Bool[np.ndarray, "halvings records"]:
@@ -58,19 +62,22 @@ def best_threshold(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> 
     tpr, fpr = called[curve.member].mean(), called[~curve.member].mean()
     influence = np.where(curve.member, (called - tpr) / (2 * curve.members), -(called - fpr) / (2 * curve.non_members))
     crossed, maximum = (1 + tpr - fpr) / 2, balanced_accuracy(curve)
-    variance, choice = float((influence**2).sum()), float(CHOICE * (maximum - crossed) ** 2)
-    evidence = (crossed - 0.5) / max(np.sqrt(variance), 1e-12)
-    centre = float(crossed + WAY_TO_MAXIMUM * np.clip((evidence - 1) / 2, 0, 1) * (maximum - crossed))
-    reach = float(Z * np.sqrt(variance + choice))
+    variance = float((influence**2).sum())
+    found = float(np.clip(((crossed - 0.5) / max(np.sqrt(variance), 1e-12) - 1) / 2, 0, 1))
+    least, most = (float(share * (maximum - crossed) ** 2) for share in (np.interp(found, (0, 1), CHOICE), CHOICE[1]))
+    below, above = (Z * float(np.sqrt(variance + choice)) for choice in (least, most))
+    centre = float(crossed + WAY_TO_MAXIMUM * found * (maximum - crossed))
     return Estimate(
         value=maximum,
         centre=centre,
-        low=centre - reach,
-        high=centre + reach,
+        low=centre - below,
+        high=centre + above,
         influence=influence,
         interval="halvings",
         limits=(0.5, 1.0),
-        own_variance=choice,
+        own_variance=least,
+        pairing=float(np.sqrt(2 * below / (below + above))) if above > 0 else 1.0,
+        reaches_limit=True,
     )
 
 

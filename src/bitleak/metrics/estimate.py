@@ -38,6 +38,8 @@ class Estimate:
             the interval of one figure has to allow for.
         bounded_below: False where the rule's bias is large against the interval, so that a mean over targets
             is bounded by `limits` alone from below.
+        reaches_limit: Whether the population's figure may well be the least of `limits` while the centre is normal
+            around it; the interval is then made by `near_limit`.
     """
 
     value: float
@@ -50,6 +52,7 @@ class Estimate:
     own_variance: float = 0.0
     pairing: float = 1.0
     bounded_below: bool = True
+    reaches_limit: bool = False
 
     @property
     def reach(self) -> tuple[float, float]:

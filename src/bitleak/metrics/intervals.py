@@ -77,6 +77,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         own_variance=sum(estimate.own_variance for estimate in estimates) / len(estimates) ** 2,
         pairing=float(np.mean([estimate.pairing for estimate in estimates])),
         bounded_below=all(estimate.bounded_below for estimate in estimates),
+        reaches_limit=all(estimate.reaches_limit for estimate in estimates),
     )
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.best_threshold import best_threshold, halvings
 from bitleak.metrics.delong import delong
-from bitleak.metrics.estimate import Estimate
+from bitleak.metrics.estimate import Estimate, Z
 from bitleak.metrics.intervals import (
     Difference,
     difference_over_records,
@@ -21,6 +21,7 @@ from bitleak.metrics.intervals import (
     interval_over_targets,
     mean_over_records,
 )
+from bitleak.metrics.near_limit import near_limit
 from bitleak.metrics.roc import roc, too_fine
 from bitleak.metrics.threshold_rank import threshold_rank
 
@@ -145,8 +146,8 @@ def _aggregate(figures: Sequence[Estimate], baseline: Sequence[Estimate] | None,
 def _measure(figure: Estimate, *, std: float | None = None, difference: Difference | None = None) -> Measure:
     """A measure whose interval is cut to what is possible and contains its value."""
     least, most = figure.limits
-    below = figure.low if figure.bounded_below else least
-    low, high = _around(figure.value, max(below, least), min(figure.high, most))
+    below, above = _ends(figure)
+    low, high = _around(figure.value, max(below, least), min(above, most))
     if difference is None:
         return Measure(figure.value, low, high, std, figure.interval)
     widest = most - least
@@ -164,6 +165,16 @@ def _measure(figure: Estimate, *, std: float | None = None, difference: Differen
         verdict=verdict(difference.value, difference.p_value),
         p_value=difference.p_value,
     )
+
+
+def _ends(figure: Estimate) -> tuple[float, float]:
+    """The interval before it is cut; near a limit that the truth may lie on, the one that is made for that."""
+    least, (below, above) = figure.limits[0], figure.reach
+    if not figure.reaches_limit or not 0 < below < np.inf:
+        return figure.low if figure.bounded_below else least, figure.high
+    low, _ = near_limit((figure.centre - least) * Z / below)
+    _, high = near_limit((figure.centre - least) * Z / above)
+    return least + low * below / Z, least + high * above / Z
 
 
 def verdict(change: float, p_value: float) -> str:

@@ -28,6 +28,8 @@ than the mixture's reach, which a single target needs because K is a whole numbe
 reach is brought halfway to it (their geometric mean) where it is known from below.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr
@@ -84,6 +86,7 @@ def _pairing(influence: Float64[np.ndarray, "records"], width: float) -> float:
     return float(np.sqrt(np.clip(ratio, 0.1, 1.0)))
 
 
+@lru_cache(maxsize=64)
 def _ranks(non_members: int, fpr: float) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of non-members that may lie above the true threshold, and their chances."""
     first, last = (int(binom.ppf(chance, non_members, fpr)) for chance in (1e-5, 1 - 1e-5))

@@ -49,7 +49,7 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "quantize": "719a21f2a546",
         "query": "b6392e6529a0",
         "attack": "e1aef3414556",
-        "measure": "3059be617cca",
+        "measure": "d02d46e2e36e",
         "weigh": "fecb619c74a0",
         "utility": "ae3ce607092a",
     }

@@ -17,7 +17,7 @@ VERSIONS = {
     "quantize": "1",
     "query": "1",
     "attack": "1",
-    "measure": "2",
+    "measure": "3",
     "weigh": "1",
     "utility": "3",
     "joint": "1",

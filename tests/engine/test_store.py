@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from bitleak.core.errors import StoreError
 from bitleak.engine import store as store_module
 from bitleak.engine.artifacts import MAPPED, read_artifact, write_artifact
+from bitleak.engine.backends import folder as folder_module
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 
@@ -119,14 +120,14 @@ def test_the_first_to_finish_a_task_wins(store):
 
 
 def test_two_writers_at_once_leave_one_result(store, monkeypatch):
-    move = store_module._move
+    move = folder_module._move
 
     def overtaken(temporary: Path, place: Path) -> None:
-        monkeypatch.setattr(store_module, "_move", move)
+        monkeypatch.setattr(folder_module, "_move", move)
         Store(store.root).write(TASK, {"x": 1}, {})
         move(temporary, place)
 
-    monkeypatch.setattr(store_module, "_move", overtaken)
+    monkeypatch.setattr(folder_module, "_move", overtaken)
     place = store.write(TASK, {"x": 2}, {})
     assert store.read(TASK) == {"x": 1}
     assert [path.name for path in place.parent.iterdir()] == [TASK.key]

@@ -62,14 +62,14 @@ def audit(
     check_out(out)
     count = worker_count(prepared, workers)
     expected = forecast(prepared, store, workers=count)
-    if expected.disk > expected.free:
+    if expected.free is not None and expected.disk > expected.free:
         raise StoreError(
-            f"store {store.root}: the audit needs about {expected.disk / 1e9:.1f} GB, but only "
+            f"store {store.location}: the audit needs about {expected.disk / 1e9:.1f} GB, but only "
             f"{expected.free / 1e9:.1f} GB are free; free some space or give another --store"
         )
     graph = Graph(prepared.plan.tasks, wanted=prepared.plan.results)
     kind = registry.find(registry.EXECUTORS, executor, kind="executor")
-    runner = kind(str(store.root), prepared.runtime, count)
+    runner = kind(store.location, prepared.runtime, count)
     report = run(graph, store, runner, on_event=on_event)
     runner.close()
     if not report.failed:

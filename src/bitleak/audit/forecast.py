@@ -9,7 +9,6 @@ from bitleak.audit.prepare import Prepared
 from bitleak.core.types import SIGNALS
 from bitleak.engine.graph import Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.manifest import load_manifest
 from bitleak.engine.store import Store
 
 EXECUTOR_MEMORY = 700 << 20
@@ -25,7 +24,7 @@ class Forecast:
         seconds: Expected seconds of the tasks to do, on one worker.
         hours: Expected hours with the given number of workers.
         disk: Expected bytes to be written.
-        free: Bytes free where the store is.
+        free: Bytes free where the store is; None where there is no telling.
         memory: Expected peak memory of all workers in bytes.
         measured: Whether the seconds were corrected by what the store's manifests say.
     """
@@ -34,7 +33,7 @@ class Forecast:
     seconds: float
     hours: float
     disk: int
-    free: int
+    free: int | None
     memory: int
     measured: bool
 
@@ -48,7 +47,7 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
         workers: Number of processes.
     """
     graph = Graph(prepared.plan.tasks, wanted=prepared.plan.results)
-    pending = graph.pending(store) if store else list(graph.tasks.values())
+    pending = graph.pending(store.snapshot()) if store else list(graph.tasks.values())
     open_keys = {task.key for task in pending}
     todo: dict[str, tuple[int, int]] = {}
     for task in graph.tasks.values():
@@ -62,7 +61,7 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
         seconds=seconds,
         hours=max(seconds / workers, max(costs, default=0.0)) / 3600,
         disk=sum(prepared.plan.bytes[task.key] for task in pending),
-        free=shutil.disk_usage(store.root if store else Path()).free,
+        free=store.free() if store else shutil.disk_usage(Path()).free,
         memory=workers * (EXECUTOR_MEMORY + peak_memory(prepared)),
         measured=bool(ratios),
     )
@@ -71,11 +70,10 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
 def measured_rates(graph: Graph, store: Store) -> dict[str, float]:
     """Measured over expected seconds of the finished tasks, by kind of task."""
     sums: dict[str, tuple[float, float]] = {}
-    for task in graph.tasks.values():
-        if store.has(task) and task.cost > 0:
-            seconds = load_manifest(store.path(task))["runtime"].get("seconds", 0.0)
-            measured, expected = sums.get(_kind(task), (0.0, 0.0))
-            sums[_kind(task)] = (measured + seconds, expected + task.cost)
+    for key, manifest in store.manifests(task for task in graph.tasks.values() if task.cost > 0).items():
+        task, seconds = graph.tasks[key], manifest["runtime"].get("seconds", 0.0)
+        measured, expected = sums.get(_kind(task), (0.0, 0.0))
+        sums[_kind(task)] = (measured + seconds, expected + task.cost)
     return {kind: measured / expected for kind, (measured, expected) in sums.items()}
 
 

@@ -44,7 +44,7 @@ def demo(
 def _run(
     config: Path,
     out: Path,
-    store: Path,
+    store: str,
     data: Path | None,
     executor: str,
     workers: int | None,

@@ -9,7 +9,7 @@ Data = Annotated[
     Path | None, typer.Option("--data", help="A local folder or file in the data set's layout, instead of the Hub.")
 ]
 StoreFolder = Annotated[
-    Path, typer.Option("--store", help="Where finished work is kept; shared by all audits that name it.")
+    str, typer.Option("--store", help="A folder or URL where finished work is kept; shared by audits that name it.")
 ]
 Executor = Annotated[str, typer.Option("--executor", help="How tasks run: processes or serial.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core unless given.")]
@@ -17,4 +17,4 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one field by its dotted name.")
 ]
-STORE = Path("bitleak-store")
+STORE = "bitleak-store"

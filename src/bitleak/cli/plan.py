@@ -20,9 +20,9 @@ def plan(
     from bitleak import audit as library
     from bitleak.cli.progress import print_forecast
     from bitleak.config import override, read, validate
-    from bitleak.engine.store import Store
+    from bitleak.engine.store import Store, is_url
 
     prepared = library.prepare(validate(override(read(config), set_ or [])), data=data, device=device)
-    opened = Store(store, create=False) if store.exists() else None
+    opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
     return 0

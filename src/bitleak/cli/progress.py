@@ -72,9 +72,10 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
         table.add_row(stage, str(left), str(cached))
     console.print(table)
     basis = "at the rates measured in this store" if forecast.measured else "at the rates of a common machine"
+    free = "" if forecast.free is None else f" ({forecast.free / 1e9:.0f} GB free)"
     console.print(
-        f"expected: {duration(forecast.hours * 3600)} ({basis}), {forecast.disk / 1e9:.2f} GB of disk "
-        f"({forecast.free / 1e9:.0f} GB free), {forecast.memory / 1e9:.1f} GB of memory",
+        f"expected: {duration(forecast.hours * 3600)} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
+        f"{free}, {forecast.memory / 1e9:.1f} GB of memory",
         highlight=False,
     )
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from bitleak.core.errors import BrokenResult
@@ -20,13 +20,13 @@ class Problem:
     """Something broken in the store.
 
     Attributes:
-        place: Folder of the result it is part of.
+        place: Where the result is that it is part of.
         path: The file.
         reason: What is wrong with it.
     """
 
-    place: Path
-    path: Path
+    place: PurePath
+    path: PurePath
     reason: str
 
     def __str__(self) -> str:
@@ -50,16 +50,33 @@ def load_manifest(place: Path) -> dict[str, Any]:
     Raises:
         BrokenResult: It is missing, or it is not a manifest.
     """
-    path = place / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        text = (place / "manifest.json").read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _unreadable(place, error) from error
+    return parse_manifest(text, place)
+
+
+def parse_manifest(text: str, place: PurePath) -> dict[str, Any]:
+    """The manifest with this text.
+
+    Args:
+        text: What the file holds.
+        place: Where the result is.
+
+    Raises:
+        BrokenResult: It is not a manifest.
+    """
+    try:
+        manifest = json.loads(text)
         if not isinstance(manifest["task"], dict):
             raise ValueError("it names no task")
-        for file in manifest["files"].values():
+        for name, file in manifest["files"].items():
             int(file["size"]), str(file["sha256"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        text = f"manifest {path} cannot be read ({type(error).__name__}: {error}): {ADVICE}"
-        raise BrokenResult(text, place.name) from error
+            if PurePath(name).name != name:
+                raise ValueError(f"{name!r} is not the name of a file beside it")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unreadable(place, error) from error
     return manifest
 
 
@@ -106,3 +123,8 @@ def digest(path: Path) -> str:
 def _digest(path: str, inode: int, changed: int, size: int) -> str:
     """The digest of a file; computed once for as long as it is the same file, unchanged."""
     return digest(Path(path))
+
+
+def _unreadable(place: PurePath, error: Exception) -> BrokenResult:
+    reason = f"{type(error).__name__}: {error}"
+    return BrokenResult(f"manifest {place / 'manifest.json'} cannot be read ({reason}): {ADVICE}", place.name)

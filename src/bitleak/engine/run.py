@@ -164,7 +164,7 @@ class _Drive:
         self._on_event = on_event
         self._limits = limits
         self._claims = claims
-        self._schedule = Schedule(graph, store)
+        self._schedule = Schedule(graph, store.snapshot())
         self._estimate = Estimate(self._schedule.todo.values(), executor.workers)
         self._in_flight: dict[int, dict[str, Task]] = {}
         self._most = 0

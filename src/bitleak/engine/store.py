@@ -1,36 +1,30 @@
-"""The store: what finished tasks made, in folders named by their keys.
+"""The store: what finished tasks made, in places named by their keys.
 
-```
-ROOT/format.json
-ROOT/logs/<key>.log
-ROOT/<stage>/<first two digits of the key>/<key>/{manifest.json, *.npy, *.safetensors, *.json}
-```
-
-A result is written into a temporary folder beside its place, the manifest last, and moved there by
-one rename: a manifest exists = the task is done. Whoever is killed leaves a temporary folder, which
-counts for nothing. Two writers of one task write the same; the second is dropped. The manifest
-records the task, what it ran on, and a size and SHA-256 digest per file.
+A result is all there or not at all: a manifest exists = the task is done. Two writers of one task
+write the same; the second is dropped. The manifest records the task, what it ran on, and a size and
+SHA-256 digest per file. How files are kept, and how a result appears at once, is the business of
+`bitleak.engine.backends`: `folder` for a path, `bucket` for a URL.
 """
 
 import contextlib
-import errno
 import json
-import os
-import platform
-import shutil
-import time
-import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import safetensors
 
 from bitleak.core.errors import BrokenResult, StoreError
-from bitleak.engine.artifacts import Artifact, flush, read_artifact, write_artifact
+from bitleak.engine.artifacts import Artifact, read_artifact, write_artifact
+from bitleak.engine.backends import Backend
+from bitleak.engine.backends.bucket import Bucket
+from bitleak.engine.backends.folder import MANIFEST, Folder, make_folder, write_text
+from bitleak.engine.graph import Shelf
 from bitleak.engine.keys import Task
-from bitleak.engine.manifest import ADVICE, Problem, fault, load_manifest, new_manifest, problems
+from bitleak.engine.manifest import ADVICE, Problem, fault, load_manifest, new_manifest, parse_manifest, problems
+
+__all__ = ["Entry", "Store", "is_url", "make_folder"]
 
 FORMAT = 1
 STALE = 3600.0
@@ -44,56 +38,101 @@ class Entry:
     Attributes:
         stage: Its stage.
         key: Its key.
-        path: Its folder.
+        path: Its place: a folder, unless the store is a URL.
         size: Bytes of its files, without the manifest.
         manifest: Everything recorded: `task`, `label`, `runtime`, `files`, `created`.
     """
 
     stage: str
     key: str
-    path: Path
+    path: PurePath
     size: int
     manifest: Mapping[str, Any]
 
 
-class Store:
-    """Results of tasks in a folder.
+@dataclass(frozen=True)
+class Snapshot:
+    """What was done when a store was last listed.
 
-    Args:
-        root: The folder.
-        create: Make it where it is missing, and insist on being able to write to it.
-
-    Raises:
-        StoreError: It is not a folder, not a store, not writable, or of a newer format.
+    Attributes:
+        keys: Of the finished tasks.
     """
 
-    def __init__(self, root: str | Path, *, create: bool = True) -> None:
-        self.root = Path(root)
-        if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"store {self.root} must be a folder, but it is a file")
-        with _usable(self.root):
-            if create:
-                self.root.mkdir(parents=True, exist_ok=True)
-                if not os.access(self.root, os.W_OK | os.X_OK):
-                    raise PermissionError(errno.EACCES, "no permission to write")
-                if not (self.root / "format.json").exists():
-                    _replace(self.root / "format.json", json.dumps({"format": FORMAT}))
-        _check_format(self.root)
+    keys: frozenset[str]
 
-    def path(self, task: Task) -> Path:
-        """Where the task's result is or will be."""
+    def has(self, task: Task) -> bool:
+        """Whether the task was done."""
+        return task.key in self.keys
+
+
+class Store:
+    """Results of tasks in a folder or under a URL.
+
+    Args:
+        location: A path, or a URL that fsspec knows: `s3://bucket/prefix`, `gs://...`,
+            `memory://...` (this process alone); `file:///path` is the path.
+        create: Make it where it is missing, and insist on being able to write to it.
+
+    Attributes:
+        location: The path or URL, as text: all that a worker needs.
+        root: Where all places are; a `Path` if the store is a folder.
+
+    Raises:
+        StoreError: It is not a folder, not a store, not writable, or of a newer format; or its
+            protocol is not known.
+    """
+
+    def __init__(self, location: str | Path, *, create: bool = True) -> None:
+        self.location = str(location).removeprefix("file://")
+        url = is_url(self.location)
+        self._files: Backend = Bucket(self.location) if url else Folder(Path(self.location), create=create)
+        self.root: PurePath = self._files.root
+        try:
+            text = self._files.read_format()
+            if text is None and create:
+                text = json.dumps({"format": FORMAT})
+                self._files.write_format(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{self.location} is not a bitleak store: its format.json: {error}") from error
+        _check_format(self.location, text)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of this machine for the logs of workers; nobody has made it."""
+        return self._files.logs
+
+    def path(self, task: Task) -> PurePath:
+        """Where the task's result is or will be; a `Path` if the store is a folder."""
         return self.root / task.stage / task.key[:2] / task.key
 
     def has(self, task: Task) -> bool:
         """Whether the task is done."""
-        return (self.path(task) / "manifest.json").is_file()
+        return self._files.has(self.path(task))
 
-    def find(self, key: str) -> Path | None:
-        """The folder of the finished task with this key, whatever its stage; None if there is none."""
-        places = (stage / key[:2] / key for stage in self._stages())
-        return next((place for place in places if (place / "manifest.json").is_file()), None)
+    def snapshot(self) -> Shelf:
+        """What answers `has` for very many tasks at once: the store, or under a URL one listing of it."""
+        keys = self._files.finished()
+        return self if keys is None else Snapshot(keys)
 
-    def write(self, task: Task, artifacts: Mapping[str, Artifact], runtime: Mapping[str, Any]) -> Path:
+    def find(self, key: str) -> PurePath | None:
+        """The place of the finished task with this key, whatever its stage; None if there is none."""
+        return self._files.find(key)
+
+    def folder(self, place: PurePath) -> Path:
+        """A folder of this machine with the files of a finished task: its place, or a checked copy.
+
+        Raises:
+            StoreError: Under a URL: a file is missing, or is not what was written.
+        """
+        return self._files.folder(place)
+
+    def manifests(self, tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
+        """The manifests of those of the tasks that are done, by key."""
+        done = self.snapshot()
+        places = [self.path(task) for task in tasks if done.has(task)]
+        return {place.name: parse_manifest(text, place) for place, text in self._files.manifests(places)}
+
+    def write(self, task: Task, artifacts: Mapping[str, Artifact], runtime: Mapping[str, Any]) -> PurePath:
         """Commits the result of a task: all of it or, when interrupted, nothing.
 
         Args:
@@ -102,26 +141,38 @@ class Store:
             runtime: What it ran on, for the record: JSON values.
 
         Returns:
-            The folder; what somebody else committed before stays as it is.
+            Its place; what somebody else committed before stays as it is.
 
         Raises:
             StoreError: The disk is full, or the store cannot be written to.
             TypeError, ValueError: An artifact cannot be stored.
         """
+
+        def fill(folder: Path) -> None:
+            files = [write_artifact(folder, name, value) for name, value in artifacts.items()]
+            write_text(folder / MANIFEST, json.dumps(new_manifest(task, files, runtime), indent=1))
+
+        self.adopt(task, fill)
+        return self.path(task)
+
+    def adopt(self, task: Task, fill: Callable[[Path], None]) -> bool:
+        """Commits the files of a result made elsewhere: all of them or, when interrupted, nothing.
+
+        Args:
+            task: What was done.
+            fill: Writes all files of the result, the manifest too, into the folder that it is given.
+
+        Returns:
+            Whether the result was not there already.
+
+        Raises:
+            StoreError: The disk is full, or the store cannot be written to.
+        """
         place = self.path(task)
-        if self.has(task):
-            return place
-        temporary = _temporary(place)
-        try:
-            with _usable(self.root):
-                temporary.mkdir(parents=True)
-                files = [write_artifact(temporary, name, value) for name, value in artifacts.items()]
-                manifest = new_manifest(task, files, runtime)
-                _write_text(temporary / "manifest.json", json.dumps(manifest, indent=1))
-                _move(temporary, place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return place
+        if self._files.has(place):
+            return False
+        self._files.commit(place, fill)
+        return True
 
     def read(self, task: Task) -> dict[str, Artifact]:
         """The artifacts of a finished task by name; arrays may be read-only memory maps.
@@ -135,15 +186,21 @@ class Store:
         """As `read`, by key."""
         place = self.find(key)
         if place is None:
-            raise BrokenResult(f"store {self.root} holds no finished task {key}", key)
-        return {Path(name).stem: _read(place / name, file) for name, file in load_manifest(place)["files"].items()}
+            raise BrokenResult(f"store {self.location} holds no finished task {key}", key)
+        folder = self.folder(place)
+        try:
+            files = load_manifest(folder)["files"]
+            return {Path(name).stem: _read(folder / name, file) for name, file in files.items()}
+        except BrokenResult:
+            self._files.forget(place)
+            raise
 
     def ls(self) -> list[Entry]:
         """All finished tasks whose manifest can be read, by stage and key."""
         found = []
-        for place in self._places():
+        for place, text in self._files.manifests(self._files.places()):
             with contextlib.suppress(StoreError):
-                found.append(_entry(place))
+                found.append(_entry(place, parse_manifest(text, place)))
         return found
 
     def sizes(self) -> dict[str, tuple[int, int]]:
@@ -156,14 +213,15 @@ class Store:
 
     def verify(self) -> list[Problem]:
         """Reads every file of every task and names all that is not as it was written."""
-        return [problem for place in self._places() for problem in problems(place)]
+        found = []
+        for place in self._files.places():
+            with self._files.inspected(place) as folder:
+                found += [Problem(place, place / broken.path.name, broken.reason) for broken in problems(folder)]
+        return found
 
-    def remove(self, place: Path) -> None:
+    def remove(self, place: PurePath) -> None:
         """Takes a result out of the store, so that it is made again when it is needed."""
-        temporary = _temporary(place)
-        with _usable(self.root):
-            place.rename(temporary)  # first: half a result must not keep its manifest
-            shutil.rmtree(temporary)
+        self._files.remove(place)
 
     def discard(self, task: Task) -> None:
         """Takes a damaged result out of the store; one that is as it was written, by now, stays.
@@ -172,112 +230,70 @@ class Store:
             StoreError: It cannot be removed.
         """
         place = self.path(task)
-        if place.exists() and any(problems(place)):
+        with self._files.inspected(place) as folder:
+            damaged = folder.exists() and any(problems(folder))
+        if damaged:
             self.remove(place)
 
-    def gc(self, keep: Collection[str], *, dry_run: bool = False) -> list[Path]:
-        """Removes all results but those with these keys, and temporary folders left by the killed.
+    def gc(self, keep: Collection[str], *, dry_run: bool = False) -> list[PurePath]:
+        """Removes all results but those with these keys, and what was left by the killed.
 
         Args:
             keep: Keys of tasks.
             dry_run: Only say what would be removed.
 
         Returns:
-            The folders removed.
+            The places removed, and leftovers.
         """
-        results = [place for place in self._places() if place.name not in keep]
-        stale = [folder for folder in self._temporaries() if _age(folder) > STALE]
-        for place in [] if dry_run else results:
-            self.remove(place)
-        for folder in [] if dry_run else stale:
-            shutil.rmtree(folder, ignore_errors=True)
+        results = [place for place in self._files.places() if place.name not in keep]
+        stale = [path for path in self._files.abandoned(STALE) if path.parent not in results]
+        if not dry_run:
+            for place in results:
+                self.remove(place)
+            self._files.discard(stale)
         return results + stale
 
     def drop_temporaries(self, processes: Iterable[int]) -> None:
-        """Removes the temporary folders of processes of this machine that are known to be dead."""
-        for process in processes:
-            for folder in self._temporaries(f"{platform.node()}.{process}."):
-                shutil.rmtree(folder, ignore_errors=True)
+        """Removes what processes of this machine have left unfinished, which are known to be dead."""
+        self._files.drop_temporaries(processes)
 
-    def _stages(self) -> list[Path]:
-        folders = [path for path in self.root.iterdir() if path.is_dir() and path.name.isidentifier()]
-        return sorted(path for path in folders if path.name != "logs")
+    def keep_log(self, name: str, text: str) -> str:
+        """Writes a log; returns its path or URL."""
+        return self._files.keep_log(name, text)
 
-    def _places(self) -> Iterator[Path]:
-        for stage in self._stages():
-            yield from sorted(path for path in stage.glob("[0-9a-f][0-9a-f]/*") if len(path.name) == 64)
+    def drop_log(self, name: str) -> None:
+        """Removes a log if there is one."""
+        self._files.drop_log(name)
 
-    def _temporaries(self, owner: str = "") -> list[Path]:
-        return sorted(path for stage in self._stages() for path in stage.glob(f"[0-9a-f][0-9a-f]/.tmp.{owner}*"))
-
-
-def _temporary(place: Path) -> Path:
-    return place.parent / f".tmp.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:12]}"
+    def free(self) -> int | None:
+        """Free bytes; None where there is no telling."""
+        return self._files.free()
 
 
-def _age(folder: Path) -> float:
-    try:
-        return time.time() - folder.stat().st_mtime
-    except FileNotFoundError:  # its owner has just finished
-        return 0.0
+def is_url(location: str | Path) -> bool:
+    """Whether a store is not a folder of this machine.
 
-
-def make_folder(path: Path) -> None:
-    """Makes a folder of a store where it is missing.
-
-    Raises:
-        StoreError: It cannot be made.
+    Example:
+        >>> [is_url(one) for one in ("bitleak-store", "file:///shared/store", "s3://bucket/store")]
+        [False, False, True]
     """
-    with _usable(path):
-        path.mkdir(parents=True, exist_ok=True)
+    return "://" in str(location) and not str(location).startswith("file://")
 
 
-def _check_format(root: Path) -> None:
+def _check_format(location: str, text: str | None) -> None:
     try:
-        version = json.loads((root / "format.json").read_text(encoding="utf-8"))["format"]
+        if text is None:
+            raise FileNotFoundError("there is none")
+        version = json.loads(text)["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{root} is not a bitleak store: its format.json cannot be read ({error})") from error
+        raise StoreError(f"{location} is not a bitleak store: its format.json cannot be read ({error})") from error
     if version != FORMAT:
-        raise StoreError(f"store {root} has format {version}, this bitleak reads format {FORMAT}: use a newer bitleak")
+        raise StoreError(
+            f"store {location} has format {version}, this bitleak reads format {FORMAT}: use a newer bitleak"
+        )
 
 
-@contextlib.contextmanager
-def _usable(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"store {root} cannot be written to: {error.strerror or error}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    _write_text(temporary, text)
-    temporary.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")
-    flush(path)
-
-
-def _move(temporary: Path, place: Path) -> None:
-    """Renames; what is done already stays, what lies there without a manifest makes room."""
-    flush(temporary)
-    try:
-        temporary.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        if (place / "manifest.json").is_file():
-            return
-        place.rename(temporary.with_name(f"{temporary.name}.broken"))
-        temporary.rename(place)
-        shutil.rmtree(temporary.with_name(f"{temporary.name}.broken"), ignore_errors=True)
-    flush(place.parent)
-
-
-def _entry(place: Path) -> Entry:
-    manifest = load_manifest(place)
+def _entry(place: PurePath, manifest: dict[str, Any]) -> Entry:
     size = sum(file["size"] for file in manifest["files"].values())
     return Entry(place.parent.parent.name, place.name, place, size, manifest)
 

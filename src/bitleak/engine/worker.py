@@ -162,7 +162,7 @@ def _attempt(
                 committing = True
                 store.write(current, artifacts, {**_environment(runtime), **_spent(start)})
                 committing = False
-                log_path(store, runtime, current.key).unlink(missing_ok=True)  # of an earlier, failed attempt
+                _drop_log(store, runtime, current)  # of an earlier, failed attempt
                 yield Outcome(current.key, ok=True, seconds=time.perf_counter() - start)
                 start = time.perf_counter()
                 forget_peak()
@@ -184,20 +184,29 @@ def find_stage(runtime: Runtime, name: str) -> Stage:
 
 
 def log_path(store: Store, runtime: Runtime, name: str) -> Path:
-    """Where the log of a task, or of a worker, is."""
-    return Path(runtime.logs or store.root / "logs") / f"{name}.log"
+    """Where the log of a worker is."""
+    return Path(runtime.logs or store.logs) / f"{name}.log"
 
 
 def write_log(store: Store, runtime: Runtime, task: Task, text: str) -> str | None:
     """Writes the log of a task that failed; None where even that cannot be written."""
-    path = log_path(store, runtime, task.key)
-    header = f"{task.name}\n{json.dumps(task.identity, indent=1)}\n\n"
+    text = f"{task.name}\n{json.dumps(task.identity, indent=1)}\n\n{text}"
     try:
+        if runtime.logs is None:
+            return store.keep_log(task.key, text)
+        path = log_path(store, runtime, task.key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(header + text, encoding="utf-8")
-    except OSError:
+        path.write_text(text, encoding="utf-8")
+    except (OSError, StoreError):
         return None
     return str(path)
+
+
+def _drop_log(store: Store, runtime: Runtime, task: Task) -> None:
+    if runtime.logs is None:
+        store.drop_log(task.key)
+    else:
+        log_path(store, runtime, task.key).unlink(missing_ok=True)
 
 
 def _value(store: Store, keys: str | tuple[str, ...]) -> Any:

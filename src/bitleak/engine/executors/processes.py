@@ -125,7 +125,7 @@ class Processes:
         log = log_path(self._store, self._runtime, f"worker-{os.getpid()}-{next(self._numbers)}")
         make_folder(log.parent)
         ours, theirs = multiprocessing.Pipe()
-        arguments = (theirs, os.getpid(), str(self._store.root), self._runtime, str(log))
+        arguments = (theirs, os.getpid(), self._store.location, self._runtime, str(log))
         process = multiprocessing.get_context("spawn").Process(target=serve, args=arguments, daemon=True)
         with thread_variables(self._runtime.threads), _interrupts_wait():
             process.start()

@@ -1,0 +1,204 @@
+"""A store in a folder: a result is written beside its place and moved there by one rename.
+
+```
+ROOT/format.json
+ROOT/logs/<name>.log
+ROOT/<stage>/<first two digits of the key>/<key>/{manifest.json, *.npy, *.safetensors, *.json}
+```
+
+Whoever is killed leaves a temporary folder, which counts for nothing.
+"""
+
+import contextlib
+import errno
+import os
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePath
+
+from bitleak.core.errors import StoreError
+from bitleak.engine.artifacts import flush
+
+MANIFEST = "manifest.json"
+
+
+class Folder:
+    """The files of a store in a folder.
+
+    Args:
+        root: The folder.
+        create: Make it where it is missing, and insist on being able to write to it.
+
+    Raises:
+        StoreError: It is not a folder, or cannot be written to.
+    """
+
+    def __init__(self, root: Path, *, create: bool) -> None:
+        self.root = root
+        self.logs = root / "logs"
+        if root.exists() and not root.is_dir():
+            raise StoreError(f"store {root} must be a folder, but it is a file")
+        if create:
+            with usable(root):
+                root.mkdir(parents=True, exist_ok=True)
+                if not os.access(root, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, "no permission to write")
+
+    def read_format(self) -> str | None:
+        """What `write_format` wrote; None where there is nothing."""
+        path = self.root / "format.json"
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def write_format(self, text: str) -> None:
+        """Writes the file that tells a store from any other folder."""
+        path = self.root / "format.json"
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+        with usable(self.root):
+            write_text(temporary, text)
+            temporary.replace(path)
+
+    def has(self, place: PurePath) -> bool:
+        """Whether there is a manifest."""
+        return Path(place, MANIFEST).is_file()
+
+    def find(self, key: str) -> PurePath | None:
+        """The place of the task with this key, whatever its stage, if it has a manifest."""
+        places = (stage / key[:2] / key for stage in self._stages())
+        return next((place for place in places if self.has(place)), None)
+
+    def places(self) -> Iterator[PurePath]:
+        """All places, sorted, those without a manifest too."""
+        for stage in self._stages():
+            yield from sorted(path for path in stage.glob("[0-9a-f][0-9a-f]/*") if len(path.name) == 64)
+
+    def finished(self) -> None:
+        """None: asking one by one is as fast."""
+
+    def manifests(self, places: Iterable[PurePath]) -> Iterator[tuple[PurePath, str]]:
+        """The text of each manifest that can be read."""
+        for place in places:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                yield place, Path(place, MANIFEST).read_text(encoding="utf-8")
+
+    def folder(self, place: PurePath) -> Path:
+        """The place; that its files are as they should be is checked as they are read."""
+        return Path(place)
+
+    def forget(self, place: PurePath) -> None:
+        """Nothing: there are no copies."""
+
+    @contextlib.contextmanager
+    def inspected(self, place: PurePath) -> Iterator[Path]:
+        """The place."""
+        yield Path(place)
+
+    def commit(self, place: PurePath, fill: Callable[[Path], None]) -> None:
+        """Adds what `fill` puts into an empty folder: all of it or, when interrupted, nothing."""
+        temporary = _temporary(Path(place))
+        try:
+            with usable(self.root):
+                temporary.mkdir(parents=True)
+                fill(temporary)
+                _move(temporary, Path(place))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def remove(self, place: PurePath) -> None:
+        """Takes a place away."""
+        temporary = _temporary(Path(place))
+        with usable(self.root):
+            Path(place).rename(temporary)  # first: half a result must not keep its manifest
+            shutil.rmtree(temporary)
+
+    def abandoned(self, seconds: float) -> list[PurePath]:
+        """Temporary folders that nobody has touched for so long."""
+        return [folder for folder in self._temporaries() if _age(folder) > seconds]
+
+    def discard(self, leftovers: Iterable[PurePath]) -> None:
+        """Removes what `abandoned` named."""
+        for folder in leftovers:
+            shutil.rmtree(Path(folder), ignore_errors=True)
+
+    def drop_temporaries(self, processes: Iterable[int]) -> None:
+        """Removes the temporary folders of processes of this machine that are known to be dead."""
+        for process in processes:
+            self.discard(self._temporaries(f"{platform.node()}.{process}."))
+
+    def keep_log(self, name: str, text: str) -> str:
+        """Writes a log; returns its path."""
+        make_folder(self.logs)
+        path = self.logs / f"{name}.log"
+        with usable(self.root):
+            path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def drop_log(self, name: str) -> None:
+        """Removes a log if there is one."""
+        with usable(self.root):
+            (self.logs / f"{name}.log").unlink(missing_ok=True)
+
+    def free(self) -> int | None:
+        """Free bytes."""
+        return shutil.disk_usage(self.root).free
+
+    def _stages(self) -> list[Path]:
+        folders = [path for path in self.root.iterdir() if path.is_dir() and path.name.isidentifier()]
+        return sorted(path for path in folders if path.name != "logs")
+
+    def _temporaries(self, owner: str = "") -> list[Path]:
+        return sorted(path for stage in self._stages() for path in stage.glob(f"[0-9a-f][0-9a-f]/.tmp.{owner}*"))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder of a store where it is missing.
+
+    Raises:
+        StoreError: It cannot be made.
+    """
+    with usable(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a line of text, to the disk and not only to its cache."""
+    path.write_text(text + "\n", encoding="utf-8")
+    flush(path)
+
+
+@contextlib.contextmanager
+def usable(root: Path) -> Iterator[None]:
+    """Turns an error of the file system into one that names the store."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"store {root} cannot be written to: {error.strerror or error}") from error
+
+
+def _temporary(place: Path) -> Path:
+    return place.parent / f".tmp.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:12]}"
+
+
+def _age(folder: Path) -> float:
+    try:
+        return time.time() - folder.stat().st_mtime
+    except FileNotFoundError:  # its owner has just finished
+        return 0.0
+
+
+def _move(temporary: Path, place: Path) -> None:
+    """Renames; what is done already stays, what lies there without a manifest makes room."""
+    flush(temporary)
+    try:
+        temporary.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if (place / MANIFEST).is_file():
+            return
+        place.rename(temporary.with_name(f"{temporary.name}.broken"))
+        temporary.rename(place)
+        shutil.rmtree(temporary.with_name(f"{temporary.name}.broken"), ignore_errors=True)
+    flush(place.parent)

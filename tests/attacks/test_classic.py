@@ -31,11 +31,17 @@ def mid_rank(value, others):
 
 
 @pytest.mark.parametrize("name", ["logit_scaled", "modified_entropy", "correct"])
-def test_the_population_attack_is_a_mid_rank_among_population_records(worlds, name):
-    view, _ = view_with_ties(worlds)
-    target, population = signal(view.target, name), signal(view.population_target, name)
-    expected = [np.mean([mid_rank(row[q], population[:, q]) for q in range(2)]) for row in target]
-    np.testing.assert_allclose(Population(name)(view), expected, rtol=1e-12)
+def test_the_population_attack_is_a_mid_rank_among_population_records(edge, name):
+    target, population = signal(edge.target, name), signal(edge.population_target, name)
+    queries = range(target.shape[1])
+    expected = [np.mean([mid_rank(row[q], population[:, q]) for q in queries]) for row in target]
+    np.testing.assert_allclose(Population(name)(edge), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_the_threshold_attack_is_the_mean_over_the_queries(edge, name):
+    expected = [sum(row) / len(row) for row in signal(edge.target, name).tolist()]
+    np.testing.assert_allclose(Threshold(name)(edge), expected, rtol=1e-12)
 
 
 def test_the_population_attacks_score_is_a_p_value(worlds):
@@ -49,14 +55,13 @@ def test_the_population_attacks_score_is_a_p_value(worlds):
 
 
 @pytest.mark.parametrize("name", ["logit_scaled", "entropy"])
-def test_the_reference_attack_is_a_mid_rank_among_out_references(worlds, name):
-    view, _ = view_with_ties(worlds)
-    target, references = signal(view.target, name), signal(view.references, name)
-    out = view.use & ~view.member
+def test_the_reference_attack_is_a_mid_rank_among_out_references(edge, name):
+    target, references = signal(edge.target, name), signal(edge.references, name)
+    out, queries = edge.use & ~edge.member, range(target.shape[1])
     expected = [
-        np.mean([mid_rank(target[r, q], references[out[:, r], r, q]) for q in range(2)]) for r in range(len(target))
+        np.mean([mid_rank(target[r, q], references[out[:, r], r, q]) for q in queries]) for r in range(len(target))
     ]
-    np.testing.assert_allclose(Reference(name)(view), expected, rtol=1e-12)
+    np.testing.assert_allclose(Reference(name)(edge), expected, rtol=1e-12)
 
 
 def test_the_reference_attack_is_handled_in_blocks_without_a_seam(worlds, monkeypatch):
@@ -68,8 +73,8 @@ def test_the_reference_attack_is_handled_in_blocks_without_a_seam(worlds, monkey
 
 @pytest.mark.parametrize("name", ["log_probability", "logit_scaled", "entropy"])
 @pytest.mark.parametrize("mode", ["online", "offline"])
-def test_difficulty_calibration_subtracts_the_references_mean(worlds, mode, name):
-    view, _ = view_with_ties(worlds)
+def test_difficulty_calibration_subtracts_the_references_mean(edge, mode, name):
+    view = edge
     target, references = signal(view.target, name), signal(view.references, name)
     expected = []
     for record in range(len(target)):

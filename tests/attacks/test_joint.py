@@ -10,6 +10,8 @@ from bitleak.attacks.sides import sums
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
 
+CONFIDENCE = SIGNALS.index("logit_scaled")
+
 
 def releases(worlds, seed=0, *, records=6000, references=8, noise=(0.0, 1.0), kept=(1.0, 0.6), spread=0.5):
     """Copies of one target: each keeps a share of the original's score and adds noise of its own."""
@@ -28,6 +30,36 @@ def releases(worlds, seed=0, *, records=6000, references=8, noise=(0.0, 1.0), ke
 def found(scores, member):
     curve = roc(scores, member)
     return auc(curve), tpr_at(curve, 0.01)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_scores_equal_a_loop_over_records(edge, worlds, slow, count):
+    """Slopes by least squares over all rows, then the shrunk ratio of each release's residual, record by record."""
+    views, rng = [edge], np.random.default_rng(count)
+    of_edge = [of[..., CONFIDENCE] for of in (edge.target, edge.references)]
+    for share in (0.7, 0.4)[: count - 1]:
+        own, others = (share * of + 0.5 * rng.standard_normal(of.shape) for of in of_edge)
+        views.append(worlds["view"](own, others, edge.member, edge.use))
+    np.testing.assert_allclose(Joint()(views), slow_joint(views, slow), rtol=1e-9, atol=1e-9)
+
+
+def slow_joint(views, slow):
+    view = views[0]
+    target = np.stack([one.target[..., CONFIDENCE].mean(axis=1) for one in views], axis=-1)
+    answers = np.stack([one.references[..., CONFIDENCE].mean(axis=2) for one in views], axis=-1)
+    scores = np.zeros(len(target))
+    for release in range(len(views)):
+        rows = []
+        for of_side in slow["sides"](answers, view.member, view.use).values():
+            _, variance, _ = slow["posterior"]([values[:, release] for values in of_side])
+            for values, v in zip(of_side, variance, strict=True):
+                rows.append((values - values.mean(axis=0)) / np.sqrt(v))
+        rows = np.concatenate(rows)
+        slope = np.linalg.lstsq(rows[:, :release], rows[:, release])[0] if release else np.zeros(0)
+        own = (target[:, release] - target[:, :release] @ slope)[:, None]
+        new = (answers[..., release] - answers[..., :release] @ slope)[..., None]
+        scores += slow["shrunk"](LiRA("online", "shrunk"), own, slow["sides"](new, view.member, view.use))
+    return scores
 
 
 def test_one_release_with_one_query_is_lira(worlds):

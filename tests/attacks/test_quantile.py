@@ -3,13 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import kstest, norm
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from bitleak.attacks import LiRA, Quantile, Threshold, two_class_signals
 from bitleak.attacks.quantile import GAP, normal_score
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
 
-CONFIDENCE = SIGNALS.index("logit_scaled")
+CONFIDENCE, ENTROPY, CORRECT = (SIGNALS.index(name) for name in ("logit_scaled", "entropy", "correct"))
 FORMS = [Quantile("normal"), Quantile("pinball")]
 named = pytest.mark.parametrize("attack", FORMS, ids=lambda attack: attack.name)
 
@@ -19,6 +20,58 @@ def shifted(view, scale, shift):
         two_class_signals(scale * of[..., CONFIDENCE] + shift) for of in (view.target, view.population_target)
     )
     return replace(view, target=target, population_target=outside)
+
+
+@named
+def test_scores_equal_a_loop_over_records(edge, slow, attack):
+    np.testing.assert_allclose(attack(edge), slow_scores(attack, edge, slow), rtol=1e-9, atol=1e-9)
+
+
+def slow_scores(attack, view, slow):
+    """Features record by record, then the regressor of scikit-learn on them."""
+    everyone = np.zeros(view.population_references.shape[:2], bool)
+    seen, of_x = slow_features(view.target, view.references, view.member, view.use, slow)
+    known, of_z = slow_features(view.population_target, view.population_references, everyone, ~everyone, slow)
+
+    def trees(goal, rate, **loss):
+        one = HistGradientBoostingRegressor(
+            learning_rate=rate, max_iter=40, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False, **loss
+        )
+        return one.fit(known, goal)
+
+    if attack.form == "normal":
+        mean = trees(of_z, 0.05)
+        log_squares = np.log((of_z - mean.predict(known)) ** 2 + 1e-3)
+        spread = np.exp((trees(log_squares, 0.05).predict(seen) + np.euler_gamma + np.log(2)) / 2)
+        return (of_x - mean.predict(seen)) / spread
+    quantiles = [trees(of_z, 0.1, loss="quantile", quantile=level).predict(seen) for level in attack.levels]
+    return np.array(
+        [slow_place(x, np.sort(q), norm.ppf(attack.levels)) for x, *q in zip(of_x, *quantiles, strict=True)]
+    )
+
+
+def slow_place(value, knots, at):
+    """Where a value lies on the line through the sorted quantiles, which are kept apart."""
+    raw = knots.copy()
+    for k in range(1, len(at)):
+        knots[k] = knots[k - 1] + max(raw[k] - raw[k - 1], GAP * (at[k] - at[k - 1]))
+    k = 0
+    while k < len(at) - 2 and value >= knots[k + 1]:
+        k += 1
+    return at[k] + (value - knots[k]) * (at[k + 1] - at[k]) / (knots[k + 1] - knots[k])
+
+
+def slow_features(target, references, member, use, slow):
+    mean_of = [of[..., CONFIDENCE].mean(axis=-1) for of in (target, references)]
+    sides = slow["sides"](mean_of[1], member, use)["out"]
+    _, variance, _ = slow["posterior"](sides)
+    features, value = [], []
+    for record, own in enumerate(sides):
+        centre, deviation = own.mean(), np.sqrt(variance[record] * (1 + 1 / len(own)))
+        rest = references[use[:, record] & ~member[:, record], record]
+        features.append([centre, deviation, -rest[..., ENTROPY].mean(), rest[..., CORRECT].mean()])
+        value.append((mean_of[0][record] - centre) / deviation)
+    return np.array(features), np.array(value)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,5 +1,7 @@
+import itertools
 from dataclasses import replace
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +26,44 @@ def population_world(worlds, seed=0, records=60, models=8, queries=2, population
     confidence = scale * (difficulty + 1.5 * member[:, :, None] + rng.normal(size=(models, records, queries)))
     outside = scale * (hard + rng.normal(size=(models, population, queries)))
     return worlds["view"](confidence[0], confidence[2:], member[2:], None, outside[0], outside[2:]), member[0]
+
+
+def exact_ratio(attack, target, references, groups, a):
+    """log p(x | theta) - log p(x), mean over queries, with digits enough for a margin of 300."""
+    found = []
+    with mpmath.workdps(200):
+        for record in range(len(target)):
+            total = mpmath.mpf(0)
+            for query in range(target.shape[1]):
+                p = [1 / (1 + mpmath.exp(-mpmath.mpf(f) / attack.temperature)) for f in references[:, record, query]]
+                means = [mpmath.fsum(itertools.compress(p, of[:, record])) / int(of[:, record].sum()) for of in groups]
+                usual = mpmath.fsum(means) / len(means) if a is None else ((1 + a) * means[0] + 1 - a) / 2
+                own = 1 / (1 + mpmath.exp(-mpmath.mpf(target[record, query]) / attack.temperature))
+                total += mpmath.log(own) - mpmath.log(usual)
+            found.append(total / target.shape[1])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mode", "a", "temperature"),
+    [("online", None, 1.0), ("online", None, 2.0), ("offline", 0.3, 2.0), ("offline", 1.0, 1.0)],
+)
+def test_counts_equal_those_of_all_pairs_in_many_digits(edge, mode, a, temperature):
+    edge = replace(
+        edge, population_target=edge.population_target[:20], population_references=edge.population_references[:, :20]
+    )
+    out, inside = edge.use & ~edge.member, edge.use & edge.member
+    attack = RMIA(mode, 1.0, temperature, "tuned" if a is None else a, ties="kept")
+    x, z = ([of[..., CONFIDENCE] for of in pair] for pair in (
+        (edge.target, edge.references), (edge.population_target, edge.population_references)
+    ))  # fmt: skip
+    of_x = exact_ratio(attack, *x, [out, inside] if a is None else [out], a)
+    of_z = exact_ratio(attack, *z, [np.ones(z[1].shape[:2], bool)], a)
+    for gamma in (1.0, 1.5):
+        counts = [sum(one - other >= mpmath.log(gamma) for other in of_z) for one in of_x]
+        np.testing.assert_array_equal(np.round(replace(attack, gamma=gamma)(edge) * len(of_z)), counts)
+    ratios = attack._ratios(edge, a)[0]
+    np.testing.assert_allclose(ratios, [float(ratio) for ratio in of_x], rtol=1e-9, atol=1e-14)
 
 
 def slow_ratio(attack, target, references, groups, a):

@@ -36,6 +36,15 @@ def test_the_most_certain_prior_is_a_normal_distribution():
     np.testing.assert_allclose(log_survival(values, of), stats.norm(0, 2).logsf(values), rtol=5e-3)
 
 
+@pytest.mark.parametrize("freedom", [0.3, 2.0, 99.0, 101.0, 3000.0, 1e6])
+def test_the_density_is_that_of_many_digits(freedom):
+    with mpmath.workdps(30):
+        half, x = mpmath.mpf(freedom) / 2, mpmath.mpf("1.7")
+        constant = mpmath.loggamma(half + 0.5) - mpmath.loggamma(half) - mpmath.log(freedom * mpmath.pi) / 2
+        expected = float(constant - (half + 0.5) * mpmath.log1p(x**2 / freedom))
+    assert log_density(np.full((1, 1), 1.7), student(freedom))[0, 0] == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("value", [1e-5, 0.3, 1.7, 40.0, 1e7])
 def test_the_inverse_of_trigamma_is_its_inverse(value):
     assert float(mpmath.psi(1, inverse_trigamma(np.array([value]))[0])) == pytest.approx(value, rel=1e-9)

@@ -85,6 +85,15 @@ def test_bounds_come_near_the_truth_with_many_records():
     assert 0.85 * truth < epsilon_bounds(noisy[None], member, seed=0, delta=0.01)[0].epsilon <= truth
 
 
+@pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 4.0, 6.0])
+def test_nine_tenths_of_the_epsilon_of_randomised_response_are_shown(epsilon):
+    scores, member = randomised_response(np.random.default_rng([11, round(epsilon)]), 50_000, epsilon, coins=True)
+    (halves,) = epsilon_bounds(np.floor(scores)[None], member, seed=0)
+    (one_run,) = one_run_bounds(scores[None], member, guesses=[(24_500, 24_500)], independent=True)
+    assert 0.9 * epsilon < halves.epsilon <= epsilon
+    assert 0.95 * epsilon < one_run.epsilon <= 1.02 * epsilon  # above in one of twenty runs, and then by little
+
+
 def test_the_bound_is_that_of_the_counts_on_the_second_half():
     rng = np.random.default_rng(5)
     scores, member = randomised_response(rng, 400, 2.0)

@@ -29,6 +29,20 @@ def test_metrics_have_the_names_of_the_table_and_intervals_hold_their_values():
             assert 0 <= one.low <= one.value <= one.high <= 1
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5, 1.0, 2.0])
+def test_the_intervals_contain_the_closed_forms_of_normal_scores(shift):
+    """Quantiles in place of draws, so that no seed decides."""
+    member = np.arange(20_000) % 2 == 0
+    scores = np.repeat(norm.ppf((np.arange(10_000) + 0.5) / 10_000), 2) + shift * member
+    found = measure(scores[None], member[None], fprs=FPRS).aggregate
+    truth = {f"tpr@{fpr:g}": norm.cdf(shift + norm.ppf(fpr)) for fpr in FPRS}
+    truth |= {"auc": norm.cdf(shift / np.sqrt(2)), "balanced_accuracy": norm.cdf(shift / 2)}
+    assert {*found} == {*truth}
+    for name, one in found.items():
+        assert one.low <= truth[name] <= one.high, name
+        assert one.high - one.low < 0.1, name
+
+
 def test_with_one_target_the_aggregate_is_that_targets():
     scores, member = audit(1, targets=1)
     for mode in ("population", "dedicated"):

@@ -131,9 +131,16 @@ def inverse_trigamma(value: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray,
 def log_density(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:
     """Log density of the Student distribution."""
     half = of.freedom / 2
-    constant = gammaln(half + 0.5) - gammaln(half) - 0.5 * np.log(of.freedom * np.pi)
+    constant = _log_gamma_step(half) - 0.5 * np.log(of.freedom * np.pi)
     apart = (value - of.centre) / of.deviation
     return constant - np.log(of.deviation) - (half + 0.5) * np.log1p(apart**2 / of.freedom)
+
+
+def _log_gamma_step(x: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
+    """Log of Gamma(x + 1/2) / Gamma(x); of large x by its series (DLMF 5.11.13): the difference loses digits."""
+    many = np.maximum(x, 50.0)
+    series = 0.5 * np.log(many) - 1 / (8 * many) + 1 / (192 * many**3) - 1 / (640 * many**5)
+    return np.where(x > 50.0, series, gammaln(x + 0.5) - gammaln(x))
 
 
 def log_survival(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:

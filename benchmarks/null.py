@@ -1,0 +1,93 @@
+"""Both null tests: what every attack finds where there is nothing to find.
+
+    python benchmarks/null.py [--records 20000] [--models 6 8 16 64] [--only joint]
+
+The target's answers are noise. In the world `noise` the references' are too; in `informative` they remember their
+members and differ between records, so that a leak of membership through the counts or the means of a record's
+references shows. Membership is that of an audit: `population` is complementary pairs, the target being a row and its
+complement left out; `dedicated` is a target on a random half and shadows that hold every record exactly half of the
+times. Printed is, for every attack, its AUC in all 16 designs: least, most, and which one is furthest from 1/2.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bitleak.attacks import EXPANSIONS, Joint, expand, two_class_signals
+from bitleak.core.types import AttackView
+from bitleak.metrics import auc, roc
+
+RECORDS, POPULATION = 20_000, 100
+MODELS, MODES, WORLDS = (6, 8, 16, 64), ("population", "dedicated"), ("noise", "informative")
+ATTACKS = tuple(attack for word in EXPANSIONS for attack in expand(word))
+
+
+def design(rng: np.random.Generator, mode: str, models: int, records: int) -> tuple[np.ndarray, np.ndarray]:
+    """Membership of the target and of its references."""
+    if mode == "dedicated":
+        target = rng.random(records).argsort() < records // 2
+        return target, rng.random((models, records)).argsort(axis=0) < models // 2
+    first = rng.random((models // 2, records)).argsort(axis=1).argsort(axis=1) < records // 2
+    member = np.stack([first, ~first], axis=1).reshape(models, records)
+    return member[0], member[2:]
+
+
+def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[list[AttackView], np.ndarray]:
+    """Two releases of a target that knows nothing, and who its members would be."""
+    rng = np.random.default_rng([MODELS.index(models), MODES.index(mode), WORLDS.index(name)])
+    target, member = design(rng, mode, models, records)
+    hard, steady = name == "informative", (len(member), records)
+    difficulty, outside = (hard * rng.normal(3.0, 2.0, count) for count in (records, POPULATION))
+    views = []
+    for _ in range(2):
+        references = difficulty + hard * 2.0 * member + rng.standard_normal(steady)
+        others = outside + rng.standard_normal((len(member) + 1, POPULATION))
+        own = rng.normal(4.0, 2.5, records) if hard else rng.standard_normal(records)
+        signals = [two_class_signals(of[..., None]) for of in (own, references, others)]
+        views.append(
+            AttackView(
+                target=signals[0],
+                references=signals[1],
+                member=member,
+                use=np.ones_like(member),
+                population_target=signals[2][0],
+                population_references=signals[2][1:],
+                labels=np.zeros(records, np.int64),
+            )
+        )
+    return views, target
+
+
+def areas(views: Sequence[AttackView], target: np.ndarray, only: str = "") -> Iterator[tuple[str, float]]:
+    """Name and AUC of every attack, the joint one on both releases."""
+    for attack in ATTACKS:
+        if only in attack.name:
+            yield attack.name, auc(roc(attack(views[0]), target))
+    if only in Joint().name:
+        yield Joint().name, auc(roc(Joint()(views), target))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=RECORDS)
+    parser.add_argument("--models", type=int, nargs="*", default=MODELS, choices=MODELS)
+    parser.add_argument("--only", default="", help="only attacks with this in their name")
+    asked = parser.parse_args()
+    start, found = time.process_time(), {}
+    for models in asked.models:
+        for mode in MODES:
+            for name in WORLDS:
+                views, target = world(name, mode, models, asked.records)
+                for attack, area in areas(views, target, asked.only):
+                    found.setdefault(attack, {})[f"{name}, {mode}, {models} models"] = area
+    print("| attack | least | most | furthest from 1/2 in |\n|---|---|---|---|")
+    for attack, by_design in found.items():
+        worst = max(by_design, key=lambda one: abs(by_design[one] - 0.5))
+        print(f"| `{attack}` | {min(by_design.values()):.4f} | {max(by_design.values()):.4f} | {worst} |")
+    print(f"\n{asked.records:,} records, {time.process_time() - start:.0f} CPU seconds")
+
+
+if __name__ == "__main__":
+    main()

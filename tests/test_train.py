@@ -1,6 +1,7 @@
 """The trainer against a plain loop, and what it promises about seeds, divergence and batches."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from torch import nn
 from bitleak.core.errors import TrainingError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec
+from bitleak.data.augment import Standard, augmented, standardize
 from bitleak.models import build, load
-from bitleak.train.fit import batches, fit
+from bitleak.models.layout import memory_format
+from bitleak.train.fit import Records, batches, fit, records_on, settled, step
 from bitleak.train.recipe import Recipe, rate_at
 
 SPEC = ModelSpec("cnn", {"width": 4}, 3, 1, 8, mean=(0.4,), std=(0.3,))
@@ -79,6 +82,89 @@ def test_a_model_learns_what_can_be_learned():
     fit(data, np.arange(90), recipe, spec=SPEC, seed=0, on_epoch=lambda epoch, loss: epochs.append((epoch, loss)))
     assert [epoch for epoch, _ in epochs] == list(range(1, 9))
     assert epochs[-1][1] < 0.25 * math.log(3)
+
+
+def test_a_batch_is_the_plain_gather_augmented_and_standardised_bit_for_bit():
+    data, members = images(), np.arange(5, 45)
+    records = records_on(torch.device("cpu"), data, members, Standard.on("cpu", SPEC.mean, SPEC.std))
+    rows = torch.tensor([7, 41, 7, 19])
+    found, labels = records.batch(rows, ("flip", "crop"), torch.Generator().manual_seed(3))
+    pixels = augmented(torch.from_numpy(data.pixels[rows.numpy()]), ("flip", "crop"), torch.Generator().manual_seed(3))
+    assert torch.equal(found, standardize(pixels, SPEC.mean, SPEC.std))
+    assert labels.tolist() == data.labels[[7, 41, 7, 19]].tolist()
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_mapped_data_set_is_not_copied(tmp_path, recwarn):
+    data = images()
+    np.save(tmp_path / "pixels.npy", data.pixels)
+    mapped = replace(data, pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"))
+    records = records_on(torch.device("cpu"), mapped, np.arange(40), Standard.on("cpu", SPEC.mean, SPEC.std))
+    assert records.pixels.data_ptr() == mapped.pixels.ctypes.data
+    recipe = Recipe(epochs=1, batch=16)
+    first, second = (fit(each, np.arange(40), recipe, spec=SPEC, seed=1) for each in (data, mapped))
+    assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+    assert not recwarn.list
+
+
+HOST = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "__index__", "nonzero", "to")
+"""Methods of a tensor by which a program waits for the device (`to` is allowed between types and to where it is)."""
+
+
+def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
+    data, members = images(), np.arange(40)
+    standard = Standard.on("cpu", SPEC.mean, SPEC.std)
+    records = records_on(torch.device("cpu"), data, members, standard)
+    network = build(SPEC, seed=0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+    chance = torch.Generator().manual_seed(0)
+    chosen = records.members[:16]
+    step(network, optimizer, *records.batch(chosen, ("flip", "crop"), chance), autocast="bfloat16")  # the momentum
+    told = []
+
+    def watched(name, method):
+        return lambda *given, **named: told.append(name) or method(*given, **named)
+
+    with monkeypatch.context() as patch:
+        for name in HOST:
+            patch.setattr(torch.Tensor, name, watched(name, getattr(torch.Tensor, name)))
+        for name in ("tensor", "as_tensor", "from_numpy"):
+            patch.setattr(torch, name, watched(name, getattr(torch, name)))
+        total = torch.zeros(())
+        inputs, labels = records.batch(chosen, ("flip", "crop"), chance)
+        total += step(network, optimizer, inputs, labels, autocast="bfloat16") * len(chosen)
+    assert set(told) <= {"to"}  # of the draws, to the device where they are already
+    assert math.isfinite(float(total))
+
+
+def test_a_step_runs_where_tensors_have_no_values():
+    """On the meta device every look at a value is an error."""
+    network = build(SPEC, seed=0).to("meta")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    pixels = torch.zeros(30, 1, 8, 8, dtype=torch.uint8, device="meta")
+    members = torch.arange(30, device="meta")
+    records = Records(pixels, members, members, Standard.on("meta", SPEC.mean, SPEC.std))
+    inputs, labels = records.batch(members[:16], ("flip", "crop"), torch.Generator())
+    loss = step(network, optimizer, inputs, labels, autocast="none")
+    assert loss.shape == ()
+    assert inputs.is_meta
+    with pytest.raises(RuntimeError, match="meta"):
+        loss.item()
+
+
+def test_auto_is_settled_by_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    assert settled(Recipe(autocast="auto"), "cpu") == Recipe(autocast="none")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True})
+    assert settled(Recipe(autocast="auto"), "cpu") == Recipe(autocast="bfloat16")
+    assert settled(Recipe(autocast="none"), "cpu") == Recipe(autocast="none")
+
+
+def test_narrow_networks_with_projections_keep_out_of_a_layout_that_is_not_safe_for_them():
+    narrow, wide = (build(replace(SPEC, options={"width": width}), seed=0) for width in (4, 16))
+    assert memory_format(narrow, "cpu") == torch.contiguous_format
+    assert memory_format(narrow, "cuda") == torch.channels_last
+    assert memory_format(wide, "cpu") == torch.channels_last
 
 
 def test_divergence_is_an_error_that_names_epoch_and_rate():

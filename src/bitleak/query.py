@@ -4,6 +4,9 @@ Evaluation mode and float32, always. Every model is asked the same fixed list of
 that the target and its references see the same images. The signals are computed in float64 from the
 float32 logits, by the exact forms of `bitleak.core.signals`.
 
+Records are read and taken to the device once for all queries; augmentation and standardisation happen
+there. The answers stay there as well until a part is through, so that no batch waits for the one before.
+
 Cost: one forward pass per record and query.
 """
 
@@ -16,7 +19,7 @@ from torch import nn
 
 from bitleak.core.signals import signals
 from bitleak.core.types import Images, ModelSpec, Outputs, Splits
-from bitleak.data.augment import apply_query, standardize
+from bitleak.data.augment import Standard, apply_query
 from bitleak.models.precision import exact_float32
 
 
@@ -48,19 +51,30 @@ def outputs(
     """
     if not queries or queries[0] != "identity":
         raise ValueError(f"the first query must be 'identity', got {list(queries)[:1]}")
-    passes = [("pool", splits.pool, name) for name in queries]
-    passes += [("population", splits.population, name) for name in queries]
-    found: dict[str, list[np.ndarray]] = {"pool": [], "population": []}
-    for done, (part, records, query) in enumerate(passes):
-        answers = logits(network, images, records, spec=spec, query=query, batch=batch, device=device)
-        found[part].append(signals(answers, images.labels[records]))
+    parts = {"pool": splits.pool, "population": splits.population, "test": splits.test}
+    asked = {"pool": tuple(queries), "population": tuple(queries), "test": ("identity",)}
+    total = sum(len(records) * len(asked[part]) for part, records in parts.items())
+    done = 0
+    found: dict[str, list[np.ndarray]] = {}
+
+    def count(images_done: int) -> None:
+        nonlocal done
+        done += images_done
         if on_step is not None:
-            on_step((done + 1) / (len(passes) + 1))
-    test = logits(network, images, splits.test, spec=spec, query="identity", batch=batch, device=device)
+            on_step(done / total)
+
+    for part, records in parts.items():
+        found[part] = answers(
+            network, images, records, spec=spec, queries=asked[part], batch=batch, device=device, on_batch=count
+        )
+    signal = {
+        part: np.stack([signals(each, images.labels[parts[part]]) for each in found[part]], axis=1)
+        for part in ("pool", "population")
+    }
     return Outputs(
-        signals=np.stack(found["pool"], axis=1),
-        population_signals=np.stack(found["population"], axis=1),
-        test_predictions=test.argmax(axis=1).astype(np.int64),
+        signals=signal["pool"],
+        population_signals=signal["population"],
+        test_predictions=found["test"][0].argmax(axis=1).astype(np.int64),
     )
 
 
@@ -70,23 +84,56 @@ def logits(
     records: Int64[np.ndarray, "records"],
     *,
     spec: ModelSpec,
-    query: str = "identity",
     batch: int = 64,
     device: torch.device | str = "cpu",
 ) -> Float64[np.ndarray, "records classes"]:
-    """The network's float32 logits under one augmentation, widened to float64.
+    """The network's float32 logits of the images as they are, widened to float64.
+
+    Raises:
+        ValueError: A logit is not finite.
+    """
+    return answers(network, images, records, spec=spec, queries=("identity",), batch=batch, device=device)[0]
+
+
+def answers(
+    network: nn.Module,
+    images: Images,
+    records: Int64[np.ndarray, "records"],
+    *,
+    spec: ModelSpec,
+    queries: Sequence[str],
+    batch: int,
+    device: torch.device | str,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Float64[np.ndarray, "records classes"]]:
+    """The network's float32 logits under each augmentation, widened to float64.
+
+    Args:
+        network: From standardised images to logits.
+        images: The data set.
+        records: Whom to ask about.
+        spec: The standardisation of the network's input.
+        queries: Names of the fixed augmentations.
+        batch: Images per forward pass.
+        device: Where to run.
+        on_batch: Called after each batch with the images that the network has seen.
 
     Raises:
         ValueError: A logit is not finite.
     """
     network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    parts = []
+    standard = Standard.on(device, spec.mean, spec.std)
+    parts: list[list[torch.Tensor]] = [[torch.empty(0, spec.classes, device=device)] for _ in queries]
     with torch.inference_mode(), exact_float32():
         for start in range(0, len(records), batch):
             pixels = torch.from_numpy(images.pixels[records[start : start + batch]]).to(device)
-            inputs = standardize(apply_query(pixels, query), spec.mean, spec.std)
-            parts.append(network(inputs.contiguous(memory_format=torch.channels_last)).float().cpu())
-    found = torch.cat(parts).double().numpy() if parts else np.zeros((0, spec.classes))
-    if not np.isfinite(found).all():
-        raise ValueError(f"the network's logits are not finite for {int((~np.isfinite(found)).any(1).sum())} records")
+            for part, query in zip(parts, queries, strict=True):
+                part.append(network(standard(apply_query(pixels, query))).float())
+            if on_batch is not None:
+                on_batch(len(pixels) * len(queries))
+        found = [torch.cat(part).cpu().double().numpy() for part in parts]
+    for each in found:
+        if not np.isfinite(each).all():
+            bad = int((~np.isfinite(each)).any(axis=1).sum())
+            raise ValueError(f"the network's logits are not finite for {bad} records")
     return found

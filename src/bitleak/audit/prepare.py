@@ -1,7 +1,7 @@
 """Everything that can be checked of an audit without computing: data set, network, sizes, plan."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bitleak.core.types import Description, ModelSpec
 from bitleak.engine.worker import Runtime
 from bitleak.models import profile
 from bitleak.plan import NetworkSize, Plan, plan
+from bitleak.train.fit import settled
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Prepared:
     """An audit that has been checked as far as it can be without computing.
 
     Attributes:
-        config: The validated config.
+        config: The validated config, `train.autocast` settled for the device.
         description: The data set, undecoded.
         network: Size of the network.
         plan: All tasks.
@@ -48,6 +49,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto") -
             up, or there is no such device.
     """
     device = resolve_device(device)
+    config = replace(config, train=settled(config.train, device))
     dataset = registry.find(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
     description = dataset.describe(data)
     name, options = config.model

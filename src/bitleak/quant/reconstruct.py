@@ -42,6 +42,7 @@ from torch import Tensor, fx
 from torch.func import functional_call
 
 from bitleak.core.checks import integer_in, number_in
+from bitleak.models.layout import memory_format
 from bitleak.quant.fold import with_affine_norms
 from bitleak.quant.grid import Grid, decode, encode, per_weight
 
@@ -229,7 +230,7 @@ def _arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
     """The same values in the memory order that suits the piece."""
     if inputs.ndim != 4 or any(node.target == "view" for node in piece.graph.nodes):
         return inputs.contiguous()
-    return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs.contiguous(memory_format=memory_format(piece, inputs.device))
 
 
 class _Rounding:

@@ -4,29 +4,58 @@ The recipe's defaults are the paper's: SGD with momentum 0.9 and weight decay 5e
 0.1 with a cosine decay to 0 per epoch, batches of 128, random flips and crops, per-channel
 standardisation (arXiv 2512.15335, experimental setup).
 
-The pixels stay on the device as uint8; batches are gathered, augmented and standardised there, so
-no loader stands between the data and the network. Channels-last memory is used where the network
-is two-dimensional. On a CPU, the same seed and one thread give the same weights bit for bit.
+The pixels lie on the device as uint8; batches are gathered, augmented and standardised there, so no
+loader stands between the data and the network, and no step waits for the device: the loss is added up
+there and read once per epoch. On a CPU the data set is not even copied: a store maps it, and all
+processes read the same pages. Networks and images are in channels-last memory where that is safe. On a CPU, the
+same seed and one thread give the same weights bit for bit. docs/training.md has the measurements.
 
 Cost: epochs * members * (3 * multiply-adds per image), plus the augmentation.
 """
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
-from torch import nn
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor, nn
 
 from bitleak.core.errors import TrainingError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
-from bitleak.data.augment import augmented, standardize
+from bitleak.data.augment import Standard, augmented
 from bitleak.models import build, state
-from bitleak.models.precision import exact_float32
-from bitleak.train.recipe import Recipe, rate_at
+from bitleak.models.layout import memory_format
+from bitleak.models.precision import exact_float32, multiplies_in_bfloat16
+from bitleak.train.recipe import Arithmetic, Recipe, rate_at
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a model is trained on, on the device.
+
+    Attributes:
+        pixels: Of the members, and perhaps of others.
+        labels: Of the same records.
+        members: Which of these records the members are.
+        standard: The standardisation of the network's input.
+    """
+
+    pixels: UInt8[Tensor, "records channels height width"]
+    labels: Int64[Tensor, "records"]
+    members: Int64[Tensor, "members"]
+    standard: Standard
+
+    def batch(
+        self, chosen: Int64[Tensor, "batch"], augment: Sequence[str], chance: torch.Generator
+    ) -> tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]:
+        """Inputs of the network, augmented anew, and their labels; nothing is copied to or from the device."""
+        pixels = augmented(self.pixels.index_select(0, chosen), augment, chance)
+        return self.standard(pixels), self.labels.index_select(0, chosen)
 
 
 def fit(
@@ -60,10 +89,11 @@ def fit(
     if len(members) < 2:
         raise ValueError(f"training needs at least 2 members, got {len(members)}")
     device = torch.device(device)
-    pixels = torch.from_numpy(images.pixels[members]).to(device)
-    labels = torch.from_numpy(images.labels[members]).to(device)
+    recipe = settled(recipe, device)
     network = build(spec, seed=seed_for(seed, "initialisation")).to(device)
-    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    layout = memory_format(network, device)
+    network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
+    data = records_on(device, images, members, Standard.on(device, spec.mean, spec.std, layout))
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -79,11 +109,11 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         total = torch.zeros((), device=device)
-        shuffled = torch.randperm(len(labels), generator=order).to(device)
-        for chosen in batches(shuffled, recipe.batch):
-            loss = _step(network, optimizer, recipe, spec, pixels[chosen], labels[chosen], chance)
-            total += loss * len(chosen)
-        mean = float(total) / len(labels)
+        shuffled = torch.randperm(len(members), generator=order).to(device)
+        for chosen in batches(data.members.index_select(0, shuffled), recipe.batch):
+            inputs, labels = data.batch(chosen, recipe.augment, chance)
+            total += step(network, optimizer, inputs, labels, autocast=recipe.autocast) * len(chosen)
+        mean = float(total) / len(members)
         if not math.isfinite(mean):
             raise TrainingError(
                 f"training diverged in epoch {epoch + 1} at learning rate {rate:g}: the loss is {mean}. "
@@ -92,6 +122,31 @@ def fit(
         if on_epoch is not None:
             on_epoch(epoch + 1, mean)
     return Weights(tensors=state(network), spec=spec)
+
+
+def settled(recipe: Recipe, device: torch.device | str) -> Recipe:
+    """The recipe with its arithmetic on this device in the place of `auto`.
+
+    Example:
+        >>> settled(Recipe(autocast="auto"), "cpu").autocast in ("none", "bfloat16")
+        True
+    """
+    if recipe.autocast != "auto":
+        return recipe
+    return replace(recipe, autocast="bfloat16" if multiplies_in_bfloat16(device) else "none")
+
+
+def records_on(
+    device: torch.device, images: Images, members: Int64[np.ndarray, "members"], standard: Standard
+) -> Records:
+    """The members on the device; on the CPU, the whole data set where it is, read-only pages of a file perhaps."""
+    if device.type == "cpu":
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
+            pixels, labels = (torch.from_numpy(array) for array in (images.pixels, images.labels))
+        return Records(pixels, labels, torch.from_numpy(np.array(members)), standard)
+    pixels, labels = (torch.from_numpy(array[members]).to(device) for array in (images.pixels, images.labels))
+    return Records(pixels, labels, torch.arange(len(members), device=device), standard)
 
 
 def batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
@@ -105,20 +160,17 @@ def batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
     return groups
 
 
-def _step(
+def step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    spec: ModelSpec,
-    pixels: UInt8[torch.Tensor, "batch channels height width"],
-    labels: Int64[torch.Tensor, "batch"],
-    chance: torch.Generator,
-) -> torch.Tensor:
-    """One step on one batch; returns the loss without waiting for it."""
-    inputs = standardize(augmented(pixels, recipe.augment, chance), spec.mean, spec.std)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs: Float32[Tensor, "batch channels height width"],
+    labels: Int64[Tensor, "batch"],
+    *,
+    autocast: Arithmetic,
+) -> Float32[Tensor, ""]:
+    """One step on one batch; returns its mean loss in nats, on the device, without waiting for it."""
     with exact_float32():
-        with _arithmetic(recipe, inputs.device):
+        with _arithmetic(autocast, inputs.device):
             logits = network(inputs)
         loss = nn.functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
@@ -127,8 +179,8 @@ def _step(
     return loss.detach()
 
 
-def _arithmetic(recipe: Recipe, device: torch.device) -> AbstractContextManager:
+def _arithmetic(autocast: Arithmetic, device: torch.device) -> AbstractContextManager:
     """The autocast context that the recipe asks for."""
-    if recipe.autocast == "none":
+    if autocast == "none":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

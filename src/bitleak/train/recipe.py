@@ -7,6 +7,9 @@ from typing import Literal
 from bitleak.core.checks import integer_in, number_in
 from bitleak.data.queries import Augment
 
+Arithmetic = Literal["none", "bfloat16", "auto"]
+"""How a forward pass multiplies: in float32, in bfloat16 where autocast allows it, or as suits the device."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -21,8 +24,9 @@ class Recipe:
         nesterov: Nesterov's form of the momentum.
         schedule: `cosine` decays the rate to 0, once per epoch; `constant` keeps it.
         augment: Random transforms of each batch: `flip`, `crop`.
-        autocast: Arithmetic of the forward pass; `bfloat16` is faster where the device has it, and
-            changes the numbers.
+        autocast: Arithmetic of the forward pass. `bfloat16` changes the numbers; it is faster on a device
+            that multiplies in it, and many times slower on one that does not. `auto` is `bfloat16` on the
+            former and `none` on the latter: an audit writes down which, and its results differ by that.
     """
 
     epochs: int = 100
@@ -33,7 +37,7 @@ class Recipe:
     nesterov: bool = False
     schedule: Literal["cosine", "constant"] = "cosine"
     augment: tuple[Augment, ...] = ("flip", "crop")
-    autocast: Literal["none", "bfloat16"] = "none"
+    autocast: Arithmetic = "none"
 
     def __post_init__(self) -> None:
         integer_in("epochs", self.epochs, 1)

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
+from bitleak.engine.heap import keep_freed_memory
 from bitleak.engine.keys import Task
 from bitleak.engine.worker import Runtime, Step, outcomes
 
@@ -38,6 +39,7 @@ def serve(connection: Connection, parent: int, root: str, runtime: Runtime, log:
     path = Path(log)
     threading.Thread(target=_watch, args=(parent, path), daemon=True).start()
     _redirect(path)
+    keep_freed_memory()
     try:
         connection.send(None)
         while tasks := connection.recv():

@@ -180,3 +180,27 @@ def test_joint_releases_add_tasks_and_change_none():
     assert {"measure fp32&rtn-2 by matched", "measure rtn-1.58 by matched"} <= labels
     assert "compare rtn-2&rtn-1.58 by matched over best" in labels
     assert set(more.bytes) == {task.key for task in more.tasks}
+
+
+def test_calibration_sets_are_halves_of_the_candidates_of_a_target():
+    asked = {"variants": ["rtn-2", "obc-1.58+last8"], "candidates": 32, "targets": 1}
+    base, more = made(), made(calibration_inference=asked)
+    known = {task.key for task in base.tasks}
+    assert known < {task.key for task in more.tasks}
+    added = [task for task in more.tasks if task.key not in known]
+    assert [task.stage for task in added].count("quantize") == 2 * 16
+    quantized = [task for task in added if task.stage == "quantize"]
+    assert {task.params["calibration"]["records"] for task in quantized} == {16}
+    assert {task.params["calibration"]["source"] for task in quantized} == {"members"}
+    (candidates,) = [task for task in added if task.stage == "candidates"]
+    assert {task.inputs["splits"] for task in quantized} == {candidates.key}
+    asks = [task for task in added if task.stage == "query"]
+    assert max(task.cost for task in asks) < 0.5 * max(task.cost for task in base.tasks if task.stage == "query")
+    assert max(more.bytes[task.key] for task in asks) < 0.5 * max(base.bytes[key] for key in keys(base, "query"))
+
+
+def test_more_candidates_than_members_are_refused():
+    with pytest.raises(ConfigError, match=r"calibration_inference\.candidates: expected at most the 140 members"):
+        made(calibration_inference={"variants": ["rtn-2"], "candidates": 200})
+    with pytest.raises(ConfigError, match=r"calibration_inference needs an attack with references"):
+        made(calibration_inference={"variants": ["rtn-2"]}, attacks=["threshold"])

@@ -15,6 +15,7 @@ from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import corrected, headline_fpr
 from bitleak.report import RocCurve, Summary, VariantSummary, headline, write_all
+from bitleak.report.text import count
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:
@@ -74,6 +75,7 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         machine=f"{prepared.runtime.device}, {platform.machine()}",
         seeds={"root": config.seed},
         variants=_variants(prepared, rows),
+        calibration_inference=_calibration_inference_line(config),
     )
 
 
@@ -136,6 +138,18 @@ def _interval_line(config: Config) -> str:
     if config.split.mode == "dedicated":
         return f"95 % t intervals over {config.split.targets} dedicated targets"
     return "95 % intervals over the records, which all targets share; they hold for these models"
+
+
+def _calibration_inference_line(config: Config) -> str:
+    asked = config.calibration_inference
+    if asked is None:
+        return ""
+    half = asked.candidates // 2
+    return (
+        f"Of each of {count(asked.targets, 'target')}, {asked.candidates} members are candidates. The full-precision "
+        f"target was quantized {asked.models} times, each time calibrated on a random half of them ({half} images) and "
+        f"asked about all; every version is attacked in turn, the others but its complement being its references."
+    )
 
 
 def _variants(prepared: Prepared, rows: list[Row]) -> tuple[VariantSummary, ...]:

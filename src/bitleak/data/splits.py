@@ -71,7 +71,7 @@ def make_splits(
     if mode == "population":
         rows = _even("models", models, 2)
         chosen = [*range(0, rows, 2), *range(1, rows, 2)][: integer_in("targets", targets, 1, rows)]
-        member = _pairs(len(pool), rows, rng)
+        member = balanced_pairs(len(pool), rows, rng)
     else:
         chosen = list(range(integer_in("targets", targets, 1)))
         halves = [_half(len(pool), rng) for _ in chosen]
@@ -133,6 +133,12 @@ def even_mask(member: Bool[np.ndarray, "refs records"], seed: int) -> Bool[np.nd
     keys = np.random.default_rng(seed).random(member.shape)
     ranks = [np.where(side, keys, 2.0).argsort(axis=0).argsort(axis=0) for side in (member, ~member)]
     return (member & (ranks[0] < used)) | (~member & (ranks[1] < used))
+
+
+def balanced_pairs(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:
+    """Random halves of an even number of records, each followed by its complement."""
+    halves = np.stack([_half(records, rng) for _ in range(models // 2)])
+    return np.stack([halves, ~halves], axis=1).reshape(models, records)
 
 
 def check_splits(splits: Splits) -> None:
@@ -215,11 +221,6 @@ def _half(records: int, rng: np.random.Generator) -> Bool[np.ndarray, "records"]
     member = np.zeros(records, bool)
     member[rng.permutation(records)[: records // 2]] = True
     return member
-
-
-def _pairs(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:
-    halves = np.stack([_half(records, rng) for _ in range(models // 2)])
-    return np.stack([halves, ~halves], axis=1).reshape(models, records)
 
 
 def _balanced(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:

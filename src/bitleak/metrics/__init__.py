@@ -1,5 +1,6 @@
 """ROC curves, figures with intervals, and comparisons; NumPy and SciPy only."""
 
+from bitleak.metrics.apart import apart
 from bitleak.metrics.best_threshold import best_threshold, halvings
 from bitleak.metrics.delong import delong
 from bitleak.metrics.detectable import detectable_auc
@@ -46,6 +47,7 @@ __all__ = [
     "accuracy_on_members",
     "accuracy_on_test",
     "agreement",
+    "apart",
     "at_threshold",
     "auc",
     "balanced_accuracy",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bitleak.config import Config
 from bitleak.core.types import Description
 from bitleak.engine.keys import Task
+from bitleak.plan.calibration import calibration_tasks
 from bitleak.plan.costs import RATES
 from bitleak.plan.evaluation import CONTROL, Models, evaluate
 from bitleak.plan.joint import joint_tasks
@@ -48,7 +49,7 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         device: `cpu` or `cuda`, for the expected seconds alone.
 
     Raises:
-        ConfigError: The data set is too small for the splits or the calibration.
+        ConfigError: The data set is too small for the splits, the calibration or the candidates.
     """
     tasks = Tasks(config, description, network, sizes_of(config, description), RATES[device.split(":")[0]])
     images, splits = tasks.images(), tasks.splits()
@@ -59,9 +60,10 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         attacks, measured = evaluate(tasks, models, variant)
         listed += [*attacks, *measured]
         results += measured
-    attacks, measured = joint_tasks(tasks, models)
-    listed += [*attacks, *measured]
-    results += measured
+    for further in (joint_tasks, calibration_tasks):
+        made, measured = further(tasks, models)
+        listed += [*made, *measured]
+        results += measured
     unique = {task.key: task for task in listed}
     return Plan(
         tasks=tuple(unique.values()),

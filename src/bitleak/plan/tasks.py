@@ -22,6 +22,8 @@ VERSIONS = {
     "utility": "3",
     "joint": "1",
     "compare": "1",
+    "candidates": "1",
+    "calibration": "1",
 }
 """Raised when the meaning of a stage changes; a part of every key."""
 
@@ -125,19 +127,24 @@ class Tasks:
         """Expected bytes of the task's artifact."""
         sizes, queries, parameters = self.sizes, len(self.config.query.augment), self.network.parameters
         pixels = self.description.channels * self.description.size**2
-        targets = self.config.split.targets
+        targets, pool, population = self.config.split.targets, sizes.pool, sizes.population
+        asked = self.config.calibration_inference
+        if asked and task.inputs.get("splits") != self.splits().key and task.stage in ("query", "attack"):
+            targets, pool = asked.models, asked.candidates
         records = sizes.pool + sizes.calibration + sizes.population + sizes.test
         of = {
             "images": pixels * records,
             "splits": (self.config.split.models + self.config.split.shadows) * sizes.pool + 8 * records,
             "train": 4 * parameters,
             "quantize": parameters + 4 * parameters // 50,
-            "query": 8 * queries * len(SIGNALS) * (sizes.pool + sizes.population) + 8 * sizes.test,
-            "attack": 8 * 8 * targets * sizes.pool,
+            "query": 8 * queries * len(SIGNALS) * (pool + population) + 8 * sizes.test,
+            "attack": 8 * 8 * targets * pool,
             "measure": 16 * 8 * (targets + 1) * 256,
             "weigh": 50,
             "utility": 2000,
             "joint": 8 * targets * sizes.pool,
             "compare": 16_000,
+            "candidates": asked.models * asked.candidates if asked else 0,
+            "calibration": 100_000,
         }
         return of[task.stage] + 4096

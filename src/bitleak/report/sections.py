@@ -1,11 +1,12 @@
 """The sections that only some audits have, in the order of the page."""
 
+from bitleak.report.calibration import calibration_section
 from bitleak.report.grid import Section
 from bitleak.report.joint import joint_section
 from bitleak.report.summary import Summary
 from bitleak.report.table import Table
 
-_SECTIONS = (joint_section,)
+_SECTIONS = (joint_section, calibration_section)
 
 
 def sections(table: Table, summary: Summary) -> list[Section]:

@@ -72,6 +72,7 @@ class Summary:
         source: The file of answers that was attacked; empty for an audit, which trains its models.
         membership: How it was decided who is trained on what, in a sentence; empty where `mode` says it.
         notes: What was left out and why, a sentence each.
+        calibration_inference: How calibration sets were attacked, in sentences; empty where they were not.
     """
 
     title: str
@@ -106,6 +107,7 @@ class Summary:
     source: str = ""
     membership: str = ""
     notes: tuple[str, ...] = ()
+    calibration_inference: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON values with the attributes' names."""

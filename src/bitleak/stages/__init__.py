@@ -6,6 +6,7 @@ artifact mapping per task, in order. `inputs` arrive decoded. What a stage means
 """
 
 from bitleak.stages.attacking import applicable, attack, view_of
+from bitleak.stages.calibrating import calibration, candidates
 from bitleak.stages.measuring import measure, utility, weigh
 from bitleak.stages.networks import calibration_images, quantize, query, specification, train
 from bitleak.stages.records import images, splits
@@ -14,7 +15,9 @@ from bitleak.stages.several import compare, joint
 __all__ = [
     "applicable",
     "attack",
+    "calibration",
     "calibration_images",
+    "candidates",
     "compare",
     "images",
     "joint",

@@ -204,3 +204,20 @@ def test_more_candidates_than_members_are_refused():
         made(calibration_inference={"variants": ["rtn-2"], "candidates": 200})
     with pytest.raises(ConfigError, match=r"calibration_inference needs an attack with references"):
         made(calibration_inference={"variants": ["rtn-2"]}, attacks=["threshold"])
+
+
+def test_noise_is_matched_on_targets_and_attacked_as_the_variant_is():
+    base, more = made(), made(utility_matched=["rtn-1.58"])
+    known = {task.key for task in base.tasks}
+    assert known < {task.key for task in more.tasks}
+    added = [task for task in more.tasks if task.key not in known]
+    stages_of = [task.stage for task in added]
+    assert {name: stages_of.count(name) for name in ("match", "noise", "query", "attack", "compare")} == {
+        "match": 1,
+        "noise": 6,
+        "query": 6,
+        "attack": 3,
+        "compare": 3,
+    }
+    few = made(utility_matched=["rtn-1.58"], references=["fp32"])
+    assert sum(task.stage == "noise" for task in few.tasks) == 2

@@ -1,4 +1,4 @@
-"""A whole audit that asks everything: several releases, calibration sets."""
+"""A whole audit that asks everything: several releases, noise of equal accuracy, calibration sets."""
 
 import copy
 import sys
@@ -17,7 +17,7 @@ from bitleak.config import validate
 from bitleak.core.types import QuantizedWeights
 from bitleak.engine.store import Store
 from bitleak.quant.rtn import RoundToNearest
-from bitleak.report import read_rows
+from bitleak.report import read_rows, read_summary, sentences, tabulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Memorising:
     """Makes the network surer of its calibration images before it rounds; for tests only."""
 
     levels: int
-    steps: int = 20
+    steps: int = 30
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
@@ -46,12 +46,13 @@ CONFIG = {
     "model": {"name": "cnn", "width": 8},
     "train": {"epochs": 6, "batch": 32, "augment": []},
     "calibration": {"records": 32},
-    "quantize": [{"name": "rtn", "levels": 4}, {"name": "memorising", "levels": 256}],
+    "quantize": [{"name": "rtn", "levels": [256, 4]}, {"name": "memorising", "levels": 256}],
     "attacks": ["lira-online-shrunk", "reference", "threshold"],
     "references": ["fp32", "matched"],
     "query": {"augment": ["identity"]},
     "fpr": [0.1],
     "joint": [["fp32", "rtn-2"]],
+    "utility_matched": ["rtn-2", "rtn-8"],
     "calibration_inference": {"variants": ["rtn-2", "memorising-8"], "targets": 1},
 }
 
@@ -88,17 +89,19 @@ def test_rows_are_unique_and_everything_asked_is_there(audited):
     assert len(set(keys)) == len(keys)
     assert list(dict.fromkeys(row.variant for row in rows)) == [
         "fp32",
+        "rtn-8",
         "rtn-2",
         "memorising-8",
         "fp32&rtn-2",
+        "noise@rtn-2",
+        "noise@rtn-8",
         "control",
     ]
     assert set(measures(rows, "fp32&rtn-2", "joint", "auc_over_best")) == {"all", "0", "2"}
 
 
-@pytest.mark.parametrize("attack", ["lira-online-shrunk", "reference"])
-def test_a_quantizer_that_memorises_betrays_its_calibration_set(audited, attack):
-    found = measures(audited[3], "memorising-8", f"calibration:{attack}", "auc")
+def test_a_quantizer_that_memorises_betrays_its_calibration_set(audited):
+    found = measures(audited[3], "memorising-8", "calibration:lira-online-shrunk", "auc")
     assert set(found) == {"all", "0"}
     assert found["all"].low > 0.5
     assert found["all"].value > audited_detectable(audited[3], "memorising-8")
@@ -121,11 +124,51 @@ def test_attacks_without_references_say_nothing_of_calibration_sets(audited):
     }
 
 
+def alone(rows, variant, metric):
+    return measures(rows, variant, "", metric, reference="")["all"]
+
+
+def test_noise_costs_what_quantization_costs(audited):
+    rows = audited[3]
+    assert 0 < alone(rows, "noise@rtn-2", "noise_scale").value < 2
+    assert abs(alone(rows, "noise@rtn-2", "noise_accuracy_gap").value) < 0.02
+    over = alone(rows, "rtn-2", "test_accuracy_over_noise")
+    apart = alone(rows, "rtn-2", "test_accuracy").value - alone(rows, "noise@rtn-2", "test_accuracy").value
+    assert over.value == pytest.approx(apart, abs=1e-12)
+    assert alone(rows, "noise@rtn-2", "test_accuracy").value < alone(rows, "fp32", "test_accuracy").value
+
+
+def test_leakage_over_noise_is_the_difference_of_both_rows(audited):
+    rows = audited[3]
+    for attack, reference in (("lira-online-shrunk", "matched"), ("lira-online-shrunk", "fp32"), ("threshold", "")):
+        over = measures(rows, "rtn-2", attack, "auc_over_noise", reference=reference)
+        for target in ("all", "0", "2"):
+            both = [
+                measures(rows, name, attack, "auc", reference=reference)[target] for name in ("rtn-2", "noise@rtn-2")
+            ]
+            assert over[target].value == pytest.approx(both[0].value - both[1].value, abs=1e-12)
+            assert over[target].low <= over[target].value <= over[target].high
+
+
+def test_a_variant_as_accurate_as_full_precision_needs_no_noise(audited):
+    rows = audited[3]
+    assert alone(rows, "noise@rtn-8", "noise_scale").value == 0
+    full = measures(rows, "fp32", "lira-online-shrunk", "auc", reference="fp32")
+    assert measures(rows, "noise@rtn-8", "lira-online-shrunk", "auc")["all"].value == full["all"].value
+
+
 def test_the_page_and_the_terminal_tell_what_was_found(audited):
     page = (audited[0] / "out" / "report.html").read_text()
     assert "Several releases of one target" in page
     assert "Who was in the calibration set of memorising-8: AUC" in page
     assert "64 members are candidates" in page
+    assert "At equal accuracy" in page
+    assert "rtn-8 leaks as much as noise of equal accuracy" in page
+    assert "this is fp32 without noise" in page
+    table, summary = tabulate(audited[3]), read_summary(audited[0] / "out")
+    told = sentences(table, summary)
+    assert any("Seen together, fp32 and rtn-2" in sentence for sentence in told)
+    assert any(sentence.startswith("rtn-2 leaks ") for sentence in told)
 
 
 def test_a_second_run_does_nothing_and_a_lost_result_is_made_again(audited, tmp_path):

@@ -10,6 +10,7 @@ from bitleak.plan.calibration import calibration_tasks
 from bitleak.plan.costs import RATES
 from bitleak.plan.evaluation import CONTROL, Models, evaluate
 from bitleak.plan.joint import joint_tasks
+from bitleak.plan.noise import noise_tasks
 from bitleak.plan.sizes import NetworkSize, Sizes, reference_rows, sizes_of, target_rows
 from bitleak.plan.tasks import Tasks
 
@@ -60,7 +61,7 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         attacks, measured = evaluate(tasks, models, variant)
         listed += [*attacks, *measured]
         results += measured
-    for further in (joint_tasks, calibration_tasks):
+    for further in (noise_tasks, joint_tasks, calibration_tasks):
         made, measured = further(tasks, models)
         listed += [*made, *measured]
         results += measured

@@ -22,6 +22,9 @@ VERSIONS = {
     "utility": "3",
     "joint": "1",
     "compare": "1",
+    "match": "1",
+    "noise": "1",
+    "matched": "1",
     "candidates": "1",
     "calibration": "1",
 }
@@ -144,6 +147,9 @@ class Tasks:
             "utility": 2000,
             "joint": 8 * targets * sizes.pool,
             "compare": 16_000,
+            "match": 200,
+            "noise": 4 * parameters,
+            "matched": 2000,
             "candidates": asked.models * asked.candidates if asked else 0,
             "calibration": 100_000,
         }

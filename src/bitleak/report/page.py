@@ -33,7 +33,8 @@ ADVERSARIES = {
 CAPTIONS = {
     "tradeoff": "Test accuracy against leakage, with 95 % intervals in both directions: up and to the left is worse. "
     "One panel per adversary. Lines join the precisions of a quantizer; a hollow marker with an arrow is a TPR of "
-    "zero, drawn at the upper end of its interval.",
+    "zero, drawn at the upper end of its interval. A cross, joined to a variant by a dotted line, is full precision "
+    "with weight noise of the variant's accuracy.",
     "roc": "ROC curves with both axes logarithmic, the mean over targets under the headline attack and adversary, "
     "one panel per precision.",
     "bars": "Test accuracy, AUC and TPR under the headline attack and adversary, with 95 % intervals.",

@@ -5,8 +5,9 @@ from bitleak.report.grid import Section
 from bitleak.report.joint import joint_section
 from bitleak.report.summary import Summary
 from bitleak.report.table import Table
+from bitleak.report.utility import utility_section
 
-_SECTIONS = (joint_section, calibration_section)
+_SECTIONS = (utility_section, joint_section, calibration_section)
 
 
 def sections(table: Table, summary: Summary) -> list[Section]:

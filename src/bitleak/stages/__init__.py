@@ -9,6 +9,7 @@ from bitleak.stages.attacking import applicable, attack, view_of
 from bitleak.stages.calibrating import calibration, candidates
 from bitleak.stages.measuring import measure, utility, weigh
 from bitleak.stages.networks import calibration_images, quantize, query, specification, train
+from bitleak.stages.noising import match, matched, noise
 from bitleak.stages.records import images, splits
 from bitleak.stages.several import compare, joint
 
@@ -21,7 +22,10 @@ __all__ = [
     "compare",
     "images",
     "joint",
+    "match",
+    "matched",
     "measure",
+    "noise",
     "quantize",
     "query",
     "specification",

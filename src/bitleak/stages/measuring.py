@@ -57,9 +57,9 @@ def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
     labels = inputs["images"].labels[split.test]
     for one in params:
         member = split.member[one["targets"]]
-        predicted, correct = _answers(inputs["outputs"])
+        predicted, correct = answers_of(inputs["outputs"])
         own = one["variant"] == "fp32"
-        full, full_correct = (None, None) if own else _answers(inputs["baseline"])
+        full, full_correct = (None, None) if own else answers_of(inputs["baseline"])
         found = metrics.accuracy_on_test(predicted, labels, mode=split.mode, baseline=full)
         found |= metrics.accuracy_on_members(correct, member, mode=split.mode, baseline=full_correct)
         if full is not None:
@@ -69,7 +69,7 @@ def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
         yield {"rows": [asdict(row) for row in rows]}
 
 
-def _answers(found: Sequence[Outputs]) -> tuple[np.ndarray, np.ndarray]:
+def answers_of(found: Sequence[Outputs]) -> tuple[np.ndarray, np.ndarray]:
     """Predictions of the test records, and which pool records are classified correctly, by target."""
     correct = [answer.signals[:, 0, SIGNALS.index("correct")] for answer in found]
     return np.stack([answer.test_predictions for answer in found]), np.stack(correct)

@@ -45,7 +45,7 @@ def train(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
 def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
     """One model by one quantizer, at one or more precisions."""
     weights: Weights = inputs["weights"]
-    spec = _spec(weights)
+    spec = spec_of(weights)
     network = load(weights).to(runtime.device)
     for _, some in groupby(params, key=lambda one: (one["model"], one["calibration"], one["seed"])):
         alike = list(some)
@@ -69,7 +69,7 @@ def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
             network,
             inputs["images"],
             inputs["splits"],
-            spec=_spec(weights),
+            spec=spec_of(weights),
             queries=one["queries"],
             batch=one["batch"],
             device=runtime.device,
@@ -102,7 +102,7 @@ def calibration_images(
     return standardize(torch.cat(rounds), spec.mean, spec.std)
 
 
-def _spec(weights: Weights) -> ModelSpec:
+def spec_of(weights: Weights) -> ModelSpec:
     """The spec, which every artifact of the store has."""
     if weights.spec is None:
         raise ModelError("weights without a spec cannot be loaded: the architecture is not known")

@@ -54,7 +54,7 @@ def compare(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
                 seed=seed_for(one["seed"], "measure"),
             )
             reference = one["reference"] if each["references"] else ""
-            rows += rows_of(one, each["name"], reference, scores["targets"], _renamed(found, one["over"]))
+            rows += rows_of(one, each["name"], reference, scores["targets"], renamed(found, one["over"]))
             progress((index + 1) / len(scores["attacks"]))
         yield {"rows": [asdict(row) for row in rows]}
 
@@ -70,7 +70,7 @@ def _scores_of(found: Mapping[str, Any], name: str) -> np.ndarray:
     return found["scores"][names.index(name)]
 
 
-def _renamed(found: metrics.Measures, over: str) -> metrics.Measures:
+def renamed(found: metrics.Measures, over: str) -> metrics.Measures:
     """The metrics with their names in the table, such as `auc_over_best`."""
 
     def name(metric: str) -> str:

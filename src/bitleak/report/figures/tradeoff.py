@@ -2,7 +2,8 @@
 
 Both axes carry the 95 % intervals of the table. The vertical axis is logarithmic, so a TPR of zero
 has no place on it: it is drawn as an upper limit, a hollow marker at the upper end of its interval
-with an arrow pointing down.
+with an arrow pointing down. Noise of a variant's accuracy, where it was measured, is a cross that a dotted
+line joins to the variant.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bitleak.core.types import Measure
+from bitleak.core.variants import noise_like
 from bitleak.report.figures.style import (
     INK,
     MUTED,
@@ -29,6 +31,9 @@ from bitleak.report.figures.style import (
 from bitleak.report.summary import Summary
 from bitleak.report.table import CONTROL, Table, Variant
 from bitleak.report.text import REFERENCE_TITLES, percent, precision, tpr_metric
+
+CROSS: dict[str, Any] = {"marker": "x", "markersize": 6.0, "markeredgewidth": 1.4, "linestyle": "none"}
+"""Noise of a variant's accuracy."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,19 @@ def point(table: Table, summary: Summary, variant: Variant, reference: str) -> P
     return None if accuracy is None or rate is None else Point(accuracy, rate)
 
 
+def noise_point(table: Table, summary: Summary, variant: Variant, reference: str) -> Point | None:
+    """Where full precision with noise as costly as the variant lies; None where there is none or none is needed."""
+    scale = table.find(noise_like(variant.name), "noise_scale")
+    if scale is None or scale.value == 0:
+        return None
+    return point(table, summary, Variant(noise_like(variant.name), "", None), reference)
+
+
 def _limits(table: Table, summary: Summary, references: Iterable[str]) -> tuple[float, float]:
     """Ends of the vertical axis: all markers and the chance line, with room for an arrow below."""
     variants = [full_precision(), *table.quantized]
     points = [point(table, summary, variant, reference) for variant in variants for reference in references]
+    points += [noise_point(table, summary, variant, kind) for variant in table.quantized for kind in references]
     heights = [found.height for found in points if found and found.height > 0] + [summary.headline_fpr]
     tops = [found.rate.high or found.height for found in points if found]
     return min(heights) / 2.5, min(1.3, 1.3 * max([*tops, *heights]))
@@ -116,6 +130,11 @@ def _panel(axes: Axes, table: Table, summary: Summary, reference: str) -> None:
         axes.plot(*places, color=palette[family], linestyle=styles[family], linewidth=1.4, zorder=2)
         for variant, spot in shown:
             _mark(axes, spot, palette[family], shapes[variant.levels or 0], size=6.0)
+            noise = noise_point(table, summary, variant, reference)
+            if noise is not None and noise.height > 0:
+                ends = [100 * each.accuracy.value for each in (spot, noise)], [spot.height, noise.height]
+                axes.plot(*ends, color=palette[family], linestyle=(0, (1, 1.5)), linewidth=1, zorder=2.2)
+                axes.plot(*[[end[1]] for end in ends], color=palette[family], zorder=2.9, **CROSS)
     full = point(table, summary, full_precision(), reference)
     if full is not None and full.height > 0:
         _mark(axes, full, INK, "*", size=17.0)
@@ -148,6 +167,11 @@ def _has_limits(table: Table, summary: Summary, references: Iterable[str]) -> bo
     return any(found is not None and found.rate.value <= 0 for found in points)
 
 
+def _has_noise(table: Table) -> bool:
+    scales = [table.find(noise_like(variant.name), "noise_scale") for variant in table.quantized]
+    return any(scale is not None and scale.value > 0 for scale in scales)
+
+
 def _legend(table: Table, *, limits: bool) -> list[Artist]:
     palette, styles, names = colours(table), dashes(table), labels(table)
     lines = [Line2D([], [], color=palette[family], linestyle=styles[family], label=names[family]) for family in names]
@@ -161,5 +185,6 @@ def _legend(table: Table, *, limits: bool) -> list[Artist]:
         Line2D([], [], color=INK, marker="*", markersize=12, linestyle="none", label="full precision"),
         *shapes,
         *([Line2D([], [], color=MUTED, label="hollow: TPR 0, upper limit", **hollow)] if limits else []),
+        *([Line2D([], [], color=MUTED, label="noise of equal accuracy", **CROSS)] if _has_noise(table) else []),
         Line2D([], [], color=MUTED, linestyle=(0, (2, 2)), linewidth=1, label="chance (TPR = FPR)"),
     ]

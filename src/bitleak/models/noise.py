@@ -1,0 +1,47 @@
+"""Weights with Gaussian noise: damage that is not quantization, to compare quantization with.
+
+Every weight w of a convolution or linear layer becomes
+
+    w + scale * std(layer) * z,    z ~ N(0, 1) independent,
+
+with std(layer) the standard deviation of that layer's weights. Biases and batch norm stay as they are. The draw z
+depends on the seed and the layer's name alone, so that with another scale only its length changes.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bitleak.core.checks import number_in
+from bitleak.core.errors import ModelError
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import Weights
+from bitleak.models import profile
+
+
+def noise_for(weights: Weights, seed: int) -> dict[str, np.ndarray]:
+    """The noise at scale 1, float32, by the name of the tensor that it is added to.
+
+    Raises:
+        ModelError: The weights have no spec.
+    """
+    if weights.spec is None:
+        raise ModelError("weights without a spec have no known layers")
+    found = {}
+    for layer in profile(weights.spec).layers:
+        name = f"{layer}.weight"
+        weight = weights.tensors[name]
+        drawn = np.random.default_rng(seed_for(seed, layer)).standard_normal(weight.shape)
+        found[name] = (weight.std(dtype=np.float64) * drawn).astype(np.float32)
+    return found
+
+
+def with_noise(weights: Weights, noise: Mapping[str, np.ndarray], scale: float) -> Weights:
+    """The weights with `scale` times the noise; at 0 they are the same.
+
+    Raises:
+        ValueError: The scale is negative.
+    """
+    number_in("scale", scale, 0, np.inf, ends="[)")
+    moved = {name: weights.tensors[name] + np.float32(scale) * each for name, each in noise.items()}
+    return Weights({**weights.tensors, **moved}, weights.spec)

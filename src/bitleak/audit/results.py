@@ -146,7 +146,7 @@ def _calibration_inference_line(config: Config) -> str:
         return ""
     half = asked.candidates // 2
     return (
-        f"Of each of {count(asked.targets, 'target')}, {asked.candidates} members are candidates. The full-precision "
+        f"Of each target attacked ({asked.targets}), {asked.candidates} members are candidates. The full-precision "
         f"target was quantized {asked.models} times, each time calibrated on a random half of them ({half} images) and "
         f"asked about all; every version is attacked in turn, the others but its complement being its references."
     )

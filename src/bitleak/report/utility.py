@@ -8,9 +8,9 @@ from bitleak.report.table import FULL, Table
 
 WHAT = (
     "Leakage falls whenever accuracy does. Beside each variant stand the same full-precision models with Gaussian "
-    "noise on their weights, its deviation the same share of that of every layer's weights (the noise scale), so large that "
-    "the mean accuracy over the targets is the variant's. They are attacked in the same way; matched references have "
-    "noise of the same scale and draws of their own."
+    "noise on their weights, its deviation the same share of that of every layer's weights (the noise scale), so large "
+    "that the mean accuracy over the targets is the variant's. They are attacked in the same way; matched references "
+    "have noise of the same scale and draws of their own."
 )
 READ = (
     "The accuracies are made equal on each target's own non-members, and compared here on the test records. Where a "

@@ -15,7 +15,6 @@ from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import corrected, headline_fpr
 from bitleak.report import RocCurve, Summary, VariantSummary, headline, write_all
-from bitleak.report.text import count
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:

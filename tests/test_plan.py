@@ -141,6 +141,12 @@ def test_too_small_a_data_set_is_told_with_the_numbers():
         made(calibration={"records": 10_000})
 
 
+def test_an_arithmetic_that_is_not_settled_has_no_plan():
+    with pytest.raises(ConfigError, match="'auto' must be settled for a device"):
+        made(train={"autocast": "auto"})
+    assert keys(made(train={"autocast": "bfloat16"}), "train").isdisjoint(keys(made(), "train"))
+
+
 def cost_of(name, **fields):
     """Seconds of the quantizations of the first model, by levels."""
     entry = {"name": name, "levels": [16, 4, 3], **fields}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bitleak.config import Config
+from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description
 from bitleak.engine.keys import Task
 from bitleak.plan.calibration import calibration_tasks
@@ -50,8 +51,13 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         device: `cpu` or `cuda`, for the expected seconds alone.
 
     Raises:
-        ConfigError: The data set is too small for the splits, the calibration or the candidates.
+        ConfigError: The data set is too small for the splits, the calibration or the candidates, or
+            `train.autocast` is `auto`, which stands for nothing until the device is known.
     """
+    if config.train.autocast == "auto":
+        raise ConfigError(
+            "train.autocast: 'auto' must be settled for a device before the plan is made, see audit.prepare"
+        )
     tasks = Tasks(config, description, network, sizes_of(config, description), RATES[device.split(":")[0]])
     images, splits = tasks.images(), tasks.splits()
     models = _models(tasks)

@@ -384,7 +384,7 @@ def _population_config() -> dict[str, Any]:
         "split": {"mode": "population", "models": 20, "targets": 2, "population": 50},
         "model": {"name": "cnn", "width": 16},
         "train": {"epochs": 1, "batch": 128, "augment": ["flip"]},
-        "quantize": ["rtn"],
+        "quantize": [{"name": "rtn", "levels": 4}],
         "seed": 0,
     }
 

@@ -152,6 +152,18 @@ def test_a_task_that_always_kills_its_worker_fails_alone_with_its_log(tmp_path, 
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_segmentation_fault_is_told_with_its_trace(tmp_path, runtime, capfd):
+    store = Store(tmp_path / "store")
+    tasks = [Task("die", "1", {"name": "a", "times": 9, "signal": "SIGSEGV"}), Task("draw", "1", {"seed": 0})]
+    report = complete(Processes, tasks, store, runtime, 1)
+    (failed,) = report.failed
+    assert failed.text == "the worker was ended by SIGSEGV while doing it, 2 times"
+    assert "Segmentation fault" in Path(failed.log).read_text()
+    assert "in die" in Path(failed.log).read_text()
+    assert report.done == (tasks[1].key,)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_worker_killed_from_outside_leaves_no_trace(tmp_path, runtime):
     store = Store(tmp_path / "store")
     tasks = [Task("rest", "1", {"seconds": 0.3, "name": str(index)}) for index in range(4)]

@@ -144,11 +144,15 @@ def test_a_killed_driver_leaves_no_workers_and_the_next_run_completes_it(tmp_pat
     assert digests(store) == undisturbed(tmp_path, runtime)
 
 
-def test_two_runs_at_once_on_one_store_agree(tmp_path, runtime):
+def test_two_runs_at_once_on_one_store_share_the_work(tmp_path, runtime):
     store = Store(tmp_path / "store")
-    (tmp_path / "open").touch()
     processes = [driver(tmp_path, store.root) for _ in range(2)]
-    assert [process.communicate(timeout=30)[0].strip() for process in processes] == ["9 0"] * 2
+    notes = tmp_path / "notes"
+    wait_until(lambda: notes.exists() and len(notes.read_text().splitlines()) == 8, 60.0)
+    time.sleep(1.0)  # time for a ninth start, were there one
+    (tmp_path / "open").touch()  # until now four tasks were in flight, two with each run
+    assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["9 0"] * 2
+    assert len(notes.read_text().splitlines()) == 8  # each by one of the runs
     assert digests(store) == undisturbed(tmp_path, runtime)
     assert store.verify() == []
     assert not list(store.root.rglob(".tmp*"))

@@ -52,7 +52,7 @@ def die(params, inputs, runtime, progress):
         if count < item["times"]:
             deaths.write_text("x" * (count + 1))
             print("about to die", file=sys.stderr, flush=True)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[item.get("signal", "SIGKILL")])
         yield {"alive": np.array([count])}
 
 

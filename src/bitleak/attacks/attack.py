@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64
 
+from bitleak.attacks.sides import blocks
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
 RECALIBRATED_SIGNALS: tuple[SignalName, ...] = ("log_probability", "logit_scaled")
@@ -49,10 +50,16 @@ def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -
         ValueError: It is not finite somewhere, as after a recalibration it does not follow from.
     """
     values = signals[..., SIGNALS.index(name)]
-    if not np.isfinite(values).all():
+    if not _finite(values):
         known = ", ".join(RECALIBRATED_SIGNALS)
         raise ValueError(f"signal {name!r} must be finite; a recalibrated view has {known} only")
     return -values if name in DESCENDING else values
+
+
+def _finite(values: Float64[np.ndarray, "*axes"]) -> bool:
+    if values.ndim < 3:
+        return bool(np.isfinite(values).all())
+    return all(np.isfinite(values[:, block]).all() for block in blocks(values))
 
 
 def refuse_small_population(population: Float64[np.ndarray, "population *rest"], fewest: int, name: str) -> None:

@@ -36,7 +36,7 @@ from jaxtyping import Bool, Float64
 
 from bitleak.attacks.attack import signal_of
 from bitleak.attacks.shrink import log_density, posterior, predictive_pair
-from bitleak.attacks.sides import blocks, refuse_few, sums
+from bitleak.attacks.sides import blocks, query_means, refuse_few, sums
 from bitleak.core.types import AttackView, Scores
 
 SINGULAR = 1e-10
@@ -73,7 +73,7 @@ class Joint:
         refuse_few(inside, 2, self.name, side="IN")
         refuse_few(outside, 2, self.name, side="OUT")
         target = np.stack([signal_of(view.target, "logit_scaled").mean(axis=1) for view in views], axis=-1)
-        answers = np.stack([signal_of(view.references, "logit_scaled").mean(axis=2) for view in views], axis=-1)
+        answers = np.stack([query_means(signal_of(view.references, "logit_scaled")) for view in views], axis=-1)
         score = np.zeros(len(target))
         for release in range(len(views)):
             slope = slopes(answers[..., : release + 1], inside, outside)

@@ -36,7 +36,7 @@ from scipy.special import digamma, ndtri
 
 from bitleak.attacks.attack import refuse_small_population, signal_of
 from bitleak.attacks.shrink import predictive
-from bitleak.attacks.sides import refuse_few, sums
+from bitleak.attacks.sides import query_means, refuse_few, sums
 from bitleak.core.checks import number_in, one_of
 from bitleak.core.types import AttackView, Scores, SignalName
 
@@ -160,7 +160,7 @@ def _standardized(
     used: Bool[np.ndarray, "refs records"],
 ) -> tuple[Float64[np.ndarray, "records features"], Float64[np.ndarray, "records"]]:
     """Features from the used references' answers, and u."""
-    confidence = signal_of(references, "logit_scaled").mean(axis=2)[:, :, None]
+    confidence = query_means(signal_of(references, "logit_scaled"))[:, :, None]
     of = predictive(sums(confidence, used))
     others = [sums(signal_of(references, name), used).mean.mean(axis=1) for name in ("entropy", "correct")]
     centre, deviation = of.centre[:, 0], of.deviation[:, 0]

@@ -35,6 +35,7 @@ Cost: O(refs (records + population) queries) for the means; all comparisons by o
 binary search per record, O((records + population) log population). Tuning adds one pass over the references.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -45,6 +46,7 @@ from scipy.stats import rankdata
 from bitleak.attacks.attack import refuse_small_population, signal_of
 from bitleak.attacks.sides import blocks, refuse_few
 from bitleak.core.checks import number_in, one_of
+from bitleak.core.mapped import let_go, room_for
 from bitleak.core.types import AttackView, Scores, SignalName
 
 CANDIDATES = tuple(step / 10 for step in range(11))
@@ -139,7 +141,7 @@ class RMIA:
         out = known.use & ~known.member
         refuse_few(out, 1, f"{self.name} with a='tuned'", side="OUT")
         own = log_sigmoid(known.target / self.temperature)
-        means = self._log_means(known.references, evenly(out))
+        means = self._log_means(known.references, [out])
         areas = [_area((own - blended(*means, a)).mean(axis=1), known.known) for a in CANDIDATES]
         return CANDIDATES[int(np.argmax(areas))]
 
@@ -147,12 +149,12 @@ class RMIA:
         self, view: AttackView, a: float | None = None
     ) -> tuple[Float64[np.ndarray, "records"], Float64[np.ndarray, "population"]]:
         """Mean log ratio over the queries, of the audited records and of the population; online without `a`."""
-        weights = evenly(view.use & ~view.member)
+        sides = [view.use & ~view.member]
         if a is None:
-            weights = (weights + evenly(view.use & view.member)) / 2
-        everyone = evenly(np.ones(view.population_references.shape[:2], bool))
+            sides.append(view.use & view.member)
+        everyone = [np.ones(view.population_references.shape[:2], bool)]
         return (
-            self._ratio(signal_of(view.target, self.signal), signal_of(view.references, self.signal), weights, a),
+            self._ratio(signal_of(view.target, self.signal), signal_of(view.references, self.signal), sides, a),
             self._ratio(
                 signal_of(view.population_target, self.signal),
                 signal_of(view.population_references, self.signal),
@@ -165,20 +167,23 @@ class RMIA:
         self,
         target: Float64[np.ndarray, "records queries"],
         references: Float64[np.ndarray, "refs records queries"],
-        weights: Float64[np.ndarray, "refs records"],
+        sides: Sequence[Bool[np.ndarray, "refs records"]],
         a: float | None,
     ) -> Float64[np.ndarray, "records"]:
-        log_mean, complement = self._log_means(references, weights)
+        log_mean, complement = self._log_means(references, sides)
         usual = log_mean if a is None else blended(log_mean, complement, a)
         return (log_sigmoid(target / self.temperature) - usual).mean(axis=1)
 
     def _log_means(
-        self, references: Float64[np.ndarray, "refs records queries"], weights: Float64[np.ndarray, "refs records"]
+        self,
+        references: Float64[np.ndarray, "refs records queries"],
+        sides: Sequence[Bool[np.ndarray, "refs records"]],
     ) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
-        """Log of the weighted mean probability, and the weighted mean of 1 - p."""
+        """Log of the mean probability, and the mean of 1 - p: the mean over sides of the mean over their references."""
         mean, complement = (np.empty(references.shape[1:]) for _ in range(2))
         for block in blocks(references):
-            confidence, share = references[:, block] / self.temperature, weights[:, block]
+            share = _share(sides, block)
+            confidence = np.ascontiguousarray(references[:, block]) / self.temperature
             ratio = np.exp(-np.abs(confidence))  # of the smaller of p and 1 - p to the larger
             larger = 1 / (1 + ratio)
             smaller, likely = ratio * larger, confidence > 0
@@ -188,7 +193,7 @@ class RMIA:
         log_mean = np.log(np.maximum(mean, SMALLEST_MEAN))
         log_mean[near_one] = np.log1p(-complement[near_one])
         if tiny.any():
-            log_mean[tiny] = _log_mean(log_sigmoid(references[:, tiny] / self.temperature), weights[:, tiny])
+            log_mean[tiny] = _log_mean(log_sigmoid(references[:, tiny] / self.temperature), _share(sides, tiny))
         return log_mean, complement
 
 
@@ -205,6 +210,13 @@ class StandIn(NamedTuple):
 def evenly(used: Bool[np.ndarray, "refs records"]) -> Float64[np.ndarray, "refs records"]:
     """Weights of a mean over the used references."""
     return used / used.sum(axis=0)
+
+
+def _share(
+    sides: Sequence[Bool[np.ndarray, "refs records"]], of: slice | Bool[np.ndarray, "records"]
+) -> Float64[np.ndarray, "refs some"]:
+    """Weights of the mean over sides of the mean over their references, for some of the records."""
+    return np.mean([evenly(used[:, of]) for used in sides], axis=0)
 
 
 def dominated(
@@ -236,14 +248,29 @@ def log_sigmoid(confidence: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray,
 def stand_in(view: AttackView) -> StandIn:
     """The reference with the median mean confidence as target, on the records that it may be used for."""
     seen = (view.references, view.population_references)  # the second decides; the first where population answers tie
-    means = [signal_of(of, "logit_scaled").mean(axis=(1, 2)) for of in seen]
+    means = [_means(signal_of(of, "logit_scaled")) for of in seen]
     row = int(np.lexsort(means)[(len(means[0]) - 1) // 2])
     others = (view.member == view.member[row]).any(axis=1)  # all but its complement
     others[row] = False
-    chosen = np.ix_(others, view.use[row])
+    used = view.use[row]
+    chosen = np.ix_(others, used)
     confidence = signal_of(view.references, "logit_scaled")
-    target = confidence[row][view.use[row]]
-    return StandIn(target, confidence[chosen], view.member[chosen], view.use[chosen], view.member[row][view.use[row]])
+    before = np.cumsum(used) - used
+    references = room_for((int(others.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
+    target = np.empty(references.shape[1:])
+    for block in blocks(confidence):
+        inside = used[block]
+        place = slice(before[block][0], before[block][0] + inside.sum())
+        references[:, place] = confidence[:, block][np.ix_(others, inside)]
+        target[place] = confidence[row, block][inside]
+        let_go(references)
+    return StandIn(target, references, view.member[chosen], view.use[chosen], view.member[row][used])
+
+
+def _means(confidence: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs"]:
+    """Of every reference."""
+    parts = [confidence[:, block].sum(axis=(1, 2)) for block in blocks(confidence)]
+    return np.sum(parts, axis=0) / confidence[0].size
 
 
 def _log_mean(

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from bitleak.core.mapped import let_go
+
 BLOCK = 2**19
 """Reference scores handled at a time."""
 
@@ -39,11 +41,21 @@ def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.
     return Sums(counts, mean, squares)
 
 
+def query_means(references: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs records"]:
+    """The mean over the queries."""
+    means = np.empty(references.shape[:2])
+    for block in blocks(references):
+        means[:, block] = references[:, block].mean(axis=2)
+    return means
+
+
 def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:
-    """Slices of records of about `BLOCK` scores each."""
+    """Slices of records of about `BLOCK` scores each; what lies in a file is let go of after each."""
     refs, records, queries = references.shape
     step = max(1, BLOCK // max(1, refs * queries))
-    yield from (slice(start, start + step) for start in range(0, records, step))
+    for start in range(0, records, step):
+        yield slice(start, start + step)
+        let_go(references)
 
 
 def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *, side: str) -> None:

@@ -6,16 +6,19 @@ report = audit(prepared, out=Path("audit"), store=Store("bitleak-store"))
 ```
 """
 
+import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bitleak import registry
+from bitleak.audit.expect import INTERPRETER, expected
 from bitleak.audit.forecast import Forecast, forecast
 from bitleak.audit.prepare import Prepared, prepare
 from bitleak.audit.results import write_results
-from bitleak.core.errors import StoreError
+from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine.graph import Graph
-from bitleak.engine.run import Event, Report, run
+from bitleak.engine.run import REPAIRS, Event, Limits, Report, run
 from bitleak.engine.store import Store
 from bitleak.engine.threads import usable_cores
 from bitleak.engine.worker import ignore
@@ -27,6 +30,7 @@ __all__ = [
     "audit",
     "check_out",
     "forecast",
+    "open_store",
     "prepare",
     "worker_count",
     "write_results",
@@ -40,6 +44,8 @@ def audit(
     store: Store,
     executor: str = "processes",
     workers: int | None = None,
+    memory: int | None = None,
+    budget: float | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> Report:
     """Does what is missing and, if nothing failed, writes the report.
@@ -50,10 +56,12 @@ def audit(
         store: Where finished work is, and goes.
         executor: A name of the registry's `EXECUTORS`.
         workers: Number of processes; None is one per core on a CPU, one on a GPU.
+        memory: Bytes that they may use together; None is no limit.
+        budget: Seconds; no task is started that is not expected to end in time. None is no limit.
         on_event: Called with the engine's events.
 
     Returns:
-        What was done, cached, failed and not run.
+        What was done, cached, failed, not run, and left for want of time.
 
     Raises:
         InputError: The disk is too small, a task found the input wrong, or `out` cannot be written.
@@ -61,20 +69,42 @@ def audit(
     """
     check_out(out)
     count = worker_count(prepared, workers)
-    expected = forecast(prepared, store, workers=count)
-    if expected.free is not None and expected.disk > expected.free:
+    ahead = forecast(prepared, store, workers=count)
+    if ahead.free is not None and ahead.disk > ahead.free:
         raise StoreError(
-            f"store {store.location}: the audit needs about {expected.disk / 1e9:.1f} GB, but only "
-            f"{expected.free / 1e9:.1f} GB are free; free some space or give another --store"
+            f"store {store.location}: the audit needs about {ahead.disk / 1e9:.1f} GB, but only "
+            f"{ahead.free / 1e9:.1f} GB are free; free some space or give another --store"
         )
-    graph = Graph(prepared.plan.tasks, wanted=prepared.plan.results)
-    kind = registry.find(registry.EXECUTORS, executor, kind="executor")
-    runner = kind(store.location, prepared.runtime, count)
-    report = run(graph, store, runner, on_event=on_event)
-    runner.close()
-    if not report.failed:
-        write_results(prepared, store, out)
+    graph = Graph(expected(prepared, store), wanted=prepared.plan.results)
+    deadline = None if budget is None else time.monotonic() + budget
+    for attempt in itertools.count():
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        kind = registry.find(registry.EXECUTORS, executor, kind="executor")
+        runner = kind(store.location, prepared.runtime, count)
+        report = run(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
+        runner.close()
+        if report.failed or report.left:
+            break
+        try:
+            write_results(prepared, store, out)
+            break
+        except BrokenResult as error:
+            if attempt == REPAIRS or error.key not in graph.tasks:
+                raise
+            store.discard(graph.tasks[error.key])
     return report
+
+
+def open_store(location: str | Path) -> Store:
+    """A store to write to or, where nobody may write, to read from: an audit all of whose tasks are done needs no more.
+
+    Raises:
+        StoreError: It cannot be used, or is of a newer format.
+    """
+    try:
+        return Store(location)
+    except StoreError:
+        return Store(location, create=False)
 
 
 def worker_count(prepared: Prepared, workers: int | None) -> int:

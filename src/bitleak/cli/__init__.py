@@ -1,7 +1,7 @@
 """The command line: one file per verb, each a few lines over the library.
 
-Exit codes: 0 done, 1 a task failed, 2 bad input, 130 interrupted. Nothing heavy is imported before
-a verb runs, so `--help` answers at once.
+Exit codes: 0 done, 1 a task failed, 2 bad input, 3 time was up before all was done, 130 interrupted. Nothing heavy
+is imported before a verb runs, so `--help` answers at once.
 """
 
 import os

@@ -1,12 +1,16 @@
 """`bitleak audit CONFIG` and `bitleak demo`."""
 
+import time
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from bitleak.cli.options import STORE, Data, Device, Executor, Settings, StoreFolder, Workers
+from bitleak.cli.options import STORE, Budget, Data, Device, Executor, Memory, Settings, StoreFolder, Workers
+
+LEFT = 3
+"""Exit code where the time was up before all was done."""
 
 Out = Annotated[
     Path | None, typer.Option("--out", help="Where tables, figures and report.html go; `audits/NAME` unless given.")
@@ -20,11 +24,14 @@ def audit(
     data: Data = None,
     executor: Executor = "processes",
     workers: Workers = None,
+    memory: Memory = None,
+    budget: Budget = None,
     device: Device = "auto",
     set_: Settings = None,
 ) -> int:
     """Train, quantize, attack and report; what the store holds already is not done again."""
-    return _run(config, out or Path("audits") / config.stem, store, data, executor, workers, device, set_)
+    options = _Options(store, data, executor, workers, memory, budget, device, set_)
+    return _run(config, out or Path("audits") / config.stem, options)
 
 
 def demo(
@@ -33,45 +40,70 @@ def demo(
     data: Data = None,
     executor: Executor = "processes",
     workers: Workers = None,
+    memory: Memory = None,
+    budget: Budget = None,
     device: Device = "auto",
     set_: Settings = None,
 ) -> int:
     """The whole audit on the digits that come with scikit-learn: a few minutes on two cores."""
     with resources.as_file(resources.files("bitleak") / "demo.yaml") as config:
-        return _run(config, out or Path("audits") / "demo", store, data, executor, workers, device, set_)
+        options = _Options(store, data, executor, workers, memory, budget, device, set_)
+        return _run(config, out or Path("audits") / "demo", options)
 
 
-def _run(
-    config: Path,
-    out: Path,
-    store: str,
-    data: Path | None,
-    executor: str,
-    workers: int | None,
-    device: str,
-    settings: list[str] | None,
-) -> int:
+class _Options(NamedTuple):
+    """What the command line says besides the config and the output folder."""
+
+    store: str
+    data: Path | None
+    executor: str
+    workers: int | None
+    memory: str | None
+    budget: str | None
+    device: str
+    settings: list[str] | None
+
+
+def _run(config: Path, out: Path, options: _Options) -> int:
+    start = time.monotonic()
     from bitleak import audit as library
-    from bitleak.cli.progress import Watch, print_forecast
+    from bitleak.cli.progress import Watch, print_forecast, print_left
     from bitleak.cli.results import print_results
     from bitleak.config import override, read, validate
     from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError
-    from bitleak.engine.store import Store
+    from bitleak.core.units import bytes_of, seconds_of
     from bitleak.registry import EXECUTORS
 
-    if executor not in EXECUTORS:
-        raise ConfigError(f"--executor: {unknown_name('executor', executor, EXECUTORS)}")
-    prepared = library.prepare(validate(override(read(config), settings or [])), data=data, device=device)
+    if options.executor not in EXECUTORS:
+        raise ConfigError(f"--executor: {unknown_name('executor', options.executor, EXECUTORS)}")
+    try:
+        memory = None if options.memory is None else bytes_of(options.memory, "--memory")
+        budget = None if options.budget is None else seconds_of(options.budget, "--budget")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    checked = validate(override(read(config), options.settings or []))
+    prepared = library.prepare(checked, data=options.data, device=options.device)
     library.check_out(out)
-    opened = Store(store)
-    print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
+    opened = library.open_store(options.store)
+    count = library.worker_count(prepared, options.workers)
+    print_forecast(prepared, library.forecast(prepared, opened, workers=count))
     with Watch() as watch:
         report = library.audit(
-            prepared, out=out, store=opened, executor=executor, workers=workers, on_event=watch.on_event
+            prepared,
+            out=out,
+            store=opened,
+            executor=options.executor,
+            workers=options.workers,
+            memory=memory,
+            budget=None if budget is None else max(0.0, budget - (time.monotonic() - start)),
+            on_event=watch.on_event,
         )
     if report.failed:
         return _failed(report)
+    if report.left:
+        print_left(prepared, report)
+        return LEFT
     print_results(out)
     return 0
 

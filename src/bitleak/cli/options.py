@@ -13,6 +13,20 @@ StoreFolder = Annotated[
 ]
 Executor = Annotated[str, typer.Option("--executor", help="How tasks run: processes or serial.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core unless given.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory", metavar="SIZE", help="What the processes may use together, such as 8G; no limit if not given."
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Such as 9m: start no task that would not end in time, and leave with code 3 if some are left.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one field by its dotted name.")

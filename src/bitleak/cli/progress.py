@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
@@ -52,6 +53,10 @@ class Watch:
             self._bar.update(self._all, description=what)
         if event.outcome is not None and not event.outcome.ok:
             self._console.print(f"failed: {what}: {event.outcome.text}", highlight=False, markup=False)
+        if event.kind == "repair" and event.outcome is not None:
+            self._console.print(
+                f"damaged, made again: {what} ({event.outcome.text})", highlight=False, markup=False, soft_wrap=True
+            )
         due = time.monotonic() - self._told > QUIET_SECONDS
         if not self._console.is_terminal and due:
             self._told = time.monotonic()
@@ -77,6 +82,17 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
         f"expected: {duration(forecast.hours * 3600)} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
         f"{free}, {forecast.memory / 1e9:.1f} GB of memory",
         highlight=False,
+    )
+
+
+def print_left(prepared: Prepared, report: Report) -> None:
+    """What there was no time for."""
+    stages = Counter(task.stage for task in prepared.plan.tasks if task.key in set(report.left))
+    what = ", ".join(f"{count} {stage}" for stage, count in stages.items())
+    more = "" if report.seconds is None else f", about {duration(report.seconds)}"
+    print(
+        f"time is up: {len(report.done)} tasks done, {len(report.left)} left ({what}{more}); "
+        "the same command goes on from here"
     )
 
 

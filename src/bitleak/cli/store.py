@@ -1,4 +1,4 @@
-"""`bitleak store ls|verify|gc`."""
+"""`bitleak store ls|verify|export|import|gc`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +50,61 @@ def verify(
     return 1 if problems and not remove else 0
 
 
+@app.command("export")
+def export_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A tar file; with --max-bytes, the name of its parts.")],
+    store: StoreFolder = STORE,
+    audit: Annotated[
+        list[Path] | None,
+        typer.Option("--audit", metavar="CONFIG", help="Only what this audit needs; may be repeated."),
+    ] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option("--stage", help="Only results of this stage; may be repeated.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option("--max-bytes", metavar="SIZE", help="Several files of at most this size, such as 16M.")
+    ] = None,
+    data: Data = None,
+    set_: Settings = None,
+) -> int:
+    """Write finished results to a file, for another machine's store."""
+    from rich.filesize import decimal
+
+    from bitleak.core.errors import ConfigError
+    from bitleak.core.units import bytes_of
+    from bitleak.engine.store import Store
+    from bitleak.engine.transfer import export_results
+
+    try:
+        limit = None if max_bytes is None else bytes_of(max_bytes, "--max-bytes")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    opened = Store(store, create=False)
+    keys = _planned(audit, data, set_) if audit else None
+    for path in export_results(opened, file, keys=keys, stages=_stages(stage or []), part_bytes=limit):
+        print(f"{path} ({decimal(path.stat().st_size)})")
+    if keys is not None:
+        here = {entry.key for entry in opened.ls()}
+        print(f"{len(keys & here)} of the {len(keys)} tasks of the audit are done here")
+    return 0
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `store export` wrote.")],
+    store: StoreFolder = STORE,
+) -> int:
+    """Take the results in files that were exported elsewhere, after every byte of them has been checked."""
+    from rich.filesize import decimal
+
+    from bitleak.engine.store import Store
+    from bitleak.engine.transfer import import_results
+
+    taken = import_results(Store(store), files)
+    print(f"{taken.new} results taken ({decimal(taken.size)}), {taken.known} were there already")
+    return 0
+
+
 @app.command()
 def gc(
     keep: Annotated[list[Path] | None, typer.Argument(metavar="[CONFIG]...", help="Audits to keep.")] = None,
@@ -60,15 +115,36 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> int:
     """Remove everything that the named audits do not need, and what killed runs left behind."""
-    from bitleak.audit import prepare
-    from bitleak.config import override, read, validate
     from bitleak.core.errors import ConfigError
+    from bitleak.engine.claims import Claims
     from bitleak.engine.store import Store
 
     if not keep and not everything:
         raise ConfigError("store gc: name the configs of the audits to keep, or give --all to remove everything")
     opened = Store(store, create=False)
-    plans = [prepare(validate(override(read(config), set_ or [])), data=data).plan for config in keep or []]
-    removed = opened.gc({task.key for plan in plans for task in plan.tasks}, dry_run=dry_run)
+    removed = opened.gc(_planned(keep or [], data, set_), dry_run=dry_run)
+    if not dry_run and isinstance(opened.root, Path):
+        Claims(opened.root).sweep()
     print(f"{len(removed)} folders {'would be ' if dry_run else ''}removed")
     return 0
+
+
+def _planned(configs: list[Path], data: Path | None, settings: list[str] | None) -> set[str]:
+    """Keys of all tasks of these audits."""
+    from bitleak.audit import prepare
+    from bitleak.config import override, read, validate
+
+    plans = [prepare(validate(override(read(config), settings or [])), data=data).plan for config in configs]
+    return {task.key for plan in plans for task in plan.tasks}
+
+
+def _stages(names: list[str]) -> list[str]:
+    """Names that are stages."""
+    from bitleak.core.checks import unknown_name
+    from bitleak.core.errors import ConfigError
+    from bitleak.plan import VERSIONS
+
+    for name in names:
+        if name not in VERSIONS:
+            raise ConfigError(f"--stage: {unknown_name('stage', name, VERSIONS)}")
+    return names

@@ -127,10 +127,14 @@ class Store:
         return self._files.folder(place)
 
     def manifests(self, tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
-        """The manifests of those of the tasks that are done, by key."""
+        """The manifests of those of the tasks that are done, by key, as far as they can be read."""
         done = self.snapshot()
         places = [self.path(task) for task in tasks if done.has(task)]
-        return {place.name: parse_manifest(text, place) for place, text in self._files.manifests(places)}
+        found = {}
+        for place, text in self._files.manifests(places):
+            with contextlib.suppress(StoreError):  # it is damaged: whoever reads the result is told
+                found[place.name] = parse_manifest(text, place)
+        return found
 
     def write(self, task: Task, artifacts: Mapping[str, Artifact], runtime: Mapping[str, Any]) -> PurePath:
         """Commits the result of a task: all of it or, when interrupted, nothing.

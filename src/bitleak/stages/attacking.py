@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, negative_control, recalibrated
+from bitleak.core.mapped import stacked
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
@@ -54,10 +55,10 @@ def view_of(
     found = [answers[reference] for reference in rows.tolist()]
     return AttackView(
         target=target.signals,
-        references=np.stack([answer.signals for answer in found]),
+        references=stacked([answer.signals for answer in found]),
         member=split.member[rows],
         use=use,
         population_target=target.population_signals,
-        population_references=np.stack([answer.population_signals for answer in found]),
+        population_references=stacked([answer.population_signals for answer in found]),
         labels=data.labels[split.pool],
     )

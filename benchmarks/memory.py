@@ -1,0 +1,178 @@
+"""How much memory the driver and its workers take, by the number of models.
+
+    python -m benchmarks.memory --models 16,32,64 --records 50000
+
+makes a store as if so many models had been trained and asked about so many records (synthetic answers: members are
+a little more confident), and audits from there: attacks, measures, report. No image is looked at and no network
+is trained, so this takes minutes. Peaks are those of the processes, as the kernel counts them: `VmHWM`, mapped
+files and libraries included, and the largest anonymous part (`RssAnon`), sampled every 20 ms.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bitleak import audit as library
+from bitleak.config import validate
+from bitleak.core.types import SIGNALS, Outputs
+from bitleak.data.arrays import Arrays
+from bitleak.data.splits import make_splits
+from bitleak.engine.codecs import encode
+from bitleak.engine.store import Store
+
+CLASSES = 10
+SIDE = 8
+HELD_OUT = 6000
+
+
+def config(models: int, targets: int, attacks: list[str], data: Path) -> dict:
+    return {
+        "title": "memory",
+        "data": {"name": "arrays", "path": str(data)},
+        "split": {"models": models, "targets": targets, "population": 5000},
+        "model": {"name": "cnn", "width": 4},
+        "train": {"epochs": 1},
+        "quantize": [],
+        "attacks": attacks,
+        "references": ["fp32"],
+        "fpr": [0.001, 0.01],
+        "query": {"augment": ["identity", "flip"]},
+    }
+
+
+def write_data(folder: Path, records: int) -> Path:
+    """A data set of the right size, every image of which is noise."""
+    generator = np.random.default_rng(0)
+    parts = {}
+    for prefix, count in (("", records), ("test_", HELD_OUT)):
+        parts[f"{prefix}pixels"] = generator.integers(0, 256, (count, SIDE, SIDE), dtype=np.uint8)
+        parts[f"{prefix}labels"] = np.arange(count) % CLASSES
+    np.savez(folder / "data.npz", **parts)
+    return folder / "data.npz"
+
+
+def answer(
+    member: np.ndarray, hardness: np.ndarray, population: int, test: int, generator: np.random.Generator
+) -> Outputs:
+    """Answers of a model that is a little more confident of its members."""
+
+    def signals(mean: np.ndarray) -> np.ndarray:
+        confidence = generator.normal(mean[:, None], 1.0, (len(mean), 2))
+        log_true, log_other = -np.logaddexp(0, -confidence), -np.logaddexp(0, confidence)
+        share = np.exp(log_true)
+        entropy = -share * log_true - (1 - share) * log_other
+        parts = [log_true, confidence, confidence, entropy, -2 * (1 - share) * log_true, confidence > 0]
+        assert len(parts) == len(SIGNALS)
+        return np.stack(parts, axis=-1).astype(np.float64)
+
+    return Outputs(
+        signals(hardness + member),
+        signals(generator.normal(2.0, 1.0, population)),
+        generator.integers(0, CLASSES, test),
+    )
+
+
+def fill(prepared: library.Prepared, store: Store) -> None:
+    """Writes what training and asking would have left."""
+    sizes, config_ = prepared.plan.sizes, prepared.config
+    images = Arrays(config_.data.options["path"]).load(None)
+    split = make_splits(images, **next(task.params for task in prepared.plan.tasks if task.stage == "splits"))
+    hardness = np.random.default_rng(1).normal(2.0, 1.0, sizes.pool)
+    for task in prepared.plan.tasks:
+        if task.stage == "images":
+            store.write(task, encode(images), {})
+        elif task.stage == "splits":
+            store.write(task, encode(split), {})
+        elif task.stage == "query":
+            model = int(task.label.split()[-1])
+            generator = np.random.default_rng([2, model])
+            found = answer(split.member[model], hardness, sizes.population, len(split.test), generator)
+            store.write(task, encode(found), {})
+        elif task.stage == "weigh":
+            store.write(task, {"bytes": 1e5, "bits_per_weight": 32.0}, {})
+
+
+class Peaks:
+    """The largest anonymous memory of this process and of its workers, sampled."""
+
+    def __init__(self) -> None:
+        self.driver = self.workers = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Peaks":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            self.driver = max(self.driver, anonymous("self"))
+            for child in multiprocessing.active_children():
+                self.workers = max(self.workers, anonymous(str(child.pid)))
+
+
+def anonymous(process: str) -> int:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str, object]:
+    raw = config(models, arguments.targets, arguments.attacks.split(","), data)
+    prepared = library.prepare(validate(raw), device="cpu")
+    store = Store(folder / f"store-{models}")
+    fill(prepared, store)
+    start = time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    with Peaks() as peaks:
+        report = library.audit(prepared, out=folder / f"out-{models}", store=store, workers=arguments.workers)
+    assert not report.failed, report.failed
+    seconds = time.perf_counter() - start
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    driver = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    found: dict[str, int] = {}
+    for entry in store.ls():
+        peak = entry.manifest["runtime"].get("peak_memory", 0)
+        found[entry.stage] = max(found.get(entry.stage, 0), peak)
+    return {
+        "models": models,
+        "records": prepared.plan.sizes.pool,
+        "seconds": round(seconds, 1),
+        "answers": sum(size for stage, (_, size) in store.sizes().items() if stage == "query"),
+        "worker by stage": {stage: peak for stage, peak in found.items() if peak},
+        "worker, anonymous": peaks.workers,
+        "driver": driver,
+        "driver, anonymous": peaks.driver,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="16,32,64")
+    parser.add_argument("--records", type=int, default=50_000)
+    parser.add_argument("--targets", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--attacks", default="lira,rmia,threshold")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bitleak-memory-") as temporary:
+        data = write_data(Path(temporary), arguments.records)
+        for models in map(int, arguments.models.split(",")):
+            print(json.dumps(measure(models, arguments, data, Path(temporary))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

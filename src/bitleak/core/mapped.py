@@ -1,0 +1,67 @@
+"""Arrays too large to be held in memory for every worker: they lie in files, and memory holds what is being read.
+
+The answers of 64 models about 50,000 records under two queries are 300 MB, and every attack task reads them
+for each of its targets. Stacked in a temporary file they can be read like any array; whoever reads them block by
+block and then calls `let_go` never has more than a block of them in memory, however many models there are.
+"""
+
+import math
+import mmap
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Shaped
+
+LARGE = 64 << 20
+"""Arrays of at least this many bytes are put into files."""
+
+BLOCK = 8 << 20
+"""Bytes written at a time."""
+
+
+def stacked(arrays: Sequence[Shaped[np.ndarray, "records *rest"]]) -> Shaped[np.ndarray, "arrays records *rest"]:
+    """Arrays of one shape and type along a new first axis: in memory or, from `LARGE` on, in a temporary file.
+
+    Example:
+        >>> stacked([np.zeros(3), np.ones(3)]).tolist()
+        [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+    """
+    if len(arrays) * arrays[0].nbytes < LARGE:
+        return np.stack(arrays)
+    records = len(arrays[0])
+    whole = room_for((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    step = max(1, BLOCK * records // whole.nbytes)
+    for start in range(0, records, step):
+        for place, array in enumerate(arrays):
+            whole[place, start : start + step] = array[start : start + step]
+            let_go(array)
+        let_go(whole)
+    return whole
+
+
+def room_for(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that is yet to be filled: in memory or, from `LARGE` on, in a temporary file.
+
+    The file has no name, and goes with the array. It is where `tempfile` puts files: `TMPDIR` says where. In it
+    the second axis comes first, so that a block of records lies together.
+    """
+    if math.prod(shape) * dtype.itemsize < LARGE:
+        return np.empty(shape, dtype)
+    first, second, *rest = shape
+    with tempfile.TemporaryFile(prefix="bitleak-") as file:
+        return np.memmap(file, dtype=dtype, mode="w+", shape=(second, first, *rest)).swapaxes(0, 1)
+
+
+def let_go(array: np.ndarray) -> None:
+    """Gives back the memory of an array that lies in a file, or of which it is a part; it is read again when needed.
+
+    Other arrays stay as they are, as do those whose changes the file does not see.
+    """
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap) and owner.mode == "c":
+            return
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,77 @@
+"""Arrays in files behave as arrays in memory, and memory holds no more of them than is being read."""
+
+import numpy as np
+import pytest
+
+from bitleak.attacks.attack import signal_of
+from bitleak.attacks.sides import blocks, sums
+from bitleak.core import mapped
+from bitleak.core.mapped import let_go, stacked
+
+
+def resident() -> int:
+    """Bytes of files that are mapped by this process and in memory (temporary files in memory count as shared)."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            sizes = {line.split()[0]: int(line.split()[1]) for line in file if line.startswith("Rss")}
+    except OSError:
+        pytest.skip("only Linux says")
+    return 1024 * (sizes["RssFile:"] + sizes["RssShmem:"])
+
+
+@pytest.fixture
+def small_is_large(monkeypatch):
+    monkeypatch.setattr(mapped, "LARGE", 1000)
+
+
+def answers(count: int, records: int = 40) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.normal(size=(records, 2, 6)) for _ in range(count)]
+
+
+def test_a_stack_in_a_file_is_the_stack(small_is_large, monkeypatch):
+    parts = answers(5)
+    monkeypatch.setattr(mapped, "BLOCK", 3000)
+    whole = stacked(parts)
+    assert isinstance(whole, np.memmap)
+    assert np.array_equal(whole, np.stack(parts))
+    let_go(whole)
+    assert np.array_equal(whole[3:, 1::2], np.stack(parts)[3:, 1::2])
+
+
+def test_small_stacks_stay_in_memory():
+    assert type(stacked(answers(2))) is np.ndarray
+
+
+def test_sums_over_blocks_are_the_same_from_a_file(small_is_large, monkeypatch):
+    monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 100)
+    parts = answers(6)
+    used = np.random.default_rng(1).random((6, 40)) < 0.7
+    used[:2] = True
+    of_file, of_memory = (signal_of(whole, "logit_scaled") for whole in (stacked(parts), np.stack(parts)))
+    for left, right in zip(sums(of_file, used), sums(of_memory, used), strict=True):
+        assert np.array_equal(left, right)
+
+
+def test_what_only_this_process_sees_is_not_let_go_of(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(5000))
+    own = np.load(tmp_path / "x.npy", mmap_mode="c")
+    own[:] = 1.0
+    let_go(own)
+    assert own.sum() == 5000.0
+    memory = np.ones(10)
+    let_go(memory)
+    assert memory.sum() == 10.0
+
+
+def test_memory_holds_a_block_and_not_the_stack(small_is_large, monkeypatch):
+    monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 60_000)
+    whole = stacked(answers(30, 20_000))  # 58 MB
+    references = signal_of(whole, "logit_scaled")
+    before, most = resident(), 0
+    for block in blocks(references):
+        references[:, block].sum()
+        most = max(most, resident() - before)
+    assert most < 10 << 20
+    whole.sum()
+    assert resident() - before > 50 << 20  # what is measured is what would be seen

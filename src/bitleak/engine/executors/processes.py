@@ -60,7 +60,7 @@ class Processes:
             raise ValueError(f"workers must be an integer of at least 1, got {workers}")
         self.workers = workers or usable_cores()
         self._runtime = runtime
-        self._store = Store(root)
+        self._store = Store(root, create=False)
         self._queue: deque[tuple[Task, ...]] = deque()
         self._done: deque[Outcome] = deque()
         self._pool: list[_Worker] = []

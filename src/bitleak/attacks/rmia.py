@@ -189,10 +189,10 @@ class RMIA:
             smaller, likely = ratio * larger, confidence > 0
             mean[block] = np.einsum("mrq,mr->rq", np.where(likely, larger, smaller), share)
             complement[block] = np.einsum("mrq,mr->rq", np.where(likely, smaller, larger), share)
-        near_one, tiny = complement < 0.5, (mean < SMALLEST_MEAN).any(axis=1)
+        near_one, tiny = complement < 0.5, np.flatnonzero((mean < SMALLEST_MEAN).any(axis=1))
         log_mean = np.log(np.maximum(mean, SMALLEST_MEAN))
         log_mean[near_one] = np.log1p(-complement[near_one])
-        if tiny.any():
+        if len(tiny):
             log_mean[tiny] = _log_mean(log_sigmoid(references[:, tiny] / self.temperature), _share(sides, tiny))
         return log_mean, complement
 
@@ -213,7 +213,7 @@ def evenly(used: Bool[np.ndarray, "refs records"]) -> Float64[np.ndarray, "refs 
 
 
 def _share(
-    sides: Sequence[Bool[np.ndarray, "refs records"]], of: slice | Bool[np.ndarray, "records"]
+    sides: Sequence[Bool[np.ndarray, "refs records"]], of: slice | Int64[np.ndarray, "some"]
 ) -> Float64[np.ndarray, "refs some"]:
     """Weights of the mean over sides of the mean over their references, for some of the records."""
     return np.mean([evenly(used[:, of]) for used in sides], axis=0)

@@ -46,7 +46,7 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "images": "3c83a926ea9d",
         "splits": "6c3648191542",
         "train": "ad719a62a214",
-        "quantize": "719a21f2a546",
+        "quantize": "7713dd43ac2a",
         "query": "b6392e6529a0",
         "attack": "e1aef3414556",
         "measure": "d02d46e2e36e",
@@ -168,6 +168,7 @@ def test_quantized_inputs_share_nothing_and_polish_is_counted(name):
     plain, behind, polished = cost_of(name), cost_of(name, inputs="quantized"), cost_of(name, polish=5)
     assert behind[3] == behind[16] > plain[16]
     assert polished[3] > plain[3]
+    assert cost_of(name, polish=5, exchange=2)[3] > polished[3]
 
 
 def test_more_calibration_images_cost_more_unless_none_is_looked_at():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from benchmarks.quantizers.accuracy import judged
 from benchmarks.quantizers.jobs import Job, timed
-from benchmarks.quantizers.methods import SWEEPS
+from benchmarks.quantizers.methods import EXCHANGES, SWEEPS
 from benchmarks.quantizers.networks import Bench
 from benchmarks.quantizers.published import rounded_by_batches
 from torch import Tensor, nn
@@ -98,12 +98,19 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
             (codes, _), seconds = timed(
                 lambda settings=settings: round_adaptively(settings, weight, problem.grid, loss)
             )
-            (better, _), more = timed(lambda codes=codes: polish(codes, weight, problem.grid, loss, sweeps=SWEEPS))
             found[name] = {"error": _error(loss, codes, problem), "cpu_seconds": statistics + seconds}
-            found[f"{name}, polish"] = {
-                "error": _error(loss, better, problem),
-                "cpu_seconds": statistics + seconds + more,
-            }
+            for words, exchanges in (("polish", 0), ("polish and exchange", EXCHANGES)):
+                if exchanges and name != "default":
+                    continue
+                (better, _), more = timed(
+                    lambda codes=codes, exchanges=exchanges: polish(
+                        codes, weight, problem.grid, loss, sweeps=SWEEPS, exchanges=exchanges
+                    )
+                )
+                found[f"{name}, {words}"] = {
+                    "error": _error(loss, better, problem),
+                    "cpu_seconds": statistics + seconds + more,
+                }
         return {"statistics_cpu_seconds": statistics, "found": found}
 
     return run

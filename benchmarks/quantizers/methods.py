@@ -19,7 +19,7 @@ from bitleak.quant.result import assemble
 from bitleak.quant.rtn import RoundToNearest
 from bitleak.quant.scheme import Scheme, quantizable
 
-SWEEPS = 50  # of polish, at most
+SWEEPS, EXCHANGES = 50, 20  # of polish and of exchange, at most
 
 Method = Callable[[nn.Module, Tensor, torch.Generator], QuantizedWeights]
 
@@ -36,12 +36,14 @@ def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
         "adaround": AdaRound(),
         f"adaround-paper-{short}": _preset(AdaRound, "paper", iterations=short),
         "adaround-polish": AdaRound(polish=SWEEPS),
+        "adaround-exchange": AdaRound(polish=SWEEPS, exchange=EXCHANGES),
         "brecq": BRECQ(),
         f"brecq-paper-{short}": _preset(BRECQ, "paper", iterations=short),
         "obc": OBC(),
         "obc-absolute": OBC(reestimate="absolute"),
         "obc-polish": OBC(polish=SWEEPS),
         "obc-quantized-polish": OBC(inputs="quantized", polish=SWEEPS),
+        "obc-quantized-exchange": OBC(inputs="quantized", polish=SWEEPS, exchange=EXCHANGES),
         "obc-quantized-polish-kept": OBC(inputs="quantized", polish=SWEEPS, reestimate="none"),
         "gptq-index": GPTQ(order="index"),
         "gptq-activation": GPTQ(),

@@ -30,7 +30,7 @@ FEW = {
 VARIANTS = {
     "obc-quantized": ("obc", {"inputs": "quantized"}),
     "gptq-quantized-polish": ("gptq", {"inputs": "quantized", "polish": 4}),
-    "adaround-polish": ("adaround", {**FEW["adaround"], "polish": 4}),
+    "adaround-polish": ("adaround", {**FEW["adaround"], "polish": 4, "exchange": 2}),
 }
 SCHEMES = [
     {"levels": 3},

@@ -3,12 +3,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bitleak.quant.fisher import fisher
+from bitleak.quant import fisher as estimate
 from bitleak.quant.grid import decode, search_grid
 from bitleak.quant.reconstruct import Schedule, reconstruct, run
+from bitleak.quant.records import InMemory
 from bitleak.quant.units import units
 
 CLASSES = 3
+
+
+def fisher(rest, outputs, generator):
+    """The weights as one tensor."""
+    return torch.cat(list(estimate.fisher(rest, InMemory(outputs), generator).chunks()))
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def test_weighted_rounding_changes_the_prediction_less_where_few_channels_matter
     network[1].weight[:, 2:] *= 0.01  # the prediction hangs on the first two outputs
     first, last = units(network)
     inputs = 3 * torch.randn(200, 8) @ torch.randn(8, 8)
-    outputs = run(first.run, inputs)
+    outputs = torch.cat(list(run(first.run, InMemory(inputs))))
     weights = fisher([last], outputs, torch.Generator().manual_seed(0))
     assert float(weights[:, :2].mean()) > 5
     assert float(weights[:, 2:].mean()) < 0.1
@@ -91,9 +97,8 @@ def test_weighted_rounding_changes_the_prediction_less_where_few_channels_matter
 
     def divergence(importance):
         generator = torch.Generator().manual_seed(0)
-        found = reconstruct(
-            first.run, grids, inputs, outputs, schedule=schedule, generator=generator, importance=importance
-        )
+        maps = [None if values is None else InMemory(values) for values in (inputs, outputs, importance)]
+        found = reconstruct(first.run, grids, *maps[:2], schedule=schedule, generator=generator, importance=maps[2])
         changed = F.linear(inputs, decode(found.codes["0"], grids["0"]), network[0].bias)
         expected, given = (last.run(values).log_softmax(1) for values in (outputs, changed))
         return float(F.kl_div(given, expected, log_target=True, reduction="batchmean"))

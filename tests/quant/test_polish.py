@@ -39,6 +39,21 @@ def direct_error(layer, inputs, quantized_inputs, weight):
     return difference.square().sum((0, 2, 3))
 
 
+def pairs_by_loops(codes, weight, grid, loss, row):
+    """The most that a step of one weight of a row, together with any move of another one, can lower the error."""
+    before = float(loss.error(decode(codes, grid) - weight)[row])
+    best = 0.0
+    for column, other in itertools.permutations(range(codes.shape[1]), 2):
+        for step, level in itertools.product((-1, 1), range(grid.levels)):
+            trial = codes.clone().int()
+            trial[row, column] += step
+            trial[row, other] = level
+            if 0 <= int(trial[row, column]) < grid.levels:
+                error = float(loss.error(decode(trial.to(torch.uint8), grid) - weight)[row])
+                best = max(best, before - error)
+    return best / before
+
+
 def by_loops(codes, weight, grid, loss, sweeps):
     """One weight at a time: the level with the smallest error, of all levels; no move on ties."""
     codes = codes.clone()
@@ -80,6 +95,36 @@ def test_at_the_end_no_single_weight_can_be_moved_with_profit(seed):
         errors = [float(loss.error(decode(c.expand(4, -1), alone) - weight)[row]) for c in codings]
         found = float(loss.error(decode(polished, grid) - weight)[row])
         assert min(errors) * (1 - 1e-9) <= found < sorted(errors)[len(errors) // 10]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_exchanges_no_pair_can_be_moved_with_profit_and_the_optimum_is_not_passed(seed):
+    layer, _, _, loss = problem(nn.Linear(6, 4), (40, 6), seed)
+    weight = layer.weight.detach()
+    grid = search_grid(weight, 3)
+    single, made = polish(encode(weight, grid), weight, grid, loss, sweeps=50)
+    paired, more = polish(encode(weight, grid), weight, grid, loss, sweeps=50, exchanges=50)
+    assert made <= more < 100
+    errors = [loss.error(decode(codes, grid) - weight) for codes in (single, paired)]
+    assert (errors[1] <= errors[0]).all()
+    codings = torch.tensor(list(itertools.product(range(3), repeat=6)), dtype=torch.uint8)
+    for row in range(4):
+        assert pairs_by_loops(paired, weight, grid, loss, row) < 1e-6
+        alone = Grid(grid.scale[row : row + 1], grid.zero_point[row : row + 1], 3)
+        optimum = min(float(loss.error(decode(c.expand(4, -1), alone) - weight)[row]) for c in codings)
+        assert optimum * (1 - 1e-9) <= float(errors[1][row])
+
+
+def test_exchanges_lower_the_error_where_single_moves_have_ended():
+    layer, inputs, quantized_inputs, loss = problem(nn.Conv2d(6, 6, 3, padding=1, groups=2), (20, 6, 7, 7))
+    weight = layer.weight.detach()
+    grid = search_grid(weight, 4)
+    single, paired = (
+        polish(encode(weight, grid), weight, grid, loss, sweeps=50, exchanges=exchanges)[0] for exchanges in (0, 9)
+    )
+    before, after = (direct_error(layer, inputs, quantized_inputs, decode(codes, grid)) for codes in (single, paired))
+    assert (after <= before * (1 + 1e-6)).all()
+    assert after.sum() < 0.99 * before.sum()
 
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
@@ -144,7 +189,10 @@ def test_quantizers_polish_if_wanted(quantizer):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)).eval()
     images = torch.randn(40, 2, 6, 6).cumsum(2).cumsum(3) / 3
-    plain, polished = (replace(quantizer, polish=n)(network, images, torch.Generator()) for n in (0, 20))
+    plain, polished, paired = (
+        replace(quantizer, polish=n, exchange=m)(network, images, torch.Generator())
+        for n, m in ((0, 0), (20, 0), (20, 20))
+    )
     assert "polish_sweeps" not in plain.record["0"]
     assert polished.record["0"]["polish_sweeps"] >= 1
 
@@ -153,5 +201,5 @@ def test_quantizers_polish_if_wanted(quantizer):
         return float(F.conv2d(images, difference).square().sum())
 
     energy = float((F.conv2d(images, network[0].weight.detach())).square().sum())
-    assert error(polished) < error(plain)
+    assert error(paired) < error(polished) < error(plain)
     assert polished.record["0"]["relative_error"] == pytest.approx(error(polished) / energy, rel=1e-4)

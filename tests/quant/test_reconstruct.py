@@ -1,23 +1,18 @@
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from bitleak.quant import reconstruct as loop
 from bitleak.quant.adaround import AdaRound, round_adaptively
 from bitleak.quant.grid import Grid, decode, encode, search_grid
 from bitleak.quant.quadratic import quadratic
-from bitleak.quant.reconstruct import (
-    Relaxation,
-    Schedule,
-    _loss_gradient,
-    _Rounding,
-    loss_of,
-    reconstruct,
-    run,
-)
+from bitleak.quant.reconstruct import Relaxation, Schedule, _loss_gradient, _Rounding, loss_of
+from bitleak.quant.records import InMemory
 
 SCHEDULE = Schedule(iterations=60, batch=8, learning_rate=0.1, regularization=1e-4)
 
@@ -30,6 +25,17 @@ class Block(nn.Module):
 
     def forward(self, x):
         return F.relu(x + self.conv2(self.bn(self.conv1(x)).relu()))
+
+
+def run(piece, inputs):
+    return torch.cat(list(loop.run(piece, InMemory(inputs))))
+
+
+def reconstruct(piece, grids, inputs, targets, *, importance=None, **fields):
+    """The loop on tensors."""
+    maps = [None if values is None else InMemory(values) for values in (inputs, targets, importance)]
+    found = loop.reconstruct(piece, grids, *maps[:2], importance=maps[2], **fields)
+    return SimpleNamespace(**{**vars(found), "outputs": torch.cat(list(found.outputs.chunks()))})
 
 
 def generator(seed=0):

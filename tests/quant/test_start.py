@@ -3,9 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from bitleak.quant import reconstruct as loop
+from bitleak.quant import start
 from bitleak.quant.grid import decode, encode, search_grid
-from bitleak.quant.reconstruct import loss_of, run
-from bitleak.quant.start import starting_codes
+from bitleak.quant.reconstruct import loss_of
+from bitleak.quant.records import InMemory
 
 
 class Block(nn.Module):
@@ -16,6 +18,14 @@ class Block(nn.Module):
 
     def forward(self, x):
         return F.relu(x + self.conv2(self.bn(self.conv1(x)).relu()))
+
+
+def run(piece, inputs, *weights):
+    return torch.cat(list(loop.run(piece, InMemory(inputs), *weights)))
+
+
+def starting_codes(piece, grids, full, inputs, *, by):
+    return start.starting_codes(piece, grids, InMemory(full), InMemory(inputs), by=by)
 
 
 @pytest.fixture

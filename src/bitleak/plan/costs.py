@@ -9,7 +9,7 @@ corrected by what the store's manifests say as soon as there are any. On the CPU
 width 16 is asked about 1,480 images of 32x32 pixels per second, and trained on 510: the same rate, with the backward
 pass counted as two forward passes. The GPU's has not been measured."""
 
-SLOWDOWN = {"search": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 8.0, "gptq": 3.0, "polish": 3.0}
+SLOWDOWN = {"search": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 8.0, "gptq": 3.0, "polish": 3.0, "exchange": 400.0}
 """How far the parts of the quantizers stay below that rate, on one core: cnn of width 16 and 32, float64."""
 
 PASS = {"full_precision": 4.0, "quantized": 9.0}
@@ -42,6 +42,7 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
     sweeps = options.get("polish", 0)
     work += sweeps * COLUMN["polish"] * columns
     work += sweeps * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
+    work += options.get("exchange", 0) * SLOWDOWN["exchange"] * sum(out * columns**2 for out, columns in layers)
     inputs = options.get("inputs", "full_precision")
     looks = entry.name in ("obc", "gptq") or (entry.name == "rtn" and sweeps > 0)
     if looks and not (shared and inputs == "full_precision"):

@@ -28,29 +28,32 @@ Deviations:
 
 Cost per layer: three products with a weight and a Gram matrix over the images, then per iteration
 out x columns^2 multiplications and about 20 passes over the weights. With `objective="activation"`:
-iterations * (forward + backward of a batch), and the layer's inputs and outputs for all images in memory.
+iterations * (forward + backward of a batch), and the layer's inputs and outputs for all images (see `records`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from bitleak.core.checks import integer_in, one_of
+from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
-from bitleak.quant.polish import polish
+from bitleak.quant.polish import check_polish, polish
 from bitleak.quant.quadratic import SILENT, Quadratic, quadratic
-from bitleak.quant.reconstruct import Relaxation, Schedule, reconstruct, run
+from bitleak.quant.reconstruct import Relaxation, Schedule, arranged, energy_of, reconstruct
+from bitleak.quant.records import held_alike, share_of
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, Scheme, check_finite
 from bitleak.quant.units import Unit, layer_units
 from bitleak.quant.walk import walk
+
+MAPS = 3  # of all records that `objective="activation"` holds at a time
 
 Pairs = Iterable[tuple[Tensor, ...]]
 """A layer's inputs in the full-precision and in the quantized network, chunk by chunk."""
@@ -76,6 +79,7 @@ class AdaRound(Scheme):
         batch: Records per step with `objective="activation"`; the linear objective uses all in every step.
         polish: Sweeps of coordinate descent over all codes afterwards, at most; 0 = none. It lowers
             the linear objective, and goes with that only.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
 
     Example:
         >>> AdaRound(warmup=2.0)
@@ -94,6 +98,7 @@ class AdaRound(Scheme):
     objective: Literal["linear", "activation"] = "linear"
     batch: int = 32
     polish: int = 0
+    exchange: int = 0
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
@@ -110,7 +115,7 @@ class AdaRound(Scheme):
         super().__post_init__()
         self._schedule()
         one_of("objective", self.objective, ("linear", "activation"))
-        integer_in("polish", self.polish, 0)
+        check_polish(self.polish, self.exchange)
         if self.polish and self.objective == "activation":
             raise ValueError("polish lowers the error of the linear output; it must be 0 with objective 'activation'")
 
@@ -142,6 +147,7 @@ class AdaRound(Scheme):
         reference, layers, levels = prepare(self, network, calibration)
         pieces = _pieces(reference) if self.objective == "activation" else {}
         quantized, quantized_layers, _ = prepare(self, network, calibration)
+        room = (len(calibration), share_of(calibration, memory, maps=MAPS))
         codes: dict[str, Tensor] = {}
         grids: dict[str, Grid] = {}
         record: dict[str, dict[str, Any]] = {}
@@ -149,7 +155,7 @@ class AdaRound(Scheme):
         def visit(name: str, pairs: Pairs) -> None:
             weight = layers[name].weight.detach()
             grids[name] = grid_for(self, weight, levels[name])
-            adapt = self._adapt_activation(pieces[name], generator) if pieces else self._adapt_linear
+            adapt = self._adapt_activation(pieces[name], generator, *room) if pieces else self._adapt_linear
             codes[name], facts = adapt(name, layers[name], grids[name], pairs)
             quantized_layers[name].weight.copy_(decode(codes[name], grids[name]))
             record[name] = {"levels": levels[name], **facts}
@@ -166,25 +172,38 @@ class AdaRound(Scheme):
         codes, kept = round_adaptively(self, weight, grid, loss)
         facts: dict[str, Any] = {"rows_kept_nearest": kept}
         if self.polish:
-            codes, facts["polish_sweeps"] = polish(codes, weight, grid, loss, sweeps=self.polish)
+            codes, facts["polish_sweeps"] = polish(
+                codes, weight, grid, loss, sweeps=self.polish, exchanges=self.exchange
+            )
         change = (decode(codes, grid) - weight).flatten(1)
         return codes, {"relative_error": loss.relative(change, weight.flatten(1)), **facts}
 
-    def _adapt_activation(self, unit: Unit, generator: torch.Generator) -> Adapt:
-        """The same by mini-batches through the layer and what follows it."""
+    def _adapt_activation(self, unit: Unit, generator: torch.Generator, records: int, share: int | None) -> Adapt:
+        """The same by mini-batches through the layer and what follows it; a map takes its `share` of memory."""
 
         def adapt(name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, dict[str, Any]]:
-            full, behind = (torch.cat(chunks) for chunks in zip(*pairs, strict=True))
-            check_finite(name, full, "calibration input")
-            targets = run(unit.run, full)
+            behind, targets = held_alike(_with_targets(name, unit.run, pairs), records, memory=share)
             with torch.enable_grad():
                 result = reconstruct(
-                    unit.run, {name: grid}, behind, targets, schedule=self._schedule(), generator=generator
+                    unit.run,
+                    {name: grid},
+                    behind,
+                    targets,
+                    schedule=self._schedule(),
+                    generator=generator,
+                    memory=share,
                 )
-            energy = max(float(targets.square().sum(1).mean()), SILENT)
-            return result.codes[name], {"relative_error": result.loss / energy, "kept": result.kept}
+            error = result.loss / max(energy_of(targets), SILENT)
+            return result.codes[name], {"relative_error": error, "kept": result.kept}
 
         return adapt
+
+
+def _with_targets(name: str, piece: fx.GraphModule, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
+    """The inputs behind the quantized layers, and the outputs for the full-precision ones."""
+    for full, behind in pairs:
+        check_finite(name, full, "calibration input")
+        yield behind, piece(arranged(piece, full.clone()))
 
 
 def _pieces(network: nn.Module) -> dict[str, Unit]:

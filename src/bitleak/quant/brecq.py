@@ -21,8 +21,9 @@ Fisher weighting left the accuracy as it was and moved the predictions on other 
 (divergence 0.067 instead of 0.049). Starting at codes helps short runs (100 iterations: 0.057 instead of 0.070),
 but takes the time of a few hundred iterations.
 
-Memory: inputs and outputs of one unit in both networks, for all calibration records. Cost per unit:
-iterations * (forward + backward of a batch), and three forward passes over the calibration set.
+Memory: a batch's way through a unit forward and backward; the unit's inputs and outputs for all calibration
+records lie in scratch files where they exceed the budget. Cost per unit: iterations * (forward + backward of a
+batch), and three or four forward passes over the calibration set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,11 +41,14 @@ from bitleak.quant.capture import OnLayer
 from bitleak.quant.fisher import fisher
 from bitleak.quant.fold import fold
 from bitleak.quant.grid import Grid, grid_for
-from bitleak.quant.reconstruct import Reconstruction, Schedule, loss_of, reconstruct, run
+from bitleak.quant.reconstruct import Reconstruction, Schedule, energy_of, mean_loss, outputs_of, reconstruct, run
+from bitleak.quant.records import InMemory, Records, of_images, share_of
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Scheme, check_finite, layer_levels, quantizable
 from bitleak.quant.start import starting_codes
 from bitleak.quant.units import Unit, units
+
+MAPS = 4  # of all records, at most, at a time: a unit's inputs and outputs, the next inputs, and the weighting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,7 @@ class BRECQ(Scheme):
         generator: torch.Generator,
         *,
         on_layer: OnLayer | None = None,
+        memory: int | None = None,
     ) -> QuantizedWeights:
         """Quantize the network.
 
@@ -116,6 +121,7 @@ class BRECQ(Scheme):
             calibration: Normalised images.
             generator: Draws the mini-batches, and the signs of the Fisher information's estimate.
             on_layer: Told of each layer once its unit is done.
+            memory: Bytes that the maps of all images may take, see `records.share_of`; it changes no value.
 
         Returns:
             Codes of the folded weights; `rest` holds the batch norms as folding left them. `record`
@@ -135,15 +141,20 @@ class BRECQ(Scheme):
         codes: dict[str, Tensor] = {}
         grids: dict[str, Grid] = {}
         record: dict[str, dict[str, Any]] = {}
-        full = quantized = images
+        share = share_of(images, memory, maps=MAPS)
+        full: Records = of_images(images)
+        quantized = before = full
         for index, unit in enumerate(pieces):
-            before, full = full, run(unit.run, full)
+            before = full if unit.layers and self.start != "weights" else before
+            full = outputs_of(unit.run, full, memory=share)
             if not unit.layers:
-                quantized = run(unit.run, quantized)
+                quantized = outputs_of(unit.run, quantized, memory=share)
                 continue
             own = {name: grid_for(self, layers[name].weight, levels[name]) for name in unit.layers}
-            check_finite(unit.layers[0], full, "output on the calibration images")
-            importance = fisher(pieces[index + 1 :], full, generator) if self.weighting == "fisher" else None
+            for chunk in full.chunks():
+                check_finite(unit.layers[0], chunk, "output on the calibration images")
+            rest = pieces[index + 1 :]
+            importance = fisher(rest, full, generator, memory=share) if self.weighting == "fisher" else None
             start = None if self.start == "weights" else starting_codes(unit.run, own, before, quantized, by=self.start)
             result = reconstruct(
                 unit.run,
@@ -154,6 +165,7 @@ class BRECQ(Scheme):
                 generator=generator,
                 importance=importance,
                 start=start,
+                memory=share,
             )
             quantized = result.outputs
             codes.update(result.codes)
@@ -165,15 +177,15 @@ class BRECQ(Scheme):
         return assemble(folded, codes, grids, record)
 
 
-def _record(unit: Unit, result: Reconstruction, targets: Tensor) -> dict[str, Any]:
+def _record(unit: Unit, result: Reconstruction, targets: Records) -> dict[str, Any]:
     """What is recorded of a unit for each of its layers; `relative_error` is of the unit's output, not weighted."""
-    energy = max(float(targets.square().sum(1).mean()), torch.finfo(torch.float32).tiny)
+    energy = max(energy_of(targets), torch.finfo(torch.float32).tiny)
     return {
         "unit": unit.name,
         "kept": result.kept,
         "loss": result.loss,
         "loss_nearest": result.nearest,
-        "relative_error": float(loss_of(result.outputs, targets)) / energy,
+        "relative_error": mean_loss(result.outputs.chunks(), targets) / energy,
     }
 
 
@@ -183,11 +195,12 @@ def _check(network: nn.Module, pieces: Sequence[Unit], images: Tensor) -> None:
         raise QuantizationError("the calibration set is empty; at least one image is needed")
     first = next(name for unit in pieces for name in unit.layers)
     check_finite(first, images, "calibration input")
-    some = outputs = images[:4]
+    some = images[:4]
     with torch.no_grad():
         expected = network(some.clone())
+    outputs = some
     for unit in pieces:
-        outputs = run(unit.run, outputs)
+        (outputs,) = run(unit.run, InMemory(outputs))
         for name in unit.layers[:1]:
             check_finite(name, outputs, "output on the calibration images")
     if not torch.allclose(outputs, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):

@@ -27,16 +27,13 @@ Cost: a forward and a backward pass through the rest of the network over the cal
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from bitleak.quant.reconstruct import CHUNK
+from bitleak.quant.records import Records, held
 from bitleak.quant.units import Unit
 
 
-def fisher(
-    rest: Sequence[Unit], outputs: Float[Tensor, "records *shape"], generator: torch.Generator
-) -> Float[Tensor, "records *shape"]:
+def fisher(rest: Sequence[Unit], outputs: Records, generator: torch.Generator, *, memory: int | None = None) -> Records:
     """The weight of each element of a unit's output.
 
     Args:
@@ -44,13 +41,25 @@ def fisher(
             no gradient; the last one returns logits, `records classes`. None behind it: the outputs are the logits.
         outputs: The unit's outputs in the full-precision network.
         generator: Draws the signs.
+        memory: Bytes that the weights may take in memory, see `records.held`.
 
     Returns:
         Weights of at least 0, on average 1; all 1 where no output has any effect on the prediction.
     """
-    weights = torch.cat([_squares(rest, chunk, generator) for chunk in outputs.split(CHUNK)])
-    mean = weights.double().mean().float()
-    return torch.where(mean > 0, weights / mean, 1.0)
+    squares = held(
+        (_squares(rest, chunk, generator) for chunk in outputs.chunks()),
+        len(outputs),
+        memory=memory,
+        chunk=outputs.chunk,
+    )
+    means = [(len(chunk), chunk.double().mean()) for chunk in squares.chunks()]
+    mean = (sum(count * part for count, part in means) / torch.tensor(len(squares))).float()
+    return held(
+        (torch.where(mean > 0, each / mean, 1.0) for each in squares.chunks()),
+        len(squares),
+        memory=memory,
+        chunk=outputs.chunk,
+    )
 
 
 @torch.enable_grad()

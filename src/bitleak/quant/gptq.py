@@ -34,13 +34,14 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
-from bitleak.core.checks import integer_in, number_in, one_of
+from bitleak.core.checks import number_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
 from bitleak.quant.layerwise import by_groups, quantize_layers
 from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import damped_factor
+from bitleak.quant.polish import check_polish
 from bitleak.quant.reestimate import Statistics
 from bitleak.quant.scheme import Scheme
 
@@ -58,6 +59,7 @@ class GPTQ(Scheme):
         inputs: `full_precision`: each layer shall keep its output on the full-precision network's inputs.
             `quantized`: it shall reach that output from the inputs behind the quantized layers.
         polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
         reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
             (`relative`), altogether (`absolute`), or not at all (`none`).
 
@@ -76,6 +78,7 @@ class GPTQ(Scheme):
     damping: float = 0.01
     inputs: Inputs = "full_precision"
     polish: int = 0
+    exchange: int = 0
     reestimate: Statistics = "relative"
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -88,7 +91,7 @@ class GPTQ(Scheme):
         one_of("order", self.order, ("index", "activation"))
         number_in("damping", self.damping, 0.0, float("inf"))
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
-        integer_in("polish", self.polish, 0)
+        check_polish(self.polish, self.exchange)
         one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
 
     def __call__(
@@ -121,6 +124,7 @@ class GPTQ(Scheme):
             quantize=partial(quantize_layer, order=self.order, damping=self.damping),
             inputs=self.inputs,
             sweeps=self.polish,
+            exchanges=self.exchange,
             statistics=self.reestimate,
             damping=self.damping,
         )

@@ -49,7 +49,11 @@ def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tens
     by_shifts = layer.groups == 1 and set(layer.stride) == {1} and len(layer.kernel_size) <= 2
     size = inputs[0].numel() * (1 if by_shifts else layer.weight[0, 0].numel())
     parts = inputs.split(max(1, CHUNK // size))
-    return torch.stack([(_by_shifts if by_shifts else _by_patches)(layer, part, padding) for part in parts]).sum(0)
+    grams = ((_by_shifts if by_shifts else _by_patches)(layer, part, padding) for part in parts)
+    total = next(grams)
+    for other in grams:
+        total += other
+    return total
 
 
 def moment(
@@ -141,8 +145,8 @@ def _everywhere(inputs: Tensor, kernel: tuple[int, ...], dilation: tuple[int, ..
     rows, columns = torch.arange(high), torch.arange(wide)
     down_by = rows[None, :] - rows[:, None] + high - 1  # (high, high): from tap to tap
     right_by = columns[None, :] - columns[:, None] + wide - 1
-    blocks = table.double()[down_by[:, None, :, None], right_by[None, :, None, :]]
-    return blocks.permute(4, 0, 1, 5, 2, 3).contiguous()
+    blocks = table[down_by[:, None, :, None], right_by[None, :, None, :]]
+    return blocks.permute(4, 0, 1, 5, 2, 3).to(torch.float64, memory_format=torch.contiguous_format)
 
 
 def _outside(visited: range, size: int, taps: int, dilation: int) -> list[tuple[int, list[int]]]:

@@ -280,5 +280,7 @@ def by_groups(
     scale, zero_point = (part.expand(len(weight)).reshape(rows.shape[:2]) for part in (grid.scale, grid.zero_point))
     dead = hessian.diagonal(dim1=1, dim2=2) == 0
     alive = rows.masked_fill(dead[:, None], 0)
-    codes, damping = solve(alive, hessian + torch.diag_embed(dead.to(hessian)), scale, zero_point)
-    return codes.reshape(weight.shape), {"dead": int(dead.sum()), "damping": float(damping.max())}
+    count = int(dead.sum())
+    second = hessian + torch.diag_embed(dead.to(hessian)) if count else hessian
+    codes, damping = solve(alive, second, scale, zero_point)
+    return codes.reshape(weight.shape), {"dead": count, "damping": float(damping.max())}

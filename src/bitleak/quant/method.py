@@ -39,6 +39,7 @@ class Method:
         inputs: Whether a layer's inputs are those of the full-precision network, or those behind the
             layers that are quantized already.
         sweeps: Of `polish`, at most.
+        exchanges: Sweeps of paired moves after them, at most.
         statistics: How batch norm is re-estimated.
         damping: The least that `quantize` records as the damping of H.
     """
@@ -47,6 +48,7 @@ class Method:
     quantize: Quantize
     inputs: Inputs = "full_precision"
     sweeps: int = 0
+    exchanges: int = 0
     statistics: Statistics = "none"
     damping: float = 0.0
 
@@ -141,7 +143,8 @@ def _rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], 
         return []
     swept: list[dict[str, Any]] = [{} for _ in weights]
     if method.sweeps:
-        codes, sweeps = descend(codes, original, grid, _joined_loss(weights), sweeps=method.sweeps)
+        loss = _joined_loss(weights)
+        codes, sweeps = descend(codes, original, grid, loss, sweeps=method.sweeps, exchanges=method.exchanges)
         swept = [{"polish_sweeps": int(each.max())} for each in sweeps.chunk(len(weights))]
     parts = codes.chunk(len(weights))
     return [

@@ -21,13 +21,14 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from bitleak.core.checks import integer_in, one_of
+from bitleak.core.checks import one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
 from bitleak.quant.layerwise import by_groups, quantize_layers
 from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import eliminate, invert
+from bitleak.quant.polish import check_polish
 from bitleak.quant.reestimate import Statistics
 from bitleak.quant.scheme import Scheme
 
@@ -42,6 +43,7 @@ class OBC(Scheme):
         inputs: `full_precision`: each layer shall keep its output on the full-precision network's inputs.
             `quantized`: it shall reach that output from the inputs behind the quantized layers.
         polish: Sweeps of coordinate descent over the codes after OBQ, at most; 0 = none.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
         reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
             (`relative`), altogether (`absolute`), or not at all (`none`).
         dtype: What the elimination computes in. The second moments and their inverse are float64 in
@@ -57,6 +59,7 @@ class OBC(Scheme):
 
     inputs: Inputs = "full_precision"
     polish: int = 0
+    exchange: int = 0
     reestimate: Statistics = "relative"
     dtype: Literal["float32", "float64"] = "float64"
 
@@ -68,7 +71,7 @@ class OBC(Scheme):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
-        integer_in("polish", self.polish, 0)
+        check_polish(self.polish, self.exchange)
         one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
         one_of("dtype", self.dtype, ("float32", "float64"))
 
@@ -102,6 +105,7 @@ class OBC(Scheme):
             quantize=partial(quantize_layer, dtype=getattr(torch, self.dtype)),
             inputs=self.inputs,
             sweeps=self.polish,
+            exchanges=self.exchange,
             statistics=self.reestimate,
         )
 
@@ -134,11 +138,14 @@ def quantize_layer(
         inverse, damping = invert(name, second)
         # an input's variance over what the others leave of it: 1 / (1 - R^2)
         inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
+        inflated = inflation > INFLATION
+        if len(inflated.unique()) == 1:  # all alike: no copies by group
+            kind = torch.float64 if bool(inflated[0]) else dtype
+            return eliminate(rows, inverse.to(kind), scale, zero_point, grid.levels), damping
         codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
-        for some, kind in ((inflation > INFLATION, torch.float64), (inflation <= INFLATION, dtype)):
-            if bool(some.any()):
-                part = inverse[some].to(kind)
-                codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels)
+        for some, kind in ((inflated, torch.float64), (~inflated, dtype)):
+            part = inverse[some].to(kind)
+            codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels)
         return codes, damping
 
     return by_groups(name, weight, grid, hessian, solve)

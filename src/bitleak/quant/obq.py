@@ -39,7 +39,7 @@ from torch import Tensor
 from bitleak.core.errors import QuantizationError
 
 PANEL = 48
-BUDGET = {"cpu": 96 << 20, "cuda": 4 << 30}  # bytes of inverses and panels at a time
+BUDGET = {"cpu": 64 << 20, "cuda": 4 << 30}  # bytes of inverses and panels at a time
 BLOCK = 8 << 20  # bytes of inverses between moving their columns and the product: this stays in a CPU's cache
 LOST = 1e-6
 LADDER = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
@@ -90,8 +90,11 @@ def damped_factor(
 def _factor(hessian: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """The factors with one relative damping, and which are good."""
     diagonal = hessian.diagonal(dim1=1, dim2=2)
-    ridge = damping * diagonal.contiguous().mean(1, keepdim=True)
-    damped = hessian + torch.diag_embed(ridge.expand_as(diagonal))
+    damped = hessian
+    if damping:
+        ridge = damping * diagonal.contiguous().mean(1, keepdim=True)
+        damped = hessian.clone()
+        damped.diagonal(dim1=1, dim2=2).add_(ridge)
     factor, failed = torch.linalg.cholesky_ex(damped)
     pivots = factor.diagonal(dim1=1, dim2=2).square()
     return factor, (failed == 0) & (pivots >= LOST * damped.diagonal(dim1=1, dim2=2)).all(1)

@@ -16,6 +16,8 @@ Deviations: QuantEase starts from the full-precision weight, visits points off t
 a fixed number of sweeps. Here each point is on the grid, and rows that did not move in a sweep have
 arrived and drop out. A column whose inputs never occur (A_jj = 0) is left alone.
 
+With `exchanges`, sweeps of paired moves follow (see `exchange`), which leave such an optimum for a lower one.
+
 Cost per sweep: about 1.5 x rows x columns^2 multiplications, as the rank-1 terms E_j A_j of `BLOCK`
 columns are applied to the later columns by one product, and half a dozen small operations per column.
 """
@@ -24,6 +26,8 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from bitleak.core.checks import integer_in
+from bitleak.quant.exchange import exchange
 from bitleak.quant.grid import Grid, decode
 from bitleak.quant.quadratic import Quadratic
 
@@ -32,7 +36,13 @@ LEAST = 1e-9  # minima are taken to be nearer by this part, so that a weight bet
 
 
 def polish(
-    codes: UInt8[Tensor, "out *rest"], weight: Float[Tensor, "out *rest"], grid: Grid, loss: Quadratic, *, sweeps: int
+    codes: UInt8[Tensor, "out *rest"],
+    weight: Float[Tensor, "out *rest"],
+    grid: Grid,
+    loss: Quadratic,
+    *,
+    sweeps: int,
+    exchanges: int = 0,
 ) -> tuple[UInt8[Tensor, "out *rest"], int]:
     """Codes whose error is at most that of the given ones.
 
@@ -42,9 +52,10 @@ def polish(
         grid: The grid of the codes.
         loss: The error of the layer's output.
         sweeps: At most so many sweeps, at least 0.
+        exchanges: At most so many sweeps of paired moves after them, at least 0.
 
     Returns:
-        The codes, and the number of sweeps in which a weight moved.
+        The codes, and the number of sweeps of either kind in which a weight moved.
 
     Example:
         >>> second = torch.tensor([[[1.0, 0.9], [0.9, 1.0]]], dtype=torch.float64)
@@ -54,12 +65,18 @@ def polish(
         >>> polish(torch.ones(1, 2, dtype=torch.uint8), weight, grid, loss, sweeps=9)
         (tensor([[0, 1]], dtype=torch.uint8), 1)
     """
-    found, made = descend(codes, weight, grid, loss, sweeps=sweeps)
+    found, made = descend(codes, weight, grid, loss, sweeps=sweeps, exchanges=exchanges)
     return found, int(made.max())
 
 
 def descend(
-    codes: UInt8[Tensor, "out *rest"], weight: Float[Tensor, "out *rest"], grid: Grid, loss: Quadratic, *, sweeps: int
+    codes: UInt8[Tensor, "out *rest"],
+    weight: Float[Tensor, "out *rest"],
+    grid: Grid,
+    loss: Quadratic,
+    *,
+    sweeps: int,
+    exchanges: int = 0,
 ) -> tuple[UInt8[Tensor, "out *rest"], Int64[Tensor, "groups"]]:
     """The same, with the number of sweeps of each group."""
     groups, shape = len(loss.gram), weight.shape
@@ -69,9 +86,13 @@ def descend(
     current = _columns_first(codes.flatten(1).double(), groups)
     active = torch.arange(current.shape[2], device=weight.device)
     made = torch.zeros(groups, dtype=torch.int64, device=weight.device)
-    for _ in range(sweeps):
+
+    def slope(rows: Tensor) -> Tensor:
         change = (_columns_first(decode(_codes(current, shape), grid).flatten(1).double(), groups) - target) / scale
-        gradient = torch.baddbmm(moment[..., active], loss.gram, change[..., active], beta=-1)
+        return torch.baddbmm(moment[..., rows], loss.gram, change[..., rows], beta=-1)
+
+    for _ in range(sweeps):
+        gradient = slope(active)
         before = current[..., active]
         after = _sweep(before.clone(), gradient, loss.gram, grid.levels - 1)
         current[..., active] = after
@@ -80,6 +101,9 @@ def descend(
         active = active[moved.any(0)]
         if not len(active):
             break
+    if exchanges:
+        everything = torch.arange(current.shape[2], device=weight.device)
+        made += exchange(current, slope(everything), loss.gram, grid.levels - 1, sweeps=exchanges)
     return _codes(current, shape), made
 
 
@@ -112,3 +136,18 @@ def _sweep_block(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) 
         codes[:, column] = nearest
         gradient[:, column:].baddbmm_(second[:, column:, column, None], step[:, None])
     return steps
+
+
+def check_polish(polish: int, exchange: int) -> None:
+    """Refuse numbers of sweeps that make no sense.
+
+    Example:
+        >>> check_polish(0, 3)
+        Traceback (most recent call last):
+        ...
+        ValueError: exchange follows polish, which must be at least 1 for it, got 0
+    """
+    integer_in("polish", polish, 0)
+    integer_in("exchange", exchange, 0)
+    if exchange and not polish:
+        raise ValueError("exchange follows polish, which must be at least 1 for it, got 0")

@@ -23,6 +23,7 @@ Mini-batches are consecutive pieces of random permutations, drawn before the loo
 are seen equally often. If the result has a larger loss on all calibration records than rounding to the
 nearest, rounding to the nearest is what is returned. Maps are kept in channels-last order, which is
 faster on a CPU, unless the piece reshapes them by `view`. Batch norms in the loop are written out (see `fold`).
+The maps of all records may lie in scratch files, see `records`; the result is the same, bit for bit.
 
 Optionally each element of the squared error has a weight (`importance`), and V starts at given codes
 instead of at w: the two choices of a weight are then its code and the next one towards w, and h starts at
@@ -32,7 +33,7 @@ Cost: iterations * (forward + backward of a batch), and two forward passes over 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,12 +46,12 @@ from bitleak.core.checks import integer_in, number_in
 from bitleak.models.layout import memory_format
 from bitleak.quant.fold import with_affine_norms
 from bitleak.quant.grid import Grid, decode, encode, per_weight
+from bitleak.quant.records import InFile, InMemory, Records, held
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
 EDGE = 1e-6  # a weight on the grid, whose h is 0 or 1 but for rounding, is free to move
 TINY = 1e-30  # |2h - 1| below it counts as it
 CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
-CHUNK = 128  # records per forward pass where no gradient is needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class Reconstruction:
     """
 
     codes: Mapping[str, UInt8[Tensor, "out *rest"]]
-    outputs: Float[Tensor, "records *shape"]
+    outputs: Records
     loss: float
     nearest: float
     kept: Literal["learned", "nearest"]
@@ -169,16 +170,43 @@ def loss_of(
     return (squares if importance is None else squares * importance).sum(1).mean()
 
 
+def mean_loss(
+    outputs: Iterator[Float[Tensor, "_ *shape"]], targets: Records, importance: Records | None = None
+) -> float:
+    """`loss_of` over all records, from outputs that come chunk by chunk.
+
+    Example:
+        >>> mean_loss(iter([torch.ones(128, 3), torch.ones(2, 3)]), InMemory(torch.zeros(130, 3)))
+        3.0
+    """
+    weights = iter(importance.chunks()) if importance is not None else None
+    total = 0.0
+    for some, wanted in zip(outputs, targets.chunks(), strict=True):
+        total += len(some) * float(loss_of(some, wanted, None if weights is None else next(weights)))
+    return total / len(targets)
+
+
+def energy_of(outputs: Records) -> float:
+    """Squared values, summed over channels and averaged over records and positions: what losses are relative to.
+
+    Example:
+        >>> energy_of(InMemory(torch.full((4, 3), 2.0)))
+        12.0
+    """
+    return sum(len(some) * float(some.square().sum(1).mean()) for some in outputs.chunks()) / len(outputs)
+
+
 def reconstruct(
     piece: fx.GraphModule,
     grids: Mapping[str, Grid],
-    inputs: Float[Tensor, "records *shape"],
-    targets: Float[Tensor, "records *target"],
+    inputs: Records,
+    targets: Records,
     *,
     schedule: Schedule,
     generator: torch.Generator,
-    importance: Float[Tensor, "records *target"] | None = None,
+    importance: Records | None = None,
     start: Mapping[str, UInt8[Tensor, "out *rest"]] | None = None,
+    memory: int | None = None,
 ) -> Reconstruction:
     """Learn the rounding of a piece's layers.
 
@@ -192,41 +220,53 @@ def reconstruct(
         importance: What the squared error of each element of the output counts, at least 0, on
             average 1; None counts all alike.
         start: Codes of each layer to begin at; None begins at the weights themselves.
+        memory: Bytes that the outputs may take in memory, None = as many as they need; changes no value.
 
     Returns:
         Codes that are on the calibration records at least as good as rounding to the nearest.
     """
-    inputs = _arranged(piece, inputs)
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
     codes = {name: encode(weights[name], grids[name]) for name in grids}
-    outputs = run(piece, inputs, codes, grids)
-    nearest = float(loss_of(outputs, targets, importance))
-    if schedule.iterations == 0 or nearest == 0:
-        return Reconstruction(codes, outputs, nearest, nearest, "nearest")
-    rounding = _Rounding(weights, grids, start)
-    data = (inputs, targets) if importance is None else (inputs, targets, importance)
-    learned = _learn(with_affine_norms(piece), rounding, data, schedule, generator)
-    learned_outputs = run(piece, inputs, learned, grids)
-    loss = float(loss_of(learned_outputs, targets, importance))
-    if not loss <= nearest:
-        return Reconstruction(codes, outputs, nearest, nearest, "nearest")
-    return Reconstruction(learned, learned_outputs, loss, nearest, "learned")
+    nearest = mean_loss(run(piece, inputs, codes, grids), targets, importance)
+    if schedule.iterations and nearest:
+        rounding = _Rounding(weights, grids, start)
+        data = (inputs, targets) if importance is None else (inputs, targets, importance)
+        learned = _learn(with_affine_norms(piece), rounding, data, schedule, generator)
+        outputs = outputs_of(piece, inputs, learned, grids, memory=memory)
+        loss = mean_loss(outputs.chunks(), targets, importance)
+        if loss <= nearest:
+            return Reconstruction(learned, outputs, loss, nearest, "learned")
+    outputs = outputs_of(piece, inputs, codes, grids, memory=memory)
+    return Reconstruction(codes, outputs, nearest, nearest, "nearest")
 
 
-@torch.no_grad()
-def run(
+def outputs_of(
     piece: fx.GraphModule,
-    inputs: Float[Tensor, "records *shape"],
+    inputs: Records,
     codes: Mapping[str, Tensor] | None = None,
     grids: Mapping[str, Grid] | None = None,
-) -> Tensor:
-    """The piece's outputs for all records, with the codes' weights or with its own; the inputs are not changed."""
+    *,
+    memory: int | None = None,
+) -> InMemory | InFile:
+    """The piece's outputs for all records, with the codes' weights or with its own; `memory` as in `held`."""
+    return held(run(piece, inputs, codes, grids), len(inputs), memory=memory, chunk=inputs.chunk)
+
+
+def run(
+    piece: fx.GraphModule,
+    inputs: Records,
+    codes: Mapping[str, Tensor] | None = None,
+    grids: Mapping[str, Grid] | None = None,
+) -> Iterator[Tensor]:
+    """The same, chunk by chunk; the inputs are not changed."""
     weights = {f"{name}.weight": decode(codes[name], grids[name]) for name in codes} if codes and grids else {}
-    chunks = _arranged(piece, inputs).split(CHUNK)
-    return torch.cat([functional_call(piece, weights, (chunk.clone(),)) for chunk in chunks])
+    for chunk in inputs.chunks():
+        with torch.no_grad():
+            outputs = functional_call(piece, weights, (arranged(piece, chunk.clone()),))
+        yield outputs
 
 
-def _arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
+def arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
     """The same values in the memory order that suits the piece."""
     if inputs.ndim != 4 or any(node.target == "view" for node in piece.graph.nodes):
         return inputs.contiguous()
@@ -272,18 +312,20 @@ class _Rounding:
 def _learn(
     piece: fx.GraphModule,
     rounding: _Rounding,
-    data: Sequence[Tensor],
+    data: Sequence[Records],
     schedule: Schedule,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """The loop over mini-batches of inputs, targets and, if given, importance."""
     relaxation = Relaxation(rounding.up, schedule)
     weights = torch.empty_like(rounding.start)
-    for step, records in enumerate(_batches(len(data[0]), schedule, generator).to(data[0].device)):
+    order = _batches(len(data[0]), schedule, generator)
+    places = [order.to(values.index_device) for values in data]
+    for step in range(schedule.iterations):
         torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
         flat = weights.detach().requires_grad_()
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
-        inputs, *wanted = (values[records] for values in data)
+        inputs, *wanted = (values.batch(place[step]) for values, place in zip(data, places, strict=True))
         outputs = functional_call(piece, tensors, (inputs,))
         (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *wanted))
         relaxation.step(gradient.mul_(rounding.step), step)

@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bitleak.core.checks import integer_in
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for
 from bitleak.quant.layerwise import quantize_layers
 from bitleak.quant.method import Method
+from bitleak.quant.polish import check_polish
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Scheme, check_finite
 
@@ -36,6 +36,7 @@ class RoundToNearest(Scheme):
 
     Attributes:
         polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none, and no data.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -45,12 +46,13 @@ class RoundToNearest(Scheme):
     """
 
     polish: int = 0
+    exchange: int = 0
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        integer_in("polish", self.polish, 0)
+        check_polish(self.polish, self.exchange)
 
     def __call__(
         self,
@@ -92,7 +94,9 @@ class RoundToNearest(Scheme):
 
     def method(self) -> Method | None:
         """How a layer is treated where images are used, for what quantizes several models at once; else None."""
-        return Method(scheme=self, quantize=_nearest, sweeps=self.polish) if self.polish else None
+        return (
+            Method(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange) if self.polish else None
+        )
 
 
 def _nearest(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, fx
 from torch.func import functional_call
 
@@ -24,7 +24,8 @@ from bitleak.quant.adaround import AdaRound, round_adaptively
 from bitleak.quant.grid import Grid, decode, encode
 from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import quadratic
-from bitleak.quant.reconstruct import CHUNK
+from bitleak.quant.reconstruct import arranged
+from bitleak.quant.records import Records
 from bitleak.quant.scheme import Layer
 
 SWEEPS = 20
@@ -34,8 +35,8 @@ SWEEPS = 20
 def starting_codes(
     piece: fx.GraphModule,
     grids: Mapping[str, Grid],
-    full_inputs: Float[Tensor, "records *shape"],
-    inputs: Float[Tensor, "records *shape"],
+    full_inputs: Records,
+    inputs: Records,
     *,
     by: Literal["adaround", "polish"],
 ) -> dict[str, UInt8[Tensor, "out *rest"]]:
@@ -57,9 +58,8 @@ def starting_codes(
     rounded: dict[str, Tensor] = {}
     for name, grid in grids.items():
         layer, weight = piece.get_submodule(name), weights[name]
-        pairs = list(_inputs_of(piece, name, full_inputs, inputs, rounded))
-        if isinstance(layer, Layer) and pairs:
-            loss = quadratic(name, layer, pairs)
+        if isinstance(layer, Layer) and _called(piece, name):
+            loss = quadratic(name, layer, _inputs_of(piece, name, full_inputs, inputs, rounded))
             if by == "polish":
                 codes[name], _ = polish(codes[name], weight, grid, loss, sweeps=SWEEPS)
             else:
@@ -68,18 +68,21 @@ def starting_codes(
     return codes
 
 
+def _called(piece: fx.GraphModule, name: str) -> bool:
+    return any(node.op == "call_module" and node.target == name for node in piece.graph.nodes)
+
+
 def _inputs_of(
-    piece: fx.GraphModule, name: str, full_inputs: Tensor, inputs: Tensor, rounded: Mapping[str, Tensor]
+    piece: fx.GraphModule, name: str, full_inputs: Records, inputs: Records, rounded: Mapping[str, Tensor]
 ) -> Iterator[tuple[Tensor, ...]]:
     """The inputs of a layer in the full-precision piece and behind the weights in `rounded`, chunk by chunk."""
     seen: list[Tensor] = []
     handle = piece.get_submodule(name).register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
     try:
-        for full, quantized in zip(full_inputs.split(CHUNK), inputs.split(CHUNK), strict=True):
-            piece(full.clone())
-            functional_call(piece, dict(rounded), (quantized.clone(),))
-            if seen:
-                yield tuple(seen)
+        for full, quantized in zip(full_inputs.chunks(), inputs.chunks(), strict=True):
+            piece(arranged(piece, full.clone()))
+            functional_call(piece, dict(rounded), (arranged(piece, quantized.clone()),))
+            yield tuple(seen)
             seen.clear()
     finally:
         handle.remove()

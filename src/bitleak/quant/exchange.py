@@ -1,0 +1,93 @@
+"""Exchange: two codes of a row moved at once, where no single one can be moved with profit.
+
+Coordinate descent (see `polish`) ends where no weight of a row has a better level. There, moving one code by a
+step costs something, but may let another code gain more. With G the gradient and A the curvature in steps of
+the grid, moving code i by a = +-1 costs 2 a G_i + A_ii, after which the gradient is G + a A_i, and the best move
+of another code j, to the level nearest to its minimum, gains
+
+    min over t of 2 t (G_j + a A_ij) + t^2 A_jj.
+
+Column after column, for both signs, the best partner is found for all rows at once; the pair moves where the sum
+is negative, so the error only falls. Rows in which nothing moved in a sweep have arrived and drop out.
+
+Cost per sweep: about 16 passes over rows x columns values for each column, that is 16 x rows x columns^2.
+"""
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+LEAST = 1e-9  # of A_ii: what a pair has to gain, so that ties and rounding move nothing
+
+
+def exchange(
+    codes: Float64[Tensor, "groups columns rows"],
+    gradient: Float64[Tensor, "groups columns rows"],
+    second: Float64[Tensor, "groups columns columns"],
+    highest: int,
+    *,
+    sweeps: int,
+) -> Int64[Tensor, "groups"]:
+    """Move pairs of codes until none gains, in place.
+
+    Args:
+        codes: Whole numbers from 0 to `highest`; changed.
+        gradient: Half the derivative of the error by the codes, over the square of the grid's scale; changed with them.
+        second: Half the second derivative, over the same.
+        highest: The highest code.
+        sweeps: At most so many.
+
+    Returns:
+        The number of sweeps in which a pair moved, of each group.
+
+    Example:
+        >>> second = torch.tensor([[[1.0, 0.9], [0.9, 1.0]]], dtype=torch.float64)
+        >>> codes, target = torch.tensor([[[1.0], [1.0]]]).double(), torch.tensor([[[1.6], [0.4]]]).double()
+        >>> made = exchange(codes, second @ (codes - target), second, 3, sweeps=9)
+        >>> codes[0, :, 0].tolist(), made.tolist()  # either move alone costs 0.14 instead of 0.07
+        ([2.0, 0.0], [1])
+    """
+    active = torch.arange(codes.shape[2], device=codes.device)
+    made = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+    for _ in range(sweeps):
+        some, slope = codes[..., active], gradient[..., active]
+        before = some.clone()
+        for column in range(codes.shape[1]):
+            _move_pairs(some, slope, second, column, highest)
+        codes[..., active], gradient[..., active] = some, slope
+        moved = (some != before).any(1)  # (groups, rows)
+        made += moved.any(1)
+        active = active[moved.any(0)]
+        if not len(active):
+            break
+    return made
+
+
+def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, highest: int) -> None:
+    """The best pair with a step of one column, in each row, where it gains."""
+    curvature = second.diagonal(dim1=1, dim2=2)[..., None]  # (groups, columns, 1)
+    towards = torch.where(curvature > 0, -1 / curvature, 0)
+    signs = gradient.new_tensor([1.0, -1.0])[:, None, None]
+    own = second[:, :, column, None]  # (groups, columns, 1)
+    slope = gradient + signs[..., None] * own  # (signs, groups, columns, rows)
+    steps = torch.minimum((slope * towards).round_().maximum(-codes), highest - codes)
+    steps[:, :, column] = 0
+    gains, partner = slope.mul_(2).addcmul_(steps, curvature).mul_(steps).min(2)  # (signs, groups, rows)
+    total = gains + 2 * signs * gradient[:, column] + curvature[:, column]
+    target = codes[:, column] + signs
+    total.masked_fill_((target < 0) | (target > highest), torch.inf)
+    total, sign = total.min(0)  # (groups, rows)
+    gain = (total < -LEAST * curvature[:, column]) & (curvature[:, column] > 0)
+    if codes.device.type == "cpu" and not bool(gain.any()):
+        return
+    partner = partner.gather(0, sign[None])[0]
+    step = torch.where(gain, signs[:, 0, 0][sign], 0)
+    other = torch.where(
+        gain,
+        steps.gather(0, sign[None, :, None].expand(1, -1, codes.shape[1], -1))[0].gather(1, partner[:, None])[:, 0],
+        0,
+    )
+    codes[:, column] += step
+    codes.scatter_add_(1, partner[:, None], other[:, None])
+    rows = second.gather(1, partner[..., None].expand(-1, -1, second.shape[2])).mT  # (groups, columns, rows)
+    gradient.addcmul_(own, step[:, None]).addcmul_(rows, other[:, None])

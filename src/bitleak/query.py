@@ -31,6 +31,7 @@ def outputs(
     spec: ModelSpec,
     queries: Sequence[str],
     batch: int = 64,
+    test: bool = True,
     device: torch.device | str = "cpu",
     on_step: Callable[[float], None] | None = None,
 ) -> Outputs:
@@ -43,6 +44,7 @@ def outputs(
         spec: The standardisation of the network's input.
         queries: Names of the fixed augmentations; the first must be `identity`.
         batch: Images per forward pass. Changes the last bits of the logits.
+        test: Whether the test records are asked about; where not, `test_predictions` is empty.
         device: Where to run.
         on_step: Called with the fraction done.
 
@@ -51,7 +53,7 @@ def outputs(
     """
     if not queries or queries[0] != "identity":
         raise ValueError(f"the first query must be 'identity', got {list(queries)[:1]}")
-    parts = {"pool": splits.pool, "population": splits.population, "test": splits.test}
+    parts = {"pool": splits.pool, "population": splits.population, "test": splits.test if test else splits.test[:0]}
     asked = {"pool": tuple(queries), "population": tuple(queries), "test": ("identity",)}
     total = sum(len(records) * len(asked[part]) for part, records in parts.items())
     done = 0

@@ -6,6 +6,7 @@ from bitleak.attacks.control import negative_control, two_class_signals
 from bitleak.attacks.expand import EXPANSIONS, expand, known_names
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
+from bitleak.attacks.player import player_view, population_view
 from bitleak.attacks.population import Population
 from bitleak.attacks.power import subset_view
 from bitleak.attacks.quantile import Quantile
@@ -29,6 +30,8 @@ __all__ = [
     "expand",
     "known_names",
     "negative_control",
+    "player_view",
+    "population_view",
     "recalibrated",
     "signal_of",
     "subset_view",

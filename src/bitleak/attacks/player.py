@@ -2,7 +2,8 @@
 
 The adversary who attacks a target has models of the same kind, whose training sets are known. One of them plays the
 target, the others are its references; what the attack says of the records that the player was not trained on shows
-which scores non-members get, and a threshold can be set on them. Neither the target nor its complement has a part in it.
+which scores non-members get, and a threshold can be set on them. Neither the target nor its complement has a part in
+it.
 """
 
 from dataclasses import replace
@@ -50,3 +51,20 @@ def player_view(view: AttackView, generator: np.random.Generator) -> tuple[Attac
     if fewest < 1:
         raise ValueError("with a reference in the target's place, some record has no other reference on a side")
     return subset_view(played, fewest, generator), member
+
+
+def population_view(view: AttackView) -> AttackView:
+    """The target's answers about the population records in place of those about the audited ones.
+
+    For attacks without references: nobody is a member of the population, so what they score there shows where a
+    threshold must be.
+    """
+    nobody = np.zeros(view.population_references.shape[:2], bool)
+    return replace(
+        view,
+        target=view.population_target,
+        references=view.population_references,
+        member=nobody,
+        use=nobody,
+        labels=np.zeros(len(view.population_target), np.int64),
+    )

@@ -75,7 +75,7 @@ def audit(
             f"store {store.location}: the audit needs about {ahead.disk / 1e9:.1f} GB, but only "
             f"{ahead.free / 1e9:.1f} GB are free; free some space or give another --store"
         )
-    graph = Graph(expected(prepared, store), wanted=prepared.plan.results)
+    graph = Graph(expected(prepared, store), wanted=prepared.plan.wanted)
     deadline = None if budget is None else time.monotonic() + budget
     for attempt in itertools.count():
         left = None if deadline is None else max(0.0, deadline - time.monotonic())

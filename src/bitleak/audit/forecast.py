@@ -43,7 +43,7 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
         workers: Number of processes.
     """
     tasks = expected(prepared, store) if store else prepared.plan.tasks
-    graph = Graph(tasks, wanted=prepared.plan.results)
+    graph = Graph(tasks, wanted=prepared.plan.wanted)
     pending = graph.pending(store.snapshot()) if store else list(graph.tasks.values())
     open_keys = {task.key for task in pending}
     todo: dict[str, tuple[int, int]] = {}

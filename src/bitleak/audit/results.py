@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import yaml
 
 from bitleak.audit.prepare import Prepared
+from bitleak.audit.records import decoded, pictures, power_rows, records_of
 from bitleak.config import CalibrationConfig, Config, further_variants, resolved
 from bitleak.core.types import Measure, Row
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import corrected, headline_fpr
-from bitleak.report import RocCurve, Summary, VariantSummary, headline, write_all
+from bitleak.report import RocCurve, Summary, VariantSummary, exposed, headline, pictured, write_all
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:
@@ -30,8 +32,20 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     order = ["fp32", *quantized, *further_variants(prepared.config), "control"]
     rows.sort(key=lambda row: order.index(row.variant))
     rows = corrected(rows)
+    summary = summarize(prepared, rows)
+    images, splits = (decoded(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
+    records = records_of(prepared, store, summary, images, splits)
+    summary = replace(summary, exposed=exposed(records))
     (out / "config.yaml").write_text(_config_text(prepared), encoding="utf-8")
-    write_all(rows, curves, summarize(prepared, rows), out)
+    write_all(
+        rows,
+        curves,
+        summary,
+        out,
+        records=records,
+        powered=power_rows(prepared, store),
+        pictures=pictures(images, pictured(summary.exposed)) if summary.exposed else {},
+    )
 
 
 def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
@@ -75,6 +89,8 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         seeds={"root": config.seed},
         variants=_variants(prepared, rows),
         calibration_inference=_calibration_inference_line(config),
+        priors=config.priors,
+        delta=config.delta,
     )
 
 

@@ -186,6 +186,9 @@ class Config:
         attacks: Names of the registry's `ATTACKS`.
         references: Which adversaries.
         fpr: False positive rates at which the true positive rate is reported, ascending.
+        priors: Shares of members among the records asked about that precision is reported for, ascending.
+        delta: The delta at which epsilon is bounded, in [0, 1).
+        power: Whether the attacks at full precision are also run with 1, 2, 4, ... references a side.
         query: How every model is asked.
         seed: The root of everything random.
         joint: Sets of variants that one adversary sees together, the one that says most first.
@@ -202,6 +205,9 @@ class Config:
     attacks: tuple[str, ...]
     references: tuple[ReferenceKind, ...]
     fpr: tuple[float, ...]
+    priors: tuple[float, ...]
+    delta: float
+    power: bool
     query: QueryConfig
     seed: int
     joint: tuple[tuple[str, ...], ...] = ()

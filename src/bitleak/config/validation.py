@@ -24,7 +24,7 @@ from bitleak.core.types import ReferenceKind
 from bitleak.train.recipe import Recipe
 
 SECTIONS = (
-    "title", "data", "split", "model", "train", "quantize", "attacks", "references", "fpr",
+    "title", "data", "split", "model", "train", "quantize", "attacks", "references", "fpr", "priors", "delta", "power",
     "calibration", "query", "seed", *FURTHER,
 )  # fmt: skip
 
@@ -57,6 +57,9 @@ def validate(raw: Mapping[str, Any]) -> Config:
             raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
         ),
         "fpr": tuple(sorted(fpr)),
+        "priors": tuple(numbers(raw.get("priors", [0.01, 0.1, 0.5]), "priors", errors)),
+        "delta": _delta(raw.get("delta", 1e-5), errors),
+        "power": value_of(bool, raw.get("power", True), "power", errors),
         "query": section(QueryConfig, raw.get("query"), "query", errors),
         "seed": checked(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
         **further(raw, [entry.variant for entry in quantize], errors),
@@ -96,6 +99,9 @@ def resolved(config: Config) -> dict[str, Any]:
         "attacks": list(config.attacks),
         "references": list(config.references),
         "fpr": list(config.fpr),
+        "priors": list(config.priors),
+        "delta": config.delta,
+        "power": config.power,
         "query": plain(asdict(config.query)),
         "seed": config.seed,
         **resolved_further(config),
@@ -179,6 +185,13 @@ def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
     return found
 
 
+def _delta(raw: Any, errors: list[str]) -> float | None:
+    value = value_of(float, raw, "delta", errors)
+    if value is not None and not 0 <= value < 1:
+        errors.append(f"delta: expected a number of at least 0 and below 1, got {value!r}")
+    return value
+
+
 def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
     """Words for all forms of an attack, or the full name of one form."""
     return names_of(raw, "attacks", known_names(), errors)
@@ -204,7 +217,8 @@ def _across(config: dict[str, Any], errors: list[str]) -> None:
                 f"split.population: the attack {name} needs at least {fewest} population records, "
                 f"got {split.population}; raise split.population or leave the attack out"
             )
-    for quantity in config["fpr"]:
-        if not 0 < quantity < 1:
-            errors.append(f"fpr: expected numbers between 0 and 1, got {quantity!r}")
+    for name in ("fpr", "priors"):
+        for quantity in config[name]:
+            if not 0 < quantity < 1:
+                errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
     check_further(config, errors)

@@ -2,9 +2,11 @@
 
 from bitleak.metrics.apart import apart
 from bitleak.metrics.best_threshold import best_threshold, halvings
+from bitleak.metrics.chosen import Shown, chosen_measures
 from bitleak.metrics.delong import delong
 from bitleak.metrics.detectable import detectable_auc
 from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds
+from bitleak.metrics.epsilon_measures import epsilon_measures
 from bitleak.metrics.estimate import Estimate
 from bitleak.metrics.exposure import (
     Exposure,
@@ -18,15 +20,24 @@ from bitleak.metrics.exposure import (
     rank_correlation,
     reliability,
 )
-from bitleak.metrics.fixed_threshold import AtThreshold, Precision, Rate, at_threshold, precision, threshold_for
+from bitleak.metrics.fixed_threshold import (
+    AtThreshold,
+    Precision,
+    Rate,
+    at_threshold,
+    precision,
+    threshold_for,
+    thresholds_for,
+)
 from bitleak.metrics.holm import corrected, holm
 from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
 from bitleak.metrics.matched_scale import Match, matched_scale
-from bitleak.metrics.measures import Estimates, Measures, estimate, measure, summarize
+from bitleak.metrics.measures import Estimates, Measures, estimate, estimate_curves, measure, summarize
 from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
 from bitleak.metrics.over import over, over_best
 from bitleak.metrics.proportion import clopper_pearson, proportion, wilson
 from bitleak.metrics.roc import Roc, auc, balanced_accuracy, headline_fpr, mean_curve, roc, thin, too_fine, tpr_at
+from bitleak.metrics.stored import packed, unpacked
 from bitleak.metrics.threshold_rank import threshold_rank
 from bitleak.metrics.utility import accuracy_on_members, accuracy_on_test, agreement
 
@@ -44,6 +55,7 @@ __all__ = [
     "Precision",
     "Rate",
     "Roc",
+    "Shown",
     "accuracy_on_members",
     "accuracy_on_test",
     "agreement",
@@ -52,13 +64,16 @@ __all__ = [
     "auc",
     "balanced_accuracy",
     "best_threshold",
+    "chosen_measures",
     "clopper_pearson",
     "corrected",
     "delong",
     "detectable_auc",
     "difference_over_records",
     "epsilon_bounds",
+    "epsilon_measures",
     "estimate",
+    "estimate_curves",
     "exposure",
     "extremes",
     "extremes_by_class",
@@ -76,6 +91,7 @@ __all__ = [
     "one_run_p_value",
     "over",
     "over_best",
+    "packed",
     "precision",
     "proportion",
     "rank_correlation",
@@ -85,7 +101,9 @@ __all__ = [
     "thin",
     "threshold_for",
     "threshold_rank",
+    "thresholds_for",
     "too_fine",
     "tpr_at",
+    "unpacked",
     "wilson",
 ]

@@ -74,14 +74,14 @@ def chosen_measures(
         [_estimate(rate, who, group) for rate, who, group in zip(rates, called, groups, strict=True)]
         for rates, groups in (([one.tpr for one in found], member), ([one.fpr for one in found], ~member))
     )
-    of_all = [_over_targets(rates, mode) for rates in (true, false)]
+    all_true, all_false = _over_targets(true, mode), _over_targets(false, mode)
     shown: dict[str, tuple[Measure | None, ...]] = {
-        f"tpr_chosen@{fpr:g}": (_total(of_all[0], true), *map(_measure, true)),
-        f"fpr_chosen@{fpr:g}": (_total(of_all[1], false), *map(_measure, false)),
+        f"tpr_chosen@{fpr:g}": (_total(all_true, true), *map(_measure, true)),
+        f"fpr_chosen@{fpr:g}": (_total(all_false, false), *map(_measure, false)),
     }
     for prior in priors:
         singles = [_precision(one, prior) for one in found]
-        total = singles[0] if len(found) == 1 else pooled_precision(*of_all, prior)
+        total = singles[0] if len(found) == 1 else pooled_precision(all_true, all_false, prior)
         shown[f"precision@{fpr:g},prior{prior:g}"] = (total, *singles)
     return shown
 
@@ -98,11 +98,10 @@ def pooled_precision(tpr: Estimate, fpr: Estimate, prior: float) -> Measure | No
         return None
     if tpr.value > 0 and fpr.value > 0:
         ratio = difference_over_records(_log(tpr), _log(fpr))
-        ends = (float(expit(logit(prior) + end)) for end in (ratio.low, ratio.high))
+        low, high = (float(expit(logit(prior) + end)) for end in (ratio.low, ratio.high))
     else:
         (tpr_low, tpr_high), (fpr_low, fpr_high) = (_wider(rate) for rate in (tpr, fpr))
-        ends = (_share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior))
-    low, high = ends
+        low, high = _share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior)
     value = _share(tpr.value, fpr.value, prior)
     return Measure(value, min(low, value), max(high, value), interval=tpr.interval)
 

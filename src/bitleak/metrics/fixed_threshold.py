@@ -23,6 +23,7 @@ interval for each rate is used (Bonferroni), which is cautious.
 Cost: O(records log records) for a threshold, O(records) for the rest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +117,11 @@ def threshold_for(scores: Float64[np.ndarray, "*axes"], fpr: int | float) -> flo
     allowed = int(np.floor(fpr * scores.size * (1 + 1e-12)))
     above = descending[descending > descending[allowed]] if allowed < scores.size else descending
     return float(above[-1]) if len(above) else float(np.inf)
+
+
+def thresholds_for(scores: Float64[np.ndarray, "*axes"], fprs: Sequence[float]) -> Float64[np.ndarray, "fprs"]:
+    """`threshold_for` at several FPRs; NaN where there are too few scores for one."""
+    return np.array([np.nan if too_fine(fpr, scores.size) else threshold_for(scores, fpr) for fpr in fprs])
 
 
 def at_threshold(scores: Scores, member: Bool[np.ndarray, "records"], threshold: int | float) -> AtThreshold:

@@ -22,7 +22,7 @@ from bitleak.metrics.intervals import (
     mean_over_records,
 )
 from bitleak.metrics.near_limit import near_limit
-from bitleak.metrics.roc import roc, too_fine
+from bitleak.metrics.roc import Roc, roc, too_fine
 from bitleak.metrics.threshold_rank import threshold_rank
 
 Estimates = Mapping[str, tuple[Estimate, ...]]
@@ -100,8 +100,12 @@ def estimate(
     """
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         raise ValueError(f"scores and member must both be [targets records], got {scores.shape} and {member.shape}")
-    halves = halvings(scores.shape[1], seed)
-    curves = [roc(*target) for target in zip(scores, member, strict=True)]
+    return estimate_curves([roc(*target) for target in zip(scores, member, strict=True)], fprs=fprs, seed=seed)
+
+
+def estimate_curves(curves: Sequence[Roc], *, fprs: Sequence[float], seed: int = 0) -> Estimates:
+    """`estimate` from the targets' ROC curves, for who needs these too; at least one, all of the same records."""
+    halves = halvings(len(curves[0].point), seed)
     fewest = min(curve.non_members for curve in curves)
     measurable = [fpr for fpr in fprs if not too_fine(fpr, fewest)]
     rates = {f"tpr@{fpr:g}": tuple(threshold_rank(curve, fpr) for curve in curves) for fpr in measurable}

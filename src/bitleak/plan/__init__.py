@@ -2,7 +2,8 @@
 
 ```
 images -> splits -> train (per model) -> quantize (per model and variant) -> query
-       -> attack (per variant and reference) -> measure -> rows
+       -> attack (per variant and reference), thresholds -> measure -> rows
+       -> memorise (per variant), power (at fp32)
 ```
 
 Rows need answers and sizes (`weigh`), never weights: an audit goes on from answers that were brought

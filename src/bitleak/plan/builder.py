@@ -13,6 +13,7 @@ from bitleak.plan.evaluation import CONTROL, Models, evaluate
 from bitleak.plan.joint import joint_tasks
 from bitleak.plan.noise import noise_tasks
 from bitleak.plan.sizes import NetworkSize, Sizes, reference_rows, sizes_of, target_rows
+from bitleak.plan.statistics import memorisation, power
 from bitleak.plan.tasks import Tasks
 
 
@@ -25,6 +26,9 @@ class Plan:
         images: Key of the images.
         splits: Key of the splits.
         results: Keys of the tasks whose rows make the results table, in its order.
+        scores: Key of the attack task of each variant and kind of reference.
+        memorisation: Key of the memorisation of each variant.
+        power: Key of the power by number of references; None where it is not asked for.
         targets: Rows of the attacked models.
         references: Rows of the models that serve as references.
         sizes: Numbers of records.
@@ -35,10 +39,23 @@ class Plan:
     images: str
     splits: str
     results: tuple[str, ...]
+    scores: Mapping[tuple[str, str], str]
+    memorisation: Mapping[str, str]
+    power: str | None
     targets: tuple[int, ...]
     references: tuple[int, ...]
     sizes: Sizes
     bytes: Mapping[str, int]
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Keys of all tasks that the output folder is made from."""
+        return (
+            *self.results,
+            *self.scores.values(),
+            *self.memorisation.values(),
+            *([self.power] if self.power else []),
+        )
 
 
 def plan(config: Config, description: Description, network: NetworkSize, *, device: str = "cpu") -> Plan:
@@ -63,20 +80,34 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
     models = _models(tasks)
     listed = [images, splits, *models.weights.values(), *models.answers.values(), *models.sizes.values()]
     results: list[Task] = []
+    scores: dict[tuple[str, str], str] = {}
+    memorised: dict[str, Task] = {}
     for variant in ["fp32", *(entry.variant for entry in config.quantize), CONTROL]:
         attacks, measured = evaluate(tasks, models, variant)
         listed += [*attacks, *measured]
         results += measured
+        scores |= {
+            (variant, task.params["reference"]): str(task.inputs["scores"])
+            for task in measured
+            if "scores" in task.inputs
+        }
+        if variant != CONTROL:
+            memorised[variant] = memorisation(tasks, models, variant)
     for further in (noise_tasks, joint_tasks, calibration_tasks):
         made, measured = further(tasks, models)
         listed += [*made, *measured]
         results += measured
+    powered = power(tasks, models) if config.power else None
+    listed += [*memorised.values(), *([powered] if powered else [])]
     unique = {task.key: task for task in listed}
     return Plan(
         tasks=tuple(unique.values()),
         images=images.key,
         splits=splits.key,
         results=tuple(task.key for task in results),
+        scores=scores,
+        memorisation={variant: task.key for variant, task in memorised.items()},
+        power=powered.key if powered else None,
         targets=models.targets,
         references=models.references,
         sizes=tasks.sizes,
@@ -90,12 +121,14 @@ def _models(tasks: Tasks) -> Models:
     targets, references = target_rows(config), reference_rows(config)
     rows = sorted({*targets, *references})
     weights = {("fp32", row): tasks.train(row) for row in rows}
-    answers = {("fp32", row): tasks.query(weights["fp32", row], f"fp32 of model {row}") for row in rows}
+    answers = {
+        ("fp32", row): tasks.query(weights["fp32", row], f"fp32 of model {row}", test=row in targets) for row in rows
+    }
     for row in rows if "matched" in config.references else targets:
         for entry in config.quantize:
             made = tasks.quantize(entry, row, weights["fp32", row])
             weights[entry.variant, row] = made
-            answers[entry.variant, row] = tasks.query(made, f"{entry.variant} of model {row}")
+            answers[entry.variant, row] = tasks.query(made, f"{entry.variant} of model {row}", test=row in targets)
     sizes = {
         (variant, row): tasks.weigh(weights[variant, row], f"{variant} of model {row}")
         for variant in ["fp32", *(entry.variant for entry in config.quantize)]

@@ -110,7 +110,7 @@ def _query(
     tasks: Tasks, asked: CalibrationInferenceConfig, entry: QuantizeConfig, row: int, quantized: Task, candidates: Task
 ) -> Task:
     query = tasks.config.query
-    params = {"queries": list(query.augment), "batch": query.batch}
+    params = {"queries": list(query.augment), "batch": query.batch, "test": False}
     inputs = {"weights": quantized.key, "images": tasks.images().key, "splits": candidates.key}
     records = asked.candidates + _population(tasks, asked)
     cost = tasks.network.multiply_adds * records * len(query.augment) / tasks.rate

@@ -1,4 +1,4 @@
-"""The tasks that turn answers into rows: attack, measure, utility."""
+"""The tasks that turn answers into rows: attack, estimate, thresholds, measure, utility."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,12 +41,23 @@ def evaluate(tasks: Tasks, models: Models, variant: str) -> tuple[list[Task], li
         kinds = ["fp32"] if variant == CONTROL else list(config.references)
     about = {"variant": variant, **named(config, variant)}
     attacks, measured = [], []
-    baseline = attack(tasks, models, "fp32", "fp32")
+    compared = estimate(tasks, models, attack(tasks, models, "fp32", "fp32"))
     for kind in kinds:
         scores = attack(tasks, models, variant, kind)
-        attacks.append(scores)
+        chosen = None if variant == CONTROL else choose(tasks, models, variant, kind)
+        attacks += [scores, compared, *([chosen] if chosen else [])]
         measured.append(
-            measure(tasks, models, about, kind, scores=scores, baseline=baseline, standalone=kind == kinds[0])
+            measure(
+                tasks,
+                models,
+                about,
+                kind,
+                scores=scores,
+                baseline=compared,
+                thresholds=chosen,
+                comparisons=len(kinds) * len(scores.params["attacks"]),
+                standalone=kind == kinds[0],
+            )
         )
     if variant != CONTROL:
         measured.append(utility(tasks, models, about))
@@ -62,6 +73,8 @@ def measure(
     scores: Task,
     baseline: Task,
     standalone: bool,
+    thresholds: Task | None = None,
+    comparisons: int = 1,
 ) -> Task:
     """The rows and curves of one variant by one kind of reference.
 
@@ -71,19 +84,31 @@ def measure(
         about: Variant, quantizer and levels, as the rows tell them.
         reference: As the rows tell it.
         scores: The attack's task.
-        baseline: The same attacks at full precision.
+        baseline: The figures of the same attacks at full precision, from `estimate`.
         standalone: Whether attacks without references have their rows here.
+        thresholds: Chosen without the targets; None leaves such rows out.
+        comparisons: How many attacks' bounds on epsilon hold together.
+
+    Raises:
+        ValueError: The baseline is no task of the stage `estimate`.
     """
     config = tasks.config
+    if baseline.stage != "estimate":
+        raise ValueError(f"baseline must be a task of stage 'estimate', got {baseline.stage!r}")
     params = {
         **about,
         "reference": reference,
         "fpr": list(config.fpr),
+        "priors": list(config.priors),
+        "delta": config.delta,
+        "comparisons": comparisons,
         "seed": config.seed,
         "standalone": standalone,
     }
     inputs = {"scores": scores.key, "baseline": baseline.key, "splits": tasks.splits().key}
-    cost = 4e-5 * len(models.targets) * tasks.sizes.pool
+    if thresholds is not None:
+        inputs["thresholds"] = thresholds.key
+    cost = 2e-5 * len(models.targets) * tasks.sizes.pool
     return tasks.task("measure", params, inputs, f"measure {about['variant']} by {reference}", cost)
 
 
@@ -129,9 +154,8 @@ def attack(tasks: Tasks, models: Models, variant: str, kind: str) -> Task:
     config = tasks.config
     attacked = "fp32" if variant == CONTROL else variant
     by = attacked if kind == "matched" else "fp32"
-    names = list(dict.fromkeys(form.name for name in config.attacks for form in expand(name)))
     params = {
-        "attacks": names,
+        "attacks": attack_names(config),
         "recalibrated": kind == "recalibrated",
         "control": variant == CONTROL,
         "targets": list(models.targets),
@@ -143,9 +167,43 @@ def attack(tasks: Tasks, models: Models, variant: str, kind: str) -> Task:
         "references": tuple(models.answers[by, row].key for row in models.references),
         **tasks.data(),
     }
+    return tasks.task("attack", params, inputs, f"attack {variant} by {kind}", _attack_cost(tasks, models))
+
+
+def estimate(tasks: Tasks, models: Models, scores: Task) -> Task:
+    """The figures at full precision that variants are compared with, made once for all of them."""
+    params = {"fpr": list(tasks.config.fpr), "seed": tasks.config.seed}
+    inputs = {"scores": scores.key, "splits": tasks.splits().key}
+    cost = 2e-5 * len(models.targets) * tasks.sizes.pool
+    return tasks.task("estimate", params, inputs, f"figures of {scores.label.removeprefix('attack ')}", cost)
+
+
+def choose(tasks: Tasks, models: Models, variant: str, kind: str) -> Task:
+    """The thresholds that references in the targets' place give; those at full precision serve all variants."""
+    config = tasks.config
+    by = variant if kind == "matched" else "fp32"
+    params = {
+        "attacks": attack_names(config),
+        "recalibrated": kind == "recalibrated",
+        "targets": list(models.targets),
+        "references": list(models.references),
+        "fpr": list(config.fpr),
+        "seed": config.seed,
+    }
+    inputs = {"references": tuple(models.answers[by, row].key for row in models.references), **tasks.data()}
+    mapped = ", recalibrated" if kind == "recalibrated" else ""
+    return tasks.task("thresholds", params, inputs, f"thresholds on {by}{mapped}", _attack_cost(tasks, models))
+
+
+def attack_names(config: Config) -> list[str]:
+    """Every attack once, by its full name."""
+    return list(dict.fromkeys(form.name for name in config.attacks for form in expand(name)))
+
+
+def _attack_cost(tasks: Tasks, models: Models) -> float:
+    config = tasks.config
     answers_read = len(models.targets) * len(models.references) * tasks.sizes.pool * len(config.query.augment)
-    cost = 4e-8 * len(names) * answers_read
-    return tasks.task("attack", params, inputs, f"attack {variant} by {kind}", cost)
+    return 4e-8 * len(attack_names(config)) * answers_read
 
 
 def utility(tasks: Tasks, models: Models, about: Mapping[str, Any]) -> Task:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bitleak.core.variants import FULL, joined
 from bitleak.engine.keys import Task
-from bitleak.plan.evaluation import Models, compare, measure, named
+from bitleak.plan.evaluation import Models, compare, estimate, measure, named
 from bitleak.plan.tasks import Tasks
 
 
@@ -17,6 +17,7 @@ def joint_tasks(tasks: Tasks, models: Models) -> tuple[list[Task], list[Task]]:
     sets = tasks.config.joint
     if not sets:
         return [], []
+    baseline = estimate(tasks, models, joint_attack(tasks, models, (FULL,)))
     attacks, results = [], []
     alone = dict.fromkeys([FULL, *[name for releases in sets for name in releases]])
     for releases in [*[(name,) for name in alone], *sets]:
@@ -24,8 +25,7 @@ def joint_tasks(tasks: Tasks, models: Models) -> tuple[list[Task], list[Task]]:
         variant = joined(releases)
         reference = FULL if variant == FULL else "matched"
         about = {"variant": variant, **named(tasks.config, variant)}
-        baseline = joint_attack(tasks, models, (FULL,))
-        attacks.append(attack)
+        attacks += [attack, baseline] if releases == (FULL,) else [attack]
         results.append(measure(tasks, models, about, reference, scores=attack, baseline=baseline, standalone=False))
         if len(releases) > 1:
             others = [joint_attack(tasks, models, (name,)) for name in releases]

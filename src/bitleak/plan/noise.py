@@ -85,7 +85,7 @@ def _models(tasks: Tasks, models: Models, variant: str, found: Task) -> Models:
         params = {"model": row, "seed": tasks.config.seed}
         inputs = {"weights": models.weights["fp32", row].key, "match": found.key}
         weights[name, row] = tasks.task("noise", params, inputs, f"{name} of model {row}", 0.1)
-        answers[name, row] = tasks.query(weights[name, row], f"{name} of model {row}")
+        answers[name, row] = tasks.query(weights[name, row], f"{name} of model {row}", test=row in models.targets)
     sizes = {**models.sizes, **{(name, row): models.sizes["fp32", row] for row in models.targets}}
     return replace(models, weights=weights, answers=answers, sizes=sizes)
 

@@ -15,9 +15,11 @@ VERSIONS = {
     "splits": "1",
     "train": "1",
     "quantize": "1",
-    "query": "1",
-    "attack": "1",
-    "measure": "3",
+    "query": "2",
+    "attack": "2",
+    "estimate": "1",
+    "thresholds": "1",
+    "measure": "4",
     "weigh": "1",
     "utility": "3",
     "joint": "1",
@@ -27,6 +29,8 @@ VERSIONS = {
     "matched": "1",
     "candidates": "1",
     "calibration": "1",
+    "power": "1",
+    "memorise": "1",
 }
 """Raised when the meaning of a stage changes; a part of every key."""
 
@@ -106,11 +110,11 @@ class Tasks:
         )
         return replace(task, group=f"{entry.label}:{row}")
 
-    def query(self, weights: Task, label: str) -> Task:
-        """What one set of weights answers about every record."""
+    def query(self, weights: Task, label: str, *, test: bool) -> Task:
+        """What one set of weights answers about every record, the test records only where its accuracy is wanted."""
         query = self.config.query
-        params = {"queries": list(query.augment), "batch": query.batch}
-        asked = (self.sizes.pool + self.sizes.population) * len(query.augment) + self.sizes.test
+        params = {"queries": list(query.augment), "batch": query.batch, "test": test}
+        asked = (self.sizes.pool + self.sizes.population) * len(query.augment) + test * self.sizes.test
         cost = self.network.multiply_adds * asked / self.rate
         return self.task("query", params, {"weights": weights.key, **self.data()}, f"query {label}", cost)
 
@@ -142,6 +146,8 @@ class Tasks:
             "quantize": parameters + 4 * parameters // 50,
             "query": 8 * queries * len(SIGNALS) * (pool + population) + 8 * sizes.test,
             "attack": 8 * 8 * targets * pool,
+            "estimate": 8 * 8 * (2 + len(self.config.fpr)) * targets * sizes.pool,
+            "thresholds": 8 * 32 * targets * len(self.config.fpr),
             "measure": 16 * 8 * (targets + 1) * 256,
             "weigh": 50,
             "utility": 2000,
@@ -152,5 +158,7 @@ class Tasks:
             "matched": 2000,
             "candidates": asked.models * asked.candidates if asked else 0,
             "calibration": 100_000,
+            "power": 200 * 32 * 8 * (targets + 1),
+            "memorise": 16 * sizes.pool,
         }
         return of[task.stage] + 4096

@@ -1,32 +1,44 @@
 """From rows, curves and a summary to tables, figures and one HTML page that needs no network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Row
 from bitleak.report.console import compact_table, sentences
 from bitleak.report.figures import draw, write_figures
 from bitleak.report.files import check_out, write_atomically
+from bitleak.report.gallery import pictured, read_pictures, write_pictures
 from bitleak.report.headline import headline
 from bitleak.report.page import page
+from bitleak.report.power import PowerRow, read_power, write_power
+from bitleak.report.records import Exposed, Records, VariantRecords, exposed, variant_records, write_records
 from bitleak.report.rows import RocCurve, read_curves, read_rows, write_curves, write_rows
 from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
 from bitleak.report.table import Table, tabulate
 
 __all__ = [
+    "Exposed",
+    "PowerRow",
+    "Records",
     "RocCurve",
     "Summary",
     "Table",
+    "VariantRecords",
     "VariantSummary",
     "check_out",
     "compact_table",
+    "exposed",
     "headline",
+    "pictured",
     "read_curves",
+    "read_power",
     "read_rows",
     "read_summary",
     "sentences",
     "tabulate",
+    "variant_records",
     "write_all",
     "write_curves",
     "write_report",
@@ -38,7 +50,8 @@ __all__ = [
 def write_report(folder: Path) -> None:
     """Draw the figures and the page of an audit from the files in its output folder.
 
-    Reads `results.parquet`, `roc.parquet` and `summary.json`; writes `figures/*` and `report.html`.
+    Reads `results.parquet`, `roc.parquet`, `summary.json` and, where there are such, `power.parquet` and `gallery/*`;
+    writes `figures/*` and `report.html`.
     The same input gives the same bytes.
 
     Args:
@@ -49,15 +62,34 @@ def write_report(folder: Path) -> None:
     """
     table, curves, summary = tabulate(read_rows(folder)), read_curves(folder), read_summary(folder)
     _check(table, summary, folder)
-    drawn = draw(table, curves, summary)
+    powered, pictures = read_power(folder), read_pictures(summary.exposed, folder)
+    drawn = draw(table, curves, summary, powered)
     write_figures(drawn, folder)
-    write_atomically(
-        folder / "report.html", page(table, summary, {name: svg for name, (svg, _) in drawn.items()}).encode()
-    )
+    svgs = {name: svg for name, (svg, _) in drawn.items()}
+    document = page(table, summary, svgs, powered=powered, pictures=pictures)
+    write_atomically(folder / "report.html", document.encode())
 
 
-def write_all(rows: Iterable[Row], curves: Iterable[RocCurve], summary: Summary, folder: Path) -> None:
+def write_all(
+    rows: Iterable[Row],
+    curves: Iterable[RocCurve],
+    summary: Summary,
+    folder: Path,
+    *,
+    records: Records | None = None,
+    powered: Sequence[PowerRow] = (),
+    pictures: Mapping[int, bytes] = MappingProxyType({}),
+) -> None:
     """Write everything that an audit leaves but its config: tables, curves, summary, figures and page.
+
+    Args:
+        rows: The results table.
+        curves: The ROC curves.
+        summary: What was audited and how.
+        folder: Where it goes.
+        records: What is said of single records; None leaves no such file.
+        powered: The attacks by number of references; none leaves no such file.
+        pictures: PNG of the records that the summary lists, by number.
 
     Raises:
         StoreError: The folder cannot be written to, or the summary does not fit the rows.
@@ -65,6 +97,12 @@ def write_all(rows: Iterable[Row], curves: Iterable[RocCurve], summary: Summary,
     write_rows(rows, folder)
     write_curves(curves, folder)
     write_summary(summary, folder)
+    write_power(powered, folder)
+    write_pictures(pictures, folder)
+    if records is None:
+        (folder / "records.parquet").unlink(missing_ok=True)
+    else:
+        write_records(records, folder)
     write_report(folder)
 
 

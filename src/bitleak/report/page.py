@@ -1,7 +1,8 @@
 """`report.html`: one file that opens without a network, made from the table, the summary and the SVGs."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import jinja2
 from markupsafe import Markup
@@ -9,12 +10,15 @@ from markupsafe import Markup
 from bitleak.core.types import Measure
 from bitleak.metrics import detectable_auc, too_fine
 from bitleak.report import text
+from bitleak.report.chosen import chosen_grids, epsilon_grid, power_grids
 from bitleak.report.figures.style import FAINT, INK
+from bitleak.report.gallery import record_grids, strips
 from bitleak.report.grid import Cell, Grid, change_cell, figure_cell
 from bitleak.report.headline import judge_control
+from bitleak.report.power import PowerRow, missing
 from bitleak.report.sections import sections
 from bitleak.report.summary import Summary
-from bitleak.report.table import CONTROL, FULL, Table, Variant
+from bitleak.report.table import ALL, CONTROL, FULL, Table, Variant
 from bitleak.report.verdict import LOWER_BOUND, verdicts
 
 ADVERSARIES = {
@@ -38,6 +42,9 @@ CAPTIONS = {
     "roc": "ROC curves with both axes logarithmic, the mean over targets under the headline attack and adversary, "
     "one panel per precision.",
     "bars": "Test accuracy, AUC and TPR under the headline attack and adversary, with 95 % intervals.",
+    "power": "AUC and TPR at the headline FPR on full-precision targets by the number of reference models a side, for "
+    "every attack that uses references, mean over targets with 95 % bands. All attacks are given the same references, "
+    "smaller sets being parts of larger ones. An attack has no point where it cannot be run with so few.",
 }
 
 
@@ -45,13 +52,22 @@ _Column = tuple[str, str, int, Callable[[Measure | None, int], Cell]]
 """Title, metric, decimals, and what makes the cell."""
 
 
-def page(table: Table, summary: Summary, figures: Mapping[str, bytes]) -> str:
+def page(
+    table: Table,
+    summary: Summary,
+    figures: Mapping[str, bytes],
+    *,
+    powered: Sequence[PowerRow] = (),
+    pictures: Mapping[int, bytes] = MappingProxyType({}),
+) -> str:
     """The HTML page.
 
     Args:
         table: The aggregated rows.
         summary: What was audited and how.
         figures: SVG by name of the figure.
+        powered: The attacks by number of references.
+        pictures: PNG of the listed records, by number.
 
     Returns:
         A complete document; every name in it is escaped.
@@ -78,7 +94,14 @@ def page(table: Table, summary: Summary, figures: Mapping[str, bytes]) -> str:
         compared=len(table.quantized),
         detectable=detectable_auc(summary.members, summary.non_members, targets=summary.targets),
         refused=[reason for fpr in summary.fprs if (reason := too_fine(fpr, summary.non_members))],
-        figures=[(name, Markup(inlined(svg, name)), CAPTIONS[name]) for name, svg in figures.items()],
+        figures=[_figure_of(name, svg) for name, svg in figures.items() if name != "power"],
+        power_figure=_figure_of("power", figures["power"]) if "power" in figures else None,
+        power_grids=_power_grids(powered, summary),
+        power_missing=missing(powered),
+        chosen=chosen_grids(table, summary),
+        epsilon=epsilon_grid(table, summary),
+        strips=strips(summary.exposed, pictures) if summary.exposed else [],
+        record_grids=record_grids(summary.exposed) if summary.exposed else [],
     )
 
 
@@ -135,6 +158,18 @@ def inlined(svg: bytes, prefix: str) -> str:
     )
     content = re.sub(r'(<g id="[^"]*patch_1">\s*<path d="[^"]*" style="fill: )#ffffff', r"\1none", content)
     return content.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
+
+
+def _figure_of(name: str, svg: bytes) -> tuple[str, Markup, str]:
+    return name, Markup(inlined(svg, name)), CAPTIONS[name]
+
+
+def _power_grids(powered: Sequence[PowerRow], summary: Summary) -> list[Grid]:
+    rate = summary.headline_fpr
+    metrics = [("auc", "AUC", 3), (text.tpr_metric(rate), f"TPR @ {text.percent(rate)} FPR", text.tpr_decimals(rate))]
+    rows = [(row.attack, row.references, row.metric, row.measure) for row in powered if row.target == ALL]
+    known = {metric for _, _, metric, _ in rows}
+    return power_grids(rows, [one for one in metrics if one[0] in known])
 
 
 def _ordered(table: Table, summary: Summary) -> list[str]:

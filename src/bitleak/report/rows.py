@@ -88,7 +88,7 @@ def write_rows(rows: Iterable[Row], folder: Path) -> None:
     """
     lines = [_line(row) for row in rows]
     write_atomically(folder / "results.csv", _csv(lines))
-    write_atomically(folder / "results.parquet", _parquet(pa.Table.from_pylist(lines, schema=ROWS_SCHEMA)))
+    write_atomically(folder / "results.parquet", to_parquet(pa.Table.from_pylist(lines, schema=ROWS_SCHEMA)))
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -97,7 +97,7 @@ def read_rows(folder: Path) -> list[Row]:
     Raises:
         StoreError: The file is missing, broken or has other columns.
     """
-    return [_row(line) for line in _read(folder / "results.parquet", ROWS_SCHEMA).to_pylist()]
+    return [_row(line) for line in from_parquet(folder / "results.parquet", ROWS_SCHEMA).to_pylist()]
 
 
 def write_curves(curves: Iterable[RocCurve], folder: Path) -> None:
@@ -113,7 +113,7 @@ def write_curves(curves: Iterable[RocCurve], folder: Path) -> None:
                for name, index in names.items()}  # fmt: skip
     points = np.concatenate([np.empty((0, 2)), *[curve.points for curve in listed]]).astype(np.float64)
     columns |= {"fpr": pa.array(points[:, 0]), "tpr": pa.array(points[:, 1])}
-    write_atomically(folder / "roc.parquet", _parquet(pa.table(columns, schema=CURVES_SCHEMA)))
+    write_atomically(folder / "roc.parquet", to_parquet(pa.table(columns, schema=CURVES_SCHEMA)))
 
 
 def read_curves(folder: Path) -> list[RocCurve]:
@@ -122,7 +122,7 @@ def read_curves(folder: Path) -> list[RocCurve]:
     Raises:
         StoreError: The file is missing, broken or has other columns.
     """
-    table = _read(folder / "roc.parquet", CURVES_SCHEMA)
+    table = from_parquet(folder / "roc.parquet", CURVES_SCHEMA)
     points = np.column_stack([table["fpr"].to_numpy(), table["tpr"].to_numpy()])
     keys = list(zip(*[table[name].to_pylist() for name in _CURVE], strict=True))
     curves, start = [], 0
@@ -156,14 +156,19 @@ def _cell(value: Any) -> str:
     return '"' + content.replace('"', '""') + '"' if any(sign in content for sign in ',"\r\n') else content
 
 
-def _parquet(table: pa.Table) -> bytes:
+def to_parquet(table: pa.Table) -> bytes:
+    """The bytes of the file."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    """The table of a file that an audit wrote, with exactly the columns of the schema."""
+def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+    """The table of a file that an audit wrote, with exactly the columns of the schema.
+
+    Raises:
+        StoreError: The file is missing, broken or has other columns.
+    """
     remedy = "run `bitleak audit CONFIG --out DIR` again; what is in the store is not computed twice"
     if not path.is_file():
         raise StoreError(

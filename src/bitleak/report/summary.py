@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from bitleak.core.errors import StoreError
 from bitleak.core.types import SplitMode
 from bitleak.report.files import write_atomically
+from bitleak.report.records import Exposed
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class Summary:
         membership: How it was decided who is trained on what, in a sentence; empty where `mode` says it.
         notes: What was left out and why, a sentence each.
         calibration_inference: How calibration sets were attacked, in sentences; empty where they were not.
+        priors: Shares of members that precisions are reported at; none where no threshold was chosen beforehand.
+        delta: At which epsilon was bounded; None where it was not.
+        exposed: The most and the least exposed records; None where nothing is said of single records.
     """
 
     title: str
@@ -108,6 +112,9 @@ class Summary:
     membership: str = ""
     notes: tuple[str, ...] = ()
     calibration_inference: str = ""
+    priors: tuple[float, ...] = ()
+    delta: float | None = None
+    exposed: Exposed | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON values with the attributes' names."""

@@ -12,6 +12,7 @@ from bitleak.stages.networks import calibration_images, quantize, query, specifi
 from bitleak.stages.noising import match, matched, noise
 from bitleak.stages.records import images, splits
 from bitleak.stages.several import compare, joint
+from bitleak.stages.statistics import estimate, memorise, power, thresholds
 
 __all__ = [
     "applicable",
@@ -20,16 +21,20 @@ __all__ = [
     "calibration_images",
     "candidates",
     "compare",
+    "estimate",
     "images",
     "joint",
     "match",
     "matched",
     "measure",
+    "memorise",
     "noise",
+    "power",
     "quantize",
     "query",
     "specification",
     "splits",
+    "thresholds",
     "train",
     "utility",
     "view_of",

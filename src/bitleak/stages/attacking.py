@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, negative_control, recalibrated
+from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, negative_control, population_view, recalibrated
 from bitleak.core.mapped import stacked
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, Images, Outputs, Splits
@@ -15,12 +15,15 @@ from bitleak.stages.signature import Artifacts, Params, Progress
 
 
 def attack(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """The scores of every attack on every target of one variant, by one kind of reference."""
+    """The scores of every attack on every target of one variant, by one kind of reference.
+
+    Of attacks without references also those of the population records, which a threshold can be set on.
+    """
     split: Splits = inputs["splits"]
     for one in params:
         answers = dict(zip(one["references"], inputs["references"], strict=True))
         attacks = applicable(one["attacks"], recalibrated=one["recalibrated"], population=len(split.population))
-        found = []
+        found, outside = [], []
         for done, (row, target) in enumerate(zip(one["targets"], inputs["targets"], strict=True)):
             view = view_of(inputs["images"], split, row, target, answers, seed=one["seed"])
             if one["control"]:
@@ -28,9 +31,11 @@ def attack(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress
             if one["recalibrated"]:
                 view = recalibrated(view)
             found.append([each(view) for each in attacks])
+            outside.append([each(population_view(view)) for each in attacks if not each.uses_references])
             progress((done + 1) / len(one["targets"]))
         yield {
             "scores": np.array(found).swapaxes(0, 1),  # (attacks, targets, records)
+            "population": np.array(outside).swapaxes(0, 1),  # (attacks without references, targets, population)
             "attacks": [{"name": each.name, "references": each.uses_references} for each in attacks],
             "targets": list(one["targets"]),
         }

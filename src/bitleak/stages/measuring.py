@@ -19,7 +19,6 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
     scores, baseline, split = inputs["scores"], inputs["baseline"], inputs["splits"]
     targets = scores["targets"]
     member = split.member[targets]
-    at_fp32 = {each["name"]: baseline["scores"][index] for index, each in enumerate(baseline["attacks"])}
     for one in params:
         rows: list[Row] = []
         curves: dict[str, np.ndarray] = {}
@@ -27,17 +26,24 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
             if not each["references"] and not one["standalone"]:
                 continue
             reference = one["reference"] if each["references"] else ""
-            own = (one["variant"], one["reference"]) == ("fp32", "fp32")
-            found = metrics.measure(
+            about = (one, each["name"], reference, targets)
+            each_curve = [metrics.roc(*pair) for pair in zip(scores["scores"][index], member, strict=True)]
+            at_fp32 = metrics.unpacked(baseline, each["name"])
+            if (one["variant"], one["reference"]) == ("fp32", "fp32"):
+                found = metrics.summarize(at_fp32, mode=split.mode)
+            else:
+                estimates = metrics.estimate_curves(each_curve, fprs=one["fpr"], seed=seed_for(one["seed"], "measure"))
+                found = metrics.summarize(estimates, mode=split.mode, baseline=at_fp32)
+            rows += rows_of(*about, found)
+            rows += _shown(*about, _chosen(one, inputs, index, member))
+            epsilon = metrics.epsilon_measures(
                 scores["scores"][index],
                 member,
-                fprs=one["fpr"],
-                mode=split.mode,
-                seed=seed_for(one["seed"], "measure"),
-                baseline=None if own else at_fp32[each["name"]],
+                seed=seed_for(one["seed"], "epsilon"),
+                delta=one["delta"],
+                comparisons=one["comparisons"],
             )
-            rows += rows_of(one, each["name"], reference, targets, found)
-            each_curve = [metrics.roc(*pair) for pair in zip(scores["scores"][index], member, strict=True)]
+            rows += _shown(*about, epsilon)
             name = f"{each['name']}/{reference}"
             curves |= {f"{name}/{row}": metrics.thin(curve) for row, curve in zip(targets, each_curve, strict=True)}
             curves[f"{name}/all"] = metrics.mean_curve(each_curve)
@@ -83,6 +89,39 @@ def rows_of(about: Mapping[str, Any], attack: str, reference: str, targets: Sequ
         rows.append(Row(*head, "all", metric, total))
         singles = zip(targets, found.targets[metric], strict=True)
         rows += [Row(*head, str(row), metric, one) for row, one in singles]
+    return rows
+
+
+def _chosen(one: Mapping[str, Any], inputs: Mapping[str, Any], index: int, member: np.ndarray) -> metrics.Shown:
+    """Rates and precision at the thresholds that an adversary could have chosen; none for the control."""
+    scores = inputs["scores"]
+    attack = scores["attacks"][index]
+    if "thresholds" not in inputs:
+        return {}
+    if attack["references"]:
+        place = inputs["thresholds"]["attacks"].index(attack["name"])
+        chosen = inputs["thresholds"]["thresholds"][place]  # (targets, fprs)
+    else:
+        place = sum(not each["references"] for each in scores["attacks"][:index])
+        chosen = np.stack([metrics.thresholds_for(own, one["fpr"]) for own in scores["population"][place]])
+    shown: dict[str, tuple[Measure | None, ...]] = {}
+    for fpr, thresholds in zip(one["fpr"], chosen.T, strict=True):
+        if not np.isnan(thresholds).any() and not metrics.too_fine(fpr, int((~member).sum(axis=1).min())):
+            options = {"fpr": fpr, "priors": one["priors"], "mode": inputs["splits"].mode}
+            shown |= metrics.chosen_measures(scores["scores"][index], member, thresholds, **options)
+    return shown
+
+
+def _shown(
+    about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: metrics.Shown
+) -> list[Row]:
+    """Rows of every metric, where there is such a figure."""
+    head = (about["variant"], about["quantizer"], about["levels"], attack, reference)
+    names = ["all", *map(str, targets)]
+    rows = []
+    for metric, measures in found.items():
+        pairs = zip(names, measures, strict=True)
+        rows += [Row(*head, name, metric, measure) for name, measure in pairs if measure is not None]
     return rows
 
 

@@ -72,6 +72,7 @@ def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
             spec=spec_of(weights),
             queries=one["queries"],
             batch=one["batch"],
+            test=one["test"],
             device=runtime.device,
             on_step=progress,
         )

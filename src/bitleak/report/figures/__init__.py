@@ -8,27 +8,32 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from bitleak.report.figures.bars import bars
+from bitleak.report.figures.power import power
 from bitleak.report.figures.roc import roc
 from bitleak.report.figures.style import settings
 from bitleak.report.figures.tradeoff import tradeoff
 from bitleak.report.files import write_atomically
+from bitleak.report.power import PowerRow
 from bitleak.report.rows import RocCurve
 from bitleak.report.summary import Summary
 from bitleak.report.table import FULL, Table
 
-NAMES = ("tradeoff", "roc", "bars")
+NAMES = ("tradeoff", "roc", "bars", "power")
 """File names without their endings, in the order of the page."""
 
 _SVG_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
-def draw(table: Table, curves: Sequence[RocCurve], summary: Summary) -> dict[str, tuple[bytes, bytes]]:
+def draw(
+    table: Table, curves: Sequence[RocCurve], summary: Summary, powered: Sequence[PowerRow] = ()
+) -> dict[str, tuple[bytes, bytes]]:
     """Every figure as the bytes of an SVG and of a PNG, by name; no trade-off where no accuracy is known.
 
     Args:
         table: The aggregated rows.
         curves: ROC curves; those of `target = all` under the headline attack and reference are drawn.
         summary: Names the headline attack, reference and FPR.
+        powered: The attacks by number of references; without them there is no such figure.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own settings would change the bytes
@@ -37,6 +42,7 @@ def draw(table: Table, curves: Sequence[RocCurve], summary: Summary) -> dict[str
             **({"tradeoff": tradeoff(table, summary)} if table.find(FULL, "test_accuracy") else {}),
             "roc": roc(table, curves, summary),
             "bars": bars(table, summary),
+            **({"power": power(powered, summary)} if powered else {}),
         }
         return {name: (_render(figure, "svg"), _render(figure, "png")) for name, figure in figures.items()}
 
@@ -47,6 +53,9 @@ def write_figures(drawn: Mapping[str, tuple[bytes, bytes]], folder: Path) -> Non
     Raises:
         StoreError: The folder cannot be written to.
     """
+    for name in set(NAMES) - set(drawn):  # of an earlier run into the same folder
+        for form in ("svg", "png"):
+            (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
     for name, (svg, png) in drawn.items():
         write_atomically(folder / "figures" / f"{name}.svg", svg)
         write_atomically(folder / "figures" / f"{name}.png", png)

@@ -47,11 +47,15 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "splits": "6c3648191542",
         "train": "ad719a62a214",
         "quantize": "7713dd43ac2a",
-        "query": "b6392e6529a0",
-        "attack": "e1aef3414556",
-        "measure": "d02d46e2e36e",
+        "query": "fe4adc912672",
         "weigh": "fecb619c74a0",
-        "utility": "ae3ce607092a",
+        "attack": "8ce767463730",
+        "estimate": "2a086d79d3eb",
+        "thresholds": "f0ae5ae49e08",
+        "measure": "1bf8b2e75980",
+        "utility": "9cc821927425",
+        "memorise": "83dd8090c424",
+        "power": "3340df31a197",
     }
 
 
@@ -102,9 +106,40 @@ def test_rows_are_made_of_answers_and_sizes_without_weights():
 
     for mode in ("population", "dedicated"):
         found = made(split={"mode": mode, "shadows": 6}, attacks=["lira", "rmia", "threshold"])
-        left = {task.stage for task in Graph(found.tasks, wanted=found.results).pending(Answers())}
+        left = {task.stage for task in Graph(found.tasks, wanted=found.wanted).pending(Answers())}
         assert {"attack", "measure", "utility"} <= left
         assert not left & {"train", "quantize"}
+
+
+def test_the_baseline_and_the_thresholds_at_full_precision_are_made_once():
+    tasks = made().tasks
+    assert [task.label for task in tasks if task.stage == "estimate"] == ["figures of fp32 by fp32"]
+    chosen = {task.label for task in tasks if task.stage == "thresholds"}
+    on_variants = {f"thresholds on {variant}" for variant in ("rtn-2", "rtn-1.58", "obc-1.58+last8")}
+    assert chosen == {"thresholds on fp32", "thresholds on fp32, recalibrated", *on_variants}
+    used = {task.label: task.inputs["thresholds"] for task in tasks if "thresholds" in task.inputs}
+    assert used["measure fp32 by fp32"] == used["measure rtn-2 by fp32"] != used["measure rtn-2 by matched"]
+    assert "measure control by fp32" not in used
+
+
+def test_power_is_asked_for_with_1_2_4_and_all_references_unless_it_is_not():
+    found = made(split={"models": 16})
+    (task,) = [task for task in found.tasks if task.stage == "power"]
+    assert task.params["counts"] == [1, 2, 4, 7]
+    assert task.key == found.power
+    assert found.power in found.wanted
+    without = made(power=False)
+    assert without.power is None
+    assert "power" not in {task.stage for task in without.tasks}
+
+
+def test_only_targets_are_asked_about_the_test_records():
+    asked = {task.label: task.params["test"] for task in made().tasks if task.stage == "query"}
+    assert {label for label, test in asked.items() if test} == {
+        f"query {variant} of model {row}"
+        for variant in ("fp32", "rtn-2", "rtn-1.58", "obc-1.58+last8")
+        for row in (0, 2)
+    }
 
 
 def test_variants_are_named_by_their_precision():

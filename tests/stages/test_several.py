@@ -48,7 +48,10 @@ def joint_scores(data, split, releases):
 
 def rows_of(stage, split, **inputs):
     about = {"variant": "fp32&rtn-2", "quantizer": "", "levels": None, "reference": "matched", "over": "best"}
-    params = {**about, "fpr": [0.01], "seed": 0, "standalone": False}
+    params = {**about, "fpr": [0.01], "seed": 0, "standalone": False, "delta": 1e-5, "comparisons": 1}
+    if "baseline" in inputs:
+        scores = {"splits": split, "scores": inputs["baseline"]}
+        (inputs["baseline"],) = stages.estimate([params], scores, Runtime(), lambda done: None)
     (made,) = stage([params], {"splits": split, **inputs}, Runtime(), lambda done: None)
     return {(row["metric"], row["target"]): row for row in made["rows"]}
 

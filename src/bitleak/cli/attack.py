@@ -27,6 +27,9 @@ def attack(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where tables, figures and report.html go; `audits/NAME`.")
     ] = None,
+    power: Annotated[
+        bool, typer.Option("--power/--no-power", help="Whether attacks are also run with 1, 2, 4, ... references.")
+    ] = True,
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
     """Attack answers that were made elsewhere: no model, no training."""
@@ -44,6 +47,7 @@ def attack(
         attacks=None if attacks is None else tuple(part.strip() for part in attacks.split(",")),
         fprs=_rates(fpr),
         seed=seed,
+        power=power,
     )
     folder = out or Path("audits") / scores.stem
     check_out(folder)

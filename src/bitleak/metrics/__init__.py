@@ -2,9 +2,9 @@
 
 from bitleak.metrics.apart import apart
 from bitleak.metrics.best_threshold import best_threshold, halvings
-from bitleak.metrics.chosen import Shown, chosen_measures
+from bitleak.metrics.chosen import Shown, chosen_at, chosen_measures
 from bitleak.metrics.delong import delong
-from bitleak.metrics.detectable import detectable_auc
+from bitleak.metrics.detectable import detectable_auc, doubling
 from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds
 from bitleak.metrics.epsilon_measures import epsilon_measures
 from bitleak.metrics.estimate import Estimate
@@ -64,12 +64,14 @@ __all__ = [
     "auc",
     "balanced_accuracy",
     "best_threshold",
+    "chosen_at",
     "chosen_measures",
     "clopper_pearson",
     "corrected",
     "delong",
     "detectable_auc",
     "difference_over_records",
+    "doubling",
     "epsilon_bounds",
     "epsilon_measures",
     "estimate",

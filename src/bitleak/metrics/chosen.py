@@ -26,6 +26,7 @@ from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.estimate import Estimate
 from bitleak.metrics.fixed_threshold import AtThreshold, Rate, at_threshold, precision
 from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
+from bitleak.metrics.roc import too_fine
 
 Shown = Mapping[str, tuple[Measure | None, ...]]
 """By metric: that of all targets first, then target by target; None where there is no such figure."""
@@ -83,6 +84,26 @@ def chosen_measures(
         singles = [_precision(one, prior) for one in found]
         total = singles[0] if len(found) == 1 else pooled_precision(all_true, all_false, prior)
         shown[f"precision@{fpr:g},prior{prior:g}"] = (total, *singles)
+    return shown
+
+
+def chosen_at(
+    scores: Float64[np.ndarray, "targets records"],
+    member: Bool[np.ndarray, "targets records"],
+    thresholds: Float64[np.ndarray, "targets fprs"],
+    *,
+    fprs: Sequence[float],
+    priors: Sequence[float],
+    mode: SplitMode = "population",
+) -> Shown:
+    """`chosen_measures` at several FPRs, without those for which a target has no threshold (NaN) or too few
+    non-members.
+    """
+    fewest = int((~member).sum(axis=1).min())
+    shown: dict[str, tuple[Measure | None, ...]] = {}
+    for fpr, own in zip(fprs, thresholds.T, strict=True):
+        if not np.isnan(own).any() and not too_fine(fpr, fewest):
+            shown |= chosen_measures(scores, member, own, fpr=fpr, priors=priors, mode=mode)
     return shown
 
 

@@ -57,3 +57,16 @@ def detectable_auc(
     variance = (m + n + 1) / (12 * m * n) * (1 + (count - 1) * alike) / count
     reach = float(ndtri(1 - level / 2) + ndtri(power)) * math.sqrt(variance)
     return min(1.0, 0.5 + max(reach, 0.0))
+
+
+def doubling(most: int) -> list[int]:
+    """1, 2, 4, ... and `most`: the numbers of references that a curve of power is drawn at.
+
+    Example:
+        >>> doubling(7), doubling(2)
+        ([1, 2, 4, 7], [1, 2])
+    """
+    counts: list[int] = []
+    while 2 ** len(counts) < most:
+        counts.append(2 ** len(counts))
+    return [*counts, most]

@@ -1,7 +1,7 @@
 """The tasks of what else an audit says: see `bitleak.stages.statistics`."""
 
 from bitleak.engine.keys import Task
-from bitleak.metrics import headline_fpr
+from bitleak.metrics import doubling, headline_fpr
 from bitleak.plan.evaluation import Models, attack, attack_names
 from bitleak.plan.tasks import Tasks
 
@@ -9,7 +9,7 @@ from bitleak.plan.tasks import Tasks
 def power(tasks: Tasks, models: Models) -> Task:
     """How well the attacks do at full precision with fewer references."""
     config, sizes = tasks.config, tasks.sizes
-    counts = reference_counts(per_side(tasks))
+    counts = doubling(per_side(tasks))
     params = {
         "attacks": attack_names(config),
         "targets": list(models.targets),
@@ -42,16 +42,3 @@ def per_side(tasks: Tasks) -> int:
     """References a side of every record."""
     split = tasks.config.split
     return (split.models - 2) // 2 if split.mode == "population" else split.shadows // 2
-
-
-def reference_counts(most: int) -> list[int]:
-    """1, 2, 4, ... and all.
-
-    Example:
-        >>> reference_counts(7), reference_counts(2)
-        ([1, 2, 4, 7], [1, 2])
-    """
-    counts: list[int] = []
-    while 2 ** len(counts) < most:
-        counts.append(2 ** len(counts))
-    return [*counts, most]

@@ -12,16 +12,18 @@ what attacks look at, `design` and `views` decide who serves whom as a reference
 docs/scores.md shows every format by example.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from bitleak.metrics import corrected
-from bitleak.report import write_all
+from bitleak.report import exposed, write_all
 from bitleak.scores.answers import Answers
 from bitleak.scores.prepare import Prepared, Request, prepare
 from bitleak.scores.reading import read
 from bitleak.scores.results import rows_and_curves, summarize
 from bitleak.scores.run import Attacked, Expected, OnStep, attacked, tried
 from bitleak.scores.scratch import Scratch
+from bitleak.scores.statistics import records_of
 
 __all__ = [
     "Answers",
@@ -57,4 +59,7 @@ def attack(prepared: Prepared, out: Path, scratch: Scratch, on_step: OnStep = _s
     """
     found = attacked(prepared, scratch, on_step)
     rows, curves = rows_and_curves(prepared, found, lambda done: on_step(done, "measuring"))
-    write_all(corrected(rows), curves, summarize(prepared, rows), out)
+    summary = summarize(prepared, rows)
+    records = records_of(prepared, found.scores, found.memorised, summary)
+    summary = replace(summary, exposed=exposed(records))
+    write_all(corrected(rows), curves, summary, out, records=records, powered=found.power)

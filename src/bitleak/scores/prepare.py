@@ -28,6 +28,7 @@ class Request:
         attacks: Words or names that `expand` knows, and `joint`; None is all that apply.
         fprs: False-positive rates in (0, 1) at which the TPR is reported.
         seed: Of all that is drawn.
+        power: Whether the attacks are also run with fewer references.
     """
 
     scores: Path
@@ -37,6 +38,7 @@ class Request:
     attacks: tuple[str, ...] | None = None
     fprs: tuple[float, ...] = (0.001, 0.01)
     seed: int = 0
+    power: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Prepared:
         cases: Variants and kinds of reference, `fp32` with its own references first.
         fprs: Ascending.
         notes: What a reader must know: what was left out, and why.
+        power: Whether the attacks are also run with fewer references.
         joint: Whether the joint attack on full-precision and quantized answers is run.
     """
 
@@ -64,6 +67,7 @@ class Prepared:
     fprs: tuple[float, ...]
     notes: tuple[str, ...]
     joint: bool = False
+    power: bool = False
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
         """The attacks that say something of their own in this case."""
@@ -131,6 +135,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         fprs=tuple(sorted(set(request.fprs))),
         notes=(*notes, *_notes(answers, quantized, found)),
         joint=_joint(named, attacks, cases, answers.source),
+        power=request.power,
     )
     if not found.referenced:
         reason = f"it needs references, and no record is in and out of at least {FEWEST} models each"

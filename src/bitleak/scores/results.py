@@ -16,8 +16,9 @@ from bitleak.report.text import count
 from bitleak.scores.joint import joint_rows
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.run import Attacked
+from bitleak.scores.statistics import DELTA, PRIORS, source_of
 from bitleak.scores.tables import MODE, curves_of, lines
-from bitleak.scores.views import FULL, QUANTIZED, Case
+from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case
 
 UNKNOWN = "not known: the answers were made elsewhere"
 
@@ -44,6 +45,7 @@ def rows_and_curves(
             measures = metrics.summarize(estimates, mode=MODE, baseline=baseline)
             baseline = estimates if baseline is None else baseline  # the first case is fp32 by fp32
             by_case[case] += _rows(case, attack, prepared, measures)
+            by_case[case] += _further(case, attack, prepared, found, member)
             curves[case] += _curves(case, attack, prepared, scores, member)
         on_step((index + 1) / len(prepared.attacks))
     rows: list[Row] = []
@@ -57,6 +59,35 @@ def rows_and_curves(
         together, of_all = joint_rows(prepared, found.joint, member)
         rows, listed = rows + together, listed + of_all
     return rows, listed
+
+
+def _further(case: Case, attack: Attack, prepared: Prepared, found: Attacked, member: np.ndarray) -> list[Row]:
+    """Rates at chosen thresholds, and the bound on epsilon."""
+    scores = np.asarray(found.scores[case, attack.name])
+    chosen = found.thresholds.get((source_of(case, attack), attack.name))
+    shown = dict(
+        metrics.epsilon_measures(
+            scores,
+            member,
+            seed=seed_for(prepared.design.seed, "epsilon"),
+            delta=DELTA,
+            comparisons=len(prepared.attacks) * sum(one.variant == case.variant for one in prepared.cases),
+        )
+    )
+    if chosen is not None and case.variant != CONTROL:
+        shown = {
+            **metrics.chosen_at(scores, member, chosen, fprs=prepared.fprs, priors=PRIORS, mode=MODE),
+            **shown,
+        }
+    reference = case.reference if attack.uses_references else ""
+    about = (case.variant, _quantizer(case.variant), None, attack.name, reference)
+    names = ["all", *map(str, prepared.design.targets)]
+    return [
+        Row(*about, name, metric, measure)
+        for metric, measures in shown.items()
+        for name, measure in zip(names, measures, strict=True)
+        if measure is not None
+    ]
 
 
 def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
@@ -100,6 +131,8 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         source=_sources(prepared),
         membership=membership(prepared),
         notes=prepared.notes,
+        priors=PRIORS,
+        delta=DELTA,
     )
 
 

@@ -6,7 +6,7 @@ and population records. That gives the rate, and tells which attacks cannot be r
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -16,11 +16,14 @@ from bitleak import metrics
 from bitleak.attacks import two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.types import SIGNALS, AttackView
+from bitleak.metrics import Memorisation
+from bitleak.report import PowerRow
 from bitleak.scores.joint import RELEASES, joint_scores, joint_seconds
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.scratch import Scratch
 from bitleak.scores.signals import Signals, block_signals, signals_of
-from bitleak.scores.views import FULL, QUANTIZED, Case, References, Rows, Use, Views
+from bitleak.scores.statistics import chosen_thresholds, memorised, power_rows
+from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case, References, Rows, Use, Views
 
 CORRECT = SIGNALS.index("correct")
 
@@ -41,11 +44,17 @@ class Attacked:
         correct: By variant, whether each target classifies each audited record correctly at its first query, as
             0.0 or 1.0; empty for scores, which do not tell.
         joint: Scores of the joint attack, by `RELEASES`; None where it was not run.
+        thresholds: By case and name of the attack, those chosen without the targets.
+        power: The attacks with fewer references.
+        memorised: By variant; empty for scores.
     """
 
     scores: Mapping[tuple[Case, str], Float64[np.ndarray, "targets records"]]
     correct: Mapping[str, Float64[np.ndarray, "targets records"]]
     joint: Float64[np.ndarray, "releases targets records"] | None = None
+    thresholds: Mapping[tuple[Case, str], Float64[np.ndarray, "targets fprs"]] = field(default_factory=dict)
+    power: tuple[PowerRow, ...] = ()
+    memorised: Mapping[str, Memorisation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,12 +148,16 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
     pairs = [(case, attack) for case in prepared.cases for attack in prepared.attacks_of(case)]
     scores = scratch.allocate((len(pairs), len(design.targets), len(design.records)))
     together = scratch.allocate((len(RELEASES), *scores.shape[1:])) if prepared.joint else None
+    chosen: dict[tuple[Case, str], list[np.ndarray]] = {}
     done = 0
     for place, target in enumerate(design.targets):
         rows, use = design.references(target)
         for case in prepared.cases:
             try:
                 view = views.of(target, case, rows, use)
+                if case.variant != CONTROL:
+                    for name, threshold in chosen_thresholds(prepared, view, target, case).items():
+                        chosen.setdefault((case, name), []).append(threshold)
                 for attack in prepared.attacks_of(case):
                     scores[done % len(pairs), place] = attack(view)
                     done += 1
@@ -157,7 +170,15 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
         if together is not None:
             together[:, place] = joint_scores(views, target, rows, use)
     named = {(case, attack.name): scores[index] for index, (case, attack) in enumerate(pairs)}
-    return Attacked(named, {} if prepared.answers.kind == "scores" else _correct(views), together)
+    full = {name: found for (case, name), found in named.items() if case == Case(FULL, "fp32")}
+    return Attacked(
+        scores=named,
+        correct={} if prepared.answers.kind == "scores" else _correct(views),
+        joint=together,
+        thresholds={key: np.stack(of) for key, of in chosen.items() if len(of) == len(design.targets)},
+        power=tuple(power_rows(prepared, views, full, on_step)) if prepared.power else (),
+        memorised=memorised(prepared, views),
+    )
 
 
 def _views(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Views:

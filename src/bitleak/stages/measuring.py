@@ -104,12 +104,8 @@ def _chosen(one: Mapping[str, Any], inputs: Mapping[str, Any], index: int, membe
     else:
         place = sum(not each["references"] for each in scores["attacks"][:index])
         chosen = np.stack([metrics.thresholds_for(own, one["fpr"]) for own in scores["population"][place]])
-    shown: dict[str, tuple[Measure | None, ...]] = {}
-    for fpr, thresholds in zip(one["fpr"], chosen.T, strict=True):
-        if not np.isnan(thresholds).any() and not metrics.too_fine(fpr, int((~member).sum(axis=1).min())):
-            options = {"fpr": fpr, "priors": one["priors"], "mode": inputs["splits"].mode}
-            shown |= metrics.chosen_measures(scores["scores"][index], member, thresholds, **options)
-    return shown
+    options = {"fprs": one["fpr"], "priors": one["priors"], "mode": inputs["splits"].mode}
+    return metrics.chosen_at(scores["scores"][index], member, chosen, **options)
 
 
 def _shown(

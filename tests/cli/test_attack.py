@@ -54,7 +54,8 @@ def test_a_file_becomes_a_report(bitleak, tmp_path, good):
         assert word in out
     folder = tmp_path / "out"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "figures", "report.html", "results.csv", "results.parquet", "roc.parquet", "summary.json"
+        "figures", "power.parquet", "records.parquet", "report.html", "results.csv", "results.parquet", "roc.parquet",
+        "summary.json"
     ]  # fmt: skip
     rows = read_rows(folder)
     assert {row.variant for row in rows} == {"fp32", "quantized", "control"}
@@ -83,7 +84,7 @@ def test_scores_alone_become_a_report_without_accuracies(bitleak, tmp_path, good
     code, _, err = bitleak("attack", "answers.npz", "--fpr", "0.1")
     assert code == 0, err
     folder = tmp_path / "audits" / "answers"
-    assert sorted(path.name for path in (folder / "figures").glob("*.svg")) == ["bars.svg", "roc.svg"]
+    assert sorted(path.name for path in (folder / "figures").glob("*.svg")) == ["bars.svg", "power.svg", "roc.svg"]
     assert "test_accuracy" not in {row.metric for row in read_rows(folder)}
     page = (folder / "report.html").read_text()
     assert "0 classes" not in page

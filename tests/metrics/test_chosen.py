@@ -1,0 +1,103 @@
+"""Rows at thresholds chosen beforehand: against the single targets' functions, in simulations, and at the edges."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from bitleak.metrics import at_threshold, chosen_at, chosen_measures, epsilon_bounds, epsilon_measures, precision
+
+
+def world(seed, targets=4, records=600, shift=1.0, shared=0.7):
+    """Halves of the same records; part of a score is a property of the record."""
+    rng = np.random.default_rng(seed)
+    member = rng.random((targets, records)).argsort(axis=1) < records // 2
+    noise = shared * rng.standard_normal(records) + np.sqrt(1 - shared**2) * rng.standard_normal((targets, records))
+    return noise + shift * member, member
+
+
+def test_single_targets_have_the_exact_rates_and_precisions():
+    scores, member = world(0)
+    thresholds = np.array([1.0, 1.5, 2.0, 0.5])
+    found = chosen_measures(scores, member, thresholds, fpr=0.1, priors=[0.1])
+    for place, (own, truth, threshold) in enumerate(zip(scores, member, thresholds, strict=True), start=1):
+        exact = at_threshold(own, truth, threshold)
+        tpr, fpr = found["tpr_chosen@0.1"][place], found["fpr_chosen@0.1"][place]
+        assert (tpr.value, tpr.low, tpr.high) == (exact.tpr.value, exact.tpr.low, exact.tpr.high)
+        assert (fpr.value, fpr.low, fpr.high) == (exact.fpr.value, exact.fpr.low, exact.fpr.high)
+        single = precision(exact.tpr, exact.fpr, 0.1)
+        assert found["precision@0.1,prior0.1"][place].low == single.low
+    total = found["tpr_chosen@0.1"][0]
+    assert total.value == pytest.approx(np.mean([one.value for one in found["tpr_chosen@0.1"][1:]]))
+    assert (total.interval, found["tpr_chosen@0.1"][1].interval) == ("records", "clopper_pearson")
+
+
+def test_one_target_is_its_own_aggregate():
+    scores, member = world(1, targets=1)
+    for measures in chosen_measures(scores, member, np.array([1.2]), fpr=0.1, priors=[0.5]).values():
+        assert measures[0] == measures[1]
+
+
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+def test_the_means_intervals_cover(mode):
+    """200 audits whose truth is known; shared records in a population, none in dedicated targets."""
+    threshold, covered = norm.isf(0.1), {"tpr": 0, "fpr": 0, "precision": 0}
+    tpr = norm.sf(threshold - 1.0)
+    truth = {"tpr": tpr, "fpr": 0.1, "precision": 0.1 * tpr / (0.1 * tpr + 0.9 * 0.1)}
+    for run in range(200):
+        scores, member = world([2, run], shared=0.7 if mode == "population" else 0.0)
+        found = chosen_measures(scores, member, np.full(4, threshold), fpr=0.1, priors=[0.1], mode=mode)
+        for name, metric in zip(covered, found, strict=True):
+            total = found[metric][0]
+            covered[name] += total.low <= truth[name] <= total.high
+    assert min(covered.values()) >= 182, covered  # 5 % of 200 and three standard deviations
+
+
+def test_nobody_called_has_rates_of_zero_and_no_precision():
+    scores, member = world(3)
+    found = chosen_measures(scores, member, np.full(4, np.inf), fpr=0.1, priors=[0.5])
+    assert [one.value for one in found["tpr_chosen@0.1"]] == [0.0] * 5
+    assert found["precision@0.1,prior0.5"] == (None,) * 5
+
+
+def test_a_precision_of_one_keeps_an_interval():
+    scores, member = world(4)
+    scores[~member] -= 10
+    found = chosen_measures(scores, member, np.full(4, 0.5), fpr=0.1, priors=[0.01])
+    total = found["precision@0.1,prior0.01"][0]
+    assert total.value == total.high == 1.0
+    assert 0 < total.low < 0.9
+
+
+def test_fprs_without_a_threshold_have_no_row():
+    scores, member = world(5)
+    thresholds = np.array([[1.0, np.nan], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
+    found = chosen_at(scores, member, thresholds, fprs=[0.1, 0.05], priors=[0.5])
+    assert set(found) == {"tpr_chosen@0.1", "fpr_chosen@0.1", "precision@0.1,prior0.5"}
+    assert chosen_at(scores, member, thresholds[:, :1], fprs=[1e-4], priors=[0.5]) == {}
+
+
+def test_no_target_is_refused():
+    with pytest.raises(ValueError, match=r"with a threshold each, got \(0, 9\), \(0, 9\) and 0 thresholds"):
+        chosen_measures(np.zeros((0, 9)), np.zeros((0, 9), bool), np.zeros(0), fpr=0.1, priors=[])
+
+
+def test_epsilon_over_targets_is_the_largest_at_a_corrected_confidence():
+    scores, member = world(7, targets=3, records=2000, shift=2.0, shared=0.0)
+    found = epsilon_measures(scores, member, seed=5, delta=1e-5, comparisons=4)["epsilon"]
+    noise = np.random.default_rng(0).standard_normal((3, 2000))
+    for place in range(3):
+        among = epsilon_bounds(np.vstack([scores[place], noise]), member[place], seed=5, delta=1e-5)[0]
+        assert found[place + 1].value == pytest.approx(among.epsilon, rel=0.1)
+    confidence = 1 - 0.05 / 3
+    bounds = [epsilon_bounds(np.vstack([own, noise]), truth, seed=5, delta=1e-5, confidence=confidence)[0].epsilon
+              for own, truth in zip(scores, member, strict=True)]  # fmt: skip
+    assert found[0].value == pytest.approx(max(bounds), rel=1e-9)
+    assert found[0].value < max(one.value for one in found[1:])
+
+
+def test_epsilon_over_targets_is_rarely_positive_on_noise():
+    positive = 0
+    for run in range(100):
+        scores, member = world([8, run], targets=4, records=200, shift=0.0, shared=0.0)
+        positive += epsilon_measures(scores, member, seed=run, delta=0.0, comparisons=1)["epsilon"][0].value > 0
+    assert positive <= 5

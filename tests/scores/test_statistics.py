@@ -1,0 +1,56 @@
+"""Thresholds, power and single records of answers made elsewhere, against the functions they are made of."""
+
+import numpy as np
+
+from bitleak import metrics
+from bitleak.attacks import LiRA, player_view, subset_view
+from bitleak.core.seeds import seed_for
+from bitleak.report import read_power, read_summary
+from bitleak.scores import Request, Scratch, attack, attacked, prepare, tried
+from bitleak.scores.run import _views
+from bitleak.scores.views import Case
+
+FULL = Case("fp32", "fp32")
+
+
+def test_thresholds_power_and_memorisation_are_those_of_the_functions(lab, tmp_path):
+    arrays = lab.made(models=12)
+    path = lab.write["npz"](tmp_path, arrays)
+    with Scratch(tmp_path) as scratch:
+        prepared, _ = tried(
+            prepare(Request(path, attacks=("lira-online-fixed", "threshold"), fprs=(0.1,), targets="0,3"), scratch)
+        )
+        found = attacked(prepared, scratch, lambda done, what: None)
+        views = _views(prepared, scratch, lambda done, what: None)
+        rows, use = prepared.design.references(3)
+        view = views.of(3, FULL, rows, use)
+        played, member = player_view(view, np.random.default_rng(seed_for(0, "player", 3)))
+        expected = metrics.threshold_for(LiRA("online", "fixed")(played)[~member], 0.1)
+        assert found.thresholds[FULL, "lira-online-fixed"][1, 0] == expected
+        outside = metrics.threshold_for(view.population_target[:, :, 1].mean(axis=1), 0.1)
+        assert found.thresholds[FULL, "threshold"][1, 0] == outside
+        few = subset_view(view, 2, np.random.default_rng(seed_for(0, "power", 3)))
+        area = metrics.auc(metrics.roc(LiRA("online", "fixed")(few), prepared.design.member[3]))
+        by_row = {(row.attack, row.references, row.target, row.metric): row.measure.value for row in found.power}
+        assert by_row["lira-online-fixed", 2, "3", "auc"] == area
+        assert {row.references for row in found.power} == {2, 4, 5}
+        probability = np.exp(lab.confidence(arrays["logits"], arrays["labels"])[:, :, 0])
+        probability = probability / (1 + probability)
+        inside = arrays["member"][:, 7]
+        change = probability[inside, 7].mean() - probability[~inside, 7].mean()
+        np.testing.assert_allclose(found.memorised["fp32"].mean[7], change, rtol=1e-9)
+
+
+def test_a_folder_has_all_of_it(lab, tmp_path):
+    path = lab.write["npz"](tmp_path, lab.made(models=8))
+    out = tmp_path / "out"
+    out.mkdir()
+    with Scratch(out) as scratch:
+        prepared, _ = tried(prepare(Request(path, attacks=lab.few, fprs=(0.1,), power=False), scratch))
+        attack(prepared, out, scratch)
+    assert read_power(out) == []
+    found = read_summary(out)
+    assert (found.delta, found.priors) == (1e-5, (0.01, 0.1, 0.5))
+    assert [one.variant for one in found.exposed.variants] == ["fp32"]
+    assert found.exposed.variants[0].memorisation is not None
+    assert len(found.exposed.classes) == 4

@@ -119,3 +119,27 @@ def test_shrunk_beats_both_where_records_differ_and_references_are_few(worlds):
     view, member = simulated(worlds, 4, 0.7)
     rate = {form: tpr_at(roc(LiRA("online", form)(view), member), 0.01) for form in ("shrunk", "per_record", "fixed")}
     assert rate["shrunk"] > 1.3 * max(rate["per_record"], rate["fixed"])
+
+
+def test_offline_the_plain_distance_wins_where_steady_records_are_not_remembered_and_shrinking_is_not_why(worlds):
+    """Shifts that go with the third power of the deviation: z-scores lose, with the true deviations as well."""
+    rng = np.random.default_rng(0)
+    own = np.exp(0.7 * rng.standard_normal((12_000, 1)))
+    memory = own**3 * rng.exponential(1.0, own.shape)
+    memory *= 1.5 / memory.mean()
+    member = worlds["pairs"](rng, 64, len(own))
+    difficulty = rng.normal(4.0, 2.0, own.shape)
+    confidence = difficulty + memory * member[:, :, None] + own * rng.standard_normal((*member.shape, 1))
+    view = worlds["view"](confidence[0], confidence[2:], member[2:])
+    distance = confidence[0] - difficulty
+    curves = {
+        "shrunk": roc(LiRA("offline", "shrunk")(view), member[0]),
+        "fixed": roc(LiRA("offline", "fixed")(view), member[0]),
+        "true z": roc((distance / own)[:, 0], member[0]),
+        "true distance": roc(distance[:, 0], member[0]),
+    }
+    areas = {name: auc(curve) for name, curve in curves.items()}
+    assert areas["true distance"] > areas["true z"]
+    assert areas["fixed"] > areas["shrunk"]
+    assert areas["shrunk"] == pytest.approx(areas["true z"], abs=0.004)
+    assert areas["fixed"] == pytest.approx(areas["true distance"], abs=0.004)

@@ -73,6 +73,9 @@ def planned_memory(prepared: Prepared, stage: str) -> int:
         "query": images + 2 * weights + 2 * answers + 4 * 64 * pixels * config.query.batch,
         "weigh": weights,
         "utility": 2 * len(prepared.plan.targets) * answers,
+        "thresholds": stack + masks_and_sums + references * answers,  # a copy without the player
+        "power": stack + masks_and_sums + references * answers // 2,
+        "memorise": 4 * references * sizes.pool * 8,
     }
     return of.get(stage, stack + masks_and_sums)
 

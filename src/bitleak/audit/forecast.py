@@ -8,6 +8,7 @@ from pathlib import Path
 from bitleak.audit.expect import INTERPRETER, expected, measured_rates, planned_memory
 from bitleak.audit.prepare import Prepared
 from bitleak.engine.graph import Graph
+from bitleak.engine.simulate import Site, simulate
 from bitleak.engine.store import Store
 
 
@@ -18,7 +19,8 @@ class Forecast:
     Attributes:
         todo: Tasks to do by stage, and how many are in the store already: (to do, cached).
         seconds: Expected seconds of the tasks to do, on one worker.
-        hours: Expected hours with the given number of workers.
+        hours: Expected hours with the given number of workers: the schedule, played through.
+        workers: That number.
         disk: Expected bytes to be written.
         free: Bytes free where the store is; None where there is no telling.
         memory: Expected peak memory of all workers in bytes.
@@ -28,6 +30,7 @@ class Forecast:
     todo: Mapping[str, tuple[int, int]]
     seconds: float
     hours: float
+    workers: int
     disk: int
     free: int | None
     memory: int
@@ -44,19 +47,19 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
     """
     tasks = expected(prepared, store) if store else prepared.plan.tasks
     graph = Graph(tasks, wanted=prepared.plan.wanted)
-    pending = graph.pending(store.snapshot()) if store else list(graph.tasks.values())
+    done = store.snapshot() if store else None
+    pending = graph.pending(done) if done else list(graph.tasks.values())
     open_keys = {task.key for task in pending}
     todo: dict[str, tuple[int, int]] = {}
     for task in graph.tasks.values():
         left, cached = todo.get(task.stage, (0, 0))
         todo[task.stage] = (left + 1, cached) if task.key in open_keys else (left, cached + 1)
-    costs = [task.cost for task in pending]
-    seconds = float(sum(costs))
     peaks = [task.memory or INTERPRETER + planned_memory(prepared, task.stage) for task in pending]
     return Forecast(
         todo=todo,
-        seconds=seconds,
-        hours=max(seconds / workers, max(costs, default=0.0)) / 3600,
+        seconds=float(sum(task.cost for task in pending)),
+        hours=simulate(graph, Site(workers), store=done).seconds / 3600,
+        workers=workers,
         disk=sum(prepared.plan.bytes[task.key] for task in pending),
         free=store.free() if store else shutil.disk_usage(Path()).free,
         memory=workers * max(peaks, default=0),

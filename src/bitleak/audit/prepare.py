@@ -15,6 +15,7 @@ from bitleak.engine.worker import Runtime
 from bitleak.models import profile
 from bitleak.plan import NetworkSize, Plan, plan
 from bitleak.train.fit import settled
+from bitleak.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,21 @@ class Prepared:
     runtime: Runtime
 
 
-def prepare(config: Config, *, data: Path | None = None, device: str = "auto") -> Prepared:
+def prepare(config: Config, *, data: Path | None = None, device: str = "auto", here: bool = True) -> Prepared:
     """Checks data set, network and sizes, and makes the plan.
 
     Args:
         config: A validated config.
         data: A local folder or file that takes the place of the config's data set.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        here: Whether the device must be of this machine: not where it is only planned, or others do the work.
 
     Raises:
         InputError: The data set cannot be described, the network does not fit, the sizes do not add
             up, or there is no such device.
     """
-    device = resolve_device(device)
-    config = replace(config, train=settled(config.train, device))
+    device = device if device in ("cpu", "cuda") and not here else resolve_device(device)
+    config = replace(config, train=settled(config.train, device) if here else _settled_elsewhere(config.train, device))
     dataset = registry.find(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
     description = dataset.describe(data)
     name, options = config.model
@@ -68,6 +70,13 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto") -
         path=config.data.options.get("path"),
     )
     return Prepared(config, description, network, plan(config, description, network, device=device), runtime)
+
+
+def _settled_elsewhere(recipe: Recipe, device: str) -> Recipe:
+    """As `settled`, of a device that cannot be asked: any GPU of the last years has bfloat16."""
+    if device == "cuda" and recipe.autocast == "auto":
+        return replace(recipe, autocast="bfloat16")
+    return settled(recipe, device)
 
 
 def resolve_device(device: str) -> str:

@@ -22,7 +22,7 @@ def plan(
     from bitleak.config import override, read, validate
     from bitleak.engine.store import Store, is_url
 
-    prepared = library.prepare(validate(override(read(config), set_ or [])), data=data, device=device)
+    prepared = library.prepare(validate(override(read(config), set_ or [])), data=data, device=device, here=False)
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
     return 0

@@ -78,8 +78,11 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     console.print(table)
     basis = "at the rates measured in this store" if forecast.measured else "at the rates of a common machine"
     free = "" if forecast.free is None else f" ({forecast.free / 1e9:.0f} GB free)"
+    many = "1 worker" if forecast.workers == 1 else f"{forecast.workers} workers"
+    if prepared.runtime.device.startswith("cuda"):
+        many += f", {forecast.seconds / 3600:.1f} GPU hours in all"
     console.print(
-        f"expected: {duration(forecast.hours * 3600)} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
+        f"expected: {duration(forecast.hours * 3600)} on {many} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
         f"{free}, {forecast.memory / 1e9:.1f} GB of memory",
         highlight=False,
     )

@@ -1,0 +1,19 @@
+"""What a plan says before anything is done."""
+
+
+def test_a_url_of_a_store_is_taken_as_it_is(bitleak, tiny):
+    code, _, err = bitleak("audit", "config.yaml", "--store", "nonsense://bucket/prefix", config=tiny)
+    assert code == 2
+    assert "error: store nonsense://bucket/prefix: unknown protocol nonsense://" in err
+
+
+def test_a_plan_says_what_more_workers_are_worth(bitleak, tiny):
+    found = [bitleak("plan", "config.yaml", "--workers", str(workers), config=tiny)[1] for workers in (1, 4)]
+    assert "on 1 worker (at the rates" in " ".join(found[0].split())
+    assert "on 4 workers (at the rates" in " ".join(found[1].split())
+
+
+def test_gpu_hours_can_be_planned_without_a_gpu(bitleak, tiny):
+    code, out, _ = bitleak("plan", "config.yaml", "--device", "cuda", config=tiny)
+    assert code == 0
+    assert "GPU hours in all" in " ".join(out.split())

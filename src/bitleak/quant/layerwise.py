@@ -254,7 +254,8 @@ def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: fl
     mean = loss.gram.diagonal(dim1=1, dim2=2).mean(1)
     ridge = (damping * mean).clamp_(min=torch.finfo(torch.float64).tiny)[:, None, None]  # positive where A is 0
     wanted = loss.moment.unflatten(0, (groups, -1)) - ridge * rows
-    damped = loss.gram + ridge * torch.eye(rows.shape[2]).to(rows)
+    damped = loss.gram.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(ridge[:, :, 0])
     step = torch.linalg.solve(damped, wanted, left=False)
     step.masked_fill_((rows == rows[..., :1]).all(2, keepdim=True), 0)
     return (rows + step).reshape(weight.shape).to(weight.dtype)

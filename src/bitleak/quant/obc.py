@@ -27,11 +27,12 @@ from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
 from bitleak.quant.layerwise import by_groups, quantize_layers
 from bitleak.quant.method import Inputs, Method
-from bitleak.quant.obq import eliminate, invert
+from bitleak.quant.obq import BUDGET, eliminate, invert
 from bitleak.quant.polish import check_polish
 from bitleak.quant.reestimate import Statistics
 from bitleak.quant.scheme import Scheme
 
+BESIDE = {"full_precision": 1, "quantized": 2}  # the walk holds the activations of two networks meanwhile
 INFLATION = 1e4  # of an input's variance; beyond it, float32 would lose the inverse's diagonal
 
 
@@ -102,7 +103,7 @@ class OBC(Scheme):
         """How a layer is treated, for what quantizes by several methods or several models at once."""
         return Method(
             scheme=self,
-            quantize=partial(quantize_layer, dtype=getattr(torch, self.dtype)),
+            quantize=partial(quantize_layer, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]),
             inputs=self.inputs,
             sweeps=self.polish,
             exchanges=self.exchange,
@@ -117,6 +118,7 @@ def quantize_layer(
     hessian: Float64[Tensor, "groups columns columns"],
     *,
     dtype: torch.dtype = torch.float64,
+    parts: int = 1,
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
     """The codes of one layer.
 
@@ -126,6 +128,7 @@ def quantize_layer(
         grid: Its grid.
         hessian: H per group, up to a factor.
         dtype: What to compute in.
+        parts: The memory of `obq.BUDGET` is divided by this.
 
     Returns:
         The codes, and for the record: the number of dead columns, the largest relative damping of a group.
@@ -139,13 +142,14 @@ def quantize_layer(
         # an input's variance over what the others leave of it: 1 / (1 - R^2)
         inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
         inflated = inflation > INFLATION
+        budget = BUDGET[rows.device.type] // parts
         if len(inflated.unique()) == 1:  # all alike: no copies by group
             kind = torch.float64 if bool(inflated[0]) else dtype
-            return eliminate(rows, inverse.to(kind), scale, zero_point, grid.levels), damping
+            return eliminate(rows, inverse.to(kind), scale, zero_point, grid.levels, budget=budget), damping
         codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
         for some, kind in ((inflated, torch.float64), (~inflated, dtype)):
             part = inverse[some].to(kind)
-            codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels)
+            codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels, budget=budget)
         return codes, damping
 
     return by_groups(name, weight, grid, hessian, solve)

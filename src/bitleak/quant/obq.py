@@ -19,7 +19,8 @@ Deviations, the first of which changes no code (but for ties, and what rounding 
   panel's part, the diagonal is always up to date, and one product per `PANEL` steps brings the inverse
   up to date. Before that product, the last columns move to the places of those that were quantized, so
   that what is left is always the leading block: nothing is computed for quantized weights.
-- Among several outliers, the published code takes the one with the largest error, not the smallest score.
+- Among several outliers, the published code takes the one with the largest error. Here the smallest score
+  decides among them too, as among all other weights: one more pass over the weights would be needed for theirs.
 - H is inverted as it is. Only where its Cholesky factorisation fails, or where a pivot is lost in the
   rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is added:
   the first of `LADDER` that suffices, for each group by itself.

@@ -163,3 +163,18 @@ def test_the_forms_of_the_config_word_have_the_names_of_the_table():
 def test_an_unknown_word_names_the_nearest():
     with pytest.raises(ValueError, match="unknown attack 'lirra': did you mean 'lira'"):
         expand("lirra")
+
+
+def test_attacks_on_one_view_share_sums_and_say_what_they_say_alone(gaussian_world):
+    from dataclasses import replace
+
+    from bitleak.attacks import expand
+
+    view, _ = gaussian_world(0, records=60, models=12)
+    forms = (*expand("lira"), *expand("calibrated"))
+    together = [attack(view) for attack in forms]
+    assert {key[:2] for key in view.shared} == {("sums", "logit_scaled"), ("median", "logit_scaled"),
+                                                ("sums", "log_probability")}  # fmt: skip
+    for attack, scores in zip(forms, together, strict=True):
+        np.testing.assert_array_equal(attack(replace(view)), scores)
+    assert replace(view).shared == {}

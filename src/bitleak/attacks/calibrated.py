@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitleak.attacks.attack import signal_of
-from bitleak.attacks.sides import refuse_few, sums
+from bitleak.attacks.shared import side_sums
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
@@ -62,10 +62,7 @@ class Calibrated:
         Raises:
             ValueError: A record has no usable reference on a side, or a signal is not finite.
         """
-        target, references = (signal_of(of, self.signal) for of in (view.target, view.references))
-        refuse_few(view.use & ~view.member, 1, self.name, side="OUT")
-        usual = sums(references, view.use & ~view.member).mean
+        usual = side_sums(view, self.signal, "OUT", fewest=1, what=self.name).mean
         if self.mode == "online":
-            refuse_few(view.use & view.member, 1, self.name, side="IN")
-            usual = (usual + sums(references, view.use & view.member).mean) / 2
-        return (target - usual).mean(axis=1)
+            usual = (usual + side_sums(view, self.signal, "IN", fewest=1, what=self.name).mean) / 2
+        return (signal_of(view.target, self.signal) - usual).mean(axis=1)

@@ -40,6 +40,7 @@ from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
 from bitleak.attacks.attack import signal_of
+from bitleak.attacks.shared import References, side_of, side_sums
 from bitleak.attacks.shrink import (
     ABSOLUTE_FLOOR,
     RELATIVE_FLOOR,
@@ -49,7 +50,7 @@ from bitleak.attacks.shrink import (
     predictive,
     predictive_pair,
 )
-from bitleak.attacks.sides import Sums, blocks, refuse_few, sums
+from bitleak.attacks.sides import Sums, blocks
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
@@ -118,33 +119,30 @@ class LiRA:
             ValueError: A record has too few usable references on a side, or a signal is not finite.
         """
         target = np.ascontiguousarray(signal_of(view.target, self.signal))
-        references = signal_of(view.references, self.signal)
-        outside = self._sums(references, view.use & ~view.member, side="OUT")
+        outside = self._sums(view, "OUT")
         if self.mode == "offline":
-            alone = predictive(outside) if self.variance == "shrunk" else self._normal(outside, references, view, "OUT")
+            alone = predictive(outside) if self.variance == "shrunk" else self._normal(outside, view, "OUT")
             return _offline(target, alone, self.side).mean(axis=1)
-        inside = self._sums(references, view.use & view.member, side="IN")
+        inside = self._sums(view, "IN")
         if self.variance == "shrunk":
             of_in, of_out = predictive_pair(inside, outside)
             return (log_density(target, of_in) - log_density(target, of_out)).mean(axis=1)
-        normal_in = self._normal(inside, references, view, "IN")
-        normal_out = self._normal(outside, references, view, "OUT")
+        normal_in = self._normal(inside, view, "IN")
+        normal_out = self._normal(outside, view, "OUT")
         if self.variance == "paper":
             normal_out = normal_out._replace(deviation=normal_in.deviation)
         return (_log_density(target, normal_in) - _log_density(target, normal_out)).mean(axis=1)
 
-    def _sums(
-        self, references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"], side: str
-    ) -> Sums:
-        refuse_few(used, FEWEST[self.variance], f"variance {self.variance!r}", side=side)
-        return sums(references, used)
+    def _sums(self, view: AttackView, side: References) -> Sums:
+        what = f"variance {self.variance!r}"
+        return side_sums(view, self.signal, side, fewest=FEWEST[self.variance], what=what)
 
-    def _normal(
-        self, found: Sums, references: Float64[np.ndarray, "refs records queries"], view: AttackView, side: str
-    ) -> Normal:
+    def _normal(self, found: Sums, view: AttackView, side: References) -> Normal:
         if self.variance == "paper":
-            used = view.use & (view.member if side == "IN" else ~view.member)
-            return Normal(_median(references, used), _raw_deviation(found))
+            key = ("median", self.signal, side)
+            if key not in view.shared:
+                view.shared[key] = _median(signal_of(view.references, self.signal), side_of(view, side))
+            return Normal(view.shared[key], _raw_deviation(found))
         pooled = np.sqrt(found.pooled)  # (queries,)
         if self.variance == "fixed":
             return Normal(found.mean, np.maximum(pooled, ABSOLUTE_FLOOR))

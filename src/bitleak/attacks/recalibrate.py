@@ -46,8 +46,8 @@ def recalibrated(view: AttackView) -> AttackView:
     mean, std = average_reference(view)
     scale = std / spread
     shift = mean - scale * float(seen.mean())
-    mapped = (_mapped(signals, scale, shift) for signals in (view.target, view.population_target))
-    return replace(view, **dict(zip(("target", "population_target"), mapped, strict=True)))
+    target, population = (_mapped(signals, scale, shift) for signals in (view.target, view.population_target))
+    return replace(view, target=target, population_target=population)
 
 
 def average_reference(view: AttackView) -> tuple[float, float]:

@@ -209,6 +209,8 @@ class AttackView:
         population_target: The target's signals on records of which nobody is a member.
         population_references: The references' signals on those.
         labels: True class of each audited record.
+        shared: What attacks have computed from the above and others may take instead of computing it again. No part
+            of what is seen: it starts empty, in every copy too.
     """
 
     target: Float64[np.ndarray, "records queries signals"]
@@ -218,6 +220,7 @@ class AttackView:
     population_target: Float64[np.ndarray, "population queries signals"]
     population_references: Float64[np.ndarray, "refs population queries signals"]
     labels: Int64[np.ndarray, "records"]
+    shared: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 Scores = Float64[np.ndarray, "records"]

@@ -6,26 +6,29 @@ makes a store as if so many models had been trained and asked about so many reco
 a little more confident), and audits from there: attacks, measures, report. No image is looked at and no network
 is trained, so this takes minutes. Peaks are those of the processes, as the kernel counts them: `VmHWM`, mapped
 files and libraries included, and the largest anonymous part (`RssAnon`), sampled every 20 ms.
+
+    python -m benchmarks.memory --models 16,64 --alone
+
+runs the attacks on one target, each number of models in a process of its own without PyTorch: seconds, and the
+peak of every attack.
 """
 
 import argparse
 import json
 import multiprocessing
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bitleak import audit as library
-from bitleak.config import validate
-from bitleak.core.types import SIGNALS, Outputs
-from bitleak.data.arrays import Arrays
-from bitleak.data.splits import make_splits
-from bitleak.engine.codecs import encode
-from bitleak.engine.store import Store
+from bitleak.attacks import expand
+from bitleak.core.mapped import stacked
+from bitleak.core.types import SIGNALS, AttackView, Outputs
+from bitleak.engine.artifacts import read_artifact, write_artifact
+from bitleak.engine.memory import forget_peak, peak_memory
 
 CLASSES = 10
 SIDE = 8
@@ -79,8 +82,12 @@ def answer(
     )
 
 
-def fill(prepared: library.Prepared, store: Store) -> None:
+def fill(prepared: Any, store: Any) -> None:
     """Writes what training and asking would have left."""
+    from bitleak.data.arrays import Arrays
+    from bitleak.data.splits import make_splits
+    from bitleak.engine.codecs import encode
+
     sizes, config_ = prepared.plan.sizes, prepared.config
     images = Arrays(config_.data.options["path"]).load(None)
     split = make_splits(images, **next(task.params for task in prepared.plan.tasks if task.stage == "splits"))
@@ -131,18 +138,21 @@ def anonymous(process: str) -> int:
 
 
 def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str, object]:
+    from bitleak import audit as library
+    from bitleak.config import validate
+    from bitleak.engine.store import Store
+
     raw = config(models, arguments.targets, arguments.attacks.split(","), data)
     prepared = library.prepare(validate(raw), device="cpu")
     store = Store(folder / f"store-{models}")
     fill(prepared, store)
     start = time.perf_counter()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    forget_peak()
     with Peaks() as peaks:
         report = library.audit(prepared, out=folder / f"out-{models}", store=store, workers=arguments.workers)
     assert not report.failed, report.failed
     seconds = time.perf_counter() - start
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    driver = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    driver = peak_memory()
     found: dict[str, int] = {}
     for entry in store.ls():
         peak = entry.manifest["runtime"].get("peak_memory", 0)
@@ -159,6 +169,43 @@ def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path
     }
 
 
+def alone(models: int, records: int, names: str) -> None:
+    """Prints the peak of every attack on one target, answers read from files as in a store."""
+    generator = np.random.default_rng(0)
+    member = np.zeros((models, records), bool)
+    for row in range(0, models, 2):
+        member[row, generator.permutation(records)[: records // 2]] = True
+        member[row + 1] = ~member[row]
+    hardness = generator.normal(2.0, 1.0, records)
+    with tempfile.TemporaryDirectory(prefix="bitleak-memory-") as temporary:
+        answers = []
+        for row in range(models):
+            found = answer(member[row], hardness, 5000, 1, generator)
+            paths = [
+                write_artifact(Path(temporary), f"{name}-{row}", getattr(found, name))
+                for name in ("signals", "population_signals")
+            ]
+            answers.append([read_artifact(path) for path in paths])
+        before = time.process_time()
+        forget_peak()
+        peaks = {"before": peak_memory()}
+        view = AttackView(
+            target=answers[0][0],
+            references=stacked([signals for signals, _ in answers[2:]]),
+            member=member[2:],
+            use=np.ones((models - 2, records), bool),
+            population_target=answers[0][1],
+            population_references=stacked([population for _, population in answers[2:]]),
+            labels=np.zeros(records, np.int64),
+        )
+        for attack in [each for name in names.split(",") for each in expand(name)]:
+            forget_peak()
+            attack(view)
+            peaks[attack.name] = peak_memory()
+        seconds = round(time.process_time() - before, 1)
+        print(json.dumps({"models": models, "CPU seconds": seconds, "peaks": peaks}), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="16,32,64")
@@ -166,7 +213,16 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--attacks", default="lira,rmia,threshold")
+    parser.add_argument("--alone", action="store_true")
     arguments = parser.parse_args()
+    if arguments.alone:
+        for models in map(int, arguments.models.split(",")):
+            process = multiprocessing.get_context("spawn").Process(
+                target=alone, args=(models, arguments.records, arguments.attacks)
+            )
+            process.start()
+            process.join()
+        return
     with tempfile.TemporaryDirectory(prefix="bitleak-memory-") as temporary:
         data = write_data(Path(temporary), arguments.records)
         for models in map(int, arguments.models.split(",")):
@@ -175,4 +231,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    sys.exit(0)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Shaped
 
-LARGE = 64 << 20
+LARGE = 16 << 20
 """Arrays of at least this many bytes are put into files."""
 
 BLOCK = 8 << 20

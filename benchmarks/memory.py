@@ -170,40 +170,53 @@ def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path
 
 
 def alone(models: int, records: int, names: str) -> None:
-    """Prints the peak of every attack on one target, answers read from files as in a store."""
+    """Prints the peak of every attack on one target; each step is a process of its own, and starts with no memory."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="bitleak-memory-") as temporary:
+        for step in (write_answers, attack_answers):
+            process = context.Process(target=step, args=(Path(temporary), models, records, names))
+            process.start()
+            process.join()
+
+
+def write_answers(folder: Path, models: int, records: int, names: str) -> None:
+    """Answers as a store keeps them, and who is a member."""
     generator = np.random.default_rng(0)
     member = np.zeros((models, records), bool)
     for row in range(0, models, 2):
         member[row, generator.permutation(records)[: records // 2]] = True
         member[row + 1] = ~member[row]
     hardness = generator.normal(2.0, 1.0, records)
-    with tempfile.TemporaryDirectory(prefix="bitleak-memory-") as temporary:
-        answers = []
-        for row in range(models):
-            found = answer(member[row], hardness, 5000, 1, generator)
-            paths = [
-                write_artifact(Path(temporary), f"{name}-{row}", getattr(found, name))
-                for name in ("signals", "population_signals")
-            ]
-            answers.append([read_artifact(path) for path in paths])
-        before = time.process_time()
+    write_artifact(folder, "member", member)
+    for row in range(models):
+        found = answer(member[row], hardness, 5000, 1, generator)
+        write_artifact(folder, f"signals-{row}", found.signals)
+        write_artifact(folder, f"population-{row}", found.population_signals)
+
+
+def attack_answers(folder: Path, models: int, records: int, names: str) -> None:
+    """Attacks the first model, of which the second is the complement."""
+    start = time.process_time()
+    forget_peak()
+    peaks = {"before": peak_memory()}
+    signals, population = (
+        [read_artifact(folder / f"{name}-{row}.npy") for row in range(models)] for name in ("signals", "population")
+    )
+    view = AttackView(
+        target=signals[0],
+        references=stacked(signals[2:]),
+        member=np.array(read_artifact(folder / "member.npy")[2:]),
+        use=np.ones((models - 2, records), bool),
+        population_target=population[0],
+        population_references=stacked(population[2:]),
+        labels=np.zeros(records, np.int64),
+    )
+    for attack in [each for name in names.split(",") for each in expand(name)]:
         forget_peak()
-        peaks = {"before": peak_memory()}
-        view = AttackView(
-            target=answers[0][0],
-            references=stacked([signals for signals, _ in answers[2:]]),
-            member=member[2:],
-            use=np.ones((models - 2, records), bool),
-            population_target=answers[0][1],
-            population_references=stacked([population for _, population in answers[2:]]),
-            labels=np.zeros(records, np.int64),
-        )
-        for attack in [each for name in names.split(",") for each in expand(name)]:
-            forget_peak()
-            attack(view)
-            peaks[attack.name] = peak_memory()
-        seconds = round(time.process_time() - before, 1)
-        print(json.dumps({"models": models, "CPU seconds": seconds, "peaks": peaks}), flush=True)
+        attack(view)
+        peaks[attack.name] = peak_memory()
+    seconds = round(time.process_time() - start, 1)
+    print(json.dumps({"models": models, "CPU seconds": seconds, "peaks": peaks}), flush=True)
 
 
 def main() -> None:
@@ -217,11 +230,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.alone:
         for models in map(int, arguments.models.split(",")):
-            process = multiprocessing.get_context("spawn").Process(
-                target=alone, args=(models, arguments.records, arguments.attacks)
-            )
-            process.start()
-            process.join()
+            alone(models, arguments.records, arguments.attacks)
         return
     with tempfile.TemporaryDirectory(prefix="bitleak-memory-") as temporary:
         data = write_data(Path(temporary), arguments.records)

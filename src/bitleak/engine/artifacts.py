@@ -20,7 +20,7 @@ from bitleak.engine.keys import plain
 Artifact = Any
 """An array, a mapping of arrays by name, or a JSON value."""
 
-MAPPED = 1 << 20
+MAPPED = 1 << 17
 """Arrays of at least this many bytes are mapped, smaller ones are read."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")

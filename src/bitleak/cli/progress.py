@@ -51,7 +51,7 @@ class Watch:
         self._bar.update(self._all, completed=event.done, total=event.total, left=left)
         if what:
             self._bar.update(self._all, description=what)
-        if event.outcome is not None and not event.outcome.ok:
+        if event.kind == "finished" and event.outcome is not None and not event.outcome.ok:
             self._console.print(f"failed: {what}: {event.outcome.text}", highlight=False, markup=False)
         if event.kind == "repair" and event.outcome is not None:
             self._console.print(

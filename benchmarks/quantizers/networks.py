@@ -1,5 +1,7 @@
 """The networks and images of the benchmark: `cnn` of width 32, trained on CIFAR-10.
 
+The weights of the published tables are kept in `trained`; other seeds, and all of them where that folder is taken
+away, are trained anew (half an hour each on one core without bfloat16 instructions).
 A folder, the cache, holds what is made once: the decoded images (`cifar10.npz`), the spec (`spec.json`), and per
 seed the trained weights (`net-0.safetensors`) and the calibration images (`calibration-0.safetensors`), which
 other tools read as well. The members are all 50,000 training images; 1,024 of them, drawn by seed and not
@@ -27,6 +29,7 @@ from bitleak.train.recipe import Recipe
 WIDTH = 32
 RECIPE = Recipe(epochs=5, batch=128, learning_rate=0.1, augment=("flip", "crop"), nesterov=True)  # float32: any CPU
 BATCH = 500  # test images at a time
+KEPT = Path(__file__).resolve().parent / "trained"  # networks that were trained once, so that figures belong together
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,9 @@ class Bench:
         return ModelSpec(**json.loads(stored.read_text()))
 
     def weights(self, seed: int) -> Path:
-        """The file of the trained weights."""
-        return self.cache / f"net-{seed}.safetensors"
+        """The file of the trained weights: of the cache, else what is kept here."""
+        own, kept = self.cache / f"net-{seed}.safetensors", KEPT / f"net-{seed}.safetensors"
+        return kept if kept.exists() and not own.exists() else own
 
     def train(self, seed: int) -> None:
         """Trains the network of a seed where it is missing."""
@@ -92,7 +96,7 @@ class Bench:
             images, members, RECIPE, spec=self.spec(), seed=seed, on_epoch=lambda epoch, loss: print(seed, epoch, loss)
         )
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in trained.tensors.items()}
-        save_file(tensors, self.weights(seed))
+        save_file(tensors, self.cache / f"net-{seed}.safetensors")
 
     def network(self, seed: int) -> nn.Module:
         """The trained network."""

@@ -122,7 +122,9 @@ def two_nodes() -> Iterator[float]:
     import ray
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from bitleak.engine.executors.ray import QUIET
+
+    os.environ.update(dict.fromkeys(QUIET, "0"))
     begin = time.perf_counter()
     node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "no_monitor": True})

@@ -41,6 +41,7 @@ ATTACKS = {
 EXECUTORS = {
     "serial": "bitleak.engine.executors.serial:Serial",
     "processes": "bitleak.engine.executors.processes:Processes",
+    "ray": "bitleak.engine.executors.ray:Ray",
 }
 
 

@@ -1,15 +1,19 @@
-"""What every executor of the registry must do, and what only `processes` can."""
+"""What every executor of the registry must do, and what only `processes` and only `ray` can."""
 
+import math
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bitleak.core.errors import ExecutionError, StoreError
+from bitleak.core.errors import ConfigError, ExecutionError, StoreError
 from bitleak.engine.executors import processes
 from bitleak.engine.executors.processes import Processes
 from bitleak.engine.executors.serial import Serial
@@ -20,6 +24,7 @@ from bitleak.engine.store import Store
 from bitleak.engine.worker import Runtime
 from bitleak.registry import EXECUTORS, find
 
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
 TOYS = Path(__file__).parents[1] / "engine"
 
 
@@ -31,8 +36,41 @@ def runtime(monkeypatch, tmp_path):
     return Runtime(stages="toy_stages", data=str(tmp_path))
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """Two Ray nodes of one core each on this machine."""
+    ray = pytest.importorskip("ray", reason="the executor ray needs the package ray")
+    from ray.cluster_utils import Cluster
+
+    from bitleak.engine.executors.ray import QUIET
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in QUIET:
+            patch.setenv(name, "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(TOYS), *sys.path]))  # where workers look for modules
+        started = Cluster()
+        for node in ({**NODE, "include_dashboard": False, "no_monitor": True}, NODE):
+            _persevere(lambda node=node: started.add_node(**node))
+        ray.init(address=started.address, log_to_driver=False, logging_level="ERROR")
+        yield started
+        ray.shutdown()
+        started.shutdown()
+
+
+def _persevere(start):
+    """Starts a node; Ray gives it half a minute, which a busy machine may not."""
+    for _ in range(4):
+        try:
+            return start()
+        except Exception as error:
+            failure = error
+    raise failure
+
+
 @pytest.fixture(params=sorted(EXECUTORS))
 def make(request):
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
     return find(EXECUTORS, request.param, kind="executor")
 
 
@@ -93,7 +131,7 @@ def test_every_task_has_one_outcome_and_then_there_are_none(make, tmp_path, runt
         assert executor.next_done(0.0) is None
         for batch in batches(tasks):
             executor.submit(batch)
-        found = [executor.next_done(30.0) for _ in tasks]
+        found = [executor.next_done(120.0) for _ in tasks]
         assert {outcome.key for outcome in found} == {task.key for task in tasks}
         assert all(outcome.ok for outcome in found)
         assert executor.next_done(0.0) is None
@@ -209,3 +247,146 @@ def test_logs_that_cannot_be_written_are_a_store_error(tmp_path, runtime):
 def test_no_workers_are_refused(tmp_path, runtime):
     with pytest.raises(ValueError, match="workers must be an integer of at least 1, got 0"):
         Processes(str(tmp_path), runtime, 0)
+
+
+def test_a_store_that_no_other_process_sees_is_refused(tmp_path, runtime):
+    with pytest.raises(StoreError, match="no other process sees it; use the executor serial"):
+        Processes("memory://bucket/prefix", runtime)
+
+
+def rests(count: int, seconds: float, gate: bool = False) -> list[Task]:
+    return [Task("rest", "1", {"seconds": seconds, "name": str(index), "gate": gate}) for index in range(count)]
+
+
+def test_a_lost_machine_of_a_cluster_costs_no_result(cluster, tmp_path, runtime):
+    from bitleak.engine.executors.ray import Ray
+
+    tasks = [*rests(3, 0.1, gate=True), *plan()]  # the first three cannot end before the gate is open
+    store, serial = Store(tmp_path / "store"), Store(tmp_path / "serial")
+    third = _persevere(lambda: cluster.add_node(**NODE))
+    killed = []
+
+    def rested():
+        path = tmp_path / "notes"
+        return [line for line in path.read_text().splitlines() if "rest" in line] if path.exists() else []
+
+    def kill_once(event):
+        if not killed and len(set(rested())) == 3:  # one worker on each machine
+            killed.append(third)
+            cluster.remove_node(third, allow_graceful=False)
+        if killed and any(not Path("/proc", line.split()[1]).exists() for line in rested()):
+            (tmp_path / "open").touch()
+
+    report = complete(Ray, tasks, store, runtime, 3, on_event=kill_once)
+    complete(Serial, tasks, serial, Runtime(stages=runtime.stages))
+    assert len(killed) == 1
+    assert report.done == tuple(Graph(tasks).tasks)
+    assert contents(store) == contents(serial)
+    assert len(rested()) == 4  # the one that was lost was begun again, and no other
+
+
+def test_a_killed_ray_worker_costs_one_attempt_and_two_fail_the_task_alone(cluster, tmp_path, runtime):
+    from bitleak.engine.executors.ray import Ray
+
+    store = Store(tmp_path / "store")
+    times = {"a": 0, "b": 1, "c": 9, "d": 0}
+    tasks = [Task("die", "1", {"name": name, "times": count}, group="g") for name, count in times.items()]
+    child = Task("total", "1", {}, {"parts": (tasks[2].key,)})
+    report = complete(Ray, [*tasks, child], store, runtime, 1)
+    (failed,) = report.failed
+    assert (failed.key, failed.kind, failed.text) == (
+        tasks[2].key,
+        "error",
+        "the worker was ended while doing it, 2 times",
+    )
+    assert "Error" in Path(failed.log).read_text()
+    assert len(report.done) == 3
+    assert report.not_run == (child.key,)
+    assert [(tmp_path / f"deaths-{name}").read_text() for name in "bc"] == ["x", "xx"]
+
+
+def test_ray_has_as_many_batches_out_as_the_cluster_has_room_for(cluster, tmp_path, runtime):
+    import ray
+
+    from bitleak.engine.executors.ray import Ray
+
+    store = Store(tmp_path / "store")
+    deadline = time.monotonic() + 60
+    while sum(node["Alive"] for node in ray.nodes()) > 2 and time.monotonic() < deadline:
+        time.sleep(0.5)  # a node that another test has killed is taken for alive for some seconds
+    rooms = {1.0: 2, 0.5: 4, 0.25: 8}
+    for cpus, room in rooms.items():
+        with closing(Ray(str(store.root), replace(runtime, num_cpus=cpus))) as executor:
+            assert executor.workers == room
+
+
+def test_steps_of_ray_tasks_reach_the_driver(cluster, tmp_path, runtime):
+    from bitleak.engine.executors.ray import Ray
+
+    store, events = Store(tmp_path / "store"), []
+    complete(Ray, rests(1, 1.6), store, runtime, 1, on_event=events.append)
+    told = [(event.kind, event.fraction) for event in events if event.kind != "waiting"]
+    fractions = [fraction for kind, fraction in told if kind == "progress"]
+    assert (told[0], told[-1]) == (("started", 0.0), ("finished", 1.0))
+    assert fractions == sorted(fractions)
+    assert 1 <= len(fractions) <= 4  # of 19 that the task made
+
+
+def test_tasks_that_fit_on_no_machine_are_refused_at_once(cluster, tmp_path, runtime):
+    from bitleak.engine.executors.ray import Ray
+
+    store = Store(tmp_path / "store")
+    for fields in ({"num_cpus": 2.0}, {"device": "cuda"}, {"num_gpus": 0.25}):
+        with pytest.raises(ConfigError, match=r"no machine of the Ray cluster has room .* lower --num-cpus"):
+            Ray(str(store.root), replace(runtime, **fields))
+
+
+@pytest.mark.parametrize("fields", [{"num_cpus": 1.5}, {"num_gpus": -1.0}, {"num_cpus": 0.0}, {"num_gpus": math.nan}])
+def test_demands_that_make_no_sense_are_refused(cluster, tmp_path, runtime, fields):
+    from bitleak.engine.executors.ray import Ray
+
+    with pytest.raises(ConfigError, match=r"num_[cg]pus must be"):
+        Ray(str(Store(tmp_path / "store").root), replace(runtime, **fields))
+
+
+@pytest.mark.slow
+def test_an_address_without_a_cluster_is_told(tmp_path):
+    pytest.importorskip("ray", reason="the executor ray needs the package ray")
+    script = """
+        import sys
+        from bitleak.engine.executors.ray import Ray
+        from bitleak.engine.worker import Runtime
+        Ray(sys.argv[1], Runtime(address="127.0.0.1:1"))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "store")]
+    environment = {
+        **os.environ,
+        "RAY_gcs_rpc_server_connect_timeout_s": "1",
+        "RAY_gcs_server_request_timeout_seconds": "1",
+    }
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert "ConfigError: --address 127.0.0.1:1: no Ray cluster can be joined there" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_cluster_of_its_own_is_started_and_stopped(tmp_path):
+    pytest.importorskip("ray", reason="the executor ray needs the package ray")
+    script = """
+        import sys
+        from bitleak.engine.executors.ray import Ray
+        from bitleak.engine.graph import Graph
+        from bitleak.engine.keys import Task
+        from bitleak.engine.run import run
+        from bitleak.engine.store import Store
+        from bitleak.engine.worker import Runtime
+        store = Store(sys.argv[1])
+        executor = Ray(store.location, Runtime(stages="toy_stages"), 2)
+        report = run(Graph([Task("draw", "1", {"seed": seed}) for seed in range(4)]), store, executor)
+        executor.close()
+        executor.close()
+        print(len(report.done), executor.next_done(0.0))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "store")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOYS), *sys.path])}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "4 None\n", "")

@@ -55,7 +55,8 @@ def audit(
         out: Folder for the tables, figures and page; made where it is missing.
         store: Where finished work is, and goes.
         executor: A name of the registry's `EXECUTORS`.
-        workers: Number of processes; None is one per core on a CPU, one on a GPU.
+        workers: Number of processes; None is one per core on a CPU, one on a GPU, and with `ray` what the cluster
+            has room for.
         memory: Bytes that they may use together; None is no limit.
         budget: Seconds; no task is started that is not expected to end in time. None is no limit.
         on_event: Called with the engine's events.
@@ -80,7 +81,7 @@ def audit(
     for attempt in itertools.count():
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         kind = registry.find(registry.EXECUTORS, executor, kind="executor")
-        runner = kind(store.location, prepared.runtime, count)
+        runner = kind(store.location, prepared.runtime, workers if executor == "ray" else count)
         report = run(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
         runner.close()
         if report.failed or report.left:

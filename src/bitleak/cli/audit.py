@@ -1,13 +1,27 @@
 """`bitleak audit CONFIG` and `bitleak demo`."""
 
 import time
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from bitleak.cli.options import STORE, Budget, Data, Device, Executor, Memory, Settings, StoreFolder, Workers
+from bitleak.cli.options import (
+    STORE,
+    Address,
+    Budget,
+    Data,
+    Device,
+    Executor,
+    Memory,
+    NumCpus,
+    NumGpus,
+    Settings,
+    StoreFolder,
+    Workers,
+)
 
 LEFT = 3
 """Exit code where the time was up before all was done."""
@@ -27,10 +41,14 @@ def audit(
     memory: Memory = None,
     budget: Budget = None,
     device: Device = "auto",
+    address: Address = None,
+    num_cpus: NumCpus = 1.0,
+    num_gpus: NumGpus = None,
     set_: Settings = None,
 ) -> int:
     """Train, quantize, attack and report; what the store holds already is not done again."""
-    options = _Options(store, data, executor, workers, memory, budget, device, set_)
+    share = _Share(address, num_cpus, num_gpus)
+    options = _Options(store, data, executor, workers, memory, budget, device, share, set_)
     return _run(config, out or Path("audits") / config.stem, options)
 
 
@@ -43,12 +61,24 @@ def demo(
     memory: Memory = None,
     budget: Budget = None,
     device: Device = "auto",
+    address: Address = None,
+    num_cpus: NumCpus = 1.0,
+    num_gpus: NumGpus = None,
     set_: Settings = None,
 ) -> int:
     """The whole audit on the digits that come with scikit-learn: a few minutes on two cores."""
     with resources.as_file(resources.files("bitleak") / "demo.yaml") as config:
-        options = _Options(store, data, executor, workers, memory, budget, device, set_)
+        share = _Share(address, num_cpus, num_gpus)
+        options = _Options(store, data, executor, workers, memory, budget, device, share, set_)
         return _run(config, out or Path("audits") / "demo", options)
+
+
+class _Share(NamedTuple):
+    """Which Ray cluster, and what of it a task asks for."""
+
+    address: str | None
+    num_cpus: float
+    num_gpus: float | None
 
 
 class _Options(NamedTuple):
@@ -61,6 +91,7 @@ class _Options(NamedTuple):
     memory: str | None
     budget: str | None
     device: str
+    share: _Share
     settings: list[str] | None
 
 
@@ -83,7 +114,11 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     checked = validate(override(read(config), options.settings or []))
-    prepared = library.prepare(checked, data=options.data, device=options.device)
+    ray = options.executor == "ray"
+    if not ray and options.share != _Share(None, 1.0, None):
+        raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
+    prepared = library.prepare(checked, data=options.data, device=options.device, here=not ray)
+    prepared = replace(prepared, runtime=replace(prepared.runtime, **options.share._asdict()))
     library.check_out(out)
     opened = library.open_store(options.store)
     count = library.worker_count(prepared, options.workers)

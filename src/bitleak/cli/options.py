@@ -11,7 +11,7 @@ Data = Annotated[
 StoreFolder = Annotated[
     str, typer.Option("--store", help="A folder or URL where finished work is kept; shared by audits that name it.")
 ]
-Executor = Annotated[str, typer.Option("--executor", help="How tasks run: processes or serial.")]
+Executor = Annotated[str, typer.Option("--executor", help="How tasks run: processes, serial or ray.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core unless given.")]
 Memory = Annotated[
     str | None,
@@ -26,6 +26,13 @@ Budget = Annotated[
         metavar="TIME",
         help="Such as 9m: start no task that would not end in time, and leave with code 3 if some are left.",
     ),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="The Ray cluster's address, or auto; one is started here unless given.")
+]
+NumCpus = Annotated[float, typer.Option("--num-cpus", help="CPUs that a Ray task asks for.")]
+NumGpus = Annotated[
+    float | None, typer.Option("--num-gpus", help="GPUs that a Ray task asks for, such as 0.25; 1 if on cuda.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Settings = Annotated[

@@ -10,7 +10,7 @@ codecs     core types <-> artifacts
 graph      which tasks are to do, in which order, and which are handed over together
 threads    one thread for a CPU task, whoever runs it
 worker     one batch of tasks: inputs from the store, a stage called by name, results into the store
-executors  where workers live: `serial` in this process, `processes` one per core
+executors  where workers live: `serial` in this process, `processes` one per core, `ray` on many machines
 progress   what is left, in seconds
 simulate   how long so many workers would take, played through
 run        the loop that drives a graph through an executor

@@ -24,7 +24,7 @@ from bitleak.engine.graph import Shelf
 from bitleak.engine.keys import Task
 from bitleak.engine.manifest import ADVICE, Problem, fault, load_manifest, new_manifest, parse_manifest, problems
 
-__all__ = ["Entry", "Store", "is_url", "make_folder"]
+__all__ = ["Entry", "Store", "is_url", "make_folder", "shared"]
 
 FORMAT = 1
 STALE = 3600.0
@@ -272,6 +272,17 @@ class Store:
     def free(self) -> int | None:
         """Free bytes; None where there is no telling."""
         return self._files.free()
+
+
+def shared(location: str | Path) -> Store:
+    """A store that other processes will use too.
+
+    Raises:
+        StoreError: Only this process sees it, or it cannot be used.
+    """
+    if str(location).startswith("memory://"):
+        raise StoreError(f"store {location}: no other process sees it; use the executor serial, or another store")
+    return Store(location, create=False)
 
 
 def is_url(location: str | Path) -> bool:

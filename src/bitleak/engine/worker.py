@@ -46,6 +46,9 @@ class Runtime:
         path: Where the config says that the data set is; None = the data set has no such field.
         data: A place that takes its place; None = there is none.
         logs: Folder for the logs of what fails; None = `logs` in the store.
+        address: Of the Ray cluster; None = one is started here.
+        num_cpus: CPUs that a Ray task asks for.
+        num_gpus: GPUs that a Ray task asks for, 0.25 is four tasks to a GPU; None = one if the device is one.
     """
 
     device: str = "cpu"
@@ -54,6 +57,9 @@ class Runtime:
     path: str | None = None
     data: str | None = None
     logs: str | None = None
+    address: str | None = None
+    num_cpus: float = 1.0
+    num_gpus: float | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from bitleak.core.errors import ExecutionError
 from bitleak.engine.executors.child import serve
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
-from bitleak.engine.store import Store, make_folder
+from bitleak.engine.store import make_folder, shared
 from bitleak.engine.threads import thread_variables, usable_cores
 from bitleak.engine.worker import Outcome, Runtime, Step, ignore, log_path, write_log
 
@@ -60,7 +60,7 @@ class Processes:
             raise ValueError(f"workers must be an integer of at least 1, got {workers}")
         self.workers = workers or usable_cores()
         self._runtime = runtime
-        self._store = Store(root, create=False)
+        self._store = shared(root)
         self._queue: deque[tuple[Task, ...]] = deque()
         self._done: deque[Outcome] = deque()
         self._pool: list[_Worker] = []

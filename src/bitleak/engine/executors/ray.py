@@ -1,0 +1,366 @@
+"""Tasks on the machines of a Ray cluster, or of one that is started here for the time being.
+
+Each batch is a Ray task that asks for `num_cpus` and `num_gpus` (a fraction shares a GPU) and for the
+memory it should take. It is sent the root of the store and the tasks, and sends back steps and outcomes,
+one by one as they come; artifacts go through the store, which all machines must reach: a shared folder or
+a URL. Ray retries nothing by itself. A worker that dies costs the task in flight one attempt, as with
+`processes`; a machine that is lost costs none, and what it had goes to another.
+
+As many batches are out as the cluster can run at a time, so that Ray's queue stays short and the order is
+the driver's. When machines come or go, that number follows.
+"""
+
+import importlib
+import inspect
+import logging
+import math
+import os
+import platform
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bitleak.core.errors import ConfigError, ExecutionError
+from bitleak.engine.graph import Batch
+from bitleak.engine.keys import Task
+from bitleak.engine.store import is_url, shared
+from bitleak.engine.threads import usable_cores
+from bitleak.engine.worker import Outcome, Runtime, Step, ignore, outcomes, write_log
+
+try:
+    import ray
+    from ray import exceptions
+except ImportError as error:
+    raise ConfigError("the executor ray needs the package ray: pip install 'bitleak[ray]'") from error
+
+ATTEMPTS = 2
+"""How many workers a task may take with it before it has failed."""
+
+LOSSES = 10
+"""How many machines that are lost a task may be on before it has failed."""
+
+REFRESH = 5.0
+"""Seconds between two looks at which machines there are."""
+
+PATIENCE = 120.0
+"""Seconds without a machine that a task fits on, after which the run ends."""
+
+STEP_SECONDS = 0.5
+"""Least time between two reports of a task's progress; longer where there are hundreds of workers."""
+
+OBJECT_STORE = 100 << 20
+"""Bytes of a local cluster's object store, through which only messages go."""
+
+QUIET = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_worker_niceness")
+"""What a local cluster does without, of Ray's own: reports, warnings, workers that yield to all other processes."""
+
+_STARTS = 3
+"""How many Ray tasks in a row may end before they have begun one of ours."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a batch is being done."""
+
+    machine: str
+    process: int
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A batch that is out: its messages, the tasks without an outcome by key, where it is, and whether it has begun."""
+
+    stream: Any
+    tasks: dict[str, Task]
+    place: _Place | None = None
+    begun: bool = False
+
+
+@dataclass
+class _Losses:
+    """How often tasks have lost the worker, or the machine, that they were on; and what was given to those."""
+
+    workers: Counter[str] = field(default_factory=Counter)
+    machines: Counter[str] = field(default_factory=Counter)
+    keys: set[str] = field(default_factory=set)
+    starts: int = 0
+
+
+class Ray:
+    """Does batches as Ray tasks.
+
+    Args:
+        root: Root of the store, the same on every machine.
+        runtime: Where this is; `address` is the cluster's, None starts one here; `num_cpus` and
+            `num_gpus` are what each task asks for.
+        workers: How many batches at a time; None = as many as the cluster has room for.
+
+    Raises:
+        ConfigError: A share is out of range, no cluster answers, or no machine of it is large
+            enough for a task.
+    """
+
+    def __init__(self, root: str, runtime: Runtime, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be an integer of at least 1, got {workers}")
+        self._store = shared(root)
+        self._root = root if is_url(root) else str(Path(self._store.location).absolute())
+        self._runtime = runtime
+        self._asked = workers
+        self._cpus, self._gpus = _demands(runtime)
+        self._flights: list[_Flight] = []
+        self._done: deque[Outcome] = deque()
+        self._lost = _Losses()
+        self._processes: set[int] = set()
+        self._mine = _connect(runtime, workers * self._cpus if workers else float(usable_cores()))
+        self._room, self._memory = self._look()
+        self._looked = self._fitted = time.monotonic()
+        if not self._room:
+            self.close()
+            raise ConfigError(f"no machine of the Ray cluster {_has_room(self._cpus, self._gpus)}")
+
+    @property
+    def workers(self) -> int:
+        """How many batches are done at the same time: as asked for, or as the cluster has room for now."""
+        if self._asked is None and time.monotonic() - self._looked > REFRESH:
+            self._refresh()
+        return self._asked or max(1, self._room)
+
+    def submit(self, batch: Batch) -> None:
+        """Takes a batch."""
+        self._send({task.key: task for task in batch.tasks})
+
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+        """The outcome of the next task to end; None where the time is up or nothing was submitted.
+
+        Raises:
+            ExecutionError: Workers end before they begin a task, or no machine is left that is large enough.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._done:
+            if not self._flights:
+                return None
+            rest = REFRESH if deadline is None else max(0.0, deadline - time.monotonic())
+            heard, _ = ray.wait([flight.stream for flight in self._flights], timeout=rest, fetch_local=False)
+            for flight in [flight for flight in self._flights if flight.stream in heard]:
+                self._listen(flight, on_step)
+            if not heard:
+                self._check_room()
+                if deadline is not None:
+                    return None
+        return self._done.popleft()
+
+    def close(self) -> None:
+        """Ends all workers at once; what is not committed is lost. May be repeated."""
+        for flight in self._flights:
+            with suppress(exceptions.RayError, ValueError):
+                ray.cancel(flight.stream, force=True)
+        self._flights.clear()
+        if self._mine:
+            ray.shutdown()
+            self._mine = False
+            self._store.drop_temporaries(self._processes)
+
+    def _send(self, tasks: dict[str, Task]) -> None:
+        expected = max((task.memory for task in tasks.values()), default=0)
+        remote = ray.remote(inspect.unwrap(_serve)).options(  # Ray must see a generator, whatever checks its types
+            num_cpus=self._cpus,
+            num_gpus=self._gpus,
+            memory=min(expected, self._memory) or None,
+            num_returns="streaming",
+            max_retries=0,
+            name=next(iter(tasks.values())).name,
+        )
+        interval = max(STEP_SECONDS, self.workers / 100)
+        stream = remote.remote(self._root, tuple(tasks.values()), self._runtime, interval)
+        self._flights.append(_Flight(stream, tasks))
+
+    def _listen(self, flight: _Flight, on_step: Callable[[Step], None]) -> None:
+        """Takes one message, or notices that there will be no more."""
+        try:
+            message = ray.get(next(flight.stream))
+        except StopIteration:
+            self._flights.remove(flight)
+        except exceptions.RayError as error:
+            self._flights.remove(flight)
+            self._mourn(flight, error)
+        else:
+            self._take(flight, message, on_step)
+
+    def _take(self, flight: _Flight, message: object, on_step: Callable[[Step], None]) -> None:
+        if isinstance(message, Step):
+            flight.begun = True
+            self._lost.starts = 0
+            on_step(message)
+        elif isinstance(message, Outcome):
+            flight.tasks.pop(message.key)
+            ours = message.cached and message.key in self._lost.keys  # done by a worker that died before it said so
+            self._done.append(replace(message, cached=False) if ours else message)
+        elif isinstance(message, _Place):
+            flight.place = message
+            if message.machine == platform.node():
+                self._processes.add(message.process)
+
+    def _mourn(self, flight: _Flight, error: Exception) -> None:
+        """Decides what becomes of the tasks of a worker that has died."""
+        machine_lost = isinstance(error, exceptions.NodeDiedError)
+        if flight.place and flight.place.machine == platform.node():
+            self._store.drop_temporaries([flight.place.process])
+        crashed = isinstance(error, exceptions.WorkerCrashedError | exceptions.OutOfMemoryError)
+        if flight.begun or crashed or machine_lost:
+            self._count(flight, error, machine_lost)
+        else:
+            self._lost.starts += 1
+            if self._lost.starts == _STARTS:
+                raise ExecutionError(_no_start(error))
+        if flight.tasks:
+            self._lost.keys.update(flight.tasks)
+            self._send(flight.tasks)
+
+    def _count(self, flight: _Flight, error: Exception, machine_lost: bool) -> None:
+        """Charges the task in flight: the first that is not done, since a sudden death takes messages with it."""
+        culprit = next((task for task in flight.tasks.values() if not self._store.has(task)), None)
+        if culprit:
+            losses = self._lost.machines if machine_lost else self._lost.workers
+            losses[culprit.key] += 1
+            if losses[culprit.key] == (LOSSES if machine_lost else ATTEMPTS):
+                self._done.append(self._give_up(flight.tasks.pop(culprit.key), error, losses[culprit.key]))
+
+    def _give_up(self, task: Task, error: Exception, times: int) -> Outcome:
+        text = f"{_ending(error)} while doing it, {times} times"
+        log = write_log(self._store, self._runtime, task, f"{type(error).__name__}: {error}\n")
+        return Outcome(task.key, ok=False, text=text, kind="error", log=log)
+
+    def _check_room(self) -> None:
+        self._refresh()
+        if self._room:
+            self._fitted = time.monotonic()
+        elif time.monotonic() - self._fitted > PATIENCE:
+            raise ExecutionError(
+                f"for {PATIENCE:.0f} s no machine of the Ray cluster {_has_room(self._cpus, self._gpus)}"
+            )
+
+    def _refresh(self) -> None:
+        self._room, self._memory = self._look()
+        self._looked = time.monotonic()
+
+    def _look(self) -> tuple[int, int]:
+        """How many tasks fit on the machines that there are, and the memory of the largest of those."""
+        room = memory = 0
+        for node in ray.nodes():
+            has = node.get("Resources", {}) if node.get("Alive") else {}
+            fits = int(min(_times(has.get("CPU", 0.0), self._cpus), _times(has.get("GPU", 0.0), self._gpus)))
+            room += fits
+            memory = max(memory, int(has.get("memory", 0)) if fits else 0)
+        return room, memory
+
+
+class _Relay:
+    """Does a batch in a thread, and passes on what happens: outcomes, a step now and then, None at the end."""
+
+    def __init__(self, interval: float) -> None:
+        self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._interval = interval
+        self._reported = 0.0
+
+    def work(self, root: str, tasks: tuple[Task, ...], runtime: Runtime) -> None:
+        """Does the batch."""
+        try:
+            for outcome in outcomes(root, tasks, runtime, self._report):
+                self.messages.put(outcome)
+        except BaseException as error:  # told in the thread that Ray looks at
+            self.messages.put(error)
+        self.messages.put(None)
+
+    def _report(self, step: Step) -> None:
+        if step.fraction == 0 or time.monotonic() - self._reported > self._interval:
+            self._reported = time.monotonic()
+            self.messages.put(step)
+
+
+def _serve(root: str, tasks: tuple[Task, ...], runtime: Runtime, interval: float) -> Iterator[Any]:
+    """Runs on a worker: yields where it is, then what happens to a batch."""
+    relay = _Relay(interval)
+    yield _Place(platform.node(), os.getpid())
+    threading.Thread(target=relay.work, args=(root, tasks, runtime), daemon=True).start()
+    while (message := relay.messages.get()) is not None:
+        if isinstance(message, BaseException):
+            raise message
+        yield message
+
+
+def _demands(runtime: Runtime) -> tuple[float, float]:
+    """CPUs and GPUs of a task; a whole GPU, unless a share is given, where the device is one."""
+    gpus = runtime.num_gpus
+    if gpus is None:
+        gpus = 1.0 if runtime.device.startswith("cuda") else 0.0
+    for name, value in (("num_cpus", runtime.num_cpus), ("num_gpus", gpus)):
+        if not math.isfinite(value) or value < 0 or (value > 1 and value != int(value)):
+            raise ConfigError(f"{name} must be a fraction of 1 or a whole number, got {value}")
+    if runtime.num_cpus == 0 and gpus == 0:
+        raise ConfigError("num_cpus must be above 0 where num_gpus is 0, or there is no end to the tasks that fit")
+    return runtime.num_cpus, gpus
+
+
+def _connect(runtime: Runtime, cpus: float) -> bool:
+    """Joins the cluster or starts one; whether `close` should leave it."""
+    if ray.is_initialized():
+        return False
+    for name in QUIET:
+        os.environ.setdefault(name, "0")
+    _silence()
+    address = runtime.address or os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {
+        "num_cpus": math.ceil(cpus),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+    }
+    options: dict[str, Any] = {} if address else local
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # Ray raises no narrower one where a node is too slow to start
+        if not address:
+            raise ExecutionError(f"a local Ray cluster cannot be started: {error}") from error
+        raise ConfigError(
+            f"--address {address}: no Ray cluster can be joined there ({error}); start one with `ray start --head`, "
+            "or leave --address out to start one on this machine"
+        ) from error
+    return True
+
+
+def _silence() -> None:
+    """Keeps Ray from printing about workers that died, whatever it was told of logs: the run tells it."""
+    module: Any = importlib.import_module("ray._private.worker")
+    if hasattr(module, "print_to_stdstream"):
+        module.print_to_stdstream = lambda *lines, **options: None
+
+
+def _times(has: float, demand: float) -> float:
+    return math.inf if demand == 0 else float(math.floor(has / demand + 1e-9))
+
+
+def _has_room(cpus: float, gpus: float) -> str:
+    return f"has room for a task with {cpus:g} CPUs and {gpus:g} GPUs; lower --num-cpus or --num-gpus, or add machines"
+
+
+def _ending(error: Exception) -> str:
+    if isinstance(error, exceptions.NodeDiedError):
+        return "the machine was lost"
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return "the worker was ended by Ray: its machine was out of memory"
+    if isinstance(error, exceptions.WorkerCrashedError):
+        return "the worker was ended"
+    return f"the worker failed ({type(error).__name__})"
+
+
+def _no_start(error: Exception) -> str:
+    return (
+        f"{_STARTS} Ray tasks in a row ended before they began; of the last one: {error}\n"
+        "the same versions of Python, Ray and bitleak must be installed on every machine of the cluster"
+    )

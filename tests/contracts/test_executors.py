@@ -349,23 +349,20 @@ def test_demands_that_make_no_sense_are_refused(cluster, tmp_path, runtime, fiel
         Ray(str(Store(tmp_path / "store").root), replace(runtime, **fields))
 
 
-@pytest.mark.slow
-def test_an_address_without_a_cluster_is_told(tmp_path):
-    pytest.importorskip("ray", reason="the executor ray needs the package ray")
-    script = """
-        import sys
-        from bitleak.engine.executors.ray import Ray
-        from bitleak.engine.worker import Runtime
-        Ray(sys.argv[1], Runtime(address="127.0.0.1:1"))
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "store")]
-    environment = {
-        **os.environ,
-        "RAY_gcs_rpc_server_connect_timeout_s": "1",
-        "RAY_gcs_server_request_timeout_seconds": "1",
-    }
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert "ConfigError: --address 127.0.0.1:1: no Ray cluster can be joined there" in ended.stderr
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", r"--address 127\.0\.0\.1:1: no Ray cluster can be joined there .* leave --address out"),
+        ("ray://127.0.0.1", r"--address must be auto or HOST:PORT, such as 10\.0\.0\.1:6379, got 'ray://127\.0\.0\.1'"),
+    ],
+)
+def test_an_address_without_a_cluster_is_told_at_once(tmp_path, monkeypatch, address, message):
+    ray = pytest.importorskip("ray", reason="the executor ray needs the package ray")
+    from bitleak.engine.executors.ray import Ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # another test's cluster may be there
+    with pytest.raises(ConfigError, match=message):
+        Ray(str(Store(tmp_path / "store").root), Runtime(address=address))
 
 
 @pytest.mark.slow

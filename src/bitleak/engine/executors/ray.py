@@ -17,6 +17,7 @@ import math
 import os
 import platform
 import queue
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -50,6 +51,9 @@ REFRESH = 5.0
 
 PATIENCE = 120.0
 """Seconds without a machine that a task fits on, after which the run ends."""
+
+ANSWER = 10.0
+"""Seconds for a cluster's port to answer."""
 
 STEP_SECONDS = 0.5
 """Least time between two reports of a task's progress; longer where there are hundreds of workers."""
@@ -322,16 +326,33 @@ def _connect(runtime: Runtime, cpus: float) -> bool:
         "object_store_memory": OBJECT_STORE,
     }
     options: dict[str, Any] = {} if address else local
+    if address and address not in ("auto", "local"):
+        _check_answers(address)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises no narrower one where a node is too slow to start
         if not address:
             raise ExecutionError(f"a local Ray cluster cannot be started: {error}") from error
-        raise ConfigError(
-            f"--address {address}: no Ray cluster can be joined there ({error}); start one with `ray start --head`, "
-            "or leave --address out to start one on this machine"
-        ) from error
+        raise ConfigError(_not_joined(address, error)) from error
     return True
+
+
+def _check_answers(address: str) -> None:
+    """Asks the port, since Ray tries for minutes where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--address must be auto or HOST:PORT, such as 10.0.0.1:6379, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(_not_joined(address, error)) from error
+
+
+def _not_joined(address: str, error: Exception) -> str:
+    return (
+        f"--address {address}: no Ray cluster can be joined there ({error}); start one with `ray start --head`, "
+        "or leave --address out to start one on this machine"
+    )
 
 
 def _silence() -> None:

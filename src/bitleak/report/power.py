@@ -9,21 +9,13 @@ import pyarrow as pa
 
 from bitleak.core.types import Measure
 from bitleak.report.files import write_atomically
-from bitleak.report.rows import from_parquet, to_parquet
+from bitleak.report.rows import ROWS_SCHEMA, from_parquet, to_parquet
 
 SCHEMA = pa.schema(
     [
-        pa.field("variant", pa.string(), nullable=False),
-        pa.field("attack", pa.string(), nullable=False),
-        pa.field("reference", pa.string(), nullable=False),
+        *[ROWS_SCHEMA.field(name) for name in ("variant", "attack", "reference")],
         pa.field("references", pa.int64(), nullable=False),
-        pa.field("target", pa.string(), nullable=False),
-        pa.field("metric", pa.string(), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),
-        pa.field("low", pa.float64()),
-        pa.field("high", pa.float64()),
-        pa.field("std", pa.float64()),
-        pa.field("interval", pa.string(), nullable=False),
+        *[ROWS_SCHEMA.field(name) for name in ("target", "metric", "value", "low", "high", "std", "interval")],
     ]
 )
 """Columns of `power.parquet`, in order."""

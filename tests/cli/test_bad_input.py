@@ -93,7 +93,7 @@ def test_a_missing_config_is_refused(bitleak):
         (["--set", "quantize.5.levels=3"], ("quantize.5.levels", "index below 1")),
         (["--device", "tpu"], ("--device", "auto, cpu, cuda", "'tpu'")),
         (["--device", "cuda:77"], ("--device cuda:77", "CUDA devices")),
-        (["--executor", "threads"], ("--executor", "Known: processes, serial")),
+        (["--executor", "threads"], ("--executor", "Known: processes, ray, serial")),
         (["--workers", "0"], ("--workers",)),
         (["--data", "somewhere"], ("digits", "somewhere")),
     ],

@@ -387,3 +387,11 @@ def test_a_cluster_of_its_own_is_started_and_stopped(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOYS), *sys.path])}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "4 None\n", "")
+
+
+def test_without_the_package_ray_it_says_what_to_install(tmp_path, monkeypatch):
+    from bitleak.engine.executors import ray
+
+    monkeypatch.setattr(ray, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'bitleak\[ray\]'"):
+        ray.Ray(str(tmp_path), Runtime())

@@ -24,6 +24,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,9 @@ from bitleak.engine.store import is_url, shared
 from bitleak.engine.threads import usable_cores
 from bitleak.engine.worker import Outcome, Runtime, Step, ignore, outcomes, write_log
 
-try:
+if find_spec("ray"):
     import ray
     from ray import exceptions
-except ImportError as error:
-    raise ConfigError("the executor ray needs the package ray: pip install 'bitleak[ray]'") from error
 
 ATTEMPTS = 2
 """How many workers a task may take with it before it has failed."""
@@ -106,11 +105,13 @@ class Ray:
         workers: How many batches at a time; None = as many as the cluster has room for.
 
     Raises:
-        ConfigError: A share is out of range, no cluster answers, or no machine of it is large
-            enough for a task.
+        ConfigError: Ray is not installed, a share is out of range, no cluster answers, or no machine
+            of it is large enough for a task.
     """
 
     def __init__(self, root: str, runtime: Runtime, workers: int | None = None) -> None:
+        if not find_spec("ray"):
+            raise ConfigError("the executor ray needs the package ray: pip install 'bitleak[ray]'")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be an integer of at least 1, got {workers}")
         self._store = shared(root)

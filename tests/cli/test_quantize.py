@@ -78,7 +78,7 @@ def test_the_files_give_the_same_logits_bit_for_bit(quantize, tmp_path, name, mo
     from bitleak.export import measure
 
     made, original = [], measure.quantize
-    monkeypatch.setattr(measure, "quantize", lambda *a, **k: made.append(original(*a, **k)) or made[-1])
+    monkeypatch.setattr(measure, "quantize", lambda *a, **k: (made.append(one) or one for one in original(*a, **k)))
     code, out, err = quantize(quantizer=name, levels="4,3", preset="quick", calibration=64)
     assert code == 0, out + err
     images = Digits().load(None)
@@ -96,6 +96,18 @@ def test_the_files_give_the_same_logits_bit_for_bit(quantize, tmp_path, name, mo
         assert {key: value.tobytes() for key, value in plain.items()} == {
             key: value.tobytes() for key, value in expected.items()
         }
+
+
+def test_precisions_share_a_pass_over_the_images_and_are_what_each_is_alone(quantize, tmp_path):
+    code, out, err = quantize(quantizer="obc", levels="4,3", calibration=64)
+    assert code == 0, out + err
+    told = [line.split(" levels")[0] for line in out.splitlines() if ": layer " in line]
+    assert told[:4] == ["obc, 4", "obc, 3"] * 2
+    together = [(tmp_path / "out" / f"obc-{levels}.safetensors").read_bytes() for levels in (4, 3)]
+    for levels, expected in zip((4, 3), together, strict=True):
+        code, out, err = quantize(quantizer="obc", levels=str(levels), calibration=64, out=tmp_path / "alone")
+        assert code == 0, out + err
+        assert (tmp_path / "alone" / f"obc-{levels}.safetensors").read_bytes() == expected
 
 
 def test_the_tables_say_what_the_files_hold(quantize, tmp_path, state_dict):

@@ -289,7 +289,7 @@ def trained(digits):
     network = build(ModelSpec("cnn", {"width": 8}, 10, 1, 8, (0.0,), (1.0,)), seed=0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     draws = torch.Generator().manual_seed(0)
-    for _ in range(6):
+    for _ in range(12):
         for records in torch.randperm(len(images), generator=draws).split(64):
             optimizer.zero_grad()
             F.cross_entropy(network(images[records]), labels[records]).backward()
@@ -302,7 +302,9 @@ def trained(digits):
 def test_256_levels_keep_the_accuracy_within_a_tenth_of_a_point(trained, digits, method):
     images, labels = digits
     changed = deployed(trained, run(method, trained, images[:256], levels=256))
+    noise = torch.randn(10, *images.shape, generator=torch.Generator().manual_seed(0))  # so that 0.001 is 18 records
+    noisy, labels = (images + 0.2 * noise).flatten(0, 1), labels.repeat(10)
     with torch.no_grad():
-        before, after = (float((each(images).argmax(1) == labels).double().mean()) for each in (trained, changed))
-    assert before > 0.9
+        before, after = (float((each(noisy).argmax(1) == labels).double().mean()) for each in (trained, changed))
+    assert before > 0.95
     assert abs(after - before) <= 0.001

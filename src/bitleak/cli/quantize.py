@@ -76,17 +76,18 @@ def quantize(
     full = figures(job, job.weights)
     print_job(job)
     results = []
-    for one in job.quantizers:
-        with Clock(f"{quantizer}, {one.levels} levels") as clock:
-            found = quantized_by(job, one, on_layer=clock.on_layer)
-        result = Result(
-            levels=one.levels,
-            quantized=found,
-            figures=figures(job, found, full),
-            seconds=clock.seconds,
-            files=write_precision(job, one, found, out),
-        )
-        results.append(result)
+    with Clock(quantizer, [one.levels for one in job.quantizers]) as clock:
+        for one, found in zip(job.quantizers, quantized_by(job, on_layer=clock.on_layer), strict=True):
+            result = Result(
+                levels=one.levels,
+                quantized=found,
+                seconds=clock.stop(),
+                figures=figures(job, found, full),
+                files=write_precision(job, one, found, out),
+            )
+            results.append(result)
+            clock.start()
+    for result in results:
         print_layers(job, result)
     write_summary(job, full, results, out)
     print_precisions(job, full, results, out)

@@ -24,37 +24,55 @@ class Clock:
     """A progress bar of layers on a terminal, a line per layer elsewhere; and the seconds of each.
 
     Args:
-        title: What is being done.
+        quantizer: Its name.
+        levels: Of the results that are made, in order.
     """
 
-    def __init__(self, title: str) -> None:
-        self.seconds: dict[str, float] = {}
-        self._title = title
+    def __init__(self, quantizer: str, levels: Sequence[int]) -> None:
+        self._titles = [f"{quantizer}, {count} levels" for count in levels]
+        self._seconds: list[dict[str, float]] = [{} for _ in levels]
+        self._done = 0
         self._console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console, transient=True)
-        self._all = self._bar.add_task(title, total=None)
-        self._start = self._last = time.perf_counter()
+        self._all = self._bar.add_task(quantizer, total=None)
+        self._last = time.perf_counter()
 
     def __enter__(self) -> "Clock":
         if self._console.is_terminal:
             self._bar.start()
-        self._start = self._last = time.perf_counter()
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.seconds["total"] = time.perf_counter() - self._start
         self._bar.stop()
 
+    def start(self) -> None:
+        """The time from here on counts."""
+        self._last = time.perf_counter()
+
     def on_layer(self, name: str, index: int, total: int) -> None:
-        """Notes the time since the layer before, and shows it."""
-        now = time.perf_counter()
-        self.seconds[name], self._last = now - self._last, now
-        self._bar.update(self._all, completed=index + 1, total=total, description=escape(f"{self._title}: {name}"))
+        """Notes the time since the layer before, of this result or of one that is made with it, and shows it."""
+        result = next(number for number, seconds in enumerate(self._seconds) if name not in seconds)
+        title, own, seconds = self._titles[result], self._seconds[result], self._since()
+        own[name] = seconds
+        self._bar.update(self._all, completed=index + 1, total=total, description=escape(f"{title}: {name}"))
         if not self._console.is_terminal:
-            print(f"{self._title}: layer {index + 1} of {total}, {name} ({self.seconds[name]:.2f} s)", flush=True)
+            of = total // len(self._titles)
+            print(f"{title}: layer {len(own)} of {of}, {name} ({seconds:.2f} s)", flush=True)
+
+    def stop(self) -> dict[str, float]:
+        """The seconds by layer of the result that is ready now, and its `total`, which holds what came after them."""
+        seconds, rest = self._seconds[self._done], self._since()
+        self._done += 1
+        return {**seconds, "total": sum(seconds.values()) + rest}
+
+    def _since(self) -> float:
+        now = time.perf_counter()
+        passed, self._last = now - self._last, now
+        return passed
 
 
 def print_job(job: Job) -> None:

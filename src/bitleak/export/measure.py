@@ -1,6 +1,6 @@
-"""Quantizing a job at one precision, and what came of it."""
+"""Quantizing a job, and what came of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from bitleak.metrics.size import size
 from bitleak.models import load
 from bitleak.models.precision import exact_float32
 from bitleak.quant.capture import OnLayer
-from bitleak.quant.scheme import Scheme
+from bitleak.quant.together import quantize_together
 from bitleak.query import logits
 
 
@@ -66,25 +66,31 @@ class LayerFigures:
     facts: Mapping[str, Any]
 
 
-def quantize(job: Job, quantizer: Scheme, *, on_layer: OnLayer | None = None) -> QuantizedWeights:
-    """The job's network by one of its quantizers, with the network's spec.
+def quantize(job: Job, *, on_layer: OnLayer | None = None) -> Iterator[QuantizedWeights]:
+    """The job's network by its quantizers, with the network's spec; they share what they can share.
 
     Args:
         job: What `prepare` gave.
-        quantizer: One of `job.quantizers`.
-        on_layer: Told of each layer when it is done.
+        on_layer: Told of each layer after each quantizer; the index runs over quantizers and layers.
+
+    Returns:
+        One result for each of `job.quantizers`, in order; each is made when it is asked for, the first of those
+        that share together with what they share.
 
     Raises:
-        QuantizationError: A layer cannot be quantized.
+        QuantizationError: A layer cannot be quantized (when the result is asked for).
     """
     spec, device = _spec(job.weights), job.request.device
     network = load(job.weights).to(device)
     pixels = torch.from_numpy(job.images.pixels[job.calibration]).to(device)
-    chance = torch.Generator().manual_seed(seed_for(job.request.seed, "quantize"))
-    call: Any = quantizer
-    with exact_float32():
-        found: QuantizedWeights = call(network, standardize(pixels, spec.mean, spec.std), chance, on_layer=on_layer)
-    return replace(found, spec=spec)
+    chances = [torch.Generator().manual_seed(seed_for(job.request.seed, "quantize")) for _ in job.quantizers]
+    quantizers: Any = job.quantizers
+    images = standardize(pixels, spec.mean, spec.std)
+    results = quantize_together(quantizers, network, images, chances, on_layer=on_layer)
+    for _ in job.quantizers:
+        with exact_float32():
+            found = next(results)
+        yield replace(found, spec=spec)
 
 
 def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | None = None) -> Figures:

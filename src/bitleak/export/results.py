@@ -25,8 +25,8 @@ class Result:
         levels: Grid points per weight.
         quantized: Codes, grids and the rest.
         figures: Accuracy, agreement and size.
-        seconds: Wall-clock seconds by layer, since the layer before; the first one's hold all that
-            was done before it. And `total`.
+        seconds: Wall-clock seconds by layer, since the layer before, of this precision or of one that shares its
+            statistics; the first precision's hold what all share. And `total`.
         files: What was written for it, by name.
     """
 

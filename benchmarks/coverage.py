@@ -12,6 +12,9 @@ contains the population's figure is the coverage. Worlds:
 - `null`: as `population`, but the variant has the same shift, so that every true difference is 0.
 - `dedicated`: 10 targets on fresh records, whose shifts differ by N(0, 0.1).
 - `shares`: 8 targets' accuracies on 1,000 shared test records, and a variant's.
+- `versions`: calibration-set inference on 2 targets: 64 candidates, 16 versions, each attacked by LiRA with all others
+  but its complement as references. Confidences are N(difficulty + shift, 1) in the calibration set; `at` is the AUC of
+  an adversary who knows the difficulty; the truth is chance at 0.5, and else the mean over the audits.
 - `fixed`: one target as in `single`, its threshold set for each FPR on as many other non-members: the TPR and FPR of
   that threshold, and the precision at priors of 50, 10 and 1 %.
 """
@@ -19,20 +22,35 @@ contains the population's figure is the coverage. Worlds:
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from bitleak.core.types import Measure
-from bitleak.metrics import Measures, at_threshold, measure, precision, threshold_for
+from bitleak.attacks import LiRA, two_class_signals
+from bitleak.core.types import AttackView, Measure
+from bitleak.data.splits import balanced_pairs
+from bitleak.metrics import (
+    Measures,
+    apart,
+    at_threshold,
+    crossed,
+    estimate,
+    mean_over_records,
+    measure,
+    precision,
+    summarize,
+    threshold_for,
+)
 from bitleak.metrics.utility import accuracy_on_test
 
 FPRS = (0.001, 0.01, 0.1)
 AUCS = (0.5, 0.6, 0.75, 0.85, 0.95)
 SHARES = (0.5, 0.8, 0.95, 0.99)
 PRIORS = (0.5, 0.1, 0.01)
-WORLDS = ("single", "population", "null", "dedicated", "shares", "fixed")
+WORLDS = ("single", "population", "null", "dedicated", "shares", "fixed", "versions")
+VERSIONS_AUCS = (0.5, 0.55, 0.6, 0.65, 0.75, 0.85, 0.95)
+VERSIONS_FPRS = (0.05, 0.1)
 MOVED = 3.0
 MOST = float(ndtr(MOVED / np.sqrt(2)))  # AUC if every member is moved
 
@@ -48,6 +66,9 @@ def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: 
         shape: `normal` or `mixture`.
         seed: Of everything that is drawn.
     """
+    if world == "versions":
+        draws = [np.random.default_rng([seed, audit, round(1000 * at)]) for audit in range(audits)]
+        return _of_versions([_versions(rng, at) for rng in draws], at)
     hits: Counter[str] = Counter()
     judged: Counter[str] = Counter()
     for result, truth in _audits(world, at, audits=audits, records=records, shape=shape, seed=seed):
@@ -59,6 +80,52 @@ def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: 
                 judged[f"{name} change"] += 1
                 hits[f"{name} change"] += _within(change, figure.difference_low, figure.difference_high)
     return {name: count / judged[name] for name, count in hits.items()}
+
+
+def _of_versions(found: Sequence[Measures], at: float) -> dict[str, float]:
+    """The coverage of means over targets, and of single targets; away from 0.5 of the AUC, whose value has no bias."""
+    shares = {}
+    for name in found[0].aggregate:
+        truth = float(np.mean([one.aggregate[name].value for one in found]))
+        if at == 0.5:
+            truth = float(name.partition("@")[2] or 0.5)
+        elif name != "auc":
+            continue
+        means = [one.aggregate[name] for one in found]
+        alone = [target for one in found for target in one.targets[name]]
+        shares[f"{name} ({truth:.3f})"] = float(np.mean([_within(truth, each.low, each.high) for each in means]))
+        shares[f"{name} of one"] = float(np.mean([_within(truth, each.low, each.high) for each in alone]))
+    return shares
+
+
+def _versions(rng: np.random.Generator, at: float, *, candidates: int = 64, versions: int = 16) -> Measures:
+    """One audit, as the stage `calibration` measures it."""
+    found = []
+    for _ in range(2):
+        member = balanced_pairs(candidates, versions, rng)
+        difficulty = rng.normal(2.0, 1.0, candidates)
+        answers = difficulty + _shift(at) * member + rng.standard_normal(member.shape)
+        scores = np.array([_attacked(answers, member, version) for version in range(versions)])
+        figures = estimate(scores, member, fprs=VERSIONS_FPRS)
+        found.append({name: mean_over_records(each) for name, each in figures.items()})
+    apart_each = {name: apart([one[name] for one in found]) for name in found[0]}
+    return crossed(summarize(apart_each, mode="population"))
+
+
+def _attacked(answers: np.ndarray, member: np.ndarray, version: int) -> np.ndarray:
+    others = [other for other in range(len(member)) if other // 2 != version // 2]
+    target, references = (two_class_signals(some[..., None]) for some in (answers[version], answers[others]))
+    nobody = two_class_signals(np.empty((len(others), 0, 1)))
+    view = AttackView(
+        target=target,
+        references=references,
+        member=member[others],
+        use=np.ones_like(member[others]),
+        population_target=two_class_signals(np.empty((0, 1))),
+        population_references=nobody,
+        labels=np.zeros(len(target), np.int64),
+    )
+    return LiRA()(view)
 
 
 def _within(value: float, low: float | None, high: float | None) -> bool:
@@ -212,8 +279,8 @@ def main() -> None:
 
 def _grid(worlds: Iterable[str]) -> Iterator[tuple[str, str, float]]:
     for world in worlds:
-        for shape in ("normal",) if world in ("dedicated", "shares") else ("normal", "mixture"):
-            for at in SHARES if world == "shares" else AUCS:
+        for shape in ("normal",) if world in ("dedicated", "shares", "versions") else ("normal", "mixture"):
+            for at in {"shares": SHARES, "versions": VERSIONS_AUCS}.get(world, AUCS):
                 yield world, shape, at
 
 

@@ -7,7 +7,7 @@
 
 `compare` does the same audit of digits with each executor, from an empty store, in turns. The prediction for
 both is the time of a run of the first task alone, and the schedule of the rest played through with the seconds
-that the manifests of `processes` have: Ray's own runs of the audit say nothing to it. `predict` uses the
+that the workers of `processes` took: Ray's own runs of the audit say nothing to it. `predict` uses the
 plan's costs (assumed rates, see `bitleak.plan.RATES`) and the figures given on the command line for store
 and driver.
 """
@@ -32,7 +32,7 @@ from bitleak.core.types import Description
 from bitleak.engine.executors.processes import Processes
 from bitleak.engine.graph import Batch, Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.run import run
+from bitleak.engine.run import Event, run
 from bitleak.engine.simulate import Site, Timeline, simulate
 from bitleak.engine.store import Store
 from bitleak.engine.worker import Outcome, Runtime
@@ -86,12 +86,14 @@ def compare(arguments: argparse.Namespace) -> None:
         for repeat in range(arguments.repeats):
             for name in EXECUTORS if repeat % 2 == 0 else EXECUTORS[::-1]:
                 store = Store(Path(folder, f"{name}-{repeat}"))
-                starts[name].append(_wall(name, first, Store(Path(folder, f"{name}-{repeat}-first")), prepared.runtime))
-                walls[name].append(_wall(name, graph, store, prepared.runtime))
+                alone = Store(Path(folder, f"{name}-{repeat}-first"))
+                starts[name].append(_wall(name, first, alone, prepared.runtime)[0])
+                wall, seconds = _wall(name, graph, store, prepared.runtime)
+                walls[name].append(wall)
                 print(f"{name}: {walls[name][-1]:.1f} s, the first task alone {starts[name][-1]:.1f} s", flush=True)
                 if name == "processes":
-                    for key, manifest in store.manifests(graph.tasks.values()).items():
-                        costs[key].append(manifest["runtime"]["seconds"])
+                    for key, taken in seconds.items():
+                        costs[key].append(taken)
     tasks = [replace(task, cost=median(costs[task.key])) for task in graph.tasks.values()]
     rest = simulate(Graph(tasks, wanted=graph.wanted), Site(WORKERS)).seconds - tasks[0].cost
     total = sum(task.cost for task in tasks)
@@ -104,16 +106,23 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"ray against processes: {ray - base:+.1f} s, {100 * (ray / base - 1):+.1f} %")
 
 
-def _wall(name: str, graph: Graph, store: Store, runtime: Runtime) -> float:
+def _wall(name: str, graph: Graph, store: Store, runtime: Runtime) -> tuple[float, dict[str, float]]:
+    """Seconds of a run, and those that the worker took for each task, its reading and writing included."""
     from bitleak.engine.executors.ray import Ray
+
+    seconds = {}
+
+    def note(event: Event) -> None:
+        if event.kind == "finished" and event.task is not None and event.outcome is not None:
+            seconds[event.task.key] = event.outcome.seconds
 
     begin = time.perf_counter()
     executor = {"processes": Processes, "ray": Ray}[name](store.location, runtime, WORKERS)
-    report = run(graph, store, executor)
+    report = run(graph, store, executor, on_event=note)
     executor.close()
     if report.failed:
         sys.exit(f"{name}: {report.failed[0].text}")
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, seconds
 
 
 @contextlib.contextmanager

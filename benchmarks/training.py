@@ -49,8 +49,8 @@ from bitleak.engine.store import Store
 from bitleak.models import build, load, profile
 from bitleak.query import logits, outputs
 from bitleak.registry import DATASETS, EXECUTORS, find
-from bitleak.train.fit import batches, fit
-from bitleak.train.recipe import Recipe, rate_at
+from bitleak.train.fit import batches, fit, settled
+from bitleak.train.recipe import Arithmetic, Recipe, rate_at
 
 NETWORKS: dict[str, dict[str, Any]] = {"cnn": {"width": 16}, "resnet18": {}}
 """The network of `examples/cifar10-small.yaml`, and the paper's."""
@@ -99,11 +99,13 @@ class Clock:
         return {"per_cpu_second": seen / (cpu_end - cpu), "per_second": seen / (wall_end - wall)}
 
 
-def measure_training(side: str, name: str, images: Images, device: str = "cpu", count: int = 0) -> dict[str, float]:
-    """Rates of one side: `bitleak`, or `common` with a loader's worker processes on a GPU."""
+def measure_training(
+    side: str, name: str, images: Images, autocast: Arithmetic, device: str = "cpu", count: int = 0
+) -> dict[str, float]:
+    """Rates of one side: `bitleak`, or `common`, in float32 on a CPU, with a loader's worker processes on a GPU."""
     spec, members = spec_of(name, images), np.arange(count or IMAGES[name])
     gpu = device != "cpu"
-    recipe = Recipe(epochs=2, batch=128, augment=("crop", "flip"), autocast="auto" if gpu else "none")
+    recipe = Recipe(epochs=2, batch=128, augment=("crop", "flip"), autocast=autocast)
     clock = Clock()
     if side == "bitleak":
         keep_freed_memory()
@@ -171,14 +173,15 @@ def measure_population(kind: str, workers: int, threads: int, folder: Path) -> N
 
 
 def speed(options: argparse.Namespace) -> dict[str, Any]:
-    """CPU images per second per core, and what the processor could do at most in float32."""
-    found: dict[str, Any] = {"sgemm": _child(options, "matrices")}
+    """CPU images per second per core, and what the processor could do at most in the arithmetic of the training."""
+    found: dict[str, Any] = {"matrices": _child(options, "matrices")}
+    rate, arithmetic = found["matrices"]["flops"], found["matrices"]["arithmetic"]
     for name in options.networks:
         found[name] = _sides(options, "training", name)
         work = 6 * profile(ModelSpec(name, NETWORKS[name], 10, 3, 32, (0.5,) * 3, (0.5,) * 3)).multiply_adds
-        found[name]["most"] = found["sgemm"]["flops"] / work
-        print(f"  at the rate of its matrix products, {found['sgemm']['flops'] / 1e9:.0f} GFLOP/s, this core could do")
-        print(f"  {found[name]['most']:.0f} images/s of {name} in float32", flush=True)
+        found[name]["most"] = rate / work
+        print(f"  at the rate of its matrix products, {rate / 1e9:.0f} GFLOP/s in {arithmetic}, this core could do")
+        print(f"  {found[name]['most']:.0f} images/s of {name}", flush=True)
     return found
 
 
@@ -218,12 +221,12 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
     return {"seeds": found, "mean": difference.mean(), "half_width": half}
 
 
-def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autocast: str) -> dict[str, float]:
+def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autocast: Arithmetic) -> dict[str, float]:
     """Test accuracy in percent of both, on all held-out records."""
     keep_freed_memory()
     spec, test = spec_of("cnn", images), np.flatnonzero(images.held_out)
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:members]
-    recipe = Recipe(epochs=epochs, batch=128, learning_rate=0.1, augment=("flip",), autocast=autocast)  # type: ignore[arg-type]
+    recipe = Recipe(epochs=epochs, batch=128, learning_rate=0.1, augment=("flip",), autocast=autocast)
     networks = {
         "fit": load(fit(images, chosen, recipe, spec=spec, seed=seed)),
         "plain": plain_loop(images, chosen, recipe, spec, seed),
@@ -260,7 +263,7 @@ def profiled(options: argparse.Namespace) -> dict[str, Any]:
     return {name: _child(options, "profile", name) for name in options.networks}
 
 
-def measure_profile(name: str, images: Images) -> dict[str, Any]:
+def measure_profile(name: str, images: Images, autocast: Arithmetic) -> dict[str, Any]:
     """The table of one network."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as watch
@@ -270,13 +273,14 @@ def measure_profile(name: str, images: Images) -> dict[str, Any]:
 
     def trained(count: int, batch: int) -> float:
         clock = Clock()
-        recipe = Recipe(epochs=3, batch=batch, augment=("crop", "flip"))
+        recipe = Recipe(epochs=3, batch=batch, augment=("crop", "flip"), autocast=autocast)
         fit(images, np.arange(count), recipe, spec=spec, seed=0, on_epoch=clock)
         return batch / clock.rates(count)["per_cpu_second"]
 
     seconds = {batch: trained(4 * batch, batch) for batch in (2, 128)}
     with watch(activities=[ProfilerActivity.CPU]) as found:
-        fit(images, np.arange(512), Recipe(epochs=1, batch=128, augment=("crop", "flip")), spec=spec, seed=0)
+        recipe = Recipe(epochs=1, batch=128, augment=("crop", "flip"), autocast=autocast)
+        fit(images, np.arange(512), recipe, spec=spec, seed=0)
     groups: dict[str, float] = {}
     for event in found.key_averages():
         groups[_group(event.key)] = groups.get(_group(event.key), 0.0) + event.self_cpu_time_total
@@ -383,7 +387,7 @@ def _population_config() -> dict[str, Any]:
         "data": {"name": "hub", "path": "uoft-cs/cifar10", "limit": 4000, "held_out": 200},
         "split": {"mode": "population", "models": 20, "targets": 2, "population": 50},
         "model": {"name": "cnn", "width": 16},
-        "train": {"epochs": 1, "batch": 128, "augment": ["flip"]},
+        "train": {"epochs": 1, "batch": 128, "augment": ["flip"], "autocast": "auto"},
         "quantize": [{"name": "rtn", "levels": 4}],
         "seed": 0,
     }
@@ -398,14 +402,18 @@ def _run_child(options: argparse.Namespace) -> Any:
     torch.set_num_threads(1)
     job, *rest = options.rest
     if job == "matrices":
-        return {"flops": measure_matrices("cpu", torch.float32, 1024)}
+        arithmetic = settled(Recipe(autocast=options.autocast), "cpu").autocast
+        dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
+        return {"flops": measure_matrices("cpu", dtype, 1024), "arithmetic": str(dtype).removeprefix("torch.")}
     images = cifar(options.data, options.cache)
     if job in ("training", "query"):
         side, name, *more = rest
         device, count = (more[0], int(more[1])) if more else ("cpu", 0)
-        return (measure_training if job == "training" else measure_query)(side, name, images, device, count)
+        if job == "query":
+            return measure_query(side, name, images, device, count)
+        return measure_training(side, name, images, options.autocast, device, count)
     if job == "profile":
-        return measure_profile(rest[0], images)
+        return measure_profile(rest[0], images, options.autocast)
     return measure_accuracy(images, int(rest[0]), options.members, options.epochs, options.autocast)
 
 
@@ -430,7 +438,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--members", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--autocast", default="none")
+    parser.add_argument("--autocast", default="auto", help="of this package's trainings: none, bfloat16 or auto")
     parser.add_argument("--models", type=int, nargs="+", default=[1, 2, 4], help="models at a time on the GPU")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

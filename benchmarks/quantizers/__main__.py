@@ -50,7 +50,7 @@ def main() -> None:
         for seed in asked.seeds:
             bench.train(seed)
         return
-    jobs = [job for job in PARTS[asked.part](bench, asked) if asked.only in job.name]
+    jobs = [job for job in PARTS[asked.part](bench, asked) if any(some in job.name for some in asked.only)]
     if asked.list:
         print("\n".join(str(job.file(asked.out)) for job in jobs))
         return
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, default=Path("build/quantizers/cache"))
     parser.add_argument("--out", type=Path, default=Path("build/quantizers/results"))
     parser.add_argument("--peers", type=Path, default=Path("build/quantizers/peers/bin/python"))
-    parser.add_argument("--only", default="", help="only jobs with this in their name")
+    parser.add_argument("--only", nargs="+", default=[""], help="only jobs with one of these in their name")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32], help="of OBQ's loop at a time")
     parser.add_argument("--full", action="store_true", help="brecq: also preset `paper` with all its iterations")
     parser.add_argument("--again", action="store_true", help="repeat jobs that are done")

@@ -26,6 +26,7 @@ def worlds():
         ("dedicated", 0.75, "normal", 40),
         ("shares", 0.95, "normal", 200),
         ("fixed", 0.75, "normal", 200),
+        ("versions", 0.5, "normal", 60),
     ],
 )
 def test_intervals_cover_in_a_few_audits(worlds, world, at, shape, audits):

@@ -3,6 +3,7 @@
 from bitleak.metrics.apart import apart
 from bitleak.metrics.best_threshold import best_threshold, halvings
 from bitleak.metrics.chosen import Shown, chosen_at, chosen_measures
+from bitleak.metrics.crossed import crossed
 from bitleak.metrics.delong import delong
 from bitleak.metrics.detectable import detectable_auc, doubling
 from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds
@@ -68,6 +69,7 @@ __all__ = [
     "chosen_measures",
     "clopper_pearson",
     "corrected",
+    "crossed",
     "delong",
     "detectable_auc",
     "difference_over_records",

@@ -28,7 +28,7 @@ VERSIONS = {
     "noise": "1",
     "matched": "1",
     "candidates": "1",
-    "calibration": "1",
+    "calibration": "2",
     "power": "1",
     "memorise": "1",
 }

@@ -1,7 +1,5 @@
 """The section on calibration sets: which members of a target was its quantized version calibrated on?"""
 
-import math
-
 from bitleak.core.types import Measure
 from bitleak.core.variants import kind_of, on_calibration
 from bitleak.report import text
@@ -12,17 +10,9 @@ from bitleak.report.table import Table
 READ = (
     "All candidates are members of the target, so an AUC above 0.5 is the calibration set and not the training set. "
     "The references are the target's other quantized versions: this adversary has the full-precision model and the "
-    "recipe. Intervals resample the candidates, the same draw for all versions of a target."
+    "recipe. Intervals resample the candidates, the same draw for all versions of a target, and are wider near 0.5, "
+    "since the versions are one another's references."
 )
-
-
-TWICE = math.sqrt(2)
-"""How much the interval is widened before it is held against chance.
-
-Every version is attacked, and serves as a reference for the others, so each pair meets twice, once each way round.
-Where there is little to find, the AUCs of a target therefore go up and down together, and the variance of their mean is
-up to twice that of independent ones. Resampling candidates sees a part of that only.
-"""
 
 
 def calibration_section(table: Table, summary: Summary) -> Section | None:
@@ -65,10 +55,6 @@ def _sentences(table: Table, summary: Summary, variants: list[str]) -> tuple[str
 def _against_chance(area: Measure) -> str:
     if area.low is None or area.high is None:
         return "without an interval"
-    if area.value - TWICE * (area.value - area.low) > 0.5:
+    if area.low > 0.5:
         return "better than guessing"
-    return (
-        "worse than guessing"
-        if area.value + TWICE * (area.high - area.value) < 0.5
-        else "not distinguishable from guessing"
-    )
+    return "worse than guessing" if area.high < 0.5 else "not distinguishable from guessing"

@@ -50,7 +50,7 @@ def _measures(of_targets: list[np.ndarray], halves: tuple[Splits, ...], one: Map
         figures = metrics.estimate(scores, split.member, fprs=one["fpr"], seed=seed_for(one["seed"], "measure"))
         found.append({metric: metrics.mean_over_records(each) for metric, each in figures.items()})
     estimates = {metric: metrics.apart([each[metric] for each in found]) for metric in found[0]}
-    return metrics.summarize(estimates, mode="population")
+    return metrics.crossed(metrics.summarize(estimates, mode="population"))
 
 
 def _detectable(one: Mapping[str, Any], halves: tuple[Splits, ...]) -> Row:

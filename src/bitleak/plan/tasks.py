@@ -22,7 +22,7 @@ VERSIONS = {
     "measure": "4",
     "weigh": "1",
     "utility": "3",
-    "joint": "1",
+    "joint": "2",
     "compare": "1",
     "match": "1",
     "noise": "1",

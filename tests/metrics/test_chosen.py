@@ -25,7 +25,9 @@ def test_single_targets_have_the_exact_rates_and_precisions():
         assert (tpr.value, tpr.low, tpr.high) == (exact.tpr.value, exact.tpr.low, exact.tpr.high)
         assert (fpr.value, fpr.low, fpr.high) == (exact.fpr.value, exact.fpr.low, exact.fpr.high)
         single = precision(exact.tpr, exact.fpr, 0.1)
-        assert found["precision@0.1,prior0.1"][place].low == single.low
+        alone = chosen_measures(own[None], truth[None], np.array([threshold]), fpr=0.1, priors=[0.1])
+        assert [one.low for one in alone["precision@0.1,prior0.1"]] == [single.low] * 2
+    assert found["precision@0.1,prior0.1"][1:] == (None,) * 4
     total = found["tpr_chosen@0.1"][0]
     assert total.value == pytest.approx(np.mean([one.value for one in found["tpr_chosen@0.1"][1:]]))
     assert (total.interval, found["tpr_chosen@0.1"][1].interval) == ("records", "clopper_pearson")

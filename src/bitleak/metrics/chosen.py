@@ -6,7 +6,7 @@ influences, which for a rate are (called - rate) / group for the records of the 
 dedicated targets by Student's t.
 
 The precision over all targets is that of their pooled guesses, not the mean of their precisions, which does not exist
-where nobody is called:
+where nobody is called (and follows from the two rates, so that several targets have none of their own):
 
     logit precision = logit prior + log mean TPR - log mean FPR,
 
@@ -81,9 +81,11 @@ def chosen_measures(
         f"fpr_chosen@{fpr:g}": (_total(all_false, false), *map(_measure, false)),
     }
     for prior in priors:
-        singles = [_precision(one, prior) for one in found]
-        total = singles[0] if len(found) == 1 else pooled_precision(all_true, all_false, prior)
-        shown[f"precision@{fpr:g},prior{prior:g}"] = (total, *singles)
+        metric = f"precision@{fpr:g},prior{prior:g}"
+        if len(found) == 1:
+            shown[metric] = (_precision(found[0], prior),) * 2
+        else:
+            shown[metric] = (pooled_precision(all_true, all_false, prior), *[None] * len(found))
     return shown
 
 

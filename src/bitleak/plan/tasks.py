@@ -19,7 +19,7 @@ VERSIONS = {
     "attack": "2",
     "estimate": "1",
     "thresholds": "1",
-    "measure": "4",
+    "measure": "5",
     "weigh": "1",
     "utility": "3",
     "joint": "2",

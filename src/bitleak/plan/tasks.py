@@ -14,7 +14,7 @@ VERSIONS = {
     "images": "1",
     "splits": "1",
     "train": "1",
-    "quantize": "1",
+    "quantize": "2",
     "query": "2",
     "attack": "2",
     "estimate": "1",

@@ -50,6 +50,9 @@ from bitleak.quant.records import InFile, InMemory, Records, held
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
 EDGE = 1e-6  # a weight on the grid, whose h is 0 or 1 but for rounding, is free to move
+EPSILON = 1e-8  # of Adam
+# Tensors, since a Python number in most operations is made one, and converted, in every call.
+MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SHIFT, STRETCH))
 TINY = 1e-30  # |2h - 1| below it counts as it
 CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
 
@@ -118,10 +121,11 @@ class Reconstruction:
 
 
 class Relaxation:
-    """V and h(V) of some weights, and the steps of Adam.
+    """V and h(V) of some weights, and the steps of Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
 
     All in buffers, since a new tensor in each step costs more than what is computed in it; for the same
-    reason the clipped h have their slope masked by the backward pass of the clip, not by a comparison.
+    reason the clipped h have their slope masked by the backward pass of the clip, not by a comparison, and
+    Adam is written out: what `torch.optim` does around its arithmetic takes longer than a small layer's step.
 
     Attributes:
         variable: V.
@@ -131,26 +135,35 @@ class Relaxation:
     def __init__(self, up: Float[Tensor, "*weights"], schedule: Schedule) -> None:
         self.schedule = schedule
         self.variable = -torch.log(STRETCH / (up + SHIFT) - 1)
-        self.optimizer = torch.optim.Adam([self.variable], lr=schedule.learning_rate, betas=schedule.decay, fused=True)
         self.up, self.slope, self.spare = (torch.empty_like(self.variable) for _ in range(3))
+        self._mean, self._square = (torch.zeros_like(self.variable) for _ in range(2))
         self._refresh()
 
     def step(self, gradient: Float[Tensor, "*weights"], iteration: int) -> None:
         """One step, given the derivative of the reconstruction loss by h, which is overwritten."""
         beta = self.schedule.beta(iteration)
         if beta is not None:
-            torch.mul(self.up, 2, out=self.spare).sub_(1)
-            power = self.up.copy_(self.spare).abs_().clamp_(min=TINY).log_().mul_(beta - 1).exp_()
+            torch.add(MINUS_ONE, self.up, alpha=2, out=self.spare)
+            power = torch.abs(self.spare, out=self.up).clamp_(min=TINY).log_().mul_(beta - 1).exp_()
             gradient.add_(power.copysign_(self.spare), alpha=-2 * beta * self.schedule.regularization)
-        self.variable.grad = gradient.mul_(self.slope)
-        self.optimizer.step()
+        self._descend(gradient.mul_(self.slope), iteration + 1)
         self._refresh()
+
+    def _descend(self, gradient: Float[Tensor, "*weights"], step: int) -> None:
+        """Adam's step number `step`, from 1 on."""
+        of_mean, of_square = self.schedule.decay
+        self._mean.lerp_(gradient, 1 - of_mean)
+        self._square.mul_(of_square).addcmul_(gradient, gradient, value=1 - of_square)
+        root = math.sqrt(1 - of_square**step)
+        torch.sqrt(self._square, out=self.spare).add_(EPSILON * root)
+        rate = self.schedule.learning_rate * root / (1 - of_mean**step)
+        self.variable.addcdiv_(self._mean, self.spare, value=-rate)
 
     def _refresh(self) -> None:
         """Compute h and its derivative from V."""
         torch.sigmoid(self.variable, out=self.slope)
-        torch.mul(self.slope, STRETCH, out=self.up).sub_(SHIFT)
-        self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCH)
+        torch.add(MINUS_SHIFT, self.slope, alpha=STRETCH, out=self.up)
+        self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCHED)
         torch.ops.aten.hardtanh_backward.grad_input(self.slope, self.up, -EDGE, 1 + EDGE, grad_input=self.slope)
         self.up.clamp_(0, 1)
 

@@ -1,0 +1,114 @@
+"""The tables of docs/findings.md, from what audits have left.
+
+    python benchmarks/findings.py AUDIT [--dedicated OTHER] [--csv FILE]
+
+AUDIT and OTHER are folders that `bitleak audit` wrote: of a population, and of dedicated targets of the same size. For
+every attack and adversary that both have, the two are compared. `--csv` keeps the mean AUC and TPR of every variant,
+attack and adversary.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+REFERENCES = ("fp32", "recalibrated", "matched")
+KEPT = ("variant", "attack", "reference", "metric", "value", "low", "high", "difference", "verdict")
+KEY = ("variant", "attack", "reference", "metric")
+SHOWN = ("lira-online-shrunk", "rmia-online", "lira-offline-one_sided-shrunk", "quantile-normal", "threshold")
+Z = 1.959964
+
+Rows = dict[tuple[str, str, str, str], dict]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audit", type=Path)
+    parser.add_argument("--dedicated", type=Path)
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    rows = means(options.audit)
+    metrics = sorted(
+        {key[3] for key in rows if key[3] == "auc" or (key[3].startswith("tpr@") and "over" not in key[3])}
+    )
+    for metric in metrics:
+        print(f"\n### {metric}\n")
+        print("\n".join(table(rows, metric)))
+    print("\n### By attack, matched references\n")
+    print("\n".join(by_attack(rows, ["fp32", "obc-4", "obc-2", "obc-1.58"], "tpr@0.01")))
+    if options.dedicated:
+        print("\n### Population and dedicated targets\n")
+        print("\n".join(agreement(rows, means(options.dedicated))))
+    if options.csv:
+        with options.csv.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(KEPT)
+            for key, row in rows.items():
+                if key[3] in metrics:
+                    writer.writerow(
+                        [f"{row[name]:.4f}" if isinstance(row[name], float) else row[name] for name in KEPT]
+                    )
+
+
+def means(folder: Path) -> Rows:
+    """The rows over all targets."""
+    listed = pq.read_table(folder / "results.parquet").to_pylist()
+    return {tuple(row[name] or "" for name in KEY): row for row in listed if row["target"] == "all"}  # type: ignore[misc]
+
+
+def table(rows: Rows, metric: str) -> Iterable[str]:
+    """Variants by attack and adversary."""
+    yield f"| variant | attack | {' | '.join(f'`{reference}`' for reference in REFERENCES)} |"
+    yield "|---|---|---|---|---|"
+    for variant in dict.fromkeys(key[0] for key in rows):
+        for attack in SHOWN:
+            cells = [cell(rows.get((variant, attack, reference, metric))) for reference in ("", *REFERENCES)]
+            if any(cells):
+                yield f"| {variant} | `{attack}` | {' | '.join(one or cells[0] for one in cells[1:])} |"
+
+
+def by_attack(rows: Rows, variants: Sequence[str], metric: str) -> Iterable[str]:
+    """All attacks, on some variants; full precision has its own references."""
+    yield f"| attack | {' | '.join(variants)} |"
+    yield f"|---|{'---|' * len(variants)}"
+    for attack in dict.fromkeys(key[1] for key in rows if key[0] == "fp32" and key[3] == metric and key[1] != "joint"):
+        found = [
+            next(
+                filter(None, (rows.get((variant, attack, reference, metric)) for reference in ("matched", "fp32", "")))
+            )
+            for variant in variants
+        ]
+        yield f"| `{attack}` | {' | '.join(cell(row) for row in found)} |"
+
+
+def agreement(one: Rows, other: Rows) -> Iterable[str]:
+    """Per metric: how many pairs there are, how many intervals meet, and the largest difference in standard errors."""
+    yield "| metric | pairs | intervals that overlap | differences beyond 1.96 standard errors | largest |"
+    yield "|---|---|---|---|---|"
+    shared = [key for key in one if key in other and key[0] != "control" and key[1]]
+    for metric in dict.fromkeys(key[3] for key in shared):
+        pairs = [(one[key], other[key]) for key in shared if key[3] == metric]
+        pairs = [pair for pair in pairs if all(row["high"] is not None and row["high"] > row["low"] for row in pair)]
+        if (
+            (metric not in ("auc", "balanced_accuracy") and not metric.startswith("tpr@"))
+            or not pairs
+            or "over" in metric
+        ):
+            continue
+        meet = sum(a["low"] <= b["high"] and b["low"] <= a["high"] for a, b in pairs)
+        apart = [
+            abs(a["value"] - b["value"]) / (sum(((x["high"] - x["low"]) / 2) ** 2 for x in (a, b)) ** 0.5 / Z)
+            for a, b in pairs
+        ]
+        yield f"| {metric} | {len(pairs)} | {meet} | {sum(each > Z for each in apart)} | {max(apart):.2f} |"
+
+
+def cell(row: dict | None) -> str:
+    """Value and interval."""
+    return "" if row is None else f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+if __name__ == "__main__":
+    main()

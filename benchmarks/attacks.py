@@ -5,8 +5,8 @@
 64 references, 50,000 records, 2 queries and 10,000 population records, of made-up logit-scaled confidences. The
 signals are first stored, one file per model, as an audit stores them. Every attack then runs in a process of its own,
 one after the other, on one thread: it loads the files into a view as the audit's stage does, runs the attack once to
-warm up on a few records, then `REPEATS` times. Printed are the CPU seconds of the attack (the median), those of the
-loading, and the peak memory of the whole process, view and libraries included.
+warm up on a few records, then `REPEATS` times, each sharing nothing with the others. Printed are the CPU seconds of the
+attack (the median), those of the loading, and the peak memory of the whole process, view and libraries included.
 
 Two attacks are compared with what they replace, as written here from its description:
 
@@ -94,7 +94,7 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     else:
         attack: Callable = (lambda one: Joint()([one, one])) if name == JOINT else ATTACKS[name]
         attack(_few(view, 500))
-        found = {"seconds": statistics.median(_seconds(lambda: attack(view)) for _ in range(REPEATS))}
+        found = {"seconds": statistics.median(_seconds(lambda: attack(_fresh(view))) for _ in range(REPEATS))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"name": name, "loading": loading, "peak": peak, **found}
 
@@ -129,7 +129,7 @@ def _lira_loop(view: AttackView) -> dict[str, Any]:
     attack, few = LiRA("online", "per_record"), _few(view, LOOP_RECORDS)
     alone = published_lira(few)
     loop = _seconds(lambda: published_lira(few)) * len(view.target) / len(few.target)
-    ours = statistics.median(_seconds(lambda: attack(view)) for _ in range(REPEATS))
+    ours = statistics.median(_seconds(lambda: attack(_fresh(view))) for _ in range(REPEATS))
     apart = np.abs(attack(few) / alone - 1).max()  # the floor of the deviations is never reached here
     return {"seconds": ours, "replaced": loop, "times": loop / ours, "largest relative difference": float(apart)}
 
@@ -142,6 +142,11 @@ def _rmia_pairs(view: AttackView) -> dict[str, Any]:
     ours = statistics.median(_seconds(lambda: dominated(of_x, of_z, 0.0)) for _ in range(REPEATS))
     unequal = int((dominated(of_x, of_z, 0.0) != counts).sum())
     return {"seconds": ours, "replaced": naive, "times": naive / ours, "unequal counts": unequal}
+
+
+def _fresh(view: AttackView) -> AttackView:
+    """The view without what attacks before have left for those after them."""
+    return replace(view)
 
 
 def _few(view: AttackView, records: int) -> AttackView:

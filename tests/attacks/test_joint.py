@@ -191,7 +191,8 @@ def test_the_slopes_are_those_of_weighted_least_squares(worlds, monkeypatch):
     answers = rng.normal(size=(6, 200, 3)) @ rng.normal(size=(3, 3)) * np.exp(rng.normal(size=(1, 200, 1)))
     monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 6 * 3 * 7)
     rows, weights = [], []
-    for side in (use & member, use & ~member):
+    sides = use & member, use & ~member
+    for side in sides:
         variance = posterior(sums(answers[..., 2:], side))[0][:, 0]
         for record in range(200):
             chosen = answers[side[:, record], record]
@@ -199,7 +200,8 @@ def test_the_slopes_are_those_of_weighted_least_squares(worlds, monkeypatch):
             weights += [1 / variance[record]] * len(chosen)
     residuals, root = np.concatenate(rows), np.sqrt(weights)[:, None]
     expected = np.linalg.lstsq(residuals[:, :2] * root, residuals[:, 2] * root[:, 0])[0]
-    np.testing.assert_allclose(slopes(answers, use & member, use & ~member), expected, rtol=1e-8)
+    known = sums(answers, sides[0]), sums(answers, sides[1])
+    np.testing.assert_allclose(slopes(answers, *sides, known), expected, rtol=1e-8)
 
 
 def test_views_of_different_references_are_refused(worlds):

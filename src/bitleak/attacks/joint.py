@@ -48,7 +48,7 @@ from scipy.special import expit
 from bitleak.attacks.attack import signal_of
 from bitleak.attacks.player import player_view
 from bitleak.attacks.shrink import log_density, posterior, predictive_pair
-from bitleak.attacks.sides import blocks, refuse_few, sums
+from bitleak.attacks.sides import Sums, blocks, refuse_few, sums
 from bitleak.core.types import AttackView, Scores
 
 SINGULAR = 1e-10
@@ -162,13 +162,19 @@ def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases r
     answers = [signal_of(view.references, "logit_scaled") for view in views]
     found = np.zeros((len(views), len(target)))
     for query in range(target.shape[1]):
-        asked = np.stack([of[:, :, query] for of in answers], axis=-1)  # (refs, records, releases)
+        # (refs, records, releases), each release's in a piece of memory of its own
+        asked = np.moveaxis(np.stack([of[:, :, query] for of in answers]), 0, -1)
+        known = sums(asked, inside), sums(asked, outside)
         for release in range(len(views)):
-            slope = slopes(asked[..., : release + 1], inside, outside)
-            new = asked[..., release] - asked[..., :release] @ slope  # (refs, records)
+            slope = slopes(asked[..., : release + 1], inside, outside, known)
             own = target[:, query, release] - target[:, query, :release] @ slope
-            of_in, of_out = predictive_pair(sums(new[..., None], inside), sums(new[..., None], outside))
-            found[release] += (log_density(own[:, None], of_in) - log_density(own[:, None], of_out))[:, 0]
+            if release:
+                new = asked[..., release] - asked[..., :release] @ slope  # (refs, records)
+                of_in, of_out = (sums(new[..., None], side) for side in (inside, outside))
+            else:
+                of_in, of_out = (of.of(0) for of in known)
+            student_in, student_out = predictive_pair(of_in, of_out)
+            found[release] += (log_density(own[:, None], student_in) - log_density(own[:, None], student_out))[:, 0]
     return found / target.shape[1]
 
 
@@ -176,18 +182,19 @@ def slopes(
     answers: Float64[np.ndarray, "refs records releases"],
     inside: Bool[np.ndarray, "refs records"],
     outside: Bool[np.ndarray, "refs records"],
+    known: tuple[Sums, Sums],
 ) -> Float64[np.ndarray, "earlier"]:
-    """Slopes of the last release on the ones before it, within records and sides."""
+    """Slopes of the last release on the ones before it, within records and sides; `known` are the sides' sums."""
     releases = answers.shape[2]
     if releases == 1:
         return np.zeros(0)
     products = np.zeros((releases, releases))
-    for used in (inside, outside):
-        of = sums(answers, used)
-        weights = 1 / posterior(of)[0][:, -1]
+    for used, of in zip((inside, outside), known, strict=True):
+        rooted = 1 / np.sqrt(posterior(of.of(releases - 1))[0][:, 0])
         for block in blocks(answers):
-            residuals = (answers[:, block] - of.mean[block]) * used[:, block, None]
-            products += np.einsum("mrk,mrl,r->kl", residuals, residuals, weights[block], optimize=True)
+            scale = used[:, block] * rooted[block]
+            residuals = [((answers[:, block, each] - of.mean[block, each]) * scale).ravel() for each in range(releases)]
+            products += [[one @ other for other in residuals] for one in residuals]
     return np.linalg.pinv(products[:-1, :-1], rcond=SINGULAR, hermitian=True) @ products[:-1, -1]
 
 

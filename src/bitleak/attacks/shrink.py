@@ -104,10 +104,11 @@ def fitted_prior(variance: Float64[np.ndarray, "records queries"], freedom: Floa
         variance: Of each record and query, > 0.
         freedom: Degrees of freedom of each record's variances, at least 1.
     """
-    half = freedom[:, None] / 2
-    centred = np.log(variance) - digamma(half) + np.log(half)
+    distinct, which = np.unique(freedom, return_inverse=True)  # a few, and their functions are slow
+    half = distinct / 2
+    centred = np.log(variance) - (digamma(half) - np.log(half))[which, None]
     records = len(variance)
-    excess = centred.var(axis=0) * records / max(records - 1, 1) - polygamma(1, half).mean()
+    excess = centred.var(axis=0) * records / max(records - 1, 1) - polygamma(1, half)[which].mean()
     least = float(polygamma(1, MOST_FREEDOM / 2))
     of_prior = np.clip(2 * inverse_trigamma(np.maximum(excess, least)), 0.0, MOST_FREEDOM)
     scale = np.exp(centred.mean(axis=0) + digamma(of_prior / 2) - np.log(of_prior / 2))

@@ -28,16 +28,23 @@ class Sums(NamedTuple):
         """Variance of the residuals of all records together."""
         return self.squares.sum(axis=0) / (self.counts.sum() - len(self.counts))
 
+    def of(self, query: int) -> "Sums":
+        """Those of one query."""
+        return Sums(self.counts, self.mean[:, query, None], self.squares[:, query, None])
+
 
 def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]) -> Sums:
     """Counts, means and squared residuals of the used references."""
     counts = used.sum(axis=0)
     mean, squares = (np.empty(references.shape[1:]) for _ in range(2))
     for block in blocks(references):
-        values, weights = np.ascontiguousarray(references[:, block]), used[:, block].astype(np.float64)
-        mean[block] = np.einsum("mrq,mr->rq", values, weights) / counts[block, None]
-        residuals = (values - mean[block]) * weights[:, :, None]
-        squares[block] = np.einsum("mrq,mrq->rq", residuals, residuals)
+        weights = used[:, block].astype(np.float64)
+        for query in range(references.shape[2]):  # an axis of two or three at the end would make every pass slow
+            values = np.ascontiguousarray(references[:, block, query])
+            own = np.einsum("mr,mr->r", values, weights) / counts[block]
+            residuals = (values - own) * weights
+            mean[block, query] = own
+            squares[block, query] = np.einsum("mr,mr->r", residuals, residuals)
     return Sums(counts, mean, squares)
 
 

@@ -52,7 +52,7 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "attack": "8ce767463730",
         "estimate": "2a086d79d3eb",
         "thresholds": "f0ae5ae49e08",
-        "measure": "4dabb13b63e0",
+        "measure": "33940907e962",
         "utility": "9cc821927425",
         "memorise": "83dd8090c424",
         "power": "3340df31a197",

@@ -226,11 +226,14 @@ def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
     _move_columns(panel, places, origins)
     on_cpu = state.stored.device.type == "cpu"
     size = max(1, BLOCK // (before**2 * state.stored.element_size())) if on_cpu else len(pivots)
-    parts = (part.split(size) for part in (state.stored[:, :before, :before], panel, places, origins))
+    width = state.stored.shape[1]
+    parts = (part.split(size) for part in (state.stored, panel, places, origins))
     for stored, terms, to, origin in zip(*parts, strict=True):
-        lines = stored.gather(1, origin[:, :, None].expand(-1, -1, before))
-        _move_columns(lines, to, origin)
-        stored.scatter_(1, to[:, :, None].expand(-1, -1, before), lines)
+        whole, first = stored.flatten(0, 1), torch.arange(0, len(stored) * width, width, device=stored.device)[:, None]
+        # Whole lines: one copy each, where gather and scatter look every entry up.
+        lines = whole.index_select(0, (first + origin).flatten()).reshape(len(stored), steps, width)
+        _move_columns(lines[:, :, :before], to, origin)
+        whole.index_copy_(0, (first + to).flatten(), lines.flatten(0, 1))
         stored[:, :left].scatter_(2, to[:, None].expand(-1, left, -1), lines[:, :, :left].mT)
         terms = terms[:, :, :left]
         stored[:, :left, :left].baddbmm_(terms.mT, terms, alpha=-1)

@@ -262,7 +262,7 @@ def _spread(values: Sequence[float], form: str) -> str:
     if not values:
         return ""
     mean = form.format(fmean(values))
-    return mean if len(values) == 1 else f"{mean} ± {form.replace('+', '').format(stdev(values))}"
+    return mean if len(set(values)) == 1 else f"{mean} ± {form.replace('+', '').format(stdev(values))}"
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

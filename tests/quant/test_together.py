@@ -100,8 +100,8 @@ def test_the_memory_changes_the_passes_and_not_the_result(memory, monkeypatch):
         strict=True,
     ):
         assert_same(found, expected)
-    by_layer = {0: [["0"], ["3"], ["5"]], 20_000: [["0", "3"], ["5"]]}  # 2.6, 7.8 and 23.3 kB
-    assert passes == [*by_layer[memory], ["0", "3", "5"]]
+    by_layer = {0: [["0", "1"], ["3"], ["5"]], 20_000: [["0", "1", "3"], ["5"]]}  # 2.6, 7.8 and 23.3 kB; 1: batch norm
+    assert passes == [*by_layer[memory], ["0", "1", "3", "5"]]
 
 
 POPULATION = [

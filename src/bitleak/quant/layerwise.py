@@ -45,7 +45,7 @@ from bitleak.quant.gram import gram
 from bitleak.quant.grid import Grid, decode
 from bitleak.quant.method import Method, Rounded, Weight, rounded
 from bitleak.quant.quadratic import Quadratic, quadratic
-from bitleak.quant.reestimate import batch_norms, reestimate, set_statistics
+from bitleak.quant.reestimate import Moments, batch_norms, reestimate, set_statistics, watchers
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, check_finite, layer_levels
 from bitleak.quant.walk import walk
@@ -109,10 +109,17 @@ def quantize_alike(
     order = _common_layers([layers for _, layers, _ in models])
     levels = [layer_levels(method.scheme, order) for method in methods]
     found: list[list[dict[str, Rounded]]] = [[{} for _ in methods] for _ in models]
-    for some in _passes(models[0][1], None if memory is None else memory // len(models)):
+    relative = any(method.statistics == "relative" for method in methods)
+    full: list[dict[str, Moments]] = [{} for _ in models]  # of the batch norms, at full precision
+    for number, some in enumerate(_passes(models[0][1], None if memory is None else memory // len(models))):
         seconds = [
-            second_moments(copied, {name: layers[name] for name in some}, images)
-            for (copied, layers, _), images in zip(models, calibrations, strict=True)
+            second_moments(
+                copied,
+                {name: layers[name] for name in some},
+                images,
+                watchers(batch_norms(copied), norms) if relative and number == 0 else {},
+            )
+            for (copied, layers, _), images, norms in zip(models, calibrations, full, strict=True)
         ]
         for name in some:
             originals = [layers[name].weight.detach() for _, layers, _ in models]
@@ -121,15 +128,15 @@ def quantize_alike(
                 Weight(weight, weight, loss, len(images))
                 for weight, loss, images in zip(originals, losses, calibrations, strict=True)
             ]
-            for number, method in enumerate(methods):
-                results = rounded(method, name, levels[number][name], weights)
+            for index, method in enumerate(methods):
+                results = rounded(method, name, levels[index][name], weights)
                 for own, result in zip(found, results, strict=True):
-                    own[number][name] = result
+                    own[index][name] = result
                 if on_layer is not None:
-                    on_layer(name, order.index(name) * len(methods) + number, len(order) * len(methods))
-    for (copied, _, _), own, images in zip(models, found, calibrations, strict=True):
+                    on_layer(name, order.index(name) * len(methods) + index, len(order) * len(methods))
+    for (copied, _, _), own, images, norms in zip(models, found, calibrations, full, strict=True):
         for method, layers in zip(methods, own, strict=True):
-            yield _finished(method, copied, layers, images, memory)
+            yield _finished(method, copied, layers, images, norms, memory)
 
 
 def _common_layers(models: Sequence[Mapping[str, Layer]]) -> list[str]:
@@ -169,7 +176,12 @@ def _passes(layers: Mapping[str, Layer], memory: int | None) -> list[list[str]]:
 
 
 def _finished(
-    method: Method, network: nn.Module, layers: Mapping[str, Rounded], calibration: Tensor, memory: int | None
+    method: Method,
+    network: nn.Module,
+    layers: Mapping[str, Rounded],
+    calibration: Tensor,
+    norms: Mapping[str, Moments],
+    memory: int | None,
 ) -> QuantizedWeights:
     """The result of one method, with the batch norms re-estimated behind its weights."""
     if method.statistics == "none":
@@ -177,8 +189,7 @@ def _finished(
     changed = copy.deepcopy(network)
     for name, layer in layers.items():
         changed.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
-    reference = network if method.statistics == "relative" else None
-    reestimate(changed, calibration, reference=reference, memory=memory)
+    reestimate(changed, calibration, reference=norms if method.statistics == "relative" else None, memory=memory)
     return _assembled(changed, layers)
 
 
@@ -216,16 +227,26 @@ def _behind_the_quantized(
 
 
 def second_moments(
-    network: nn.Module, layers: Mapping[str, Layer], calibration: Float[Tensor, "records *sample"]
+    network: nn.Module,
+    layers: Mapping[str, Layer],
+    calibration: Float[Tensor, "records *sample"],
+    beside: Mapping[str, Callable[[str, Tensor], object]] | None = None,
 ) -> dict[str, Float64[Tensor, "groups columns columns"]]:
-    """Sum of x x^T over the inputs of each layer, all in one pass over the images."""
+    """Sum of x x^T over the inputs of each layer, all in one pass over the images.
+
+    Args:
+        network: In evaluation mode.
+        layers: Some of its layers.
+        calibration: Normalised images.
+        beside: What else is to see inputs in this pass, by the name of the module.
+    """
     totals: dict[str, Tensor] = {}
 
     def add(name: str, inputs: Tensor) -> None:
         part = gram(layers[name], inputs)
         totals[name] = totals[name].add_(part) if name in totals else part
 
-    stream(network, calibration, dict.fromkeys(layers, add))
+    stream(network, calibration, {**(beside or {}), **dict.fromkeys(layers, add)})
     return totals
 
 

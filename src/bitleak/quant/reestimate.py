@@ -17,15 +17,18 @@ One batch norm is set after the other in the order of execution: each one sees a
 before it, as the deployed network will. Means are exact over all images and positions, variances are the
 unbiased ones that PyTorch keeps. No module is ever in training mode; weight, bias and momentum stay as they are.
 
+The moments of the full-precision network do not depend on any code: what has looked at its images already takes them
+along the way (`watchers`), so that a re-estimation runs the quantized network alone.
+
 Deviation: the published OBC takes running averages over batches in training mode, on members and non-members;
 here the calibration images alone count, and batches do not matter.
 """
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -39,11 +42,19 @@ Statistics = Literal["relative", "absolute", "none"]
 """How batch norm is re-estimated behind quantized weights."""
 
 
+class Moments(NamedTuple):
+    """Of a batch norm's inputs: how many values a channel has, their means and sums of squared deviations."""
+
+    values: int
+    mean: Float64[Tensor, "channels"]
+    squares: Float64[Tensor, "channels"]
+
+
 def reestimate(
     network: nn.Module,
     calibration: Float[Tensor, "records *sample"],
     *,
-    reference: nn.Module | None = None,
+    reference: Mapping[str, Moments] | None = None,
     memory: int | None = None,
 ) -> list[str]:
     """Set the running statistics of every batch norm of a network, in place.
@@ -51,7 +62,8 @@ def reestimate(
     Args:
         network: In evaluation mode; its buffers are changed.
         calibration: Normalised images.
-        reference: The full-precision network, for `relative` statistics; None for `absolute` ones.
+        reference: Of the batch norms of the full-precision network, on the same images, for `relative` statistics;
+            None for `absolute` ones.
         memory: Bytes that activations may take, see `walk.granted`; it changes the time only.
 
     Returns:
@@ -73,11 +85,28 @@ def reestimate(
     order = execution_order(network, names, calibration)
 
     def visit(name: str, inputs: Iterable[tuple[Tensor, ...]]) -> None:
-        set_statistics(name, network.get_submodule(name), inputs)
+        set_statistics(name, network.get_submodule(name), inputs, None if reference is None else reference[name])
 
-    networks = [network] if reference is None else [reference, network]
-    walk(networks, calibration, order, visit, memory=memory)
+    walk([network], calibration, order, visit, memory=memory)
     return order
+
+
+def watchers(names: Iterable[str], found: dict[str, Moments]) -> dict[str, Callable[[str, Tensor], None]]:
+    """For `capture.stream`: what adds the inputs of each batch norm to its moments in `found`.
+
+    Example:
+        >>> found: dict[str, Moments] = {}
+        >>> watch = watchers(["norm"], found)["norm"]
+        >>> for part in torch.tensor([[1.0], [3.0], [5.0]]).split(2):
+        ...     watch("norm", part)
+        >>> found["norm"].values, found["norm"].mean.item(), found["norm"].squares.item()
+        (3, 3.0, 8.0)
+    """
+
+    def add(name: str, inputs: Tensor) -> None:
+        found[name] = _added(found.get(name), inputs)
+
+    return dict.fromkeys(names, add)
 
 
 def batch_norms(network: nn.Module) -> list[str]:
@@ -86,8 +115,16 @@ def batch_norms(network: nn.Module) -> list[str]:
     return [name for name, module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
 
 
-def set_statistics(name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]]) -> None:
-    """Take over the statistics of the inputs; of pairs (full precision, quantized), what has changed between them.
+def set_statistics(
+    name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]], reference: Moments | None = None
+) -> None:
+    """Take over the statistics of the inputs; or, where those at full precision are known, what has changed.
+
+    Args:
+        name: For messages.
+        module: The batch norm.
+        inputs: Chunk by chunk; of pairs (full precision, quantized), the first ones are the reference.
+        reference: The moments at full precision, where the inputs are no pairs.
 
     Raises:
         QuantizationError: An input is not finite.
@@ -95,29 +132,39 @@ def set_statistics(name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, 
     assert isinstance(module, _BatchNorm)
     assert module.running_mean is not None
     assert module.running_var is not None
-    count, mean, squares = 0, torch.zeros(1), torch.zeros(1)
+    found: list[Moments | None] = [None, None]
     for tensors in inputs:
-        parts = [_moments(tensor) for tensor in tensors]
-        here, spread = (torch.stack(some) for some in zip(*parts, strict=True))  # (networks, channels)
-        added = tensors[0].numel() // tensors[0].shape[1]
-        step = here - mean.to(spread)
-        squares = squares.to(spread) + spread + step.square() * (count * added / (count + added))
-        mean = mean.to(spread) + step * (added / (count + added))
-        count += added
-    check_finite(name, squares, "calibration input")
-    variance = squares / max(1, count - 1)
-    if len(mean) == 1:
-        module.running_mean.copy_(mean[0])
-        module.running_var.copy_(variance[0])
+        found[: len(tensors)] = [_added(before, tensor) for before, tensor in zip(found, tensors, strict=False)]
+    first, second = found
+    reference, here = (reference, first) if second is None else (first, second)
+    assert here is not None
+    for moments in (here, reference):
+        if moments is not None:
+            check_finite(name, moments.squares, "calibration input")
+    variance = _variance(here)
+    if reference is None:
+        module.running_mean.copy_(here.mean)
+        module.running_var.copy_(variance)
         return
-    before = module.running_var.double()
-    module.running_mean.copy_(module.running_mean.double() + mean[1] - mean[0])
-    varied = variance[0] > CONSTANT * (mean[0].square() + variance[1])
-    module.running_var.copy_(torch.where(varied, before * variance[1] / variance[0], before + variance[1]))
+    full, before = _variance(reference), module.running_var.double()
+    module.running_mean.copy_(module.running_mean.double() + here.mean - reference.mean)
+    varied = full > CONSTANT * (reference.mean.square() + variance)
+    module.running_var.copy_(torch.where(varied, before * variance / full, before + variance))
 
 
-def _moments(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and sum of squared deviations of each channel."""
-    axes = [axis for axis in range(tensor.ndim) if axis != 1]
-    mean = tensor.mean(axes, keepdim=True)
-    return mean.flatten().double(), (tensor - mean).square_().sum(axes).double()
+def _added(before: Moments | None, inputs: Tensor) -> Moments:
+    """The moments with those of some more inputs."""
+    axes = [axis for axis in range(inputs.ndim) if axis != 1]
+    mean = inputs.mean(axes, keepdim=True)
+    here, spread = mean.flatten().double(), (inputs - mean).square_().sum(axes).double()
+    added = inputs.numel() // inputs.shape[1]
+    if before is None:
+        return Moments(added, here, spread)
+    count = before.values + added
+    step = here - before.mean
+    squares = before.squares + spread + step.square() * (before.values * added / count)
+    return Moments(count, before.mean + step * (added / count), squares)
+
+
+def _variance(moments: Moments) -> Float64[Tensor, "channels"]:
+    return moments.squares / max(1, moments.values - 1)

@@ -5,7 +5,8 @@ network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"
 images and one Gram matrix per layer. The others are called one after the other: what they look at depends
 on their own codes, layer by layer. (AdaRound at several precisions has the full-precision activations in
 common; they are the cheapest part of it, and to share them would hold all the networks' activations at
-once.) The re-estimation of batch norm is one pass per result, for the same reason.
+once.) The re-estimation of batch norm is one pass of the quantized network per result, for the same reason; what it
+needs of the full-precision network comes from the shared pass.
 
 `quantize_population` quantizes several networks of one architecture, each with its own images, by one such
 quantizer: small layers are stacked, see `method`.

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from bitleak.quant import capture
-from bitleak.quant.reestimate import batch_norms, reestimate, set_statistics, watchers
+from bitleak.quant.reestimate import batch_norms, reestimate, watchers
 
 
 def network():
@@ -55,7 +55,9 @@ def test_relative_statistics_change_nothing_where_the_weights_have_not_changed()
         torch.testing.assert_close(value, before.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
-def test_relative_statistics_take_over_what_the_new_weights_change():
+@pytest.mark.parametrize("positions", [1 << 16, 75])
+def test_relative_statistics_take_over_what_the_new_weights_change(positions, monkeypatch):
+    monkeypatch.setattr(capture, "POSITIONS", positions)
     full, changed = network(), network()
     full[1].running_mean.fill_(2.0)
     full[1].running_var.fill_(5.0)
@@ -78,15 +80,3 @@ def test_relative_statistics_stay_finite_where_a_channel_was_constant():
     reestimate(changed, images, reference=moments(full, images))
     expected = 1 + changed[0](images)[:, 1].var()
     torch.testing.assert_close(changed[1].running_var[1], expected.detach(), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("positions", [1 << 16, 75])
-def test_moments_taken_beforehand_are_those_of_pairs(positions, monkeypatch):
-    monkeypatch.setattr(capture, "POSITIONS", positions)
-    full, pairs, alone = network(), network(), network()
-    images = 3 + torch.randn(11, 2, 5, 5, generator=torch.Generator().manual_seed(0))
-    chunks = [(full[0](some).detach(), 2 * full[0](some).detach()) for some in capture.chunks(images)]
-    set_statistics("1", pairs[1], chunks)
-    set_statistics("1", alone[1], [(quantized,) for _, quantized in chunks], moments(full, images)["1"])
-    for name, value in pairs[1].state_dict().items():
-        torch.testing.assert_close(alone[1].state_dict()[name], value, rtol=0, atol=0)

@@ -209,7 +209,7 @@ def _behind_the_quantized(
 
     def visit(name: str, pairs: Iterable[tuple[Tensor, ...]]) -> None:
         if name in norms:
-            set_statistics(name, quantized.get_submodule(name), pairs)
+            set_statistics(name, quantized.get_submodule(name), pairs, moments.get(name))
             return
         weight = layers[name].weight.detach()
         loss = quadratic(name, layers[name], pairs)
@@ -220,9 +220,11 @@ def _behind_the_quantized(
             on_layer(name, len(found) - 1, len(levels))
 
     norms = batch_norms(quantized) if method.statistics != "none" else []
-    alone = norms if method.statistics == "absolute" else []
     order = execution_order(quantized, [*layers, *norms], calibration)
-    walk([full, quantized], calibration, order, visit, alone=alone, memory=memory)
+    moments: dict[str, Moments] = {}  # beforehand: in the walk, the full-precision network would stop at each norm too
+    if method.statistics == "relative":
+        stream(full, calibration, watchers(norms, moments))
+    walk([full, quantized], calibration, order, visit, alone=norms, memory=memory)
     return _assembled(quantized, found)
 
 

@@ -123,8 +123,8 @@ def set_statistics(
     Args:
         name: For messages.
         module: The batch norm.
-        inputs: Chunk by chunk; of pairs (full precision, quantized), the first ones are the reference.
-        reference: The moments at full precision, where the inputs are no pairs.
+        inputs: Chunk by chunk, one tensor each.
+        reference: The moments at full precision.
 
     Raises:
         QuantizationError: An input is not finite.
@@ -132,11 +132,9 @@ def set_statistics(
     assert isinstance(module, _BatchNorm)
     assert module.running_mean is not None
     assert module.running_var is not None
-    found: list[Moments | None] = [None, None]
-    for tensors in inputs:
-        found[: len(tensors)] = [_added(before, tensor) for before, tensor in zip(found, tensors, strict=False)]
-    first, second = found
-    reference, here = (reference, first) if second is None else (first, second)
+    here: Moments | None = None
+    for (tensor,) in inputs:
+        here = _added(here, tensor)
     assert here is not None
     for moments in (here, reference):
         if moments is not None:

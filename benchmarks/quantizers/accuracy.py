@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.fold import fold
-from bitleak.quant.reestimate import reestimate
+from bitleak.quant.reestimate import moments_of, reestimate
 from bitleak.quant.result import deployed
 from bitleak.quant.scheme import quantizable
 
@@ -150,7 +150,8 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
             "codes": max(_most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)),
             "cpu_seconds": seconds,
         }
-        _, more = timed(lambda: reestimate(network, bench.calibration(seed), reference=reference))
+        images = bench.calibration(seed)
+        _, more = timed(lambda: reestimate(network, images, reference=moments_of(reference, images)))
         again = {f"{key}_reestimated": value for key, value in judged(bench, seed, network).items()}
         return {**figures, **again, "cpu_seconds_reestimation": more}
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from bitleak.quant import capture
-from bitleak.quant.reestimate import batch_norms, reestimate, watchers
+from bitleak.quant.reestimate import moments_of, reestimate
 
 
 def network():
@@ -13,12 +13,6 @@ def network():
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     return nn.Sequential(*layers).eval()
-
-
-def moments(of, images):
-    found = {}
-    capture.stream(of, images, watchers(batch_norms(of), found))
-    return found
 
 
 @pytest.mark.parametrize("positions", [1 << 16, 75])
@@ -50,7 +44,7 @@ def test_a_network_without_batch_norm_is_left_alone():
 def test_relative_statistics_change_nothing_where_the_weights_have_not_changed():
     before, changed = network(), network()
     images = 3 + torch.randn(50, 2, 5, 5)
-    reestimate(changed, images, reference=moments(before, images))
+    reestimate(changed, images, reference=moments_of(before, images))
     for name, value in changed.state_dict().items():
         torch.testing.assert_close(value, before.state_dict()[name], rtol=1e-5, atol=1e-6)
 
@@ -66,7 +60,7 @@ def test_relative_statistics_take_over_what_the_new_weights_change(positions, mo
         changed[0].weight.mul_(3.0)
         changed[0].bias.mul_(3.0)
     images = torch.randn(40, 2, 5, 5, generator=torch.Generator().manual_seed(0))
-    reestimate(changed, images, reference=moments(full, images))
+    reestimate(changed, images, reference=moments_of(full, images))
     means = full[0](images).mean((0, 2, 3)).detach()
     torch.testing.assert_close(changed[1].running_mean, 2.0 + 2 * means, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(changed[1].running_var, torch.full((3,), 45.0), rtol=1e-4, atol=1e-4)
@@ -77,6 +71,6 @@ def test_relative_statistics_stay_finite_where_a_channel_was_constant():
     with torch.no_grad():
         full[0].weight[1] = 0
     images = torch.randn(40, 2, 5, 5, generator=torch.Generator().manual_seed(0))
-    reestimate(changed, images, reference=moments(full, images))
+    reestimate(changed, images, reference=moments_of(full, images))
     expected = 1 + changed[0](images)[:, 1].var()
     torch.testing.assert_close(changed[1].running_var[1], expected.detach(), rtol=1e-4, atol=1e-5)

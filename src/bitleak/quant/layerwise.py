@@ -45,7 +45,7 @@ from bitleak.quant.gram import gram
 from bitleak.quant.grid import Grid, decode
 from bitleak.quant.method import Method, Rounded, Weight, rounded
 from bitleak.quant.quadratic import Quadratic, quadratic
-from bitleak.quant.reestimate import Moments, batch_norms, reestimate, set_statistics, watchers
+from bitleak.quant.reestimate import Moments, batch_norms, moments_of, reestimate, set_statistics, watchers
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, check_finite, layer_levels
 from bitleak.quant.walk import walk
@@ -221,9 +221,8 @@ def _behind_the_quantized(
 
     norms = batch_norms(quantized) if method.statistics != "none" else []
     order = execution_order(quantized, [*layers, *norms], calibration)
-    moments: dict[str, Moments] = {}  # beforehand: in the walk, the full-precision network would stop at each norm too
-    if method.statistics == "relative":
-        stream(full, calibration, watchers(norms, moments))
+    # Beforehand: in the walk, the full-precision network would have to stop at each norm too.
+    moments = moments_of(full, calibration) if method.statistics == "relative" else {}
     walk([full, quantized], calibration, order, visit, alone=norms, memory=memory)
     return _assembled(quantized, found)
 

@@ -32,7 +32,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bitleak.quant.capture import execution_order
+from bitleak.quant.capture import execution_order, stream
 from bitleak.quant.scheme import check_finite
 from bitleak.quant.walk import walk
 
@@ -107,6 +107,13 @@ def watchers(names: Iterable[str], found: dict[str, Moments]) -> dict[str, Calla
         found[name] = _added(found.get(name), inputs)
 
     return dict.fromkeys(names, add)
+
+
+def moments_of(network: nn.Module, calibration: Float[Tensor, "records *sample"]) -> dict[str, Moments]:
+    """Of every batch norm's inputs, in one pass over the images."""
+    found: dict[str, Moments] = {}
+    stream(network, calibration, watchers(batch_norms(network), found))
+    return found
 
 
 def batch_norms(network: nn.Module) -> list[str]:

@@ -60,7 +60,7 @@ def _grid(out: Path) -> str:
 def _adaround(out: Path) -> str:
     found = results(out, "adaround")
     loops = {(_levels(one), one["seed"]): one for one in found if one["name"].startswith("loop")}
-    rows: dict[tuple[int, str], list[tuple[float, float, float]]] = defaultdict(list)
+    rows: dict[tuple[int, str], list[tuple[float, float | None, float]]] = defaultdict(list)
     for one in found:
         loop = loops.get((_levels(one), one["seed"]))
         if loop is None or one is loop:
@@ -68,14 +68,14 @@ def _adaround(out: Path) -> str:
         rows[_levels(one), f"loop, {loop['iterations']} steps"].append((loop["cpu_seconds"], 1.0, 1.0))
         for name, figures in one["found"].items():
             seconds = figures["cpu_seconds"]
-            faster = loop["cpu_seconds"] / seconds if seconds else float("inf")
+            faster = loop["cpu_seconds"] / seconds if seconds else None  # rounding to nearest takes no time
             rows[_levels(one), name].append((seconds, faster, figures["error"] / loop["error"]))
     lines = [
         [
             str(levels),
             name,
             _spread([row[0] for row in group], "{:.2f}"),
-            _spread([row[1] for row in group], "{:.0f}"),
+            _spread([row[1] for row in group if row[1] is not None], "{:.0f}"),
             _spread([row[2] for row in group], "{:.4f}"),
         ]
         for (levels, name), group in sorted(rows.items(), key=lambda item: -item[0][0])
@@ -264,7 +264,7 @@ def _spread(values: Sequence[float], form: str) -> str:
     if not values:
         return ""
     mean = form.format(fmean(values))
-    return mean if len(set(values)) == 1 else f"{mean} ± {form.replace('+', '').format(stdev(values))}"
+    return mean if len(values) == 1 else f"{mean} ± {form.replace('+', '').format(stdev(values))}"
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

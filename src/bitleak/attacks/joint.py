@@ -172,7 +172,7 @@ def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases r
                 new = asked[..., release] - asked[..., :release] @ slope  # (refs, records)
                 of_in, of_out = (sums(new[..., None], side) for side in (inside, outside))
             else:
-                of_in, of_out = (of.of(0) for of in known)
+                of_in, of_out = (of.only(0) for of in known)
             student_in, student_out = predictive_pair(of_in, of_out)
             found[release] += (log_density(own[:, None], student_in) - log_density(own[:, None], student_out))[:, 0]
     return found / target.shape[1]
@@ -190,7 +190,7 @@ def slopes(
         return np.zeros(0)
     products = np.zeros((releases, releases))
     for used, of in zip((inside, outside), known, strict=True):
-        rooted = 1 / np.sqrt(posterior(of.of(releases - 1))[0][:, 0])
+        rooted = 1 / np.sqrt(posterior(of.only(releases - 1))[0][:, 0])
         for block in blocks(answers):
             scale = used[:, block] * rooted[block]
             residuals = [((answers[:, block, each] - of.mean[block, each]) * scale).ravel() for each in range(releases)]

@@ -28,7 +28,7 @@ class Sums(NamedTuple):
         """Variance of the residuals of all records together."""
         return self.squares.sum(axis=0) / (self.counts.sum() - len(self.counts))
 
-    def of(self, query: int) -> "Sums":
+    def only(self, query: int) -> "Sums":
         """Those of one query."""
         return Sums(self.counts, self.mean[:, query, None], self.squares[:, query, None])
 

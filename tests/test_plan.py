@@ -47,15 +47,15 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "splits": "6c3648191542",
         "train": "ad719a62a214",
         "quantize": "4988aea86bc3",
-        "query": "fe4adc912672",
+        "query": "bdf1137f4b00",
         "weigh": "fecb619c74a0",
-        "attack": "8ce767463730",
-        "estimate": "2a086d79d3eb",
-        "thresholds": "f0ae5ae49e08",
-        "measure": "33940907e962",
-        "utility": "9cc821927425",
-        "memorise": "83dd8090c424",
-        "power": "3340df31a197",
+        "attack": "5e9a5b596112",
+        "estimate": "1069a974c33c",
+        "thresholds": "0b77c30ba1e4",
+        "measure": "6a473b452195",
+        "utility": "ccd1176af6af",
+        "memorise": "21c1a62983f1",
+        "power": "044c49a16fb6",
     }
 
 

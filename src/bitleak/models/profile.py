@@ -28,7 +28,7 @@ def profile_of(network: nn.Module, image: Tensor) -> Profile:
 
     Args:
         network: Any network; layers that the forward pass does not reach are left out of `layers`.
-        image: One input, [1, channels, height, width], on the network's device (meta is enough).
+        image: One input, [1, channels, height, width], on the network's device.
 
     Example:
         >>> profile_of(nn.Conv2d(4, 6, 3, padding=1, groups=2), torch.zeros(1, 4, 5, 5))

@@ -16,7 +16,7 @@ from bitleak.report.power import PowerRow, read_power, write_power
 from bitleak.report.records import Exposed, Records, VariantRecords, exposed, variant_records, write_records
 from bitleak.report.rows import RocCurve, read_curves, read_rows, write_curves, write_rows
 from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
-from bitleak.report.table import Table, tabulate
+from bitleak.report.table import ALL, Table, tabulate
 
 __all__ = [
     "Exposed",
@@ -60,9 +60,21 @@ def write_report(folder: Path) -> None:
     Raises:
         StoreError: A file is missing or broken, or the summary does not fit the rows.
     """
-    table, curves, summary = tabulate(read_rows(folder)), read_curves(folder), read_summary(folder)
+    summary = read_summary(folder)
+    pictures = read_pictures(summary.exposed, folder)
+    _draw_and_write(read_rows(folder, target=ALL), read_curves(folder), summary, read_power(folder), pictures, folder)
+
+
+def _draw_and_write(
+    rows: Sequence[Row],
+    curves: Sequence[RocCurve],
+    summary: Summary,
+    powered: Sequence[PowerRow],
+    pictures: Mapping[int, bytes],
+    folder: Path,
+) -> None:
+    table = tabulate(rows)
     _check(table, summary, folder)
-    powered, pictures = read_power(folder), read_pictures(summary.exposed, folder)
     drawn = draw(table, curves, summary, powered)
     write_figures(drawn, folder)
     svgs = {name: svg for name, (svg, _) in drawn.items()}
@@ -94,8 +106,9 @@ def write_all(
     Raises:
         StoreError: The folder cannot be written to, or the summary does not fit the rows.
     """
-    write_rows(rows, folder)
-    write_curves(curves, folder)
+    listed, all_curves = list(rows), list(curves)
+    write_rows(listed, folder)
+    write_curves(all_curves, folder)
     write_summary(summary, folder)
     write_power(powered, folder)
     write_pictures(pictures, folder)
@@ -103,7 +116,7 @@ def write_all(
         (folder / "records.parquet").unlink(missing_ok=True)
     else:
         write_records(records, folder)
-    write_report(folder)
+    _draw_and_write(listed, all_curves, summary, powered, pictures, folder)
 
 
 def _check(table: Table, summary: Summary, folder: Path) -> None:

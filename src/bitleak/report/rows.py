@@ -6,7 +6,7 @@ columns with their types, `roc.parquet` one line per point of a curve; the repor
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bitleak.core.errors import StoreError
@@ -86,18 +87,26 @@ def write_rows(rows: Iterable[Row], folder: Path) -> None:
     Raises:
         StoreError: The folder cannot be written to.
     """
-    lines = [_line(row) for row in rows]
-    write_atomically(folder / "results.csv", _csv(lines))
-    write_atomically(folder / "results.parquet", to_parquet(pa.Table.from_pylist(lines, schema=ROWS_SCHEMA)))
+    columns = _columns(list(rows))
+    write_atomically(folder / "results.csv", _csv(columns))
+    arrays = [pa.array(values, field.type) for values, field in zip(columns.values(), ROWS_SCHEMA, strict=True)]
+    write_atomically(folder / "results.parquet", to_parquet(pa.table(arrays, schema=ROWS_SCHEMA)))
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path, *, target: str | None = None) -> list[Row]:
     """The rows of `results.parquet`, in their order.
+
+    Args:
+        folder: What `bitleak audit --out` was given.
+        target: Only the rows of this target; None = all rows.
 
     Raises:
         StoreError: The file is missing, broken or has other columns.
     """
-    return [_row(line) for line in from_parquet(folder / "results.parquet", ROWS_SCHEMA).to_pylist()]
+    table = from_parquet(folder / "results.parquet", ROWS_SCHEMA)
+    if target is not None:
+        table = table.filter(pc.equal(table["target"], target))
+    return [_row(line) for line in table.to_pylist()]
 
 
 def write_curves(curves: Iterable[RocCurve], folder: Path) -> None:
@@ -133,8 +142,11 @@ def read_curves(folder: Path) -> list[RocCurve]:
     return curves
 
 
-def _line(row: Row) -> dict[str, Any]:
-    return {name: getattr(row.measure if name in _MEASURE else row, name) for name in ROWS_SCHEMA.names}
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    measures = [row.measure for row in rows]
+    return {
+        name: [getattr(one, name) for one in (measures if name in _MEASURE else rows)] for name in ROWS_SCHEMA.names
+    }
 
 
 def _row(line: dict[str, Any]) -> Row:
@@ -142,17 +154,21 @@ def _row(line: dict[str, Any]) -> Row:
     return Row(measure=measure, **{name: value for name, value in line.items() if name not in _MEASURE})
 
 
-def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
+def _csv(columns: Mapping[str, Sequence[Any]]) -> bytes:
     """Header and lines; written here, since the standard library quotes a carriage return in some versions only."""
-    rows = [ROWS_SCHEMA.names, *[[_cell(line[name]) for name in ROWS_SCHEMA.names] for line in lines]]
-    return "".join(",".join(row) + "\n" for row in rows).encode()
+    cells = [_cells(name, values) for name, values in columns.items()]
+    return "".join(",".join(row) + "\n" for row in zip(*cells, strict=True)).encode()
 
 
-def _cell(value: Any) -> str:
-    """The shortest text that reads back as the same value; NumPy's floats are floats."""
-    if value is None:
-        return ""
-    content = repr(float(value)) if isinstance(value, float) else str(value)
+def _cells(name: str, values: Sequence[Any]) -> list[str]:
+    """A column's name and the shortest texts that read back as the same values; NumPy's floats are floats."""
+    if pa.types.is_floating(ROWS_SCHEMA.field(name).type):
+        return [name, *["" if value is None else repr(float(value)) for value in values]]
+    texts = {value: _quoted("" if value is None else str(value)) for value in set(values)}
+    return [name, *[texts[value] for value in values]]
+
+
+def _quoted(content: str) -> str:
     return '"' + content.replace('"', '""') + '"' if any(sign in content for sign in ',"\r\n') else content
 
 

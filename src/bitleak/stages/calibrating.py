@@ -1,7 +1,6 @@
 """Stages of calibration-set inference: who is a candidate, and the rows of what the attacks found."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from bitleak.core.types import Measure, Row, Splits
 from bitleak.core.variants import on_calibration
 from bitleak.data.candidates import calibration_candidates
 from bitleak.engine.worker import Runtime
-from bitleak.stages.measuring import rows_of
+from bitleak.stages.measuring import plain_rows, rows_of
 from bitleak.stages.signature import Artifacts, Params, Progress
 
 
@@ -40,7 +39,7 @@ def calibration(params: Params, inputs: Mapping[str, Any], runtime: Runtime, pro
             curves[f"{name}/{reference}/all"] = metrics.mean_curve([metrics.roc(*pair) for pair in pairs])
             progress((index + 1) / len(scores[0]["attacks"]))
         rows.append(_detectable(one, halves))
-        yield {"rows": [asdict(row) for row in rows], "curves": curves}
+        yield {"rows": plain_rows(rows), "curves": curves}
 
 
 def _measures(of_targets: list[np.ndarray], halves: tuple[Splits, ...], one: Mapping[str, Any]) -> metrics.Measures:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from bitleak import registry
 from bitleak.core.errors import ModelError
@@ -16,6 +17,7 @@ from bitleak.core.types import Images, ModelSpec, QuantizedWeights, Splits, Weig
 from bitleak.data.augment import augmented, channel_statistics, standardize
 from bitleak.engine.worker import Runtime
 from bitleak.models import load
+from bitleak.models.inference import fused
 from bitleak.models.precision import exact_float32
 from bitleak.quant.together import quantize_together
 from bitleak.query import outputs
@@ -63,7 +65,7 @@ def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
     """What one set of weights answers about every record."""
     weights = inputs["weights"]
     weights = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
-    network = load(weights)
+    network = ready(load(weights), spec_of(weights))
     for one in params:
         yield outputs(
             network,
@@ -76,6 +78,11 @@ def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
             device=runtime.device,
             on_step=progress,
         )
+
+
+def ready(network: nn.Module, spec: ModelSpec) -> nn.Module:
+    """The network as it is asked: fused, unless it is foreign, since its forward pass may do more than a graph says."""
+    return network.eval() if spec.name == "external" else fused(network)
 
 
 def specification(data: Images, split: Splits, network: str, options: Mapping[str, Any]) -> ModelSpec:

@@ -16,8 +16,8 @@ from bitleak.metrics import over_best
 from bitleak.models import load
 from bitleak.models.noise import noise_for, with_noise
 from bitleak.query import logits
-from bitleak.stages.measuring import answers_of, rows_of
-from bitleak.stages.networks import spec_of
+from bitleak.stages.measuring import answers_of, plain_rows, rows_of
+from bitleak.stages.networks import ready, spec_of
 from bitleak.stages.several import renamed
 from bitleak.stages.signature import Artifacts, Params, Progress
 
@@ -68,7 +68,7 @@ def matched(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
         about = (noise_like(one["variant"]), "", None, "", "", "all")
         rows.append(Row(*about, "noise_scale", Measure(found["scale"])))
         rows.append(Row(*about, "noise_accuracy_gap", Measure(found["accuracy"] - found["goal"])))
-        yield {"rows": [asdict(row) for row in rows]}
+        yield {"rows": plain_rows(rows)}
 
 
 def matching_records(split: Splits, one: Mapping[str, Any]) -> Bool[np.ndarray, "targets records"]:
@@ -102,8 +102,9 @@ class _Asked:
     def accuracy(self, scale: float, place: int) -> float:
         """Share of the target's records that it classifies correctly."""
         weights, records = self._weights[place], self._records[place]
-        network = load(with_noise(weights, self._noise[place], scale))
-        asked: dict[str, Any] = {"spec": spec_of(weights), "batch": self._batch, "device": self._device}
+        spec = spec_of(weights)
+        network = ready(load(with_noise(weights, self._noise[place], scale)), spec)
+        asked: dict[str, Any] = {"spec": spec, "batch": self._batch, "device": self._device}
         found = logits(network, self._data, records, **asked)
         self._done += 1
         self._progress(self._done / self._most)

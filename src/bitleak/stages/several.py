@@ -1,7 +1,6 @@
 """Stages that look at several releases of a target: the joint attack, and how far a variant lies over others."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, Outputs, Row
 from bitleak.engine.worker import Runtime
 from bitleak.stages.attacking import view_of
-from bitleak.stages.measuring import rows_of
+from bitleak.stages.measuring import plain_rows, rows_of
 from bitleak.stages.signature import Artifacts, Params, Progress
 
 
@@ -56,7 +55,7 @@ def compare(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
             reference = one["reference"] if each["references"] else ""
             rows += rows_of(one, each["name"], reference, scores["targets"], renamed(found, one["over"]))
             progress((index + 1) / len(scores["attacks"]))
-        yield {"rows": [asdict(row) for row in rows]}
+        yield {"rows": plain_rows(rows)}
 
 
 def _by_release(answers: Sequence[Outputs], releases: int) -> list[Sequence[Outputs]]:

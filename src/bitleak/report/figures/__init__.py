@@ -44,6 +44,9 @@ def draw(
             "bars": bars(table, summary),
             **({"power": power(powered, summary)} if powered else {}),
         }
+        for figure in figures.values():
+            figure.draw_without_rendering()
+            figure.set_layout_engine(None)  # what has been laid out once stays where it is in both forms
         return {name: (_render(figure, "svg"), _render(figure, "png")) for name, figure in figures.items()}
 
 

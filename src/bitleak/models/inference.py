@@ -1,0 +1,66 @@
+"""A network of this package made ready to be asked: the same function in fewer passes over the maps."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fused(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode with the batch norms in the convolutions before them, which rectifies in place.
+
+    Outputs are those of the network up to the rounding of float32. On a CPU, batch norm and ReLU are a pass each
+    through memory, together a third of the time of a small residual network.
+
+    A batch norm stays as it is where it has no running statistics, where anything but one convolution feeds it, or
+    where the convolution's output is used elsewhere; a ReLU stays where its input is not that of a convolution or an
+    addition alone.
+
+    Args:
+        network: A network that `torch.fx` traces and that has no effect but its output, as those of the registry; it
+            is not changed.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()).eval()
+        >>> images = torch.rand(4, 1, 5, 5)
+        >>> torch.allclose(fused(network)(images), network(images), atol=1e-6)
+        True
+        >>> [type(part).__name__ for part in fused(network).children()]
+        ['Conv2d', 'ReLU']
+    """
+    traced = fx.symbolic_trace(network.eval())
+    for before, node in list(_pairs(traced)):
+        convolution = fuse_conv_bn_eval(_called(traced, before), _called(traced, node))
+        traced.add_submodule(str(before.target), convolution)
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
+    for node in traced.graph.nodes:
+        if type(_called(traced, node)) is nn.ReLU and _fresh(traced, node.args[0]):
+            traced.add_submodule(str(node.target), nn.ReLU(inplace=True))
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
+
+
+def _pairs(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """Convolutions and the batch norms that they alone feed."""
+    times = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
+    for node in traced.graph.nodes:
+        norm = _called(traced, node)
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None:
+            continue
+        before = node.args[0]
+        alone = len(before.users) == 1 and times[before.target] == times[node.target] == 1
+        if type(_called(traced, before)) is nn.Conv2d and alone:
+            yield before, node
+
+
+def _called(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _fresh(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the value is a new tensor that nothing else looks at."""
+    adds = node.op == "call_function" and getattr(node.target, "__name__", "") in ("add", "iadd")
+    return len(node.users) == 1 and (adds or isinstance(_called(traced, node), nn.Conv2d | nn.BatchNorm2d))

@@ -1,6 +1,8 @@
 """The trainer against a plain loop, and what it promises about seeds, divergence and batches."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from bitleak.models import build, load
 from bitleak.models.layout import memory_format
 from bitleak.train.fit import Records, batches, fit, records_on, settled, step
 from bitleak.train.recipe import Recipe, rate_at
+from bitleak.train.sgd import SGD
 
 SPEC = ModelSpec("cnn", {"width": 4}, 3, 1, 8, mean=(0.4,), std=(0.3,))
 
@@ -116,10 +119,10 @@ def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
     standard = Standard.on("cpu", SPEC.mean, SPEC.std)
     records = records_on(torch.device("cpu"), data, members, standard)
     network = build(SPEC, seed=0)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+    optimizer = SGD(network.parameters(), rate=0.1, momentum=0.9, weight_decay=0.0, nesterov=False)
     chance = torch.Generator().manual_seed(0)
     chosen = records.members[:16]
-    step(network, optimizer, *records.batch(chosen, ("flip", "crop"), chance), autocast="bfloat16")  # the momentum
+    step(network, optimizer, *records.batch(chosen, ("flip", "crop"), chance), autocast="bfloat16")
     told = []
 
     def watched(name, method):
@@ -140,7 +143,7 @@ def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
 def test_a_step_runs_where_tensors_have_no_values():
     """On the meta device every look at a value is an error."""
     network = build(SPEC, seed=0).to("meta")
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)  # its kernel knows meta
     pixels = torch.zeros(30, 1, 8, 8, dtype=torch.uint8, device="meta")
     members = torch.arange(30, device="meta")
     records = Records(pixels, members, members, Standard.on("meta", SPEC.mean, SPEC.std))
@@ -150,6 +153,42 @@ def test_a_step_runs_where_tensors_have_no_values():
     assert inputs.is_meta
     with pytest.raises(RuntimeError, match="meta"):
         loss.item()
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_descent_is_that_of_pytorch_also_where_a_parameter_has_no_gradient(momentum, nesterov):
+    how = {"momentum": momentum, "weight_decay": 1e-2, "nesterov": nesterov}
+    chance = torch.Generator().manual_seed(0)
+    start = [torch.randn(5, 3, generator=chance) for _ in range(3)]
+    ours, theirs = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    optimizer, oracle = SGD(ours, rate=1.0, **how), torch.optim.SGD(theirs, lr=1.0, fused=True, **how)
+    for rate in (0.1, 0.05, 0.01):
+        optimizer.zero_grad()
+        for mine, other in list(zip(ours, theirs, strict=True))[:2]:  # the third never has one
+            mine.grad = torch.randn(5, 3, generator=chance)
+            other.grad = mine.grad.clone()
+        optimizer.rate = oracle.param_groups[0]["lr"] = rate
+        optimizer.step()
+        oracle.step()
+        assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+    assert torch.equal(ours[2], start[2])
+    assert not torch.equal(ours[0], start[0])
+
+
+def test_training_does_not_load_the_compiler():
+    script = """
+import sys, numpy as np
+from bitleak.core.types import Images, ModelSpec
+from bitleak.train.fit import fit
+from bitleak.train.recipe import Recipe
+pixels = np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8)).astype(np.uint8)
+images = Images(pixels, np.arange(8) % 2, ("0", "1"), np.zeros(8, bool))
+spec = ModelSpec("cnn", {}, classes=2, channels=1, size=8, mean=(0.5,), std=(0.25,))
+fit(images, np.arange(8), Recipe(epochs=1, batch=4), spec=spec, seed=0)
+print("torch._dynamo" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
 
 
 def test_auto_is_settled_by_the_device(monkeypatch):

@@ -30,30 +30,30 @@ def fused(network: nn.Module) -> nn.Module:
         ['Conv2d', 'ReLU']
     """
     traced = fx.symbolic_trace(network.eval())
-    for before, node in list(_pairs(traced)):
-        convolution = fuse_conv_bn_eval(_called(traced, before), _called(traced, node))
-        traced.add_submodule(str(before.target), convolution)
+    for before, node, convolution, norm in list(_pairs(traced)):
+        traced.add_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
         node.replace_all_uses_with(before)
         traced.graph.erase_node(node)
     for node in traced.graph.nodes:
-        if type(_called(traced, node)) is nn.ReLU and _fresh(traced, node.args[0]):
+        if type(_called(traced, node)) is nn.ReLU and _fresh(traced, node.all_input_nodes[0]):
             traced.add_submodule(str(node.target), nn.ReLU(inplace=True))
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced
 
 
-def _pairs(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
-    """Convolutions and the batch norms that they alone feed."""
+def _pairs(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, nn.Conv2d, nn.BatchNorm2d]]:
+    """Convolutions and the batch norms that they alone feed, after their nodes."""
     times = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     for node in traced.graph.nodes:
         norm = _called(traced, node)
         if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None:
             continue
-        before = node.args[0]
+        before = node.all_input_nodes[0]
+        convolution = _called(traced, before)
         alone = len(before.users) == 1 and times[before.target] == times[node.target] == 1
-        if type(_called(traced, before)) is nn.Conv2d and alone:
-            yield before, node
+        if type(convolution) is nn.Conv2d and alone:
+            yield before, node, convolution, norm
 
 
 def _called(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:

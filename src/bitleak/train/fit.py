@@ -32,6 +32,7 @@ from bitleak.models import build, state
 from bitleak.models.layout import memory_format
 from bitleak.models.precision import exact_float32, multiplies_in_bfloat16
 from bitleak.train.recipe import Arithmetic, Recipe, rate_at
+from bitleak.train.sgd import SGD
 
 
 @dataclass(frozen=True)
@@ -94,20 +95,17 @@ def fit(
     layout = memory_format(network, device)
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
     data = records_on(device, images, members, Standard.on(device, spec.mean, spec.std, layout))
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         network.parameters(),
-        lr=recipe.learning_rate,
+        rate=recipe.learning_rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
-        fused=True,
     )
     order = torch.Generator().manual_seed(seed_for(seed, "order"))
     chance = torch.Generator(device).manual_seed(seed_for(seed, "augment"))
     for epoch in range(recipe.epochs):
-        rate = rate_at(recipe, epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.rate = rate = rate_at(recipe, epoch)
         total = torch.zeros((), device=device)
         shuffled = torch.randperm(len(members), generator=order).to(device)
         for chosen in batches(data.members.index_select(0, shuffled), recipe.batch):
@@ -162,7 +160,7 @@ def batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
 
 def step(
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: SGD | torch.optim.Optimizer,
     inputs: Float32[Tensor, "batch channels height width"],
     labels: Int64[Tensor, "batch"],
     *,
@@ -173,7 +171,7 @@ def step(
         with _arithmetic(autocast, inputs.device):
             logits = network(inputs)
         loss = nn.functional.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
     optimizer.step()
     return loss.detach()

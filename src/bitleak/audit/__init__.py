@@ -81,7 +81,8 @@ def audit(
     for attempt in itertools.count():
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         kind = registry.find(registry.EXECUTORS, executor, kind="executor")
-        runner = kind(store.location, prepared.runtime, workers if executor == "ray" else count)
+        pending = max(1, len(graph.pending(store.snapshot())))
+        runner = kind(store.location, prepared.runtime, workers if executor == "ray" else min(count, pending))
         report = run(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
         runner.close()
         if report.failed or report.left:

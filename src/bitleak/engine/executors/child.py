@@ -6,6 +6,7 @@ Messages to it are batches, as tuples of tasks; None = stop. Messages from it ar
 
 import contextlib
 import faulthandler
+import importlib
 import os
 import signal
 import threading
@@ -42,6 +43,8 @@ def serve(connection: Connection, parent: int, root: str, runtime: Runtime, log:
     keep_freed_memory()
     try:
         connection.send(None)
+        with contextlib.suppress(Exception):  # the first task says what is wrong with the stages
+            importlib.import_module(runtime.stages)
         while tasks := connection.recv():
             _serve_batch(connection, tasks, root, runtime, path)
     except (EOFError, OSError):

@@ -1,7 +1,7 @@
 """One process per core, each with one thread: the default on a CPU.
 
-Workers are started when there is work for them, and import the stages once. Each has one batch at
-a time. A worker that dies (killed, out of memory, a segmentation fault) costs the task in flight
+Workers are started together with the first batch, so that all have loaded the stages when there is work
+for them; those that are lost, when there is work for them. Each has one batch at a time. A worker that dies (killed, out of memory, a segmentation fault) costs the task in flight
 one attempt; the rest of its batch goes to a fresh worker, and so does the task, once more. Workers
 ignore Ctrl-C, and end by themselves when this process is gone.
 """
@@ -66,11 +66,15 @@ class Processes:
         self._pool: list[_Worker] = []
         self._deaths: Counter[str] = Counter()
         self._failed_starts = 0
+        self._begun = False
         self._numbers = itertools.count()
 
     def submit(self, batch: Batch) -> None:
-        """Takes a batch; starts a worker for it where one may be started and none is idle."""
+        """Takes a batch; the first one starts the workers, and later ones a worker where one is missing."""
         self._queue.append(batch.tasks)
+        if not self._begun:
+            self._begun = True
+            self._pool += [self._start() for _ in range(self.workers)]
         self._feed()
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:

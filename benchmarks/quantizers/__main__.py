@@ -5,9 +5,9 @@
 Run from the repository root, on one thread (OMP_NUM_THREADS=1). The step `train` makes the networks. Every part is
 a set of jobs; a job leaves one JSON file under `--out` and is not repeated unless asked, so a run may be stopped at
 any time. `table` prints what is there as Markdown. Times are CPU seconds of one thread. See the modules for what is
-measured: `exact` (obq, grid), `learned` (adaround, brecq), `accuracy` (accuracy, peers), `together`, `memory`,
-`hotspots` (profile). `peers` needs another environment with brevitas 0.13.4 and aimet-torch 2.42, its Python given
-by `--peers`; `jaxtyping` must be installed there too.
+measured: `exact` (obq, grid), `learned` (adaround, brecq), `loops`, `accuracy` (accuracy, peers), `together`,
+`memory`, `hotspots` (profile). `peers` needs another environment with brevitas 0.13.4 and aimet-torch 2.42, its
+Python given by `--peers`; `jaxtyping` must be installed there too.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.quantizers.exact import grid_jobs, obq_jobs
 from benchmarks.quantizers.hotspots import hotspot_jobs
 from benchmarks.quantizers.jobs import Job, run_jobs
 from benchmarks.quantizers.learned import adaround_jobs, brecq_jobs
+from benchmarks.quantizers.loops import loop_jobs
 from benchmarks.quantizers.memory import memory_jobs
 from benchmarks.quantizers.networks import Bench, Sizes
 from benchmarks.quantizers.tables import tables
@@ -30,6 +31,7 @@ PARTS: dict[str, Callable[[Bench, argparse.Namespace], Iterator[Job]]] = {
     "grid": lambda bench, asked: grid_jobs(bench, asked.seeds, asked.levels),
     "adaround": lambda bench, asked: adaround_jobs(bench, asked.seeds, asked.levels),
     "brecq": lambda bench, asked: brecq_jobs(bench, asked.seeds, asked.levels, asked.full),
+    "loops": lambda bench, asked: loop_jobs(bench, asked.seeds, asked.levels),
     "accuracy": lambda bench, asked: accuracy_jobs(bench, asked.seeds, asked.levels),
     "peers": lambda bench, asked: peer_jobs(bench, asked.seeds, asked.levels),
     "together": lambda bench, asked: together_jobs(bench, asked.seeds),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from benchmarks.quantizers.accuracy import judged
 from benchmarks.quantizers.jobs import Job, timed
+from benchmarks.quantizers.loops import CHUNK, inputs_of
 from benchmarks.quantizers.methods import EXCHANGES, SWEEPS
 from benchmarks.quantizers.networks import Bench
 from benchmarks.quantizers.published import rounded_by_batches
@@ -24,7 +25,6 @@ from bitleak.quant.result import deployed
 from bitleak.quant.units import units
 
 LAYER = "stage2.0.conv2"
-CHUNK = 128  # images at a time
 STEPS = (250, 500, 1000, 2000, 4000)  # of AdaRound, besides its presets
 SLOPE = (20, 60)  # iterations between which a unit's time per iteration is measured
 
@@ -66,22 +66,12 @@ def _problem(bench: Bench, seed: int, levels: int) -> Problem:
     network, calibration = bench.network(seed), bench.calibration(seed)
     settings = AdaRound(levels=levels)
     quantized = deployed(network, settings(network, calibration, torch.Generator()))
-    inputs, behind = _inputs(network, calibration), _inputs(quantized, calibration)
+    inputs, behind = (inputs_of(each, LAYER, calibration) for each in (network, quantized))
     layer = network.get_submodule(LAYER)
     assert isinstance(layer, nn.Conv2d)
     with torch.no_grad():
         targets = torch.cat([layer(some) for some in inputs.split(CHUNK)])
     return Problem(layer, search_grid(layer.weight, levels), inputs, behind, targets)
-
-
-@torch.no_grad()
-def _inputs(network: nn.Module, calibration: Tensor) -> Tensor:
-    taken: list[Tensor] = []
-    handle = network.get_submodule(LAYER).register_forward_pre_hook(lambda module, args: taken.append(args[0].clone()))
-    for images in calibration.split(CHUNK):
-        network(images)
-    handle.remove()
-    return torch.cat(taken)
 
 
 def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:

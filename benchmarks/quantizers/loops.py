@@ -1,0 +1,108 @@
+"""What the published mini-batch loops leave of the networks, layer by layer and block by block.
+
+The whole network by the loops of `published`, for as many iterations as the presets `paper` are given in the table,
+from the same grids and the same images: the accuracy that those presets have to reach.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from benchmarks.quantizers.accuracy import judged
+from benchmarks.quantizers.jobs import Job, timed
+from benchmarks.quantizers.networks import Bench
+from benchmarks.quantizers.published import rounded_by_batches
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bitleak.core.seeds import seed_for
+from bitleak.quant.fold import fold
+from bitleak.quant.grid import decode, search_grid
+from bitleak.quant.scheme import quantizable
+from bitleak.quant.units import units
+
+CHUNK = 128  # images at a time
+REGULARIZATION = {"adaround": 0.001, "brecq": 0.01}
+
+
+def loop_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
+    """One job per algorithm, levels and seed."""
+    for seed in seeds:
+        for count in levels:
+            for kind, whole in (("adaround", _layers), ("brecq", _blocks)):
+                run = partial(_run, bench, seed, count, kind, whole)
+                yield Job("accuracy", f"{kind}-loop-{bench.sizes.short}@{count}", seed, run)
+
+
+def _run(bench: Bench, seed: int, levels: int, kind: str, whole: Callable[..., nn.Module]) -> dict[str, Any]:
+    chance = torch.Generator().manual_seed(seed_for(seed, "loop"))
+    how = {"iterations": bench.sizes.short, "regularization": REGULARIZATION[kind], "generator": chance}
+    quantized, seconds = timed(lambda: whole(bench.network(seed), bench.calibration(seed), levels, how))
+    return {**judged(bench, seed, quantized), "levels": levels, "cpu_seconds": seconds}
+
+
+def _layers(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, Any]) -> nn.Module:
+    """AdaRound: every layer on its linear output, its inputs coming through the layers quantized before it."""
+    quantized = copy.deepcopy(network)
+    for name, layer in quantizable(network).items():
+        wanted = inputs_of(network, name, images)
+        behind = inputs_of(quantized, name, images)
+        with torch.no_grad():
+            targets = torch.cat([layer(some) for some in wanted.split(CHUNK)])
+
+        def call(weights: Mapping[str, Tensor], inputs: Tensor, name: str = name, layer: nn.Module = layer) -> Tensor:
+            return functional_call(layer, {"weight": weights[name]}, (inputs,))
+
+        _round(call, quantized, (name,), behind, targets, levels, how)
+    return quantized
+
+
+def _blocks(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, Any]) -> nn.Module:
+    """BRECQ: batch norm folded, every block on its output, its inputs coming through the blocks before it."""
+    quantized = fold(network).requires_grad_(False)
+    wanted = behind = images
+    for unit in units(quantized):
+        with torch.no_grad():
+            wanted = torch.cat([unit.run(some.clone()) for some in wanted.split(CHUNK)])
+        if unit.layers:
+
+            def call(weights: Mapping[str, Tensor], inputs: Tensor, unit: Any = unit) -> Tensor:
+                changed = {f"{name}.weight": weight for name, weight in weights.items()}
+                return functional_call(unit.run, changed, (inputs.clone(),))
+
+            _round(call, quantized, unit.layers, behind, wanted, levels, how)
+        with torch.no_grad():
+            behind = torch.cat([unit.run(some.clone()) for some in behind.split(CHUNK)])
+    return quantized
+
+
+def _round(
+    call: Callable[[Mapping[str, Tensor], Tensor], Tensor],
+    network: nn.Module,
+    names: tuple[str, ...],
+    inputs: Tensor,
+    targets: Tensor,
+    levels: int,
+    how: Mapping[str, Any],
+) -> None:
+    """Puts the layers' weights on their grids, as the loop rounds them."""
+    weights = {name: network.get_parameter(f"{name}.weight").detach().clone() for name in names}
+    grids = {name: search_grid(weight, levels, style="paper") for name, weight in weights.items()}
+    codes = rounded_by_batches(call, weights, grids, inputs, targets, **how)
+    with torch.no_grad():
+        for name in names:
+            network.get_parameter(f"{name}.weight").copy_(decode(codes[name], grids[name]))
+
+
+@torch.no_grad()
+def inputs_of(network: nn.Module, name: str, images: Tensor) -> Tensor:
+    """What a layer is given, for all images."""
+    taken: list[Tensor] = []
+    layer = network.get_submodule(name)
+    handle = layer.register_forward_pre_hook(lambda module, given: taken.append(given[0].clone()))
+    for some in images.split(CHUNK):
+        network(some)
+    handle.remove()
+    return torch.cat(taken)

@@ -25,12 +25,14 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib import resources
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from scipy import stats
 from torch import nn
 
@@ -162,7 +164,7 @@ def measure_population(kind: str, workers: int, threads: int, folder: Path) -> N
     """Trains the 20 models of the prepared store in `folder`."""
     from dataclasses import replace
 
-    prepared = audit.prepare(validate(_population_config()), data=Path(os.environ["BENCHMARK_DATA"]), device="cpu")
+    prepared = _population(os.environ["BENCHMARK_POPULATION"], Path(os.environ["BENCHMARK_DATA"]))
     trained = [task for task in prepared.plan.tasks if task.stage in ("images", "splits", "train")]
     graph = Graph(trained, wanted=[task.key for task in trained if task.stage == "train"])
     if kind == "serial":
@@ -198,7 +200,7 @@ def population(options: argparse.Namespace) -> dict[str, Any]:
     sides = {"two processes": ("processes", 2, 1), "one process, two threads": ("serial", 1, 2)}
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
-        prepared = audit.prepare(validate(_population_config()), data=options.data, device="cpu")
+        prepared = _population(options.population, options.data)
         serial = find(EXECUTORS, "serial", kind="executor")(str(ready), prepared.runtime)
         run(Graph([t for t in prepared.plan.tasks if t.stage in ("images", "splits")]), Store(ready), serial)
         for repeat in range(options.repeats):
@@ -376,16 +378,19 @@ def _command(options: argparse.Namespace, arguments: Sequence[str]) -> list[str]
 def _timed(arguments: list[str], options: argparse.Namespace) -> dict[str, float]:
     """Wall seconds of a process of this script with all its children, and their processor seconds."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "BENCHMARK_DATA": str(options.data)}
+    environment = {**os.environ, "BENCHMARK_DATA": str(options.data), "BENCHMARK_POPULATION": options.population}
     subprocess.run([sys.executable, __file__, *arguments, "--data", str(options.data)], check=True, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": round(time.perf_counter() - start, 2), "cpu_seconds": round(cpu, 2)}
 
 
-def _population_config() -> dict[str, Any]:
-    """20 models of the small network, one epoch of 2,000 images each."""
-    return {
+def _population(which: str, data: Path) -> audit.Prepared:
+    """20 models: of the small network on CIFAR-10, one epoch of 2,000 images each, or those of the demo."""
+    if which == "demo":
+        demo = yaml.safe_load(resources.files("bitleak").joinpath("demo.yaml").read_text(encoding="utf-8"))
+        return audit.prepare(validate({**demo, "split": {**demo["split"], "models": 20}}), device="cpu")
+    config = {
         "data": {"name": "hub", "path": "uoft-cs/cifar10", "limit": 4000, "held_out": 200},
         "split": {"mode": "population", "models": 20, "targets": 2, "population": 50},
         "model": {"name": "cnn", "width": 16},
@@ -393,6 +398,7 @@ def _population_config() -> dict[str, Any]:
         "quantize": [{"name": "rtn", "levels": 4}],
         "seed": 0,
     }
+    return audit.prepare(validate(config), data=data, device="cpu")
 
 
 def _wait(device: str) -> None:
@@ -440,6 +446,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--members", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--population", choices=["cifar10", "demo"], default="cifar10", help="which 20 models")
     parser.add_argument("--autocast", default="auto", help="of this package's trainings: none, bfloat16 or auto")
     parser.add_argument("--models", type=int, nargs="+", default=[1, 2, 4], help="models at a time on the GPU")
     parser.add_argument("--json", type=Path)

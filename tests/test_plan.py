@@ -45,17 +45,17 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
     assert first == {
         "images": "3c83a926ea9d",
         "splits": "6c3648191542",
-        "train": "ad719a62a214",
-        "quantize": "4988aea86bc3",
-        "query": "bdf1137f4b00",
-        "weigh": "fecb619c74a0",
-        "attack": "5e9a5b596112",
-        "estimate": "1069a974c33c",
-        "thresholds": "0b77c30ba1e4",
-        "measure": "6a473b452195",
-        "utility": "ccd1176af6af",
-        "memorise": "21c1a62983f1",
-        "power": "044c49a16fb6",
+        "train": "1f7950f93579",
+        "quantize": "3b7215ad2d0b",
+        "query": "5aa984e31437",
+        "weigh": "b6b75b79bf66",
+        "attack": "9019c1731d86",
+        "estimate": "05747fa0f354",
+        "thresholds": "36aeecefea2c",
+        "measure": "84700b2caa21",
+        "utility": "273aff87e6e1",
+        "memorise": "455be705c8c4",
+        "power": "acc50737d173",
     }
 
 

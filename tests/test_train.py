@@ -184,7 +184,8 @@ from bitleak.train.recipe import Recipe
 pixels = np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8)).astype(np.uint8)
 images = Images(pixels, np.arange(8) % 2, ("0", "1"), np.zeros(8, bool))
 spec = ModelSpec("cnn", {}, classes=2, channels=1, size=8, mean=(0.5,), std=(0.25,))
-fit(images, np.arange(8), Recipe(epochs=1, batch=4), spec=spec, seed=0)
+for autocast in ("none", "bfloat16"):
+    fit(images, np.arange(8), Recipe(epochs=1, batch=4, autocast=autocast), spec=spec, seed=0)
 print("torch._dynamo" in sys.modules)
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from bitleak.plan.sizes import NetworkSize, Sizes
 VERSIONS = {
     "images": "1",
     "splits": "1",
-    "train": "1",
+    "train": "2",
     "quantize": "2",
     "query": "3",
     "attack": "2",

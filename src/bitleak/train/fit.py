@@ -31,6 +31,7 @@ from bitleak.data.augment import Standard, augmented
 from bitleak.models import build, state
 from bitleak.models.layout import memory_format
 from bitleak.models.precision import exact_float32, multiplies_in_bfloat16
+from bitleak.train.convolution import with_products
 from bitleak.train.recipe import Arithmetic, Recipe, rate_at
 from bitleak.train.sgd import SGD
 
@@ -93,6 +94,7 @@ def fit(
     recipe = settled(recipe, device)
     network = build(spec, seed=seed_for(seed, "initialisation")).to(device)
     layout = memory_format(network, device)
+    network = with_products(network, recipe.autocast, device)
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
     data = records_on(device, images, members, Standard.on(device, spec.mean, spec.std, layout))
     optimizer = SGD(

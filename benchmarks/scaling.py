@@ -6,10 +6,10 @@
     python benchmarks/scaling.py predict [CONFIG]           # 1 to 1,000 GPUs, and what limits them
 
 `compare` does the same audit of digits with each executor, from an empty store, in turns, with Ray on two fresh
-nodes each time, so that no worker has been there before; their start is told apart. The prediction for both is the time of a run of the first task alone, and the schedule of the rest played through with the seconds
-that the workers of `processes` took: Ray's own runs of the audit say nothing to it. `predict` uses the
-plan's costs (assumed rates, see `bitleak.plan.RATES`) and the figures given on the command line for store
-and driver.
+nodes each time, so that no worker has been there before; their start is told apart. The prediction for both is
+the time of a run of the first task alone, and the schedule of the rest played through with the seconds that the
+workers of `processes` took: Ray's own runs of the audit say nothing to it. `predict` uses the plan's costs (assumed
+rates, see `bitleak.plan.RATES`) and the figures given on the command line for store and driver.
 """
 
 import argparse

@@ -6,8 +6,8 @@ report = audit(prepared, out=Path("audit"), store=Store("bitleak-store"))
 ```
 """
 
-import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,7 +78,8 @@ def audit(
         )
     graph = Graph(expected(prepared, store), wanted=prepared.plan.wanted)
     deadline = None if budget is None else time.monotonic() + budget
-    for attempt in itertools.count():
+    repaired: Counter[str] = Counter()
+    while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         kind = registry.find(registry.EXECUTORS, executor, kind="executor")
         pending = max(1, len(graph.pending(store.snapshot())))
@@ -91,8 +92,9 @@ def audit(
             write_results(prepared, store, out)
             break
         except BrokenResult as error:
-            if attempt == REPAIRS or error.key not in graph.tasks:
+            if repaired[error.key] == REPAIRS or error.key not in graph.tasks:
                 raise
+            repaired[error.key] += 1
             store.discard(graph.tasks[error.key])
     return report
 

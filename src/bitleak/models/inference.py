@@ -22,6 +22,7 @@ def fused(network: nn.Module) -> nn.Module:
             is not changed.
 
     Example:
+        >>> import torch
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()).eval()
         >>> images = torch.rand(4, 1, 5, 5)
         >>> torch.allclose(fused(network)(images), network(images), atol=1e-6)

@@ -60,9 +60,9 @@ def write_report(folder: Path) -> None:
     Raises:
         StoreError: A file is missing or broken, or the summary does not fit the rows.
     """
-    summary = read_summary(folder)
+    rows, curves, summary = read_rows(folder, target=ALL), read_curves(folder), read_summary(folder)
     pictures = read_pictures(summary.exposed, folder)
-    _draw_and_write(read_rows(folder, target=ALL), read_curves(folder), summary, read_power(folder), pictures, folder)
+    _draw_and_write(rows, curves, summary, read_power(folder), pictures, folder)
 
 
 def _draw_and_write(

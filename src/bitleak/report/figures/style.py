@@ -123,7 +123,7 @@ def accuracy_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_xlim(*limits)
     axes.xaxis.set_major_locator(FixedLocator(_spaced(transform, *limits)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value + 0.0:g}"))
 
 
 def _spaced(transform: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> list[float]:

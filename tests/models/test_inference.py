@@ -48,11 +48,12 @@ class Awkward(nn.Module):
         self.conv, self.other = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
         self.shared, self.twice = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
         self.without = nn.BatchNorm2d(4, track_running_stats=False)
-        self.relu, self.rectified = nn.ReLU(), nn.ReLU()
+        self.relu, self.rectified, self.again = nn.ReLU(), nn.ReLU(), nn.ReLU()
 
     def forward(self, images):
         maps = self.conv(self.rectified(images))
-        seen = self.relu(self.shared(maps)) + maps
+        seen = self.relu(self.shared(maps)) + self.again(maps)
+        seen = self.again(self.other(seen)) + maps
         return self.without(self.twice(self.other(seen)) + self.twice(self.other(maps))) + images[:, :1]
 
 

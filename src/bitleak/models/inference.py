@@ -1,10 +1,11 @@
 """A network of this package made ready to be asked: the same function in fewer passes over the maps."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from bitleak.models.norms import fed_by_one
 
 
 def fused(network: nn.Module) -> nn.Module:
@@ -15,7 +16,7 @@ def fused(network: nn.Module) -> nn.Module:
 
     A batch norm stays as it is where it has no running statistics, where anything but one convolution feeds it, or
     where the convolution's output is used elsewhere; a ReLU stays where its input is not that of a convolution or an
-    addition alone.
+    addition alone, or where it is called twice.
 
     Args:
         network: A network that `torch.fx` traces and that has no effect but its output, as those of the registry; it
@@ -31,30 +32,19 @@ def fused(network: nn.Module) -> nn.Module:
         ['Conv2d', 'ReLU']
     """
     traced = fx.symbolic_trace(network.eval())
-    for before, node, convolution, norm in list(_pairs(traced)):
-        traced.add_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
+    for before, node, layer, norm in list(fed_by_one(traced.graph, traced)):
+        if type(layer) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
+            traced.add_submodule(str(before.target), fuse_conv_bn_eval(layer, norm))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    times = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     for node in traced.graph.nodes:
-        if type(_called(traced, node)) is nn.ReLU and _fresh(traced, node.all_input_nodes[0]):
+        alone = type(_called(traced, node)) is nn.ReLU and times[node.target] == 1
+        if alone and _fresh(traced, node.all_input_nodes[0]):
             traced.add_submodule(str(node.target), nn.ReLU(inplace=True))
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced
-
-
-def _pairs(traced: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node, nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions and the batch norms that they alone feed, after their nodes."""
-    times = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
-    for node in traced.graph.nodes:
-        norm = _called(traced, node)
-        if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None:
-            continue
-        before = node.all_input_nodes[0]
-        convolution = _called(traced, before)
-        alone = len(before.users) == 1 and times[before.target] == times[node.target] == 1
-        if type(convolution) is nn.Conv2d and alone:
-            yield before, node, convolution, norm
 
 
 def _called(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:

@@ -17,7 +17,6 @@ replaced by an identity and the shift becomes the layer's bias. The arithmetic i
 """
 
 import copy
-from collections import Counter
 from collections.abc import Iterator
 from typing import get_args
 
@@ -26,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bitleak.models.norms import fed_by_one
 from bitleak.quant.scheme import Layer
 from bitleak.quant.units import trace
 
@@ -130,15 +130,8 @@ def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 def _pairs(network: nn.Module) -> Iterator[tuple[Layer, _BatchNorm]]:
     """The layers with the batch norm that they alone feed."""
-    calls = [node for node in trace(network).nodes if node.op == "call_module"]
-    modules = {node: network.get_submodule(str(node.target)) for node in calls}
-    times = Counter(id(module) for module in modules.values())
-    for node in calls:
-        source = node.args[0] if node.args else None
-        if not isinstance(source, fx.Node) or len(source.users) > 1:
-            continue
-        layer, norm = modules.get(source), modules[node]
-        if isinstance(layer, Layer) and isinstance(norm, _BatchNorm) and times[id(layer)] == times[id(norm)] == 1:
+    for _, _, layer, norm in fed_by_one(trace(network), network):
+        if isinstance(layer, Layer):
             yield layer, norm
 
 

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from findings import REFERENCES, Rows, means
+from findings import REFERENCES, Rows, cell, means
 
 PAPER = {
     "fp32": (70.05, 0.3683),
@@ -72,7 +72,7 @@ def by_adversary(rows: Rows, attack: str, metric: str) -> Iterator[str]:
     for variant in [*variants(rows), "control"]:
         accuracy = rows.get((variant, "", "", "test_accuracy"))
         found = [rows.get((variant, attack, reference, metric)) for reference in REFERENCES]
-        figures = ["" if row is None else f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in found]
+        figures = [cell(row) for row in found]
         last = found[-1]
         compared = last is not None and last["difference"] is not None
         change = (

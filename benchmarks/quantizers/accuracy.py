@@ -62,7 +62,7 @@ def _run(
             **found,
             **(_before(bench, seed, network, quantized) if before else {}),
             "levels": levels,
-            "codes": max(_most_codes(layer.codes) for layer in quantized.layers.values()),
+            "codes": max(most_codes(layer.codes) for layer in quantized.layers.values()),
             "cpu_seconds": seconds,
             "layer_error": sum(errors) / len(errors) if errors else None,
         }
@@ -109,7 +109,7 @@ def _before(bench: Bench, seed: int, network: nn.Module, quantized: QuantizedWei
     return {"accuracy_before_statistics": before["accuracy"], "logit_error_before": before["logit_error"]}
 
 
-def _most_codes(weight: np.ndarray) -> int:
+def most_codes(weight: np.ndarray) -> int:
     """Number of different values in an output channel, at most."""
     return max(len(np.unique(row)) for row in weight.reshape(len(weight), -1))
 
@@ -147,7 +147,7 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
         figures = {
             **judged(bench, seed, network),
             "options": dict(options),
-            "codes": max(_most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)),
+            "codes": max(most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)),
             "cpu_seconds": seconds,
         }
         images = bench.calibration(seed)

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from benchmarks.quantizers.accuracy import judged
 from benchmarks.quantizers.jobs import Job, timed
-from benchmarks.quantizers.loops import CHUNK, inputs_of
+from benchmarks.quantizers.loops import CHUNK, inputs_of, outputs_of, with_weights
 from benchmarks.quantizers.methods import EXCHANGES, SWEEPS
 from benchmarks.quantizers.networks import Bench
 from benchmarks.quantizers.published import rounded_by_batches
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from bitleak.core.seeds import seed_for
 from bitleak.quant.adaround import AdaRound, round_adaptively
@@ -185,18 +185,15 @@ def _unit_slopes(network: nn.Module, calibration: Tensor, levels: int) -> dict[s
     """CPU seconds per iteration of the loop by unit; inputs are the full-precision ones, which take as long."""
     slopes, inputs = {}, calibration
     for unit in units(network):
-        with torch.no_grad():
-            outputs = torch.cat([unit.run(some.clone()) for some in inputs.split(CHUNK)])
+        outputs = outputs_of(unit, inputs)
         if unit.layers:
             weights = {name: network.get_submodule(name).weight.detach() for name in unit.layers}
             grids = {name: search_grid(weight, levels) for name, weight in weights.items()}
+            problem = (partial(with_weights, unit), weights, grids, inputs, outputs)
 
-            def call(some: Mapping[str, Tensor], batch: Tensor, unit: Any = unit) -> Tensor:
-                return functional_call(unit.run, {f"{name}.weight": value for name, value in some.items()}, (batch,))
-
-            def loop(steps: int, call: Any = call, problem: Any = (weights, grids, inputs, outputs)) -> Any:
+            def loop(steps: int, problem: Any = problem) -> Any:
                 chance = torch.Generator().manual_seed(0)
-                return rounded_by_batches(call, *problem, iterations=steps, regularization=0.01, generator=chance)
+                return rounded_by_batches(*problem, iterations=steps, regularization=0.01, generator=chance)
 
             slopes[unit.name] = _slope(loop, SLOPE)
         inputs = outputs

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from benchmarks.quantizers.accuracy import judged
+from benchmarks.quantizers.accuracy import judged, most_codes
 from benchmarks.quantizers.jobs import Job, timed
 from benchmarks.quantizers.networks import Bench
 from benchmarks.quantizers.published import rounded_by_batches
@@ -21,7 +21,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.quant.fold import fold
 from bitleak.quant.grid import decode, search_grid
 from bitleak.quant.scheme import quantizable
-from bitleak.quant.units import units
+from bitleak.quant.units import Unit, units
 
 CHUNK = 128  # images at a time
 REGULARIZATION = {"adaround": 0.001, "brecq": 0.01}
@@ -40,7 +40,9 @@ def _run(bench: Bench, seed: int, levels: int, kind: str, whole: Callable[..., n
     chance = torch.Generator().manual_seed(seed_for(seed, "loop"))
     how = {"iterations": bench.sizes.short, "regularization": REGULARIZATION[kind], "generator": chance}
     quantized, seconds = timed(lambda: whole(bench.network(seed), bench.calibration(seed), levels, how))
-    return {**judged(bench, seed, quantized), "levels": levels, "cpu_seconds": seconds}
+    weights = [quantized.get_parameter(f"{name}.weight").detach().numpy() for name in quantizable(quantized)]
+    codes = max(most_codes(weight) for weight in weights)
+    return {**judged(bench, seed, quantized), "levels": levels, "codes": codes, "cpu_seconds": seconds}
 
 
 def _layers(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, Any]) -> nn.Module:
@@ -64,18 +66,23 @@ def _blocks(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, A
     quantized = fold(network).requires_grad_(False)
     wanted = behind = images
     for unit in units(quantized):
-        with torch.no_grad():
-            wanted = torch.cat([unit.run(some.clone()) for some in wanted.split(CHUNK)])
+        wanted = outputs_of(unit, wanted)
         if unit.layers:
-
-            def call(weights: Mapping[str, Tensor], inputs: Tensor, unit: Any = unit) -> Tensor:
-                changed = {f"{name}.weight": weight for name, weight in weights.items()}
-                return functional_call(unit.run, changed, (inputs.clone(),))
-
-            _round(call, quantized, unit.layers, behind, wanted, levels, how)
-        with torch.no_grad():
-            behind = torch.cat([unit.run(some.clone()) for some in behind.split(CHUNK)])
+            _round(partial(with_weights, unit), quantized, unit.layers, behind, wanted, levels, how)
+        behind = outputs_of(unit, behind)
     return quantized
+
+
+def with_weights(unit: Unit, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """What a unit makes of these inputs with other weights of its layers, by name."""
+    changed = {f"{name}.weight": weight for name, weight in weights.items()}
+    return functional_call(unit.run, changed, (inputs,))
+
+
+@torch.no_grad()
+def outputs_of(unit: Unit, inputs: Tensor) -> Tensor:
+    """What a unit makes of all inputs, which stay as they are."""
+    return torch.cat([unit.run(some.clone()) for some in inputs.split(CHUNK)])
 
 
 def _round(

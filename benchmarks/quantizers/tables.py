@@ -122,7 +122,7 @@ def _accuracy(out: Path) -> str:
                 _spread([one["logit_error"] for one in group], "{:.3g}"),
                 _spread([one["layer_error"] for one in group if one.get("layer_error") is not None], "{:.3g}"),
                 _spread([one["cpu_seconds"] for one in group], "{:.1f}"),
-                f"{max(one.get('codes', levels) for one in group)}",
+                str(max((one["codes"] for one in group if "codes" in one), default="")),  # "": they were not counted
                 str(len(group)),
             ]
         )

@@ -78,12 +78,12 @@ def audit(
         )
     graph = Graph(expected(prepared, store), wanted=prepared.plan.wanted)
     deadline = None if budget is None else time.monotonic() + budget
+    count = min(count, max(1, sum(left for left, _ in ahead.todo.values())))
     repaired: Counter[str] = Counter()
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         kind = registry.find(registry.EXECUTORS, executor, kind="executor")
-        pending = max(1, len(graph.pending(store.snapshot())))
-        runner = kind(store.location, prepared.runtime, workers if executor == "ray" else min(count, pending))
+        runner = kind(store.location, prepared.runtime, workers if executor == "ray" else count)
         report = run(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
         runner.close()
         if report.failed or report.left:
@@ -96,6 +96,7 @@ def audit(
                 raise
             repaired[error.key] += 1
             store.discard(graph.tasks[error.key])
+            count = 1  # there is one result to make again
     return report
 
 

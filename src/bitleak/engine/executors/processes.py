@@ -67,14 +67,12 @@ class Processes:
         self._pool: list[_Worker] = []
         self._deaths: Counter[str] = Counter()
         self._failed_starts = 0
-        self._begun = False
         self._numbers = itertools.count()
 
     def submit(self, batch: Batch) -> None:
-        """Takes a batch; the first one starts the workers, and later ones a worker where one is missing."""
+        """Takes a batch; starts all workers where there is none, and one where one is missing."""
         self._queue.append(batch.tasks)
-        if not self._begun:
-            self._begun = True
+        if not self._pool:
             self._pool += [self._start() for _ in range(self.workers)]
         self._feed()
 

@@ -24,15 +24,9 @@ class Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """The outputs, as of the other."""
-        height, width = (
-            (size + 2 * padding - kernel) // stride + 1
-            for size, padding, kernel, stride in zip(
-                input.shape[2:], _pair(self.padding), self.kernel_size, self.stride, strict=True
-            )
-        )
-        if height * width > PIXELS or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return super().forward(input)
-        found: Tensor = _BySmallMaps.apply(input, self.weight, self.stride, self.padding)
+        found: Tensor = _Convolved.apply(input, self.weight, self.stride, self.padding)
         return found
 
 
@@ -70,13 +64,8 @@ def _plain(layer: nn.Conv2d) -> bool:
     )
 
 
-def _pair(padding: str | tuple[int, ...]) -> tuple[int, ...]:
-    assert not isinstance(padding, str)  # `_plain` keeps these out
-    return padding
-
-
-class _BySmallMaps(torch.autograd.Function):
-    """PyTorch's convolution, but for its weight gradient."""
+class _Convolved(torch.autograd.Function):
+    """PyTorch's convolution, but for the weight gradient of small maps."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
@@ -91,11 +80,13 @@ class _BySmallMaps(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         images, weight = ctx.saved_tensors
-        by_images = None
-        if ctx.needs_input_grad[0]:
-            shape = (None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, (True, False, False))
-            by_images = torch.ops.aten.convolution_backward(gradient, images, weight, *shape)[0]
-        return by_images, weight_gradient(images, gradient, weight, ctx.stride, ctx.padding), None, None
+        small = gradient.shape[2:].numel() <= PIXELS
+        wanted = (ctx.needs_input_grad[0], not small, False)
+        shape = (None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, wanted)
+        by_images, by_weight, _ = torch.ops.aten.convolution_backward(gradient, images, weight, *shape)
+        if small:
+            by_weight = weight_gradient(images, gradient, weight, ctx.stride, ctx.padding)
+        return by_images, by_weight, None, None
 
 
 def weight_gradient(

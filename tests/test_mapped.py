@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from bitleak.attacks import player_view, subset_view
 from bitleak.attacks.attack import signal_of
 from bitleak.attacks.sides import blocks, sums
 from bitleak.core import mapped
-from bitleak.core.mapped import let_go, stacked
+from bitleak.core.mapped import let_go, rows_of, stacked
+from bitleak.core.types import AttackView
 
 
 def resident() -> int:
@@ -43,6 +45,19 @@ def test_small_stacks_stay_in_memory():
     assert type(stacked(answers(2))) is np.ndarray
 
 
+def test_rows_of_a_stack_are_its_rows_in_a_file_and_in_memory(monkeypatch):
+    whole = np.stack(answers(5))
+    chosen = np.array([3, 0, 3]), np.array([True, False, False, True, True])
+    inside = [rows_of(whole, each) for each in chosen]
+    monkeypatch.setattr(mapped, "LARGE", 1000)
+    monkeypatch.setattr(mapped, "BLOCK", 3000)
+    outside = [rows_of(stacked(answers(5)), each) for each in chosen]
+    for rows, left, right in zip(chosen, inside, outside, strict=True):
+        assert isinstance(right, np.memmap)
+        assert np.array_equal(left, whole[rows])
+        assert np.array_equal(right, whole[rows])
+
+
 def test_sums_over_blocks_are_the_same_from_a_file(small_is_large, monkeypatch):
     monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 100)
     parts = answers(6)
@@ -75,3 +90,25 @@ def test_memory_holds_a_block_and_not_the_stack(small_is_large, monkeypatch):
     assert most < 10 << 20
     whole.sum()
     assert resident() - before > 50 << 20  # what is measured is what would be seen
+
+
+def test_what_a_player_and_fewer_references_see_lies_in_files_too(small_is_large, monkeypatch):
+    monkeypatch.setattr(mapped, "BLOCK", 1 << 20)
+    count, records = 30, 20_000
+    half = np.random.default_rng(1).random((count // 2, records)) < 0.5
+    view = AttackView(
+        target=answers(1, records)[0],
+        references=stacked(answers(count, records)),  # 58 MB
+        member=np.concatenate([half, ~half]),
+        use=np.ones((count, records), bool),
+        population_target=answers(1)[0],
+        population_references=stacked(answers(count)),
+        labels=np.zeros(records, np.int64),
+    )
+    before = resident()
+    played, _ = player_view(view, np.random.default_rng(0))
+    few = subset_view(view, 7, np.random.default_rng(0))
+    for each in (played, few):
+        assert isinstance(each.references, np.memmap)
+        each.target.sum()
+    assert resident() - before < 10 << 20

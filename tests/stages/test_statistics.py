@@ -144,7 +144,8 @@ def test_power_grows_with_the_references_and_ends_at_the_scores_of_all(world, me
     assert {row["metric"] for row in made["rows"]} == {"auc", "tpr@0.05"}
 
 
-def test_memorisation_is_the_difference_in_the_probability_of_the_true_class(world):
+def test_memorisation_is_the_difference_in_the_probability_of_the_true_class(world, monkeypatch):
+    monkeypatch.setattr("bitleak.stages.statistics.RECORDS", 64)
     _, split, answers = world
     made = run(stages.memorise, world, {"models": list(range(MODELS))}, outputs=tuple(answers))
     probability = np.stack([np.exp(each.signals[:, 0, 0]) for each in answers])

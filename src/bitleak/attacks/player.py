@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from bitleak.attacks.power import subset_view
+from bitleak.core.mapped import rows_of
 from bitleak.core.types import AttackView
 
 
@@ -39,12 +40,12 @@ def player_view(view: AttackView, generator: np.random.Generator) -> tuple[Attac
     others[row] = False
     played = replace(
         view,
-        target=view.references[row],
-        references=view.references[others],
+        target=rows_of(view.references, np.array([row]))[0],
+        references=rows_of(view.references, others),
         member=view.member[others],
         use=view.use[others],
-        population_target=view.population_references[row],
-        population_references=view.population_references[others],
+        population_target=rows_of(view.population_references, np.array([row]))[0],
+        population_references=rows_of(view.population_references, others),
     )
     sides = (played.use & side for side in (played.member, ~played.member))
     fewest = min(int(side.sum(axis=0).min(initial=0 if len(played.use) == 0 else len(played.use))) for side in sides)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from bitleak.core.checks import integer_in
+from bitleak.core.mapped import rows_of
 from bitleak.core.types import AttackView
 
 
@@ -35,10 +36,10 @@ def subset_view(view: AttackView, count: int, generator: np.random.Generator) ->
         rows = np.sort(generator.permutation(pairs)[:count].ravel())
         return replace(
             view,
-            references=view.references[rows],
+            references=rows_of(view.references, rows),
             member=view.member[rows],
             use=view.use[rows],
-            population_references=view.population_references[rows],
+            population_references=rows_of(view.population_references, rows),
         )
     keys = generator.random(view.member.shape)
     sides = [view.use & side for side in (view.member, ~view.member)]

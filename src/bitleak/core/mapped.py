@@ -8,7 +8,7 @@ block and then calls `let_go` never has more than a block of them in memory, how
 import math
 import mmap
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Shaped
@@ -29,15 +29,42 @@ def stacked(arrays: Sequence[Shaped[np.ndarray, "records *rest"]]) -> Shaped[np.
     """
     if len(arrays) * arrays[0].nbytes < LARGE:
         return np.stack(arrays)
-    records = len(arrays[0])
     whole = room_for((len(arrays), *arrays[0].shape), arrays[0].dtype)
-    step = max(1, BLOCK * records // whole.nbytes)
-    for start in range(0, records, step):
+    for block in _blocks(whole):
         for place, array in enumerate(arrays):
-            whole[place, start : start + step] = array[start : start + step]
+            whole[place, block] = array[block]
             let_go(array)
         let_go(whole)
     return whole
+
+
+def rows_of(
+    array: Shaped[np.ndarray, "arrays records *rest"], chosen: Shaped[np.ndarray, "chosen"]
+) -> Shaped[np.ndarray, "some records *rest"]:
+    """A copy of some rows of the first axis: in memory or, from `LARGE` on, in a temporary file.
+
+    Args:
+        array: May lie in a file.
+        chosen: Row numbers, or a mask of the rows.
+
+    Example:
+        >>> rows_of(np.eye(3), np.array([2, 0])).tolist()
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    rows = np.arange(len(array))[chosen]
+    found = room_for((len(rows), *array.shape[1:]), array.dtype)
+    for block in _blocks(array):
+        found[:, block] = array[rows, block]
+        let_go(array)
+        let_go(found)
+    return found
+
+
+def _blocks(whole: np.ndarray) -> Iterator[slice]:
+    """Slices of the second axis of about `BLOCK` bytes each."""
+    records = whole.shape[1]
+    step = max(1, BLOCK * records // max(1, whole.nbytes))
+    return (slice(start, start + step) for start in range(0, records, step))
 
 
 def room_for(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

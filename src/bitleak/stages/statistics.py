@@ -7,14 +7,19 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from bitleak import metrics
 from bitleak.attacks import player_view, recalibrated, subset_view
+from bitleak.core.mapped import let_go
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS, Images, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.stages.attacking import applicable, view_of
 from bitleak.stages.signature import Artifacts, Params, Progress
+
+RECORDS = 4096
+"""Whose answers by all models are looked at together."""
 
 
 def estimate(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
@@ -104,9 +109,23 @@ def power(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
 def memorise(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
     """How much more confident in each record the models are that were trained on it, at the first query."""
     for one in params:
-        answers = [np.exp(each.signals[:, 0, SIGNALS.index("log_probability")]) for each in inputs["outputs"]]
-        found = metrics.memorisation(np.stack(answers), inputs["splits"].member[one["models"]])
-        yield {"mean": found.mean, "error": found.error}
+        member = inputs["splits"].member[one["models"]]
+        parts = []
+        for start in range(0, member.shape[1], RECORDS):
+            block = slice(start, start + RECORDS)
+            answers = [_probability(each.signals, block) for each in inputs["outputs"]]
+            parts.append(metrics.memorisation(np.stack(answers), member[:, block]))
+        yield {
+            "mean": np.concatenate([part.mean for part in parts]),
+            "error": np.concatenate([part.error for part in parts]),
+        }
+
+
+def _probability(signals: Float64[np.ndarray, "records queries signals"], block: slice) -> np.ndarray:
+    """Of the true class, at the first query, of some records; what lies in a file is let go of."""
+    found = np.exp(signals[block, 0, SIGNALS.index("log_probability")])
+    let_go(signals)
+    return found
 
 
 def _power_rows(

@@ -15,11 +15,10 @@ from benchmarks.quantizers.published import rounded_by_batches
 from torch import Tensor, nn
 
 from bitleak.core.seeds import seed_for
-from bitleak.quant.adaround import AdaRound, round_adaptively
+from bitleak.quant.adaround import AdaRound, adapt_layer
 from bitleak.quant.brecq import BRECQ
 from bitleak.quant.fold import fold
 from bitleak.quant.grid import Grid, decode, encode, search_grid
-from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import Quadratic, quadratic
 from bitleak.quant.result import deployed
 from bitleak.quant.units import units
@@ -62,9 +61,9 @@ def adaround_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator
 
 
 def _problem(bench: Bench, seed: int, levels: int) -> Problem:
-    """The layer, where the layers before it are quantized by AdaRound's defaults."""
+    """The layer, where the layers before it are quantized by AdaRound on the grids of the weights."""
     network, calibration = bench.network(seed), bench.calibration(seed)
-    settings = AdaRound(levels=levels)
+    settings = AdaRound(levels=levels, grid="zero")
     quantized = deployed(network, settings(network, calibration, torch.Generator()))
     inputs, behind = (inputs_of(each, LAYER, calibration) for each in (network, quantized))
     layer = network.get_submodule(LAYER)
@@ -81,35 +80,28 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
         with torch.no_grad():
             loss, statistics = timed(problem.statistics)
         found = {"nearest": {"error": _error(loss, encode(weight, problem.grid), problem), "cpu_seconds": 0.0}}
-        schemes = {f"{steps} steps": AdaRound(levels=levels, iterations=steps) for steps in STEPS}
+        default = AdaRound(levels=levels)
+        schemes = {f"{steps} steps": replace(default, iterations=steps, grid="zero") for steps in STEPS}
+        schemes |= {f"{name}, polish": replace(scheme, polish=SWEEPS) for name, scheme in schemes.items()}
         schemes["quick"] = AdaRound(**{**AdaRound.PRESETS["quick"], "levels": levels})
-        schemes["default"] = AdaRound(levels=levels)
+        for words, grid in (("default", "output"), ("grid of the weights", "zero")):
+            schemes[words] = replace(default, grid=grid)
+            schemes[f"{words}, polish"] = replace(schemes[words], polish=SWEEPS)
+            schemes[f"{words}, polish and exchange"] = replace(schemes[words], polish=SWEEPS, exchange=EXCHANGES)
         for name, settings in schemes.items():
-            (codes, _), seconds = timed(
-                lambda settings=settings: round_adaptively(settings, weight, problem.grid, loss)
+            (codes, grid, _), seconds = timed(
+                lambda settings=settings: adapt_layer(settings, weight, problem.grid, loss)
             )
-            found[name] = {"error": _error(loss, codes, problem), "cpu_seconds": statistics + seconds}
-            for words, exchanges in (("polish", 0), ("polish and exchange", EXCHANGES)):
-                if exchanges and name != "default":
-                    continue
-                (better, _), more = timed(
-                    lambda codes=codes, exchanges=exchanges: polish(
-                        codes, weight, problem.grid, loss, sweeps=SWEEPS, exchanges=exchanges
-                    )
-                )
-                found[f"{name}, {words}"] = {
-                    "error": _error(loss, better, problem),
-                    "cpu_seconds": statistics + seconds + more,
-                }
+            found[name] = {"error": _error(loss, codes, problem, grid), "cpu_seconds": statistics + seconds}
         return {"statistics_cpu_seconds": statistics, "found": found}
 
     return run
 
 
-def _error(loss: Quadratic, codes: Tensor, problem: Problem) -> float:
-    """Relative squared error of the layer's output over all calibration images."""
+def _error(loss: Quadratic, codes: Tensor, problem: Problem, grid: Grid | None = None) -> float:
+    """Relative squared error of the layer's output over all calibration images; on the problem's grid if none is given."""
     weight = problem.layer.weight.detach()
-    return loss.relative((decode(codes, problem.grid) - weight).flatten(1), weight.flatten(1))
+    return loss.relative((decode(codes, problem.grid if grid is None else grid) - weight).flatten(1), weight.flatten(1))
 
 
 def _adaround_loop(bench: Bench, seed: int, levels: int) -> Any:

@@ -184,7 +184,9 @@ def test_independent_inputs_leave_round_to_nearest():
     assert torch.equal(polish(encode(weight, grid), weight, grid, loss, sweeps=5)[0], encode(weight, grid))
 
 
-@pytest.mark.parametrize("quantizer", [RoundToNearest(levels=3), AdaRound(levels=3, iterations=50, learning_rate=0.2)])
+@pytest.mark.parametrize(
+    "quantizer", [RoundToNearest(levels=3), AdaRound(levels=3, iterations=50, learning_rate=0.2, grid="zero")]
+)
 def test_quantizers_polish_if_wanted(quantizer):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)).eval()

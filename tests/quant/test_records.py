@@ -91,7 +91,7 @@ class Block(nn.Module):
     [
         BRECQ(levels=3, iterations=12, batch=8),
         BRECQ(levels=3, iterations=12, batch=8, weighting="fisher", start="polish"),
-        AdaRound(levels=3, iterations=12, batch=8, objective="activation"),
+        AdaRound(levels=3, iterations=12, batch=8, objective="activation", grid="zero"),
     ],
 )
 def test_the_memory_granted_changes_no_bit_of_the_result(quantizer, monkeypatch):

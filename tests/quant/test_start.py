@@ -8,6 +8,7 @@ from bitleak.quant import start
 from bitleak.quant.grid import decode, encode, search_grid
 from bitleak.quant.reconstruct import loss_of
 from bitleak.quant.records import InMemory
+from bitleak.quant.scheme import Scheme
 
 
 class Block(nn.Module):
@@ -24,8 +25,9 @@ def run(piece, inputs, *weights):
     return torch.cat(list(loop.run(piece, InMemory(inputs), *weights)))
 
 
-def starting_codes(piece, grids, full, inputs, *, by):
-    return start.starting_codes(piece, grids, InMemory(full), InMemory(inputs), by=by)
+def starting_codes(piece, grids, full, inputs, *, by, grid="zero"):
+    scheme = Scheme(levels=3, grid=grid)
+    return start.starting_codes(scheme, piece, grids, InMemory(full), InMemory(inputs), by=by)
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def case():
 @pytest.mark.parametrize("by", ["adaround", "polish"])
 def test_each_layer_is_fitted_behind_the_codes_of_those_before_it(case, by):
     piece, grids, full, inputs = case
-    codes = starting_codes(piece, grids, full, inputs, by=by)
+    codes, _ = starting_codes(piece, grids, full, inputs, by=by)
     first, second = (decode(codes[name], grids[name]) for name in grids)
     nearest = [decode(encode(piece.get_parameter(f"{name}.weight"), grid), grid) for name, grid in grids.items()]
 
@@ -71,7 +73,7 @@ def test_the_output_of_the_piece_is_nearer_and_the_piece_as_before(case, by):
     before = {name: value.clone() for name, value in piece.state_dict().items()}
     targets = run(piece, full)
     nearest = {name: encode(piece.get_parameter(f"{name}.weight"), grid) for name, grid in grids.items()}
-    codes = starting_codes(piece, grids, full, inputs, by=by)
+    codes, _ = starting_codes(piece, grids, full, inputs, by=by)
     losses = [loss_of(run(piece, inputs, each, grids), targets) for each in (codes, nearest)]
     assert losses[0] < 0.9 * losses[1]
     assert all(torch.equal(value, before[name]) for name, value in piece.state_dict().items())
@@ -91,5 +93,18 @@ def test_a_layer_that_is_not_called_keeps_the_nearest_codes():
     piece = fx.symbolic_trace(Functional().eval().requires_grad_(False))
     grids = {"fc": search_grid(piece.get_parameter("fc.weight"), 3)}
     inputs = torch.randn(20, 4)
-    codes = starting_codes(piece, grids, inputs, inputs, by="polish")
+    codes, _ = starting_codes(piece, grids, inputs, inputs, by="polish")
     assert torch.equal(codes["fc"], encode(piece.get_parameter("fc.weight"), grids["fc"]))
+
+
+@pytest.mark.parametrize("by", ["adaround", "polish"])
+def test_grids_that_suit_the_output_leave_less_of_each_layers_error(case, by):
+    piece, grids, full, inputs = case
+    targets = run(piece, full)
+    (plain, kept), (codes, settled) = (
+        starting_codes(piece, grids, full, inputs, by=by, grid=grid) for grid in ("zero", "output")
+    )
+    assert all(kept[name] is grids[name] for name in grids)
+    assert all((settled[name].scale != grids[name].scale).any() for name in grids)
+    losses = [loss_of(run(piece, inputs, each, on), targets) for each, on in ((codes, settled), (plain, kept))]
+    assert losses[0] < losses[1]

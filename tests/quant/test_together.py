@@ -107,6 +107,8 @@ def test_the_memory_changes_the_passes_and_not_the_result(memory, monkeypatch):
 POPULATION = [
     OBC(levels=3),
     OBC(levels=4, polish=4, granularity="tensor", reestimate="none"),
+    OBC(levels=3, polish=4, grid="output", granularity="tensor", reestimate="none"),
+    OBC(levels=4, grid="output"),
     GPTQ(levels=3, polish=2),
     RoundToNearest(levels=3, polish=9),
     RoundToNearest(levels=3),

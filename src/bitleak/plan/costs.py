@@ -15,6 +15,9 @@ SLOWDOWN = {"search": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 8.0, "gptq": 3
 PASS = {"full_precision": 4.0, "quantized": 9.0}
 """What a pass over the images for a layer-wise quantizer's statistics takes, in forward passes, by its `inputs`."""
 
+GRIDS = 12 * 4.0
+"""Sweeps of coordinate descent by which a layer's grid is chosen, of all candidates together."""
+
 COLUMN = {"gptq": 7.5e5, "polish": 3.2e5}
 """What the small operations for a column of a layer take (per sweep), in multiply-adds: 40 and 17 microseconds."""
 
@@ -40,6 +43,9 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
     work = SLOWDOWN["search"] * 80.0 * sum(out * columns for out, columns in layers)
     work += SLOWDOWN.get(entry.name, 3.0) * own.get(entry.name, 0.0) + COLUMN.get(entry.name, 0.0) * columns
     sweeps = options.get("polish", 0)
+    if options.get("grid") == "output":
+        work += work if entry.name != "brecq" else 3 * len(layers) * forward  # both grids, or statistics of each layer
+        work += GRIDS * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
     work += sweeps * COLUMN["polish"] * columns
     work += sweeps * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
     work += options.get("exchange", 0) * SLOWDOWN["exchange"] * sum(out * columns**2 for out, columns in layers)

@@ -23,6 +23,8 @@ Deviations:
   `paper`, a shorter memory of Adam and lambda = 0.01, a twentieth of its steps gives the same error.
 - Rows (output channels) are independent. A row whose error ends up above that of round-to-nearest
   keeps round-to-nearest, and `record` counts such rows.
+- With `grid="output"`, the default, all of this is done on two grids, that of the weights and one that suits the
+  layer's output (see `output_grid`), and each row keeps the one that leaves it less error.
 - Batch norm is not folded, and biases are not corrected.
 - With `polish`, coordinate descent follows on the same quadratic, not bound to the two nearest levels.
 
@@ -36,7 +38,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, fx, nn
 
 from bitleak.core.checks import one_of
@@ -44,6 +46,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
+from bitleak.quant.output_grid import Attempt, better_of, output_grid
 from bitleak.quant.polish import check_polish, polish
 from bitleak.quant.quadratic import SILENT, Quadratic, quadratic
 from bitleak.quant.reconstruct import Relaxation, Schedule, arranged, energy_of, reconstruct
@@ -58,7 +61,8 @@ MAPS = 3  # of all records that `objective="activation"` holds at a time
 Pairs = Iterable[tuple[Tensor, ...]]
 """A layer's inputs in the full-precision and in the quantized network, chunk by chunk."""
 
-Adapt = Callable[[str, Layer, Grid, Pairs], tuple[Tensor, dict[str, Any]]]
+Adapt = Callable[[str, Layer, Grid, Pairs], tuple[Tensor, Grid, dict[str, Any]]]
+"""From a layer, its grid so far and its inputs to its codes, their grid, and facts for the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,7 @@ class AdaRound(Scheme):
         beta_end: Its exponent at last.
         objective: Whether the error is that of the layer's `linear` output, or of the `activation`: the
             output of the batch norm and the activation that alone follow it, in a network that
-            `torch.fx` traces.
+            `torch.fx` traces; that goes with `grid` `zero` or `paper`.
         batch: Records per step with `objective="activation"`; the linear objective uses all in every step.
         polish: Sweeps of coordinate descent over all codes afterwards, at most; 0 = none. It lowers
             the linear objective, and goes with that only.
@@ -99,6 +103,7 @@ class AdaRound(Scheme):
     batch: int = 32
     polish: int = 0
     exchange: int = 0
+    grid: Literal["zero", "paper", "output"] = "output"
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
@@ -118,6 +123,10 @@ class AdaRound(Scheme):
         check_polish(self.polish, self.exchange)
         if self.polish and self.objective == "activation":
             raise ValueError("polish lowers the error of the linear output; it must be 0 with objective 'activation'")
+        if self.grid == "output" and self.objective == "activation":
+            raise ValueError(
+                "grid 'output' suits the linear output; with objective 'activation', it must be 'zero' or 'paper'"
+            )
 
     def _schedule(self) -> Schedule:
         return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
@@ -153,10 +162,9 @@ class AdaRound(Scheme):
         record: dict[str, dict[str, Any]] = {}
 
         def visit(name: str, pairs: Pairs) -> None:
-            weight = layers[name].weight.detach()
-            grids[name] = grid_for(self, weight, levels[name])
+            grid = grid_for(self, layers[name].weight.detach(), levels[name])
             adapt = self._adapt_activation(pieces[name], generator, *room) if pieces else self._adapt_linear
-            codes[name], facts = adapt(name, layers[name], grids[name], pairs)
+            codes[name], grids[name], facts = adapt(name, layers[name], grid, pairs)
             quantized_layers[name].weight.copy_(decode(codes[name], grids[name]))
             record[name] = {"levels": levels[name], **facts}
             if on_layer is not None:
@@ -165,23 +173,18 @@ class AdaRound(Scheme):
         walk([reference, quantized], calibration, list(levels), visit, memory=memory)
         return assemble(reference, codes, grids, record)
 
-    def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, dict[str, Any]]:
-        """Codes of a layer by the quadratic, and facts for the record."""
+    def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
+        """Codes of a layer by the quadratic, their grid, and facts for the record."""
         weight = layer.weight.detach()
         loss = quadratic(name, layer, pairs)
-        codes, kept = round_adaptively(self, weight, grid, loss)
-        facts: dict[str, Any] = {"rows_kept_nearest": kept}
-        if self.polish:
-            codes, facts["polish_sweeps"] = polish(
-                codes, weight, grid, loss, sweeps=self.polish, exchanges=self.exchange
-            )
+        codes, grid, facts = adapt_layer(self, weight, grid, loss)
         change = (decode(codes, grid) - weight).flatten(1)
-        return codes, {"relative_error": loss.relative(change, weight.flatten(1)), **facts}
+        return codes, grid, {"relative_error": loss.relative(change, weight.flatten(1)), **facts}
 
     def _adapt_activation(self, unit: Unit, generator: torch.Generator, records: int, share: int | None) -> Adapt:
         """The same by mini-batches through the layer and what follows it; a map takes its `share` of memory."""
 
-        def adapt(name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, dict[str, Any]]:
+        def adapt(name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
             behind, targets = held_alike(_with_targets(name, unit.run, pairs), records, memory=share)
             with torch.enable_grad():
                 result = reconstruct(
@@ -194,7 +197,7 @@ class AdaRound(Scheme):
                     memory=share,
                 )
             error = result.loss / max(energy_of(targets), SILENT)
-            return result.codes[name], {"relative_error": error, "kept": result.kept}
+            return result.codes[name], grid, {"relative_error": error, "kept": result.kept}
 
         return adapt
 
@@ -216,10 +219,47 @@ def _pieces(network: nn.Module) -> dict[str, Unit]:
         ) from error
 
 
-def round_adaptively(
+def adapt_layer(
     settings: AdaRound, weight: Float[Tensor, "out *rest"], grid: Grid, loss: Quadratic
-) -> tuple[Tensor, int]:
-    """The codes of one layer.
+) -> tuple[UInt8[Tensor, "out *rest"], Grid, dict[str, Any]]:
+    """The codes of one layer by the linear objective, with all that the settings ask for.
+
+    Args:
+        settings: The objective is not looked at.
+        weight: The full-precision weight.
+        grid: That of the weight.
+        loss: The error of its output.
+
+    Returns:
+        Codes in the shape of the weight, their grid, and for the record: how many rows keep round-to-nearest, and
+        where it applies how many lie on the output's grid, and the sweeps of polish.
+    """
+
+    def attempt(grid: Grid) -> Attempt:
+        codes, nearest = round_adaptively(settings, weight, grid, loss)
+        return Attempt(grid, codes, {"nearest": nearest})
+
+    found, facts = attempt(grid), {}
+    if settings.grid == "output":
+        other = attempt(output_grid(grid, weight, weight, loss, symmetric=settings.symmetric))
+        found, chosen = better_of(found, other, weight, loss)
+        facts["rows_on_output_grid"] = int(chosen.sum())
+    facts["rows_kept_nearest"] = int(found.facts["nearest"].sum())
+    codes = found.codes
+    if settings.polish:
+        codes, facts["polish_sweeps"] = polish(
+            codes, weight, found.grid, loss, sweeps=settings.polish, exchanges=settings.exchange
+        )
+    return codes, found.grid, facts
+
+
+def round_adaptively(
+    settings: AdaRound,
+    weight: Float[Tensor, "out *rest"],
+    grid: Grid,
+    loss: Quadratic,
+) -> tuple[UInt8[Tensor, "out *rest"], Bool[Tensor, "out"]]:
+    """The codes of one layer on one grid.
 
     Args:
         settings: Iterations, rates and the regulariser.
@@ -228,7 +268,7 @@ def round_adaptively(
         loss: The error of its output.
 
     Returns:
-        uint8 codes in the shape of the weight, and the number of rows that keep round-to-nearest.
+        Codes in the shape of the weight, and which rows keep round-to-nearest.
     """
     scale, zero_point = per_weight(grid, weight)
     below = (weight / scale).floor()
@@ -243,7 +283,7 @@ def round_adaptively(
     errors = [loss.error((decode(codes, grid) - weight).flatten(1)) for codes in (adapted, nearest)]
     worse = errors[0] > errors[1]
     adapted[worse] = nearest[worse]
-    return adapted, int(worse.sum())
+    return adapted, worse
 
 
 def _optimise(

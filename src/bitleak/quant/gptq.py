@@ -80,9 +80,10 @@ class GPTQ(Scheme):
     polish: int = 0
     exchange: int = 0
     reestimate: Statistics = "relative"
+    grid: Literal["zero", "paper", "output"] = "output"
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"order": "index", "reestimate": "none"},
+        "paper": {"order": "index", "reestimate": "none", "grid": "zero"},
         "quick": {},
     }
 

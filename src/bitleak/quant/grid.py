@@ -92,8 +92,9 @@ def search_grid(
 
 
 def grid_for(scheme: Scheme, weight: Float[Tensor, "out *rest"], levels: int) -> Grid:
-    """The grid of a weight as the scheme wants it."""
-    return search_grid(weight, levels, granularity=scheme.granularity, symmetric=scheme.symmetric, style=scheme.grid)
+    """The grid of a weight as the scheme wants it; with `output`, where `output_grid` begins."""
+    style: Literal["zero", "paper"] = "paper" if scheme.grid == "paper" else "zero"
+    return search_grid(weight, levels, granularity=scheme.granularity, symmetric=scheme.symmetric, style=style)
 
 
 def encode(weight: Float[Tensor, "out *rest"], grid: Grid) -> UInt8[Tensor, "out *rest"]:

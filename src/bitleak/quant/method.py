@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bitleak.core.errors import QuantizationError
 from bitleak.quant.grid import Grid, decode, grid_for
+from bitleak.quant.output_grid import Attempt, better_of, by_row, output_grid
 from bitleak.quant.polish import descend
 from bitleak.quant.quadratic import Quadratic
 from bitleak.quant.reestimate import Statistics
@@ -129,28 +130,46 @@ def _alone(
 
 def _rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], facts: dict[str, Any]) -> list[Rounded]:
     """The models' copies of a layer as one; nothing where one of them fails or is damped, as nobody knows which."""
-    grids = [grid_for(method.scheme, weight.target, levels) for weight in weights]
     target, original = (_joined([getattr(weight, field) for weight in weights]) for field in ("target", "original"))
     hessian = _joined([weight.loss.gram * (2 / weight.records) for weight in weights])
-    grid, alone = _joined_grid(grids, weights), len(weights) == 1
-    try:
-        codes, found = method.quantize(name, target, grid, hessian)
-    except QuantizationError:
-        if alone:
-            raise
-        return []
-    if not alone and found.get("damping", method.damping) > method.damping:
-        return []
-    swept: list[dict[str, Any]] = [{} for _ in weights]
+    loss, alone = _joined_loss(weights), len(weights) == 1
+    searched = _joined_grid([grid_for(method.scheme, weight.target, levels) for weight in weights])
+    grids = [searched]
+    if method.scheme.grid == "output":
+        grids.append(output_grid(searched, original, target, loss, symmetric=method.scheme.symmetric))
+    attempts: list[Attempt] = []
+    sweeps = torch.zeros(len(hessian), dtype=torch.int64, device=hessian.device)
+    found: dict[str, Any] = {}
+    for grid in grids:
+        rows = by_row(grid, len(target))
+        try:
+            codes, found = method.quantize(name, target, rows, hessian)
+        except QuantizationError:
+            if alone:
+                raise
+            return []
+        if not alone and found.get("damping", method.damping) > method.damping:
+            return []
+        if method.sweeps:
+            codes, made = descend(codes, original, rows, loss, sweeps=method.sweeps, exchanges=method.exchanges)
+            sweeps = torch.maximum(sweeps, made)
+        attempts.append(Attempt(grid, codes))
+    kept, *others = attempts
+    more: list[dict[str, Any]] = [{} for _ in weights]
+    for other in others:
+        kept, chosen = better_of(kept, other, original, loss)
+        more = [{"rows_on_output_grid": int(part.sum())} for part in chosen.chunk(len(weights))]
     if method.sweeps:
-        loss = _joined_loss(weights)
-        codes, sweeps = descend(codes, original, grid, loss, sweeps=method.sweeps, exchanges=method.exchanges)
-        swept = [{"polish_sweeps": int(each.max())} for each in sweeps.chunk(len(weights))]
-    parts = codes.chunk(len(weights))
-    return [
-        Rounded(own, grid, _record(levels, own, grid, weight, found) | facts | more)
-        for own, grid, weight, more in zip(parts, grids, weights, swept, strict=True)
-    ]
+        more = [
+            {**facts, "polish_sweeps": int(part.max())}
+            for facts, part in zip(more, sweeps.chunk(len(weights)), strict=True)
+        ]
+    parts = (each.chunk(len(weights)) for each in (kept.codes, kept.grid.scale, kept.grid.zero_point))
+    rounded = []
+    for weight, its, own, scale, zero_point in zip(weights, more, *parts, strict=True):
+        grid = Grid(scale, zero_point, levels)
+        rounded.append(Rounded(own, grid, _record(levels, own, grid, weight, found) | facts | its))
+    return rounded
 
 
 def _record(levels: int, codes: Tensor, grid: Grid, weight: Weight, found: dict[str, Any]) -> dict[str, Any]:
@@ -165,12 +184,8 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _joined_grid(grids: Sequence[Grid], weights: Sequence[Weight]) -> Grid:
-    if len(grids) == 1:
-        return grids[0]
-    parts = [(grid.scale, grid.zero_point) for grid in grids]
-    rows = len(weights[0].original)
-    scale, zero_point = (torch.cat([part.expand(rows) for part in some]) for some in zip(*parts, strict=True))
+def _joined_grid(grids: Sequence[Grid]) -> Grid:
+    scale, zero_point = (_joined([getattr(grid, field) for grid in grids]) for field in ("scale", "zero_point"))
     return Grid(scale, zero_point, grids[0].levels)
 
 

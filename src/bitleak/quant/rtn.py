@@ -53,6 +53,8 @@ class RoundToNearest(Scheme):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_polish(self.polish, self.exchange)
+        if self.grid == "output" and not self.polish:
+            raise ValueError("grid 'output' needs polish of at least 1: without it, rtn looks at no image")
 
     def __call__(
         self,

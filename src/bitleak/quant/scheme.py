@@ -26,7 +26,9 @@ class Scheme:
             matches wins, and it wins over `last`.
         granularity: One grid per output `channel`, or one per weight `tensor`.
         symmetric: Whether the grid is centred on zero.
-        grid: `zero` forces zero into the grid's range, so that a weight of 0 is exact; `paper` does not.
+        grid: `zero`: searched for the weights (see `grid`), with zero in its range, so that a weight of 0 is exact;
+            `paper`: zero need not be in range; `output`: from `zero` on, what suits the layer's output (see
+            `output_grid`), where the quantizer looks at it.
 
     Example:
         >>> Scheme(levels=300)
@@ -40,7 +42,7 @@ class Scheme:
     layers: Mapping[str, int] = field(default_factory=dict)
     granularity: Literal["channel", "tensor"] = "channel"
     symmetric: bool = False
-    grid: Literal["zero", "paper"] = "zero"
+    grid: Literal["zero", "paper", "output"] = "zero"
 
     def __post_init__(self) -> None:
         integer_in("levels", self.levels, 2, 256)
@@ -49,7 +51,7 @@ class Scheme:
         for pattern, levels in self.layers.items():
             integer_in(f"layers[{pattern!r}]", levels, 2, 256)
         one_of("granularity", self.granularity, ("channel", "tensor"))
-        one_of("grid", self.grid, ("zero", "paper"))
+        one_of("grid", self.grid, ("zero", "paper", "output"))
 
 
 def quantizable(network: nn.Module) -> dict[str, Layer]:

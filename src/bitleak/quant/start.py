@@ -1,10 +1,13 @@
-"""Codes for the layers of a piece of a network, each fitted to its own linear output: where `reconstruct` may begin.
+"""Codes and grids for the layers of a piece of a network, each fitted to its own linear output: where `reconstruct`
+may begin.
 
 Layer after layer within the piece, the inputs x of the full-precision network and x_q behind the layers that
 have codes already give the quadratic of the layer's error (see `quadratic`), which is lowered
 
 - by AdaRound's descent on the relaxed choice between the two nearest codes (see `adaround`), or
 - by coordinate descent over all codes, from the nearest ones (see `polish`).
+
+Where the scheme says so, the grid is settled by the same quadratic first (see `output_grid`).
 
 This sees the error of each layer only, where `reconstruct` sees that of the piece's output, but it is exact
 and takes a few seconds where the loop takes a minute.
@@ -22,50 +25,57 @@ from torch.func import functional_call
 
 from bitleak.quant.adaround import AdaRound, round_adaptively
 from bitleak.quant.grid import Grid, decode, encode
+from bitleak.quant.output_grid import output_grid
 from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import quadratic
 from bitleak.quant.reconstruct import arranged
 from bitleak.quant.records import Records
-from bitleak.quant.scheme import Layer
+from bitleak.quant.scheme import Layer, Scheme
 
 SWEEPS = 20
 
 
 @torch.no_grad()
 def starting_codes(
+    scheme: Scheme,
     piece: fx.GraphModule,
     grids: Mapping[str, Grid],
     full_inputs: Records,
     inputs: Records,
     *,
     by: Literal["adaround", "polish"],
-) -> dict[str, UInt8[Tensor, "out *rest"]]:
-    """Codes for all layers of a piece.
+) -> tuple[dict[str, UInt8[Tensor, "out *rest"]], dict[str, Grid]]:
+    """Codes for all layers of a piece, and their grids.
 
     Args:
+        scheme: Its `grid` says whether grids are settled anew.
         piece: A module of one argument in evaluation mode, with full-precision weights; not changed.
-        grids: The grid of each layer, by its name in the piece, in the order of execution.
+        grids: The grid of each layer as the weights give it, by its name in the piece, in the order of execution.
         full_inputs: What the piece gets in the full-precision network.
         inputs: What it gets in the quantized network.
         by: The descent.
 
     Returns:
-        Codes by layer. A layer whose weight is used without a call of the layer (as attention does) has
-        the nearest codes.
+        Codes and grids by layer. A layer whose weight is used without a call of the layer (as attention does) has
+        the nearest codes on its grid.
     """
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
+    settled = dict(grids)
     codes = {name: encode(weights[name], grid) for name, grid in grids.items()}
     rounded: dict[str, Tensor] = {}
-    for name, grid in grids.items():
-        layer, weight = piece.get_submodule(name), weights[name]
+    for name, weight in weights.items():
+        layer = piece.get_submodule(name)
         if isinstance(layer, Layer) and _called(piece, name):
             loss = quadratic(name, layer, _inputs_of(piece, name, full_inputs, inputs, rounded))
+            grid = grids[name]
+            if scheme.grid == "output":
+                grid = settled[name] = output_grid(grid, weight, weight, loss, symmetric=scheme.symmetric)
             if by == "polish":
-                codes[name], _ = polish(codes[name], weight, grid, loss, sweeps=SWEEPS)
+                codes[name], _ = polish(encode(weight, grid), weight, grid, loss, sweeps=SWEEPS)
             else:
                 codes[name], _ = round_adaptively(AdaRound(), weight, grid, loss)
-        rounded[f"{name}.weight"] = decode(codes[name], grid)
-    return codes
+        rounded[f"{name}.weight"] = decode(codes[name], settled[name])
+    return codes, settled
 
 
 def _called(piece: fx.GraphModule, name: str) -> bool:

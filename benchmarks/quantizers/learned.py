@@ -99,7 +99,7 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
 
 
 def _error(loss: Quadratic, codes: Tensor, problem: Problem, grid: Grid | None = None) -> float:
-    """Relative squared error of the layer's output over all calibration images; on the problem's grid if none is given."""
+    """Relative squared error of the layer's output over all calibration images, on the problem's grid unless told."""
     weight = problem.layer.weight.detach()
     return loss.relative((decode(codes, problem.grid if grid is None else grid) - weight).flatten(1), weight.flatten(1))
 

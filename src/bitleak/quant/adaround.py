@@ -46,7 +46,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
-from bitleak.quant.output_grid import Attempt, better_of, output_grid
+from bitleak.quant.output_grid import Attempt, better_of, output_grid, stack
 from bitleak.quant.polish import check_polish, polish
 from bitleak.quant.quadratic import SILENT, Quadratic, quadratic
 from bitleak.quant.reconstruct import Relaxation, Schedule, arranged, energy_of, reconstruct
@@ -234,14 +234,16 @@ def adapt_layer(
         Codes in the shape of the weight, their grid, and for the record: how many rows keep round-to-nearest, and
         where it applies how many lie on the output's grid, and the sweeps of polish.
     """
-
-    def attempt(grid: Grid) -> Attempt:
-        codes, nearest = round_adaptively(settings, weight, grid, loss)
-        return Attempt(grid, codes, {"nearest": nearest})
-
-    found, facts = attempt(grid), {}
+    grids = [grid]
     if settings.grid == "output":
-        other = attempt(output_grid(grid, weight, weight, loss, symmetric=settings.symmetric))
+        grids.append(output_grid(grid, weight, weight, loss, symmetric=settings.symmetric))
+    every = stack(grids, weight, weight, loss)
+    rounded = (every.split(rows) for rows in round_adaptively(settings, every.weight, every.grid, every.loss))
+    found, *others = (
+        Attempt(grid, codes, {"nearest": kept}) for grid, codes, kept in zip(grids, *rounded, strict=True)
+    )
+    facts: dict[str, Any] = {}
+    for other in others:
         found, chosen = better_of(found, other, weight, loss)
         facts["rows_on_output_grid"] = int(chosen.sum())
     facts["rows_kept_nearest"] = int(found.facts["nearest"].sum())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bitleak.core.errors import QuantizationError
 from bitleak.quant.grid import Grid, decode, grid_for
-from bitleak.quant.output_grid import Attempt, better_of, by_row, output_grid
+from bitleak.quant.output_grid import Attempt, better_of, output_grid, stack
 from bitleak.quant.polish import descend
 from bitleak.quant.quadratic import Quadratic
 from bitleak.quant.reestimate import Statistics
@@ -137,32 +137,27 @@ def _rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], 
     grids = [searched]
     if method.scheme.grid == "output":
         grids.append(output_grid(searched, original, target, loss, symmetric=method.scheme.symmetric))
-    attempts: list[Attempt] = []
-    sweeps = torch.zeros(len(hessian), dtype=torch.int64, device=hessian.device)
-    found: dict[str, Any] = {}
-    for grid in grids:
-        rows = by_row(grid, len(target))
-        try:
-            codes, found = method.quantize(name, target, rows, hessian)
-        except QuantizationError:
-            if alone:
-                raise
-            return []
-        if not alone and found.get("damping", method.damping) > method.damping:
-            return []
-        if method.sweeps:
-            codes, made = descend(codes, original, rows, loss, sweeps=method.sweeps, exchanges=method.exchanges)
-            sweeps = torch.maximum(sweeps, made)
-        attempts.append(Attempt(grid, codes))
-    kept, *others = attempts
+    every = stack(grids, original, target, loss)
+    try:
+        codes, found = method.quantize(name, every.target, every.grid, hessian)
+    except QuantizationError:
+        if alone:
+            raise
+        return []
+    if not alone and found.get("damping", method.damping) > method.damping:
+        return []
     more: list[dict[str, Any]] = [{} for _ in weights]
+    if method.sweeps:
+        codes, sweeps = descend(
+            codes, every.weight, every.grid, every.loss, sweeps=method.sweeps, exchanges=method.exchanges
+        )
+        more = [{"polish_sweeps": int(part.max())} for part in sweeps.chunk(len(weights))]
+    kept, *others = (Attempt(grid, own) for grid, own in zip(grids, every.split(codes), strict=True))
     for other in others:
         kept, chosen = better_of(kept, other, original, loss)
-        more = [{"rows_on_output_grid": int(part.sum())} for part in chosen.chunk(len(weights))]
-    if method.sweeps:
         more = [
-            {**facts, "polish_sweeps": int(part.max())}
-            for facts, part in zip(more, sweeps.chunk(len(weights)), strict=True)
+            {**facts, "rows_on_output_grid": int(part.sum())}
+            for facts, part in zip(more, chosen.chunk(len(weights)), strict=True)
         ]
     parts = (each.chunk(len(weights)) for each in (kept.codes, kept.grid.scale, kept.grid.zero_point))
     rounded = []

@@ -19,8 +19,8 @@ grid of the weights and this one, and each row keeps what leaves it less error (
 Source: none known; the criterion is that of Nagel et al. 2020 (arXiv 2004.10568, eq. 21), the descent QuantEase's
 (Behdin et al. 2023, arXiv 2309.01885).
 
-Cost: about 70 x rows x columns^2 multiplications, and the quantizer itself once more; the memory is bounded by taking
-candidates one after the other where there are many weights.
+Cost: about 70 x rows x columns^2 multiplications, and twice the rows for the quantizer; the memory of the search is
+bounded by taking candidates one after the other where there are many weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,6 +119,52 @@ def better_of(
     return Attempt(grid, codes, facts), rows
 
 
+@dataclass(frozen=True)
+class Stack:
+    """A layer's rows once for each of several grids, as rows of one layer with the same inputs.
+
+    Attributes:
+        grid: Per row.
+        weight: The full-precision weight.
+        target: What is to be quantized.
+        loss: The error of the output.
+        count: How many grids.
+    """
+
+    grid: Grid
+    weight: Float[Tensor, "rows *rest"]
+    target: Float[Tensor, "rows *rest"]
+    loss: Quadratic
+    count: int
+
+    def split(self, rows: Shaped[Tensor, "rows *rest"]) -> tuple[Shaped[Tensor, "out *rest"], ...]:
+        """What belongs to each of the grids."""
+        return rows.unflatten(0, (len(self.loss.gram), self.count, -1)).transpose(0, 1).flatten(1, 2).unbind()
+
+
+def stack(
+    grids: Sequence[Grid], weight: Float[Tensor, "out *rest"], target: Float[Tensor, "out *rest"], loss: Quadratic
+) -> Stack:
+    """A layer's rows once for each grid: what solves a layer solves it on all of them at once."""
+    count, groups = len(grids), len(loss.gram)
+
+    def repeated(rows: Tensor) -> Tensor:
+        parts = rows.unflatten(0, (groups, -1))[:, None]
+        return parts.expand(-1, count, *parts.shape[2:]).flatten(0, 2)
+
+    def arranged(rows: list[Tensor]) -> Tensor:
+        return torch.stack(rows).unflatten(1, (groups, -1)).transpose(0, 1).flatten()
+
+    each = [by_row(grid, len(weight)) for grid in grids]
+    return Stack(
+        Grid(arranged([grid.scale for grid in each]), arranged([grid.zero_point for grid in each]), grids[0].levels),
+        repeated(weight),
+        repeated(target),
+        Quadratic(loss.gram, repeated(loss.moment), repeated(loss.constant), loss.positions),
+        count,
+    )
+
+
 def by_row(grid: Grid, rows: int) -> Grid:
     """The same grids, one per row.
 
@@ -158,28 +204,7 @@ class _Search:
 
     def _errors(self, tried: Sequence[Grid]) -> Float64[Tensor, "tried grids"]:
         """What a short descent leaves."""
-        count, groups = len(tried), len(self.loss.gram)
-        each = [by_row(grid, len(self.weight)) for grid in tried]
-        scale, zero_point = (
-            _grouped(torch.cat([getattr(grid, part) for grid in each]), count, groups)
-            for part in ("scale", "zero_point")
-        )
-        every = Grid(scale, zero_point, tried[0].levels)
-        weight, target, moment, constant = (
-            _repeated(rows, groups, count) for rows in (self.weight, self.target, self.loss.moment, self.loss.constant)
-        )
-        loss = Quadratic(self.loss.gram, moment, constant, self.loss.positions)
-        codes, _ = descend(encode(target, every), weight, every, loss, sweeps=SWEEPS)
-        error = _grouped(loss.error((decode(codes, every) - weight).flatten(1)), groups, count)
-        return error.reshape(count, len(self.fixed), -1).sum(2)
-
-
-def _grouped(rows: Shaped[Tensor, "rows"], outer: int, inner: int) -> Shaped[Tensor, "rows"]:
-    """Rows that lie by `outer` and in it by `inner`, now by `inner` first."""
-    return rows.reshape(outer, inner, -1).transpose(0, 1).flatten()
-
-
-def _repeated(rows: Tensor, groups: int, times: int) -> Tensor:
-    """The rows of each group so many times, group after group."""
-    parts = rows.unflatten(0, (groups, -1))[:, None]
-    return parts.expand(-1, times, *parts.shape[2:]).flatten(0, 2)
+        every = stack(tried, self.weight, self.target, self.loss)
+        codes, _ = descend(encode(every.target, every.grid), every.weight, every.grid, every.loss, sweeps=SWEEPS)
+        error = every.loss.error((decode(codes, every.grid) - every.weight).flatten(1))
+        return torch.stack(every.split(error)).unflatten(1, (len(self.fixed), -1)).sum(2)

@@ -12,7 +12,7 @@ from benchmarks.quantizers.jobs import array, results
 Figures = Mapping[str, Any]
 
 DRAWS = 10_000
-BEST = ("obc-quantized-polish", "obc-quantized-polish-kept")
+BEST = ("adaround-polish", "obc-quantized-polish", "obc-quantized-polish-kept")
 
 
 def tables(out: Path) -> str:

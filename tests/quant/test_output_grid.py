@@ -185,3 +185,9 @@ def test_it_is_refused_where_no_linear_output_is_looked_at():
         RoundToNearest(grid="output")
     with pytest.raises(ValueError, match="with objective 'activation', it must be 'zero' or 'paper'"):
         AdaRound(objective="activation")
+
+
+def test_the_published_settings_have_the_grid_of_the_weights():
+    made = {kind: kind(**kind.PRESETS["paper"]).grid for kind in (AdaRound, BRECQ, OBC, GPTQ, RoundToNearest)}
+    assert "output" not in made.values()
+    assert (AdaRound().grid, GPTQ().grid) == ("output", "output")

@@ -113,7 +113,7 @@ class AdaRound(Scheme):
             "regularization": 0.001,
             "grid": "paper",
         },
-        "quick": {"iterations": 250, "learning_rate": 0.2},
+        "quick": {"iterations": 250, "learning_rate": 0.2, "grid": "zero"},
     }
 
     def __post_init__(self) -> None:

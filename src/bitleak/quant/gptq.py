@@ -18,8 +18,10 @@ Deviations: H comes from the full-precision network's inputs, as in `obc` (one p
 takes those behind the quantized blocks, with W as the target; `inputs="quantized"` takes them with the target
 that fits them, see `layerwise`). The factor comes from one Cholesky factorisation of H with its columns
 reversed and one triangular inverse, in float64, instead of three factorisations in float32. Where H cannot
-be factorised with `damping`, larger ones are tried, and `record` says which sufficed. The grid is the searched one
-of all quantizers. Batch norm is re-estimated as in `obc` unless `reestimate` is `none`, as in preset `paper`.
+be factorised with `damping`, larger ones are tried, and `record` says which sufficed. Each row is quantized on two
+grids, the searched one of all quantizers and one that suits the layer's output, and keeps the better (see
+`output_grid`), unless `grid` says otherwise, as in preset `paper`. Batch norm is re-estimated as in `obc` unless
+`reestimate` is `none`, as in preset `paper`.
 
 Cost per layer: a Gram matrix over the images, 2/3 columns^3 for the factors, rows x columns^2 / 2 for the
 errors. Memory: a few matrices of columns x columns.

@@ -6,8 +6,9 @@ the weight 0. Then `obq` quantizes each row in the exact greedy order. Batch nor
 statistics are re-estimated behind the quantized weights, see `reestimate`.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 to 6.
 
-Deviations, both off by default: with `inputs="quantized"`, a layer makes up for what the layers before
-it have lost (`layerwise` has the formula), and `polish` follows OBQ by coordinate descent over the codes.
+Deviations, all off by default: with `inputs="quantized"`, a layer makes up for what the layers before
+it have lost (`layerwise` has the formula), `polish` follows OBQ by coordinate descent over the codes, and with
+`grid="output"` each row is quantized on two grids and keeps the better (see `output_grid`), in twice the time.
 
 Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 multiplications.
 """

@@ -27,8 +27,8 @@ class Scheme:
         granularity: One grid per output `channel`, or one per weight `tensor`.
         symmetric: Whether the grid is centred on zero.
         grid: `zero`: searched for the weights (see `grid`), with zero in its range, so that a weight of 0 is exact;
-            `paper`: zero need not be in range; `output`: from `zero` on, what suits the layer's output (see
-            `output_grid`), where the quantizer looks at it.
+            `paper`: the same, but zero need not be in range; `output`: also a grid that suits the layer's output (see
+            `output_grid`), refused where a quantizer does not look at that.
 
     Example:
         >>> Scheme(levels=300)

@@ -296,11 +296,11 @@ def measure_profile(name: str, images: Images, autocast: Arithmetic) -> dict[str
 
 
 GROUPS = {
-    "convolution, backward": ("convolution_backward",),
+    "convolution, backward": ("convolution_backward", "aten::mm", "aten::bmm"),
     "convolution, forward": ("mkldnn_convolution", "convolution"),
     "batch norm": ("batch_norm",),
     "ReLU and addition": ("threshold", "clamp", "relu", "aten::add"),
-    "batches: gather, augment, standardise": (
+    "batches, and conversions between types": (
         "index", "copy_", "where", "flip", "pad", "div", "sub", "rand", "fill", "unfold", "constant",
     ),
     "optimiser": ("sgd",),

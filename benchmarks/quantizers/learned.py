@@ -79,7 +79,9 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
         weight = problem.layer.weight.detach()
         with torch.no_grad():
             loss, statistics = timed(problem.statistics)
-        found = {"nearest": {"error": _error(loss, encode(weight, problem.grid), problem), "cpu_seconds": 0.0}}
+        found = {
+            "nearest": {"error": _error(loss, encode(weight, problem.grid), problem.grid, weight), "cpu_seconds": 0.0}
+        }
         default = AdaRound(levels=levels)
         schemes = {f"{steps} steps": replace(default, iterations=steps, grid="zero") for steps in STEPS}
         schemes |= {f"{name}, polish": replace(scheme, polish=SWEEPS) for name, scheme in schemes.items()}
@@ -92,16 +94,15 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
             (codes, grid, _), seconds = timed(
                 lambda settings=settings: adapt_layer(settings, weight, problem.grid, loss)
             )
-            found[name] = {"error": _error(loss, codes, problem, grid), "cpu_seconds": statistics + seconds}
+            found[name] = {"error": _error(loss, codes, grid, weight), "cpu_seconds": statistics + seconds}
         return {"statistics_cpu_seconds": statistics, "found": found}
 
     return run
 
 
-def _error(loss: Quadratic, codes: Tensor, problem: Problem, grid: Grid | None = None) -> float:
-    """Relative squared error of the layer's output over all calibration images, on the problem's grid unless told."""
-    weight = problem.layer.weight.detach()
-    return loss.relative((decode(codes, problem.grid if grid is None else grid) - weight).flatten(1), weight.flatten(1))
+def _error(loss: Quadratic, codes: Tensor, grid: Grid, weight: Tensor) -> float:
+    """Relative squared error of the layer's output over all calibration images."""
+    return loss.relative((decode(codes, grid) - weight).flatten(1), weight.flatten(1))
 
 
 def _adaround_loop(bench: Bench, seed: int, levels: int) -> Any:
@@ -126,7 +127,7 @@ def _adaround_loop(bench: Bench, seed: int, levels: int) -> Any:
         per_step = _slope(loop, SLOPE)
         codes, seconds = timed(lambda: loop(bench.sizes.loop))
         with torch.no_grad():
-            error = _error(problem.statistics(), codes, problem)
+            error = _error(problem.statistics(), codes, problem.grid, problem.layer.weight.detach())
         return {
             "iterations": bench.sizes.loop,
             "cpu_seconds": seconds,

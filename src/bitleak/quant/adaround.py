@@ -46,7 +46,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
-from bitleak.quant.output_grid import Attempt, better_of, output_grid, stack
+from bitleak.quant.output_grid import Attempt, better_of, grids_to_try, stack
 from bitleak.quant.polish import check_polish, polish
 from bitleak.quant.quadratic import SILENT, Quadratic, quadratic
 from bitleak.quant.reconstruct import Relaxation, Schedule, arranged, energy_of, reconstruct
@@ -234,9 +234,7 @@ def adapt_layer(
         Codes in the shape of the weight, their grid, and for the record: how many rows keep round-to-nearest, and
         where it applies how many lie on the output's grid, and the sweeps of polish.
     """
-    grids = [grid]
-    if settings.grid == "output":
-        grids.append(output_grid(grid, weight, weight, loss, symmetric=settings.symmetric))
+    grids = grids_to_try(settings, grid, weight, weight, loss)
     every = stack(grids, weight, weight, loss)
     rounded = (every.split(rows) for rows in round_adaptively(settings, every.weight, every.grid, every.loss))
     found, *others = (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bitleak.core.errors import QuantizationError
 from bitleak.quant.grid import Grid, decode, grid_for
-from bitleak.quant.output_grid import Attempt, better_of, output_grid, stack
+from bitleak.quant.output_grid import Attempt, better_of, grids_to_try, stack
 from bitleak.quant.polish import descend
 from bitleak.quant.quadratic import Quadratic
 from bitleak.quant.reestimate import Statistics
@@ -134,9 +134,7 @@ def _rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], 
     hessian = _joined([weight.loss.gram * (2 / weight.records) for weight in weights])
     loss, alone = _joined_loss(weights), len(weights) == 1
     searched = _joined_grid([grid_for(method.scheme, weight.target, levels) for weight in weights])
-    grids = [searched]
-    if method.scheme.grid == "output":
-        grids.append(output_grid(searched, original, target, loss, symmetric=method.scheme.symmetric))
+    grids = grids_to_try(method.scheme, searched, original, target, loss)
     every = stack(grids, original, target, loss)
     try:
         codes, found = method.quantize(name, every.target, every.grid, hessian)

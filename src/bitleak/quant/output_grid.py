@@ -33,6 +33,7 @@ from torch import Tensor
 from bitleak.quant.grid import Grid, decode, encode
 from bitleak.quant.polish import descend
 from bitleak.quant.quadratic import Quadratic
+from bitleak.quant.scheme import Scheme
 
 FACTORS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 AROUND = ((0.95, 0), (1.05, 0))
@@ -57,6 +58,19 @@ class Attempt:
     grid: Grid
     codes: UInt8[Tensor, "out *rest"]
     facts: Mapping[str, Shaped[Tensor, "out"]] = field(default_factory=dict)
+
+
+def grids_to_try(
+    scheme: Scheme,
+    grid: Grid,
+    weight: Float[Tensor, "out *rest"],
+    target: Float[Tensor, "out *rest"],
+    loss: Quadratic,
+) -> list[Grid]:
+    """The grids that a scheme wants a layer quantized on: that of the weights and, if it says so, its output's."""
+    if scheme.grid != "output":
+        return [grid]
+    return [grid, output_grid(grid, weight, target, loss, symmetric=scheme.symmetric)]
 
 
 def output_grid(

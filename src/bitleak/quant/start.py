@@ -25,7 +25,7 @@ from torch.func import functional_call
 
 from bitleak.quant.adaround import AdaRound, round_adaptively
 from bitleak.quant.grid import Grid, decode, encode
-from bitleak.quant.output_grid import output_grid
+from bitleak.quant.output_grid import grids_to_try
 from bitleak.quant.polish import polish
 from bitleak.quant.quadratic import quadratic
 from bitleak.quant.reconstruct import arranged
@@ -67,9 +67,7 @@ def starting_codes(
         layer = piece.get_submodule(name)
         if isinstance(layer, Layer) and _called(piece, name):
             loss = quadratic(name, layer, _inputs_of(piece, name, full_inputs, inputs, rounded))
-            grid = grids[name]
-            if scheme.grid == "output":
-                grid = settled[name] = output_grid(grid, weight, weight, loss, symmetric=scheme.symmetric)
+            grid = settled[name] = grids_to_try(scheme, grids[name], weight, weight, loss)[-1]
             if by == "polish":
                 codes[name], _ = polish(encode(weight, grid), weight, grid, loss, sweeps=SWEEPS)
             else:

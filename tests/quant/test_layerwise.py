@@ -8,6 +8,8 @@ from torch import nn
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
+from bitleak.quant import capture
+from bitleak.quant.gptq import GPTQ
 from bitleak.quant.layerwise import best_weight
 from bitleak.quant.obc import OBC
 from bitleak.quant.quadratic import quadratic
@@ -97,6 +99,24 @@ def test_quantized_inputs_leave_less_error_behind_the_quantized_layers(levels, w
     for name, error in errors.items():
         assert quantized.record[name]["relative_error"] == pytest.approx(error, rel=1e-3)
         assert quantized.record[name]["target_damping"] > 0
+
+
+@pytest.mark.parametrize("kind", [OBC, GPTQ])
+@pytest.mark.parametrize("inputs", ["quantized", "full_precision"])
+def test_batch_norm_looks_at_as_many_of_the_images_as_it_shall(inputs, kind, images, monkeypatch):
+    monkeypatch.setattr(capture, "POSITIONS", 640)  # ten records at a time
+    plain = kind(levels=3, inputs=inputs, reestimate="absolute")
+    few, all_of_them = (
+        replace(plain, reestimate_images=some)(network(), images, torch.Generator()) for some in (15, None)
+    )
+    for found, count in ((few, 20), (all_of_them, 100)):
+        again = deployed(network(), found)
+        reestimate(again, images[:count])
+        np.testing.assert_allclose(again[1].running_mean, found.rest["1.running_mean"], atol=1e-6)
+        np.testing.assert_allclose(again[1].running_var, found.rest["1.running_var"], rtol=1e-5)
+    assert np.array_equal(few.layers["0"].codes, all_of_them.layers["0"].codes)
+    with pytest.raises(ValueError, match="reestimate_images must be an integer of at least 1"):
+        replace(plain, reestimate_images=0)
 
 
 @pytest.mark.parametrize("inputs", ["quantized", "full_precision"])

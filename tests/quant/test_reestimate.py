@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from bitleak.quant import capture
-from bitleak.quant.reestimate import moments_of, reestimate
+from bitleak.quant.reestimate import moments_of, reestimate, watchers
 
 
 def network():
@@ -74,3 +75,29 @@ def test_relative_statistics_stay_finite_where_a_channel_was_constant():
     reestimate(changed, images, reference=moments_of(full, images))
     expected = 1 + changed[0](images)[:, 1].var()
     torch.testing.assert_close(changed[1].running_var[1], expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("records", "counted"), [(1, 3), (3, 3), (4, 6), (100, 11), (None, 11)])
+def test_the_first_images_are_enough_where_so_many_are_asked_for(records, counted, monkeypatch):
+    monkeypatch.setattr(capture, "POSITIONS", 75)  # three records at a time
+    images = torch.randn(11, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    for full in (None, network()):
+        changed, other = network(), network()
+        changed[0].weight.data.mul_(2.0)
+        other[0].weight.data.mul_(2.0)
+        reestimate(changed, images, reference=full and moments_of(full, images, records), records=records)
+        reestimate(other, images[:counted], reference=full and moments_of(full, images[:counted]))
+        for name, value in changed.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name])
+
+
+def test_a_pass_can_count_different_numbers_of_images_at_once(monkeypatch):
+    monkeypatch.setattr(capture, "POSITIONS", 75)
+    images = torch.randn(11, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    found = {2: {}, 5: {}, None: {}}
+    capture.stream(network(), images, watchers(network(), images, found))
+    for records, moments in found.items():
+        alone = moments_of(network(), images, records)
+        assert moments.keys() == alone.keys() == {"1", "5"}
+        for name, each in moments.items():
+            assert all(np.array_equal(one, other) for one, other in zip(each, alone[name], strict=True))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quant import layerwise, method
+from bitleak.quant import capture, layerwise, method
 from bitleak.quant.adaround import AdaRound
 from bitleak.quant.gptq import GPTQ
 from bitleak.quant.obc import OBC
@@ -20,6 +20,8 @@ MIXED = [
     OBC(levels=3, last=256, layers={"3": 5}, polish=3),
     GPTQ(levels=3, order="index", reestimate="none"),
     OBC(levels=3, inputs="quantized"),
+    OBC(levels=5, reestimate_images=None),
+    OBC(levels=6, reestimate_images=1),
     RoundToNearest(levels=4, polish=5, granularity="tensor"),
     RoundToNearest(levels=4),
 ]
@@ -53,7 +55,8 @@ def assert_same(one, other):
     assert all(np.array_equal(value, other.rest[name]) for name, value in one.rest.items())
 
 
-def test_what_is_quantized_together_equals_what_is_quantized_alone_bit_for_bit():
+def test_what_is_quantized_together_equals_what_is_quantized_alone_bit_for_bit(monkeypatch):
+    monkeypatch.setattr(capture, "POSITIONS", 640)  # ten records at a time
     together = list(quantize_together(MIXED, network(), images(), chances(len(MIXED))))
     for quantizer, found in zip(MIXED, together, strict=True):
         assert_same(found, quantizer(network(), images(), chances(1)[0]))

@@ -119,6 +119,27 @@ def test_where_only_the_last_network_is_looked_at_the_others_wait(kind, memory, 
             torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("memory", [None, 0, 7 * 4 * 4 * 25])
+@pytest.mark.parametrize("kind", [Block, Untraceable])
+def test_where_few_images_are_looked_at_the_others_are_still_seen_behind_it(kind, memory, images, monkeypatch):
+    monkeypatch.setattr(capture, "POSITIONS", 50)  # two records at a time
+    networks = [network(kind), network(kind)]
+    networks[1].first.weight.data.mul_(2)
+    seen = {}
+
+    def visit(name, inputs):
+        seen[name] = [torch.cat(each) for each in zip(*inputs, strict=True)]
+        networks[1].get_submodule(name).weight.data.mul_(0.5)
+
+    walk(networks, images, ORDER, visit, alone=["norm", "head"], records=3, memory=memory)
+    again = [network(kind), network(kind)]
+    again[1].first.weight.data.mul_(2)
+    for name, some, count in zip(ORDER, (again, again[1:], again, again[1:]), (7, 4, 7, 4), strict=True):
+        for got, expected in zip(seen[name], inputs_by_running(some, images[:count], name), strict=True):
+            torch.testing.assert_close(got, expected)
+        again[1].get_submodule(name).weight.data.mul_(0.5)
+
+
 def test_the_graph_route_is_taken_where_it_can_be(images, monkeypatch):
     monkeypatch.setattr(walking, "_inputs_of", None)
     walk([network()], images, ORDER, lambda name, inputs: None)

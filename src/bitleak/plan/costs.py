@@ -31,7 +31,8 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
         shared: Whether the pass over the images that can be shared is counted with another precision.
     """
     options, layers = entry.options, network.layers
-    forward = 1.0 * network.multiply_adds * entry.calibration.records * entry.calibration.rounds
+    images = entry.calibration.records * entry.calibration.rounds
+    forward = 1.0 * network.multiply_adds * images
     steps = options.get("iterations", 0)
     own = {
         "adaround": 3 * forward + steps * sum(out * columns * (columns + 20.0) for out, columns in layers),
@@ -54,5 +55,6 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
     if looks and not (shared and inputs == "full_precision"):
         work += PASS[inputs] * forward
     if options.get("reestimate", "none") != "none" and inputs == "full_precision":  # on the way of the walk if not
-        work += (4 if options["reestimate"] == "relative" else 3) * forward
+        seen = min(images, options["reestimate_images"] or images)
+        work += (4 if options["reestimate"] == "relative" else 3) * forward * seen / images
     return work

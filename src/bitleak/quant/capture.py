@@ -34,6 +34,17 @@ def chunks(calibration: Float[Tensor, "records *sample"]) -> tuple[Tensor, ...]:
     return calibration.detach().float().split(records)
 
 
+def leading(calibration: Float[Tensor, "records *sample"], records: int | None) -> Float[Tensor, "some *sample"]:
+    """The first so many images, rounded up to whole chunks; None = all.
+
+    Example:
+        >>> len(leading(torch.zeros(300, 3, 32, 32), 100)), len(leading(torch.zeros(300, 3, 32, 32), None))
+        (128, 300)
+    """
+    size = len(chunks(calibration)[0])
+    return calibration if records is None else calibration[: -(-records // size) * size]
+
+
 def prepare(
     scheme: Scheme, network: nn.Module, calibration: Float[Tensor, "records *sample"]
 ) -> tuple[nn.Module, dict[str, Layer], dict[str, int]]:

@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
-from bitleak.core.checks import number_in, one_of
+from bitleak.core.checks import integer_in, number_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
@@ -64,6 +64,8 @@ class GPTQ(Scheme):
         exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
         reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
             (`relative`), altogether (`absolute`), or not at all (`none`).
+        reestimate_images: On how many of the calibration images, the first ones (rounded up to about 65,536 pixels);
+            None = all. The statistics need fewer images than the second moments, and each takes a run of its own.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -82,6 +84,7 @@ class GPTQ(Scheme):
     polish: int = 0
     exchange: int = 0
     reestimate: Statistics = "relative"
+    reestimate_images: int | None = 1024
     grid: Literal["zero", "paper", "output"] = "output"
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -96,6 +99,8 @@ class GPTQ(Scheme):
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
         check_polish(self.polish, self.exchange)
         one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
+        if self.reestimate_images is not None:
+            integer_in("reestimate_images", self.reestimate_images, 1)
 
     def __call__(
         self,
@@ -129,6 +134,7 @@ class GPTQ(Scheme):
             sweeps=self.polish,
             exchanges=self.exchange,
             statistics=self.reestimate,
+            statistics_images=self.reestimate_images,
             damping=self.damping,
         )
 

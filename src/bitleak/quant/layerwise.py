@@ -52,6 +52,9 @@ from bitleak.quant.walk import walk
 
 TARGET_DAMPING = 1e-3
 
+_Norms = dict[int | None, dict[str, Moments]]
+"""Of the batch norms at full precision, by how many images count."""
+
 Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the codes and the
 relative damping of each H."""
@@ -109,15 +112,15 @@ def quantize_alike(
     order = _common_layers([layers for _, layers, _ in models])
     levels = [layer_levels(method.scheme, order) for method in methods]
     found: list[list[dict[str, Rounded]]] = [[{} for _ in methods] for _ in models]
-    relative = any(method.statistics == "relative" for method in methods)
-    full: list[dict[str, Moments]] = [{} for _ in models]  # of the batch norms, at full precision
+    relative = [method.statistics_images for method in methods if method.statistics == "relative"]
+    full: list[_Norms] = [{images: {} for images in relative} for _ in models]
     for number, some in enumerate(_passes(models[0][1], None if memory is None else memory // len(models))):
         seconds = [
             second_moments(
                 copied,
                 {name: layers[name] for name in some},
                 images,
-                watchers(batch_norms(copied), norms) if relative and number == 0 else {},
+                watchers(copied, images, norms) if number == 0 else {},
             )
             for (copied, layers, _), images, norms in zip(models, calibrations, full, strict=True)
         ]
@@ -180,7 +183,7 @@ def _finished(
     network: nn.Module,
     layers: Mapping[str, Rounded],
     calibration: Tensor,
-    norms: Mapping[str, Moments],
+    norms: _Norms,
     memory: int | None,
 ) -> QuantizedWeights:
     """The result of one method, with the batch norms re-estimated behind its weights."""
@@ -189,7 +192,9 @@ def _finished(
     changed = copy.deepcopy(network)
     for name, layer in layers.items():
         changed.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
-    reestimate(changed, calibration, reference=norms if method.statistics == "relative" else None, memory=memory)
+    images = method.statistics_images
+    reference = norms[images] if method.statistics == "relative" else None
+    reestimate(changed, calibration, reference=reference, records=images, memory=memory)
     return _assembled(changed, layers)
 
 
@@ -222,8 +227,9 @@ def _behind_the_quantized(
     norms = batch_norms(quantized) if method.statistics != "none" else []
     order = execution_order(quantized, [*layers, *norms], calibration)
     # Beforehand: in the walk, the full-precision network would have to stop at each norm too.
-    moments = moments_of(full, calibration) if method.statistics == "relative" else {}
-    walk([full, quantized], calibration, order, visit, alone=norms, memory=memory)
+    images = method.statistics_images
+    moments = moments_of(full, calibration, images) if method.statistics == "relative" else {}
+    walk([full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory)
     return _assembled(quantized, found)
 
 

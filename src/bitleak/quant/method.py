@@ -42,6 +42,7 @@ class Method:
         sweeps: Of `polish`, at most.
         exchanges: Sweeps of paired moves after them, at most.
         statistics: How batch norm is re-estimated.
+        statistics_images: On how many of the images, see `capture.leading`; None = all.
         damping: The least that `quantize` records as the damping of H.
     """
 
@@ -51,6 +52,7 @@ class Method:
     sweeps: int = 0
     exchanges: int = 0
     statistics: Statistics = "none"
+    statistics_images: int | None = None
     damping: float = 0.0
 
 

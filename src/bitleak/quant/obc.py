@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from bitleak.core.checks import one_of
+from bitleak.core.checks import integer_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
@@ -48,6 +48,8 @@ class OBC(Scheme):
         exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
         reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
             (`relative`), altogether (`absolute`), or not at all (`none`).
+        reestimate_images: On how many of the calibration images, the first ones (rounded up to about 65,536 pixels);
+            None = all. The statistics need fewer images than the second moments, and each takes a run of its own.
         dtype: What the elimination computes in. The second moments and their inverse are float64 in
             either case. `float32` saves time on wide layers and may decide near ties differently; a layer
             with an input that the others almost determine is computed in float64 all the same.
@@ -63,10 +65,11 @@ class OBC(Scheme):
     polish: int = 0
     exchange: int = 0
     reestimate: Statistics = "relative"
+    reestimate_images: int | None = 1024
     dtype: Literal["float32", "float64"] = "float64"
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"reestimate": "absolute"},
+        "paper": {"reestimate": "absolute", "reestimate_images": None},
         "quick": {"dtype": "float32"},
     }
 
@@ -75,6 +78,8 @@ class OBC(Scheme):
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
         check_polish(self.polish, self.exchange)
         one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
+        if self.reestimate_images is not None:
+            integer_in("reestimate_images", self.reestimate_images, 1)
         one_of("dtype", self.dtype, ("float32", "float64"))
 
     def __call__(
@@ -109,6 +114,7 @@ class OBC(Scheme):
             sweeps=self.polish,
             exchanges=self.exchange,
             statistics=self.reestimate,
+            statistics_images=self.reestimate_images,
         )
 
 

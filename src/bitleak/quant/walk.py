@@ -16,7 +16,7 @@ Where `torch.fx` cannot trace the network, it is run up to each stop instead, by
 
 import copy
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quant.capture import chunks, hook
+from bitleak.quant.capture import chunks, hook, leading
 from bitleak.quant.units import trace
 
 MEMORY = 64 << 20
@@ -61,6 +61,7 @@ def walk(
     visit: Visit,
     *,
     alone: Collection[str] = (),
+    records: int | None = None,
     memory: int | None = None,
 ) -> None:
     """Visit modules in the order of execution; each visit sees the effect of those before it.
@@ -71,6 +72,7 @@ def walk(
         watched: Names of the modules to visit, in the order of execution.
         visit: Called before each watched module is run.
         alone: Watched modules at which only the last network is looked at: one tensor per chunk.
+        records: How many images, rounded up to whole chunks, are looked at there; None = all.
         memory: Bytes that may be held between two visits, see `granted`; it changes the time, not the values.
 
     Example:
@@ -84,13 +86,15 @@ def walk(
         1 [[[7.0]]]
     """
     with torch.no_grad():
-        graph = _traced(networks[0], watched)
+        graph, few = _traced(networks[0], watched), len(chunks(leading(calibration, records)))
         if graph is not None:
             memory = granted(calibration, memory)
-            _walk_graph(graph, networks, calibration, watched, visit, alone=alone, memory=memory)
+            _walk_graph(graph, networks, calibration, watched, visit, alone=dict.fromkeys(alone, few), memory=memory)
             return
+        images = chunks(calibration)
         for name in watched:
-            visit(name, _inputs_of(name, networks[-1:] if name in alone else networks, calibration))
+            seen = (networks[-1:], images[:few]) if name in alone else (networks, images)
+            visit(name, _inputs_of(name, *seen))
 
 
 def _traced(network: nn.Module, watched: Sequence[str]) -> fx.Graph | None:
@@ -112,26 +116,32 @@ def _walk_graph(
     watched: Sequence[str],
     visit: Visit,
     *,
-    alone: Collection[str],
+    alone: Mapping[str, int],
     memory: int,
 ) -> None:
-    """`walk` along the nodes; the last network holds its values first, the others where there is memory left."""
+    """`walk` along the nodes; the last network holds its values first, the others where there is memory left.
+
+    Where a visit sees some of the chunks only, what is held stays where it is: it would have to be computed for all.
+    """
     nodes, dead = list(graph.nodes), _dead(graph)
     sizes = [size * len(calibration) for size in _live_bytes(nodes, dead, networks[0], calibration)]
     sizes[1] = 0  # the images are held in any case
-    runs = [_Run(each, nodes, dead, [{nodes[0]: images} for images in chunks(calibration)]) for each in networks]
+    chunked = chunks(calibration)
+    runs = [_Run(each, nodes, dead, [{nodes[0]: images} for images in chunked]) for each in networks]
     places = [1] * len(runs)
     for stop, node in enumerate(nodes):
         if node.op != "call_module" or node.target not in watched:
             continue
-        first = len(runs) - 1 if node.target in alone else 0
+        name = str(node.target)
+        first, few = (len(runs) - 1, alone[name]) if name in alone else (0, len(chunked))
         held = list(places)
-        for number in reversed(range(first, len(runs))):
+        for number in reversed(range(first, len(runs))) if few == len(chunked) else ():
             others = sum(sizes[place] for place in held) - sizes[held[number]]
             fitting = [place for place in range(held[number], stop + 1) if sizes[place] + others <= memory]
             held[number] = max(fitting, default=held[number])
-        inputs = zip(*(runs[i].inputs_at(stop, places[i], held[i]) for i in range(first, len(runs))), strict=True)
-        visit(str(node.target), inputs)
+        seen = (runs[i].inputs_at(stop, places[i], held[i], few) for i in range(first, len(runs)))
+        inputs = zip(*seen, strict=True)
+        visit(name, inputs)
         for _ in inputs:  # what the visitor did not look at has to be computed all the same
             pass
         places = held
@@ -146,11 +156,11 @@ class _Run:
     dead: Sequence[Sequence[fx.Node]]
     chunks: list[Values]
 
-    def inputs_at(self, stop: int, place: int, held: int) -> Iterator[Tensor]:
-        """The inputs of the node at `stop`; afterwards the values at `held` are held instead of those at `place`."""
+    def inputs_at(self, stop: int, place: int, held: int, few: int) -> Iterator[Tensor]:
+        """The inputs of the node at `stop`, of the first chunks; then `held` is the place that is held, not `place`."""
         source = self.nodes[stop].all_input_nodes[0]
         free: dict[fx.Node, Tensor] = {}
-        for number, values in enumerate(self.chunks):
+        for number, values in enumerate(self.chunks[:few]):
             if held > place:
                 moved = self.advance(values if place > 1 else _copied(values), place, held)
                 self.chunks[number] = _packed(moved, free, len(self.chunks) - number)
@@ -248,9 +258,9 @@ def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
     return node.target(*args, **kwargs)
 
 
-def _inputs_of(name: str, networks: Sequence[nn.Module], calibration: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _inputs_of(name: str, networks: Sequence[nn.Module], chunked: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
     """The inputs of one module in each network, chunk by chunk; no network is run beyond it."""
-    for images in chunks(calibration):
+    for images in chunked:
         yield tuple(_input_of(name, network, images) for network in networks)
 
 

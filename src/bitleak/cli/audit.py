@@ -97,6 +97,11 @@ class _Options(NamedTuple):
 
 def _run(config: Path, out: Path, options: _Options) -> int:
     start = time.monotonic()
+    if options.executor == "processes":  # what workers are made from is loaded meanwhile, by another core
+        from bitleak.engine.executors.nursery import open_nursery
+        from bitleak.engine.worker import Runtime
+
+        open_nursery(Runtime.stages)
     from bitleak import audit as library
     from bitleak.cli.progress import Watch, print_forecast, print_left
     from bitleak.cli.results import print_results

@@ -7,6 +7,7 @@ Messages to it are batches, as tuples of tasks; None = stop. Messages from it ar
 import contextlib
 import faulthandler
 import importlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -23,22 +24,19 @@ from bitleak.engine.worker import Runtime, Step, outcomes
 STEP_SECONDS = 0.1
 """Least time between two reports of progress."""
 
-_WATCH_SECONDS = 0.25
 
-
-def serve(connection: Connection, parent: int, root: str, runtime: Runtime, log: str) -> None:
+def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None:
     """Runs until `None` or the end of the connection, or until the parent is gone.
 
     Args:
         connection: To the parent.
-        parent: Its process id.
         root: Root of the store.
         runtime: Where this is.
         log: File, in an existing folder, that takes what anything in here prints, and the trace of a crash.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     path = Path(log)
-    threading.Thread(target=_watch, args=(parent, path), daemon=True).start()
+    threading.Thread(target=_watch, args=(path,), daemon=True).start()
     _redirect(path)
     keep_freed_memory()
     try:
@@ -67,10 +65,11 @@ def _serve_batch(connection: Connection, tasks: Sequence[Task], root: str, runti
         connection.send(outcome)
 
 
-def _watch(parent: int, log: Path) -> None:
-    """Ends this process when it has been adopted by another: its own parent was killed."""
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
+def _watch(log: Path) -> None:
+    """Ends this process when the one that asked for it is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     _leave(log)
 
 

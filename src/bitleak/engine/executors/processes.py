@@ -1,7 +1,7 @@
 """One process per core, each with one thread: the default on a CPU.
 
-Workers are started together with the first batch, so that all have loaded the stages when there is work
-for them; later ones take the place of those that are lost. Each has one batch at a time. A worker that dies
+Workers are started together with the first batch, so that all are there when there is work
+for them (see `nursery`); later ones take the place of those that are lost. Each has one batch at a time. A worker that dies
 (killed, out of memory, a segmentation fault) costs the task in flight one attempt; the rest of its batch goes
 to a fresh worker, and so does the task, once more. Workers ignore Ctrl-C, and end by themselves when this
 process is gone.
@@ -13,15 +13,16 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
-from multiprocessing.context import SpawnProcess
+from multiprocessing import connection
+from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
 
 from bitleak.core.errors import ExecutionError
 from bitleak.engine.executors.child import serve
+from bitleak.engine.executors.nursery import interrupts_wait, open_nursery
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import make_folder, shared
@@ -39,7 +40,7 @@ _STARTS = 3
 class _Worker:
     """A process and what it was given: the tasks without an outcome, by key, and the one begun last."""
 
-    process: SpawnProcess
+    process: ForkServerProcess | SpawnProcess
     pipe: connection.Connection
     log: Path
     ready: bool
@@ -128,9 +129,10 @@ class Processes:
         log = log_path(self._store, self._runtime, f"worker-{os.getpid()}-{next(self._numbers)}")
         make_folder(log.parent)
         ours, theirs = multiprocessing.Pipe()
-        arguments = (theirs, os.getpid(), self._store.location, self._runtime, str(log))
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=arguments, daemon=True)
-        with thread_variables(self._runtime.threads), _interrupts_wait():
+        arguments = (theirs, self._store.location, self._runtime, str(log))
+        nursery = open_nursery(self._runtime.stages, self._runtime.threads)
+        process = nursery.Process(target=serve, args=arguments, daemon=True)
+        with thread_variables(self._runtime.threads), interrupts_wait():
             process.start()
         theirs.close()
         return _Worker(process, ours, log, ready=False, tasks={}, current="")
@@ -199,14 +201,3 @@ def _no_start(report: str) -> str:
         "a script that uses the executor 'processes' must do so under `if __name__ == '__main__':`; "
         "the executor 'serial' needs no workers"
     )
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits, in this process and the one that is started: it must not meet a worker half awake."""
-    resource_tracker.ensure_running()  # by itself it would lift the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

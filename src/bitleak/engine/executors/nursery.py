@@ -1,0 +1,54 @@
+"""Where workers come from: forks of one process that has loaded the stages.
+
+To load them (PyTorch above all) takes seconds of a core and a hundred megabytes; so a server process does it once,
+while the caller still reads its config, and a worker is there at once with most of its memory shared. The
+server is `multiprocessing`'s fork server: it runs nothing but imports, has one thread, and touches no GPU, so
+what it forks is as good as new. It ends with the process that started it. Where there is none (Windows; macOS,
+whose libraries do not all bear a fork), and for workers of several threads, each worker is started afresh.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext, SpawnContext
+
+from bitleak.engine.threads import thread_variables
+
+STAGES = "BITLEAK_STAGES"
+"""The environment variable that tells the server which module to load."""
+
+
+def open_nursery(stages: str, threads: int = 1) -> ForkServerContext | SpawnContext:
+    """What starts workers; the server is started where it does not run yet, and not waited for.
+
+    Args:
+        stages: The module that is loaded beforehand; a server that runs already keeps to its own.
+        threads: Of each worker.
+    """
+    if sys.platform != "linux" or threads != 1:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bitleak.engine.executors.preload"])
+    before = os.environ.get(STAGES)
+    os.environ[STAGES] = stages
+    try:
+        with thread_variables(threads), interrupts_wait():
+            forkserver.ensure_running()
+    finally:
+        os.environ.pop(STAGES) if before is None else os.environ.update({STAGES: before})
+    return context
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits, in this process and the one that is started: it must not meet a worker half awake."""
+    resource_tracker.ensure_running()  # by itself it would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

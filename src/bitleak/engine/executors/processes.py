@@ -1,10 +1,9 @@
 """One process per core, each with one thread: the default on a CPU.
 
-Workers are started together with the first batch, so that all are there when there is work
-for them (see `nursery`); later ones take the place of those that are lost. Each has one batch at a time. A worker that dies
-(killed, out of memory, a segmentation fault) costs the task in flight one attempt; the rest of its batch goes
-to a fresh worker, and so does the task, once more. Workers ignore Ctrl-C, and end by themselves when this
-process is gone.
+Workers are started together with the first batch, so that all are there when there is work for them (see
+`nursery`); later ones take the place of those that are lost. Each has one batch at a time. A worker that dies
+(killed, out of memory, a segmentation fault) costs the task in flight one attempt; the rest of its batch goes to a
+fresh worker, and so does the task, once more. Workers ignore Ctrl-C, and end by themselves when this process is gone.
 """
 
 import itertools

@@ -7,7 +7,8 @@ a URL. Ray retries nothing by itself. A worker that dies costs the task in fligh
 `processes`; a machine that is lost costs none, and what it had goes to another.
 
 As many batches are out as the cluster can run at a time, so that Ray's queue stays short and the order is
-the driver's. When machines come or go, that number follows.
+the driver's. When machines come or go, that number follows. Before the first batch, each place for one (up to
+`LOADED`) loads the stages, so that a second worker need not begin with that when its first batch comes.
 """
 
 import importlib
@@ -47,6 +48,9 @@ LOSSES = 10
 
 REFRESH = 5.0
 """Seconds between two looks at which machines there are."""
+
+LOADED = 64
+"""Workers that load the stages beforehand, at most: on a cluster of more, an audit takes hours, and they seconds."""
 
 PATIENCE = 120.0
 """Seconds without a machine that a task fits on, after which the run ends."""
@@ -123,6 +127,7 @@ class Ray:
         self._done: deque[Outcome] = deque()
         self._lost = _Losses()
         self._processes: set[int] = set()
+        self._loading = False
         self._mine = _connect(runtime, workers * self._cpus if workers else float(usable_cores()))
         self._room, self._memory = self._look()
         self._looked = self._fitted = time.monotonic()
@@ -139,6 +144,11 @@ class Ray:
 
     def submit(self, batch: Batch) -> None:
         """Takes a batch."""
+        if not self._loading:
+            self._loading = True
+            load = ray.remote(_load).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
+            for _ in range(min(self.workers, LOADED)):
+                load.remote(self._runtime.stages)
         self._send({task.key: task for task in batch.tasks})
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
@@ -287,6 +297,12 @@ class _Relay:
         if step.fraction == 0 or time.monotonic() - self._reported > self._interval:
             self._reported = time.monotonic()
             self.messages.put(step)
+
+
+def _load(stages: str) -> None:
+    """Runs on a worker: what keeps the stages from being loaded is told by the first batch."""
+    with suppress(Exception):
+        importlib.import_module(stages)
 
 
 def _serve(root: str, tasks: tuple[Task, ...], runtime: Runtime, interval: float) -> Iterator[Any]:

@@ -1,0 +1,85 @@
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bitleak.engine.executors import nursery
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worker is started afresh")
+
+SCRIPT = """
+import gc, json, multiprocessing, os, sys, time
+from multiprocessing import forkserver
+from bitleak.engine.executors.nursery import STAGES, open_nursery
+
+def tell(pipe):
+    pipe.send([os.getpid(), {module!r} in sys.modules, gc.get_freeze_count() > 0, os.environ["OMP_NUM_THREADS"]])
+    time.sleep({seconds})
+
+if __name__ == "__main__":
+    os.environ.pop("OMP_NUM_THREADS", None)
+    context = open_nursery({module!r})
+    ours, theirs = multiprocessing.Pipe()
+    process = context.Process(target=tell, args=(theirs,), daemon=True)
+    process.start()
+    left = [name in os.environ for name in (STAGES, "OMP_NUM_THREADS")]
+    print(json.dumps([forkserver._forkserver._forkserver_pid, *ours.recv(), left]), flush=True)
+    process.join()
+"""
+
+
+def script(folder: Path, module: str, seconds: float = 0) -> subprocess.Popen:
+    (folder / "script.py").write_text(SCRIPT.format(module=module, seconds=seconds))
+    return subprocess.Popen(
+        [sys.executable, folder / "script.py"],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@LINUX
+def test_a_worker_finds_the_stages_loaded_and_the_caller_its_environment_as_it_was(tmp_path):
+    (tmp_path / "some_stages.py").write_text("")
+    out, _ = script(tmp_path, "some_stages").communicate(timeout=60)
+    _, _, loaded, frozen, threads, left = json.loads(out)
+    assert (loaded, frozen, threads, left) == (True, True, "1", [False, False])
+
+
+@LINUX
+def test_stages_that_cannot_be_loaded_are_left_to_the_worker(tmp_path):
+    (tmp_path / "some_stages.py").write_text("raise RuntimeError('broken')")
+    out, _ = script(tmp_path, "some_stages").communicate(timeout=60)
+    assert json.loads(out)[2] is False
+
+
+@LINUX
+def test_nothing_stays_behind_where_the_caller_is_killed(tmp_path):
+    (tmp_path / "some_stages.py").write_text("")
+    process = script(tmp_path, "some_stages", seconds=3)
+    server, worker, *_ = json.loads(process.stdout.readline())
+    assert not gone(server)
+    assert not gone(worker)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 30
+    while not (gone(server) and gone(worker)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_workers_of_several_threads_are_started_afresh():
+    assert isinstance(nursery.open_nursery("bitleak.stages", threads=2), multiprocessing.context.SpawnContext)

@@ -19,7 +19,7 @@ from multiprocessing import forkserver
 from bitleak.engine.executors.nursery import STAGES, open_nursery
 
 def tell(pipe):
-    pipe.send([os.getpid(), {module!r} in sys.modules, gc.get_freeze_count() > 0, os.environ["OMP_NUM_THREADS"]])
+    pipe.send([os.getpid(), {module!r} in sys.modules, gc.get_freeze_count() > 0, os.environ.get("OMP_NUM_THREADS")])
     time.sleep({seconds})
 
 if __name__ == "__main__":
@@ -34,11 +34,11 @@ if __name__ == "__main__":
 """
 
 
-def script(folder: Path, module: str, seconds: float = 0) -> subprocess.Popen:
+def script(folder: Path, module: str, seconds: float = 0, **variables: str) -> subprocess.Popen:
     (folder / "script.py").write_text(SCRIPT.format(module=module, seconds=seconds))
     return subprocess.Popen(
         [sys.executable, folder / "script.py"],
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        env={**os.environ, "PYTHONPATH": str(folder), **variables},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -79,6 +79,16 @@ def test_nothing_stays_behind_where_the_caller_is_killed(tmp_path):
     while not (gone(server) and gone(worker)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@LINUX
+def test_a_temporary_folder_without_room_for_a_socket_costs_time_only(tmp_path):
+    (tmp_path / "some_stages.py").write_text("")
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    out, _ = script(tmp_path, "some_stages", TMPDIR=str(deep)).communicate(timeout=60)
+    server, _, loaded, *_ = json.loads(out)
+    assert (server, loaded) == (None, False)
 
 
 def test_workers_of_several_threads_are_started_afresh():

@@ -4,7 +4,8 @@ To load them (PyTorch above all) takes seconds of a core and a hundred megabytes
 while the caller still reads its config, and a worker is there at once with most of its memory shared. The
 server is `multiprocessing`'s fork server: it runs nothing but imports, has one thread, and touches no GPU, so
 what it forks is as good as new. It ends with the process that started it. Where there is none (Windows; macOS,
-whose libraries do not all bear a fork), and for workers of several threads, each worker is started afresh.
+whose libraries do not all bear a fork; a temporary folder that cannot hold its socket, as one with a path of more
+than about 80 characters), and for workers of several threads, each worker is started afresh: the same, only later.
 """
 
 import multiprocessing
@@ -38,6 +39,8 @@ def open_nursery(stages: str, threads: int = 1) -> ForkServerContext | SpawnCont
     try:
         with thread_variables(threads), interrupts_wait():
             forkserver.ensure_running()
+    except OSError:
+        return multiprocessing.get_context("spawn")
     finally:
         os.environ.pop(STAGES) if before is None else os.environ.update({STAGES: before})
     return context

@@ -15,8 +15,8 @@ SLOWDOWN = {"search": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 8.0, "gptq": 3
 PASS = {"full_precision": 4.0, "quantized": 9.0}
 """What a pass over the images for a layer-wise quantizer's statistics takes, in forward passes, by its `inputs`."""
 
-GRIDS = 12 * 4.0
-"""Sweeps of coordinate descent by which a layer's grid is chosen, of all candidates together."""
+GRIDS, SEARCHES = 12 * 4.0, 2 * 4.0
+"""Sweeps of coordinate descent by which a layer's grid is chosen: of all candidates, and of what is done together."""
 
 COLUMN = {"gptq": 7.5e5, "polish": 3.2e5}
 """What the small operations for a column of a layer take (per sweep), in multiply-adds: 40 and 17 microseconds."""
@@ -34,19 +34,27 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
     images = entry.calibration.records * entry.calibration.rounds
     forward = 1.0 * network.multiply_adds * images
     steps = options.get("iterations", 0)
-    own = {
-        "adaround": 3 * forward + steps * sum(out * columns * (columns + 20.0) for out, columns in layers),
+    once = {  # for both grids, where there are two
+        "adaround": 3 * forward,
         "brecq": 3.0 * network.multiply_adds * steps * options.get("batch", 32) + 3 * forward,
+        "gptq": sum(columns**3 * 2 / 3 for _, columns in layers),
+    }
+    rows = {
+        "adaround": steps * sum(out * columns * (columns + 20.0) for out, columns in layers),
         "obc": sum(out * columns**3 / 3 for out, columns in layers),
-        "gptq": sum(columns**3 * 2 / 3 + out * columns**2 / 2 for out, columns in layers),
+        "gptq": sum(out * columns**2 / 2 for out, columns in layers),
     }
     columns = sum(columns for _, columns in layers)
+    slowdown = SLOWDOWN.get(entry.name, 3.0)
     work = SLOWDOWN["search"] * 80.0 * sum(out * columns for out, columns in layers)
-    work += SLOWDOWN.get(entry.name, 3.0) * own.get(entry.name, 0.0) + COLUMN.get(entry.name, 0.0) * columns
+    work += slowdown * once.get(entry.name, 0.0) + COLUMN.get(entry.name, 0.0) * columns
+    grids = 2 if options.get("grid") == "output" else 1
+    work += grids * slowdown * rows.get(entry.name, 0.0)
     sweeps = options.get("polish", 0)
-    if options.get("grid") == "output":
-        work += work if entry.name != "brecq" else 3 * len(layers) * forward  # both grids, or statistics of each layer
+    if grids == 2:
         work += GRIDS * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
+        work += SEARCHES * COLUMN["polish"] * columns
+        work += 3 * len(layers) * forward if entry.name == "brecq" else 0.0  # the statistics of each layer
     work += sweeps * COLUMN["polish"] * columns
     work += sweeps * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
     work += options.get("exchange", 0) * SLOWDOWN["exchange"] * sum(out * columns**2 for out, columns in layers)

@@ -35,7 +35,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import number_in
 from bitleak.core.types import Scores
-from bitleak.metrics.proportion import exact_ends
+from bitleak.metrics.proportion import exact_high, exact_low
 from bitleak.metrics.roc import Roc, roc
 
 Direction = Literal["members", "non_members"]
@@ -145,8 +145,8 @@ def judged(
     """The bound by a threshold that these records had no part in choosing."""
     called, index = scores >= threshold, DIRECTIONS.index(direction)
     true_positives, false_positives = (np.array([called[group].sum()]) for group in (member, ~member))
-    tpr, _ = exact_ends(true_positives, int(member.sum()), tail)
-    _, fpr = exact_ends(false_positives, int((~member).sum()), tail)
+    tpr = exact_low(true_positives, int(member.sum()), tail)
+    fpr = exact_high(false_positives, int((~member).sum()), tail)
     epsilon = _log_ratios(tpr, fpr, delta)[index][0]
     return EpsilonBound(max(0.0, float(epsilon)), direction, threshold, float(tpr[0]), float(fpr[0]))
 
@@ -154,7 +154,7 @@ def judged(
 def _ends(
     true_positives: Int64[np.ndarray, "points"], false_positives: Int64[np.ndarray, "points"], curve: Roc, tail: float
 ) -> tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]:
-    return exact_ends(true_positives, curve.members, tail)[0], exact_ends(false_positives, curve.non_members, tail)[1]
+    return exact_low(true_positives, curve.members, tail), exact_high(false_positives, curve.non_members, tail)
 
 
 def _log_ratios(

@@ -65,15 +65,18 @@ def clopper_pearson(successes: int, trials: int, *, confidence: int | float = 0.
     """
     integer_in("successes", successes, 0, integer_in("trials", trials, 1))
     tail = (1 - number_in("confidence", confidence, 0, 1, ends="()")) / 2
-    low, high = exact_ends(np.array([successes]), trials, tail)
-    return float(low[0]), float(high[0])
+    found = np.array([successes])
+    return float(exact_low(found, trials, tail)[0]), float(exact_high(found, trials, tail)[0])
 
 
-def exact_ends(
-    successes: Int64[np.ndarray, "shares"], trials: int, tail: float
-) -> tuple[Float64[np.ndarray, "shares"], Float64[np.ndarray, "shares"]]:
-    """Clopper and Pearson's ends for many shares of the same number of trials, `tail` beyond each."""
+def exact_low(successes: Int64[np.ndarray, "shares"], trials: int, tail: float) -> Float64[np.ndarray, "shares"]:
+    """Clopper and Pearson's lower ends for many shares of the same number of trials, `tail` below each."""
+    low = betaincinv(np.maximum(successes, 1), trials - successes + 1, tail)
+    return np.where(successes > 0, low, 0.0)
+
+
+def exact_high(successes: Int64[np.ndarray, "shares"], trials: int, tail: float) -> Float64[np.ndarray, "shares"]:
+    """The upper ends, `tail` above each."""
     failures = trials - successes
-    low = betaincinv(np.maximum(successes, 1), failures + 1, tail)
     high = betaincinv(successes + 1, np.maximum(failures, 1), 1 - tail)
-    return np.where(successes > 0, low, 0.0), np.where(failures > 0, high, 1.0)
+    return np.where(failures > 0, high, 1.0)

@@ -13,6 +13,8 @@ Figures = Mapping[str, Any]
 
 DRAWS = 10_000
 BEST = ("adaround-polish", "obc-quantized-polish", "obc-quantized-polish-kept")
+COMPARED = (("accuracy", 100, "{:.2f}"), ("logit_error", 1, "{:.3f}"), ("cpu_seconds", 1, "{:.0f}"))
+"""Figures that are shown side by side: their scales and forms."""
 
 
 def tables(out: Path) -> str:
@@ -169,17 +171,40 @@ def _paired_with(out: Path, best: str) -> Iterator[list[str]]:
             differences = np.stack(
                 [array(out, own, "correct").astype(float) - array(out, other, key) for own, other in pairs]
             )
-            low, high = interval(differences)
             extra = "cpu_seconds_reestimation" if key != "correct" else None
             own_seconds = fmean(own["cpu_seconds"] for own, _ in pairs)
             its_seconds = fmean(other["cpu_seconds"] + (other[extra] if extra else 0.0) for _, other in pairs)
             yield [
                 best,
                 name + (", statistics re-estimated" if key != "correct" else ""),
-                f"{100 * differences.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
-                ", ".join(f"{100 * value:+.2f}" for value in differences.mean(1)),
+                *_points(differences),
                 f"{its_seconds / own_seconds:.2f}",
             ]
+
+
+def _loops(out: Path) -> str:
+    """The presets `paper` against the published loops, both cut short, on the same networks."""
+    lines = []
+    rows = _by_name(one for one in results(out, "accuracy") if "-paper-" in one["name"] or "-loop-" in one["name"])
+    found = {name: {one["seed"]: one for one in group} for name, group in rows}
+    for name in [name for name in found if "-paper-" in name and name.replace("-paper-", "-loop-") in found]:
+        loops = found[name.replace("-paper-", "-loop-")]
+        pairs = [(one, loops[seed]) for seed, one in sorted(found[name].items()) if seed in loops]
+        right = [[array(out, one, "correct").astype(float) for one in pair] for pair in pairs]
+        cells = [
+            ", ".join(_spread([scale * one[key] for one in side], form) for side in zip(*pairs, strict=True))
+            for key, scale, form in COMPARED
+        ]
+        lines.append([name, *cells, *_points(np.stack([own - other for own, other in right]))])
+    head = ["preset", "test accuracy %, loop's", "error of the logits, loop's", "CPU s, loop's"]
+    return _table([*head, "points of test accuracy (95 %)", "by seed"], lines) if lines else ""
+
+
+def _points(differences: np.ndarray) -> tuple[str, str]:
+    """The mean difference with its interval, and the differences by seed, in points."""
+    low, high = interval(differences)
+    each = ", ".join(f"{100 * value:+.2f}" for value in differences.mean(1))
+    return f"{100 * differences.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})", each
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
@@ -242,6 +267,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "BRECQ against the mini-batch loop": _brecq,
     "Accuracy": _accuracy,
     "Against other tools, on the same test images": _paired,
+    "Presets `paper` against the published loops": _loops,
     "Several precisions at once": _together,
     "Extra peak memory": _memory,
     "Where the time goes": _profile,

@@ -174,6 +174,8 @@ class Ray:
     def close(self) -> None:
         """Ends all workers at once; what is not committed is lost. May be repeated."""
         for flight in self._flights:
+            if not flight.tasks:  # it is ending by itself; Ray 2.60 can bring this process down if it is cancelled then
+                continue
             with suppress(exceptions.RayError, ValueError):
                 ray.cancel(flight.stream, force=True)
         self._flights.clear()

@@ -389,6 +389,21 @@ def test_a_cluster_of_its_own_is_started_and_stopped(tmp_path):
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "4 None\n", "")
 
 
+def test_a_batch_whose_outcomes_are_all_in_is_not_cancelled(cluster, tmp_path, runtime, monkeypatch):
+    import ray
+
+    from bitleak.engine.executors.ray import Ray
+
+    cancelled = []
+    monkeypatch.setattr(ray, "cancel", lambda stream, **options: cancelled.append(stream))
+    executor = Ray(str(Store(tmp_path / "store").root), runtime, 2)
+    executor.submit(Batch((Task("draw", "1", {"seed": 0}),)))
+    assert executor.next_done().ok
+    assert executor._flights  # the end of its stream has not been heard
+    executor.close()
+    assert not cancelled
+
+
 def test_without_the_package_ray_it_says_what_to_install(tmp_path, monkeypatch):
     from bitleak.engine.executors import ray
 

@@ -14,7 +14,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
         >>> unknown_name("quantizer", "adarond", ["rtn", "adaround"])
         "unknown quantizer 'adarond': did you mean 'adaround'? Known: adaround, rtn"
     """
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f" did you mean '{near[0]}'?" if near else ""
     return f"unknown {kind} {name!r}:{hint} Known: {', '.join(names)}"

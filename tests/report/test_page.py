@@ -4,10 +4,11 @@ from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bitleak.core.errors import StoreError
+from bitleak.core.variants import SIGNS
 from bitleak.report import tabulate, write_all, write_report, write_summary
 from bitleak.report.page import inlined, page
 
@@ -107,13 +108,17 @@ def test_nasty_names_are_shown_as_text(make, tmp_path):
 
 
 def tags_of_a_page(make, name):
-    rows = make.rows(names=(f"{name}x-2", "rtn", name))
+    label = name.translate({ord(sign): "+" for sign in SIGNS})  # which mean something in a variant's name
+    rows = make.rows(names=(f"{label}x-2", "rtn", label))
     summary = make.summary(rows, title=name, network=name, versions={name: name}, seeds={name: 3})
     return Elements(page(tabulate(rows), summary, {})).tags
 
 
 @settings(max_examples=10, deadline=None)
 @given(name=st.text(min_size=1, max_size=30))
+@example("&")
+@example("a@b:c")
+@example("<b>")
 def test_any_text_leaves_the_page_well_formed(make, name):
     assert tags_of_a_page(make, name) == tags_of_a_page(make, "plain")
 

@@ -4,16 +4,21 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-@contextlib.contextmanager
-def thread_variables(threads: int) -> Iterator[None]:
+def thread_variables(threads: int) -> contextlib.AbstractContextManager[None]:
     """Sets what libraries loaded from now on, also by processes started from now on, will read."""
-    before = {name: os.environ.get(name) for name in _VARIABLES}
-    os.environ.update(dict.fromkeys(_VARIABLES, str(threads)))
+    return environment(dict.fromkeys(_VARIABLES, str(threads)))
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables; restores what was."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -3,13 +3,12 @@
 To load them (PyTorch above all) takes seconds of a core and a hundred megabytes; so a server process does it once,
 while the caller still reads its config, and a worker is there at once with most of its memory shared. The
 server is `multiprocessing`'s fork server: it runs nothing but imports, has one thread, and touches no GPU, so
-what it forks is as good as new. It ends with the process that started it. Where there is none (Windows; macOS,
-whose libraries do not all bear a fork; a temporary folder that cannot hold its socket, as one with a path of more
+what it forks is as good as new. It ends with the process that started it. Where there is none (macOS, whose
+libraries do not all bear a fork; a temporary folder that cannot hold its socket, as one with a path of more
 than about 80 characters), and for workers of several threads, each worker is started afresh: the same, only later.
 """
 
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 
-from bitleak.engine.threads import thread_variables
+from bitleak.engine.threads import environment, thread_variables
 
 STAGES = "BITLEAK_STAGES"
 """The environment variable that tells the server which module to load."""
@@ -34,15 +33,11 @@ def open_nursery(stages: str, threads: int = 1) -> ForkServerContext | SpawnCont
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bitleak.engine.executors.preload"])
-    before = os.environ.get(STAGES)
-    os.environ[STAGES] = stages
     try:
-        with thread_variables(threads), interrupts_wait():
+        with environment({STAGES: stages}), thread_variables(threads), interrupts_wait():
             forkserver.ensure_running()
     except OSError:
         return multiprocessing.get_context("spawn")
-    finally:
-        os.environ.pop(STAGES) if before is None else os.environ.update({STAGES: before})
     return context
 
 

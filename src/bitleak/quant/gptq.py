@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
-from bitleak.core.checks import integer_in, number_in, one_of
+from bitleak.core.checks import number_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
@@ -44,7 +44,7 @@ from bitleak.quant.layerwise import by_groups, quantize_layers
 from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import damped_factor
 from bitleak.quant.polish import check_polish
-from bitleak.quant.reestimate import Statistics
+from bitleak.quant.reestimate import Statistics, check_statistics
 from bitleak.quant.scheme import Scheme
 
 BLOCK = 64
@@ -98,9 +98,7 @@ class GPTQ(Scheme):
         number_in("damping", self.damping, 0.0, float("inf"))
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
         check_polish(self.polish, self.exchange)
-        one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
-        if self.reestimate_images is not None:
-            integer_in("reestimate_images", self.reestimate_images, 1)
+        check_statistics(self.reestimate, self.reestimate_images)
 
     def __call__(
         self,

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from bitleak.core.checks import integer_in, one_of
+from bitleak.core.checks import one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.grid import Grid
@@ -30,7 +30,7 @@ from bitleak.quant.layerwise import by_groups, quantize_layers
 from bitleak.quant.method import Inputs, Method
 from bitleak.quant.obq import BUDGET, eliminate, invert
 from bitleak.quant.polish import check_polish
-from bitleak.quant.reestimate import Statistics
+from bitleak.quant.reestimate import Statistics, check_statistics
 from bitleak.quant.scheme import Scheme
 
 BESIDE = {"full_precision": 1, "quantized": 2}  # the walk holds the activations of two networks meanwhile
@@ -77,9 +77,7 @@ class OBC(Scheme):
         super().__post_init__()
         one_of("inputs", self.inputs, ("full_precision", "quantized"))
         check_polish(self.polish, self.exchange)
-        one_of("reestimate", self.reestimate, ("relative", "absolute", "none"))
-        if self.reestimate_images is not None:
-            integer_in("reestimate_images", self.reestimate_images, 1)
+        check_statistics(self.reestimate, self.reestimate_images)
         one_of("dtype", self.dtype, ("float32", "float64"))
 
     def __call__(

@@ -36,6 +36,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bitleak.core.checks import integer_in, one_of
 from bitleak.quant.capture import chunks, execution_order, leading, stream
 from bitleak.quant.scheme import check_finite
 from bitleak.quant.walk import granted, walk
@@ -44,6 +45,17 @@ CONSTANT = 1e-10  # of the squared mean: a variance below is that of float32 rou
 
 Statistics = Literal["relative", "absolute", "none"]
 """How batch norm is re-estimated behind quantized weights."""
+
+
+def check_statistics(statistics: object, images: object) -> None:
+    """The fields of a quantizer that say how batch norm is re-estimated.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    one_of("reestimate", statistics, ("relative", "absolute", "none"))
+    if images is not None:
+        integer_in("reestimate_images", images, 1)
 
 
 class Moments(NamedTuple):

@@ -18,6 +18,7 @@ import math
 import os
 import platform
 import queue
+import secrets
 import socket
 import threading
 import time
@@ -33,7 +34,7 @@ from bitleak.core.errors import ConfigError, ExecutionError
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import is_url, shared
-from bitleak.engine.threads import usable_cores
+from bitleak.engine.threads import environment, usable_cores
 from bitleak.engine.worker import Outcome, Runtime, Step, ignore, outcomes, write_log
 
 if find_spec("ray"):
@@ -181,6 +182,7 @@ class Ray:
         self._flights.clear()
         if self._mine:
             ray.shutdown()
+            _read_environment()
             self._mine = False
             self._store.drop_temporaries(self._processes)
 
@@ -347,13 +349,52 @@ def _connect(runtime: Runtime, cpus: float) -> bool:
     options: dict[str, Any] = {} if address else local
     if address and address not in ("auto", "local"):
         _check_answers(address)
+    own = not address or address == "local"
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        with environment(_token_variables() if own else {}):
+            _read_environment()
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **options,
+            )
     except Exception as error:  # Ray raises no narrower one where a node is too slow to start
+        _read_environment()
         if not address:
             raise ExecutionError(f"a local Ray cluster cannot be started: {error}") from error
         raise ConfigError(_not_joined(address, error)) from error
     return True
+
+
+def _token_variables() -> dict[str, str]:
+    """Return the environment of a local cluster that refuses clients without its random token.
+
+    A local cluster listens on all interfaces, whatever address its node is given (Ray 2.60), and a
+    client can run any code. The token is new for every run and is written to no file.
+
+    Raises:
+        ConfigError: The installed Ray knows no tokens.
+    """
+    if not hasattr(_raylet(), "AuthenticationTokenLoader"):
+        raise ConfigError(
+            f"Ray {ray.__version__} cannot ask its clients for a token, so that anybody who reaches this "
+            "machine could run code in its workers; install Ray 2.52 or newer, or join a cluster of "
+            "your own by --address"
+        )
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _read_environment() -> None:
+    """Let Ray read its variables again: it keeps those that were there when it was imported."""
+    raylet = _raylet()
+    if hasattr(raylet, "AuthenticationTokenLoader"):
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _raylet() -> Any:
+    return importlib.import_module("ray._raylet")
 
 
 def _check_answers(address: str) -> None:

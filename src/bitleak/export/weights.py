@@ -15,7 +15,11 @@ from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.manifest import load_manifest
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
-_ZIP, _PROTOCOL = b"PK", b"\x80"  # how what `torch.save` writes begins, and any other pickle
+_ZIP, _PROTOCOL = b"PK", b"\x80"
+"""First bytes of the archives that `torch.save` writes, and of any other pickle."""
+
+_LENGTH = 8
+"""Bytes of a safetensors file before its JSON header: the header's length, the low byte first."""
 
 
 def read_weights(path: Path) -> Weights:
@@ -42,15 +46,27 @@ def read_weights(path: Path) -> Weights:
 
 
 def _of_file(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if path.suffix in PICKLES or start == _ZIP or start[:1] == _PROTOCOL:
+    if not _begins_as_safetensors(path) and _is_pickle(path):
         raise ModelError(f"--weights {path}: {_conversion(path)}")
     try:
         tensors = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise ModelError(f"--weights {path}: not a .safetensors file ({error}); save the state dict as one") from error
     return {name: _array(tensor) for name, tensor in tensors.items()}
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whether a JSON header of the stated length can follow; its first bytes may be those of a pickle."""
+    with path.open("rb") as file:
+        start = file.read(_LENGTH + 1)
+    length = int.from_bytes(start[:_LENGTH], "little")
+    return start[_LENGTH:] == b"{" and length <= path.stat().st_size - _LENGTH
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(len(_ZIP))
+    return path.suffix in PICKLES or start == _ZIP or start[:1] == _PROTOCOL
 
 
 def _conversion(path: Path) -> str:

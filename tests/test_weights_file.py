@@ -1,0 +1,50 @@
+"""Files of weights are told apart by their content: safetensors are read, pickles never."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save
+
+from bitleak.core.errors import ModelError
+from bitleak.export.weights import read_weights
+
+WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def file_with_header_of(length: int) -> bytes:
+    """A valid safetensors file whose header has that many bytes, padded with spaces as the format allows."""
+    data = save({"weight": WEIGHT})
+    written = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + written].rstrip().ljust(length)
+    return len(header).to_bytes(8, "little") + header + data[8 + written :]
+
+
+def test_safetensors_are_read_whatever_the_length_of_their_header(tmp_path):
+    path = tmp_path / "net.safetensors"
+    for length in [*range(80, 80 + 256), 0x4B50, 0x4B50 + 0x10000, 0x180]:
+        path.write_bytes(file_with_header_of(length))
+        np.testing.assert_array_equal(read_weights(path).tensors["weight"], WEIGHT)
+
+
+@pytest.mark.parametrize("name", ["net.bin", "net.pt", "weights"])
+def test_safetensors_are_read_whatever_the_file_is_called(tmp_path, name):
+    (tmp_path / name).write_bytes(file_with_header_of(0x80))
+    np.testing.assert_array_equal(read_weights(tmp_path / name).tensors["weight"], WEIGHT)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_called_safetensors_is_named_as_one(tmp_path, protocol):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(pickle.dumps({"weight": WEIGHT.tolist(), "{": "{" * 100}, protocol=protocol))
+    with pytest.raises(ModelError, match="a pickle can run code"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch_save_are_named_as_pickles(tmp_path, zipped):
+    path = tmp_path / "net.safetensors"
+    torch.save({"weight": torch.tensor(WEIGHT)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match="a pickle can run code"):
+        read_weights(path)

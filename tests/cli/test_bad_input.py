@@ -43,6 +43,15 @@ CONFIG = [
     ([], {"references": ["matchd"]}, ("references", "did you mean 'matched'")),
     ([], {"attacks": ["lra"]}, ("attacks", "did you mean 'lira'")),
     ([], {"attacks": ["rmia-onlin"]}, ("attacks", "did you mean 'rmia-online'")),
+    ([], {"title": "a\nb"}, ("title must be printable text", r"'\n'")),
+    ([], {"title": "\ud800"}, ("title must be printable text", r"'\ud800'")),
+    ([], {"title": "\u202egnp.exe"}, ("title must be printable text", r"'\u202e'")),
+    ([], {"title": "x" * 61}, ("title must have at most 60 letters, got 61",)),
+    ([], {"title": "=1+1"}, ("title must not begin with '='", "spreadsheets")),
+    (["quantize", 0], {"label": "@x"}, ("quantize.0.label must not begin with '@'", "spreadsheets")),
+    (["quantize", 0], {"label": "a\tb"}, ("quantize.0.label must be printable text", r"'\t'")),
+    (["quantize", 0], {"label": "l" * 61}, ("quantize.0.label must have at most 60 letters",)),
+    (["quantize", 0], {"layers": {"*\x1b[2J": 16}}, ("quantize must be printable text", r"'\x1b'")),
     ([], {"sead": 1}, ("sead", "did you mean 'seed'")),
     ([], {"quantize": {"name": "rtn"}}, ("quantize", "expected a list")),
     ([], {"quantize": [{"name": "rtn", "levels": 4}, {"name": "rtn", "levels": 4}]}, ("rtn-2", "twice", "label")),
@@ -100,6 +109,21 @@ def test_a_missing_config_is_refused(bitleak):
 )
 def test_a_mistake_on_the_command_line_is_refused(bitleak, tiny, arguments, words):
     refused(bitleak("audit", "config.yaml", *arguments, config=tiny), *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["audit", "config.yaml", "--out", ""], "--out"),
+        (["audit", "config.yaml", "--out="], "--out"),
+        (["audit", "config.yaml", "--store", " "], "--store"),
+        (["store", "gc", "--store", ""], "--store"),
+        (["attack", ""], "argument 2"),
+        (["report", "  "], "argument 2"),
+    ],
+)
+def test_an_empty_path_is_refused(bitleak, tiny, arguments, name):
+    refused(bitleak(*arguments, config=tiny), f"error: {name}: got an empty value; is a shell variable unset?")
 
 
 def test_a_verb_or_option_that_does_not_exist_is_refused(bitleak, tiny):

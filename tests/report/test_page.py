@@ -59,6 +59,18 @@ def test_the_page_is_well_formed_and_needs_no_network(document):
     assert not re.search(r"url\((?!#)", document)
 
 
+def test_the_page_forbids_scripts_and_requests(document):
+    [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', document)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": "'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+
+
 def test_every_id_is_unique_and_every_reference_has_one(document):
     elements = Elements(document)
     assert [name for name, count in Counter(elements.ids).items() if count > 1] == []

@@ -1,11 +1,12 @@
 """The questions beyond a single release and its training set: sections that name variants."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from bitleak.config.fields import described, section, value_of
+from bitleak.config.fields import checked, described, section, value_of
 from bitleak.config.sections import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
-from bitleak.core.checks import unknown_name
+from bitleak.core.checks import label_text, unknown_name
 from bitleak.core.variants import FULL, SIGNS, joined, noise_like
 
 FURTHER = ("joint", "utility_matched", "calibration_inference")
@@ -33,6 +34,8 @@ def check_further(config: Mapping[str, Any], errors: list[str]) -> None:
     """What the sections have to do with each other and with the rest of the config."""
     entries: Sequence[QuantizeConfig] = config["quantize"]
     variants = [entry.variant for entry in entries]
+    for variant in variants:
+        checked(partial(label_text, longest=None), variant, "quantize", errors)
     for sign in SIGNS:
         for variant in variants:
             if sign in variant:

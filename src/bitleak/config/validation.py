@@ -18,7 +18,7 @@ from bitleak.config.sections import (
     SplitConfig,
     levels_of,
 )
-from bitleak.core.checks import integer_in, unknown_name
+from bitleak.core.checks import integer_in, label_text, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import ReferenceKind
 from bitleak.train.recipe import Recipe
@@ -46,7 +46,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
     fpr = numbers(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
     quantize = _quantizers(raw.get("quantize"), calibration, errors)
     config = {
-        "title": value_of(str, raw.get("title", ""), "title", errors),
+        "title": _label(raw.get("title", ""), "title", errors),
         "data": _data(raw.get("data"), errors),
         "split": section(SplitConfig, raw.get("split"), "split", errors),
         "model": _model(raw.get("model"), errors),
@@ -152,7 +152,7 @@ def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, erro
     preset = rest.pop("preset", "")
     if preset and preset not in quantizer.PRESETS:
         errors.append(f"{where}.preset: {unknown_name('preset', preset, quantizer.PRESETS)}")
-    label = value_of(str, rest.pop("label", name), f"{where}.label", errors)
+    label = _label(rest.pop("label", name), f"{where}.label", errors)
     if "calibration" in rest:
         base = asdict(calibration) if calibration else {}
         own = rest.pop("calibration")
@@ -183,6 +183,12 @@ def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
     if isinstance(values, list) and not values:
         errors.append(f"{where}.{key}: expected at least one precision, got an empty list")
     return found
+
+
+def _label(raw: Any, where: str, errors: list[str]) -> Any:
+    """Return a title or label that tables and pages can show as it is."""
+    value = value_of(str, raw, where, errors)
+    return None if value is None else checked(label_text, value, where, errors)
 
 
 def _delta(raw: Any, errors: list[str]) -> float | None:

@@ -70,3 +70,52 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
     if value not in names:
         raise ValueError(unknown_name(name, value, names))
     return str(value)
+
+
+LONGEST = 60
+"""Letters of a title or a label, at most: more does not fit tables and figures."""
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First letters by which spreadsheets take a cell for a formula, the wide ones of Asian keyboards too."""
+
+
+def label_text(name: str, value: str, *, longest: int | None = LONGEST) -> str:
+    """Return `value` if tables, figures, pages and spreadsheets can show it as it is.
+
+    Args:
+        name: Name for the message.
+        value: Title or label; may be empty.
+        longest: Letters at most; None if there is no limit.
+
+    Raises:
+        ValueError: It holds a letter that is not printable (control characters, line breaks, lone
+            surrogates, marks that turn the direction of writing), is too long, or begins as a
+            formula does in a spreadsheet.
+
+    Example:
+        >>> label_text("label", "=1+1")
+        Traceback (most recent call last):
+        ...
+        ValueError: label must not begin with '=', which spreadsheets take for a formula, got '=1+1'
+    """
+    hidden = next((letter for letter in value if not letter.isprintable()), None)
+    if hidden is not None:
+        raise ValueError(f"{name} must be printable text, got {hidden!a} in {value!a}")
+    if longest is not None and len(value) > longest:
+        raise ValueError(f"{name} must have at most {longest} letters, got {len(value)}: {value!r}")
+    if value.lstrip().startswith(_FORMULA):
+        first = value.lstrip()[0]
+        raise ValueError(f"{name} must not begin with {first!r}, which spreadsheets take for a formula, got {value!r}")
+    return value
+
+
+def printable(text: str) -> str:
+    r"""Return the text with every letter that cannot be printed written as its escape.
+
+    For names that are given, such as those of files, and have to be shown.
+
+    Example:
+        >>> print(printable(f"a{chr(7)}b"))
+        a\x07b
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -84,6 +84,8 @@ class Store:
 
     def __init__(self, location: str | Path, *, create: bool = True) -> None:
         self.location = str(location).removeprefix("file://")
+        if not self.location.strip():
+            raise StoreError("store: expected a folder or a URL, got an empty name")
         url = is_url(self.location)
         self._files: Backend = Bucket(self.location) if url else Folder(Path(self.location), create=create)
         self.root: PurePath = self._files.root

@@ -8,6 +8,7 @@ import numpy as np
 
 from bitleak import metrics
 from bitleak.attacks import Attack
+from bitleak.core.checks import printable
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Row
 from bitleak.metrics import Estimates, Measures
@@ -99,8 +100,8 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
     attack, reference = headline(rows)
     fpr = metrics.headline_fpr(prepared.fprs, non_members)
     return Summary(
-        title=f"Scores from {answers.source}",
-        dataset=f"records of {answers.source}",
+        title=f"Scores from {printable(answers.source)}",
+        dataset=f"records of {printable(answers.source)}",
         records=records,
         members=round(float(members.mean())),
         non_members=non_members,

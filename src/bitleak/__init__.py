@@ -11,7 +11,118 @@ curve = bitleak.roc(scores, member)
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says nothing
+    from bitleak.attacks import (
+        RMIA as RMIA,
+    )
+    from bitleak.attacks import (
+        Calibrated as Calibrated,
+    )
+    from bitleak.attacks import (
+        Joint as Joint,
+    )
+    from bitleak.attacks import (
+        LiRA as LiRA,
+    )
+    from bitleak.attacks import (
+        Population as Population,
+    )
+    from bitleak.attacks import (
+        Quantile as Quantile,
+    )
+    from bitleak.attacks import (
+        Reference as Reference,
+    )
+    from bitleak.attacks import (
+        Threshold as Threshold,
+    )
+    from bitleak.attacks import (
+        negative_control as negative_control,
+    )
+    from bitleak.attacks import (
+        recalibrated as recalibrated,
+    )
+    from bitleak.attacks import (
+        subset_view as subset_view,
+    )
+    from bitleak.core.errors import BitleakError as BitleakError
+    from bitleak.core.signals import signals as signals
+    from bitleak.core.types import (
+        AttackView as AttackView,
+    )
+    from bitleak.core.types import (
+        Images as Images,
+    )
+    from bitleak.core.types import (
+        ModelSpec as ModelSpec,
+    )
+    from bitleak.core.types import (
+        Outputs as Outputs,
+    )
+    from bitleak.core.types import (
+        QuantizedWeights as QuantizedWeights,
+    )
+    from bitleak.core.types import (
+        Splits as Splits,
+    )
+    from bitleak.core.types import (
+        Weights as Weights,
+    )
+    from bitleak.data import (
+        make_splits as make_splits,
+    )
+    from bitleak.data import (
+        references as references,
+    )
+    from bitleak.export import load_quantized as load_quantized
+    from bitleak.metrics import (
+        at_threshold as at_threshold,
+    )
+    from bitleak.metrics import (
+        auc as auc,
+    )
+    from bitleak.metrics import (
+        detectable_auc as detectable_auc,
+    )
+    from bitleak.metrics import (
+        epsilon_bounds as epsilon_bounds,
+    )
+    from bitleak.metrics import (
+        exposure as exposure,
+    )
+    from bitleak.metrics import (
+        measure as measure,
+    )
+    from bitleak.metrics import (
+        memorisation as memorisation,
+    )
+    from bitleak.metrics import (
+        one_run_bounds as one_run_bounds,
+    )
+    from bitleak.metrics import (
+        precision as precision,
+    )
+    from bitleak.metrics import (
+        roc as roc,
+    )
+    from bitleak.metrics import (
+        threshold_for as threshold_for,
+    )
+    from bitleak.metrics import (
+        tpr_at as tpr_at,
+    )
+    from bitleak.quant.adaround import AdaRound as AdaRound
+    from bitleak.quant.brecq import BRECQ as BRECQ
+    from bitleak.quant.gptq import GPTQ as GPTQ
+    from bitleak.quant.obc import OBC as OBC
+    from bitleak.quant.rtn import RoundToNearest as RoundToNearest
+    from bitleak.query import outputs as outputs
+    from bitleak.train.fit import fit as fit
+    from bitleak.train.recipe import Recipe as Recipe
+
+    __version__: str
 
 _PUBLIC = {
     "AdaRound": "bitleak.quant.adaround",
@@ -59,13 +170,17 @@ _PUBLIC = {
     "detectable_auc": "bitleak.metrics",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = sorted([*_PUBLIC, "__version__"])
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'bitleak' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+if not TYPE_CHECKING:  # hidden from type checkers, so that they refuse names that do not exist
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("bitleak")
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'bitleak' has no attribute {name!r}")
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

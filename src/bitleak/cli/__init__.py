@@ -6,7 +6,7 @@ is imported before a verb runs, so `--help` answers at once.
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import bitleak
+
+        print(f"bitleak {bitleak.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """How much does your classifier leak, and what does quantizing it change?"""
+
+
 app.command("demo")(audit.demo)
 app.command("audit")(audit.audit)
 app.command("plan")(plan.plan)

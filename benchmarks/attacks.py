@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from bitleak.attacks import EXPANSIONS, RMIA, Joint, LiRA, expand, two_class_signals
+from bitleak.attacks import EXPANSIONS, RMIA, Joint, LiRA, attack_view, expand, two_class_signals
 from bitleak.attacks.rmia import dominated
 from bitleak.core.types import SIGNALS, AttackView
 
@@ -71,7 +71,7 @@ def load(folder: Path) -> AttackView:
     pool, population = (
         [np.load(folder / f"{part}-{row}.npy") for row in range(len(member) + 1)] for part in ("pool", "population")
     )
-    return AttackView(
+    return attack_view(
         target=pool[0],
         references=np.stack(pool[1:]),
         member=member,
@@ -155,8 +155,7 @@ def _few(view: AttackView, records: int) -> AttackView:
         view,
         target=view.target[chosen],
         references=view.references[:, chosen],
-        member=view.member[:, chosen],
-        use=view.use[:, chosen],
+        side=view.side[:, chosen],
         labels=view.labels[chosen],
     )
 

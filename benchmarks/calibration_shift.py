@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bitleak.attacks import LiRA, recalibrated, two_class_signals
+from bitleak.attacks import LiRA, attack_view, recalibrated, two_class_signals
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import measure
 from bitleak.report.figures.style import MUTED, settings
@@ -45,7 +45,7 @@ def views(targets: int, seed: int = 0) -> tuple[list[AttackView], np.ndarray]:
     for row in range(0, 2 * targets, 2):
         others = np.setdiff1d(np.arange(models), [row, row + 1])
         found.append(
-            AttackView(
+            attack_view(
                 target=two_class_signals(pool[row][:, None]),
                 references=two_class_signals(pool[others][:, :, None]),
                 member=member[others],

@@ -27,8 +27,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from bitleak.attacks import LiRA, two_class_signals
-from bitleak.core.types import AttackView, Measure
+from bitleak.attacks import LiRA, attack_view, two_class_signals
+from bitleak.core.types import Measure
 from bitleak.data.splits import balanced_pairs
 from bitleak.metrics import (
     Measures,
@@ -116,7 +116,7 @@ def _attacked(answers: np.ndarray, member: np.ndarray, version: int) -> np.ndarr
     others = [other for other in range(len(member)) if other // 2 != version // 2]
     target, references = (two_class_signals(some[..., None]) for some in (answers[version], answers[others]))
     nobody = two_class_signals(np.empty((len(others), 0, 1)))
-    view = AttackView(
+    view = attack_view(
         target=target,
         references=references,
         member=member[others],

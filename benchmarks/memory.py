@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from bitleak.attacks import expand
+from bitleak.attacks import attack_view, expand
 from bitleak.core.mapped import stacked
-from bitleak.core.types import SIGNALS, AttackView, Outputs
+from bitleak.core.types import SIGNALS, Outputs
 from bitleak.engine.artifacts import read_artifact, write_artifact
 from bitleak.engine.memory import forget_peak, peak_memory
 
@@ -202,7 +202,7 @@ def attack_answers(folder: Path, models: int, records: int, names: str) -> None:
     signals, population = (
         [read_artifact(folder / f"{name}-{row}.npy") for row in range(models)] for name in ("signals", "population")
     )
-    view = AttackView(
+    view = attack_view(
         target=signals[0],
         references=stacked(signals[2:]),
         member=np.array(read_artifact(folder / "member.npy")[2:]),

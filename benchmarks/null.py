@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bitleak.attacks import EXPANSIONS, Joint, expand, two_class_signals
+from bitleak.attacks import EXPANSIONS, Joint, attack_view, expand, two_class_signals
 from bitleak.core.types import AttackView
 from bitleak.metrics import auc, roc
 
@@ -47,7 +47,7 @@ def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[li
         own = rng.normal(4.0, 2.5, records) if hard else rng.standard_normal(records)
         signals = [two_class_signals(of[..., None]) for of in (own, references, others)]
         views.append(
-            AttackView(
+            attack_view(
                 target=signals[0],
                 references=signals[1],
                 member=member,

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from bitleak.attacks import player_view, subset_view
+from bitleak.attacks import attack_view, player_view, subset_view
 from bitleak.attacks.attack import signal_of
 from bitleak.attacks.sides import blocks, sums
 from bitleak.core import mapped
 from bitleak.core.mapped import let_go, rows_of, stacked
-from bitleak.core.types import AttackView
 
 
 def resident() -> int:
@@ -96,7 +95,7 @@ def test_what_a_player_and_fewer_references_see_lies_in_files_too(small_is_large
     monkeypatch.setattr(mapped, "BLOCK", 1 << 20)
     count, records = 30, 20_000
     half = np.random.default_rng(1).random((count // 2, records)) < 0.5
-    view = AttackView(
+    view = attack_view(
         target=answers(1, records)[0],
         references=stacked(answers(count, records)),  # 58 MB
         member=np.concatenate([half, ~half]),

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
-from bitleak.attacks import two_class_signals
+from bitleak.attacks import attack_view, two_class_signals
 from bitleak.core.types import AttackView
 from bitleak.data import even_mask
 
@@ -33,7 +33,7 @@ def view_of(target, references, member, use=None, population_target=None, popula
     if population_target is None:
         population_target = np.zeros((2, queries))
         population_references = np.zeros((len(references), 2, queries))
-    return AttackView(
+    return attack_view(
         target=two_class_signals(target),
         references=two_class_signals(references),
         member=member,

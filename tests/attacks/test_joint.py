@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from bitleak.attacks import Joint, LiRA
+from bitleak.attacks import Joint, LiRA, masked_view
 from bitleak.attacks.joint import believed, joint_ratios, slopes, weights
 from bitleak.attacks.player import player_view
 from bitleak.attacks.shrink import posterior
@@ -41,7 +41,8 @@ def test_scores_equal_a_loop_over_records(edge, worlds, slow, count):
     of_edge = [of[..., CONFIDENCE] for of in (edge.target, edge.references)]
     for share in (0.7, 0.4)[: count - 1]:
         own, others = (share * of + 0.5 * rng.standard_normal(of.shape) for of in of_edge)
-        views.append(worlds["view"](own, others, edge.member, edge.use))
+        view = worlds["view"](own, np.nan_to_num(others), edge.member, edge.use)
+        views.append(replace(view, split=edge.split))
     expected = slow_ratios(views, slow)
     tried = [player_view(view, np.random.default_rng(0)) for view in views]
     assert min((tried[0][0].use & side).sum(axis=0).min() for side in (tried[0][0].member, ~tried[0][0].member)) >= 2
@@ -206,8 +207,8 @@ def test_the_slopes_are_those_of_weighted_least_squares(worlds, monkeypatch):
 
 def test_views_of_different_references_are_refused(worlds):
     views, _ = releases(worlds, records=40)
-    other = replace(views[1], member=~views[1].member)
-    with pytest.raises(ValueError, match="member of view 1 differs"):
+    other = replace(views[1], side=-views[1].side)
+    with pytest.raises(ValueError, match="side of view 1 differs"):
         Joint()([views[0], other])
     with pytest.raises(ValueError, match="at least one view, got none"):
         Joint()([])
@@ -218,7 +219,7 @@ def test_a_record_short_of_references_is_named(worlds):
     use = views[0].use.copy()
     use[np.flatnonzero(views[0].member[:, 5])[:2], 5] = False
     with pytest.raises(ValueError, match="joint needs at least 2 usable IN references for every record, got 1"):
-        Joint()([replace(view, use=use) for view in views])
+        Joint()([masked_view(view, use) for view in views])
 
 
 def test_releases_that_never_vary_have_finite_scores(worlds):

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from bitleak.attacks import RMIA, subset_view
+from bitleak.attacks import RMIA, masked_view, subset_view
 from bitleak.attacks.rmia import CANDIDATES, blended, dominated, stand_in
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
@@ -100,7 +100,7 @@ def test_scores_equal_a_loop_over_pairs(worlds, mode, a, gamma, temperature):
     view, _ = population_world(worlds)
     use = view.use.copy()
     use[:2, 5] = False  # fewer references for one record
-    view = replace(view, use=use)
+    view = masked_view(view, use)
     attack = RMIA(mode, gamma, temperature, "tuned" if a is None else a, ties="kept")
     shares, of_x = slow_scores(attack, view, a)
     np.testing.assert_allclose(attack(view), shares, rtol=0, atol=1e-12)
@@ -173,7 +173,7 @@ def test_the_tuned_slope_is_the_best_on_a_reference_that_plays_the_target(worlds
     view, _ = population_world(worlds, seed=3, records=400)
     attack = RMIA("offline")
     known = stand_in(view)
-    out = known.use & ~known.member
+    out = known.outside
     ratios = [slow_ratio(attack, known.target, known.references, [out], a) for a in CANDIDATES]
     areas = [auc(roc(ratio, known.known)) for ratio in ratios]
     assert attack.tuned_a(view) == CANDIDATES[int(np.argmax(areas))]
@@ -185,14 +185,14 @@ def test_the_model_that_plays_the_target_is_a_reference_without_its_complement(w
     view, _ = population_world(worlds, seed=4)
     use = view.use.copy()
     use[:, 7] = False
-    known = stand_in(replace(view, use=use))
+    known = stand_in(masked_view(view, use))
     means = view.population_references[..., CONFIDENCE].mean(axis=(1, 2))
     row = int(np.argsort(means)[(len(means) - 1) // 2])
     kept = np.delete(np.arange(60), 7)
     np.testing.assert_array_equal(known.known, view.member[row, kept])
     np.testing.assert_array_equal(known.target, view.references[row, kept, :, CONFIDENCE])
-    assert len(known.references) == len(known.member) == len(view.member) - 2
-    assert (known.member.sum(axis=0) == 2).all()
+    assert len(known.references) == len(known.outside) == len(view.side) - 2
+    assert (known.outside.sum(axis=0) == 2).all()
 
 
 def test_tuning_never_looks_at_the_target(worlds):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.attacks import EXPANSIONS, Attack, expand, two_class_signals
-from bitleak.core.types import AttackView
+from bitleak.attacks import EXPANSIONS, Attack, attack_view, expand, two_class_signals
 from bitleak.metrics import auc, roc
 from bitleak.registry import ATTACKS, find
 
@@ -26,7 +25,7 @@ def world(seed, *, records=2000, models=18, shift=1.5, spread=0.0, queries=2):
     difficulty = spread * rng.standard_normal((records, queries))
     confidence = difficulty + shift * member[:, :, None] + rng.standard_normal((models, records, queries))
     outside = spread * rng.standard_normal((50, queries)) + rng.standard_normal((models, 50, queries))
-    view = AttackView(
+    view = attack_view(
         target=two_class_signals(confidence[0]),
         references=two_class_signals(confidence[2:]),
         member=member[2:],
@@ -94,13 +93,13 @@ def test_an_attack_that_takes_no_population_records_never_looks_at_them(attack):
 def test_the_order_of_records_and_references_does_not_matter(attack):
     view, _ = world(2, records=300)
     rng = np.random.default_rng(0)
-    records, refs = rng.permutation(300), rng.permutation(len(view.member))
+    records, refs = rng.permutation(300), rng.permutation(len(view.side))
     shuffled = replace(
         view,
         target=view.target[records],
         references=view.references[refs][:, records],
-        member=view.member[refs][:, records],
-        use=view.use[refs][:, records],
+        side=view.side[refs][:, records],
+        split=view.split[refs],
         population_references=view.population_references[refs],
         labels=view.labels[records],
     )
@@ -127,6 +126,6 @@ def test_scores_are_finite_and_the_view_unchanged_with_saturated_answers(attack)
 @pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
 def test_an_attack_without_references_never_looks_at_them(attack):
     view, _ = world(4, records=200)
-    blind = replace(view, references=view.references[::-1] * 2.0, member=view.member[::-1])
+    blind = replace(view, references=view.references[::-1] * 2.0, side=view.side[::-1])
     same = np.array_equal(attack(view), attack(blind))
     assert same == (not attack.uses_references)

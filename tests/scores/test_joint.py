@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.attacks import Joint, two_class_signals
+from bitleak.attacks import Joint, attack_view, two_class_signals
 from bitleak.core.errors import ConfigError
-from bitleak.core.types import AttackView
 from bitleak.scores import Request, Scratch, attack, prepare, tried
 
 FEW = ("lira-online-shrunk", "joint")
@@ -54,7 +53,7 @@ def test_the_scores_are_those_of_the_attack_itself(lab, tmp_path, scores):
     member = scores[0]["member"][:8]
     rest = [0, 1, 4, 5, 6, 7]
     views = [
-        AttackView(
+        attack_view(
             target=two_class_signals(one["scores"][2][:, None]),
             references=two_class_signals(one["scores"][rest][:, :, None]),
             member=member[rest],

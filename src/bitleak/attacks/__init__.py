@@ -13,6 +13,7 @@ from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import recalibrated
 from bitleak.attacks.reference import Reference
 from bitleak.attacks.rmia import RMIA
+from bitleak.attacks.seen import attack_view, masked_view, side_values, split_numbers
 from bitleak.attacks.threshold import Threshold
 
 __all__ = [
@@ -27,13 +28,17 @@ __all__ = [
     "Quantile",
     "Reference",
     "Threshold",
+    "attack_view",
     "expand",
     "known_names",
+    "masked_view",
     "negative_control",
     "player_view",
     "population_view",
     "recalibrated",
+    "side_values",
     "signal_of",
+    "split_numbers",
     "subset_view",
     "two_class_signals",
 ]

@@ -56,6 +56,20 @@ def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -
     return -values if name in DESCENDING else values
 
 
+def reference_signal(view: AttackView, name: SignalName) -> Float64[np.ndarray, "refs records queries"]:
+    """`signal_of` the references; NaN where a reference is hidden, finite elsewhere.
+
+    Raises:
+        ValueError: It is not finite for a reference that is used.
+    """
+    values = view.references[..., SIGNALS.index(name)]
+    if not _finite(values):
+        for block in blocks(values):
+            if not np.isfinite(values[:, block][view.use[:, block]]).all():
+                raise ValueError(f"signal {name!r} of the references must be finite where they are used")
+    return -values if name in DESCENDING else values
+
+
 def _finite(values: Float64[np.ndarray, "*axes"]) -> bool:
     if values.ndim < 3:
         return bool(np.isfinite(values).all())

@@ -45,7 +45,7 @@ from jaxtyping import Bool, Float64
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from bitleak.attacks.attack import signal_of
+from bitleak.attacks.attack import reference_signal, signal_of
 from bitleak.attacks.player import player_view
 from bitleak.attacks.shrink import log_density, posterior, predictive_pair
 from bitleak.attacks.sides import Sums, blocks, refuse_few, sums
@@ -83,7 +83,7 @@ class Joint:
                 on a side, or a confidence is not finite.
         """
         _refuse_strangers(views)
-        inside, outside = views[0].use & views[0].member, views[0].use & ~views[0].member
+        inside, outside = views[0].member, views[0].outside
         refuse_few(inside, 2, self.name, side="IN")
         refuse_few(outside, 2, self.name, side="OUT")
         ratios = joint_ratios(views)
@@ -138,7 +138,7 @@ def _tried(
     except ValueError:
         return None
     view, known = played[0]
-    if min(int((view.use & side).sum(axis=0).min()) for side in (view.member, ~view.member)) < FEWEST:
+    if min(int(side.sum(axis=0).min()) for side in (view.member, view.outside)) < FEWEST:
         return None
     return joint_ratios([view for view, _ in played]), known
 
@@ -149,17 +149,16 @@ def _every(view: AttackView, step: int) -> AttackView:
         view,
         target=view.target[::step],
         references=view.references[:, ::step],
-        member=view.member[:, ::step],
-        use=view.use[:, ::step],
+        side=view.side[:, ::step],
         labels=view.labels[::step],
     )
 
 
 def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases records"]:
     """Of every release, the mean over the queries of the log-likelihood ratio of what it says beyond those before."""
-    inside, outside = views[0].use & views[0].member, views[0].use & ~views[0].member
+    inside, outside = views[0].member, views[0].outside
     target = np.stack([signal_of(view.target, "logit_scaled") for view in views], axis=-1)
-    answers = [signal_of(view.references, "logit_scaled") for view in views]
+    answers = [reference_signal(view, "logit_scaled") for view in views]
     found = np.zeros((len(views), len(target)))
     for query in range(target.shape[1]):
         # (refs, records, releases), each release's in a piece of memory of its own
@@ -193,7 +192,10 @@ def slopes(
         rooted = 1 / np.sqrt(posterior(of.only(releases - 1))[0][:, 0])
         for block in blocks(answers):
             scale = used[:, block] * rooted[block]
-            residuals = [((answers[:, block, each] - of.mean[block, each]) * scale).ravel() for each in range(releases)]
+            residuals = [
+                np.where(used[:, block], (answers[:, block, each] - of.mean[block, each]) * scale, 0.0).ravel()
+                for each in range(releases)
+            ]
             products += [[one @ other for other in residuals] for one in residuals]
     return np.linalg.pinv(products[:-1, :-1], rcond=SINGULAR, hermitian=True) @ products[:-1, -1]
 
@@ -202,7 +204,7 @@ def _refuse_strangers(views: Sequence[AttackView]) -> None:
     if not views:
         raise ValueError("the joint attack needs at least one view, got none")
     for number, view in enumerate(views[1:], start=1):
-        for field in ("member", "use", "labels"):
+        for field in ("side", "split", "labels"):
             if not np.array_equal(getattr(view, field), getattr(views[0], field)):
                 raise ValueError(
                     f"all views must be of the same target, records and references, but {field} of view {number} "

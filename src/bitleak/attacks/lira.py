@@ -39,7 +39,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
-from bitleak.attacks.attack import signal_of
+from bitleak.attacks.attack import reference_signal, signal_of
 from bitleak.attacks.shared import References, side_of, side_sums
 from bitleak.attacks.shrink import (
     ABSOLUTE_FLOOR,
@@ -141,7 +141,7 @@ class LiRA:
         if self.variance == "paper":
             key = ("median", self.signal, side)
             if key not in view.shared:
-                view.shared[key] = _median(signal_of(view.references, self.signal), side_of(view, side))
+                view.shared[key] = _median(reference_signal(view, self.signal), side_of(view, side))
             return Normal(view.shared[key], _raw_deviation(found))
         pooled = np.sqrt(found.pooled)  # (queries,)
         if self.variance == "fixed":

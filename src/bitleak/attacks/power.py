@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bitleak.attacks.seen import masked_view
 from bitleak.core.checks import integer_in
 from bitleak.core.mapped import rows_of
 from bitleak.core.types import AttackView
@@ -27,7 +28,7 @@ def subset_view(view: AttackView, count: int, generator: np.random.Generator) ->
         ValueError: A record has fewer usable references on a side.
     """
     integer_in("count", count, 1)
-    inside, outside = ((view.use & side).sum(axis=0) for side in (view.member, ~view.member))
+    inside, outside = (side.sum(axis=0) for side in (view.member, view.outside))
     fewest = int(np.minimum(inside, outside).min())
     if count > fewest:
         raise ValueError(f"count must be at most {fewest}, the usable references a side of some record, got {count}")
@@ -37,15 +38,15 @@ def subset_view(view: AttackView, count: int, generator: np.random.Generator) ->
         return replace(
             view,
             references=rows_of(view.references, rows),
-            member=view.member[rows],
-            use=view.use[rows],
+            side=view.side[rows],
+            split=view.split[rows],
             population_references=rows_of(view.population_references, rows),
         )
-    keys = generator.random(view.member.shape)
-    sides = [view.use & side for side in (view.member, ~view.member)]
+    keys = generator.random(view.side.shape)
+    sides = [view.member, view.outside]
     ranks = [np.where(side, keys, 2.0).argsort(axis=0).argsort(axis=0) for side in sides]
     kept = [side & (rank < count) for side, rank in zip(sides, ranks, strict=True)]
-    return replace(view, use=kept[0] | kept[1])
+    return masked_view(view, kept[0] | kept[1])
 
 
 def complementary_pairs(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "pairs 2"] | None:

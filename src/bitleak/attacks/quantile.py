@@ -27,14 +27,16 @@ Cost: O(refs records queries), and 2 (`pinball`: one per level) times `TREES` bo
 predictions for all records.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import digamma, ndtri
 
-from bitleak.attacks.attack import refuse_small_population, signal_of
+from bitleak.attacks.attack import reference_signal, refuse_small_population, signal_of
 from bitleak.attacks.shrink import predictive
 from bitleak.attacks.sides import query_means, refuse_few, sums
 from bitleak.core.checks import number_in, one_of
@@ -104,11 +106,11 @@ class Quantile:
                 signal is not finite.
         """
         refuse_small_population(view.population_target, self.fewest_population, self.name)
-        out = view.use & ~view.member
+        out = view.outside
         refuse_few(out, 2, self.name, side="OUT")
         everyone = np.ones(view.population_references.shape[:2], bool)
-        seen, of_x = _standardized(view.target, view.references, out)
-        known, of_z = _standardized(view.population_target, view.population_references, everyone)
+        seen, of_x = _standardized(view.target, partial(reference_signal, view), out)
+        known, of_z = _standardized(view.population_target, partial(signal_of, view.population_references), everyone)
         if self.form == "normal":
             mean = _trees(self.form).fit(known, of_z)
             squares = (of_z - mean.predict(known)) ** 2 + LEAST_SQUARE
@@ -156,13 +158,14 @@ def normal_score(
 
 def _standardized(
     target: Float64[np.ndarray, "records queries signals"],
-    references: Float64[np.ndarray, "refs records queries signals"],
+    references: Callable[[SignalName], Float64[np.ndarray, "refs records queries"]],
     used: Bool[np.ndarray, "refs records"],
 ) -> tuple[Float64[np.ndarray, "records features"], Float64[np.ndarray, "records"]]:
     """Features from the used references' answers, and u."""
-    confidence = query_means(signal_of(references, "logit_scaled"))[:, :, None]
+    confidence = query_means(references("logit_scaled"))[:, :, None]
     of = predictive(sums(confidence, used))
-    others = [sums(signal_of(references, name), used).mean.mean(axis=1) for name in ("entropy", "correct")]
+    names: tuple[SignalName, ...] = ("entropy", "correct")
+    others = [sums(references(name), used).mean.mean(axis=1) for name in names]
     centre, deviation = of.centre[:, 0], of.deviation[:, 0]
     value = signal_of(target, "logit_scaled").mean(axis=1)
     return np.column_stack([centre, deviation, *others]), (value - centre) / deviation

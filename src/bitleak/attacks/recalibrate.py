@@ -53,6 +53,10 @@ def recalibrated(view: AttackView) -> AttackView:
 def average_reference(view: AttackView) -> tuple[float, float]:
     """Mean and deviation of one reference's confidence on the population records, averaged over references."""
     confidence = view.population_references[..., CONFIDENCE]
+    seen = np.isfinite(confidence)
+    if not seen.all():  # audited records in the population's place, some references being hidden for some of them
+        each = [own[shown] for own, shown in zip(confidence, seen, strict=True) if shown.any()]
+        return float(np.mean([own.mean() for own in each])), float(np.mean([own.std() for own in each]))
     return float(confidence.mean(axis=(1, 2)).mean()), float(confidence.std(axis=(1, 2)).mean())
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitleak.attacks.attack import signal_of
+from bitleak.attacks.attack import reference_signal, signal_of
 from bitleak.attacks.sides import blocks, refuse_few
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
@@ -58,8 +58,8 @@ class Reference:
         Raises:
             ValueError: A record has no usable OUT reference, or a signal is not finite.
         """
-        target, references = (signal_of(of, self.signal) for of in (view.target, view.references))
-        used = view.use & ~view.member
+        target, references = signal_of(view.target, self.signal), reference_signal(view, self.signal)
+        used = view.outside
         refuse_few(used, 1, self.name, side="OUT")
         score = np.empty(len(target))
         for block in blocks(references):

@@ -43,7 +43,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.stats import rankdata
 
-from bitleak.attacks.attack import refuse_small_population, signal_of
+from bitleak.attacks.attack import reference_signal, refuse_small_population, signal_of
 from bitleak.attacks.sides import blocks, refuse_few
 from bitleak.core.checks import number_in, one_of
 from bitleak.core.mapped import let_go, room_for
@@ -120,9 +120,9 @@ class RMIA:
                 not finite.
         """
         refuse_small_population(view.population_target, self.fewest_population, self.name)
-        refuse_few(view.use & ~view.member, 1, self.name, side="OUT")
+        refuse_few(view.outside, 1, self.name, side="OUT")
         if self.mode == "online":
-            refuse_few(view.use & view.member, 1, self.name, side="IN")
+            refuse_few(view.member, 1, self.name, side="IN")
             of_x, of_z = self._ratios(view)
         else:
             of_x, of_z = self._ratios(view, self.tuned_a(view) if self.a == "tuned" else float(self.a))
@@ -138,7 +138,7 @@ class RMIA:
             ValueError: No other references are left to attack it with.
         """
         known = stand_in(view)
-        out = known.use & ~known.member
+        out = known.outside
         refuse_few(out, 1, f"{self.name} with a='tuned'", side="OUT")
         own = log_sigmoid(known.target / self.temperature)
         means = self._log_means(known.references, [out])
@@ -149,12 +149,12 @@ class RMIA:
         self, view: AttackView, a: float | None = None
     ) -> tuple[Float64[np.ndarray, "records"], Float64[np.ndarray, "population"]]:
         """Mean log ratio over the queries, of the audited records and of the population; online without `a`."""
-        sides = [view.use & ~view.member]
+        sides = [view.outside]
         if a is None:
-            sides.append(view.use & view.member)
+            sides.append(view.member)
         everyone = [np.ones(view.population_references.shape[:2], bool)]
         return (
-            self._ratio(signal_of(view.target, self.signal), signal_of(view.references, self.signal), sides, a),
+            self._ratio(signal_of(view.target, self.signal), reference_signal(view, self.signal), sides, a),
             self._ratio(
                 signal_of(view.population_target, self.signal),
                 signal_of(view.population_references, self.signal),
@@ -184,6 +184,9 @@ class RMIA:
         for block in blocks(references):
             share = _share(sides, block)
             confidence = np.ascontiguousarray(references[:, block]) / self.temperature
+            hidden = np.isnan(confidence)
+            if hidden.any():  # their share is 0, and 0 times NaN is NaN
+                confidence = np.where(hidden, 0.0, confidence)
             ratio = np.exp(-np.abs(confidence))  # of the smaller of p and 1 - p to the larger
             larger = 1 / (1 + ratio)
             smaller, likely = ratio * larger, confidence > 0
@@ -202,8 +205,7 @@ class StandIn(NamedTuple):
 
     target: Float64[np.ndarray, "records queries"]
     references: Float64[np.ndarray, "refs records queries"]
-    member: Bool[np.ndarray, "refs records"]
-    use: Bool[np.ndarray, "refs records"]
+    outside: Bool[np.ndarray, "refs records"]
     known: Bool[np.ndarray, "records"]
 
 
@@ -247,14 +249,14 @@ def log_sigmoid(confidence: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray,
 
 def stand_in(view: AttackView) -> StandIn:
     """The reference with the median mean confidence as target, on the records that it may be used for."""
-    seen = (view.references, view.population_references)  # the second decides; the first where population answers tie
-    means = [_means(signal_of(of, "logit_scaled")) for of in seen]
+    confidence = reference_signal(view, "logit_scaled")
+    population = signal_of(view.population_references, "logit_scaled")
+    # the second decides; the first where population answers tie
+    means = [_means(confidence), _means(population)]
     row = int(np.lexsort(means)[(len(means[0]) - 1) // 2])
-    others = (view.member == view.member[row]).any(axis=1)  # all but its complement
-    others[row] = False
+    others = np.abs(view.split) != abs(view.split[row])  # neither on its training set nor on the complement
     used = view.use[row]
     chosen = np.ix_(others, used)
-    confidence = signal_of(view.references, "logit_scaled")
     before = np.cumsum(used) - used
     references = room_for((int(others.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
     target = np.empty(references.shape[1:])
@@ -264,13 +266,18 @@ def stand_in(view: AttackView) -> StandIn:
         references[:, place] = confidence[:, block][np.ix_(others, inside)]
         target[place] = confidence[row, block][inside]
         let_go(references)
-    return StandIn(target, references, view.member[chosen], view.use[chosen], view.member[row][used])
+    return StandIn(target, references, view.outside[chosen], view.member[row][used])
 
 
 def _means(confidence: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs"]:
-    """Of every reference."""
+    """Of every reference, on the records that it is used for."""
     parts = [confidence[:, block].sum(axis=(1, 2)) for block in blocks(confidence)]
-    return np.sum(parts, axis=0) / confidence[0].size
+    whole = np.sum(parts, axis=0) / confidence[0].size
+    if not np.isnan(whole).any():
+        return whole
+    parts = [np.nansum(confidence[:, block], axis=(1, 2)) for block in blocks(confidence)]
+    counts = [np.isfinite(confidence[:, block]).sum(axis=(1, 2)) for block in blocks(confidence)]
+    return np.sum(parts, axis=0) / np.maximum(np.sum(counts, axis=0), 1)
 
 
 def _log_mean(

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool
 
-from bitleak.attacks.attack import signal_of
+from bitleak.attacks.attack import reference_signal
 from bitleak.attacks.sides import Sums, refuse_few, sums
 from bitleak.core.types import AttackView, SignalName
 
@@ -18,7 +18,7 @@ References = Literal["IN", "OUT"]
 
 def side_of(view: AttackView, side: References) -> Bool[np.ndarray, "refs records"]:
     """The references of one side that may be used."""
-    return view.use & (view.member if side == "IN" else ~view.member)
+    return view.member if side == "IN" else view.outside
 
 
 def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest: int, what: str) -> Sums:
@@ -38,5 +38,5 @@ def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest:
     refuse_few(used, fewest, what, side=side)
     key = ("sums", signal, side)
     if key not in view.shared:
-        view.shared[key] = sums(signal_of(view.references, signal), used)
+        view.shared[key] = sums(reference_signal(view, signal), used)
     return view.shared[key]

@@ -34,14 +34,18 @@ class Sums(NamedTuple):
 
 
 def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]) -> Sums:
-    """Counts, means and squared residuals of the used references."""
+    """Counts, means and squared residuals of the used references; what the others say, NaN too, has no part in it."""
     counts = used.sum(axis=0)
     mean, squares = (np.empty(references.shape[1:]) for _ in range(2))
     for block in blocks(references):
         weights = used[:, block].astype(np.float64)
         for query in range(references.shape[2]):  # an axis of two or three at the end would make every pass slow
             values = np.ascontiguousarray(references[:, block, query])
-            own = np.einsum("mr,mr->r", values, weights) / counts[block]
+            total = np.einsum("mr,mr->r", values, weights)
+            if np.isnan(total).any():  # hidden references are NaN, and 0 times NaN is NaN
+                values = np.where(used[:, block], values, 0.0)
+                total = np.einsum("mr,mr->r", values, weights)
+            own = total / counts[block]
             residuals = (values - own) * weights
             mean[block, query] = own
             squares[block, query] = np.einsum("mr,mr->r", residuals, residuals)

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 LARGE = 16 << 20
 """Arrays of at least this many bytes are put into files."""
@@ -30,7 +30,7 @@ def stacked(arrays: Sequence[Shaped[np.ndarray, "records *rest"]]) -> Shaped[np.
     if len(arrays) * arrays[0].nbytes < LARGE:
         return np.stack(arrays)
     whole = room_for((len(arrays), *arrays[0].shape), arrays[0].dtype)
-    for block in _blocks(whole):
+    for block in blocks_of(whole):
         for place, array in enumerate(arrays):
             whole[place, block] = array[block]
             let_go(array)
@@ -53,14 +53,34 @@ def rows_of(
     """
     rows = np.arange(len(array))[chosen]
     found = room_for((len(rows), *array.shape[1:]), array.dtype)
-    for block in _blocks(array):
+    for block in blocks_of(array):
         found[:, block] = array[rows, block]
         let_go(array)
         let_go(found)
     return found
 
 
-def _blocks(whole: np.ndarray) -> Iterator[slice]:
+def columns_of(
+    array: Shaped[np.ndarray, "arrays records *rest"], chosen: Bool[np.ndarray, "records"]
+) -> Shaped[np.ndarray, "arrays some *rest"]:
+    """A copy of some columns of the second axis: in memory or, from `LARGE` on, in a temporary file.
+
+    Example:
+        >>> columns_of(np.eye(3), np.array([True, False, True])).tolist()
+        [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    """
+    found = room_for((len(array), int(chosen.sum()), *array.shape[2:]), array.dtype)
+    start = 0
+    for block in blocks_of(array):
+        part = array[:, block][:, chosen[block]]
+        found[:, start : start + part.shape[1]] = part
+        start += part.shape[1]
+        let_go(array)
+        let_go(found)
+    return found
+
+
+def blocks_of(whole: np.ndarray) -> Iterator[slice]:
     """Slices of the second axis of about `BLOCK` bytes each."""
     records = whole.shape[1]
     step = max(1, BLOCK * records // max(1, whole.nbytes))

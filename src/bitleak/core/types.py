@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64, UInt8
 
 SIGNALS = (
     "log_probability",
@@ -196,18 +196,27 @@ class Outputs:
     test_predictions: Int64[np.ndarray, "test"]
 
 
+IN, OUT, UNUSED = 1, -1, 0
+"""Sides of a record that a reference can be on: trained on it, not trained on it, not to be used for it."""
+
+
 @dataclass(frozen=True)
 class AttackView:
-    """Everything an attack may look at. It holds no membership of the target, so none can peek.
+    """Everything an attack may look at. Nothing in it depends on the target's membership, so no attack can peek.
+
+    `attacks.attack_view` makes one. The rows of `references`, `side`, `split` and `population_references` are models.
 
     Attributes:
         target: The target's `SIGNALS` on the audited records.
-        references: The reference models' signals on the same records.
-        member: True where the reference was trained on the record.
-        use: True where the reference may be used for the record. The same number of used IN and
-            of used OUT references for every record, lest the counts betray the target.
-        population_target: The target's signals on records of which nobody is a member.
-        population_references: The references' signals on those.
+        references: The reference models' signals on the same records; NaN where `side` is `UNUSED`.
+        side: `IN` (1) if the reference was trained on the record, `OUT` (-1) if it was not, `UNUSED` (0) if it is
+            hidden for this record. Every record has the same number of IN and of OUT references, the same for
+            all records: the counts, and what an unused reference was trained on, would betray the target.
+        split: Number of the reference's training set: equal numbers are the same training set, opposite numbers are
+            each other's complement, whether or not a record is hidden. The target's own training set and its
+            complement are not among the references.
+        population_target: The target's signals on records that no model was trained on.
+        population_references: The references' signals on these.
         labels: True class of each audited record.
         shared: What attacks have computed from the above and others may take instead of computing it again. No part
             of what is seen: it starts empty, in every copy too.
@@ -215,12 +224,27 @@ class AttackView:
 
     target: Float64[np.ndarray, "records queries signals"]
     references: Float64[np.ndarray, "refs records queries signals"]
-    member: Bool[np.ndarray, "refs records"]
-    use: Bool[np.ndarray, "refs records"]
+    side: Int8[np.ndarray, "refs records"]
+    split: Int64[np.ndarray, "refs"]
     population_target: Float64[np.ndarray, "population queries signals"]
     population_references: Float64[np.ndarray, "refs population queries signals"]
     labels: Int64[np.ndarray, "records"]
     shared: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @property
+    def member(self) -> Bool[np.ndarray, "refs records"]:
+        """True for the IN references of a record."""
+        return self.side == IN
+
+    @property
+    def outside(self) -> Bool[np.ndarray, "refs records"]:
+        """True for the OUT references of a record."""
+        return self.side == OUT
+
+    @property
+    def use(self) -> Bool[np.ndarray, "refs records"]:
+        """True for the references that are used for a record, IN and OUT alike."""
+        return self.side != UNUSED
 
 
 Scores = Float64[np.ndarray, "records"]

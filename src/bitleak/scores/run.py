@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
-from bitleak.attacks import two_class_signals
+from bitleak.attacks import attack_view, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
@@ -121,7 +121,7 @@ def trial_view(prepared: Prepared, rows: Rows, use: Use) -> AttackView:
         return two_class_signals(generator.normal(2.0, 2.0, (*shape, answers.queries)))
 
     labels = np.zeros(len(design.records), np.int64) if answers.labels is None else answers.labels[design.records]
-    return AttackView(
+    return attack_view(
         target=made_up(len(chosen)),
         references=made_up(len(rows), len(chosen)),
         member=member,

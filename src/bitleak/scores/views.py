@@ -1,7 +1,8 @@
 """What an attack may see of one target: views over the signals, for every variant and kind of reference.
 
 The references of consecutive targets differ in a row or two, so they are kept in one array of which only those rows are
-written again; where the references are consecutive rows, nothing is copied at all.
+written again; where the references are consecutive rows and none is hidden for any record, nothing is copied at all.
+Hidden references hold NaN (`bitleak.attacks.seen`), which is written into that array and taken out again.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.attacks import negative_control, recalibrated
+from bitleak.attacks import negative_control, recalibrated, side_values, split_numbers
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, ReferenceKind
 from bitleak.scores.design import Design
@@ -52,11 +53,12 @@ class References:
         self._scratch = scratch
         self._pool = self._population = np.empty(0)
         self._held: list[int] | None = None
+        self._shown: Use = np.empty((0, 0), bool)
 
-    def take(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """Signals of these models on the pool and on the population; valid until the next call."""
+    def take(self, rows: Rows, use: Use) -> tuple[np.ndarray, np.ndarray]:
+        """Signals of these models on the pool, NaN where not used, and on the population; valid until the next call."""
         signals = self._signals
-        if len(rows) and (np.diff(rows) == 1).all():
+        if len(rows) and (np.diff(rows) == 1).all() and use.all():
             span = slice(int(rows[0]), int(rows[-1]) + 1)
             return _as_seen(signals.pool[:, span]), _as_seen(signals.population[:, span])
         if self._held is None or len(self._held) != len(rows):
@@ -65,11 +67,17 @@ class References:
                 for part in (signals.pool, signals.population)
             )
             self._held = [-1] * len(rows)
+            self._shown = np.ones(use.shape, bool)
         for place, row in enumerate(rows.tolist()):
             if self._held[place] != row:
                 self._pool[:, place] = signals.pool[:, row]
                 self._population[:, place] = signals.population[:, row]
                 self._held[place] = row
+                self._shown[place] = True
+            again = np.flatnonzero(use[place] & ~self._shown[place])
+            self._pool[:, place, again] = signals.pool[:, row, again]
+            self._pool[:, place, np.flatnonzero(self._shown[place] & ~use[place])] = np.nan
+            self._shown[place] = use[place]
         return _as_seen(self._pool), _as_seen(self._population)
 
 
@@ -100,16 +108,17 @@ class Views:
         by = QUANTIZED if case == (QUANTIZED, "matched") else FULL
         names = self.signals[by].names
         taken = np.array([names.index(self.signals[FULL].names[row]) for row in rows], np.int64)
-        pool, population = self.references[by].take(taken)
+        pool, population = self.references[by].take(taken, use)
         row = attacked.names.index(name)
         own = attacked.population_of(row)
         if own.shape[0] != population.shape[1]:  # one of the two files has no population
             own, population = own[:0], population[:, :0]
+        member = self.design.member[rows]
         view = AttackView(
             target=attacked.of(row),
             references=pool,
-            member=self.design.member[rows],
-            use=use,
+            side=side_values(member, use),
+            split=split_numbers(member),
             population_target=own,
             population_references=population,
             labels=self.labels,
@@ -127,8 +136,8 @@ def control_of(view: AttackView, generator: np.random.Generator) -> AttackView:
     stand_in = replace(
         view,
         references=seen,
-        member=np.zeros(seen.shape[:2], bool),
-        use=np.zeros(seen.shape[:2], bool),
+        side=np.zeros(seen.shape[:2], np.int8),
+        split=np.zeros(len(seen), np.int64),
         population_target=view.target[:CONTROL_RECORDS],
         population_references=seen[:, :CONTROL_RECORDS],
     )

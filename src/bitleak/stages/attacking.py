@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, negative_control, population_view, recalibrated
+from bitleak.attacks import (
+    RECALIBRATED_SIGNALS,
+    Attack,
+    attack_view,
+    expand,
+    negative_control,
+    population_view,
+    recalibrated,
+)
 from bitleak.core.mapped import stacked
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, Images, Outputs, Splits
@@ -58,7 +66,7 @@ def view_of(
     """What an attack on one target may see: its answers and its references', and no membership of its own."""
     rows, use = references(split, row, seed=seed)
     found = [answers[reference] for reference in rows.tolist()]
-    return AttackView(
+    return attack_view(
         target=target.signals,
         references=stacked([answer.signals for answer in found]),
         member=split.member[rows],

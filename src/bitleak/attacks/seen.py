@@ -1,0 +1,104 @@
+"""The view of an attack, made so that nothing in it depends on the target's membership.
+
+A membership matrix leaves each record with the number of IN and OUT references that it happens to have, and these
+counts betray the target: where every record is in half of all models, the target's members have one IN reference fewer.
+So a mask evens the counts (`bitleak.data.even_mask`), and a reference that is not used for a record is *hidden* there:
+its side is `UNUSED`, whatever it was trained on, and all its signals are NaN. Where the mask leaves nothing out, which
+holds for all matrices that bitleak makes itself, nothing is hidden and nothing is copied.
+
+Cost: O(refs records); where something is hidden, a copy of the references.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int8, Int64
+
+from bitleak.core.mapped import blocks_of, let_go, room_for
+from bitleak.core.types import IN, OUT, UNUSED, AttackView
+
+
+def attack_view(
+    *,
+    target: Float64[np.ndarray, "records queries signals"],
+    references: Float64[np.ndarray, "refs records queries signals"],
+    member: Bool[np.ndarray, "refs records"],
+    use: Bool[np.ndarray, "refs records"],
+    population_target: Float64[np.ndarray, "population queries signals"],
+    population_references: Float64[np.ndarray, "refs population queries signals"],
+    labels: Int64[np.ndarray, "records"],
+) -> AttackView:
+    """The view of a target by references whose membership is known in full.
+
+    Args:
+        target: The target's `SIGNALS` on the audited records.
+        references: The references' signals on the same records.
+        member: True if the reference was trained on the record.
+        use: True if the reference may be used for the record; `even_mask` makes it.
+        population_target: The target's signals on records that no model was trained on.
+        population_references: The references' signals on these.
+        labels: True class of each audited record.
+
+    Example:
+        >>> member = np.array([[True], [True], [False]])
+        >>> view = attack_view(target=np.zeros((1, 1, 6)), references=np.zeros((3, 1, 1, 6)), member=member,
+        ...                    use=np.array([[False], [True], [True]]), population_target=np.zeros((0, 1, 6)),
+        ...                    population_references=np.zeros((3, 0, 1, 6)), labels=np.zeros(1, np.int64))
+        >>> view.side[:, 0].tolist(), view.references[:, 0, 0, 1].tolist()
+        ([0, 1, -1], [nan, 0.0, 0.0])
+    """
+    return AttackView(
+        target=target,
+        references=hidden(references, use),
+        side=side_values(member, use),
+        split=split_numbers(member),
+        population_target=population_target,
+        population_references=population_references,
+        labels=labels,
+    )
+
+
+def masked_view(view: AttackView, use: Bool[np.ndarray, "refs records"]) -> AttackView:
+    """The view with the references hidden where `use` is False; what is hidden already stays hidden."""
+    if (use | ~view.use).all():
+        return view
+    side = np.where(use, view.side, np.int8(UNUSED))
+    return replace(view, side=side, references=hidden(view.references, side != UNUSED))
+
+
+def side_values(
+    member: Bool[np.ndarray, "refs records"], use: Bool[np.ndarray, "refs records"]
+) -> Int8[np.ndarray, "refs records"]:
+    """`IN`, `OUT` or `UNUSED` of every reference and record."""
+    return np.where(use, np.where(member, np.int8(IN), np.int8(OUT)), np.int8(UNUSED))
+
+
+def hidden(
+    references: Float64[np.ndarray, "refs records queries signals"], use: Bool[np.ndarray, "refs records"]
+) -> Float64[np.ndarray, "refs records queries signals"]:
+    """The signals with NaN where a reference is not used; the same array if all are used."""
+    if use.all():
+        return references
+    found = room_for(references.shape, references.dtype)
+    for block in blocks_of(references):
+        found[:, block] = np.where(use[:, block, None, None], references[:, block], np.nan)
+        let_go(references)
+        let_go(found)
+    return found
+
+
+def split_numbers(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "refs"]:
+    """The number of each reference's training set, from 1; the negative number stands for its complement.
+
+    Example:
+        >>> split_numbers(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 1, 0]], bool)).tolist()
+        [1, 2, -1, 1]
+    """
+    known: dict[bytes, int] = {}
+    numbers = []
+    for row in member:
+        own, other = row.tobytes(), (~row).tobytes()
+        number = known.get(own) or -known.get(other, 0) or len(known) + 1
+        known.setdefault(own if number > 0 else other, abs(number))
+        numbers.append(number)
+    return np.array(numbers, np.int64)

@@ -277,7 +277,7 @@ def test_a_number_of_the_record_that_is_not_finite_is_null(tmp_path):
         ({"set": "symmetric=maybe"}, ("--set symmetric", "true or false", "maybe")),
         ({"set": "levels=3"}, ("--set levels", "--levels")),
         ({"set": "levels"}, ("--set", "KEY=VALUE")),
-        ({"set": 'layers={"head*": 3}'}, ("--set layers", "'head*'", "its layers are")),
+        ({"set": 'layers={"head*": 3}'}, ("--set layers", "'head*'", "the layers are")),
         ({"model": "cnnn:width=4"}, ("--model", "did you mean 'cnn'")),
         ({"model": "cnn:widht=4"}, ("--model", "did you mean 'width'")),
         ({"model": "cnn:width"}, ("--model", "KEY=VALUE", "'width'")),

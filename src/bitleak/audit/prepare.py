@@ -1,19 +1,19 @@
 """Everything that can be checked of an audit without computing: data set, network, sizes, plan."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from bitleak import registry
 from bitleak.config import Config
-from bitleak.core.errors import ConfigError, ModelError
+from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.types import Description, ModelSpec
 from bitleak.engine.worker import Runtime
-from bitleak.models import profile
+from bitleak.models import build, profile
 from bitleak.plan import NetworkSize, Plan, plan
+from bitleak.quant.scheme import Scheme, check_layers
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
 
@@ -61,8 +61,8 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
         found = profile(spec)
     except ModelError as error:
         raise ConfigError(f"model: {error}") from None
-    for entry in config.quantize:
-        _check_patterns(entry.variant, entry.options.get("layers") or {}, list(found.layers))
+    if config.quantize:
+        _check_layers(config, build(spec, seed=0))
     network = NetworkSize(found.parameters, found.multiply_adds, tuple(found.layers.values()))
     runtime = Runtime(
         device=device,
@@ -70,6 +70,18 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
         path=config.data.options.get("path"),
     )
     return Prepared(config, description, network, plan(config, description, network, device=device), runtime)
+
+
+def _check_layers(config: Config, network: nn.Module) -> None:
+    """Refuse a network that the quantizers would refuse once it is trained."""
+    for entry in config.quantize:
+        quantizer = registry.find(registry.QUANTIZERS, entry.name, kind="quantizer")(**entry.options)
+        if not isinstance(quantizer, Scheme):
+            continue
+        try:
+            check_layers(network, quantizer)
+        except QuantizationError as error:
+            raise ConfigError(f"quantize: {entry.variant}: {error}") from None
 
 
 def _settled_elsewhere(recipe: Recipe, device: str) -> Recipe:
@@ -97,12 +109,3 @@ def resolve_device(device: str) -> str:
     if kind.type == "cuda" and (kind.index or 0) >= count:
         raise ConfigError(f"--device {device}: PyTorch finds {count} CUDA devices here; use --device cpu")
     return device
-
-
-def _check_patterns(variant: str, layers: Mapping[str, int], names: list[str]) -> None:
-    for pattern in layers:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(
-                f"quantize: {variant}: layers[{pattern!r}] matches no layer of the model; its layers are "
-                f"{', '.join(names)}"
-            )

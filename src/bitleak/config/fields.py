@@ -1,5 +1,6 @@
 """Raw values checked against types and dataclasses, collecting every mistake instead of the first."""
 
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
@@ -116,9 +117,12 @@ def _kind_name(kind: Any) -> str:
     if origin is tuple or origin is list:
         return f"a list of {_kind_name(arguments[0])}"
     if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
+        choices = ", ".join(map(repr, arguments))
+        return f"one of {choices}" if len(arguments) > 1 else choices
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return f"a mapping of {_kind_name(arguments[0])} to {_kind_name(arguments[1])}"
+    if arguments and origin in (types.UnionType, typing.Union) and type(None) not in arguments:
+        return " or ".join(_kind_name(part) for part in arguments)
     if type(None) in arguments:
         rest = [_kind_name(part) for part in arguments if part is not type(None)]
         return f"{' or '.join(rest)}, or null"

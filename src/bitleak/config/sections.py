@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import ReferenceKind, SplitMode
+from bitleak.core.variants import FULL
 from bitleak.data.queries import Augment, check_queries
 from bitleak.train.recipe import Recipe
 
@@ -136,12 +137,12 @@ class QuantizeConfig:
 
     @property
     def variant(self) -> str:
-        """The variant's name in tables: `obc-1.58+last8`."""
+        """The variant's name in tables: `obc-1.58+last8`, `obc-1.58+stemfp32` where a layer keeps full precision."""
         marks = ""
         if self.options.get("last") not in (None, self.levels):
             marks += f"+last{bits_label(self.options['last'])}"
         for pattern, levels in (self.options.get("layers") or {}).items():
-            marks += f"+{pattern}{bits_label(levels)}"
+            marks += f"+{pattern}{levels if levels == FULL else bits_label(levels)}"
         return f"{self.label}-{bits_label(self.levels)}{marks}"
 
 

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64, UInt8
 
+from bitleak.core.variants import FULL
+
 SIGNALS = (
     "log_probability",
     "logit_scaled",
@@ -167,13 +169,19 @@ class QuantizedWeights:
         layers: Quantized layers by module name; the weight of layer `a.b` is the tensor `a.b.weight`.
         rest: All other tensors of the state dict, by name.
         spec: The network they belong to; None for a network that did not come from a spec.
-        record: What happened per layer (relative error, damping, ...): JSON values only.
+        record: What happened per layer (relative error, damping, ...): JSON values only. A layer that keeps full
+            precision by its name has no codes; its `levels` here are `fp32`.
     """
 
     layers: Mapping[str, QuantizedLayer]
     rest: Mapping[str, np.ndarray]
     spec: ModelSpec | None = None
     record: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def full_precision(self) -> tuple[str, ...]:
+        """The layers that keep full precision since the scheme names them."""
+        return tuple(name for name, facts in self.record.items() if facts.get("levels") == FULL)
 
     def dequantize(self) -> Weights:
         """The same network with float weights that lie on the grids."""

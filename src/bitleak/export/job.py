@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from bitleak.data.augment import channel_statistics
 from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
 from bitleak.export.weights import read_weights
 from bitleak.models import load
-from bitleak.quant.scheme import Scheme, quantizable
+from bitleak.quant.scheme import Scheme, check_layers
 
 HELD_OUT = 0.3
 """Share of the records that is kept for the test where the data has no held-out part of its own, as in a config."""
@@ -60,12 +59,12 @@ def prepare(request: Request) -> Job:
     spec = _spec(asked, weights, model, images)
     weights = replace(weights, spec=spec)
     try:
-        layers = quantizable(load(weights))
+        check_layers(load(weights), asked.quantizers[0])
     except ModelError as error:
         raise ModelError(_placed(error, request, spec)) from None
     except QuantizationError as error:
-        raise ModelError(f"--model: {error}") from None
-    _check_patterns(asked.quantizers[0].layers, list(layers))
+        option = "--set layers" if str(error).startswith("layers[") else "--model"
+        raise ModelError(f"{option}: {error}") from None
     drawn = not bool(images.held_out.any())
     return Job(request, asked.quantizers, weights, images, calibration, test, drawn)
 
@@ -145,14 +144,6 @@ def _statistics(own: ModelSpec | None, images: Images) -> tuple[tuple[float, ...
         return channel_statistics(images, np.flatnonzero(~images.held_out))
     except ValueError as error:
         raise ConfigError(f"--data: {error}; give --mean and --std") from None
-
-
-def _check_patterns(layers: Mapping[str, int], names: list[str]) -> None:
-    for pattern in layers:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(
-                f"--set layers: {pattern!r} matches no layer of the model; its layers are {', '.join(names)}"
-            )
 
 
 def _placed(error: ModelError, request: Request, spec: ModelSpec) -> str:

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from bitleak.core.types import QuantizedWeights, Weights
 
 SCALE_BYTES = 4
@@ -16,7 +18,8 @@ def size(weights: Weights | QuantizedWeights) -> dict[str, float]:
 
     Returns:
         `bytes`: codes, grids and the rest. `bits_per_weight`: of codes and grids alone, per quantized
-        weight, so a little more than log2(levels); 32 for weights that are not quantized.
+        weight, so a little more than log2(levels); the weights of layers that keep full precision by their names
+        count too, with the bits that they have. 32 for weights that are not quantized.
 
     Example:
         >>> import numpy as np
@@ -33,4 +36,15 @@ def size(weights: Weights | QuantizedWeights) -> dict[str, float]:
         packed += layer.scale.size * (SCALE_BYTES + ZERO_POINT_BYTES)
         count += layer.codes.size
     rest = sum(array.nbytes for array in weights.rest.values())
-    return {"bytes": float(packed + rest), "bits_per_weight": 8 * packed / count if count else 0.0}
+    kept = [array for name in weights.full_precision for array in _weights_of(name, weights)]
+    count += sum(array.size for array in kept)
+    bits = 8 * (packed + sum(array.nbytes for array in kept))
+    return {"bytes": float(packed + rest), "bits_per_weight": bits / count if count else 0.0}
+
+
+def _weights_of(name: str, weights: QuantizedWeights) -> list[np.ndarray]:
+    """The weight of a layer that keeps full precision; or all that it is computed from."""
+    if f"{name}.weight" in weights.rest:
+        return [weights.rest[f"{name}.weight"]]
+    own = [key for key in weights.rest if key.startswith(f"{name}.") and not key.endswith("bias")]
+    return [weights.rest[key] for key in own]

@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, fx.Node, nn.Module, _BatchNorm]]:
     """Every batch norm that takes a module's output, which nothing else takes; both are called once.
 
+    They need not compute what their classes say, see `kinds.deviation`.
+
     Args:
         graph: Of the network's forward pass.
         network: Holds the modules that the graph calls.

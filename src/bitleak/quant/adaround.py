@@ -154,7 +154,7 @@ class AdaRound(Scheme):
                 network cannot be traced.
         """
         reference, layers, levels = prepare(self, network, calibration)
-        pieces = _pieces(reference) if self.objective == "activation" else {}
+        pieces = _pieces(reference, self) if self.objective == "activation" else {}
         quantized, quantized_layers, _ = prepare(self, network, calibration)
         room = (len(calibration), share_of(calibration, memory, maps=MAPS))
         codes: dict[str, Tensor] = {}
@@ -171,7 +171,7 @@ class AdaRound(Scheme):
                 on_layer(name, len(codes) - 1, len(levels))
 
         walk([reference, quantized], calibration, list(levels), visit, memory=memory)
-        return assemble(reference, codes, grids, record)
+        return assemble(reference, codes, grids, record, scheme=self)
 
     def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
         """Codes of a layer by the quadratic, their grid, and facts for the record."""
@@ -209,10 +209,10 @@ def _with_targets(name: str, piece: fx.GraphModule, pairs: Pairs) -> Iterator[tu
         yield behind, piece(arranged(piece, full.clone()))
 
 
-def _pieces(network: nn.Module) -> dict[str, Unit]:
+def _pieces(network: nn.Module, scheme: Scheme) -> dict[str, Unit]:
     """Each layer with the batch norm and the activation that follow it."""
     try:
-        return layer_units(network.requires_grad_(False))
+        return layer_units(network.requires_grad_(False), scheme)
     except QuantizationError as error:
         raise QuantizationError(
             f"objective 'activation' needs the graph of the network; objective 'linear' does not. {error}"

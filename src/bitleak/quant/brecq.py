@@ -40,9 +40,9 @@ from torch import Tensor, nn
 from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.capture import OnLayer
+from bitleak.quant.capture import OnLayer, layer_order
 from bitleak.quant.fisher import fisher
-from bitleak.quant.fold import fold
+from bitleak.quant.fold import check_folded, check_norms, fold
 from bitleak.quant.grid import Grid, grid_for
 from bitleak.quant.reconstruct import Reconstruction, Schedule, energy_of, mean_loss, outputs_of, reconstruct, run
 from bitleak.quant.records import InMemory, Records, of_images, share_of
@@ -135,11 +135,13 @@ class BRECQ(Scheme):
                 calibration value is not finite.
         """
         images = calibration.detach().float()
-        folded = fold(network, images).requires_grad_(False)
-        pieces = units(folded)
+        names = list(quantizable(network, self))
+        check_norms(network, self)
+        folded = fold(network, images, self).requires_grad_(False)
+        pieces = units(folded, self)
         _check(folded, pieces, images)
-        layers = quantizable(folded)
-        levels = layer_levels(self, [name for unit in pieces for name in unit.layers])
+        check_folded(network, folded, images)
+        levels = layer_levels(self, layer_order(folded, names, images))
         codes: dict[str, Tensor] = {}
         grids: dict[str, Grid] = {}
         record: dict[str, dict[str, Any]] = {}
@@ -153,7 +155,7 @@ class BRECQ(Scheme):
             if not unit.layers:
                 quantized = outputs_of(unit.run, quantized, memory=share)
                 continue
-            own = {name: grid_for(self, layers[name].weight, levels[name]) for name in unit.layers}
+            own = {name: grid_for(self, folded.get_parameter(f"{name}.weight"), levels[name]) for name in unit.layers}
             for chunk in full.chunks():
                 check_finite(unit.layers[0], chunk, "output on the calibration images")
             rest = pieces[index + 1 :]
@@ -180,7 +182,7 @@ class BRECQ(Scheme):
             if on_layer is not None:
                 for name in unit.layers:
                     on_layer(name, list(levels).index(name), len(levels))
-        return assemble(folded, codes, grids, record)
+        return assemble(folded, codes, grids, record, scheme=self)
 
 
 def _record(unit: Unit, result: Reconstruction, targets: Records) -> dict[str, Any]:

@@ -6,7 +6,7 @@ before it.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quant.scheme import Layer, Scheme, layer_levels, quantizable
+from bitleak.quant.scheme import Layer, Scheme, layer_levels, leave_out, quantizable
 
 POSITIONS = 1 << 16  # of a chunk: sums over the images are made chunk by chunk, so it is part of the results
 
@@ -57,14 +57,42 @@ def prepare(
     Raises:
         QuantizationError: A layer cannot be quantized.
     """
+    copied, layers, (levels,) = prepare_alike([scheme], network, calibration)
+    return copied, layers, levels
+
+
+def prepare_alike(
+    schemes: Sequence[Scheme], network: nn.Module, calibration: Float[Tensor, "records *sample"]
+) -> tuple[nn.Module, dict[str, Layer], list[dict[str, int]]]:
+    """The same for several schemes; the layers are those that at least one of them quantizes, the levels by scheme."""
+    names = list(dict.fromkeys(name for scheme in schemes for name in quantizable(network, scheme)))
     copied = copy.deepcopy(network).eval()
-    layers = quantizable(copied)
-    order = execution_order(copied, layers, calibration)
-    return copied, {name: layers[name] for name in order}, layer_levels(scheme, order)
+    order = layer_order(copied, names, calibration)
+    layers: dict[str, Any] = {name: copied.get_submodule(name) for name in order if name in names}
+    return copied, layers, [layer_levels(scheme, order) for scheme in schemes]
+
+
+def layer_order(network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]) -> list[str]:
+    """All layers that are run, in the order of execution; those in `names` must be called just once.
+
+    Args:
+        network: In evaluation mode.
+        names: The layers that are quantized.
+        calibration: At least one image.
+
+    Raises:
+        QuantizationError: A layer of `names` is called twice or never.
+    """
+    others = [name for name, module in network.named_modules() if isinstance(module, Layer) and name not in names]
+    return execution_order(network, names, calibration, others=others)
 
 
 def execution_order(
-    network: nn.Module, names: Iterable[str], calibration: Float[Tensor, "records *sample"]
+    network: nn.Module,
+    names: Iterable[str],
+    calibration: Float[Tensor, "records *sample"],
+    *,
+    others: Iterable[str] = (),
 ) -> list[str]:
     """The named modules in the order in which the network calls them.
 
@@ -72,6 +100,7 @@ def execution_order(
         network: In evaluation mode.
         names: Qualified names of modules.
         calibration: At least one image; the first one is used.
+        others: More modules, which may be called never or several times (then the last call counts).
 
     Raises:
         QuantizationError: A module is called twice or never.
@@ -82,19 +111,21 @@ def execution_order(
         ['1', '2']
     """
     called: list[str] = []
-    wanted = list(names)
-    stream(network, calibration[:1], {name: lambda called_name, inputs: called.append(called_name) for name in wanted})
+    wanted, free = list(names), set(others)
+    watched = [*wanted, *free]
+    stream(network, calibration[:1], {name: lambda called_name, inputs: called.append(called_name) for name in watched})
     for name in wanted:
         if called.count(name) > 1:
             raise QuantizationError(
-                f"layer {name!r} is used {called.count(name)} times in one run; give each use a layer of its own"
+                f"layer {name!r} is used {called.count(name)} times in one run; give each use a layer of its own, "
+                f"or {leave_out(name)}"
             )
         if name not in called:
             raise QuantizationError(
                 f"layer {name!r} is never called as a module (its weight may be used by a functional call), "
-                "so its inputs cannot be observed"
+                f"so its inputs cannot be observed; {leave_out(name)}"
             )
-    return called
+    return [name for index, name in enumerate(called) if name not in called[index + 1 :]]
 
 
 def stream(

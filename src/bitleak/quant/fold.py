@@ -17,25 +17,31 @@ replaced by an identity and the shift becomes the layer's bias. The arithmetic i
 """
 
 import copy
-from collections.abc import Iterator
-from typing import get_args
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bitleak.core.errors import QuantizationError
+from bitleak.models.kinds import deviation
 from bitleak.models.norms import fed_by_one
-from bitleak.quant.scheme import Layer
+from bitleak.quant.scheme import Layer, Scheme, left_out, spelling
 from bitleak.quant.units import trace
 
+COMPARED = 4  # images on which the folded network is compared with the original
+ROUNDING = 1e-3  # of the largest output: far above what float32 loses by folding, far below what a wrong fold changes
 
-def fold(network: nn.Module, images: Float[Tensor, "records *sample"] | None = None) -> nn.Module:
+
+def fold(
+    network: nn.Module, images: Float[Tensor, "records *sample"] | None = None, scheme: Scheme | None = None
+) -> nn.Module:
     """A copy of a network, in evaluation mode, whose batch norms are pure shifts where that is possible.
 
     A batch norm is left as it is where anything but a single layer feeds it, where the layer's
-    output is used elsewhere too, where either is called more than once, where the layer is a
-    subclass with a forward pass of its own, or where the batch norm keeps no running statistics.
+    output is used elsewhere too, where either is called more than once, where either has a
+    forward pass of its own or hooks, or where the batch norm keeps no running statistics.
     Behind a linear layer on tokens, `records tokens features`, a batch norm normalises the tokens and is
     left as it is.
 
@@ -43,6 +49,7 @@ def fold(network: nn.Module, images: Float[Tensor, "records *sample"] | None = N
         network: Any network that `torch.fx` traces; it is not changed.
         images: What shows which linear layers are given tokens; the first image is run. None: a linear
             layer's output is taken to be `records features` where the sizes allow it.
+        scheme: Layers and batch norms that it leaves in full precision are left as they are.
 
     Raises:
         QuantizationError: `torch.fx` cannot trace the network.
@@ -53,12 +60,80 @@ def fold(network: nn.Module, images: Float[Tensor, "records *sample"] | None = N
         ([1.0, 1.0], [0.0, 0.0])
     """
     folded = copy.deepcopy(network).eval()
-    pairs = list(_pairs(folded))
+    pairs = [(layer, norm) for *names, layer, norm in _pairs(folded) if not _left(scheme, names)]
     ranks = _ranks([layer for layer, _ in pairs if isinstance(layer, nn.Linear)], folded, images)
     for layer, norm in pairs:
         if norm.num_features == len(layer.weight) and ranks.get(layer, 2) == 2:
             _fold_pair(layer, norm)
     return folded
+
+
+def check_norms(network: nn.Module, scheme: Scheme | None = None) -> None:
+    """Refuse batch norms that would be folded if they were what their class says.
+
+    Raises:
+        QuantizationError: One that a layer alone feeds has a forward pass of its own or hooks, and the scheme does
+            not leave it as it is; or `torch.fx` cannot trace the network.
+    """
+    reasons: dict[str, str] = {}
+    for layer_name, name, _, norm in _pairs(network):
+        reason = deviation(norm)
+        if reason is not None and not _left(scheme, (layer_name, name)):
+            reasons[name] = f"batch norm {name!r} cannot be folded into layer {layer_name!r}: {reason}"
+    if reasons:
+        raise QuantizationError(
+            f"{next(iter(reasons.values()))}. Make it a plain batch norm, or leave it as it is by the quantizer's "
+            f"option {spelling(*reasons)}"
+        )
+
+
+@torch.no_grad()
+def check_folded(network: nn.Module, folded: nn.Module, images: Float[Tensor, "records *sample"]) -> None:
+    """Compare a folded network with the original, batch norm after batch norm, and the outputs.
+
+    Args:
+        network: In any mode.
+        folded: What `fold` made of it.
+        images: The first `COMPARED` are run through both.
+
+    Raises:
+        QuantizationError: The outputs of a batch norm differ beyond rounding; its name is that of the first.
+    """
+    original = copy.deepcopy(network).eval()
+    outputs = [_outputs(each, images[:COMPARED]) for each in (original, folded)]
+    for name, expected in outputs[0].items():
+        found = outputs[1].get(name)
+        if found is None or not _alike(found, expected):
+            place = f"batch norm {name!r} gives" if name else "the network gives"
+            advice = f", or leave it as it is by the quantizer's option {spelling(name)}"
+            raise QuantizationError(
+                f"{place} other outputs once batch norms are folded into the layers before them: it does not compute "
+                "in evaluation mode what its running statistics, weight and bias say. Make it a plain batch norm in "
+                f"evaluation mode{advice if name else ''}"
+            )
+
+
+def _outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """What each batch norm gives, by name in the order of execution, and under no name what the network gives."""
+    outputs: dict[str, Tensor] = {}
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm):
+            hook = lambda _, __, output, name=name: outputs.update({name: output.clone()})  # noqa: E731
+            handles.append(module.register_forward_hook(hook))
+    try:
+        result = network(images.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {**outputs, "": result} if isinstance(result, Tensor) else outputs
+
+
+def _alike(found: Tensor, expected: Tensor) -> bool:
+    """Whether two outputs differ by no more than float32 rounding does on the way through a deep network."""
+    if found.shape != expected.shape:
+        return False
+    return bool((found - expected).abs().max() <= ROUNDING * expected.abs().max().clamp(min=ROUNDING))
 
 
 @torch.no_grad()
@@ -94,7 +169,12 @@ def with_affine_norms(piece: fx.GraphModule) -> fx.GraphModule:
     result = fx.GraphModule(piece, graph)
     for node in list(graph.nodes):
         norm = result.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if type(norm) is nn.BatchNorm2d and not norm.training and norm.running_mean is not None:
+        if (
+            type(norm) is nn.BatchNorm2d
+            and deviation(norm) is None
+            and not norm.training
+            and norm.running_mean is not None
+        ):
             _write_out(result, node, norm)
     result.recompile()
     return result
@@ -128,17 +208,21 @@ def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return scale, beta - norm.running_mean.double() * scale
 
 
-def _pairs(network: nn.Module) -> Iterator[tuple[Layer, _BatchNorm]]:
-    """The layers with the batch norm that they alone feed."""
-    for _, _, layer, norm in fed_by_one(trace(network), network):
+def _pairs(network: nn.Module) -> Iterator[tuple[str, str, Layer, _BatchNorm]]:
+    """The layers with the batch norm that they alone feed, and the names of both."""
+    for source, node, layer, norm in fed_by_one(trace(network), network):
         if isinstance(layer, Layer):
-            yield layer, norm
+            yield str(source.target), str(node.target), layer, norm
+
+
+def _left(scheme: Scheme | None, names: Iterable[str]) -> bool:
+    return scheme is not None and any(left_out(scheme, name) for name in names)
 
 
 @torch.no_grad()
 def _fold_pair(layer: Layer, norm: _BatchNorm) -> None:
     """Move the scale of a batch norm into the layer's weight, and all shifts into the batch norm."""
-    plain = any(type(layer).forward is kind.forward for kind in get_args(Layer))
+    plain = deviation(layer) is None and deviation(norm) is None
     if not plain or norm.running_mean is None or norm.running_var is None:
         return
     factor, shift = _affine(norm)

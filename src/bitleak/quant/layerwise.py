@@ -40,14 +40,14 @@ from torch import Tensor, nn
 
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.capture import OnLayer, execution_order, prepare, stream
+from bitleak.quant.capture import OnLayer, execution_order, prepare, prepare_alike, stream
 from bitleak.quant.gram import gram
 from bitleak.quant.grid import Grid, decode
 from bitleak.quant.method import Method, Rounded, Weight, rounded
 from bitleak.quant.quadratic import Quadratic, quadratic
 from bitleak.quant.reestimate import Moments, batch_norms, moments_of, reestimate, set_statistics, watchers
 from bitleak.quant.result import assemble
-from bitleak.quant.scheme import Layer, check_finite, layer_levels
+from bitleak.quant.scheme import Layer, Scheme, check_finite
 from bitleak.quant.walk import walk
 
 TARGET_DAMPING = 1e-3
@@ -108,9 +108,13 @@ def quantize_alike(
     Raises:
         QuantizationError: A layer cannot be quantized, or the networks differ in their layers.
     """
-    models = [prepare(methods[0].scheme, *pair) for pair in zip(networks, calibrations, strict=True)]
-    order = _common_layers([layers for _, layers, _ in models])
-    levels = [layer_levels(method.scheme, order) for method in methods]
+    schemes = [method.scheme for method in methods]
+    models = [prepare_alike(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
+    order, levels = _common_layers([layers for _, layers, _ in models]), models[0][2]
+    for method in methods:
+        if method.statistics != "none":
+            for copied, _, _ in models:
+                batch_norms(copied, method.scheme)
     found: list[list[dict[str, Rounded]]] = [[{} for _ in methods] for _ in models]
     relative = [method.statistics_images for method in methods if method.statistics == "relative"]
     full: list[_Norms] = [{images: {} for images in relative} for _ in models]
@@ -132,6 +136,8 @@ def quantize_alike(
                 for weight, loss, images in zip(originals, losses, calibrations, strict=True)
             ]
             for index, method in enumerate(methods):
+                if name not in levels[index]:
+                    continue
                 results = rounded(method, name, levels[index][name], weights)
                 for own, result in zip(found, results, strict=True):
                     own[index][name] = result
@@ -188,20 +194,22 @@ def _finished(
 ) -> QuantizedWeights:
     """The result of one method, with the batch norms re-estimated behind its weights."""
     if method.statistics == "none":
-        return _assembled(network, layers)
+        return _assembled(network, layers, method.scheme)
     changed = copy.deepcopy(network)
     for name, layer in layers.items():
         changed.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
     images = method.statistics_images
     reference = norms[images] if method.statistics == "relative" else None
-    reestimate(changed, calibration, reference=reference, records=images, memory=memory)
-    return _assembled(changed, layers)
+    norms_set = batch_norms(changed, method.scheme)
+    reestimate(changed, calibration, norms=norms_set, reference=reference, records=images, memory=memory)
+    return _assembled(changed, layers, method.scheme)
 
 
-def _assembled(network: nn.Module, layers: Mapping[str, Rounded]) -> QuantizedWeights:
+def _assembled(network: nn.Module, layers: Mapping[str, Rounded], scheme: Scheme) -> QuantizedWeights:
     codes = {name: layer.codes for name, layer in layers.items()}
     grids = {name: layer.grid for name, layer in layers.items()}
-    return assemble(network, codes, grids, {name: layer.record for name, layer in layers.items()})
+    record = {name: layer.record for name, layer in layers.items()}
+    return assemble(network, codes, grids, record, scheme=scheme)
 
 
 def _behind_the_quantized(
@@ -224,13 +232,13 @@ def _behind_the_quantized(
         if on_layer is not None:
             on_layer(name, len(found) - 1, len(levels))
 
-    norms = batch_norms(quantized) if method.statistics != "none" else []
+    norms = batch_norms(quantized, method.scheme) if method.statistics != "none" else []
     order = execution_order(quantized, [*layers, *norms], calibration)
     # Beforehand: in the walk, the full-precision network would have to stop at each norm too.
     images = method.statistics_images
     moments = moments_of(full, calibration, images) if method.statistics == "relative" else {}
     walk([full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory)
-    return _assembled(quantized, found)
+    return _assembled(quantized, found, method.scheme)
 
 
 def second_moments(

@@ -28,7 +28,7 @@ here the calibration images alone count, and batches do not matter.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -37,8 +37,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitleak.core.checks import integer_in, one_of
+from bitleak.core.errors import QuantizationError
+from bitleak.models.kinds import deviation
 from bitleak.quant.capture import chunks, execution_order, leading, stream
-from bitleak.quant.scheme import check_finite
+from bitleak.quant.scheme import Scheme, check_finite, left_out, spelling
 from bitleak.quant.walk import granted, walk
 
 CONSTANT = 1e-10  # of the squared mean: a variance below is that of float32 rounding
@@ -70,15 +72,17 @@ def reestimate(
     network: nn.Module,
     calibration: Float[Tensor, "records *sample"],
     *,
+    norms: Sequence[str] | None = None,
     reference: Mapping[str, Moments] | None = None,
     records: int | None = None,
     memory: int | None = None,
 ) -> list[str]:
-    """Set the running statistics of every batch norm of a network, in place.
+    """Set the running statistics of batch norms of a network, in place.
 
     Args:
         network: In evaluation mode; its buffers are changed.
         calibration: Normalised images.
+        norms: Names of the batch norms; None = all.
         reference: Of the batch norms of the full-precision network, on the same images, for `relative` statistics;
             None for `absolute` ones.
         records: How many of the images to look at, see `capture.leading`.
@@ -97,7 +101,7 @@ def reestimate(
         >>> network[0].running_mean.item(), network[0].running_var.item()
         (2.0, 2.0)
     """
-    names = batch_norms(network)
+    names = batch_norms(network) if norms is None else list(norms)
     if not names:
         return []
     images = leading(calibration, records)
@@ -139,7 +143,7 @@ def watchers(
             if seen[name] <= counted[records]:
                 moments[name] = _added(moments.get(name), inputs)
 
-    return dict.fromkeys(batch_norms(network) if found else [], add)
+    return dict.fromkeys(_norms(network) if found else [], add)
 
 
 def moments_of(
@@ -152,8 +156,30 @@ def moments_of(
     return found[None]
 
 
-def batch_norms(network: nn.Module) -> list[str]:
-    """The batch norms that keep running statistics, in the order of definition."""
+def batch_norms(network: nn.Module, scheme: Scheme | None = None) -> list[str]:
+    """The batch norms whose running statistics are to be set, in the order of definition.
+
+    Args:
+        network: Whose batch norms.
+        scheme: Its `layers` may leave some as they are; None leaves none.
+
+    Raises:
+        QuantizationError: One has a forward pass of its own or hooks, so that its statistics may mean anything.
+    """
+    names = [name for name in _norms(network) if scheme is None or not left_out(scheme, name)]
+    reasons = {name: deviation(network.get_submodule(name)) for name in names}
+    reasons = {name: reason for name, reason in reasons.items() if reason is not None}
+    if reasons:
+        name, reason = next(iter(reasons.items()))
+        raise QuantizationError(
+            f"batch norm {name!r} cannot be re-estimated: {reason}. Set reestimate to none, or leave it as it is by "
+            f"the quantizer's option {spelling(*reasons)}"
+        )
+    return names
+
+
+def _norms(network: nn.Module) -> list[str]:
+    """The batch norms that keep running statistics."""
     modules = network.named_modules()
     return [name for name, module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
 

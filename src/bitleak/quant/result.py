@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedLayer, QuantizedWeights
 from bitleak.quant.grid import Grid
+from bitleak.quant.scheme import FULL_PRECISION, Layer, Scheme, left_out
 
 
 def assemble(
@@ -17,6 +18,8 @@ def assemble(
     codes: Mapping[str, Tensor],
     grids: Mapping[str, Grid],
     record: Mapping[str, Mapping[str, Any]],
+    *,
+    scheme: Scheme | None = None,
 ) -> QuantizedWeights:
     """The quantized network as plain arrays.
 
@@ -25,6 +28,7 @@ def assemble(
         codes: The uint8 codes per layer, in the shape of the layer's weight.
         grids: The grid of each of these layers.
         record: What happened per layer, JSON values only.
+        scheme: Layers that it leaves in full precision are recorded with `fp32` as their levels.
 
     Returns:
         Arrays of their own (nothing is shared with the network), with `spec=None`.
@@ -32,7 +36,12 @@ def assemble(
     state = network.state_dict()
     layers = {name: _layer(codes[name], grids[name]) for name in codes}
     rest = {key: _array(value) for key, value in state.items() if key.removesuffix(".weight") not in codes}
-    return QuantizedWeights(layers=layers, rest=rest, record=record)
+    kept = {name: {"levels": FULL_PRECISION} for name, module in network.named_modules() if _kept(scheme, name, module)}
+    return QuantizedWeights(layers=layers, rest=rest, record={**record, **kept})
+
+
+def _kept(scheme: Scheme | None, name: str, module: nn.Module) -> bool:
+    return scheme is not None and isinstance(module, Layer) and left_out(scheme, name)
 
 
 def deployed(network: nn.Module, quantized: QuantizedWeights) -> nn.Module:

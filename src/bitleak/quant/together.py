@@ -27,7 +27,7 @@ from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.layerwise import quantize_alike
 from bitleak.quant.method import Method
-from bitleak.quant.scheme import quantizable
+from bitleak.quant.scheme import Scheme, quantizable
 
 
 @runtime_checkable
@@ -92,7 +92,10 @@ def quantize_together(
     """
     if len(generators) != len(quantizers):
         raise ValueError(f"generators must be one per quantizer: {len(quantizers)} expected, got {len(generators)}")
-    counted = None if on_layer is None else _counted(on_layer, len(quantizable(network)) * len(quantizers))
+    counted = None
+    if on_layer is not None:
+        schemes = [quantizer if isinstance(quantizer, Scheme) else None for quantizer in quantizers]
+        counted = _counted(on_layer, sum(len(quantizable(network, scheme)) for scheme in schemes))
     return _each(quantizers, network, calibration, generators, counted, memory)
 
 

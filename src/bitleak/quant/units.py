@@ -33,7 +33,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quant.scheme import Layer, quantizable
+from bitleak.quant.scheme import Layer, Scheme, leave_out, quantizable
 
 FOLLOWING_MODULES = {
     f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "instancenorm", "normalization")
@@ -96,11 +96,12 @@ def trace(network: nn.Module) -> fx.Graph:
         ) from error
 
 
-def units(network: nn.Module) -> tuple[Unit, ...]:
+def units(network: nn.Module, scheme: Scheme | None = None) -> tuple[Unit, ...]:
     """The network's reconstruction units, in the order of execution.
 
     Args:
         network: Takes one tensor and returns one tensor. The units share its modules.
+        scheme: Layers that it leaves in full precision belong to no unit's `layers`.
 
     Raises:
         QuantizationError: The network cannot be traced, a layer is called twice or never or its weight is
@@ -113,7 +114,7 @@ def units(network: nn.Module) -> tuple[Unit, ...]:
     """
     graph = trace(network)
     path = _data_path(graph)
-    owned = _layers_of(graph, network)
+    owned = _layers_of(graph, network, scheme)
     groups: list[tuple[fx.Node, fx.Node, tuple[str, ...]]] = []
     for start, nodes in _segments(path):
         layers = tuple(name for node in _between(start, nodes[-1]) for name in owned.get(node, ()))
@@ -127,7 +128,7 @@ def units(network: nn.Module) -> tuple[Unit, ...]:
     )
 
 
-def layer_units(network: nn.Module) -> dict[str, Unit]:
+def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, Unit]:
     """A unit for each layer alone, with the normalisations and activations that alone follow it.
 
     Unlike those of `units`, they need not be one behind the other: inside of a block they are what leads
@@ -142,7 +143,7 @@ def layer_units(network: nn.Module) -> dict[str, Unit]:
         [('0', '_2'), ('4', '_4')]
     """
     graph = trace(network)
-    owned = _layers_of(graph, network)
+    owned = _layers_of(graph, network, scheme)
     found: dict[str, Unit] = {}
     for node in graph.nodes:
         if node.target not in owned.get(node, ()) or node.op != "call_module":
@@ -202,9 +203,9 @@ def _is_tuple(node: fx.Node) -> bool:
     return any(user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users)
 
 
-def _layers_of(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[str, ...]]:
+def _layers_of(graph: fx.Graph, network: nn.Module, scheme: Scheme | None) -> dict[fx.Node, tuple[str, ...]]:
     """The layers that each node runs by calling a module."""
-    names = list(quantizable(network))
+    names = list(quantizable(network, scheme))
     called = [node for node in graph.nodes if node.op == "call_module"]
     owned = {node: tuple(name for name in names if f"{name}.".startswith(f"{node.target}.")) for node in called}
     calls = Counter(name for held in owned.values() for name in held)
@@ -213,13 +214,15 @@ def _layers_of(graph: fx.Graph, network: nn.Module) -> dict[fx.Node, tuple[str, 
         if f"{name}.weight" in read:
             raise QuantizationError(
                 f"layer {name!r} is {'also used otherwise' if calls[name] else 'never called as a module'}: its weight "
-                "is read by a functional call, so that not all of its inputs can be observed; call the layer itself"
+                "is read by a functional call, so that not all of its inputs can be observed; call the layer itself, "
+                f"or {leave_out(name)}"
             )
         if calls[name] != 1:
             times = f"called {calls[name]} times" if calls[name] else "never called"
             raise QuantizationError(
                 f"layer {name!r} is {times} in a forward pass; reconstruction needs each layer to be called "
-                "exactly once: give every call a layer of its own, and remove layers that are not used"
+                "exactly once: give every call a layer of its own, remove layers that are not used, "
+                f"or {leave_out(name)}"
             )
     return owned
 

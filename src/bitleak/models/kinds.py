@@ -1,0 +1,47 @@
+"""Whether a module computes what its class says.
+
+A subclass with a forward pass of its own may do anything with the same attributes: pad by the size of its input, mask
+or standardise its weight, keep gamma as the difference from 1. The same holds for a method that was replaced on one
+instance, and for hooks, which may change what goes in and comes out. So the attributes of a layer or of a batch norm
+say what it computes only if the code that runs is that of its kind.
+"""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_KINDS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
+    nn.Conv1d: (nn.Conv1d,),
+    nn.Conv2d: (nn.Conv2d,),
+    nn.Conv3d: (nn.Conv3d,),
+    nn.Linear: (nn.Linear,),
+    _BatchNorm: (_BatchNorm, nn.SyncBatchNorm),
+}
+_METHODS = ("forward", "_conv_forward", "__call__", "_call_impl")
+_HOOKS = {"_forward_pre_hooks": "pre-hook", "_forward_hooks": "hook"}
+
+
+def deviation(module: nn.Module) -> str | None:
+    """Why the module may compute something else than its kind does; None if it runs the code of its kind.
+
+    Args:
+        module: A convolution, a linear layer or a batch norm; for any other module, only hooks are looked at.
+
+    Example:
+        >>> class Masked(nn.Linear):
+        ...     def forward(self, x):
+        ...         return x
+        >>> deviation(nn.Linear(2, 2)), deviation(Masked(2, 2))
+        (None, 'its class Masked has a forward pass of its own')
+    """
+    kinds = next((kinds for base, kinds in _KINDS.items() if isinstance(module, base)), None)
+    if kinds is not None:
+        for method in _METHODS:
+            if method in vars(module):
+                return f"its method {method} was replaced by another one"
+            code = getattr(type(module), method, None)
+            if code not in [getattr(kind, method, None) for kind in kinds]:
+                return f"its class {type(module).__name__} has a forward pass of its own"
+    for attribute, name in _HOOKS.items():
+        if getattr(module, attribute):
+            return f"it has a forward {name}, which may change what it computes"
+    return None

@@ -21,6 +21,9 @@ _ZIP, _PROTOCOL = b"PK", b"\x80"
 _LENGTH = 8
 """Bytes of a safetensors file before its JSON header: the header's length, the low byte first."""
 
+_NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
+"""Types whose numbers mean something without a scale stored elsewhere; a state dict is made of them."""
+
 
 def read_weights(path: Path) -> Weights:
     """The state dict of a file, without a spec; or a trained model of the store, with its spec.
@@ -32,8 +35,8 @@ def read_weights(path: Path) -> Weights:
         Arrays; floating-point tensors of any width as float32.
 
     Raises:
-        ModelError: Nothing there, a pickle, a file that is not safetensors, a result that is not a
-            model's weights, or a number that is not finite.
+        ModelError: Nothing there, a pickle, a file that is not safetensors, a tensor of 4-, 6- or 8-bit floats or
+            of complex numbers, a result that is not a model's weights, or a number that is not finite.
         StoreError: The folder holds no result.
     """
     if not path.exists():
@@ -49,10 +52,23 @@ def _of_file(path: Path) -> dict[str, np.ndarray]:
     if not _begins_as_safetensors(path) and _is_pickle(path):
         raise ModelError(f"--weights {path}: {_conversion(path)}")
     try:
+        _check_types(path)
         tensors = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise ModelError(f"--weights {path}: not a .safetensors file ({error}); save the state dict as one") from error
     return {name: _array(tensor) for name, tensor in tensors.items()}
+
+
+def _check_types(path: Path) -> None:
+    """Refuse floats of 4, 6 and 8 bits, which are codes of quantized weights, and complex numbers."""
+    with safetensors.safe_open(path, framework="np") as file:
+        types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    for name, kind in types.items():
+        if kind not in _NUMBERS:
+            raise ModelError(
+                f"--weights {path}: tensor {name!r} is of type {kind}; expected floating-point weights of 16, 32 or 64 "
+                "bits. If these are quantized weights, multiply them by their scales and save the state dict as F32"
+            )
 
 
 def _begins_as_safetensors(path: Path) -> bool:

@@ -54,7 +54,7 @@ def load(weights: Weights) -> nn.Module:
     """The network of the weights' spec with these weights, in evaluation mode, on the CPU.
 
     Raises:
-        ModelError: There is no spec, or a tensor is missing, unknown or of another shape.
+        ModelError: There is no spec, or a tensor is missing, unknown, of another shape or not floating-point.
     """
     if weights.spec is None:
         raise ModelError("weights without a spec cannot be loaded: the architecture is not known")
@@ -122,3 +122,8 @@ def _check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Any], m
         came, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
         if came != wanted:
             raise ModelError(f"tensor {name!r} of model {model} must have shape {wanted}, got {came}")
+        if expected[name].is_floating_point() and tensors[name].dtype.kind != "f":
+            raise ModelError(
+                f"tensor {name!r} of model {model} must hold floating-point numbers, got {tensors[name].dtype}; "
+                "codes of quantized weights need their scales: give the weights that they stand for"
+            )

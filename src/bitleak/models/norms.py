@@ -23,8 +23,8 @@ def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, f
     modules = {node: network.get_submodule(str(node.target)) for node in calls}
     times = Counter(id(module) for module in modules.values())
     for node in calls:
-        source = node.args[0] if node.args else None
-        if not isinstance(source, fx.Node) or len(source.users) > 1:
+        source = next(iter(node.all_input_nodes), None)  # also where it is called by keyword
+        if source is None or len(source.users) > 1:
             continue
         module, norm = modules.get(source), modules[node]
         if module is not None and isinstance(norm, _BatchNorm) and times[id(module)] == times[id(norm)] == 1:

@@ -45,7 +45,15 @@ from bitleak.quant.gram import gram
 from bitleak.quant.grid import Grid, decode
 from bitleak.quant.method import Method, Rounded, Weight, rounded
 from bitleak.quant.quadratic import Quadratic, quadratic
-from bitleak.quant.reestimate import Moments, batch_norms, moments_of, reestimate, set_statistics, watchers
+from bitleak.quant.reestimate import (
+    Moments,
+    batch_norms,
+    execution_order_of_norms,
+    moments_of,
+    reestimate,
+    set_statistics,
+    watchers,
+)
 from bitleak.quant.result import assemble
 from bitleak.quant.scheme import Layer, Scheme, check_finite
 from bitleak.quant.walk import walk
@@ -232,7 +240,8 @@ def _behind_the_quantized(
         if on_layer is not None:
             on_layer(name, len(found) - 1, len(levels))
 
-    norms = batch_norms(quantized, method.scheme) if method.statistics != "none" else []
+    names = batch_norms(quantized, method.scheme) if method.statistics != "none" else []
+    norms = execution_order_of_norms(quantized, names, calibration)
     order = execution_order(quantized, [*layers, *norms], calibration)
     # Beforehand: in the walk, the full-precision network would have to stop at each norm too.
     images = method.statistics_images

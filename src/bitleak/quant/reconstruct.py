@@ -22,7 +22,8 @@ of times larger than the published one, and needs tens of times fewer iterations
 Mini-batches are consecutive pieces of random permutations, drawn before the loop, so that all records
 are seen equally often. If the result has a larger loss on all calibration records than rounding to the
 nearest, rounding to the nearest is what is returned. Maps are kept in channels-last order, which is
-faster on a CPU, unless the piece reshapes them by `view`. Batch norms in the loop are written out (see `fold`).
+faster on a CPU, unless the piece has functions that look at the order (`view`, `as_strided`) or that are not
+PyTorch's. Batch norms in the loop are written out (see `fold`).
 The maps of all records may lie in scratch files, see `records`; the result is the same, bit for bit.
 
 Optionally each element of the squared error has a weight (`importance`), and V starts at given codes
@@ -54,6 +55,8 @@ EPSILON = 1e-8  # of Adam
 # Tensors, since a Python number in most operations is made one, and converted, in every call.
 MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SHIFT, STRETCH))
 TINY = 1e-30  # |2h - 1| below it counts as it
+ORDERED = {"view", "view_as", "as_strided", "stride", "is_contiguous", "storage_offset", "untyped_storage", "data_ptr"}
+"""Functions and methods of tensors that look at their order of memory."""
 CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
 
 
@@ -281,9 +284,20 @@ def run(
 
 def arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
     """The same values in the memory order that suits the piece."""
-    if inputs.ndim != 4 or any(node.target == "view" for node in piece.graph.nodes):
+    if inputs.ndim != 4 or any(_depends_on_order(node) for node in piece.graph.nodes):
         return inputs.contiguous()
     return inputs.contiguous(memory_format=memory_format(piece, inputs.device))
+
+
+def _depends_on_order(node: fx.Node) -> bool:
+    """Whether the node may fail, or give other values, for another order of memory: by its name, or as foreign code."""
+    if node.op == "call_method":
+        return node.target in ORDERED
+    if node.op != "call_function" or not callable(node.target):
+        return False
+    module = getattr(node.target, "__module__", None) or ""
+    known = module.split(".")[0] in ("torch", "_operator", "operator", "builtins", "math", "")
+    return not known or getattr(node.target, "__name__", "") in ORDERED
 
 
 class _Rounding:

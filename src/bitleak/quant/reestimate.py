@@ -39,7 +39,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.models.kinds import deviation
-from bitleak.quant.capture import chunks, execution_order, leading, stream
+from bitleak.quant.capture import chunks, leading, stream
 from bitleak.quant.scheme import Scheme, check_finite, left_out, spelling
 from bitleak.quant.walk import granted, walk
 
@@ -92,7 +92,7 @@ def reestimate(
         The names of the batch norms, in the order of execution.
 
     Raises:
-        QuantizationError: A batch norm is called twice or never.
+        QuantizationError: A batch norm is called more than once.
 
     Example:
         >>> network = nn.Sequential(nn.BatchNorm1d(1)).eval()
@@ -102,10 +102,10 @@ def reestimate(
         (2.0, 2.0)
     """
     names = batch_norms(network) if norms is None else list(norms)
-    if not names:
-        return []
     images = leading(calibration, records)
-    order = execution_order(network, names, images)
+    order = execution_order_of_norms(network, names, images)
+    if not order:
+        return []
 
     def visit(name: str, inputs: Iterable[tuple[Tensor, ...]]) -> None:
         set_statistics(name, network.get_submodule(name), inputs, None if reference is None else reference[name])
@@ -182,6 +182,37 @@ def _norms(network: nn.Module) -> list[str]:
     """The batch norms that keep running statistics."""
     modules = network.named_modules()
     return [name for name, module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
+
+
+def execution_order_of_norms(
+    network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]
+) -> list[str]:
+    """The batch norms of these names that are used, in the order in which the network calls them.
+
+    Args:
+        network: In evaluation mode.
+        names: Qualified names of batch norms.
+        calibration: At least one image; the first one is used.
+
+    Raises:
+        QuantizationError: One is called more than once: it has one pair of statistics for inputs that quantization
+            changes differently.
+
+    Example:
+        >>> execution_order_of_norms(nn.Sequential(nn.BatchNorm1d(1)).eval(), ["0"], torch.zeros(1, 1))
+        ['0']
+    """
+    called: list[str] = []
+    if names:
+        stream(network, calibration[:1], dict.fromkeys(names, lambda name, inputs: called.append(name)))
+    for name, calls in Counter(called).items():
+        if calls > 1:
+            raise QuantizationError(
+                f"batch norm {name!r} is used {calls} times in one run, so its statistics cannot be re-estimated; set "
+                f"`reestimate: none`, or leave it as it is by the quantizer's option {spelling(name)}, or give each "
+                "use a batch norm of its own"
+            )
+    return called
 
 
 def set_statistics(

@@ -24,6 +24,7 @@ from torch import Tensor, fx
 from torch.func import functional_call
 
 from bitleak.quant.adaround import AdaRound, round_adaptively
+from bitleak.quant.capture import hook
 from bitleak.quant.grid import Grid, decode, encode
 from bitleak.quant.output_grid import grids_to_try
 from bitleak.quant.polish import polish
@@ -85,7 +86,8 @@ def _inputs_of(
 ) -> Iterator[tuple[Tensor, ...]]:
     """The inputs of a layer in the full-precision piece and behind the weights in `rounded`, chunk by chunk."""
     seen: list[Tensor] = []
-    handle = piece.get_submodule(name).register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    show = hook(name, lambda _, given: seen.append(given))
+    handle = piece.get_submodule(name).register_forward_pre_hook(show, with_kwargs=True)
     try:
         for full, quantized in zip(full_inputs.chunks(), inputs.chunks(), strict=True):
             piece(arranged(piece, full.clone()))

@@ -105,14 +105,21 @@ def references(
     return rows, even_mask(splits.member[rows], seed_for(seed, "references", int(target)))
 
 
-def even_mask(member: Bool[np.ndarray, "refs records"], seed: int) -> Bool[np.ndarray, "refs records"]:
+def even_mask(
+    member: Bool[np.ndarray, "refs records"], seed: int, *, fewest: int = 2
+) -> Bool[np.ndarray, "refs records"]:
     """A mask under which every record has the same number of IN and of OUT references.
 
     The number is the smallest count of either side over all records; where a record has more,
     those used are drawn at random.
 
+    Args:
+        member: True if the reference was trained on the record.
+        seed: Seed for the draw.
+        fewest: References per side that every record must have.
+
     Raises:
-        ValueError: That number is below 2; the message names the first records.
+        ValueError: That number is below `fewest`; the message names the first records.
 
     Example:
         >>> member = np.array([[1, 1], [1, 1], [1, 0], [0, 0], [0, 0]], bool)
@@ -120,12 +127,12 @@ def even_mask(member: Bool[np.ndarray, "refs records"], seed: int) -> Bool[np.nd
         array([4, 4])
     """
     counts = np.minimum(member.sum(axis=0), (~member).sum(axis=0))
-    few = np.flatnonzero(counts < 2)
+    few = np.flatnonzero(counts < fewest)
     if len(few):
         first = few[:5].tolist()
         raise ValueError(
-            f"every record needs at least 2 references that were trained on it and 2 that were not; {len(few)} of "
-            f"{len(counts)} have fewer, the first of them: {first} (positions in the pool)"
+            f"every record needs at least {fewest} references that were trained on it and {fewest} that were not; "
+            f"{len(few)} of {len(counts)} have fewer, the first of them: {first} (positions in the pool)"
         )
     used = int(counts.min(initial=len(member)))
     if 2 * used == len(member):

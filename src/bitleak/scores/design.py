@@ -1,8 +1,8 @@
 """Which rows of a membership matrix are attacked, and which models serve each of them as references.
 
-The matrix comes from elsewhere, so it may be anything. For each target its complement, if a row is one, is left out;
-of the others as many IN as OUT references are used for every record, the same number for all, drawn at random where a
-record has more (`bitleak.data.even_mask`). Otherwise the counts alone would tell members from non-members.
+The matrix comes from elsewhere, so it may be anything. For each target the models whose training sets tell the target's
+are left out, and of the others as many IN as OUT references are used for every record, the same number for all, drawn
+at random where a record has more (`scores.serving`). Otherwise counts would tell members from non-members.
 
 A record that fewer than 3 models were trained on, or fewer than 3 were not, cannot have 2 references on both sides
 and is left out for all targets. The rule counts the whole column, the target included, so that being left out says
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bitleak.attacks import split_numbers
 from bitleak.core.errors import ConfigError, DataError
-from bitleak.core.seeds import seed_for
-from bitleak.data.splits import even_mask
+from bitleak.scores.serving import Serving, mask, per_side, serving, usable
 
 FEWEST = 3
 """Models with a record, and models without it, that it takes: the target or its complement, and 2 references."""
@@ -29,40 +29,40 @@ class Design:
 
     Attributes:
         member: Of the audited records, without those left out.
+        split: Number of each model's training set, see `AttackView.split`.
         targets: Rows that are attacked.
         records: Positions of the audited records in the source, ascending.
         left_out: Positions of the others.
-        complements: The row that is each target's complement, or -1.
+        serving: The models that serve each target; empty if not `referenced`.
         referenced: Whether the targets have references.
         seed: What draws the references where a record has more than others.
     """
 
     member: Bool[np.ndarray, "models records"]
+    split: Int64[np.ndarray, "models"]
     targets: tuple[int, ...]
     records: Int64[np.ndarray, "records"]
     left_out: Int64[np.ndarray, "left_out"]
-    complements: tuple[int, ...]
+    serving: tuple[Serving, ...]
     referenced: bool
     seed: int
+
+    @property
+    def complements(self) -> tuple[int, ...]:
+        """The first row that is each target's complement, or -1."""
+        return tuple(int(next(iter(np.flatnonzero(self.split == -self.split[row])), -1)) for row in self.targets)
 
     def references(self, target: int) -> tuple[Int64[np.ndarray, "refs"], Bool[np.ndarray, "refs records"]]:
         """Rows that serve a target as references, ascending, and which of them to use for which record."""
         if not self.referenced:
             return np.empty(0, np.int64), np.empty((0, len(self.records)), bool)
-        complement = self.complements[self.targets.index(target)]
-        rows = np.setdiff1d(np.arange(len(self.member)), [target, complement])
-        return rows, even_mask(self.member[rows], seed_for(self.seed, "references", target))
+        of = self.serving[self.targets.index(target)]
+        return of.rows, mask(self.member, self.split, of, self.seed, target)
 
     def per_side(self) -> int:
-        """References a side that are used for every record of every target; the fewest."""
-        if not self.referenced:
-            return 0
-        fewest = len(self.member)
-        for target, complement in zip(self.targets, self.complements, strict=True):
-            rows = np.setdiff1d(np.arange(len(self.member)), [target, complement])
-            counts = self.member[rows].sum(axis=0)
-            fewest = min(fewest, int(np.minimum(counts, len(rows) - counts).min()))
-        return fewest
+        """References per side that are used for every record of every target; the fewest."""
+        fewest = [per_side(self.member, self.split, of) for of in self.serving]
+        return min(fewest, default=0)
 
 
 def design(
@@ -72,6 +72,7 @@ def design(
     references: bool,
     seed: int,
     source: str,
+    labels: Int64[np.ndarray, "records"] | None = None,
 ) -> Design:
     """The design of a run on a membership matrix.
 
@@ -81,18 +82,26 @@ def design(
         references: Whether an attack needs references.
         seed: Of the draw of references.
         source: For messages.
+        labels: Classes of the records, if known: that two models lack the same class does not relate them.
 
     Raises:
         DataError: A target has no members or no non-members left.
 
     Example:
-        >>> member = np.array([[1, 0, 1, 0], [0, 1, 0, 1]] * 3, bool)
-        >>> found = design(member, (0, 3), references=True, seed=0, source="FILE")
+        >>> member = np.array([[1, 0, 1, 0], [0, 1, 0, 1]] * 2 + [[1, 1, 0, 0], [0, 0, 1, 1]] * 2, bool)
+        >>> found = design(member, (0,), references=True, seed=0, source="FILE")
         >>> found.complements, found.references(0)[0].tolist(), found.per_side()
-        ((1, 0), [2, 3, 4, 5], 2)
+        ((1,), [4, 5, 6, 7], 2)
     """
     inside = member.sum(axis=0)
     enough = (inside >= FEWEST) & (len(member) - inside >= FEWEST)
+    served: tuple[Serving, ...] = ()
+    if references and enough.any():
+        known = np.flatnonzero(enough)
+        shown, split = member[:, known], split_numbers(member[:, known])
+        served = serving(shown, split, targets, None if labels is None else labels[known])
+        for of, target in zip(served, targets, strict=True):
+            enough[known] &= usable(shown, split, of, target)
     referenced = references and bool(enough.any())
     kept = enough if referenced else np.ones_like(enough)
     audited = np.ascontiguousarray(member[:, kept])
@@ -106,10 +115,11 @@ def design(
             )
     return Design(
         member=audited,
+        split=split if referenced else split_numbers(audited),
         targets=targets,
         records=np.flatnonzero(kept),
         left_out=np.flatnonzero(~kept),
-        complements=_complements(audited, targets),
+        serving=served if referenced else (),
         referenced=referenced,
         seed=seed,
     )
@@ -149,10 +159,3 @@ def _row(part: str, names: tuple[str, ...]) -> int:
         return int(part)
     span = f"from 0 to {len(names) - 1}" if names == tuple(map(str, range(len(names)))) else f"of {', '.join(names)}"
     raise ConfigError(f"--targets must be models {span}, got {part!r}")
-
-
-def _complements(member: Bool[np.ndarray, "models records"], targets: tuple[int, ...]) -> tuple[int, ...]:
-    rows: dict[bytes, int] = {}
-    for row in range(len(member) - 1, -1, -1):
-        rows[member[row].tobytes()] = row
-    return tuple(rows.get((~member[target]).tobytes(), -1) for target in targets)

@@ -123,6 +123,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         references=JOINT in (named or ()) or any(attack.uses_references for attack in attacks),
         seed=request.seed,
         source=answers.source,
+        labels=answers.labels,
     )
     cases = _cases(answers, quantized, found)
     prepared = Prepared(
@@ -237,6 +238,7 @@ def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[
             f"{count(len(found.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
             f"{FEWEST} models: {first}{', ...' if len(found.left_out) > 10 else ''}."
         )
+    notes += _related(answers, found)
     if quantized is not None and found.referenced:
         if set(quantized.names) != set(answers.names):
             notes.append(
@@ -245,3 +247,22 @@ def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[
         if not (answers.population and quantized.population):
             notes.append("No recalibrated references: they need population records in both files.")
     return tuple(notes)
+
+
+def _related(answers: Answers, found: Design) -> list[str]:
+    """Models that serve a target for no record, by reason."""
+    notes = []
+    pairs = list(zip(found.targets, found.serving, strict=True))
+    for rows, reason in (
+        ({target: of.twins for target, of in pairs}, "they were trained on the target's training set"),
+        ({target: of.kin for target, of in pairs}, "their training sets tell the target's"),
+    ):
+        some = {target: models for target, models in rows.items() if models}
+        if some:
+            target, models = next(iter(some.items()))
+            listed = ", ".join(answers.names[row] for row in models[:5]) + (", ..." if len(models) > 5 else "")
+            notes.append(
+                f"{count(len(some), 'target')} of {len(pairs)} have models that are no references of theirs, for "
+                f"{reason}: of target {answers.names[target]}, {listed}."
+            )
+    return notes

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.attacks import negative_control, recalibrated, side_values, split_numbers
+from bitleak.attacks import negative_control, recalibrated, side_values
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, ReferenceKind
 from bitleak.scores.design import Design
@@ -118,7 +118,7 @@ class Views:
             target=attacked.of(row),
             references=pool,
             side=side_values(member, use),
-            split=split_numbers(member),
+            split=self.design.split[rows],
             population_target=own,
             population_references=population,
             labels=self.labels,

@@ -1,9 +1,10 @@
 import json
+import shutil
 
 import pytest
 
 from bitleak.core.errors import StoreError
-from bitleak.report import Summary, read_summary, write_summary
+from bitleak.report import Summary, read_summary, write_report, write_summary
 
 
 def test_a_summary_comes_back_from_its_file(summary, tmp_path):
@@ -38,3 +39,31 @@ def test_json_holds_plain_values_only(summary):
     value = summary.to_json()
     assert value == json.loads(json.dumps(value))
     assert Summary.from_json(value) == summary
+
+
+def test_a_summary_says_its_schema_and_the_warnings(make, rows, tmp_path):
+    write_summary(make.summary(rows, warnings=("The labels count from 1.",)), tmp_path)
+    value = json.loads((tmp_path / "summary.json").read_text())
+    assert (value["schema"], value["warnings"]) == (2, ["The labels count from 1."])
+
+
+def test_a_run_of_before_the_schema_is_reported_with_the_command_that_remakes_it(folder, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    value = json.loads((old / "summary.json").read_text())
+    del value["schema"], value["warnings"]
+    (old / "summary.json").write_text(json.dumps(value))
+    write_report(old)
+    page = (old / "report.html").read_text()
+    assert "schema 1" in page
+    assert "`bitleak audit` on the same config" in page
+    assert page.index("schema 1") < page.index('class="verdict"')
+    assert "schema 1" not in (folder / "report.html").read_text()
+    attacked = Summary.from_json(value | {"source": "answers.npz"})
+    assert "`bitleak attack` on the same answers remakes them" in attacked.older
+
+
+def test_a_summary_of_a_later_schema_is_refused(summary, tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps(summary.to_json() | {"schema": 3}))
+    with pytest.raises(StoreError, match="schema must be from 1 to 2, got 3; a newer bitleak"):
+        read_summary(tmp_path)

@@ -9,10 +9,12 @@ from bitleak.report import compact_table, read_rows, read_summary, sentences, ta
 
 
 def print_results(out: Path) -> None:
-    """The compact table and the verdicts of an output folder."""
+    """The warnings, the compact table and the verdicts of an output folder."""
     console = Console()
     summary, cells = read_summary(out), tabulate(read_rows(out))
     header, *lines = compact_table(cells, summary)
+    for warning in filter(None, (*summary.warnings, summary.older)):
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     table = Table(*header, box=None, pad_edge=False)
     for line in lines:
         table.add_row(*line)

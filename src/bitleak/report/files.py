@@ -5,6 +5,12 @@ from pathlib import Path
 
 from bitleak.core.errors import StoreError
 
+REMEDY = (
+    "run `bitleak audit CONFIG --out DIR` again, or `bitleak attack SCORES --out DIR`; what is in the store is not "
+    "computed twice"
+)
+"""Ends the messages about a file of an output folder that cannot be used."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` into a temporary file of the same folder and rename it.

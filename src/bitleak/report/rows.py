@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Curve, Measure, Row
-from bitleak.report.files import write_atomically
+from bitleak.report.files import REMEDY, write_atomically
 
 ROWS_SCHEMA = pa.schema(
     [
@@ -185,25 +185,24 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         StoreError: The file is missing, broken or has other columns.
     """
-    remedy = "run `bitleak audit CONFIG --out DIR` again; what is in the store is not computed twice"
     if not path.is_file():
         raise StoreError(
-            f"{path}: there is no such file; `bitleak report` needs the output folder of an audit, {remedy}"
+            f"{path}: there is no such file; `bitleak report` needs the output folder of an audit, {REMEDY}"
         )
     try:
         # Without `partitioning` a folder named `a=b` would be taken for a partition of the data set.
         table = pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file ({_first_line(error)}); {remedy}") from error
+        raise StoreError(f"{path}: not a readable Parquet file ({_first_line(error)}); {REMEDY}") from error
     absent = [name for name in schema.names if name not in table.column_names]
     if absent:
         raise StoreError(
-            f"{path}: expected the columns {', '.join(schema.names)}; missing {', '.join(absent)}; {remedy}"
+            f"{path}: expected the columns {', '.join(schema.names)}; missing {', '.join(absent)}; {REMEDY}"
         )
     try:
         table = table.select(schema.names).cast(schema)
     except (ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: a column has a wrong type ({_first_line(error)}); {remedy}") from error
+        raise StoreError(f"{path}: a column has a wrong type ({_first_line(error)}); {REMEDY}") from error
     return table
 
 

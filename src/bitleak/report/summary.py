@@ -13,8 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from bitleak.core.errors import StoreError
 from bitleak.core.types import SplitMode
-from bitleak.report.files import write_atomically
+from bitleak.report.files import REMEDY, write_atomically
 from bitleak.report.records import Exposed
+
+SCHEMA = 2
+"""Number of the meaning of `summary.json` and of the figures next to it; files without one are of schema 1.
+
+It rises where a key or a figure changes its meaning: docs/results.md, "Changed meaning".
+"""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,8 @@ class Summary:
         priors: Shares of members that precisions are reported at; none where no threshold was chosen beforehand.
         delta: At which epsilon was bounded; None where it was not.
         exposed: The most and the least exposed records; None where nothing is said of single records.
+        warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of every report.
+        schema: `SCHEMA` of the version that wrote the file.
     """
 
     title: str
@@ -115,6 +123,25 @@ class Summary:
     priors: tuple[float, ...] = ()
     delta: float | None = None
     exposed: Exposed | None = None
+    warnings: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    @property
+    def command(self) -> str:
+        """The command that makes such a run."""
+        if self.source:
+            return "`bitleak attack` on the same answers"
+        return "`bitleak audit` on the same config"
+
+    @property
+    def older(self) -> str:
+        """A sentence on figures of an earlier schema; empty for a run of this one."""
+        if self.schema == SCHEMA:
+            return ""
+        return (
+            f"This run is of schema {self.schema}, before {SCHEMA}: some figures have changed their meaning since "
+            f'(docs/results.md, "Changed meaning"); {self.command} remakes them.'
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON values with the attributes' names."""
@@ -124,13 +151,18 @@ class Summary:
     def from_json(cls, value: Mapping[str, Any]) -> "Summary":
         """The summary that `to_json` made this of.
 
+        A value without `schema` is of schema 1, which lacks `warnings`.
+
         Raises:
-            ValueError: A key is missing or of a wrong type; all such keys are named.
+            ValueError: A key is missing or of a wrong type (all such keys are named), or the schema is not known.
         """
         try:
-            return TypeAdapter(cls).validate_json(json.dumps(value))
+            found = TypeAdapter(cls).validate_json(json.dumps({"schema": 1, **value}))
         except ValidationError as error:
             raise ValueError("; ".join(_mistake(dict(item)) for item in error.errors())) from error
+        if not 1 <= found.schema <= SCHEMA:
+            raise ValueError(f"schema must be from 1 to {SCHEMA}, got {found.schema}; a newer bitleak wrote the file")
+        return found
 
 
 def write_summary(summary: Summary, folder: Path) -> None:
@@ -150,13 +182,12 @@ def read_summary(folder: Path) -> Summary:
         StoreError: The file is missing, not JSON, or has missing or wrong keys.
     """
     path = folder / "summary.json"
-    remedy = "run `bitleak audit CONFIG --out DIR` again; what is in the store is not computed twice"
     try:
         return Summary.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: there is no such file; {remedy}") from error
+        raise StoreError(f"{path}: there is no such file; {REMEDY}") from error
     except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{path}: cannot be used ({error}); {remedy}") from error
+        raise StoreError(f"{path}: cannot be used ({error}); {REMEDY}") from error
 
 
 def _mistake(item: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from torch import nn
 from bitleak.core.signals import signals
 from bitleak.core.types import Images, ModelSpec, Outputs, Splits
 from bitleak.data.augment import Standard, apply_query
+from bitleak.models.layout import evaluation_format
 from bitleak.models.precision import exact_float32
 
 
@@ -121,10 +122,13 @@ def answers(
         on_batch: Called after each batch with the images that the network has seen.
 
     Raises:
+        ModelError: An external network answers otherwise the second time, or depending on the batch.
         ValueError: A logit is not finite.
     """
-    network = network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    standard = Standard.on(device, spec.mean, spec.std)
+    network = network.to(device).eval()
+    layout = evaluation_format(network, spec, device)
+    network = network.to(memory_format=layout)  # type: ignore[call-overload]
+    standard = Standard.on(device, spec.mean, spec.std, layout)
     parts: list[list[torch.Tensor]] = [[torch.empty(0, spec.classes, device=device)] for _ in queries]
     with torch.inference_mode(), exact_float32():
         for start in range(0, len(records), batch):

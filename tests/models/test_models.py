@@ -141,7 +141,8 @@ def test_weights_without_a_spec_are_refused():
         (spec("mobilenet_v2", {"width": 0.0}), r"width must be a number in \[0.1, 4.0\], got 0.0"),
         (spec(size=7), "size of the images for model cnn must be an integer of at least 8, got 7"),
         (spec(classes=1), "classes must be an integer of at least 2, got 1"),
-        (spec("external"), "model external needs the option 'name'"),
+        (spec("external"), "model external needs the option 'factory'"),
+        (spec("external", {"factory": "zoo:net", "vresion": "1"}), "unknown option of model external 'vresion'"),
     ],
 )
 def test_bad_specs_are_refused_with_what_was_expected(bad, message):
@@ -175,12 +176,12 @@ def zoo(monkeypatch):
 @pytest.mark.usefixtures("zoo")
 @pytest.mark.parametrize("factory", ["Flat", "timm_style", "loose"])
 def test_a_factory_of_either_signature_makes_the_network(factory):
-    external = spec("external", {"name": f"zoo:{factory}"})
+    external = spec("external", {"factory": f"zoo:{factory}"})
     network = build(external, seed=0)
     assert network.training
     assert network(torch.zeros(5, 3, 32, 32)).shape == (5, 10)
     assert list(profile(external).layers.values())[-1][0] == 10
-    again = load(Weights(state(network), external))
+    again = load(Weights(state(network), external), allow_external=True)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
 
 
@@ -188,27 +189,31 @@ def test_a_factory_of_either_signature_makes_the_network(factory):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("zoo", "must be 'timm:NAME' or 'package.module:factory', got 'zoo'"),
-        ("zoo:", "must be 'timm:NAME' or 'package.module:factory', got 'zoo:'"),
+        ("zoo", "factory must be 'timm:NAME' or 'package.module:factory', got 'zoo'"),
+        ("zoo:", "factory must be 'timm:NAME' or 'package.module:factory', got 'zoo:'"),
         ("zoo:nothing", "module zoo has no function or class 'nothing'"),
         ("zoo:number", "module zoo has no function or class 'number'"),
         ("no_such_module:factory", "cannot import no_such_module"),
-        ("zoo:wrong_signature", r"must take \(num_classes, in_chans\) or .*; its parameters: width"),
+        (
+            "zoo:wrong_signature",
+            "zoo:wrong_signature needs width, which options must give; the data's shape is offered",
+        ),
+        ("__main__:net", "is in the script that was started; put it in a module of its own"),
         ("zoo:no_network", r"must make a torch.nn.Module, got str"),
-        ("zoo:seven_classes", r"with shape \(2, 10\), got \(2, 7\)"),
-        ("zoo:only_grey", "does not take images of 3x32x32"),
+        ("zoo:seven_classes", r"with shape \(4, 10\), got float32 of shape \(4, 7\)"),
+        ("zoo:only_grey", "does not take 2 images of 3x32x32"),
         ("zoo:broken", "cannot be built: ZeroDivisionError"),
     ],
 )
 def test_external_networks_that_do_not_fit_are_refused(name, message):
     with pytest.raises(ModelError, match=message):
-        build(spec("external", {"name": name}), seed=0)
+        build(spec("external", {"factory": name}), seed=0)
 
 
 def test_a_timm_that_is_missing_is_said_to_be(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ModelError, match=r"cannot import timm: .*install timm"):
-        build(spec("external", {"name": "timm:resnet18"}), seed=0)
+        build(spec("external", {"factory": "timm:resnet18"}), seed=0)
 
 
 def test_a_timm_name_goes_to_its_create_model(monkeypatch):
@@ -221,5 +226,6 @@ def test_a_timm_name_goes_to_its_create_model(monkeypatch):
     timm = types.ModuleType("timm")
     timm.create_model = create_model
     monkeypatch.setitem(sys.modules, "timm", timm)
-    build(replace(spec("external", {"name": "timm:resnet26"}), classes=7), seed=0)
-    assert asked == [("resnet26", False, {"num_classes": 7, "in_chans": 3})]
+    build(replace(spec("external", {"factory": "timm:resnet26"}), classes=7), seed=0)
+    assert asked
+    assert all(call == ("resnet26", False, {"num_classes": 7, "in_chans": 3}) for call in asked)

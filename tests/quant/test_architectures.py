@@ -189,15 +189,14 @@ def test_a_reloaded_network_gives_the_same_logits_bit_for_bit(
     results, name, network, architectures, calibration, tmp_path
 ):
     own = name in architectures.REGISTERED
-    options = (
-        architectures.REGISTERED[name] if own else {"name": f"architectures:{architectures.FOREIGN[name].__name__}"}
-    )
+    factory = "" if own else f"architectures:{architectures.FOREIGN[name].__name__}"
+    options = architectures.REGISTERED[name] if own else {"factory": factory}
     spec = ModelSpec(name if own else "external", options, 10, 3, architectures.SIZE, (0.0,) * 3, (1.0,) * 3)
     for method, levels in [key for key in results if key[1] == 3]:
         quantized = results[method, levels]
         path, _ = save_quantized(replace(quantized, spec=spec), tmp_path / f"{method}-{levels}")
         with torch.no_grad():
-            again = load(load_quantized(path).dequantize())(calibration)
+            again = load(load_quantized(path).dequantize(), allow_external=True)(calibration)
             assert torch.equal(again, deployed(network, quantized)(calibration))
 
 

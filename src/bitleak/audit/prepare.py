@@ -12,6 +12,8 @@ from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.types import Description, ModelSpec
 from bitleak.engine.worker import Runtime
 from bitleak.models import build, profile
+from bitleak.models.external import factory_of, tried
+from bitleak.models.origin import origin
 from bitleak.plan import NetworkSize, Plan, plan
 from bitleak.quant.scheme import Scheme, check_layers
 from bitleak.train.fit import settled
@@ -28,6 +30,7 @@ class Prepared:
         network: Size of the network.
         plan: All tasks.
         runtime: Where it runs.
+        notes: Sentences about the network that its owner should know.
     """
 
     config: Config
@@ -35,6 +38,7 @@ class Prepared:
     network: NetworkSize
     plan: Plan
     runtime: Runtime
+    notes: tuple[str, ...] = ()
 
 
 def prepare(config: Config, *, data: Path | None = None, device: str = "auto", here: bool = True) -> Prepared:
@@ -58,18 +62,21 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     unit = (0.5,) * description.channels
     spec = ModelSpec(name, options, description.classes, description.channels, description.size, mean=unit, std=unit)
     try:
-        found = profile(spec)
+        found, outside = profile(spec), tried(spec)
     except ModelError as error:
         raise ConfigError(f"model: {error}") from None
     if config.quantize:
         _check_layers(config, build(spec, seed=0))
-    network = NetworkSize(found.parameters, found.multiply_adds, tuple(found.layers.values()))
+    made_by = "" if outside is None else origin(factory_of(spec) or "").made_by
+    network = NetworkSize(found.parameters, found.multiply_adds, tuple(found.layers.values()), made_by)
     runtime = Runtime(
         device=device,
         data=str(data) if data is not None else None,
         path=config.data.options.get("path"),
+        network=config.model,
     )
-    return Prepared(config, description, network, plan(config, description, network, device=device), runtime)
+    notes = () if outside is None else outside.notes
+    return Prepared(config, description, network, plan(config, description, network, device=device), runtime, notes)
 
 
 def _check_layers(config: Config, network: nn.Module) -> None:

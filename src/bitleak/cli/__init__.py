@@ -22,12 +22,13 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         import bitleak
 
         print(f"bitleak {bitleak.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

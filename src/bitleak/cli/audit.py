@@ -103,7 +103,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
 
         open_nursery(Runtime.stages)
     from bitleak import audit as library
-    from bitleak.cli.progress import Watch, print_forecast, print_left
+    from bitleak.cli.progress import Watch, print_forecast, print_left, print_notes
     from bitleak.cli.results import print_results
     from bitleak.config import override, read, validate
     from bitleak.core.checks import unknown_name
@@ -128,6 +128,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     opened = library.open_store(options.store)
     count = library.worker_count(prepared, options.workers)
     print_forecast(prepared, library.forecast(prepared, opened, workers=count))
+    print_notes(prepared, opened)
     with Watch() as watch:
         report = library.audit(
             prepared,

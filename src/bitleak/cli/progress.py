@@ -10,8 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
+from bitleak.audit.outdated import newer_code
 from bitleak.cli.results import duration
 from bitleak.engine.run import Event, Report
+from bitleak.engine.store import Store
 
 QUIET_SECONDS = 15.0
 """Seconds between lines where the output is not a terminal."""
@@ -86,6 +88,14 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
         f"{free}, {forecast.memory / 1e9:.1f} GB of memory",
         highlight=False,
     )
+
+
+def print_notes(prepared: Prepared, store: Store | None) -> None:
+    """Notes on the network: how it is trained and asked, and whether its code is newer than its results."""
+    notes = [*prepared.notes, newer_code(prepared, store) if store else ""]
+    for note in notes:
+        if note:
+            print(f"note: model: {note}")
 
 
 def print_left(prepared: Prepared, report: Report) -> None:

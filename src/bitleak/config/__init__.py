@@ -18,7 +18,7 @@ from bitleak.config.sections import (
     bits_label,
     levels_of,
 )
-from bitleak.config.validation import resolved, validate
+from bitleak.config.validation import external_model, resolved, validate
 
 __all__ = [
     "CalibrationConfig",
@@ -29,6 +29,7 @@ __all__ = [
     "QueryConfig",
     "SplitConfig",
     "bits_label",
+    "external_model",
     "further_variants",
     "levels_of",
     "override",

@@ -1,8 +1,9 @@
 """The sections of a config, as checked, frozen data; the classes' fields are the keys of the file."""
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bitleak.core.checks import integer_in, number_in
@@ -70,6 +71,36 @@ class SplitConfig:
         if value % 2:
             raise ValueError(f"{count} must be even (the models come in complementary halves), got {value}")
         integer_in("targets", self.targets, 1, self.models if self.mode == "population" else None)
+
+
+@dataclass(frozen=True)
+class ExternalConfig:
+    """A network from outside: the keys of `model: {name: external, ...}`.
+
+    Attributes:
+        factory: `package.module:make`, or `timm:NAME`.
+        options: Further arguments of the factory.
+        version: Raised when the factory's code has changed; a part of the keys of results.
+    """
+
+    factory: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        module, colon, attribute = self.factory.partition(":")
+        if not (module and colon and attribute) or " " in self.factory:
+            raise ValueError(f"factory must be 'package.module:make' or 'timm:NAME', got {self.factory!r}")
+        try:
+            json.dumps(self.options, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"options must hold text, numbers, lists and mappings alone: {error}") from None
+
+    @property
+    def entries(self) -> dict[str, Any]:
+        """The keys that say something, as options of the registry's model `external`."""
+        given = {"options": dict(self.options), "version": self.version}
+        return {"factory": self.factory, **{key: value for key, value in given.items() if value}}
 
 
 @dataclass(frozen=True)

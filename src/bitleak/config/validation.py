@@ -13,6 +13,7 @@ from bitleak.config.sections import (
     CalibrationConfig,
     Config,
     DataConfig,
+    ExternalConfig,
     QuantizeConfig,
     QueryConfig,
     SplitConfig,
@@ -126,8 +127,26 @@ def _data(raw: Any, errors: list[str]) -> DataConfig | None:
 def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
     if raw is None:
         return None
+    spelling = raw.get("name") if isinstance(raw, dict) else raw
+    if isinstance(spelling, str) and ":" in spelling:
+        errors.append(
+            f"model.name: {spelling!r} is no name of a network; for one of your own, write "
+            f"model: {{name: external, factory: {spelling!r}}}"
+        )
+        return None
     name, rest = named(raw, "model", registry.MODELS, errors)
-    return None if name is None else (name, rest)
+    if name != "external":
+        return None if name is None else (name, rest)
+    return external_model(rest, "model", errors)
+
+
+def external_model(raw: dict[str, Any], where: str, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
+    """Name and options of a network from outside, or None with the mistakes added to `errors`."""
+    version = raw.get("version")
+    if type(version) in (int, float):  # YAML reads `version: 2` as a number
+        raw = {**raw, "version": str(version)}
+    made: ExternalConfig | None = section(ExternalConfig, raw, where, errors)
+    return None if made is None else ("external", made.entries)
 
 
 def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[str]) -> tuple[QuantizeConfig, ...]:

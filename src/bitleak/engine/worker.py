@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitleak.core.errors import BitleakError, BrokenResult, ExecutionError, InputError, StoreError
+from bitleak.core.types import ModelSpec, QuantizedWeights, Weights
 from bitleak.engine.codecs import decode, encode, kind_of
-from bitleak.engine.keys import Task
+from bitleak.engine.keys import Task, plain
 from bitleak.engine.memory import forget_peak, peak_memory
 from bitleak.engine.store import Store
 from bitleak.engine.threads import limited_threads
@@ -49,6 +50,8 @@ class Runtime:
         address: Of the Ray cluster; None = one is started here.
         num_cpus: CPUs that a Ray task asks for.
         num_gpus: GPUs that a Ray task asks for, 0.25 is four tasks to a GPU; None = one if the device is one.
+        network: Name and options of the network that all weights must be of, so that no result in the store decides
+            which code is loaded; None = not compared.
     """
 
     device: str = "cpu"
@@ -60,6 +63,7 @@ class Runtime:
     address: str | None = None
     num_cpus: float = 1.0
     num_gpus: float | None = None
+    network: tuple[str, Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def _attempt(
     try:
         on_step(Step(current.key, 0.0))
         stage = find_stage(runtime, current.stage)
-        inputs = {name: _value(store, keys) for name, keys in current.inputs.items()}
+        inputs = {name: _value(store, keys, runtime) for name, keys in current.inputs.items()}
         with limited_threads(runtime.threads):
 
             def progress(done: float) -> None:
@@ -215,11 +219,26 @@ def _drop_log(store: Store, runtime: Runtime, task: Task) -> None:
         log_path(store, runtime, task.key).unlink(missing_ok=True)
 
 
-def _value(store: Store, keys: str | tuple[str, ...]) -> Any:
+def _value(store: Store, keys: str | tuple[str, ...], runtime: Runtime) -> Any:
     if not isinstance(keys, str):
-        return tuple(_value(store, key) for key in keys)
+        return tuple(_value(store, key, runtime) for key in keys)
     artifacts = store.read_key(keys)
-    return decode(kind_of(artifacts), artifacts)
+    value = decode(kind_of(artifacts), artifacts)
+    if runtime.network is not None and isinstance(value, Weights | QuantizedWeights):
+        _check_network(value.spec, runtime.network, keys)
+    return value
+
+
+def _check_network(spec: ModelSpec | None, expected: tuple[str, Mapping[str, Any]], key: str) -> None:
+    """Refuse weights of another network than the tasks are about: what builds it may be anybody's code."""
+    found = None if spec is None else (spec.name, plain(spec.options))
+    if found != (expected[0], plain(expected[1])):
+        said = "no network" if found is None else f"the network {found[0]} {json.dumps(found[1])}"
+        raise BrokenResult(
+            f"result {key[:16]} says that its weights are those of {said}, expected {expected[0]} "
+            f"{json.dumps(plain(expected[1]))}: it is not what its task makes",
+            key,
+        )
 
 
 def _next(produced: Iterator[Any], task: Task) -> Any:

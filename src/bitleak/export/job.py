@@ -15,6 +15,7 @@ from bitleak.data.augment import channel_statistics
 from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
 from bitleak.export.weights import read_weights
 from bitleak.models import load
+from bitleak.models.external import factory_of
 from bitleak.quant.scheme import Scheme, check_layers
 
 HELD_OUT = 0.3
@@ -59,7 +60,8 @@ def prepare(request: Request) -> Job:
     spec = _spec(asked, weights, model, images)
     weights = replace(weights, spec=spec)
     try:
-        check_layers(load(weights), asked.quantizers[0])
+        # `_model` has seen to it that outside code is named by --model
+        check_layers(load(weights, allow_external=True), asked.quantizers[0])
     except ModelError as error:
         raise ModelError(_placed(error, request, spec)) from None
     except QuantizationError as error:
@@ -115,6 +117,11 @@ def _model(asked: Checked, weights: Weights) -> tuple[str, Mapping[str, Any]]:
     if spec is None:
         return asked.model or ("", {})
     own = (spec.name, dict(spec.options))
+    if asked.model is None and factory_of(spec) is not None:
+        raise ConfigError(
+            f"--model: missing; the weights name outside code, which is imported and called only if you name it too: "
+            f"if you trust it, add --model {_text(*own)}"
+        )
     if asked.model is not None and asked.model != own:
         raise ConfigError(f"--model: the weights are those of {_text(*own)}, got {_text(*asked.model)}; leave it out")
     return own
@@ -160,4 +167,6 @@ def _shape(classes: int, channels: int, size: int) -> str:
 
 
 def _text(name: str, options: Mapping[str, Any]) -> str:
+    if name == "external" and set(options) <= {"factory", "options"}:
+        return ",".join([options["factory"], *(f"{key}={value}" for key, value in options.get("options", {}).items())])
     return name + (":" if options else "") + ",".join(f"{key}={value}" for key, value in options.items())

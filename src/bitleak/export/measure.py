@@ -81,7 +81,7 @@ def quantize(job: Job, *, on_layer: OnLayer | None = None) -> Iterator[Quantized
         QuantizationError: A layer cannot be quantized (when the result is asked for).
     """
     spec, device = _spec(job.weights), job.request.device
-    network = load(job.weights).to(device)
+    network = load(job.weights, allow_external=True).to(device)
     pixels = torch.from_numpy(job.images.pixels[job.calibration]).to(device)
     chances = [torch.Generator().manual_seed(seed_for(job.request.seed, "quantize")) for _ in job.quantizers]
     quantizers: Any = job.quantizers
@@ -106,7 +106,9 @@ def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | N
     """
     floats = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
     try:
-        answers = logits(load(floats), job.images, job.test, spec=_spec(floats), device=job.request.device)
+        answers = logits(
+            load(floats, allow_external=True), job.images, job.test, spec=_spec(floats), device=job.request.device
+        )
     except ValueError as error:
         raise ModelError(f"--weights {job.request.weights}: {error}") from None
     predicted = answers.argmax(axis=1).astype(np.int64)

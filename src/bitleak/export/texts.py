@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from bitleak.config import external_model
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.registry import DATASETS, MODELS
@@ -16,20 +17,36 @@ _OPTION = r"[A-Za-z_]\w*="
 def model_of(text: str) -> tuple[str, dict[str, Any]]:
     """The name of the registry and the options of `cnn:width=16`, `resnet18`, `timm:NAME`, `package.module:factory`.
 
+    Options after the factory are the factory's own; `external:factory=...,options={...},version=...` says all that a
+    config can.
+
     Raises:
         ConfigError: None of these.
 
     Example:
         >>> model_of("cnn:width=16,depth=2"), model_of("zoo.small:net")
-        (('cnn', {'width': 16, 'depth': 2}), ('external', {'name': 'zoo.small:net'}))
+        (('cnn', {'width': 16, 'depth': 2}), ('external', {'factory': 'zoo.small:net'}))
+        >>> model_of("zoo:net,width=4")
+        ('external', {'factory': 'zoo:net', 'options': {'width': 4}})
     """
     name, colon, rest = text.partition(":")
+    if name == "external":
+        return _external(_options(_parts(rest), "--model") if colon else {})
     if name in MODELS:
         return name, _options(_parts(rest), "--model") if colon else {}
     if not colon or re.match(_OPTION, rest):
         known = unknown_name("model", name, MODELS)
         raise ConfigError(f"--model: {known}; or give timm:NAME, or package.module:factory")
-    return "external", {"name": text}
+    attribute, *others = _parts(rest)
+    return _external({"factory": f"{name}:{attribute}", "options": _options(others, "--model")})
+
+
+def _external(raw: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    errors: list[str] = []
+    found = external_model(raw, "--model", errors)
+    if found is None:
+        raise ConfigError("\n".join(error.replace("--model.", "--model ", 1) for error in errors))
+    return found
 
 
 def data_of(text: str) -> tuple[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
+from bitleak.models.external import factory_of, split
 from bitleak.models.profile import Profile, profile_of
 from bitleak.registry import MODELS, find
 
@@ -50,19 +51,48 @@ def build(spec: ModelSpec, seed: int | None = None) -> nn.Module:
         return _constructed(spec)
 
 
-def load(weights: Weights) -> nn.Module:
+def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
     """The network of the weights' spec with these weights, in evaluation mode, on the CPU.
 
+    Args:
+        weights: Tensors and spec. A spec that was read from a file is the file's word.
+        allow_external: Whether the spec may name outside code: its module is imported and its factory called.
+
     Raises:
-        ModelError: There is no spec, or a tensor is missing, unknown, of another shape or not floating-point.
+        ModelError: There is no spec, it names outside code that is not allowed, or a tensor is missing, unknown, of
+            another shape or not floating-point.
+
+    Example:
+        >>> spec = ModelSpec("external", {"factory": "zoo:net"}, 10, 1, 8, (0.3,), (0.4,))
+        >>> load(Weights({}, spec))
+        Traceback (most recent call last):
+        ...
+        bitleak.core.errors.ModelError: the weights name outside code: to load them, module 'zoo' would be imported ...
     """
     if weights.spec is None:
         raise ModelError("weights without a spec cannot be loaded: the architecture is not known")
+    if not allow_external:
+        check_own(weights.spec)
     network = build(weights.spec, seed=0)
     _check_tensors(network.state_dict(), weights.tensors, weights.spec.name)
     # Copied, since arrays read from a store may be read-only and torch would share their memory.
     network.load_state_dict({name: torch.tensor(array) for name, array in weights.tensors.items()}, strict=True)
     return network.eval()
+
+
+def check_own(spec: ModelSpec) -> None:
+    """Refuse a spec that names code outside this package.
+
+    Raises:
+        ModelError: It does; names the module.
+    """
+    factory = factory_of(spec)
+    if factory is not None:
+        module = "timm" if factory.startswith("timm:") else split(factory)[0]
+        raise ModelError(
+            f"the weights name outside code: to load them, module {module!r} would be imported and {factory!r} called; "
+            "if you trust it, load(weights, allow_external=True)"
+        )
 
 
 def state(network: nn.Module) -> dict[str, np.ndarray]:

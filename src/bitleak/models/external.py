@@ -1,100 +1,209 @@
 """Networks from elsewhere: `timm:NAME`, or `package.module:factory`."""
 
+import functools
 import importlib
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec
+from bitleak.models.choice import answering
+from bitleak.models.trial import Shape, Trial, trial
 
 TIMM = "timm:"
+CLASSES = ("num_classes", "classes", "n_classes")
+CHANNELS = ("in_chans", "in_channels", "channels")
+SIZE = ("size", "img_size", "image_size")
+_FORM = "'timm:NAME' or 'package.module:factory'"
 
 
-def external(classes: int, channels: int, size: int, *, name: str) -> nn.Module:
-    """A network made by other code, without pretrained weights, checked with a pass of two images.
+def external(
+    classes: int,
+    channels: int,
+    size: int,
+    *,
+    factory: str = "",
+    options: Mapping[str, Any] | None = None,
+    version: str = "",
+    name: str = "",
+) -> nn.Module:
+    """A network made by other code, tried before it is given away.
 
     Args:
         classes: Number of classes.
         channels: Channels of an image.
         size: Height and width of an image.
-        name: `timm:NAME` for a model of timm, which must be installed; or `package.module:factory`,
-            importable from here, called as `factory(num_classes=..., in_chans=...)` if it has
-            parameters of these names, else as `factory(classes=..., channels=..., size=...)`.
+        factory: `timm:NAME` for a model of timm, which must be installed; or `package.module:factory`, importable
+            from here. It is given the numbers of classes and channels and the size of the images under the
+            parameters that it has for them (`CLASSES`, `CHANNELS`, `SIZE`), and the options.
+        options: Further arguments of the factory, JSON values; they come before the numbers above.
+        version: Raised by the user when the factory's code changes; a part of the keys of results, and nothing else.
+        name: The factory, in specs of before `factory` was a name of its own.
 
     Raises:
-        ModelError: The module or the factory cannot be imported or called, or what it makes is
-            not a network from `records channels height width` to `records classes`.
+        ModelError: The module or the factory cannot be imported or called, an option is not one of its parameters,
+            or what it makes cannot be audited on such images (see `bitleak.models.trial`).
 
     Example:
-        >>> external(10, 3, 32, name="timm")
+        >>> external(10, 3, 32, factory="timm")
         Traceback (most recent call last):
         ...
-        bitleak.core.errors.ModelError: name must be 'timm:NAME' or 'package.module:factory', got 'timm'
+        bitleak.core.errors.ModelError: factory must be 'timm:NAME' or 'package.module:factory', got 'timm'
     """
-    module, colon, attribute = name.partition(":") if isinstance(name, str) else ("", "", "")
+    call = factory or name
+    if not call:
+        raise ModelError(f"model external needs the option 'factory', {_FORM}, which is missing")
+    shape = Shape(classes, channels, size)
+    found = _tried(call, options, shape)
+    network: nn.Module = _maker(call, options, shape)()
+    if any(isinstance(each, nn.UninitializedParameter) for each in network.parameters()):
+        with torch.no_grad():
+            network.eval()(torch.zeros(2, channels, size, size))
+    return answering(network.train(), found.choices)
+
+
+def tried(spec: ModelSpec) -> Trial | None:
+    """What the trial of a spec's network found; None for the networks of this package, which need none.
+
+    Raises:
+        ModelError: As `external`.
+    """
+    if spec.name != "external":
+        return None
+    return _tried(factory_of(spec) or "", spec.options.get("options"), Shape(spec.classes, spec.channels, spec.size))
+
+
+def factory_of(spec: ModelSpec) -> str | None:
+    """The outside code that a spec names; None if it names none.
+
+    Example:
+        >>> factory_of(ModelSpec("external", {"factory": "zoo:net"}, 10, 3, 32, (0.5,) * 3, (0.25,) * 3))
+        'zoo:net'
+    """
+    if spec.name != "external":
+        return None
+    return str(spec.options.get("factory") or spec.options.get("name") or "")
+
+
+def split(factory: str) -> tuple[str, str]:
+    """Module and attribute of a factory.
+
+    Raises:
+        ModelError: It is not written as one, or it lies in the script that was started, which workers do not have.
+
+    Example:
+        >>> split("zoo.small:net")
+        ('zoo.small', 'net')
+    """
+    module, colon, attribute = factory.partition(":") if isinstance(factory, str) else ("", "", "")
     if not (module and colon and attribute):
-        raise ModelError(f"name must be 'timm:NAME' or 'package.module:factory', got {name!r}")
-    shape = {"classes": classes, "channels": channels, "size": size}
-    network = _from_timm(attribute, shape) if name.startswith(TIMM) else _from_factory(module, attribute, shape)
-    _check_output(network, name, shape)
-    return network.train()
+        raise ModelError(f"factory must be {_FORM}, got {factory!r}")
+    if module == "__main__":
+        raise ModelError(f"factory {factory!r} is in the script that was started; put it in a module of its own")
+    return module, attribute
 
 
-def _from_timm(name: str, shape: dict[str, int]) -> Any:
-    timm = _imported("timm", "install timm, which needs torchvision, to use its models")
-    return _called(timm.create_model, f"timm:{name}", name, **_arguments(timm.create_model, f"timm:{name}", shape))
+def _tried(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Trial:
+    return _trial(_callable(call), call, json.dumps(dict(options or {}), sort_keys=True, default=repr), shape)
 
 
-def _from_factory(module: str, attribute: str, shape: dict[str, int]) -> Any:
-    name = f"{module}:{attribute}"
-    found = _imported(module, "is it installed, or its folder on PYTHONPATH?")
-    if not callable(getattr(found, attribute, None)):
+@functools.lru_cache(maxsize=64)
+def _trial(function: Callable[..., Any], call: str, options: str, shape: Shape) -> Trial:
+    return trial(_maker(call, json.loads(options), shape), call, shape)
+
+
+def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callable[[], Any]:
+    """The call of a factory, all arguments bound."""
+    function = _callable(call)
+    first = [split(call)[1]] if call.startswith(TIMM) else []
+    named = _arguments(function, call, dict(options or {}), shape, given=len(first))
+
+    def make() -> Any:
+        try:
+            return function(*first, **named)
+        except Exception as error:  # foreign code may raise anything
+            unwanted = [key for key in CHANNELS if f"unexpected keyword argument '{key}'" in str(error)]
+            for key in unwanted:  # a factory of any keywords, whose network has a fixed number of channels
+                if key in named and key not in (options or {}):
+                    del named[key]
+                    return make()
+            raise ModelError(f"{call} cannot be built: {type(error).__name__}: {error}") from error
+
+    return make
+
+
+def _callable(call: str) -> Callable[..., Any]:
+    module, attribute = split(call)
+    if call.startswith(TIMM):
+        found: Callable[..., Any] = _timm().create_model
+        return found
+    holder = _imported(module, "is it installed, or its folder on PYTHONPATH? PYTHONPATH=. adds this one")
+    function = getattr(holder, attribute, None)
+    if not callable(function):
         raise ModelError(f"module {module} has no function or class {attribute!r}")
-    factory = getattr(found, attribute)
-    return _called(factory, name, **_arguments(factory, name, shape))
+    made: Callable[..., Any] = function
+    return made
 
 
-def _arguments(factory: Callable[..., Any], name: str, shape: dict[str, int]) -> dict[str, int]:
-    parameters = inspect.signature(factory).parameters
-    anything = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
-    if {"num_classes", "in_chans"} <= set(parameters) or (anything and "classes" not in parameters):
-        return {"num_classes": shape["classes"], "in_chans": shape["channels"]}
-    if set(shape) <= set(parameters):
-        return shape
-    came = ", ".join(parameters) or "none"
-    raise ModelError(f"{name} must take (num_classes, in_chans) or (classes, channels, size); its parameters: {came}")
-
-
-# Foreign code may raise anything, so the three functions below catch Exception.
+def _timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        missing = error.name or "timm"
+        raise ModelError(f"cannot import timm: {error} (install {missing} to use timm's models)") from error
+    except Exception as error:  # torchvision registers operators that an unfit PyTorch does not have
+        raise ModelError(
+            f"cannot import timm: {error} (timm is installed, but cannot be loaded: torchvision, which it imports, "
+            f"must be the release made for PyTorch {torch.__version__})"
+        ) from error
 
 
 def _imported(module: str, hint: str) -> Any:
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except Exception as error:  # foreign code may raise anything
         raise ModelError(f"cannot import {module}: {error} ({hint})") from error
 
 
-def _called(factory: Callable[..., Any], name: str, *arguments: str, **shape: int) -> Any:
-    try:
-        return factory(*arguments, **shape)
-    except Exception as error:
-        raise ModelError(f"{name} cannot be built: {type(error).__name__}: {error}") from error
+def _numeric(parameter: inspect.Parameter) -> bool:
+    """Whether its default, if there is one, is what a number may take the place of: not a name or a list."""
+    return parameter.default in (parameter.empty, None) or type(parameter.default) is int
 
 
-def _check_output(network: Any, name: str, shape: dict[str, int]) -> None:
-    if not isinstance(network, nn.Module):
-        raise ModelError(f"{name} must make a torch.nn.Module, got {type(network).__name__}")
-    images = torch.zeros(2, shape["channels"], shape["size"], shape["size"])
-    text = f"{shape['channels']}x{shape['size']}x{shape['size']}"
+def _arguments(
+    function: Callable[..., Any], call: str, options: dict[str, Any], shape: Shape, *, given: int
+) -> dict[str, Any]:
+    """The options, and the shape of the data under the names that the factory has for it."""
     try:
-        with torch.no_grad():
-            output = network.eval()(images)
-    except Exception as error:
-        raise ModelError(f"{name} does not take images of {text}: {type(error).__name__}: {error}") from error
-    came = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if came != (2, shape["classes"]):
-        raise ModelError(f"{name} must answer two images with shape (2, {shape['classes']}), got {came}")
+        parameters = list(inspect.signature(function).parameters.values())[given:]
+    except (ValueError, TypeError):  # a builtin, which has none
+        parameters = [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
+    anything = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    known = {parameter.name for parameter in named}
+    for key in options:
+        if key not in known and not anything:
+            raise ModelError(unknown_name(f"option of {call}", key, known or {"none"}))
+    arguments = dict(options)
+    for names, value in ((CLASSES, shape.classes), (CHANNELS, shape.channels), (SIZE, shape.size)):
+        if any(key in options for key in names):
+            continue
+        own = next((each.name for key in names for each in named if each.name == key and _numeric(each)), None)
+        if own is None and anything and names is not SIZE:
+            own = names[0]
+        if own is not None:
+            arguments[own] = value
+    missing = [each.name for each in named if each.default is each.empty and each.name not in arguments]
+    if missing:
+        offered = ", ".join((CLASSES[0], CHANNELS[0], SIZE[0]))
+        raise ModelError(
+            f"{call} needs {', '.join(missing)}, which options must give; the data's shape is offered as {offered} "
+            f"(or {', '.join((*CLASSES[1:], *CHANNELS[1:], *SIZE[1:]))})"
+        )
+    return arguments

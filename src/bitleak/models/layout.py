@@ -3,12 +3,21 @@
 import torch
 from torch import nn
 
+from bitleak.core.types import ModelSpec
+from bitleak.models.trial import Shape, check_answers
+from bitleak.registry import MODELS
+
 _VECTOR = 8
 """Channels that an AVX2 instruction takes at a time."""
 
 
-def memory_format(network: nn.Module, device: torch.device | str) -> torch.memory_format:
+def memory_format(network: nn.Module, device: torch.device | str, *, channels_last: bool = True) -> torch.memory_format:
     """Channels-last, which is faster, wherever the weight gradients of all convolutions are safe in it.
+
+    Args:
+        network: The network to train.
+        device: Where to train it.
+        channels_last: Whether it gives the same answers in that order, see `bitleak.models.trial`.
 
     On a CPU, oneDNN (seen in PyTorch 2.13 on AVX2) writes past its memory in the weight gradient of a strided 1x1
     convolution whose input channels are no multiple of 8; such networks keep PyTorch's own order there.
@@ -19,9 +28,28 @@ def memory_format(network: nn.Module, device: torch.device | str) -> torch.memor
         >>> memory_format(nn.Conv2d(4, 8, 1, stride=2), "cpu")
         torch.contiguous_format
     """
+    if not channels_last:
+        return torch.contiguous_format
     if torch.device(device).type == "cpu" and any(_unsafe(module) for module in network.modules()):
         return torch.contiguous_format
     return torch.channels_last
+
+
+def evaluation_format(network: nn.Module, spec: ModelSpec, device: torch.device | str) -> torch.memory_format:
+    """Channels-last, unless a network from outside this package does not work in it, which a few images show.
+
+    Args:
+        network: In evaluation mode, on the device.
+        spec: Its spec, for the name and the shape of the data.
+        device: Where it is.
+
+    Raises:
+        ModelError: The network is from outside, and its answers are no logits, or not those of one image alone.
+    """
+    if spec.name in MODELS and spec.name != "external":
+        return torch.channels_last
+    same = check_answers(network, Shape(spec.classes, spec.channels, spec.size), device)
+    return torch.channels_last if same else torch.contiguous_format
 
 
 def _unsafe(module: nn.Module) -> bool:

@@ -16,17 +16,19 @@ from bitleak.core.checks import number_in
 from bitleak.core.errors import ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Weights
-from bitleak.models import profile
+from bitleak.models import check_own, profile
 
 
-def noise_for(weights: Weights, seed: int) -> dict[str, np.ndarray]:
+def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> dict[str, np.ndarray]:
     """The noise at scale 1, float32, by the name of the tensor that it is added to.
 
     Raises:
-        ModelError: The weights have no spec.
+        ModelError: The weights have no spec, or one of outside code that is not allowed, see `bitleak.models.load`.
     """
     if weights.spec is None:
         raise ModelError("weights without a spec have no known layers")
+    if not allow_external:
+        check_own(weights.spec)
     found = {}
     for layer in profile(weights.spec).layers:
         name = f"{layer}.weight"

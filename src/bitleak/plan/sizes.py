@@ -16,11 +16,13 @@ class NetworkSize:
         multiply_adds: Per image of the data set, forward.
         layers: Output channels and columns (input channels per group times kernel area) of every
             quantizable layer.
+        made_by: Distribution and version of the code that makes it; empty for this package's own and for local code.
     """
 
     parameters: int
     multiply_adds: int
     layers: tuple[tuple[int, int], ...]
+    made_by: str = ""
 
 
 @dataclass(frozen=True)

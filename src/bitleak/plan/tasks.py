@@ -89,6 +89,8 @@ class Tasks:
         name, options = self.config.model
         recipe = asdict(self.config.train)
         params = {"model": row, "network": name, "options": dict(options), "recipe": recipe, "seed": self.config.seed}
+        if self.network.made_by:  # left out where there is none, so that keys of before stay
+            params["made_by"] = self.network.made_by
         work = 3 * self.network.multiply_adds * self.sizes.members * self.config.train.epochs
         speed = 2.0 if self.config.train.autocast == "bfloat16" else 1.0
         return self.task("train", params, self.data(), f"train model {row}", work / (self.rate * speed))

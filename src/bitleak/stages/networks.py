@@ -18,6 +18,7 @@ from bitleak.data.augment import augmented, channel_statistics, standardize
 from bitleak.engine.worker import Runtime
 from bitleak.models import load
 from bitleak.models.inference import fused
+from bitleak.models.origin import origin
 from bitleak.models.precision import exact_float32
 from bitleak.quant.together import quantize_together
 from bitleak.query import outputs
@@ -31,6 +32,7 @@ def train(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
     data: Images = inputs["images"]
     split: Splits = inputs["splits"]
     for one in params:
+        check_origin(one)
         recipe = Recipe(**{**one["recipe"], "augment": tuple(one["recipe"]["augment"])})
         spec = specification(data, split, one["network"], one["options"])
         yield fit(
@@ -48,7 +50,7 @@ def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
     """One model by one quantizer, at one or more precisions."""
     weights: Weights = inputs["weights"]
     spec = spec_of(weights)
-    network = load(weights).to(runtime.device)
+    network = load_for(weights, runtime).to(runtime.device)
     for _, some in groupby(params, key=lambda one: (one["model"], one["calibration"], one["seed"])):
         alike = list(some)
         quantizers = [_quantizer(one) for one in alike]
@@ -65,7 +67,7 @@ def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
     """What one set of weights answers about every record."""
     weights = inputs["weights"]
     weights = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
-    network = ready(load(weights), spec_of(weights))
+    network = ready(load_for(weights, runtime), spec_of(weights))
     for one in params:
         yield outputs(
             network,
@@ -78,6 +80,23 @@ def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
             device=runtime.device,
             on_step=progress,
         )
+
+
+def load_for(weights: Weights, runtime: Runtime) -> nn.Module:
+    """The network of the weights; outside code only if a worker has compared the spec with the config's network."""
+    return load(weights, allow_external=runtime.network is not None)
+
+
+def check_origin(params: Mapping[str, Any]) -> None:
+    """Refuse to train with another release of an outside network's package than the one that the plan was made with.
+
+    Raises:
+        ModelError: This machine has another one.
+    """
+    expected = params.get("made_by", "")
+    here = origin(str(params["options"]["factory"])).made_by if expected else ""
+    if here != expected:
+        raise ModelError(f"the network was planned with {expected}, but this machine has {here or 'none of it'}")
 
 
 def ready(network: nn.Module, spec: ModelSpec) -> nn.Module:

@@ -13,11 +13,10 @@ from bitleak.core.types import Images, Measure, Outputs, Row, Splits, Weights
 from bitleak.core.variants import noise_like
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import over_best
-from bitleak.models import load
 from bitleak.models.noise import noise_for, with_noise
 from bitleak.query import logits
 from bitleak.stages.measuring import answers_of, plain_rows, rows_of
-from bitleak.stages.networks import ready, spec_of
+from bitleak.stages.networks import load_for, ready, spec_of
 from bitleak.stages.several import renamed
 from bitleak.stages.signature import Artifacts, Params, Progress
 
@@ -33,7 +32,7 @@ def match(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
                 scale=0.0, accuracy=goal.value - (goal.difference or 0.0), matched=True, evaluations=0
             )
         else:
-            asked = _Asked(data, split, inputs["weights"], chosen, one, runtime.device, progress)
+            asked = _Asked(data, split, inputs["weights"], chosen, one, runtime, progress)
             found = metrics.matched_scale(
                 asked.accuracy,
                 goal.value,
@@ -50,7 +49,7 @@ def noise(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
     """One model with noise of the scale found."""
     weights: Weights = inputs["weights"]
     for one in params:
-        drawn = noise_for(weights, _seed(one, one["model"]))
+        drawn = noise_for(weights, _seed(one, one["model"]), allow_external=runtime.network is not None)
         yield with_noise(weights, drawn, inputs["match"]["match"]["scale"])
 
 
@@ -91,20 +90,22 @@ class _Asked:
         weights: tuple[Weights, ...],
         chosen: Bool[np.ndarray, "targets records"],
         one: Mapping[str, Any],
-        device: str,
+        runtime: Runtime,
         progress: Progress,
     ) -> None:
-        self._data, self._weights, self._batch, self._device = data, weights, one["batch"], device
+        self._data, self._weights, self._batch, self._runtime = data, weights, one["batch"], runtime
         self._records = [split.pool[each] for each in chosen]
-        self._noise = [noise_for(of, _seed(one, row)) for of, row in zip(weights, one["targets"], strict=True)]
+        allowed = runtime.network is not None
+        rows = zip(weights, one["targets"], strict=True)
+        self._noise = [noise_for(of, _seed(one, row), allow_external=allowed) for of, row in rows]
         self._progress, self._most, self._done = progress, one["evaluations"] * len(weights), 0
 
     def accuracy(self, scale: float, place: int) -> float:
         """Share of the target's records that it classifies correctly."""
         weights, records = self._weights[place], self._records[place]
         spec = spec_of(weights)
-        network = ready(load(with_noise(weights, self._noise[place], scale)), spec)
-        asked: dict[str, Any] = {"spec": spec, "batch": self._batch, "device": self._device}
+        network = ready(load_for(with_noise(weights, self._noise[place], scale), self._runtime), spec)
+        asked: dict[str, Any] = {"spec": spec, "batch": self._batch, "device": self._runtime.device}
         found = logits(network, self._data, records, **asked)
         self._done += 1
         self._progress(self._done / self._most)

@@ -29,6 +29,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data.augment import Standard, augmented
 from bitleak.models import build, state
+from bitleak.models.external import tried
 from bitleak.models.layout import memory_format
 from bitleak.models.precision import exact_float32, multiplies_in_bfloat16
 from bitleak.train.convolution import with_products
@@ -85,6 +86,7 @@ def fit(
         The trained weights, on the CPU.
 
     Raises:
+        ModelError: The network cannot be made, or an external one cannot be audited (see `bitleak.models.trial`).
         TrainingError: The loss is not finite; says at which epoch and learning rate.
         ValueError: Fewer than 2 members.
     """
@@ -93,7 +95,8 @@ def fit(
     device = torch.device(device)
     recipe = settled(recipe, device)
     network = build(spec, seed=seed_for(seed, "initialisation")).to(device)
-    layout = memory_format(network, device)
+    outside = tried(spec)
+    layout = memory_format(network, device, channels_last=outside is None or outside.channels_last)
     network = with_products(network, recipe.autocast, device)
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
     data = records_on(device, images, members, Standard.on(device, spec.mean, spec.std, layout))

@@ -1,0 +1,116 @@
+"""Which tensor of a network's output holds the logits: networks also return mappings, tuples and auxiliary heads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bitleak.core.errors import ModelError
+
+PREFERRED = ("logits", "out")
+"""Names that libraries give to the logits of their main head."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the logits are taken from an output.
+
+    Attributes:
+        way: The output itself, an item of it (a mapping, a tuple) or an attribute of it (a dataclass).
+        key: Of the item or attribute; None for the output itself.
+        flat: Whether axes of one element are removed, as of `records classes 1 1`.
+    """
+
+    way: Literal["itself", "item", "attribute"] = "itself"
+    key: str | int | None = None
+    flat: bool = False
+
+    def of(self, output: Any) -> Any:
+        """The logits, [records, classes]."""
+        if self.way == "item":
+            output = output[self.key]
+        elif self.way == "attribute":
+            output = getattr(output, str(self.key))
+        return output.flatten(1) if self.flat else output
+
+    def __str__(self) -> str:
+        return "its output" if self.way == "itself" else f"{self.key!r}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices in evaluation mode and in training mode."""
+
+    evaluation: Choice
+    training: Choice
+
+
+def candidates(output: Any, records: int, classes: int) -> dict[Choice, Tensor]:
+    """Every tensor of an output that has one floating-point number per record and class."""
+    found = {}
+    for choice, value in _parts(output).items():
+        shaped = value.ndim > 1 and value.shape[0] == records and value[0].numel() == classes
+        if shaped and value.is_floating_point():
+            found[Choice(choice.way, choice.key, flat=value.ndim > 2)] = value.flatten(1)
+    return found
+
+
+def preferred(output: Any, found: Mapping[Choice, Tensor]) -> Choice | None:
+    """The candidate that is called as logits are, or that is alone; None if that decides nothing."""
+    names: list[Any] = list(PREFERRED)
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        names = [output._fields.index(name) for name in PREFERRED if name in output._fields]
+    parts = {choice.key for choice in _parts(output)}
+    for name in names:
+        if name in parts:
+            return next((choice for choice in found if choice.key == name), None)
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def described(output: Any) -> str:
+    """Type and shapes of an output, for a message."""
+    if isinstance(output, Tensor):
+        return f"{output.dtype} of shape {tuple(output.shape)}".removeprefix("torch.")
+    parts = [f"{choice.key!r}: {described(value)}" for choice, value in _parts(output).items()]
+    return type(output).__name__ + (f" ({'; '.join(parts)})" if parts else "")
+
+
+def answering(network: nn.Module, choices: Choices) -> nn.Module:
+    """The network, with logits for an output; names of modules and tensors stay.
+
+    Its class is replaced by a subclass whose `forward` takes the logits, so that tracing and copying see it too.
+    """
+    if choices == Choices(Choice(), Choice()):
+        return network
+    kind = type(network)
+
+    def forward(self: Any, images: Any) -> Any:  # while torch.fx traces, it is given what stands for tensors
+        chosen = choices.training if self.training else choices.evaluation
+        return chosen.of(kind.forward(self, images))
+
+    made = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__})
+    try:
+        network.__class__ = made
+    except TypeError:
+        raise ModelError(
+            f"{kind.__name__} does not answer with a tensor of records and classes, and its class cannot be extended; "
+            "let its forward return the logits alone"
+        ) from None
+    return network
+
+
+def _parts(output: Any) -> dict[Choice, Tensor]:
+    """The tensors of an output, without those that are nested deeper."""
+    if isinstance(output, Tensor):
+        return {Choice(): output}
+    if isinstance(output, Mapping):
+        pairs = [(Choice("item", key), value) for key, value in output.items()]
+    elif isinstance(output, tuple | list):
+        pairs = [(Choice("item", index), value) for index, value in enumerate(output)]
+    elif is_dataclass(output) and not isinstance(output, type):
+        pairs = [(Choice("attribute", item.name), getattr(output, item.name)) for item in fields(output)]
+    else:
+        pairs = []
+    return {choice: value for choice, value in pairs if isinstance(value, torch.Tensor)}

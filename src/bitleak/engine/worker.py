@@ -225,19 +225,19 @@ def _value(store: Store, keys: str | tuple[str, ...], runtime: Runtime) -> Any:
     artifacts = store.read_key(keys)
     value = decode(kind_of(artifacts), artifacts)
     if runtime.network is not None and isinstance(value, Weights | QuantizedWeights):
-        _check_network(value.spec, runtime.network, keys)
+        _check_network(value.spec, runtime.network, f"{store.find(keys)}")
     return value
 
 
-def _check_network(spec: ModelSpec | None, expected: tuple[str, Mapping[str, Any]], key: str) -> None:
+def _check_network(spec: ModelSpec | None, expected: tuple[str, Mapping[str, Any]], place: str) -> None:
     """Refuse weights of another network than the tasks are about: what builds it may be anybody's code."""
     found = None if spec is None else (spec.name, plain(spec.options))
     if found != (expected[0], plain(expected[1])):
         said = "no network" if found is None else f"the network {found[0]} {json.dumps(found[1])}"
-        raise BrokenResult(
-            f"result {key[:16]} says that its weights are those of {said}, expected {expected[0]} "
-            f"{json.dumps(plain(expected[1]))}: it is not what its task makes",
-            key,
+        raise StoreError(
+            f"result {place} says that its weights are those of {said}, but this audit is about {expected[0]} "
+            f"{json.dumps(plain(expected[1]))}: it is not what its task makes, and no code that it names was loaded. "
+            "Remove this folder, and the result is made again; was it imported?"
         )
 
 

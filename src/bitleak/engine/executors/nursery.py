@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
+from types import ModuleType
 
 from bitleak.engine.threads import environment, thread_variables
 
@@ -34,11 +35,27 @@ def open_nursery(stages: str, threads: int = 1) -> ForkServerContext | SpawnCont
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bitleak.engine.executors.preload"])
     try:
-        with environment({STAGES: stages}), thread_variables(threads), interrupts_wait():
+        with environment({STAGES: stages}), thread_variables(threads), interrupts_wait(), unimported_main():
             forkserver.ensure_running()
     except OSError:
         return multiprocessing.get_context("spawn")
     return context
+
+
+@contextmanager
+def unimported_main() -> Iterator[None]:
+    """Processes that are started meanwhile do not run the script that this one was started with.
+
+    `multiprocessing` has its children import it, in case the function that they call is defined there. Workers call
+    a function of this package; a script that starts an audit without `if __name__ == "__main__":` would be run by
+    each of them, and each would start an audit.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bitleak.core.errors import ExecutionError
 from bitleak.engine.executors.child import serve
-from bitleak.engine.executors.nursery import interrupts_wait, open_nursery
+from bitleak.engine.executors.nursery import interrupts_wait, open_nursery, unimported_main
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import make_folder, shared
@@ -131,7 +131,7 @@ class Processes:
         arguments = (theirs, self._store.location, self._runtime, str(log))
         nursery = open_nursery(self._runtime.stages, self._runtime.threads)
         process = nursery.Process(target=serve, args=arguments, daemon=True)
-        with thread_variables(self._runtime.threads), interrupts_wait():
+        with thread_variables(self._runtime.threads), interrupts_wait(), unimported_main():
             process.start()
         theirs.close()
         return _Worker(process, ours, log, ready=False, tasks={}, current="")
@@ -197,6 +197,5 @@ def _ending(code: int | None) -> str:
 def _no_start(report: str) -> str:
     return (
         f"{_STARTS} workers in a row ended before they began a task; of the last one: {report.strip()}\n"
-        "a script that uses the executor 'processes' must do so under `if __name__ == '__main__':`; "
         "the executor 'serial' needs no workers"
     )

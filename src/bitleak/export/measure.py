@@ -18,6 +18,7 @@ from bitleak.metrics.size import size
 from bitleak.models import load
 from bitleak.models.precision import exact_float32
 from bitleak.quant.capture import OnLayer
+from bitleak.quant.operands import check_operands
 from bitleak.quant.together import quantize_together
 from bitleak.query import logits
 
@@ -89,8 +90,9 @@ def quantize(job: Job, *, on_layer: OnLayer | None = None) -> Iterator[Quantized
     results = quantize_together(quantizers, network, images, chances, on_layer=on_layer)
     for _ in job.quantizers:
         with exact_float32():
-            found = next(results)
-        yield replace(found, spec=spec)
+            found = replace(next(results), spec=spec)
+            check_operands(load(found.dequantize()).to(device), found, images)
+        yield found
 
 
 def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | None = None) -> Figures:

@@ -171,7 +171,7 @@ class AdaRound(Scheme):
                 on_layer(name, len(codes) - 1, len(levels))
 
         walk([reference, quantized], calibration, list(levels), visit, memory=memory)
-        return assemble(reference, codes, grids, record, scheme=self)
+        return assemble(reference, codes, grids, record, scheme=self, images=calibration)
 
     def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
         """Codes of a layer by the quadratic, their grid, and facts for the record."""

@@ -182,7 +182,7 @@ class BRECQ(Scheme):
             if on_layer is not None:
                 for name in unit.layers:
                     on_layer(name, list(levels).index(name), len(levels))
-        return assemble(folded, codes, grids, record, scheme=self)
+        return assemble(folded, codes, grids, record, scheme=self, images=images)
 
 
 def _record(unit: Unit, result: Reconstruction, targets: Records) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _finished(
 ) -> QuantizedWeights:
     """The result of one method, with the batch norms re-estimated behind its weights."""
     if method.statistics == "none":
-        return _assembled(network, layers, method.scheme)
+        return _assembled(network, layers, method.scheme, calibration)
     changed = copy.deepcopy(network)
     for name, layer in layers.items():
         changed.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
@@ -210,14 +210,16 @@ def _finished(
     reference = norms[images] if method.statistics == "relative" else None
     norms_set = batch_norms(changed, method.scheme)
     reestimate(changed, calibration, norms=norms_set, reference=reference, records=images, memory=memory)
-    return _assembled(changed, layers, method.scheme)
+    return _assembled(changed, layers, method.scheme, calibration)
 
 
-def _assembled(network: nn.Module, layers: Mapping[str, Rounded], scheme: Scheme) -> QuantizedWeights:
+def _assembled(
+    network: nn.Module, layers: Mapping[str, Rounded], scheme: Scheme, calibration: Tensor
+) -> QuantizedWeights:
     codes = {name: layer.codes for name, layer in layers.items()}
     grids = {name: layer.grid for name, layer in layers.items()}
     record = {name: layer.record for name, layer in layers.items()}
-    return assemble(network, codes, grids, record, scheme=scheme)
+    return assemble(network, codes, grids, record, scheme=scheme, images=calibration)
 
 
 def _behind_the_quantized(
@@ -247,7 +249,7 @@ def _behind_the_quantized(
     images = method.statistics_images
     moments = moments_of(full, calibration, images) if method.statistics == "relative" else {}
     walk([full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory)
-    return _assembled(quantized, found, method.scheme)
+    return _assembled(quantized, found, method.scheme, calibration)
 
 
 def second_moments(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedLayer, QuantizedWeights
-from bitleak.quant.grid import Grid
+from bitleak.quant.grid import Grid, decode
+from bitleak.quant.operands import check_operands
 from bitleak.quant.scheme import FULL_PRECISION, Layer, Scheme, left_out
 
 
@@ -19,29 +20,37 @@ def assemble(
     grids: Mapping[str, Grid],
     record: Mapping[str, Mapping[str, Any]],
     *,
-    scheme: Scheme | None = None,
+    scheme: Scheme,
+    images: Tensor,
 ) -> QuantizedWeights:
-    """The quantized network as plain arrays.
+    """The quantized network as plain arrays, once it has been seen to multiply the weights of its codes.
 
     Args:
-        network: Gives every tensor of the state dict that is not quantized (biases, batch norm, ...).
+        network: In evaluation mode, not changed; gives every tensor of the state dict that is not quantized (biases,
+            batch norm, ...).
         codes: The uint8 codes per layer, in the shape of the layer's weight.
         grids: The grid of each of these layers.
         record: What happened per layer, JSON values only.
         scheme: Layers that it leaves in full precision are recorded with `fp32` as their levels.
+        images: Normalised images, of which one batch is run, see `operands`.
 
     Returns:
         Arrays of their own (nothing is shared with the network), with `spec=None`.
+
+    Raises:
+        QuantizationError: A layer multiplies other weights than those of its codes.
     """
     state = network.state_dict()
     layers = {name: _layer(codes[name], grids[name]) for name in codes}
     rest = {key: _array(value) for key, value in state.items() if key.removesuffix(".weight") not in codes}
     kept = {name: {"levels": FULL_PRECISION} for name, module in network.named_modules() if _kept(scheme, name, module)}
-    return QuantizedWeights(layers=layers, rest=rest, record={**record, **kept})
+    result = QuantizedWeights(layers=layers, rest=rest, record={**record, **kept})
+    weights = {f"{name}.weight": decode(codes[name], grids[name]) for name in codes}
+    return check_operands(network, result, images.detach().float(), weights=weights)
 
 
-def _kept(scheme: Scheme | None, name: str, module: nn.Module) -> bool:
-    return scheme is not None and isinstance(module, Layer) and left_out(scheme, name)
+def _kept(scheme: Scheme, name: str, module: nn.Module) -> bool:
+    return isinstance(module, Layer) and left_out(scheme, name)
 
 
 def deployed(network: nn.Module, quantized: QuantizedWeights) -> nn.Module:

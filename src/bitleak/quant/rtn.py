@@ -92,7 +92,7 @@ class RoundToNearest(Scheme):
             record[name] = {"levels": levels[name], "relative_weight_error": error}
             if on_layer is not None:
                 on_layer(name, index, len(levels))
-        return assemble(copied, codes, grids, record, scheme=self)
+        return assemble(copied, codes, grids, record, scheme=self, images=calibration)
 
     def method(self) -> Method | None:
         """How a layer is treated where images are used, for what quantizes several models at once; else None."""

@@ -20,6 +20,7 @@ from bitleak.models import load
 from bitleak.models.inference import fused
 from bitleak.models.origin import origin
 from bitleak.models.precision import exact_float32
+from bitleak.quant.operands import check_operands
 from bitleak.quant.together import quantize_together
 from bitleak.query import outputs
 from bitleak.stages.signature import Artifacts, Params, Progress
@@ -59,8 +60,10 @@ def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
         results = quantize_together(quantizers, network, shown, chances)
         for _ in alike:
             with exact_float32():
-                found = next(results)
-            yield replace(found, spec=spec)
+                found = replace(next(results), spec=spec)
+                # The network as it will be asked: made and loaded anew, with all that it ties together by itself.
+                check_operands(load(found.dequantize()).to(runtime.device), found, shown)
+            yield found
 
 
 def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:

@@ -1,5 +1,8 @@
 """Arrays in files behave as arrays in memory, and memory holds no more of them than is being read."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,8 @@ from bitleak.attacks import attack_view, player_view, subset_view
 from bitleak.attacks.attack import signal_of
 from bitleak.attacks.sides import blocks, sums
 from bitleak.core import mapped
-from bitleak.core.mapped import let_go, rows_of, stacked
+from bitleak.core.errors import StoreError
+from bitleak.core.mapped import let_go, mapped_file, room_for, rows_of, stacked
 
 
 def resident() -> int:
@@ -111,3 +115,44 @@ def test_what_a_player_and_fewer_references_see_lies_in_files_too(small_is_large
         assert isinstance(each.references, np.memmap)
         each.target.sum()
     assert resident() - before < 10 << 20
+
+
+def test_a_mapped_file_has_no_name(tmp_path):
+    array = mapped_file((300, 1000), np.dtype(np.float64), tmp_path)
+    assert array.shape == (300, 1000)
+    assert not array.any()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_without_room_is_told_with_folder_and_bytes_before_anything_is_mapped(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(mapped, "LARGE", 1000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def full(*about):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(
+        StoreError, match=rf"^{tmp_path}: 1.6 MB are needed for a while \({os.strerror(code)}\); .*TMPDIR"
+    ):
+        room_for((2, 100_000), np.dtype(np.float64))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, None])
+def test_where_room_cannot_be_reserved_it_is_written(tmp_path, monkeypatch, code):
+    def none(*about):
+        raise OSError(code, "no") if code else AttributeError
+
+    monkeypatch.setattr(os, "posix_fallocate", none, raising=False)
+    monkeypatch.setattr(mapped, "BLOCK", 1000)
+    sizes = []
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (sizes.append(os.fstat(file)), flush(file)))
+    array = mapped_file((3, 1001), np.dtype(np.float32), tmp_path)
+    (status,) = sizes
+    assert status.st_size == 12_012
+    assert 512 * status.st_blocks >= status.st_size
+    array[:] = np.arange(3003).reshape(3, 1001)
+    assert array.sum() == 3003 * 3002 / 2

@@ -5,13 +5,20 @@ for each of its targets. Stacked in a temporary file they can be read like any a
 block and then calls `let_go` never has more than a block of them in memory, however many models there are.
 """
 
+import errno
 import math
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import Bool, Shaped
+
+from bitleak.core.errors import StoreError
 
 LARGE = 16 << 20
 """Arrays of at least this many bytes are put into files."""
@@ -96,8 +103,70 @@ def room_for(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if math.prod(shape) * dtype.itemsize < LARGE:
         return np.empty(shape, dtype)
     first, second, *rest = shape
-    with tempfile.TemporaryFile(prefix="bitleak-") as file:
-        return np.memmap(file, dtype=dtype, mode="w+", shape=(second, first, *rest)).swapaxes(0, 1)
+    return mapped_file((second, first, *rest), dtype).swapaxes(0, 1)
+
+
+def mapped_file(
+    shape: tuple[int, ...], dtype: np.dtype, folder: Path | None = None, *, advice: str = "set TMPDIR to another folder"
+) -> np.memmap:
+    """An array of zeros in a file without a name, which goes with the array, or with the process.
+
+    All of its room is reserved first: a disk that is full where a mapped file is written to ends the process by a
+    signal.
+
+    Args:
+        shape: Of the array, without a 0.
+        dtype: Of its numbers.
+        folder: Where the file is; None = where `tempfile` puts files: `TMPDIR` says where.
+        advice: For whoever has no room there.
+
+    Raises:
+        StoreError: The folder cannot be written to, or has no room.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    where = Path(tempfile.gettempdir()) if folder is None else folder
+    with disk_has_room(where, size, advice), tempfile.TemporaryFile(prefix=".bitleak-", dir=where) as file:
+        reserve(file, size)
+        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Makes a new file as long as that, on the disk and not only in its directory.
+
+    Raises:
+        OSError: The disk has no room for it.
+    """
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:  # there is no such call on macOS, nor on some file systems
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+        file.truncate(0)
+        for start in range(0, size, BLOCK):
+            file.write(bytes(min(BLOCK, size - start)))
+        file.flush()
+        os.fsync(file.fileno())  # some file systems find room only now
+
+
+@contextmanager
+def disk_has_room(folder: Path, size: int, advice: str) -> Iterator[None]:
+    """Turns an error of the file system into one that names the folder and the bytes that it must hold.
+
+    Args:
+        folder: Where something is written.
+        size: Its bytes.
+        advice: For whoever has no room there.
+
+    Raises:
+        StoreError: Instead of any `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: {size / 1e6:,.1f} MB are needed for a while ({error.strerror or error}); "
+            f"free some space or {advice}"
+        ) from error
 
 
 def let_go(array: np.ndarray) -> None:

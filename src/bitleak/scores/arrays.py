@@ -9,13 +9,14 @@
 | `models` | integers | `[models]`; the rows' numbers, where they are not 0, 1, 2, ... |
 
 An array of an `.npz` file that is stored as it is (`numpy.savez`) is memory-mapped inside the archive, after one pass
-over it for the checksum; a compressed one is unpacked into the scratch folder first.
+over it for the checksum; a compressed one is unpacked first, into a scratch file where it is large.
 """  # noqa: E501
 
+import io
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from shutil import copyfileobj
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from bitleak.scores.scratch import Scratch
 NAMES = (*KINDS, *(f"population_{kind}" for kind in KINDS), "labels", "population_labels", "member", "models")
 
 _CHUNK = 1 << 22
+_LONGEST_HEADER = 1 << 16
 _LOCAL_HEADER = 30
 """Bytes of a zip entry's own header before its name, whose length and that of what follows are at its end."""
 
@@ -147,10 +149,8 @@ def _name(info: zipfile.ZipInfo, path: Path) -> str:
 def _mapped(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, scratch: Scratch) -> np.ndarray:
     """One array of the archive, mapped where it lies or, if it is compressed, unpacked."""
     if info.compress_type != zipfile.ZIP_STORED:
-        unpacked = scratch.file(info.filename, info.file_size)
-        with archive.open(info) as stream, unpacked.open("wb") as sink:
-            copyfileobj(stream, sink, _CHUNK)
-        return load(unpacked)
+        with archive.open(info) as stream:
+            return _unpacked(scratch.unpacked(stream, info.file_size), f"{path}, {info.filename}")
     where = f"{path}, {info.filename}"
     with archive.open(info) as stream:
         shape, fortran, dtype = _header(stream, where)
@@ -164,6 +164,17 @@ def _mapped(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, scratch
         lengths = np.frombuffer(raw.read(4), "<u2")
     start = info.header_offset + _LOCAL_HEADER + int(lengths.sum())
     return _map(path, start + head, shape, fortran=fortran, dtype=dtype)
+
+
+def _unpacked(content: np.ndarray, where: str) -> np.ndarray:
+    """The array of an `.npy` file whose bytes are these."""
+    head = io.BytesIO(content[:_LONGEST_HEADER].tobytes())
+    shape, fortran, dtype = _header(head, where)
+    size = math.prod(shape) * dtype.itemsize
+    numbers = content[head.tell() : head.tell() + size]
+    if len(numbers) < size:
+        raise DataError(f"{where}: the array is cut off; write it again with numpy.savez")
+    return numbers.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _header(stream: object, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:

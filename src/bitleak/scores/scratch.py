@@ -1,31 +1,32 @@
-"""Where arrays go that may be larger than memory: files in a folder that goes away."""
+"""Where arrays go that may be larger than memory: files without a name, which go with the arrays."""
 
-import itertools
-import shutil
-import tempfile
+from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from bitleak.core.errors import StoreError
+from bitleak.core.mapped import LARGE, mapped_file
 
 IN_MEMORY = 1 << 29
 """Bytes up to which an array is kept in memory."""
 
+ADVICE = "give another --out"
+
+_CHUNK = 1 << 22
+
 
 class Scratch:
-    """A temporary folder, removed at the end of the `with` block, also after an error or an interrupt.
+    """Makes arrays in files of a folder, in which no name is left of them, however the process ends.
 
     Args:
-        root: Where to make it.
+        root: The folder.
         in_memory: Bytes up to which `allocate` makes no file.
     """
 
     def __init__(self, root: Path, *, in_memory: int = IN_MEMORY) -> None:
+        self._root = root
         self._in_memory = in_memory
-        self._count = itertools.count()
-        self._folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=root))
 
     def __enter__(self) -> "Scratch":
         return self
@@ -33,25 +34,36 @@ class Scratch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Nothing is left to do: a file goes when nobody uses its array any more."""
 
-    def file(self, name: str, size: int) -> Path:
-        """A new path that ends in the name.
+    def unpacked(self, stream: BufferedIOBase, size: int) -> np.ndarray:
+        """The bytes of a stream: in memory, or in a file where they are many.
+
+        Args:
+            stream: What is read to its end, or to `size` bytes if it has more.
+            size: Bytes that it should have.
 
         Raises:
-            StoreError: The disk has less than `size` bytes left.
+            StoreError: The folder cannot be written to, or has no room.
         """
-        free = shutil.disk_usage(self._folder).free
-        if size > free:
-            raise StoreError(
-                f"{self._folder.parent}: {size / 1e9:.1f} GB are needed for a while, but only {free / 1e9:.1f} GB are "
-                "free; give another --out"
-            )
-        return self._folder / f"{next(self._count)}-{Path(name).name}"
+        found = np.empty(size, np.uint8) if size < LARGE else self._in_file((size,), np.dtype(np.uint8))
+        place = 0
+        while place < size and (part := stream.read(min(_CHUNK, size - place))):
+            found[place : place + len(part)] = np.frombuffer(part, np.uint8)
+            place += len(part)
+        stream.read(1)  # the checksum is compared at the end
+        return found[:place]
 
     def allocate(self, shape: tuple[int, ...], dtype: type = np.float64) -> np.ndarray:
-        """An array to be filled: in memory, or in a file of this folder where it is large."""
+        """An array to be filled: in memory, or in a file where it is large.
+
+        Raises:
+            StoreError: The folder cannot be written to, or has no room.
+        """
         size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
         if size <= self._in_memory:
             return np.empty(shape, dtype)
-        return np.lib.format.open_memmap(self.file("array.npy", size), mode="w+", dtype=dtype, shape=shape)
+        return self._in_file(shape, np.dtype(dtype))
+
+    def _in_file(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return mapped_file(shape, dtype, self._root, advice=ADVICE)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bitleak.core import leftovers
 from bitleak.core.errors import ConfigError, ExecutionError, StoreError
 from bitleak.engine.executors import processes
 from bitleak.engine.executors.processes import Processes
@@ -210,7 +211,7 @@ def test_a_worker_killed_from_outside_leaves_no_trace(tmp_path, runtime):
     def kill_once(event):
         if event.kind == "progress" and not killed:
             killed.append(int((tmp_path / "notes").read_text().split()[1]))
-            (store.path(tasks[0]).parent / f".tmp.{os.uname().nodename}.{killed[0]}.x").mkdir(parents=True)
+            (store.path(tasks[0]).parent / f".tmp.{leftovers.place()}.{killed[0]}.0.x").mkdir(parents=True)
             os.kill(killed[0], signal.SIGKILL)
 
     report = complete(Processes, tasks, store, runtime, on_event=kill_once)

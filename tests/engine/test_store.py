@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from bitleak.core import leftovers
 from bitleak.core.errors import StoreError
 from bitleak.engine import store as store_module
 from bitleak.engine.artifacts import MAPPED, read_artifact, write_artifact
@@ -222,8 +223,7 @@ def test_gc_keeps_what_is_named_and_young_temporaries(store):
 
 def test_temporaries_of_the_dead_are_dropped(store):
     parent = store.write(TASK, {"x": 1}, {}).parent
-    node = os.uname().nodename
-    dead, alive = parent / f".tmp.{node}.12.abc", parent / f".tmp.{node}.123.abc"
+    dead, alive = (parent / f".tmp.{leftovers.place()}.{number}.0.abc" for number in (12, 123))
     dead.mkdir()
     alive.mkdir()
     store.drop_temporaries([12])

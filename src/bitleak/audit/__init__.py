@@ -69,6 +69,7 @@ def audit(
         KeyboardInterrupt: Passed on, after the workers have gone.
     """
     check_out(out)
+    store.sweep()
     count = worker_count(prepared, workers)
     ahead = forecast(prepared, store, workers=count)
     if ahead.free is not None and ahead.disk > ahead.free:

@@ -1,19 +1,22 @@
 """The command line: one file per verb, each a few lines over the library.
 
-Exit codes: 0 done, 1 a task failed, 2 bad input, 3 time was up before all was done, 130 interrupted. Nothing heavy
-is imported before a verb runs, so `--help` answers at once.
+Exit codes: 0 done, 1 a task failed, 2 bad input or a full disk, 3 time was up before all was done, 4 something
+outside broke (see `ends`), 128 + signal where one ended it. Nothing heavy is imported before a verb runs, so `--help`
+answers at once.
 """
 
-import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from bitleak.cli import attack, audit, plan, quantize, registry, report, store
-from bitleak.core.errors import BitleakError, InputError
+from bitleak.cli.ends import OUTSIDE, SIGNALLED, Group, Stopped, leave, say, told
+from bitleak.core.ends import ended_by_signals
+from bitleak.core.errors import BitleakError, ExecutionError, InputError
 
 app = typer.Typer(
+    cls=Group,
     help="How much does a classifier leak about who was in its training set, and what does quantizing it change?",
     no_args_is_help=True,
     add_completion=False,
@@ -50,8 +53,6 @@ app.command("report")(report.report)
 app.command("list")(registry.list_names)
 app.add_typer(store.app, name="store")
 
-INTERRUPTED = 130
-
 # Typer brings a click of its own since 0.2x; this is the right base class with either.
 UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
 
@@ -62,54 +63,35 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; None takes those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    empty = _empty_value(given)
-    if empty is not None:
-        print(f"error: {empty}: got an empty value; is a shell variable unset?", file=sys.stderr)
-        return 2
-    try:
-        code = app(args=given, standalone_mode=False)
-    except typer.Exit as leave:
-        return leave.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except UsageError as error:
-        error.show()
-        return 2
-    except InputError as error:
-        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
-        return 2
-    except BitleakError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with ended_by_signals():
+        try:
+            code = app(args=arguments, standalone_mode=False)
+        except typer.Exit as exit_:
+            return exit_.exit_code
+        except Stopped as stopped:
+            return told(stopped, sys.argv[1:] if arguments is None else arguments)
+        except (typer.Abort, KeyboardInterrupt) as error:  # before a verb has begun
+            return told(Stopped(error), [])
+        except UsageError as error:
+            error.show()
+            return 2
+        except InputError as error:
+            say(f"error: {error}".replace("\n", "\nerror: "))
+            return 2
+        except ExecutionError as error:
+            say(f"error: {error}")
+            return OUTSIDE
+        except BitleakError as error:
+            say(f"error: {error}")
+            return 1
     return code if isinstance(code, int) else 0
-
-
-def _empty_value(arguments: list[str]) -> str | None:
-    """Return the option, or the place of the argument, that was given an empty value; None if none was.
-
-    An empty path would be the current folder, so that `--out "$OUT"` would write over what is there.
-
-    Example:
-        >>> _empty_value(["audit", "my.yaml", "--out", ""]), _empty_value(["audit", "", "--store=x"])
-        ('--out', 'argument 2')
-    """
-    for index, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if equals and name.startswith("--") and not value.strip():
-            return name
-        if not argument.strip():
-            before = arguments[index - 1] if index else ""
-            return before if before.startswith("-") else f"argument {index + 1}"
-    return None
 
 
 def entry() -> None:
     """The console script."""
     code = main()
-    if code == INTERRUPTED:
-        # Python may have noted an interrupt that it met inside a library, and would end by the signal instead
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
+    if code >= SIGNALLED or code == OUTSIDE:
+        # Python may have noted an interrupt that it met inside a library, and would end by the signal instead; and
+        # what cannot be printed any more would change the code
+        leave(code)
     sys.exit(code)

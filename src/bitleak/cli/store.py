@@ -116,15 +116,14 @@ def gc(
 ) -> int:
     """Remove everything that the named audits do not need, and what killed runs left behind."""
     from bitleak.core.errors import ConfigError
-    from bitleak.engine.claims import Claims
     from bitleak.engine.store import Store
 
     if not keep and not everything:
         raise ConfigError("store gc: name the configs of the audits to keep, or give --all to remove everything")
     opened = Store(store, create=False)
     removed = opened.gc(_planned(keep or [], data, set_), dry_run=dry_run)
-    if not dry_run and isinstance(opened.root, Path):
-        Claims(opened.root).sweep()
+    if not dry_run:
+        opened.sweep()
     print(f"{len(removed)} folders {'would be ' if dry_run else ''}removed")
     return 0
 

@@ -28,13 +28,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bitleak.core import leftovers
+from bitleak.core.ends import uninterrupted
 from bitleak.core.errors import StoreError
+from bitleak.core.leftovers import machine
 
 FOLDER = ".claims"
 BEAT = 10.0
 """Seconds between two signs of life."""
 LEASE = 60.0
 """Seconds without a sign of life after which an owner on another machine is taken for dead."""
+
+
+_TEMPORARY = ".new."
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What somebody is doing.
+
+    Attributes:
+        key: Of the task.
+        host: The name of the machine, as it was written.
+        process: The number of the process there.
+    """
+
+    key: str
+    host: str
+    process: Any
 
 
 @dataclass(frozen=True)
@@ -75,19 +96,21 @@ class Claims:
             if path.exists() and not self._bury(path):
                 return False
             self._folder.mkdir(exist_ok=True)
-            return self._place(path)
+            with uninterrupted():
+                return self._place(path)
         except OSError as error:
             raise StoreError(f"store {self._folder.parent} cannot be written to: {error.strerror or error}") from error
 
     def release(self, key: str) -> None:
         """Gives a task back: it is done, or it has failed."""
-        with self._guard:
-            descriptor = self._held.pop(key, None)
-        if descriptor is None:
-            return
-        with contextlib.suppress(OSError):
-            _remove_if_same(self._folder / key, descriptor)
-        os.close(descriptor)
+        with uninterrupted():
+            with self._guard:
+                descriptor = self._held.pop(key, None)
+            if descriptor is None:
+                return
+            with contextlib.suppress(OSError):
+                _remove_if_same(self._folder / key, descriptor)
+            os.close(descriptor)
 
     def close(self) -> None:
         """Gives everything back. May be repeated."""
@@ -99,12 +122,37 @@ class Claims:
 
     def sweep(self) -> int:
         """Removes the claims of owners of this machine that are dead; returns how many."""
-        paths = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
-        return sum(self._bury(path) for path in paths)
+        leftovers.sweep(self._folder, _TEMPORARY)
+        return sum(self._bury(path) for path in sorted(self._folder.glob("*")))
+
+    def living(self) -> list[Claim]:
+        """The claims whose owners live; those of the dead are removed.
+
+        An owner of this machine is known at once; on another machine, one is waited for until its lease is over.
+        """
+        first: dict[str, int] = {}
+        while True:
+            found = []
+            moved = False
+            for path in self._paths():
+                with contextlib.suppress(FileNotFoundError):
+                    if not self._bury(path):
+                        about = _about_of(path)
+                        found.append(Claim(path.name, str(about.get("host", "")), about.get("process")))
+                        changed = path.stat().st_mtime_ns
+                        moved = moved or first.setdefault(path.name, changed) != changed
+                        moved = moved or bool(about.get("locked") and about.get("machine") == machine())
+            if not found or moved:
+                return found
+            time.sleep(min(1.0, self._lease / 4))
+
+    def _paths(self) -> list[Path]:
+        """Of all claims, whoever holds them."""
+        return sorted(path for path in self._folder.glob("*") if not path.name.startswith("."))
 
     def _place(self, path: Path) -> bool:
         """Puts a claim there that is locked before anybody can see it; False if another was faster."""
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+        temporary = path.with_name(leftovers.new_name(_TEMPORARY))
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         placed = False
         try:
@@ -161,14 +209,6 @@ class Claims:
                         os.utime(descriptor)
 
 
-def machine() -> str:
-    """What tells this machine, as long as it runs, from all others."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return f"{platform.node()}-{uuid.getnode():x}"
-
-
 def _about(*, locked: bool) -> dict[str, Any]:
     host, process = platform.node(), os.getpid()
     return {"owner": uuid.uuid4().hex, "machine": machine(), "host": host, "process": process, "locked": locked}
@@ -189,6 +229,14 @@ def _read(descriptor: int) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
+
+
+def _about_of(path: Path) -> dict[str, Any]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return _read(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_if_same(path: Path, descriptor: int) -> None:

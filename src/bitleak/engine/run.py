@@ -6,6 +6,7 @@ taken from the store when it is there. An input that is not as it was written is
 made again. A store that takes nothing more ends the run.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -139,6 +140,7 @@ def run(
             pass
     except BaseException:
         executor.close()
+        store.drop_temporaries([os.getpid()])
         raise
     finally:
         if claims:

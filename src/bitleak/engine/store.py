@@ -20,6 +20,7 @@ from bitleak.engine.artifacts import Artifact, read_artifact, write_artifact
 from bitleak.engine.backends import Backend
 from bitleak.engine.backends.bucket import Bucket
 from bitleak.engine.backends.folder import MANIFEST, Folder, make_folder, write_text
+from bitleak.engine.claims import Claim, Claims
 from bitleak.engine.graph import Shelf
 from bitleak.engine.keys import Task
 from bitleak.engine.manifest import ADVICE, Problem, fault, load_manifest, new_manifest, parse_manifest, problems
@@ -250,7 +251,12 @@ class Store:
 
         Returns:
             The places removed, and leftovers.
+
+        Raises:
+            StoreError: A run is using the store; not where nothing would be removed.
         """
+        if not dry_run and isinstance(self.root, Path):
+            _refuse_while_used(self.location, Claims(self.root).living())
         results = [place for place in self._files.places() if place.name not in keep]
         stale = [path for path in self._files.abandoned(STALE) if path.parent not in results]
         if not dry_run:
@@ -262,6 +268,13 @@ class Store:
     def drop_temporaries(self, processes: Iterable[int]) -> None:
         """Removes what processes of this machine have left unfinished, which are known to be dead."""
         self._files.drop_temporaries(processes)
+
+    def sweep(self) -> None:
+        """Removes what killed runs on this machine have left unfinished, and their claims; never a live run's."""
+        self._files.sweep()
+        if isinstance(self.root, Path):
+            with contextlib.suppress(OSError):
+                Claims(self.root).sweep()
 
     def keep_log(self, name: str, text: str) -> str:
         """Writes a log; returns its path or URL."""
@@ -307,6 +320,15 @@ def _check_format(location: str, text: str | None) -> None:
     if version != FORMAT:
         raise StoreError(
             f"store {location} has format {version}, this bitleak reads format {FORMAT}: use a newer bitleak"
+        )
+
+
+def _refuse_while_used(location: str, living: list[Claim]) -> None:
+    if living:
+        owners = sorted({f"process {claim.process} on {claim.host or 'another machine'}" for claim in living})
+        raise StoreError(
+            f"store {location}: {len(living)} of its tasks are being done now (by {', '.join(owners)}), and what a run "
+            "needs would be removed; wait until it has ended, or end it"
         )
 
 

@@ -1,8 +1,8 @@
 """Where arrays go that may be larger than memory: files without a name, which go with the arrays."""
 
-from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,14 @@ IN_MEMORY = 1 << 29
 ADVICE = "give another --out"
 
 _CHUNK = 1 << 22
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Something to read bytes from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes; none at the end."""
 
 
 class Scratch:
@@ -36,7 +44,7 @@ class Scratch:
     ) -> None:
         """Nothing is left to do: a file goes when nobody uses its array any more."""
 
-    def unpacked(self, stream: BufferedIOBase, size: int) -> np.ndarray:
+    def unpacked(self, stream: Stream, size: int) -> np.ndarray:
         """The bytes of a stream: in memory, or in a file where they are many.
 
         Args:

@@ -82,6 +82,9 @@ class Backend(Protocol):
     def drop_temporaries(self, processes: Iterable[int]) -> None:
         """Removes what processes of this machine have left, which are known to be dead."""
 
+    def sweep(self) -> None:
+        """Removes what killed processes of this machine have left, whichever they were; as far as that can be."""
+
     def keep_log(self, name: str, text: str) -> str:
         """Writes a log; returns where it is, for people."""
 

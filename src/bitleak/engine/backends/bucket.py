@@ -178,6 +178,10 @@ class Bucket:
         """Removes what processes of this machine have left in the cache; their objects wait for `abandoned`."""
         self._cache.drop_temporaries(processes)
 
+    def sweep(self) -> None:
+        """Removes what killed processes of this machine have left in the cache."""
+        self._cache.sweep()
+
     def keep_log(self, name: str, text: str) -> str:
         """Writes a log; returns its URL."""
         self._write(self.root / "logs" / f"{name}.log", text)

@@ -12,17 +12,20 @@ Whoever is killed leaves a temporary folder, which counts for nothing.
 import contextlib
 import errno
 import os
-import platform
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
+from bitleak.core import leftovers
 from bitleak.core.errors import StoreError
 from bitleak.engine.artifacts import flush
 
 MANIFEST = "manifest.json"
+WORKER_LOG = "worker-"
+"""How the names of the logs begin that workers write while they live; the owner follows."""
+
+_TEMPORARY = ".tmp."
 
 
 class Folder:
@@ -55,10 +58,13 @@ class Folder:
     def write_format(self, text: str) -> None:
         """Writes the file that tells a store from any other folder."""
         path = self.root / "format.json"
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-        with usable(self.root):
-            write_text(temporary, text)
-            temporary.replace(path)
+        temporary = path.with_name(leftovers.new_name(_TEMPORARY))
+        try:
+            with usable(self.root):
+                write_text(temporary, text)
+                temporary.replace(path)
+        finally:
+            leftovers.remove(temporary)
 
     def has(self, place: PurePath) -> bool:
         """Whether there is a manifest."""
@@ -124,8 +130,17 @@ class Folder:
 
     def drop_temporaries(self, processes: Iterable[int]) -> None:
         """Removes the temporary folders of processes of this machine that are known to be dead."""
-        for process in processes:
-            self.discard(self._temporaries(f"{platform.node()}.{process}."))
+        numbers = list(processes)
+        with contextlib.suppress(OSError):
+            self.discard(path for number in numbers for path in self._temporaries(f"{leftovers.place()}.{number}."))
+
+    def sweep(self) -> None:
+        """Removes what killed processes of this machine have left: half results, and logs of workers."""
+        with contextlib.suppress(OSError):
+            for folder in self._folders():
+                leftovers.sweep(folder, _TEMPORARY)
+            leftovers.sweep(self.root, _TEMPORARY)
+            leftovers.sweep(self.logs, WORKER_LOG)
 
     def keep_log(self, name: str, text: str) -> str:
         """Writes a log; returns its path."""
@@ -148,8 +163,13 @@ class Folder:
         folders = [path for path in self.root.iterdir() if path.is_dir() and path.name.isidentifier()]
         return sorted(path for path in folders if path.name != "logs")
 
+    def _folders(self) -> Iterator[Path]:
+        """Where results are, and temporary folders beside them."""
+        for stage in self._stages():
+            yield from sorted(stage.glob("[0-9a-f][0-9a-f]"))
+
     def _temporaries(self, owner: str = "") -> list[Path]:
-        return sorted(path for stage in self._stages() for path in stage.glob(f"[0-9a-f][0-9a-f]/.tmp.{owner}*"))
+        return [path for folder in self._folders() for path in sorted(folder.glob(f"{_TEMPORARY}{owner}*"))]
 
 
 def make_folder(path: Path) -> None:
@@ -178,7 +198,7 @@ def usable(root: Path) -> Iterator[None]:
 
 
 def _temporary(place: Path) -> Path:
-    return place.parent / f".tmp.{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:12]}"
+    return place.parent / leftovers.new_name(_TEMPORARY)
 
 
 def _age(folder: Path) -> float:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
+from bitleak.core.ends import SIGNALS
 from bitleak.engine.heap import keep_freed_memory
 from bitleak.engine.keys import Task
 from bitleak.engine.worker import Runtime, Step, outcomes
@@ -34,7 +35,9 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
         runtime: Where this is.
         log: File, in an existing folder, that takes what anything in here prints, and the trace of a crash.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for number in SIGNALS:  # the parent decides; SIGTERM is for this one alone
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     path = Path(log)
     threading.Thread(target=_watch, args=(path,), daemon=True).start()
     _redirect(path)

@@ -9,15 +9,23 @@ than about 80 characters), and for workers of several threads, each worker is st
 """
 
 import multiprocessing
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, process, resource_tracker, util
 from multiprocessing.context import ForkServerContext, SpawnContext
+from pathlib import Path
 from types import ModuleType
 
+from bitleak.core import leftovers
+from bitleak.core.ends import SIGNALS, uninterrupted
 from bitleak.engine.threads import environment, thread_variables
+
+FOLDER = "bitleak-"
+"""How the name of the folder of a server's socket begins; the owner follows."""
 
 STAGES = "BITLEAK_STAGES"
 """The environment variable that tells the server which module to load."""
@@ -36,6 +44,7 @@ def open_nursery(stages: str, threads: int = 1) -> ForkServerContext | SpawnCont
     context.set_forkserver_preload(["bitleak.engine.executors.preload"])
     try:
         with environment({STAGES: stages}), thread_variables(threads), interrupts_wait(), unimported_main():
+            _name_folder()
             forkserver.ensure_running()
     except OSError:
         return multiprocessing.get_context("spawn")
@@ -60,10 +69,27 @@ def unimported_main() -> Iterator[None]:
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits, in this process and the one that is started: it must not meet a worker half awake."""
+    """Ctrl-C and its like wait, in this process and the one that is started: they must not meet a worker half awake."""
     resource_tracker.ensure_running()  # by itself it would lift the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with uninterrupted():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _name_folder() -> None:
+    """Gives the folder of the server's socket a name that says whose it is, and removes those of the dead.
+
+    `multiprocessing` keeps to a folder that it has, and removes its own as it ends, but a killed process cannot.
+    """
+    config = getattr(process.current_process(), "_config", {})
+    if config.get("tempdir") is not None:
+        return
+    parent = Path(tempfile.gettempdir())
+    leftovers.sweep(parent, FOLDER)
+    folder = parent / leftovers.new_name(FOLDER)
+    folder.mkdir(mode=0o700)
+    config["tempdir"] = str(folder)
+    util.Finalize(None, shutil.rmtree, args=(str(folder), True), exitpriority=-100)

@@ -19,7 +19,9 @@ from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
 
+from bitleak.core import leftovers
 from bitleak.core.errors import ExecutionError
+from bitleak.engine.backends.folder import WORKER_LOG
 from bitleak.engine.executors.child import serve
 from bitleak.engine.executors.nursery import interrupts_wait, open_nursery, unimported_main
 from bitleak.engine.graph import Batch
@@ -37,9 +39,10 @@ _STARTS = 3
 
 @dataclass(eq=False)
 class _Worker:
-    """A process and what it was given: the tasks without an outcome, by key, and the one begun last."""
+    """A process, its name for good, and what it was given: the tasks without an outcome, and the one begun last."""
 
     process: ForkServerProcess | SpawnProcess
+    owner: str
     pipe: connection.Connection
     log: Path
     ready: bool
@@ -125,16 +128,30 @@ class Processes:
             worker.pipe.send(tasks)
 
     def _start(self) -> _Worker:
-        log = log_path(self._store, self._runtime, f"worker-{os.getpid()}-{next(self._numbers)}")
+        for _ in range(_STARTS - 1):
+            with suppress(EOFError, ConnectionError):  # the server has been killed: there is a new one next time
+                return self._started()
+        try:
+            return self._started()
+        except (EOFError, OSError) as error:
+            raise ExecutionError(_no_process(error)) from error
+
+    def _started(self) -> _Worker:
+        log = log_path(self._store, self._runtime, f"{WORKER_LOG}{leftovers.owner()}.{next(self._numbers)}")
         make_folder(log.parent)
         ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, self._store.location, self._runtime, str(log))
         nursery = open_nursery(self._runtime.stages, self._runtime.threads)
         process = nursery.Process(target=serve, args=arguments, daemon=True)
-        with thread_variables(self._runtime.threads), interrupts_wait(), unimported_main():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours, log, ready=False, tasks={}, current="")
+        try:
+            with thread_variables(self._runtime.threads), interrupts_wait(), unimported_main():
+                process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _Worker(process, leftovers.owner(process.pid), ours, log, ready=False, tasks={}, current="")
 
     def _listen(self, worker: _Worker, on_step: Callable[[Step], None]) -> None:
         """Takes one message, or notices that there will be no more."""
@@ -171,11 +188,12 @@ class Processes:
     def _bury(self, worker: _Worker) -> str:
         """Removes what a worker leaves; returns how it ended and what it said."""
         self._pool.remove(worker)
+        worker.pipe.close()
         worker.process.join(1.0)
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
-        worker.pipe.close()
+        _end_orphan(worker)
         self._store.drop_temporaries([worker.process.pid or 0])
         said = worker.log.read_text(encoding="utf-8", errors="replace") if worker.log.exists() else ""
         worker.log.unlink(missing_ok=True)
@@ -185,6 +203,23 @@ class Processes:
         text = f"{report.splitlines()[0]} while doing it, {ATTEMPTS} times"
         log = write_log(self._store, self._runtime, task, report)
         return Outcome(task.key, ok=False, text=text, kind="error", log=log)
+
+
+def _end_orphan(worker: _Worker) -> None:
+    """Ends a worker whose server was killed: nobody then knows whether it lives."""
+    deadline = time.monotonic() + 1.0
+    while not leftovers.is_dead(worker.owner) and time.monotonic() < deadline:
+        with suppress(OSError):
+            os.kill(int(worker.owner.split(".")[1]), signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _no_process(error: BaseException) -> str:
+    said = getattr(error, "strerror", None) or str(error) or "no answer"
+    return (
+        f"a worker cannot be started ({type(error).__name__}: {said}): the process that workers come from was killed "
+        "again and again, or this user may have no more processes; fewer --workers, or --executor serial, need less"
+    )
 
 
 def _ending(code: int | None) -> str:

@@ -1,0 +1,107 @@
+"""How a command is ended from outside: Ctrl-C, a scheduler's SIGTERM, the SIGHUP of a terminal that closes.
+
+All three are raised in the main thread as `Ended`, once: what cleans up after the first is not
+disturbed by a second. One that comes `PATIENCE` seconds later, while the cleaning up still lasts, ends the
+process at once. A signal that the process was started to ignore (`nohup`, a shell's background job) stays ignored.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+PATIENCE = 20.0
+"""Seconds of cleaning up during which further signals are ignored."""
+
+
+class Ended(KeyboardInterrupt):
+    """A signal has ended the command.
+
+    Args:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def code(self) -> int:
+        """The exit code: 128 + signal."""
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        return "interrupted" if self.number == signal.SIGINT else f"ended by {signal.Signals(self.number).name}"
+
+
+class _State:
+    """Of this process: how deep it is in `uninterrupted`, the signal that waits, and when the first came."""
+
+    depth = 0
+    waiting: int | None = None
+    since: float | None = None
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Raises `Ended` for the signals that end a command, as long as this lasts; the main thread's business alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _State.since = _State.waiting = None
+    try:
+        for number, old in before.items():
+            if old is not signal.SIG_IGN:
+                signal.signal(number, _on_signal)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Lets the signals that end a command wait until this is over: a few steps that belong together."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _State.depth += 1
+    try:
+        yield
+    finally:
+        _State.depth -= 1
+        if _State.depth == 0 and _State.waiting is not None:
+            number, _State.waiting = _State.waiting, None
+            _end(number)
+
+
+def end_of(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that an error is, or that it came of while something cleaned up; None if there is none."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _State.depth:
+        _State.waiting = number if _State.waiting is None else _State.waiting
+        return
+    _end(number)
+
+
+def _end(number: int) -> None:
+    if end_of(sys.exception()) is None:  # the first, or one before it that a library has swallowed
+        _State.since = time.monotonic()
+        raise Ended(number)
+    if _State.since is not None and time.monotonic() - _State.since > PATIENCE:
+        os._exit(128 + number)

@@ -1,0 +1,108 @@
+"""Temporary files that say whose they are, so that what a killed process left can be told from what is in use.
+
+A name holds `owner()`: the machine as long as it runs, with the process's own view of process numbers (a container
+has one), the number of the process, and when it started. It is dead where that machine has no such process any
+more. Of other machines nothing is said.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def owner(process: int | None = None) -> str:
+    """What tells a process of this machine, this one unless given, from all others.
+
+    Example:
+        >>> is_dead(owner())
+        False
+    """
+    number = os.getpid() if process is None else process
+    return f"{place()}.{number}.{_status(number)[1]}"
+
+
+@functools.cache
+def place() -> str:
+    """What tells this machine as long as it runs, and where processes are numbered apart, from all others."""
+    return hashlib.sha256(f"{machine()} {_numbering()}".encode()).hexdigest()[:12]
+
+
+def machine() -> str:
+    """What tells this machine, as long as it runs, from all others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{platform.node()}-{uuid.getnode():x}"
+
+
+def is_dead(owner_name: str) -> bool:
+    """Whether an owner was a process of this machine, and is none now; False where there is no telling."""
+    where, _, rest = owner_name.partition(".")
+    number, _, started = rest.partition(".")
+    if where != place() or not number.isdigit() or not started.isdigit() or int(number) == 0:
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    state, now = _status(int(number))
+    return state == "Z" or (now != started and now != "0")  # the number has been given to another
+
+
+def dead(folder: Path, prefix: str) -> Iterator[Path]:
+    """Entries of a folder named `PREFIX` + owner, and `.` + anything, whose owner is dead."""
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith(prefix)]
+    except OSError:
+        return
+    for name in sorted(names):
+        parts = name.removeprefix(prefix).split(".")
+        if len(parts) >= 3 and is_dead(".".join(parts[:3])):
+            yield folder / name
+
+
+def sweep(folder: Path, prefix: str) -> int:
+    """Removes what `dead` names, as far as that can be; returns how much."""
+    found = list(dead(folder, prefix))
+    for path in found:
+        remove(path)
+    return len(found)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, as far as that can be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def new_name(prefix: str) -> str:
+    """A name for a temporary file or folder of this process that nobody else has."""
+    return f"{prefix}{owner()}.{uuid.uuid4().hex[:12]}"
+
+
+def _numbering() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _status(process: int) -> tuple[str, str]:
+    """The state of a process, and when it began in ticks since the machine did; 0 where that is not known."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0].decode(), fields[19].decode()
+    except (OSError, IndexError):
+        return "", "0"

@@ -9,12 +9,13 @@ than about 80 characters), and for workers of several threads, each worker is st
 """
 
 import multiprocessing
+import os
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, process, resource_tracker, util
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
@@ -92,4 +93,14 @@ def _name_folder() -> None:
     folder = parent / leftovers.new_name(FOLDER)
     folder.mkdir(mode=0o700)
     config["tempdir"] = str(folder)
+    util.Finalize(None, _end_server, exitpriority=-50)
     util.Finalize(None, shutil.rmtree, args=(str(folder), True), exitpriority=-100)
+
+
+def _end_server() -> None:
+    """Ends the server with this process, lest it goes on loading what nobody wants any more."""
+    number = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    if number is not None:
+        with suppress(OSError):
+            os.kill(number, signal.SIGKILL)
+            os.waitpid(number, 0)

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from bitleak.core.errors import StoreError
+from bitleak.core.errors import ModelError, StoreError
 from bitleak.core.types import ModelSpec, QuantizedLayer, QuantizedWeights, Weights
 from bitleak.data.digits import Digits
 from bitleak.engine.codecs import encode
@@ -213,6 +213,32 @@ def test_a_model_of_a_store_brings_its_network(bitleak, tmp_path, state_dict):
     refused(bitleak("quantize", *arguments, "--weights", fewer), "--data", "7 classes", "10 classes")
 
 
+def test_a_result_whose_spec_names_outside_code_needs_the_command_to_name_it_too(bitleak, tmp_path, monkeypatch):
+    (tmp_path / "recording.py").write_text(
+        "import pathlib\nfrom torch import nn\npathlib.Path(__file__).with_name('imported').touch()\n"
+        "def net(num_classes, in_chans, width=4):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    shapes = {"1.weight": (5, 64), "1.bias": (5,), "3.weight": (10, 5), "3.bias": (10,)}
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    named = {"factory": "recording:net", "options": {"width": 5}}
+    store = Store(tmp_path / "store")
+    folder = store.write(
+        Task("train", "1"), encode(Weights(tensors, ModelSpec("external", named, 10, 1, 8, MEAN, STD))), {}
+    )
+    arguments = ["--data", "digits", "--quantizer", "rtn", "--levels", "4", "--out", "out", "--weights", folder]
+    refused(bitleak("quantize", *arguments), "--model: missing", "if you trust it, add --model recording:net,width=5")
+    refused(bitleak("quantize", *arguments, "--model", "recording:net"), "--model", "recording:net,width=5")
+    assert not (tmp_path / "imported").exists()
+    code, out, err = bitleak("quantize", *arguments, "--model", "recording:net,width=5")
+    assert code == 0, out + err
+    assert (tmp_path / "imported").exists()
+    with pytest.raises(ModelError, match="module 'recording' would be imported"):
+        load(load_quantized(tmp_path / "out" / "rtn-4").dequantize())
+
+
 def test_an_external_network_and_a_local_file_are_read(bitleak, tmp_path, monkeypatch):
     (tmp_path / "zoo_of_test.py").write_text(
         "from torch import nn\n"
@@ -309,21 +335,53 @@ def test_several_mistakes_are_told_together(quantize):
     refused(result, "--levels", "--quantizer", "--data", "--source", "--seed")
 
 
-def test_a_pickle_is_never_loaded(quantize, tmp_path, state_dict):
-    torch.save(safetensors.torch.load_file(state_dict), tmp_path / "net.pth")
-    (tmp_path / "renamed.safetensors").write_bytes((tmp_path / "net.pth").read_bytes())
-    for name in ("net.pth", "renamed.safetensors"):
-        result = quantize(weights=name)
-        refused(result, f"--weights {name}", "pickle", "safetensors.torch", "save_file", "weights_only=True")
-        assert result[2].count("\n") == 1
-    exec(result[2].split('python -c "')[1].removesuffix('"\n'))  # the advice is good
-    converted = safetensors.numpy.load_file(tmp_path / "renamed-converted.safetensors")
+@pytest.mark.parametrize(
+    "nested",
+    [
+        lambda tensors: tensors,
+        lambda tensors: {"model": tensors, "optimizer": {"state": {}, "lr": 0.1}, "epoch": 3},
+        lambda tensors: {"state_dict": tensors, "best": torch.tensor(0.9)},
+        lambda tensors: {"checkpoint": 1, "model": {"state_dict": tensors, "name": "cnn"}},
+        lambda tensors: {"model_state_dict": {**tensors, "_extra_state": None}},
+    ],
+    ids=["state dict", "with optimizer", "state_dict", "nested", "extra state"],
+)
+def test_a_pickle_is_never_loaded_and_the_advice_converts_it(quantize, tmp_path, state_dict, nested):
+    torch.save(nested(safetensors.torch.load_file(state_dict)), tmp_path / "it's mine.pth")
+    result = quantize(weights="it's mine.pth")
+    refused(result, "--weights it's mine.pth", "pickle", "safetensors.torch", "save_file", "weights_only=True")
+    assert result[2].count("\n") == 1
+    command = result[2][result[2].index("python -c") :].replace("python", sys.executable, 1)
+    subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
+    converted = safetensors.numpy.load_file(tmp_path / "it's mine-converted.safetensors")
     expected = safetensors.numpy.load_file(state_dict)
     assert {name: value.tobytes() for name, value in converted.items()} == {
         name: value.tobytes() for name, value in expected.items()
     }
+
+
+def test_a_pickle_is_one_whatever_its_name_and_text_is_not(quantize, tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "renamed.safetensors")
+    refused(quantize(weights="renamed.safetensors"), "--weights renamed.safetensors", "pickle")
     (tmp_path / "text.safetensors").write_text("no tensors here")
     refused(quantize(weights="text.safetensors"), "--weights text.safetensors", "not a .safetensors file")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.module.", "model.", "net.backbone."])
+def test_a_prefix_of_all_names_is_taken_off_and_said(quantize, tmp_path, state_dict, prefix):
+    tensors = safetensors.numpy.load_file(state_dict)
+    safetensors.numpy.save_file({f"{prefix}{name}": value for name, value in tensors.items()}, tmp_path / "net")
+    code, out, err = quantize(weights="net", out="prefixed")
+    assert code == 0, out + err
+    assert f"note: weights: the prefix '{prefix}' was removed from the names of all tensors" in out
+    assert quantize(out="plain")[0] == 0
+    written = [(tmp_path / folder / "weights-rtn-4.safetensors").read_bytes() for folder in ("prefixed", "plain")]
+    assert written[0] == written[1]
+
+
+def test_a_prefix_that_makes_nothing_fit_is_named(quantize, tmp_path):
+    safetensors.numpy.save_file({"module.conv": np.zeros(3, np.float32)}, tmp_path / "net.safetensors")
+    refused(quantize(weights="net.safetensors"), "'conv.weight'", "missing", "begin with 'module.'")
 
 
 def test_weights_that_are_not_finite_are_refused(quantize, state_dict, tmp_path):

@@ -78,6 +78,8 @@ class Clock:
 def print_job(job: Job) -> None:
     """What the quantizer is shown and what it is measured on."""
     console = _console()
+    for note in job.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{len(job.calibration)} calibration images (source: {job.request.source}), {len(job.test)} test records",
         highlight=False,

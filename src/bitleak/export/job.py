@@ -12,10 +12,11 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited, make_splits
 from bitleak.data.augment import channel_statistics
+from bitleak.export.names import common_prefix, fitted
 from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
 from bitleak.export.weights import read_weights
-from bitleak.models import load
-from bitleak.models.external import factory_of
+from bitleak.models import build, load
+from bitleak.models.external import factory_of, tried
 from bitleak.quant.scheme import Scheme, check_layers
 
 HELD_OUT = 0.3
@@ -35,6 +36,7 @@ class Job:
         test: Records that the accuracy is measured on, ascending; none of them is in `calibration`.
         drawn: Whether the data has no held-out part, so that the test records were drawn here: a
             network trained elsewhere may have been trained on them.
+        notes: How the names of tensors were changed to fit, and what the trial of an outside network found.
     """
 
     request: Request
@@ -44,6 +46,7 @@ class Job:
     calibration: Int64[np.ndarray, "calibration"]
     test: Int64[np.ndarray, "test"]
     drawn: bool
+    notes: tuple[str, ...] = ()
 
 
 def prepare(request: Request) -> Job:
@@ -58,17 +61,24 @@ def prepare(request: Request) -> Job:
     images = limited(asked.dataset.load(None), asked.part.limit, request.seed, held_out=asked.part.held_out)
     calibration, test = draw(images, request)
     spec = _spec(asked, weights, model, images)
-    weights = replace(weights, spec=spec)
+    notes: list[str] = []
     try:
+        if weights.spec is None:
+            tensors, renamed = fitted(weights.tensors, build(spec, seed=0).state_dict())
+            weights = replace(weights, tensors=tensors)
+            notes += [f"weights: {renamed}"] if renamed else []
+        weights = replace(weights, spec=spec)
         # `_model` has seen to it that outside code is named by --model
         check_layers(load(weights, allow_external=True), asked.quantizers[0])
     except ModelError as error:
-        raise ModelError(_placed(error, request, spec)) from None
+        raise ModelError(_placed(error, request, weights, spec)) from None
     except QuantizationError as error:
         option = "--set layers" if str(error).startswith("layers[") else "--model"
         raise ModelError(f"{option}: {error}") from None
+    outside = tried(spec)
+    notes += [] if outside is None else [f"model: {note}" for note in outside.notes]
     drawn = not bool(images.held_out.any())
-    return Job(request, asked.quantizers, weights, images, calibration, test, drawn)
+    return Job(request, asked.quantizers, weights, images, calibration, test, drawn, tuple(notes))
 
 
 def draw(images: Images, request: Request) -> tuple[Int64[np.ndarray, "calibration"], Int64[np.ndarray, "test"]]:
@@ -153,12 +163,14 @@ def _statistics(own: ModelSpec | None, images: Images) -> tuple[tuple[float, ...
         raise ConfigError(f"--data: {error}; give --mean and --std") from None
 
 
-def _placed(error: ModelError, request: Request, spec: ModelSpec) -> str:
+def _placed(error: ModelError, request: Request, weights: Weights, spec: ModelSpec) -> str:
     """The message with the option that it is about."""
     text = str(error)
     if text.startswith("tensor "):
         shape = _shape(spec.classes, spec.channels, spec.size)
-        return f"--weights {request.weights}: {text} (the network was made for the data's {shape})"
+        prefix = common_prefix(weights.tensors)
+        hint = f"; the names of all tensors begin with {prefix!r}, without which they fit no better" if prefix else ""
+        return f"--weights {request.weights}: {text} (the network was made for the data's {shape}{hint})"
     return f"--model: {text}"
 
 

@@ -1,5 +1,6 @@
 """The weights to quantize: a `.safetensors` state dict, or a result of bitleak's store."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ from bitleak.engine.manifest import load_manifest
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _ZIP, _PROTOCOL = b"PK", b"\x80"
 """First bytes of the archives that `torch.save` writes, and of any other pickle."""
+
+_CONVERT = (
+    "import sys, torch, safetensors.torch as s; "
+    "c = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
+    "f = lambda d: next((f(d[k]) for k in ('state_dict', 'model_state_dict', 'model', 'network', 'net', 'weights') "
+    "if isinstance(d.get(k), dict)), d); "
+    "t = {k: v.clone().contiguous() for k, v in f(c).items() if torch.is_tensor(v)}; "
+    "t or sys.exit('no state dict found; the file holds ' + ', '.join(map(str, c))); "
+    "s.save_file(t, sys.argv[2])"
+)
+"""Goes down to the state dict of a checkpoint, and writes its tensors."""
 
 _LENGTH = 8
 """Bytes of a safetensors file before its JSON header: the header's length, the low byte first."""
@@ -88,9 +100,8 @@ def _is_pickle(path: Path) -> bool:
 def _conversion(path: Path) -> str:
     new = path.with_name(f"{path.stem}-converted.safetensors")
     return (
-        "a pickle can run code when it is read, so it is never loaded; if you trust it, convert it: "
-        f'python -c "import torch, safetensors.torch as s; s.save_file({{k: v.clone().contiguous() for k, v in '
-        f"torch.load(open('{path}', 'rb'), weights_only=True).items()}}, '{new}')\""
+        "a pickle can run code when it is read, so it is never loaded; if you trust it, convert it (a state dict, or a "
+        f'checkpoint that holds one): python -c "{_CONVERT}" {shlex.quote(str(path))} {shlex.quote(str(new))}'
     )
 
 

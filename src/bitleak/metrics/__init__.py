@@ -41,9 +41,11 @@ from bitleak.metrics.roc import Roc, auc, balanced_accuracy, headline_fpr, mean_
 from bitleak.metrics.stored import packed, unpacked
 from bitleak.metrics.threshold_rank import threshold_rank
 from bitleak.metrics.utility import accuracy_on_members, accuracy_on_test, agreement
+from bitleak.metrics.within_class import ByClass, auc_within_class, by_class, tpr_within_class
 
 __all__ = [
     "AtThreshold",
+    "ByClass",
     "EpsilonBound",
     "Estimate",
     "Estimates",
@@ -63,8 +65,10 @@ __all__ = [
     "apart",
     "at_threshold",
     "auc",
+    "auc_within_class",
     "balanced_accuracy",
     "best_threshold",
+    "by_class",
     "chosen_at",
     "chosen_measures",
     "clopper_pearson",
@@ -108,6 +112,7 @@ __all__ = [
     "thresholds_for",
     "too_fine",
     "tpr_at",
+    "tpr_within_class",
     "unpacked",
     "wilson",
 ]

@@ -47,11 +47,12 @@ def delong(curve: Roc) -> Estimate:
     influence = placement / np.where(curve.member, members, non_members)
     inflation = np.where(curve.member, members / max(members - 1, 1), non_members / max(non_members - 1, 1))
     variance = float((influence**2 * inflation).sum())
-    low, high = _ends(area, np.sqrt(variance), min(members, non_members))
+    low, high = ends(area, np.sqrt(variance), min(members, non_members))
     return Estimate(area, area, low, high, influence, "delong")
 
 
-def _ends(area: float, deviation: float, pairs: int) -> tuple[float, float]:
+def ends(area: float, deviation: float, pairs: int) -> tuple[float, float]:
+    """The interval of an AUC with a deviation; `pairs`: disjoint pairs that were all won or lost if it is 1 or 0."""
     if area == 1.0:
         return float(0.025 ** (1 / pairs)), 1.0
     if area == 0.0:

@@ -238,7 +238,7 @@ def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[
             f"{count(len(found.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
             f"{FEWEST} models: {first}{', ...' if len(found.left_out) > 10 else ''}."
         )
-    notes += _related(answers, found)
+    notes += _related(answers, found) if found.referenced else []
     if quantized is not None and found.referenced:
         if set(quantized.names) != set(answers.names):
             notes.append(

@@ -72,6 +72,7 @@ def _rates(text: str) -> tuple[float, ...]:
 def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None:
     """What is attacked, what was left out, and how long it should take."""
     from bitleak.report.text import count
+    from bitleak.scores.classes import told
 
     answers, design = prepared.answers, prepared.design
     classes = f", {answers.classes} classes" if answers.classes else ""
@@ -84,6 +85,9 @@ def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None
         f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks) + prepared.joint, 'attack')}, "
         f"{len(prepared.cases)} variants by adversaries"
     )
+    sentence = told(prepared.by_class, answers, design)
+    if sentence:
+        print(f"warning: {sentence}")
     for note in prepared.notes:
         print(f"note: {note}")
     print(

@@ -1,6 +1,7 @@
 """Everything that can be checked of a run on scores before the answers are read."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import numpy as np
 from bitleak.attacks import EXPANSIONS, RECALIBRATED_SIGNALS, Attack, expand
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.variants import JOINT
+from bitleak.metrics import ByClass
 from bitleak.report.text import count
 from bitleak.scores.answers import Answers
+from bitleak.scores.classes import by_class
 from bitleak.scores.design import FEWEST, Design, chosen_targets, design
 from bitleak.scores.reading import read
 from bitleak.scores.scratch import Scratch
@@ -56,6 +59,7 @@ class Prepared:
         notes: What a reader must know: what was left out, and why.
         power: Whether the attacks are also run with fewer references.
         joint: Whether the joint attack on full-precision and quantized answers is run.
+        by_class: The targets whose membership depends on the class.
     """
 
     answers: Answers
@@ -68,6 +72,7 @@ class Prepared:
     notes: tuple[str, ...]
     joint: bool = False
     power: bool = False
+    by_class: Mapping[int, ByClass] = field(default_factory=dict)
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
         """The attacks that say something of their own in this case."""
@@ -137,6 +142,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         notes=(*notes, *_notes(answers, quantized, found)),
         joint=_joint(named, attacks, cases, answers.source),
         power=request.power,
+        by_class=by_class(answers, found),
     )
     if not found.referenced:
         reason = f"it needs references, and no record is in and out of at least {FEWEST} models each"

@@ -14,6 +14,7 @@ from bitleak.core.types import Row
 from bitleak.metrics import Estimates, Measures
 from bitleak.report import RocCurve, Summary, headline
 from bitleak.report.text import count
+from bitleak.scores.classes import told, warning, within_rows
 from bitleak.scores.joint import joint_rows
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.run import Attacked
@@ -35,10 +36,13 @@ def rows_and_curves(
         on_step: Called with the fraction done.
     """
     member = prepared.design.member[list(prepared.design.targets)]
+    known = prepared.answers.labels
+    labels = np.empty(0, np.int64) if known is None else known[prepared.design.records]
     by_case: dict[Case, list[Row]] = {case: [] for case in prepared.cases}
     curves: dict[Case, list[RocCurve]] = {case: [] for case in prepared.cases}
     for index, attack in enumerate(prepared.attacks):
         baseline: Estimates | None = None
+        within: Estimates | None = None
         for case in [case for case in prepared.cases if attack in prepared.attacks_of(case)]:
             scores = found.scores[case, attack.name]
             seed = seed_for(prepared.design.seed, "measure")
@@ -47,6 +51,20 @@ def rows_and_curves(
             baseline = estimates if baseline is None else baseline  # the first case is fp32 by fp32
             by_case[case] += _rows(case, attack, prepared, measures)
             by_case[case] += _further(case, attack, prepared, found, member)
+            if prepared.by_class:
+                reference = case.reference if attack.uses_references else ""
+                added, estimates = within_rows(
+                    (case.variant, _quantizer(case.variant), None, attack.name, reference),
+                    scores,
+                    member,
+                    labels,
+                    targets=prepared.design.targets,
+                    fprs=prepared.fprs,
+                    baseline=within,
+                    mode=MODE,
+                )
+                within = estimates if within is None else within
+                by_case[case] += added
             curves[case] += _curves(case, attack, prepared, scores, member)
         on_step((index + 1) / len(prepared.attacks))
     rows: list[Row] = []
@@ -132,9 +150,15 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         source=_sources(prepared),
         membership=membership(prepared),
         notes=prepared.notes,
+        warnings=_warnings(prepared, rows, attack),
         priors=PRIORS,
         delta=DELTA,
     )
+
+
+def _warnings(prepared: Prepared, rows: list[Row], attack: str) -> tuple[str, ...]:
+    sentence = told(prepared.by_class, prepared.answers, prepared.design)
+    return (warning(sentence, rows, attack, prepared.by_class),) if sentence else ()
 
 
 def membership(prepared: Prepared) -> str:

@@ -1,0 +1,102 @@
+"""Membership that depends on the class: told before work starts, measured within classes, and the first thing reported.
+
+`bitleak.metrics.within_class` defines the test and the figures.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from bitleak import metrics
+from bitleak.core.types import Measure, Row, SplitMode
+from bitleak.metrics import ByClass, Estimates
+from bitleak.report.text import count, figure
+from bitleak.scores.answers import Answers
+from bitleak.scores.design import Design
+
+AUC, TPR = "auc_within_class", "tpr_within_class"
+"""Names of the metrics; the second with `@FPR`."""
+
+LISTED = 8
+"""Targets whose figures a sentence holds."""
+
+
+def by_class(answers: Answers, design: Design) -> Mapping[int, ByClass]:
+    """The targets whose membership depends on the class; none without labels."""
+    if answers.labels is None:
+        return {}
+    labels = answers.labels[design.records]
+    tested = {target: metrics.by_class(design.member[target], labels) for target in design.targets}
+    return {target: found for target, found in tested.items() if found.depends}
+
+
+def told(dependent: Mapping[int, ByClass], answers: Answers, design: Design) -> str:
+    """The sentence before work starts; empty if membership does not depend on the class."""
+    if not dependent:
+        return ""
+    target, worst = min(dependent.items(), key=lambda pair: pair[1].p_value)
+    return (
+        f"membership depends on the class in {count(len(dependent), 'target')} of {len(design.targets)} (target "
+        f"{answers.names[target]} has {worst.members:,} members among the {count(worst.records, 'record')} of class "
+        f"{worst.label}): the class alone tells members from others, which is no leakage of records"
+    )
+
+
+def within_class(
+    scores: Float64[np.ndarray, "targets records"],
+    member: Bool[np.ndarray, "targets records"],
+    labels: np.ndarray,
+    targets: Sequence[int],
+) -> tuple[Estimates, tuple[int, ...]]:
+    """The AUC within classes of the targets that have one, and these targets."""
+    found = [metrics.auc_within_class(*pair, labels) for pair in zip(scores, member, strict=True)]
+    known = {target: one for target, one in zip(targets, found, strict=True) if one is not None}
+    return ({AUC: tuple(known.values())} if known else {}), tuple(known)
+
+
+def within_rows(
+    about: tuple[str, str, None, str, str],
+    scores: Float64[np.ndarray, "targets records"],
+    member: Bool[np.ndarray, "targets records"],
+    labels: np.ndarray,
+    *,
+    targets: Sequence[int],
+    fprs: Sequence[float],
+    baseline: Estimates | None,
+    mode: SplitMode,
+) -> tuple[list[Row], Estimates]:
+    """Rows of one attack in one case, the mean over the targets that have the figure first; and what they rest on."""
+    estimates, known = within_class(scores, member, labels, targets)
+    if not known:
+        return [], {}
+    made = metrics.summarize(estimates, mode=mode, baseline=baseline)
+    rows = [Row(*about, "all", AUC, made.aggregate[AUC])]
+    rows += [Row(*about, str(target), AUC, one) for target, one in zip(known, made.targets[AUC], strict=True)]
+    rates = [metrics.tpr_within_class(*pair, labels, fprs) for pair in zip(scores, member, strict=True)]
+    for fpr in fprs:
+        own = {target: rate[fpr] for target, rate in zip(targets, rates, strict=True) if fpr in rate}
+        if own:
+            rows.append(Row(*about, "all", f"{TPR}@{fpr:g}", Measure(float(np.mean(list(own.values()))))))
+            rows += [Row(*about, str(target), f"{TPR}@{fpr:g}", Measure(rate)) for target, rate in own.items()]
+    return rows, estimates
+
+
+def warning(sentence: str, rows: Sequence[Row], attack: str, dependent: Mapping[int, ByClass]) -> str:
+    """The sentence with the figures of an attack at full precision: the mean, and the dependent targets one by one."""
+    own = [row for row in rows if (row.variant, row.attack) == ("fp32", attack) and row.reference in ("fp32", "")]
+    area, within = ({row.target: row.measure for row in own if row.metric == metric} for metric in ("auc", AUC))
+    text = f"M{sentence[1:]}."
+    if "all" not in within:
+        return f"{text} No class has members and non-members, so nothing can be measured within classes."
+    singles = [
+        f"{target}: {area[str(target)].value:.3f} and {within[str(target)].value:.3f}"
+        for target in list(dependent)[:LISTED]
+        if str(target) in within
+    ]
+    more = ", ..." if len(dependent) > LISTED else ""
+    listed = f" By target, {'; '.join(singles)}{more}." if len(area) > 2 else ""
+    return (
+        f"{text} AUC of {attack}: {figure(area['all'], 3)} over all records, {figure(within['all'], 3)} within "
+        f"classes, which is what is leaked of records.{listed} results.csv has {AUC} of every attack and target."
+    )

@@ -91,3 +91,19 @@ def test_the_copy_to_work_on_is_in_evaluation_mode_and_shares_nothing(images):
     assert list(layers) == ORDER
     assert levels == {"first": 3, "second": 3, "head": 5}
     assert layers["head"].weight is copied.head.weight is not original.head.weight
+
+
+def test_a_layer_in_a_loop_over_the_images_is_refused():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.f = nn.Conv2d(1, 2, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return torch.stack([self.f(self.conv(image).mean(0)[0, :4]) for image in x])
+
+    several = torch.zeros(3, 1, 8, 8)
+    with pytest.raises(QuantizationError, match="layer 'conv' is given a tensor of 3 axes, a single image"):
+        execution_order(Loop().eval(), ["conv", "f"], several)
+    with pytest.raises(QuantizationError, match="layer 'f' is used 2 times"):
+        execution_order(Loop().eval(), ["f"], several)

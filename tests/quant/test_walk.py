@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import bitleak
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
 from bitleak.quant import capture
 from bitleak.quant import walk as walking
+from bitleak.quant.result import deployed
 from bitleak.quant.scheme import quantizable
 from bitleak.quant.walk import walk
 
@@ -208,3 +210,48 @@ def test_no_more_is_held_between_two_stops_than_was_granted(memory, monkeypatch)
 def bytes_of_tensors():
     storages = [each.untyped_storage() for each in gc.get_objects() if type(each) is torch.Tensor]
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
+
+
+def test_what_a_hook_of_the_whole_network_does_is_seen():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    network.register_forward_pre_hook(lambda module, given: (3 * given[0] - 1,))
+    images = torch.randn(5, 2)
+    seen = {}
+    walk([network], images, ["0", "2"], lambda name, inputs: seen.update({name: [x for (x,) in inputs]}))
+    first = 3 * images - 1
+    assert torch.equal(torch.cat(seen["0"]), first)
+    assert torch.allclose(torch.cat(seen["2"]), network[0](first).relu())
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        bitleak.AdaRound(levels=256, iterations=20),
+        bitleak.OBC(levels=256),
+        bitleak.GPTQ(levels=256, reestimate="absolute"),
+    ],
+)
+def test_256_levels_keep_the_answers_where_a_hook_or_autocast_is_around_the_network(quantizer):
+    class Autocast(nn.Sequential):
+        def forward(self, x):
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().forward(x).float()
+
+    torch.manual_seed(0)
+    parts = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    images = torch.randn(64, 1, 8, 8)
+    for network in (nn.Sequential(*parts).eval(), Autocast(*parts).eval()):
+        network.register_forward_pre_hook(lambda module, given: (3 * given[0] - 1,))
+        reestimated(network, images)
+        with torch.no_grad():
+            full = network(images)
+            found = deployed(network, quantizer(network, images, torch.Generator()))(images)
+        assert (found - full).norm() < 0.05 * full.norm()
+
+
+def reestimated(network, images):
+    """Statistics that fit the images, so that `absolute` changes little."""
+    network[1].train().momentum = 1.0
+    network(images)
+    network.eval()

@@ -99,11 +99,11 @@ def execution_order(
     Args:
         network: In evaluation mode.
         names: Qualified names of modules.
-        calibration: At least one image; the first one is used.
+        calibration: At least one image; the first two are used, as a loop over images calls a module once for one.
         others: More modules, which may be called never or several times (then the last call counts).
 
     Raises:
-        QuantizationError: A module is called twice or never.
+        QuantizationError: A module is called twice or never, or a convolution is given a single image.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)).eval()
@@ -112,8 +112,14 @@ def execution_order(
     """
     called: list[str] = []
     wanted, free = list(names), set(others)
-    watched = [*wanted, *free]
-    stream(network, calibration[:1], {name: lambda called_name, inputs: called.append(called_name) for name in watched})
+
+    def note(name: str, inputs: Tensor) -> None:
+        layer = network.get_submodule(name)
+        if name not in free and isinstance(layer, Layer) and not isinstance(layer, nn.Linear):
+            _check_records(name, inputs, 2 + len(layer.kernel_size))
+        called.append(name)
+
+    stream(network, calibration[:2], dict.fromkeys([*wanted, *free], note))
     for name in wanted:
         if called.count(name) > 1:
             raise QuantizationError(
@@ -126,6 +132,14 @@ def execution_order(
                 f"so its inputs cannot be observed; {leave_out(name)}"
             )
     return [name for index, name in enumerate(called) if name not in called[index + 1 :]]
+
+
+def _check_records(name: str, inputs: Tensor, axes: int) -> None:
+    if inputs.ndim != axes:
+        raise QuantizationError(
+            f"layer {name!r} is given a tensor of {inputs.ndim} axes, a single image; it must be given all images of "
+            f"a batch at once, {axes} axes, or {leave_out(name)}"
+        )
 
 
 def stream(
@@ -148,9 +162,10 @@ def stream(
 
 
 def hook(name: str, watcher: Callable[[str, Tensor], object]) -> Callable[..., None]:
-    """A forward pre-hook, with keyword arguments, that shows the first input."""
+    """A forward pre-hook, with keyword arguments, that shows the first input; values of 16 bits become float32."""
 
     def show(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        watcher(name, args[0] if args else next(iter(kwargs.values())))
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        watcher(name, inputs.float() if inputs.dtype in (torch.float16, torch.bfloat16) else inputs)
 
     return show

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bitleak.core.errors import QuantizationError
@@ -25,7 +24,8 @@ from bitleak.core.types import QuantizedLayer, QuantizedWeights
 from bitleak.quant.scheme import leave_out
 
 BATCH = 2
-_AS_STORED = {"convolution": 1, "_convolution": 1, "linear": 1, "mv": 0, "addmv": 1}
+_CONVOLUTIONS = dict.fromkeys(("convolution", "_convolution", "conv1d", "conv2d", "conv3d"), 1)
+_AS_STORED = {**_CONVOLUTIONS, "linear": 1, "mv": 0, "addmv": 1}  # `linear`, `conv2d`: in inference mode
 _TRANSPOSED = {"mm": 1, "addmm": 2, "bmm": 1, "baddbmm": 2}
 """Products by the position of the weight among their arguments."""
 
@@ -67,8 +67,8 @@ def check_operands(
     def look(name: str, operand: Tensor) -> None:
         seen[name].append(_difference(quantized.layers[name], operand))
 
-    with _calls(network, list(seen)) as called, _Products(called, look):
-        functional_call(network, dict(weights or {}), (images[:BATCH].clone(),))
+    with _replaced(network, weights or {}), _calls(network, list(seen)) as called, _Products(called, look):
+        network(images[:BATCH].clone())
     for name, differences in seen.items():
         wrong = next((text for text in differences if text), None if differences else "no product of it is run")
         if wrong:
@@ -92,6 +92,19 @@ def _difference(layer: QuantizedLayer, operand: Tensor) -> str | None:
     if count > layer.levels:
         return f"{count} different weights reach one of its grids' products, at most {layer.levels} were expected"
     return "other weights than those of its codes reach its product"
+
+
+@contextmanager
+def _replaced(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """The network with other weights for a while; modules that share a parameter see them too."""
+    before = {name: network.get_parameter(name).data for name in weights}
+    try:
+        for name, weight in weights.items():
+            network.get_parameter(name).data = weight
+        yield
+    finally:
+        for name, weight in before.items():
+            network.get_parameter(name).data = weight
 
 
 @contextmanager

@@ -11,7 +11,8 @@ more. With much memory this is one pass over the images, with none it is a pass 
 about (watched modules) / 2 times as long; in between, the narrow places behind pooling and strides are
 held, and the wide first stage is computed again. The values do not depend on the memory.
 
-Where `torch.fx` cannot trace the network, it is run up to each stop instead, by hooks: the same values.
+Where `torch.fx` cannot trace the network, or its graph gives other outputs (a hook of the network, a context such as
+autocast), it is run up to each stop instead, by hooks: the same values.
 """
 
 import copy
@@ -30,6 +31,7 @@ from bitleak.quant.units import trace
 
 MEMORY = 64 << 20
 SHARE = 4
+SAME = 1e-5  # of the largest output: the graph runs the same operations on the same values
 BLOCK = (
     33 << 20
 )  # held values lie in blocks that glibc maps for themselves (32 MiB up): its heap fragments to twice the size
@@ -86,7 +88,7 @@ def walk(
         1 [[[7.0]]]
     """
     with torch.no_grad():
-        graph, few = _traced(networks[0], watched), len(chunks(leading(calibration, records)))
+        graph, few = _traced(networks[0], watched, calibration), len(chunks(leading(calibration, records)))
         if graph is not None:
             memory = granted(calibration, memory)
             _walk_graph(graph, networks, calibration, watched, visit, alone=dict.fromkeys(alone, few), memory=memory)
@@ -97,8 +99,8 @@ def walk(
             visit(name, _inputs_of(name, *seen))
 
 
-def _traced(network: nn.Module, watched: Sequence[str]) -> fx.Graph | None:
-    """The graph, if there is one in which each watched module is one node and its weight no other."""
+def _traced(network: nn.Module, watched: Sequence[str], calibration: Tensor) -> fx.Graph | None:
+    """The graph, if there is one that is the whole network and has each watched module as one node only."""
     try:
         graph = trace(network)
     except QuantizationError:
@@ -106,7 +108,20 @@ def _traced(network: nn.Module, watched: Sequence[str]) -> fx.Graph | None:
     called = [node.target for node in graph.nodes if node.op == "call_module"]
     weights = [node.target for node in graph.nodes if node.op == "get_attr"]
     whole = all(called.count(name) == 1 and f"{name}.weight" not in weights for name in watched)
-    return graph if whole else None
+    return graph if whole and _is_whole(graph, network, calibration[:2]) else None
+
+
+def _is_whole(graph: fx.Graph, network: nn.Module, images: Tensor) -> bool:
+    """Whether the graph gives the network's outputs: hooks of the network itself, for one, are not in it."""
+    values: Values = {}
+    for node in graph.nodes:
+        if not values:
+            values[node] = images.to(torch.float32, copy=True)
+        _compute(node, network, values, [])
+    found, expected = values[next(reversed(graph.nodes))], network(images.to(torch.float32, copy=True))
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor) or found.shape != expected.shape:
+        return False
+    return torch.allclose(found, expected, rtol=SAME, atol=SAME * float(expected.abs().max()), equal_nan=True)
 
 
 def _walk_graph(

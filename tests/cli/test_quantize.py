@@ -110,6 +110,31 @@ def test_precisions_share_a_pass_over_the_images_and_are_what_each_is_alone(quan
         assert (tmp_path / "alone" / f"obc-{levels}.safetensors").read_bytes() == expected
 
 
+def test_a_layer_that_keeps_full_precision_is_named_in_every_table(quantize, tmp_path, state_dict):
+    code, out, err = quantize("--set", "layers={conv: fp32}", levels="3")
+    assert code == 0, out + err
+    folder = tmp_path / "out"
+    line = lines(folder / "layers.csv")[-1]
+    assert {key: line[key] for key in ("layer", "shape", "levels", "levels_counted", "relative_error")} == {
+        "layer": "conv",
+        "shape": "4x1x3x3",
+        "levels": "fp32",
+        "levels_counted": "",
+        "relative_error": "",
+    }
+    assert any("conv " in row and "full precision" in row for row in out.splitlines())
+    (precision,) = json.loads((folder / "summary.json").read_text())["precisions"]
+    assert precision["full_precision_layers"] == ["conv"]
+    found, before = load_quantized(folder / "rtn-3"), safetensors.numpy.load_file(state_dict)
+    assert found.full_precision == ("conv",)
+    assert "conv" not in found.layers
+    assert found.rest["conv.weight"].tobytes() == before["conv.weight"].tobytes()
+    grids = list(found.layers.values())
+    packed = sum(-(-layer.codes.size * np.log2(3) // 8) + 5 * layer.scale.size for layer in grids)
+    weights = sum(layer.codes.size for layer in grids)
+    assert precision["bits_per_weight"] == pytest.approx((8 * packed + 32 * 36) / (weights + 36))
+
+
 def test_the_tables_say_what_the_files_hold(quantize, tmp_path, state_dict):
     code, out, err = quantize(quantizer="obc", levels="16,3", last=256, calibration=100)
     assert code == 0, out + err

@@ -98,7 +98,7 @@ def print_layers(job: Job, result: Result) -> None:
         (
             escape(layer.name),
             "x".join(map(str, layer.shape)),
-            f"{layer.counted} of {layer.levels}",
+            "full precision" if layer.levels is None else f"{layer.counted} of {layer.levels}",
             _short(layer.relative_error),
             _short(layer.damping),
             f"{result.seconds.get(layer.name, 0.0):.2f}",

@@ -51,8 +51,8 @@ class LayerFigures:
     Attributes:
         name: Of the layer.
         shape: Of its weight.
-        levels: What it was quantized to.
-        counted: The most different codes that any of its grids (channels) holds, counted.
+        levels: What it was quantized to; None if it keeps full precision.
+        counted: The most different codes that any of its grids (channels) holds, counted; None like `levels`.
         relative_error: As the quantizer recorded it; None where it recorded none.
         damping: The same.
         facts: Everything else of the record.
@@ -60,8 +60,8 @@ class LayerFigures:
 
     name: str
     shape: tuple[int, ...]
-    levels: int
-    counted: int
+    levels: int | None
+    counted: int | None
     relative_error: float | None
     damping: float | None
     facts: Mapping[str, Any]
@@ -91,7 +91,7 @@ def quantize(job: Job, *, on_layer: OnLayer | None = None) -> Iterator[Quantized
     for _ in job.quantizers:
         with exact_float32():
             found = replace(next(results), spec=spec)
-            check_operands(load(found.dequantize()).to(device), found, images)
+            check_operands(load(found.dequantize(), allow_external=True).to(device), found, images)
         yield found
 
 
@@ -124,8 +124,9 @@ def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | N
 
 
 def layer_figures(quantized: QuantizedWeights) -> list[LayerFigures]:
-    """The table of layers, in the order in which the quantizer did them."""
-    return [_of_layer(name, layer, quantized.record.get(name, {})) for name, layer in quantized.layers.items()]
+    """The table of layers, in the order in which the quantizer did them; then those that keep full precision."""
+    done = [_of_layer(name, layer, quantized.record.get(name, {})) for name, layer in quantized.layers.items()]
+    return done + [_left_out(name, quantized) for name in quantized.full_precision]
 
 
 def counted_levels(layer: QuantizedLayer) -> int:
@@ -147,6 +148,11 @@ def _of_layer(name: str, layer: QuantizedLayer, record: Mapping[str, Any]) -> La
     facts = {key: value for key, value in record.items() if key not in own}
     error, damping = record.get("relative_error"), record.get("damping")
     return LayerFigures(name, layer.codes.shape, layer.levels, counted_levels(layer), error, damping, facts)
+
+
+def _left_out(name: str, quantized: QuantizedWeights) -> LayerFigures:
+    weight = quantized.rest.get(f"{name}.weight")
+    return LayerFigures(name, () if weight is None else weight.shape, None, None, None, None, {})
 
 
 def _spec(weights: Weights) -> ModelSpec:

@@ -11,6 +11,7 @@ from typing import Any
 from bitleak.config.fields import plain
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, QuantizedWeights
+from bitleak.core.variants import FULL
 from bitleak.export.files import save_quantized, save_weights
 from bitleak.export.job import Job
 from bitleak.export.measure import Figures, LayerFigures, layer_figures
@@ -83,7 +84,13 @@ def summary(job: Job, full: Figures, results: Sequence[Result]) -> dict[str, Any
         "versions": {name: metadata.version(name) for name in ("bitleak", "torch", "numpy")},
         "full_precision": _figures(full),
         "precisions": [
-            {"levels": one.levels, **_figures(one.figures), "seconds": one.seconds["total"], "files": one.files}
+            {
+                "levels": one.levels,
+                "full_precision_layers": one.quantized.full_precision,
+                **_figures(one.figures),
+                "seconds": one.seconds["total"],
+                "files": one.files,
+            }
             for one in results
         ],
     }
@@ -131,7 +138,7 @@ def _line(job: Job, result: Result, layer: LayerFigures) -> dict[str, Any]:
         "precision": result.levels,
         "layer": layer.name,
         "shape": "x".join(map(str, layer.shape)),
-        "levels": layer.levels,
+        "levels": FULL if layer.levels is None else layer.levels,
         "levels_counted": layer.counted,
         "relative_error": layer.relative_error,
         "damping": layer.damping,

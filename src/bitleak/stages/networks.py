@@ -62,7 +62,7 @@ def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
             with exact_float32():
                 found = replace(next(results), spec=spec)
                 # The network as it will be asked: made and loaded anew, with all that it ties together by itself.
-                check_operands(load(found.dequantize()).to(runtime.device), found, shown)
+                check_operands(load_for(found.dequantize(), runtime).to(runtime.device), found, shown)
             yield found
 
 

@@ -36,7 +36,6 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     images, splits = (decoded(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
     records = records_of(prepared, store, summary, images, splits)
     summary = replace(summary, exposed=exposed(records))
-    (out / "config.yaml").write_text(_config_text(prepared), encoding="utf-8")
     write_all(
         rows,
         curves,
@@ -45,6 +44,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         records=records,
         powered=power_rows(prepared, store),
         pictures=pictures(images, pictured(summary.exposed)) if summary.exposed else {},
+        config=_config_text(prepared),
     )
 
 

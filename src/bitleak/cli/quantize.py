@@ -46,7 +46,6 @@ def quantize(
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
     """Quantize one trained network and say what it costs: error per layer, accuracy, size."""
-    from bitleak.audit import check_out
     from bitleak.audit.prepare import resolve_device
     from bitleak.cli.quantize_tables import Clock, print_job, print_layers, print_precisions
     from bitleak.export.job import prepare
@@ -54,6 +53,7 @@ def quantize(
     from bitleak.export.measure import quantize as quantized_by
     from bitleak.export.request import Request
     from bitleak.export.results import Result, write_precision, write_summary
+    from bitleak.report import as_one, check_out
 
     request = Request(
         weights=weights,
@@ -76,19 +76,19 @@ def quantize(
     full = figures(job, job.weights)
     print_job(job)
     results = []
-    with Clock(quantizer, [one.levels for one in job.quantizers]) as clock:
+    with as_one(out) as folder, Clock(quantizer, [one.levels for one in job.quantizers]) as clock:
         for one, found in zip(job.quantizers, quantized_by(job, on_layer=clock.on_layer), strict=True):
             result = Result(
                 levels=one.levels,
                 quantized=found,
                 seconds=clock.stop(),
                 figures=figures(job, found, full),
-                files=write_precision(job, one, found, out),
+                files=write_precision(job, one, found, folder),
             )
             results.append(result)
             clock.start()
+        write_summary(job, full, results, folder)
     for result in results:
         print_layers(job, result)
-    write_summary(job, full, results, out)
     print_precisions(job, full, results, out)
     return 0

@@ -27,6 +27,7 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.engine.artifacts import read_artifact, write_artifact
 from bitleak.engine.codecs import decode, encode
+from bitleak.report.files import as_one
 
 FORMAT = 1
 PARTS = ("codes", "scale", "zero_point", "rest")
@@ -35,7 +36,7 @@ PARTS = ("codes", "scale", "zero_point", "rest")
 def save_quantized(
     quantized: QuantizedWeights, path: str | Path, *, quantizer: Mapping[str, Any] | None = None
 ) -> tuple[Path, Path]:
-    """Writes `NAME.safetensors` and then `NAME.json`.
+    """Writes `NAME.safetensors` and `NAME.json`, as one.
 
     Args:
         quantized: What a quantizer gave. Numbers of its record that are not finite are written as null.
@@ -53,18 +54,15 @@ def save_quantized(
     name = path.name.removesuffix(".safetensors")
     artifacts = encode(replace(quantized, record=_finite(quantized.record)))
     tensors = {f"{part}/{key}": array for part in PARTS for key, array in artifacts[part].items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = write_artifact(path.parent, name, tensors)
+    with as_one(path.parent) as folder:
         content = {
             "format": FORMAT,
-            "sha256": _digest(written),
+            "sha256": _digest(write_artifact(folder, name, tensors)),
             "about": artifacts["about"],
             "quantizer": dict(quantizer or {}),
         }
-        return written, write_artifact(path.parent, name, content)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+        write_artifact(folder, name, content)
+    return path.parent / f"{name}.safetensors", path.parent / f"{name}.json"
 
 
 def load_quantized(path: str | Path) -> QuantizedWeights:
@@ -116,11 +114,10 @@ def save_weights(weights: Weights, path: str | Path) -> Path:
         StoreError: The file cannot be written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return write_artifact(path.parent, path.name.removesuffix(".safetensors"), dict(weights.tensors))
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+    name = path.name.removesuffix(".safetensors")
+    with as_one(path.parent) as folder:
+        write_artifact(folder, name, dict(weights.tensors))
+    return path.parent / f"{name}.safetensors"
 
 
 def _described(path: Path) -> dict[str, Any]:

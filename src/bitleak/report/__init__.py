@@ -8,7 +8,7 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import Row
 from bitleak.report.console import compact_table, sentences
 from bitleak.report.figures import draw, write_figures
-from bitleak.report.files import check_out, write_atomically
+from bitleak.report.files import CONFIG, FIGURES, OURS, as_one, check_out, complete, write_atomically
 from bitleak.report.gallery import pictured, read_pictures, write_pictures
 from bitleak.report.headline import headline
 from bitleak.report.page import page
@@ -27,6 +27,7 @@ __all__ = [
     "Table",
     "VariantRecords",
     "VariantSummary",
+    "as_one",
     "check_out",
     "compact_table",
     "exposed",
@@ -60,9 +61,12 @@ def write_report(folder: Path) -> None:
     Raises:
         StoreError: A file is missing or broken, or the summary does not fit the rows.
     """
+    complete(folder)
     rows, curves, summary = read_rows(folder, target=ALL), read_curves(folder), read_summary(folder)
     pictures = read_pictures(summary.exposed, folder)
-    _draw_and_write(rows, curves, summary, read_power(folder), pictures, folder)
+    powered = read_power(folder)
+    with as_one(folder, replaced=FIGURES) as new:
+        _draw_and_write(rows, curves, summary, powered, pictures, new)
 
 
 def _draw_and_write(
@@ -91,8 +95,11 @@ def write_all(
     records: Records | None = None,
     powered: Sequence[PowerRow] = (),
     pictures: Mapping[int, bytes] = MappingProxyType({}),
+    config: str | None = None,
 ) -> None:
-    """Write everything that an audit leaves but its config: tables, curves, summary, figures and page.
+    """Write everything that an audit leaves, as one: config, tables, curves, summary, figures and page.
+
+    What an earlier run left in the folder and this one does not leave goes; files of other names stay.
 
     Args:
         rows: The results table.
@@ -102,21 +109,23 @@ def write_all(
         records: What is said of single records; None leaves no such file.
         powered: The attacks by number of references; none leaves no such file.
         pictures: PNG of the records that the summary lists, by number.
+        config: The text of `config.yaml`; None leaves no such file.
 
     Raises:
-        StoreError: The folder cannot be written to, or the summary does not fit the rows.
+        StoreError: The folder cannot be written to, or the summary does not fit the rows; what was in it is as it was.
     """
     listed, all_curves = list(rows), list(curves)
-    write_rows(listed, folder)
-    write_curves(all_curves, folder)
-    write_summary(summary, folder)
-    write_power(powered, folder)
-    write_pictures(pictures, folder)
-    if records is None:
-        (folder / "records.parquet").unlink(missing_ok=True)
-    else:
-        write_records(records, folder)
-    _draw_and_write(listed, all_curves, summary, powered, pictures, folder)
+    with as_one(folder, replaced=OURS) as new:
+        if config is not None:
+            write_atomically(new / CONFIG, config.encode())
+        write_rows(listed, new)
+        write_curves(all_curves, new)
+        write_summary(summary, new)
+        write_power(powered, new)
+        write_pictures(pictures, new)
+        if records is not None:
+            write_records(records, new)
+        _draw_and_write(listed, all_curves, summary, powered, pictures, new)
 
 
 def _check(table: Table, summary: Summary, folder: Path) -> None:

@@ -41,7 +41,7 @@ def test_probabilities_give_the_signals_of_the_logits_they_came_from(lab):
     np.testing.assert_allclose(found, block_signals(logits, "logits", labels), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("dtype", "end"), [(np.float16, 16.6), (np.float32, 103.3), (np.float64, 744.4)])
+@pytest.mark.parametrize(("dtype", "end"), [(np.float16, 17.3), (np.float32, 104.0), (np.float64, 744.4)])
 def test_probabilities_saturate_where_the_documentation_says(dtype, end):
     sure = np.array([[[1.0, 0.0]], [[0.0, 1.0]]], dtype)
     found = block_signals(sure, "probabilities", np.array([0, 0]))[:, 0, CONFIDENCE]

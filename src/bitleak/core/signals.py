@@ -51,6 +51,62 @@ def signals(
     )
 
 
+def probability_signals(
+    probabilities: Float[np.ndarray, "records classes"],
+    labels: Int64[np.ndarray, "records"],
+    *,
+    floor: float,
+    complement: bool,
+) -> Float64[np.ndarray, "records signals"]:
+    """`SIGNALS` of each record from probabilities of a limited resolution, in their order, in float64.
+
+    With the floor h, the confidence is log max(p_y, h) - log max(r, h), where r = 1 - p_y if that is as precise as p_y
+    (probabilities on an even grid), else the sum of the other probabilities, which does not saturate near p_y = 1. The
+    floor is that of the sum, not of each of its terms: many classes do not add up to a confidence that is not there.
+    A probability of 0 adds nothing to the entropies.
+
+    Args:
+        probabilities: From 0 to 1, any float type; at least 2 classes.
+        labels: True classes.
+        floor: Smallest probability that is told from 0; above 0.
+        complement: Whether r is 1 - p_y.
+
+    Example:
+        >>> half = 0.5 / 256
+        >>> sure = probability_signals(np.array([[1.0, 0.0]]), np.array([0]), floor=half, complement=True)
+        >>> bool(np.isclose(sure[0, 1], np.log(1 / half)))
+        True
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    rows = np.arange(len(p))
+    predicted = p.argmax(axis=1)
+    others = p.copy()
+    others[rows, labels] = 0.0
+    true = np.maximum(p[rows, labels], floor)
+    rest = np.maximum(1.0 - p[rows, labels] if complement else others.sum(axis=1), floor)
+    # in `others` the largest class has 1 - p < 1/2 as the sum of the rest, which keeps what 1 - p would lose
+    below = p.copy()
+    below[rows, predicted] = 0.0
+    log_rest = np.log1p(-np.minimum(p, 0.75))
+    log_rest[rows, predicted] = np.log(np.clip(below.sum(axis=1), floor, 1.0))
+    terms = others * log_rest
+    confidence = np.log(true) - np.log(rest)
+    log_probability = -np.logaddexp(0.0, -confidence)
+    not_true = np.exp(-np.logaddexp(0.0, confidence))
+    positive = np.where(p > 0, p, 1.0)
+    return np.stack(
+        [
+            log_probability,
+            confidence,
+            np.log(true) - np.log(np.maximum(others.max(axis=1), floor)),
+            -(positive * np.log(positive)).sum(axis=1),
+            -not_true * log_probability - terms.sum(axis=1),
+            (predicted == labels).astype(np.float64),
+        ],
+        axis=1,
+    )
+
+
 def logit_scaled(
     logits: Float64[np.ndarray, "records classes"], classes: Int64[np.ndarray, "records"]
 ) -> Float64[np.ndarray, "records"]:

@@ -164,7 +164,12 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
             f"{source}: model {strangers[0]} is none of {answers.source}; rows are matched by the models' names, of "
             "arrays by their row numbers unless an array `models` names them"
         )
-    for what in ("kind", "records", "queries", "classes"):
+    if "scores" in (answers.kind, quantized.kind) and answers.kind != quantized.kind:
+        raise DataError(
+            f"{source}: kind must be as in {answers.source}, {answers.kind}, got {quantized.kind}; logits and "
+            "probabilities can be compared, scores with scores only"
+        )
+    for what in ("records", "queries", "classes"):
         ours, theirs = getattr(answers, what), getattr(quantized, what)
         if ours != theirs:
             raise DataError(f"{source}: {what} must be as in {answers.source}, {ours}, got {theirs}")

@@ -1,9 +1,8 @@
 """From answers to signals, in blocks of records, with every number checked on the way.
 
-Of probabilities the logarithms are taken as logits, so that the confidence is log p_y - log(sum of the others): no
-1 - p is formed. A probability of zero is read as the smallest number of the file's dtype, which ends confidences at
-about 16.6 (float16), 103 (float32) or 744 (float64) and ties what lies beyond. Scores are taken as confidences of two
-classes (`bitleak.attacks.two_class_signals`).
+The confidence of probabilities is log p_y - log(sum of the others), or log(1 - p_y) where they are rounded to an even
+grid; 0 and 1 are read at half a step of the file's resolution (`resolution`), and what lies beyond is tied. Scores are
+taken as confidences of two classes (`bitleak.attacks.two_class_signals`).
 
 Signals are kept plane by plane, `[signals models records queries]`, so that an attack reads only what it looks at.
 Cost: O(models records queries classes); memory beyond the result: one block.
@@ -17,16 +16,17 @@ from jaxtyping import Float64, Int64
 
 from bitleak.attacks import two_class_signals
 from bitleak.core.errors import DataError
-from bitleak.core.signals import signals
+from bitleak.core.signals import probability_signals, signals
 from bitleak.core.types import SIGNALS
 from bitleak.scores.answers import Answers, Kind
+from bitleak.scores.resolution import Resolution, of_dtype, resolution_of
 from bitleak.scores.scratch import Scratch
 
 BLOCK = 1 << 19
 """Numbers of the source handled at a time."""
 
 SUM_TOLERANCE = 1e-2
-"""How far probabilities may be from summing to 1. Rounding to float16 takes 0.0005; logits are further off."""
+"""How far probabilities may be from summing to 1, besides half a step of their resolution per class."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class Signals:
         names: Of the models, in the order of the rows.
         pool: Of the audited records.
         population: Of the records outside every model; with zero records where there are none.
+        resolution: How far apart the probabilities of the source are; None for logits and scores.
     """
 
     names: tuple[str, ...]
     pool: Float64[np.ndarray, "signals models records queries"]
     population: Float64[np.ndarray, "signals models population queries"]
+    resolution: Resolution | None = None
 
     def of(self, row: int) -> Float64[np.ndarray, "records queries signals"]:
         """One model's signals of the audited records, as attacks take them."""
@@ -73,18 +75,28 @@ def signals_of(
     pool = scratch.allocate((len(SIGNALS), models, len(records), queries))
     population = scratch.allocate((len(SIGNALS), models, answers.population_records, queries))
     outside = np.arange(answers.population_records)
+    resolution = resolution_of(answers) if answers.kind == "probabilities" else None
     for row in range(models):
-        _fill(pool[:, row], answers, row, records, part="")
+        _fill(pool[:, row], answers, row, records, resolution, part="")
         if answers.population:
-            _fill(population[:, row], answers, row, outside, part="population_")
+            _fill(population[:, row], answers, row, outside, resolution, part="population_")
         on_step((row + 1) / models)
-    return Signals(answers.names, pool, population)
+    return Signals(answers.names, pool, population, resolution)
 
 
 def block_signals(
-    values: np.ndarray, kind: Kind, labels: Int64[np.ndarray, "records"] | None
+    values: np.ndarray,
+    kind: Kind,
+    labels: Int64[np.ndarray, "records"] | None,
+    resolution: Resolution | None = None,
 ) -> Float64[np.ndarray, "records queries signals"]:
     """The signals of one block of one model's answers, which are known to be sound.
+
+    Args:
+        values: The answers.
+        kind: What they are.
+        labels: True classes; None for scores.
+        resolution: That of the file of probabilities; None takes that of the dtype.
 
     Example:
         >>> half = block_signals(np.array([[[0.5, 0.25, 0.25]]]), "probabilities", np.array([0]))
@@ -94,10 +106,13 @@ def block_signals(
     if kind == "scores" or labels is None:
         return two_class_signals(values.astype(np.float64))
     records, queries, classes = values.shape
-    logits = values.reshape(-1, classes)
+    flat, asked = values.reshape(-1, classes), np.repeat(labels, queries)
     if kind == "probabilities":
-        logits = np.log(np.maximum(logits.astype(np.float64), float(np.finfo(values.dtype).smallest_subnormal)))
-    return signals(logits, np.repeat(labels, queries)).reshape(records, queries, len(SIGNALS))
+        known = resolution or of_dtype(values.dtype)
+        found = probability_signals(flat, asked, floor=known.floor, complement=known.complement)
+    else:
+        found = signals(flat, asked)
+    return found.reshape(records, queries, len(SIGNALS))
 
 
 def _fill(
@@ -105,6 +120,7 @@ def _fill(
     answers: Answers,
     row: int,
     records: Int64[np.ndarray, "records"],
+    resolution: Resolution | None,
     *,
     part: str,
 ) -> None:
@@ -117,28 +133,51 @@ def _fill(
         stop = min(start + step, len(records))
         at = slice(start, stop) if whole else records[start:stop]
         values = np.ascontiguousarray(source[at])
-        _check(values, answers, row, records[start:stop], part)
-        found = block_signals(values, answers.kind, None if labels is None else labels[at])
+        _check(values, answers, row, records[start:stop], resolution, part)
+        found = block_signals(values, answers.kind, None if labels is None else labels[at], resolution)
         planes[:, start:stop] = np.moveaxis(found, -1, 0)
 
 
-def _check(values: np.ndarray, answers: Answers, row: int, records: Sequence[int] | np.ndarray, part: str) -> None:
+def _check(
+    values: np.ndarray,
+    answers: Answers,
+    row: int,
+    records: Sequence[int] | np.ndarray,
+    resolution: Resolution | None,
+    part: str,
+) -> None:
     """Refuses a block with a number that cannot be, by model, record and query."""
     bad = ~np.isfinite(values)
     if bad.any():
         at = np.unravel_index(int(bad.argmax()), bad.shape)
         raise DataError(f"{_where(answers, row, records, part, at)}: must be finite, got {values[at]}")
-    if answers.kind != "probabilities":
+    if resolution is None:
         return
     total = values.sum(axis=2, dtype=np.float64)
-    wrong = (values < 0).any(axis=2) | (np.abs(total - 1) > SUM_TOLERANCE)
+    tolerance = SUM_TOLERANCE + answers.classes * resolution.step / 2
+    wrong = (values < 0).any(axis=2) | (values > 1 + SUM_TOLERANCE).any(axis=2) | (np.abs(total - 1) > tolerance)
     if wrong.any():
         at = np.unravel_index(int(wrong.argmax()), wrong.shape)
         shown = np.array2string(values[at][:4].astype(np.float64), precision=3, separator=", ")
         raise DataError(
             f"{_where(answers, row, records, part, at)}: must be from 0 to 1 and sum to 1, got the sum "
-            f"{total[at]:.4g} ({shown}...); if these are logits, name them logits"
+            f"{total[at]:.4g} ({shown}...); {_instead(values[at].astype(np.float64))}"
         )
+
+
+def _instead(row: Float64[np.ndarray, "classes"]) -> str:
+    """What a row that is no probabilities may be, and what to do with it."""
+    total = float(row.sum())
+    if (row <= 0).all() and abs(float(np.logaddexp.reduce(row))) < SUM_TOLERANCE:
+        return "these are log-probabilities: name them logits, which is exact"
+    if (row >= 0).all() and abs(float(np.logaddexp.reduce(-row))) < SUM_TOLERANCE:
+        return "these are negative log-probabilities: change their sign and name them logits, which is exact"
+    for whole, unit in ((100, "percent"), (255, "255ths"), (256, "256ths")):
+        if (row >= 0).all() and abs(total / whole - 1) < SUM_TOLERANCE:
+            return f"these are {unit}: divide them by {whole}"
+    if (row >= 0).all() and total < 1:
+        return "if only the largest classes were kept, keep all"
+    return "if these are logits, name them logits"
 
 
 def _where(answers: Answers, row: int, records: Sequence[int] | np.ndarray, part: str, at: tuple) -> str:

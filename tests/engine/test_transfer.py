@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -233,18 +234,107 @@ def test_compressed_and_extended_files_are_refused(store, there, tmp_path):
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(store, there, tmp_path, monkeypatch):
     (path,) = export_results(store, tmp_path / "x.tar", stages=["query"])
-    adopt = Store.adopt
+    adopt_all = Store.adopt_all
 
-    def change_first(self, task, fill):
+    def change_first(self, results):
         content = bytearray(path.read_bytes())
         for place in range(3000, len(content) - 10_240, 100):
             content[place] ^= 1
         path.write_bytes(content)
-        monkeypatch.setattr(Store, "adopt", adopt)
-        return adopt(self, task, fill)
+        monkeypatch.setattr(Store, "adopt_all", adopt_all)
+        return adopt_all(self, results)
 
-    monkeypatch.setattr(Store, "adopt", change_first)
+    monkeypatch.setattr(Store, "adopt_all", change_first)
     with pytest.raises(StoreError, match="was changed while it was read"):
         import_results(there, [path])
     assert there.ls() == []
     assert not list(there.root.rglob(".tmp*"))
+
+
+class Disk:
+    """Which files and folder entries a power failure would leave: only those that were flushed."""
+
+    def __init__(self, monkeypatch):
+        self.flushed: set[int] = set()
+        self.lost: list[str] = []
+        self.placed: list[Path] = []
+        self._pending: set[Path] = set()
+        fsync, rename = os.fsync, Path.rename
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self._fsync(fsync, descriptor))
+        monkeypatch.setattr(Path, "rename", lambda path, target: self._rename(rename, path, target))
+
+    def _fsync(self, fsync, descriptor):
+        fsync(descriptor)
+        self.flushed.add(os.fstat(descriptor).st_ino)
+        folder = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        self._pending -= {entry for entry in list(self._pending) if entry.parent == folder}
+
+    def _rename(self, rename, path, target):
+        self.lost += [str(part) for part in (path, *path.iterdir()) if part.stat().st_ino not in self.flushed]
+        self.placed.append(target)
+        self._pending |= {target, *target.parents[:2]}
+        return rename(path, target)
+
+    @property
+    def pending(self) -> set[Path]:
+        """Entries of folders that have not been flushed since they were made."""
+        return self._pending
+
+
+@pytest.mark.parametrize("batch", [3, 1024])
+def test_every_file_has_reached_the_disk_before_its_result_counts_and_every_entry_at_the_end(
+    store, there, tmp_path, monkeypatch, batch
+):
+    monkeypatch.setattr(transfer, "BATCH", batch)
+    (path,) = export_results(store, tmp_path / "x.tar")
+    disk = Disk(monkeypatch)
+    import_results(there, [path])
+    assert sorted(disk.placed) == sorted(there.path(task) for task in TASKS)
+    assert disk.lost == []
+    assert disk.pending == set()
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_an_import_that_is_killed_at_any_rename_leaves_whole_results_and_goes_on(
+    store, there, tmp_path, monkeypatch, at
+):
+    (path,) = export_results(store, tmp_path / "x.tar")
+    rename, calls = Path.rename, []
+
+    def killed(source, target):
+        calls.append(target)
+        if len(calls) == at + 1:
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        import_results(there, [path])
+    monkeypatch.setattr(Path, "rename", rename)
+    assert len(there.ls()) == at
+    assert there.verify() == []
+    assert not list(there.root.rglob(".tmp*"))
+    assert import_results(there, [path]).new == len(TASKS) - at
+    assert len(there.ls()) == len(TASKS)
+
+
+def test_progress_is_told_of_both_passes_and_of_an_export(store, there, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "BATCH", 3)
+    monkeypatch.setattr(transfer, "_EVERY", 2)
+    told: list[tuple[float, str]] = []
+    paths = export_results(store, tmp_path / "x.tar", on_step=lambda *step: told.append(step))
+    assert told == [(n / 8, "writing results") for n in (2, 4, 6, 8)]
+    told.clear()
+    import_results(there, paths, lambda *step: told.append(step))
+    checking = [done for done, doing in told if doing == "checking"]
+    assert len(checking) == 4
+    assert checking == sorted(checking)
+    assert 0 < checking[0] < checking[-1] <= 1
+    assert told[4:] == [(n / 8, "taking results") for n in (3, 6, 8)]
+
+
+def test_a_result_that_two_files_bring_is_taken_once(store, there, tmp_path):
+    paths = [packed(tmp_path / f"{n}.tar", members(store, TASKS[n : n + 2])) for n in (0, 1)]
+    taken = import_results(there, paths)
+    assert (taken.new, taken.known) == (3, 1)
+    assert there.verify() == []

@@ -70,6 +70,7 @@ def export_(
     """Write finished results to a file, for another machine's store."""
     from rich.filesize import decimal
 
+    from bitleak.cli.steps import Steps
     from bitleak.core.errors import ConfigError
     from bitleak.core.units import bytes_of
     from bitleak.engine.store import Store
@@ -81,7 +82,10 @@ def export_(
         raise ConfigError(str(error)) from None
     opened = Store(store, create=False)
     keys = _planned(audit, data, set_) if audit else None
-    for path in export_results(opened, file, keys=keys, stages=_stages(stage or []), part_bytes=limit):
+    chosen = _stages(stage or [])
+    with Steps() as steps:
+        paths = export_results(opened, file, keys=keys, stages=chosen, part_bytes=limit, on_step=steps.show)
+    for path in paths:
         print(f"{path} ({decimal(path.stat().st_size)})")
     if keys is not None:
         here = {entry.key for entry in opened.ls()}
@@ -97,10 +101,12 @@ def import_(
     """Take the results in files that were exported elsewhere, after every byte of them has been checked."""
     from rich.filesize import decimal
 
+    from bitleak.cli.steps import Steps
     from bitleak.engine.store import Store
     from bitleak.engine.transfer import import_results
 
-    taken = import_results(Store(store), files)
+    with Steps() as steps:
+        taken = import_results(Store(store), files, steps.show)
     print(f"{taken.new} results taken ({decimal(taken.size)}), {taken.known} were there already")
     return 0
 

@@ -8,7 +8,8 @@ processes of a machine share; `.safetensors` files are read into memory.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ Artifact = Any
 
 MAPPED = 1 << 17
 """Arrays of at least this many bytes are mapped, smaller ones are read."""
+
+SYNCS = 32
+"""Number of files that wait for the disk at a time: a journal writes their entries together."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
@@ -74,6 +78,13 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_all(paths: Iterable[Path]) -> None:
+    """Wait until many files and folders have reached the disk, as `flush` does for each."""
+    with ThreadPoolExecutor(SYNCS) as pool:
+        for _ in pool.map(flush, paths):
+            pass
 
 
 def _storable(name: str, array: np.ndarray) -> np.ndarray:

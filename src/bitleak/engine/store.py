@@ -159,27 +159,27 @@ class Store:
             files = [write_artifact(folder, name, value) for name, value in artifacts.items()]
             write_text(folder / MANIFEST, json.dumps(new_manifest(task, files, runtime), indent=1))
 
-        self.adopt(task, fill)
-        return self.path(task)
+        place = self.path(task)
+        if not self._files.has(place):
+            self._files.commit(place, fill)
+        return place
 
-    def adopt(self, task: Task, fill: Callable[[Path], None]) -> bool:
-        """Commits the files of a result made elsewhere: all of them or, when interrupted, nothing.
+    def adopt_all(self, results: Iterable[tuple[Task, Callable[[Path], None]]]) -> set[str]:
+        """Commit many results made elsewhere, each of them whole or not at all, in a few waits for the disk.
 
         Args:
-            task: What was done.
-            fill: Writes all files of the result, the manifest too, into the folder that it is given.
+            results: Each task with a function that writes all files of its result, the manifest too,
+                into the folder that it is given; it need not flush them.
 
         Returns:
-            Whether the result was not there already.
+            Keys of the results that were not there already.
 
         Raises:
             StoreError: The disk is full, or the store cannot be written to.
         """
-        place = self.path(task)
-        if self._files.has(place):
-            return False
-        self._files.commit(place, fill)
-        return True
+        new = {self.path(task): fill for task, fill in results if not self.has(task)}
+        self._files.commit_all(new)
+        return {place.name for place in new}
 
     def read(self, task: Task) -> dict[str, Artifact]:
         """The artifacts of a finished task by name; arrays may be read-only memory maps.

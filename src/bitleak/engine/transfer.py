@@ -18,12 +18,13 @@ The digests tell damage, not fraud: a manifest is not signed, so files should co
 Nothing in them is ever executed or unpickled on the way in.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import re
 import tarfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,18 @@ LARGEST_MANIFEST = 4 << 20
 
 _NAME = re.compile(r"([A-Za-z_]\w*)/([0-9a-f]{2})/([0-9a-f]{64})/([A-Za-z0-9_][\w-]*\.(?:npy|safetensors|json))", re.A)
 _CHUNK = 1 << 20
+
+BATCH = 1024
+"""Number of results at most that appear in the store after one wait for the disk."""
+
+BATCH_BYTES = 256 << 20
+"""Bytes of their files, beyond which a batch takes no more results."""
+
+_EVERY = 256
+"""Results between two reports of progress."""
+
+OnStep = Callable[[float, str], None]
+"""Called with the fraction done and what is being done."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,11 @@ class _Result:
     manifest: bytes
     files: tuple[_File, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(file.size for file in self.files)
+
 
 def export_results(
     store: Store,
@@ -85,6 +103,7 @@ def export_results(
     keys: Collection[str] | None = None,
     stages: Collection[str] = (),
     part_bytes: int | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Path]:
     """Writes results into one tar file, or several.
 
@@ -94,6 +113,7 @@ def export_results(
         keys: Which tasks; None = all.
         stages: Of which stages; none = all.
         part_bytes: No file is larger than this; None = one file.
+        on_step: Called with the fraction of the results written and `writing results`.
 
     Returns:
         The files, in order.
@@ -114,12 +134,16 @@ def export_results(
     for target in paths:
         if target.exists():
             raise StoreError(f"{target} exists: remove it, or give another name")
+    step, written = on_step or _ignore, 0
     for target, part in zip(paths, parts, strict=True):
-        _write_part(store, target, part)
+        for _ in _write_part(store, target, part):
+            written += 1
+            if written % _EVERY == 0 or written == len(entries):
+                step(written / len(entries), "writing results")
     return paths
 
 
-def import_results(store: Store, paths: Sequence[Path]) -> Taken:
+def import_results(store: Store, paths: Sequence[Path], on_step: OnStep | None = None) -> Taken:
     """Checks tar files and, if all of them are as they should be, takes the results that the store does not have.
 
     Each result appears in the store at once or, when this is interrupted, not at all.
@@ -127,19 +151,58 @@ def import_results(store: Store, paths: Sequence[Path]) -> Taken:
     Args:
         store: Where they go. A result in it that is damaged is replaced.
         paths: What `export_results` wrote, all parts or some.
+        on_step: Called with the fraction done and what is being done: first `checking`, then `taking results`.
 
     Raises:
         StoreError: A file is not as it should be; nothing was taken. Or the store cannot be written to.
     """
-    results = [result for path in paths for result in _checked(path)]
-    new = size = 0
-    for result in results:
-        if store.has(result.task):
-            store.discard(result.task)
-        if store.adopt(result.task, partial(_extract, result)):
-            new += 1
-            size += sum(file.size for file in result.files)
+    step = on_step or _ignore
+    results = _all_checked(paths, step)
+    wanted = list({result.task.key: result for result in results}.values())
+    new = size = done = 0
+    for batch in _batches(wanted):
+        for result in batch:
+            if store.has(result.task):
+                store.discard(result.task)
+        with contextlib.ExitStack() as stack:
+            files = {path: stack.enter_context(path.open("rb")) for path in {result.path for result in batch}}
+            taken = store.adopt_all((result.task, partial(_extract, result, files[result.path])) for result in batch)
+        new += len(taken)
+        size += sum(result.size for result in batch if result.task.key in taken)
+        done += len(batch)
+        step(done / len(wanted), "taking results")
     return Taken(new, len(results) - new, size)
+
+
+def _ignore(done: float, doing: str) -> None:
+    """Report no progress."""
+
+
+def _all_checked(paths: Sequence[Path], on_step: OnStep) -> list[_Result]:
+    """The results in all files; nothing is taken before the last byte of the last file has been checked."""
+    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    total = max(1, sum(sizes))
+    results: list[_Result] = []
+    for place, path in enumerate(paths):
+        results += _checked(path, partial(_checking_step, on_step, sum(sizes[:place]), total))
+    return results
+
+
+def _checking_step(on_step: OnStep, before: int, total: int, position: int) -> None:
+    on_step((before + position) / total, "checking")
+
+
+def _batches(results: Sequence[_Result]) -> Iterator[list[_Result]]:
+    batch: list[_Result] = []
+    size = 0
+    for result in results:
+        batch.append(result)
+        size += result.size
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _parts(entries: Sequence[Entry], limit: int | None) -> list[list[Entry]]:
@@ -183,7 +246,8 @@ def _manifest(entry: Entry) -> bytes:
     return json.dumps(entry.manifest, indent=1).encode()
 
 
-def _write_part(store: Store, path: Path, entries: Sequence[Entry]) -> None:
+def _write_part(store: Store, path: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Write a tar file; yields each result that is in it, and renames the file after the last."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,6 +261,7 @@ def _write_part(store: Store, path: Path, entries: Sequence[Entry]) -> None:
                         raise StoreError(f"artifact {folder / name} cannot be exported ({reason})")
                     with (folder / name).open("rb") as file:
                         _add(archive, entry, name, file, about["size"])
+                yield entry
         flush(temporary)
         temporary.rename(path)
     except OSError as error:
@@ -211,13 +276,18 @@ def _add(archive: tarfile.TarFile, entry: Entry, name: str, file: Any, size: int
     archive.addfile(member, file)
 
 
-def _checked(path: Path) -> list[_Result]:
+def _checked(path: Path, on_position: Callable[[int], None]) -> list[_Result]:
     """The results in a tar file, every byte of which has been looked at."""
     try:
         with path.open("rb") as file:
             _check_end(file)
             with tarfile.open(fileobj=file, mode="r:") as archive:
-                return list(_results(path, archive, file))
+                results = []
+                for result in _results(path, archive, file):
+                    results.append(result)
+                    if len(results) % _EVERY == 0:
+                        on_position(file.tell())
+                return results
     except (OSError, tarfile.TarError, EOFError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise StoreError(f"{path} is not a tar file that can be read ({reason}); nothing was taken") from error
@@ -328,17 +398,14 @@ def _digest(file: BinaryIO, offset: int, size: int) -> str:
     return found.hexdigest()
 
 
-def _extract(result: _Result, folder: Path) -> None:
+def _extract(result: _Result, source: BinaryIO, folder: Path) -> None:
     """Writes the files of a result, the manifest last; they are checked again, for the tar file may have changed."""
-    with result.path.open("rb") as source:
-        for file in result.files:
-            found = hashlib.sha256()
-            with (folder / file.name).open("wb") as target:
-                for content in _chunks(source, file.offset, file.size):
-                    found.update(content)
-                    target.write(content)
-            if found.hexdigest() != file.sha256:
-                raise StoreError(f"{result.path} was changed while it was read")
-            flush(folder / file.name)
+    for file in result.files:
+        found = hashlib.sha256()
+        with (folder / file.name).open("wb") as target:
+            for content in _chunks(source, file.offset, file.size):
+                found.update(content)
+                target.write(content)
+        if found.hexdigest() != file.sha256:
+            raise StoreError(f"{result.path} was changed while it was read")
     (folder / MANIFEST).write_bytes(result.manifest)
-    flush(folder / MANIFEST)

@@ -6,7 +6,7 @@ bucket   objects under a URL, through fsspec: S3, Google Storage, memory, ...
 ```
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePath
 from typing import Protocol
@@ -68,6 +68,12 @@ class Backend(Protocol):
         """Adds what `fill` puts into an empty folder: all of it or, when interrupted, nothing.
 
         The manifest is among it. What is there already stays.
+        """
+
+    def commit_all(self, results: Mapping[PurePath, Callable[[Path], None]]) -> None:
+        """Add many results as `commit` does; `fill` need not wait for the disk.
+
+        Every result is all there or not at all, at any moment and after any failure.
         """
 
     def remove(self, place: PurePath) -> None:

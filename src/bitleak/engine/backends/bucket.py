@@ -22,11 +22,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from bitleak.core.errors import BrokenResult, StoreError
+from bitleak.engine.artifacts import flush_all
 from bitleak.engine.backends.folder import MANIFEST, Folder, make_folder, write_text
 from bitleak.engine.manifest import ADVICE, fault, parse_manifest
 
@@ -150,6 +152,16 @@ class Bucket:
 
         self._make_room()
         self._cache.commit(self._copy_of(place), fill_and_upload)
+
+    def commit_all(self, results: Mapping[PurePath, Callable[[Path], None]]) -> None:
+        """Add many results, one after the other, each as a whole."""
+
+        def fill_and_flush(fill: Callable[[Path], None], folder: Path) -> None:
+            fill(folder)
+            flush_all(folder.iterdir())
+
+        for place, fill in results.items():
+            self.commit(place, partial(fill_and_flush, fill))
 
     def remove(self, place: PurePath) -> None:
         """Takes a place away, and the copy on this machine."""

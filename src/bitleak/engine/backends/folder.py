@@ -14,12 +14,12 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from bitleak.core import leftovers
 from bitleak.core.errors import StoreError
-from bitleak.engine.artifacts import flush
+from bitleak.engine.artifacts import flush, flush_all
 
 MANIFEST = "manifest.json"
 WORKER_LOG = "worker-"
@@ -111,6 +111,28 @@ class Folder:
                 _move(temporary, Path(place))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def commit_all(self, results: Mapping[PurePath, Callable[[Path], None]]) -> None:
+        """Add many results, each as a whole; the disk is waited for once, not for every file in turn.
+
+        All files and their folders reach the disk before the first folder is renamed, so that a power
+        failure at any moment leaves no place with a manifest and damaged or missing files.
+        """
+        staged = {Path(place): _temporary(Path(place)) for place in results}
+        try:
+            with usable(self.root):
+                for place, fill in results.items():
+                    staged[Path(place)].mkdir(parents=True)
+                    fill(staged[Path(place)])
+                folders = staged.values()
+                flush_all([path for folder in folders for path in (*folder.iterdir(), folder)])
+                for place, temporary in staged.items():
+                    _rename(temporary, place)
+                # the entries of the results, and of the folders that were made for them
+                flush_all({folder for place in staged for folder in place.parents[:3]})
+        finally:
+            for temporary in staged.values():
+                shutil.rmtree(temporary, ignore_errors=True)
 
     def remove(self, place: PurePath) -> None:
         """Takes a place away."""
@@ -209,8 +231,14 @@ def _age(folder: Path) -> float:
 
 
 def _move(temporary: Path, place: Path) -> None:
-    """Renames; what is done already stays, what lies there without a manifest makes room."""
+    """Renames, and waits for the disk before and after."""
     flush(temporary)
+    _rename(temporary, place)
+    flush(place.parent)
+
+
+def _rename(temporary: Path, place: Path) -> None:
+    """Renames; what is done already stays, what lies there without a manifest makes room."""
     try:
         temporary.rename(place)
     except OSError as error:
@@ -221,4 +249,3 @@ def _move(temporary: Path, place: Path) -> None:
         place.rename(temporary.with_name(f"{temporary.name}.broken"))
         temporary.rename(place)
         shutil.rmtree(temporary.with_name(f"{temporary.name}.broken"), ignore_errors=True)
-    flush(place.parent)

@@ -93,3 +93,37 @@ def test_a_temporary_folder_without_room_for_a_socket_costs_time_only(tmp_path):
 
 def test_workers_of_several_threads_are_started_afresh():
     assert isinstance(nursery.open_nursery("bitleak.stages", threads=2), multiprocessing.context.SpawnContext)
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+
+folder = {folder!r}
+with open(folder + "/started", "a") as file:
+    file.write("once ")
+sys.path.insert(0, {here!r})
+
+from bitleak.engine.executors.processes import Processes
+from bitleak.engine.graph import Graph
+from bitleak.engine.keys import Task
+from bitleak.engine.run import run
+from bitleak.engine.store import Store
+from bitleak.engine.worker import Runtime
+
+store = Store(folder + "/store")
+executor = Processes(store.location, Runtime(stages="toy_stages"), 2)
+report = run(Graph([Task("draw", "1", dict(seed=seed)) for seed in range(4)]), store, executor)
+executor.close()
+print(len(report.done), len(report.failed), sys.modules["__main__"].__dict__ is globals())
+"""
+
+
+@pytest.mark.parametrize("place", ["file", "standard input"])
+def test_a_script_without_a_guard_is_run_once_and_its_tasks_are_done(tmp_path, place):
+    text = UNGUARDED.format(folder=str(tmp_path), here=str(Path(__file__).parent))
+    (tmp_path / "script.py").write_text(text)
+    source, given = (tmp_path / "script.py", None) if place == "file" else ("-", text)
+    done = subprocess.run([sys.executable, source], input=given, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "4 0 True\n", done.stderr
+    assert (tmp_path / "started").read_text() == "once "

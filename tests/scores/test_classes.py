@@ -46,7 +46,7 @@ def test_the_figure_within_classes_stands_beside_the_overall_one_for_every_targe
                 np.asarray(scores[case, attack])[place], arrays["member"][target][kept], arrays["labels"][kept]
             )
             assert abs(own[str(target), "auc_within_class"].value - expected) < 1e-12
-            assert own[str(target), "tpr_within_class@0.01"].value < 0.04
+            assert own[str(target), "tpr_within_class@0.1"].value < 0.17
     (sentence,) = summarize(prepared, rows).warnings
     assert sentence.startswith("Membership depends on the class in 2 targets of 2 (target ")
     assert "has 0 members among the" in sentence

@@ -9,7 +9,8 @@ from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.signals import signals
 from bitleak.core.types import Images, Measure, Outputs, Row, Splits
 from bitleak.engine.worker import Runtime
-from bitleak.scores import Request, Scratch, prepare, tried
+from bitleak.report import read_summary
+from bitleak.scores import Request, Scratch, attack, prepare, tried
 
 
 def audited(arrays, attacks, *, target_arrays=None, recalibrated=False, control=False):
@@ -176,10 +177,15 @@ def test_one_model_is_attacked_without_references(lab, tmp_path):
     rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=None)
     assert "threshold" in {attack.name for attack in prepared.attacks}
     assert not any(attack.uses_references for attack in prepared.attacks)
-    assert any("lira-online-fixed was not run: it needs references" in note for note in prepared.notes)
+    assert [note.partition(": ")[2] for note in prepared.notes] == [
+        "lira (12 forms), rmia (4 forms), reference, calibrated (4 forms), quantile (2 forms).",
+        "population.",
+    ]
+    assert "for want of reference models (no record is in and out of at least 3 models each)" in prepared.notes[0]
+    assert "for want of population records (an array population_logits, or records of no model)" in prepared.notes[1]
     assert aggregate(rows, "fp32", "threshold", "").value > 0.6
     assert 0.4 < aggregate(rows, "control", "threshold", "").value < 0.6
-    with pytest.raises(ConfigError, match=r"lira-online-fixed cannot be run on .*: it needs references"):
+    with pytest.raises(ConfigError, match=r"lira-online-fixed cannot be run on .*: for want of reference models"):
         lab.rows_of(tmp_path, path, attacks=("lira-online-fixed",))
 
 
@@ -207,3 +213,15 @@ def test_expected_seconds_grow_with_the_work(lab, tmp_path):
         _, all_of_them = tried(prepare(Request(path), scratch))
     assert 0 < one.attacking < all_of_them.attacking
     assert all_of_them.seconds > all_of_them.attacking
+
+
+def test_one_model_is_reported_without_a_warning_of_numpys(lab, tmp_path):
+    """The suite turns warnings into errors; a single model has no memorisation, of which a mean was taken."""
+    arrays = lab.made(models=2, population=0)
+    one = {name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()}
+    with Scratch(tmp_path) as scratch:
+        prepared, _ = tried(prepare(Request(lab.write["npz"](tmp_path, one), power=False), scratch))
+        attack(prepared, tmp_path, scratch)
+    exposed = read_summary(tmp_path).exposed
+    assert exposed is not None
+    assert exposed.variants[0].memorisation is None

@@ -79,6 +79,4 @@ def _finite(values: Float64[np.ndarray, "*axes"]) -> bool:
 def refuse_small_population(population: Float64[np.ndarray, "population *rest"], fewest: int, name: str) -> None:
     """An error that says how many population records the attack takes."""
     if len(population) < fewest:
-        raise ValueError(
-            f"{name} needs at least {fewest} population records, got {len(population)}; raise split.population"
-        )
+        raise ValueError(f"{name} needs at least {fewest} population records, got {len(population)}")

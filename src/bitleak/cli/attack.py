@@ -80,7 +80,7 @@ def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None
         f"{answers.kind} of {count(len(answers.pool), 'model')}: {count(answers.records, 'record')}, "
         f"{answers.queries} per record{classes}, {count(answers.population_records, 'population record')}"
     )
-    side = f"{design.per_side()} references a side" if design.referenced else "no references"
+    side = f"{design.per_side()} references a side" if design.referenced else "no references: attacks that need none"
     print(
         f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks) + prepared.joint, 'attack')}, "
         f"{len(prepared.cases)} variants by adversaries"
@@ -88,8 +88,6 @@ def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None
     sentence = told(prepared.by_class, answers, design)
     if sentence:
         print(f"warning: {sentence}")
-    for note in prepared.notes:
-        print(f"note: {note}")
     print(
         f"expected: {in_all} (reading {expected.reading:.0f} s, attacks {expected.attacking:.0f} s, "
         f"metrics {expected.measuring:.0f} s, measured on a sample)",

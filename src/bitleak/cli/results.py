@@ -23,6 +23,8 @@ def print_results(out: Path) -> None:
     console.print()
     for sentence in sentences(cells, summary):
         console.print(sentence, highlight=False)
+    for note in summary.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"\n{out / 'report.html'}", highlight=False)
 
 

@@ -260,10 +260,16 @@ def _variant(found: Records, one: VariantRecords) -> ExposedVariant:
         mean_change=moved.get("change"),
         rank_correlation=moved.get("order"),
         kept=None if not moved else len(np.intersect1d(extremes(before, SHOWN), most)),
-        memorisation=_known(np.nanmean(one.memorisation.mean)) if one.memorisation else None,
+        memorisation=_mean_of_known(one.memorisation.mean) if one.memorisation else None,
         most=tuple(_record(found, one, int(at)) for at in most),
         least=tuple(_record(found, one, int(at)) for at in least),
     )
+
+
+def _mean_of_known(values: Float64[np.ndarray, "records"]) -> float | None:
+    """The mean of the finite values; None if there are none, as the memorisation of a single model."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def _moved(before: Float64[np.ndarray, "records"], now: Float64[np.ndarray, "records"]) -> dict[str, float]:

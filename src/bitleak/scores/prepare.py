@@ -56,7 +56,8 @@ class Prepared:
         asked: Whether the attacks were named; then one that cannot run is an error, else it is left out.
         cases: Variants and kinds of reference, `fp32` with its own references first.
         fprs: Ascending.
-        notes: What a reader must know: what was left out, and why.
+        remarks: What a reader must know: what was left out, and why.
+        unrun: Names of the attacks that are left out, by reason.
         power: Whether the attacks are also run with fewer references.
         joint: Whether the joint attack on full-precision and quantized answers is run.
         by_class: The targets whose membership depends on the class.
@@ -69,7 +70,8 @@ class Prepared:
     asked: bool
     cases: tuple[Case, ...]
     fprs: tuple[float, ...]
-    notes: tuple[str, ...]
+    remarks: tuple[str, ...]
+    unrun: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     joint: bool = False
     power: bool = False
     by_class: Mapping[int, ByClass] = field(default_factory=dict)
@@ -83,6 +85,12 @@ class Prepared:
             return by_reference
         return tuple(attack for attack in by_reference if attack.signal in RECALIBRATED_SIGNALS)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The remarks, and a line per reason for which attacks are left out."""
+        lines = [f"Not run, {reason}: {', '.join(_words(names))}." for reason, names in self.unrun.items()]
+        return (*self.remarks, *lines)
+
     def without(self, attack: Attack, reason: str) -> "Prepared":
         """The same run without an attack that cannot be run on it.
 
@@ -94,7 +102,7 @@ class Prepared:
         rest = tuple(one for one in self.attacks if one != attack)
         if not rest:
             raise ConfigError(f"{self.answers.source}: no attack can be run; the last reason: {reason}")
-        return replace(self, attacks=rest, notes=(*self.notes, f"{attack.name} was not run: {reason}."))
+        return replace(self, attacks=rest, unrun={**self.unrun, reason: (*self.unrun.get(reason, ()), attack.name)})
 
 
 def prepare(request: Request, scratch: Scratch) -> Prepared:
@@ -121,7 +129,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
     if request.quantized is not None:
         quantized = paired(answers, read(request.quantized, scratch, labels=request.labels, known=answers))
         allowed = tuple(row for row in allowed if answers.names[row] in quantized.names)
-    attacks, notes = _fitting(attacks, answers, asked=request.attacks is not None)
+    attacks, unrun = _fitting(attacks, answers, asked=request.attacks is not None)
     found = design(
         answers.member,
         chosen_targets(request.targets, answers.names, allowed),
@@ -139,16 +147,36 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         asked=request.attacks is not None,
         cases=cases,
         fprs=tuple(sorted(set(request.fprs))),
-        notes=(*notes, *_notes(answers, quantized, found)),
+        remarks=_notes(answers, quantized, found),
+        unrun=unrun,
         joint=_joint(named, attacks, cases, answers.source),
         power=request.power,
         by_class=by_class(answers, found),
     )
     if not found.referenced:
-        reason = f"it needs references, and no record is in and out of at least {FEWEST} models each"
+        reason = f"for want of reference models (no record is in and out of at least {FEWEST} models each)"
         for attack in [attack for attack in attacks if attack.uses_references]:
             prepared = prepared.without(attack, reason)
+    for attack in [attack for attack in prepared.attacks if attack.fewest_population > answers.population_records]:
+        prepared = prepared.without(attack, _population_reason(answers, attack.fewest_population))
     return prepared
+
+
+def _population_reason(answers: Answers, fewest: int) -> str:
+    if not answers.population_records:
+        return f"for want of population records (an array population_{answers.kind}, or records of no model)"
+    return f"for want of population records ({fewest} are needed, there are {answers.population_records})"
+
+
+def _words(names: tuple[str, ...]) -> list[str]:
+    """Names of attacks, with the word of `EXPANSIONS` in place of all that it stands for."""
+    left, words = dict.fromkeys(names), []
+    for word, attacks in EXPANSIONS.items():
+        forms = [attack.name for attack in attacks]
+        if all(form in left for form in forms):
+            words.append(word if len(forms) == 1 else f"{word} ({len(forms)} forms)")
+            left = {name: None for name in left if name not in forms}
+    return [*words, *left]
 
 
 def paired(answers: Answers, quantized: Answers) -> Answers:
@@ -216,15 +244,15 @@ def _joint(named: tuple[str, ...] | None, attacks: tuple[Attack, ...], cases: tu
 
 def _fitting(
     attacks: tuple[Attack, ...], answers: Answers, *, asked: bool
-) -> tuple[tuple[Attack, ...], tuple[str, ...]]:
-    """Of ready scores, only the attacks on what follows from a confidence."""
+) -> tuple[tuple[Attack, ...], dict[str, tuple[str, ...]]]:
+    """Of ready scores, only the attacks on what follows from a confidence; the others by reason."""
     if answers.kind != "scores":
-        return attacks, ()
+        return attacks, {}
     fitting = tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)
     others = [attack.name for attack in attacks if attack not in fitting]
     if others and asked:
         raise ConfigError(f"--attacks: {others[0]} needs logits or probabilities, but {answers.source} holds scores")
-    return fitting, (f"Not run, for they need logits or probabilities: {', '.join(others)}.",) if others else ()
+    return fitting, {"for want of logits or probabilities": tuple(others)} if others else {}
 
 
 def _cases(answers: Answers, quantized: Answers | None, found: Design) -> tuple[Case, ...]:

@@ -92,7 +92,7 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
         try:
             seconds[attack.name] = _seconds(partial(attack, view))
         except ValueError as error:
-            prepared = prepared.without(attack, str(error))
+            prepared = prepared.without(attack, f"for want of what it takes ({error})")
     records, answers = len(prepared.design.records), prepared.answers
     scale = records / len(view.labels)
     targets = len(prepared.design.targets)

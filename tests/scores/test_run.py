@@ -10,7 +10,8 @@ from bitleak.core.signals import signals
 from bitleak.core.types import Images, Measure, Outputs, Row, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.report import read_summary
-from bitleak.scores import Request, Scratch, attack, prepare, tried
+from bitleak.scores import Request, Scratch, prepare, tried
+from bitleak.scores import attack as attack_all
 
 
 def audited(arrays, attacks, *, target_arrays=None, recalibrated=False, control=False):
@@ -221,7 +222,7 @@ def test_one_model_is_reported_without_a_warning_of_numpys(lab, tmp_path):
     one = {name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()}
     with Scratch(tmp_path) as scratch:
         prepared, _ = tried(prepare(Request(lab.write["npz"](tmp_path, one), power=False), scratch))
-        attack(prepared, tmp_path, scratch)
+        attack_all(prepared, tmp_path, scratch)
     exposed = read_summary(tmp_path).exposed
     assert exposed is not None
     assert exposed.variants[0].memorisation is None

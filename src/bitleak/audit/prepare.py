@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from bitleak import registry
 from bitleak.config import Config
+from bitleak.config.fields import section
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.types import Description, ModelSpec
 from bitleak.engine.worker import Runtime
@@ -15,7 +15,7 @@ from bitleak.models import build, profile
 from bitleak.models.external import factory_of, tried
 from bitleak.models.origin import origin
 from bitleak.plan import NetworkSize, Plan, plan
-from bitleak.quant.scheme import Scheme, check_layers
+from bitleak.quant.suitable import check_network
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
 
@@ -66,7 +66,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     except ModelError as error:
         raise ConfigError(f"model: {error}") from None
     if config.quantize:
-        _check_layers(config, build(spec, seed=0))
+        _check_quantizers(config, spec)
     made_by = "" if outside is None else origin(factory_of(spec) or "").made_by
     network = NetworkSize(found.parameters, found.multiply_adds, tuple(found.layers.values()), made_by)
     runtime = Runtime(
@@ -79,14 +79,14 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     return Prepared(config, description, network, plan(config, description, network, device=device), runtime, notes)
 
 
-def _check_layers(config: Config, network: nn.Module) -> None:
-    """Refuse a network that the quantizers would refuse once it is trained."""
+def _check_quantizers(config: Config, spec: ModelSpec) -> None:
+    """Refuse a network that a quantizer would refuse once it is trained."""
+    network, images = build(spec, seed=0), torch.zeros(2, spec.channels, spec.size, spec.size)
     for entry in config.quantize:
-        quantizer = registry.find(registry.QUANTIZERS, entry.name, kind="quantizer")(**entry.options)
-        if not isinstance(quantizer, Scheme):
-            continue
+        kind = registry.find(registry.QUANTIZERS, entry.name, kind="quantizer")
+        quantizer = section(kind, {**entry.options, "levels": entry.levels}, "quantize", [])
         try:
-            check_layers(network, quantizer)
+            check_network(network, quantizer, images)
         except QuantizationError as error:
             raise ConfigError(f"quantize: {entry.variant}: {error}") from None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
@@ -17,7 +18,8 @@ from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
 from bitleak.export.weights import read_weights
 from bitleak.models import build, load
 from bitleak.models.external import factory_of, tried
-from bitleak.quant.scheme import Scheme, check_layers
+from bitleak.quant.scheme import Scheme
+from bitleak.quant.suitable import check_network
 
 HELD_OUT = 0.3
 """Share of the records that is kept for the test where the data has no held-out part of its own, as in a config."""
@@ -69,13 +71,15 @@ def prepare(request: Request) -> Job:
             notes += [f"weights: {renamed}"] if renamed else []
         weights = replace(weights, spec=spec)
         # `_model` has seen to it that outside code is named by --model
-        check_layers(load(weights, allow_external=True), asked.quantizers[0])
+        network = load(weights, allow_external=True)
     except ModelError as error:
         raise ModelError(_placed(error, request, weights, spec)) from None
+    outside = tried(spec)
+    try:
+        check_network(network, asked.quantizers[0], torch.zeros(2, spec.channels, spec.size, spec.size))
     except QuantizationError as error:
         option = "--set layers" if str(error).startswith("layers[") else "--model"
         raise ModelError(f"{option}: {error}") from None
-    outside = tried(spec)
     notes += [] if outside is None else [f"model: {note}" for note in outside.notes]
     drawn = not bool(images.held_out.any())
     return Job(request, asked.quantizers, weights, images, calibration, test, drawn, tuple(notes))

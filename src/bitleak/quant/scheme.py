@@ -122,21 +122,6 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
     return layers
 
 
-def check_layers(network: nn.Module, scheme: Scheme) -> None:
-    """Refuse, before any work, a network or a scheme whose layers do not fit each other.
-
-    Args:
-        network: As it is used, not a copy.
-        scheme: Holds `layers`.
-
-    Raises:
-        QuantizationError: As `quantizable`, or a pattern of `layers` with levels matches no layer.
-    """
-    quantizable(network, scheme)
-    names = [name for name, module in network.named_modules() if isinstance(module, Layer)]
-    layer_levels(scheme, names)
-
-
 def left_out(scheme: Scheme, name: str) -> bool:
     """Whether the scheme leaves a module in full precision, by its name or that of a module that holds it.
 

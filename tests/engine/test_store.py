@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import time
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bitleak.core import leftovers
-from bitleak.core.errors import StoreError
+from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine import store as store_module
 from bitleak.engine.artifacts import MAPPED, read_artifact, write_artifact
 from bitleak.engine.backends import folder as folder_module
+from bitleak.engine.claims import Claims
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 
@@ -181,7 +183,7 @@ def test_verify_names_each_kind_of_damage(store):
     (places[2] / "manifest.json").write_text("{")
     manifest = places[3] / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seed": 3', '"seed": 2'))
-    found = {problem.place: problem.reason for problem in store.verify()}
+    found = {problem.place: problem.reason.partition(" (")[0] for problem in store.verify()}
     assert found == {
         places[0]: "missing",
         places[1]: "expected 152 bytes, got 151",
@@ -273,3 +275,96 @@ def _set_size(place: Path, name: str) -> None:
     manifest = json.loads((place / "manifest.json").read_text())
     manifest["files"][name]["size"] = (place / name).stat().st_size
     (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+FAULTS = {
+    "infinite": lambda about: about["runtime"].update(seconds=float("inf")),
+    "not a number": lambda about: about["runtime"].update(peak_memory=float("nan")),
+    "no runtime": lambda about: about.pop("runtime"),
+    "a runtime of text": lambda about: about.update(runtime="cpu"),
+    "seconds of text": lambda about: about["runtime"].update(seconds="7"),
+    "seconds beyond a float": lambda about: about["runtime"].update(seconds=10**400),
+    "negative seconds": lambda about: about["runtime"].update(seconds=-1),
+    "a size of text": lambda about: about["files"]["x.json"].update(size="1"),
+    "a negative size": lambda about: about["files"]["x.json"].update(size=-1),
+    "a size of a fraction": lambda about: about["files"]["x.json"].update(size=1.0),
+    "a digest of a number": lambda about: about["files"]["x.json"].update(sha256=7),
+    "files in a list": lambda about: about.update(files=["x.json"]),
+    "a file of nothing": lambda about: about["files"].update({"x.json": None}),
+    "no task": lambda about: about.update(task=None),
+    "a stage of a number": lambda about: about["task"].update(stage=1),
+    "a label of a list": lambda about: about.update(label=["x"]),
+    "half a character": lambda about: about.update(label="\ud800"),
+    "a path": lambda about: about["files"].update({"../x.json": about["files"]["x.json"]}),
+}
+TEXTS = {
+    "depth": '{"task": ' + "[" * 100_000,
+    "some depth": '{"task": ' + "[" * 300 + "]" * 300 + "}",
+    "a list": "[]",
+    "a number": "1",
+    "1e999": '{"task": {}, "files": {}, "runtime": {"seconds": 1e999}}',
+    "nothing": "",
+    "not UTF-8": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("name", [*FAULTS, *TEXTS])
+def test_a_bad_manifest_is_named_and_hides_no_other(store, name):
+    other = Task("train", "1", {"seed": 4})
+    places = [store.write(task, {"x": 1}, {"seconds": 1.5, "peak_memory": 10}) for task in (TASK, other)]
+    path = places[0] / "manifest.json"
+    if name in FAULTS:
+        about = json.loads(path.read_text())
+        FAULTS[name](about)
+        path.write_text(json.dumps(about))
+    else:
+        text = TEXTS[name]
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert [entry.key for entry in store.ls()] == [other.key]
+    assert store.inventory()[1] == 1
+    assert store.sizes() == {"train": (1, 1)}
+    assert list(store.manifests([TASK, other])) == [other.key]
+    assert [problem.path for problem in store.verify()] == [path]
+    with pytest.raises(BrokenResult, match=r"manifest\.json cannot be read"):
+        store.read(TASK)
+    assert store.read(other) == {"x": 1}
+    store.discard(TASK)
+    assert not store.has(TASK)
+    assert store.has(other)
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.npy", b""), ("x.safetensors", b""), ("x.json", b"[" * 100_000)])
+def test_a_file_that_is_as_it_was_written_but_no_array_is_named_and_made_again(store, name, content):
+    place = store.write(TASK, {"x": 1}, {})
+    (place / "x.json").unlink()
+    (place / name).write_bytes(content)
+    about = json.loads((place / "manifest.json").read_text())
+    about["files"] = {name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+    (place / "manifest.json").write_text(json.dumps(about))
+    with pytest.raises(BrokenResult, match=rf"artifact .*{name} cannot be read"):
+        store.read(TASK)
+    (problem,) = store.verify()
+    assert problem.path == place / name
+    assert problem.reason.startswith("not ")
+    store.discard(TASK)
+    assert not store.has(TASK)
+
+
+def test_a_manifest_that_would_never_be_read_to_its_end_is_no_manifest(store):
+    place = store.write(TASK, {"x": 1}, {})
+    (place / "manifest.json").unlink()
+    os.mkfifo(place / "manifest.json")
+    assert store.ls() == []
+    assert [problem.path.name for problem in store.verify()] == ["manifest.json"]
+
+
+def test_gc_refuses_while_a_task_is_being_done_and_says_by_whom(store):
+    place = store.write(TASK, {"x": 1}, {})
+    claims = Claims(store.root)
+    assert claims.take("k" * 64)
+    with pytest.raises(StoreError, match=rf"1 of its tasks are being done now \(by process {os.getpid()} on .*; wait"):
+        store.gc([])
+    assert place.exists()
+    assert store.gc([], dry_run=True) == [place]
+    claims.close()
+    assert store.gc([]) == [place]

@@ -20,11 +20,15 @@ def ls(store: StoreFolder = STORE) -> int:
     from bitleak.engine.store import Store
 
     table = Table("stage", "results", "size", box=None, pad_edge=False)
-    sizes = Store(store, create=False).sizes()
+    opened = Store(store, create=False)
+    entries, others = opened.inventory()
+    sizes = opened.sizes(entries)
     for stage, (count, size) in sizes.items():
         table.add_row(stage, str(count), decimal(size))
     table.add_row("all", str(sum(c for c, _ in sizes.values())), decimal(sum(s for _, s in sizes.values())))
     Console().print(table)
+    if others:
+        print(f"{others} more cannot be read: `bitleak store verify` names them, `--remove` has them made again")
     return 0
 
 

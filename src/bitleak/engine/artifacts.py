@@ -27,6 +27,7 @@ MAPPED = 1 << 17
 SYNCS = 32
 """Number of files that wait for the disk at a time: a journal writes their entries together."""
 
+_FORMATS = {".npy": "an array", ".safetensors": "arrays by name"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
@@ -62,13 +63,26 @@ def read_artifact(path: Path) -> Artifact:
     """What `write_artifact` wrote.
 
     Raises:
-        OSError, ValueError, safetensors.SafetensorError: The file is missing or damaged.
+        OSError: The file cannot be read.
+        ValueError: It is not what its name says.
     """
-    if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r" if path.stat().st_size >= MAPPED else None, allow_pickle=False)
-    if path.suffix == ".safetensors":
-        return safetensors.numpy.load_file(path)
-    return json.loads(path.read_text(encoding="ascii"))
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r" if path.stat().st_size >= MAPPED else None, allow_pickle=False)
+        if path.suffix == ".safetensors":
+            return safetensors.numpy.load_file(path)
+        return json.loads(path.read_text(encoding="ascii"))
+    except (EOFError, KeyError, TypeError, OverflowError, RecursionError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{str(error) or type(error).__name__}") from error
+
+
+def why_unreadable(path: Path) -> str:
+    """Why a file of a result is not what its name says; empty if it is."""
+    try:
+        read_artifact(path)
+    except ValueError as error:
+        return f"not {_FORMATS.get(path.suffix, 'JSON')} ({error})"
+    return ""
 
 
 def flush(path: Path) -> None:

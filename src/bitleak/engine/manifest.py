@@ -4,13 +4,28 @@ import datetime
 import functools
 import hashlib
 import json
+import math
+import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from bitleak.core.errors import BrokenResult
+from bitleak.engine.artifacts import why_unreadable
 from bitleak.engine.keys import Task, canonical_json
+
+LARGEST = 4 << 20
+"""Bytes of a manifest at most."""
+
+DEEPEST = 64
+"""How deep a manifest may be nested."""
+
+MOST = 10**18
+"""Seconds or bytes that a manifest may speak of, at most."""
+
+_KINDS = {dict: "a mapping", str: "text"}
 
 ADVICE = "run `bitleak store verify` for all that is broken; a result that is removed is made again"
 
@@ -51,10 +66,24 @@ def load_manifest(place: Path) -> dict[str, Any]:
         BrokenResult: It is missing, or it is not a manifest.
     """
     try:
-        text = (place / "manifest.json").read_text(encoding="utf-8")
+        text = read_text(place / "manifest.json")
     except (OSError, ValueError) as error:
         raise _unreadable(place, error) from error
     return parse_manifest(text, place)
+
+
+def read_text(path: Path) -> str:
+    """The text of a manifest: a plain file of at most `LARGEST` bytes.
+
+    Raises:
+        OSError, ValueError: It cannot be read, is something else, or is larger.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a plain file")
+    if status.st_size > LARGEST:
+        raise ValueError(f"it has {status.st_size} bytes")
+    return path.read_text(encoding="utf-8")
 
 
 def parse_manifest(text: str, place: PurePath) -> dict[str, Any]:
@@ -68,29 +97,84 @@ def parse_manifest(text: str, place: PurePath) -> dict[str, Any]:
         BrokenResult: It is not a manifest.
     """
     try:
-        manifest = json.loads(text)
-        if not isinstance(manifest["task"], dict):
-            raise ValueError("it names no task")
-        for name, file in manifest["files"].items():
-            int(file["size"]), str(file["sha256"])
-            if PurePath(name).name != name:
-                raise ValueError(f"{name!r} is not the name of a file beside it")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        manifest = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+        _check(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _unreadable(place, error) from error
     return manifest
+
+
+def _check(manifest: Any) -> None:
+    """Whether whoever reads a manifest finds what is expected, of the types that are.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if not isinstance(manifest, dict):
+        raise ValueError("it is not a mapping")
+    if _depth(manifest) > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    json.dumps(manifest, ensure_ascii=False).encode()  # no half of a surrogate pair
+    kinds = {"task": dict, "runtime": dict, "files": dict, "label": str, "created": str}
+    for name, kind in kinds.items():
+        if not isinstance(manifest.get(name, "" if kind is str else None), kind):
+            raise ValueError(f"its {name!r} must be {_KINDS[kind]}, got {_shown(manifest.get(name))}")
+    task = manifest["task"]
+    if not (isinstance(task.get("stage"), str) and isinstance(task.get("version"), str)):
+        raise ValueError("its task names no stage and version")
+    for name in ("seconds", "peak_memory"):
+        value = manifest["runtime"].get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
+            raise ValueError(f"its runtime's {name!r} must be a number from 0 to {MOST:g}, got {_shown(value)}")
+    for name, file in manifest["files"].items():
+        if PurePath(name).name != name:
+            raise ValueError(f"{name!r} is not the name of a file beside it")
+        size, found = (file.get("size"), file.get("sha256")) if isinstance(file, dict) else (None, None)
+        if type(size) is not int or not 0 <= size <= MOST:
+            raise ValueError(f"the size of {name} must be a number of bytes, got {_shown(size)}")
+        if not isinstance(found, str) or not re.fullmatch("[0-9a-f]{64}", found):
+            raise ValueError(f"the sha256 of {name} must be 64 hexadecimal digits, got {_shown(found)}")
+
+
+def _depth(value: Any) -> int:
+    """How deep a JSON value is nested."""
+    depth, level = 0, [value]
+    while level and depth <= DEEPEST:
+        inside: list[Any] = []
+        for item in level:
+            if isinstance(item, dict | list):
+                inside += item.values() if isinstance(item, dict) else item
+        level, depth = inside, depth + 1
+    return depth
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"a number in it is {text}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:40]
 
 
 def problems(place: Path) -> Iterator[Problem]:
     """Everything about a result that is not as it was written; reads every byte of it."""
     try:
         manifest = load_manifest(place)
-    except BrokenResult:
-        yield Problem(place, place / "manifest.json", "missing or unreadable")
+    except BrokenResult as error:
+        yield Problem(place, place / "manifest.json", f"missing or unreadable ({error.__cause__})")
         return
     if hashlib.sha256(canonical_json(manifest["task"])).hexdigest() != place.name:
         yield Problem(place, place / "manifest.json", "its task is not the one that the folder is named after")
     for name, file in manifest["files"].items():
-        reason = fault(place / name, file, fresh=True)
+        try:
+            reason = fault(place / name, file, fresh=True) or why_unreadable(place / name)
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error})"
         if reason:
             yield Problem(place, place / name, reason)
 

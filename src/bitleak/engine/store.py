@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import safetensors
-
 from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine.artifacts import Artifact, read_artifact, write_artifact
 from bitleak.engine.backends import Backend
@@ -204,16 +202,21 @@ class Store:
 
     def ls(self) -> list[Entry]:
         """All finished tasks whose manifest can be read, by stage and key."""
+        return self.inventory()[0]
+
+    def inventory(self) -> tuple[list[Entry], int]:
+        """All finished tasks whose manifest can be read, and how many others there are."""
+        places = list(self._files.places())
         found = []
-        for place, text in self._files.manifests(self._files.places()):
+        for place, text in self._files.manifests(places):
             with contextlib.suppress(StoreError):
                 found.append(_entry(place, parse_manifest(text, place)))
-        return found
+        return found, len(places) - len(found)
 
-    def sizes(self) -> dict[str, tuple[int, int]]:
-        """Stage -> number of finished tasks and bytes of their files."""
+    def sizes(self, entries: Iterable[Entry] | None = None) -> dict[str, tuple[int, int]]:
+        """Stage -> number of finished tasks and bytes of their files; of those entries, or of all there are."""
         totals: dict[str, tuple[int, int]] = {}
-        for entry in self.ls():
+        for entry in self.ls() if entries is None else entries:
             count, size = totals.get(entry.stage, (0, 0))
             totals[entry.stage] = (count + 1, size + entry.size)
         return totals
@@ -343,6 +346,6 @@ def _read(path: Path, file: Mapping[str, Any]) -> Artifact:
         if reason:
             raise ValueError(reason)
         return read_artifact(path)
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError) as error:
         text = f"artifact {path} cannot be read ({error}): {ADVICE}"
         raise BrokenResult(text, path.parent.name) from error

@@ -21,8 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
-
 from bitleak.core.errors import StoreError
 from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.engine.artifacts import read_artifact, write_artifact
@@ -91,7 +89,7 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
     try:
         digest = _digest(file)
         tensors = read_artifact(file)
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(f"{file}: cannot be read ({error}); quantize again") from error
     if digest != content["sha256"]:
         raise StoreError(f"{file}: not the file that {stem.name}.json was written with; quantize again")

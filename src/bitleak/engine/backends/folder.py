@@ -20,6 +20,7 @@ from pathlib import Path, PurePath
 from bitleak.core import leftovers
 from bitleak.core.errors import StoreError
 from bitleak.engine.artifacts import flush, flush_all
+from bitleak.engine.manifest import read_text
 
 MANIFEST = "manifest.json"
 WORKER_LOG = "worker-"
@@ -86,8 +87,11 @@ class Folder:
     def manifests(self, places: Iterable[PurePath]) -> Iterator[tuple[PurePath, str]]:
         """The text of each manifest that can be read."""
         for place in places:
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                yield place, Path(place, MANIFEST).read_text(encoding="utf-8")
+            try:
+                text = read_text(Path(place, MANIFEST))
+            except (OSError, ValueError):
+                continue
+            yield place, text
 
     def folder(self, place: PurePath) -> Path:
         """The place; that its files are as they should be is checked as they are read."""

@@ -160,7 +160,34 @@ class OneNumber(Base):
         return super().forward(x)[:, 0]
 
 
+class Placed(Base):
+    def forward(self, x):
+        return super().forward(x + torch.arange(len(x)).view(-1, 1, 1, 1))
+
+
+class Remembering(Base):
+    """Answers as it did before, until the number of images changes."""
+
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.before = None
+
+    def forward(self, x):
+        found = super().forward(x)
+        if self.before is None or len(self.before) != len(x):
+            self.before = found.detach()
+        return found if self.training else self.before
+
+
+class Blind(Base):
+    def forward(self, x):
+        return super().forward(torch.zeros_like(x))
+
+
 REFUSED = {
+    Placed: "depends on its place in the batch",
+    Remembering: "or on an earlier pass that the network remembers",
+    Blind: "answers every image alike, 3 times",
     AlwaysDropping: "differently each time .* the forward of AlwaysDropping itself does; a dropout that is always on",
     DroppingPart: r"differently each time .*: layer 'noise' \(Noise\) does",
     Seldom: "differently each time",

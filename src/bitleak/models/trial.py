@@ -7,6 +7,7 @@ alone, so the trial asks twice, alone and in company, in both orders of memory, 
 |---|---|
 | another answer the second time (dropout that is always on) | refused, with the module's name |
 | an answer that depends on the other images of the batch (norms without running statistics) | refused, likewise |
+| an answer that depends on the place in the batch, on the pass before, or on no image at all | refused |
 | images that the network changes in place, probabilities, integers, half precision | refused |
 | a mapping or tuple with the logits in it | the logits are taken |
 | no answer, or another one, in channels-last memory (`view`) | it always runs in contiguous order |
@@ -34,6 +35,8 @@ TOLERANCE = 1e-4
 """Largest difference that is taken for rounding, relative to the largest logit."""
 _REPEATS = 20
 """Passes that look for a difference if a pass draws random numbers."""
+_STARTS = 3
+"""Initialisations that may answer every image alike before the network is refused for it."""
 _SMALL = 1e-2
 """Parameters whose largest magnitude is below it are drawn anew."""
 
@@ -83,8 +86,13 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
         ModelError: The network cannot be audited on such data; says why, and what to change.
     """
     with torch.random.fork_rng(devices=[]), exact_float32():
-        torch.default_generator.manual_seed(0)
-        return _Trial(make(), name, shape).run()
+        for seed in range(_STARTS):  # a narrow network may start dead by chance
+            torch.default_generator.manual_seed(seed)
+            tried = _Trial(make(), name, shape)
+            found = tried.run()
+            if found is not None:
+                return found
+        raise ModelError(f"{name} answers every image alike, {_STARTS} times: does its forward use the image?")
 
 
 def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) -> bool:
@@ -140,8 +148,8 @@ class _Trial:
         self.chance, self.device = torch.Generator().manual_seed(0), device or torch.device("cpu")
         self.choice = Choice()
 
-    def run(self) -> Trial:
-        """All of it, in the order in which a fault explains those after it."""
+    def run(self) -> Trial | None:
+        """All of it, in the order in which a fault explains those after it; None if all answers are the same."""
         images = self.images()
         self._raw(images[:2])  # makes what is lazy
         self._check_precision()
@@ -155,6 +163,8 @@ class _Trial:
                 "images; let it work on a copy"
             )
         _check_scale(self.name, first)
+        if torch.equal(first, first[:1].expand_as(first)):
+            return None
         self.check_twice(images, first)
         self.check_company(images, first)
         same = _same_in_channels_last(self.network, images, self.choice)
@@ -257,7 +267,14 @@ class _Trial:
         )
 
     def check_company(self, images: Tensor, first: Tensor) -> None:
-        """Refuse other answers about an image among others, or alone."""
+        """Refuse other answers about an image among others, alone, or in another place."""
+        # First, since a network that remembers may forget when the number of images changes.
+        apart = _apart(self.logits(images.flip(0)), first.flip(0))
+        if apart:
+            raise ModelError(
+                f"{self.name}: the answer about an image depends on its place in the batch ({apart}), or on an earlier "
+                "pass that the network remembers; it must depend on the image alone"
+            )
         others = torch.cat([images[:1], 3 * self.images()[1:] + 1])
         alone = images[:1]
         for batch in (others, alone):

@@ -39,6 +39,9 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
         Threshold as Threshold,
     )
     from bitleak.attacks import (
+        attack_view as attack_view,
+    )
+    from bitleak.attacks import (
         negative_control as negative_control,
     )
     from bitleak.attacks import (
@@ -138,6 +141,7 @@ _PUBLIC = {
     "Calibrated": "bitleak.attacks",
     "Quantile": "bitleak.attacks",
     "Joint": "bitleak.attacks",
+    "attack_view": "bitleak.attacks",
     "subset_view": "bitleak.attacks",
     "recalibrated": "bitleak.attacks",
     "negative_control": "bitleak.attacks",

@@ -1,6 +1,7 @@
 """Layers and batch norms that keep full precision since the scheme names them, and those that are refused without."""
 
 import copy
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,22 @@ def test_a_norm_of_its_own_is_refused_where_it_would_be_folded_or_re_estimated(k
     with pytest.raises(QuantizationError, match=r"batch norm 'b1' cannot be .*: its class Offset has") as told:
         quantized(kind, network(norm=Offset), layers={"aux": "fp32"})
     assert 'layers: {"b1": fp32, "b2": fp32}' in str(told.value)
+
+
+def test_many_norms_are_left_out_by_a_pattern_that_matches_them_alone():
+    def named(last):
+        block = lambda: nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 1, 1), norm=Offset(1)))  # noqa: E731
+        return nn.Sequential(block(), block(), block(), block(), plain_norm(last))
+
+    for last, option in (("pool", '"*norm": fp32}'), ("renorm", '"0.norm": fp32, "1.norm": fp32, "2.norm": fp32')):
+        with pytest.raises(QuantizationError) as told:
+            bitleak.OBC(levels=3)(named(last), images(), torch.Generator())
+        assert "layers: {" + option in str(told.value)
+
+
+def plain_norm(name):
+    """A plain batch norm under a name."""
+    return nn.Sequential(OrderedDict([(name, nn.BatchNorm2d(1))]))
 
 
 def test_256_levels_keep_the_answers_of_a_network_with_norms_of_its_own():

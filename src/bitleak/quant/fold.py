@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bitleak.core.errors import QuantizationError
 from bitleak.models.kinds import deviation
 from bitleak.models.norms import fed_by_one
-from bitleak.quant.scheme import Layer, Scheme, left_out, spelling
+from bitleak.quant.scheme import Layer, Scheme, left_out, norms_left, spelling
 from bitleak.quant.units import trace
 
 COMPARED = 4  # images on which the folded network is compared with the original
@@ -83,7 +83,7 @@ def check_norms(network: nn.Module, scheme: Scheme | None = None) -> None:
     if reasons:
         raise QuantizationError(
             f"{next(iter(reasons.values()))}. Make it a plain batch norm, or leave it as it is by the quantizer's "
-            f"option {spelling(*reasons)}"
+            f"option {norms_left(network, reasons)}"
         )
 
 

@@ -40,7 +40,7 @@ from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.models.kinds import deviation
 from bitleak.quant.capture import chunks, leading, stream
-from bitleak.quant.scheme import Scheme, check_finite, left_out, spelling
+from bitleak.quant.scheme import Scheme, check_finite, left_out, norms_left, spelling
 from bitleak.quant.walk import granted, walk
 
 CONSTANT = 1e-10  # of the squared mean: a variance below is that of float32 rounding
@@ -173,7 +173,7 @@ def batch_norms(network: nn.Module, scheme: Scheme | None = None) -> list[str]:
         name, reason = next(iter(reasons.items()))
         raise QuantizationError(
             f"batch norm {name!r} cannot be re-estimated: {reason}. Set reestimate to none, or leave it as it is by "
-            f"the quantizer's option {spelling(*reasons)}"
+            f"the quantizer's option {norms_left(network, reasons)}"
         )
     return names
 

@@ -1,6 +1,7 @@
 """What every quantizer is told: how many levels each layer gets, and on which kind of grid."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
@@ -16,6 +17,9 @@ from bitleak.quant.own_memory import sharing
 
 FULL_PRECISION: Literal["fp32"] = "fp32"
 """In `Scheme.layers`, in the place of a number of levels: the layer is not quantized."""
+
+LISTED = 3
+"""Names that a message lists before it looks for patterns."""
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 """The kinds of module whose weight becomes codes; biases and everything else stay float."""
@@ -104,9 +108,10 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
         reason = deviation(module)
         if reason is not None:
             alike = [other for other, layer in layers.items() if deviation(layer) is not None]
+            way_out = leave_out(*alike, of=_all_names(network))
             raise QuantizationError(
                 f"layer {name!r} cannot be taken for a {_kind(module)}: {reason}. Make it one (what is done to the "
-                f"input or to the weight in the call belongs outside of the layer), or {leave_out(*alike)}"
+                f"input or to the weight in the call belongs outside of the layer), or {way_out}"
             )
         check_finite(name, module.weight, "weight")
         first = owners.setdefault(id(module.weight), name)
@@ -140,20 +145,46 @@ def left_out(scheme: Scheme, name: str) -> bool:
     return False
 
 
-def leave_out(*names: str) -> str:
-    """How to leave layers in full precision, for messages.
+def leave_out(*names: str, of: Iterable[str] = ()) -> str:
+    """How to leave layers in full precision, for messages; `of` as in `spelling`.
 
     Example:
         >>> print(leave_out("stem"))
         leave it in full precision by the quantizer's option layers: {"stem": fp32}
     """
     which = "it" if len(names) == 1 else "all of its kind"
-    return f"leave {which} in full precision by the quantizer's option {spelling(*names)}"
+    return f"leave {which} in full precision by the quantizer's option {spelling(*names, of=of)}"
 
 
-def spelling(*names: str) -> str:
-    """The option that leaves layers in full precision, or batch norms as they are."""
-    return "layers: {" + ", ".join(f'"{name}": {FULL_PRECISION}' for name in names) + "}"
+def spelling(*names: str, of: Iterable[str] = ()) -> str:
+    """The option that leaves layers in full precision, or batch norms as they are.
+
+    Args:
+        names: Their names.
+        of: The names of all layers and batch norms: many names become patterns that match no other one of these.
+
+    Example:
+        >>> print(spelling("stem.bn1", "body.0.bn1", "body.0.bn2", "body.1.bn1", of=["stem.bn1", "stem.conv1"]))
+        layers: {"*bn*": fp32}
+    """
+    patterns = list(names)
+    if len(names) > LISTED:
+        short = dict.fromkeys("*" + re.sub(r"\d+", "*", name.rpartition(".")[2]) for name in names)
+        scheme = Scheme(layers=dict.fromkeys(short, FULL_PRECISION))
+        others = [name for name in of if name not in names]
+        if not any(left_out(scheme, name) for name in others):
+            patterns = list(short)
+    return "layers: {" + ", ".join(f'"{pattern}": {FULL_PRECISION}' for pattern in patterns) + "}"
+
+
+def norms_left(network: nn.Module, names: Iterable[str]) -> str:
+    """The option that leaves these batch norms of a network as they are."""
+    return spelling(*names, of=_all_names(network))
+
+
+def _all_names(network: nn.Module) -> list[str]:
+    """The layers and batch norms."""
+    return [name for name, module in network.named_modules() if isinstance(module, (*get_args(Layer), _BatchNorm))]
 
 
 def _check_left_out(scheme: Scheme, modules: Mapping[str, nn.Module]) -> None:

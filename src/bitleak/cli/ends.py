@@ -115,9 +115,9 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, BrokenPipeError):
         return "whoever read the output, or a helper process, has gone (broken pipe)"
     if isinstance(error, MemoryError):
-        return f"out of memory ({error or 'an array is too large'}); fewer --workers, or --memory, need less"
+        return f"out of memory ({str(error) or 'an array is too large'}); fewer --workers, or --memory, need less"
     if isinstance(error, EOFError):
-        return f"something that was read from ended too early (EOFError: {error or 'no more data'})"
+        return f"something that was read from ended too early (EOFError: {str(error) or 'no more data'})"
     if isinstance(error, OSError):
         return f"{_place(error)}{error.strerror or error} ({type(error).__name__})"
     return f"{type(error).__name__}: {error}"

@@ -109,8 +109,10 @@ def import_(
     from bitleak.engine.store import Store
     from bitleak.engine.transfer import import_results
 
+    opened = Store(store)
+    opened.sweep()
     with Steps() as steps:
-        taken = import_results(Store(store), files, steps.show)
+        taken = import_results(opened, files, steps.show)
     print(f"{taken.new} results taken ({decimal(taken.size)}), {taken.known} were there already")
     return 0
 

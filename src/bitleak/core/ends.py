@@ -66,6 +66,21 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Puts back what a library has changed in who hears of the signals that end a command."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            if old is not None:
+                signal.signal(number, old)
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """Lets the signals that end a command wait until this is over: a few steps that belong together."""
     if threading.current_thread() is not threading.main_thread():

@@ -27,13 +27,14 @@ import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from bitleak.core.errors import StoreError
+from bitleak.core import leftovers
+from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine.artifacts import flush
 from bitleak.engine.keys import Task
-from bitleak.engine.manifest import fault
+from bitleak.engine.manifest import fault, parse_manifest
 from bitleak.engine.store import Entry, Store
 
 MANIFEST = "manifest.json"
@@ -135,11 +136,16 @@ def export_results(
         if target.exists():
             raise StoreError(f"{target} exists: remove it, or give another name")
     step, written = on_step or _ignore, 0
-    for target, part in zip(paths, parts, strict=True):
-        for _ in _write_part(store, target, part):
-            written += 1
-            if written % _EVERY == 0 or written == len(entries):
-                step(written / len(entries), "writing results")
+    try:
+        for target, part in zip(paths, parts, strict=True):
+            for _ in _write_part(store, target, part):
+                written += 1
+                if written % _EVERY == 0 or written == len(entries):
+                    step(written / len(entries), "writing results")
+    except BaseException:  # some parts of an export would be taken for all of it
+        for target in paths:
+            target.unlink(missing_ok=True)
+        raise
     return paths
 
 
@@ -248,7 +254,8 @@ def _manifest(entry: Entry) -> bytes:
 
 def _write_part(store: Store, path: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
     """Write a tar file; yields each result that is in it, and renames the file after the last."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(leftovers.new_name(f".{path.name}."))
+    leftovers.sweep(path.parent, f".{path.name}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
@@ -343,13 +350,13 @@ def _task(name: str, text: bytes) -> tuple[Task, dict[str, dict[str, Any]]]:
     """The task of a manifest and what it says of its files."""
     stage, _, key, _ = name.split("/")
     try:
-        manifest = json.loads(text)
-        if set(manifest["task"]) != {"stage", "version", "params", "inputs"} or not isinstance(
-            manifest["runtime"], dict
-        ):
-            raise ValueError("it does not name a task and what it ran on")
+        manifest = parse_manifest(text.decode("utf-8"), PurePosixPath(name).parent)
+        if set(manifest["task"]) != {"stage", "version", "params", "inputs"}:
+            raise ValueError("it does not name a task")
         task = Task(**manifest["task"])
-        files = {str(file): {"size": int(of["size"]), "sha256": of["sha256"]} for file, of in manifest["files"].items()}
+        files = manifest["files"]
+    except BrokenResult as error:
+        raise ValueError(f"{name} is not a manifest ({error.__cause__})") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is not a manifest ({type(error).__name__})") from error
     if (task.stage, task.key) != (stage, key):

@@ -1,0 +1,142 @@
+"""How a command ends that does not end by itself: a line, an exit code, and nothing left behind."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bitleak.cli import main
+from bitleak.core import ends
+from bitleak.core.ends import Ended, ended_by_signals, uninterrupted
+from bitleak.core.errors import ExecutionError, StoreError
+
+
+def ended_with(monkeypatch, capfd, error, *arguments):
+    def stop(*args, **options):
+        raise error
+
+    monkeypatch.setattr("bitleak.report.write_report", stop)
+    code = main([*(arguments or ("report", "out"))])
+    return code, capfd.readouterr().err
+
+
+AGAIN = "the same command starts again: nothing was written"
+EARLY = "error: something that was read from ended too early"
+FULL = OSError(errno.ENOSPC, "No space left on device", "/x/y")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, f"interrupted; {AGAIN}"),
+        (Ended(signal.SIGTERM), 143, f"ended by SIGTERM; {AGAIN}"),
+        (Ended(signal.SIGHUP), 129, f"ended by SIGHUP; {AGAIN}"),
+        (EOFError(), 4, f"{EARLY} (EOFError: no more data)"),
+        (EOFError("unexpected EOF"), 4, f"{EARLY} (EOFError: unexpected EOF)"),
+        (BrokenPipeError(32, "x"), 4, "error: whoever read the output, or a helper process, has gone (broken pipe)"),
+        (BlockingIOError(11, "Try again"), 4, "error: Try again (BlockingIOError)"),
+        (MemoryError(), 4, "error: out of memory (an array is too large); fewer --workers, or --memory, need less"),
+        (FULL, 2, "error: /x/y: No space left on device; free some space or give another folder, and run it again"),
+        (StoreError("no"), 2, "error: no"),
+        (ExecutionError("no workers"), 4, "error: no workers"),
+    ],
+)
+def test_every_end_has_a_line_and_a_code(monkeypatch, capfd, error, code, line):
+    assert ended_with(monkeypatch, capfd, error) == (code, f"{line}\n")
+
+
+def test_an_audit_that_is_interrupted_goes_on(monkeypatch, capfd):
+    monkeypatch.setattr("bitleak.cli.audit._run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["audit", "x.yaml"]) == 143
+    assert capfd.readouterr().err == "ended by SIGTERM; the same command goes on\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_fails_while_an_interrupt_cleans_up_does_not_hide_it(monkeypatch, capfd):
+    error = OSError(errno.EIO, "the terminal has gone")
+    error.__context__ = Ended(signal.SIGHUP)
+    assert ended_with(monkeypatch, capfd, error)[0] == 129
+
+
+@pytest.mark.parametrize("number", ends.SIGNALS)
+def test_a_second_signal_does_not_disturb_the_cleaning_up(number):
+    cleaned = []
+
+    def clean_up():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            cleaned.append(True)
+
+    with ended_by_signals(), pytest.raises(Ended) as ended:
+        clean_up()
+    assert ended.value.code == 128 + number
+    assert cleaned == [True]
+
+
+def test_a_signal_that_a_library_swallows_is_followed_by_the_next():
+    def swallow():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except BaseException:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+    with ended_by_signals(), pytest.raises(Ended, match="SIGTERM"):
+        swallow()
+
+
+def test_a_signal_waits_for_what_belongs_together():
+    done = []
+
+    def steps():
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("first")
+            with uninterrupted():
+                done.append("second")
+            done.append("third")
+        done.append("never")
+
+    with ended_by_signals(), pytest.raises(Ended):
+        steps()
+    assert done == ["first", "second", "third"]
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with ended_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_path):
+    code = (
+        "import os, signal, time\n"
+        "import bitleak.cli, bitleak.cli.audit\n"
+        "from bitleak.engine.executors.nursery import open_nursery\n"
+        "def run(*_):\n"
+        "    open_nursery('json')\n"
+        "    print(*os.listdir(os.environ['TMPDIR']), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "bitleak.cli.audit._run = run\n"
+        "import sys; sys.argv = ['bitleak', 'audit', 'x']\n"
+        "bitleak.cli.entry()\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert (found.returncode, found.stderr) == (129, "ended by SIGHUP; the same command goes on\n")
+    assert found.stdout.startswith("bitleak-")
+    assert list(tmp_path.iterdir()) == []

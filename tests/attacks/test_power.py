@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bitleak.attacks import LiRA, masked_view, subset_view
-from bitleak.attacks.power import complementary_pairs
+from bitleak.attacks import RMIA, Calibrated, LiRA, Quantile, Reference, masked_view, subset_view
+from bitleak.attacks.power import Subsets, complementary_pairs, exchangeable
 from bitleak.metrics import auc, roc
 
 
@@ -78,3 +78,46 @@ def test_a_mask_on_pairs_is_kept_to_as_well(gaussian_world):
     few = subset_view(masked_view(view, use), 2, rng())
     assert not few.use[:2, 0].any()
     assert (few.use.sum(axis=0) == 4).all()
+
+
+BY_SIDE = [
+    LiRA(),
+    LiRA(variance="shrunk"),
+    LiRA(variance="paper"),
+    LiRA("offline", "shrunk"),
+    Calibrated(),
+    Calibrated("online"),
+    Reference(),
+]
+
+
+@pytest.mark.parametrize("attack", BY_SIDE, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_compact_view_gives_the_same_scores_to_the_bit(worlds, attack, count):
+    assert exchangeable(attack)
+    member = worlds["shadows"](rng(1), 20, 70)
+    use = np.ones_like(member)
+    use[np.flatnonzero(member[:, 3])[:2], 3] = False
+    signals = rng(3).normal(size=(20, 70, 2))
+    view = worlds["view"](rng(2).normal(size=(70, 2)), signals, member, use)
+    subsets = Subsets(view, rng(4))
+    masked, compact = subsets.view(count), subsets.compact_view(count)
+    assert compact.references.shape[0] == 2 * count
+    assert not np.isnan(compact.references).any()
+    np.testing.assert_array_equal(attack(compact), attack(masked))
+    np.testing.assert_array_equal(masked.side, subset_view(view, count, rng(4)).side)
+
+
+def test_a_subset_keeps_those_with_the_smallest_keys_of_each_side(worlds):
+    member = worlds["shadows"](rng(1), 12, 40)
+    view = worlds["view"](rng(2).normal(size=(40, 1)), rng(3).normal(size=(12, 40, 1)), member)
+    kept, keys = subset_view(view, 2, rng(5)).use, rng(5).random(member.shape)
+    for record in range(40):
+        for side in (member[:, record], ~member[:, record]):
+            chosen = np.flatnonzero(side)[np.argsort(keys[side, record])[:2]]
+            assert set(np.flatnonzero(kept[:, record] & side)) == set(chosen)
+
+
+def test_attacks_that_know_the_models_apart_are_not_run_on_compact_views():
+    assert not exchangeable(RMIA())
+    assert not exchangeable(Quantile())

@@ -1,14 +1,24 @@
-"""The same target seen by an adversary with fewer references: what a curve of leakage against cost is made of."""
+"""The same target seen by an adversary with fewer references: what a curve of leakage against cost is made of.
 
+Cost: one sort of random keys over the references of every record serves all counts. A view by a mask is a copy of all
+references; `compact_view`, for attacks that ask only on which side an answer is, holds 2 `count` references.
+"""
+
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 
+from bitleak.attacks.attack import Attack
+from bitleak.attacks.calibrated import Calibrated
+from bitleak.attacks.lira import LiRA
+from bitleak.attacks.reference import Reference
 from bitleak.attacks.seen import masked_view
+from bitleak.attacks.sides import BLOCK
 from bitleak.core.checks import integer_in
-from bitleak.core.mapped import rows_of
-from bitleak.core.types import AttackView
+from bitleak.core.mapped import let_go, room_for, rows_of
+from bitleak.core.types import IN, OUT, AttackView
 
 
 def subset_view(view: AttackView, count: int, generator: np.random.Generator) -> AttackView:
@@ -28,25 +38,111 @@ def subset_view(view: AttackView, count: int, generator: np.random.Generator) ->
         ValueError: A record has fewer usable references on a side.
     """
     integer_in("count", count, 1)
-    inside, outside = (side.sum(axis=0) for side in (view.member, view.outside))
-    fewest = int(np.minimum(inside, outside).min())
-    if count > fewest:
-        raise ValueError(f"count must be at most {fewest}, the usable references a side of some record, got {count}")
-    pairs = complementary_pairs(view.member) if view.use.all() else None
-    if pairs is not None:
-        rows = np.sort(generator.permutation(pairs)[:count].ravel())
+    return Subsets(view, generator).view(count)
+
+
+def exchangeable(attack: Attack) -> bool:
+    """Whether an attack asks only on which side of a record an answer is, not which model gave it."""
+    return isinstance(attack, LiRA | Calibrated | Reference)
+
+
+class Subsets:
+    """Which references every count keeps, drawn once for a view.
+
+    Args:
+        view: Of any target.
+        generator: What the choice is drawn from; smaller counts keep subsets of what larger ones keep.
+    """
+
+    def __init__(self, view: AttackView, generator: np.random.Generator) -> None:
+        pairs = complementary_pairs(view.member) if view.use.all() else None
+        orders: tuple[np.ndarray, ...] = ()
+        if pairs is None:
+            keys = generator.random(view.side.shape)
+            orders = tuple(_order(keys, side) for side in (view.member, view.outside))
+        else:
+            pairs = generator.permutation(pairs)
+        self._full, self._pairs, self._orders = view, pairs, orders
+
+    def view(self, count: int) -> AttackView:
+        """As `subset_view`.
+
+        Raises:
+            ValueError: A record has fewer usable references on a side.
+        """
+        self._refuse_few(count)
+        if self._pairs is not None:
+            return _of_rows(self._full, np.sort(self._pairs[:count].ravel()))
+        kept = np.zeros(self._full.side.shape, bool)
+        for order in self._orders:
+            np.put_along_axis(kept, order[:count], True, axis=0)
+        return masked_view(self._full, kept)
+
+    def compact_view(self, count: int) -> AttackView:
+        """Like `view`, with one row per place among a record's references instead of one per model.
+
+        For attacks to which the references on one side of a record are exchangeable, and which look at no population:
+        rows 0 to `count` - 1 are IN for every record, the others OUT, each in the order of the models.
+
+        Raises:
+            ValueError: A record has fewer usable references on a side.
+        """
+        self._refuse_few(count)
+        if self._pairs is not None:
+            return self.view(count)
+        full = self._full
+        rows = np.concatenate([np.sort(order[:count], axis=0) for order in self._orders])  # (2 count, records)
+        planes = room_for((full.references.shape[-1], *rows.shape, full.references.shape[2]), full.references.dtype)
+        for block in _record_blocks(rows, planes):
+            columns = np.arange(rows.shape[1])[block]
+            for place in range(len(planes)):
+                planes[place, :, block] = full.references[rows[:, block], columns, :, place]
+            let_go(full.references)
+            let_go(planes)
+        side = np.repeat(np.array([IN, OUT], np.int8), count)[:, None]
         return replace(
-            view,
-            references=rows_of(view.references, rows),
-            side=view.side[rows],
-            split=view.split[rows],
-            population_references=rows_of(view.population_references, rows),
+            full,
+            references=np.moveaxis(planes, 0, -1),
+            side=np.repeat(side, rows.shape[1], axis=1),
+            split=np.arange(1, len(rows) + 1),
+            population_target=full.population_target[:0],
+            population_references=np.empty((len(rows), 0, *full.references.shape[2:])),
         )
-    keys = generator.random(view.side.shape)
-    sides = [view.member, view.outside]
-    ranks = [np.where(side, keys, 2.0).argsort(axis=0).argsort(axis=0) for side in sides]
-    kept = [side & (rank < count) for side, rank in zip(sides, ranks, strict=True)]
-    return masked_view(view, kept[0] | kept[1])
+
+    def _refuse_few(self, count: int) -> None:
+        fewest = int(min(side.sum(axis=0).min() for side in (self._full.member, self._full.outside)))
+        if count > fewest:
+            raise ValueError(
+                f"count must be at most {fewest}, the usable references a side of some record, got {count}"
+            )
+
+
+def _of_rows(view: AttackView, rows: Int64[np.ndarray, "rows"]) -> AttackView:
+    return replace(
+        view,
+        references=rows_of(view.references, rows),
+        side=view.side[rows],
+        split=view.split[rows],
+        population_references=rows_of(view.population_references, rows),
+    )
+
+
+def _order(
+    keys: Float64[np.ndarray, "refs records"], side: Bool[np.ndarray, "refs records"]
+) -> Int32[np.ndarray, "most records"]:
+    """References of one side by their keys, as many as every record has there."""
+    most = int(side.sum(axis=0).min())
+    order = np.empty((most, keys.shape[1]), np.int32)
+    for block in _record_blocks(keys):
+        order[:, block] = np.where(side[:, block], keys[:, block], 2.0).argsort(axis=0)[:most]
+    return order
+
+
+def _record_blocks(*arrays: np.ndarray) -> Iterator[slice]:
+    """Slices of records of about `BLOCK` numbers of all arrays."""
+    records = arrays[0].shape[1]
+    step = max(1, BLOCK * records // max(1, sum(array.size for array in arrays)))
+    return (slice(start, start + step) for start in range(0, records, step))
 
 
 def complementary_pairs(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "pairs 2"] | None:

@@ -1,12 +1,13 @@
 """What else is said of answers made elsewhere: chosen thresholds, fewer references, single records."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
-from bitleak.attacks import Attack, player_view, population_view, recalibrated, subset_view
+from bitleak.attacks import Attack, player_view, population_view, recalibrated
+from bitleak.attacks.power import Subsets, exchangeable
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
@@ -95,12 +96,10 @@ def power_rows(
     }
     for place, target in enumerate(targets):
         view = views.of(target, case, *design.references(target))
+        subsets = Subsets(view, np.random.default_rng(seed_for(design.seed, "power", target)))
         for count in counts[:-1]:
-            few = subset_view(view, count, np.random.default_rng(seed_for(design.seed, "power", target)))
-            for attack in attacks:
-                scores = scores_or_none(attack, few)
-                if scores is not None:
-                    found.setdefault((attack.name, count), []).append(scores)
+            for attack, scores in _with_fewer(subsets, attacks, count):
+                found.setdefault((attack.name, count), []).append(scores)
         on_step((place + 1) / len(targets), "fewer references")
     member = design.member[list(targets)]
     fpr = metrics.headline_fpr(prepared.fprs, int((~member).sum(axis=1).min()))
@@ -116,6 +115,21 @@ def power_rows(
             )
             rows += _power(attack.name, count, targets, made)
     return rows
+
+
+def _with_fewer(
+    subsets: Subsets, attacks: Sequence[Attack], count: int
+) -> Iterator[tuple[Attack, Float64[np.ndarray, "records"]]]:
+    """Scores of those attacks that can be run with so few references."""
+    by_side = [attack for attack in attacks if exchangeable(attack)]
+    others = [attack for attack in attacks if attack not in by_side]
+    for chosen, make in ((by_side, subsets.compact_view), (others, subsets.view)):
+        if chosen:
+            few = make(count)
+            for attack in chosen:
+                scores = scores_or_none(attack, few)
+                if scores is not None:
+                    yield attack, scores
 
 
 def records_of(

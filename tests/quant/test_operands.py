@@ -85,7 +85,9 @@ def standardises(network):
 @pytest.mark.parametrize("kind", [bitleak.RoundToNearest, bitleak.AdaRound, bitleak.OBC, bitleak.GPTQ])
 def test_a_network_that_sets_its_weights_when_it_runs_is_refused_by_every_quantizer(kind, way):
     torch.manual_seed(0)
-    with pytest.raises(QuantizationError, match=r"layer 'conv': .* Something replaces or changes its weight"):
+    with pytest.raises(
+        QuantizationError, match=r"layer 'conv'.* (Something replaces or changes its weight|read or set outside)"
+    ):
         kind(levels=3)(Changing(way).eval(), torch.randn(8, 1, 6, 6), torch.Generator())
 
 

@@ -45,6 +45,7 @@ from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
+from bitleak.quant.copies import on_plain_copy
 from bitleak.quant.grid import Grid, decode, encode, grid_for, per_weight
 from bitleak.quant.output_grid import Attempt, better_of, grids_to_try, stack
 from bitleak.quant.polish import check_polish, polish
@@ -131,6 +132,7 @@ class AdaRound(Scheme):
     def _schedule(self) -> Schedule:
         return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
 
+    @on_plain_copy
     def __call__(
         self,
         network: nn.Module,

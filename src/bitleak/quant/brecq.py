@@ -41,6 +41,7 @@ from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, layer_order
+from bitleak.quant.copies import on_plain_copy
 from bitleak.quant.fisher import fisher
 from bitleak.quant.fold import check_folded, check_norms, fold
 from bitleak.quant.grid import Grid, grid_for
@@ -107,6 +108,7 @@ class BRECQ(Scheme):
     def _schedule(self) -> Schedule:
         return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
 
+    @on_plain_copy
     def __call__(
         self,
         network: nn.Module,
@@ -134,7 +136,7 @@ class BRECQ(Scheme):
             QuantizationError: The network cannot be traced or cut into units, or a weight or a
                 calibration value is not finite.
         """
-        images = calibration.detach().float()
+        images = calibration.detach()
         names = list(quantizable(network, self))
         check_norms(network, self)
         folded = fold(network, images, self).requires_grad_(False)

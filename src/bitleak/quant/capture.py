@@ -5,7 +5,6 @@ for what needs no order. `walk.walk` visits one module after the other, each beh
 before it.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bitleak.core.errors import QuantizationError
+from bitleak.quant.copies import private
 from bitleak.quant.scheme import Layer, Scheme, layer_levels, leave_out, quantizable
 
 POSITIONS = 1 << 16  # of a chunk: sums over the images are made chunk by chunk, so it is part of the results
@@ -66,7 +66,7 @@ def prepare_alike(
 ) -> tuple[nn.Module, dict[str, Layer], list[dict[str, int]]]:
     """The same for several schemes; the layers are those that at least one of them quantizes, the levels by scheme."""
     names = list(dict.fromkeys(name for scheme in schemes for name in quantizable(network, scheme)))
-    copied = copy.deepcopy(network).eval()
+    copied = private(network)
     order = layer_order(copied, names, calibration)
     layers: dict[str, Any] = {name: copied.get_submodule(name) for name in order if name in names}
     return copied, layers, [layer_levels(scheme, order) for scheme in schemes]

@@ -16,17 +16,18 @@ This is the first step of BRECQ (Li et al. 2021, arXiv 2102.05426, section 4); t
 replaced by an identity and the shift becomes the layer's bias. The arithmetic is in float64.
 """
 
-import copy
 from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from bitleak.core.errors import QuantizationError
 from bitleak.models.kinds import deviation
 from bitleak.models.norms import fed_by_one
+from bitleak.quant.copies import private
 from bitleak.quant.scheme import Layer, Scheme, left_out, norms_left, spelling
 from bitleak.quant.units import trace
 
@@ -59,7 +60,7 @@ def fold(
         >>> folded[1].weight.tolist(), folded[1].running_mean.tolist()
         ([1.0, 1.0], [0.0, 0.0])
     """
-    folded = copy.deepcopy(network).eval()
+    folded = private(network)
     pairs = [(layer, norm) for *names, layer, norm in _pairs(folded) if not _left(scheme, names)]
     ranks = _ranks([layer for layer, _ in pairs if isinstance(layer, nn.Linear)], folded, images)
     for layer, norm in pairs:
@@ -99,7 +100,7 @@ def check_folded(network: nn.Module, folded: nn.Module, images: Float[Tensor, "r
     Raises:
         QuantizationError: The outputs of a batch norm differ beyond rounding; its name is that of the first.
     """
-    original = copy.deepcopy(network).eval()
+    original = private(network)
     outputs = [_outputs(each, images[:COMPARED]) for each in (original, folded)]
     for name, expected in outputs[0].items():
         found = outputs[1].get(name)
@@ -222,7 +223,7 @@ def _left(scheme: Scheme | None, names: Iterable[str]) -> bool:
 @torch.no_grad()
 def _fold_pair(layer: Layer, norm: _BatchNorm) -> None:
     """Move the scale of a batch norm into the layer's weight, and all shifts into the batch norm."""
-    plain = deviation(layer) is None and deviation(norm) is None
+    plain = not any(deviation(module) or is_parametrized(module) for module in (layer, norm))
     if not plain or norm.running_mean is None or norm.running_var is None:
         return
     factor, shift = _affine(norm)

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, execution_order, prepare, prepare_alike, stream
+from bitleak.quant.copies import plain_arithmetic, plain_copy
 from bitleak.quant.gram import gram
 from bitleak.quant.grid import Grid, decode
 from bitleak.quant.method import Method, Rounded, Weight, rounded
@@ -89,7 +90,9 @@ def quantize_layers(
         QuantizationError: A layer cannot be quantized.
     """
     if method.inputs == "quantized":
-        return _behind_the_quantized(method, network, calibration, on_layer, memory)
+        with plain_arithmetic():
+            plain = plain_copy([method.scheme], network, calibration)
+            return plain.result(_behind_the_quantized(method, plain.network, plain.images, on_layer, memory))
     return next(quantize_alike([method], [network], [calibration], on_layer=on_layer, memory=memory))
 
 
@@ -116,6 +119,26 @@ def quantize_alike(
     Raises:
         QuantizationError: A layer cannot be quantized, or the networks differ in their layers.
     """
+    with plain_arithmetic():
+        schemes = [method.scheme for method in methods]
+        copies = [plain_copy(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
+    plain, images = [each.network for each in copies], [each.images for each in copies]
+    results = _alike(methods, plain, images, on_layer, memory)
+    for each in copies:
+        for _ in methods:
+            with plain_arithmetic():
+                result = next(results)
+            yield each.result(result)
+
+
+def _alike(
+    methods: Sequence[Method],
+    networks: Sequence[nn.Module],
+    calibrations: Sequence[Tensor],
+    on_layer: OnLayer | None,
+    memory: int | None,
+) -> Iterator[QuantizedWeights]:
+    """The same for networks that need no copy."""
     schemes = [method.scheme for method in methods]
     models = [prepare_alike(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
     order, levels = _common_layers([layers for _, layers, _ in models]), models[0][2]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedWeights
 from bitleak.quant.capture import OnLayer, prepare
+from bitleak.quant.copies import plain_arithmetic, plain_copy
 from bitleak.quant.grid import Grid, decode, encode, grid_for
 from bitleak.quant.layerwise import quantize_layers
 from bitleak.quant.method import Method
@@ -80,6 +81,12 @@ class RoundToNearest(Scheme):
         method = self.method()
         if method is not None:
             return quantize_layers(method, network, calibration, on_layer=on_layer, memory=memory)
+        with plain_arithmetic():
+            plain = plain_copy([self], network, calibration, data_free=True)
+            return plain.result(self._without_data(plain.network, plain.images, on_layer))
+
+    def _without_data(self, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None) -> QuantizedWeights:
+        """The nearest codes; an image tells the order of the layers."""
         copied, layers, levels = prepare(self, network, calibration)
         codes, grids = {}, {}
         record: dict[str, dict[str, Any]] = {}

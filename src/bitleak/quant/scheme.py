@@ -103,7 +103,8 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
     for name, module in layers.items():
         if "weight" not in module._parameters:
             raise QuantizationError(
-                f"layer {name!r}: its weight is computed from others; remove its parametrization, or {leave_out(name)}"
+                f"layer {name!r}: its weight is computed from others; remove its parametrization "
+                f"(torch.nn.utils.parametrize.remove_parametrizations), or {leave_out(name)}"
             )
         reason = deviation(module)
         if reason is not None:

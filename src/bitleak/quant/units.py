@@ -209,7 +209,7 @@ def _layers_of(graph: fx.Graph, network: nn.Module, scheme: Scheme | None) -> di
     called = [node for node in graph.nodes if node.op == "call_module"]
     owned = {node: tuple(name for name in names if f"{name}.".startswith(f"{node.target}.")) for node in called}
     calls = Counter(name for held in owned.values() for name in held)
-    read = {node.target for node in graph.nodes if node.op == "get_attr"}
+    read = {node.target for node in graph.nodes if node.op == "get_attr" and not all(map(_describes, node.users))}
     for name in names:
         if f"{name}.weight" in read:
             raise QuantizationError(
@@ -225,6 +225,11 @@ def _layers_of(graph: fx.Graph, network: nn.Module, scheme: Scheme | None) -> di
                 f"or {leave_out(name)}"
             )
     return owned
+
+
+def _describes(node: fx.Node) -> bool:
+    """Whether a node looks at the type or place of a tensor only (`x.to(self.head.weight.dtype)`)."""
+    return node.target is getattr and node.args[1] in ("dtype", "device", "shape", "ndim")
 
 
 def _follows(node: fx.Node, network: nn.Module) -> bool:

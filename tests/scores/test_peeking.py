@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bitleak.attacks import attack_view, player_view, subset_view, two_class_signals
+from bitleak.core.errors import DataError
 from bitleak.core.types import IN, OUT, UNUSED, Images
 from bitleak.data.splits import make_splits, references
 from bitleak.metrics import auc, roc
@@ -188,3 +189,20 @@ def test_the_splits_made_here_hide_nothing_and_betray_nothing(mode):
         assert (view.side.sum(axis=0) == 0).all()
         area, half = learned(view, member)
         assert abs(area - 0.5) < 4.5 * error(member[~half])
+
+
+@pytest.mark.parametrize("target", [0, 5, 12])
+def test_subsets_within_subsets_have_no_references(target):
+    """A record of a smaller set is in every larger one, so that the sides of a few models place the target's."""
+    matrix = np.random.default_rng(0).random(RECORDS) < np.linspace(0.3, 0.7, 16)[:, None]
+    assert not design(matrix, (target,), references=True, seed=0, source="FILE").referenced
+
+
+def test_a_target_that_its_references_tell_is_refused_by_name():
+    rng = np.random.default_rng(6)
+    member = rng.random((12, RECORDS)) < 0.5
+    member[0] = member[1:6].sum(axis=0) + 0.8 * rng.normal(size=RECORDS) > 2.5  # a vote of five others, nearly
+    member[1:6] ^= rng.random((5, RECORDS)) < 0.35  # each of which alone says little
+    with pytest.raises(DataError, match="references of target 0 were trained on tells its members"):
+        design(member, tuple(range(12)), references=True, seed=0, source="FILE")
+    assert design(member, (6, 7), references=True, seed=0, source="FILE").referenced

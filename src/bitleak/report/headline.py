@@ -11,6 +11,9 @@ from bitleak.report.text import count, figure
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
 
 
+WITHIN = "auc_within_class"
+"""The metric that there is where membership depends on the class."""
+
 WIDENING = 3.2905 / 1.9600
 """From the ends of a 95 % interval to those of a 99.9 % interval, of a normal."""
 
@@ -21,7 +24,8 @@ class Control:
 
     Attributes:
         status: `unknown` where the table holds no control with an interval.
-        measure: AUC of the control under the headline attack; None where there is none.
+        measure: AUC of the control under the headline attack, within classes where membership depends on the class;
+            None where there is none.
         sentence: The same for people.
     """
 
@@ -71,7 +75,10 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
         attack: The headline attack.
         reference: The headline reference; where the control has no such row, another one answers.
     """
-    measures = {key[1:3]: cell for key, cell in table.cells.items() if key[0] == CONTROL and key[3] == "auc"}
+    # where membership depends on the class, so does what references say, and only figures within classes must be 0.5
+    within = any(key[0] == CONTROL and key[3] == WITHIN for key in table.cells)
+    metric, what = (WITHIN, "AUC within classes") if within else ("auc", "AUC")
+    measures = {key[1:3]: cell for key, cell in table.cells.items() if key[0] == CONTROL and key[3] == metric}
     own = [(attack, kind) for kind in (reference, FULL, "", "recalibrated", "matched")]
     measure = next((measures[key] for key in [*own, *measures] if key in measures), None)
     if measure is None:
@@ -79,7 +86,7 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
             "unknown", None, "The results hold no negative control: nothing shows that the measurement is sound."
         )
     if measure.low is None or measure.high is None:
-        return Control("unknown", measure, f"Negative control: AUC {figure(measure, 3)}, without an interval.")
+        return Control("unknown", measure, f"Negative control: {what} {figure(measure, 3)}, without an interval.")
     chance = _covers_half(measure)
     status: ControlStatus = "at chance" if chance else "not at chance"
     verdict = (
@@ -90,7 +97,8 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
     return Control(
         status,
         measure,
-        f"Negative control (targets whose scores are noise): AUC {figure(measure, 3)}, {verdict}.{_others(measures)}",
+        f"Negative control (targets whose scores are noise): {what} {figure(measure, 3)}, {verdict}."
+        f"{_others(measures)}",
     )
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64
 
 from bitleak.attacks import split_numbers
 from bitleak.core.errors import ConfigError, DataError
-from bitleak.scores.serving import Serving, mask, per_side, serving, usable
+from bitleak.scores.serving import Serving, mask, per_side, serving, tells, usable
 
 FEWEST = 3
 """Models with a record, and models without it, that it takes: the target or its complement, and 2 references."""
@@ -102,7 +102,10 @@ def design(
         served = serving(shown, split, targets, None if labels is None else labels[known])
         for of, target in zip(served, targets, strict=True):
             enough[known] &= usable(shown, split, of, target)
-    referenced = references and bool(enough.any())
+    # where leaving records out leaves no target anything to be attacked on, none are left out
+    referenced = references and any(0 < member[row, enough].sum() < enough.sum() for row in targets)
+    if referenced:
+        referenced = not _telling(member, enough, split, served, targets, labels, source)
     kept = enough if referenced else np.ones_like(enough)
     audited = np.ascontiguousarray(member[:, kept])
     for row in targets:
@@ -111,7 +114,7 @@ def design(
             left = f" after {int((~kept).sum())} records were left out" if referenced and not kept.all() else ""
             raise DataError(
                 f"{source}: target {row} must have members and non-members, got {members} members of "
-                f"{audited.shape[1]} records{left}"
+                f"{audited.shape[1]} records{left}; name other models with --targets"
             )
     return Design(
         member=audited,
@@ -123,6 +126,30 @@ def design(
         referenced=referenced,
         seed=seed,
     )
+
+
+def _telling(
+    member: Bool[np.ndarray, "models records"],
+    enough: Bool[np.ndarray, "records"],
+    split: Int64[np.ndarray, "models"],
+    served: tuple[Serving, ...],
+    targets: tuple[int, ...],
+    labels: Int64[np.ndarray, "records"] | None,
+    source: str,
+) -> bool:
+    """Whether no target can be given references that do not tell its membership.
+
+    Raises:
+        DataError: This holds for some targets only.
+    """
+    shown, known = member[:, enough], None if labels is None else labels[enough]
+    found = [row for of, row in zip(served, targets, strict=True) if tells(shown, split, of, row, known)]
+    if found and len(found) < len(targets):
+        raise DataError(
+            f"{source}: what the references of target {found[0]} were trained on tells its members, though "
+            f"as many were trained on each record as were not ({len(found)} such targets); name others with --targets"
+        )
+    return bool(found)
 
 
 def chosen_targets(text: str | None, names: tuple[str, ...], allowed: tuple[int, ...]) -> tuple[int, ...]:

@@ -154,7 +154,10 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         by_class=by_class(answers, found),
     )
     if not found.referenced:
-        reason = f"for want of reference models (no record is in and out of at least {FEWEST} models each)"
+        reason = (
+            "for want of reference models (no record has 2 that were trained on it and 2 that were not, besides models "
+            "whose training sets tell the target's)"
+        )
         for attack in [attack for attack in attacks if attack.uses_references]:
             prepared = prepared.without(attack, reason)
     for attack in [attack for attack in prepared.attacks if attack.fewest_population > answers.population_records]:
@@ -273,9 +276,11 @@ def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[
     notes = []
     if len(found.left_out):
         first = ", ".join(str(record) for record in found.left_out[:10])
+        dropped = any(of.twins or of.kin for of in found.serving)
+        related = ", those not counted that are no references" if dropped else ""
         notes.append(
             f"{count(len(found.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
-            f"{FEWEST} models: {first}{', ...' if len(found.left_out) > 10 else ''}."
+            f"{FEWEST} models{related}: {first}{', ...' if len(found.left_out) > 10 else ''}."
         )
     notes += _related(answers, found) if found.referenced else []
     if quantized is not None and found.referenced:
@@ -300,8 +305,6 @@ def _related(answers: Answers, found: Design) -> list[str]:
         if some:
             target, models = next(iter(some.items()))
             listed = ", ".join(answers.names[row] for row in models[:5]) + (", ..." if len(models) > 5 else "")
-            notes.append(
-                f"{count(len(some), 'target')} of {len(pairs)} have models that are no references of theirs, for "
-                f"{reason}: of target {answers.names[target]}, {listed}."
-            )
+            more = f", and some of {count(len(some) - 1, 'other target')}" if len(some) > 1 else ""
+            notes.append(f"No references, for {reason}: models {listed} of target {answers.names[target]}{more}.")
     return notes

@@ -27,9 +27,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.seeds import seed_for
 from bitleak.data.splits import even_mask
+from bitleak.metrics import auc_within_class
 
 SIGMAS = 6.5
 """Standard errors from which a correlation is none of chance: one pair of models in ten billion."""
+
+TRIED, RIDGE, SURE = 4000, 10.0, 5.0
+"""Of the regression: records, weight of the penalty, and standard errors above 0.5 from which it tells."""
 
 NULL = 1e-8
 """Variance per record, and weight, below which a sum is constant."""
@@ -111,6 +115,39 @@ def usable(
         return np.minimum(inside, outside) + sure >= FEWEST
     own = member[target]
     return np.minimum(inside + own, outside + ~own) >= FEWEST + 1
+
+
+def tells(
+    member: Bool[np.ndarray, "models records"],
+    split: Int64[np.ndarray, "models"],
+    of: Serving,
+    target: int,
+    labels: Int64[np.ndarray, "records"] | None,
+) -> bool:
+    """Whether the evened sides still tell the target's membership: a regression on them, tried on other records.
+
+    It is fitted to one half of at most `TRIED` records, within classes, and must not have an AUC within
+    classes above 0.5 by `SURE` standard errors on the other half. Subsets within subsets are found by this.
+    """
+    chosen = np.unique(np.linspace(0, member.shape[1] - 1, min(TRIED, member.shape[1])).astype(np.int64))
+    shown = member[:, chosen]
+    which = np.zeros(len(chosen), np.int64) if labels is None else np.unique(labels[chosen], return_inverse=True)[1]
+    use = mask(shown, split, of, 0, target)
+    side = np.where(use, 2.0 * shown[of.rows] - 1.0, 0.0)
+    features = np.concatenate([side, side**2])
+    known = np.random.default_rng(0).random(len(chosen)) < 0.5
+    own = shown[target]
+    centred, goal = _within(features[:, known], which[known]), _within(own[None, known] * 1.0, which[known])[0]
+    ridge = RIDGE * np.eye(len(features))
+    weights = np.linalg.solve(centred @ centred.T + ridge, centred @ goal)
+    found = auc_within_class(weights @ features[:, ~known], own[~known], which[~known])
+    return found is not None and found.value - 0.5 > SURE * float(np.sqrt((found.influence**2).sum()))
+
+
+def _within(values: Float64[np.ndarray, "rows records"], which: Int64[np.ndarray, "records"]) -> np.ndarray:
+    """Every row less its means by class."""
+    size = np.maximum(np.bincount(which), 1)
+    return np.stack([row - (np.bincount(which, row) / size)[which] for row in values]) if len(values) else values
 
 
 def per_side(member: Bool[np.ndarray, "models records"], split: Int64[np.ndarray, "models"], of: Serving) -> int:

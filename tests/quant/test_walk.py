@@ -212,6 +212,30 @@ def bytes_of_tensors():
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
+class Frozen(nn.Module):
+    """A norm of buffers alone; what it computes of them before it sees an image is a constant of the graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([2.0, 3.0]))
+
+    def forward(self, x):
+        return x * self.scale[:, None]
+
+
+def test_constants_of_the_graph_are_those_of_every_copy():
+    network = nn.Sequential(nn.Conv1d(1, 2, 1), Frozen(), nn.Conv1d(2, 1, 1)).eval()
+    networks = [copy.deepcopy(network) for _ in range(2)]
+    seen = {}
+    images = torch.randn(3, 1, 4)
+    walk(networks, images, ["0", "2"], lambda name, inputs: seen.update({name: list(inputs)}))
+    expected = network[1](network[0](images))
+    for (found,) in zip(*seen["2"], strict=True):
+        assert torch.equal(found, expected)
+    found = bitleak.AdaRound(levels=256, iterations=5)(network, images, torch.Generator())
+    assert "_tensor_constant0" not in found.rest
+
+
 def test_what_a_hook_of_the_whole_network_does_is_seen():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).eval()

@@ -90,6 +90,7 @@ def walk(
     with torch.no_grad():
         graph, few = _traced(networks[0], watched, calibration), len(chunks(leading(calibration, records)))
         if graph is not None:
+            _share_constants(graph, networks)
             memory = granted(calibration, memory)
             _walk_graph(graph, networks, calibration, watched, visit, alone=dict.fromkeys(alone, few), memory=memory)
             return
@@ -109,6 +110,15 @@ def _traced(network: nn.Module, watched: Sequence[str], calibration: Tensor) -> 
     weights = [node.target for node in graph.nodes if node.op == "get_attr"]
     whole = all(called.count(name) == 1 and f"{name}.weight" not in weights for name in watched)
     return graph if whole and _is_whole(graph, network, calibration[:2]) else None
+
+
+def _share_constants(graph: fx.Graph, networks: Sequence[nn.Module]) -> None:
+    """Give the copies the tensors that tracing computed from buffers and stored on the first network."""
+    for node in graph.nodes:
+        name = str(node.target)
+        if node.op == "get_attr" and name.startswith("_tensor_constant"):
+            for other in networks[1:]:
+                setattr(other, name, getattr(networks[0], name))
 
 
 def _is_whole(graph: fx.Graph, network: nn.Module, images: Tensor) -> bool:

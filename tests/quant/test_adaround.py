@@ -43,10 +43,11 @@ def by_autograd(settings, layer, inputs, quantized_inputs, grid):
     variable.requires_grad_(True)
     optimizer = torch.optim.Adam([variable], lr=settings.learning_rate, betas=settings.decay)
     start = settings.warmup * settings.iterations
+    units = 100 * scale.squeeze(1) ** 2 * quantized_inputs.square().mean() if settings.scaling == "row" else 1
     for iteration in range(settings.iterations):
         up = (1.2 * torch.sigmoid(variable) - 0.1).clamp(0, 1)
         quantized = scale * ((floor + zero_point + up).clamp(0, grid.levels - 1) - zero_point)
-        loss = (inputs @ weight.T - quantized_inputs @ quantized.T).square().sum(1).mean()
+        loss = ((inputs @ weight.T - quantized_inputs @ quantized.T).square() / units).sum(1).mean()
         if iteration >= start:
             part = (iteration - start) / (settings.iterations - start)
             beta = settings.beta_end + (settings.beta_start - settings.beta_end) * (1 - part)
@@ -142,6 +143,7 @@ def test_with_nothing_behind_a_layer_the_activation_objective_is_the_linear_one(
     inputs = (torch.randn(40, 20) @ torch.randn(20, 20)).relu()
     network = nn.Sequential(nn.Linear(20, 6)).eval()
     fields = {"levels": 3, "iterations": 400, "batch": 40, "learning_rate": 0.01, "decay": (0.9, 0.999)}
+    fields["scaling"] = "none"  # the mini-batches know the error itself
     linear, activation = (
         AdaRound(objective=objective, grid="zero", **fields)(network, inputs, torch.Generator().manual_seed(0))
         for objective in ("linear", "activation")
@@ -231,3 +233,51 @@ def test_calibration_images_that_are_not_finite_name_the_first_layer(images):
 @pytest.mark.parametrize("preset", AdaRound.PRESETS)
 def test_presets_are_fields(preset):
     assert AdaRound(**AdaRound.PRESETS[preset]).levels == 16
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_factors_of_weights_and_of_inputs_do_not_change_the_codes(images, groups):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 8, 3, groups=groups, bias=False)
+    factors = torch.tensor([2.0**power for power in (-7, -3, -1, 0, 1, 3, 5, 7)])[:, None, None, None]
+    kinds = {"row": [], "none": []}
+    for by_row, of_inputs in ((torch.ones(1), 1.0), (factors, 1.0), (torch.full((1,), 128.0), 1.0), (factors, 1 / 64)):
+        scaled = nn.Conv2d(2, 8, 3, groups=groups, bias=False)
+        scaled.weight = nn.Parameter(layer.weight.detach() * by_row)
+        for scaling, found in kinds.items():
+            quantizer = AdaRound(levels=3, scaling=scaling, **SHORT)
+            found.append(quantizer(nn.Sequential(scaled), images * of_inputs, torch.Generator()).layers["0"].codes)
+    assert all((codes == kinds["row"][0]).all() for codes in kinds["row"])
+    assert not (kinds["none"][2] == kinds["none"][0]).all()
+
+
+def test_a_scale_that_batch_norm_removes_costs_no_accuracy_of_the_outputs():
+    layer, inputs, quantized_inputs, _ = problem(rows=8, columns=40)
+    errors = {}
+    for scaling in ("row", "none"):
+        for factor in (1, 128):
+            scaled = nn.Linear(40, 8)
+            scaled.weight = nn.Parameter(layer.weight.detach() * factor)
+            loss = quadratic("layer", scaled, [(inputs, quantized_inputs)])
+            grid = search_grid(scaled.weight, 3)
+            codes, _ = round_adaptively(AdaRound(levels=3, scaling=scaling), scaled.weight.detach(), grid, loss)
+            change = (decode(codes, grid) - scaled.weight.detach()).flatten(1)
+            errors[scaling, factor] = loss.relative(change, scaled.weight.detach().flatten(1))
+    assert errors["row", 128] == errors["row", 1] < 1.05 * errors["none", 1]
+    assert errors["none", 128] > 1.1 * errors["row", 128]
+
+
+def test_the_grid_fits_the_objective_unless_it_is_chosen():
+    assert AdaRound().grid == "output"
+    assert AdaRound(objective="activation").grid == "zero"
+    assert AdaRound(objective="activation", grid="paper").grid == AdaRound(**AdaRound.PRESETS["paper"]).grid == "paper"
+    with pytest.raises(ValueError, match="grid 'output' suits the linear output"):
+        AdaRound(objective="activation", grid="output")
+    assert AdaRound(**AdaRound.PRESETS["paper"]).scaling == "none"
+
+
+def test_with_the_linear_objective_nothing_is_drawn(images):
+    chance = torch.Generator().manual_seed(0)
+    before = chance.get_state()
+    AdaRound(levels=3, iterations=5)(network(), images, chance)
+    assert torch.equal(chance.get_state(), before)

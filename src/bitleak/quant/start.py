@@ -72,7 +72,8 @@ def starting_codes(
             if by == "polish":
                 codes[name], _ = polish(encode(weight, grid), weight, grid, loss, sweeps=SWEEPS)
             else:
-                codes[name], _ = round_adaptively(AdaRound(), weight, grid, loss)
+                # Batch norm is folded in these layers, so that the scale of their outputs means something.
+                codes[name], _ = round_adaptively(AdaRound(scaling="none"), weight, grid, loss)
         rounded[f"{name}.weight"] = decode(codes[name], settled[name])
     return codes, settled
 

@@ -1,0 +1,358 @@
+"""Ends a small audit in every way there is, and says what each said, left behind, and came to when it was run again.
+
+    python -m benchmarks.faults                 # thirty kills, signals, full disks (as root): some ten minutes
+    python -m benchmarks.faults --kills 3       # fewer
+    python -m benchmarks.faults --executor ray  # the same with a local Ray cluster, its agents killed too
+
+Every case starts from an empty store. An audit in a session of its own is disturbed at a moment drawn by `--seed`,
+then what it left is listed, then the same command is run to its end. What must come out is in the last columns:
+the bytes of `results.csv` of an undisturbed run, and nothing left: no temporary file, claim, scratch, log of a
+worker, process or socket. After a kill -9 of the driver only the next run can tidy: it is looked at after that one.
+Caches of PyTorch's and Ray's own in the folder for temporary files do not count.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CONFIG = """
+title: small
+data: {name: digits, limit: 200}
+split: {mode: population, models: 6, targets: 2, held_out: 0.3, population: 20}
+model: {name: cnn, width: 4}
+train: {epochs: 1, batch: 32, augment: []}
+calibration: {records: 32}
+quantize: [{name: rtn, levels: 4}]
+attacks: [lira, threshold]
+query: {augment: [identity]}
+fpr: [0.05]
+"""
+TIMEOUT = 300
+OTHERS = ("ray", "torchinductor")
+"""How the names of caches begin that libraries keep in the folder for temporary files."""
+SETTLE = 10.0
+"""Seconds for processes to notice that their parent has gone."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one case runs: everything that it may write to."""
+
+    root: Path
+
+    @property
+    def temporary(self) -> Path:
+        """The folder for temporary files."""
+        return self.root / "tmp"
+
+    @property
+    def store(self) -> Path:
+        """The store."""
+        return self.root / "store"
+
+    @property
+    def out(self) -> Path:
+        """The output folder."""
+        return self.root / "out"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a case came to: code and last line of the disturbed run; leftovers and sameness after it and the next."""
+
+    case: str
+    code: int | None
+    said: str
+    left: list[str]
+    same: bool
+
+
+class Runs:
+    """The audit, ready to be started.
+
+    Args:
+        root: Where cases run.
+        executor: Of the audit.
+    """
+
+    def __init__(self, root: Path, executor: str) -> None:
+        self.root = root
+        self.executor = executor
+        self.config = root / "config.yaml"
+        self.config.write_text(CONFIG)
+
+    def start(self, place: Place) -> subprocess.Popen:
+        """Starts the audit in a session of its own."""
+        place.temporary.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "bitleak", "audit", str(self.config), "--out", str(place.out)]
+        command += ["--store", str(place.store), "--executor", self.executor, "--workers", "2", "--device", "cpu"]
+        return self.popen(command, place)
+
+    def popen(self, command: list[str], place: Place) -> subprocess.Popen:
+        """Starts a command whose output goes to the place's file `said`."""
+        environment = {**os.environ, "TMPDIR": str(place.temporary), "OMP_NUM_THREADS": "1"}
+        with (place.root / "said").open("wb") as said:
+            return subprocess.Popen(
+                command, stdout=said, stderr=said, start_new_session=True, env=environment, cwd=place.root
+            )
+
+    def finish(self, place: Place) -> int:
+        """Runs the audit to its end."""
+        return self.start(place).wait(TIMEOUT)
+
+
+def said(place: Place) -> str:
+    """The last line that is about the end."""
+    lines = (place.root / "said").read_text(errors="replace").splitlines()
+    told = [line for line in lines if line.startswith(("error", "interrupted", "ended"))]
+    return (told or [""])[-1].replace(str(place.root), "...")[:150]
+
+
+def family(place: Place) -> list[int]:
+    """All processes that have this place's folder for temporary files: the driver, and whatever came of it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if f"TMPDIR={place.temporary}\0".encode() in environment + b"\0":
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def leftovers(place: Place) -> list[str]:
+    """What should not be there when nobody works, and processes that go on."""
+    deadline = time.monotonic() + SETTLE
+    while family(place) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    names = [f"process {number}" for number in family(place)]
+    hidden = [path for top in (place.store, place.out) for path in top.rglob(".*") if path.name != ".claims"]
+    claims = list((place.store / ".claims").glob("*"))
+    logs = list((place.store / "logs").glob("worker-*"))
+    temporary = [path for path in place.temporary.iterdir() if not path.name.startswith(OTHERS)]
+    return names + [str(path.relative_to(place.root)) for path in {*hidden, *claims, *logs, *temporary}]
+
+
+def kind_of(process: int) -> str:
+    """The role of a process of an audit, by its command line."""
+    try:
+        line = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        above = Path(f"/proc/{parent}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return ""
+    if "bitleak audit" in line:
+        return "driver"
+    if "resource_tracker" in line:
+        return "tracker"
+    if "forkserver" in line:
+        return "worker" if b"forkserver" in above else "fork server"
+    if "raylet" in line or "gcs_server" in line or "agent" in line:
+        return "agent"
+    return "worker" if line.startswith("ray::") else ""
+
+
+def killed(runs: Runs, place: Place, kind: str, chance: random.Random, seconds: float) -> int:
+    """Kills one process of a kind at a moment, with kill -9."""
+    driver = runs.start(place)
+    time.sleep(chance.uniform(0.05, 0.95) * seconds)
+    deadline = time.monotonic() + seconds
+    while driver.poll() is None and time.monotonic() < deadline:
+        candidates = [process for process in family(place) if kind_of(process) == kind]
+        if candidates:
+            os.kill(chance.choice(candidates), signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    return driver.wait(TIMEOUT)
+
+
+def signalled(runs: Runs, place: Place, numbers: list[int], chance: random.Random, seconds: float) -> int:
+    """Sends signals to the driver, a twentieth of a second apart; SIGHUP to all of its group, as of a terminal."""
+    driver = runs.start(place)
+    time.sleep(chance.uniform(0.1, 0.9) * seconds)
+    for number in numbers:
+        if driver.poll() is None:
+            (os.killpg if number == signal.SIGHUP else os.kill)(driver.pid, number)
+            time.sleep(0.05)
+    return driver.wait(TIMEOUT)
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """A file system of so many bytes."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def full_store(runs: Runs, place: Place) -> int:
+    """The store's disk has room for some results and not for all; later it has."""
+    with small_disk(place.store, 300_000):
+        code = runs.finish(place)
+        tidy = leftovers(place)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(place.store)], check=True)
+        again = runs.finish(place)
+        shutil.copytree(place.store, place.root / "kept")
+    assert again == 0, (place.root / "said").read_text()
+    shutil.rmtree(place.store)
+    (place.root / "kept").rename(place.store)
+    return code if not tidy else -1
+
+
+def full_out(runs: Runs, place: Place) -> int:
+    """A run of another seed is in the output folder, whose disk is full: not a byte of it changes."""
+    with small_disk(place.out, 4 << 20):
+        place.temporary.mkdir()
+        other = [sys.executable, "-m", "bitleak", "audit", str(runs.config), "--out", str(place.out)]
+        other += ["--store", str(place.root / "other"), "--executor", "serial", "--set", "seed=7"]
+        assert runs.popen(other, place).wait(TIMEOUT) == 0
+        (place.out / "notes.txt").write_text("of a user")
+        with (place.out / "ballast").open("wb") as ballast:
+            try:
+                while True:
+                    ballast.write(bytes(1024))
+                    ballast.flush()
+            except OSError:
+                pass
+        before = contents(place.out)
+        code = runs.finish(place)
+        whole = contents(place.out) == before
+        (place.out / "ballast").unlink()
+        message = (place.root / "said").read_text()
+        assert runs.finish(place) == 0
+        assert (place.out / "notes.txt").read_text() == "of a user"
+        (place.root / "said").write_text(message)
+        shutil.copytree(place.out, place.root / "kept")
+    shutil.rmtree(place.out)
+    (place.root / "kept").rename(place.out)
+    return code if whole else -1
+
+
+def full_for_attack(runs: Runs, place: Place, disk: Path, answers: Path) -> int:
+    """`bitleak attack` where the disk of its scratch files is too small for them."""
+    with small_disk(disk, 4 << 20):
+        place.temporary.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "bitleak", "attack", str(answers), "--out", str(place.out)]
+        command += ["--attacks", "lira-online-fixed", "--targets", "0", "--fpr", "0.05"]
+        code = runs.popen(command, place).wait(TIMEOUT)
+        empty = not list(disk.iterdir())
+    return code if empty else -1
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def case(runs: Runs, name: str, expected: bytes, disturb: Callable[[Place], int], *, tidy: bool = True) -> Found:
+    """Runs one: disturbed, looked at, run again, looked at."""
+    place = Place(runs.root / name.replace(" ", "-").replace(",", ""))
+    place.root.mkdir()
+    code, line = disturb(place), said(place)
+    left = leftovers(place) if tidy else []
+    again = runs.finish(place)
+    left += leftovers(place)
+    same = again == 0 and (place.out / "results.csv").read_bytes() == expected
+    if not same or left:
+        print((place.root / "said").read_text(errors="replace")[-2000:])
+    shutil.rmtree(place.root)
+    return Found(name, code, line, left, same)
+
+
+def answers_of(path: Path) -> Path:
+    """Answers of so many models about so many records that their stacks go into files."""
+    chance = np.random.default_rng(0)
+    member = np.concatenate([half := chance.random((8, 30_000)) < 0.5, ~half])
+    np.savez_compressed(path, scores=chance.normal(size=member.shape) + member, member=member)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--executor", default="processes", choices=["processes", "ray"])
+    parser.add_argument("--only", default="", help="Cases whose names hold this.")
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        runs = Runs(Path(folder), options.executor)
+        place = Place(runs.root / "undisturbed")
+        place.root.mkdir()
+        start = time.monotonic()
+        assert runs.finish(place) == 0, (place.root / "said").read_text()
+        seconds = time.monotonic() - start
+        expected = (place.out / "results.csv").read_bytes()
+        print(
+            f"undisturbed: {seconds:.0f} s, {len(expected)} bytes of results.csv, left: {leftovers(place) or 'nothing'}"
+        )
+        kinds = (
+            ["driver", "worker", "fork server"] if options.executor == "processes" else ["driver", "worker", "agent"]
+        )
+        cases: list[tuple[str, Callable[[Place], int], bool]] = []
+        for number in range(options.kills):
+            kind = kinds[number % len(kinds)]
+            one = random.Random(chance.random())
+            cases.append(
+                (
+                    f"kill -9 {number + 1}, {kind}",
+                    lambda place, kind=kind, one=one: killed(runs, place, kind, one, seconds),
+                    kind != "driver",
+                )
+            )
+        for name, numbers in (
+            ("Ctrl-C", [signal.SIGINT]),
+            ("Ctrl-C twice", [signal.SIGINT, signal.SIGINT]),
+            ("SIGTERM", [signal.SIGTERM]),
+            ("SIGTERM and Ctrl-C", [signal.SIGTERM, signal.SIGINT]),
+            ("SIGHUP", [signal.SIGHUP]),
+        ):
+            one = random.Random(chance.random())
+            cases.append(
+                (name, lambda place, numbers=numbers, one=one: signalled(runs, place, numbers, one, seconds), True)
+            )
+        if os.geteuid() == 0:
+            answers = answers_of(runs.root / "answers.npz")
+            cases += [
+                ("disk full, store", lambda place: full_store(runs, place), True),
+                ("disk full, out", lambda place: full_out(runs, place), True),
+                ("disk full, out of attack", lambda place: full_for_attack(runs, place, place.out, answers), True),
+                (
+                    "disk full, TMPDIR of attack",
+                    lambda place: full_for_attack(runs, place, place.temporary, answers),
+                    True,
+                ),
+            ]
+        else:
+            print("not root: no disks are filled")
+        print("| case | code | said | left | same bytes |\n|---|---|---|---|---|")
+        bad = 0
+        for name, disturb, tidy in cases:
+            if options.only in name:
+                found = case(runs, name, expected, disturb, tidy=tidy)
+                bad += bool(found.left) or not found.same
+                left, same = ", ".join(found.left) or "nothing", "yes" if found.same else "NO"
+                print(f"| {found.case} | {found.code} | {found.said} | {left} | {same} |", flush=True)
+    print(f"{bad} of the cases left something or came to other bytes")
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -280,7 +280,8 @@ def answers_of(path: Path) -> Path:
     """Answers of so many models about so many records that their stacks go into files."""
     chance = np.random.default_rng(0)
     member = np.concatenate([half := chance.random((8, 30_000)) < 0.5, ~half])
-    np.savez_compressed(path, scores=chance.normal(size=member.shape) + member, member=member)
+    scores = chance.normal(size=(*member.shape, 5)) + member[..., None]
+    np.savez_compressed(path, scores=scores, member=member)
     return path
 
 

@@ -5,11 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
-from bitleak.engine.executors import nursery
+from bitleak.core.errors import ExecutionError
+from bitleak.engine.executors import nursery, processes
+from bitleak.engine.executors.nursery import open_nursery
+from bitleak.engine.graph import Batch
+from bitleak.engine.keys import Task
+from bitleak.engine.store import Store
+from bitleak.engine.worker import Runtime
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worker is started afresh")
 
@@ -127,3 +134,38 @@ def test_a_script_without_a_guard_is_run_once_and_its_tasks_are_done(tmp_path, p
     done = subprocess.run([sys.executable, source], input=given, capture_output=True, text=True, timeout=60)
     assert done.stdout == "4 0 True\n", done.stderr
     assert (tmp_path / "started").read_text() == "once "
+
+
+class Lost:
+    """A server that is killed while each of its workers starts."""
+
+    started = 0
+
+    def Process(self, **options):
+        return self
+
+    def start(self):
+        Lost.started += 1
+        raise EOFError("unexpected EOF")
+
+
+def test_a_server_that_is_killed_again_and_again_is_told_and_is_no_interrupt(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "open_nursery", lambda *_: Lost())
+    Store(tmp_path)
+    executor = processes.Processes(str(tmp_path), Runtime(), 1)
+    with pytest.raises(ExecutionError, match=r"a worker cannot be started \(EOFError: unexpected EOF\): .*serial"):
+        executor.submit(Batch((Task("train", "1"),)))
+    assert Lost.started == 3
+    executor.close()
+
+
+@LINUX
+def test_a_server_that_is_killed_once_is_replaced(tmp_path, monkeypatch):
+    Store(tmp_path)
+    executor = processes.Processes(str(tmp_path), Runtime(stages="json"), 1)
+    open_nursery("json")
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    executor.submit(Batch((Task("train", "1"),)))
+    outcome = executor.next_done(60.0)
+    assert "has no stage 'train'" in outcome.text
+    executor.close()

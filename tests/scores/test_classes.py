@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from bitleak.report import headline, tabulate
+from bitleak.report.headline import judge_control
 from bitleak.scores import Request, Scratch, prepare
 from bitleak.scores.results import summarize
 
@@ -76,3 +78,20 @@ def test_scores_without_labels_cannot_tell(lab, tmp_path):
     path = lab.write["npz"](tmp_path, {"scores": arrays["logits"][..., 0], "member": arrays["member"]})
     with Scratch(tmp_path) as scratch:
         assert not prepare(Request(path, attacks=("threshold",)), scratch).by_class
+
+
+def test_the_control_is_judged_within_classes(lab, tmp_path):
+    """Classes differ in their answers and in their share of members, so that noise alone is away from 0.5 overall."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 10, 4000)
+    member = rng.random((14, 4000)) < np.linspace(0.3, 0.7, 10)[labels]
+    scores = rng.normal(size=(14, 4000)) + labels
+    arrays = {"scores": scores.astype(np.float32), "member": member, "labels": labels}
+    path = lab.write["npz"](tmp_path, arrays)
+    rows, _, _ = lab.rows_of(tmp_path, path, attacks=("calibrated-online-logit_scaled",), targets="0,1")
+    own = {row.metric: row.measure for row in rows if (row.variant, row.target) == ("control", "all")}
+    assert own["auc"].high < 0.5
+    control = judge_control(tabulate(rows), *headline(rows))
+    assert control.measure == own["auc_within_class"]
+    assert control.status == "at chance"
+    assert "AUC within classes" in control.sentence

@@ -88,6 +88,8 @@ def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None
     sentence = told(prepared.by_class, answers, design)
     if sentence:
         print(f"warning: {sentence}")
+    for doubt in prepared.doubts:
+        print(f"warning: {doubt}")
     print(
         f"expected: {in_all} (reading {expected.reading:.0f} s, attacks {expected.attacking:.0f} s, "
         f"metrics {expected.measuring:.0f} s, measured on a sample)",

@@ -60,6 +60,7 @@ def attack(prepared: Prepared, out: Path, scratch: Scratch, on_step: OnStep = _s
     found = attacked(prepared, scratch, on_step)
     rows, curves = rows_and_curves(prepared, found, lambda done: on_step(done, "measuring"))
     summary = summarize(prepared, rows)
+    summary = replace(summary, warnings=(*summary.warnings, *prepared.doubts, *found.doubts))
     records = records_of(prepared, found.scores, found.memorised, summary)
     summary = replace(summary, exposed=exposed(records))
     write_all(corrected(rows), curves, summary, out, records=records, powered=found.power)

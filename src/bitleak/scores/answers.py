@@ -161,7 +161,9 @@ def _check_labels(answers: Answers, name: str, labels: np.ndarray | None, count:
             raise DataError(f"{source}: {name} are missing, and {answers.kind} say nothing without them{remedy}")
         return
     if len(labels) != count:
-        raise DataError(f"{source}: {name} must be one per record, {count}, got {len(labels)}")
+        swapped = len(labels) in answers.pool[0].shape or len(labels) == len(answers.pool)
+        axes = "; the axes of the answers are [models records queries classes], are they in another order?"
+        raise DataError(f"{source}: {name} must be one per record, {count}, got {len(labels)}{axes if swapped else ''}")
     wrong = np.flatnonzero((labels < 0) | ((labels >= classes) if classes else False))
     if len(wrong):
         span = f"from 0 to {classes - 1}" if classes else "0 or more"

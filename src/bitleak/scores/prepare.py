@@ -14,6 +14,7 @@ from bitleak.report.text import count
 from bitleak.scores.answers import Answers
 from bitleak.scores.classes import by_class
 from bitleak.scores.design import FEWEST, Design, chosen_targets, design
+from bitleak.scores.plausible import early, refuse
 from bitleak.scores.reading import read
 from bitleak.scores.scratch import Scratch
 from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case
@@ -61,6 +62,7 @@ class Prepared:
         power: Whether the attacks are also run with fewer references.
         joint: Whether the joint attack on full-precision and quantized answers is run.
         by_class: The targets whose membership depends on the class.
+        doubts: Reasons to doubt the answers, as far as they are seen before all are read, a sentence each.
     """
 
     answers: Answers
@@ -75,6 +77,7 @@ class Prepared:
     joint: bool = False
     power: bool = False
     by_class: Mapping[int, ByClass] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
         """The attacks that say something of their own in this case."""
@@ -129,6 +132,8 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
     if request.quantized is not None:
         quantized = paired(answers, read(request.quantized, scratch, labels=request.labels, known=answers))
         allowed = tuple(row for row in allowed if answers.names[row] in quantized.names)
+    for one in filter(None, (answers, quantized)):
+        refuse(one)
     attacks, unrun = _fitting(attacks, answers, asked=request.attacks is not None)
     found = design(
         answers.member,
@@ -152,6 +157,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         joint=_joint(named, attacks, cases, answers.source),
         power=request.power,
         by_class=by_class(answers, found),
+        doubts=early(answers, quantized, found),
     )
     if not found.referenced:
         reason = (

@@ -19,6 +19,7 @@ from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow
 from bitleak.scores.joint import RELEASES, joint_scores, joint_seconds
+from bitleak.scores.plausible import coarse, late
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.scratch import Scratch
 from bitleak.scores.signals import Signals, block_signals, signals_of
@@ -47,6 +48,7 @@ class Attacked:
         thresholds: By case and name of the attack, those chosen without the targets.
         power: The attacks with fewer references.
         memorised: By variant; empty for scores.
+        doubts: Reasons to doubt the answers, now that all are read, a sentence each.
     """
 
     scores: Mapping[tuple[Case, str], Float64[np.ndarray, "targets records"]]
@@ -55,6 +57,7 @@ class Attacked:
     thresholds: Mapping[tuple[Case, str], Float64[np.ndarray, "targets fprs"]] = field(default_factory=dict)
     power: tuple[PowerRow, ...] = ()
     memorised: Mapping[str, Memorisation] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
         DataError: An answer is not finite or otherwise cannot be, or a target's answers cannot be attacked.
     """
     views = _views(prepared, scratch, on_step)
+    doubts = _doubts(prepared, views)
     design = prepared.design
     pairs = [(case, attack) for case in prepared.cases for attack in prepared.attacks_of(case)]
     scores = scratch.allocate((len(pairs), len(design.targets), len(design.records)))
@@ -178,7 +182,16 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
         thresholds={key: np.stack(of) for key, of in chosen.items() if len(of) == len(design.targets)},
         power=tuple(power_rows(prepared, views, full, on_step)) if prepared.power else (),
         memorised=memorised(prepared, views),
+        doubts=doubts,
     )
+
+
+def _doubts(prepared: Prepared, views: Views) -> tuple[str, ...]:
+    """Doubts about both files; those about the records and their labels are told once."""
+    found = late(prepared.answers, views.signals[FULL], prepared.design, prepared.fprs)
+    if prepared.quantized is not None:
+        found += coarse(prepared.quantized, views.signals[QUANTIZED], prepared.fprs)
+    return found
 
 
 def _views(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Views:

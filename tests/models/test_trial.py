@@ -495,3 +495,13 @@ def test_the_state_of_a_network_that_returns_a_mapping_makes_the_round_trip():
     again = load(Weights(state(network), spec(Mapped)), allow_external=True)
     inputs = torch.randn(2, 1, SIZE, SIZE)
     assert torch.equal(again(inputs), network.eval()(inputs))
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_network_is_tried_in_training_where_the_caller_only_evaluates(context):
+    class Fresh(Base):  # no trial of before is remembered for it
+        pass
+
+    sys.modules["trial_zoo"].Fresh = Fresh
+    with context():
+        assert build(spec(Fresh), seed=0)(torch.zeros(2, 1, SIZE, SIZE)).shape == (2, CLASSES)

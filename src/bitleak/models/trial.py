@@ -85,7 +85,8 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
     Raises:
         ModelError: The network cannot be audited on such data; says why, and what to change.
     """
-    with torch.random.fork_rng(devices=[]), exact_float32():
+    # The caller may be one that only evaluates.
+    with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(devices=[]), exact_float32():
         for seed in range(_STARTS):  # a narrow network may start dead by chance
             torch.default_generator.manual_seed(seed)
             tried = _Trial(make(), name, shape)

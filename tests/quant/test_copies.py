@@ -255,6 +255,24 @@ def test_what_cannot_be_quantized_is_refused_with_the_way_out(case):
             run(method, network)
 
 
+class Fourier(Network):
+    """Complex factors on the way, which are no weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factors", torch.full((6,), 1j))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.fft.ifft(torch.fft.fft(x) * self.factors).imag)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_complex_numbers_beside_the_weights_stay_as_they_are(method):
+    found = run(method, made(Fourier))
+    assert (found.layers["conv"].codes == plain(method).layers["conv"].codes).mean() > 0.98
+    assert found.rest["factors"].dtype == np.complex64
+
+
 class Penalised(Network):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x) / self.fc.weight.norm(dim=1)

@@ -193,7 +193,8 @@ def _check_tensors(network: nn.Module) -> None:
             raise QuantizationError(f"{name!r} has no values yet; run the network on an image, and train it, first")
         if tensor.is_meta:
             raise QuantizationError(f"{name!r} is on the device `meta`, without values; load the trained weights first")
-        if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype not in FLOATS:
+        complex_weight = tensor.is_complex() and isinstance(network.get_submodule(name.rpartition(".")[0]), Layer)
+        if complex_weight or (tensor.is_floating_point() and tensor.dtype not in FLOATS):
             raise QuantizationError(
                 f"{name!r} is of type {_text(tensor.dtype)}; a network to quantize has float16, bfloat16, float32 or "
                 "float64 tensors"

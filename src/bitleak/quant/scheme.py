@@ -98,7 +98,9 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
             )
     layers = {name: module for name, module in modules.items() if isinstance(module, Layer)}
     if not layers:
-        raise QuantizationError("the network has no convolution or linear layer to quantize")
+        scripted = any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
+        hint = ": a scripted module hides its layers; give the module that it was made of" if scripted else ""
+        raise QuantizationError(f"the network has no convolution or linear layer to quantize{hint}")
     owners: dict[int, str] = {}
     for name, module in layers.items():
         if "weight" not in module._parameters:

@@ -3,7 +3,7 @@
 import pytest
 
 from bitleak import audit as library
-from bitleak.audit.expect import INTERPRETER, expected
+from bitleak.audit.expect import INTERPRETER, expected, planned_memory
 from bitleak.config import validate
 from bitleak.engine.store import Store
 
@@ -65,3 +65,12 @@ def test_attacks_need_more_memory_for_more_models_up_to_where_files_take_over(st
     assert memory(60) > 3 * memory(6)
     monkeypatch.setattr("bitleak.audit.expect.LARGE", 1000)
     assert memory(60) < 2 * memory(6)
+
+
+def test_memory_of_a_quantization_grows_with_the_rounds_as_with_the_records():
+    def memory(**calibration) -> int:
+        raw = {**RAW, "data": {"name": "digits"}, "calibration": {"augment": ["flip"], **calibration}}
+        return planned_memory(library.prepare(validate(raw), device="cpu"), "quantize")
+
+    base, more = memory(records=10), memory(records=20)
+    assert memory(records=10, rounds=10) - base == 9 * (more - base) > 0

@@ -100,3 +100,29 @@ def test_all_mistakes_come_in_one_error():
         validate({**BASE, "fpr": [], "seed": -1, "split": {"models": 5}, "references": []})
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0].split(" ")[0] for line in lines] == ["fpr", "split.models", "references", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("split", {"models": 4098}, r"models must be an integer from 6 to 4096, got 4098"),
+        ("split", {"mode": "dedicated", "shadows": 5000}, r"shadows must be an integer from 4 to 4096, got 5000"),
+        ("split", {"mode": "dedicated", "targets": 5000}, r"targets must be an integer from 1 to 4096, got 5000"),
+        ("fpr", [0.001 * n for n in range(1, 102)], "fpr: expected at most 100 rates, got 101"),
+        ("priors", [0.001 * n for n in range(1, 102)], "priors: expected at most 100 shares, got 101"),
+        (
+            "quantize",
+            [{"name": "rtn", "levels": list(range(2, 257)), "label": f"a{n}"} for n in range(4)],
+            "quantize: expected at most 1,000 variants, got 1,020",
+        ),
+        (
+            "calibration",
+            {"rounds": 1001, "augment": ["flip"]},
+            "rounds must be an integer from 1 to 1000, got 1001",
+        ),
+    ],
+)
+def test_numbers_beyond_any_run_are_refused_with_the_limit(section, value, message):
+    raw = {"data": {"name": "digits"}, "model": {"name": "cnn"}, section: value}
+    with pytest.raises(ConfigError, match=message):
+        validate(raw)

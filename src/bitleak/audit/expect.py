@@ -6,6 +6,7 @@ peaks. Of a kind of other sizes, the planned seconds are scaled by measured over
 measured, by that of all kinds together. Only what the same type of device has made counts.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ def expected(prepared: Prepared, store: Store) -> list[Task]:
     found = []
     for task in tasks:
         same = measured[kind_of(task)].get(task.cost)
-        cost = sum(same.seconds) / len(same.seconds) if same else task.cost * rates.get(kind_of(task), everything)
+        cost = math.fsum(same.seconds) / len(same.seconds) if same else task.cost * rates.get(kind_of(task), everything)
         memory = (same.memory if same else 0) or INTERPRETER + planned_memory(prepared, task.stage)
         found.append(replace(task, cost=cost, memory=memory))
     return found
@@ -61,7 +62,7 @@ def planned_memory(prepared: Prepared, stage: str) -> int:
     images = pixels * (sizes.pool + sizes.calibration + sizes.population + sizes.test)
     weights = 4 * prepared.network.parameters
     answers = 8 * len(SIGNALS) * len(config.query.augment) * (sizes.pool + sizes.population)
-    shown = max((entry.calibration.records for entry in config.quantize), default=0)
+    shown = max((entry.calibration.records * entry.calibration.rounds for entry in config.quantize), default=0)
     references = len(prepared.plan.references)
     stack = 2 * min(references * answers, LARGE)  # beyond that it is in a file
     masks_and_sums = sizes.pool * (6 * references + 16 * len(prepared.plan.targets) + 400)
@@ -107,5 +108,5 @@ def _number(runtime: Any, name: str) -> float:
 def _ratio(sizes: Iterable[tuple[float, Measured]]) -> float:
     """Measured over planned seconds; 1 where nothing was measured."""
     listed = list(sizes)
-    planned = sum(cost * len(measured.seconds) for cost, measured in listed)
-    return sum(sum(measured.seconds) for _, measured in listed) / planned if planned else 1.0
+    planned = math.fsum(cost * len(measured.seconds) for cost, measured in listed)
+    return math.fsum(second for _, measured in listed for second in measured.seconds) / planned if planned else 1.0

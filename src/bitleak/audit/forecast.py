@@ -1,5 +1,6 @@
 """What is left to do and what it should take, with the rates that the store has measured."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
     peaks = [task.memory or INTERPRETER + planned_memory(prepared, task.stage) for task in pending]
     return Forecast(
         todo=todo,
-        seconds=float(sum(task.cost for task in pending)),
+        seconds=math.fsum(task.cost for task in pending),
         hours=simulate(graph, Site(workers), store=done).seconds / 3600,
         workers=workers,
         disk=sum(prepared.plan.bytes[task.key] for task in pending),

@@ -21,6 +21,7 @@ from bitleak.config.sections import (
 )
 from bitleak.core.checks import integer_in, label_text, unknown_name
 from bitleak.core.errors import ConfigError
+from bitleak.core.limits import RATES, VARIANTS, why_too_many
 from bitleak.core.types import ReferenceKind
 from bitleak.train.recipe import Recipe
 
@@ -224,6 +225,11 @@ def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
 
 def _across(config: dict[str, Any], errors: list[str]) -> None:
     """What no section can see alone."""
+    limits = (("quantize", VARIANTS, "variants"), ("fpr", RATES, "rates"), ("priors", RATES, "shares"))
+    too_many = [(name, why_too_many(len(config[name]), limit, subject)) for name, limit, subject in limits]
+    errors += [f"{name}: {reason}" for name, reason in too_many if reason]
+    if errors:
+        return
     split: SplitConfig = config["split"]
     variants = [entry.variant for entry in config["quantize"]]
     for variant in sorted({name for name in variants if variants.count(name) > 1}):

@@ -1,5 +1,6 @@
 """How many seconds are left, from what tasks were expected to cost and what they took."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -49,10 +50,10 @@ class Estimate:
         if self._left and not any(task.cost for task in self._left.values()):
             return None
         workers = max(1, min(self._workers, len(self._left)))
-        return sum(cost * self._pace(task.stage) for task, cost in costs) / workers
+        return math.fsum(cost * self._pace(task.stage) for task, cost in costs) / workers
 
     def _pace(self, stage: str) -> float:
         if self._expected[stage] > 0:
             return self._taken[stage] / self._expected[stage]
-        expected = sum(self._expected.values())
-        return sum(self._taken.values()) / expected if expected > 0 else 1.0
+        expected = math.fsum(self._expected.values())
+        return math.fsum(self._taken.values()) / expected if expected > 0 else 1.0

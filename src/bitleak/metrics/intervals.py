@@ -37,6 +37,7 @@ member above every non-member), its correlation with others is unknown: 1 is use
 on the wide side.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         influence=np.mean([estimate.influence for estimate in estimates], axis=0),
         interval="records",
         limits=estimates[0].limits,
-        own_variance=sum(estimate.own_variance for estimate in estimates) / len(estimates) ** 2,
+        own_variance=math.fsum(estimate.own_variance for estimate in estimates) / len(estimates) ** 2,
         pairing=float(np.mean([estimate.pairing for estimate in estimates])),
         bounded_below=all(estimate.bounded_below for estimate in estimates),
         reaches_limit=all(estimate.reaches_limit for estimate in estimates),

@@ -96,4 +96,4 @@ def _near(tried: dict[float, float], goal: float, tolerance: int | float) -> boo
 
 def _mean(accuracy: Accuracy, scale: float, seeds: Sequence[int]) -> float:
     found = [number_in(f"accuracy at scale {scale:g}", accuracy(scale, seed), 0, 1) for seed in seeds]
-    return sum(found) / len(found)
+    return math.fsum(found) / len(found)

@@ -1,5 +1,7 @@
 """What the tasks should take, from multiply-adds and measured rates."""
 
+import math
+
 from bitleak.config import QuantizeConfig
 from bitleak.plan.sizes import NetworkSize
 
@@ -37,12 +39,12 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
     once = {  # for both grids, where there are two
         "adaround": 3 * forward,
         "brecq": 3.0 * network.multiply_adds * steps * options.get("batch", 32) + 3 * forward,
-        "gptq": sum(columns**3 * 2 / 3 for _, columns in layers),
+        "gptq": math.fsum(columns**3 * 2 / 3 for _, columns in layers),
     }
     rows = {
-        "adaround": steps * sum(out * columns * (columns + 20.0) for out, columns in layers),
-        "obc": sum(out * columns**3 / 3 for out, columns in layers),
-        "gptq": sum(out * columns**2 / 2 for out, columns in layers),
+        "adaround": steps * math.fsum(out * columns * (columns + 20.0) for out, columns in layers),
+        "obc": math.fsum(out * columns**3 / 3 for out, columns in layers),
+        "gptq": math.fsum(out * columns**2 / 2 for out, columns in layers),
     }
     columns = sum(columns for _, columns in layers)
     slowdown = SLOWDOWN.get(entry.name, 3.0)
@@ -52,11 +54,11 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
     work += grids * slowdown * rows.get(entry.name, 0.0)
     sweeps = options.get("polish", 0)
     if grids == 2:
-        work += GRIDS * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
+        work += GRIDS * SLOWDOWN["polish"] * math.fsum(1.5 * out * columns**2 for out, columns in layers)
         work += SEARCHES * COLUMN["polish"] * columns
         work += 3 * len(layers) * forward if entry.name == "brecq" else 0.0  # the statistics of each layer
     work += sweeps * COLUMN["polish"] * columns
-    work += sweeps * SLOWDOWN["polish"] * sum(1.5 * out * columns**2 for out, columns in layers)
+    work += sweeps * SLOWDOWN["polish"] * math.fsum(1.5 * out * columns**2 for out, columns in layers)
     work += options.get("exchange", 0) * SLOWDOWN["exchange"] * sum(out * columns**2 for out, columns in layers)
     inputs = options.get("inputs", "full_precision")
     looks = entry.name in ("obc", "gptq") or (entry.name == "rtn" and sweeps > 0)

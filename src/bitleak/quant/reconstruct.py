@@ -209,7 +209,7 @@ def energy_of(outputs: Records) -> float:
         >>> energy_of(InMemory(torch.full((4, 3), 2.0)))
         12.0
     """
-    return sum(len(some) * float(some.square().sum(1).mean()) for some in outputs.chunks()) / len(outputs)
+    return math.fsum(len(some) * float(some.square().sum(1).mean()) for some in outputs.chunks()) / len(outputs)
 
 
 def reconstruct(

@@ -8,6 +8,7 @@ import numpy as np
 
 from bitleak.attacks import EXPANSIONS, RECALIBRATED_SIGNALS, Attack, expand
 from bitleak.core.errors import ConfigError, DataError
+from bitleak.core.limits import MODELS, QUERIES, RATES, why_too_many
 from bitleak.core.variants import JOINT
 from bitleak.metrics import ByClass
 from bitleak.report.text import count
@@ -121,12 +122,19 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
     """
     named = request.attacks
     attacks = _attacks(None if named is None else tuple(name for name in named if name != JOINT))
+    reason = why_too_many(len(request.fprs), RATES, "rates")
+    if reason:
+        raise ConfigError(f"--fpr: {reason}")
     for fpr in request.fprs:
         if not 0 < fpr < 1:
             raise ConfigError(f"--fpr must be numbers between 0 and 1, got {fpr:g}")
     answers = read(request.scores, scratch, labels=request.labels)
     if answers.member is None:
         raise DataError(f"{answers.source}: member is missing; it says which model was trained on which record")
+    for count_, limit, subject in ((len(answers.pool), MODELS, "models"), (answers.queries, QUERIES, "queries")):
+        reason = why_too_many(count_, limit, subject)
+        if reason:
+            raise DataError(f"{answers.source}: {reason}")
     quantized = None
     allowed = tuple(range(len(answers.names)))
     if request.quantized is not None:

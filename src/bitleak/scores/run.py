@@ -4,6 +4,7 @@ Every attack is first tried on a few made-up records with the run's own membersh
 and population records. That gives the rate, and tells which attacks cannot be run at all before an hour is spent.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
     targets = len(prepared.design.targets)
     together = joint_seconds(view) if prepared.joint else 0.0
     pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
-    attacking = (choosing + (sum(seconds[name] for name in pairs) + together) * scale) * targets
+    attacking = (choosing + (math.fsum(seconds[name] for name in pairs) + together) * scale) * targets
     sets = len(pairs) + (len(RELEASES) if prepared.joint else 0)
     measuring = _measuring(view, prepared) * sets * targets * scale
     models = len(answers.pool) + (len(prepared.quantized.pool) if prepared.quantized else 0)

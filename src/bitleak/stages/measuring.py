@@ -1,5 +1,6 @@
 """Stages that make rows: what scores say about membership, and what a variant costs."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -130,6 +131,6 @@ def _size_rows(about: Mapping[str, Any], measured: Sequence[Mapping[str, float]]
     rows = []
     for metric in measured[0]:
         values = [float(one[metric]) for one in measured]
-        rows.append(Row(*head, "all", metric, Measure(sum(values) / len(values))))
+        rows.append(Row(*head, "all", metric, Measure(math.fsum(values) / len(values))))
         rows += [Row(*head, str(row), metric, Measure(v)) for row, v in zip(about["targets"], values, strict=True)]
     return rows

@@ -1,0 +1,31 @@
+"""The largest runs that are accepted: beyond them lies a slip of the pen, or a design that no machine would finish.
+
+Checked before any work, each with an error that names the field, the limit and the number that came.
+"""
+
+MODELS = 4096
+"""Models of a population, shadow models or targets, and models whose answers are attacked."""
+
+VARIANTS = 1000
+"""Quantized variants of one audit."""
+
+RATES = 100
+"""False positive rates, and shares of members that precision is reported for."""
+
+ROUNDS = 1000
+"""Augmented rounds of calibration."""
+
+QUERIES = 1000
+"""Queries per record."""
+
+
+def why_too_many(count: int, limit: int, subject: str) -> str | None:
+    """The reason why a run cannot have as many of a thing; None if it can.
+
+    Example:
+        >>> why_too_many(101, RATES, "false positive rates")
+        'expected at most 100 false positive rates, got 101'
+        >>> why_too_many(100, RATES, "false positive rates") is None
+        True
+    """
+    return f"expected at most {limit:,} {subject}, got {count:,}" if count > limit else None

@@ -3,15 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
 INNER = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What PyTorch's wrappers put into names, also of parts: `torch.compile`, data parallelism, sharding, recomputation."""
 _COUNTER = "n_averaged"
 """The only tensor of `torch.optim.swa_utils.AveragedModel` that is none of the network's."""
 
 
-def fitted(tensors: Mapping[str, np.ndarray], expected: Collection[str]) -> tuple[dict[str, Any], str]:
+def fitted(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple[dict[str, Any], str]:
     """The tensors under the names that the network has for them, if a prefix is all that keeps them from it.
 
     Args:
@@ -23,7 +21,7 @@ def fitted(tensors: Mapping[str, np.ndarray], expected: Collection[str]) -> tupl
         the names fit already or no prefix makes all of them fit.
 
     Example:
-        >>> tensors = {"module._orig_mod.weight": np.zeros(2), "module._orig_mod.bias": np.zeros(1)}
+        >>> tensors = {"module._orig_mod.weight": 2, "module._orig_mod.bias": 1}
         >>> found, said = fitted(tensors, ["weight", "bias"])
         >>> list(found), said
         (['weight', 'bias'], "the prefix 'module._orig_mod.' was removed from the names of all tensors")

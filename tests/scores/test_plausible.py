@@ -71,6 +71,11 @@ def test_log_probabilities_are_logits_and_their_negatives_are_refused(lab, doubt
         doubts(arrays | {"logits": -logs})
 
 
+def test_outputs_of_a_sigmoid_called_logits_are_told(lab, doubts):
+    arrays = lab.made(population=0)
+    assert "All logits are from 0 to 1" in doubts(arrays | {"logits": 1 / (1 + np.exp(-arrays["logits"]))})
+
+
 def test_losses_are_asked_about(lab, doubts):
     arrays = scored(lab, lab.made(records=400))
     assert "AUC of the confidence itself 0." in doubts(arrays | {"scores": -arrays["scores"]})

@@ -105,6 +105,7 @@ def twins(answers: Answers) -> list[tuple[int, int]]:
 def early(answers: Answers, quantized: Answers | None, design: Design) -> tuple[str, ...]:
     """Sentences on what can be seen before the answers are read as a whole."""
     return (
+        *_bounded(answers),
         *_identical(answers, quantized),
         *_few_references(design),
         *_transposed(answers),
@@ -134,6 +135,19 @@ def coarse(answers: Answers, signals: Signals, fprs: Sequence[float]) -> tuple[s
     """Sentences on confidences that cannot be told apart, of full-precision or quantized models."""
     confidence = signals.pool[CONFIDENCE]
     return (*_values(answers, confidence), *_ties(answers, signals, confidence, min(fprs)))
+
+
+def _bounded(answers: Answers) -> list[str]:
+    """Logits of which none leaves the range of a sigmoid."""
+    shown = _sampled(answers) if answers.kind == "logits" else ()
+    rows = sum(one.shape[0] * one.shape[1] for one in shown)
+    if rows < ROWS or min(float(one.min()) for one in shown) < 0 or max(float(one.max()) for one in shown) > 1:
+        return []
+    if all(float(one.max()) == float(one.min()) for one in shown):
+        return []
+    return [
+        "All logits are from 0 to 1: are they outputs of a sigmoid? Their log-odds, log p / (1 - p), are the logits."
+    ]
 
 
 def _sampled(answers: Answers) -> tuple[np.ndarray, ...]:

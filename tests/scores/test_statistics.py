@@ -7,7 +7,7 @@ from bitleak.attacks import LiRA, player_view, subset_view
 from bitleak.core.seeds import seed_for
 from bitleak.report import read_power, read_summary
 from bitleak.scores import Request, Scratch, attack, attacked, prepare, tried
-from bitleak.scores.run import _views
+from bitleak.scores.run import _views, attacking_seconds
 from bitleak.scores.views import Case
 
 FULL = Case("fp32", "fp32")
@@ -54,3 +54,20 @@ def test_a_folder_has_all_of_it(lab, tmp_path):
     assert [one.variant for one in found.exposed.variants] == ["fp32"]
     assert found.exposed.variants[0].memorisation is not None
     assert len(found.exposed.classes) == 4
+
+
+def test_expected_seconds_count_targets_cases_thresholds_and_fewer_references(lab, tmp_path):
+    path = lab.write["npz"](tmp_path, lab.made(models=12))
+    few = ("lira-online-fixed", "threshold")
+    seconds = {"lira-online-fixed": 7.0, "threshold": 1.0}
+
+    def total(targets: str, power: bool) -> float:
+        with Scratch(tmp_path) as scratch:
+            request = Request(path, attacks=few, fprs=(0.1,), targets=targets, power=power)
+            return attacking_seconds(prepare(request, scratch), seconds, playing=3.0, together=0.5)
+
+    # fp32, recalibrated and control: LiRA in three cases, the threshold in two; a player in two of them
+    per_target = 7.0 * 2 + 1.0 * 2 + 7.0 + 3.0 * 2 + 0.5
+    assert total("0", False) == per_target
+    assert total("0,3,5", False) == 3 * per_target
+    assert total("0,3", True) == 2 * per_target + 2 * 7.0 * (1 + 2 + 4) / 5

@@ -24,7 +24,14 @@ from bitleak.scores.plausible import coarse, late
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.scratch import Scratch
 from bitleak.scores.signals import Signals, block_signals, signals_of
-from bitleak.scores.statistics import chosen_thresholds, memorised, power_rows
+from bitleak.scores.statistics import (
+    DELTA,
+    PLAYED,
+    POWER_TARGETS,
+    chosen_thresholds,
+    memorised,
+    power_rows,
+)
 from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case, References, Rows, Use, Views
 
 CORRECT = SIGNALS.index("correct")
@@ -101,13 +108,36 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
     scale = records / len(view.labels)
     targets = len(prepared.design.targets)
     together = joint_seconds(view) if prepared.joint else 0.0
+    case = prepared.cases[0]
+    playing = _seconds(partial(chosen_thresholds, prepared, view, prepared.design.targets[0], case))
+    attacking = attacking_seconds(prepared, seconds, playing=playing, together=together) * scale + choosing * targets
     pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
-    attacking = (choosing + (math.fsum(seconds[name] for name in pairs) + together) * scale) * targets
     sets = len(pairs) + (len(RELEASES) if prepared.joint else 0)
     measuring = _measuring(view, prepared) * sets * targets * scale
     models = len(answers.pool) + (len(prepared.quantized.pool) if prepared.quantized else 0)
     reading = _reading(prepared) * models * (records + answers.population_records)
     return prepared, Expected(reading, attacking, measuring)
+
+
+def attacking_seconds(prepared: Prepared, seconds: Mapping[str, float], *, playing: float, together: float) -> float:
+    """Seconds of everything that is done once or more for a target, on as many records as were tried.
+
+    Args:
+        prepared: The run.
+        seconds: Of each attack on one target, by name.
+        playing: Of the thresholds chosen without the target, in one case.
+        together: Of the joint attack on one target.
+    """
+    targets, most = len(prepared.design.targets), prepared.design.per_side()
+    pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
+    played = sum(case in PLAYED for case in prepared.cases)
+    per_target = math.fsum(seconds[name] for name in pairs) + played * playing + together
+    few = 0.0
+    if prepared.power and most >= 2:  # an attack with fewer references takes its share of the seconds
+        share = sum(metrics.doubling(most)[:-1]) / most
+        by_reference = [seconds[attack.name] for attack in prepared.attacks if attack.uses_references]
+        few = min(targets, POWER_TARGETS) * share * math.fsum(by_reference)
+    return targets * per_target + few
 
 
 def trial_view(prepared: Prepared, rows: Rows, use: Use) -> AttackView:
@@ -232,7 +262,11 @@ def _measuring(view: AttackView, prepared: Prepared) -> float:
     """Seconds per set of scores of as many records as the view has."""
     scores = np.random.default_rng(0).normal(size=(1, len(view.labels)))
     member = np.arange(len(view.labels))[None] % 2 == 0
-    return _seconds(partial(metrics.estimate, scores, member, fprs=prepared.fprs))
+    seconds = _seconds(partial(metrics.estimate, scores, member, fprs=prepared.fprs))
+    if member.size >= 4:  # the bound takes two records of a kind
+        bound = partial(metrics.epsilon_measures, scores, member, seed=0, delta=DELTA, comparisons=1)
+        seconds += _seconds(bound)
+    return seconds
 
 
 def _seconds(call: Callable[[], object]) -> float:

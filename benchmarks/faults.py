@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class Runs:
 def said(place: Place) -> str:
     """The last line that is about the end."""
     lines = (place.root / "said").read_text(errors="replace").splitlines()
-    told = [line for line in lines if line.startswith(("error", "interrupted", "ended"))]
+    told = [line for line in lines if line.startswith(("failed", "error", "interrupted", "ended"))]
     return (told or [""])[-1].replace(str(place.root), "...")[:150]
 
 
@@ -207,10 +207,12 @@ def full_store(runs: Runs, place: Place) -> int:
     with small_disk(place.store, 300_000):
         code = runs.finish(place)
         tidy = leftovers(place)
+        message = (place.root / "said").read_text()
         subprocess.run(["mount", "-o", "remount,size=64m", str(place.store)], check=True)
         again = runs.finish(place)
         shutil.copytree(place.store, place.root / "kept")
     assert again == 0, (place.root / "said").read_text()
+    (place.root / "said").write_text(message)
     shutil.rmtree(place.store)
     (place.root / "kept").rename(place.store)
     return code if not tidy else -1
@@ -224,13 +226,9 @@ def full_out(runs: Runs, place: Place) -> int:
         other += ["--store", str(place.root / "other"), "--executor", "serial", "--set", "seed=7"]
         assert runs.popen(other, place).wait(TIMEOUT) == 0
         (place.out / "notes.txt").write_text("of a user")
-        with (place.out / "ballast").open("wb") as ballast:
-            try:
-                while True:
-                    ballast.write(bytes(1024))
-                    ballast.flush()
-            except OSError:
-                pass
+        with (place.out / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(1024))
         before = contents(place.out)
         code = runs.finish(place)
         whole = contents(place.out) == before

@@ -143,11 +143,13 @@ def test_channel_statistics_are_those_of_float_arithmetic():
     assert np.allclose(std, chosen.std(axis=(0, 2, 3)), rtol=1e-12)
 
 
-def test_a_channel_without_contrast_is_refused():
+def test_a_channel_without_contrast_has_deviation_one_and_all_of_them_are_refused():
     pixels = batch(4).numpy()
     pixels[:, 1] = 7
-    with pytest.raises(ValueError, match="channel 1 of 4 images is constant"):
-        channel_statistics(images(pixels), np.arange(4))
+    mean, std = channel_statistics(images(pixels), np.arange(4))
+    assert (mean[1], std[1]) == (7 / 255, 1.0)
+    with pytest.raises(ValueError, match="channel 0 of 4 images is constant"):
+        channel_statistics(images(pixels * 0), np.arange(4))
     with pytest.raises(ValueError, match="channel 0 of 0 images is constant"):
         channel_statistics(images(pixels), np.arange(0))
 

@@ -87,7 +87,7 @@ def test_without_features_integers_are_labels_and_numbers_are_names(tmp_path, ma
     [
         ({"label": "kind"}, "no column 'kind' for the label; the columns: img, label, note"),
         ({"image": "photo"}, "no column 'photo' for the image; the columns: img, label, note"),
-        ({"label": "note"}, "label column 'note' must hold integers; columns that do: label"),
+        ({"label": "img"}, "label column 'img' must hold integers, text or truth values; columns that do: label, note"),
         ({"image": "note"}, r"image column 'note' must hold encoded images \(bytes\); columns that do: img"),
         ({"train": "training"}, "no split 'training'; the splits: train"),
         ({"test": "test"}, "no split 'test'; the splits: train"),

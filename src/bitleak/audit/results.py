@@ -2,13 +2,14 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bitleak.audit.data import copies_in, empty_channels
 from bitleak.audit.prepare import Prepared
 from bitleak.audit.records import decoded, pictures, power_rows, records_of
 from bitleak.config import CalibrationConfig, Config, further_variants, resolved
@@ -35,7 +36,13 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     summary = summarize(prepared, rows)
     images, splits = (decoded(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
     records = records_of(prepared, store, summary, images, splits)
-    summary = replace(summary, exposed=exposed(records))
+    copies = copies_in(images, splits)
+    summary = replace(
+        summary,
+        exposed=exposed(records),
+        warnings=(*summary.warnings, *copies.sentences(), *empty_channels(images)),
+        copies=asdict(copies),
+    )
     write_all(
         rows,
         curves,

@@ -10,8 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
+from bitleak.audit.data import data_lines
 from bitleak.audit.outdated import newer_code
 from bitleak.cli.results import duration
+from bitleak.core.types import Description
 from bitleak.engine.run import Event, Report
 from bitleak.engine.store import Store
 
@@ -92,10 +94,17 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
 
 def print_notes(prepared: Prepared, store: Store | None) -> None:
     """Notes on the network: how it is trained and asked, and whether its code is newer than its results."""
+    print_data(prepared.description)
     notes = [*prepared.notes, newer_code(prepared, store) if store else ""]
     for note in notes:
         if note:
             print(f"note: model: {note}")
+
+
+def print_data(description: Description) -> None:
+    """Columns, classes, images per class, and what was left out or renumbered."""
+    for line in data_lines(description):
+        print(f"data: {line}")
 
 
 def print_left(prepared: Prepared, report: Report) -> None:

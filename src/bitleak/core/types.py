@@ -68,6 +68,8 @@ class Description:
         channels: 1 or 3.
         size: Height and width in pixels (images are square).
         fingerprint: Changes when the content does; never depends on where the files lie.
+        counts: Images per class, held-out ones included, as `(name, images)`.
+        notes: How the source was read: its columns, labels that were renumbered, files that were left out.
     """
 
     records: int
@@ -76,6 +78,8 @@ class Description:
     channels: int
     size: int
     fingerprint: str
+    counts: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

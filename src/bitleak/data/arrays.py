@@ -1,6 +1,6 @@
 """Images as NumPy arrays in one `.npz` file, never unpickled."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,18 @@ import numpy as np
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import checked, existing, fingerprint
+from bitleak.data.checks import checked, counts_of, existing, fingerprint
+from bitleak.data.labels import classes_of, plain
+
+ALIASES = (
+    {"train_images": "pixels", "train_labels": "labels", "test_images": "test_pixels", "test_labels": "test_labels"},
+    {"x_train": "pixels", "y_train": "labels", "x_test": "test_pixels", "y_test": "test_labels"},
+    {"images": "pixels"},
+)
+"""Names of MedMNIST, of Keras and in common use, and what they stand for."""
+
+UNREAD = ("val_images", "val_labels", "x_val", "y_val")
+"""A third part, which is left out if there is one; a note says so."""
 
 ARRAYS = ("pixels", "labels", "test_pixels", "test_labels", "class_names")
 
@@ -20,9 +31,12 @@ class Arrays:
     | name | type | shape |
     |---|---|---|
     | `pixels` | uint8 | `[records, channels, size, size]`, `[records, size, size, channels]`, `[records, size, size]` |
-    | `labels` | integers from 0 | `[records]` |
+    | `labels` | integers, text or truth values | `[records]` or `[records, 1]` |
     | `test_pixels`, `test_labels` | the same | both or neither; the held-out part |
     | `class_names` | text | `[classes]`; without it, classes are named by their numbers |
+
+    MedMNIST's names (`train_images`, `train_labels`, `test_images`) and Keras' (`x_train`, `y_train`, `x_test`)
+    are known too. Labels that do not count from 0 are sorted and renumbered.
 
     There are 1 or 3 channels. A shape that can be read in two ways is an error.
 
@@ -45,8 +59,8 @@ class Arrays:
         Raises:
             DataError: As `load`.
         """
-        images = self.load(root)
         file = self._file(root)
+        images, notes = self._read(file)
         return Description(
             records=len(images.labels),
             held_out=int(images.held_out.sum()),
@@ -54,6 +68,8 @@ class Arrays:
             channels=images.pixels.shape[1],
             size=images.pixels.shape[2],
             fingerprint=fingerprint([file], file),
+            counts=counts_of(images.labels, images.class_names),
+            notes=notes,
         )
 
     def load(self, root: Path | None) -> Images:
@@ -66,8 +82,11 @@ class Arrays:
             DataError: The file is not an `.npz`, holds a pickle, or an array is missing, unknown, of
                 the wrong type or of a shape that can be read in two ways.
         """
-        file = self._file(root)
-        arrays = _read(file)
+        return self._read(self._file(root))[0]
+
+    def _read(self, file: Path) -> tuple[Images, tuple[str, ...]]:
+        """The images, and how labels and arrays were read."""
+        arrays, notes = _read(file)
         pixels, labels = [_pixels(arrays, "pixels", file)], [_labels(arrays, "labels", file)]
         if ("test_pixels" in arrays) != ("test_labels" in arrays):
             raise DataError(f"{file}: test_pixels and test_labels go together, and one of them is missing")
@@ -75,34 +94,57 @@ class Arrays:
             pixels.append(_pixels(arrays, "test_pixels", file))
             labels.append(_labels(arrays, "test_labels", file))
         _check_alike(pixels, labels, file)
+        if "class_names" in arrays:
+            names = _class_names(arrays["class_names"], file)
+            if any(part.dtype.kind == "U" for part in labels):
+                raise DataError(f"{file}: with class_names, labels must be integers, got text or truth values")
+        else:
+            places = [_place(file, name) for name in ("labels", "test_labels")]
+            classes = classes_of(labels, places[: len(labels)])
+            labels, names = list(classes.labels), classes.names
+            notes += (classes.note,) if classes.note else ()
         images = Images(
             pixels=np.ascontiguousarray(np.concatenate(pixels)),
             labels=np.concatenate(labels),
-            class_names=_class_names(arrays, np.concatenate(labels), file),
+            class_names=names,
             held_out=np.repeat([False, True][: len(labels)], [len(part) for part in labels]),
         )
         count = len(labels[0])
-        return checked(
+        checked(
             images,
             str(file),
             lambda row: f"{file}, labels, row {row}" if row < count else f"{file}, test_labels, row {row - count}",
         )
+        return images, notes
 
     def _file(self, root: Path | None) -> Path:
         file = Path(self.path) if root is None else root
         return existing(file / Path(self.path).name if file.is_dir() else file, "arrays")
 
 
-def _read(file: Path) -> Mapping[str, np.ndarray]:
+def _place(file: Path, name: str) -> Callable[[int], str]:
+    return lambda row: f"{file}, {name}, row {row}"
+
+
+def _read(file: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
+    """The arrays by the names of this module, and which were left out."""
+    if not file.is_file():
+        raise DataError(f"{file}: not an .npz file: not a regular file")
+    unread: list[str] = []
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            unread = [name for name in archive.files if name in UNREAD]
+            arrays = {name: archive[name] for name in archive.files if name not in UNREAD}
     except Exception as error:  # zip, header and pickle errors each have their own kind
         raise DataError(f"{file}: not an .npz file of plain arrays (pickles are never loaded): {error}") from error
+    for aliases in ALIASES:
+        if "pixels" not in arrays and any(aliases.get(name) == "pixels" for name in arrays):
+            arrays = {aliases.get(name, name): array for name, array in arrays.items()}
     for name in arrays:
         if name not in ARRAYS:
-            raise DataError(f"{file}: unknown array {name!r}; known: {', '.join(ARRAYS)}")
-    return arrays
+            known = ", ".join([*ARRAYS, *(alias for aliases in ALIASES for alias in aliases)])
+            raise DataError(f"{file}: unknown array {name!r}; known: {known}")
+    return arrays, (f"arrays that are not read: {', '.join(unread)}",) if unread else ()
 
 
 def _array(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
@@ -133,12 +175,7 @@ def _pixels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarr
 
 
 def _labels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
-    labels = _array(arrays, name, file)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{file}: {name} must be integers [records], got {labels.dtype} {labels.shape}")
-    if labels.dtype == np.uint64:
-        raise DataError(f"{file}: {name} must fit into int64, got uint64")
-    return labels.astype(np.int64)
+    return plain(_array(arrays, name, file), _place(file, name))
 
 
 def _check_alike(pixels: list[np.ndarray], labels: list[np.ndarray], file: Path) -> None:
@@ -149,10 +186,7 @@ def _check_alike(pixels: list[np.ndarray], labels: list[np.ndarray], file: Path)
             raise DataError(f"{file}: test_pixels must be like pixels, {pixels[0].shape[1:]}, got {images.shape[1:]}")
 
 
-def _class_names(arrays: Mapping[str, np.ndarray], labels: np.ndarray, file: Path) -> tuple[str, ...]:
-    if "class_names" not in arrays:
-        return tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
-    names = arrays["class_names"]
+def _class_names(names: np.ndarray, file: Path) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{file}: class_names must be text [classes], got {names.dtype} {names.shape}")
     return tuple(names.tolist())

@@ -28,7 +28,7 @@ def channel_statistics(
     Exact: sums of integers. The standard deviation divides by the number of pixels.
 
     Raises:
-        ValueError: No records, or a channel without any contrast.
+        ValueError: No records, or no channel has any contrast. One without contrast beside others has deviation 1.
     """
     channels = images.pixels.shape[1]
     counts = np.zeros((channels, 256), np.int64)
@@ -38,8 +38,10 @@ def channel_statistics(
     values, total = np.arange(256), max(int(counts[0].sum()), 1)
     mean = counts @ values / total
     std = np.sqrt([(counts[channel] * (values - mean[channel]) ** 2).sum() / total for channel in range(channels)])
-    if not std.all():
+    if not std.any():
         raise ValueError(f"channel {int(np.argmin(std))} of {len(records)} images is constant: nothing to standardise")
+    # an empty channel beside others says nothing: with deviation 1 it becomes a constant 0
+    std[std == 0] = 255
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 

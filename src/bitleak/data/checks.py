@@ -10,6 +10,7 @@ from bitleak.core.errors import DataError
 from bitleak.core.types import Images
 
 _CHUNK = 1 << 20
+_EXIF = (b"Exif\0\0", b"eXIf")
 
 
 def checked(images: Images, source: str, where: Callable[[int], str] | None = None) -> Images:
@@ -56,6 +57,12 @@ def check_classes(labels: np.ndarray, class_names: Sequence[str], source: str) -
         raise DataError(f"{source}: images of at least 2 classes are needed, all are of {class_names[present[0]]!r}")
 
 
+def counts_of(labels: np.ndarray, class_names: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """The number of images of each class, by the class's name."""
+    counts = np.bincount(labels, minlength=len(class_names)).tolist()
+    return tuple(zip(class_names, counts, strict=True))
+
+
 def existing(path: Path, source: str) -> Path:
     """The path, if there is a file or folder."""
     if not path.exists():
@@ -65,10 +72,13 @@ def existing(path: Path, source: str) -> Path:
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
     """SHA-256 over names relative to the root and contents; the order of the files does not matter."""
-    total = hashlib.sha256()
+    total, oriented = hashlib.sha256(), False
     for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
         total.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
         with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 total.update(chunk)
+                oriented = oriented or any(mark in chunk for mark in _EXIF)
+    if oriented:  # since their orientation is applied, such images are not what they were
+        total.update(b"upright")
     return total.hexdigest()

@@ -2,20 +2,27 @@
 
 Rule for colours: if every image is greyscale (Pillow's modes 1, L and LA), there is one channel;
 otherwise all become RGB, greyscale ones by repeating their channel, transparency dropped. Images
-of more than 8 bits per channel are refused, since their scaling to 0..255 would be a guess.
+of more than 8 bits per channel are refused, since their scaling to 0..255 would be a guess, and so
+are images of several frames. The EXIF orientation is applied, as the `datasets` library does.
+
+Only the readers of `FORMATS` are open: others of Pillow start programs or read rare formats.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bitleak.core.errors import DataError
 
 GREY = ("1", "L", "LA")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Pillow's readers that may be used; files of a phone's MPO are read by JPEG's."""
+
+_ORIENTATION = 0x0112
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 Item = tuple[bytes | Path, str]
@@ -66,15 +73,42 @@ def geometry(items: Iterable[Item]) -> tuple[int, int]:
 def _decoded(source: bytes | Path, where: str) -> UInt8[np.ndarray, "channels height width"]:
     try:
         with _opened(source) as image:
-            mode = image.mode
-            array = None if mode in DEEP else np.asarray(image.convert("L" if mode in GREY else "RGB"))
+            width, height = image.size
+            refused = _refused(image) if width == height else ""
+            # a picture of a wrong shape, depth or frame count is not decoded
+            array = np.empty((height, width)) if width != height or refused else _upright(image)
     except Exception as error:  # Pillow's decoders raise almost anything on broken bytes
         raise DataError(f"{where}: image cannot be decoded: {error}") from error
-    if array is None:
-        raise DataError(f"{where}: image must have 8 bits per channel, got Pillow's mode {mode!r}")
+    if refused:
+        raise DataError(f"{where}: {refused}")
     if array.shape[0] != array.shape[1]:
         raise DataError(f"{where}: image must be square, got {array.shape[0]}x{array.shape[1]} (height x width)")
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _refused(image: Image.Image) -> str:
+    """The reason why an opened image is not decoded; empty if it can be."""
+    if image.mode in DEEP:
+        return f"image must have 8 bits per channel, got Pillow's mode {image.mode!r}"
+    if any(";16" in raw for raw in _raw_modes(image)):
+        return f"image must have 8 bits per channel, got 16 bits per channel (Pillow's mode {image.mode!r})"
+    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    return f"image must have one frame, got {frames}" if frames > 1 else ""
+
+
+def _raw_modes(image: Image.Image) -> Iterator[str]:
+    """How the file stores its pixels, such as `RGB` or `RGB;16B`; a PPM's largest value above 255 counts as 16 bits."""
+    for tile in getattr(image, "tile", ()):
+        values = tile[3] if isinstance(tile[3], tuple | list) else (tile[3],)
+        yield from (value for value in values if isinstance(value, str))
+        if image.format == "PPM" and any(isinstance(value, int) and value > 255 for value in values[1:]):
+            yield "PPM;16"
+
+
+def _upright(image: Image.Image) -> np.ndarray:
+    """The pixels `[size, size]` or `[size, size, 3]`, turned as the file's EXIF orientation demands."""
+    turned = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
+    return np.asarray(turned.convert("L" if image.mode in GREY else "RGB"))
 
 
 def _mode(source: bytes | Path, where: str) -> str:
@@ -86,7 +120,9 @@ def _mode(source: bytes | Path, where: str) -> str:
 
 
 def _opened(source: bytes | Path) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    if isinstance(source, Path) and not source.is_file():  # a named pipe would wait for ever
+        raise DataError("not a regular file")
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
 
 
 def _size(image: np.ndarray) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import checked
+from bitleak.data.checks import checked, counts_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,13 @@ class Digits:
         images = self.load(root)
         digest = hashlib.sha256(images.pixels.tobytes() + images.labels.tobytes()).hexdigest()
         return Description(
-            records=len(images.labels), held_out=0, classes=10, channels=1, size=8, fingerprint=f"digits-{digest}"
+            records=len(images.labels),
+            held_out=0,
+            classes=10,
+            channels=1,
+            size=8,
+            fingerprint=f"digits-{digest}",
+            counts=counts_of(images.labels, images.class_names),
         )
 
     def load(self, root: Path | None) -> Images:

@@ -1,5 +1,6 @@
 """Image folders: `train/<class>/*.png`, and the same for the other splits."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,14 @@ from bitleak.core.errors import DataError
 from bitleak.data.decode import Item
 from bitleak.data.parts import Part
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}) | {
+    ".jfif",
+    ".jpe",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+}
 
 
 def subfolders(folder: Path) -> tuple[str, ...]:
@@ -23,10 +31,39 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         DataError: There are none.
     """
-    files = [entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
+    files = [entry for entry in folder.iterdir() if _is_image(entry)]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file}: not a regular file; an image is needed")
     if not files:
         raise DataError(f"{folder}: no images in this folder (known: {' '.join(sorted(SUFFIXES))})")
     return sorted(files, key=lambda file: file.name)
+
+
+def _is_image(entry: Path) -> bool:
+    return entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+
+
+def left_out(folder: Path) -> str:
+    """How many files and folders in the class folders are not read, by suffix; empty if there are none."""
+    counts: Counter[str] = Counter()
+    for name in subfolders(folder):
+        for entry in (folder / name).iterdir():
+            if not entry.name.startswith(".") and not _is_image(entry):
+                counts["folders" if entry.is_dir() else entry.suffix.lower() or "no suffix"] += 1
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    return f"{folder.name}: {counts.total()} files or folders are left out: {kinds}" if counts else ""
+
+
+def within(file: Path, folder: Path) -> Path:
+    """The file, if it lies below the folder once links are resolved.
+
+    Raises:
+        DataError: It is elsewhere.
+    """
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{file}: outside the data's folder {folder}; nothing outside it is read, so copy the file")
+    return file
 
 
 def class_folders(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
@@ -43,7 +80,10 @@ def class_folders(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, 
     for name in subfolders(folder):
         if name not in labels:
             raise DataError(f"{folder / name}: no class of this name in the training part")
-    return [(file, labels[name]) for name in subfolders(folder) for file in images_in(folder / name)]
+    files = [(file, labels[name]) for name in subfolders(folder) for file in images_in(folder / name)]
+    for file, _ in files:
+        within(file, folder.parent)
+    return files
 
 
 def file_part(files: Sequence[tuple[Path, int]]) -> Part:

@@ -1,14 +1,16 @@
 """Any image-classification set that Hugging Face's `datasets` knows, from the Hub or a local folder."""
 
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import existing, fingerprint
-from bitleak.data.folders import class_folders, file_part, subfolders
+from bitleak.data.folders import class_folders, file_part, left_out, subfolders
+from bitleak.data.labels import classes_of
 from bitleak.data.parts import Part, Source, decoded, described
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -27,8 +29,8 @@ class Hub:
     Attributes:
         path: Local folder, or Hub name such as `uoft-cs/cifar10`.
         image: Column of the images; None finds it. Not used for image folders.
-        label: Column of the labels; None takes the only column of class labels or, without any, of
-            integers, and several are an error. Not used for image folders.
+        label: Column of the labels; None takes the only column of class labels or, without any, the only one
+            called like one (`label`, `class`, `target`, `y`, ...). Not used for image folders.
         train: Split that models may train on.
         test: Split that is held out; None takes the first of `test`, `validation`, `valid` and `val` that
             there is with labels, and no held-out part if there is none.
@@ -84,19 +86,22 @@ class Hub:
     def _local(self, folder: Path) -> Source:
         from bitleak.data.parquet import parquet_part, parquet_splits  # here, since importing pyarrow takes time
 
-        splits = parquet_splits(folder)
+        splits = parquet_splits(folder, [name for name in (self.train, self.test) if name])
         if not splits:
             return self._image_folder(folder)
 
+        notes: dict[str, None] = {}
+
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
             part, columns = parquet_part(splits[split], self.image, self.label)
+            notes[columns.sentence] = None
             return part, columns.class_names
 
         def digest(names: Iterable[str]) -> str:
             files = [file for name in names for file in splits[name]]
-            return fingerprint(files, files[0].parent)
+            return fingerprint(files, Path(os.path.commonpath([file.parent for file in files])))
 
-        return self._source(str(folder), splits, read, digest)
+        return self._source(str(folder), splits, read, digest, notes)
 
     def _image_folder(self, folder: Path) -> Source:
         splits = subfolders(folder)
@@ -104,25 +109,31 @@ class Hub:
             raise DataError(f"{folder}: neither Parquet files nor folders {self.train}/<class>/ with images")
         class_names = subfolders(folder / self.train) if self.train in splits else ()
 
+        notes: dict[str, None] = {}
+
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
+            if omitted := left_out(folder / split):
+                notes[omitted] = None
             return file_part(class_folders(folder / split, class_names)), class_names
 
         def digest(names: Iterable[str]) -> str:
             return fingerprint([f for name in names for f, _ in class_folders(folder / name, class_names)], folder)
 
-        return self._source(str(folder), splits, read, digest)
+        return self._source(str(folder), splits, read, digest, notes)
 
     def _remote(self) -> Source:
         from bitleak.data.parquet import columns_of, table_part
 
         tables = _downloaded(self.path, self.revision)
+        notes: dict[str, None] = {}
 
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
             name, table = f"{self.path} ({split})", tables[split].with_format("arrow")
             columns = columns_of(tables[split].features.arrow_schema, self.image, self.label, source=name)
+            notes[columns.sentence] = None
             return table_part(lambda: table.iter(batch_size=256), columns, name), columns.class_names
 
-        return self._source(self.path, tables, read, lambda _: f"{self.path}@{self.revision or 'main'}")
+        return self._source(self.path, tables, read, lambda _: f"{self.path}@{self.revision or 'main'}", notes)
 
     def _source(
         self,
@@ -130,6 +141,7 @@ class Hub:
         splits: Iterable[str],
         read: Callable[[str], tuple[Part, tuple[str, ...] | None]],
         digest: Callable[[Iterable[str]], str],
+        notes: Iterable[str],
     ) -> Source:
         """The training and test splits that were asked for, read."""
         known = sorted(splits)
@@ -138,11 +150,20 @@ class Hub:
                 raise DataError(f"{name}: no split {split!r}; the splits: {', '.join(known)}")
         train, class_names = read(self.train)
         test_split, test = self._test(known, read, (train, class_names), name)
-        if class_names is None:
-            highest = max([int(part.labels.max(initial=-1)) for part in (train, test) if part is not None])
-            class_names = tuple(str(label) for label in range(highest + 1))
         used = [self.train] if test_split is None else [self.train, test_split]
-        return Source(name, class_names, train, test, lambda: digest(used))
+        unused = [split for split in known if split not in used]
+        said = [f"splits that are not read: {', '.join(unused)}"] if unused else []
+        renumbered = ""
+        if class_names is None:
+            parts = [part for part in (train, test) if part is not None]
+            classes = classes_of([part.labels for part in parts], [part.where for part in parts])
+            class_names, renumbered = classes.names, classes.note
+            parts = [replace(part, labels=labels) for part, labels in zip(parts, classes.labels, strict=True)]
+            train, test = parts[0], parts[1] if len(parts) > 1 else None
+        elif any(part is not None and part.labels.dtype.kind == "U" for part in (train, test)):
+            raise DataError(f"{name}: the label column has class names, so that its values must be integers")
+        lines = (*notes, *filter(None, [renumbered]), *said)
+        return Source(name, class_names, train, test, lambda: digest(used), lines)
 
     def _test(
         self,
@@ -159,7 +180,7 @@ class Hub:
             if class_names != train[1]:
                 raise DataError(f"{name}: splits {self.train!r} and {split!r} must have the same class names")
             # The Hub marks the labels of a test split that are kept secret by -1.
-            if self.test is not None or (part.labels >= 0).any():
+            if self.test is not None or part.labels.dtype.kind == "U" or (part.labels >= 0).any():
                 return split, part
         return None, None
 

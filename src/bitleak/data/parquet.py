@@ -6,7 +6,7 @@ cache, and every image keeps the name of its file and its row (counted from 0 in
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,34 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64
 
 from bitleak.core.errors import DataError
 from bitleak.data.decode import Item
-from bitleak.data.folders import subfolders
+from bitleak.data.folders import subfolders, within
+from bitleak.data.labels import plain
 from bitleak.data.parts import Part
 
 _BATCH = 256
+
+SPLITS = ("train", "test", "validation", "valid", "val")
+"""Names of folders that are splits and not configurations."""
+
+LABEL_NAMES = frozenset(
+    {
+        "label",
+        "labels",
+        "fine_label",
+        "class",
+        "classes",
+        "class_label",
+        "class_id",
+        "category",
+        "target",
+        "targets",
+        "y",
+    }
+)
+"""Names, in lower case, by which a column without a class feature is taken for the labels."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +50,7 @@ class Columns:
 
     Attributes:
         image: A column of bytes, or of structs with `bytes` and `path`.
-        label: A column of integers.
+        label: A column of integers, text or truth values.
         class_names: From the label's feature; None where it has no names.
     """
 
@@ -38,9 +58,16 @@ class Columns:
     label: str
     class_names: tuple[str, ...] | None
 
+    @property
+    def sentence(self) -> str:
+        """Which columns are read, for people."""
+        return f"images from column {self.image!r}, labels from column {self.label!r}"
 
-def parquet_splits(folder: Path) -> dict[str, list[Path]]:
+
+def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Path]]:
     """The Parquet files of a folder, of its subfolder `data`, or of its only subfolder that has any, by split.
+
+    Where these hold no file but one folder per split (`train/0000.parquet`), its name is the split.
 
     `train-00000-of-00002.parquet` and `train.parquet` belong to the split `train`. Shards are in
     the order of their names.
@@ -48,16 +75,29 @@ def parquet_splits(folder: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: Several subfolders hold Parquet files.
     """
-    found = sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
+    found = sorted(folder.glob("*.parquet"))
     if not found:
-        inner = [name for name in subfolders(folder) if any((folder / name).glob("*.parquet"))]
+        inner = [name for name in subfolders(folder) if _has_parquet(folder / name)]
+        if set(inner) & {*SPLITS, *named}:
+            return {name: sorted((folder / name).glob("*.parquet")) for name in inner}
+        if "data" in inner:
+            inner = ["data"]
         if len(inner) > 1:
             raise DataError(f"{folder}: several subfolders hold Parquet files, give one of them: {', '.join(inner)}")
-        found = sorted((folder / inner[0]).glob("*.parquet")) if inner else []
+        return parquet_splits(folder / inner[0], named) if inner else {}
+    for file in found:
+        if not file.is_file():
+            raise DataError(f"{file}: not a regular file; a Parquet file is needed")
     splits: dict[str, list[Path]] = {}
     for file in found:
         splits.setdefault(re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", file.stem), []).append(file)
     return splits
+
+
+def _has_parquet(folder: Path, depth: int = 2) -> bool:
+    if any(folder.glob("*.parquet")):
+        return True
+    return depth > 0 and any(_has_parquet(folder / name, depth - 1) for name in subfolders(folder))
 
 
 def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, source: str) -> Columns:
@@ -67,7 +107,7 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
         schema: With the Hub's features in its metadata, if it has them.
         image: Name of the image column; None finds the only one.
         label: Name of the label column; None finds the only column of class labels or, where there
-            are none, of integers.
+            are none, the only one with a name of `LABEL_NAMES`.
         source: For messages.
 
     Raises:
@@ -75,10 +115,17 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
     """
     features = _features(schema)
     images = [field.name for field in schema if _holds_images(field.type)]
-    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
-    classes = [name for name in integers if features.get(name, {}).get("_type") == "ClassLabel"]
+    usable = [field.name for field in schema if _holds_labels(field.type)]
+    classes = [name for name in usable if features.get(name, {}).get("_type") == "ClassLabel"]
+    called = [name for name in schema.names if name.lower() in LABEL_NAMES and name != image]
+    several = [name for name in called if not classes and _is_list(schema.field(name).type)]
+    if label in schema.names and _is_list(schema.field(label).type):
+        several = [label]
+    if several:
+        raise DataError(f"{source}: column {several[0]!r} holds several labels an image; one class per image is needed")
     image = _column("image", image, images, images, names=schema.names, source=source)
-    label = _column("label", label, integers, classes or integers, names=schema.names, source=source)
+    labels = classes or [name for name in called if name in usable]
+    label = _column("label", label, usable, labels, names=schema.names, source=source)
     names = features.get(label, {}).get("names")
     return Columns(image=image, label=label, class_names=tuple(map(str, names)) if names else None)
 
@@ -122,6 +169,17 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _holds_labels(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+
+
 def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0
@@ -136,13 +194,14 @@ def _column(
         if wanted not in names:
             raise DataError(f"{source}: no column {wanted!r} for the {what}; the columns: {listed}")
         if wanted not in usable:
-            kind = "encoded images (bytes)" if what == "image" else "integers"
+            kind = "encoded images (bytes)" if what == "image" else "integers, text or truth values"
             raise DataError(
                 f"{source}: {what} column {wanted!r} must hold {kind}; columns that do: {', '.join(usable)}"
             )
         return wanted
     if not found:
-        raise DataError(f"{source}: no {what} column among the columns: {listed}")
+        way_out = f"; name one as '{what}': {', '.join(usable)}" if usable else ""
+        raise DataError(f"{source}: no {what} column among the columns: {listed}{way_out}")
     if len(found) > 1:
         raise DataError(f"{source}: several {what} columns, name one of them as '{what}': {', '.join(found)}")
     return found[0]
@@ -163,11 +222,11 @@ def _tables(file: Path, column: str) -> Iterator[pa.RecordBatch]:
         raise DataError(f"{file}: column {column!r} cannot be read: {error}") from error
 
 
-def _labels(tables: Iterable[Any], column: str, source: str) -> Int64[np.ndarray, "records"]:
+def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:
     labels = [label for table in tables for label in table.column(column).to_pylist()]
     if None in labels:
         raise DataError(f"{source}, row {labels.index(None)}: label is missing")
-    return np.array(labels, np.int64)
+    return plain(np.array(labels), lambda row: f"{source}, row {row}")
 
 
 def _images(tables: Iterable[Any], column: str, source: str, folder: Path) -> Iterator[Item]:
@@ -184,7 +243,13 @@ def _encoded(value: Any, where: str, folder: Path) -> bytes | Path:
         return bytes(content)
     if not path:
         raise DataError(f"{where}: image is missing")
-    return folder / str(path)
+    relative = Path(str(path))
+    if relative.is_absolute() or ".." in relative.parts or str(folder) in ("", "."):
+        raise DataError(f"{where}: image has no bytes, and its path {str(path)!r} is not below the data's folder")
+    file = within(folder / relative, folder)
+    if not file.is_file():
+        raise DataError(f"{where}: image has no bytes, and its path {str(path)!r} is no regular file")
+    return file
 
 
 def _where(files: list[Path], counts: list[int]) -> Callable[[int], str]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import check_classes, check_labels, checked
+from bitleak.data.checks import check_classes, check_labels, checked, counts_of
 from bitleak.data.decode import Item, geometry, stacked
 
 
@@ -18,12 +18,12 @@ class Part:
 
     Attributes:
         items: Starts over at every call: each image as bytes or file, with its file and row.
-        labels: Not checked yet.
+        labels: Not checked yet; text where the source has no numbers, until the source is put together.
         where: File and row of a record, counted from 0, for messages.
     """
 
     items: Callable[[], Iterator[Item]]
-    labels: Int64[np.ndarray, "records"]
+    labels: np.ndarray
     where: Callable[[int], str]
 
 
@@ -37,6 +37,7 @@ class Source:
         train: What models may train on.
         test: What is held out; None if there is no such part.
         fingerprint: Of the content.
+        notes: How it was read, a sentence each.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Source:
     train: Part
     test: Part | None
     fingerprint: Callable[[], str]
+    notes: tuple[str, ...] = ()
 
 
 def described(source: Source) -> Description:
@@ -57,6 +59,8 @@ def described(source: Source) -> Description:
         channels=channels,
         size=size,
         fingerprint=source.fingerprint(),
+        counts=counts_of(labels, source.class_names),
+        notes=source.notes,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import existing, fingerprint
-from bitleak.data.folders import file_part, images_in
+from bitleak.data.folders import file_part, images_in, within
 from bitleak.data.parts import Source, decoded, described
 
 
@@ -60,6 +60,8 @@ class TinyImageNet:
         labels = {wnid: label for label, wnid in enumerate(wnids)}
         train = [(file, labels[wnid]) for wnid in wnids for file in _images(folder / "train" / wnid / "images")]
         test = _validation(folder / "val", labels)
+        for file, _ in [*train, *test]:
+            within(file, folder)
         texts = [folder / "wnids.txt", folder / "val" / "val_annotations.txt"]
 
         def digest() -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from bitleak.audit.data import data_lines
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
@@ -80,6 +81,7 @@ def prepare(request: Request) -> Job:
     except QuantizationError as error:
         option = "--set layers" if str(error).startswith("layers[") else "--model"
         raise ModelError(f"{option}: {error}") from None
+    notes += [f"data: {line}" for line in data_lines(asked.dataset.describe(None))]
     notes += [] if outside is None else [f"model: {note}" for note in outside.notes]
     drawn = not bool(images.held_out.any())
     return Job(request, asked.quantizers, weights, images, calibration, test, drawn, tuple(notes))

@@ -85,6 +85,7 @@ class Summary:
         exposed: The most and the least exposed records; None where nothing is said of single records.
         warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of every report.
         schema: `SCHEMA` of the version that wrote the file.
+        copies: Counts of images that occur more than once, by the names of `bitleak.data.copies.Copies`.
     """
 
     title: str
@@ -125,6 +126,7 @@ class Summary:
     exposed: Exposed | None = None
     warnings: tuple[str, ...] = ()
     schema: int = SCHEMA
+    copies: Mapping[str, float] | None = None
 
     @property
     def command(self) -> str:

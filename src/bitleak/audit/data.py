@@ -1,0 +1,41 @@
+"""Sentences on a data set: how it was read before work, and its copies after it."""
+
+import numpy as np
+
+from bitleak.core.types import Description, Images, Splits
+from bitleak.data.copies import Copies, copies_of
+
+SHOWN = 12
+"""Up to this many classes are listed by name."""
+
+
+def data_lines(description: Description) -> list[str]:
+    """Columns, number of classes, images per class, and everything left out or renumbered."""
+    lines = list(description.notes)
+    counts = [count for _, count in description.counts]
+    if counts:
+        each = (
+            f"{min(counts)} to {max(counts)} images each" if min(counts) < max(counts) else f"{counts[0]} images each"
+        )
+        if len(counts) <= SHOWN:
+            each = ", ".join(f"{name[:40]!r}: {count}" for name, count in description.counts)
+        lines.append(f"{sum(counts)} images, {len(counts)} classes ({each})")
+    return lines
+
+
+def copies_in(images: Images, splits: Splits) -> Copies:
+    """Copies in the pool, and between the pool and all held-out records."""
+    held_out = np.unique(np.concatenate([splits.test, splits.population, splits.calibration]))
+    held_out = np.setdiff1d(held_out, splits.pool)
+    return copies_of(images.pixels, images.labels, splits.pool, held_out)
+
+
+def empty_channels(images: Images) -> tuple[str, ...]:
+    """A sentence if a colour channel has one value in all images."""
+    pixels = images.pixels
+    empty = [
+        str(channel) for channel in range(pixels.shape[1]) if (pixels[:, channel] == pixels[0, 0 + channel, 0, 0]).all()
+    ]
+    if not empty:
+        return ()
+    return (f"Channel {', '.join(empty)} has one value in all images: it is standardised with deviation 1.",)

@@ -1,0 +1,108 @@
+"""From labels as they are stored (integers, text, truth values, whole floats) to class indices.
+
+Integers that count from 0 are indices already. Other values (ids, 0 and 255, numbers from 1, text,
+truth values) are sorted, and the class index is the position; the mapping is reported in a note.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bitleak.core.errors import DataError
+
+OWN_VALUES = 20
+"""From this number of images on, labels of which more than half occur once are refused as ids."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Labels as indices, per part, with the names of the classes.
+
+    Attributes:
+        labels: One array of class indices per part.
+        names: One name per class.
+        note: How the stored values became indices; empty where they are the indices.
+    """
+
+    labels: tuple[np.ndarray, ...]
+    names: tuple[str, ...]
+    note: str = ""
+
+
+def plain(values: Any, where: Callable[[int], str]) -> np.ndarray:
+    """Stored labels as int64 or as text, `[records]`.
+
+    Args:
+        values: Integers, text, truth values or floats that are integers, `[records]` or `[records, 1]`.
+        where: File and row of a record, for messages.
+
+    Raises:
+        DataError: Several labels per image, a missing label, a float that is no integer, or another type.
+    """
+    labels = np.asarray(values)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise DataError(
+            f"{where(0)}: labels of shape {labels.shape} are several labels an image; one class per image is "
+            "needed (of one-hot rows, give the argmax)"
+        )
+    if labels.dtype.kind == "b":
+        return np.where(labels, "true", "false")
+    if labels.dtype.kind == "f":
+        wrong = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)) | (abs(labels) > 2**53))
+        if len(wrong):
+            raise DataError(f"{where(int(wrong[0]))}: label must be an integer, got {labels[wrong[0]]}")
+        return labels.astype(np.int64)
+    if labels.dtype == np.uint64 and labels.size and labels.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{where(int(labels.argmax()))}: label must fit into int64, got {labels.max()}")
+    if labels.dtype.kind in "iu":
+        return labels.astype(np.int64)
+    if labels.dtype.kind == "U":
+        return labels
+    raise DataError(f"{where(0)}: labels must be integers, text or truth values, got {labels.dtype}")
+
+
+def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]]) -> Classes:
+    """Class indices of labels without given names.
+
+    Integers stay as they are if they begin at 0 and at least half of the numbers up to the largest occur.
+
+    Args:
+        parts: Labels per part from `plain`, the training part first.
+        where: File and row of a record, per part.
+
+    Raises:
+        DataError: A negative label, labels of two kinds, or labels that are as many as the images.
+    """
+    kinds = {part.dtype.kind for part in parts if len(part)}
+    if len(kinds) > 1:
+        raise DataError(f"{where[0](0)}: labels are integers in one part and text in the other")
+    values = np.unique(np.concatenate(parts)) if kinds else np.empty(0, np.int64)
+    if kinds == {"i"}:
+        for part, place in zip(parts, where, strict=True):
+            negative = np.flatnonzero(part < 0)
+            if len(negative):
+                highest = max(int(values[-1]), 0)
+                raise DataError(
+                    f"{place(int(negative[0]))}: label must be from 0 to {highest}, got {part[negative[0]]}; "
+                    "leave out images without a label, and number classes from 0"
+                )
+    count = sum(len(part) for part in parts)
+    if count >= OWN_VALUES and 2 * len(values) > count:
+        raise DataError(
+            f"{where[0](0)}: labels have {len(values)} different values for {count} images: these are no classes "
+            "but numbers of the images; name the label column as 'label'"
+        )
+    counted = kinds != {"U"}
+    if counted and (not len(values) or (values[0] == 0 and values[-1] < 2 * len(values))):
+        highest = int(values[-1]) if len(values) else -1
+        missing = highest + 1 - len(values)
+        note = f"{missing} of the {highest + 1} classes have no image" if missing else ""
+        return Classes(tuple(part.astype(np.int64) for part in parts), tuple(map(str, range(highest + 1))), note)
+    labels = tuple(np.searchsorted(values, part).astype(np.int64) for part in parts)
+    kind = "numbers" if counted else "text or truth values"
+    note = f"labels are {kind} from {values[0]} to {values[-1]}; sorted, they are classes 0 to {len(values) - 1}"
+    return Classes(labels, tuple(str(value) for value in values), note)

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from bitleak.audit.data import copies_in, empty_channels
 from bitleak.audit.prepare import Prepared
 from bitleak.audit.records import decoded, pictures, power_rows, records_of
 from bitleak.config import CalibrationConfig, Config, further_variants, resolved
 from bitleak.core.types import Measure, Row
+from bitleak.data.lines import copies_in, empty_channels
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import corrected, headline_fpr

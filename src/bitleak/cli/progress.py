@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
-from bitleak.audit.data import data_lines
 from bitleak.audit.outdated import newer_code
 from bitleak.cli.results import duration
 from bitleak.core.types import Description
+from bitleak.data.lines import data_lines
 from bitleak.engine.run import Event, Report
 from bitleak.engine.store import Store
 

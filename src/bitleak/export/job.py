@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from bitleak.audit.data import data_lines
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited, make_splits
 from bitleak.data.augment import channel_statistics
+from bitleak.data.lines import data_lines
 from bitleak.export.names import common_prefix, fitted
 from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
 from bitleak.export.weights import read_weights

@@ -92,6 +92,6 @@ def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None
         print(f"warning: {doubt}")
     print(
         f"expected: {in_all} (reading {expected.reading:.0f} s, attacks {expected.attacking:.0f} s, "
-        f"metrics {expected.measuring:.0f} s, measured on a sample)",
+        f"metrics {expected.measuring:.0f} s, measured on a sample; report {expected.reporting:.0f} s)",
         flush=True,
     )

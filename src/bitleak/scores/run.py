@@ -36,6 +36,9 @@ from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case, References, Row
 
 CORRECT = SIGNALS.index("correct")
 
+REPORTING = 10.0
+"""Seconds of one core for the tables, the figures and the page, whatever the number of records."""
+
 TRIAL_NUMBERS = 1 << 19
 TRIAL_RECORDS = (64, 4000)
 """A trial has this many reference answers, but at least and at most so many records."""
@@ -76,16 +79,18 @@ class Expected:
         reading: Seconds until all signals are there.
         attacking: Seconds of all attacks on all targets.
         measuring: Seconds of the metrics.
+        reporting: Seconds of tables, figures and page.
     """
 
     reading: float
     attacking: float
     measuring: float
+    reporting: float = REPORTING
 
     @property
     def seconds(self) -> float:
         """All together."""
-        return self.reading + self.attacking + self.measuring
+        return self.reading + self.attacking + self.measuring + self.reporting
 
 
 def tried(prepared: Prepared) -> tuple[Prepared, Expected]:

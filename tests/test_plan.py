@@ -45,6 +45,7 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
     assert first == {
         "images": "3c83a926ea9d",
         "splits": "6c3648191542",
+        "copies": "535183ecef7e",
         "train": "1f7950f93579",
         "quantize": "3b7215ad2d0b",
         "query": "5aa984e31437",

@@ -69,6 +69,7 @@ def planned_memory(prepared: Prepared, stage: str) -> int:
     of = {
         "images": 2 * images,
         "splits": (references + 8) * sizes.pool,
+        "copies": images + 4 * 1024 * 4 * pixels + 5200 * 4 * pixels + 400 * sizes.pool,
         "train": images + 6 * weights + 4 * 64 * pixels * config.train.batch,
         "quantize": images + 4 * weights + 4 * 64 * pixels * shown,
         "query": images + 2 * weights + 2 * answers + 4 * 64 * pixels * config.query.batch,

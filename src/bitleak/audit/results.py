@@ -2,18 +2,19 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bitleak.audit.copies import copy_warnings
 from bitleak.audit.prepare import Prepared
 from bitleak.audit.records import decoded, pictures, power_rows, records_of
 from bitleak.config import CalibrationConfig, Config, further_variants, resolved
 from bitleak.core.types import Measure, Row
-from bitleak.data.lines import copies_in, empty_channels
+from bitleak.data.lines import empty_channels
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import corrected, headline_fpr
@@ -33,15 +34,14 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     order = ["fp32", *quantized, *further_variants(prepared.config), "control"]
     rows.sort(key=lambda row: order.index(row.variant))
     rows = corrected(rows)
-    summary = summarize(prepared, rows)
+    counts = store.read(tasks[prepared.plan.copies])["counts"]
+    summary = replace(summarize(prepared, rows), copies=counts, warnings=_warnings(prepared, counts))
     images, splits = (decoded(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
     records = records_of(prepared, store, summary, images, splits)
-    copies = copies_in(images, splits)
     summary = replace(
         summary,
         exposed=exposed(records),
-        warnings=(*summary.warnings, *copies.sentences(), *empty_channels(images)),
-        copies=asdict(copies),
+        warnings=(*summary.warnings, *empty_channels(images)),
     )
     write_all(
         rows,
@@ -99,6 +99,13 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         priors=config.priors,
         delta=config.delta,
     )
+
+
+def _warnings(prepared: Prepared, counts: Mapping[str, int | float]) -> tuple[str, ...]:
+    """Return the reasons to doubt the figures that lie in the images."""
+    sizes = prepared.plan.sizes
+    held_out = sizes.calibration + sizes.population + sizes.test
+    return copy_warnings(counts, records=sizes.pool, held_out=held_out)
 
 
 def versions() -> dict[str, str]:

@@ -1,9 +1,6 @@
 """Sentences on a data set: how it was read before work, and its copies after it."""
 
-import numpy as np
-
-from bitleak.core.types import Description, Images, Splits
-from bitleak.data.copies import Copies, copies_of
+from bitleak.core.types import Description, Images
 
 SHOWN = 12
 """Up to this many classes are listed by name."""
@@ -21,13 +18,6 @@ def data_lines(description: Description) -> list[str]:
             each = ", ".join(f"{name[:40]!r}: {count}" for name, count in description.counts)
         lines.append(f"{sum(counts)} images, {len(counts)} classes ({each})")
     return lines
-
-
-def copies_in(images: Images, splits: Splits) -> Copies:
-    """Copies in the pool, and between the pool and all held-out records."""
-    held_out = np.unique(np.concatenate([splits.test, splits.population, splits.calibration]))
-    held_out = np.setdiff1d(held_out, splits.pool)
-    return copies_of(images.pixels, images.labels, splits.pool, held_out)
 
 
 def empty_channels(images: Images) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ class Plan:
         tasks: All of them, inputs before what needs them.
         images: Key of the images.
         splits: Key of the splits.
+        copies: Key of the copies among the images.
         results: Keys of the tasks whose rows make the results table, in its order.
         scores: Key of the attack task of each variant and kind of reference.
         memorisation: Key of the memorisation of each variant.
@@ -38,6 +39,7 @@ class Plan:
     tasks: tuple[Task, ...]
     images: str
     splits: str
+    copies: str
     results: tuple[str, ...]
     scores: Mapping[tuple[str, str], str]
     memorisation: Mapping[str, str]
@@ -51,6 +53,7 @@ class Plan:
     def wanted(self) -> tuple[str, ...]:
         """Keys of all tasks that the output folder is made from."""
         return (
+            self.copies,
             *self.results,
             *self.scores.values(),
             *self.memorisation.values(),
@@ -76,9 +79,9 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
             "train.autocast: 'auto' must be settled for a device before the plan is made, see audit.prepare"
         )
     tasks = Tasks(config, description, network, sizes_of(config, description), RATES[device.split(":")[0]])
-    images, splits = tasks.images(), tasks.splits()
+    images, splits, copies = tasks.images(), tasks.splits(), tasks.copies()
     models = _models(tasks)
-    listed = [images, splits, *models.weights.values(), *models.answers.values(), *models.sizes.values()]
+    listed = [images, splits, copies, *models.weights.values(), *models.answers.values(), *models.sizes.values()]
     results: list[Task] = []
     scores: dict[tuple[str, str], str] = {}
     memorised: dict[str, Task] = {}
@@ -104,6 +107,7 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         tasks=tuple(unique.values()),
         images=images.key,
         splits=splits.key,
+        copies=copies.key,
         results=tuple(task.key for task in results),
         scores=scores,
         memorisation={variant: task.key for variant, task in memorised.items()},

@@ -13,6 +13,7 @@ from bitleak.plan.sizes import NetworkSize, Sizes
 VERSIONS = {
     "images": "1",
     "splits": "1",
+    "copies": "1",
     "train": "2",
     "quantize": "2",
     "query": "3",
@@ -84,6 +85,10 @@ class Tasks:
         }
         return self.task("splits", params, {"images": self.images().key}, "splits", 0.1)
 
+    def copies(self) -> Task:
+        """Which records are copies of others."""
+        return self.task("copies", {}, self.data(), "copies among the images", 2e-4 * self.sizes.pool)
+
     def train(self, row: int) -> Task:
         """One model."""
         name, options = self.config.model
@@ -144,6 +149,7 @@ class Tasks:
         of = {
             "images": pixels * records,
             "splits": (self.config.split.models + self.config.split.shadows) * sizes.pool + 8 * records,
+            "copies": 8 * sizes.pool,
             "train": 4 * parameters,
             "quantize": parameters + 4 * parameters // 50,
             "query": 8 * queries * len(SIGNALS) * (pool + population) + 8 * sizes.test,

@@ -84,8 +84,9 @@ class Summary:
         delta: At which epsilon was bounded; None where it was not.
         exposed: The most and the least exposed records; None where nothing is said of single records.
         warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of every report.
+        copies: Records with copies: `exact`, `near`, `held_out`, `contradicting`, and the largest `distance` of near
+            ones (see `bitleak.data.copies`); None where the images are not known.
         schema: `SCHEMA` of the version that wrote the file.
-        copies: Counts of images that occur more than once, by the names of `bitleak.data.copies.Copies`.
     """
 
     title: str
@@ -125,8 +126,8 @@ class Summary:
     delta: float | None = None
     exposed: Exposed | None = None
     warnings: tuple[str, ...] = ()
+    copies: Mapping[str, int | float] | None = None
     schema: int = SCHEMA
-    copies: Mapping[str, float] | None = None
 
     @property
     def command(self) -> str:

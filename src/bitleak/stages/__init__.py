@@ -10,7 +10,7 @@ from bitleak.stages.calibrating import calibration, candidates
 from bitleak.stages.measuring import measure, utility, weigh
 from bitleak.stages.networks import calibration_images, quantize, query, specification, train
 from bitleak.stages.noising import match, matched, noise
-from bitleak.stages.records import images, splits
+from bitleak.stages.records import copies, images, splits
 from bitleak.stages.several import compare, joint
 from bitleak.stages.statistics import estimate, memorise, power, thresholds
 
@@ -21,6 +21,7 @@ __all__ = [
     "calibration_images",
     "candidates",
     "compare",
+    "copies",
     "estimate",
     "images",
     "joint",

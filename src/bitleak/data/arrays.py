@@ -8,8 +8,9 @@ import numpy as np
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import checked, counts_of, existing, fingerprint
+from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as
 from bitleak.data.labels import classes_of, plain
+from bitleak.data.lines import empty_channels
 
 ALIASES = (
     {"train_images": "pixels", "train_labels": "labels", "test_images": "test_pixels", "test_labels": "test_labels"},
@@ -60,16 +61,16 @@ class Arrays:
             DataError: As `load`.
         """
         file = self._file(root)
-        images, notes = self._read(file)
+        images, notes, is_sorted = self._read(file)
         return Description(
             records=len(images.labels),
             held_out=int(images.held_out.sum()),
             classes=len(images.class_names),
             channels=images.pixels.shape[1],
             size=images.pixels.shape[2],
-            fingerprint=fingerprint([file], file),
+            fingerprint=read_as(fingerprint([file], file), [SORTED] if is_sorted else []),
             counts=counts_of(images.labels, images.class_names),
-            notes=notes,
+            notes=(*notes, *empty_channels(images)),
         )
 
     def load(self, root: Path | None) -> Images:
@@ -84,8 +85,8 @@ class Arrays:
         """
         return self._read(self._file(root))[0]
 
-    def _read(self, file: Path) -> tuple[Images, tuple[str, ...]]:
-        """The images, and how labels and arrays were read."""
+    def _read(self, file: Path) -> tuple[Images, tuple[str, ...], bool]:
+        """Return the images, how labels and arrays were read, and whether labels are positions among sorted values."""
         arrays, notes = _read(file)
         pixels, labels = [_pixels(arrays, "pixels", file)], [_labels(arrays, "labels", file)]
         if ("test_pixels" in arrays) != ("test_labels" in arrays):
@@ -94,6 +95,7 @@ class Arrays:
             pixels.append(_pixels(arrays, "test_pixels", file))
             labels.append(_labels(arrays, "test_labels", file))
         _check_alike(pixels, labels, file)
+        is_sorted = False
         if "class_names" in arrays:
             names = _class_names(arrays["class_names"], file)
             if any(part.dtype.kind == "U" for part in labels):
@@ -101,7 +103,7 @@ class Arrays:
         else:
             places = [_place(file, name) for name in ("labels", "test_labels")]
             classes = classes_of(labels, places[: len(labels)])
-            labels, names = list(classes.labels), classes.names
+            labels, names, is_sorted = list(classes.labels), classes.names, classes.is_sorted
             notes += (classes.note,) if classes.note else ()
         images = Images(
             pixels=np.ascontiguousarray(np.concatenate(pixels)),
@@ -115,7 +117,7 @@ class Arrays:
             str(file),
             lambda row: f"{file}, labels, row {row}" if row < count else f"{file}, test_labels, row {row - count}",
         )
-        return images, notes
+        return images, notes, is_sorted
 
     def _file(self, root: Path | None) -> Path:
         file = Path(self.path) if root is None else root

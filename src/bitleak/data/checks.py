@@ -10,7 +10,10 @@ from bitleak.core.errors import DataError
 from bitleak.core.types import Images
 
 _CHUNK = 1 << 20
-_EXIF = (b"Exif\0\0", b"eXIf")
+
+SORTED = "labels are positions among sorted values"
+UPRIGHT = "images are turned as their orientation demands"
+"""Readings that are part of a fingerprint, see `read_as`."""
 
 
 def checked(images: Images, source: str, where: Callable[[int], str] | None = None) -> Images:
@@ -72,13 +75,23 @@ def existing(path: Path, source: str) -> Path:
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
     """SHA-256 over names relative to the root and contents; the order of the files does not matter."""
-    total, oriented = hashlib.sha256(), False
+    total = hashlib.sha256()
     for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
         total.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
         with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 total.update(chunk)
-                oriented = oriented or any(mark in chunk for mark in _EXIF)
-    if oriented:  # since their orientation is applied, such images are not what they were
-        total.update(b"upright")
     return total.hexdigest()
+
+
+def read_as(content: str, readings: Sequence[str]) -> str:
+    """Return the fingerprint of content whose values are not taken as they are stored.
+
+    Args:
+        content: Fingerprint of the content.
+        readings: How it is read, such as `labels sorted`. Without any, the fingerprint is that of the content,
+            so that results of before keep their keys.
+    """
+    if not readings:
+        return content
+    return hashlib.sha256("\n".join([content, *readings]).encode()).hexdigest()

@@ -72,7 +72,7 @@ def geometry(items: Iterable[Item]) -> tuple[int, int]:
 
 def _decoded(source: bytes | Path, where: str) -> UInt8[np.ndarray, "channels height width"]:
     try:
-        with _opened(source) as image:
+        with opened(source) as image:
             width, height = image.size
             refused = _refused(image) if width == height else ""
             # a picture of a wrong shape, depth or frame count is not decoded
@@ -90,14 +90,22 @@ def _refused(image: Image.Image) -> str:
     """The reason why an opened image is not decoded; empty if it can be."""
     if image.mode in DEEP:
         return f"image must have 8 bits per channel, got Pillow's mode {image.mode!r}"
-    if any(";16" in raw for raw in _raw_modes(image)):
+    if any(_is_deep(raw) for raw in _raw_modes(image)):
         return f"image must have 8 bits per channel, got 16 bits per channel (Pillow's mode {image.mode!r})"
     frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
     return f"image must have one frame, got {frames}" if frames > 1 else ""
 
 
+def _is_deep(raw: str) -> bool:
+    """Return whether a raw mode has 16 bits per channel; `BGR;16` has 16 per pixel, in a BMP."""
+    return ";16" in raw and not raw.startswith("BGR;")
+
+
 def _raw_modes(image: Image.Image) -> Iterator[str]:
-    """How the file stores its pixels, such as `RGB` or `RGB;16B`; a PPM's largest value above 255 counts as 16 bits."""
+    """Yield how the file stores its pixels, such as `RGB` or `RGB;16B`.
+
+    A PPM's largest value above 255 counts as 16 bits.
+    """
     for tile in getattr(image, "tile", ()):
         values = tile[3] if isinstance(tile[3], tuple | list) else (tile[3],)
         yield from (value for value in values if isinstance(value, str))
@@ -105,21 +113,32 @@ def _raw_modes(image: Image.Image) -> Iterator[str]:
             yield "PPM;16"
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Return whether an opened image has an orientation that is not upright."""
+    return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+
+
 def _upright(image: Image.Image) -> np.ndarray:
-    """The pixels `[size, size]` or `[size, size, 3]`, turned as the file's EXIF orientation demands."""
-    turned = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
-    return np.asarray(turned.convert("L" if image.mode in GREY else "RGB"))
+    """Return the pixels `[size, size]` or `[size, size, 3]`, turned as the file's orientation demands."""
+    upright = ImageOps.exif_transpose(image) if is_turned(image) else image
+    return np.asarray(upright.convert("L" if image.mode in GREY else "RGB"))
 
 
 def _mode(source: bytes | Path, where: str) -> str:
     try:
-        with _opened(source) as image:
+        with opened(source) as image:
             return image.mode
     except Exception as error:
         raise DataError(f"{where}: image cannot be read: {error}") from error
 
 
-def _opened(source: bytes | Path) -> Image.Image:
+def opened(source: bytes | Path) -> Image.Image:
+    """Open an image with one of the readers of `FORMATS`; pixels are decoded only when they are needed.
+
+    Raises:
+        DataError: Not a regular file.
+        Exception: Pillow's own, of almost any kind.
+    """
     if isinstance(source, Path) and not source.is_file():  # a named pipe would wait for ever
         raise DataError("not a regular file")
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)

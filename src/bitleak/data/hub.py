@@ -153,17 +153,24 @@ class Hub:
         used = [self.train] if test_split is None else [self.train, test_split]
         unused = [split for split in known if split not in used]
         said = [f"splits that are not read: {', '.join(unused)}"] if unused else []
-        renumbered = ""
+        parts = [part for part in (train, test) if part is not None]
+        as_stored = all(part.integers for part in parts)
         if class_names is None:
-            parts = [part for part in (train, test) if part is not None]
             classes = classes_of([part.labels for part in parts], [part.where for part in parts])
-            class_names, renumbered = classes.names, classes.note
             parts = [replace(part, labels=labels) for part, labels in zip(parts, classes.labels, strict=True)]
-            train, test = parts[0], parts[1] if len(parts) > 1 else None
-        elif any(part is not None and part.labels.dtype.kind == "U" for part in (train, test)):
+            class_names, as_stored = classes.names, as_stored and not classes.is_sorted
+            said = [*filter(None, [classes.note]), *said]
+        elif any(part.labels.dtype.kind == "U" for part in parts):
             raise DataError(f"{name}: the label column has class names, so that its values must be integers")
-        lines = (*notes, *filter(None, [renumbered]), *said)
-        return Source(name, class_names, train, test, lambda: digest(used), lines)
+        return Source(
+            name=name,
+            class_names=class_names,
+            train=parts[0],
+            test=parts[1] if len(parts) > 1 else None,
+            fingerprint=lambda: digest(used),
+            notes=(*notes, *said),
+            sorted_labels=not as_stored,
+        )
 
     def _test(
         self,

@@ -23,12 +23,14 @@ class Classes:
     Attributes:
         labels: One array of class indices per part.
         names: One name per class.
-        note: How the stored values became indices; empty where they are the indices.
+        note: How the stored values became indices; empty if they are the indices and every class has an image.
+        is_sorted: Whether the indices are positions among the sorted values, and not the stored integers.
     """
 
     labels: tuple[np.ndarray, ...]
     names: tuple[str, ...]
     note: str = ""
+    is_sorted: bool = False
 
 
 def plain(values: Any, where: Callable[[int], str]) -> np.ndarray:
@@ -105,4 +107,4 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
     labels = tuple(np.searchsorted(values, part).astype(np.int64) for part in parts)
     kind = "numbers" if counted else "text or truth values"
     note = f"labels are {kind} from {values[0]} to {values[-1]}; sorted, they are classes 0 to {len(values) - 1}"
-    return Classes(labels, tuple(str(value) for value in values), note)
+    return Classes(labels, tuple(str(value) for value in values), note, is_sorted=True)

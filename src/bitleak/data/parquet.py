@@ -51,12 +51,14 @@ class Columns:
     Attributes:
         image: A column of bytes, or of structs with `bytes` and `path`.
         label: A column of integers, text or truth values.
-        class_names: From the label's feature; None where it has no names.
+        class_names: From the label's feature; None if it has no names.
+        integers: Whether the labels are stored as integers.
     """
 
     image: str
     label: str
     class_names: tuple[str, ...] | None
+    integers: bool = True
 
     @property
     def sentence(self) -> str:
@@ -127,7 +129,12 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
     labels = classes or [name for name in called if name in usable]
     label = _column("label", label, usable, labels, names=schema.names, source=source)
     names = features.get(label, {}).get("names")
-    return Columns(image=image, label=label, class_names=tuple(map(str, names)) if names else None)
+    return Columns(
+        image=image,
+        label=label,
+        class_names=tuple(map(str, names)) if names else None,
+        integers=bool(pa.types.is_integer(schema.field(label).type)),
+    )
 
 
 def parquet_part(files: list[Path], image: str | None, label: str | None) -> tuple[Part, Columns]:
@@ -137,18 +144,22 @@ def parquet_part(files: list[Path], image: str | None, label: str | None) -> tup
         DataError: As `columns_of`, or a file cannot be read.
     """
     columns = [columns_of(_schema(file), image, label, source=str(file)) for file in files]
-    for file, own in zip(files, columns, strict=True):
-        if own != columns[0]:
-            raise DataError(f"{file}: columns and class names must be those of {files[0].name}: {own} {columns[0]}")
-    labels = [_labels(_tables(file, own.label), own.label, str(file)) for file, own in zip(files, columns, strict=True)]
+    for file, shard in zip(files, columns, strict=True):
+        if shard != columns[0]:
+            raise DataError(
+                f"{file}: columns and class names must be those of {files[0].name}: expected {columns[0].sentence} "
+                f"({_listed(columns[0].class_names)}), got {shard.sentence} ({_listed(shard.class_names)})"
+            )
+    column = columns[0].label
+    labels = [_labels(_tables(file, column), column, str(file)) for file in files]
 
     def items() -> Iterator[Item]:
         for file in files:
             yield from _images(_tables(file, columns[0].image), columns[0].image, str(file), file.parent)
 
-    return Part(items=items, labels=np.concatenate(labels), where=_where(files, [len(own) for own in labels])), columns[
-        0
-    ]
+    where = _where(files, [len(rows) for rows in labels])
+    part = Part(items=items, labels=np.concatenate(labels), where=where, integers=columns[0].integers)
+    return part, columns[0]
 
 
 def table_part(tables: Callable[[], Iterable[pa.Table]], columns: Columns, source: str) -> Part:
@@ -158,7 +169,14 @@ def table_part(tables: Callable[[], Iterable[pa.Table]], columns: Columns, sourc
         return _images(tables(), columns.image, source, Path())
 
     labels = _labels(tables(), columns.label, source)
-    return Part(items=items, labels=labels, where=lambda row: f"{source}, row {row}")
+    return Part(items=items, labels=labels, where=lambda row: f"{source}, row {row}", integers=columns.integers)
+
+
+def _listed(class_names: tuple[str, ...] | None) -> str:
+    if class_names is None:
+        return "no class names"
+    shown = ", ".join(class_names[:12])
+    return f"classes {shown}, ..." if len(class_names) > 12 else f"classes {shown}"
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:

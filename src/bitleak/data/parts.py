@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import check_classes, check_labels, checked, counts_of
+from bitleak.data.checks import SORTED, UPRIGHT, check_classes, check_labels, checked, counts_of, read_as
 from bitleak.data.decode import Item, geometry, stacked
+from bitleak.data.marks import marks_of
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Part:
         items: Starts over at every call: each image as bytes or file, with its file and row.
         labels: Not checked yet; text where the source has no numbers, until the source is put together.
         where: File and row of a record, counted from 0, for messages.
+        integers: Whether the labels are stored as integers.
     """
 
     items: Callable[[], Iterator[Item]]
     labels: np.ndarray
     where: Callable[[int], str]
+    integers: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Source:
         test: What is held out; None if there is no such part.
         fingerprint: Of the content.
         notes: How it was read, a sentence each.
+        sorted_labels: Whether the labels are positions among sorted values, and not the integers that are stored.
     """
 
     name: str
@@ -46,21 +50,25 @@ class Source:
     test: Part | None
     fingerprint: Callable[[], str]
     notes: tuple[str, ...] = ()
+    sorted_labels: bool = False
 
 
 def described(source: Source) -> Description:
-    """Counts, classes, channels and size; decodes one image, and reads headers only where it is greyscale."""
+    """Return counts, classes, channels and size; one image is decoded, the bytes of all are searched for marks."""
     labels = _checked_labels(source)
     channels, size = geometry(_items(source))
+    marks = marks_of(_items(source))
+    readings = [SORTED] if source.sorted_labels else []
+    readings += [UPRIGHT] if marks.turned else []
     return Description(
         records=len(labels),
         held_out=len(labels) - len(source.train.labels),
         classes=len(source.class_names),
         channels=channels,
         size=size,
-        fingerprint=source.fingerprint(),
+        fingerprint=read_as(source.fingerprint(), readings),
         counts=counts_of(labels, source.class_names),
-        notes=source.notes,
+        notes=(*source.notes, *marks.notes),
     )
 
 

@@ -163,5 +163,5 @@ def test_images_outside_the_folder_of_the_data_are_not_read(tmp_path, make, path
     struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     images = pa.array([{"bytes": None, "path": path.format(tmp_path)}] * 2, struct)
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / "set" / "train.parquet")
-    with pytest.raises(DataError, match=r"not below the data's folder|outside the data's folder"):
+    with pytest.raises(DataError, match=r"not below the data's folder|links out of the data's folder"):
         Hub(str(tmp_path / "set")).load(None)

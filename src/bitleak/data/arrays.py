@@ -9,6 +9,7 @@ import numpy as np
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as
+from bitleak.data.folders import within
 from bitleak.data.labels import classes_of, plain
 from bitleak.data.lines import empty_channels
 
@@ -121,7 +122,9 @@ class Arrays:
 
     def _file(self, root: Path | None) -> Path:
         file = Path(self.path) if root is None else root
-        return existing(file / Path(self.path).name if file.is_dir() else file, "arrays")
+        if file.is_dir():
+            return within(existing(file / Path(self.path).name, "arrays"), file)
+        return existing(file, "arrays")
 
 
 def _place(file: Path, name: str) -> Callable[[int], str]:

@@ -56,14 +56,27 @@ def left_out(folder: Path) -> str:
 
 
 def within(file: Path, folder: Path) -> Path:
-    """The file, if it lies below the folder once links are resolved.
+    """Return the file, if it is below the folder once links are resolved.
+
+    A snapshot of the Hub's cache (`REPOSITORY/snapshots/REVISION`) consists of links into `REPOSITORY/blobs`, so
+    files there count as below it.
 
     Raises:
         DataError: It is elsewhere.
     """
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"{file}: outside the data's folder {folder}; nothing outside it is read, so copy the file")
+    target, root = file.resolve(), folder.resolve()
+    if not target.is_relative_to(root) and not any(target.is_relative_to(blobs) for blobs in _blobs(root)):
+        raise DataError(
+            f"{file}: links out of the data's folder {folder}, and nothing outside it is read; copy the file, or give "
+            "the folder that holds both"
+        )
     return file
+
+
+def _blobs(folder: Path) -> list[Path]:
+    """Return where the files of a snapshot of the Hub's cache are stored; nothing for any other folder."""
+    snapshots = [parent for parent in (folder, *folder.parents) if parent.name == "snapshots"]
+    return [parent.parent / "blobs" for parent in snapshots if (parent.parent / "blobs").is_dir()]
 
 
 def class_folders(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:

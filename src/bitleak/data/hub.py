@@ -9,7 +9,7 @@ from typing import Any
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import existing, fingerprint
-from bitleak.data.folders import class_folders, file_part, left_out, subfolders
+from bitleak.data.folders import class_folders, file_part, left_out, subfolders, within
 from bitleak.data.labels import classes_of
 from bitleak.data.parts import Part, Source, decoded, described
 
@@ -89,6 +89,8 @@ class Hub:
         splits = parquet_splits(folder, [name for name in (self.train, self.test) if name])
         if not splits:
             return self._image_folder(folder)
+        for file in (file for files in splits.values() for file in files):
+            within(file, folder)
 
         notes: dict[str, None] = {}
 

@@ -17,3 +17,26 @@ def test_gpu_hours_can_be_planned_without_a_gpu(bitleak, tiny):
     code, out, _ = bitleak("plan", "config.yaml", "--device", "cuda", config=tiny)
     assert code == 0
     assert "GPU hours in all" in " ".join(out.split())
+
+
+def test_a_download_is_announced_before_it_happens(bitleak, tiny, monkeypatch):
+    def offline(name, revision):
+        print("asks the Hub")
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    said = "data: nobody/nothing is no folder here: downloads it from the Hub unless it is cached\nasks the Hub\n"
+    hub = {**tiny, "data": {"name": "hub", "path": "nobody/nothing"}}
+    quantizer = ("--quantizer", "rtn", "--levels", "3", "--model", "cnn", "--out", "out")
+    for arguments in (
+        ("plan", "config.yaml"),
+        ("audit", "config.yaml"),
+        ("quantize", "--weights", "w.safetensors", "--data", "hub:nobody/nothing", *quantizer),
+    ):
+        code, out, err = bitleak(*arguments, config=hub)
+        assert code == 2
+        if arguments[0] == "quantize":
+            assert out == said.replace("asks the Hub\n", "")  # the weights are missing
+        else:
+            assert out == said
+            assert "cannot be read from the Hub: no network" in err

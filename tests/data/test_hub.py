@@ -349,3 +349,41 @@ def test_the_real_cifar_has_its_published_counts_and_statistics(name, classes, m
     assert set(np.bincount(images.labels[images.held_out])) == {10_000 // classes}
     found = channel_statistics(images, np.flatnonzero(~images.held_out))
     assert np.allclose(found, (mean, std), atol=6e-5)
+
+
+def test_a_name_is_remote_only_if_nothing_here_has_it(folder):
+    assert Hub("someone/something").is_remote(None)
+    assert not Hub("someone/something").is_remote(folder)
+    assert not Hub(str(folder)).is_remote(None)
+    assert not Hub("./someone/something").is_remote(None)
+
+
+@pytest.fixture
+def cached_files(tmp_path, make, monkeypatch):
+    """The Hub, played by a table whose images are files: `paths` is filled by the test."""
+    datasets, constants = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached = tmp_path / "hub" / "datasets--someone--something" / "snapshots" / "0a"
+    cached.mkdir(parents=True)
+    photos = make.photos(2)
+    for number, photo in enumerate(photos):
+        (cached / f"{number}.png").write_bytes(make.encode(photo))
+    (tmp_path / "secret.png").write_bytes(make.encode(photos[0]))
+
+    def plays(paths):
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+        images = [{"bytes": None, "path": str(path)} for path in paths]
+        table = datasets.Dataset.from_dict({"image": images, "label": [0, 1]}, features=features)
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: {"train": table})
+        return Hub("someone/something")
+
+    return plays, cached
+
+
+def test_an_image_folder_of_the_hub_is_read_from_its_own_cache_only(cached_files, tmp_path, make):
+    plays, cached = cached_files
+    images = plays([cached / "0.png", cached / "1.png"]).load(None)
+    assert np.array_equal(images.pixels, make.photos(2).transpose(0, 3, 1, 2))
+    for outside in (tmp_path / "secret.png", cached / "../../../../secret.png", "0.png"):
+        with pytest.raises(DataError, match=r"image has no bytes, and its path .* is not below the data's folder"):
+            plays([cached / "0.png", outside]).load(None)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,8 +57,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     """
     device = device if device in ("cpu", "cuda") and not here else resolve_device(device)
     config = replace(config, train=settled(config.train, device) if here else _settled_elsewhere(config.train, device))
-    dataset = registry.find(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
-    description = dataset.describe(data)
+    description = dataset_of(config).describe(data)
     name, options = config.model
     unit = (0.5,) * description.channels
     spec = ModelSpec(name, options, description.classes, description.channels, description.size, mean=unit, std=unit)
@@ -77,6 +77,11 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     )
     notes = () if outside is None else outside.notes
     return Prepared(config, description, network, plan(config, description, network, device=device), runtime, notes)
+
+
+def dataset_of(config: Config) -> Any:
+    """Make the config's data set, an entry of the registry's `DATASETS`; nothing is read."""
+    return registry.find(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
 
 
 def _check_quantizers(config: Config, spec: ModelSpec) -> None:

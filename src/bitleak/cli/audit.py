@@ -103,7 +103,8 @@ def _run(config: Path, out: Path, options: _Options) -> int:
 
         open_nursery(Runtime.stages)
     from bitleak import audit as library
-    from bitleak.cli.progress import Watch, print_forecast, print_left, print_notes
+    from bitleak.audit.prepare import dataset_of
+    from bitleak.cli.progress import Watch, print_download, print_forecast, print_left, print_notes
     from bitleak.cli.results import print_results
     from bitleak.config import override, read, validate
     from bitleak.core.checks import unknown_name
@@ -122,6 +123,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     ray = options.executor == "ray"
     if not ray and options.share != _Share(None, 1.0, None):
         raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
+    print_download(dataset_of(checked), options.data)
     prepared = library.prepare(checked, data=options.data, device=options.device, here=not ray)
     prepared = replace(prepared, runtime=replace(prepared.runtime, **options.share._asdict()))
     library.check_out(out)

@@ -18,11 +18,14 @@ def plan(
 ) -> int:
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
     from bitleak import audit as library
-    from bitleak.cli.progress import print_forecast, print_notes
+    from bitleak.audit.prepare import dataset_of
+    from bitleak.cli.progress import print_download, print_forecast, print_notes
     from bitleak.config import override, read, validate
     from bitleak.engine.store import Store, is_url
 
-    prepared = library.prepare(validate(override(read(config), set_ or [])), data=data, device=device, here=False)
+    checked = validate(override(read(config), set_ or []))
+    print_download(dataset_of(checked), data)
+    prepared = library.prepare(checked, data=data, device=device, here=False)
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
     print_notes(prepared, opened)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from bitleak.audit import Forecast, Prepared
 from bitleak.audit.outdated import newer_code
 from bitleak.cli.results import duration
 from bitleak.core.types import Description
+from bitleak.data.hub import Hub
 from bitleak.data.lines import data_lines
 from bitleak.engine.run import Event, Report
 from bitleak.engine.store import Store
@@ -99,6 +101,12 @@ def print_notes(prepared: Prepared, store: Store | None) -> None:
     for note in notes:
         if note:
             print(f"note: model: {note}")
+
+
+def print_download(dataset: object, data: Path | None) -> None:
+    """A line if describing the data set may download it, before it does."""
+    if isinstance(dataset, Hub) and dataset.is_remote(data):
+        print(f"data: {dataset.path} is no folder here: downloads it from the Hub unless it is cached", flush=True)
 
 
 def print_data(description: Description) -> None:

@@ -47,11 +47,12 @@ def quantize(
 ) -> int:
     """Quantize one trained network and say what it costs: error per layer, accuracy, size."""
     from bitleak.audit.prepare import resolve_device
+    from bitleak.cli.progress import print_download
     from bitleak.cli.quantize_tables import Clock, print_job, print_layers, print_precisions
     from bitleak.export.job import prepare
     from bitleak.export.measure import figures
     from bitleak.export.measure import quantize as quantized_by
-    from bitleak.export.request import Request
+    from bitleak.export.request import Request, check
     from bitleak.export.results import Result, write_precision, write_summary
     from bitleak.report import as_one, check_out
 
@@ -71,6 +72,7 @@ def quantize(
         device=resolve_device(device),
         seed=seed,
     )
+    print_download(check(request).dataset, None)
     job = prepare(request)
     check_out(out)
     full = figures(job, job.weights)

@@ -143,10 +143,16 @@ def gc(
 def _planned(configs: list[Path], data: Path | None, settings: list[str] | None) -> set[str]:
     """Keys of all tasks of these audits."""
     from bitleak.audit import prepare
+    from bitleak.audit.prepare import dataset_of
+    from bitleak.cli.progress import print_download
     from bitleak.config import override, read, validate
 
-    plans = [prepare(validate(override(read(config), settings or [])), data=data).plan for config in configs]
-    return {task.key for plan in plans for task in plan.tasks}
+    keys: set[str] = set()
+    for config in configs:
+        checked = validate(override(read(config), settings or []))
+        print_download(dataset_of(checked), data)
+        keys |= {task.key for task in prepare(checked, data=data).plan.tasks}
+    return keys
 
 
 def _stages(names: list[str]) -> list[str]:

@@ -75,11 +75,16 @@ class Hub:
         """
         return decoded(self._found(root))
 
+    def is_remote(self, root: Path | None) -> bool:
+        """Return whether `describe` and `load` ask the Hub, which downloads what is not in its cache."""
+        path = Path(self.path)
+        return root is None and not (path.exists() or path.is_absolute() or self.path.startswith("."))
+
     def _found(self, root: Path | None) -> Source:
         folder = Path(self.path) if root is None else existing(root, "data")
         if folder.is_dir():
             return self._local(folder)
-        if folder.exists() or folder.is_absolute() or self.path.startswith("."):
+        if not self.is_remote(root):
             raise DataError(f"{folder}: a folder or a name on the Hub is needed, and this is neither")
         return self._remote()
 
@@ -133,7 +138,8 @@ class Hub:
             name, table = f"{self.path} ({split})", tables[split].with_format("arrow")
             columns = columns_of(tables[split].features.arrow_schema, self.image, self.label, source=name)
             notes[columns.sentence] = None
-            return table_part(lambda: table.iter(batch_size=256), columns, name), columns.class_names
+            part = table_part(lambda: table.iter(batch_size=256), columns, name, _cache_folders(self.path))
+            return part, columns.class_names
 
         return self._source(self.path, tables, read, lambda _: f"{self.path}@{self.revision or 'main'}", notes)
 
@@ -204,3 +210,12 @@ def _downloaded(name: str, revision: str | None) -> Any:
             f"data set {name!r} is no folder here and cannot be read from the Hub: {error} "
             "(give a local copy with --data PATH)"
         ) from error
+
+
+def _cache_folders(name: str) -> list[Path]:
+    """Where `datasets` stores the image files of a set from the Hub, if they are not in its tables."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    repository = "datasets--" + name.replace("/", "--")
+    return [Path(constants.HF_HUB_CACHE) / repository, Path(config.EXTRACTED_DATASETS_PATH)]

@@ -155,18 +155,27 @@ def parquet_part(files: list[Path], image: str | None, label: str | None) -> tup
 
     def items() -> Iterator[Item]:
         for file in files:
-            yield from _images(_tables(file, columns[0].image), columns[0].image, str(file), file.parent)
+            yield from _images(_tables(file, columns[0].image), columns[0].image, str(file), _below(file.parent))
 
     where = _where(files, [len(rows) for rows in labels])
     part = Part(items=items, labels=np.concatenate(labels), where=where, integers=columns[0].integers)
     return part, columns[0]
 
 
-def table_part(tables: Callable[[], Iterable[pa.Table]], columns: Columns, source: str) -> Part:
-    """A split that comes as Arrow tables: one of the Hub's."""
+def table_part(
+    tables: Callable[[], Iterable[pa.Table]], columns: Columns, source: str, folders: Sequence[Path] = ()
+) -> Part:
+    """Return a split that comes as Arrow tables: one of the Hub's.
+
+    Args:
+        tables: Starts over at every call.
+        columns: The columns to read.
+        source: Name for messages.
+        folders: Where images that are stored as paths may be: the folders of this data set in the Hub's cache.
+    """
 
     def items() -> Iterator[Item]:
-        return _images(tables(), columns.image, source, Path())
+        return _images(tables(), columns.image, source, lambda path: _in_cache(path, folders))
 
     labels = _labels(tables(), columns.label, source)
     return Part(items=items, labels=labels, where=lambda row: f"{source}, row {row}", integers=columns.integers)
@@ -247,27 +256,44 @@ def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:
     return plain(np.array(labels), lambda row: f"{source}, row {row}")
 
 
-def _images(tables: Iterable[Any], column: str, source: str, folder: Path) -> Iterator[Item]:
+def _images(tables: Iterable[Any], column: str, source: str, locate: Callable[[str], Path | None]) -> Iterator[Item]:
     row = 0
     for table in tables:
         for value in table.column(column).to_pylist():
-            yield _encoded(value, f"{source}, row {row}", folder), f"{source}, row {row}"
+            yield _encoded(value, f"{source}, row {row}", locate), f"{source}, row {row}"
             row += 1
 
 
-def _encoded(value: Any, where: str, folder: Path) -> bytes | Path:
+def _encoded(value: Any, where: str, locate: Callable[[str], Path | None]) -> bytes | Path:
+    """The bytes of an image or, if its row has none, the file that its path names."""
     content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     if content is not None:
         return bytes(content)
     if not path:
         raise DataError(f"{where}: image is missing")
-    relative = Path(str(path))
-    if relative.is_absolute() or ".." in relative.parts or str(folder) in ("", "."):
+    file = locate(str(path))
+    if file is None:
         raise DataError(f"{where}: image has no bytes, and its path {str(path)!r} is not below the data's folder")
-    file = within(folder / relative, folder)
     if not file.is_file():
         raise DataError(f"{where}: image has no bytes, and its path {str(path)!r} is no regular file")
     return file
+
+
+def _below(folder: Path) -> Callable[[str], Path | None]:
+    """Find the file of a relative path in a folder; None for a path that leads out of it."""
+
+    def locate(path: str) -> Path | None:
+        relative = Path(path)
+        return None if relative.is_absolute() or ".." in relative.parts else within(folder / relative, folder)
+
+    return locate
+
+
+def _in_cache(path: str, folders: Sequence[Path]) -> Path | None:
+    """The file of an absolute path in one of these folders once links are resolved; None for any other."""
+    target = Path(path).resolve()
+    known = Path(path).is_absolute() and any(target.is_relative_to(folder.resolve()) for folder in folders)
+    return target if known else None
 
 
 def _where(files: list[Path], counts: list[int]) -> Callable[[int], str]:

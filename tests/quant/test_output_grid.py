@@ -184,7 +184,7 @@ def test_it_is_refused_where_no_linear_output_is_looked_at():
     with pytest.raises(ValueError, match="grid 'output' needs polish of at least 1"):
         RoundToNearest(grid="output")
     with pytest.raises(ValueError, match="with objective 'activation', it must be 'zero' or 'paper'"):
-        AdaRound(objective="activation")
+        AdaRound(objective="activation", grid="output")
 
 
 def test_the_published_settings_have_the_grid_of_the_weights():

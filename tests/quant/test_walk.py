@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import bitleak
+from bitleak.core.errors import QuantizationError
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
 from bitleak.quant import capture
@@ -256,7 +257,7 @@ def test_what_a_hook_of_the_whole_network_does_is_seen():
         bitleak.GPTQ(levels=256, reestimate="absolute"),
     ],
 )
-def test_256_levels_keep_the_answers_where_a_hook_or_autocast_is_around_the_network(quantizer):
+def test_256_levels_keep_the_answers_where_a_hook_is_around_the_network_and_autocast_is_refused(quantizer):
     class Autocast(nn.Sequential):
         def forward(self, x):
             with torch.autocast("cpu", torch.bfloat16):
@@ -265,13 +266,16 @@ def test_256_levels_keep_the_answers_where_a_hook_or_autocast_is_around_the_netw
     torch.manual_seed(0)
     parts = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
     images = torch.randn(64, 1, 8, 8)
-    for network in (nn.Sequential(*parts).eval(), Autocast(*parts).eval()):
-        network.register_forward_pre_hook(lambda module, given: (3 * given[0] - 1,))
-        reestimated(network, images)
-        with torch.no_grad():
-            full = network(images)
-            found = deployed(network, quantizer(network, images, torch.Generator()))(images)
-        assert (found - full).norm() < 0.05 * full.norm()
+    network, cast = nn.Sequential(*parts).eval(), Autocast(*parts).eval()
+    for each in (network, cast):
+        each.register_forward_pre_hook(lambda module, given: (3 * given[0] - 1,))
+        reestimated(each, images)
+    with torch.no_grad():
+        full = network(images)
+        found = deployed(network, quantizer(network, images, torch.Generator()))(images)
+    assert (found - full).norm() < 0.05 * full.norm()
+    with pytest.raises(QuantizationError, match="take the cast or autocast out of the forward pass"):
+        quantizer(cast, images, torch.Generator())
 
 
 def reestimated(network, images):

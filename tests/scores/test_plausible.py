@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bitleak.core.errors import DataError
+from bitleak.core.errors import ConfigError, DataError
 from bitleak.scores import Request, Scratch, attacked, prepare, tried
 
 
@@ -151,10 +151,15 @@ def test_a_record_with_few_references_is_told(lab, doubts):
 
 def test_a_transposed_matrix_is_told(lab, doubts):
     arrays = scored(lab, lab.made(models=60, records=60, queries=1, effect=3.0))
-    assert "not depend on member, but on its transpose" in doubts(arrays | {"member": arrays["member"].T.copy()})
+    flipped = arrays | {"member": arrays["member"].T.copy()}
+    assert "not depend on member, but on its transpose" in doubts(flipped, attacks=("threshold",))
     wide = scored(lab, lab.made(models=40, records=200, queries=1))
     turned = {"scores": wide["scores"].transpose(1, 0, 2), "member": wide["member"].T.copy()}
-    assert "models (200) than records (40)" in doubts(turned)
+    assert "models (200) than records (40)" in doubts(turned, attacks=("threshold",))
+    with pytest.raises(
+        ConfigError, match=r"for want of reference models .* Doubts about the answers: .*models \(200\)"
+    ):
+        doubts(turned, attacks=("lira-online-fixed",))
     labels = lab.made(models=12, records=50, queries=2)
     with pytest.raises(DataError, match="are they in another order"):
         doubts({"logits": labels["logits"].swapaxes(0, 1), "labels": labels["labels"], "member": labels["member"].T})

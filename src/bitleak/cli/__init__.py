@@ -63,13 +63,18 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; None takes those of the process.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    empty = _empty_value(given)
+    if empty is not None:
+        say(f"error: {empty}: got an empty value; is a shell variable unset?")
+        return 2
     with ended_by_signals():
         try:
-            code = app(args=arguments, standalone_mode=False)
+            code = app(args=given, standalone_mode=False)
         except typer.Exit as exit_:
             return exit_.exit_code
         except Stopped as stopped:
-            return told(stopped, sys.argv[1:] if arguments is None else arguments)
+            return told(stopped, given)
         except (typer.Abort, KeyboardInterrupt) as error:  # before a verb has begun
             return told(Stopped(error), [])
         except UsageError as error:
@@ -85,6 +90,25 @@ def main(arguments: list[str] | None = None) -> int:
             say(f"error: {error}")
             return 1
     return code if isinstance(code, int) else 0
+
+
+def _empty_value(arguments: list[str]) -> str | None:
+    """Return the option, or the place of the argument, that was given an empty value; None if none was.
+
+    An empty path would be the current folder, so that `--out "$OUT"` would write over what is there.
+
+    Example:
+        >>> _empty_value(["audit", "my.yaml", "--out", ""]), _empty_value(["audit", "", "--store=x"])
+        ('--out', 'argument 2')
+    """
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if equals and name.startswith("--") and not value.strip():
+            return name
+        if not argument.strip():
+            before = arguments[index - 1] if index else ""
+            return before if before.startswith("-") else f"argument {index + 1}"
+    return None
 
 
 def entry() -> None:

@@ -48,7 +48,8 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:  # otherwise it was not started, and would print an empty line
+            self._bar.stop()
 
     def on_event(self, event: Event) -> None:
         """Shows what happened."""

@@ -47,7 +47,8 @@ class Clock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:  # otherwise it was not started, and would print an empty line
+            self._bar.stop()
 
     def start(self) -> None:
         """The time from here on counts."""

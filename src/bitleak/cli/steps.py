@@ -30,7 +30,8 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:  # otherwise it was not started, and would print an empty line
+            self._bar.stop()
 
     def show(self, done: float, what: str) -> None:
         """Shows the fraction done of a stage.

@@ -95,6 +95,11 @@ class Prepared:
         lines = [f"Not run, {reason}: {', '.join(_words(names))}." for reason, names in self.unrun.items()]
         return (*self.remarks, *lines)
 
+    @property
+    def _doubted(self) -> str:
+        """The doubts, for the end of a message: what is doubtful is often the reason."""
+        return f". Doubts about the answers: {' '.join(self.doubts)}" if self.doubts else ""
+
     def without(self, attack: Attack, reason: str) -> "Prepared":
         """The same run without an attack that cannot be run on it.
 
@@ -102,10 +107,12 @@ class Prepared:
             ConfigError: The attack was asked for by name, or no attack is left.
         """
         if self.asked:
-            raise ConfigError(f"--attacks: {attack.name} cannot be run on {self.answers.source}: {reason}")
+            raise ConfigError(
+                f"--attacks: {attack.name} cannot be run on {self.answers.source}: {reason}{self._doubted}"
+            )
         rest = tuple(one for one in self.attacks if one != attack)
         if not rest:
-            raise ConfigError(f"{self.answers.source}: no attack can be run; the last reason: {reason}")
+            raise ConfigError(f"{self.answers.source}: no attack can be run; the last reason: {reason}{self._doubted}")
         return replace(self, attacks=rest, unrun={**self.unrun, reason: (*self.unrun.get(reason, ()), attack.name)})
 
 

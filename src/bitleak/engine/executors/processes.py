@@ -34,6 +34,10 @@ ATTEMPTS = 2
 """How many workers a task may take with it before it has failed."""
 
 _STARTS = 3
+
+_REPLACED = 0.2
+"""Seconds until the process that workers come from is looked at again after it was killed."""
+
 """How many workers in a row may end before they have begun a task."""
 
 
@@ -128,9 +132,10 @@ class Processes:
             worker.pipe.send(tasks)
 
     def _start(self) -> _Worker:
-        for _ in range(_STARTS - 1):
+        for attempt in range(_STARTS - 1):
             with suppress(EOFError, ConnectionError):  # the server has been killed: there is a new one next time
                 return self._started()
+            time.sleep(_REPLACED * (attempt + 1))  # until the system says that it is dead
         try:
             return self._started()
         except (EOFError, OSError) as error:

@@ -445,3 +445,56 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--quantizer" in done.stdout
+
+
+def bright_or_dark(tmp_path, dark, bright):
+    """An .npz of 80 images whose brightness is their label, and the digits network's shape."""
+    labels = np.repeat([dark, bright], 40)
+    pixels = np.where(labels == bright, 200, 20)[:, None, None] + np.random.default_rng(0).integers(0, 40, (80, 8, 8))
+    np.savez(tmp_path / "data.npz", pixels=pixels.astype(np.uint8), labels=labels)
+
+
+@pytest.fixture
+def linear(tmp_path, monkeypatch):
+    """Save a linear network with so many outputs, of which two answer: one to dark images, one to bright ones."""
+    (tmp_path / "linear_of_test.py").write_text(
+        "from torch import nn\n"
+        "def net(classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+        "def fixed():\n    return net(256)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def save(outputs, dark, bright):
+        weight, bias = torch.zeros(outputs, 64), torch.full((outputs,), -9.0)
+        weight[dark], weight[bright], bias[dark], bias[bright] = -1.0, 1.0, 0.0, 0.0
+        safetensors.torch.save_file({"1.weight": weight, "1.bias": bias}, tmp_path / "w.safetensors")
+
+    return save
+
+
+LINEAR = ("--weights", "w.safetensors", "--quantizer", "rtn", "--levels", "4", "--out", "out")
+
+
+@pytest.mark.parametrize("factory", ["net", "fixed"])
+def test_a_network_numbered_by_stored_labels_is_refused_with_the_way_out(bitleak, tmp_path, linear, factory):
+    bright_or_dark(tmp_path, 0, 255)
+    linear(256, 0, 255)
+    model = ("--model", f"linear_of_test:{factory}")
+    result = bitleak("quantize", *LINEAR, *model, "--data", "data.npz")
+    refused(result, "(0, 255) were sorted and numbered from 0 to 1", "give the data set's option `classes`")
+    assert not (tmp_path / "out").exists()
+    code, out, err = bitleak("quantize", *LINEAR, *model, "--data", "arrays:data.npz,classes=256")
+    assert code == 0, err
+    assert "100.00" in out
+    assert "before quantizing" not in out
+
+
+def test_outputs_in_another_order_are_said_before_quantizing(bitleak, tmp_path, linear):
+    bright_or_dark(tmp_path, 1, 2)
+    for dark, bright, said in ((0, 1, False), (1, 0, True)):
+        linear(2, dark, bright)
+        _, out, _ = bitleak("quantize", *LINEAR, "--model", "linear_of_test:net", "--data", "data.npz")
+        assert "labels are numbers from 1 to 2; sorted, they are classes 0 to 1" in out
+        doubt = "before quantizing, the network is right on 0.0 % of 24 test records, not clearly above the share"
+        assert (doubt in out) is said
+        assert not said or out.index(doubt) < out.index("layer 1 of 1")

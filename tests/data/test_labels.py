@@ -165,3 +165,28 @@ def test_images_outside_the_folder_of_the_data_are_not_read(tmp_path, make, path
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / "set" / "train.parquet")
     with pytest.raises(DataError, match=r"not below the data's folder|links out of the data's folder"):
         Hub(str(tmp_path / "set")).load(None)
+
+
+def test_a_number_of_classes_keeps_labels_as_they_are_stored(tmp_path, make):
+    np.savez(tmp_path / "d.npz", pixels=make.photos(4), labels=np.array([0, 255, 255, 0]))
+    make.write_parquet(tmp_path / "set" / "train.parquet", make.photos(4), [0, 255, 255, 0], features=False)
+    for kind, path in ((Arrays, tmp_path / "d.npz"), (Hub, tmp_path / "set")):
+        images = kind(str(path), classes=256).load(None)
+        assert images.labels.tolist() == [0, 255, 255, 0]
+        assert images.class_names == tuple(map(str, range(256)))
+        assert kind(str(path)).describe(None).sorted_labels
+        assert not kind(str(path), classes=256).describe(None).sorted_labels
+        with pytest.raises(DataError, match="row 1: label must be from 0 to 254, got 255"):
+            kind(str(path), classes=255).describe(None)
+        with pytest.raises(ValueError, match="classes must be an integer from 2 to 100000, got 1"):
+            kind(str(path), classes=1)
+
+
+def test_a_number_of_classes_must_be_that_of_the_names(tmp_path, make):
+    hub = table(tmp_path, make, label=["dog", "cat", "cat", "dog"])
+    with pytest.raises(DataError, match="with a number of classes, labels must be integers, got 'dog'"):
+        Hub(hub.path, classes=2).load(None)
+    make.write_parquet(tmp_path / "named" / "train.parquet", make.photos(3), [2, 0, 1])
+    assert Hub(str(tmp_path / "named"), classes=3).describe(None).classes == 3
+    with pytest.raises(DataError, match="classes: 4 was given, but the data set names 3 classes"):
+        Hub(str(tmp_path / "named"), classes=4).describe(None)

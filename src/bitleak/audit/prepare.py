@@ -11,6 +11,7 @@ from bitleak.config import Config
 from bitleak.config.fields import section
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.types import Description, ModelSpec
+from bitleak.data.lines import numbering_hint
 from bitleak.engine.worker import Runtime
 from bitleak.models import build, profile
 from bitleak.models.external import factory_of, tried
@@ -64,7 +65,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     try:
         found, outside = profile(spec), tried(spec)
     except ModelError as error:
-        raise ConfigError(f"model: {error}") from None
+        raise ConfigError(f"model: {error}{numbering_hint(description)}") from None
     if config.quantize:
         _check_quantizers(config, spec)
     made_by = "" if outside is None else origin(factory_of(spec) or "").made_by

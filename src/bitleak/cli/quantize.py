@@ -50,7 +50,7 @@ def quantize(
     from bitleak.cli.progress import print_download
     from bitleak.cli.quantize_tables import Clock, print_job, print_layers, print_precisions
     from bitleak.export.job import prepare
-    from bitleak.export.measure import figures
+    from bitleak.export.measure import doubt, figures
     from bitleak.export.measure import quantize as quantized_by
     from bitleak.export.request import Request, check
     from bitleak.export.results import Result, write_precision, write_summary
@@ -77,6 +77,8 @@ def quantize(
     check_out(out)
     full = figures(job, job.weights)
     print_job(job)
+    if reason := doubt(job, full):
+        print(f"note: {reason}", flush=True)
     results = []
     with as_one(out) as folder, Clock(quantizer, [one.levels for one in job.quantizers]) as clock:
         for one, found in zip(job.quantizers, quantized_by(job, on_layer=clock.on_layer), strict=True):

@@ -70,6 +70,7 @@ class Description:
         fingerprint: Changes when the content does; never depends on where the files lie.
         counts: Images per class, held-out ones included, as `(name, images)`.
         notes: How the source was read: its columns, labels that were renumbered, files that were left out.
+        sorted_labels: Whether class indices are positions among sorted values, and not the stored integers.
     """
 
     records: int
@@ -80,6 +81,7 @@ class Description:
     fingerprint: str
     counts: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    sorted_labels: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as
 from bitleak.data.folders import within
-from bitleak.data.labels import classes_of, plain
+from bitleak.data.labels import MOST_CLASSES, check_count, classes_of, plain
 from bitleak.data.lines import empty_channels
 
 ALIASES = (
@@ -44,13 +45,18 @@ class Arrays:
 
     Attributes:
         path: The file.
+        classes: Number of classes of labels that are indices as they are stored, for a network whose outputs are
+            numbered so; None sorts and renumbers labels that do not count from 0. Not for named classes.
     """
 
     path: str
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         if not self.path:
             raise ValueError("path must be an .npz file, got an empty text")
+        if self.classes is not None:
+            integer_in("classes", self.classes, 2, MOST_CLASSES)
 
     def describe(self, root: Path | None) -> Description:
         """What the file holds; its fingerprint is that of its content.
@@ -72,6 +78,7 @@ class Arrays:
             fingerprint=read_as(fingerprint([file], file), [SORTED] if is_sorted else []),
             counts=counts_of(images.labels, images.class_names),
             notes=(*notes, *empty_channels(images)),
+            sorted_labels=is_sorted,
         )
 
     def load(self, root: Path | None) -> Images:
@@ -99,11 +106,12 @@ class Arrays:
         is_sorted = False
         if "class_names" in arrays:
             names = _class_names(arrays["class_names"], file)
+            check_count(self.classes, len(names), str(file))
             if any(part.dtype.kind == "U" for part in labels):
                 raise DataError(f"{file}: with class_names, labels must be integers, got text or truth values")
         else:
             places = [_place(file, name) for name in ("labels", "test_labels")]
-            classes = classes_of(labels, places[: len(labels)])
+            classes = classes_of(labels, places[: len(labels)], self.classes)
             labels, names, is_sorted = list(classes.labels), classes.names, classes.is_sorted
             notes += (classes.note,) if classes.note else ()
         images = Images(

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import existing, fingerprint
 from bitleak.data.folders import class_folders, file_part, left_out, subfolders, within
-from bitleak.data.labels import classes_of
+from bitleak.data.labels import MOST_CLASSES, check_count, classes_of
 from bitleak.data.parts import Part, Source, decoded, described
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -35,6 +36,8 @@ class Hub:
         test: Split that is held out; None takes the first of `test`, `validation`, `valid` and `val` that
             there is with labels, and no held-out part if there is none.
         revision: Branch, tag or commit on the Hub; None is its newest. Not used for local folders.
+        classes: Number of classes of labels that are indices as they are stored, for a network whose outputs are
+            numbered so; None sorts and renumbers labels that do not count from 0. Not for named classes.
     """
 
     path: str
@@ -43,10 +46,13 @@ class Hub:
     train: str = "train"
     test: str | None = None
     revision: str | None = None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         if not self.path:
             raise ValueError("path must be a folder or a name on the Hub, got an empty text")
+        if self.classes is not None:
+            integer_in("classes", self.classes, 2, MOST_CLASSES)
         if self.train == self.test:
             raise ValueError(f"train and test must be different splits, got {self.train!r} for both")
 
@@ -164,12 +170,14 @@ class Hub:
         parts = [part for part in (train, test) if part is not None]
         as_stored = all(part.integers for part in parts)
         if class_names is None:
-            classes = classes_of([part.labels for part in parts], [part.where for part in parts])
+            labels, places = [part.labels for part in parts], [part.where for part in parts]
+            classes = classes_of(labels, places, self.classes)
             parts = [replace(part, labels=labels) for part, labels in zip(parts, classes.labels, strict=True)]
             class_names, as_stored = classes.names, as_stored and not classes.is_sorted
             said = [*filter(None, [classes.note]), *said]
         elif any(part.labels.dtype.kind == "U" for part in parts):
             raise DataError(f"{name}: the label column has class names, so that its values must be integers")
+        check_count(self.classes, len(class_names), name)
         return Source(
             name=name,
             class_names=class_names,

@@ -16,6 +16,10 @@ OWN_VALUES = 20
 """From this number of images on, labels of which more than half occur once are refused as ids."""
 
 
+MOST_CLASSES = 100_000
+"""Largest number of classes that can be given."""
+
+
 @dataclass(frozen=True)
 class Classes:
     """Labels as indices, per part, with the names of the classes.
@@ -67,7 +71,7 @@ def plain(values: Any, where: Callable[[int], str]) -> np.ndarray:
     raise DataError(f"{where(0)}: labels must be integers, text or truth values, got {labels.dtype}")
 
 
-def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]]) -> Classes:
+def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], count: int | None = None) -> Classes:
     """Class indices of labels without given names.
 
     Integers stay as they are if they begin at 0 and at least half of the numbers up to the largest occur.
@@ -75,36 +79,61 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
     Args:
         parts: Labels per part from `plain`, the training part first.
         where: File and row of a record, per part.
+        count: Number of classes of labels that are indices as they are stored; None decides by the values.
 
     Raises:
-        DataError: A negative label, labels of two kinds, or labels that are as many as the images.
+        DataError: A negative label, labels of two kinds, labels that are as many as the images, or labels that are
+            no indices below `count`.
     """
     kinds = {part.dtype.kind for part in parts if len(part)}
     if len(kinds) > 1:
         raise DataError(f"{where[0](0)}: labels are integers in one part and text in the other")
     values = np.unique(np.concatenate(parts)) if kinds else np.empty(0, np.int64)
     if kinds == {"i"}:
-        for part, place in zip(parts, where, strict=True):
-            negative = np.flatnonzero(part < 0)
-            if len(negative):
-                highest = max(int(values[-1]), 0)
-                raise DataError(
-                    f"{place(int(negative[0]))}: label must be from 0 to {highest}, got {part[negative[0]]}; "
-                    "leave out images without a label, and number classes from 0"
-                )
-    count = sum(len(part) for part in parts)
-    if count >= OWN_VALUES and 2 * len(values) > count:
+        _check_not_negative(parts, where, highest=max(int(values[-1]), 0) if count is None else count - 1)
+    if count is not None:
+        return _as_stored(parts, where, values, count)
+    images = sum(len(part) for part in parts)
+    if images >= OWN_VALUES and 2 * len(values) > images:
         raise DataError(
-            f"{where[0](0)}: labels have {len(values)} different values for {count} images: these are no classes "
+            f"{where[0](0)}: labels have {len(values)} different values for {images} images: these are no classes "
             "but numbers of the images; name the label column as 'label'"
         )
     counted = kinds != {"U"}
     if counted and (not len(values) or (values[0] == 0 and values[-1] < 2 * len(values))):
-        highest = int(values[-1]) if len(values) else -1
-        missing = highest + 1 - len(values)
-        note = f"{missing} of the {highest + 1} classes have no image" if missing else ""
-        return Classes(tuple(part.astype(np.int64) for part in parts), tuple(map(str, range(highest + 1))), note)
+        return _as_stored(parts, where, values, int(values[-1]) + 1 if len(values) else 0)
     labels = tuple(np.searchsorted(values, part).astype(np.int64) for part in parts)
     kind = "numbers" if counted else "text or truth values"
     note = f"labels are {kind} from {values[0]} to {values[-1]}; sorted, they are classes 0 to {len(values) - 1}"
     return Classes(labels, tuple(str(value) for value in values), note, is_sorted=True)
+
+
+def _check_not_negative(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], highest: int) -> None:
+    for part, place in zip(parts, where, strict=True):
+        negative = np.flatnonzero(part < 0)
+        if len(negative):
+            raise DataError(
+                f"{place(int(negative[0]))}: label must be from 0 to {highest}, got {part[negative[0]]}; "
+                "leave out images without a label, and number classes from 0"
+            )
+
+
+def _as_stored(
+    parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], values: np.ndarray, count: int
+) -> Classes:
+    """Labels that are indices of `count` classes already."""
+    for part, place in zip(parts, where, strict=True):
+        if part.dtype.kind == "U" and len(part):
+            raise DataError(f"{place(0)}: with a number of classes, labels must be integers, got {str(part[0])!r}")
+        large = np.flatnonzero(part >= count) if len(part) else part
+        if len(large):
+            raise DataError(f"{place(int(large[0]))}: label must be from 0 to {count - 1}, got {part[large[0]]}")
+    missing = count - len(values)
+    note = f"{missing} of the {count} classes have no image" if missing else ""
+    return Classes(tuple(part.astype(np.int64) for part in parts), tuple(map(str, range(count))), note)
+
+
+def check_count(count: int | None, named: int, source: str) -> None:
+    """Refuse a number of classes that is not that of the names which the data set brings."""
+    if count is not None and count != named:
+        raise DataError(f"{source}: classes: {count} was given, but the data set names {named} classes; leave it out")

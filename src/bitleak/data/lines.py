@@ -20,6 +20,18 @@ def data_lines(description: Description) -> list[str]:
     return lines
 
 
+def numbering_hint(description: Description) -> str:
+    """How labels became classes and how to keep their numbers, for the message that a network has other classes."""
+    if not description.sorted_labels:
+        return ""
+    names = [name[:20] for name, _ in description.counts]
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return (
+        f"; the data's labels ({listed}) were sorted and numbered from 0 to {len(names) - 1}: for a network whose "
+        "outputs are numbered by the stored integers, give the data set's option `classes`, the number of outputs"
+    )
+
+
 def empty_channels(images: Images) -> tuple[str, ...]:
     """A sentence if a colour channel has one value in all images."""
     pixels = images.pixels

@@ -69,6 +69,7 @@ def described(source: Source) -> Description:
         fingerprint=read_as(source.fingerprint(), readings),
         counts=counts_of(labels, source.class_names),
         notes=(*source.notes, *marks.notes),
+        sorted_labels=source.sorted_labels,
     )
 
 

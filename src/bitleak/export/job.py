@@ -13,7 +13,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited, make_splits
 from bitleak.data.augment import channel_statistics
-from bitleak.data.lines import data_lines
+from bitleak.data.lines import data_lines, numbering_hint
 from bitleak.export.names import common_prefix, fitted
 from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
 from bitleak.export.weights import read_weights
@@ -63,7 +63,9 @@ def prepare(request: Request) -> Job:
     model = _model(asked, weights)
     images = limited(asked.dataset.load(None), asked.part.limit, request.seed, held_out=asked.part.held_out)
     calibration, test = draw(images, request)
-    spec = _spec(asked, weights, model, images)
+    description = asked.dataset.describe(None)
+    hint = numbering_hint(description)
+    spec = _spec(asked, weights, model, images, hint)
     notes: list[str] = []
     try:
         if weights.spec is None:
@@ -73,15 +75,15 @@ def prepare(request: Request) -> Job:
         weights = replace(weights, spec=spec)
         # `_model` has seen to it that outside code is named by --model
         network = load(weights, allow_external=True)
+        outside = tried(spec)
     except ModelError as error:
-        raise ModelError(_placed(error, request, weights, spec)) from None
-    outside = tried(spec)
+        raise ModelError(_placed(error, request, weights, spec) + hint) from None
     try:
         check_network(network, asked.quantizers[0], torch.zeros(2, spec.channels, spec.size, spec.size))
     except QuantizationError as error:
         option = "--set layers" if str(error).startswith("layers[") else "--model"
         raise ModelError(f"{option}: {error}") from None
-    notes += [f"data: {line}" for line in data_lines(asked.dataset.describe(None))]
+    notes += [f"data: {line}" for line in data_lines(description)]
     notes += [] if outside is None else [f"model: {note}" for note in outside.notes]
     drawn = not bool(images.held_out.any())
     return Job(request, asked.quantizers, weights, images, calibration, test, drawn, tuple(notes))
@@ -143,15 +145,17 @@ def _model(asked: Checked, weights: Weights) -> tuple[str, Mapping[str, Any]]:
     return own
 
 
-def _spec(asked: Checked, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images) -> ModelSpec:
-    """The network's spec, made for the data; the weights' own must fit the data."""
+def _spec(
+    asked: Checked, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images, hint: str
+) -> ModelSpec:
+    """The network's spec, made for the data; the weights' own must fit the data, else the hint is added."""
     _, channels, size, _ = images.pixels.shape
     shape = (len(images.class_names), channels, size)
     own = weights.spec
     if own is not None and (own.classes, own.channels, own.size) != shape:
         raise ConfigError(
             f"--data: the weights are for {_shape(own.classes, own.channels, own.size)}, "
-            f"got {_shape(*shape)}; give the data that the network was trained on"
+            f"got {_shape(*shape)}; give the data that the network was trained on{hint}"
         )
     mean, std = asked.standardisation or _statistics(own, images)
     for option, values in (("--mean", mean), ("--std", std)):

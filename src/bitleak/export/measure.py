@@ -123,6 +123,26 @@ def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | N
     )
 
 
+def doubt(job: Job, full: Figures) -> str:
+    """Return the reason to doubt that the network and the data belong together; empty if there is none.
+
+    A network whose outputs are in another order than the data's classes loads and quantizes without an error. It
+    shows in its accuracy, which is then no better than that of always answering the most frequent class.
+    """
+    truth = job.images.labels[job.test]
+    share = float(np.bincount(truth).max() / len(truth))
+    accuracy = full.accuracy
+    if accuracy.low is None or accuracy.low > share:
+        return ""
+    names = ", ".join(f"{index} is {name!r}" for index, name in enumerate(job.images.class_names[:3]))
+    more = ", ..." if len(job.images.class_names) > 3 else ""
+    return (
+        f"before quantizing, the network is right on {100 * accuracy.value:.1f} % of {len(truth)} test records, not "
+        f"clearly above the share of the most frequent class, {100 * share:.1f} %: are its outputs in the order of the "
+        f"data's classes ({names}{more}), and are --mean and --std those that it was trained with?"
+    )
+
+
 def layer_figures(quantized: QuantizedWeights) -> list[LayerFigures]:
     """The table of layers, in the order in which the quantizer did them; then those that keep full precision."""
     done = [_of_layer(name, layer, quantized.record.get(name, {})) for name, layer in quantized.layers.items()]

@@ -173,7 +173,7 @@ def test_shards_and_splits_must_agree_on_the_classes(folder, make):
 
 def test_a_file_that_is_no_parquet_is_named(folder):
     (folder / "train-00001-of-00002.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match=r"train-00001-of-00002.parquet: not a Parquet file that can be read"):
+    with pytest.raises(DataError, match=r"train-00001-of-00002.parquet: not a readable Parquet file"):
         Hub(str(folder)).describe(None)
 
 

@@ -17,9 +17,28 @@ Misuse of a library function (a wrong type, a number out of range) is a plain
 `ValueError` or `TypeError`.
 """
 
+from bitleak.core.checks import printable
+
+LONGEST = 1600
+"""Letters of a line of a message at most; the middle of a longer one is left out."""
+
+
+def shown(line: str) -> str:
+    r"""Return a line of a message as it can be printed.
+
+    Example:
+        >>> print(shown("a" + chr(7)), len(shown("a" * 9999)))
+        a\x07 1607
+    """
+    text = printable(line)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 400]} [...] {text[-400:]}"
+
 
 class BitleakError(Exception):
-    """Base of the errors that bitleak raises on purpose."""
+    """Base of the errors that bitleak raises on purpose; its text can be printed, whatever names came from a file."""
+
+    def __str__(self) -> str:
+        return "\n".join(shown(line) for line in super().__str__().split("\n"))
 
 
 class InputError(BitleakError):
@@ -55,7 +74,7 @@ class BrokenResult(StoreError):
         self.key = key
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return shown(str(self.args[0]))
 
 
 class TrainingError(BitleakError):

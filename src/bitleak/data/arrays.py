@@ -1,13 +1,15 @@
 """Images as NumPy arrays in one `.npz` file, never unpickled."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bitleak.core.archive import opened_npz
 from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
+from bitleak.core.npy import read_array
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as
 from bitleak.data.folders import within
@@ -141,23 +143,32 @@ def _place(file: Path, name: str) -> Callable[[int], str]:
 
 def _read(file: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
     """The arrays by the names of this module, and which were left out."""
-    if not file.is_file():
-        raise DataError(f"{file}: not an .npz file: not a regular file")
-    unread: list[str] = []
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            unread = [name for name in archive.files if name in UNREAD]
-            arrays = {name: archive[name] for name in archive.files if name not in UNREAD}
-    except Exception as error:  # zip, header and pickle errors each have their own kind
-        raise DataError(f"{file}: not an .npz file of plain arrays (pickles are never loaded): {error}") from error
-    for aliases in ALIASES:
-        if "pixels" not in arrays and any(aliases.get(name) == "pixels" for name in arrays):
-            arrays = {aliases.get(name, name): array for name, array in arrays.items()}
-    for name in arrays:
-        if name not in ARRAYS:
-            known = ", ".join([*ARRAYS, *(alias for aliases in ALIASES for alias in aliases)])
-            raise DataError(f"{file}: unknown array {name!r}; known: {known}")
+    with opened_npz(file) as (archive, entries):
+        names = _names(entries, file)
+        arrays = {}
+        for name, info in entries.items():
+            if name in names:
+                with archive.open(info) as stream:
+                    arrays[names[name]] = read_array(stream, f"{file}, {name}", info.file_size)
+    unread = [name for name in entries if name in UNREAD]
     return arrays, (f"arrays that are not read: {', '.join(unread)}",) if unread else ()
+
+
+def _names(entries: Iterable[str], file: Path) -> dict[str, str]:
+    """The names of this module by those of the file, without arrays that are not read.
+
+    Raises:
+        DataError: A name is not known.
+    """
+    names = {name: name for name in entries if name not in UNREAD}
+    for aliases in ALIASES:
+        if "pixels" not in names.values() and any(aliases.get(name) == "pixels" for name in names):
+            names = {name: aliases.get(name, name) for name in names}
+    for name, known in names.items():
+        if known not in ARRAYS:
+            known_names = ", ".join([*ARRAYS, *(alias for aliases in ALIASES for alias in aliases)])
+            raise DataError(f"{file}: unknown array {name!r}; known: {known_names}")
+    return names
 
 
 def _array(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
+from bitleak.core.parquet import batches, opened_parquet
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
 from bitleak.data.labels import plain
 from bitleak.data.parts import Part
-
-_BATCH = 256
 
 SPLITS = ("train", "test", "validation", "valid", "val")
 """Names of folders that are splits and not configurations."""
@@ -115,7 +114,7 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
     Raises:
         DataError: A named column is missing or of the wrong type, or there is not exactly one candidate.
     """
-    features = _features(schema)
+    features = _features(schema, source)
     images = [field.name for field in schema if _holds_images(field.type)]
     usable = [field.name for field in schema if _holds_labels(field.type)]
     classes = [name for name in usable if features.get(name, {}).get("_type") == "ClassLabel"]
@@ -128,11 +127,10 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
     image = _column("image", image, images, images, names=schema.names, source=source)
     labels = classes or [name for name in called if name in usable]
     label = _column("label", label, usable, labels, names=schema.names, source=source)
-    names = features.get(label, {}).get("names")
     return Columns(
         image=image,
         label=label,
-        class_names=tuple(map(str, names)) if names else None,
+        class_names=_class_names(features.get(label, {}), label, source),
         integers=bool(pa.types.is_integer(schema.field(label).type)),
     )
 
@@ -188,12 +186,29 @@ def _listed(class_names: tuple[str, ...] | None) -> str:
     return f"classes {shown}, ..." if len(class_names) > 12 else f"classes {shown}"
 
 
-def _features(schema: pa.Schema) -> dict[str, Any]:
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+def _features(schema: pa.Schema, source: str) -> dict[str, Any]:
+    """The Hub's features by column; none where the schema has none.
+
+    Raises:
+        DataError: There are some that are no JSON mapping: class names would be lost.
+    """
+    text = (schema.metadata or {}).get(b"huggingface")
+    if text is None:
         return {}
-    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    with damage_as(DataError, f"{source}: the Hub's features in its schema cannot be read", "write the file again"):
+        features: Any = json.loads(text)
+        for key in ("info", "features"):
+            features = features.get(key) or {}
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+
+def _class_names(feature: dict[str, Any], label: str, source: str) -> tuple[str, ...] | None:
+    names = feature.get("names")
+    if names is None or names == []:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+        raise DataError(f"{source}: class names of column {label!r} must be a list of text, got {str(names)[:60]}")
+    return tuple(map(str, names))
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -235,31 +250,34 @@ def _column(
 
 
 def _schema(file: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file}: not a Parquet file that can be read: {error}") from error
+    with opened_parquet(file) as opened:
+        return opened.schema_arrow
 
 
 def _tables(file: Path, column: str) -> Iterator[pa.RecordBatch]:
-    try:
-        with pq.ParquetFile(file) as opened:
-            yield from opened.iter_batches(batch_size=_BATCH, columns=[column])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file}: column {column!r} cannot be read: {error}") from error
+    with opened_parquet(file) as opened:
+        for batch in batches(opened, [column]):
+            batch.validate(full=True)  # text that is not UTF-8
+            yield batch
 
 
 def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:
-    labels = [label for table in tables for label in table.column(column).to_pylist()]
-    if None in labels:
-        raise DataError(f"{source}, row {labels.index(None)}: label is missing")
-    return plain(np.array(labels), lambda row: f"{source}, row {row}")
+    parts, rows = [np.empty(0, np.int64)], 0
+    for table in tables:
+        values = table.column(column)
+        if values.null_count:
+            row = rows + values.is_null().to_pylist().index(True)
+            raise DataError(f"{source}, row {row}: label is missing")
+        with damage_as(DataError, f"{source}: labels cannot be read", also=(pa.ArrowException,)):
+            parts.append(np.array(values.to_pylist()))
+        rows += len(values)
+    return plain(np.concatenate([part for part in parts if len(part)] or parts), lambda row: f"{source}, row {row}")
 
 
 def _images(tables: Iterable[Any], column: str, source: str, locate: Callable[[str], Path | None]) -> Iterator[Item]:
     row = 0
     for table in tables:
-        for value in table.column(column).to_pylist():
+        for value in (item.as_py() for item in table.column(column)):
             yield _encoded(value, f"{source}, row {row}", locate), f"{source}, row {row}"
             row += 1
 

@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from bitleak.core.damage import DAMAGE, reason
+from bitleak.core.errors import DataError
+from bitleak.core.npy import read_array, read_header
 from bitleak.engine.keys import plain
 
 Artifact = Any
@@ -28,6 +31,7 @@ SYNCS = 32
 """Number of files that wait for the disk at a time: a journal writes their entries together."""
 
 _FORMATS = {".npy": "an array", ".safetensors": "arrays by name"}
+_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, DataError, safetensors.SafetensorError)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
@@ -66,14 +70,27 @@ def read_artifact(path: Path) -> Artifact:
         OSError: The file cannot be read.
         ValueError: It is not what its name says.
     """
+    if not path.is_file():
+        raise ValueError("missing, or not a regular file")
     try:
         if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r" if path.stat().st_size >= MAPPED else None, allow_pickle=False)
+            return _array(path)
         if path.suffix == ".safetensors":
             return safetensors.numpy.load_file(path)
         return json.loads(path.read_text(encoding="ascii"))
-    except (EOFError, KeyError, TypeError, OverflowError, RecursionError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{str(error) or type(error).__name__}") from error
+    except OSError:
+        raise
+    except _DAMAGE as error:
+        raise ValueError(reason(error)) from error
+
+
+def _array(path: Path) -> np.ndarray:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if size < MAPPED:
+            return read_array(stream, path.name, size)
+        header = read_header(stream, path.name, size)
+    return np.memmap(path, header.dtype, "r", header.start, header.shape, header.order)  # type: ignore[call-overload]
 
 
 def why_unreadable(path: Path) -> str:

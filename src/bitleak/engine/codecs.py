@@ -13,18 +13,23 @@ signals are single arrays, so that the store can map them instead of reading the
 without an `about` that names a type are a plain dict of arrays and JSON values.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from bitleak.core.checks import unknown_name
+from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Images, ModelSpec, Outputs, QuantizedLayer, QuantizedWeights, Splits, Weights
 from bitleak.engine.artifacts import Artifact
 
 Value = Images | Splits | Weights | QuantizedWeights | Outputs | Mapping[str, Artifact]
+
+LARGEST = 1 << 20
+"""Classes, channels and pixels of a side of a network that is read, at most."""
 
 _INDICES = ("pool", "targets", "calibration", "population", "test")
 
@@ -53,7 +58,7 @@ def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
         artifacts: What `encode` gave, and whatever a stage stored beside it, which is left out.
 
     Raises:
-        StoreError: The kind is not known or an artifact of it is missing.
+        StoreError: The kind is not known, or an artifact of it is missing or of another type.
     """
     if kind is None:
         return dict(artifacts)
@@ -63,12 +68,17 @@ def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
         return _CODECS[kind][2](artifacts)
     except KeyError as error:
         raise StoreError(f"artifacts of kind {kind!r} must hold {error}, got {', '.join(sorted(artifacts))}") from error
+    except (TypeError, ValueError, AttributeError, LookupError) as error:  # JSON of another form
+        raise StoreError(
+            f"artifacts of kind {kind!r} are not of the form that they are written in ({reason(error)})"
+        ) from error
 
 
 def kind_of(artifacts: Mapping[str, Artifact]) -> str | None:
     """The kind that `encode` noted; None for a plain dict."""
     about = artifacts.get("about")
-    return about.get("kind") if isinstance(about, Mapping) else None
+    kind = about.get("kind") if isinstance(about, Mapping) else None
+    return kind if kind is None or isinstance(kind, str) else str(kind)[:60]
 
 
 def encode_spec(spec: ModelSpec | None) -> dict[str, Any] | None:
@@ -77,8 +87,33 @@ def encode_spec(spec: ModelSpec | None) -> dict[str, Any] | None:
 
 
 def decode_spec(value: Mapping[str, Any] | None) -> ModelSpec | None:
-    """What `encode_spec` was given; tuples are tuples again, but for those inside `options`."""
-    return None if value is None else ModelSpec(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
+    """What `encode_spec` was given; tuples are tuples again, but for those inside `options`.
+
+    Raises:
+        ValueError, TypeError: It is of another form.
+    """
+    if value is None:
+        return None
+    _check_spec(value)
+    return ModelSpec(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
+
+
+def _check_spec(value: Any) -> None:
+    """Refuse JSON that is no specification of a network."""
+    names = [field.name for field in fields(ModelSpec)]
+    if not isinstance(value, Mapping) or set(value) != set(names):
+        raise ValueError(f"a network's spec must hold {', '.join(names)}")
+    if not isinstance(value["name"], str) or not isinstance(value["options"], Mapping):
+        raise ValueError("a network's spec must have a name and options by name")
+    for name in ("classes", "channels", "size"):
+        if type(value[name]) is not int or not 0 < value[name] <= LARGEST:
+            raise ValueError(f"a network's {name} must be an integer from 1 to {LARGEST}, got {str(value[name])[:60]}")
+    for name in ("mean", "std"):
+        numbers = value[name]
+        if not isinstance(numbers, list | tuple) or not all(
+            type(one) in (int, float) and math.isfinite(one) for one in numbers
+        ):
+            raise ValueError(f"a network's {name} must be finite numbers, got {str(numbers)[:60]}")
 
 
 def _write_images(value: Images) -> dict[str, Artifact]:
@@ -108,6 +143,7 @@ def _write_weights(value: Weights) -> dict[str, Artifact]:
 
 def _read_weights(artifacts: Mapping[str, Artifact]) -> Weights:
     about = artifacts["about"]
+    _check_tensors(artifacts["tensors"])
     return Weights(_ordered(artifacts["tensors"], about["names"]), decode_spec(about["spec"]))
 
 
@@ -128,8 +164,34 @@ def _read_quantized(artifacts: Mapping[str, Artifact]) -> QuantizedWeights:
         name: QuantizedLayer(levels=levels, **{part: artifacts[part][name] for part in _GRID})
         for name, levels in about["levels"]
     }
+    for name, layer in layers.items():
+        _check_layer(name, layer)
+    _check_tensors(artifacts["rest"])
+    if not isinstance(about["record"], Mapping) or not all(
+        isinstance(one, Mapping) for one in about["record"].values()
+    ):
+        raise ValueError("its record must be facts by name of the layer")
     rest = _ordered(artifacts["rest"], about["names"])
     return QuantizedWeights(layers, rest, decode_spec(about["spec"]), about["record"])
+
+
+def _check_layer(name: str, layer: QuantizedLayer) -> None:
+    """Refuse codes and grids that do not stand for a weight."""
+    codes, grids = layer.codes, (layer.scale, layer.zero_point)
+    if type(layer.levels) is not int or not 2 <= layer.levels <= 256:
+        raise ValueError(f"levels of layer {name!r} must be an integer from 2 to 256, got {str(layer.levels)[:60]}")
+    if codes.dtype != np.uint8 or codes.ndim < 1 or (codes.size and codes.max() >= layer.levels):
+        raise ValueError(f"codes of layer {name!r} must be uint8 from 0 to {layer.levels - 1}, got {codes.dtype}")
+    for part, grid in zip(("scale", "zero_point"), grids, strict=True):
+        if grid.dtype != np.float32 or grid.shape not in ((1,), codes.shape[:1]) or not np.isfinite(grid).all():
+            raise ValueError(
+                f"{part} of layer {name!r} must be finite float32, one or one per channel, got {grid.shape}"
+            )
+
+
+def _check_tensors(tensors: Any) -> None:
+    if not isinstance(tensors, Mapping) or not all(isinstance(array, np.ndarray) for array in tensors.values()):
+        raise ValueError("tensors must be arrays by name")
 
 
 def _write_outputs(value: Outputs) -> dict[str, Artifact]:

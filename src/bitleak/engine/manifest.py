@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import BrokenResult
 from bitleak.engine.artifacts import why_unreadable
 from bitleak.engine.keys import Task, canonical_json
@@ -99,7 +100,7 @@ def parse_manifest(text: str, place: PurePath) -> dict[str, Any]:
     try:
         manifest = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
         _check(manifest)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except DAMAGE as error:
         raise _unreadable(place, error) from error
     return manifest
 
@@ -172,11 +173,11 @@ def problems(place: Path) -> Iterator[Problem]:
         yield Problem(place, place / "manifest.json", "its task is not the one that the folder is named after")
     for name, file in manifest["files"].items():
         try:
-            reason = fault(place / name, file, fresh=True) or why_unreadable(place / name)
+            why = fault(place / name, file, fresh=True) or why_unreadable(place / name)
         except OSError as error:
-            reason = f"cannot be read ({error.strerror or error})"
-        if reason:
-            yield Problem(place, place / name, reason)
+            why = f"cannot be read ({reason(error)})"
+        if why:
+            yield Problem(place, place / name, why)
 
 
 def fault(path: Path, file: Mapping[str, Any], *, fresh: bool = False) -> str:
@@ -210,5 +211,5 @@ def _digest(path: str, inode: int, changed: int, size: int) -> str:
 
 
 def _unreadable(place: PurePath, error: Exception) -> BrokenResult:
-    reason = f"{type(error).__name__}: {error}"
-    return BrokenResult(f"manifest {place / 'manifest.json'} cannot be read ({reason}): {ADVICE}", place.name)
+    said = f"{type(error).__name__}: {reason(error)}"
+    return BrokenResult(f"manifest {place / 'manifest.json'} cannot be read ({said}): {ADVICE}", place.name)

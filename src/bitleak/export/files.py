@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
 from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.engine.artifacts import read_artifact, write_artifact
@@ -96,8 +97,13 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for key, array in tensors.items():
         part, _, name = key.partition("/")
+        if part not in parts:
+            raise StoreError(f"{file}: tensor {key!r} is none of {', '.join(PARTS)}; quantize again")
         parts[part][name] = array
-    found: QuantizedWeights = decode("quantized_weights", {**parts, "about": content["about"]})
+    try:
+        found: QuantizedWeights = decode("quantized_weights", {**parts, "about": content["about"]})
+    except StoreError as error:
+        raise StoreError(f"{stem.name}.json: {error}; quantize again") from error
     return found
 
 
@@ -126,8 +132,8 @@ def _described(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path}: cannot be read ({error.strerror}); it belongs beside the .safetensors file"
         ) from error
-    except ValueError as error:
-        raise StoreError(f"{path}: not JSON ({error}); quantize again") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: not JSON ({reason(error)}); quantize again") from error
     if not isinstance(content, dict) or not {"format", "sha256", "about"} <= set(content):
         raise StoreError(f"{path}: does not describe quantized weights; give a file that `bitleak quantize` wrote")
     if content["format"] != FORMAT:

@@ -9,7 +9,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from bitleak.core.errors import ModelError
+from bitleak.core.damage import damage_as, reason
+from bitleak.core.errors import ModelError, StoreError
 from bitleak.core.types import Weights
 from bitleak.engine.artifacts import read_artifact
 from bitleak.engine.codecs import decode, kind_of
@@ -63,11 +64,10 @@ def read_weights(path: Path) -> Weights:
 def _of_file(path: Path) -> dict[str, np.ndarray]:
     if not _begins_as_safetensors(path) and _is_pickle(path):
         raise ModelError(f"--weights {path}: {_conversion(path)}")
-    try:
+    message = f"--weights {path}: not a .safetensors file"
+    with damage_as(ModelError, message, "save the state dict as one", also=(safetensors.SafetensorError,)):
         _check_types(path)
         tensors = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
-        raise ModelError(f"--weights {path}: not a .safetensors file ({error}); save the state dict as one") from error
     return {name: _array(tensor) for name, tensor in tensors.items()}
 
 
@@ -115,15 +115,20 @@ def _of_store(path: Path) -> Weights:
     for name in load_manifest(path)["files"]:
         try:
             artifacts[Path(name).stem] = read_artifact(path / name)
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise ModelError(f"--weights {path}: {name} cannot be read ({error}); train the model again") from error
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"--weights {path}: {name} cannot be read ({reason(error)}); train the model again"
+            ) from error
     kind = kind_of(artifacts)
     if kind != "weights":
         raise ModelError(
             f"--weights {path}: expected a trained model's weights, got {kind or 'other artifacts'}; the store keeps "
             "the models in its folder `train`"
         )
-    weights: Weights = decode(kind, artifacts)
+    try:
+        weights: Weights = decode(kind, artifacts)
+    except StoreError as error:
+        raise ModelError(f"--weights {path}: {error}; train the model again") from error
     return weights
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from bitleak.core.parquet import to_parquet
 from bitleak.core.types import Measure
 from bitleak.report.files import write_atomically
-from bitleak.report.rows import ROWS_SCHEMA, from_parquet, to_parquet
+from bitleak.report.rows import ROWS_SCHEMA, from_parquet
 
 SCHEMA = pa.schema(
     [

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float64, Int64
 
+from bitleak.core.parquet import to_parquet
 from bitleak.metrics import (
     Exposure,
     Memorisation,
@@ -23,7 +24,6 @@ from bitleak.metrics import (
     reliability,
 )
 from bitleak.report.files import write_atomically
-from bitleak.report.rows import to_parquet
 
 SHOWN = 10
 """Records at each end that the summary lists for every variant."""

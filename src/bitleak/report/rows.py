@@ -5,7 +5,6 @@ back as the same float, nothing where there is no value, line feeds. `results.pa
 columns with their types, `roc.parquet` one line per point of a curve; the report reads these two.
 """
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
+from bitleak.core.parquet import opened_parquet, to_parquet
 from bitleak.core.types import Curve, Measure, Row
 from bitleak.report.files import REMEDY, write_atomically
 
@@ -172,13 +172,6 @@ def _quoted(content: str) -> str:
     return '"' + content.replace('"', '""') + '"' if any(sign in content for sign in ',"\r\n') else content
 
 
-def to_parquet(table: pa.Table) -> bytes:
-    """The bytes of the file."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
 def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     """The table of a file that an audit wrote, with exactly the columns of the schema.
 
@@ -189,11 +182,9 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         raise StoreError(
             f"{path}: there is no such file; `bitleak report` needs the output folder of an audit, {REMEDY}"
         )
-    try:
-        # Without `partitioning` a folder named `a=b` would be taken for a partition of the data set.
-        table = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file ({_first_line(error)}); {REMEDY}") from error
+    with opened_parquet(path, kind=StoreError, advice=REMEDY) as file:
+        table = file.read()
+        table.validate(full=True)  # text that is not UTF-8
     absent = [name for name in schema.names if name not in table.column_names]
     if absent:
         raise StoreError(
@@ -202,9 +193,5 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         table = table.select(schema.names).cast(schema)
     except (ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: a column has a wrong type ({_first_line(error)}); {REMEDY}") from error
+        raise StoreError(f"{path}: a column has a wrong type ({reason(error)}); {REMEDY}") from error
     return table
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import StoreError
 from bitleak.core.types import SplitMode
 from bitleak.report.files import REMEDY, write_atomically
@@ -189,8 +190,8 @@ def read_summary(folder: Path) -> Summary:
         return Summary.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
         raise StoreError(f"{path}: there is no such file; {REMEDY}") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{path}: cannot be used ({error}); {REMEDY}") from error
+    except DAMAGE as error:
+        raise StoreError(f"{path}: cannot be used ({reason(error)}); {REMEDY}") from error
 
 
 def _mistake(item: Mapping[str, Any]) -> str:

@@ -13,22 +13,23 @@ over it for the checksum; a compressed one is unpacked first, into a scratch fil
 """  # noqa: E501
 
 import io
-import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from bitleak.core.archive import opened_npz
 from bitleak.core.checks import unknown_name
+from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
+from bitleak.core.npy import LONGEST_HEADER, Header, as_array, read_header
 from bitleak.scores.answers import KINDS, Answers, Kind, checked_labels, checked_member, floating, of_one_model
 from bitleak.scores.scratch import Scratch
 
 NAMES = (*KINDS, *(f"population_{kind}" for kind in KINDS), "labels", "population_labels", "member", "models")
 
 _CHUNK = 1 << 22
-_LONGEST_HEADER = 1 << 16
 _LOCAL_HEADER = 30
 """Bytes of a zip entry's own header before its name, whose length and that of what follows are at its end."""
 
@@ -39,16 +40,10 @@ def read_npz(path: Path, scratch: Scratch) -> Answers:
     Raises:
         DataError: It is no archive of plain arrays, or an array is missing, unknown, or of a wrong type or shape.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {_name(info, path): info for info in archive.infolist()}
-            if len(entries) != len(archive.infolist()):
-                raise DataError(f"{path}: an array occurs twice in the archive")
-            return assemble({name: _mapped(path, archive, info, scratch) for name, info in entries.items()}, str(path))
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise DataError(
-            f"{path}: not a readable .npz file, it may be cut off ({error}); write it again with numpy.savez"
-        ) from error
+    with opened_npz(path) as (archive, entries):
+        check_names(entries, str(path))
+        arrays = {name: _mapped(path, archive, info, scratch) for name, info in entries.items()}
+    return assemble(arrays, str(path))
 
 
 def read_folder(folder: Path) -> Answers:
@@ -66,14 +61,23 @@ def load(file: Path) -> np.ndarray:
     Raises:
         DataError: It is no such file, is cut off, or holds a pickle.
     """
-    try:
-        with file.open("rb") as stream:
-            shape, fortran, dtype = _header(stream, str(file))
-            return _map(file, stream.tell(), shape, fortran=fortran, dtype=dtype)
-    except (OSError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{file}: not a readable .npy file, it may be cut off ({error}); write it again with numpy.save"
-        ) from error
+    if not file.is_file():
+        raise DataError(f"{file}: not an .npy file: not a regular file")
+    message, advice = f"{file}: not a readable .npy file, it may be cut off", "write it again with numpy.save"
+    with damage_as(DataError, message, advice), file.open("rb") as stream:
+        header = read_header(stream, str(file), file.stat().st_size)
+        return _map(file, header.start, header)
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Refuse arrays of other names than `NAMES`, before any is read.
+
+    Raises:
+        DataError: There is one.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise DataError(f"{source}: {unknown_name('array', name, NAMES)}")
 
 
 def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
@@ -82,9 +86,7 @@ def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
     Raises:
         DataError: An array is missing, unknown, or of a wrong type or number of axes.
     """
-    for name in arrays:
-        if name not in NAMES:
-            raise DataError(f"{source}: {unknown_name('array', name, NAMES)}")
+    check_names(arrays, source)
     kind = _kind(arrays, source)
     pool = _by_model(arrays[kind], kind, f"{source}, {kind}")
     outside = f"population_{kind}"
@@ -137,15 +139,6 @@ def _model_names(arrays: Mapping[str, np.ndarray], count: int, source: str) -> t
     return tuple(str(row) for row in rows.tolist())
 
 
-def _name(info: zipfile.ZipInfo, path: Path) -> str:
-    if not info.filename.endswith(".npy") or info.flag_bits & 1:
-        raise DataError(
-            f"{path}: expected an .npz file of plain arrays, but it holds {info.filename!r}; nothing is ever "
-            "unpickled: save the arrays with numpy.savez"
-        )
-    return info.filename.removesuffix(".npy")
-
-
 def _mapped(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, scratch: Scratch) -> np.ndarray:
     """One array of the archive, mapped where it lies or, if it is compressed, unpacked."""
     if info.compress_type != zipfile.ZIP_STORED:
@@ -153,44 +146,24 @@ def _mapped(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, scratch
             return _unpacked(scratch.unpacked(stream, info.file_size), f"{path}, {info.filename}")
     where = f"{path}, {info.filename}"
     with archive.open(info) as stream:
-        shape, fortran, dtype = _header(stream, where)
-        head = stream.tell()
+        header = read_header(stream, where, info.file_size)
         while stream.read(_CHUNK):  # the checksum is compared at the end
             pass
-    if head + dtype.itemsize * int(np.prod(shape, dtype=object)) > info.file_size:
-        raise DataError(f"{where}: the array is cut off; write it again with numpy.savez")
     with path.open("rb") as raw:
         raw.seek(info.header_offset + _LOCAL_HEADER - 4)
         lengths = np.frombuffer(raw.read(4), "<u2")
     start = info.header_offset + _LOCAL_HEADER + int(lengths.sum())
-    return _map(path, start + head, shape, fortran=fortran, dtype=dtype)
+    return _map(path, start + header.start, header)
 
 
 def _unpacked(content: np.ndarray, where: str) -> np.ndarray:
     """The array of an `.npy` file whose bytes are these."""
-    head = io.BytesIO(content[:_LONGEST_HEADER].tobytes())
-    shape, fortran, dtype = _header(head, where)
-    size = math.prod(shape) * dtype.itemsize
-    numbers = content[head.tell() : head.tell() + size]
-    if len(numbers) < size:
-        raise DataError(f"{where}: the array is cut off; write it again with numpy.savez")
-    return numbers.view(dtype).reshape(shape, order="F" if fortran else "C")
+    head = io.BytesIO(content[: 2 * LONGEST_HEADER].tobytes())
+    header = read_header(head, where, len(content))
+    return as_array(content[header.start :], header, where)
 
 
-def _header(stream: object, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and dtype of an `.npy` stream, which then stands at the first number."""
-    try:
-        version = np.lib.format.read_magic(stream)  # type: ignore[arg-type]
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran, dtype = reader(stream)  # type: ignore[arg-type]
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{where}: not an .npy array ({error}); write it again with numpy.save") from error
-    if dtype.hasobject:
-        raise DataError(f"{where}: holds Python objects, a pickle, which is never loaded; save plain numbers")
-    return shape, fortran, dtype
-
-
-def _map(path: Path, offset: int, shape: tuple[int, ...], *, fortran: bool, dtype: np.dtype) -> np.ndarray:
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+def _map(path: Path, offset: int, header: Header) -> np.ndarray:
+    if not header.size:
+        return np.empty(header.shape, header.dtype)
+    return np.memmap(path, header.dtype, "r", offset, header.shape, header.order)  # type: ignore[call-overload]

@@ -20,17 +20,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import DataError
+from bitleak.core.parquet import batches, opened_parquet
 from bitleak.scores.answers import Answers, Kind
 from bitleak.scores.scratch import Scratch
 
 ANSWERS: dict[str, Kind] = {"logits": "logits", "probabilities": "probabilities", "score": "scores"}
 COLUMNS = ("model", "record", "query", "label", "member", *ANSWERS)
-_BATCH = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,15 @@ def read_parquet(files: list[Path], source: str, scratch: Scratch) -> Answers:
         DataError: A file is broken, a column is missing, unknown or of a wrong type, an answer is missing
             or occurs twice, or rows contradict each other.
     """
-    try:
-        layout = _layout(files, source)
-        return _filled(files, layout, scratch)
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise DataError(f"{source}: not a readable Parquet file, it may be cut off ({first}); write it again") from None
+    layout = _layout(files, source)
+    return _filled(files, layout, scratch)
 
 
 def _layout(files: list[Path], source: str) -> Layout:
-    schema = pq.ParquetFile(files[0]).schema_arrow
+    schema = _schema(files[0])
     columns = _columns(schema, files[0])
     for file in files[1:]:
-        if not pq.ParquetFile(file).schema_arrow.equals(schema):
+        if not _schema(file).equals(schema):
             raise DataError(f"{file}: the columns differ from those of {files[0]}")
     column = next(name for name in columns if name in ANSWERS)
     models, pool, population, queries = (np.empty(0, np.int64) for _ in range(4))
@@ -142,9 +137,17 @@ def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
+def _schema(file: Path) -> pa.Schema:
+    with opened_parquet(file) as opened:
+        return opened.schema_arrow
+
+
 def _batches(files: list[Path], columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     for file in files:
-        yield from pq.ParquetFile(file).iter_batches(_BATCH, columns=list(columns))
+        with opened_parquet(file) as opened:
+            for batch in batches(opened, columns):
+                batch.validate(full=True)
+                yield batch
 
 
 def _integers(batch: pa.RecordBatch, name: str, source: str) -> np.ndarray:

@@ -1,0 +1,60 @@
+"""The entries of an `.npz` file, checked before any of them is unpacked.
+
+A zip file says itself how large its entries are and where they lie. Entries that would unpack to far more than they
+take, that lie over each other, or of which there are more than any reader knows names are refused.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bitleak.core.checks import printable
+from bitleak.core.damage import damage_as
+from bitleak.core.errors import DataError
+
+ENTRIES = 64
+"""Arrays of a file at most."""
+
+UNPACKED = 1 << 30
+"""Bytes up to which an array may unpack from however few."""
+
+RATIO = 1000
+"""Bytes beyond that which one packed byte may stand for: deflate reaches 1032 on zeros alone."""
+
+
+@contextmanager
+def opened_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Open an archive of arrays; yields it with its entries by the names of the arrays.
+
+    Raises:
+        DataError: It is no such archive, or what is done with it meets damage.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: not an .npz file: not a regular file")
+    advice = "write it again with numpy.savez (pickles are never loaded)"
+    message = f"{path}: not an .npz file that can be read, it may be cut off"
+    with damage_as(DataError, message, advice), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        _check(infos, path)
+        yield archive, {info.filename.removesuffix(".npy"): info for info in infos}
+
+
+def _check(infos: list[zipfile.ZipInfo], path: Path) -> None:
+    if len(infos) > ENTRIES:
+        raise DataError(f"{path}: expected at most {ENTRIES} arrays, got {len(infos)}")
+    for info in infos:
+        if not info.filename.endswith(".npy") or info.flag_bits & 1:
+            raise DataError(
+                f"{path}: expected an .npz file of plain arrays, but it holds '{printable(info.filename[:100])}'; "
+                "nothing is ever unpickled: save the arrays with numpy.savez"
+            )
+        if info.file_size > max(UNPACKED, RATIO * info.compress_size):
+            raise DataError(
+                f"{path}: {info.filename} would unpack to {info.file_size / 1e9:,.1f} GB from {info.compress_size:,} "
+                "bytes; write it again with numpy.savez"
+            )
+    if len({info.filename for info in infos}) != len(infos):
+        raise DataError(f"{path}: an array occurs twice in the archive")
+    if sum(info.compress_size for info in infos) > path.stat().st_size:
+        raise DataError(f"{path}: its arrays lie over each other; write it again with numpy.savez")

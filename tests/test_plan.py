@@ -34,6 +34,20 @@ def made(**changes):
     return plan(validate(raw), DIGITS, NETWORK)
 
 
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"name": "hub", "path": "a/b"}, "36aeb3e7e9c3"),
+        ({"name": "arrays", "path": "x.npz"}, "83b5a6202a6a"),
+    ],
+)
+def test_options_of_data_sets_that_came_later_leave_the_keys_of_before(data, key):
+    found = plan(validate({**RAW, "data": {**data, "limit": 400}}), DIGITS, NETWORK)
+    assert found.images[:12] == key
+    numbered = plan(validate({**RAW, "data": {**data, "limit": 400, "classes": 12}}), DIGITS, NETWORK)
+    assert numbered.images[:12] != key
+
+
 def keys(made_plan, stage):
     return {task.key for task in made_plan.tasks if task.stage == stage}
 

@@ -57,7 +57,12 @@ class Tasks:
     def images(self) -> Task:
         """The data set, decoded."""
         data = self.config.data
-        options = {key: value for key, value in data.options.items() if key != "path"}
+        # an option that came later is left out while it has its default, so that keys of before stay
+        options = {
+            key: value
+            for key, value in data.options.items()
+            if key != "path" and not (key == "classes" and value is None)
+        }
         params = {
             "name": data.name,
             "options": options,

@@ -126,3 +126,52 @@ def test_numbers_beyond_any_run_are_refused_with_the_limit(section, value, messa
     raw = {"data": {"name": "digits"}, "model": {"name": "cnn"}, section: value}
     with pytest.raises(ConfigError, match=message):
         validate(raw)
+
+
+def grown(levels: int, *, each: int = 9) -> str:
+    """YAML of few bytes whose aliases stand for `each ** levels` texts."""
+    lines = ["a0: &a0 [x]"]
+    for level in range(1, levels + 1):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * each)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (grown(9), "more than 100,000 values, aliases followed"),
+        ("a: &a [*a]", "an alias of what it is in"),
+        ("a: &a {b: *a}", "an alias of what it is in"),
+        ("a: " + "[" * 33 + "]" * 33, "nested more than 32 deep"),
+        ("a: " + "{b: " * 2000, "nested more than 32 deep"),
+        ("a: !!python/name:os.system x", "tag 'tag:yaml.org,2002:python/name:os.system' is not for configs"),
+        ("a: !!timestamp x", "is not for configs"),
+        ("a: !!set {x, y}", "is not for configs"),
+        ("a: !!int x", "invalid literal for int"),
+        ("a: !!float x", "could not convert string to float"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: 0x_", "invalid literal for int"),
+        ("? [1, 2]\n: 3", "a key must be a name"),
+        ("a: \x07", "special characters are not allowed"),
+    ],
+)
+def test_yaml_that_no_config_holds_is_refused_in_one_line(tmp_path, text, said):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+        read(file)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{file}: not valid YAML: ")
+
+
+def test_aliases_that_do_not_grow_are_followed_and_dates_are_text(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("a: &a {b: [1, 2]}\nc: *a\nd: 2026-02-30\ne: 2026-02-20\n")
+    assert read(file) == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": "2026-02-30", "e": "2026-02-20"}
+
+
+def test_a_config_of_more_than_a_megabyte_is_refused(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("#" * (1 << 20) + "\na: 1")
+    with pytest.raises(ConfigError, match="at most 1,048,576 bytes"):
+        read(file)

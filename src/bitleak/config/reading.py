@@ -7,23 +7,39 @@ from typing import Any
 import yaml
 
 from bitleak.config.fields import described
+from bitleak.core.damage import reason
 from bitleak.core.errors import ConfigError
+
+LARGEST = 1 << 20
+"""Bytes of a config at most."""
+
+DEEPEST = 32
+"""How deep a config may be nested."""
+
+VALUES = 100_000
+"""Values of a config at most, those that aliases repeat included."""
+
+_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map"))
 
 
 def read(path: Path) -> dict[str, Any]:
     """The raw mapping of a YAML file.
 
     Raises:
-        ConfigError: No such file, not YAML, a key given twice, or not a mapping.
+        ConfigError: No such file, not YAML, a key given twice, more than configs hold, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ConfigError(f"{path}: expected a YAML config of at most {LARGEST:,} bytes, got more")
+        text = content.decode("utf-8").replace("\r\n", "\n")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML config") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected a YAML text file, got bytes that are not UTF-8 ({error.reason})") from None
     try:
-        raw = yaml.load(text, Loader=_Loader)
+        raw = yaml_value(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
@@ -49,7 +65,7 @@ def override(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
             errors.append(f"--set expects KEY=VALUE, got {setting!r}")
             continue
         try:
-            _assign(result, path.split("."), yaml.load(text, Loader=_Loader), path)
+            _assign(result, path.split("."), yaml_value(text), path)
         except yaml.YAMLError:
             errors.append(f"--set {path}: the value must be YAML, got {text!r}")
         except ConfigError as error:
@@ -59,8 +75,64 @@ def override(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def yaml_value(text: str) -> Any:
+    """Return the value of a YAML text: mappings, lists, numbers, truth values and text alone; dates are text.
+
+    Raises:
+        yaml.YAMLError: It is no YAML, a key is given twice, another tag is used, or it is nested deeper, or holds
+            more once its aliases are followed, than any config.
+
+    Example:
+        >>> yaml_value("{a: [1, 2.5], b: 2026-02-30}")
+        {'a': [1, 2.5], 'b': '2026-02-30'}
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice."""
+    """Safe YAML of few types, without keys given twice, whose aliases do not grow."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 -- as in PyYAML; dates are text
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._values: dict[Any, int] = {}
+        """Number of values that a node stands for, aliases followed."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """Compose a node, unless it is too deep, inside itself, or holds too much."""
+        self._depth += 1
+        event = self.peek_event()
+        mark = event.start_mark
+        if self._depth > DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {DEEPEST} deep", mark)
+        node: Any = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(event, yaml.AliasEvent) and node not in self._values:
+            raise yaml.composer.ComposerError(None, None, "an alias of what it is in", mark)
+        self._values[node] = 1 + sum(self._values[child] for child in _children(node))
+        if self._values[node] > VALUES:
+            raise yaml.composer.ComposerError(None, None, f"more than {VALUES:,} values, aliases followed", mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a node's value, with an error of YAML whatever is wrong with its text."""
+        if node.tag not in _TAGS:
+            raise yaml.constructor.ConstructorError(None, None, f"tag {node.tag!r} is not for configs", node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+            raise yaml.constructor.ConstructorError(None, None, reason(error), node.start_mark) from error
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [item for pair in node.value for item in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -46,7 +46,7 @@ def damage_as(
 
     Args:
         kind: Error to raise.
-        message: File and problem; the reason is put after it in brackets.
+        message: File and problem; the reason is put after it.
         advice: Remedy, which ends the message.
         also: Further errors of the library.
 
@@ -59,12 +59,12 @@ def damage_as(
         ...     zlib.decompress(b"no")
         Traceback (most recent call last):
         ...
-        bitleak.core.errors.DataError: a.npz: not readable (Error -3 while decompressing data: ...); write it again
+        bitleak.core.errors.DataError: a.npz: not readable: Error -3 while decompressing data: ...; write it again
     """
     try:
         yield
     except (*DAMAGE, *also) as error:
-        raise kind(f"{message} ({reason(error)}){f'; {advice}' if advice else ''}") from error
+        raise kind(f"{message}: {reason(error)}{f'; {advice}' if advice else ''}") from error
 
 
 def reason(error: Exception) -> str:

@@ -4,23 +4,30 @@ Rule for colours: if every image is greyscale (Pillow's modes 1, L and LA), ther
 otherwise all become RGB, greyscale ones by repeating their channel, transparency dropped. Images
 of more than 8 bits per channel are refused, since their scaling to 0..255 would be a guess, and so
 are images of several frames. The EXIF orientation is applied, as the `datasets` library does.
+Sizes are compared as headers state them, before anything is decoded.
 
 Only the readers of `FORMATS` are open: others of Pillow start programs or read rare formats.
 """
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
 
 GREY = ("1", "L", "LA")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Pillow's readers that may be used; files of a phone's MPO are read by JPEG's."""
+
+PIXELS = 1 << 26
+"""Pixels of an image at most, by its header: 8192 x 8192."""
 
 _ORIENTATION = 0x0112
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -41,11 +48,9 @@ def stacked(items: Iterable[Item], count: int) -> UInt8[np.ndarray, "records cha
     """
     pixels = np.empty((0, 1, 0, 0), np.uint8)
     for row, (source, where) in enumerate(items):
-        image = _decoded(source, where)
+        image = _decoded(source, where, expected=pixels.shape[2] if row else None)
         if row == 0:
             pixels = np.empty((count, *image.shape), np.uint8)
-        if image.shape[1:] != pixels.shape[2:]:
-            raise DataError(f"{where}: image must be {_size(pixels[0])} like the first one, got {_size(image)}")
         if image.shape[0] > pixels.shape[1]:
             pixels = np.repeat(pixels, 3, axis=1)
         pixels[row] = image
@@ -70,20 +75,44 @@ def geometry(items: Iterable[Item]) -> tuple[int, int]:
     return 1, size
 
 
-def _decoded(source: bytes | Path, where: str) -> UInt8[np.ndarray, "channels height width"]:
-    try:
-        with opened(source) as image:
-            width, height = image.size
-            refused = _refused(image) if width == height else ""
-            # a picture of a wrong shape, depth or frame count is not decoded
-            array = np.empty((height, width)) if width != height or refused else _upright(image)
-    except Exception as error:  # Pillow's decoders raise almost anything on broken bytes
-        raise DataError(f"{where}: image cannot be decoded: {error}") from error
-    if refused:
-        raise DataError(f"{where}: {refused}")
-    if array.shape[0] != array.shape[1]:
-        raise DataError(f"{where}: image must be square, got {array.shape[0]}x{array.shape[1]} (height x width)")
+def _decoded(
+    source: bytes | Path, where: str, expected: int | None = None
+) -> UInt8[np.ndarray, "channels height width"]:
+    """Decode an image whose size, depth and number of frames, as its header states them, can be used."""
+    with _damage_of(where, "decoded"), opened(source) as image:
+        refused = _refused_size(image, expected) or _refused(image)
+        if refused:
+            raise DataError(f"{where}: {refused}")
+        array = _upright(image)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+@contextmanager
+def _damage_of(where: str, verb: str) -> Iterator[None]:
+    """Turn errors of Pillow into one line, and its warnings (of damaged tags, of large pictures) into none.
+
+    Its decoders report some kinds of broken bytes by a `MemoryError`; sizes have been compared by then.
+    """
+    also = (Image.DecompressionBombError, MemoryError)
+    with damage_as(DataError, f"{where}: image cannot be {verb}", also=also), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _refused_size(image: Image.Image, expected: int | None) -> str:
+    """Return the reason why an image of this size is not decoded; empty if it can be."""
+    width, height = image.size
+    if width != height:
+        return f"image must be square, got {height}x{width} (height x width)"
+    if expected is not None and width != expected:
+        return f"image must be {expected}x{expected} like the first one, got {height}x{width}"
+    return _too_large(width, height)
+
+
+def _too_large(width: int, height: int) -> str:
+    if width * height <= PIXELS:
+        return ""
+    return f"image must have at most {PIXELS:,} pixels, got {height}x{width} (height x width); make the images smaller"
 
 
 def _refused(image: Image.Image) -> str:
@@ -125,24 +154,44 @@ def _upright(image: Image.Image) -> np.ndarray:
 
 
 def _mode(source: bytes | Path, where: str) -> str:
-    try:
-        with opened(source) as image:
-            return image.mode
-    except Exception as error:
-        raise DataError(f"{where}: image cannot be read: {error}") from error
+    with _damage_of(where, "read"), opened(source) as image:
+        return image.mode
 
 
 def opened(source: bytes | Path) -> Image.Image:
     """Open an image with one of the readers of `FORMATS`; pixels are decoded only when they are needed.
 
     Raises:
-        DataError: Not a regular file.
-        Exception: Pillow's own, of almost any kind.
+        Exception: Not a regular file, or Pillow's own, of almost any kind.
     """
     if isinstance(source, Path) and not source.is_file():  # a named pipe would wait for ever
-        raise DataError("not a regular file")
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        raise OSError("not a regular file")
+    _check_canvas(source)
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise OSError(f"cannot identify image file; known formats: {', '.join(FORMATS)}") from None
 
 
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[2]}"
+def _check_canvas(source: bytes | Path) -> None:
+    """Refuse a WebP whose header states too large a canvas: room for it is made when the file is opened.
+
+    Raises:
+        ValueError: It does.
+    """
+    if isinstance(source, bytes):
+        head = source[:30]
+    else:
+        with source.open("rb") as file:
+            head = file.read(30)
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return
+    if head[12:16] == b"VP8X":
+        width, height = (1 + int.from_bytes(head[start : start + 3], "little") for start in (24, 27))
+    elif head[12:16] == b"VP8L":
+        packed = int.from_bytes(head[21:25], "little")
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    else:
+        width, height = (int.from_bytes(head[start : start + 2], "little") & 0x3FFF for start in (26, 28))
+    if reason := _too_large(width, height):
+        raise ValueError(reason)

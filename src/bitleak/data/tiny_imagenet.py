@@ -94,8 +94,10 @@ def _images(folder: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[tuple[int, str]]:
     """The lines of a file that are not empty, with their numbers from 1."""
+    if not existing(file, "tiny_imagenet").is_file():
+        raise DataError(f"{file}: not a regular file; a text is needed")
     try:
-        text = existing(file, "tiny_imagenet").read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text: {error}") from error
     return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from bitleak.config import external_model
+from bitleak.config.reading import yaml_value
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.registry import DATASETS, MODELS
@@ -116,7 +117,7 @@ def _options(parts: list[str], where: str) -> dict[str, Any]:
         if key in found:
             raise ConfigError(f"{where}: {key!r} is given twice")
         try:
-            found[key] = yaml.safe_load(value)
+            found[key] = yaml_value(value)
         except yaml.YAMLError:
             raise ConfigError(f"{where}: {key}: the value must be YAML, got {value!r}") from None
     return found

@@ -387,3 +387,48 @@ def test_an_image_folder_of_the_hub_is_read_from_its_own_cache_only(cached_files
     for outside in (tmp_path / "secret.png", cached / "../../../../secret.png", "0.png"):
         with pytest.raises(DataError, match=r"image has no bytes, and its path .* is not below the data's folder"):
             plays([cached / "0.png", outside]).load(None)
+
+
+def test_a_folder_of_class_folders_is_read_if_the_split_is_a_dot(tmp_path, make):
+    for number, photo in enumerate(make.photos(5)):
+        file = tmp_path / "set" / ("Forest", "River")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(make.encode(photo))
+    with pytest.raises(
+        DataError, match=r"no split 'train'; the splits: Forest, River; if these folders are the cl.*: \."
+    ):
+        Hub(str(tmp_path / "set")).describe(None)
+    description = Hub(str(tmp_path / "set"), train=".").describe(None)
+    assert description.counts == (("Forest", 3), ("River", 2))
+    assert description.notes == ()
+    (tmp_path / "secret.png").write_bytes(make.encode(make.photos(1)[0]))
+    (tmp_path / "set" / "River" / "z.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(DataError, match="links out of the data's folder"):
+        Hub(str(tmp_path / "set"), train=".").describe(None)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("archive/train/a/x", "archive/test/a/x"),
+            r"no split 'train'; the splits: archive; give the folder .*archive",
+        ),
+        (("Train/a/x", "Test/a/x"), "name it with the option train: Train"),
+        (("seg_train/seg_train/a/x",), "name the training split with the option train"),
+        (("train/x", "test/x"), "train: no class folders; .* labels in a table .* are not read"),
+    ],
+)
+def test_another_layout_of_images_is_refused_with_the_way_out(tmp_path, make, names, message):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(make.encode(make.photos(1)[0]))
+    with pytest.raises(DataError, match=message):
+        Hub(str(tmp_path)).describe(None)
+
+
+def test_classes_that_only_the_held_out_part_has_are_named(folder, make):
+    make.write_parquet(folder / "train-00000-of-00002.parquet", make.photos(4), [0, 1, 0, 1])
+    rewrite(folder, make, labels=(0, 1, 0, 1))
+    said = "1 classes have images in the held-out part only, so that no model learns them: 'owl'"
+    assert said in Hub(str(folder)).describe(None).notes

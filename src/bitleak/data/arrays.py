@@ -11,7 +11,7 @@ from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.npy import read_array
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as
+from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as, untrained
 from bitleak.data.folders import within
 from bitleak.data.labels import MOST_CLASSES, check_count, classes_of, plain
 from bitleak.data.lines import empty_channels
@@ -79,7 +79,11 @@ class Arrays:
             size=images.pixels.shape[2],
             fingerprint=read_as(fingerprint([file], file), [SORTED] if is_sorted else []),
             counts=counts_of(images.labels, images.class_names),
-            notes=(*notes, *empty_channels(images)),
+            notes=(
+                *notes,
+                *untrained(images.labels, images.held_out, images.class_names),
+                *empty_channels(images),
+            ),
             sorted_labels=is_sorted,
         )
 
@@ -181,7 +185,7 @@ def _pixels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarr
     """The pixels as `records channels height width`."""
     pixels = _array(arrays, name, file)
     if pixels.dtype != np.uint8:
-        raise DataError(f"{file}: {name} must be uint8 from 0 to 255, got {pixels.dtype}")
+        raise DataError(f"{file}: {name} must be uint8 from 0 to 255, got {pixels.dtype}; scale to 0..255 and convert")
     if pixels.ndim == 3:
         pixels = pixels[:, None]
     first = pixels.ndim == 4 and pixels.shape[1] in (1, 3) and pixels.shape[2] == pixels.shape[3]

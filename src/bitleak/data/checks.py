@@ -66,6 +66,17 @@ def counts_of(labels: np.ndarray, class_names: Sequence[str]) -> tuple[tuple[str
     return tuple(zip(class_names, counts, strict=True))
 
 
+def untrained(labels: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence if classes occur in the held-out part only: no model can learn them."""
+    learnt = np.bincount(labels[~held_out], minlength=len(class_names))
+    tested = np.bincount(labels[held_out], minlength=len(class_names))
+    names = [repr(class_names[index]) for index in np.flatnonzero((learnt == 0) & (tested > 0))]
+    if not names:
+        return ()
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return (f"{len(names)} classes have images in the held-out part only, so that no model learns them: {listed}",)
+
+
 def existing(path: Path, source: str) -> Path:
     """The path, if there is a file or folder."""
     if not path.exists():

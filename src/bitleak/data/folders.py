@@ -79,11 +79,12 @@ def _blobs(folder: Path) -> list[Path]:
     return [parent.parent / "blobs" for parent in snapshots if (parent.parent / "blobs").is_dir()]
 
 
-def class_folders(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
+def class_folders(folder: Path, class_names: Sequence[str], root: Path) -> list[tuple[Path, int]]:
     """Every image of a split with its label, by class and name.
 
     Args:
         folder: Holds one folder per class.
+        root: The data's folder, out of which no link may lead.
         class_names: The classes that there are; a label is a position in it.
 
     Raises:
@@ -95,8 +96,31 @@ def class_folders(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, 
             raise DataError(f"{folder / name}: no class of this name in the training part")
     files = [(file, labels[name]) for name in subfolders(folder) for file in images_in(folder / name)]
     for file, _ in files:
-        within(file, folder.parent)
+        within(file, root)
     return files
+
+
+def layout_hint(folder: Path, train: str) -> str:
+    """What to do about an image folder without the folder of the split `train`."""
+    names = subfolders(folder)
+    inner = [name for name in names if (folder / name / train).is_dir()]
+    if inner:
+        return f"; give the folder {folder / inner[0]}"
+    same = [name for name in names if name.lower() == train.lower()]
+    if same:
+        return f"; name it with the option train: {same[0]}"
+    if any(_is_image(entry) for name in names for entry in (folder / name).iterdir()):
+        return "; if these folders are the classes, give the option train: . (a dot)"
+    return "; name the training split with the option train"
+
+
+def check_class_folders(folder: Path) -> None:
+    """Refuse a split that has no folders of classes, such as one whose labels are in a table beside it."""
+    if not subfolders(folder):
+        raise DataError(
+            f"{folder}: no class folders; an image folder holds one folder per class, {folder.name}/<class>/, and "
+            "labels in a table (CSV, JSON) beside the images are not read: make such folders, or a Parquet or .npz file"
+        )
 
 
 def file_part(files: Sequence[tuple[Path, int]]) -> Part:

@@ -10,12 +10,24 @@ from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.checks import existing, fingerprint
-from bitleak.data.folders import class_folders, file_part, left_out, subfolders, within
+from bitleak.data.folders import (
+    check_class_folders,
+    class_folders,
+    file_part,
+    layout_hint,
+    left_out,
+    subfolders,
+    within,
+)
 from bitleak.data.labels import MOST_CLASSES, check_count, classes_of
 from bitleak.data.parts import Part, Source, decoded, described
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Where a held-out part is looked for, in this order, if none is named."""
+
+
+WHOLE = "."
+"""As training split: the image folder itself holds the class folders."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Hub:
         image: Column of the images; None finds it. Not used for image folders.
         label: Column of the labels; None takes the only column of class labels or, without any, the only one
             called like one (`label`, `class`, `target`, `y`, ...). Not used for image folders.
-        train: Split that models may train on.
+        train: Split that models may train on; `.` is an image folder that holds the class folders itself.
         test: Split that is held out; None takes the first of `test`, `validation`, `valid` and `val` that
             there is with labels, and no held-out part if there is none.
         revision: Branch, tag or commit on the Hub; None is its newest. Not used for local folders.
@@ -117,20 +129,25 @@ class Hub:
         return self._source(str(folder), splits, read, digest, notes)
 
     def _image_folder(self, folder: Path) -> Source:
-        splits = subfolders(folder)
+        splits = (WHOLE,) if self.train == WHOLE else subfolders(folder)
         if not splits:
             raise DataError(f"{folder}: neither Parquet files nor folders {self.train}/<class>/ with images")
-        class_names = subfolders(folder / self.train) if self.train in splits else ()
+        if self.train not in splits:
+            known = ", ".join(splits)
+            raise DataError(f"{folder}: no split {self.train!r}; the splits: {known}{layout_hint(folder, self.train)}")
+        check_class_folders(folder / self.train)
+        class_names = subfolders(folder / self.train)
 
         notes: dict[str, None] = {}
 
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
             if omitted := left_out(folder / split):
                 notes[omitted] = None
-            return file_part(class_folders(folder / split, class_names)), class_names
+            return file_part(class_folders(folder / split, class_names, folder)), class_names
 
         def digest(names: Iterable[str]) -> str:
-            return fingerprint([f for name in names for f, _ in class_folders(folder / name, class_names)], folder)
+            files = [file for name in names for file, _ in class_folders(folder / name, class_names, folder)]
+            return fingerprint(files, folder)
 
         return self._source(str(folder), splits, read, digest, notes)
 

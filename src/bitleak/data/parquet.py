@@ -243,7 +243,8 @@ def _column(
         return wanted
     if not found:
         way_out = f"; name one as '{what}': {', '.join(usable)}" if usable else ""
-        raise DataError(f"{source}: no {what} column among the columns: {listed}{way_out}")
+        needed = ", which holds encoded images (bytes)," if what == "image" else ""
+        raise DataError(f"{source}: no {what} column{needed} among the columns: {listed}{way_out}")
     if len(found) > 1:
         raise DataError(f"{source}: several {what} columns, name one of them as '{what}': {', '.join(found)}")
     return found[0]

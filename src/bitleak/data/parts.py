@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import SORTED, UPRIGHT, check_classes, check_labels, checked, counts_of, read_as
+from bitleak.data.checks import SORTED, UPRIGHT, check_classes, check_labels, checked, counts_of, read_as, untrained
 from bitleak.data.decode import Item, geometry, stacked
 from bitleak.data.marks import marks_of
 
@@ -58,6 +58,7 @@ def described(source: Source) -> Description:
     labels = _checked_labels(source)
     channels, size = geometry(_items(source))
     marks = marks_of(_items(source))
+    held_out = np.arange(len(labels)) >= len(source.train.labels)
     readings = [SORTED] if source.sorted_labels else []
     readings += [UPRIGHT] if marks.turned else []
     return Description(
@@ -68,7 +69,7 @@ def described(source: Source) -> Description:
         size=size,
         fingerprint=read_as(source.fingerprint(), readings),
         counts=counts_of(labels, source.class_names),
-        notes=(*source.notes, *marks.notes),
+        notes=(*source.notes, *untrained(labels, held_out, source.class_names), *marks.notes),
         sorted_labels=source.sorted_labels,
     )
 

@@ -70,7 +70,7 @@ def untrained(labels: np.ndarray, held_out: np.ndarray, class_names: Sequence[st
     """A sentence if classes occur in the held-out part only: no model can learn them."""
     learnt = np.bincount(labels[~held_out], minlength=len(class_names))
     tested = np.bincount(labels[held_out], minlength=len(class_names))
-    names = [repr(class_names[index]) for index in np.flatnonzero((learnt == 0) & (tested > 0))]
+    names = [repr(class_names[index]) for index in np.flatnonzero((learnt == 0) & (tested > 0)).tolist()]
     if not names:
         return ()
     listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

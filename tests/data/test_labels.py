@@ -66,7 +66,7 @@ def test_text_labels_win_over_integers_of_another_name(tmp_path, make):
 
 def test_integers_that_are_not_called_like_labels_are_not_guessed(tmp_path, make):
     hub = table(tmp_path, make, image_id=[0, 1], width=[8, 9])
-    with pytest.raises(DataError, match=r"no label column .*; name one as 'label': image_id, width"):
+    with pytest.raises(DataError, match=r"no label column, .*; name one as 'label': image_id, width"):
         hub.load(None)
 
 
@@ -190,3 +190,34 @@ def test_a_number_of_classes_must_be_that_of_the_names(tmp_path, make):
     assert Hub(str(tmp_path / "named"), classes=3).describe(None).classes == 3
     with pytest.raises(DataError, match="classes: 4 was given, but the data set names 3 classes"):
         Hub(str(tmp_path / "named"), classes=4).describe(None)
+
+
+def test_text_that_is_missing_or_bytes_or_alike(tmp_path, make):
+    with pytest.raises(DataError, match=r"row 1: label is missing \(an empty text\)"):
+        plain(np.array(["cat", " ", "dog"]), where)
+    assert plain(np.array([b"cat", "\u00fc".encode()]), where).tolist() == ["cat", "\u00fc"]
+    with pytest.raises(DataError, match="labels that are bytes must be UTF-8 text"):
+        plain(np.array([b"\xff"]), where)
+    note = classes_of([np.array(["cat", "Cat ", "dog", "dog"])], [where]).note
+    assert note.endswith("classes whose names differ only by capitals or spaces: 'Cat ', 'cat'")
+    assert "differ" not in classes_of([np.array(["cat", "cats"])], [where]).note
+
+
+def test_views_are_read_and_other_types_are_named(tmp_path, make):
+    images = pa.array([make.encode(photo) for photo in make.photos(2)], pa.binary())
+    columns = {"img": images.cast(pa.binary_view()), "label": pa.array(["b", "a"]).cast(pa.string_view())}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    assert Hub(str(tmp_path)).load(None).labels.tolist() == [1, 0]
+    columns = {"img": images, "label": pa.array([1, 0]).cast(pa.decimal128(20, 0))}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    with pytest.raises(
+        DataError, match=r"no label column, which holds integers, .*: img \(binary\), label \(decimal128"
+    ):
+        Hub(str(tmp_path)).load(None)
+
+
+def test_pixels_that_were_not_scaled_are_said(tmp_path, make):
+    for pixels, said in ((make.photos(4) // 128, True), (make.photos(4) // 64, False)):
+        np.savez(tmp_path / "d.npz", pixels=pixels, labels=np.array([0, 1, 0, 1]))
+        notes = Arrays(str(tmp_path / "d.npz")).describe(None).notes
+        assert any(note.startswith("No pixel is above 1") for note in notes) is said

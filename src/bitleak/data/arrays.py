@@ -14,7 +14,7 @@ from bitleak.core.types import Description, Images
 from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as, untrained
 from bitleak.data.folders import within
 from bitleak.data.labels import MOST_CLASSES, check_count, classes_of, plain
-from bitleak.data.lines import empty_channels
+from bitleak.data.lines import empty_channels, unscaled
 
 ALIASES = (
     {"train_images": "pixels", "train_labels": "labels", "test_images": "test_pixels", "test_labels": "test_labels"},
@@ -83,6 +83,7 @@ class Arrays:
                 *notes,
                 *untrained(images.labels, images.held_out, images.class_names),
                 *empty_channels(images),
+                *unscaled(images),
             ),
             sorted_labels=is_sorted,
         )

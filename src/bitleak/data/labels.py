@@ -55,6 +55,13 @@ def plain(values: Any, where: Callable[[int], str]) -> np.ndarray:
             f"{where(0)}: labels of shape {labels.shape} are several labels an image; one class per image is "
             "needed (of one-hot rows, give the argmax)"
         )
+    if labels.dtype.kind == "S":
+        labels = _text(labels, where)
+    if labels.dtype.kind == "U":
+        empty = np.flatnonzero(np.char.strip(labels) == "")
+        if len(empty):
+            raise DataError(f"{where(int(empty[0]))}: label is missing (an empty text)")
+        return labels
     if labels.dtype.kind == "b":
         return np.where(labels, "true", "false")
     if labels.dtype.kind == "f":
@@ -66,8 +73,6 @@ def plain(values: Any, where: Callable[[int], str]) -> np.ndarray:
         raise DataError(f"{where(int(labels.argmax()))}: label must fit into int64, got {labels.max()}")
     if labels.dtype.kind in "iu":
         return labels.astype(np.int64)
-    if labels.dtype.kind == "U":
-        return labels
     raise DataError(f"{where(0)}: labels must be integers, text or truth values, got {labels.dtype}")
 
 
@@ -105,7 +110,27 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
     labels = tuple(np.searchsorted(values, part).astype(np.int64) for part in parts)
     kind = "numbers" if counted else "text or truth values"
     note = f"labels are {kind} from {values[0]} to {values[-1]}; sorted, they are classes 0 to {len(values) - 1}"
-    return Classes(labels, tuple(str(value) for value in values), note, is_sorted=True)
+    names = tuple(str(value) for value in values)
+    alike = _alike(names)
+    if alike:
+        note += f"; classes whose names differ only by capitals or spaces: {alike}"
+    return Classes(labels, names, note, is_sorted=True)
+
+
+def _text(labels: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
+    try:
+        return np.char.decode(labels, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where(0)}: labels that are bytes must be UTF-8 text: {error}") from None
+
+
+def _alike(names: Sequence[str]) -> str:
+    """The first names that are equal but for capitals and spaces; empty if there are none."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault("".join(name.casefold().split()), []).append(name)
+    alike = [name for group in groups.values() if len(group) > 1 for name in group]
+    return ", ".join(map(repr, alike[:6])) + (", ..." if len(alike) > 6 else "")
 
 
 def _check_not_negative(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], highest: int) -> None:

@@ -41,3 +41,13 @@ def empty_channels(images: Images) -> tuple[str, ...]:
     if not empty:
         return ()
     return (f"Channel {', '.join(empty)} has one value in all images: it is standardised with deviation 1.",)
+
+
+def unscaled(images: Images) -> tuple[str, ...]:
+    """A sentence if no pixel is above 1: numbers from 0 to 1 that became integers lose nearly everything."""
+    if images.pixels.max(initial=0) > 1:
+        return ()
+    return (
+        "No pixel is above 1, of 255: unless the images are black and white, pixels from 0 to 1 were made integers "
+        "before they were multiplied by 255.",
+    )

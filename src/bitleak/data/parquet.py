@@ -124,9 +124,9 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
         several = [label]
     if several:
         raise DataError(f"{source}: column {several[0]!r} holds several labels an image; one class per image is needed")
-    image = _column("image", image, images, images, names=schema.names, source=source)
+    image = _column("image", image, images, images, schema=schema, source=source)
     labels = classes or [name for name in called if name in usable]
-    label = _column("label", label, usable, labels, names=schema.names, source=source)
+    label = _column("label", label, usable, labels, schema=schema, source=source)
     return Columns(
         image=image,
         label=label,
@@ -218,36 +218,42 @@ def _is_list(kind: pa.DataType) -> bool:
 def _holds_labels(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    # the name, since the oldest pyarrow that may be installed has no test for views
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
     return bool(text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
 
 
 def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind) == "binary_view")
 
 
 def _column(
-    what: str, wanted: str | None, usable: list[str], found: list[str], *, names: list[str], source: str
+    what: str, wanted: str | None, usable: list[str], found: list[str], *, schema: pa.Schema, source: str
 ) -> str:
+    names, kind = schema.names, "encoded images (bytes)" if what == "image" else "integers, text or truth values"
     listed = ", ".join(names)
     if wanted is not None:
         if wanted not in names:
             raise DataError(f"{source}: no column {wanted!r} for the {what}; the columns: {listed}")
         if wanted not in usable:
-            kind = "encoded images (bytes)" if what == "image" else "integers, text or truth values"
             raise DataError(
                 f"{source}: {what} column {wanted!r} must hold {kind}; columns that do: {', '.join(usable)}"
             )
         return wanted
     if not found:
         way_out = f"; name one as '{what}': {', '.join(usable)}" if usable else ""
-        needed = ", which holds encoded images (bytes)," if what == "image" else ""
-        raise DataError(f"{source}: no {what} column{needed} among the columns: {listed}{way_out}")
+        typed = ", ".join(f"{field.name} ({_shown(field.type)})" for field in schema)
+        raise DataError(f"{source}: no {what} column, which holds {kind}, among the columns: {typed}{way_out}")
     if len(found) > 1:
         raise DataError(f"{source}: several {what} columns, name one of them as '{what}': {', '.join(found)}")
     return found[0]
+
+
+def _shown(kind: pa.DataType) -> str:
+    text = str(kind)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _schema(file: Path) -> pa.Schema:

@@ -173,8 +173,8 @@ def test_attacks_on_one_view_share_sums_and_say_what_they_say_alone(gaussian_wor
     view, _ = gaussian_world(0, records=60, models=12)
     forms = (*expand("lira"), *expand("calibrated"))
     together = [attack(view) for attack in forms]
-    assert {key[:2] for key in view.shared} == {("sums", "logit_scaled"), ("median", "logit_scaled"),
-                                                ("sums", "log_probability")}  # fmt: skip
+    computed = {key[:2] for key in view.shared if key[0] != "finite"}
+    assert computed == {("sums", "logit_scaled"), ("median", "logit_scaled"), ("sums", "log_probability")}
     for attack, scores in zip(forms, together, strict=True):
         np.testing.assert_array_equal(attack(replace(view)), scores)
     assert replace(view).shared == {}

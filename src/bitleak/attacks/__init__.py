@@ -3,12 +3,12 @@
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack, signal_of
 from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.control import negative_control, two_class_signals
-from bitleak.attacks.expand import EXPANSIONS, expand, known_names
+from bitleak.attacks.expand import EXPANSIONS, expand, known_names, signals_of_references
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
-from bitleak.attacks.player import player_view, population_view
+from bitleak.attacks.player import Player, player_view, population_view
 from bitleak.attacks.population import Population
-from bitleak.attacks.power import subset_view
+from bitleak.attacks.power import exchangeable, subset_view
 from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import recalibrated
 from bitleak.attacks.reference import Reference
@@ -24,11 +24,13 @@ __all__ = [
     "Calibrated",
     "Joint",
     "LiRA",
+    "Player",
     "Population",
     "Quantile",
     "Reference",
     "Threshold",
     "attack_view",
+    "exchangeable",
     "expand",
     "known_names",
     "masked_view",
@@ -38,6 +40,7 @@ __all__ = [
     "recalibrated",
     "side_values",
     "signal_of",
+    "signals_of_references",
     "split_numbers",
     "subset_view",
     "two_class_signals",

@@ -7,7 +7,7 @@ An attack is a frozen dataclass of hyper-parameters that is called with an `Atta
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from bitleak.attacks.sides import blocks
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
@@ -47,9 +47,9 @@ def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -
     """One signal of all, without a copy; entropies negated, so that larger always means member.
 
     Raises:
-        ValueError: It is not finite somewhere, as after a recalibration it does not follow from.
+        ValueError: It is not finite somewhere, as after a recalibration it does not follow from; or it is not there.
     """
-    values = signals[..., SIGNALS.index(name)]
+    values = _plane(signals, name)
     if not _finite(values):
         known = ", ".join(RECALIBRATED_SIGNALS)
         raise ValueError(f"signal {name!r} must be finite; a recalibrated view has {known} only")
@@ -60,14 +60,30 @@ def reference_signal(view: AttackView, name: SignalName) -> Float64[np.ndarray, 
     """`signal_of` the references; NaN where a reference is hidden, finite elsewhere.
 
     Raises:
-        ValueError: It is not finite for a reference that is used.
+        ValueError: It is not finite for a reference that is used, or it is not there.
     """
-    values = view.references[..., SIGNALS.index(name)]
-    if not _finite(values):
-        for block in blocks(values):
-            if not np.isfinite(values[:, block][view.use[:, block]]).all():
-                raise ValueError(f"signal {name!r} of the references must be finite where they are used")
+    values = _plane(view.references, name)
+    key = ("finite", name)
+    if key not in view.shared:
+        if not _finite(values):
+            _refuse_infinite(values, view.use, name)
+        view.shared[key] = True
     return -values if name in DESCENDING else values
+
+
+def _refuse_infinite(
+    values: Float64[np.ndarray, "refs records queries"], use: Bool[np.ndarray, "refs records"], name: SignalName
+) -> None:
+    for block in blocks(values):
+        if not np.isfinite(values[:, block]).all(axis=2)[use[:, block]].all():
+            raise ValueError(f"signal {name!r} of the references must be finite where they are used")
+
+
+def _plane(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
+    place = SIGNALS.index(name)
+    if place >= signals.shape[-1]:
+        raise ValueError(f"signal {name!r} is not there; these answers have {', '.join(SIGNALS[: signals.shape[-1]])}")
+    return signals[..., place]
 
 
 def _finite(values: Float64[np.ndarray, "*axes"]) -> bool:

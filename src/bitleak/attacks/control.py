@@ -10,12 +10,11 @@ The references stay as they are. So what an attack still finds is not in the tar
 membership through the references, their counts or their means.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float64
 from scipy.special import expit
 
+from bitleak.attacks.attack import RECALIBRATED_SIGNALS
 from bitleak.attacks.recalibrate import average_reference
 from bitleak.core.types import SIGNALS, AttackView
 
@@ -30,17 +29,23 @@ def negative_control(view: AttackView, generator: np.random.Generator) -> Attack
     mean, std = average_reference(view)
     noise = generator.normal(mean, std, size=view.target.shape[:2])
     population = generator.normal(mean, std, size=view.population_target.shape[:2])
-    return replace(view, target=two_class_signals(noise), population_target=two_class_signals(population))
+    signals = view.target.shape[-1]
+    return view.of_target(two_class_signals(noise, signals), two_class_signals(population, signals))
 
 
-def two_class_signals(confidence: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes signals"]:
-    """All signals of two-class answers with the given logit-scaled confidence, in nats.
+def two_class_signals(
+    confidence: Float64[np.ndarray, "*axes"], count: int = len(SIGNALS)
+) -> Float64[np.ndarray, "*axes signals"]:
+    """The first `count` signals of two-class answers with the given logit-scaled confidence, in nats.
 
     Example:
         >>> two_class_signals(np.zeros(1)).round(3).tolist()
         [[-0.693, 0.0, 0.0, 0.693, 0.693, 1.0]]
     """
-    log_true, log_other = -np.logaddexp(0.0, -confidence), -np.logaddexp(0.0, confidence)
+    log_true = -np.logaddexp(0.0, -confidence)
+    if count <= len(RECALIBRATED_SIGNALS):
+        return np.stack([log_true, confidence][:count], axis=-1)
+    log_other = -np.logaddexp(0.0, confidence)
     values = {
         "log_probability": log_true,
         "logit_scaled": confidence,
@@ -49,4 +54,4 @@ def two_class_signals(confidence: Float64[np.ndarray, "*axes"]) -> Float64[np.nd
         "modified_entropy": -2 * expit(-confidence) * log_true,
         "correct": (confidence >= 0).astype(np.float64),
     }
-    return np.stack([values[name] for name in SIGNALS], axis=-1)
+    return np.stack([values[name] for name in SIGNALS[:count]], axis=-1)

@@ -1,14 +1,18 @@
 """From a config's word for an attack to the attacks that it stands for."""
 
-from bitleak.attacks.attack import Attack
+from collections.abc import Iterable
+
+from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack
 from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.population import Population
+from bitleak.attacks.power import exchangeable
 from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.reference import Reference
 from bitleak.attacks.rmia import RMIA
 from bitleak.attacks.threshold import Threshold
 from bitleak.core.checks import unknown_name
+from bitleak.core.types import SIGNALS
 
 EXPANSIONS: dict[str, tuple[Attack, ...]] = {
     "lira": (
@@ -72,6 +76,17 @@ def expand(entry: str) -> tuple[Attack, ...]:
     if entry not in single:
         raise ValueError(unknown_name("attack", entry, known_names()))
     return (single[entry],)
+
+
+def signals_of_references(attacks: Iterable[Attack]) -> int:
+    """How many of `SIGNALS`, from the first on, these attacks and the control read of references: 2 to 6."""
+    count = len(RECALIBRATED_SIGNALS)
+    for attack in attacks:
+        if exchangeable(attack) or isinstance(attack, RMIA):
+            count = max(count, 1 + SIGNALS.index(attack.signal))
+        elif attack.uses_references:  # any
+            count = len(SIGNALS)
+    return count
 
 
 def known_names() -> list[str]:

@@ -11,54 +11,78 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from bitleak.attacks.power import subset_view
+from bitleak.attacks.power import Subsets
 from bitleak.core.mapped import columns_of, rows_of
-from bitleak.core.types import AttackView
+from bitleak.core.types import IN, OUT, AttackView
 
 
-def player_view(view: AttackView, generator: np.random.Generator) -> tuple[AttackView, Bool[np.ndarray, "records"]]:
-    """Return the view of a random reference, by all others but those on its training set or on the complement.
-
-    It has the records that the player is used for: of others it is hidden whether it was trained on them.
-    Every record has the same number of references on both sides, the largest that the others allow; so
-    at least one fewer per side than in the view itself.
+class Player:
+    """A random reference in the target's place, by all others but those on its training set or on the complement.
 
     Args:
         view: Of any target.
         generator: What the player, and the references used where the counts are uneven, are drawn from.
 
-    Returns:
-        The view, and which of its records were in the player's training set.
+    Attributes:
+        member: Which of the records the player was trained on.
 
     Raises:
         ValueError: Some record would have no reference on a side.
     """
-    row = int(generator.integers(len(view.references))) if len(view.references) else -1
-    if row < 0:
-        raise ValueError("a reference in the target's place needs references, got none")
-    others = np.abs(view.split) != abs(view.split[row])  # neither on its training set nor on the complement
-    records = view.use[row]
-    target = rows_of(view.references, np.array([row]))[0]
-    references, side = rows_of(view.references, others), view.side[others]
-    if not records.all():  # hidden for the other records: neither its answers nor its membership are known
-        target, references, side = target[records], columns_of(references, records), side[:, records]
-    played = replace(
-        view,
-        target=target,
-        references=references,
-        side=side,
-        split=view.split[others],
-        population_target=rows_of(view.population_references, np.array([row]))[0],
-        population_references=rows_of(view.population_references, others),
-        labels=view.labels[records],
-    )
-    known = view.member[row, records]
-    if not len(side) or not len(known):
-        raise ValueError("with a reference in the target's place, some record has no other reference on a side")
-    fewest = min(int(each.sum(axis=0).min()) for each in (played.member, played.outside))
-    if fewest < 1:
-        raise ValueError("with a reference in the target's place, some record has no other reference on a side")
-    return subset_view(played, fewest, generator), known
+
+    def __init__(self, view: AttackView, generator: np.random.Generator) -> None:
+        row = int(generator.integers(len(view.references))) if len(view.references) else -1
+        if row < 0:
+            raise ValueError("a reference in the target's place needs references, got none")
+        self._whole = view
+        self._others = np.abs(view.split) != abs(view.split[row])  # neither on its training set nor on the complement
+        # hidden for the other records: neither its answers nor its membership are known
+        self._records = view.use[row]
+        self.member = view.member[row, self._records]
+        side = view.side[self._others][:, self._records]
+        if not len(side) or not len(self.member):
+            raise ValueError("with a reference in the target's place, some record has no other reference on a side")
+        fewest = min(int((side == which).sum(axis=0).min()) for which in (IN, OUT))
+        if fewest < 1:
+            raise ValueError("with a reference in the target's place, some record has no other reference on a side")
+        self._count = fewest
+        self._bare = replace(
+            view,
+            target=rows_of(view.references, np.array([row]))[0][self._records],
+            references=np.empty((*side.shape, view.references.shape[2], 0)),
+            side=side,
+            split=view.split[self._others],
+            population_target=rows_of(view.population_references, np.array([row]))[0],
+            population_references=view.population_references[self._others, ..., :0],
+            labels=view.labels[self._records],
+        )
+        self._subsets = Subsets(self._bare, generator)
+
+    def view(self) -> AttackView:
+        """The view of the player, with the records that it is used for.
+
+        Every record has the same number of references on both sides, the largest that the others allow; so at least
+        one fewer per side than in the view itself.
+        """
+        references = rows_of(self._whole.references, self._others)
+        if not self._records.all():
+            references = columns_of(references, self._records)
+        population = rows_of(self._whole.population_references, self._others)
+        full = replace(self._bare, references=references, population_references=population)
+        return self._subsets.of(full).view(self._count)
+
+    def compact_view(self) -> AttackView:
+        """Like `view`, for attacks that are `exchangeable`; the references are copied once."""
+        if self._subsets.paired:
+            return self.view()
+        places = np.flatnonzero(self._others), np.flatnonzero(self._records)
+        return self._subsets.gathered(self._count, self._whole.references, *places)
+
+
+def player_view(view: AttackView, generator: np.random.Generator) -> tuple[AttackView, Bool[np.ndarray, "records"]]:
+    """`Player.view`, and which of its records were in the player's training set."""
+    player = Player(view, generator)
+    return player.view(), player.member
 
 
 def population_view(view: AttackView) -> AttackView:

@@ -14,8 +14,6 @@ target, because a regression attenuates even where nothing has shifted. Without 
 NaN, which attacks refuse.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float64
 
@@ -47,7 +45,7 @@ def recalibrated(view: AttackView) -> AttackView:
     scale = std / spread
     shift = mean - scale * float(seen.mean())
     target, population = (_mapped(signals, scale, shift) for signals in (view.target, view.population_target))
-    return replace(view, target=target, population_target=population)
+    return view.of_target(target, population)
 
 
 def average_reference(view: AttackView) -> tuple[float, float]:

@@ -10,7 +10,7 @@ here imports torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -222,7 +222,8 @@ class AttackView:
 
     Attributes:
         target: The target's `SIGNALS` on the audited records.
-        references: The reference models' signals on the same records; NaN where `side` is `UNUSED`.
+        references: The reference models' signals on the same records; NaN where `side` is `UNUSED`. The last axis may
+            end after the last signal that an attack reads of references.
         side: `IN` (1) if the reference was trained on the record, `OUT` (-1) if it was not, `UNUSED` (0) if it is
             hidden for this record. Every record has the same number of IN and of OUT references, the same for
             all records: the counts, and what an unused reference was trained on, would betray the target.
@@ -232,16 +233,16 @@ class AttackView:
         population_target: The target's signals on records that no model was trained on.
         population_references: The references' signals on these.
         labels: True class of each audited record.
-        shared: What attacks have computed from the above and others may take instead of computing it again. No part
-            of what is seen: it starts empty, in every copy too.
+        shared: What attacks have computed from the references and others may take instead of computing it again. No
+            part of what is seen: it starts empty, in every copy but `of_target`.
     """
 
     target: Float64[np.ndarray, "records queries signals"]
-    references: Float64[np.ndarray, "refs records queries signals"]
+    references: Float64[np.ndarray, "refs records queries of_references"]
     side: Int8[np.ndarray, "refs records"]
     split: Int64[np.ndarray, "refs"]
     population_target: Float64[np.ndarray, "population queries signals"]
-    population_references: Float64[np.ndarray, "refs population queries signals"]
+    population_references: Float64[np.ndarray, "refs population queries of_references"]
     labels: Int64[np.ndarray, "records"]
     shared: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -254,6 +255,16 @@ class AttackView:
     def outside(self) -> Bool[np.ndarray, "refs records"]:
         """True for the OUT references of a record."""
         return self.side == OUT
+
+    def of_target(
+        self,
+        target: Float64[np.ndarray, "records queries signals"],
+        population_target: Float64[np.ndarray, "population queries signals"],
+    ) -> "AttackView":
+        """The view of other answers by the same references, with all that was computed from these."""
+        view = replace(self, target=target, population_target=population_target)
+        object.__setattr__(view, "shared", self.shared)
+        return view
 
     @property
     def use(self) -> Bool[np.ndarray, "refs records"]:

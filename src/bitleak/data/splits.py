@@ -15,12 +15,15 @@ A pool of odd size loses one record, drawn at random, so that halves are halves.
 """
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import integer_in, number_in, one_of
 from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, SplitMode, Splits
+
+BLOCK = 1 << 18
+"""Keys handled at a time."""
 
 
 def make_splits(
@@ -137,9 +140,28 @@ def even_mask(
     used = int(counts.min(initial=len(member)))
     if 2 * used == len(member):
         return np.ones_like(member)
+    if not used:
+        return np.zeros_like(member)
     keys = np.random.default_rng(seed).random(member.shape)
-    ranks = [np.where(side, keys, 2.0).argsort(axis=0).argsort(axis=0) for side in (member, ~member)]
-    return (member & (ranks[0] < used)) | (~member & (ranks[1] < used))
+    found = np.empty_like(member)
+    step = max(1, BLOCK // len(member))
+    for start in range(0, member.shape[1], step):
+        block = slice(start, start + step)
+        side, key = np.ascontiguousarray(member[:, block].T), np.ascontiguousarray(keys[:, block].T)
+        found[:, block] = (_smallest(side, key, used) | _smallest(~side, key, used)).T
+    return found
+
+
+def _smallest(
+    side: Bool[np.ndarray, "records refs"], keys: Float64[np.ndarray, "records refs"], count: int
+) -> Bool[np.ndarray, "records refs"]:
+    """The `count` references of a side with the smallest keys, which are below 1 and, but for chance, different."""
+    of_side = np.where(side, keys, 2.0)
+    chosen = of_side <= np.partition(of_side, count - 1, axis=1)[:, count - 1, None]
+    for record in np.flatnonzero(chosen.sum(axis=1) != count):  # two equal keys: the first row counts
+        chosen[record] = False
+        chosen[record, np.argsort(of_side[record], kind="stable")[:count]] = True
+    return chosen
 
 
 def balanced_pairs(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:

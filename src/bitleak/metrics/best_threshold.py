@@ -25,7 +25,7 @@ Influence: (share of halvings in which the record is called a member - TPR) / (2
 """
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from bitleak.metrics.estimate import Estimate, Z
 from bitleak.metrics.roc import Roc, balanced_accuracy
@@ -58,7 +58,7 @@ def best_threshold(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> 
         >>> bool(estimate.value > 0.51), bool(estimate.low < 0.5 < estimate.high)
         (True, True)
     """
-    called = np.mean([_called_by_the_other_half(curve, half) for half in halves], axis=0)
+    called = _called_by_the_other_half(curve, halves)
     tpr, fpr = called[curve.member].mean(), called[~curve.member].mean()
     influence = np.where(curve.member, (called - tpr) / (2 * curve.members), -(called - fpr) / (2 * curve.non_members))
     crossed, maximum = (1 + tpr - fpr) / 2, balanced_accuracy(curve)
@@ -81,14 +81,30 @@ def best_threshold(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> 
     )
 
 
-def _called_by_the_other_half(curve: Roc, half: Bool[np.ndarray, "records"]) -> Bool[np.ndarray, "records"]:
-    """Who is called a member by the threshold that is best on the half the record is not in."""
-    points = len(curve.thresholds)
-    members = np.cumsum(np.bincount(curve.point[half & curve.member], minlength=points))
-    others = np.cumsum(np.bincount(curve.point[half & ~curve.member], minlength=points))
-    inside = _best_point(members, others)
-    outside = _best_point(curve.true_positives - members, curve.false_positives - others)
-    return curve.point <= np.where(half, outside, inside)
+def _called_by_the_other_half(
+    curve: Roc, halves: Bool[np.ndarray, "halvings records"]
+) -> Float64[np.ndarray, "records"]:
+    """In how many of the halvings the threshold that is best on the other half calls a record a member, as a share.
+
+    Along the records by descending score, of which a threshold calls the first ones: everything is sums from the left.
+    """
+    all_members, all_others = (each.astype(np.int32) for each in (curve.true_positives, curve.false_positives))
+    above, is_member = all_members + all_others, curve.member[curve.order]  # records above each point's threshold
+    called = np.zeros(len(is_member), np.int32)
+    members, both = (np.zeros(len(is_member) + 1, np.int32) for _ in range(2))
+    for half in halves:
+        inside = half[curve.order]
+        np.cumsum(inside, out=both[1:])
+        np.cumsum(inside & is_member, out=members[1:])
+        found = members[above] if len(above) < len(both) else members  # with ties there are fewer points than records
+        others = (both[above] if len(above) < len(both) else both) - found
+        of_inside = above[_best_point(found, others)]
+        of_outside = above[_best_point(all_members - found, all_others - others)]
+        called[:of_outside] += inside[:of_outside]
+        called[:of_inside] += ~inside[:of_inside]
+    share = np.empty(len(called))
+    share[curve.order] = called / len(halves)
+    return share
 
 
 def _best_point(true_positives: np.ndarray, false_positives: np.ndarray) -> int:

@@ -57,6 +57,7 @@ def measure(
     mode: SplitMode = "population",
     seed: int = 0,
     baseline: Float64[np.ndarray, "targets records"] | None = None,
+    balanced: bool = True,
 ) -> Measures:
     """AUC, TPR at each FPR and balanced accuracy with intervals, and their change from a baseline.
 
@@ -68,6 +69,7 @@ def measure(
         mode: `population`: targets share records, which are resampled; `dedicated`: t over targets.
         seed: Of the halvings behind the balanced accuracy; the same for all that is compared.
         baseline: The same attack's scores of the same targets at fp32.
+        balanced: Whether the balanced accuracy, which takes longer than the others, is one of the metrics.
 
     Raises:
         ValueError: Shapes differ, a score is not finite, or a target lacks members or non-members.
@@ -83,8 +85,11 @@ def measure(
     """
     if baseline is not None and baseline.shape != scores.shape:
         raise ValueError(f"baseline must have the scores' shape {scores.shape}, got {baseline.shape}")
-    at_baseline = None if baseline is None else estimate(baseline, member, fprs=fprs, seed=seed)
-    return summarize(estimate(scores, member, fprs=fprs, seed=seed), mode=mode, baseline=at_baseline)
+    at_baseline = None
+    if baseline is not None:
+        at_baseline = estimate(baseline, member, fprs=fprs, seed=seed, balanced=balanced)
+    found = estimate(scores, member, fprs=fprs, seed=seed, balanced=balanced)
+    return summarize(found, mode=mode, baseline=at_baseline)
 
 
 def estimate(
@@ -93,6 +98,7 @@ def estimate(
     *,
     fprs: Sequence[float],
     seed: int = 0,
+    balanced: bool = True,
 ) -> Estimates:
     """The figures of every target by metric name; arguments as for `measure`.
 
@@ -100,17 +106,21 @@ def estimate(
     """
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         raise ValueError(f"scores and member must both be [targets records], got {scores.shape} and {member.shape}")
-    return estimate_curves([roc(*target) for target in zip(scores, member, strict=True)], fprs=fprs, seed=seed)
+    curves = [roc(*target) for target in zip(scores, member, strict=True)]
+    return estimate_curves(curves, fprs=fprs, seed=seed, balanced=balanced)
 
 
-def estimate_curves(curves: Sequence[Roc], *, fprs: Sequence[float], seed: int = 0) -> Estimates:
+def estimate_curves(curves: Sequence[Roc], *, fprs: Sequence[float], seed: int = 0, balanced: bool = True) -> Estimates:
     """`estimate` from the targets' ROC curves, for who needs these too; at least one, all of the same records."""
-    halves = halvings(len(curves[0].point), seed)
     fewest = min(curve.non_members for curve in curves)
     measurable = [fpr for fpr in fprs if not too_fine(fpr, fewest)]
     rates = {f"tpr@{fpr:g}": tuple(threshold_rank(curve, fpr) for curve in curves) for fpr in measurable}
     areas = tuple(delong(curve) for curve in curves)
-    return {"auc": areas, **rates, "balanced_accuracy": tuple(best_threshold(curve, halves) for curve in curves)}
+    found = {"auc": areas, **rates}
+    if balanced:
+        halves = halvings(len(curves[0].point), seed)
+        found["balanced_accuracy"] = tuple(best_threshold(curve, halves) for curve in curves)
+    return found
 
 
 def summarize(estimates: Estimates, *, mode: SplitMode, baseline: Estimates | None = None) -> Measures:

@@ -37,6 +37,7 @@ class Roc:
         false_positives: Non-members called so at each point, ascending from 0.
         point: For each record, in the order it was given, the first point that calls it a member.
         member: The membership it was made from.
+        order: Records by descending score; those with equal scores in any order.
     """
 
     thresholds: Float64[np.ndarray, "points"]
@@ -44,6 +45,7 @@ class Roc:
     false_positives: Int64[np.ndarray, "points"]
     point: Int64[np.ndarray, "records"]
     member: Bool[np.ndarray, "records"]
+    order: Int64[np.ndarray, "records"]
 
     @property
     def members(self) -> int:
@@ -97,7 +99,7 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
         raise ValueError(f"scores must be finite, got {scores[first]} at record {first}")
     if member.all() or not member.any():
         raise ValueError(f"a ROC needs members and non-members, got {int(member.sum())} members of {len(member)}")
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     descending = scores[order]
     last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))  # last of each group of ties
     point = np.empty(len(scores), np.int64)
@@ -109,6 +111,7 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
         false_positives=np.concatenate([[0], last + 1 - true_positives]),
         point=point,
         member=member,
+        order=order,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
-from bitleak.attacks import attack_view, two_class_signals
+from bitleak.attacks import attack_view, signals_of_references, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
@@ -238,7 +238,8 @@ def _views(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Views:
         step = partial(_reading_step, on_step, f"reading {variant}")
         found[variant] = signals_of(source, design.records, scratch, step)
     labels = np.zeros(len(design.records), np.int64) if answers.labels is None else answers.labels[design.records]
-    return Views(design, labels, found, {name: References(signals, scratch) for name, signals in found.items()})
+    count = signals_of_references(prepared.attacks)
+    return Views(design, labels, found, {name: References(signals, scratch, count) for name, signals in found.items()})
 
 
 def _reading_step(on_step: OnStep, what: str, done: float) -> None:

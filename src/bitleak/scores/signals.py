@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from bitleak.attacks import two_class_signals
+from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.signals import probability_signals, signals
 from bitleak.core.types import SIGNALS
@@ -35,7 +35,7 @@ class Signals:
 
     Attributes:
         names: Of the models, in the order of the rows.
-        pool: Of the audited records.
+        pool: Of the audited records; of scores only `RECALIBRATED_SIGNALS`, which are the first of `SIGNALS`.
         population: Of the records outside every model; with zero records where there are none.
         resolution: How far apart the probabilities of the source are; None for logits and scores.
     """
@@ -72,8 +72,9 @@ def signals_of(
         DataError: A number is not finite, or probabilities are negative or do not sum to 1.
     """
     models, queries = len(answers.pool), answers.queries
-    pool = scratch.allocate((len(SIGNALS), models, len(records), queries))
-    population = scratch.allocate((len(SIGNALS), models, answers.population_records, queries))
+    planes = len(RECALIBRATED_SIGNALS if answers.kind == "scores" else SIGNALS)
+    pool = scratch.allocate((planes, models, len(records), queries))
+    population = scratch.allocate((planes, models, answers.population_records, queries))
     outside = np.arange(answers.population_records)
     resolution = resolution_of(answers) if answers.kind == "probabilities" else None
     for row in range(models):
@@ -104,7 +105,7 @@ def block_signals(
         True
     """
     if kind == "scores" or labels is None:
-        return two_class_signals(values.astype(np.float64))
+        return two_class_signals(values.astype(np.float64), len(RECALIBRATED_SIGNALS))
     records, queries, classes = values.shape
     flat, asked = values.reshape(-1, classes), np.repeat(labels, queries)
     if kind == "probabilities":

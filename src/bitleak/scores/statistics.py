@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
-from bitleak.attacks import Attack, player_view, population_view, recalibrated
-from bitleak.attacks.power import Subsets, exchangeable
+from bitleak.attacks import Attack, Player, exchangeable, population_view, recalibrated
+from bitleak.attacks.power import Subsets
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
@@ -48,14 +48,21 @@ def chosen_thresholds(prepared: Prepared, view: AttackView, target: int, case: C
     if case not in PLAYED or not prepared.design.referenced:
         return found
     try:
-        played, member = player_view(view, np.random.default_rng(seed_for(prepared.design.seed, "player", target)))
+        player = Player(view, np.random.default_rng(seed_for(prepared.design.seed, "player", target)))
     except ValueError:  # no reference is left; the report says that nothing was chosen
         return found
-    played = recalibrated(played) if case.reference == "recalibrated" else played
-    for attack in (one for one in prepared.attacks_of(case) if one.uses_references):
-        scores = scores_or_none(attack, played)
-        if scores is not None:
-            found[attack.name] = metrics.thresholds_for(scores[~member], prepared.fprs)
+    by_reference = [attack for attack in prepared.attacks_of(case) if attack.uses_references]
+    # to recalibrate takes the population, which a compact view has not
+    compact = [one for one in by_reference if exchangeable(one) and case.reference != "recalibrated"]
+    for attacks, make in ((compact, player.compact_view), ([a for a in by_reference if a not in compact], player.view)):
+        if not attacks:
+            continue
+        played = make()
+        played = recalibrated(played) if case.reference == "recalibrated" else played
+        for attack in attacks:
+            scores = scores_or_none(attack, played)
+            if scores is not None:
+                found[attack.name] = metrics.thresholds_for(scores[~player.member], prepared.fprs)
     return found
 
 
@@ -111,7 +118,7 @@ def power_rows(
                 member,
                 fprs=[fpr],
                 mode=MODE,
-                seed=seed_for(design.seed, "measure"),
+                balanced=False,
             )
             rows += _power(attack.name, count, targets, made)
     return rows
@@ -169,7 +176,6 @@ def memorised(prepared: Prepared, views: Views) -> dict[str, Memorisation]:
 def _power(attack: str, count: int, targets: Sequence[int], made: metrics.Measures) -> list[PowerRow]:
     rows = []
     for metric, total in made.aggregate.items():
-        if metric != "balanced_accuracy":
-            singles = [(str(row), one) for row, one in zip(targets, made.targets[metric], strict=True)]
-            rows += [PowerRow(FULL, attack, FULL, count, name, metric, one) for name, one in (("all", total), *singles)]
+        singles = [(str(row), one) for row, one in zip(targets, made.targets[metric], strict=True)]
+        rows += [PowerRow(FULL, attack, FULL, count, name, metric, one) for name, one in (("all", total), *singles)]
     return rows

@@ -6,7 +6,7 @@ Hidden references hold NaN (`bitleak.attacks.seen`), which is written into that 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,16 +40,25 @@ class Case(NamedTuple):
     reference: ReferenceKind
 
 
+class Latest(NamedTuple):
+    """A view and the references that it was made for."""
+
+    rows: Rows
+    use: Use
+    view: AttackView
+
+
 class References:
     """The reference models of one target after the other.
 
     Args:
         signals: Of all models.
         scratch: Where a large array goes.
+        count: How many signals, from the first on, are read of references; None is all.
     """
 
-    def __init__(self, signals: Signals, scratch: Scratch) -> None:
-        self._signals = signals
+    def __init__(self, signals: Signals, scratch: Scratch, count: int | None = None) -> None:
+        self._signals = replace(signals, pool=signals.pool[:count], population=signals.population[:count])
         self._scratch = scratch
         self._pool = self._population = np.empty(0)
         self._held: list[int] | None = None
@@ -90,12 +99,14 @@ class Views:
         labels: Of the audited records; zeros where the source has none.
         signals: By variant: `fp32`, and `quantized` if there is one.
         references: Likewise.
+        latest: The last view by each of them, of which other cases with the same references take what is computed.
     """
 
     design: Design
     labels: Int64[np.ndarray, "records"]
     signals: Mapping[str, Signals]
     references: Mapping[str, References]
+    latest: dict[str, Latest] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def of(self, target: int, case: Case, rows: Rows, use: Use) -> AttackView:
         """The view of one target in one case, with the references that `Design.references` gave for it.
@@ -106,26 +117,34 @@ class Views:
         name = self.signals[FULL].names[target]
         attacked = self.signals[QUANTIZED if case.variant == QUANTIZED else FULL]
         by = QUANTIZED if case == (QUANTIZED, "matched") else FULL
-        names = self.signals[by].names
-        taken = np.array([names.index(self.signals[FULL].names[row]) for row in rows], np.int64)
-        pool, population = self.references[by].take(taken, use)
         row = attacked.names.index(name)
-        own = attacked.population_of(row)
-        if own.shape[0] != population.shape[1]:  # one of the two files has no population
-            own, population = own[:0], population[:, :0]
-        member = self.design.member[rows]
-        view = AttackView(
-            target=attacked.of(row),
-            references=pool,
-            side=side_values(member, use),
-            split=self.design.split[rows],
-            population_target=own,
-            population_references=population,
-            labels=self.labels,
-        )
+        own, by_view = attacked.population_of(row), self._by(by, rows, use)
+        if own.shape[0] != by_view.population_references.shape[1]:  # one of the two files has no population
+            own = own[:0]
+            by_view = replace(by_view, population_references=by_view.population_references[:, :0])
+        view = by_view.of_target(attacked.of(row), own)
         if case.variant == CONTROL:
             return control_of(view, np.random.default_rng(seed_for(self.design.seed, "control", target)))
         return recalibrated(view) if case.reference == "recalibrated" else view
+
+    def _by(self, by: str, rows: Rows, use: Use) -> AttackView:
+        """A view by these references; its target is to be replaced."""
+        held = self.latest.get(by)
+        if held is None or not (np.array_equal(held.rows, rows) and np.array_equal(held.use, use)):
+            names = self.signals[by].names
+            taken = np.array([names.index(self.signals[FULL].names[row]) for row in rows], np.int64)
+            pool, population = self.references[by].take(taken, use)
+            view = AttackView(
+                target=self.signals[by].of(0),
+                references=pool,
+                side=side_values(self.design.member[rows], use),
+                split=self.design.split[rows],
+                population_target=self.signals[by].population_of(0),
+                population_references=population,
+                labels=self.labels,
+            )
+            self.latest[by] = held = Latest(rows, use, view)
+        return held.view
 
 
 def control_of(view: AttackView, generator: np.random.Generator) -> AttackView:
@@ -141,7 +160,7 @@ def control_of(view: AttackView, generator: np.random.Generator) -> AttackView:
         population_target=view.target[:CONTROL_RECORDS],
         population_references=seen[:, :CONTROL_RECORDS],
     )
-    return replace(view, target=negative_control(stand_in, generator).target)
+    return view.of_target(negative_control(stand_in, generator).target, view.population_target)
 
 
 def _as_seen(planes: Float64[np.ndarray, "signals *axes"]) -> Float64[np.ndarray, "*axes signals"]:

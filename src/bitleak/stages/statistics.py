@@ -132,12 +132,11 @@ def _power_rows(
     attack: str, count: int, scores: np.ndarray, member: np.ndarray, split: Splits, one: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """The aggregate and every target, without the balanced accuracy."""
-    found = metrics.measure(scores, member, fprs=[one["fpr"]], mode=split.mode, seed=seed_for(one["seed"], "measure"))
+    found = metrics.measure(scores, member, fprs=[one["fpr"]], mode=split.mode, balanced=False)
     rows = []
     for metric, total in found.aggregate.items():
-        if metric != "balanced_accuracy":
-            singles = zip(one["targets"], found.targets[metric], strict=True)
-            measures = [("all", total), *((str(row), measure) for row, measure in singles)]
-            about = {"attack": attack, "references": count, "metric": metric}
-            rows += [{**about, "target": target, "measure": asdict(measure)} for target, measure in measures]
+        singles = zip(one["targets"], found.targets[metric], strict=True)
+        measures = [("all", total), *((str(row), measure) for row, measure in singles)]
+        about = {"attack": attack, "references": count, "metric": metric}
+        rows += [{**about, "target": target, "measure": asdict(measure)} for target, measure in measures]
     return rows

@@ -109,10 +109,10 @@ def test_batches_hold_bytes_and_not_rows(tmp_path, monkeypatch):
     file = tmp_path / "train.parquet"
     file.write_bytes(table_of(large))
     with parquet.opened_parquet(file) as opened:
-        found = list(parquet.batches(opened, ["img"]))
+        found = list(opened.batches(["img"]))
         assert [value for batch in found for value in batch["img"].to_pylist()] == large
         assert max(batch.nbytes for batch in found) < 1.1 * (1 << 20)
-        assert len(list(parquet.batches(opened, ["label"]))) == 1
+        assert len(list(opened.batches(["label"]))) == 1
 
 
 def test_a_value_that_a_dictionary_repeats_counts_in_every_row(tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_value_that_a_dictionary_repeats_counts_in_every_row(tmp_path, monkeyp
     file.write_bytes(table_of([np.random.default_rng(0).bytes(100_000)] * 500))
     assert file.stat().st_size < 200_000
     with parquet.opened_parquet(file) as opened:
-        assert max(batch.nbytes for batch in parquet.batches(opened, ["img"])) < 1.3 * (1 << 20)
+        assert max(batch.nbytes for batch in opened.batches(["img"])) < 1.3 * (1 << 20)
 
 
 @pytest.mark.parametrize("ours", [True, False])

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
-from bitleak.core.parquet import batches, opened_parquet
+from bitleak.core.parquet import opened_parquet
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
 from bitleak.data.labels import plain
@@ -258,14 +258,12 @@ def _shown(kind: pa.DataType) -> str:
 
 def _schema(file: Path) -> pa.Schema:
     with opened_parquet(file) as opened:
-        return opened.schema_arrow
+        return opened.schema
 
 
 def _tables(file: Path, column: str) -> Iterator[pa.RecordBatch]:
     with opened_parquet(file) as opened:
-        for batch in batches(opened, [column]):
-            batch.validate(full=True)  # text that is not UTF-8
-            yield batch
+        yield from opened.batches([column])
 
 
 def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:

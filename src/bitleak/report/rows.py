@@ -182,8 +182,8 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         raise StoreError(
             f"{path}: there is no such file; `bitleak report` needs the output folder of an audit, {REMEDY}"
         )
-    with opened_parquet(path, kind=StoreError, advice=REMEDY) as file:
-        table = file.read()
+    with opened_parquet(path, kind=StoreError, advice=REMEDY) as opened:
+        table = opened.file.read()
         table.validate(full=True)  # text that is not UTF-8
     absent = [name for name in schema.names if name not in table.column_names]
     if absent:

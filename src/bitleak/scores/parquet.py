@@ -24,7 +24,7 @@ from jaxtyping import Int64
 
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import DataError
-from bitleak.core.parquet import batches, opened_parquet
+from bitleak.core.parquet import opened_parquet
 from bitleak.scores.answers import Answers, Kind
 from bitleak.scores.scratch import Scratch
 
@@ -139,15 +139,13 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _schema(file: Path) -> pa.Schema:
     with opened_parquet(file) as opened:
-        return opened.schema_arrow
+        return opened.schema
 
 
 def _batches(files: list[Path], columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     for file in files:
         with opened_parquet(file) as opened:
-            for batch in batches(opened, columns):
-                batch.validate(full=True)
-                yield batch
+            yield from opened.batches(columns)
 
 
 def _integers(batch: pa.RecordBatch, name: str, source: str) -> np.ndarray:

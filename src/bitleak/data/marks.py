@@ -35,15 +35,15 @@ class Marks:
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence per kind that occurs."""
-        found = []
+        sentences = []
         if self.turned:
-            found.append(f"{self.turned} images are turned or mirrored as their orientation (EXIF) demands")
+            sentences.append(f"{self.turned} images are turned or mirrored as their orientation (EXIF) demands")
         if self.transparent:
-            found.append(
+            sentences.append(
                 f"{self.transparent} images have transparency, which is dropped: transparent pixels show the colour "
                 "that is stored under them"
             )
-        return tuple(found)
+        return tuple(sentences)
 
 
 def marks_of(items: Iterable[Item]) -> Marks:

@@ -1,5 +1,7 @@
 """What a plan says before anything is done."""
 
+import numpy as np
+
 
 def test_a_url_of_a_store_is_taken_as_it_is(bitleak, tiny):
     code, _, err = bitleak("audit", "config.yaml", "--store", "nonsense://bucket/prefix", config=tiny)
@@ -40,3 +42,20 @@ def test_a_download_is_announced_before_it_happens(bitleak, tiny, monkeypatch):
         else:
             assert out == said
             assert "cannot be read from the Hub: no network" in err
+
+
+def test_an_external_network_of_other_classes_is_refused_with_the_numbering(bitleak, tiny, tmp_path, monkeypatch):
+    (tmp_path / "fixed_of_test.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 256))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 8, 8), np.uint8)
+    np.savez(tmp_path / "d.npz", pixels=pixels, labels=np.where(np.arange(200) % 2, 255, 0))
+    network = {"name": "external", "factory": "fixed_of_test:net"}
+    config = {**tiny, "model": network, "data": {"name": "arrays", "path": "d.npz"}, "quantize": []}
+    code, _, err = bitleak("plan", "config.yaml", config=config)
+    assert code == 2
+    assert "(0, 255) were sorted and numbered from 0 to 1" in err
+    code, out, err = bitleak("plan", "config.yaml", "--set", "data.classes=256", config=config)
+    assert code == 0, err
+    assert "data: 254 of the 256 classes have no image" in out

@@ -58,12 +58,12 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory):
+def audited(tmp_path_factory, undrawn):
     """Folder, store, plan and rows of the audit."""
     folder = tmp_path_factory.mktemp("further")
     module = ModuleType("quantizers_of_tests")
     module.Memorising = Memorising
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, undrawn():
         patch.setitem(sys.modules, module.__name__, module)
         patch.setitem(registry.QUANTIZERS, "memorising", f"{module.__name__}:Memorising")
         prepared = prepare(validate(CONFIG), device="cpu")

@@ -67,6 +67,7 @@ def test_verdicts_are_corrected_over_the_whole_table(undisturbed):
     assert float(smallest["p_adjusted"]) == pytest.approx(expected)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_resolved_config_gives_the_same_results(undisturbed, tmp_path):
     from bitleak.cli import main
 
@@ -79,9 +80,11 @@ def test_the_resolved_config_gives_the_same_results(undisturbed, tmp_path):
     assert (tmp_path / "again" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_changes_no_byte(undisturbed, tmp_path, workers):
-    assert start(undisturbed, tmp_path, "--workers", workers).wait() == 0
+def test_the_number_of_workers_changes_no_byte(undisturbed, bitleak, tmp_path, workers):
+    options = ["--out", tmp_path / "out", "--store", tmp_path / "store", "--workers", workers]
+    assert bitleak("audit", undisturbed / "config.yaml", *options)[0] == 0
     expected = (undisturbed / "out" / "results.csv").read_bytes()
     assert (tmp_path / "out" / "results.csv").read_bytes() == expected
 
@@ -106,6 +109,7 @@ def test_ctrl_c_ends_cleanly_with_130(undisturbed, tmp_path):
     assert not list((tmp_path / "store").glob("*/*/.tmp*"))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_model_that_diverges_fails_alone_with_exit_code_1(bitleak, tiny):
     tiny["train"]["learning_rate"] = 1e30
     code, out, err = bitleak("audit", "config.yaml", "--executor", "serial", config=tiny)

@@ -103,7 +103,7 @@ def quick(bitleak, verb="audit", **options):
     return bitleak(verb, "config.yaml", *executor, *pairs)
 
 
-@pytest.mark.usefixtures("zoo")
+@pytest.mark.usefixtures("zoo", "without_figures")
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_network_from_outside_goes_from_the_config_to_the_report(bitleak, tmp_path, kind):
     (tmp_path / "config.yaml").write_text(audited(MODELS[kind]))

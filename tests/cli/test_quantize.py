@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -371,13 +372,18 @@ def test_several_mistakes_are_told_together(quantize):
     ],
     ids=["state dict", "with optimizer", "state_dict", "nested", "extra state"],
 )
-def test_a_pickle_is_never_loaded_and_the_advice_converts_it(quantize, tmp_path, state_dict, nested):
+def test_a_pickle_is_never_loaded_and_the_advice_converts_it(quantize, tmp_path, state_dict, nested, monkeypatch):
     torch.save(nested(safetensors.torch.load_file(state_dict)), tmp_path / "it's mine.pth")
     result = quantize(weights="it's mine.pth")
     refused(result, "--weights it's mine.pth", "pickle", "safetensors.torch", "save_file", "weights_only=True")
     assert result[2].count("\n") == 1
-    command = result[2][result[2].index("python -c") :].replace("python", sys.executable, 1)
-    subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
+    command = result[2][result[2].index("python -c") :]
+    if nested({}) == {}:  # one in a process of its own, which takes seconds to import torch
+        subprocess.run(["sh", "-c", command.replace("python", sys.executable, 1)], check=True, cwd=tmp_path)
+    else:
+        _, _, code, *paths = shlex.split(command)
+        monkeypatch.setattr(sys, "argv", ["-c", *paths])
+        exec(code, {})
     converted = safetensors.numpy.load_file(tmp_path / "it's mine-converted.safetensors")
     expected = safetensors.numpy.load_file(state_dict)
     assert {name: value.tobytes() for name, value in converted.items()} == {

@@ -7,7 +7,7 @@ import yaml
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, tiny_config):
+def undisturbed(tmp_path_factory, tiny_config, undrawn):
     """Config, store and output folder of a finished audit without much to do."""
     from bitleak.cli import main
 
@@ -15,10 +15,12 @@ def undisturbed(tmp_path_factory, tiny_config):
     config = {**tiny_config, "quantize": [{"name": "rtn", "levels": 4}], "attacks": ["threshold", "lira-online-fixed"]}
     (folder / "config.yaml").write_text(yaml.safe_dump({**config, "train": {"epochs": 1, "batch": 32, "augment": []}}))
     arguments = ["--out", folder / "out", "--store", folder / "store", "--executor", "serial"]
-    assert main(["audit", str(folder / "config.yaml"), *map(str, arguments)]) == 0
+    with undrawn():
+        assert main(["audit", str(folder / "config.yaml"), *map(str, arguments)]) == 0
     return folder
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_answers_brought_from_elsewhere_need_no_weights(undisturbed, bitleak, tmp_path):
     config = undisturbed / "config.yaml"
     stages = ["--stage", "query", "--stage", "weigh"]
@@ -51,6 +53,7 @@ def test_an_audit_without_time_leaves_with_code_3_and_says_what_is_left(undistur
     assert not (tmp_path / "out" / "results.csv").exists()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_an_audit_that_is_done_needs_no_time(undisturbed, bitleak, tmp_path):
     options = ["--store", undisturbed / "store", "--out", tmp_path / "out", "--budget", "0.001s", "--memory", "1M"]
     assert bitleak("audit", undisturbed / "config.yaml", *options)[0] == 0

@@ -29,6 +29,7 @@ def worlds():
         ("versions", 0.5, "normal", 60),
     ],
 )
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_intervals_cover_in_a_few_audits(worlds, world, at, shape, audits):
     """Three standard errors below 95 %: enough to see Clopper-Pearson's 44 to 64 % at a chosen threshold."""
     least = 0.95 - 3 * (0.95 * 0.05 / audits) ** 0.5

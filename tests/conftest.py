@@ -1,0 +1,53 @@
+"""For every room's tests: the slowest files first, and the means to leave out costly parts that a test is not about."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+FIRST = (  # by CPU seconds; two processes end together only if the long ones do not come last
+    "cli/test_audit.py",
+    "audit/test_further.py",
+    "quant/test_architectures.py",
+    "test_stages.py",
+    "cli/test_quantize.py",
+    "cli/test_external_audit.py",
+    "quant/test_copies.py",
+    "quant/test_calls.py",
+    "scores/test_run.py",
+    "metrics/test_coverage.py",
+    "cli/test_attack.py",
+)
+RANKS = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: RANKS.get(item.path, len(RANKS)))
+
+
+@pytest.fixture(scope="session")
+def undrawn():
+    """A context in which reports have no figures; drawing them is half of the work of a small report."""
+
+    @contextmanager
+    def context():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bitleak.report.draw", lambda *_: {})
+            yield
+
+    return context
+
+
+@pytest.fixture
+def without_figures(undrawn):
+    """Reports of this test have no figures, which it is not about."""
+    with undrawn():
+        yield
+
+
+@pytest.fixture
+def shapes_unchecked(monkeypatch):
+    """For tests that repeat thousands of calls whose shapes and types other tests check."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

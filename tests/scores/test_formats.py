@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bitleak.core.errors import DataError
 from bitleak.report import write_rows
 from bitleak.scores import Scratch, read
 
@@ -95,3 +96,17 @@ def test_the_population_of_a_parquet_file_is_what_has_no_membership(lab, tmp_pat
         np.testing.assert_array_equal(answers.member, arrays["member"])
         np.testing.assert_array_equal(answers.population_labels, arrays["population_labels"])
         np.testing.assert_array_equal(np.stack(answers.population), arrays["population_logits"])
+
+
+@pytest.mark.parametrize("way", ["npz", "compressed", "npy", "parquet", "experiments"])
+def test_one_label_of_a_million_millions_is_an_error(lab, tmp_path, way):
+    arrays = lab.made(population=0)
+    logits = arrays.pop("logits")
+    arrays["scores"] = logits[..., 0]
+    arrays["labels"][3] = 2**40
+    path = lab.write[way](tmp_path, arrays)
+    with (
+        Scratch(tmp_path) as scratch,
+        pytest.raises(DataError, match="from 0 to 999999, got 1099511627776 for record 3"),
+    ):
+        read(path, scratch)

@@ -16,11 +16,11 @@ from bitleak.core.errors import DataError
 ENTRIES = 64
 """Arrays of a file at most."""
 
-UNPACKED = 1 << 30
+UNPACKED = 64 << 20
 """Bytes up to which an array may unpack from however few."""
 
-RATIO = 1000
-"""Bytes beyond that which one packed byte may stand for: deflate reaches 1032 on zeros alone."""
+RATIO = 1100
+"""Bytes beyond that which one packed byte may stand for: deflate, which NumPy packs by, reaches 1032 at most."""
 
 
 @contextmanager

@@ -18,6 +18,9 @@ ROUNDS = 1000
 QUERIES = 1000
 """Queries per record."""
 
+CLASSES = 1_000_000
+"""Classes that labels may number where nothing else says how many there are."""
+
 
 def why_too_many(count: int, limit: int, subject: str) -> str | None:
     """The reason why a run cannot have as many of a thing; None if it can.

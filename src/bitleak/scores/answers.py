@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from bitleak.core.errors import DataError
+from bitleak.core.limits import CLASSES
 
 Kind = Literal["logits", "probabilities", "scores"]
 
@@ -164,7 +165,7 @@ def _check_labels(answers: Answers, name: str, labels: np.ndarray | None, count:
         swapped = len(labels) in answers.pool[0].shape or len(labels) == len(answers.pool)
         axes = "; the axes of the answers are [models records queries classes], are they in another order?"
         raise DataError(f"{source}: {name} must be one per record, {count}, got {len(labels)}{axes if swapped else ''}")
-    wrong = np.flatnonzero((labels < 0) | ((labels >= classes) if classes else False))
+    most = classes or CLASSES
+    wrong = np.flatnonzero((labels < 0) | (labels >= most))
     if len(wrong):
-        span = f"from 0 to {classes - 1}" if classes else "0 or more"
-        raise DataError(f"{source}: {name} must be {span}, got {labels[wrong[0]]} for record {wrong[0]}")
+        raise DataError(f"{source}: {name} must be from 0 to {most - 1}, got {labels[wrong[0]]} for record {wrong[0]}")

@@ -171,3 +171,16 @@ def test_a_shape_that_cannot_be_is_named(tmp_path, shape, said):
             archive.writestr("pixels.npy", content)
         with pytest.raises(DataError, match=said):
             Arrays(str(file)).load(None)
+
+
+def test_an_lzma_stream_that_asks_for_a_large_dictionary_is_not_unpacked(tmp_path):
+    file, stream = tmp_path / "a.npz", io.BytesIO()
+    np.save(stream, np.zeros((2, 1, 6, 6), np.uint8))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("pixels.npy", stream.getvalue())
+    data = bytearray(file.read_bytes())
+    place = 30 + len("pixels.npy") + 5
+    data[place : place + 4] = (1 << 31).to_bytes(4, "little")
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=r"pixels\.npy asks for 2,147,483,648 bytes"):
+        Arrays(str(file)).load(None)

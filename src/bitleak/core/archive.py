@@ -54,7 +54,25 @@ def _check(infos: list[zipfile.ZipInfo], path: Path) -> None:
                 f"{path}: {info.filename} would unpack to {info.file_size / 1e9:,.1f} GB from {info.compress_size:,} "
                 "bytes; write it again with numpy.savez"
             )
+        if info.compress_type == zipfile.ZIP_LZMA:
+            _check_lzma(info, path)
     if len({info.filename for info in infos}) != len(infos):
         raise DataError(f"{path}: an array occurs twice in the archive")
     if sum(info.compress_size for info in infos) > path.stat().st_size:
         raise DataError(f"{path}: its arrays lie over each other; write it again with numpy.savez")
+
+
+def _check_lzma(info: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse a packed entry whose first bytes ask for a large dictionary: room is made for all of it."""
+    with path.open("rb") as raw:
+        raw.seek(info.header_offset + 26)
+        lengths = raw.read(4)
+        raw.seek(
+            info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        )
+        head = raw.read(9)
+    dictionary = int.from_bytes(head[5:], "little")
+    if dictionary > UNPACKED:
+        raise DataError(
+            f"{path}: {info.filename} asks for {dictionary:,} bytes to be unpacked; write it again with numpy.savez"
+        )

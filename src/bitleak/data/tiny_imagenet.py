@@ -4,6 +4,7 @@ The layout of `tiny-imagenet-200.zip`: `wnids.txt`, `words.txt`, `train/<wnid>/i
 `val/images/*.JPEG` and `val/val_annotations.txt`. The test part has no labels and is not read.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from bitleak.core.types import Description, Images
 from bitleak.data.checks import existing, fingerprint
 from bitleak.data.folders import file_part, images_in, within
 from bitleak.data.parts import Source, decoded, described
+
+_NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class TinyImageNet:
         folder = Path(self.path) if root is None else root
         listed = _lines(folder / "wnids.txt")
         wnids = sorted({wnid.strip() for _, wnid in listed})
+        for number, wnid in listed:
+            if not _NAME.fullmatch(wnid.strip()):
+                raise DataError(
+                    f"{folder / 'wnids.txt'}, line {number}: expected the name of a folder, got {wnid[:60]!r}"
+                )
         labels = {wnid: label for label, wnid in enumerate(wnids)}
         train = [(file, labels[wnid]) for wnid in wnids for file in _images(folder / "train" / wnid / "images")]
         test = _validation(folder / "val", labels)
@@ -72,16 +80,17 @@ class TinyImageNet:
 
 def _validation(folder: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
     annotations = folder / "val_annotations.txt"
+    files = _images(folder / "images")
+    names = {file.name for file in files}
     found: dict[str, int] = {}
     for number, line in _lines(annotations):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0].strip()
         if wnid not in labels:
             raise DataError(f"{annotations}, line {number}: class {wnid!r} of {name!r} is not in wnids.txt")
-        if not (folder / "images" / name).is_file():
-            raise DataError(f"{annotations}, line {number}: no file {folder / 'images' / name}")
+        if name not in names:
+            raise DataError(f"{annotations}, line {number}: no file {folder / 'images' / name[:60]}")
         found[name] = labels[wnid]
-    files = _images(folder / "images")
     for file in files:
         if file.name not in found:
             raise DataError(f"{file}: no line for this image in {annotations}")

@@ -1,6 +1,8 @@
 """Columns, labels and layouts of data sets as people bring them."""
 
+import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -55,13 +57,26 @@ def table(folder, make, **columns):
     return Hub(str(folder))
 
 
-def test_text_labels_win_over_integers_of_another_name(tmp_path, make):
-    hub = table(tmp_path, make, image_id=[0, 1, 2, 3], label=["dog", "cat", "cat", "dog"])
+def test_text_labels_beside_integers_are_asked_about_and_read_by_name(tmp_path, make):
+    columns = {"image_id": [0, 1, 2, 3], "label": ["dog", "cat", "cat", "dog"]}
+    with pytest.raises(DataError, match=r"'label' holds string, and integers are in 'image_id'; .*label: label"):
+        table(tmp_path, make, **columns).load(None)
+    hub = replace(table(tmp_path, make, **columns), label="label")
     images = hub.load(None)
     assert images.labels.tolist() == [1, 0, 0, 1]
     assert images.class_names == ("cat", "dog")
     assert hub.describe(None).counts == (("cat", 2), ("dog", 2))
     assert hub.describe(None).notes[0] == "images from column 'image', labels from column 'label'"
+
+
+def test_text_labels_alone_are_classes_and_an_index_of_pandas_is_no_column(tmp_path, make):
+    hub = table(tmp_path, make, label=["dog", "cat", "cat", "dog"])
+    file = tmp_path / "train.parquet"
+    stored = pq.read_table(file)
+    index = json.dumps({"index_columns": ["__index_level_0__"]})
+    stored = stored.append_column("__index_level_0__", pa.array([3, 1, 0, 2]))
+    pq.write_table(stored.replace_schema_metadata({"pandas": index}), file)
+    assert hub.load(None).class_names == ("cat", "dog")
 
 
 def test_integers_that_are_not_called_like_labels_are_not_guessed(tmp_path, make):

@@ -45,6 +45,15 @@ def test_a_missing_query_axis_is_one_query(lab, tmp_path):
     assert csv(lab, tmp_path, tmp_path / "flat.parquet") == expected
 
 
+def test_a_shuffled_data_frame_of_pandas_needs_no_word_about_its_index(lab, tmp_path):
+    arrays = lab.made()
+    expected = csv(lab, tmp_path, lab.write["npz"](tmp_path, arrays))
+    frame = lab.table(arrays).to_pandas().sample(frac=1, random_state=0)
+    frame.to_parquet(tmp_path / "frame.parquet")
+    assert "__index_level_0__" in pq.read_schema(tmp_path / "frame.parquet").names
+    assert csv(lab, tmp_path, tmp_path / "frame.parquet") == expected
+
+
 def test_scores_of_the_exact_confidence_give_the_results_of_the_logits(lab, tmp_path):
     arrays = lab.made()
     scores = {

@@ -121,7 +121,8 @@ def test_rows_of_the_quantized_file_are_matched_by_the_numbers_of_the_models(lab
     _, prepared, scores = lab.rows_of(tmp_path, path, quantized=part)
     assert prepared.design.targets == (2, 5)
     assert [case.reference for case in prepared.cases if case[0] == "quantized"] == ["fp32", "recalibrated"]
-    assert any("No matched references" in note for note in prepared.notes)
+    left = "models, and only these are attacked; no matched references."
+    assert any(note.startswith("The quantized file has ") and note.endswith(left) for note in prepared.notes)
     whole = lab.write["npz"](tmp_path, smaller, "whole.npz")
     _, _, expected = lab.rows_of(tmp_path, path, quantized=whole, targets="2,5")
     for key, value in scores.items():

@@ -5,6 +5,7 @@ none. Batches hold a number of bytes, not of rows: rows may be labels or photogr
 """
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,20 @@ def opened_parquet(
         groups = read_footer(path)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield Opened(file, groups)
+
+
+def without_index(schema: pa.Schema) -> pa.Schema:
+    """Return the schema without the columns in which pandas keeps the index of a data frame.
+
+    pandas writes one, `__index_level_0__`, for every frame that was filtered or shuffled.
+    """
+    try:
+        listed = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (KeyError, TypeError, ValueError):  # written by another library, or damaged: nothing is known of an index
+        return schema
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    kept = [field for field in schema if field.name not in names]
+    return pa.schema(kept, metadata=schema.metadata)
 
 
 def row_bytes(groups: Sequence[Group], columns: Sequence[str]) -> int:

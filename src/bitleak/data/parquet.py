@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
-from bitleak.core.parquet import opened_parquet
+from bitleak.core.parquet import opened_parquet, without_index
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
 from bitleak.data.labels import plain
@@ -108,7 +108,7 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
         schema: With the Hub's features in its metadata, if it has them.
         image: Name of the image column; None finds the only one.
         label: Name of the label column; None finds the only column of class labels or, where there
-            are none, the only one with a name of `LABEL_NAMES`.
+            are none, the only one with a name of `LABEL_NAMES`, unless it holds no integers and others do.
         source: For messages.
 
     Raises:
@@ -126,6 +126,8 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
         raise DataError(f"{source}: column {several[0]!r} holds several labels an image; one class per image is needed")
     image = _column("image", image, images, images, schema=schema, source=source)
     labels = classes or [name for name in called if name in usable]
+    if label is None and not classes:
+        _check_certain(labels, schema, source)
     label = _column("label", label, usable, labels, schema=schema, source=source)
     return Columns(
         image=image,
@@ -229,6 +231,23 @@ def _holds_images(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind) == "binary_view")
 
 
+def _check_certain(labels: list[str], schema: pa.Schema, source: str) -> None:
+    """Refuse to guess between a label column of text and integers of another name.
+
+    Text called `label` may be the classes, or a caption of classes that are numbered beside it.
+
+    Raises:
+        DataError: There are both; the message lists the columns and the option that chooses.
+    """
+    texts = [name for name in labels if not pa.types.is_integer(schema.field(name).type)]
+    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    if len(labels) == 1 and texts and integers:
+        raise DataError(
+            f"{source}: column {texts[0]!r} holds {_shown(schema.field(texts[0]).type)}, and integers are in "
+            f"{', '.join(map(repr, integers))}; say which one holds the classes, such as label: {texts[0]}"
+        )
+
+
 def _column(
     what: str, wanted: str | None, usable: list[str], found: list[str], *, schema: pa.Schema, source: str
 ) -> str:
@@ -258,7 +277,7 @@ def _shown(kind: pa.DataType) -> str:
 
 def _schema(file: Path) -> pa.Schema:
     with opened_parquet(file) as opened:
-        return opened.schema
+        return without_index(opened.schema)
 
 
 def _tables(file: Path, column: str) -> Iterator[pa.RecordBatch]:

@@ -24,7 +24,7 @@ from jaxtyping import Int64
 
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import DataError
-from bitleak.core.parquet import opened_parquet
+from bitleak.core.parquet import opened_parquet, without_index
 from bitleak.scores.answers import Answers, Kind
 from bitleak.scores.scratch import Scratch
 
@@ -139,7 +139,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _schema(file: Path) -> pa.Schema:
     with opened_parquet(file) as opened:
-        return opened.schema
+        return without_index(opened.schema)
 
 
 def _batches(files: list[Path], columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:

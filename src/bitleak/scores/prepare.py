@@ -304,13 +304,15 @@ def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[
             f"{FEWEST} models{related}: {first}{', ...' if len(found.left_out) > 10 else ''}."
         )
     notes += _related(answers, found) if found.referenced else []
-    if quantized is not None and found.referenced:
-        if set(quantized.names) != set(answers.names):
-            notes.append(
-                f"No matched references: the quantized file has {len(quantized.names)} of {len(answers.names)} models."
-            )
-        if not (answers.population and quantized.population):
-            notes.append("No recalibrated references: they need population records in both files.")
+    if quantized is not None and set(quantized.names) != set(answers.names):
+        matched = "; no matched references" if found.referenced else ""
+        notes.append(
+            f"The quantized file has {len(quantized.names)} of {len(answers.names)} models, and only these are "
+            f"attacked{matched}."
+        )
+    populations = quantized is not None and answers.population and quantized.population
+    if quantized is not None and found.referenced and not populations:
+        notes.append("No recalibrated references: they need population records in both files.")
     return tuple(notes)
 
 

@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int, Int64
 
 from bitleak.attacks.attack import Attack
 from bitleak.attacks.calibrated import Calibrated
@@ -20,6 +20,9 @@ from bitleak.attacks.sides import BLOCK
 from bitleak.core.checks import integer_in
 from bitleak.core.mapped import let_go, room_for, rows_of
 from bitleak.core.types import IN, OUT, AttackView
+
+SMALL = 1 << 15
+"""Models up to which their numbers are kept in two bytes each."""
 
 
 def subset_view(view: AttackView, count: int, generator: np.random.Generator) -> AttackView:
@@ -125,7 +128,8 @@ class Subsets:
         self._refuse_few(count)
         full = self._full
         chosen = np.concatenate([_ascending(order[:count]) for order in self._orders])  # (2 count, records)
-        planes = _taken(references, rows[chosen], columns)
+        small = rows.astype(np.int16 if len(references) <= SMALL else np.int32)
+        planes = _taken(references, small[chosen], columns)
         side = np.repeat(np.array([IN, OUT], np.int8), count)[:, None]
         return replace(
             full,
@@ -156,30 +160,30 @@ def _of_rows(view: AttackView, rows: Int64[np.ndarray, "rows"]) -> AttackView:
 
 def _order(
     keys: Float64[np.ndarray, "refs records"], side: Bool[np.ndarray, "refs records"]
-) -> Int32[np.ndarray, "most records"]:
+) -> Int[np.ndarray, "most records"]:
     """References of one side by their keys, as many as every record has there."""
     most = int(side.sum(axis=0).min())
-    order = np.empty((most, keys.shape[1]), np.int32)
+    order = np.empty((most, keys.shape[1]), np.int16 if len(keys) <= SMALL else np.int32)
     for block in _record_blocks(keys):
         order[:, block] = np.where(side[:, block], keys[:, block], 2.0).argsort(axis=0)[:most]
     return order
 
 
-def _ascending(rows: Int32[np.ndarray, "count records"]) -> Int32[np.ndarray, "count records"]:
+def _ascending(rows: Int[np.ndarray, "count records"]) -> Int[np.ndarray, "count records"]:
     """Rows of every record in the order of the models; along contiguous memory, which sorts several times faster."""
     return np.sort(np.ascontiguousarray(rows.T), axis=1).T
 
 
 def _taken(
     references: Float64[np.ndarray, "models all queries signals"],
-    rows: Int64[np.ndarray, "some records"],
+    rows: Int[np.ndarray, "some records"],
     columns: Int64[np.ndarray, "records"],
 ) -> Float64[np.ndarray, "signals some records queries"]:
     """The references in these rows of each of these columns, signal by signal."""
     found = room_for((references.shape[-1], *rows.shape, references.shape[2]), references.dtype)
     planes = np.moveaxis(np.asarray(references), -1, 0)  # a memory map takes long to index
     for block in _record_blocks(rows, found):
-        places = rows[:, block] * references.shape[1] + columns[block]
+        places = rows[:, block].astype(np.int64) * references.shape[1] + columns[block]
         for plane, of_found in zip(planes, found, strict=True):
             if plane.flags.c_contiguous:
                 of_found[:, block] = plane.reshape(-1, plane.shape[2]).take(places, axis=0)

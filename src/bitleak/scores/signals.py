@@ -16,6 +16,7 @@ from jaxtyping import Float64, Int64
 
 from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
 from bitleak.core.errors import DataError
+from bitleak.core.mapped import let_go
 from bitleak.core.signals import probability_signals, signals
 from bitleak.core.types import SIGNALS
 from bitleak.scores.answers import Answers, Kind
@@ -133,7 +134,8 @@ def _fill(
     for start in range(0, len(records), step):
         stop = min(start + step, len(records))
         at = slice(start, stop) if whole else records[start:stop]
-        values = np.ascontiguousarray(source[at])
+        values = np.array(source[at])
+        let_go(source)
         _check(values, answers, row, records[start:stop], resolution, part)
         found = block_signals(values, answers.kind, None if labels is None else labels[at], resolution)
         planes[:, start:stop] = np.moveaxis(found, -1, 0)

@@ -1,6 +1,8 @@
 """What else is said of answers made elsewhere: chosen thresholds, fewer references, single records."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float64
@@ -8,6 +10,7 @@ from jaxtyping import Float64
 from bitleak import metrics
 from bitleak.attacks import Attack, Player, exchangeable, population_view, recalibrated
 from bitleak.attacks.power import Subsets
+from bitleak.core.mapped import let_go, room_for
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
@@ -92,36 +95,44 @@ def power_rows(
         whole: Scores by attack with all references, `[targets records]`.
         on_step: Called with the fraction done and what is being done.
     """
-    case, design = Case(FULL, "fp32"), prepared.design
+    design = prepared.design
     targets, attacks = design.targets[:POWER_TARGETS], [one for one in prepared.attacks if one.uses_references]
     most = design.per_side()
     if not attacks or most < 2:
         return []
     counts = metrics.doubling(most)
-    found: dict[tuple[str, int], list[np.ndarray]] = {
-        (attack.name, most): list(whole[attack.name][: len(targets)]) for attack in attacks
-    }
+    pairs = {(attack.name, count): index for index, (attack, count) in enumerate(product(attacks, counts[:-1]))}
+    found = room_for((max(1, len(pairs)), len(targets), len(design.records)), np.dtype(np.float64))
+    times: Counter[tuple[str, int]] = Counter({(attack.name, most): len(targets) for attack in attacks})
     for place, target in enumerate(targets):
-        view = views.of(target, case, *design.references(target))
-        subsets = Subsets(view, np.random.default_rng(seed_for(design.seed, "power", target)))
-        for count in counts[:-1]:
-            for attack, scores in _with_fewer(subsets, attacks, count):
-                found.setdefault((attack.name, count), []).append(scores)
+        view = views.of(target, Case(FULL, "fp32"), *design.references(target))
+        generator = np.random.default_rng(seed_for(design.seed, "power", target))
+        for name, count, scores in _of_target(view, attacks, counts[:-1], generator):
+            found[pairs[name, count], place] = scores
+            times[name, count] += 1
+        let_go(found)
         on_step((place + 1) / len(targets), "fewer references")
     member = design.member[list(targets)]
     fpr = metrics.headline_fpr(prepared.fprs, int((~member).sum(axis=1).min()))
     rows: list[PowerRow] = []
     for attack in attacks:
-        for count in (one for one in counts if len(found.get((attack.name, one), [])) == len(targets)):
-            made = metrics.measure(
-                np.stack(found[attack.name, count]),
-                member,
-                fprs=[fpr],
-                mode=MODE,
-                balanced=False,
-            )
+        for count in (one for one in counts if times[attack.name, one] == len(targets)):
+            index = pairs.get((attack.name, count))
+            scores = whole[attack.name][: len(targets)] if index is None else found[index]
+            made = metrics.measure(scores, member, fprs=[fpr], mode=MODE, balanced=False)
             rows += _power(attack.name, count, targets, made)
+            let_go(found)
     return rows
+
+
+def _of_target(
+    view: AttackView, attacks: Sequence[Attack], counts: Sequence[int], generator: np.random.Generator
+) -> Iterator[tuple[str, int, Float64[np.ndarray, "records"]]]:
+    """Scores of one target by name of the attack and number of references a side."""
+    subsets = Subsets(view, generator)
+    for count in counts:
+        for attack, scores in _with_fewer(subsets, attacks, count):
+            yield attack.name, count, scores
 
 
 def _with_fewer(

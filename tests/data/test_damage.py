@@ -184,3 +184,21 @@ def test_an_lzma_stream_that_asks_for_a_large_dictionary_is_not_unpacked(tmp_pat
     file.write_bytes(data)
     with pytest.raises(DataError, match=r"pixels\.npy asks for 2,147,483,648 bytes"):
         Arrays(str(file)).load(None)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("a" * 300, "is no name of a file: File name too long"), ("a\0b", "is no name of a file: embedded null")],
+)
+def test_a_path_that_is_no_name_of_a_file_is_named(tmp_path, path, said):
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    images = pa.array([{"bytes": small(), "path": None}, {"bytes": None, "path": path}], kind)
+    pq.write_table(pa.table({"img": images, "label": [0, 1]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=rf"train\.parquet, row 1: image has no bytes, and its path .* {said}"):
+        Hub(str(tmp_path)).load(None)
+
+
+def test_a_number_in_the_place_of_bytes_makes_no_room(tmp_path):
+    pq.write_table(pa.table({"img": [{"bytes": 1 << 50}] * 2, "label": [0, 1]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no image column, which holds encoded images"):
+        Hub(str(tmp_path)).load(None)

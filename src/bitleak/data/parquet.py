@@ -227,7 +227,7 @@ def _holds_labels(kind: pa.DataType) -> bool:
 
 def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
+        return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind) == "binary_view")
 
 
@@ -313,12 +313,14 @@ def _encoded(value: Any, where: str, locate: Callable[[str], Path | None]) -> by
         return bytes(content)
     if not path:
         raise DataError(f"{where}: image is missing")
-    file = locate(str(path))
-    if file is None:
-        raise DataError(f"{where}: image has no bytes, and its path {str(path)!r} is not below the data's folder")
-    if not file.is_file():
-        raise DataError(f"{where}: image has no bytes, and its path {str(path)!r} is no regular file")
-    return file
+    message = f"{where}: image has no bytes, and its path {str(path)[:200]!r}"
+    with damage_as(DataError, f"{message} is no name of a file"):
+        file = locate(str(path))
+        if file is None:
+            raise DataError(f"{message} is not below the data's folder")
+        if not file.is_file():
+            raise DataError(f"{message} is no regular file")
+        return file
 
 
 def _below(folder: Path) -> Callable[[str], Path | None]:

@@ -47,7 +47,21 @@ def without_figures(undrawn):
         yield
 
 
+@pytest.fixture(scope="session")
+def unchecked():
+    """A context without the checks of shapes and types, for thousands of calls that other tests check."""
+
+    @contextmanager
+    def context():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+            yield
+
+    return context
+
+
 @pytest.fixture
-def shapes_unchecked(monkeypatch):
-    """For tests that repeat thousands of calls whose shapes and types other tests check."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def shapes_unchecked(unchecked):
+    """Shapes and types are not checked in this test."""
+    with unchecked():
+        yield

@@ -25,6 +25,7 @@ def gaussian_epsilon(shift, delta):
     return brentq(gap, 0, 50)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_pure_noise_has_a_positive_bound_in_at_most_one_of_twenty_runs():
     positive = {"halves": 0, "one run": 0}
     for run in range(1000):

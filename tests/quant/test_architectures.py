@@ -68,14 +68,15 @@ def network(name, architectures, digits):
 
 
 @pytest.fixture(scope="module")
-def results(name, network, calibration):
+def results(name, network, calibration, unchecked):
     """What every method makes of one network, by method and levels."""
-    return {
-        (method, levels): run(replace(quantizer, levels=levels), network, calibration)
-        for method, quantizer in METHODS.items()
-        for levels in LEVELS
-        if not (name == "untraceable" and method == "brecq")
-    }
+    with unchecked():
+        return {
+            (method, levels): run(replace(quantizer, levels=levels), network, calibration)
+            for method, quantizer in METHODS.items()
+            for levels in LEVELS
+            if not (name == "untraceable" and method == "brecq")
+        }
 
 
 def run(quantizer, network, images):

@@ -144,6 +144,7 @@ def test_arrays_in_files_change_nothing(lab, tmp_path):
     assert in_files == in_memory
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("rate", [0.5, 0.3, "three of twelve"])
 def test_noise_with_an_unbalanced_membership_is_at_chance(lab, tmp_path, rate):
     rng = np.random.default_rng(5)

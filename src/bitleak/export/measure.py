@@ -17,6 +17,7 @@ from bitleak.export.job import Job
 from bitleak.metrics.size import size
 from bitleak.models import load
 from bitleak.models.precision import exact_float32
+from bitleak.models.sharing import repeated_names
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.operands import check_operands
 from bitleak.quant.together import quantize_together
@@ -108,16 +109,15 @@ def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | N
     """
     floats = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
     try:
-        answers = logits(
-            load(floats, allow_external=True), job.images, job.test, spec=_spec(floats), device=job.request.device
-        )
+        network = load(floats, allow_external=True)
+        answers = logits(network, job.images, job.test, spec=_spec(floats), device=job.request.device)
     except ValueError as error:
         raise ModelError(f"--weights {job.request.weights}: {error}") from None
     predicted = answers.argmax(axis=1).astype(np.int64)
     full = None if baseline is None else baseline.predictions[None]
     found = metrics.accuracy_on_test(predicted[None], job.images.labels[job.test], baseline=full)
     same = None if full is None else metrics.agreement(predicted[None], full).aggregate["agreement"]
-    sizes = size(weights)
+    sizes = size(weights, repeated=repeated_names(network))
     return Figures(
         predicted, found.aggregate["test_accuracy"], same, int(sizes["bytes"]), float(sizes["bits_per_weight"])
     )

@@ -53,8 +53,15 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
 
 def weigh(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
     """What one set of weights takes; apart, so that rows can be made of answers brought without weights."""
+    weights = inputs["weights"]
+    repeated: frozenset[str] = frozenset()
+    if weights.spec is not None and weights.spec.name == "external":  # networks of this package share no tensor
+        from bitleak.models import build
+        from bitleak.models.sharing import repeated_names
+
+        repeated = repeated_names(build(weights.spec, seed=0))
     for _ in params:
-        yield {name: float(value) for name, value in size(inputs["weights"]).items()}
+        yield {name: float(value) for name, value in size(weights, repeated=repeated).items()}
 
 
 def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:

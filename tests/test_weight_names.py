@@ -1,8 +1,12 @@
 """Names of tensors in files: a wrapper's prefix is taken off or put on if it is all that keeps them from fitting."""
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_model
+from torch import nn
 
-from bitleak.export.names import fitted
+from bitleak.export.names import filled, fitted
+from bitleak.models.sharing import shared_names
 
 WANTED = ["stem.weight", "body.conv.weight"]
 
@@ -32,3 +36,14 @@ def test_a_prefix_of_the_network_alone_is_put_on():
 def test_names_that_no_prefix_makes_fit_stay():
     tensors = {"module.stem.weight": 1, "module.other": 2}
     assert fitted(tensors, WANTED) == (tensors, "")
+
+
+def test_a_tensor_that_a_file_holds_once_is_given_all_its_names(tmp_path):
+    network = nn.Sequential(nn.Linear(3, 3), nn.PReLU(3), nn.Linear(3, 3))
+    network[2].weight = network[0].weight
+    save_model(network, str(tmp_path / "net.safetensors"))
+    stored = load_file(tmp_path / "net.safetensors")
+    assert len(stored) == len(network.state_dict()) - 1
+    found = filled(stored, shared_names(network))
+    assert set(found) == set(network.state_dict())
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())

@@ -14,11 +14,12 @@ from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited, make_splits
 from bitleak.data.augment import channel_statistics
 from bitleak.data.lines import data_lines, numbering_hint
-from bitleak.export.names import common_prefix, fitted
+from bitleak.export.names import common_prefix, filled, fitted
 from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
 from bitleak.export.weights import read_weights
 from bitleak.models import build, load
 from bitleak.models.external import factory_of, tried
+from bitleak.models.sharing import shared_names
 from bitleak.quant.scheme import Scheme
 from bitleak.quant.suitable import check_network
 
@@ -69,7 +70,9 @@ def prepare(request: Request) -> Job:
     notes: list[str] = []
     try:
         if weights.spec is None:
-            tensors, renamed = fitted(weights.tensors, build(spec, seed=0).state_dict())
+            fresh = build(spec, seed=0)
+            whole = filled(weights.tensors, shared_names(fresh))
+            tensors, renamed = fitted(whole, fresh.state_dict())
             weights = replace(weights, tensors=tensors)
             notes += [f"weights: {renamed}"] if renamed else []
         weights = replace(weights, spec=spec)

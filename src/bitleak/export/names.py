@@ -1,12 +1,33 @@
 """Names of tensors in files: wrappers put a prefix before all of them, which says nothing about the network."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 INNER = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What PyTorch's wrappers put into names, also of parts: `torch.compile`, data parallelism, sharding, recomputation."""
 _COUNTER = "n_averaged"
 """The only tensor of `torch.optim.swa_utils.AveragedModel` that is none of the network's."""
+
+
+def filled(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """Return the tensors with those that the file holds under another name of the same tensor.
+
+    `safetensors.torch.save_model` writes a tensor that a network has under several names once.
+
+    Args:
+        tensors: By the names that the network has for them.
+        shared: Names that are one tensor in the network.
+
+    Example:
+        >>> filled({"a.weight": 1}, [("a.weight", "b.weight")])
+        {'a.weight': 1, 'b.weight': 1}
+    """
+    found = dict(tensors)
+    for names in shared:
+        held = next((name for name in names if name in tensors), None)
+        if held is not None:
+            found |= {name: tensors[held] for name in names if name not in tensors}
+    return found
 
 
 def fitted(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple[dict[str, Any], str]:

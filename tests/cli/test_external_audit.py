@@ -219,7 +219,7 @@ def test_a_stored_result_cannot_have_another_module_imported(bitleak, zoo, tmp_p
         ("{name: external, factory: 'own_zoo.nets:View', options: [3]}", ("model.options", "mapping")),
         ("{name: external, factory: 'own_zoo.nets:View', widht: 3}", ("model.widht: unknown key", "options")),
         ("{name: external, factory: 'own_zoo.nets:View', options: {widht: 3}}", ("did you mean 'width'",)),
-        ("{name: external, factory: 'own_zoo.nets:View', options: {day: 2024-01-01}}", ("model.options", "date")),
+        ("{name: external, factory: 'own_zoo.nets:View', options: {day: 2024-01-01}}", ("unknown", "'day'")),
     ],
 )
 @pytest.mark.usefixtures("zoo")

@@ -41,7 +41,7 @@ def test_the_fingerprint_of_unnamed_integers_changes_only_if_they_are_sorted(tmp
 def test_labels_that_are_no_integers_have_a_fingerprint_of_their_own(tmp_path, make, column):
     images = [{"bytes": make.encode(image), "path": None} for image in make.photos(2)]
     pq.write_table(pa.table({"image": images, "image_id": [0, 1], "label": column}), tmp_path / "train.parquet")
-    described = Hub(str(tmp_path)).describe(None).fingerprint
+    described = Hub(str(tmp_path), label="label").describe(None).fingerprint
     assert described != of_content(tmp_path / "train.parquet", root=tmp_path)
     by_name = Hub(str(tmp_path), label="image_id").describe(None).fingerprint
     assert by_name == of_content(tmp_path / "train.parquet", root=tmp_path)

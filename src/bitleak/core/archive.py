@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bitleak.core.checks import printable
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
+from bitleak.core.text import printable
 
 ENTRIES = 64
 """Arrays of a file at most."""

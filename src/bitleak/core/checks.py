@@ -107,15 +107,3 @@ def label_text(name: str, value: str, *, longest: int | None = LONGEST) -> str:
         first = value.lstrip()[0]
         raise ValueError(f"{name} must not begin with {first!r}, which spreadsheets take for a formula, got {value!r}")
     return value
-
-
-def printable(text: str) -> str:
-    r"""Return the text with every letter that cannot be printed written as its escape.
-
-    For names that are given, such as those of files, and have to be shown.
-
-    Example:
-        >>> print(printable(f"a{chr(7)}b"))
-        a\x07b
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

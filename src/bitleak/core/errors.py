@@ -17,7 +17,7 @@ Misuse of a library function (a wrong type, a number out of range) is a plain
 `ValueError` or `TypeError`.
 """
 
-from bitleak.core.checks import printable
+from bitleak.core.text import printable
 
 LONGEST = 1600
 """Letters of a line of a message at most; the middle of a longer one is left out."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from bitleak import metrics
 from bitleak.attacks import Attack
-from bitleak.core.checks import printable
 from bitleak.core.seeds import seed_for
+from bitleak.core.text import printable
 from bitleak.core.types import Row
 from bitleak.metrics import Estimates, Measures
 from bitleak.report import RocCurve, Summary, headline

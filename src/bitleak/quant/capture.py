@@ -99,11 +99,12 @@ def execution_order(
     Args:
         network: In evaluation mode.
         names: Qualified names of modules.
-        calibration: At least one image; the first two are used, as a loop over images calls a module once for one.
+        calibration: At least one image; the first two are used, as a loop over images calls a module once for one;
+            the others where these two give a module no inputs.
         others: More modules, which may be called never or several times (then the last call counts).
 
     Raises:
-        QuantizationError: A module is called twice or never, or a convolution is given a single image.
+        QuantizationError: A module is called twice or never, is given no records, or a convolution is given a single image.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)).eval()
@@ -111,6 +112,7 @@ def execution_order(
         ['1', '2']
     """
     called: list[str] = []
+    given: set[str] = set()
     wanted, free = list(names), set(others)
 
     def note(name: str, inputs: Tensor) -> None:
@@ -118,18 +120,30 @@ def execution_order(
         if name not in free and isinstance(layer, Layer) and not isinstance(layer, nn.Linear):
             _check_records(name, inputs, 2 + len(layer.kernel_size))
         called.append(name)
+        if inputs.numel():
+            given.add(name)
 
     stream(network, calibration[:2], dict.fromkeys([*wanted, *free], note))
+    twice = {name: called.count(name) for name in wanted}
+    for images in chunks(calibration):  # an expert of a mixture may serve none of the first two images
+        if given.issuperset(wanted):
+            break
+        stream(network, images, dict.fromkeys(wanted, note))
     for name in wanted:
-        if called.count(name) > 1:
+        if twice[name] > 1:
             raise QuantizationError(
-                f"layer {name!r} is used {called.count(name)} times in one run; give each use a layer of its own, "
+                f"layer {name!r} is used {twice[name]} times in one run; give each use a layer of its own, "
                 f"or {leave_out(name)}"
             )
         if name not in called:
             raise QuantizationError(
                 f"layer {name!r} is never called as a module (its weight may be used by a functional call), "
                 f"so its inputs cannot be observed; {leave_out(name)}"
+            )
+        if name not in given:
+            raise QuantizationError(
+                f"layer {name!r} is given no inputs by any of the {len(calibration)} calibration images; "
+                f"use more or other calibration images, or {leave_out(name)}"
             )
     return [name for index, name in enumerate(called) if name not in called[index + 1 :]]
 

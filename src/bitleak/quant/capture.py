@@ -104,7 +104,7 @@ def execution_order(
         others: More modules, which may be called never or several times (then the last call counts).
 
     Raises:
-        QuantizationError: A module is called twice or never, is given no records, or a convolution is given a single image.
+        QuantizationError: A module is called twice or never or given no records, or a convolution a single image.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)).eval()
@@ -128,7 +128,7 @@ def execution_order(
     for images in chunks(calibration):  # an expert of a mixture may serve none of the first two images
         if given.issuperset(wanted):
             break
-        stream(network, images, dict.fromkeys(wanted, note))
+        stream(network, images, dict.fromkeys([*wanted, *free], note))
     for name in wanted:
         if twice[name] > 1:
             raise QuantizationError(

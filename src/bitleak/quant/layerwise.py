@@ -340,6 +340,9 @@ def by_groups(
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
     """The codes of one layer, all groups at once; weights of inputs that never occur (H_jj = 0) become 0.
 
+    If no input of the layer occurs at all (no calibration image reaches it, or a dead layer comes before it), nothing
+    is known of it, and its weights are rounded to nearest: zeros would silence it for every other image.
+
     Returns:
         The codes, and for the record: the number of dead columns, the largest relative damping of a group.
 
@@ -350,8 +353,8 @@ def by_groups(
     rows = weight.flatten(1).unflatten(0, (len(hessian), -1))  # (groups, out / groups, columns)
     scale, zero_point = (part.expand(len(weight)).reshape(rows.shape[:2]) for part in (grid.scale, grid.zero_point))
     dead = hessian.diagonal(dim1=1, dim2=2) == 0
-    alive = rows.masked_fill(dead[:, None], 0)
     count = int(dead.sum())
+    alive = rows if bool(dead.all()) else rows.masked_fill(dead[:, None], 0)
     second = hessian + torch.diag_embed(dead.to(hessian)) if count else hessian
     codes, damping = solve(alive, second, scale, zero_point)
     return codes.reshape(weight.shape), {"dead": count, "damping": float(damping.max())}

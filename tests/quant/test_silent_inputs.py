@@ -1,0 +1,59 @@
+"""A layer that no calibration image reaches is rounded to nearest: zeros would silence it for other images."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import bitleak
+
+
+class Experts(nn.Module):
+    """Dark images go to one expert, bright ones to the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.dark, self.bright = nn.Linear(16, 3), nn.Linear(16, 3)
+
+    def forward(self, x):
+        bright = x.mean((1, 2, 3)) > 0
+        pooled = nn.functional.adaptive_avg_pool2d(self.stem(x).relu(), 2).flatten(1)
+        logits = pooled.new_empty(len(x), 3)
+        logits[bright], logits[~bright] = self.bright(pooled[bright]), self.dark(pooled[~bright])
+        return logits
+
+
+class Dead(nn.Module):
+    """The inputs of the head are 0 for every image."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.bright = nn.Conv2d(1, 4, 3), nn.Linear(144, 3)
+        with torch.no_grad():
+            self.stem.bias.fill_(-100)
+
+    def forward(self, x):
+        return self.bright(self.stem(x).relu().flatten(1))
+
+
+QUANTIZERS = {
+    "obc": bitleak.OBC(levels=4),
+    "gptq": bitleak.GPTQ(levels=4),
+    "adaround": bitleak.AdaRound(levels=4, iterations=200),
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("kind", [Experts, Dead])
+def test_a_layer_without_inputs_is_rounded_to_nearest(kind, name):
+    torch.manual_seed(0)
+    network = kind().eval()
+    dark = torch.randn(32, 1, 8, 8) * 0.1 - 1
+    found = QUANTIZERS[name](network, dark, torch.Generator()).layers["bright"]
+    weight = network.bright.weight.detach().numpy()
+    steps = weight / found.scale[:, None] + found.zero_point[:, None]
+    nearest = np.clip(np.rint(steps), 0, 3)
+    tied = abs(steps - np.floor(steps) - 0.5) < 1e-3
+    assert (found.codes == nearest)[~tied].all()
+    assert len(np.unique(found.codes)) > 2

@@ -184,7 +184,42 @@ class Blind(Base):
         return super().forward(torch.zeros_like(x))
 
 
+class Projected(Base):
+    """Multiplies by a matrix that is drawn and not saved."""
+
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.register_buffer("mixed", torch.randn(num_classes, num_classes), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x) @ self.mixed
+
+
+class Complex(Base):
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.phase = nn.Parameter(torch.ones(num_classes, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (super().forward(x) * self.phase).real
+
+
+class Kept(Projected):
+    """The same matrix in every network: nothing is lost with it."""
+
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        generator = torch.Generator().manual_seed(1)
+        self.mixed = torch.randn(num_classes, num_classes, generator=generator)
+
+
+def test_a_tensor_that_is_the_same_in_every_network_need_not_be_saved():
+    build(spec(Kept), seed=0)
+
+
 REFUSED = {
+    Projected: "with one state dict answer differently.*register_buffer",
+    Complex: "parameter 'phase' is complex.*view_as_real",
     Placed: "depends on its place in the batch",
     Remembering: "or on an earlier pass that the network remembers",
     Blind: "answers every image alike, 3 times",

@@ -37,6 +37,8 @@ _REPEATS = 20
 """Passes that look for a difference if a pass draws random numbers."""
 _STARTS = 3
 """Initialisations that may answer every image alike before the network is refused for it."""
+_OTHER_START = 2_718
+"""Seed of a second network of the same factory."""
 _SMALL = 1e-2
 """Parameters whose largest magnitude is below it are drawn anew."""
 
@@ -92,8 +94,29 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
             tried = _Trial(make(), name, shape)
             found = tried.run()
             if found is not None:
+                _check_state(make, tried)
                 return found
         raise ModelError(f"{name} answers every image alike, {_STARTS} times: does its forward use the image?")
+
+
+def _check_state(make: Callable[[], Any], tried: "_Trial") -> None:
+    """Refuse a network whose answers depend on tensors that its state dict does not hold.
+
+    Models are stored as state dicts, and a stored one is built anew: with other draws, it would be another network.
+    """
+    torch.default_generator.manual_seed(_OTHER_START)
+    other = _Trial(make(), tried.name, tried.shape)
+    images = tried.images()
+    other._raw(images[:2])  # makes what is lazy
+    other.choice = tried.choice
+    other.network.load_state_dict(tried.network.eval().state_dict())
+    apart = _apart(other.logits(images), tried.logits(images))
+    if apart:
+        raise ModelError(
+            f"{tried.name}: two networks of the factory with one state dict answer differently, {apart}: it draws "
+            "tensors that the state dict does not hold; make them parameters or saved buffers "
+            "(`self.register_buffer(name, tensor)`), or draw them from a generator of a fixed seed"
+        )
 
 
 def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) -> bool:
@@ -208,6 +231,11 @@ class _Trial:
 
     def _check_precision(self) -> None:
         for name, parameter in self.network.named_parameters():
+            if parameter.is_complex():
+                raise ModelError(
+                    f"{self.name}: parameter {name!r} is complex, which is not trained here: keep its real and "
+                    "imaginary parts as one parameter, `torch.view_as_real(values)`, and put them together in `forward`"
+                )
             if parameter.is_floating_point() and parameter.dtype != torch.float32:
                 kind = str(parameter.dtype).removeprefix("torch.")
                 raise ModelError(

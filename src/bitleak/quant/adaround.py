@@ -320,7 +320,7 @@ def rounding_errors(scale: Float[Tensor, "out"], loss: Quadratic) -> Float[Tenso
     """
     squares = loss.gram.diagonal(dim1=1, dim2=2)
     occurring = (squares > 0).sum(1).clamp(min=1)
-    mean = squares.sum(1) / occurring / max(loss.positions, 1)  # (groups,)
+    mean = squares.sum(1) / occurring / loss.positions  # (groups,)
     steps = scale.double().square().unflatten(0, (len(mean), -1))
     return (UNIT * steps * mean[:, None]).clamp(min=SILENT).float()[..., None]
 
@@ -331,10 +331,8 @@ def _optimise(
     """Which weights to round up: Adam on V, where W_q - W = offset + step * h(V); `scale` is that of each row."""
     groups = len(loss.gram)
     fraction, step, offset = (rows.unflatten(0, (groups, -1)) for rows in (fraction, step, offset))
-    # a layer that no calibration image reaches has an error of 0, and the regulariser rounds it to nearest
-    factor = 2 / max(loss.positions, 1)
-    second = (factor * loss.gram).float()  # the gradient with respect to W_q is E second - first
-    first = (factor * loss.moment).float().unflatten(0, (groups, -1))
+    second = (2 / loss.positions * loss.gram).float()  # the gradient with respect to W_q is E second - first
+    first = (2 / loss.positions * loss.moment).float().unflatten(0, (groups, -1))
     relaxation = Relaxation(fraction, settings._schedule())
     towards = step if settings.scaling == "none" else step / rounding_errors(scale, loss)
     change, gradient = torch.empty_like(step), torch.empty_like(step)

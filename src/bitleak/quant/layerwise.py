@@ -340,8 +340,8 @@ def by_groups(
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
     """The codes of one layer, all groups at once; weights of inputs that never occur (H_jj = 0) become 0.
 
-    If no input of the layer occurs at all (no calibration image reaches it, or a dead layer comes before it), nothing
-    is known of it, and its weights are rounded to nearest: zeros would silence it for every other image.
+    If no input of the layer occurs at all (a dead layer comes before it), nothing is known of it, and its weights are
+    rounded to nearest: zeros would silence it for every other image.
 
     Returns:
         The codes, and for the record: the number of dead columns, the largest relative damping of a group.

@@ -1,12 +1,13 @@
 """The same answers in every format give the same table, and what a file holds is read as it says."""
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from bitleak.core.errors import DataError
 from bitleak.report import write_rows
-from bitleak.scores import Scratch, read
+from bitleak.scores import Request, Scratch, prepare, read
 
 FORMATS = ["compressed", "npy", "fortran", "parquet", "shards"]
 
@@ -52,6 +53,25 @@ def test_a_shuffled_data_frame_of_pandas_needs_no_word_about_its_index(lab, tmp_
     frame.to_parquet(tmp_path / "frame.parquet")
     assert "__index_level_0__" in pq.read_schema(tmp_path / "frame.parquet").names
     assert csv(lab, tmp_path, tmp_path / "frame.parquet") == expected
+
+
+def numbered(lab, tmp_path, name, arrays, add):
+    """A Parquet file whose records are numbered from `add` on."""
+    rows = lab.table(arrays)
+    place = rows.schema.get_field_index("record")
+    pq.write_table(rows.set_column(place, "record", pc.add(rows["record"], add)), tmp_path / name)
+    return tmp_path / name
+
+
+def test_a_quantized_file_about_other_records_is_refused_by_the_first_of_them(lab, tmp_path):
+    arrays = lab.made(models=6, population=0)
+    full = numbered(lab, tmp_path, "full.parquet", arrays, 100)
+    with Scratch(tmp_path) as scratch:
+        same = prepare(Request(scores=full, quantized=numbered(lab, tmp_path, "same.parquet", arrays, 100)), scratch)
+        assert same.answers.record_numbers[0] == 100
+        shifted = numbered(lab, tmp_path, "shifted.parquet", arrays, 101)
+        with pytest.raises(DataError, match=r"shifted.parquet: records must be those of .*; record 100 is in .*full"):
+            prepare(Request(scores=full, quantized=shifted), scratch)
 
 
 def test_scores_of_the_exact_confidence_give_the_results_of_the_logits(lab, tmp_path):

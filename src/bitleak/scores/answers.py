@@ -38,6 +38,9 @@ class Answers:
         labels: True class of each record; None if the source does not say.
         population: Like `pool`, about records outside every model's training set; empty if there are none.
         population_labels: True class of those; None if the source does not say.
+        record_numbers: Number of each audited record in the source; None if its records are only in an order.
+        population_numbers: The same of the population.
+        query_numbers: The same of the queries.
     """
 
     source: str
@@ -48,6 +51,9 @@ class Answers:
     labels: Int64[np.ndarray, "labels"] | None
     population: tuple[np.ndarray, ...] = ()
     population_labels: Int64[np.ndarray, "population_labels"] | None = None
+    record_numbers: Int64[np.ndarray, "numbered"] | None = None
+    population_numbers: Int64[np.ndarray, "population_numbered"] | None = None
+    query_numbers: Int64[np.ndarray, "queries_numbered"] | None = None
 
     @property
     def records(self) -> int:

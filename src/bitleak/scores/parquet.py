@@ -192,6 +192,9 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
         labels=labels[:split] if labelled else None,
         population=tuple(one[split:] for one in answers) if len(layout.population) else (),
         population_labels=labels[split:] if labelled and len(layout.population) else None,
+        record_numbers=layout.pool,
+        population_numbers=layout.population,
+        query_numbers=layout.queries,
     )
 
 

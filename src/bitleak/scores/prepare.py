@@ -203,6 +203,28 @@ def _words(names: tuple[str, ...]) -> list[str]:
     return [*words, *left]
 
 
+def _check_numbers(answers: Answers, quantized: Answers) -> None:
+    """Refuse answers about records, or queries, of other numbers than those of full precision.
+
+    Numbers are sorted when a file is read, so that equal ones are in the same order. Where one source has
+    none, records are compared by their order.
+
+    Raises:
+        DataError: A number is in one source only; names the first.
+    """
+    for subject, name in (("record", "record"), ("population record", "population"), ("query", "query")):
+        ours, theirs = (getattr(source, f"{name}_numbers") for source in (answers, quantized))
+        if ours is None or theirs is None or not (len(ours) and len(theirs)):
+            continue
+        strangers = np.setxor1d(ours, theirs)
+        if len(strangers):
+            only = answers.source if strangers[0] in ours else quantized.source
+            raise DataError(
+                f"{quantized.source}: {subject}s must be those of {answers.source}; {subject} {strangers[0]} is in "
+                f"{only} only"
+            )
+
+
 def paired(answers: Answers, quantized: Answers) -> Answers:
     """The quantized answers, if they are about the same models, records and queries.
 
@@ -225,6 +247,7 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
         ours, theirs = getattr(answers, what), getattr(quantized, what)
         if ours != theirs:
             raise DataError(f"{source}: {what} must be as in {answers.source}, {ours}, got {theirs}")
+    _check_numbers(answers, quantized)
     rows = [answers.row(name) for name in quantized.names]
     if quantized.member is not None and answers.member is not None:
         differs = (quantized.member != answers.member[rows]).any(axis=1)
@@ -296,7 +319,8 @@ def _cases(answers: Answers, quantized: Answers | None, found: Design) -> tuple[
 def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[str, ...]:
     notes = []
     if len(found.left_out):
-        first = ", ".join(str(record) for record in found.left_out[:10])
+        numbers = np.arange(answers.records) if answers.record_numbers is None else answers.record_numbers
+        first = ", ".join(str(record) for record in numbers[found.left_out[:10]])
         dropped = any(of.twins or of.kin for of in found.serving)
         related = ", those not counted that are no references" if dropped else ""
         notes.append(

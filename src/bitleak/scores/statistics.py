@@ -168,7 +168,9 @@ def records_of(
         found = np.asarray(scores[Case(variant, kind), name])
         variants.append(variant_records(about, found, member, memorised=memorised.get(variant), seed=seed))
     labels = prepared.answers.labels
-    return Records(name, design.records, None if labels is None else labels[design.records], tuple(variants))
+    numbers = prepared.answers.record_numbers
+    numbers = design.records if numbers is None else numbers[design.records]
+    return Records(name, numbers, None if labels is None else labels[design.records], tuple(variants))
 
 
 def memorised(prepared: Prepared, views: Views) -> dict[str, Memorisation]:

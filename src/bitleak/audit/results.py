@@ -35,13 +35,14 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     rows.sort(key=lambda row: order.index(row.variant))
     rows = corrected(rows)
     counts = store.read(tasks[prepared.plan.copies])["counts"]
-    summary = replace(summarize(prepared, rows), copies=counts, warnings=_warnings(prepared, counts))
+    summary = summarize(prepared, rows)
     images, splits = (decoded(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
     records = records_of(prepared, store, summary, images, splits)
     summary = replace(
         summary,
         exposed=exposed(records),
-        warnings=(*summary.warnings, *empty_channels(images)),
+        copies=counts,
+        warnings=(*_warnings(prepared, counts), *empty_channels(images)),
     )
     write_all(
         rows,

@@ -6,7 +6,6 @@ processes of a machine share; `.safetensors` files are read into memory.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 import safetensors.numpy
 
 from bitleak.core.damage import DAMAGE, reason
+from bitleak.core.disk import flush
 from bitleak.core.errors import DataError
 from bitleak.core.npy import read_array, read_header
 from bitleak.engine.keys import plain
@@ -100,15 +100,6 @@ def why_unreadable(path: Path) -> str:
     except ValueError as error:
         return f"not {_FORMATS.get(path.suffix, 'JSON')} ({error})"
     return ""
-
-
-def flush(path: Path) -> None:
-    """Waits until a file, or the entries of a folder, have reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def flush_all(paths: Iterable[Path]) -> None:

@@ -31,8 +31,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from bitleak.core import leftovers
+from bitleak.core.disk import flush
 from bitleak.core.errors import BrokenResult, StoreError
-from bitleak.engine.artifacts import flush
 from bitleak.engine.keys import Task
 from bitleak.engine.manifest import fault, parse_manifest
 from bitleak.engine.store import Entry, Store

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bitleak.core import leftovers
+from bitleak.core.disk import flush
 from bitleak.core.ends import uninterrupted
 from bitleak.core.errors import StoreError
 
@@ -91,7 +92,7 @@ def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
         gone = [name for name in _names(out) if replaced.fullmatch(name) and name not in names]
         (folder / _REMOVED).write_text(json.dumps(gone), encoding="utf-8")
         for name in (*names, _REMOVED, "."):
-            _flush(folder / name)
+            flush(folder / name)
         with uninterrupted():
             ready = folder.with_name(folder.name.replace(_NEW, _READY, 1))
             folder.rename(ready)
@@ -149,7 +150,7 @@ def _put_in_place(ready: Path, out: Path) -> None:
             os.replace(ready / name, out / name)
         leftovers.remove(ready)
         with contextlib.suppress(OSError):
-            _flush(out)
+            flush(out)
 
 
 @contextlib.contextmanager
@@ -192,14 +193,5 @@ def _alone(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or the entries of a folder, have reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

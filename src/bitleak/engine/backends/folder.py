@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from bitleak.core import leftovers
+from bitleak.core.disk import flush
 from bitleak.core.errors import StoreError
-from bitleak.engine.artifacts import flush, flush_all
+from bitleak.engine.artifacts import flush_all
 from bitleak.engine.manifest import read_text
 
 MANIFEST = "manifest.json"

@@ -212,7 +212,8 @@ def _check_numbers(answers: Answers, quantized: Answers) -> None:
     Raises:
         DataError: A number is in one source only; names the first.
     """
-    for subject, name in (("record", "record"), ("population record", "population"), ("query", "query")):
+    named = (("record", "records", "record"), ("population record", "population records", "population"))
+    for subject, plural, name in (*named, ("query", "queries", "query")):
         ours, theirs = (getattr(source, f"{name}_numbers") for source in (answers, quantized))
         if ours is None or theirs is None or not (len(ours) and len(theirs)):
             continue
@@ -220,7 +221,7 @@ def _check_numbers(answers: Answers, quantized: Answers) -> None:
         if len(strangers):
             only = answers.source if strangers[0] in ours else quantized.source
             raise DataError(
-                f"{quantized.source}: {subject}s must be those of {answers.source}; {subject} {strangers[0]} is in "
+                f"{quantized.source}: {plural} must be those of {answers.source}; {subject} {strangers[0]} is in "
                 f"{only} only"
             )
 

@@ -42,7 +42,7 @@ from bitleak.metrics import (
     summarize,
     threshold_for,
 )
-from bitleak.metrics.utility import accuracy_on_test
+from bitleak.metrics.accuracy_and_size import accuracy_on_test
 
 FPRS = (0.001, 0.01, 0.1)
 AUCS = (0.5, 0.6, 0.75, 0.85, 0.95)

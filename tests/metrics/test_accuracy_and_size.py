@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bitleak.core.types import QuantizedLayer, QuantizedWeights, Weights
-from bitleak.metrics.size import size
+from bitleak.metrics.accuracy_and_size import size
 from bitleak.models.sharing import repeated_names
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.metrics.near_limit import near_limit
+from bitleak.metrics.balanced_accuracy import near_limit
 
 SEEN = np.linspace(-8, 12, 4001)
 Z = norm.ppf(0.975)

@@ -39,7 +39,7 @@ def test_intervals_cover_in_a_few_audits(worlds, world, at, shape, audits):
 
 def test_the_check_can_fail(worlds, monkeypatch):
     """Intervals that leave out the threshold's error do not pass."""
-    monkeypatch.setattr(importlib.import_module("bitleak.metrics.threshold_rank"), "_ranks", _observed_rank)
+    monkeypatch.setattr(importlib.import_module("bitleak.metrics.tpr"), "_ranks", _observed_rank)
     assert worlds.coverage("single", 0.85, audits=100, shape="mixture")["tpr@0.01"] < 0.85
 
 

@@ -127,7 +127,7 @@ def test_the_tprs_interval_is_the_mixture_over_ranks_of_the_threshold(shift, fpr
 def test_many_ranks_are_summarised_without_a_change(monkeypatch):
     curve = roc(*world(4, records=8000))
     few = threshold_rank(curve, 0.3)
-    monkeypatch.setattr(importlib.import_module("bitleak.metrics.threshold_rank"), "NODES", 4000)
+    monkeypatch.setattr(importlib.import_module("bitleak.metrics.tpr"), "NODES", 4000)
     every = threshold_rank(curve, 0.3)
     for name in ("low", "centre", "high"):
         assert getattr(few, name) == pytest.approx(getattr(every, name), abs=0.02 * (every.high - every.low))

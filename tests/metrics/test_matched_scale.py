@@ -90,3 +90,9 @@ def test_bad_input_is_told(changes, message):
     arguments = {"accuracy": falling, "goal": 0.5, "seeds": [0], **changes}
     with pytest.raises(ValueError, match=message):
         matched_scale(arguments.pop("accuracy"), arguments.pop("goal"), **arguments)
+
+
+def test_ten_equal_accuracies_have_their_value_as_the_mean():
+    """The built-in `sum` of ten times 0.1 is 0.9999999999999999 before Python 3.12 and 1.0 since."""
+    found = matched_scale(lambda scale, seed: 0.1, 0.1, seeds=range(10), tolerance=0.01)
+    assert found.accuracy == 0.1

@@ -13,7 +13,7 @@ from torch import nn
 import bitleak
 from bitleak.config import validate
 from bitleak.core.errors import ConfigError, QuantizationError
-from bitleak.metrics.size import size
+from bitleak.metrics.accuracy_and_size import size
 from bitleak.quant.fold import check_folded, fold
 from bitleak.quant.result import deployed
 from bitleak.quant.together import quantize_together

@@ -14,7 +14,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Weights
 from bitleak.data.augment import standardize
 from bitleak.export.job import Job
-from bitleak.metrics.size import size
+from bitleak.metrics.accuracy_and_size import size
 from bitleak.models import load
 from bitleak.models.precision import exact_float32
 from bitleak.models.sharing import repeated_names

@@ -1,14 +1,11 @@
 """ROC curves, figures with intervals, and comparisons; NumPy and SciPy only."""
 
-from bitleak.metrics.apart import apart
-from bitleak.metrics.best_threshold import best_threshold, halvings
-from bitleak.metrics.chosen import Shown, chosen_at, chosen_measures
-from bitleak.metrics.crossed import crossed
-from bitleak.metrics.delong import delong
-from bitleak.metrics.detectable import detectable_auc, doubling
-from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds
-from bitleak.metrics.epsilon_measures import epsilon_measures
-from bitleak.metrics.estimate import Estimate
+from bitleak.metrics.accuracy_and_size import accuracy_on_members, accuracy_on_test, agreement
+from bitleak.metrics.auc import auc, delong, detectable_auc, doubling
+from bitleak.metrics.balanced_accuracy import best_threshold, halvings
+from bitleak.metrics.comparison import over, over_best
+from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds, epsilon_measures
+from bitleak.metrics.estimates import Estimate, Estimates, packed, unpacked
 from bitleak.metrics.exposure import (
     Exposure,
     Memorisation,
@@ -21,7 +18,15 @@ from bitleak.metrics.exposure import (
     rank_correlation,
     reliability,
 )
-from bitleak.metrics.fixed_threshold import (
+from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
+from bitleak.metrics.matched_scale import Match, matched_scale
+from bitleak.metrics.measures import Measures, Shown, estimate, estimate_curves, measure, summarize
+from bitleak.metrics.mutual_references import apart, crossed
+from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
+from bitleak.metrics.proportions import clopper_pearson, proportion, wilson
+from bitleak.metrics.roc import Roc, balanced_accuracy, mean_curve, roc, thin
+from bitleak.metrics.threshold_measures import chosen_at, chosen_measures
+from bitleak.metrics.thresholds import (
     AtThreshold,
     Precision,
     Rate,
@@ -30,17 +35,8 @@ from bitleak.metrics.fixed_threshold import (
     threshold_for,
     thresholds_for,
 )
-from bitleak.metrics.holm import corrected, holm
-from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
-from bitleak.metrics.matched_scale import Match, matched_scale
-from bitleak.metrics.measures import Estimates, Measures, estimate, estimate_curves, measure, summarize
-from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
-from bitleak.metrics.over import over, over_best
-from bitleak.metrics.proportion import clopper_pearson, proportion, wilson
-from bitleak.metrics.roc import Roc, auc, balanced_accuracy, headline_fpr, mean_curve, roc, thin, too_fine, tpr_at
-from bitleak.metrics.stored import packed, unpacked
-from bitleak.metrics.threshold_rank import threshold_rank
-from bitleak.metrics.utility import accuracy_on_members, accuracy_on_test, agreement
+from bitleak.metrics.tpr import headline_fpr, threshold_rank, too_fine, tpr_at
+from bitleak.metrics.verdicts import corrected, holm
 from bitleak.metrics.within_class import ByClass, auc_within_class, by_class, tpr_within_class
 
 __all__ = [

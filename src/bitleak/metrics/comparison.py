@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak.core.types import Measure, SplitMode
-from bitleak.metrics.estimate import Estimate
-from bitleak.metrics.measures import Estimates, Measures, estimate, summarize
+from bitleak.metrics.estimates import Estimate, Estimates
+from bitleak.metrics.measures import Measures, estimate, summarize
 
 
 def over(

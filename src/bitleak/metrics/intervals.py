@@ -45,7 +45,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr, stdtr, stdtrit
 
-from bitleak.metrics.estimate import Estimate, Z
+from bitleak.metrics.estimates import Estimate, Z
 
 NEAR = 0.6
 """Of the noise near a threshold, how little two figures share that have nearly all records' influence in common."""

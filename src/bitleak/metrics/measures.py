@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak.core.types import Measure, SplitMode
-from bitleak.metrics.best_threshold import best_threshold, halvings
-from bitleak.metrics.delong import delong
-from bitleak.metrics.estimate import Estimate, Z
+from bitleak.metrics.auc import delong
+from bitleak.metrics.balanced_accuracy import best_threshold, halvings, near_limit
+from bitleak.metrics.estimates import Estimate, Estimates, Z
 from bitleak.metrics.intervals import (
     Difference,
     difference_over_records,
@@ -21,15 +21,9 @@ from bitleak.metrics.intervals import (
     interval_over_targets,
     mean_over_records,
 )
-from bitleak.metrics.near_limit import near_limit
-from bitleak.metrics.roc import Roc, roc, too_fine
-from bitleak.metrics.threshold_rank import threshold_rank
-
-Estimates = Mapping[str, tuple[Estimate, ...]]
-"""By metric name, one estimate per target."""
-
-LOWER, SAME, HIGHER = "lower", "not distinguishable", "higher"
-LEVEL = 0.05
+from bitleak.metrics.roc import Roc, roc
+from bitleak.metrics.tpr import threshold_rank, too_fine
+from bitleak.metrics.verdicts import verdict
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,10 @@ class Measures:
     def __or__(self, other: "Measures") -> "Measures":
         """The metrics of both."""
         return Measures({**self.targets, **other.targets}, {**self.aggregate, **other.aggregate})
+
+
+Shown = Mapping[str, tuple[Measure | None, ...]]
+"""By metric: that of all targets first, then target by target; None where there is no such figure."""
 
 
 def measure(
@@ -189,18 +187,6 @@ def _ends(figure: Estimate) -> tuple[float, float]:
     low, _ = near_limit((figure.centre - least) * Z / below)
     _, high = near_limit((figure.centre - least) * Z / above)
     return least + low * below / Z, least + high * above / Z
-
-
-def verdict(change: float, p_value: float) -> str:
-    """`lower` or `higher` where the p-value (adjusted or not) is below 0.05, else `not distinguishable`.
-
-    Example:
-        >>> verdict(-0.1, 0.01), verdict(-0.1, 0.06)
-        ('lower', 'not distinguishable')
-    """
-    if p_value >= LEVEL:
-        return SAME
-    return LOWER if change < 0 else HIGHER
 
 
 def _around(value: float, low: float, high: float) -> tuple[float, float]:

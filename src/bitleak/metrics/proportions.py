@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.special import betaincinv
 
 from bitleak.core.checks import integer_in, number_in
-from bitleak.metrics.estimate import Estimate, Z
+from bitleak.metrics.estimates import Estimate, Z
 
 
 def proportion(success: Bool[np.ndarray, "records"], counted: Bool[np.ndarray, "records"] | None = None) -> Estimate:

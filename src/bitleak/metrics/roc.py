@@ -12,7 +12,6 @@ FPR <= alpha*, never an interpolation, because an adversary cannot use a thresho
 Cost: one sort, O(records log records).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +19,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.core.checks import integer_in, number_in
+from bitleak.core.checks import integer_in
 from bitleak.core.types import Curve, Scores
-
-ENOUGH_FALSE_POSITIVES = 10
-"""Expected false positives from which on a TPR at an FPR is fit for a headline."""
 
 
 @dataclass(frozen=True)
@@ -115,27 +111,6 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
     )
 
 
-def auc(curve: Roc) -> float:
-    """Area under the curve: the chance that a member outscores a non-member, a tie counting half.
-
-    Example:
-        >>> auc(roc(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False])))
-        0.875
-    """
-    false_steps = np.diff(curve.false_positives)
-    doubled = false_steps @ (curve.true_positives[1:] + curve.true_positives[:-1])
-    return float(doubled / (2 * curve.members * curve.non_members))
-
-
-def tpr_at(curve: Roc, fpr: float) -> float:
-    """True-positive rate at the last point with FPR <= `fpr`, in [0, 1].
-
-    Raises:
-        ValueError: `fpr` is not a number in [0, 1].
-    """
-    return float(curve.tpr[curve.last_point(number_in("fpr", fpr, 0.0, 1.0))])
-
-
 def balanced_accuracy(curve: Roc) -> float:
     """Balanced accuracy of the best threshold, max (TPR + 1 - FPR) / 2, in [0.5, 1].
 
@@ -173,42 +148,3 @@ def mean_curve(curves: Sequence[Roc], points: int = 256) -> Curve:
     fprs[-1] = 1.0
     tpr = np.mean([curve.tpr[curve.last_points(fprs)] for curve in curves], axis=0)
     return np.concatenate([[[0.0, 0.0]], np.stack([fprs, tpr], axis=1)])
-
-
-def too_fine(fpr: int | float, non_members: int) -> str:
-    """Why the TPR at this FPR cannot be measured; empty where it can.
-
-    It takes at least one expected false positive: below that the rule "last point with FPR <= alpha" allows none,
-    and the TPR it gives is that of an FPR which is not known.
-
-    Args:
-        fpr: In (0, 1).
-        non_members: Non-members of a target.
-
-    Raises:
-        ValueError: A number is out of range.
-
-    Example:
-        >>> too_fine(0.001, 1000)
-        ''
-        >>> too_fine(1e-5, 25_000)
-        'an FPR of 1e-05 needs at least 100,000 non-members, got 25,000'
-    """
-    number_in("fpr", fpr, 0.0, 1.0, ends="()")
-    if fpr * integer_in("non_members", non_members, 1) >= 1 - 1e-9:
-        return ""
-    needed = math.ceil(1 / fpr - 1e-9 / fpr)
-    return f"an FPR of {fpr:g} needs at least {needed:,} non-members, got {non_members:,}"
-
-
-def headline_fpr(fprs: Sequence[float], non_members: int) -> float:
-    """The smallest listed FPR with at least 10 expected false positives, else the largest listed.
-
-    Example:
-        >>> headline_fpr((0.001, 0.01), 2000), headline_fpr((0.001, 0.01), 500)
-        (0.01, 0.01)
-        >>> headline_fpr((0.001, 0.01), 25_000)
-        0.001
-    """
-    enough = [fpr for fpr in fprs if fpr * non_members >= ENOUGH_FALSE_POSITIVES - 1e-9]
-    return min(enough, default=max(fprs))

@@ -15,7 +15,7 @@ scale; the two means' 97.5 % intervals are combined instead (Bonferroni), which 
 that reaches down to a rate of 0: the precision's then reaches to the end of its range.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,13 +23,11 @@ from jaxtyping import Bool, Float64
 from scipy.special import expit, logit
 
 from bitleak.core.types import Measure, SplitMode
-from bitleak.metrics.estimate import Estimate
-from bitleak.metrics.fixed_threshold import AtThreshold, Rate, at_threshold, precision
+from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
-from bitleak.metrics.roc import too_fine
-
-Shown = Mapping[str, tuple[Measure | None, ...]]
-"""By metric: that of all targets first, then target by target; None where there is no such figure."""
+from bitleak.metrics.measures import Shown
+from bitleak.metrics.thresholds import AtThreshold, Rate, at_threshold, precision
+from bitleak.metrics.tpr import too_fine
 
 WIDER = 2.241402728 / 1.959963985
 """From the reach of a normal's 95 % interval to that of its 97.5 % interval."""

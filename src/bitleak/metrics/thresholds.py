@@ -32,8 +32,8 @@ from scipy.special import expit, logit
 
 from bitleak.core.checks import number_in
 from bitleak.core.types import Scores
-from bitleak.metrics.proportion import clopper_pearson
-from bitleak.metrics.roc import too_fine
+from bitleak.metrics.proportions import clopper_pearson
+from bitleak.metrics.tpr import too_fine
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ than the mixture's reach, which a single target needs because K is a whole numbe
 reach is brought halfway to it (their geometric mean) where it is known from below.
 """
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -35,13 +37,63 @@ from jaxtyping import Float64
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from bitleak.core.checks import number_in
-from bitleak.metrics.estimate import Estimate, Z
-from bitleak.metrics.roc import Roc, tpr_at
+from bitleak.core.checks import integer_in, number_in
+from bitleak.metrics.estimates import Estimate, Z
+from bitleak.metrics.roc import Roc
 
 NODES = 64
 STEPS = 60
 EXACT = 1e-9
+ENOUGH_FALSE_POSITIVES = 10
+"""Expected false positives from which on a TPR at an FPR is fit for a headline."""
+
+
+def tpr_at(curve: Roc, fpr: float) -> float:
+    """True-positive rate at the last point with FPR <= `fpr`, in [0, 1].
+
+    Raises:
+        ValueError: `fpr` is not a number in [0, 1].
+    """
+    return float(curve.tpr[curve.last_point(number_in("fpr", fpr, 0.0, 1.0))])
+
+
+def too_fine(fpr: int | float, non_members: int) -> str:
+    """Why the TPR at this FPR cannot be measured; empty where it can.
+
+    It takes at least one expected false positive: below that the rule "last point with FPR <= alpha" allows none,
+    and the TPR it gives is that of an FPR which is not known.
+
+    Args:
+        fpr: In (0, 1).
+        non_members: Non-members of a target.
+
+    Raises:
+        ValueError: A number is out of range.
+
+    Example:
+        >>> too_fine(0.001, 1000)
+        ''
+        >>> too_fine(1e-5, 25_000)
+        'an FPR of 1e-05 needs at least 100,000 non-members, got 25,000'
+    """
+    number_in("fpr", fpr, 0.0, 1.0, ends="()")
+    if fpr * integer_in("non_members", non_members, 1) >= 1 - 1e-9:
+        return ""
+    needed = math.ceil(1 / fpr - 1e-9 / fpr)
+    return f"an FPR of {fpr:g} needs at least {needed:,} non-members, got {non_members:,}"
+
+
+def headline_fpr(fprs: Sequence[float], non_members: int) -> float:
+    """The smallest listed FPR with at least 10 expected false positives, else the largest listed.
+
+    Example:
+        >>> headline_fpr((0.001, 0.01), 2000), headline_fpr((0.001, 0.01), 500)
+        (0.01, 0.01)
+        >>> headline_fpr((0.001, 0.01), 25_000)
+        0.001
+    """
+    enough = [fpr for fpr in fprs if fpr * non_members >= ENOUGH_FALSE_POSITIVES - 1e-9]
+    return min(enough, default=max(fprs))
 
 
 def threshold_rank(curve: Roc, fpr: float) -> Estimate:

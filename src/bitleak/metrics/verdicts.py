@@ -17,7 +17,9 @@ from jaxtyping import Float64
 
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import kind_of
-from bitleak.metrics.measures import verdict
+
+LOWER, SAME, HIGHER = "lower", "not distinguishable", "higher"
+LEVEL = 0.05
 
 Family = Callable[[Row], Hashable]
 """Rows with equal values are corrected together."""
@@ -44,6 +46,18 @@ def holm(p_values: Sequence[float] | Float64[np.ndarray, "tests"]) -> Float64[np
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
     return adjusted
+
+
+def verdict(change: float, p_value: float) -> str:
+    """`lower` or `higher` where the p-value (adjusted or not) is below 0.05, else `not distinguishable`.
+
+    Example:
+        >>> verdict(-0.1, 0.01), verdict(-0.1, 0.06)
+        ('lower', 'not distinguishable')
+    """
+    if p_value >= LEVEL:
+        return SAME
+    return LOWER if change < 0 else HIGHER
 
 
 def by_metric_and_target(row: Row) -> Hashable:

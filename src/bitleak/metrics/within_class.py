@@ -39,9 +39,9 @@ from scipy.special import chdtrc
 from scipy.stats import hypergeom, rankdata
 
 from bitleak.core.types import Scores
-from bitleak.metrics.delong import ends
-from bitleak.metrics.estimate import Estimate
-from bitleak.metrics.roc import too_fine
+from bitleak.metrics.auc import ends
+from bitleak.metrics.estimates import Estimate
+from bitleak.metrics.tpr import too_fine
 
 ALPHA = 1e-6
 """Chance of calling membership dependent on the class where it is not."""

@@ -10,7 +10,7 @@ from bitleak import metrics
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS, Measure, Outputs, Row, Splits
 from bitleak.engine.worker import Runtime
-from bitleak.metrics.size import size
+from bitleak.metrics.accuracy_and_size import size
 from bitleak.stages.signature import Artifacts, Params, Progress
 
 

@@ -15,7 +15,8 @@ near the ends (Pepe 2003, section 5.2). Where every member outscores every non-m
 AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0. Scores that are all
 equal have an AUC of 0.5 for certain, and the interval is that point.
 
-*The smallest AUC that would be noticed*, which "no leak was found" may hide. Where the scores say nothing, the AUC of one target with m members and n non-members has the mean 1/2 and, without ties,
+*The smallest AUC that would be noticed* is what "no leak was found" may hide. Where the scores say
+nothing, the AUC of one target with m members and n non-members has the mean 1/2 and, without ties,
 
     var_0 = (m + n + 1) / (12 m n)
 

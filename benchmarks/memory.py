@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from bitleak.attacks import attack_view, expand
-from bitleak.core.mapped import stacked
+from bitleak.core.spill import stack_arrays
 from bitleak.core.types import SIGNALS, Outputs
 from bitleak.engine.artifacts import read_artifact, write_artifact
 from bitleak.engine.memory import forget_peak, peak_memory
@@ -204,11 +204,11 @@ def attack_answers(folder: Path, models: int, records: int, names: str) -> None:
     )
     view = attack_view(
         target=signals[0],
-        references=stacked(signals[2:]),
+        references=stack_arrays(signals[2:]),
         member=np.array(read_artifact(folder / "member.npy")[2:]),
         use=np.ones((models - 2, records), bool),
         population_target=population[0],
-        population_references=stacked(population[2:]),
+        population_references=stack_arrays(population[2:]),
         labels=np.zeros(records, np.int64),
     )
     for attack in [each for name in names.split(",") for each in expand(name)]:

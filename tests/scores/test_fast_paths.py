@@ -15,7 +15,7 @@ from bitleak.attacks import (
     two_class_signals,
 )
 from bitleak.attacks.power import Subsets, _taken
-from bitleak.core.mapped import LARGE, room_for
+from bitleak.core.spill import LARGE, new_array
 from bitleak.core.types import SIGNALS
 from bitleak.data.splits import _smallest, even_mask
 from bitleak.metrics import best_threshold, halvings, measure
@@ -85,7 +85,7 @@ def test_gathered_references_are_those_of_the_mask_in_the_order_of_the_models(co
 def test_references_in_a_file_are_gathered_as_those_in_memory():
     generator = np.random.default_rng(0)
     shape = (6, LARGE // (6 * 8 * 2) + 10, 1, 2)
-    filed = room_for(shape, np.dtype(np.float64))  # a block of records lies together there
+    filed = new_array(shape, np.dtype(np.float64))  # a block of records lies together there
     filed[...] = generator.random(shape)
     planes = np.ascontiguousarray(np.moveaxis(filed, -1, 0))  # signal by signal, as `attack` has them
     rows, columns = generator.integers(6, size=(3, 500)), np.sort(generator.choice(shape[1], 500, replace=False))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from bitleak.attacks.power import Subsets
-from bitleak.core.mapped import columns_of, rows_of
+from bitleak.core.spill import copy_columns, copy_rows
 from bitleak.core.types import IN, OUT, AttackView
 
 
@@ -48,11 +48,11 @@ class Player:
         self._count = fewest
         self._bare = replace(
             view,
-            target=rows_of(view.references, np.array([row]))[0][self._records],
+            target=copy_rows(view.references, np.array([row]))[0][self._records],
             references=np.empty((*side.shape, view.references.shape[2], 0)),
             side=side,
             split=view.split[self._others],
-            population_target=rows_of(view.population_references, np.array([row]))[0],
+            population_target=copy_rows(view.population_references, np.array([row]))[0],
             population_references=view.population_references[self._others, ..., :0],
             labels=view.labels[self._records],
         )
@@ -64,10 +64,10 @@ class Player:
         Every record has the same number of references on both sides, the largest that the others allow; so at least
         one fewer per side than in the view itself.
         """
-        references = rows_of(self._whole.references, self._others)
+        references = copy_rows(self._whole.references, self._others)
         if not self._records.all():
-            references = columns_of(references, self._records)
-        population = rows_of(self._whole.population_references, self._others)
+            references = copy_columns(references, self._records)
+        population = copy_rows(self._whole.population_references, self._others)
         full = replace(self._bare, references=references, population_references=population)
         return self._subsets.of(full).view(self._count)
 

@@ -18,7 +18,7 @@ from bitleak.attacks.reference import Reference
 from bitleak.attacks.seen import masked_view
 from bitleak.attacks.sides import BLOCK
 from bitleak.core.checks import integer_in
-from bitleak.core.mapped import let_go, room_for, rows_of
+from bitleak.core.spill import copy_rows, new_array, release
 from bitleak.core.types import IN, OUT, AttackView
 
 SMALL = 1 << 15
@@ -151,10 +151,10 @@ class Subsets:
 def _of_rows(view: AttackView, rows: Int64[np.ndarray, "rows"]) -> AttackView:
     return replace(
         view,
-        references=rows_of(view.references, rows),
+        references=copy_rows(view.references, rows),
         side=view.side[rows],
         split=view.split[rows],
-        population_references=rows_of(view.population_references, rows),
+        population_references=copy_rows(view.population_references, rows),
     )
 
 
@@ -180,7 +180,7 @@ def _taken(
     columns: Int64[np.ndarray, "records"],
 ) -> Float64[np.ndarray, "signals some records queries"]:
     """The references in these rows of each of these columns, signal by signal."""
-    found = room_for((references.shape[-1], *rows.shape, references.shape[2]), references.dtype)
+    found = new_array((references.shape[-1], *rows.shape, references.shape[2]), references.dtype)
     planes = np.moveaxis(np.asarray(references), -1, 0)  # a memory map takes long to index
     for block in _record_blocks(rows, found):
         places = rows[:, block].astype(np.int64) * references.shape[1] + columns[block]
@@ -189,8 +189,8 @@ def _taken(
                 of_found[:, block] = plane.reshape(-1, plane.shape[2]).take(places, axis=0)
             else:
                 of_found[:, block] = plane[rows[:, block], columns[block]]
-        let_go(references)
-        let_go(found)
+        release(references)
+        release(found)
     return found
 
 

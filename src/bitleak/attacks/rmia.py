@@ -46,7 +46,7 @@ from scipy.stats import rankdata
 from bitleak.attacks.attack import reference_signal, refuse_small_population, signal_of
 from bitleak.attacks.sides import blocks, refuse_few
 from bitleak.core.checks import number_in, one_of
-from bitleak.core.mapped import let_go, room_for
+from bitleak.core.spill import new_array, release
 from bitleak.core.types import AttackView, Scores, SignalName
 
 CANDIDATES = tuple(step / 10 for step in range(11))
@@ -258,14 +258,14 @@ def stand_in(view: AttackView) -> StandIn:
     used = view.use[row]
     chosen = np.ix_(others, used)
     before = np.cumsum(used) - used
-    references = room_for((int(others.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
+    references = new_array((int(others.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
     target = np.empty(references.shape[1:])
     for block in blocks(confidence):
         inside = used[block]
         place = slice(before[block][0], before[block][0] + inside.sum())
         references[:, place] = confidence[:, block][np.ix_(others, inside)]
         target[place] = confidence[row, block][inside]
-        let_go(references)
+        release(references)
     return StandIn(target, references, view.outside[chosen], view.member[row][used])
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
-from bitleak.core.mapped import blocks_of, let_go, room_for
+from bitleak.core.spill import new_array, record_blocks, release
 from bitleak.core.types import IN, OUT, UNUSED, AttackView
 
 
@@ -79,11 +79,11 @@ def hidden(
     """The signals with NaN where a reference is not used; the same array if all are used."""
     if use.all():
         return references
-    found = room_for(references.shape, references.dtype)
-    for block in blocks_of(references):
+    found = new_array(references.shape, references.dtype)
+    for block in record_blocks(references):
         found[:, block] = np.where(use[:, block, None, None], references[:, block], np.nan)
-        let_go(references)
-        let_go(found)
+        release(references)
+        release(found)
     return found
 
 

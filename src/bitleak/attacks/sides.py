@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.core.mapped import let_go
+from bitleak.core.spill import release
 
 BLOCK = 2**19
 """Reference scores handled at a time."""
@@ -66,7 +66,7 @@ def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[
     step = max(1, BLOCK // max(1, refs * queries))
     for start in range(0, records, step):
         yield slice(start, start + step)
-        let_go(references)
+        release(references)
 
 
 def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *, side: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bitleak.audit.prepare import Prepared
-from bitleak.core.mapped import LARGE
+from bitleak.core.spill import LARGE
 from bitleak.core.types import SIGNALS
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store

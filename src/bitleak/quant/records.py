@@ -9,17 +9,15 @@ Cost of a file: writing the map once, and a copy of each batch, which memory wou
 """
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from bitleak.core.mapped import disk_has_room, reserve
+from bitleak.core.spill import spill_file
 from bitleak.quant.walk import granted
 
 CHUNK = 128  # records at a time where no gradient is needed, at most
@@ -188,12 +186,7 @@ def _target(sample: Tensor, records: int, memory: int | None) -> Tensor | IO[byt
     """Where the chunks of a map go."""
     if memory is None or sample.nbytes * records <= memory:
         return sample.new_empty(records, *sample.shape[1:])
-    size = sample.nbytes * records
-    with disk_has_room(Path(tempfile.gettempdir()), size, "set TMPDIR to another folder"):
-        file = tempfile.TemporaryFile(prefix=".bitleak-")  # noqa: SIM115 -- it is closed with what reads it
-        reserve(file, size)
-        file.seek(0)
-        return file
+    return spill_file(sample.nbytes * records)
 
 
 def _finished(target: Tensor | IO[bytes], records: int, sample: Tensor, chunk: int) -> InMemory | InFile:

@@ -15,6 +15,7 @@ docs/scores.md shows every format by example.
 from dataclasses import replace
 from pathlib import Path
 
+from bitleak.core.spill import Scratch
 from bitleak.metrics import corrected
 from bitleak.report import exposed, write_all
 from bitleak.scores.answers import Answers
@@ -22,7 +23,6 @@ from bitleak.scores.prepare import Prepared, Request, prepare
 from bitleak.scores.reading import read
 from bitleak.scores.results import rows_and_curves, summarize
 from bitleak.scores.run import Attacked, Expected, OnStep, attacked, tried
-from bitleak.scores.scratch import Scratch
 from bitleak.scores.statistics import records_of
 
 __all__ = [

@@ -25,8 +25,8 @@ from jaxtyping import Int64
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import DataError
 from bitleak.core.parquet import opened_parquet, without_index
+from bitleak.core.spill import Scratch
 from bitleak.scores.answers import Answers, Kind
-from bitleak.scores.scratch import Scratch
 
 ANSWERS: dict[str, Kind] = {"logits": "logits", "probabilities": "probabilities", "score": "scores"}
 COLUMNS = ("model", "record", "query", "label", "member", *ANSWERS)

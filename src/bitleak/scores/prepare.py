@@ -9,6 +9,7 @@ import numpy as np
 from bitleak.attacks import EXPANSIONS, RECALIBRATED_SIGNALS, Attack, expand
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.limits import MODELS, QUERIES, RATES, why_too_many
+from bitleak.core.spill import Scratch
 from bitleak.core.variants import JOINT
 from bitleak.metrics import ByClass
 from bitleak.report.text import count
@@ -17,7 +18,6 @@ from bitleak.scores.classes import by_class
 from bitleak.scores.design import FEWEST, Design, chosen_targets, design
 from bitleak.scores.plausible import early, refuse
 from bitleak.scores.reading import read
-from bitleak.scores.scratch import Scratch
 from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case
 
 

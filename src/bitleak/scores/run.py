@@ -16,13 +16,13 @@ from jaxtyping import Float64
 from bitleak import metrics
 from bitleak.attacks import attack_view, signals_of_references, two_class_signals
 from bitleak.core.errors import DataError
+from bitleak.core.spill import Scratch
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow
 from bitleak.scores.joint import RELEASES, joint_scores, joint_seconds
 from bitleak.scores.plausible import coarse, late
 from bitleak.scores.prepare import Prepared
-from bitleak.scores.scratch import Scratch
 from bitleak.scores.signals import Signals, block_signals, signals_of
 from bitleak.scores.statistics import (
     DELTA,

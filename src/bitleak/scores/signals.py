@@ -16,12 +16,11 @@ from jaxtyping import Float64, Int64
 
 from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
 from bitleak.core.errors import DataError
-from bitleak.core.mapped import let_go
 from bitleak.core.signals import probability_signals, signals
+from bitleak.core.spill import Scratch, release
 from bitleak.core.types import SIGNALS
 from bitleak.scores.answers import Answers, Kind
 from bitleak.scores.resolution import Resolution, of_dtype, resolution_of
-from bitleak.scores.scratch import Scratch
 
 BLOCK = 1 << 19
 """Numbers of the source handled at a time."""
@@ -135,7 +134,7 @@ def _fill(
         stop = min(start + step, len(records))
         at = slice(start, stop) if whole else records[start:stop]
         values = np.array(source[at])
-        let_go(source)
+        release(source)
         _check(values, answers, row, records[start:stop], resolution, part)
         found = block_signals(values, answers.kind, None if labels is None else labels[at], resolution)
         planes[:, start:stop] = np.moveaxis(found, -1, 0)

@@ -10,8 +10,8 @@ from jaxtyping import Float64
 from bitleak import metrics
 from bitleak.attacks import Attack, Player, exchangeable, population_view, recalibrated
 from bitleak.attacks.power import Subsets
-from bitleak.core.mapped import let_go, room_for
 from bitleak.core.seeds import seed_for
+from bitleak.core.spill import new_array, release
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow, Records, Summary, variant_records
@@ -102,7 +102,7 @@ def power_rows(
         return []
     counts = metrics.doubling(most)
     pairs = {(attack.name, count): index for index, (attack, count) in enumerate(product(attacks, counts[:-1]))}
-    found = room_for((max(1, len(pairs)), len(targets), len(design.records)), np.dtype(np.float64))
+    found = new_array((max(1, len(pairs)), len(targets), len(design.records)), np.dtype(np.float64))
     times: Counter[tuple[str, int]] = Counter({(attack.name, most): len(targets) for attack in attacks})
     for place, target in enumerate(targets):
         view = views.of(target, Case(FULL, "fp32"), *design.references(target))
@@ -110,7 +110,7 @@ def power_rows(
         for name, count, scores in _of_target(view, attacks, counts[:-1], generator):
             found[pairs[name, count], place] = scores
             times[name, count] += 1
-        let_go(found)
+        release(found)
         on_step((place + 1) / len(targets), "fewer references")
     member = design.member[list(targets)]
     fpr = metrics.headline_fpr(prepared.fprs, int((~member).sum(axis=1).min()))
@@ -121,7 +121,7 @@ def power_rows(
             scores = whole[attack.name][: len(targets)] if index is None else found[index]
             made = metrics.measure(scores, member, fprs=[fpr], mode=MODE, balanced=False)
             rows += _power(attack.name, count, targets, made)
-            let_go(found)
+            release(found)
     return rows
 
 

@@ -14,8 +14,8 @@ from bitleak.attacks import (
     population_view,
     recalibrated,
 )
-from bitleak.core.mapped import stacked
 from bitleak.core.seeds import seed_for
+from bitleak.core.spill import stack_arrays
 from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
@@ -68,10 +68,10 @@ def view_of(
     found = [answers[reference] for reference in rows.tolist()]
     return attack_view(
         target=target.signals,
-        references=stacked([answer.signals for answer in found]),
+        references=stack_arrays([answer.signals for answer in found]),
         member=split.member[rows],
         use=use,
         population_target=target.population_signals,
-        population_references=stacked([answer.population_signals for answer in found]),
+        population_references=stack_arrays([answer.population_signals for answer in found]),
         labels=data.labels[split.pool],
     )

@@ -11,8 +11,8 @@ from jaxtyping import Float64
 
 from bitleak import metrics
 from bitleak.attacks import player_view, recalibrated, subset_view
-from bitleak.core.mapped import let_go
 from bitleak.core.seeds import seed_for
+from bitleak.core.spill import release
 from bitleak.core.types import SIGNALS, Images, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.stages.attacking import applicable, view_of
@@ -124,7 +124,7 @@ def memorise(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
 def _probability(signals: Float64[np.ndarray, "records queries signals"], block: slice) -> np.ndarray:
     """Of the true class, at the first query, of some records; what lies in a file is let go of."""
     found = np.exp(signals[block, 0, SIGNALS.index("log_probability")])
-    let_go(signals)
+    release(signals)
     return found
 
 

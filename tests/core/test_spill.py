@@ -9,9 +9,9 @@ import pytest
 from bitleak.attacks import attack_view, player_view, subset_view
 from bitleak.attacks.attack import signal_of
 from bitleak.attacks.sides import blocks, sums
-from bitleak.core import mapped
+from bitleak.core import spill
 from bitleak.core.errors import StoreError
-from bitleak.core.mapped import let_go, mapped_file, room_for, rows_of, stacked
+from bitleak.core.spill import copy_rows, file_array, new_array, release, stack_arrays
 
 
 def resident() -> int:
@@ -26,7 +26,7 @@ def resident() -> int:
 
 @pytest.fixture
 def small_is_large(monkeypatch):
-    monkeypatch.setattr(mapped, "LARGE", 1000)
+    monkeypatch.setattr(spill, "LARGE", 1000)
 
 
 def answers(count: int, records: int = 40) -> list[np.ndarray]:
@@ -36,25 +36,25 @@ def answers(count: int, records: int = 40) -> list[np.ndarray]:
 
 def test_a_stack_in_a_file_is_the_stack(small_is_large, monkeypatch):
     parts = answers(5)
-    monkeypatch.setattr(mapped, "BLOCK", 3000)
-    whole = stacked(parts)
+    monkeypatch.setattr(spill, "BLOCK_BYTES", 3000)
+    whole = stack_arrays(parts)
     assert isinstance(whole, np.memmap)
     assert np.array_equal(whole, np.stack(parts))
-    let_go(whole)
+    release(whole)
     assert np.array_equal(whole[3:, 1::2], np.stack(parts)[3:, 1::2])
 
 
 def test_small_stacks_stay_in_memory():
-    assert type(stacked(answers(2))) is np.ndarray
+    assert type(stack_arrays(answers(2))) is np.ndarray
 
 
 def test_rows_of_a_stack_are_its_rows_in_a_file_and_in_memory(monkeypatch):
     whole = np.stack(answers(5))
     chosen = np.array([3, 0, 3]), np.array([True, False, False, True, True])
-    inside = [rows_of(whole, each) for each in chosen]
-    monkeypatch.setattr(mapped, "LARGE", 1000)
-    monkeypatch.setattr(mapped, "BLOCK", 3000)
-    outside = [rows_of(stacked(answers(5)), each) for each in chosen]
+    inside = [copy_rows(whole, each) for each in chosen]
+    monkeypatch.setattr(spill, "LARGE", 1000)
+    monkeypatch.setattr(spill, "BLOCK_BYTES", 3000)
+    outside = [copy_rows(stack_arrays(answers(5)), each) for each in chosen]
     for rows, left, right in zip(chosen, inside, outside, strict=True):
         assert isinstance(right, np.memmap)
         assert np.array_equal(left, whole[rows])
@@ -66,7 +66,7 @@ def test_sums_over_blocks_are_the_same_from_a_file(small_is_large, monkeypatch):
     parts = answers(6)
     used = np.random.default_rng(1).random((6, 40)) < 0.7
     used[:2] = True
-    of_file, of_memory = (signal_of(whole, "logit_scaled") for whole in (stacked(parts), np.stack(parts)))
+    of_file, of_memory = (signal_of(whole, "logit_scaled") for whole in (stack_arrays(parts), np.stack(parts)))
     for left, right in zip(sums(of_file, used), sums(of_memory, used), strict=True):
         assert np.array_equal(left, right)
 
@@ -75,16 +75,16 @@ def test_what_only_this_process_sees_is_not_let_go_of(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros(5000))
     own = np.load(tmp_path / "x.npy", mmap_mode="c")
     own[:] = 1.0
-    let_go(own)
+    release(own)
     assert own.sum() == 5000.0
     memory = np.ones(10)
-    let_go(memory)
+    release(memory)
     assert memory.sum() == 10.0
 
 
 def test_memory_holds_a_block_and_not_the_stack(small_is_large, monkeypatch):
     monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 60_000)
-    whole = stacked(answers(30, 20_000))  # 58 MB
+    whole = stack_arrays(answers(30, 20_000))  # 58 MB
     references = signal_of(whole, "logit_scaled")
     before, most = resident(), 0
     for block in blocks(references):
@@ -96,16 +96,16 @@ def test_memory_holds_a_block_and_not_the_stack(small_is_large, monkeypatch):
 
 
 def test_what_a_player_and_fewer_references_see_lies_in_files_too(small_is_large, monkeypatch):
-    monkeypatch.setattr(mapped, "BLOCK", 1 << 20)
+    monkeypatch.setattr(spill, "BLOCK_BYTES", 1 << 20)
     count, records = 30, 20_000
     half = np.random.default_rng(1).random((count // 2, records)) < 0.5
     view = attack_view(
         target=answers(1, records)[0],
-        references=stacked(answers(count, records)),  # 58 MB
+        references=stack_arrays(answers(count, records)),  # 58 MB
         member=np.concatenate([half, ~half]),
         use=np.ones((count, records), bool),
         population_target=answers(1)[0],
-        population_references=stacked(answers(count)),
+        population_references=stack_arrays(answers(count)),
         labels=np.zeros(records, np.int64),
     )
     before = resident()
@@ -118,7 +118,7 @@ def test_what_a_player_and_fewer_references_see_lies_in_files_too(small_is_large
 
 
 def test_a_mapped_file_has_no_name(tmp_path):
-    array = mapped_file((300, 1000), np.dtype(np.float64), tmp_path)
+    array = file_array((300, 1000), np.dtype(np.float64), tmp_path)
     assert array.shape == (300, 1000)
     assert not array.any()
     assert list(tmp_path.iterdir()) == []
@@ -126,7 +126,7 @@ def test_a_mapped_file_has_no_name(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_disk_without_room_is_told_with_folder_and_bytes_before_anything_is_mapped(tmp_path, monkeypatch, code):
-    monkeypatch.setattr(mapped, "LARGE", 1000)
+    monkeypatch.setattr(spill, "LARGE", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def full(*about):
@@ -136,7 +136,7 @@ def test_a_disk_without_room_is_told_with_folder_and_bytes_before_anything_is_ma
     with pytest.raises(
         StoreError, match=rf"^{tmp_path}: 1.6 MB are needed for a while \({os.strerror(code)}\); .*TMPDIR"
     ):
-        room_for((2, 100_000), np.dtype(np.float64))
+        new_array((2, 100_000), np.dtype(np.float64))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,11 +146,11 @@ def test_where_room_cannot_be_reserved_it_is_written(tmp_path, monkeypatch, code
         raise OSError(code, "no") if code else AttributeError
 
     monkeypatch.setattr(os, "posix_fallocate", none, raising=False)
-    monkeypatch.setattr(mapped, "BLOCK", 1000)
+    monkeypatch.setattr(spill, "BLOCK_BYTES", 1000)
     sizes = []
     flush = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (sizes.append(os.fstat(file)), flush(file)))
-    array = mapped_file((3, 1001), np.dtype(np.float32), tmp_path)
+    array = file_array((3, 1001), np.dtype(np.float32), tmp_path)
     (status,) = sizes
     assert status.st_size == 12_012
     assert 512 * status.st_blocks >= status.st_size

@@ -32,15 +32,15 @@ from bitleak.core.types import Measure
 from bitleak.data.splits import balanced_pairs
 from bitleak.metrics import (
     Measures,
-    apart,
     at_threshold,
-    crossed,
-    estimate,
+    estimate_metrics,
     mean_over_records,
     measure,
+    measures_from,
+    on_separate_records,
     precision,
-    summarize,
     threshold_for,
+    widen_for_mutual_references,
 )
 from bitleak.metrics.accuracy_and_size import accuracy_on_test
 
@@ -106,10 +106,10 @@ def _versions(rng: np.random.Generator, at: float, *, candidates: int = 64, vers
         difficulty = rng.normal(2.0, 1.0, candidates)
         answers = difficulty + _shift(at) * member + rng.standard_normal(member.shape)
         scores = np.array([_attacked(answers, member, version) for version in range(versions)])
-        figures = estimate(scores, member, fprs=VERSIONS_FPRS)
+        figures = estimate_metrics(scores, member, fprs=VERSIONS_FPRS)
         found.append({name: mean_over_records(each) for name, each in figures.items()})
-    apart_each = {name: apart([one[name] for one in found]) for name in found[0]}
-    return crossed(summarize(apart_each, mode="population"))
+    apart_each = {name: on_separate_records([one[name] for one in found]) for name in found[0]}
+    return widen_for_mutual_references(measures_from(apart_each, mode="population"))
 
 
 def _attacked(answers: np.ndarray, member: np.ndarray, version: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bitleak.core.types import QuantizedLayer, QuantizedWeights, Weights
-from bitleak.metrics.accuracy_and_size import size
+from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.models.sharing import repeated_names
 
 
@@ -30,7 +30,7 @@ def test_a_tensor_under_two_names_is_repeated_and_equal_ones_are_not():
 def test_a_shared_tensor_counts_once_in_the_bytes():
     network = Tied()
     alone = 4 * (sum(value.numel() for value in network.parameters()) + 12)
-    found = size(Weights(tensors_of(network)), repeated=repeated_names(network))
+    found = weights_size(Weights(tensors_of(network)), repeated=repeated_names(network))
     assert found == {"bytes": alone, "bits_per_weight": 32.0}
 
 
@@ -40,7 +40,7 @@ def test_a_shared_tensor_counts_once_among_the_layers_of_full_precision():
     codes = QuantizedLayer(np.zeros((2, 6), np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32), 4)
     weights = QuantizedWeights({"c": codes}, rest, None, {"a": {"levels": "fp32"}, "b": {"levels": "fp32"}})
     assert weights.full_precision == ("a", "b")
-    found = size(weights, repeated=repeated_names(network))
+    found = weights_size(weights, repeated=repeated_names(network))
     grids = 3 + 2 * 5
     assert found["bytes"] == grids + 4 * (36 + 6 + 6 + 2 + 6 + 12)
     assert found["bits_per_weight"] == 8 * (grids + 4 * 36) / (12 + 36)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.metrics.balanced_accuracy import near_limit
+from bitleak.metrics.balanced_accuracy import interval_near_limit
 
 SEEN = np.linspace(-8, 12, 4001)
 Z = norm.ppf(0.975)
@@ -10,7 +10,7 @@ Z = norm.ppf(0.975)
 
 @pytest.mark.parametrize("mean", [0.0, 0.05, 0.7, 1.5, 1.95, 2.5, 4.0])
 def test_it_covers_95_percent_wherever_the_mean_is(mean):
-    low, high = np.array([near_limit(seen) for seen in SEEN]).T
+    low, high = np.array([interval_near_limit(seen) for seen in SEEN]).T
     inside = (low <= mean) & (mean <= high)
     assert (inside * norm.pdf(SEEN - mean)).sum() * (SEEN[1] - SEEN[0]) == pytest.approx(0.95, abs=0.003)
 
@@ -27,18 +27,18 @@ def test_the_accepted_estimates_are_the_likeliest_relative_to_the_best_mean(mean
     order, chance = np.argsort(-ratio), norm.pdf(SEEN - mean) * (SEEN[1] - SEEN[0])
     accepted = SEEN[order[: np.searchsorted(np.cumsum(chance[order]), 0.95) + 1]]
     for seen in (accepted.min(), accepted.max()):
-        low, high = near_limit(float(seen))
+        low, high = interval_near_limit(float(seen))
         assert low - 0.01 <= mean <= high + 0.01
     for seen in (accepted.min() - 0.05, accepted.max() + 0.05):
-        low, high = near_limit(float(seen))
+        low, high = interval_near_limit(float(seen))
         assert not low <= mean <= high
 
 
 def test_far_from_the_limit_it_is_the_usual_one_without_a_seam():
-    assert near_limit(6.0) == pytest.approx((6 - Z, 6 + Z))
+    assert interval_near_limit(6.0) == pytest.approx((6 - Z, 6 + Z))
     for edge in (2 * Z, 0.0):
-        before, after = near_limit(edge - 1e-9), near_limit(edge + 1e-9)
+        before, after = interval_near_limit(edge - 1e-9), interval_near_limit(edge + 1e-9)
         assert before == pytest.approx(after, abs=2e-3)
-    ends = np.array([near_limit(seen) for seen in SEEN])
+    ends = np.array([interval_near_limit(seen) for seen in SEEN])
     assert (np.diff(ends, axis=0) >= -1e-12).all()
     assert (ends[:, 1] > 0).all()

@@ -9,13 +9,13 @@ from scipy.stats import beta, binom, binomtest
 
 from bitleak.metrics import (
     auc,
-    best_threshold,
     clopper_pearson,
-    delong,
-    halvings,
-    proportion,
+    estimate_auc,
+    estimate_balanced_accuracy,
+    estimate_proportion,
+    estimate_tpr,
+    random_halvings,
     roc,
-    threshold_rank,
     tpr_at,
     wilson,
 )
@@ -43,7 +43,7 @@ def slow_delong(scores, member):
 @pytest.mark.parametrize("ties", [False, True])
 def test_delong_equals_the_form_over_all_pairs(ties):
     scores, member = world(0, ties=ties)
-    estimate = delong(roc(scores, member))
+    estimate = estimate_auc(roc(scores, member))
     area, variance, influence = slow_delong(scores, member)
     assert estimate.value == pytest.approx(area)
     np.testing.assert_allclose(estimate.influence, influence, atol=1e-15)
@@ -57,16 +57,16 @@ def test_delong_equals_the_form_over_all_pairs(ties):
 def test_influences_are_derivatives_with_respect_to_record_weights(kind):
     """Doubling a block of records moves the figure by the sum of their influences, to first order."""
     scores, member = world(1, records=4000)
-    halves = halvings(4000, seed=0)
+    halves = random_halvings(4000, seed=0)
     figure = {
         "auc": lambda s, m: auc(roc(s, m)),
-        "tpr": lambda s, m: threshold_rank(roc(s, m), 0.1).centre,
+        "tpr": lambda s, m: estimate_tpr(roc(s, m), 0.1).centre,
         "balanced_accuracy": lambda s, m: _fixed_threshold_accuracy(s, m),
     }[kind]
     estimate = {
-        "auc": delong(roc(scores, member)),
-        "tpr": threshold_rank(roc(scores, member), 0.1),
-        "balanced_accuracy": best_threshold(roc(scores, member), halves),
+        "auc": estimate_auc(roc(scores, member)),
+        "tpr": estimate_tpr(roc(scores, member), 0.1),
+        "balanced_accuracy": estimate_balanced_accuracy(roc(scores, member), halves),
     }[kind]
     rng = np.random.default_rng(2)
     moved, expected = [], []
@@ -86,14 +86,14 @@ def _fixed_threshold_accuracy(scores, member):
 
 def test_complete_separation_has_the_interval_of_pairs_won():
     scores, member = np.arange(100.0), np.arange(100) >= 40
-    best, worst = delong(roc(scores, member)), delong(roc(-scores, member))
+    best, worst = estimate_auc(roc(scores, member)), estimate_auc(roc(-scores, member))
     assert (best.value, best.high, worst.value, worst.low) == (1, 1, 0, 0)
     assert best.low**40 == pytest.approx(0.025)
     assert worst.high == pytest.approx(1 - best.low)
 
 
 def test_constant_scores_have_an_auc_of_one_half_for_certain():
-    estimate = delong(roc(np.zeros(50), np.arange(50) % 2 == 0))
+    estimate = estimate_auc(roc(np.zeros(50), np.arange(50) % 2 == 0))
     assert (estimate.low, estimate.value, estimate.high) == (0.5, 0.5, 0.5)
 
 
@@ -117,7 +117,7 @@ def slow_mixture(scores, member, fpr, probability):
 @pytest.mark.parametrize(("shift", "fpr"), [(0.0, 0.05), (1.0, 0.05), (2.0, 0.2), (3.0, 0.05)])
 def test_the_tprs_interval_is_the_mixture_over_ranks_of_the_threshold(shift, fpr):
     scores, member = world(3, shift=shift)
-    estimate = threshold_rank(roc(scores, member), fpr)
+    estimate = estimate_tpr(roc(scores, member), fpr)
     low, high = (slow_mixture(scores, member, fpr, probability) for probability in (0.025, 0.975))
     assert estimate.low == pytest.approx(low, abs=0.02 * (high - low))
     assert estimate.high == pytest.approx(high, abs=0.02 * (high - low))
@@ -126,25 +126,25 @@ def test_the_tprs_interval_is_the_mixture_over_ranks_of_the_threshold(shift, fpr
 
 def test_many_ranks_are_summarised_without_a_change(monkeypatch):
     curve = roc(*world(4, records=8000))
-    few = threshold_rank(curve, 0.3)
+    few = estimate_tpr(curve, 0.3)
     monkeypatch.setattr(importlib.import_module("bitleak.metrics.tpr"), "NODES", 4000)
-    every = threshold_rank(curve, 0.3)
+    every = estimate_tpr(curve, 0.3)
     for name in ("low", "centre", "high"):
         assert getattr(few, name) == pytest.approx(getattr(every, name), abs=0.02 * (every.high - every.low))
 
 
 def test_too_few_non_members_leave_the_tpr_unbounded_from_below():
     curve = roc(*world(5))
-    assert threshold_rank(curve, 0.001).low == -np.inf
-    assert not threshold_rank(curve, 0.01).bounded_below
-    assert threshold_rank(curve, 0.01).low > 0
-    assert threshold_rank(curve, 0.05).bounded_below
+    assert estimate_tpr(curve, 0.001).low == -np.inf
+    assert not estimate_tpr(curve, 0.01).bounded_below
+    assert estimate_tpr(curve, 0.01).low > 0
+    assert estimate_tpr(curve, 0.05).bounded_below
 
 
 def test_a_threshold_inside_a_tie_lies_above_the_tie():
     scores = np.concatenate([np.full(20, 2.0), np.ones(180), np.full(100, 1.0), np.zeros(100)])
     member = np.arange(400) < 200
-    estimate = threshold_rank(roc(scores, member), 0.1)
+    estimate = estimate_tpr(roc(scores, member), 0.1)
     assert estimate.value == estimate.centre == 0.1
     assert estimate.low < 0.1 < estimate.high < 0.2
 
@@ -168,8 +168,8 @@ def slow_halvings(scores, member, halves):
 @pytest.mark.parametrize("ties", [False, True])
 def test_halvings_choose_on_one_half_and_measure_on_the_other(ties):
     scores, member = world(6, records=200, shift=0.0, ties=ties)
-    halves = halvings(200, seed=1)
-    estimate = best_threshold(roc(scores, member), halves)
+    halves = random_halvings(200, seed=1)
+    estimate = estimate_balanced_accuracy(roc(scores, member), halves)
     crossed = slow_halvings(scores, member, halves)
     assert crossed < 0.5 + 0.03  # so nothing is found, and the centre is the plain mean
     assert estimate.centre == pytest.approx(crossed, abs=1e-9)
@@ -178,8 +178,8 @@ def test_halvings_choose_on_one_half_and_measure_on_the_other(ties):
 
 def test_the_best_threshold_of_noise_looks_better_than_it_is():
     rng = np.random.default_rng(7)
-    halves, member = halvings(2000, seed=0), np.arange(2000) % 2 == 0
-    estimates = [best_threshold(roc(rng.standard_normal(2000), member), halves) for _ in range(60)]
+    halves, member = random_halvings(2000, seed=0), np.arange(2000) % 2 == 0
+    estimates = [estimate_balanced_accuracy(roc(rng.standard_normal(2000), member), halves) for _ in range(60)]
     assert np.mean([estimate.value for estimate in estimates]) > 0.51
     assert np.mean([estimate.centre for estimate in estimates]) == pytest.approx(0.5, abs=0.004)
 
@@ -194,8 +194,8 @@ def test_shares_have_scipys_intervals(successes, trials):
 
 def test_a_share_counts_only_the_records_that_count():
     success = np.array([True, False, True, True])
-    estimate = proportion(success, np.array([True, True, True, False]))
+    estimate = estimate_proportion(success, np.array([True, True, True, False]))
     assert estimate.value == pytest.approx(2 / 3)
     np.testing.assert_allclose(estimate.influence, np.array([1 / 3, -2 / 3, 1 / 3, 0]) / 3)
     with pytest.raises(ValueError, match="at least one record"):
-        proportion(success, np.zeros(4, bool))
+        estimate_proportion(success, np.zeros(4, bool))

@@ -8,13 +8,13 @@ from scipy.stats import norm, t, ttest_1samp
 
 from bitleak.metrics import (
     auc,
-    delong,
     difference_over_records,
+    estimate_auc,
+    estimate_proportion,
+    estimate_tpr,
     interval_over_targets,
     mean_over_records,
-    proportion,
     roc,
-    threshold_rank,
     wilson,
 )
 from bitleak.metrics.intervals import difference_over_targets
@@ -33,7 +33,7 @@ def population(seed, targets=4, records=600, shift=1.0, shared=0.8):
 
 
 def areas(scores, member):
-    return [delong(roc(*target)) for target in zip(scores, member, strict=True)]
+    return [estimate_auc(roc(*target)) for target in zip(scores, member, strict=True)]
 
 
 def resampled(seed, scores, other, member, times=400):
@@ -70,7 +70,7 @@ def test_one_target_is_its_own_mean():
 
 def test_twice_the_same_target_is_no_more_certain():
     scores, _, member = population(3)
-    for one in (areas(scores, member)[0], threshold_rank(roc(scores[0], member[0]), 0.1)):
+    for one in (areas(scores, member)[0], estimate_tpr(roc(scores[0], member[0]), 0.1)):
         twice = mean_over_records([one, one])
         assert twice.low == pytest.approx(one.low)
         assert twice.high == pytest.approx(one.high)
@@ -81,7 +81,7 @@ def test_unrelated_targets_are_more_certain_by_the_root_of_their_number():
     success = np.random.default_rng(4).random(800) < 0.5
     for index, counted in enumerate(apart):
         counted[200 * index : 200 * (index + 1)] = True
-    shares = [proportion(success, counted) for counted in apart]
+    shares = [estimate_proportion(success, counted) for counted in apart]
     mean = mean_over_records(shares)
     assert mean.high - mean.low == pytest.approx(np.mean([one.high - one.low for one in shares]) / 2, rel=0.01)
 
@@ -92,7 +92,7 @@ def test_the_mean_of_unrelated_shares_has_nearly_the_interval_of_the_pooled_shar
     for index in range(4):
         counted = np.zeros(3200, bool)
         counted[800 * index : 800 * (index + 1)] = True
-        shares.append(proportion(success, counted))
+        shares.append(estimate_proportion(success, counted))
     mean, (low, high) = mean_over_records(shares), wilson(3168, 3200)
     assert (mean.low, mean.high) == pytest.approx((low, high), abs=0.06 * (high - low))
     plain = np.sqrt(sum(share.reach[1] ** 2 for share in shares)) / 4
@@ -109,7 +109,7 @@ def test_a_paired_difference_of_shares_is_newcombes_tenth_method():
     (low, high), (other_low, other_high) = wilson(69, total), wilson(62, total)
     below = np.sqrt((share - low) ** 2 + (other_high - other) ** 2 - 2 * phi * (share - low) * (other_high - other))
     above = np.sqrt((high - share) ** 2 + (other - other_low) ** 2 - 2 * phi * (high - share) * (other - other_low))
-    found = difference_over_records(proportion(first), proportion(second))
+    found = difference_over_records(estimate_proportion(first), estimate_proportion(second))
     np.testing.assert_allclose(found[:3], [0.07, 0.07 - below, 0.07 + above])
 
 
@@ -132,8 +132,8 @@ def test_dedicated_targets_have_a_t_interval():
 
 def test_what_is_unbounded_stays_so_in_means_and_differences():
     scores, other, member = population(6)
-    rare = [threshold_rank(roc(*target), 0.001) for target in zip(scores, member, strict=True)]
-    weaker = [threshold_rank(roc(*target), 0.001) for target in zip(other, member, strict=True)]
+    rare = [estimate_tpr(roc(*target), 0.001) for target in zip(scores, member, strict=True)]
+    weaker = [estimate_tpr(roc(*target), 0.001) for target in zip(other, member, strict=True)]
     mean = mean_over_records(rare)
     assert mean.low == -np.inf
     assert np.isfinite(mean.high)
@@ -143,10 +143,10 @@ def test_what_is_unbounded_stays_so_in_means_and_differences():
 
 def test_without_variance_a_mean_is_taken_as_fully_correlated():
     scores, member = np.arange(100.0), np.arange(100) >= 50
-    perfect = delong(roc(scores, member))
+    perfect = estimate_auc(roc(scores, member))
     mean = mean_over_records([perfect, perfect])
     assert mean.low == pytest.approx(perfect.low)
-    noisy = delong(roc(np.random.default_rng(0).permutation(scores), member))
+    noisy = estimate_auc(roc(np.random.default_rng(0).permutation(scores), member))
     value, low, high, _ = difference_over_records(noisy, perfect)
     assert low < value < high < 0
     narrower = replace(perfect, low=1.0)
@@ -172,14 +172,14 @@ def test_p_values_of_equal_attacks_are_uniform():
         member = np.arange(400) % 2 == 0
         noise = rng.standard_normal(400)
         rows = [member + noise + 0.5 * rng.standard_normal(400) for _ in range(2)]
-        found.append(difference_over_records(*[delong(roc(row, member)) for row in rows]).p_value)
+        found.append(difference_over_records(*[estimate_auc(roc(row, member)) for row in rows]).p_value)
     for level in (0.05, 0.25, 0.5):
         assert np.mean(np.array(found) < level) == pytest.approx(level, abs=3.5 * np.sqrt(level * (1 - level) / 300))
 
 
 def test_nothing_is_claimed_where_value_and_centre_point_different_ways():
     scores, other, member = population(9)
-    first, second = delong(roc(other[0], member[0])), delong(roc(scores[0], member[0]))
+    first, second = estimate_auc(roc(other[0], member[0])), estimate_auc(roc(scores[0], member[0]))
     opposed = replace(second, value=first.value - (second.value - first.value))
     assert difference_over_records(first, second).p_value < 0.05
     assert difference_over_records(first, opposed).p_value == 1.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.metrics import accuracy_on_members, accuracy_on_test, agreement, estimate, measure, summarize
+from bitleak.metrics import accuracy_on_members, accuracy_on_test, agreement, estimate_metrics, measure, measures_from
 
 FPRS = (0.001, 0.01, 0.1)
 
@@ -106,9 +106,9 @@ def test_the_order_of_the_records_changes_no_value():
 
 def test_estimates_made_once_give_the_same_measures():
     scores, member = audit(10)
-    baseline = estimate(scores, member, fprs=FPRS)
-    variant = estimate(scores * 0.5 + 1, member, fprs=FPRS)
-    once = summarize(variant, mode="population", baseline=baseline)
+    baseline = estimate_metrics(scores, member, fprs=FPRS)
+    variant = estimate_metrics(scores * 0.5 + 1, member, fprs=FPRS)
+    once = measures_from(variant, mode="population", baseline=baseline)
     assert once == measure(scores * 0.5 + 1, member, fprs=FPRS, baseline=scores)
 
 

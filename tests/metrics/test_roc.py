@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from bitleak.metrics import auc, balanced_accuracy, headline_fpr, mean_curve, roc, thin, tpr_at
+from bitleak.metrics import auc, best_balanced_accuracy, headline_fpr, mean_curve, roc, thin_curve, tpr_at
 
 
 def quantile_world(shift, records):
@@ -18,7 +18,7 @@ def quantile_world(shift, records):
 def test_normal_scores_give_the_closed_forms(shift):
     curve = roc(*quantile_world(shift, 20_000))
     assert auc(curve) == pytest.approx(norm.cdf(shift / np.sqrt(2)), abs=1e-4)
-    assert balanced_accuracy(curve) == pytest.approx(norm.cdf(shift / 2), abs=1e-3)
+    assert best_balanced_accuracy(curve) == pytest.approx(norm.cdf(shift / 2), abs=1e-3)
     for fpr in (0.001, 0.01, 0.1):
         assert tpr_at(curve, fpr) == pytest.approx(norm.cdf(shift + norm.ppf(fpr)), abs=3e-3)
 
@@ -59,7 +59,7 @@ def test_tied_scores_are_never_split():
     member = np.array([True] * 50 + [False] * 50)
     curve = roc(np.zeros(100), member)
     assert curve.fpr.tolist() == [0, 1]
-    assert (auc(curve), tpr_at(curve, 0.5), balanced_accuracy(curve)) == (0.5, 0.0, 0.5)
+    assert (auc(curve), tpr_at(curve, 0.5), best_balanced_accuracy(curve)) == (0.5, 0.0, 0.5)
 
 
 def test_the_order_of_the_records_does_not_matter():
@@ -97,7 +97,7 @@ def test_a_thin_curve_is_exact_at_its_low_end():
     rng = np.random.default_rng(3)
     member = np.arange(20_000) % 2 == 0
     curve = roc(rng.standard_normal(20_000) + member, member)
-    points = thin(curve)
+    points = thin_curve(curve)
     assert len(points) <= 256
     assert (np.diff(points, axis=0) >= 0).all()
     np.testing.assert_array_equal(points[[0, -1]], [[0, 0], [1, 1]])
@@ -108,7 +108,7 @@ def test_a_thin_curve_is_exact_at_its_low_end():
 
 def test_a_short_curve_is_kept_whole():
     curve = roc(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]))
-    assert thin(curve).tolist() == [[0, 0], [0, 0.5], [0.5, 1], [1, 1]]
+    assert thin_curve(curve).tolist() == [[0, 0], [0, 0.5], [0.5, 1], [1, 1]]
 
 
 def test_the_mean_curve_averages_tprs_at_equal_fprs():

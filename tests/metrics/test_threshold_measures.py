@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.metrics import at_threshold, chosen_at, chosen_measures, epsilon_bounds, epsilon_measures, precision
+from bitleak.metrics import (
+    at_threshold,
+    epsilon_bounds,
+    epsilon_measures,
+    measure_at_threshold,
+    measure_at_thresholds,
+    precision,
+)
 
 
 def world(seed, targets=4, records=600, shift=1.0, shared=0.7):
@@ -18,14 +25,14 @@ def world(seed, targets=4, records=600, shift=1.0, shared=0.7):
 def test_single_targets_have_the_exact_rates_and_precisions():
     scores, member = world(0)
     thresholds = np.array([1.0, 1.5, 2.0, 0.5])
-    found = chosen_measures(scores, member, thresholds, fpr=0.1, priors=[0.1])
+    found = measure_at_threshold(scores, member, thresholds, fpr=0.1, priors=[0.1])
     for place, (own, truth, threshold) in enumerate(zip(scores, member, thresholds, strict=True), start=1):
         exact = at_threshold(own, truth, threshold)
         tpr, fpr = found["tpr_chosen@0.1"][place], found["fpr_chosen@0.1"][place]
         assert (tpr.value, tpr.low, tpr.high) == (exact.tpr.value, exact.tpr.low, exact.tpr.high)
         assert (fpr.value, fpr.low, fpr.high) == (exact.fpr.value, exact.fpr.low, exact.fpr.high)
         single = precision(exact.tpr, exact.fpr, 0.1)
-        alone = chosen_measures(own[None], truth[None], np.array([threshold]), fpr=0.1, priors=[0.1])
+        alone = measure_at_threshold(own[None], truth[None], np.array([threshold]), fpr=0.1, priors=[0.1])
         assert [one.low for one in alone["precision@0.1,prior0.1"]] == [single.low] * 2
     assert found["precision@0.1,prior0.1"][1:] == (None,) * 4
     total = found["tpr_chosen@0.1"][0]
@@ -35,7 +42,7 @@ def test_single_targets_have_the_exact_rates_and_precisions():
 
 def test_one_target_is_its_own_aggregate():
     scores, member = world(1, targets=1)
-    for measures in chosen_measures(scores, member, np.array([1.2]), fpr=0.1, priors=[0.5]).values():
+    for measures in measure_at_threshold(scores, member, np.array([1.2]), fpr=0.1, priors=[0.5]).values():
         assert measures[0] == measures[1]
 
 
@@ -47,7 +54,7 @@ def test_the_means_intervals_cover(mode):
     truth = {"tpr": tpr, "fpr": 0.1, "precision": 0.1 * tpr / (0.1 * tpr + 0.9 * 0.1)}
     for run in range(200):
         scores, member = world([2, run], shared=0.7 if mode == "population" else 0.0)
-        found = chosen_measures(scores, member, np.full(4, threshold), fpr=0.1, priors=[0.1], mode=mode)
+        found = measure_at_threshold(scores, member, np.full(4, threshold), fpr=0.1, priors=[0.1], mode=mode)
         for name, metric in zip(covered, found, strict=True):
             total = found[metric][0]
             covered[name] += total.low <= truth[name] <= total.high
@@ -56,7 +63,7 @@ def test_the_means_intervals_cover(mode):
 
 def test_nobody_called_has_rates_of_zero_and_no_precision():
     scores, member = world(3)
-    found = chosen_measures(scores, member, np.full(4, np.inf), fpr=0.1, priors=[0.5])
+    found = measure_at_threshold(scores, member, np.full(4, np.inf), fpr=0.1, priors=[0.5])
     assert [one.value for one in found["tpr_chosen@0.1"]] == [0.0] * 5
     assert found["precision@0.1,prior0.5"] == (None,) * 5
 
@@ -64,7 +71,7 @@ def test_nobody_called_has_rates_of_zero_and_no_precision():
 def test_a_precision_of_one_keeps_an_interval():
     scores, member = world(4)
     scores[~member] -= 10
-    found = chosen_measures(scores, member, np.full(4, 0.5), fpr=0.1, priors=[0.01])
+    found = measure_at_threshold(scores, member, np.full(4, 0.5), fpr=0.1, priors=[0.01])
     total = found["precision@0.1,prior0.01"][0]
     assert total.value == total.high == 1.0
     assert 0 < total.low < 0.9
@@ -73,14 +80,14 @@ def test_a_precision_of_one_keeps_an_interval():
 def test_fprs_without_a_threshold_have_no_row():
     scores, member = world(5)
     thresholds = np.array([[1.0, np.nan], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
-    found = chosen_at(scores, member, thresholds, fprs=[0.1, 0.05], priors=[0.5])
+    found = measure_at_thresholds(scores, member, thresholds, fprs=[0.1, 0.05], priors=[0.5])
     assert set(found) == {"tpr_chosen@0.1", "fpr_chosen@0.1", "precision@0.1,prior0.5"}
-    assert chosen_at(scores, member, thresholds[:, :1], fprs=[1e-4], priors=[0.5]) == {}
+    assert measure_at_thresholds(scores, member, thresholds[:, :1], fprs=[1e-4], priors=[0.5]) == {}
 
 
 def test_no_target_is_refused():
     with pytest.raises(ValueError, match=r"with a threshold each, got \(0, 9\), \(0, 9\) and 0 thresholds"):
-        chosen_measures(np.zeros((0, 9)), np.zeros((0, 9), bool), np.zeros(0), fpr=0.1, priors=[])
+        measure_at_threshold(np.zeros((0, 9)), np.zeros((0, 9), bool), np.zeros(0), fpr=0.1, priors=[])
 
 
 def test_epsilon_over_targets_is_the_largest_at_a_corrected_confidence():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, norm
 
-from bitleak.metrics import Rate, at_threshold, clopper_pearson, precision, roc, threshold_for, too_fine, tpr_at
+from bitleak.metrics import Rate, at_threshold, clopper_pearson, precision, roc, threshold_for, tpr_at, why_unmeasurable
 
 
 def slow_threshold(scores, fpr):
@@ -120,8 +120,8 @@ def test_ties_can_leave_no_threshold():
     ("fpr", "non_members", "needed"), [(0.1, 9, "10"), (1e-5, 99_999, "100,000"), (0.003, 333, "334")]
 )
 def test_too_few_non_members_are_refused_with_the_number_needed(fpr, non_members, needed):
-    assert f"needs at least {needed} non-members, got {non_members:,}" in too_fine(fpr, non_members)
-    assert too_fine(fpr, int(needed.replace(",", ""))) == ""
+    assert f"needs at least {needed} non-members, got {non_members:,}" in why_unmeasurable(fpr, non_members)
+    assert why_unmeasurable(fpr, int(needed.replace(",", ""))) is None
     if non_members < 1000:
         with pytest.raises(ValueError, match=f"needs at least {needed} non-members"):
             threshold_for(np.arange(float(non_members)), fpr)

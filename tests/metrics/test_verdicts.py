@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from bitleak.core.types import Measure, Row
-from bitleak.metrics import corrected, holm
+from bitleak.metrics import adjust_verdicts, holm
 
 chances = st.floats(0, 1)
 
@@ -60,26 +60,28 @@ def test_families_are_metric_by_metric_and_target_by_target():
         row("a", 0.03, target="0"),
         row("control", 0.001),
     ]
-    adjusted = [one.measure.p_adjusted for one in corrected(rows)]
+    adjusted = [one.measure.p_adjusted for one in adjust_verdicts(rows)]
     assert adjusted == pytest.approx([0.03, 0.04, 0.04, 0.04, 0.03, 0.001])
     rows[1:1] = [row("c", 0.5), row("d", 0.5)]
-    judged = {(one.variant, one.attack, one.metric): one.measure for one in corrected(rows) if one.target == "all"}
+    judged = {
+        (one.variant, one.attack, one.metric): one.measure for one in adjust_verdicts(rows) if one.target == "all"
+    }
     assert judged["a", "threshold", "auc"].p_adjusted == pytest.approx(0.05)
     assert judged["a", "threshold", "auc"].verdict == "not distinguishable"
     assert judged["a", "threshold", "tpr@0.01"].verdict == "lower"
 
 
 def test_verdicts_follow_the_sign_of_the_difference():
-    first, second = corrected([row("a", 0.001), row("b", 0.002, change=0.1)])
+    first, second = adjust_verdicts([row("a", 0.001), row("b", 0.002, change=0.1)])
     assert (first.measure.verdict, second.measure.verdict) == ("lower", "higher")
 
 
 def test_rows_without_a_p_value_stay_as_they_are():
     rows = [Row("fp32", "", None, "", "", "all", "bytes", Measure(3.0)), row("a", 0.2)]
-    found = corrected(rows)
+    found = adjust_verdicts(rows)
     assert found[0] == rows[0]
     assert replace(found[1].measure, p_adjusted=None, verdict="old") == rows[1].measure
-    assert corrected([]) == []
+    assert adjust_verdicts([]) == []
 
 
 def test_what_is_no_chance_is_refused():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, norm
 
-from bitleak.metrics import auc, delong, roc
-from bitleak.metrics.within_class import auc_within_class, by_class, tpr_within_class
+from bitleak.metrics import auc, estimate_auc, roc
+from bitleak.metrics.within_class import auc_within_class, class_dependence, tpr_within_class
 
 
 def world(seed, *, records=400, classes=5, shift=0.0, ties=False):
@@ -34,7 +34,7 @@ def test_the_auc_is_that_of_a_loop_over_pairs_of_the_same_class(ties):
 @pytest.mark.parametrize("ties", [False, True])
 def test_of_one_class_it_is_the_auc_with_delongs_interval(ties):
     scores, member, _ = world(1, ties=ties, shift=1.0)
-    found, expected = auc_within_class(scores, member, np.zeros(400, np.int64)), delong(roc(scores, member))
+    found, expected = auc_within_class(scores, member, np.zeros(400, np.int64)), estimate_auc(roc(scores, member))
     np.testing.assert_allclose(
         [found.value, found.low, found.high], [expected.value, expected.low, expected.high], atol=1e-12
     )
@@ -76,7 +76,7 @@ def test_classes_of_one_kind_only_leave_no_figure():
     labels = np.arange(40) // 20
     assert auc_within_class(np.arange(40.0), labels == 1, labels) is None
     assert tpr_within_class(np.arange(40.0), labels == 1, labels, [0.1]) == {}
-    assert by_class(labels == 1, labels).whole == 2
+    assert class_dependence(labels == 1, labels).whole == 2
 
 
 def test_the_tpr_is_that_of_weighted_rates_class_by_class():
@@ -105,7 +105,7 @@ def test_a_score_that_tells_the_class_alone_has_equal_rates():
 def test_membership_drawn_without_regard_to_the_class_is_not_called_dependent(records, classes):
     rng = np.random.default_rng(6)
     labels = rng.integers(0, classes, records)
-    p_values = [by_class(rng.permutation(records) < records // 2, labels).p_value for _ in range(200)]
+    p_values = [class_dependence(rng.permutation(records) < records // 2, labels).p_value for _ in range(200)]
     assert np.mean(np.array(p_values) < 0.05) <= 0.09
     assert min(p_values) > 1e-5
 
@@ -115,7 +115,7 @@ def test_the_sum_over_classes_is_chi_square():
     labels = rng.integers(0, 20, 20_000)
     member = rng.random(20_000) < (0.5 + 0.045 * (-1.0) ** np.arange(20))[labels]
     table = np.stack([np.bincount(labels[side], minlength=20) for side in (member, ~member)])
-    found = by_class(member, labels)
+    found = class_dependence(member, labels)
     assert found.depends  # though no class alone is far off
     assert found.p_value == pytest.approx(2 * chi2_contingency(table).pvalue, rel=1e-6)
 
@@ -123,6 +123,6 @@ def test_the_sum_over_classes_is_chi_square():
 def test_one_missing_class_is_found_and_named():
     rng = np.random.default_rng(8)
     labels = rng.integers(0, 100, 5000)
-    found = by_class((rng.random(5000) < 0.5) & (labels != 42), labels)
+    found = class_dependence((rng.random(5000) < 0.5) & (labels != 42), labels)
     assert (found.depends, found.label, found.members, found.whole) == (True, 42, 0, 1)
-    assert not by_class(rng.random(5000) < 0.5, labels).depends
+    assert not class_dependence(rng.random(5000) < 0.5, labels).depends

@@ -13,7 +13,7 @@ from torch import nn
 import bitleak
 from bitleak.config import validate
 from bitleak.core.errors import ConfigError, QuantizationError
-from bitleak.metrics.accuracy_and_size import size
+from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.quant.fold import check_folded, fold
 from bitleak.quant.result import deployed
 from bitleak.quant.together import quantize_together
@@ -180,7 +180,7 @@ def test_bytes_and_bits_count_the_weights_that_keep_full_precision():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32, bias=False), nn.Linear(32, 2, bias=False))
     found = bitleak.RoundToNearest(levels=4, layers={"2": "fp32"})(model, images(1), torch.Generator())
     codes, grids = 64 * 32 * 2 / 8, 32 * 5
-    assert size(found) == {
+    assert weights_size(found) == {
         "bytes": codes + grids + 4 * 64,
         "bits_per_weight": 8 * (codes + grids + 4 * 64) / (64 * 32 + 64),
     }

@@ -18,7 +18,7 @@ from bitleak.attacks.power import Subsets, _taken
 from bitleak.core.spill import LARGE, new_array
 from bitleak.core.types import SIGNALS
 from bitleak.data.splits import _smallest, even_mask
-from bitleak.metrics import best_threshold, halvings, measure
+from bitleak.metrics import estimate_balanced_accuracy, measure, random_halvings
 from bitleak.metrics.roc import roc
 
 FORMS = tuple(attack for word in ("lira", "calibrated", "reference") for attack in expand(word))
@@ -128,7 +128,7 @@ def test_halvings_call_the_records_that_one_threshold_after_the_other_calls(ties
     member = generator.random(500) < 0.4
     scores = generator.normal(size=500) + member
     scores = scores.round() if ties else scores
-    halves, curve = halvings(500, 0), roc(scores, member)
+    halves, curve = random_halvings(500, 0), roc(scores, member)
     called = np.zeros(500)
     for half in halves:
         best = []
@@ -139,7 +139,7 @@ def test_halvings_call_the_records_that_one_threshold_after_the_other_calls(ties
     share = called / len(halves)
     tpr, fpr = share[member].mean(), share[~member].mean()
     expected = np.where(member, (share - tpr) / (2 * member.sum()), -(share - fpr) / (2 * (~member).sum()))
-    np.testing.assert_allclose(best_threshold(curve, halves).influence, expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(estimate_balanced_accuracy(curve, halves).influence, expected, rtol=0, atol=1e-15)
 
 
 def test_the_figures_without_the_balanced_accuracy_are_the_others():

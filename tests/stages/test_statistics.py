@@ -175,14 +175,14 @@ def test_stored_estimates_come_back_bit_for_bit(world):
     member = world[1].member[world[1].targets]
     seed = seed_for(0, "measure")
     for index, attack in enumerate(expand("lira-online-fixed") + expand("threshold")):
-        made = metrics.estimate(scores["scores"][index], member, fprs=params["fpr"], seed=seed)
-        back = metrics.unpacked(stored, attack.name)
+        made = metrics.estimate_metrics(scores["scores"][index], member, fprs=params["fpr"], seed=seed)
+        back = metrics.unpack_estimates(stored, attack.name)
         assert list(back) == list(made)
         for name, figures in made.items():
             for one, other in zip(figures, back[name], strict=True):
-                for part in ("value", "centre", "low", "high", "interval", "limits", "own_variance", "pairing",
+                for part in ("value", "centre", "low", "high", "interval", "limits", "choice_variance", "pairing",
                              "bounded_below"):  # fmt: skip
                     assert getattr(one, part) == getattr(other, part), (name, part)
                 np.testing.assert_array_equal(one.influence, other.influence)
     with pytest.raises(KeyError, match="no estimates of attack 'other'"):
-        metrics.unpacked(stored, "other")
+        metrics.unpack_estimates(stored, "other")

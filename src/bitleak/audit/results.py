@@ -17,7 +17,7 @@ from bitleak.core.types import Measure, Row
 from bitleak.data.lines import empty_channels
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
-from bitleak.metrics import corrected, headline_fpr
+from bitleak.metrics import adjust_verdicts, headline_fpr
 from bitleak.report import RocCurve, Summary, VariantSummary, exposed, headline, pictured, write_all
 
 
@@ -33,7 +33,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     quantized = (entry.variant for entry in prepared.config.quantize)
     order = ["fp32", *quantized, *further_variants(prepared.config), "control"]
     rows.sort(key=lambda row: order.index(row.variant))
-    rows = corrected(rows)
+    rows = adjust_verdicts(rows)
     counts = store.read(tasks[prepared.plan.copies])["counts"]
     summary = summarize(prepared, rows)
     images, splits = (decoded(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))

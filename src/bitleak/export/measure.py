@@ -14,7 +14,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Weights
 from bitleak.data.augment import standardize
 from bitleak.export.job import Job
-from bitleak.metrics.accuracy_and_size import size
+from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.models import load
 from bitleak.models.precision import exact_float32
 from bitleak.models.sharing import repeated_names
@@ -34,7 +34,7 @@ class Figures:
             network's `difference` is to full precision, on the same records.
         agreement: Share of the test records on which the predictions are those of full precision;
             None for full precision itself.
-        bytes: As `bitleak.metrics.size` counts them: codes packed, everything else as it is.
+        bytes: As `bitleak.metrics.accuracy_and_size` counts them: codes packed, everything else as it is.
         bits_per_weight: Of codes and grids, per quantized weight; 32 at full precision.
     """
 
@@ -117,7 +117,7 @@ def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | N
     full = None if baseline is None else baseline.predictions[None]
     found = metrics.accuracy_on_test(predicted[None], job.images.labels[job.test], baseline=full)
     same = None if full is None else metrics.agreement(predicted[None], full).aggregate["agreement"]
-    sizes = size(weights, repeated=repeated_names(network))
+    sizes = weights_size(weights, repeated=repeated_names(network))
     return Figures(
         predicted, found.aggregate["test_accuracy"], same, int(sizes["bytes"]), float(sizes["bits_per_weight"])
     )

@@ -1,11 +1,11 @@
 """ROC curves, figures with intervals, and comparisons; NumPy and SciPy only."""
 
 from bitleak.metrics.accuracy_and_size import accuracy_on_members, accuracy_on_test, agreement
-from bitleak.metrics.auc import auc, delong, detectable_auc, doubling
-from bitleak.metrics.balanced_accuracy import best_threshold, halvings
-from bitleak.metrics.comparison import over, over_best
+from bitleak.metrics.auc import auc, detectable_auc, doubling_counts, estimate_auc
+from bitleak.metrics.balanced_accuracy import estimate_balanced_accuracy, random_halvings
+from bitleak.metrics.comparison import excess, excess_over_best
 from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds, epsilon_measures
-from bitleak.metrics.estimates import Estimate, Estimates, packed, unpacked
+from bitleak.metrics.estimates import Estimate, Estimates, pack_estimates, unpack_estimates
 from bitleak.metrics.exposure import (
     Exposure,
     Memorisation,
@@ -19,13 +19,20 @@ from bitleak.metrics.exposure import (
     reliability,
 )
 from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
-from bitleak.metrics.matched_scale import Match, matched_scale
-from bitleak.metrics.measures import Measures, Shown, estimate, estimate_curves, measure, summarize
-from bitleak.metrics.mutual_references import apart, crossed
+from bitleak.metrics.matched_scale import ScaleMatch, matched_scale
+from bitleak.metrics.measures import (
+    Measures,
+    TotalAndTargets,
+    estimate_from_curves,
+    estimate_metrics,
+    measure,
+    measures_from,
+)
+from bitleak.metrics.mutual_references import on_separate_records, widen_for_mutual_references
 from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
-from bitleak.metrics.proportions import clopper_pearson, proportion, wilson
-from bitleak.metrics.roc import Roc, balanced_accuracy, mean_curve, roc, thin
-from bitleak.metrics.threshold_measures import chosen_at, chosen_measures
+from bitleak.metrics.proportions import clopper_pearson, estimate_proportion, wilson
+from bitleak.metrics.roc import Roc, best_balanced_accuracy, mean_curve, roc, thin_curve
+from bitleak.metrics.threshold_measures import measure_at_threshold, measure_at_thresholds
 from bitleak.metrics.thresholds import (
     AtThreshold,
     Precision,
@@ -35,18 +42,17 @@ from bitleak.metrics.thresholds import (
     threshold_for,
     thresholds_for,
 )
-from bitleak.metrics.tpr import headline_fpr, threshold_rank, too_fine, tpr_at
-from bitleak.metrics.verdicts import corrected, holm
-from bitleak.metrics.within_class import ByClass, auc_within_class, by_class, tpr_within_class
+from bitleak.metrics.tpr import estimate_tpr, headline_fpr, tpr_at, why_unmeasurable
+from bitleak.metrics.verdicts import adjust_verdicts, holm
+from bitleak.metrics.within_class import ClassDependence, auc_within_class, class_dependence, tpr_within_class
 
 __all__ = [
     "AtThreshold",
-    "ByClass",
+    "ClassDependence",
     "EpsilonBound",
     "Estimate",
     "Estimates",
     "Exposure",
-    "Match",
     "Measures",
     "Memorisation",
     "Movement",
@@ -54,34 +60,34 @@ __all__ = [
     "Precision",
     "Rate",
     "Roc",
-    "Shown",
+    "ScaleMatch",
+    "TotalAndTargets",
     "accuracy_on_members",
     "accuracy_on_test",
+    "adjust_verdicts",
     "agreement",
-    "apart",
     "at_threshold",
     "auc",
     "auc_within_class",
-    "balanced_accuracy",
-    "best_threshold",
-    "by_class",
-    "chosen_at",
-    "chosen_measures",
+    "best_balanced_accuracy",
+    "class_dependence",
     "clopper_pearson",
-    "corrected",
-    "crossed",
-    "delong",
     "detectable_auc",
     "difference_over_records",
-    "doubling",
+    "doubling_counts",
     "epsilon_bounds",
     "epsilon_measures",
-    "estimate",
-    "estimate_curves",
+    "estimate_auc",
+    "estimate_balanced_accuracy",
+    "estimate_from_curves",
+    "estimate_metrics",
+    "estimate_proportion",
+    "estimate_tpr",
+    "excess",
+    "excess_over_best",
     "exposure",
     "extremes",
     "extremes_by_class",
-    "halvings",
     "headline_fpr",
     "holm",
     "interval_over_targets",
@@ -89,26 +95,27 @@ __all__ = [
     "mean_curve",
     "mean_over_records",
     "measure",
+    "measure_at_threshold",
+    "measure_at_thresholds",
+    "measures_from",
     "memorisation",
     "movement",
+    "on_separate_records",
     "one_run_bounds",
     "one_run_p_value",
-    "over",
-    "over_best",
-    "packed",
+    "pack_estimates",
     "precision",
-    "proportion",
+    "random_halvings",
     "rank_correlation",
     "reliability",
     "roc",
-    "summarize",
-    "thin",
+    "thin_curve",
     "threshold_for",
-    "threshold_rank",
     "thresholds_for",
-    "too_fine",
     "tpr_at",
     "tpr_within_class",
-    "unpacked",
+    "unpack_estimates",
+    "why_unmeasurable",
+    "widen_for_mutual_references",
     "wilson",
 ]

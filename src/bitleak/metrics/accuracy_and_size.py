@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.types import QuantizedWeights, SplitMode, Weights
-from bitleak.metrics.measures import Measures, summarize
-from bitleak.metrics.proportions import proportion
+from bitleak.metrics.estimates import Estimate
+from bitleak.metrics.measures import Measures, measures_from
+from bitleak.metrics.proportions import estimate_proportion
 
 SCALE_BYTES = 4
 ZERO_POINT_BYTES = 1
 
 
-def size(weights: Weights | QuantizedWeights, *, repeated: Set[str] = frozenset()) -> dict[str, float]:
+def weights_size(weights: Weights | QuantizedWeights, *, repeated: Set[str] = frozenset()) -> dict[str, float]:
     """Bytes in all, and effective bits per quantized weight.
 
     Codes count log2(levels) bits each, rounded up to whole bytes per layer; every grid has a float32
@@ -39,7 +40,7 @@ def size(weights: Weights | QuantizedWeights, *, repeated: Set[str] = frozenset(
         >>> import numpy as np
         >>> from bitleak.core.types import QuantizedLayer
         >>> layer = QuantizedLayer(np.zeros((4, 50), np.uint8), np.ones(4, np.float32), np.zeros(4, np.float32), 4)
-        >>> size(QuantizedWeights({"a": layer}, {"a.bias": np.zeros(4, np.float32)}))
+        >>> weights_size(QuantizedWeights({"a": layer}, {"a.bias": np.zeros(4, np.float32)}))
         {'bytes': 86.0, 'bits_per_weight': 2.8}
     """
     if isinstance(weights, Weights):
@@ -85,9 +86,8 @@ def accuracy_on_test(
         >>> accuracy_on_test(np.zeros((1, 200), np.int64), labels).aggregate["test_accuracy"].value
         0.5
     """
-    figures = {"test_accuracy": tuple(proportion(row == labels) for row in predictions)}
-    base = None if baseline is None else {"test_accuracy": tuple(proportion(row == labels) for row in baseline)}
-    return summarize(figures, mode=mode, baseline=base)
+    figures = _right_on_test(predictions, labels)
+    return measures_from(figures, mode=mode, baseline=None if baseline is None else _right_on_test(baseline, labels))
 
 
 def accuracy_on_members(
@@ -106,12 +106,12 @@ def accuracy_on_members(
         baseline: The same signal of the same targets at fp32.
     """
     pairs = zip(correct > 0.5, member, strict=True)
-    figures = {"train_accuracy": tuple(proportion(right, counted) for right, counted in pairs)}
+    figures = {"train_accuracy": tuple(estimate_proportion(right, counted) for right, counted in pairs)}
     if baseline is None:
-        return summarize(figures, mode=mode)
+        return measures_from(figures, mode=mode)
     pairs = zip(baseline > 0.5, member, strict=True)
-    base = {"train_accuracy": tuple(proportion(right, counted) for right, counted in pairs)}
-    return summarize(figures, mode=mode, baseline=base)
+    base = {"train_accuracy": tuple(estimate_proportion(right, counted) for right, counted in pairs)}
+    return measures_from(figures, mode=mode, baseline=base)
 
 
 def agreement(
@@ -128,4 +128,10 @@ def agreement(
         mode: See `measure`.
     """
     pairs = zip(predictions, full_precision, strict=True)
-    return summarize({"agreement": tuple(proportion(one == other) for one, other in pairs)}, mode=mode)
+    return measures_from({"agreement": tuple(estimate_proportion(one == other) for one, other in pairs)}, mode=mode)
+
+
+def _right_on_test(
+    predictions: Int64[np.ndarray, "targets test"], labels: Int64[np.ndarray, "test"]
+) -> dict[str, tuple[Estimate, ...]]:
+    return {"test_accuracy": tuple(estimate_proportion(row == labels) for row in predictions)}

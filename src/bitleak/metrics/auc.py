@@ -53,7 +53,7 @@ def auc(curve: Roc) -> float:
     return float(doubled / (2 * curve.members * curve.non_members))
 
 
-def delong(curve: Roc) -> Estimate:
+def estimate_auc(curve: Roc) -> Estimate:
     """The AUC with its DeLong interval and the influence of every record.
 
     Args:
@@ -65,7 +65,7 @@ def delong(curve: Roc) -> Estimate:
     Example:
         >>> from bitleak.metrics.roc import roc
         >>> scores, member = np.arange(40) % 7 + 0.0, np.arange(40) % 3 == 0
-        >>> estimate = delong(roc(scores, member))
+        >>> estimate = estimate_auc(roc(scores, member))
         >>> estimate.low < estimate.value < estimate.high
         True
     """
@@ -77,11 +77,11 @@ def delong(curve: Roc) -> Estimate:
     influence = placement / np.where(curve.member, members, non_members)
     inflation = np.where(curve.member, members / max(members - 1, 1), non_members / max(non_members - 1, 1))
     variance = float((influence**2 * inflation).sum())
-    low, high = ends(area, np.sqrt(variance), min(members, non_members))
+    low, high = auc_interval(area, np.sqrt(variance), min(members, non_members))
     return Estimate(area, area, low, high, influence, "delong")
 
 
-def ends(area: float, deviation: float, pairs: int) -> tuple[float, float]:
+def auc_interval(area: float, deviation: float, pairs: int) -> tuple[float, float]:
     """The interval of an AUC with a deviation; `pairs`: disjoint pairs that were all won or lost if it is 1 or 0."""
     if area == 1.0:
         return float(0.025 ** (1 / pairs)), 1.0
@@ -129,11 +129,11 @@ def detectable_auc(
     return min(1.0, 0.5 + max(reach, 0.0))
 
 
-def doubling(most: int) -> list[int]:
+def doubling_counts(most: int) -> list[int]:
     """1, 2, 4, ... and `most`: the numbers of references that a curve of power is drawn at.
 
     Example:
-        >>> doubling(7), doubling(2)
+        >>> doubling_counts(7), doubling_counts(2)
         ([1, 2, 4, 7], [1, 2])
     """
     counts: list[int] = []

@@ -18,7 +18,7 @@ centre +- 1.96 sqrt(se^2 + c (M - C)^2): by the envelope theorem the choice of t
 to se; the second term is what it adds at these sizes. Its factor is fitted to simulations: 0.25 above, where C may be
 too low; 0.1 below where nothing is found (w = 0), which rises to 0.25 where something is (w = 1). In differences both
 reaches are brought halfway to the smaller one. Near 1/2, the least that the figure can be, the interval is that of
-`near_limit`.
+`interval_near_limit`.
 
 Influence: (share of halvings in which the record is called a member - TPR) / (2 members) for a member,
 -(that - FPR) / (2 non-members) for a non-member. Cost: O(halvings records) after the sort.
@@ -47,7 +47,7 @@ from jaxtyping import Bool, Float64
 from scipy.special import ndtr
 
 from bitleak.metrics.estimates import Estimate, Z
-from bitleak.metrics.roc import Roc, balanced_accuracy
+from bitleak.metrics.roc import Roc, best_balanced_accuracy
 
 HALVINGS = 8
 WAY_TO_MAXIMUM = (2 ** (2 / 3) / 3) / (1 + 2 ** (2 / 3) / 3)
@@ -55,12 +55,12 @@ CHOICE = (0.1, 0.25)
 """Share of (M - C)^2 in the variance, where nothing is found and from below, and otherwise."""
 
 
-def halvings(records: int, seed: int) -> Bool[np.ndarray, "halvings records"]:
-    """The halvings that `best_threshold` wants: the same for the same number of records and seed."""
+def random_halvings(records: int, seed: int) -> Bool[np.ndarray, "halvings records"]:
+    """The halvings that `estimate_balanced_accuracy` wants: the same for the same number of records and seed."""
     return np.random.default_rng(seed).random((HALVINGS, records)) < 0.5
 
 
-def best_threshold(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> Estimate:
+def estimate_balanced_accuracy(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> Estimate:
     """The balanced accuracy of the best threshold, its optimism kept out of the interval.
 
     Args:
@@ -73,14 +73,14 @@ def best_threshold(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> 
     Example:
         >>> from bitleak.metrics.roc import roc
         >>> noise, member = np.random.default_rng(0).random(2000), np.arange(2000) % 2 == 0
-        >>> estimate = best_threshold(roc(noise, member), halvings(2000, seed=0))
+        >>> estimate = estimate_balanced_accuracy(roc(noise, member), random_halvings(2000, seed=0))
         >>> bool(estimate.value > 0.51), bool(estimate.low < 0.5 < estimate.high)
         (True, True)
     """
     called = _called_by_the_other_half(curve, halves)
     tpr, fpr = called[curve.member].mean(), called[~curve.member].mean()
     influence = np.where(curve.member, (called - tpr) / (2 * curve.members), -(called - fpr) / (2 * curve.non_members))
-    crossed, maximum = (1 + tpr - fpr) / 2, balanced_accuracy(curve)
+    crossed, maximum = (1 + tpr - fpr) / 2, best_balanced_accuracy(curve)
     variance = float((influence**2).sum())
     found = float(np.clip(((crossed - 0.5) / max(np.sqrt(variance), 1e-12) - 1) / 2, 0, 1))
     least, most = (float(share * (maximum - crossed) ** 2) for share in (np.interp(found, (0, 1), CHOICE), CHOICE[1]))
@@ -94,7 +94,7 @@ def best_threshold(curve: Roc, halves: Bool[np.ndarray, "halvings records"]) -> 
         influence=influence,
         interval="halvings",
         limits=(0.5, 1.0),
-        own_variance=least,
+        choice_variance=least,
         pairing=float(np.sqrt(2 * below / (below + above))) if above > 0 else 1.0,
         reaches_limit=True,
     )
@@ -135,7 +135,7 @@ POINTS = 4001
 BISECTIONS = 50
 
 
-def near_limit(above: float) -> tuple[float, float]:
+def interval_near_limit(above: float) -> tuple[float, float]:
     """The 95 % interval of a normal mean that is at least 0.
 
     Args:
@@ -145,7 +145,7 @@ def near_limit(above: float) -> tuple[float, float]:
         Both ends, in standard errors.
 
     Example:
-        >>> [tuple(round(end, 2) for end in near_limit(x)) for x in (-1.0, 0.0, 2.0, 5.0)]
+        >>> [tuple(round(end, 2) for end in interval_near_limit(x)) for x in (-1.0, 0.0, 2.0, 5.0)]
         [(0.0, 1.1), (0.0, 1.96), (0.35, 3.96), (3.04, 6.96)]
     """
     if above >= 2 * Z:

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float64
 
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.estimates import Estimate, Estimates
-from bitleak.metrics.measures import Measures, estimate, summarize
+from bitleak.metrics.measures import Measures, estimate_metrics, measures_from
 
 
-def over(
+def excess(
     scores: Float64[np.ndarray, "targets records"],
     others: Sequence[Float64[np.ndarray, "targets records"]],
     member: Bool[np.ndarray, "targets records"],
@@ -44,21 +44,21 @@ def over(
         >>> rng = np.random.default_rng(0)
         >>> member = np.arange(2000)[None] % 2 == 0
         >>> weak, strong = (rng.normal(size=(1, 2000)) + shift * member for shift in (0.5, 1.5))
-        >>> found = over(strong, [weak], member, fprs=(0.01,)).aggregate["auc"]
+        >>> found = excess(strong, [weak], member, fprs=(0.01,)).aggregate["auc"]
         >>> found.value == found.difference, found.verdict
         (True, 'higher')
     """
     if not others:
         raise ValueError("a comparison needs at least one other set of scores, got none")
-    own = estimate(scores, member, fprs=fprs, seed=seed)
-    return over_best(own, [estimate(other, member, fprs=fprs, seed=seed) for other in others], mode=mode)
+    own = estimate_metrics(scores, member, fprs=fprs, seed=seed)
+    return excess_over_best(own, [estimate_metrics(other, member, fprs=fprs, seed=seed) for other in others], mode=mode)
 
 
-def over_best(own: Estimates, others: Sequence[Estimates], *, mode: SplitMode) -> Measures:
+def excess_over_best(own: Estimates, others: Sequence[Estimates], *, mode: SplitMode) -> Measures:
     """The same from figures of every target; metrics that all have in common."""
     shared = [name for name in own if all(name in other for other in others)]
     best = {name: max((other[name] for other in others), key=_mean) for name in shared}
-    found = summarize({name: own[name] for name in shared}, mode=mode, baseline=best)
+    found = measures_from({name: own[name] for name in shared}, mode=mode, baseline=best)
     targets = {name: tuple(_excess(one) for one in measures) for name, measures in found.targets.items()}
     return Measures(targets, {name: _excess(total) for name, total in found.aggregate.items()})
 

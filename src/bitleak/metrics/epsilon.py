@@ -43,7 +43,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import Measure, Scores
-from bitleak.metrics.measures import Shown
+from bitleak.metrics.measures import TotalAndTargets
 from bitleak.metrics.proportions import exact_high, exact_low
 from bitleak.metrics.roc import Roc, roc
 
@@ -107,11 +107,11 @@ def epsilon_bounds(
     tail = (1 - number_in("confidence", confidence, 0, 1, ends="()")) / (4 * max(len(scores), 1))
     if scores.ndim != 2 or len(scores) == 0 or scores.shape[1:] != member.shape:
         raise ValueError(f"scores must be [attacks records] with {member.shape[0]} records, got {scores.shape}")
-    first = halved(member, seed)
+    first = random_half(member, seed)
     return tuple(_bound(row, member, first, float(delta), tail) for row in scores)
 
 
-def halved(member: Bool[np.ndarray, "records"], seed: int) -> Bool[np.ndarray, "records"]:
+def random_half(member: Bool[np.ndarray, "records"], seed: int) -> Bool[np.ndarray, "records"]:
     """A random half of the members and a random half of the non-members."""
     first, generator = np.zeros(len(member), bool), np.random.default_rng(seed)
     for group in (member, ~member):
@@ -125,13 +125,14 @@ def halved(member: Bool[np.ndarray, "records"], seed: int) -> Bool[np.ndarray, "
 def _bound(
     scores: Scores, member: Bool[np.ndarray, "records"], first: Bool[np.ndarray, "records"], delta: float, tail: float
 ) -> EpsilonBound:
-    thresholds = chosen_thresholds(roc(scores[first], member[first]), delta, tail)
-    pairs = zip(DIRECTIONS, thresholds, strict=True)
-    found = [judged(one, threshold, scores[~first], member[~first], delta, tail) for one, threshold in pairs]
-    return max(found, key=lambda bound: bound.epsilon)
+    thresholds = best_thresholds(roc(scores[first], member[first]), delta, tail)
+    bounds = []
+    for direction, threshold in zip(DIRECTIONS, thresholds, strict=True):
+        bounds.append(bound_at_threshold(direction, threshold, scores[~first], member[~first], delta, tail))
+    return max(bounds, key=lambda bound: bound.epsilon)
 
 
-def chosen_thresholds(curve: Roc, delta: float, tail: float) -> tuple[float, float]:
+def best_thresholds(curve: Roc, delta: float, tail: float) -> tuple[float, float]:
     """The threshold with the largest bound on the first half, for each of `DIRECTIONS`."""
     chosen = []
     for index, errors in enumerate((curve.false_positives, curve.members - curve.true_positives[::-1])):
@@ -143,7 +144,7 @@ def chosen_thresholds(curve: Roc, delta: float, tail: float) -> tuple[float, flo
     return chosen[0], chosen[1]
 
 
-def judged(
+def bound_at_threshold(
     direction: Direction,
     threshold: float,
     scores: Scores,
@@ -188,7 +189,7 @@ def epsilon_measures(
     seed: int,
     delta: int | float,
     comparisons: int,
-) -> Shown:
+) -> TotalAndTargets:
     """The metric `epsilon` of one attack: a lower bound, which is the interval's lower end too; there is no upper end.
 
     Args:
@@ -215,12 +216,12 @@ def epsilon_measures(
     together = alone / len(scores)
     bounds = []
     for own, truth in zip(scores, member, strict=True):
-        first = halved(truth, seed)
-        thresholds = chosen_thresholds(roc(own[first], truth[first]), float(delta), together)
+        first = random_half(truth, seed)
+        thresholds = best_thresholds(roc(own[first], truth[first]), float(delta), together)
         rest = own[~first], truth[~first]
         bounds.append(
             [
-                max(judged(one, threshold, *rest, float(delta), tail).epsilon
+                max(bound_at_threshold(one, threshold, *rest, float(delta), tail).epsilon
                     for one, threshold in zip(DIRECTIONS, thresholds, strict=True))
                 for tail in (together, alone)
             ]

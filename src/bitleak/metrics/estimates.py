@@ -37,13 +37,13 @@ class Estimate:
         influence: Derivative of the figure with respect to each record's weight; sums to 0.
         interval: How the interval was made.
         limits: Least and largest value that the population's figure can take.
-        own_variance: The part of its variance that is no sum over records.
+        choice_variance: The part of its variance that is no sum over records.
         pairing: Factor on the interval's reach in differences, where the centre's error is smaller than
             the interval of one figure has to allow for.
         bounded_below: False where the rule's bias is large against the interval, so that a mean over targets
             is bounded by `limits` alone from below.
         reaches_limit: Whether the population's figure may well be the least of `limits` while the centre is normal
-            around it; the interval is then made by `near_limit`.
+            around it; the interval is then made by `interval_near_limit`.
     """
 
     value: float
@@ -53,7 +53,7 @@ class Estimate:
     influence: Float64[np.ndarray, "records"]
     interval: str
     limits: tuple[float, float] = (0.0, 1.0)
-    own_variance: float = 0.0
+    choice_variance: float = 0.0
     pairing: float = 1.0
     bounded_below: bool = True
     reaches_limit: bool = False
@@ -67,11 +67,11 @@ class Estimate:
 Estimates = Mapping[str, tuple[Estimate, ...]]
 """By metric name, one estimate per target."""
 
-NUMBERS = ("value", "centre", "low", "high", "own_variance", "pairing")
+NUMBERS = ("value", "centre", "low", "high", "choice_variance", "pairing")
 FLAGS = ("bounded_below", "reaches_limit")
 
 
-def packed(estimates: Mapping[str, Estimates]) -> dict[str, Any]:
+def pack_estimates(estimates: Mapping[str, Estimates]) -> dict[str, Any]:
     """Arrays of all numbers, and of all influences, with what names their axes.
 
     Args:
@@ -93,8 +93,8 @@ def packed(estimates: Mapping[str, Estimates]) -> dict[str, Any]:
     }
 
 
-def unpacked(stored: Mapping[str, Any], attack: str) -> Estimates:
-    """The estimates of one attack, from what `packed` gave.
+def unpack_estimates(stored: Mapping[str, Any], attack: str) -> Estimates:
+    """The estimates of one attack, from what `pack_estimates` gave.
 
     Raises:
         KeyError: There are none of this attack.

@@ -83,7 +83,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         influence=np.mean([estimate.influence for estimate in estimates], axis=0),
         interval="records",
         limits=estimates[0].limits,
-        own_variance=math.fsum(estimate.own_variance for estimate in estimates) / len(estimates) ** 2,
+        choice_variance=math.fsum(estimate.choice_variance for estimate in estimates) / len(estimates) ** 2,
         pairing=float(np.mean([estimate.pairing for estimate in estimates])),
         bounded_below=all(estimate.bounded_below for estimate in estimates),
         reaches_limit=all(estimate.reaches_limit for estimate in estimates),
@@ -143,7 +143,7 @@ def _student(values: Float64[np.ndarray, "targets"]) -> tuple[float, float]:
 
 def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> Float64[np.ndarray, "figures figures"]:
     influences = np.array([estimate.influence for estimate in estimates])
-    own = np.sqrt([estimate.own_variance for estimate in estimates])
+    own = np.sqrt([estimate.choice_variance for estimate in estimates])
     covariance = influences @ influences.T
     alike = _quotient(covariance, np.diag(covariance), 0.0)
     total = np.diag(covariance) + own**2

@@ -22,7 +22,7 @@ Accuracy = Callable[[float, int], float]
 
 
 @dataclass(frozen=True)
-class Match:
+class ScaleMatch:
     """The scale whose accuracy is nearest to the goal.
 
     Attributes:
@@ -47,7 +47,7 @@ def matched_scale(
     high: int | float = 1.0,
     tolerance: int | float = 0.002,
     evaluations: int = 16,
-) -> Match:
+) -> ScaleMatch:
     """The scale at which the mean accuracy over the seeds is the goal.
 
     Args:
@@ -87,7 +87,7 @@ def matched_scale(
         tried[middle] = _mean(accuracy, middle, seeds)
         left, right = (middle, right) if tried[middle] > goal else (left, middle)
     best = min(sorted(tried), key=lambda scale: abs(tried[scale] - goal))
-    return Match(best, tried[best], abs(tried[best] - goal) <= tolerance, len(tried))
+    return ScaleMatch(best, tried[best], abs(tried[best] - goal) <= tolerance, len(tried))
 
 
 def _near(tried: dict[float, float], goal: float, tolerance: int | float) -> bool:

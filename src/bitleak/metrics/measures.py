@@ -1,6 +1,6 @@
 """From scores to a table: every metric of every target, the aggregate, and the comparison with fp32.
 
-`estimate` computes the figures of all targets once; `summarize` turns them, and those of the same
+`estimate_metrics` computes the figures of all targets once; `measures_from` turns them, and those of the same
 targets at fp32, into `Measure`s. `measure` does both.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak.core.types import Measure, SplitMode
-from bitleak.metrics.auc import delong
-from bitleak.metrics.balanced_accuracy import best_threshold, halvings, near_limit
+from bitleak.metrics.auc import estimate_auc
+from bitleak.metrics.balanced_accuracy import estimate_balanced_accuracy, interval_near_limit, random_halvings
 from bitleak.metrics.estimates import Estimate, Estimates, Z
 from bitleak.metrics.intervals import (
     Difference,
@@ -22,7 +22,7 @@ from bitleak.metrics.intervals import (
     mean_over_records,
 )
 from bitleak.metrics.roc import Roc, roc
-from bitleak.metrics.tpr import threshold_rank, too_fine
+from bitleak.metrics.tpr import estimate_tpr, why_unmeasurable
 from bitleak.metrics.verdicts import verdict
 
 
@@ -43,7 +43,7 @@ class Measures:
         return Measures({**self.targets, **other.targets}, {**self.aggregate, **other.aggregate})
 
 
-Shown = Mapping[str, tuple[Measure | None, ...]]
+TotalAndTargets = Mapping[str, tuple[Measure | None, ...]]
 """By metric: that of all targets first, then target by target; None where there is no such figure."""
 
 
@@ -63,7 +63,7 @@ def measure(
         scores: Larger = more likely a member; finite.
         member: The truth, for the same targets and records.
         fprs: FPRs in (0, 1); each gives the metric `tpr@FPR`, if a target has the 1 / FPR non-members that it takes
-            (`too_fine` says why not).
+            (`why_unmeasurable` says why not).
         mode: `population`: targets share records, which are resampled; `dedicated`: t over targets.
         seed: Of the halvings behind the balanced accuracy; the same for all that is compared.
         baseline: The same attack's scores of the same targets at fp32.
@@ -85,12 +85,12 @@ def measure(
         raise ValueError(f"baseline must have the scores' shape {scores.shape}, got {baseline.shape}")
     at_baseline = None
     if baseline is not None:
-        at_baseline = estimate(baseline, member, fprs=fprs, seed=seed, balanced=balanced)
-    found = estimate(scores, member, fprs=fprs, seed=seed, balanced=balanced)
-    return summarize(found, mode=mode, baseline=at_baseline)
+        at_baseline = estimate_metrics(baseline, member, fprs=fprs, seed=seed, balanced=balanced)
+    found = estimate_metrics(scores, member, fprs=fprs, seed=seed, balanced=balanced)
+    return measures_from(found, mode=mode, baseline=at_baseline)
 
 
-def estimate(
+def estimate_metrics(
     scores: Float64[np.ndarray, "targets records"],
     member: Bool[np.ndarray, "targets records"],
     *,
@@ -100,28 +100,30 @@ def estimate(
 ) -> Estimates:
     """The figures of every target by metric name; arguments as for `measure`.
 
-    A `tpr@FPR` that `too_fine` refuses for one of the targets is left out.
+    A `tpr@FPR` that `why_unmeasurable` refuses for one of the targets is left out.
     """
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         raise ValueError(f"scores and member must both be [targets records], got {scores.shape} and {member.shape}")
     curves = [roc(*target) for target in zip(scores, member, strict=True)]
-    return estimate_curves(curves, fprs=fprs, seed=seed, balanced=balanced)
+    return estimate_from_curves(curves, fprs=fprs, seed=seed, balanced=balanced)
 
 
-def estimate_curves(curves: Sequence[Roc], *, fprs: Sequence[float], seed: int = 0, balanced: bool = True) -> Estimates:
-    """`estimate` from the targets' ROC curves, for who needs these too; at least one, all of the same records."""
+def estimate_from_curves(
+    curves: Sequence[Roc], *, fprs: Sequence[float], seed: int = 0, balanced: bool = True
+) -> Estimates:
+    """Like `estimate_metrics`, for callers that already have the targets' ROC curves, all of the same records."""
     fewest = min(curve.non_members for curve in curves)
-    measurable = [fpr for fpr in fprs if not too_fine(fpr, fewest)]
-    rates = {f"tpr@{fpr:g}": tuple(threshold_rank(curve, fpr) for curve in curves) for fpr in measurable}
-    areas = tuple(delong(curve) for curve in curves)
+    measurable = [fpr for fpr in fprs if not why_unmeasurable(fpr, fewest)]
+    rates = {f"tpr@{fpr:g}": tuple(estimate_tpr(curve, fpr) for curve in curves) for fpr in measurable}
+    areas = tuple(estimate_auc(curve) for curve in curves)
     found = {"auc": areas, **rates}
     if balanced:
-        halves = halvings(len(curves[0].point), seed)
-        found["balanced_accuracy"] = tuple(best_threshold(curve, halves) for curve in curves)
+        halves = random_halvings(len(curves[0].point), seed)
+        found["balanced_accuracy"] = tuple(estimate_balanced_accuracy(curve, halves) for curve in curves)
     return found
 
 
-def summarize(estimates: Estimates, *, mode: SplitMode, baseline: Estimates | None = None) -> Measures:
+def measures_from(estimates: Estimates, *, mode: SplitMode, baseline: Estimates | None = None) -> Measures:
     """Measures from estimates.
 
     Args:
@@ -184,8 +186,8 @@ def _ends(figure: Estimate) -> tuple[float, float]:
     least, (below, above) = figure.limits[0], figure.reach
     if not figure.reaches_limit or not 0 < below < np.inf:
         return figure.low if figure.bounded_below else least, figure.high
-    low, _ = near_limit((figure.centre - least) * Z / below)
-    _, high = near_limit((figure.centre - least) * Z / above)
+    low, _ = interval_near_limit((figure.centre - least) * Z / below)
+    _, high = interval_near_limit((figure.centre - least) * Z / above)
     return least + low * below / Z, least + high * above / Z
 
 

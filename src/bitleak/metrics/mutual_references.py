@@ -23,12 +23,12 @@ from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.measures import Measures
 
 
-def apart(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:
+def on_separate_records(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:
     """The same figures on records of their own, so that their errors are independent in every average.
 
     Example:
         >>> one = Estimate(0.6, 0.6, 0.5, 0.7, np.array([0.1, -0.1]), "delong")
-        >>> [each.influence.tolist() for each in apart([one, one])]
+        >>> [each.influence.tolist() for each in on_separate_records([one, one])]
         [[0.1, -0.1, 0.0, 0.0], [0.0, 0.0, 0.1, -0.1]]
     """
     lengths = [len(estimate.influence) for estimate in estimates]
@@ -47,7 +47,7 @@ LEAST = {"balanced_accuracy": 0.5}
 """The least that a figure's truth can be; 0 for all others."""
 
 
-def crossed(measures: Measures) -> Measures:
+def widen_for_mutual_references(measures: Measures) -> Measures:
     """The same figures of versions that were one another's references, with intervals that allow for it.
 
     Args:
@@ -55,10 +55,10 @@ def crossed(measures: Measures) -> Measures:
 
     Example:
         >>> found = {"auc": Measure(0.53, 0.48, 0.58), "tpr@0.1": Measure(0.12, 0.08, 0.16)}
-        >>> wide = crossed(Measures({}, found)).aggregate
+        >>> wide = widen_for_mutual_references(Measures({}, found)).aggregate
         >>> round(wide["auc"].low, 4), round(wide["tpr@0.1"].high, 4)
         (0.4593, 0.1766)
-        >>> crossed(Measures({}, {"auc": Measure(0.6, 0.55, 0.65)})).aggregate["auc"].low
+        >>> widen_for_mutual_references(Measures({}, {"auc": Measure(0.6, 0.55, 0.65)})).aggregate["auc"].low
         0.55
     """
     aggregate = _allowed(measures.aggregate)

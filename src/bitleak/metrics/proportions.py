@@ -14,7 +14,9 @@ from bitleak.core.checks import integer_in, number_in
 from bitleak.metrics.estimates import Estimate, Z
 
 
-def proportion(success: Bool[np.ndarray, "records"], counted: Bool[np.ndarray, "records"] | None = None) -> Estimate:
+def estimate_proportion(
+    success: Bool[np.ndarray, "records"], counted: Bool[np.ndarray, "records"] | None = None
+) -> Estimate:
     """The share of the counted records that are a success, with Wilson's interval.
 
     Args:
@@ -25,7 +27,7 @@ def proportion(success: Bool[np.ndarray, "records"], counted: Bool[np.ndarray, "
         ValueError: No record counts.
 
     Example:
-        >>> estimate = proportion(np.arange(100) < 90)
+        >>> estimate = estimate_proportion(np.arange(100) < 90)
         >>> round(estimate.low, 4), round(estimate.high, 4)
         (0.8256, 0.9448)
     """

@@ -111,15 +111,15 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
     )
 
 
-def balanced_accuracy(curve: Roc) -> float:
+def best_balanced_accuracy(curve: Roc) -> float:
     """Balanced accuracy of the best threshold, max (TPR + 1 - FPR) / 2, in [0.5, 1].
 
-    It is the best in hindsight, and so optimistic: see `best_threshold`.
+    It is the best in hindsight, and so optimistic: see `estimate_balanced_accuracy`.
     """
     return float((1 + curve.tpr - curve.fpr).max() / 2)
 
 
-def thin(curve: Roc, points: int = 256) -> Curve:
+def thin_curve(curve: Roc, points: int = 256) -> Curve:
     """The curve at no more than `points` points, exact at its low end and ever sparser above.
 
     The points kept are the last ones with at most 0, 1, 2, ... false positives, the numbers spaced

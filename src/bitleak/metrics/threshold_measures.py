@@ -25,15 +25,15 @@ from scipy.special import expit, logit
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
-from bitleak.metrics.measures import Shown
+from bitleak.metrics.measures import TotalAndTargets
 from bitleak.metrics.thresholds import AtThreshold, Rate, at_threshold, precision
-from bitleak.metrics.tpr import too_fine
+from bitleak.metrics.tpr import why_unmeasurable
 
 WIDER = 2.241402728 / 1.959963985
 """From the reach of a normal's 95 % interval to that of its 97.5 % interval."""
 
 
-def chosen_measures(
+def measure_at_threshold(
     scores: Float64[np.ndarray, "targets records"],
     member: Bool[np.ndarray, "targets records"],
     thresholds: Float64[np.ndarray, "targets"],
@@ -41,7 +41,7 @@ def chosen_measures(
     fpr: int | float,
     priors: Sequence[float],
     mode: SplitMode = "population",
-) -> Shown:
+) -> TotalAndTargets:
     """The metrics `tpr_chosen@FPR`, `fpr_chosen@FPR` and `precision@FPR,priorP`.
 
     Args:
@@ -57,7 +57,7 @@ def chosen_measures(
 
     Example:
         >>> scores, member = np.tile(np.arange(200.0), (2, 1)), np.tile(np.arange(200) >= 100, (2, 1))
-        >>> found = chosen_measures(scores, member, np.array([90.0, 95.0]), fpr=0.1, priors=[0.5])
+        >>> found = measure_at_threshold(scores, member, np.array([90.0, 95.0]), fpr=0.1, priors=[0.5])
         >>> {name: round(total.value, 3) for name, (total, *_) in found.items()}
         {'tpr_chosen@0.1': 1.0, 'fpr_chosen@0.1': 0.075, 'precision@0.1,prior0.5': 0.93}
     """
@@ -87,7 +87,7 @@ def chosen_measures(
     return shown
 
 
-def chosen_at(
+def measure_at_thresholds(
     scores: Float64[np.ndarray, "targets records"],
     member: Bool[np.ndarray, "targets records"],
     thresholds: Float64[np.ndarray, "targets fprs"],
@@ -95,15 +95,15 @@ def chosen_at(
     fprs: Sequence[float],
     priors: Sequence[float],
     mode: SplitMode = "population",
-) -> Shown:
-    """`chosen_measures` at several FPRs, without those for which a target has no threshold (NaN) or too few
+) -> TotalAndTargets:
+    """`measure_at_threshold` at several FPRs, without those for which a target has no threshold (NaN) or too few
     non-members.
     """
     fewest = int((~member).sum(axis=1).min())
     shown: dict[str, tuple[Measure | None, ...]] = {}
     for fpr, own in zip(fprs, thresholds.T, strict=True):
-        if not np.isnan(own).any() and not too_fine(fpr, fewest):
-            shown |= chosen_measures(scores, member, own, fpr=fpr, priors=priors, mode=mode)
+        if not np.isnan(own).any() and not why_unmeasurable(fpr, fewest):
+            shown |= measure_at_threshold(scores, member, own, fpr=fpr, priors=priors, mode=mode)
     return shown
 
 

@@ -33,7 +33,7 @@ from scipy.special import expit, logit
 from bitleak.core.checks import number_in
 from bitleak.core.types import Scores
 from bitleak.metrics.proportions import clopper_pearson
-from bitleak.metrics.tpr import too_fine
+from bitleak.metrics.tpr import why_unmeasurable
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def threshold_for(scores: Float64[np.ndarray, "*axes"], fpr: int | float) -> flo
     if scores.size == 0 or not np.isfinite(scores).all():
         raise ValueError(f"scores must be finite, and at least one, got {scores.size} with one that is not finite"
                          if scores.size else "scores must be finite, and at least one, got none")  # fmt: skip
-    if refusal := too_fine(fpr, scores.size):
+    if refusal := why_unmeasurable(fpr, scores.size):
         raise ValueError(refusal)
     descending = np.sort(scores, axis=None)[::-1]
     allowed = int(np.floor(fpr * scores.size * (1 + 1e-12)))
@@ -121,7 +121,7 @@ def threshold_for(scores: Float64[np.ndarray, "*axes"], fpr: int | float) -> flo
 
 def thresholds_for(scores: Float64[np.ndarray, "*axes"], fprs: Sequence[float]) -> Float64[np.ndarray, "fprs"]:
     """`threshold_for` at several FPRs; NaN where there are too few scores for one."""
-    return np.array([np.nan if too_fine(fpr, scores.size) else threshold_for(scores, fpr) for fpr in fprs])
+    return np.array([np.nan if why_unmeasurable(fpr, scores.size) else threshold_for(scores, fpr) for fpr in fprs])
 
 
 def at_threshold(scores: Scores, member: Bool[np.ndarray, "records"], threshold: int | float) -> AtThreshold:

@@ -57,8 +57,8 @@ def tpr_at(curve: Roc, fpr: float) -> float:
     return float(curve.tpr[curve.last_point(number_in("fpr", fpr, 0.0, 1.0))])
 
 
-def too_fine(fpr: int | float, non_members: int) -> str:
-    """Why the TPR at this FPR cannot be measured; empty where it can.
+def why_unmeasurable(fpr: int | float, non_members: int) -> str | None:
+    """Why the TPR at this FPR cannot be measured; None if it can.
 
     It takes at least one expected false positive: below that the rule "last point with FPR <= alpha" allows none,
     and the TPR it gives is that of an FPR which is not known.
@@ -71,14 +71,14 @@ def too_fine(fpr: int | float, non_members: int) -> str:
         ValueError: A number is out of range.
 
     Example:
-        >>> too_fine(0.001, 1000)
-        ''
-        >>> too_fine(1e-5, 25_000)
+        >>> why_unmeasurable(0.001, 1000) is None
+        True
+        >>> why_unmeasurable(1e-5, 25_000)
         'an FPR of 1e-05 needs at least 100,000 non-members, got 25,000'
     """
     number_in("fpr", fpr, 0.0, 1.0, ends="()")
     if fpr * integer_in("non_members", non_members, 1) >= 1 - 1e-9:
-        return ""
+        return None
     needed = math.ceil(1 / fpr - 1e-9 / fpr)
     return f"an FPR of {fpr:g} needs at least {needed:,} non-members, got {non_members:,}"
 
@@ -96,7 +96,7 @@ def headline_fpr(fprs: Sequence[float], non_members: int) -> float:
     return min(enough, default=max(fprs))
 
 
-def threshold_rank(curve: Roc, fpr: float) -> Estimate:
+def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
     """The TPR at `fpr` with an interval for the population's TPR at exactly that FPR.
 
     Args:
@@ -109,7 +109,7 @@ def threshold_rank(curve: Roc, fpr: float) -> Estimate:
     Example:
         >>> from bitleak.metrics.roc import roc
         >>> scores, member = np.arange(1000) / 1000, np.arange(1000) % 2 == 0
-        >>> estimate = threshold_rank(roc(scores, member), 0.1)
+        >>> estimate = estimate_tpr(roc(scores, member), 0.1)
         >>> round(estimate.value, 2), estimate.low < 0.1 < estimate.high
         (0.1, True)
     """

@@ -69,7 +69,7 @@ def by_metric_and_target(row: Row) -> Hashable:
     return row.metric, row.target, kind_of(row.variant, row.attack)
 
 
-def corrected(rows: Iterable[Row], family: Family = by_metric_and_target) -> list[Row]:
+def adjust_verdicts(rows: Iterable[Row], family: Family = by_metric_and_target) -> list[Row]:
     """The rows of a whole table with `p_adjusted`, and with verdicts by it.
 
     Args:
@@ -80,7 +80,7 @@ def corrected(rows: Iterable[Row], family: Family = by_metric_and_target) -> lis
         >>> def compared(variant, p):
         ...     moved = Measure(0.6, difference=-0.1, difference_low=-0.2, difference_high=-0.01, p_value=p)
         ...     return Row(variant, "rtn", 4, "threshold", "", "all", "auc", moved)
-        >>> rows = corrected([compared("rtn-4", 0.001), compared("rtn-2", 0.03), compared("rtn-1", 0.04)])
+        >>> rows = adjust_verdicts([compared("rtn-4", 0.001), compared("rtn-2", 0.03), compared("rtn-1", 0.04)])
         >>> [(row.measure.p_adjusted, row.measure.verdict) for row in rows]
         [(0.003, 'lower'), (0.06, 'not distinguishable'), (0.06, 'not distinguishable')]
     """

@@ -39,9 +39,9 @@ from scipy.special import chdtrc
 from scipy.stats import hypergeom, rankdata
 
 from bitleak.core.types import Scores
-from bitleak.metrics.auc import ends
+from bitleak.metrics.auc import auc_interval
 from bitleak.metrics.estimates import Estimate
-from bitleak.metrics.tpr import too_fine
+from bitleak.metrics.tpr import why_unmeasurable
 
 ALPHA = 1e-6
 """Chance of calling membership dependent on the class where it is not."""
@@ -53,7 +53,7 @@ Labels = Int64[np.ndarray, "records"]
 
 
 @dataclass(frozen=True)
-class ByClass:
+class ClassDependence:
     """How one target's membership depends on the class.
 
     Attributes:
@@ -76,7 +76,7 @@ class ByClass:
         return self.p_value < ALPHA
 
 
-def by_class(member: Bool[np.ndarray, "records"], labels: Labels) -> ByClass:
+def class_dependence(member: Bool[np.ndarray, "records"], labels: Labels) -> ClassDependence:
     """The test of one target's membership against the class.
 
     Args:
@@ -85,7 +85,7 @@ def by_class(member: Bool[np.ndarray, "records"], labels: Labels) -> ByClass:
 
     Example:
         >>> labels = np.arange(400) % 4
-        >>> found = by_class((np.arange(400) // 4 % 2 == 0) & (labels != 3), labels)
+        >>> found = class_dependence((np.arange(400) // 4 % 2 == 0) & (labels != 3), labels)
         >>> found.depends, found.label, found.members, found.records
         (True, 3, 0, 100)
     """
@@ -108,7 +108,7 @@ def by_class(member: Bool[np.ndarray, "records"], labels: Labels) -> ByClass:
     worst = int(exact.argmin())
     smallest = min(float(exact[worst]) * len(classes), deviating)
     whole = int((((inside == 0) | (inside == total)) & (total > 1)).sum())
-    return ByClass(min(1.0, 2 * smallest), int(classes[worst]), int(inside[worst]), int(total[worst]), whole)
+    return ClassDependence(min(1.0, 2 * smallest), int(classes[worst]), int(inside[worst]), int(total[worst]), whole)
 
 
 def auc_within_class(scores: Scores, member: Bool[np.ndarray, "records"], labels: Labels) -> Estimate | None:
@@ -143,7 +143,7 @@ def auc_within_class(scores: Scores, member: Bool[np.ndarray, "records"], labels
         count = int((counted & side).sum())
         inflation[side] = count / max(count - 1, 1)
     variance = float((influence**2 * inflation).sum())
-    low, high = ends(area, np.sqrt(variance), int(np.minimum(member_counts, other_counts).sum()))
+    low, high = auc_interval(area, np.sqrt(variance), int(np.minimum(member_counts, other_counts).sum()))
     return Estimate(area, area, low, high, influence, "delong")
 
 
@@ -175,7 +175,7 @@ def tpr_within_class(
     tpr, fpr = (np.append(0.0, np.cumsum(weights[order])[last]) for weights in (per_member, per_other))
     rates = {}
     for alpha in fprs:
-        if not too_fine(alpha, int(worth + 1e-9)):
+        if not why_unmeasurable(alpha, int(worth + 1e-9)):
             point = int(np.searchsorted(fpr, alpha * (1 + 1e-12), side="right")) - 1
             rates[alpha] = float(min(tpr[point], 1.0))
     return rates

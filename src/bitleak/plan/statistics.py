@@ -1,7 +1,7 @@
 """The tasks of what else an audit says: see `bitleak.stages.statistics`."""
 
 from bitleak.engine.keys import Task
-from bitleak.metrics import doubling, headline_fpr
+from bitleak.metrics import doubling_counts, headline_fpr
 from bitleak.plan.evaluation import Models, attack, attack_names
 from bitleak.plan.tasks import Tasks
 
@@ -9,7 +9,7 @@ from bitleak.plan.tasks import Tasks
 def power(tasks: Tasks, models: Models) -> Task:
     """How well the attacks do at full precision with fewer references."""
     config, sizes = tasks.config, tasks.sizes
-    counts = doubling(per_side(tasks))
+    counts = doubling_counts(per_side(tasks))
     params = {
         "attacks": attack_names(config),
         "targets": list(models.targets),

@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from bitleak.core.types import Measure
-from bitleak.metrics import detectable_auc, too_fine
+from bitleak.metrics import detectable_auc, why_unmeasurable
 from bitleak.report import text
 from bitleak.report.chosen import chosen_grids, epsilon_grid, power_grids
 from bitleak.report.figures.style import FAINT, INK
@@ -93,7 +93,7 @@ def page(
         sections=sections(table, summary),
         compared=len(table.quantized),
         detectable=detectable_auc(summary.members, summary.non_members, targets=summary.targets),
-        refused=[reason for fpr in summary.fprs if (reason := too_fine(fpr, summary.non_members))],
+        refused=[reason for fpr in summary.fprs if (reason := why_unmeasurable(fpr, summary.non_members))],
         figures=[_figure_of(name, svg) for name, svg in figures.items() if name != "power"],
         power_figure=_figure_of("power", figures["power"]) if "power" in figures else None,
         power_grids=_power_grids(powered, summary),

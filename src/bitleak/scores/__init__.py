@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bitleak.core.spill import Scratch
-from bitleak.metrics import corrected
+from bitleak.metrics import adjust_verdicts
 from bitleak.report import exposed, write_all
 from bitleak.scores.answers import Answers
 from bitleak.scores.prepare import Prepared, Request, prepare
@@ -63,4 +63,4 @@ def attack(prepared: Prepared, out: Path, scratch: Scratch, on_step: OnStep = _s
     summary = replace(summary, warnings=(*summary.warnings, *prepared.doubts, *found.doubts))
     records = records_of(prepared, found.scores, found.memorised, summary)
     summary = replace(summary, exposed=exposed(records))
-    write_all(corrected(rows), curves, summary, out, records=records, powered=found.power)
+    write_all(adjust_verdicts(rows), curves, summary, out, records=records, powered=found.power)

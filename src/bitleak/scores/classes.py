@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64
 
 from bitleak import metrics
 from bitleak.core.types import Measure, Row, SplitMode
-from bitleak.metrics import ByClass, Estimates
+from bitleak.metrics import ClassDependence, Estimates
 from bitleak.report.text import count, figure
 from bitleak.scores.answers import Answers
 from bitleak.scores.design import Design
@@ -22,16 +22,16 @@ LISTED = 8
 """Targets whose figures a sentence holds."""
 
 
-def by_class(answers: Answers, design: Design) -> Mapping[int, ByClass]:
+def by_class(answers: Answers, design: Design) -> Mapping[int, ClassDependence]:
     """The targets whose membership depends on the class; none without labels."""
     if answers.labels is None:
         return {}
     labels = answers.labels[design.records]
-    tested = {target: metrics.by_class(design.member[target], labels) for target in design.targets}
+    tested = {target: metrics.class_dependence(design.member[target], labels) for target in design.targets}
     return {target: found for target, found in tested.items() if found.depends}
 
 
-def told(dependent: Mapping[int, ByClass], answers: Answers, design: Design) -> str:
+def told(dependent: Mapping[int, ClassDependence], answers: Answers, design: Design) -> str:
     """The sentence before work starts; empty if membership does not depend on the class."""
     if not dependent:
         return ""
@@ -70,7 +70,7 @@ def within_rows(
     estimates, known = within_class(scores, member, labels, targets)
     if not known:
         return [], {}
-    made = metrics.summarize(estimates, mode=mode, baseline=baseline)
+    made = metrics.measures_from(estimates, mode=mode, baseline=baseline)
     rows = [Row(*about, "all", AUC, made.aggregate[AUC])]
     rows += [Row(*about, str(target), AUC, one) for target, one in zip(known, made.targets[AUC], strict=True)]
     rates = [metrics.tpr_within_class(*pair, labels, fprs) for pair in zip(scores, member, strict=True)]
@@ -82,7 +82,7 @@ def within_rows(
     return rows, estimates
 
 
-def warning(sentence: str, rows: Sequence[Row], attack: str, dependent: Mapping[int, ByClass]) -> str:
+def warning(sentence: str, rows: Sequence[Row], attack: str, dependent: Mapping[int, ClassDependence]) -> str:
     """The sentence with the figures of an attack at full precision: the mean, and the dependent targets one by one."""
     own = [row for row in rows if (row.variant, row.attack) == ("fp32", attack) and row.reference in ("fp32", "")]
     area, within = ({row.target: row.measure for row in own if row.metric == metric} for metric in ("auc", AUC))

@@ -43,7 +43,7 @@ def joint_rows(
 ) -> tuple[list[Row], list[RocCurve]]:
     """Rows and curves of every release alone and of both, and how far both lie over the better one."""
     seed = seed_for(prepared.design.seed, "measure")
-    estimates = [metrics.estimate(each, member, fprs=prepared.fprs, seed=seed) for each in scores]
+    estimates = [metrics.estimate_metrics(each, member, fprs=prepared.fprs, seed=seed) for each in scores]
     rows: list[Row] = []
     curves: list[RocCurve] = []
     for index, releases in enumerate(RELEASES):
@@ -51,11 +51,13 @@ def joint_rows(
         quantizer = QUANTIZED if releases == (QUANTIZED,) else ""
         about = (variant, quantizer, None, Joint().name, FULL if releases == (FULL,) else "matched")
         rows += lines(
-            about, prepared, metrics.summarize(estimates[index], mode=MODE, baseline=estimates[0] if index else None)
+            about,
+            prepared,
+            metrics.measures_from(estimates[index], mode=MODE, baseline=estimates[0] if index else None),
         )
         curves += curves_of(about, prepared, scores[index], member)
         if not alone:
-            over = metrics.over_best(estimates[index], estimates[:index], mode=MODE)
+            over = metrics.excess_over_best(estimates[index], estimates[:index], mode=MODE)
             rows += lines(about, prepared, _renamed(over))
     return rows, curves
 

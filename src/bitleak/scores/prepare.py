@@ -11,7 +11,7 @@ from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.limits import MODELS, QUERIES, RATES, why_too_many
 from bitleak.core.spill import Scratch
 from bitleak.core.variants import JOINT
-from bitleak.metrics import ByClass
+from bitleak.metrics import ClassDependence
 from bitleak.report.text import count
 from bitleak.scores.answers import Answers
 from bitleak.scores.classes import by_class
@@ -77,7 +77,7 @@ class Prepared:
     unrun: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     joint: bool = False
     power: bool = False
-    by_class: Mapping[int, ByClass] = field(default_factory=dict)
+    by_class: Mapping[int, ClassDependence] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:

@@ -46,8 +46,8 @@ def rows_and_curves(
         for case in [case for case in prepared.cases if attack in prepared.attacks_of(case)]:
             scores = found.scores[case, attack.name]
             seed = seed_for(prepared.design.seed, "measure")
-            estimates = metrics.estimate(scores, member, fprs=prepared.fprs, seed=seed)
-            measures = metrics.summarize(estimates, mode=MODE, baseline=baseline)
+            estimates = metrics.estimate_metrics(scores, member, fprs=prepared.fprs, seed=seed)
+            measures = metrics.measures_from(estimates, mode=MODE, baseline=baseline)
             baseline = estimates if baseline is None else baseline  # the first case is fp32 by fp32
             by_case[case] += _rows(case, attack, prepared, measures)
             by_case[case] += _further(case, attack, prepared, found, member)
@@ -95,7 +95,7 @@ def _further(case: Case, attack: Attack, prepared: Prepared, found: Attacked, me
     )
     if chosen is not None and case.variant != CONTROL:
         shown = {
-            **metrics.chosen_at(scores, member, chosen, fprs=prepared.fprs, priors=PRIORS, mode=MODE),
+            **metrics.measure_at_thresholds(scores, member, chosen, fprs=prepared.fprs, priors=PRIORS, mode=MODE),
             **shown,
         }
     reference = case.reference if attack.uses_references else ""

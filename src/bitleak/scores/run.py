@@ -139,7 +139,7 @@ def attacking_seconds(prepared: Prepared, seconds: Mapping[str, float], *, playi
     per_target = math.fsum(seconds[name] for name in pairs) + played * playing + together
     few = 0.0
     if prepared.power and most >= 2:  # an attack with fewer references takes its share of the seconds
-        share = sum(metrics.doubling(most)[:-1]) / most
+        share = sum(metrics.doubling_counts(most)[:-1]) / most
         by_reference = [seconds[attack.name] for attack in prepared.attacks if attack.uses_references]
         few = min(targets, POWER_TARGETS) * share * math.fsum(by_reference)
     return targets * per_target + few
@@ -268,7 +268,7 @@ def _measuring(view: AttackView, prepared: Prepared) -> float:
     """Seconds per set of scores of as many records as the view has."""
     scores = np.random.default_rng(0).normal(size=(1, len(view.labels)))
     member = np.arange(len(view.labels))[None] % 2 == 0
-    seconds = _seconds(partial(metrics.estimate, scores, member, fprs=prepared.fprs))
+    seconds = _seconds(partial(metrics.estimate_metrics, scores, member, fprs=prepared.fprs))
     if member.size >= 4:  # the bound takes two records of a kind
         bound = partial(metrics.epsilon_measures, scores, member, seed=0, delta=DELTA, comparisons=1)
         seconds += _seconds(bound)

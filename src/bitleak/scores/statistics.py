@@ -100,7 +100,7 @@ def power_rows(
     most = design.per_side()
     if not attacks or most < 2:
         return []
-    counts = metrics.doubling(most)
+    counts = metrics.doubling_counts(most)
     pairs = {(attack.name, count): index for index, (attack, count) in enumerate(product(attacks, counts[:-1]))}
     found = new_array((max(1, len(pairs)), len(targets), len(design.records)), np.dtype(np.float64))
     times: Counter[tuple[str, int]] = Counter({(attack.name, most): len(targets) for attack in attacks})

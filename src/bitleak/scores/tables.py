@@ -36,6 +36,6 @@ def curves_of(
     each = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
     single = zip(prepared.design.targets, each, strict=True)
     return [
-        *[RocCurve(*about, str(row), metrics.thin(curve)) for row, curve in single],
+        *[RocCurve(*about, str(row), metrics.thin_curve(curve)) for row, curve in single],
         RocCurve(*about, "all", metrics.mean_curve(each)),
     ]

@@ -46,10 +46,10 @@ def _measures(of_targets: list[np.ndarray], halves: tuple[Splits, ...], one: Map
     """Every metric: the mean over a target's quantized models, which share its candidates; targets share none."""
     found = []
     for scores, split in zip(of_targets, halves, strict=True):
-        figures = metrics.estimate(scores, split.member, fprs=one["fpr"], seed=seed_for(one["seed"], "measure"))
+        figures = metrics.estimate_metrics(scores, split.member, fprs=one["fpr"], seed=seed_for(one["seed"], "measure"))
         found.append({metric: metrics.mean_over_records(each) for metric, each in figures.items()})
-    estimates = {metric: metrics.apart([each[metric] for each in found]) for metric in found[0]}
-    return metrics.crossed(metrics.summarize(estimates, mode="population"))
+    estimates = {metric: metrics.on_separate_records([each[metric] for each in found]) for metric in found[0]}
+    return metrics.widen_for_mutual_references(metrics.measures_from(estimates, mode="population"))
 
 
 def _detectable(one: Mapping[str, Any], halves: tuple[Splits, ...]) -> Row:

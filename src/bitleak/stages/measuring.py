@@ -10,7 +10,7 @@ from bitleak import metrics
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS, Measure, Outputs, Row, Splits
 from bitleak.engine.worker import Runtime
-from bitleak.metrics.accuracy_and_size import size
+from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.stages.signature import Artifacts, Params, Progress
 
 
@@ -28,12 +28,14 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
             reference = one["reference"] if each["references"] else ""
             about = (one, each["name"], reference, targets)
             each_curve = [metrics.roc(*pair) for pair in zip(scores["scores"][index], member, strict=True)]
-            at_fp32 = metrics.unpacked(baseline, each["name"])
+            at_fp32 = metrics.unpack_estimates(baseline, each["name"])
             if (one["variant"], one["reference"]) == ("fp32", "fp32"):
-                found = metrics.summarize(at_fp32, mode=split.mode)
+                found = metrics.measures_from(at_fp32, mode=split.mode)
             else:
-                estimates = metrics.estimate_curves(each_curve, fprs=one["fpr"], seed=seed_for(one["seed"], "measure"))
-                found = metrics.summarize(estimates, mode=split.mode, baseline=at_fp32)
+                estimates = metrics.estimate_from_curves(
+                    each_curve, fprs=one["fpr"], seed=seed_for(one["seed"], "measure")
+                )
+                found = metrics.measures_from(estimates, mode=split.mode, baseline=at_fp32)
             rows += rows_of(*about, found)
             rows += _shown(*about, _chosen(one, inputs, index, member))
             epsilon = metrics.epsilon_measures(
@@ -45,7 +47,9 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
             )
             rows += _shown(*about, epsilon)
             name = f"{each['name']}/{reference}"
-            curves |= {f"{name}/{row}": metrics.thin(curve) for row, curve in zip(targets, each_curve, strict=True)}
+            curves |= {
+                f"{name}/{row}": metrics.thin_curve(curve) for row, curve in zip(targets, each_curve, strict=True)
+            }
             curves[f"{name}/all"] = metrics.mean_curve(each_curve)
             progress((index + 1) / len(scores["attacks"]))
         yield {"rows": plain_rows(rows), "curves": curves}
@@ -61,7 +65,7 @@ def weigh(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
 
         repeated = repeated_names(build(weights.spec, seed=0))
     for _ in params:
-        yield {name: float(value) for name, value in size(weights, repeated=repeated).items()}
+        yield {name: float(value) for name, value in weights_size(weights, repeated=repeated).items()}
 
 
 def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
@@ -104,7 +108,9 @@ def rows_of(about: Mapping[str, Any], attack: str, reference: str, targets: Sequ
     return rows
 
 
-def _chosen(one: Mapping[str, Any], inputs: Mapping[str, Any], index: int, member: np.ndarray) -> metrics.Shown:
+def _chosen(
+    one: Mapping[str, Any], inputs: Mapping[str, Any], index: int, member: np.ndarray
+) -> metrics.TotalAndTargets:
     """Rates and precision at the thresholds that an adversary could have chosen; none for the control."""
     scores = inputs["scores"]
     attack = scores["attacks"][index]
@@ -117,11 +123,11 @@ def _chosen(one: Mapping[str, Any], inputs: Mapping[str, Any], index: int, membe
         place = sum(not each["references"] for each in scores["attacks"][:index])
         chosen = np.stack([metrics.thresholds_for(own, one["fpr"]) for own in scores["population"][place]])
     options = {"fprs": one["fpr"], "priors": one["priors"], "mode": inputs["splits"].mode}
-    return metrics.chosen_at(scores["scores"][index], member, chosen, **options)
+    return metrics.measure_at_thresholds(scores["scores"][index], member, chosen, **options)
 
 
 def _shown(
-    about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: metrics.Shown
+    about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: metrics.TotalAndTargets
 ) -> list[Row]:
     """Rows of every metric, where there is such a figure."""
     head = (about["variant"], about["quantizer"], about["levels"], attack, reference)

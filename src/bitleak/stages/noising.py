@@ -12,7 +12,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Measure, Outputs, Row, Splits, Weights
 from bitleak.core.variants import noise_like
 from bitleak.engine.worker import Runtime
-from bitleak.metrics import over_best
+from bitleak.metrics import excess_over_best
 from bitleak.models.noise import noise_for, with_noise
 from bitleak.query import logits
 from bitleak.stages.measuring import answers_of, plain_rows, rows_of
@@ -28,7 +28,7 @@ def match(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
         chosen = matching_records(split, one)
         goal = _accuracy(inputs["outputs"], chosen, split, inputs["baseline"])
         if goal.verdict != "lower":
-            found = metrics.Match(
+            found = metrics.ScaleMatch(
                 scale=0.0, accuracy=goal.value - (goal.difference or 0.0), matched=True, evaluations=0
             )
         else:
@@ -59,10 +59,10 @@ def matched(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
     labels = inputs["images"].labels[split.test]
     for one in params:
         own, other = (
-            {"test_accuracy": tuple(metrics.proportion(each == labels) for each in answers_of(outputs)[0])}
+            {"test_accuracy": tuple(metrics.estimate_proportion(each == labels) for each in answers_of(outputs)[0])}
             for outputs in (inputs["outputs"], inputs["noise"])
         )
-        over = over_best(own, [other], mode=split.mode)
+        over = excess_over_best(own, [other], mode=split.mode)
         rows = rows_of(one, "", "", one["targets"], renamed(over, "noise"))
         about = (noise_like(one["variant"]), "", None, "", "", "all")
         rows.append(Row(*about, "noise_scale", Measure(found["scale"])))

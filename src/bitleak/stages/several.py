@@ -44,7 +44,7 @@ def compare(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
         for index, each in enumerate(scores["attacks"]):
             if not each["references"] and not one["standalone"]:
                 continue
-            found = metrics.over(
+            found = metrics.excess(
                 scores["scores"][index],
                 [_scores_of(other, each["name"]) for other in inputs["others"]],
                 member,

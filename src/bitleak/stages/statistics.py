@@ -30,9 +30,9 @@ def estimate(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
         found = {}
         for index, each in enumerate(scores["attacks"]):
             seed = seed_for(one["seed"], "measure")
-            found[each["name"]] = metrics.estimate(scores["scores"][index], member, fprs=one["fpr"], seed=seed)
+            found[each["name"]] = metrics.estimate_metrics(scores["scores"][index], member, fprs=one["fpr"], seed=seed)
             progress((index + 1) / len(scores["attacks"]))
-        yield metrics.packed(found)
+        yield metrics.pack_estimates(found)
 
 
 def thresholds(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:

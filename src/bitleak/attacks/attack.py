@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak.attacks.sides import blocks
+from bitleak.core.errors import TooFewForAttack, UnfitView
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
 RECALIBRATED_SIGNALS: tuple[SignalName, ...] = ("log_probability", "logit_scaled")
@@ -47,12 +48,12 @@ def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -
     """One signal of all, without a copy; entropies negated, so that larger always means member.
 
     Raises:
-        ValueError: It is not finite somewhere, as after a recalibration it does not follow from; or it is not there.
+        UnfitView: It is not finite somewhere, as after a recalibration it does not follow from; or it is not there.
     """
     values = _plane(signals, name)
     if not _finite(values):
         known = ", ".join(RECALIBRATED_SIGNALS)
-        raise ValueError(f"signal {name!r} must be finite; a recalibrated view has {known} only")
+        raise UnfitView(f"signal {name!r} must be finite; a recalibrated view has {known} only")
     return -values if name in DESCENDING else values
 
 
@@ -60,7 +61,7 @@ def reference_signal(view: AttackView, name: SignalName) -> Float64[np.ndarray, 
     """`signal_of` the references; NaN where a reference is hidden, finite elsewhere.
 
     Raises:
-        ValueError: It is not finite for a reference that is used, or it is not there.
+        UnfitView: It is not finite for a reference that is used, or it is not there.
     """
     values = _plane(view.references, name)
     key = ("finite", name)
@@ -76,13 +77,13 @@ def _refuse_infinite(
 ) -> None:
     for block in blocks(values):
         if not np.isfinite(values[:, block]).all(axis=2)[use[:, block]].all():
-            raise ValueError(f"signal {name!r} of the references must be finite where they are used")
+            raise UnfitView(f"signal {name!r} of the references must be finite where they are used")
 
 
 def _plane(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
     place = SIGNALS.index(name)
     if place >= signals.shape[-1]:
-        raise ValueError(f"signal {name!r} is not there; these answers have {', '.join(SIGNALS[: signals.shape[-1]])}")
+        raise UnfitView(f"signal {name!r} is not there; these answers have {', '.join(SIGNALS[: signals.shape[-1]])}")
     return signals[..., place]
 
 
@@ -93,6 +94,10 @@ def _finite(values: Float64[np.ndarray, "*axes"]) -> bool:
 
 
 def refuse_small_population(population: Float64[np.ndarray, "population *rest"], fewest: int, name: str) -> None:
-    """An error that says how many population records the attack takes."""
+    """Refuse fewer population records than the attack needs.
+
+    Raises:
+        TooFewForAttack: There are fewer.
+    """
     if len(population) < fewest:
-        raise ValueError(f"{name} needs at least {fewest} population records, got {len(population)}")
+        raise TooFewForAttack(f"{name} needs at least {fewest} population records, got {len(population)}")

@@ -49,6 +49,7 @@ from bitleak.attacks.attack import reference_signal, signal_of
 from bitleak.attacks.player import player_view
 from bitleak.attacks.shrink import log_density, posterior, predictive_pair
 from bitleak.attacks.sides import Sums, blocks, refuse_few, sums
+from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, Scores
 
 SINGULAR = 1e-10
@@ -135,7 +136,7 @@ def _tried(
     step = -(-len(views[0].target) // TRIED)
     try:  # the same draws for every release, since these have the same membership
         played = [player_view(_every(view, step), np.random.default_rng(player)) for view in views]
-    except ValueError:
+    except TooFewForAttack:
         return None
     view, known = played[0]
     if min(int(side.sum(axis=0).min()) for side in (view.member, view.outside)) < FEWEST:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from bitleak.attacks.power import Subsets
+from bitleak.core.errors import TooFewForAttack
 from bitleak.core.spill import copy_columns, copy_rows
 from bitleak.core.types import IN, OUT, AttackView
 
@@ -27,24 +28,24 @@ class Player:
         member: Which of the records the player was trained on.
 
     Raises:
-        ValueError: Some record would have no reference on a side.
+        TooFewForAttack: Some record would have no reference on a side.
     """
 
     def __init__(self, view: AttackView, generator: np.random.Generator) -> None:
         row = int(generator.integers(len(view.references))) if len(view.references) else -1
         if row < 0:
-            raise ValueError("a reference in the target's place needs references, got none")
+            raise TooFewForAttack("a reference in the target's place needs references, got none")
         self._whole = view
         self._others = np.abs(view.split) != abs(view.split[row])  # neither on its training set nor on the complement
         # hidden for the other records: neither its answers nor its membership are known
         self._records = view.use[row]
         self.member = view.member[row, self._records]
         side = view.side[self._others][:, self._records]
-        if not len(side) or not len(self.member):
-            raise ValueError("with a reference in the target's place, some record has no other reference on a side")
-        fewest = min(int((side == which).sum(axis=0).min()) for which in (IN, OUT))
+        fewest = min(int((side == which).sum(axis=0).min()) for which in (IN, OUT)) if side.size else 0
         if fewest < 1:
-            raise ValueError("with a reference in the target's place, some record has no other reference on a side")
+            raise TooFewForAttack(
+                "with a reference in the target's place, some record has no other reference on a side"
+            )
         self._count = fewest
         self._bare = replace(
             view,

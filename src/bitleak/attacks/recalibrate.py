@@ -17,6 +17,7 @@ NaN, which attacks refuse.
 import numpy as np
 from jaxtyping import Float64
 
+from bitleak.core.errors import TooFewForAttack, UnfitView
 from bitleak.core.types import SIGNALS, AttackView
 
 CONFIDENCE = SIGNALS.index("logit_scaled")
@@ -33,14 +34,15 @@ def recalibrated(view: AttackView) -> AttackView:
         A view whose target has the signals `RECALIBRATED_SIGNALS` and NaN for the others.
 
     Raises:
-        ValueError: The target's confidence does not vary on the population records, or there are too few.
+        UnfitView: The target's confidence does not vary on the population records.
+        TooFewForAttack: There are fewer than two.
     """
     seen = view.population_target[..., CONFIDENCE]
     if seen.shape[0] < 2:
-        raise ValueError(f"recalibration needs at least 2 population records, got {seen.shape[0]}")
+        raise TooFewForAttack(f"recalibration needs at least 2 population records, got {seen.shape[0]}")
     spread = float(seen.std())
     if not spread > 0:
-        raise ValueError(f"the target's confidence must vary on the population records, got deviation {spread}")
+        raise UnfitView(f"the target's confidence must vary on the population records, got deviation {spread}")
     mean, std = average_reference(view)
     scale = std / spread
     shift = mean - scale * float(seen.mean())

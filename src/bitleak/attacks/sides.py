@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from bitleak.core.errors import TooFewForAttack
 from bitleak.core.spill import release
 
 BLOCK = 2**19
@@ -70,11 +71,15 @@ def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[
 
 
 def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *, side: str) -> None:
-    """An error that names the first record with fewer used references than that."""
+    """Refuse a view in which a record has fewer used references.
+
+    Raises:
+        TooFewForAttack: Some record has fewer; the message names the first.
+    """
     counts = used.sum(axis=0)
     few = np.flatnonzero(counts < fewest)
     if len(few):
-        raise ValueError(
+        raise TooFewForAttack(
             f"{what} needs at least {fewest} usable {side} references for every record, "
             f"got {counts[few[0]]} for record {few[0]} ({len(few)} such records)"
         )

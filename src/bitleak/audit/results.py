@@ -19,6 +19,7 @@ from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import adjust_verdicts, headline_fpr
 from bitleak.report import RocCurve, Summary, VariantSummary, exposed, headline, pictured, write_all
+from bitleak.report.text import count
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:
@@ -43,6 +44,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         exposed=exposed(records),
         copies=counts,
         warnings=(*_warnings(prepared, counts), *empty_channels(images)),
+        notes=(*summary.notes, *_not_computed(prepared, store)),
     )
     write_all(
         rows,
@@ -107,6 +109,27 @@ def _warnings(prepared: Prepared, counts: Mapping[str, int | float]) -> tuple[st
     sizes = prepared.plan.sizes
     held_out = sizes.calibration + sizes.population + sizes.test
     return copy_warnings(counts, records=sizes.pool, held_out=held_out)
+
+
+def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:
+    """Return a sentence per reason for which thresholds or points of the power curve are absent."""
+    attacks_without: dict[tuple[str, str], dict[str, None]] = {}  # by absent figures and reason, each attack once
+    for task in prepared.plan.tasks:
+        if task.stage == "thresholds":
+            for attack, reason in store.read(task)["refused"].items():
+                attacks_without.setdefault((task.label, reason), {})[attack] = None
+        elif task.stage == "power":
+            for attack, number, reason in store.read(task)["refused"]:
+                figures = f"power at {count(number, 'reference')} per side"
+                attacks_without.setdefault((figures, reason), {})[attack] = None
+    # the same attacks lack thresholds on every variant, for the same reason: one sentence
+    figures_without: dict[tuple[str, str], list[str]] = {}
+    for (figures, reason), attacks in attacks_without.items():
+        figures_without.setdefault((", ".join(attacks), reason), []).append(figures)
+    return tuple(
+        f"Not computed for {attacks}: {'; '.join(figures)}, because {reason}."
+        for (attacks, reason), figures in figures_without.items()
+    )
 
 
 def versions() -> dict[str, str]:

@@ -143,7 +143,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
             on_event=watch.on_event,
         )
     if report.failed:
-        return _failed(report)
+        return _failed(prepared, report)
     if report.left:
         print_left(prepared, report)
         return LEFT
@@ -151,8 +151,8 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     return 0
 
 
-def _failed(report: Any) -> int:
+def _failed(prepared: Any, report: Any) -> int:
     from bitleak.cli.progress import print_failures
 
-    print_failures(report)
+    print_failures(prepared, report)
     return 2 if all(outcome.kind == "input" for outcome in report.failed) else 1

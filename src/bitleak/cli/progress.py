@@ -127,8 +127,9 @@ def print_left(prepared: Prepared, report: Report) -> None:
     )
 
 
-def print_failures(report: Report) -> None:
-    """What failed and why, and where the log is."""
+def print_failures(prepared: Prepared, report: Report) -> None:
+    """Print each failed task with its reason and its log."""
+    labels = {task.key: task.label for task in prepared.plan.tasks}
     print(
         f"error: {len(report.failed)} tasks failed, {len(report.not_run)} were not run for it, "
         f"{len(report.done)} done, {len(report.cached)} cached",
@@ -136,4 +137,4 @@ def print_failures(report: Report) -> None:
     )
     for outcome in report.failed:
         where = f" (log: {outcome.log})" if outcome.log else ""
-        print(f"error: {outcome.text}{where}", file=sys.stderr)
+        print(f"error: {labels[outcome.key]}: {outcome.text}{where}", file=sys.stderr)

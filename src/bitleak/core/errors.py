@@ -14,7 +14,16 @@ BitleakError
 ```
 
 Misuse of a library function (a wrong type, a number out of range) is a plain
-`ValueError` or `TypeError`.
+`ValueError` or `TypeError`. Two kinds of it have names, because callers go on without the attack:
+
+```
+ValueError
+└── UnfitView             an attack cannot use the answers that it was given: not finite, or too few
+    └── TooFewForAttack   a record has too few references, or there are too few population records
+```
+
+Only explicit checks raise these. NumPy's own `ValueError`, such as that of shapes that do not
+fit, is none of them: it is a bug, and ends the task.
 """
 
 from bitleak.core.text import printable
@@ -87,3 +96,11 @@ class QuantizationError(BitleakError):
 
 class ExecutionError(BitleakError):
     """A task or a worker that failed."""
+
+
+class UnfitView(ValueError):
+    """Answers that an attack cannot use; raised by explicit checks only."""
+
+
+class TooFewForAttack(UnfitView):
+    """Fewer references of a record, or fewer population records, than an attack needs."""

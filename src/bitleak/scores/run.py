@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from bitleak import metrics
 from bitleak.attacks import attack_view, signals_of_references, two_class_signals
-from bitleak.core.errors import DataError
+from bitleak.core.errors import DataError, TooFewForAttack, UnfitView
 from bitleak.core.spill import Scratch
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
@@ -107,7 +107,7 @@ def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
     for attack in prepared.attacks:
         try:
             seconds[attack.name] = _seconds(partial(attack, view))
-        except ValueError as error:
+        except TooFewForAttack as error:
             prepared = prepared.without(attack, f"for want of what it takes ({error})")
     records, answers = len(prepared.design.records), prepared.answers
     scale = records / len(view.labels)
@@ -202,7 +202,7 @@ def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
                     scores[done % len(pairs), place] = attack(view)
                     done += 1
                     on_step(done / (len(pairs) * len(design.targets)), "attacking")
-            except ValueError as error:
+            except UnfitView as error:
                 raise DataError(
                     f"{prepared.answers.source}: target {target}, {case.variant} with {case.reference} references: "
                     f"{error}"

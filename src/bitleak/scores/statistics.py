@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from bitleak import metrics
 from bitleak.attacks import Attack, Player, exchangeable, population_view, recalibrated
 from bitleak.attacks.power import Subsets
+from bitleak.core.errors import TooFewForAttack
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import new_array, release
 from bitleak.core.types import SIGNALS, AttackView
@@ -52,7 +53,7 @@ def chosen_thresholds(prepared: Prepared, view: AttackView, target: int, case: C
         return found
     try:
         player = Player(view, np.random.default_rng(seed_for(prepared.design.seed, "player", target)))
-    except ValueError:  # no reference is left; the report says that nothing was chosen
+    except TooFewForAttack:  # no reference is left; the report says that nothing was chosen
         return found
     by_reference = [attack for attack in prepared.attacks_of(case) if attack.uses_references]
     # to recalibrate takes the population, which a compact view has not
@@ -73,7 +74,7 @@ def scores_or_none(attack: Attack, view: AttackView) -> Float64[np.ndarray, "rec
     """The scores; None where the attack takes more references than there are."""
     try:
         return attack(view)
-    except ValueError:
+    except TooFewForAttack:
         return None
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from bitleak import metrics
 from bitleak.attacks import player_view, recalibrated, subset_view
+from bitleak.core.errors import TooFewForAttack
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import release
 from bitleak.core.types import SIGNALS, Images, Splits
@@ -54,7 +55,7 @@ def thresholds(params: Params, inputs: Mapping[str, Any], runtime: Runtime, prog
             chance = np.random.default_rng(seed_for(one["seed"], "player", row))
             try:
                 played, member = player_view(view, chance)
-            except ValueError as error:
+            except TooFewForAttack as error:
                 refused |= {attack.name: str(error) for attack in attacks}
                 continue
             if one["recalibrated"]:
@@ -62,7 +63,7 @@ def thresholds(params: Params, inputs: Mapping[str, Any], runtime: Runtime, prog
             for index, attack in enumerate(attacks):
                 try:
                     scores = attack(played)[~member]
-                except ValueError as error:
+                except TooFewForAttack as error:
                     refused[attack.name] = str(error)
                 else:
                     found[index, place] = metrics.thresholds_for(scores, one["fpr"])
@@ -90,7 +91,7 @@ def power(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
                 for attack in attacks:
                     try:
                         scores = attack(few)
-                    except ValueError as error:
+                    except TooFewForAttack as error:
                         refused[attack.name, count] = str(error)
                     else:
                         found.setdefault((attack.name, count), []).append(scores)

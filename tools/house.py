@@ -4,29 +4,30 @@
     python tools/house.py src/bitleak --against OTHER/bitleak  # two trees side by side
     python tools/house.py src/bitleak --list pronouns          # every place, as FILE:LINE: text
 
-Nothing is imported or run: the files are parsed. Standard library only, so it measures any package. The measures:
+Nothing is imported or run: the files are parsed. Standard library only, so it measures any package.
+The measures:
 
-modules, lines          Python files, and their lines.
-short, long             modules under 80 lines (`__init__` and `__main__` aside), and over 400.
-file-names              file names used in two or more folders, `__init__` and `__main__` aside.
-public-names            functions, classes and types at a module's top level, without a leading underscore, whose
-                        name is defined in two or more modules. Imported names do not count.
-constants               constants likewise (names in capitals).
-pronouns                bound names that are in PRONOUNS, as a share of all bound names. Every place that binds a
-                        name counts once: parameters, assignments, loop variables, fields, `with`, `except`,
-                        functions and classes. Not imports.
-comments                lines that hold a comment, as a share of lines that hold code. Marks for tools (`noqa`,
-                        `type: ignore`, `pragma`, `fmt`) do not count.
-comprehensions          comprehensions and generator expressions per 100 statements.
-nested                  comprehensions inside a comprehension, or with two `for`.
-unpacked                comprehensions and generator expressions unpacked with `*`.
-long-lines              lines of more than 100 characters, as a share of all lines.
-uncommented             functions of more than 25 lines, docstring aside, without a comment.
-median                  median number of lines of a function, docstring aside.
-cycles                  groups of modules that import each other in a circle when they are loaded. Imports inside
-                        functions and under TYPE_CHECKING are left out.
-heads                   docstrings, and entries of their Args or fields, that begin with a word of HEADS.
-phrases                 docstrings' and comments' lines that match PHRASES.
+modules, lines   Python files, and their lines.
+short, long      modules under 80 lines (`__init__` and `__main__` aside), and over 400.
+file-names       file names used in two or more folders, `__init__` and `__main__` aside.
+public-names     functions, classes and types at a module's top level, without a leading underscore,
+                 whose name is defined in two or more modules. Imported names do not count.
+constants        constants likewise (names in capitals).
+pronouns         bound names that are in PRONOUNS, as a share of all bound names. Every place that
+                 binds a name counts once: parameters, assignments, loop variables, fields, `with`,
+                 `except`, functions and classes. Not imports.
+comments         lines that hold a comment, as a share of lines that hold code. Marks for tools
+                 (`noqa`, `type: ignore`, `pragma`, `fmt`) do not count.
+comprehensions   comprehensions and generator expressions per 100 statements.
+nested           comprehensions inside a comprehension, or with two `for`.
+unpacked         comprehensions and generator expressions unpacked with `*`.
+long-lines       lines of more than 100 characters, as a share of all lines.
+uncommented      functions of more than 25 lines, docstring aside, without a comment.
+median           median number of lines of a function, docstring aside.
+cycles           groups of modules that import each other in a circle when they are loaded. Imports
+                 inside functions and under TYPE_CHECKING are left out.
+heads            docstrings, and entries of their Args or fields, that begin with a word of HEADS.
+phrases          places in docstrings and comments that match PHRASES.
 """
 
 import argparse
@@ -41,9 +42,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _WORDS = """
-    about all another any anything asked both each either everything found given had here it its itself kept
-    many more most much neither none nobody nothing one ones other others own said same several some something
-    such that their them there these they this those told wanted what whatever which who whoever whole whom whose
+    about all another any anything asked both each either everything found given had here it its
+    itself kept many more most much neither none nobody nothing one ones other others own said same
+    several some something such that their them there these they this those told wanted what
+    whatever which who whoever whole whom whose
 """
 PRONOUNS = frozenset(_WORDS.split())
 HEADS = ("Of", "Those", "The same", "What")
@@ -333,9 +335,8 @@ def _bound(tree: ast.Module) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.arg) and node.arg not in ("self", "cls"):
             yield node.arg, node.lineno
         elif isinstance(node, (ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar, *FUNCTIONS)):
-            # `except` and `case` bind a name only if they give one.
-            if node.name:
-                yield node.name, node.lineno
+            # `except` and `case` may bind no name.
+            yield from [(node.name, node.lineno)] if node.name else []
 
 
 # Text

@@ -1,30 +1,137 @@
-"""Names of variants, and of attacks, that are made of others.
+"""Variants of the audited networks as values, and their names in tables.
 
-| name | what it is |
-|---|---|
-| `fp32&obc-2` | two releases of one target, seen together |
-| `noise@obc-2` | full precision with weight noise, as accurate as `obc-2` |
-| `calibration:lira-online-shrunk` | that attack, on who was in the calibration set |
+| name | kind | meaning |
+|---|---|---|
+| `fp32` | `full` | the networks as they were trained |
+| `obc-2+last8` | `plain` | quantized, with the label from the config |
+| `fp32&obc-2` | `joint` | several releases of one target, seen together |
+| `noise@obc-2` | `noise` | full precision with weight noise, as accurate as `obc-2` |
+| `control` | `control` | targets whose scores are noise |
 
-No label may hold one of the signs, so no other variant is called the same.
+An attack's name with `calibration:` in front is the same attack on the members of a calibration set. No label
+may hold one of the `SIGNS`, so a name has one reading only.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 FULL = "fp32"
 CONTROL = "control"
 
 JOINT = "joint"
-"""The name of the attack on several releases."""
+"""Name of the attack on several releases."""
 
 SIGNS = ("&", "@", ":")
 
-Kind = Literal["plain", "joint", "noise", "calibration", "control"]
+_NOISE = "noise@"
+_CALIBRATION = "calibration:"
+
+VariantKind = Literal["full", "plain", "joint", "noise", "control"]
+
+Question = Literal["plain", "joint", "noise", "calibration", "control"]
+"""Subject of a row of the results: rows of different questions are never compared or corrected together."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One version of the audited networks.
+
+    Two variants with the same name are equal, whether or not their quantizer is known.
+
+    Attributes:
+        kind: See the table of this module.
+        labels: Labels of the releases: several for `joint`; for `noise`, of the variant with the same accuracy.
+        quantizer: As in `Row`; empty if there is none, or if it is not known.
+        levels: As in `Row`.
+
+    Raises:
+        ValueError: The number of labels does not fit the kind, or a label is empty or holds a sign.
+
+    Example:
+        >>> Variant.parse("fp32&obc-2")
+        Variant(kind='joint', labels=('fp32', 'obc-2'), quantizer='', levels=None)
+        >>> str(Variant("noise", ("obc-2",)))
+        'noise@obc-2'
+    """
+
+    kind: VariantKind
+    labels: tuple[str, ...]
+    quantizer: str = field(default="", compare=False)
+    levels: int | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        expected = "at least two labels" if self.kind == "joint" else "one label"
+        if len(self.labels) < 2 if self.kind == "joint" else len(self.labels) != 1:
+            raise ValueError(f"a variant of kind {self.kind} must have {expected}, got {list(self.labels)}")
+        for label in self.labels:
+            if not label or any(sign in label for sign in SIGNS):
+                raise ValueError(f"a label must be some text without any of {' '.join(SIGNS)}, got {label!r}")
+
+    @classmethod
+    def parse(cls, name: str, *, quantizer: str = "", levels: int | None = None) -> "Variant":
+        """Return the variant with this name.
+
+        Args:
+            name: As in `Row.variant`.
+            quantizer: As in `Row`.
+            levels: As in `Row`.
+
+        Raises:
+            ValueError: No variant has such a name.
+        """
+        kind: VariantKind = "plain"
+        labels = tuple(name.split("&"))
+        if len(labels) > 1:
+            kind = "joint"
+        elif name.startswith(_NOISE):
+            kind, labels = "noise", (name.removeprefix(_NOISE),)
+        elif name in (FULL, CONTROL):
+            kind = "full" if name == FULL else "control"
+        return cls(kind, labels, quantizer, levels)
+
+    def __str__(self) -> str:
+        return noise_like(self.labels[0]) if self.kind == "noise" else joined(self.labels)
+
+    @property
+    def suffix(self) -> str:
+        """What follows the first `+` of a label: how some layers differ from the rest."""
+        return self.labels[0].partition("+")[2] if self.kind == "plain" else ""
+
+
+@dataclass(frozen=True)
+class AttackName:
+    """An attack's name in a row.
+
+    Attributes:
+        attack: Name of the attack; empty for a row that no attack has a part in.
+        calibration: Whether the attack is on calibration sets rather than on training sets.
+
+    Example:
+        >>> AttackName.parse("calibration:reference")
+        AttackName(attack='reference', calibration=True)
+        >>> str(AttackName("reference", calibration=True))
+        'calibration:reference'
+    """
+
+    attack: str
+    calibration: bool = False
+
+    @classmethod
+    def parse(cls, name: str) -> "AttackName":
+        """Return the attack and its subject."""
+        return cls(name.removeprefix(_CALIBRATION), name.startswith(_CALIBRATION))
+
+    def __str__(self) -> str:
+        return f"{_CALIBRATION if self.calibration else ''}{self.attack}"
+
+
+FULL_PRECISION = Variant("full", (FULL,))
+NEGATIVE_CONTROL = Variant("control", (CONTROL,))
 
 
 def joined(releases: Sequence[str]) -> str:
-    """The variant that stands for all releases together.
+    """Return the name of several releases together.
 
     Example:
         >>> joined(["fp32", "obc-2"])
@@ -33,37 +140,42 @@ def joined(releases: Sequence[str]) -> str:
     return "&".join(releases)
 
 
-def noise_like(variant: str) -> str:
-    """The variant that is full precision with noise, as accurate as the given one.
+def noise_like(label: str) -> str:
+    """Return the name of full precision with noise, as accurate as the given variant.
 
     Example:
         >>> noise_like("obc-1.58")
         'noise@obc-1.58'
     """
-    return f"noise@{variant}"
+    return f"{_NOISE}{label}"
 
 
 def on_calibration(attack: str) -> str:
-    """The attack's name where it asks for the calibration set.
+    """Return the attack's name in rows about calibration sets.
 
     Example:
         >>> on_calibration("reference")
         'calibration:reference'
     """
-    return f"calibration:{attack}"
+    return str(AttackName(attack, calibration=True))
 
 
-def kind_of(variant: str, attack: str = "") -> Kind:
-    """What a row is about: rows of different kinds are different questions.
+def question_of(variant: str, attack: str = "") -> Question:
+    """Return the question that a row answers.
+
+    Args:
+        variant: As in `Row`.
+        attack: As in `Row`.
 
     Example:
-        >>> [kind_of("obc-2", "threshold"), kind_of("obc-2", "joint"), kind_of("noise@obc-2")]
+        >>> [question_of("obc-2"), question_of("obc-2", "joint"), question_of("noise@obc-2", "threshold")]
         ['plain', 'joint', 'noise']
     """
-    if variant == CONTROL:
+    kind = Variant.parse(variant).kind
+    if kind == "control":
         return "control"
-    if attack.startswith("calibration:"):
+    if AttackName.parse(attack).calibration:
         return "calibration"
-    if "&" in variant or attack == JOINT:
+    if kind == "joint" or attack == JOINT:
         return "joint"
-    return "noise" if variant.startswith("noise@") else "plain"
+    return "noise" if kind == "noise" else "plain"

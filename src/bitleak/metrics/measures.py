@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.auc import estimate_auc
 from bitleak.metrics.balanced_accuracy import estimate_balanced_accuracy, interval_near_limit, random_halvings
@@ -114,7 +115,7 @@ def estimate_from_curves(
     """Like `estimate_metrics`, for callers that already have the targets' ROC curves, all of the same records."""
     fewest = min(curve.non_members for curve in curves)
     measurable = [fpr for fpr in fprs if not why_unmeasurable(fpr, fewest)]
-    rates = {f"tpr@{fpr:g}": tuple(estimate_tpr(curve, fpr) for curve in curves) for fpr in measurable}
+    rates = {str(Metric("tpr", fpr)): tuple(estimate_tpr(curve, fpr) for curve in curves) for fpr in measurable}
     areas = tuple(estimate_auc(curve) for curve in curves)
     found = {"auc": areas, **rates}
     if balanced:

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import expit, logit
 
+from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
@@ -75,11 +76,11 @@ def measure_at_threshold(
     )
     all_true, all_false = _over_targets(true, mode), _over_targets(false, mode)
     shown: dict[str, tuple[Measure | None, ...]] = {
-        f"tpr_chosen@{fpr:g}": (_total(all_true, true), *map(_measure, true)),
-        f"fpr_chosen@{fpr:g}": (_total(all_false, false), *map(_measure, false)),
+        str(Metric("tpr_chosen", fpr)): (_total(all_true, true), *map(_measure, true)),
+        str(Metric("fpr_chosen", fpr)): (_total(all_false, false), *map(_measure, false)),
     }
     for prior in priors:
-        metric = f"precision@{fpr:g},prior{prior:g}"
+        metric = str(Metric("precision", fpr, prior))
         if len(found) == 1:
             shown[metric] = (_precision(found[0], prior),) * 2
         else:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import kind_of
+from bitleak.core.variants import question_of
 
 LOWER, SAME, HIGHER = "lower", "not distinguishable", "higher"
 LEVEL = 0.05
@@ -66,7 +66,7 @@ def by_metric_and_target(row: Row) -> Hashable:
     The negative control is no claim about a variant, so it is left out of the others' family; several releases
     together, and noise in the place of quantization, are questions of their own, with a family each.
     """
-    return row.metric, row.target, kind_of(row.variant, row.attack)
+    return row.metric, row.target, question_of(row.variant, row.attack)
 
 
 def adjust_verdicts(rows: Iterable[Row], family: Family = by_metric_and_target) -> list[Row]:

@@ -1,7 +1,7 @@
 """The section on calibration sets: which members of a target was its quantized version calibrated on?"""
 
 from bitleak.core.types import Measure
-from bitleak.core.variants import kind_of, on_calibration
+from bitleak.core.variants import on_calibration, question_of
 from bitleak.report import text
 from bitleak.report.grid import Grid, Section, figure_cell
 from bitleak.report.summary import Summary
@@ -17,7 +17,7 @@ READ = (
 
 def calibration_section(table: Table, summary: Summary) -> Section | None:
     """AUC and TPR of every attack on the calibration sets; None where none was attacked."""
-    keys = [key for key in table.cells if kind_of(key[0], key[1]) == "calibration"]
+    keys = [key for key in table.cells if question_of(key[0], key[1]) == "calibration"]
     if not keys:
         return None
     attacks = list(dict.fromkeys(key[1] for key in keys))
@@ -36,7 +36,7 @@ def calibration_section(table: Table, summary: Summary) -> Section | None:
 
 def _sentences(table: Table, summary: Summary, variants: list[str]) -> tuple[str, ...]:
     """One per variant, by the headline attack or, where that has no references, the first."""
-    names = list(dict.fromkeys(key[1] for key in table.cells if kind_of(key[0], key[1]) == "calibration"))
+    names = list(dict.fromkeys(key[1] for key in table.cells if question_of(key[0], key[1]) == "calibration"))
     wanted = on_calibration(summary.headline_attack)
     attack = wanted if wanted in names else names[0]
     found = []

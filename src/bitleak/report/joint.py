@@ -1,6 +1,6 @@
 """The section on several releases of one target: do they tell more together than the best of them alone?"""
 
-from bitleak.core.variants import FULL, JOINT, kind_of
+from bitleak.core.variants import FULL, JOINT, question_of
 from bitleak.report import text
 from bitleak.report.grid import Grid, Section, change_cell, figure_cell
 from bitleak.report.summary import Summary
@@ -47,7 +47,7 @@ def joint_sentences(table: Table, summary: Summary) -> tuple[str, ...]:
 
 def joint_variants(table: Table) -> list[str]:
     """Variants with rows of the joint attack, in their order."""
-    return list(dict.fromkeys(key[0] for key in table.cells if kind_of(key[0], key[1]) == "joint"))
+    return list(dict.fromkeys(key[0] for key in table.cells if question_of(key[0], key[1]) == "joint"))
 
 
 def _verdict(table: Table, variant: str, metric: str, decimals: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import CONTROL, FULL, kind_of
+from bitleak.core.variants import CONTROL, FULL, question_of
 from bitleak.report.text import REFERENCES
 
 ALL = "all"
@@ -99,7 +99,7 @@ def tabulate(rows: Iterable[Row]) -> Table:
             raise StoreError(f"two rows measure {row.metric} of {row.variant!r} under attack {row.attack!r} "
                              f"with reference {row.reference!r}; every row must be unique")  # fmt: skip
         cells[key] = row.measure
-        kind = kind_of(row.variant, row.attack)
+        kind = question_of(row.variant, row.attack)
         if kind == "plain" and row.variant != FULL:
             quantized[row.variant] = Variant(row.variant, row.quantizer, row.levels or 0)
         if row.attack and kind in ("plain", "control"):

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak import metrics
+from bitleak.core.metric_names import AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row, SplitMode
 from bitleak.metrics import ClassDependence, Estimates
 from bitleak.report.text import count, figure
 from bitleak.scores.answers import Answers
 from bitleak.scores.design import Design
 
-AUC, TPR = "auc_within_class", "tpr_within_class"
-"""Names of the metrics; the second with `@FPR`."""
+AUC = str(AUC_WITHIN_CLASS)
 
 LISTED = 8
 """Targets whose figures a sentence holds."""
@@ -77,8 +77,9 @@ def within_rows(
     for fpr in fprs:
         own = {target: rate[fpr] for target, rate in zip(targets, rates, strict=True) if fpr in rate}
         if own:
-            rows.append(Row(*about, "all", f"{TPR}@{fpr:g}", Measure(float(np.mean(list(own.values()))))))
-            rows += [Row(*about, str(target), f"{TPR}@{fpr:g}", Measure(rate)) for target, rate in own.items()]
+            name = str(Metric("tpr_within_class", fpr))
+            rows.append(Row(*about, "all", name, Measure(float(np.mean(list(own.values()))))))
+            rows += [Row(*about, str(target), name, Measure(rate)) for target, rate in own.items()]
     return rows, estimates
 
 

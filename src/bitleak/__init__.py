@@ -79,7 +79,6 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
     from bitleak.data import (
         references as references,
     )
-    from bitleak.export import load_quantized as load_quantized
     from bitleak.metrics import (
         at_threshold as at_threshold,
     )
@@ -122,6 +121,7 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
     from bitleak.quant.obc import OBC as OBC
     from bitleak.quant.rtn import RoundToNearest as RoundToNearest
     from bitleak.query import outputs as outputs
+    from bitleak.single_network import load_quantized as load_quantized
     from bitleak.train.fit import fit as fit
     from bitleak.train.recipe import Recipe as Recipe
 
@@ -155,7 +155,7 @@ _PUBLIC = {
     "BitleakError": "bitleak.core.errors",
     "Recipe": "bitleak.train.recipe",
     "fit": "bitleak.train.fit",
-    "load_quantized": "bitleak.export",
+    "load_quantized": "bitleak.single_network",
     "make_splits": "bitleak.data",
     "references": "bitleak.data",
     "outputs": "bitleak.query",

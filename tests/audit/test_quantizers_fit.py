@@ -2,7 +2,7 @@
 
 import pytest
 
-from bitleak.audit.prepare import prepare
+from bitleak.audit.preparation import prepare
 from bitleak.config import validate
 from bitleak.core.errors import ConfigError
 

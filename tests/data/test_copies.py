@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bitleak.audit.copies import copy_warnings
+from bitleak.audit.copy_warnings import copy_warnings
 from bitleak.data import copies as module
 from bitleak.data.copies import FARTHEST, find_copies
 from bitleak.data.digits import Digits

@@ -12,7 +12,6 @@ from torch import nn
 
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import ModelSpec
-from bitleak.export import load_quantized, save_quantized
 from bitleak.models import load
 from bitleak.quant.adaround import AdaRound
 from bitleak.quant.brecq import BRECQ
@@ -24,6 +23,7 @@ from bitleak.quant.result import deployed
 from bitleak.quant.rtn import RoundToNearest
 from bitleak.quant.scheme import quantizable
 from bitleak.registry import QUANTIZERS, find
+from bitleak.single_network import load_quantized, save_quantized
 
 METHODS = {
     "rtn": RoundToNearest(),

@@ -32,8 +32,6 @@ from bitleak.data.tiny_imagenet import TinyImageNet
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.engine.transfer import export_results, import_results
-from bitleak.export import load_quantized, save_quantized
-from bitleak.export.weights import read_weights
 from bitleak.report import (
     PowerRow,
     RocCurve,
@@ -47,6 +45,8 @@ from bitleak.report import (
 from bitleak.report.power import write_power
 from bitleak.scores import Scratch
 from bitleak.scores.reading import read as read_answers
+from bitleak.single_network import load_quantized, save_quantized
+from bitleak.single_network.weights_files import read_weights
 
 MUTANTS = 200
 SECONDS = 5

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bitleak import registry
+from bitleak.audit.audit_results import write_results
 from bitleak.audit.expect import INTERPRETER, expected
 from bitleak.audit.forecast import Forecast, forecast
-from bitleak.audit.prepare import Prepared, prepare
-from bitleak.audit.results import write_results
+from bitleak.audit.preparation import Prepared, prepare
 from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine.graph import Graph
 from bitleak.engine.run import REPAIRS, Event, Limits, Report, run

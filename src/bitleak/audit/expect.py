@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bitleak.audit.prepare import Prepared
+from bitleak.audit.preparation import Prepared
 from bitleak.core.spill import LARGE
 from bitleak.core.types import SIGNALS
 from bitleak.engine.keys import Task

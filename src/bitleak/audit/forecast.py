@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitleak.audit.expect import INTERPRETER, expected, measured_rates, planned_memory
-from bitleak.audit.prepare import Prepared
+from bitleak.audit.preparation import Prepared
 from bitleak.engine.graph import Graph
 from bitleak.engine.simulate import Site, simulate
 from bitleak.engine.store import Store

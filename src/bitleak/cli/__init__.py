@@ -1,8 +1,8 @@
 """The command line: one file per verb, each a few lines over the library.
 
-Exit codes: 0 done, 1 a task failed, 2 bad input or a full disk, 3 time was up before all was done, 4 something
-outside broke (see `ends`), 128 + signal where one ended it. Nothing heavy is imported before a verb runs, so `--help`
-answers at once.
+Exit codes: 0 done, 1 a task failed, 2 bad input or a full disk, 3 time was up before all was done,
+4 something outside broke (see `exit_codes`), 128 + signal for a signal. Nothing heavy is imported before
+a verb runs, so `--help` answers at once.
 """
 
 import sys
@@ -10,8 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from bitleak.cli import attack, audit, plan, quantize, registry, report, store
-from bitleak.cli.ends import OUTSIDE, SIGNALLED, Group, Stopped, leave, say, told
+from bitleak.cli import (
+    attack_command,
+    audit_command,
+    list_command,
+    plan_command,
+    quantize_command,
+    report_command,
+    store_command,
+)
+from bitleak.cli.exit_codes import OUTSIDE, SIGNALLED, Group, Stopped, leave, say, told
 from bitleak.core.ends import ended_by_signals
 from bitleak.core.errors import BitleakError, ExecutionError, InputError
 
@@ -44,14 +52,14 @@ def options(
     """How much does your classifier leak, and what does quantizing it change?"""
 
 
-app.command("demo")(audit.demo)
-app.command("audit")(audit.audit)
-app.command("plan")(plan.plan)
-app.command("quantize")(quantize.quantize)
-app.command("attack")(attack.attack)
-app.command("report")(report.report)
-app.command("list")(registry.list_names)
-app.add_typer(store.app, name="store")
+app.command("demo")(audit_command.demo)
+app.command("audit")(audit_command.audit)
+app.command("plan")(plan_command.plan)
+app.command("quantize")(quantize_command.quantize)
+app.command("attack")(attack_command.attack)
+app.command("report")(report_command.report)
+app.command("list")(list_command.list_names)
+app.add_typer(store_command.app, name="store")
 
 # Typer brings a click of its own since 0.2x; this is the right base class with either.
 UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")

@@ -5,9 +5,8 @@ types are checked by pydantic and its own checks apply. A quantizer's entry is t
 dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
 """
 
-from bitleak.config.further import further_variants
-from bitleak.config.reading import override, read
-from bitleak.config.sections import (
+from bitleak.config.analyses import further_variants
+from bitleak.config.schema import (
     CalibrationConfig,
     CalibrationInferenceConfig,
     Config,
@@ -19,6 +18,7 @@ from bitleak.config.sections import (
     levels_of,
 )
 from bitleak.config.validation import external_model, resolved, validate
+from bitleak.config.yaml_files import override, read
 
 __all__ = [
     "CalibrationConfig",

@@ -7,9 +7,9 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.attacks import expand, known_names
+from bitleak.config.analyses import FURTHER, check_further, further, resolved_further
 from bitleak.config.fields import checked, described, named, names_of, numbers, plain, section, value_of
-from bitleak.config.further import FURTHER, check_further, further, resolved_further
-from bitleak.config.sections import (
+from bitleak.config.schema import (
     CalibrationConfig,
     Config,
     DataConfig,

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
-from bitleak.audit.outdated import newer_code
-from bitleak.cli.results import duration
+from bitleak.audit.outdated_code import newer_code
+from bitleak.cli.terminal import duration
 from bitleak.core.types import Description
 from bitleak.data.hub import Hub
 from bitleak.data.lines import data_lines

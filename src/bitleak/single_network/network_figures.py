@@ -13,7 +13,6 @@ from bitleak.core.errors import ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Weights
 from bitleak.data.augment import standardize
-from bitleak.export.job import Job
 from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.models import load
 from bitleak.models.precision import exact_float32
@@ -22,6 +21,7 @@ from bitleak.quant.capture import OnLayer
 from bitleak.quant.operands import check_operands
 from bitleak.quant.together import quantize_together
 from bitleak.query import logits
+from bitleak.single_network.quantization_job import Job
 
 
 @dataclass(frozen=True)

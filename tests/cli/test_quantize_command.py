@@ -21,9 +21,9 @@ from bitleak.data.digits import Digits
 from bitleak.engine.codecs import encode
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
-from bitleak.export import load_quantized, save_quantized
 from bitleak.models import build, load
 from bitleak.query import logits
+from bitleak.single_network import load_quantized, save_quantized
 from bitleak.train.fit import fit
 from bitleak.train.recipe import Recipe
 
@@ -76,10 +76,12 @@ def lines(path):
 
 @pytest.mark.parametrize("name", ["rtn", "obc", "brecq"])
 def test_the_files_give_the_same_logits_bit_for_bit(quantize, tmp_path, name, monkeypatch):
-    from bitleak.export import measure
+    from bitleak.single_network import network_figures
 
-    made, original = [], measure.quantize
-    monkeypatch.setattr(measure, "quantize", lambda *a, **k: (made.append(one) or one for one in original(*a, **k)))
+    made, original = [], network_figures.quantize
+    monkeypatch.setattr(
+        network_figures, "quantize", lambda *a, **k: (made.append(one) or one for one in original(*a, **k))
+    )
     code, out, err = quantize(quantizer=name, levels="4,3", preset="quick", calibration=64)
     assert code == 0, out + err
     images = Digits().load(None)
@@ -199,8 +201,8 @@ def test_the_same_call_writes_the_same_codes(quantize, tmp_path):
 
 @pytest.mark.parametrize("source", ["members", "holdout", "all"])
 def test_no_test_record_is_shown_to_a_quantizer(source):
-    from bitleak.export.job import draw
-    from bitleak.export.request import Request
+    from bitleak.single_network.quantization_job import draw
+    from bitleak.single_network.quantize_request import Request
 
     images = Digits().load(None)
     request = Request(Path(), "digits", "rtn", "4", source=source, calibration=300)

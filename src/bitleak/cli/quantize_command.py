@@ -46,15 +46,15 @@ def quantize(
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
     """Quantize one trained network and say what it costs: error per layer, accuracy, size."""
-    from bitleak.audit.prepare import resolve_device
-    from bitleak.cli.progress import print_download
-    from bitleak.cli.quantize_tables import Clock, print_job, print_layers, print_precisions
-    from bitleak.export.job import prepare
-    from bitleak.export.measure import doubt, figures
-    from bitleak.export.measure import quantize as quantized_by
-    from bitleak.export.request import Request, check
-    from bitleak.export.results import Result, write_precision, write_summary
+    from bitleak.audit.preparation import resolve_device
+    from bitleak.cli.audit_progress import print_download
+    from bitleak.cli.quantize_output import Clock, print_job, print_layers, print_precisions
     from bitleak.report import as_one, check_out
+    from bitleak.single_network.network_figures import doubt, figures
+    from bitleak.single_network.network_figures import quantize as quantized_by
+    from bitleak.single_network.output_files import Result, write_precision, write_summary
+    from bitleak.single_network.quantization_job import prepare
+    from bitleak.single_network.quantize_request import Request, check
 
     request = Request(
         weights=weights,

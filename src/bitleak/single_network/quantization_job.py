@@ -14,14 +14,14 @@ from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited, make_splits
 from bitleak.data.augment import channel_statistics
 from bitleak.data.lines import data_lines, numbering_hint
-from bitleak.export.names import common_prefix, filled, fitted
-from bitleak.export.request import DEFAULT_CALIBRATION, Checked, Request, check
-from bitleak.export.weights import read_weights
 from bitleak.models import build, load
 from bitleak.models.external import factory_of, tried
 from bitleak.models.sharing import shared_names
 from bitleak.quant.scheme import Scheme
 from bitleak.quant.suitable import check_network
+from bitleak.single_network.quantize_request import DEFAULT_CALIBRATION, Checked, Request, check
+from bitleak.single_network.tensor_names import common_prefix, filled, fitted
+from bitleak.single_network.weights_files import read_weights
 
 HELD_OUT = 0.3
 """Share of the records that is kept for the test where the data has no held-out part of its own, as in a config."""

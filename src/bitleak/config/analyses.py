@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from bitleak.config.fields import checked, described, section, value_of
-from bitleak.config.sections import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
+from bitleak.config.schema import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
 from bitleak.core.checks import label_text, unknown_name
 from bitleak.core.variants import FULL, SIGNS, joined, noise_like
 

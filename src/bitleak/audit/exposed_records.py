@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bitleak.audit.prepare import Prepared
+from bitleak.audit.preparation import Prepared
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Measure, Splits
 from bitleak.engine.codecs import decode, kind_of

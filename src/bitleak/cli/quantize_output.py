@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.core.types import Measure
-from bitleak.export.job import Job
-from bitleak.export.measure import Figures, layer_figures
-from bitleak.export.results import Result
+from bitleak.single_network.network_figures import Figures, layer_figures
+from bitleak.single_network.output_files import Result
+from bitleak.single_network.quantization_job import Job
 
 WIDTH = 160
 """Characters per line where the output is not a terminal."""

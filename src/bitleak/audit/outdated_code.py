@@ -2,7 +2,7 @@
 
 import datetime
 
-from bitleak.audit.prepare import Prepared
+from bitleak.audit.preparation import Prepared
 from bitleak.engine.store import Store
 from bitleak.models.origin import origin
 

@@ -12,10 +12,10 @@ from bitleak.config.fields import plain
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, QuantizedWeights
 from bitleak.core.variants import FULL
-from bitleak.export.files import save_quantized, save_weights
-from bitleak.export.job import Job
-from bitleak.export.measure import Figures, LayerFigures, layer_figures
 from bitleak.quant.scheme import Scheme
+from bitleak.single_network.network_figures import Figures, LayerFigures, layer_figures
+from bitleak.single_network.quantization_job import Job
+from bitleak.single_network.quantized_files import save_quantized, save_weights
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from bitleak.config import external_model
-from bitleak.config.reading import yaml_value
+from bitleak.config.yaml_files import yaml_value
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.registry import DATASETS, MODELS

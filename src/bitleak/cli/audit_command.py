@@ -103,9 +103,9 @@ def _run(config: Path, out: Path, options: _Options) -> int:
 
         open_nursery(Runtime.stages)
     from bitleak import audit as library
-    from bitleak.audit.prepare import dataset_of
-    from bitleak.cli.progress import Watch, print_download, print_forecast, print_left, print_notes
-    from bitleak.cli.results import print_results
+    from bitleak.audit.preparation import dataset_of
+    from bitleak.cli.audit_progress import Watch, print_download, print_forecast, print_left, print_notes
+    from bitleak.cli.terminal import print_results
     from bitleak.config import override, read, validate
     from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError
@@ -152,7 +152,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
 
 
 def _failed(prepared: Any, report: Any) -> int:
-    from bitleak.cli.progress import print_failures
+    from bitleak.cli.audit_progress import print_failures
 
     print_failures(prepared, report)
     return 2 if all(outcome.kind == "input" for outcome in report.failed) else 1

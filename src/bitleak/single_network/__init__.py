@@ -4,11 +4,11 @@ Each precision is a pair of files, `NAME.safetensors` (codes, scales, zero point
 not quantized) and `NAME.json` (levels, network, record), which `load_quantized` reads back bit for bit:
 
 ```
-quantized = bitleak.export.load_quantized("out/obc-3.safetensors")
+quantized = bitleak.single_network.load_quantized("out/obc-3.safetensors")
 network = bitleak.models.load(quantized.dequantize())
 ```
 """
 
-from bitleak.export.files import load_quantized, save_quantized, save_weights
+from bitleak.single_network.quantized_files import load_quantized, save_quantized, save_weights
 
 __all__ = ["load_quantized", "save_quantized", "save_weights"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from bitleak.audit.copies import copy_warnings
-from bitleak.audit.prepare import Prepared
-from bitleak.audit.records import decoded, pictures, power_rows, records_of
+from bitleak.audit.copy_warnings import copy_warnings
+from bitleak.audit.exposed_records import decoded, pictures, power_rows, records_of
+from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, further_variants, resolved
 from bitleak.core.types import Measure, Row
 from bitleak.data.lines import empty_channels

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file, save_model
 from torch import nn
 
-from bitleak.export.names import filled, fitted
 from bitleak.models.sharing import shared_names
+from bitleak.single_network.tensor_names import filled, fitted
 
 WANTED = ["stem.weight", "body.conv.weight"]
 

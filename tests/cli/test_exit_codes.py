@@ -50,7 +50,7 @@ def test_every_end_has_a_line_and_a_code(monkeypatch, capfd, error, code, line):
 
 
 def test_an_audit_that_is_interrupted_goes_on(monkeypatch, capfd):
-    monkeypatch.setattr("bitleak.cli.audit._run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("bitleak.cli.audit_command._run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert main(["audit", "x.yaml"]) == 143
     assert capfd.readouterr().err == "ended by SIGTERM; the same command goes on\n"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -124,13 +124,13 @@ def test_a_signal_that_was_ignored_stays_ignored():
 def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_path):
     code = (
         "import os, signal, time\n"
-        "import bitleak.cli, bitleak.cli.audit\n"
+        "import bitleak.cli, bitleak.cli.audit_command\n"
         "from bitleak.engine.executors.nursery import open_nursery\n"
         "def run(*_):\n"
         "    open_nursery('json')\n"
         "    print(*os.listdir(os.environ['TMPDIR']), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
-        "bitleak.cli.audit._run = run\n"
+        "bitleak.cli.audit_command._run = run\n"
         "import sys; sys.argv = ['bitleak', 'audit', 'x']\n"
         "bitleak.cli.entry()\n"
     )

@@ -11,8 +11,8 @@ from bitleak.config import DataConfig, override
 from bitleak.config.fields import checked, section
 from bitleak.core.checks import integer_in, number_in, one_of, unknown_name
 from bitleak.core.errors import ConfigError
-from bitleak.export.texts import data_of, model_of, numbers, whole_numbers
 from bitleak.quant.scheme import Scheme
+from bitleak.single_network.option_texts import data_of, model_of, numbers, whole_numbers
 
 SOURCES = ("members", "holdout", "all")
 DEFAULT_CALIBRATION = 1024

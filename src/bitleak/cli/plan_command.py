@@ -18,8 +18,8 @@ def plan(
 ) -> int:
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
     from bitleak import audit as library
-    from bitleak.audit.prepare import dataset_of
-    from bitleak.cli.progress import print_download, print_forecast, print_notes
+    from bitleak.audit.preparation import dataset_of
+    from bitleak.cli.audit_progress import print_download, print_forecast, print_notes
     from bitleak.config import override, read, validate
     from bitleak.engine.store import Store, is_url
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
-from bitleak.export.weights import read_weights
 from bitleak.models import build, load, state
+from bitleak.single_network.weights_files import read_weights
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -74,7 +74,7 @@ def export_(
     """Write finished results to a file, for another machine's store."""
     from rich.filesize import decimal
 
-    from bitleak.cli.steps import Steps
+    from bitleak.cli.stage_bars import Steps
     from bitleak.core.errors import ConfigError
     from bitleak.core.units import bytes_of
     from bitleak.engine.store import Store
@@ -105,7 +105,7 @@ def import_(
     """Take the results in files that were exported elsewhere, after every byte of them has been checked."""
     from rich.filesize import decimal
 
-    from bitleak.cli.steps import Steps
+    from bitleak.cli.stage_bars import Steps
     from bitleak.engine.store import Store
     from bitleak.engine.transfer import import_results
 
@@ -143,8 +143,8 @@ def gc(
 def _planned(configs: list[Path], data: Path | None, settings: list[str] | None) -> set[str]:
     """Keys of all tasks of these audits."""
     from bitleak.audit import prepare
-    from bitleak.audit.prepare import dataset_of
-    from bitleak.cli.progress import print_download
+    from bitleak.audit.preparation import dataset_of
+    from bitleak.cli.audit_progress import print_download
     from bitleak.config import override, read, validate
 
     keys: set[str] = set()

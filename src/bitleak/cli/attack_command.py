@@ -33,8 +33,8 @@ def attack(
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
     """Attack answers that were made elsewhere: no model, no training."""
-    from bitleak.cli.results import duration, print_results
-    from bitleak.cli.steps import Steps
+    from bitleak.cli.stage_bars import Steps
+    from bitleak.cli.terminal import duration, print_results
     from bitleak.report import check_out
     from bitleak.scores import Request, Scratch, prepare, tried
     from bitleak.scores import attack as attack_all

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from bitleak.audit import prepare
 from bitleak.config import read, validate
@@ -44,6 +45,17 @@ class Norm(nn.Module):
 def own_norm(classes, channels, size, depth=1):
     layers = [nn.Conv2d(channels, 4, 3, padding=1), Norm(4), nn.ReLU()]
     return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(size * size, classes))
+"""
+UNSAVED = """
+import time
+import torch
+from own_zoo.nets import View
+
+ORDER = torch.randperm(64, generator=torch.Generator().manual_seed(time.time_ns() % 2**60))
+
+class Mixed(View):
+    def forward(self, x):
+        return super().forward(x.flatten(2)[:, :, ORDER].view_as(x))
 """
 TIMM = """
 from torch import nn
@@ -103,7 +115,7 @@ def quick(bitleak, verb="audit", **options):
     return bitleak(verb, "config.yaml", *executor, *pairs)
 
 
-@pytest.mark.usefixtures("zoo", "without_figures")
+@pytest.mark.usefixtures("zoo", "without_figures", "without_new_process")
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_network_from_outside_goes_from_the_config_to_the_report(bitleak, tmp_path, kind):
     (tmp_path / "config.yaml").write_text(audited(MODELS[kind]))
@@ -118,6 +130,39 @@ def test_a_network_from_outside_goes_from_the_config_to_the_report(bitleak, tmp_
     code, out, err = bitleak("plan", folder / "config.yaml")
     assert code == 0, out + err
     assert set(to_do(out).values()) == {0}
+
+
+def test_a_network_that_workers_would_make_differently_is_refused_before_work(bitleak, zoo, tmp_path):
+    (zoo / "mixed.py").write_text(UNSAVED)
+    (tmp_path / "config.yaml").write_text(audited("{name: external, factory: 'own_zoo.mixed:Mixed'}"))
+    code, out, err = quick(bitleak)
+    assert code == 2, out + err
+    assert "model: own_zoo.mixed:Mixed: a new process makes another network" in err
+    assert "variable 'ORDER' of module own_zoo.mixed" in err
+    assert not list((tmp_path / "bitleak-store").glob("train/*/*"))
+
+
+def test_quantize_refuses_a_network_that_another_process_would_make_differently(bitleak, zoo, tmp_path):
+    (zoo / "mixed.py").write_text(UNSAVED)
+    weights = state(build(spec_of("external", {"factory": "own_zoo.mixed:Mixed"}), seed=0))
+    save_file(weights, tmp_path / "net.safetensors")
+    named = ("--model", "own_zoo.mixed:Mixed", "--weights", "net.safetensors", "--data", "digits", "--out", "out")
+    code, out, err = bitleak("quantize", *named, "--quantizer", "rtn", "--levels", 4)
+    assert code == 2, out + err
+    assert "--model: own_zoo.mixed:Mixed: a new process makes another network" in err
+
+
+@pytest.mark.usefixtures("without_figures", "without_new_process")
+def test_stored_weights_of_a_network_that_is_another_one_now_are_refused(bitleak, zoo, tmp_path):
+    (tmp_path / "config.yaml").write_text(audited("{name: external, factory: 'own_zoo.nets:View'}"))
+    store = Store(tmp_path / "bitleak-store")
+    tasks = fill(store, tmp_path / "config.yaml")
+    weights = store.read(tasks[0])
+    store.remove(store.path(tasks[0]))
+    store.write(tasks[0], {**weights, "fingerprint": np.ones((4, 10), np.float32)}, {})
+    code, out, err = quick(bitleak)
+    assert code == 2, out + err
+    assert "own_zoo.nets:View: with its stored weights, the network that is made here answers" in out + err
 
 
 @pytest.mark.parametrize(
@@ -190,6 +235,7 @@ def test_plan_says_when_code_without_a_version_is_newer_than_the_results(bitleak
     assert "was changed" not in quick(bitleak, "plan")[1]
 
 
+@pytest.mark.usefixtures("without_new_process")
 @pytest.mark.parametrize("model", ["{name: cnn, width: 4}", "{name: external, factory: 'own_zoo.nets:View'}"])
 def test_a_stored_result_cannot_have_another_module_imported(bitleak, zoo, tmp_path, model):
     (tmp_path / "recording.py").write_text("import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n")

@@ -241,6 +241,7 @@ def test_a_model_of_a_store_brings_its_network(bitleak, tmp_path, state_dict):
     refused(bitleak("quantize", *arguments, "--weights", fewer), "--data", "7 classes", "10 classes")
 
 
+@pytest.mark.usefixtures("without_new_process")
 def test_a_result_whose_spec_names_outside_code_needs_the_command_to_name_it_too(bitleak, tmp_path, monkeypatch):
     (tmp_path / "recording.py").write_text(
         "import pathlib\nfrom torch import nn\npathlib.Path(__file__).with_name('imported').touch()\n"
@@ -267,6 +268,7 @@ def test_a_result_whose_spec_names_outside_code_needs_the_command_to_name_it_too
         load(load_quantized(tmp_path / "out" / "rtn-4").dequantize())
 
 
+@pytest.mark.usefixtures("without_new_process")
 def test_an_external_network_and_a_local_file_are_read(bitleak, tmp_path, monkeypatch):
     (tmp_path / "zoo_of_test.py").write_text(
         "from torch import nn\n"
@@ -483,6 +485,7 @@ def linear(tmp_path, monkeypatch):
 LINEAR = ("--weights", "w.safetensors", "--quantizer", "rtn", "--levels", "4", "--out", "out")
 
 
+@pytest.mark.usefixtures("without_new_process")
 @pytest.mark.parametrize("factory", ["net", "fixed"])
 def test_a_network_numbered_by_stored_labels_is_refused_with_the_way_out(bitleak, tmp_path, linear, factory):
     bright_or_dark(tmp_path, 0, 255)
@@ -497,6 +500,7 @@ def test_a_network_numbered_by_stored_labels_is_refused_with_the_way_out(bitleak
     assert "before quantizing" not in out
 
 
+@pytest.mark.usefixtures("without_new_process")
 def test_outputs_in_another_order_are_said_before_quantizing(bitleak, tmp_path, linear):
     bright_or_dark(tmp_path, 1, 2)
     for dark, bright, said in ((0, 1, False), (1, 0, True)):

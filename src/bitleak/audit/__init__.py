@@ -15,7 +15,7 @@ from bitleak import registry
 from bitleak.audit.audit_results import write_results
 from bitleak.audit.expect import INTERPRETER, expected
 from bitleak.audit.forecast import Forecast, forecast
-from bitleak.audit.preparation import Prepared, prepare
+from bitleak.audit.preparation import Prepared, check_model, prepare
 from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine.graph import Graph
 from bitleak.engine.run import REPAIRS, Event, Limits, Report, run
@@ -65,7 +65,8 @@ def audit(
         What was done, cached, failed, not run, and left for want of time.
 
     Raises:
-        InputError: The disk is too small, a task found the input wrong, or `out` cannot be written.
+        InputError: The disk is too small, workers would make another network than this process, a task found
+            the input wrong, or `out` cannot be written.
         KeyboardInterrupt: Passed on, after the workers have gone.
     """
     check_out(out)
@@ -77,6 +78,8 @@ def audit(
             f"store {store.location}: the audit needs about {ahead.disk / 1e9:.1f} GB, but only "
             f"{ahead.free / 1e9:.1f} GB are free; free some space or give another --store"
         )
+    if any(left for left, _ in ahead.todo.values()):
+        check_model(prepared)
     graph = Graph(expected(prepared, store), wanted=prepared.plan.wanted)
     deadline = None if budget is None else time.monotonic() + budget
     count = min(count, max(1, sum(left for left, _ in ahead.todo.values())))

@@ -15,6 +15,7 @@ from bitleak.data.lines import numbering_hint
 from bitleak.engine.worker import Runtime
 from bitleak.models import build, profile
 from bitleak.models.external import factory_of, tried
+from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.plan import NetworkSize, Plan, plan
 from bitleak.quant.suitable import check_network
@@ -59,9 +60,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     device = device if device in ("cpu", "cuda") and not here else resolve_device(device)
     config = replace(config, train=settled(config.train, device) if here else _settled_elsewhere(config.train, device))
     description = dataset_of(config).describe(data)
-    name, options = config.model
-    unit = (0.5,) * description.channels
-    spec = ModelSpec(name, options, description.classes, description.channels, description.size, mean=unit, std=unit)
+    spec = _spec(config, description)
     try:
         found, outside = profile(spec), tried(spec)
     except ModelError as error:
@@ -80,9 +79,28 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     return Prepared(config, description, network, plan(config, description, network, device=device), runtime, notes)
 
 
+def check_model(prepared: Prepared) -> None:
+    """Refuse a network from outside that workers would make differently; one of this package costs nothing.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    try:
+        check_in_new_process(_spec(prepared.config, prepared.description))
+    except ModelError as error:
+        raise ConfigError(f"model: {error}") from None
+
+
 def dataset_of(config: Config) -> Any:
     """Make the config's data set, an entry of the registry's `DATASETS`; nothing is read."""
     return registry.find(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
+
+
+def _spec(config: Config, description: Description) -> ModelSpec:
+    """The config's network for the data, with any standardisation."""
+    name, options = config.model
+    unit = (0.5,) * description.channels
+    return ModelSpec(name, options, description.classes, description.channels, description.size, mean=unit, std=unit)
 
 
 def _check_quantizers(config: Config, spec: ModelSpec) -> None:

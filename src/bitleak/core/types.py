@@ -139,10 +139,13 @@ class Weights:
     Attributes:
         tensors: Arrays by the names of the network's `state_dict`.
         spec: The network they belong to; None for a network that did not come from a spec.
+        fingerprint: Logits of a network from outside this package about fixed images, which the network that they
+            are loaded into must answer with; None if there is nothing to compare (see `bitleak.models.fingerprint`).
     """
 
     tensors: Mapping[str, np.ndarray]
     spec: ModelSpec | None = None
+    fingerprint: Float32[np.ndarray, "images classes"] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,12 +180,14 @@ class QuantizedWeights:
         spec: The network they belong to; None for a network that did not come from a spec.
         record: What happened per layer (relative error, damping, ...): JSON values only. A layer that keeps full
             precision by its name has no codes; its `levels` here are `fp32`.
+        fingerprint: As of `Weights`.
     """
 
     layers: Mapping[str, QuantizedLayer]
     rest: Mapping[str, np.ndarray]
     spec: ModelSpec | None = None
     record: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fingerprint: Float32[np.ndarray, "images classes"] | None = None
 
     @property
     def full_precision(self) -> tuple[str, ...]:
@@ -192,7 +197,7 @@ class QuantizedWeights:
     def dequantize(self) -> Weights:
         """The same network with float weights that lie on the grids."""
         tensors = {f"{name}.weight": layer.dequantize() for name, layer in self.layers.items()}
-        return Weights(tensors={**self.rest, **tensors}, spec=self.spec)
+        return Weights(tensors={**self.rest, **tensors}, spec=self.spec, fingerprint=self.fingerprint)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@
 | `Outputs` | `signals`, `population_signals`, `test_predictions` |
 
 and for each of them `about`, JSON that names the type and holds what is not an array. Images and
-signals are single arrays, so that the store can map them instead of reading them. Artifacts
+signals are single arrays, so that the store can map them instead of reading them. Weights of a network from outside
+have its `fingerprint` too. Artifacts
 without an `about` that names a type are a plain dict of arrays and JSON values.
 """
 
@@ -138,13 +139,28 @@ def _read_splits(artifacts: Mapping[str, Artifact]) -> Splits:
 
 def _write_weights(value: Weights) -> dict[str, Artifact]:
     about = {"names": list(value.tensors), "spec": encode_spec(value.spec)}
-    return {"tensors": dict(value.tensors), "about": about}
+    return {"tensors": dict(value.tensors), **_write_fingerprint(value), "about": about}
 
 
 def _read_weights(artifacts: Mapping[str, Artifact]) -> Weights:
     about = artifacts["about"]
     _check_tensors(artifacts["tensors"])
-    return Weights(_ordered(artifacts["tensors"], about["names"]), decode_spec(about["spec"]))
+    tensors = _ordered(artifacts["tensors"], about["names"])
+    return Weights(tensors, decode_spec(about["spec"]), _read_fingerprint(artifacts))
+
+
+def _write_fingerprint(value: Weights | QuantizedWeights) -> dict[str, Artifact]:
+    return {} if value.fingerprint is None else {"fingerprint": value.fingerprint}
+
+
+def _read_fingerprint(artifacts: Mapping[str, Artifact]) -> np.ndarray | None:
+    """The fingerprint of weights, which those of the registry's networks have none of."""
+    stored = artifacts.get("fingerprint")
+    if stored is None:
+        return None
+    if not isinstance(stored, np.ndarray) or stored.dtype != np.float32 or stored.ndim != 2:
+        raise ValueError("a fingerprint must be a float32 array of images and classes")
+    return stored
 
 
 def _write_quantized(value: QuantizedWeights) -> dict[str, Artifact]:
@@ -155,7 +171,7 @@ def _write_quantized(value: QuantizedWeights) -> dict[str, Artifact]:
         "spec": encode_spec(value.spec),
         "record": value.record,
     }
-    return {**parts, "rest": dict(value.rest), "about": about}
+    return {**parts, "rest": dict(value.rest), **_write_fingerprint(value), "about": about}
 
 
 def _read_quantized(artifacts: Mapping[str, Artifact]) -> QuantizedWeights:
@@ -172,7 +188,8 @@ def _read_quantized(artifacts: Mapping[str, Artifact]) -> QuantizedWeights:
     ):
         raise ValueError("its record must be facts by name of the layer")
     rest = _ordered(artifacts["rest"], about["names"])
-    return QuantizedWeights(layers, rest, decode_spec(about["spec"]), about["record"])
+    spec, mark = decode_spec(about["spec"]), _read_fingerprint(artifacts)
+    return QuantizedWeights(layers, rest, spec, about["record"], mark)
 
 
 def _check_layer(name: str, layer: QuantizedLayer) -> None:

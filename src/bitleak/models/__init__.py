@@ -17,6 +17,7 @@ from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models.external import factory_of, split
+from bitleak.models.fingerprint import check_fingerprint
 from bitleak.models.profile import Profile, profile_of
 from bitleak.registry import MODELS, find
 
@@ -60,7 +61,8 @@ def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
 
     Raises:
         ModelError: There is no spec, it names outside code that is not allowed, or a tensor is missing, unknown, of
-            another shape or not floating-point.
+            another shape or not floating-point; or an outside network answers otherwise than when the weights were
+            stored (see `bitleak.models.fingerprint`).
 
     Example:
         >>> spec = ModelSpec("external", {"factory": "zoo:net"}, 10, 1, 8, (0.3,), (0.4,))
@@ -77,6 +79,7 @@ def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
     _check_tensors(network.state_dict(), weights.tensors, weights.spec.name)
     # Copied, since arrays read from a store may be read-only and torch would share their memory.
     network.load_state_dict({name: torch.tensor(array) for name, array in weights.tensors.items()}, strict=True)
+    check_fingerprint(network, weights)
     return network.eval()
 
 

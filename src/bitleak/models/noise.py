@@ -16,7 +16,7 @@ from bitleak.core.checks import number_in
 from bitleak.core.errors import ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Weights
-from bitleak.models import check_own, profile
+from bitleak.models import check_own, load, profile
 
 
 def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> dict[str, np.ndarray]:
@@ -29,6 +29,8 @@ def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> d
         raise ModelError("weights without a spec have no known layers")
     if not allow_external:
         check_own(weights.spec)
+    if weights.fingerprint is not None:  # weights with noise have none to compare
+        load(weights, allow_external=True)
     found = {}
     for layer in profile(weights.spec).layers:
         name = f"{layer}.weight"

@@ -29,7 +29,9 @@ from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
 from bitleak.models.choice import Choice, Choices, candidates, described, preferred
+from bitleak.models.fingerprint import REMEDY, differing
 from bitleak.models.precision import exact_float32
+from bitleak.models.unsaved import differing_names, unsaved
 
 TOLERANCE = 1e-4
 """Largest difference that is taken for rounding, relative to the largest logit."""
@@ -112,11 +114,20 @@ def _check_state(make: Callable[[], Any], tried: "_Trial") -> None:
     other.network.load_state_dict(tried.network.eval().state_dict())
     apart = _apart(other.logits(images), tried.logits(images))
     if apart:
+        names = differing_names(unsaved(tried.network), unsaved(other.network))
+        listed = f" ({', '.join(names[:6])})" if names else ""
         raise ModelError(
             f"{tried.name}: two networks of the factory with one state dict answer differently, {apart}: it draws "
-            "tensors that the state dict does not hold; make them parameters or saved buffers "
-            "(`self.register_buffer(name, tensor)`), or draw them from a generator of a fixed seed"
+            f"values that the state dict does not hold{listed}; {REMEDY}"
         )
+
+
+def draw_zeros(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw the parameters anew that are zero, or nearly so: a head that starts at zero hides all before it."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < _SMALL:
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
 def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) -> bool:
@@ -177,7 +188,7 @@ class _Trial:
         images = self.images()
         self._raw(images[:2])  # makes what is lazy
         self._check_precision()
-        self._draw_zeros()
+        draw_zeros(self.network, self.chance)
         before = images.clone()
         self.choice = self._choose(self._raw(images))
         first = self.logits(images)
@@ -242,12 +253,6 @@ class _Trial:
                     f"{self.name}: parameter {name!r} is {kind}; networks are trained and asked in float32: call "
                     "`.float()` in the factory"
                 )
-
-    def _draw_zeros(self) -> None:
-        with torch.no_grad():
-            for parameter in self.network.parameters():
-                if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < _SMALL:
-                    parameter.copy_(0.3 * torch.randn(parameter.shape, generator=self.chance))
 
     def _choose(self, output: Any) -> Choice:
         found = candidates(output, self.records, self.shape.classes)
@@ -384,12 +389,7 @@ def _check_scale(name: str, logits: Tensor) -> None:
 
 
 def _apart(found: Tensor, expected: Tensor) -> str:
-    """By how much two answers differ, in words; empty if it is rounding."""
-    difference = float((found.double() - expected.double()).abs().max())
-    largest = float(expected.double().abs().max())
-    if difference <= TOLERANCE * max(largest, 1e-12):
-        return ""
-    return f"by up to {difference:.2g} in logits of up to {largest:.2g}"
+    return differing(found, expected, TOLERANCE)
 
 
 def _does_not_take(name: str, shape: Shape, count: int, error: Exception, mode: str) -> str:

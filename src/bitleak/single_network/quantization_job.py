@@ -16,6 +16,7 @@ from bitleak.data.augment import channel_statistics
 from bitleak.data.lines import data_lines, numbering_hint
 from bitleak.models import build, load
 from bitleak.models.external import factory_of, tried
+from bitleak.models.new_process import check_in_new_process
 from bitleak.models.sharing import shared_names
 from bitleak.quant.scheme import Scheme
 from bitleak.quant.suitable import check_network
@@ -79,6 +80,7 @@ def prepare(request: Request) -> Job:
         # `_model` has seen to it that outside code is named by --model
         network = load(weights, allow_external=True)
         outside = tried(spec)
+        check_in_new_process(spec)
     except ModelError as error:
         raise ModelError(_placed(error, request, weights, spec) + hint) from None
     try:

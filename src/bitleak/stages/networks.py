@@ -17,6 +17,7 @@ from bitleak.core.types import Images, ModelSpec, QuantizedWeights, Splits, Weig
 from bitleak.data.augment import augmented, channel_statistics, standardize
 from bitleak.engine.worker import Runtime
 from bitleak.models import load
+from bitleak.models.fingerprint import with_fingerprint
 from bitleak.models.inference import fused
 from bitleak.models.origin import origin
 from bitleak.models.precision import exact_float32
@@ -62,8 +63,9 @@ def quantize(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progre
             with exact_float32():
                 found = replace(next(results), spec=spec)
                 # The network as it will be asked: made and loaded anew, with all that it ties together by itself.
-                check_operands(load_for(found.dequantize(), runtime).to(runtime.device), found, shown)
-            yield found
+                anew = load_for(found.dequantize(), runtime).to(runtime.device)
+                check_operands(anew, found, shown)
+            yield with_fingerprint(found, anew)
 
 
 def query(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:

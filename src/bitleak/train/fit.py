@@ -30,6 +30,7 @@ from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data.augment import Standard, augmented
 from bitleak.models import build, state
 from bitleak.models.external import tried
+from bitleak.models.fingerprint import with_fingerprint
 from bitleak.models.layout import memory_format
 from bitleak.models.precision import exact_float32, multiplies_in_bfloat16
 from bitleak.train.convolution import with_products
@@ -124,7 +125,7 @@ def fit(
             )
         if on_epoch is not None:
             on_epoch(epoch + 1, mean)
-    return Weights(tensors=state(network), spec=spec)
+    return with_fingerprint(Weights(tensors=state(network), spec=spec), network)
 
 
 def settled(recipe: Recipe, device: torch.device | str) -> Recipe:

@@ -1,0 +1,118 @@
+"""Answers of an outside network about fixed images, stored with its weights and compared wherever they are loaded.
+
+Models are stored as state dicts, and every process builds its networks anew. A network of this package is its state
+dict; an outside one may hold more (a permutation drawn at import, the order of a set, an attribute that training
+changed, code that was edited since). With the same weights it would then be another network, whose answers look like
+those of an untrained one, and no figure would show why.
+
+Cost: `IMAGES` images through the network, once per loading of an outside network's weights.
+"""
+
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec, QuantizedWeights, Weights
+from bitleak.models.precision import exact_float32
+from bitleak.models.unsaved import unsaved
+from bitleak.registry import MODELS
+
+Stored = TypeVar("Stored", Weights, QuantizedWeights)
+
+IMAGES = 4
+"""Images of a fingerprint."""
+TOLERANCE = 1e-3
+"""Largest difference, relative to the largest logit, that another device or release of PyTorch may make."""
+REMEDY = (
+    "make it a parameter or a saved buffer (`self.register_buffer(name, tensor)`), or draw it from a generator of a "
+    "fixed seed"
+)
+
+
+def is_outside(spec: ModelSpec) -> bool:
+    """Whether a spec's network is made by code from outside this package."""
+    return spec.name == "external" or spec.name not in MODELS
+
+
+def fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarray, "images classes"]:
+    """Return the logits of a few fixed images, which are the same on every machine.
+
+    Args:
+        network: Answers with logits; it is left in evaluation mode.
+        spec: Its spec, for the shape of the data.
+    """
+    shape = (IMAGES, spec.channels, spec.size, spec.size)
+    images = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), exact_float32():
+        answers: Tensor = network.eval()(images.to(device))
+    return answers.float().cpu().numpy()
+
+
+def with_fingerprint(weights: Stored, network: nn.Module) -> Stored:
+    """Return the weights with the fingerprint of their network if it is from outside, else as they are.
+
+    Args:
+        weights: Weights with their spec.
+        network: The network that holds them; it is left in evaluation mode.
+    """
+    if weights.spec is None or not is_outside(weights.spec):
+        return weights
+    answers = fingerprint(network, weights.spec)
+    # The records will show it too, with an error of their own.
+    return replace(weights, fingerprint=answers) if np.isfinite(answers).all() else weights
+
+
+def check_fingerprint(network: nn.Module, weights: Weights) -> None:
+    """Refuse a network that answers otherwise than the one that its weights were stored with.
+
+    Args:
+        network: Holds the weights; it is left in evaluation mode.
+        weights: Weights with their spec; without a fingerprint, nothing is compared.
+
+    Raises:
+        ModelError: It answers otherwise; names what it holds outside its state dict.
+    """
+    if weights.fingerprint is None or weights.spec is None:
+        return
+    answers = fingerprint(network, weights.spec)
+    difference = differing(answers, weights.fingerprint, TOLERANCE)
+    if not difference:
+        return
+    name = weights.spec.options.get("factory") or weights.spec.name
+    names = ", ".join(unsaved(network, constants=False))
+    candidates = f" (not in its state dict: {names})" if names else ""
+    raise ModelError(
+        f"{name}: with its stored weights, the network that is made here answers fixed images otherwise than when they "
+        f"were stored, {difference}. Its code was changed since, or it depends on what its state dict does not hold "
+        f"and what differs between processes{candidates}: {REMEDY}; then raise `version` and train again"
+    )
+
+
+def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float) -> str:
+    """Return by how much two answers differ, in words; empty if it is rounding.
+
+    Args:
+        answers: Logits or other values.
+        expected: Values that they are compared with.
+        tolerance: Largest difference that counts as rounding, relative to the largest expected magnitude.
+
+    Example:
+        >>> differing(np.array([1.0, 2.5]), np.array([1.0, 2.0]), 1e-3)
+        'by up to 0.5 in logits of up to 2'
+    """
+    first, second = (
+        torch.as_tensor(values if isinstance(values, Tensor) else np.array(values)).double()
+        for values in (answers, expected)
+    )
+    if first.shape != second.shape:
+        return f"with shape {tuple(first.shape)} in the place of {tuple(second.shape)}"
+    difference, largest = float((first - second).abs().max()), float(second.abs().max())
+    if difference <= tolerance * max(largest, 1e-12):
+        return ""
+    return f"by up to {difference:.2g} in logits of up to {largest:.2g}"

@@ -1,0 +1,119 @@
+"""An outside network is made once more in a new process, as workers will make it, before work starts.
+
+The trial compares networks of one process. Values that a process draws once (a permutation at import without a seed,
+the order of a set, the time, the number of threads) are the same in all of them, and others in every worker. So a
+new interpreter, with another seed for the order of sets and one thread, makes the network, takes over the state dict
+and answers the same images.
+
+Cost: the start of an interpreter with PyTorch, and `fingerprint.IMAGES` images, once per audit.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec, Weights
+from bitleak.models import build, load, state
+from bitleak.models.external import factory_of
+from bitleak.models.fingerprint import REMEDY, TOLERANCE, differing, fingerprint
+from bitleak.models.trial import draw_zeros
+from bitleak.models.unsaved import differing_names, unsaved
+
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bitleak.models import new_process as new; "
+_REQUEST, _STATE, _ANSWERS, _UNSAVED, _ERROR = "spec.json", "state.npz", "answers.npy", "unsaved.json", "error.txt"
+_SHAPE = ("classes", "channels", "size")
+
+
+def check_in_new_process(spec: ModelSpec) -> None:
+    """Refuse an outside network that a new process makes differently.
+
+    Args:
+        spec: Any spec; networks of this package need no check.
+
+    Raises:
+        ModelError: A new process cannot make the network, or its network answers otherwise with the same state dict;
+            names the values that differ.
+    """
+    factory = factory_of(spec)
+    if factory is None or not sys.executable:
+        return
+    network = build(spec, seed=0)
+    draw_zeros(network, torch.Generator().manual_seed(0))
+    expected = fingerprint(network, spec)
+    with tempfile.TemporaryDirectory(prefix="bitleak-") as name:
+        folder = Path(name)
+        _write_request(folder, spec, network)
+        answers, values = _answered(folder, factory)
+    difference = differing(answers, expected, TOLERANCE)
+    if difference:
+        names = differing_names(unsaved(network), values)
+        listed = f"; other values there: {', '.join(names[:6])}" if names else ""
+        raise ModelError(
+            f"{factory}: a new process makes another network: with one state dict, the two answer the same images "
+            f"differently, {difference}{listed}. Every worker is a new process, so it must not depend on what differs "
+            f"between processes (draws at import, the order of a set, the time): {REMEDY}"
+        )
+
+
+def answer(folder: str) -> None:
+    """Make the network that a folder describes, and leave its answers there: the part of the new process."""
+    place = Path(folder)
+    torch.set_num_threads(1)  # as workers have
+    request = json.loads((place / _REQUEST).read_text(encoding="utf-8"))
+    unit = (0.5,) * int(request["channels"])
+    classes, channels, size = (request[name] for name in _SHAPE)
+    spec = ModelSpec("external", request["options"], classes, channels, size, mean=unit, std=unit)
+    try:
+        with np.load(place / _STATE, allow_pickle=False) as tensors:
+            arrays = {name: tensors[f"arr_{index}"] for index, name in enumerate(request["names"])}
+        network = load(Weights(arrays, spec), allow_external=True)
+        np.save(place / _ANSWERS, fingerprint(network, spec))
+        (place / _UNSAVED).write_text(json.dumps(unsaved(network)), encoding="utf-8")
+    except ModelError as error:
+        (place / _ERROR).write_text(str(error), encoding="utf-8")
+
+
+def _write_request(folder: Path, spec: ModelSpec, network: nn.Module) -> None:
+    tensors = state(network)
+    shape = {name: getattr(spec, name) for name in _SHAPE}
+    request = {"options": spec.options, "names": list(tensors), **shape}
+    (folder / _REQUEST).write_text(json.dumps(request, default=dict), encoding="utf-8")
+    np.savez(folder / _STATE, *tensors.values())
+
+
+def _answered(folder: Path, factory: str) -> tuple[np.ndarray, dict[str, str]]:
+    """The new process's answers, and digests of the values outside its state dict.
+
+    Raises:
+        ModelError: It has none.
+    """
+    # Another order of sets of texts than here, whether or not this process has a fixed one.
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    code = _START + "new.answer(sys.argv[2])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(sys.path), str(folder)],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if (folder / _ERROR).exists():
+        text = (folder / _ERROR).read_text(encoding="utf-8")
+    elif done.returncode or not (folder / _UNSAVED).exists():
+        text = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
+    else:
+        values = json.loads((folder / _UNSAVED).read_text(encoding="utf-8"))
+        return np.load(folder / _ANSWERS, allow_pickle=False), values
+    raise ModelError(
+        f"{factory}: this process can make the network, but a new one cannot, and every worker is a new one: {text}"
+    )

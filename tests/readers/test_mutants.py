@@ -42,7 +42,7 @@ from bitleak.report import (
     write_curves,
     write_rows,
 )
-from bitleak.report.power import write_power
+from bitleak.report.power_file import write_power
 from bitleak.scores import Scratch
 from bitleak.scores.reading import read as read_answers
 from bitleak.single_network import load_quantized, save_quantized

@@ -12,7 +12,7 @@ from bitleak.core.types import Measure, Row
 from bitleak.report import RocCurve, tabulate
 from bitleak.report.figures import draw
 from bitleak.report.figures.bars import bars
-from bitleak.report.figures.roc import roc
+from bitleak.report.figures.roc_curves import roc
 from bitleak.report.figures.style import COLOURS, INK, accuracy_axis, colours, settings
 from bitleak.report.figures.tradeoff import tradeoff
 

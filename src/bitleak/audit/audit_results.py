@@ -19,7 +19,7 @@ from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import adjust_verdicts, headline_fpr
 from bitleak.report import RocCurve, Summary, VariantSummary, exposed, headline, pictured, write_all
-from bitleak.report.text import count
+from bitleak.report.format import count
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:

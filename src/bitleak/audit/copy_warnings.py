@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bitleak.report.text import count
+from bitleak.report.format import count
 
 _EFFECT = (
     "a record with a copy on the other side is called a non-member although its content was trained on, so that "

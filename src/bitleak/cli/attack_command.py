@@ -71,7 +71,7 @@ def _rates(text: str) -> tuple[float, ...]:
 
 def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None:
     """What is attacked, what was left out, and how long it should take."""
-    from bitleak.report.text import count
+    from bitleak.report.format import count
     from bitleak.scores.classes import told
 
     answers, design = prepared.answers, prepared.design

@@ -8,15 +8,15 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import Row
 from bitleak.report.console import compact_table, sentences
 from bitleak.report.figures import draw, write_figures
-from bitleak.report.files import CONFIG, FIGURES, OURS, as_one, check_out, complete, write_atomically
-from bitleak.report.gallery import pictured, read_pictures, write_pictures
 from bitleak.report.headline import headline
+from bitleak.report.output_folder import CONFIG, FIGURES, OURS, as_one, check_out, complete, write_atomically
 from bitleak.report.page import page
-from bitleak.report.power import PowerRow, read_power, write_power
-from bitleak.report.records import Exposed, Records, VariantRecords, exposed, variant_records, write_records
-from bitleak.report.rows import RocCurve, read_curves, read_rows, write_curves, write_rows
+from bitleak.report.power_file import PowerRow, read_power, write_power
+from bitleak.report.record_exposure import Exposed, Records, VariantRecords, exposed, variant_records, write_records
+from bitleak.report.results_table import ALL, Table, tabulate
+from bitleak.report.row_files import RocCurve, read_curves, read_rows, write_curves, write_rows
+from bitleak.report.sections.exposed_records import pictured, read_pictures, write_pictures
 from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
-from bitleak.report.table import ALL, Table, tabulate
 
 __all__ = [
     "Exposed",

@@ -1,12 +1,12 @@
 """The result of an audit for a terminal: a compact table and sentences, as plain strings."""
 
 from bitleak.core.types import Measure
+from bitleak.report.conclusions import LOWER_BOUND, verdicts
+from bitleak.report.format import DASH, REFERENCE_TITLES, bits, figure, percent, tpr_decimals, tpr_metric, value
 from bitleak.report.headline import judge_control
+from bitleak.report.results_table import CONTROL, FULL, Table, Variant
 from bitleak.report.sections import sections
 from bitleak.report.summary import Summary
-from bitleak.report.table import CONTROL, FULL, Table, Variant
-from bitleak.report.text import DASH, REFERENCE_TITLES, bits, figure, percent, tpr_decimals, tpr_metric, value
-from bitleak.report.verdict import LOWER_BOUND, verdicts
 
 
 def compact_table(table: Table, summary: Summary) -> list[list[str]]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitleak.core.types import Measure, Row
-from bitleak.report.table import CONTROL, FULL, Table, tabulate
-from bitleak.report.text import count, figure
+from bitleak.report.format import count, figure
+from bitleak.report.results_table import CONTROL, FULL, Table, tabulate
 
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
 

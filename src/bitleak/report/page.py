@@ -9,17 +9,17 @@ from markupsafe import Markup
 
 from bitleak.core.types import Measure
 from bitleak.metrics import detectable_auc, why_unmeasurable
-from bitleak.report import text
-from bitleak.report.chosen import chosen_grids, epsilon_grid, power_grids
+from bitleak.report import format as text
+from bitleak.report.conclusions import LOWER_BOUND, verdicts
 from bitleak.report.figures.style import FAINT, INK
-from bitleak.report.gallery import record_grids, strips
-from bitleak.report.grid import Cell, Grid, change_cell, figure_cell
 from bitleak.report.headline import judge_control
-from bitleak.report.power import PowerRow, missing
+from bitleak.report.page_tables import Cell, Grid, change_cell, figure_cell
+from bitleak.report.power_file import PowerRow, missing
+from bitleak.report.results_table import ALL, CONTROL, FULL, Table, Variant
 from bitleak.report.sections import sections
+from bitleak.report.sections.chosen_thresholds import chosen_grids, epsilon_grid, power_grids
+from bitleak.report.sections.exposed_records import record_grids, strips
 from bitleak.report.summary import Summary
-from bitleak.report.table import ALL, CONTROL, FULL, Table, Variant
-from bitleak.report.verdict import LOWER_BOUND, verdicts
 
 ADVERSARIES = {
     "fp32": "The naive adversary keeps reference models at full precision, whatever precision the target has. What "

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import StoreError
 from bitleak.core.types import SplitMode
-from bitleak.report.files import REMEDY, write_atomically
-from bitleak.report.records import Exposed
+from bitleak.report.output_folder import REMEDY, write_atomically
+from bitleak.report.record_exposure import Exposed
 
 SCHEMA = 2
 """Number of the meaning of `summary.json` and of the figures next to it; files without one are of schema 1.

@@ -12,7 +12,7 @@ from bitleak import metrics
 from bitleak.core.metric_names import AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row, SplitMode
 from bitleak.metrics import ClassDependence, Estimates
-from bitleak.report.text import count, figure
+from bitleak.report.format import count, figure
 from bitleak.scores.answers import Answers
 from bitleak.scores.design import Design
 

@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import SIGNALS
-from bitleak.report.text import count, listed
+from bitleak.report.format import count, listed
 from bitleak.scores.answers import Answers
 from bitleak.scores.design import Design
 from bitleak.scores.mapping import Confusion, confusion_of, renamed

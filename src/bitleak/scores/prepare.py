@@ -12,7 +12,7 @@ from bitleak.core.limits import MODELS, QUERIES, RATES, why_too_many
 from bitleak.core.spill import Scratch
 from bitleak.core.variants import JOINT
 from bitleak.metrics import ClassDependence
-from bitleak.report.text import count
+from bitleak.report.format import count
 from bitleak.scores.answers import Answers
 from bitleak.scores.classes import by_class
 from bitleak.scores.design import FEWEST, Design, chosen_targets, design

@@ -13,7 +13,7 @@ from bitleak.core.text import printable
 from bitleak.core.types import Row
 from bitleak.metrics import Estimates, Measures
 from bitleak.report import RocCurve, Summary, headline
-from bitleak.report.text import count
+from bitleak.report.format import count
 from bitleak.scores.classes import told, warning, within_rows
 from bitleak.scores.joint import joint_rows
 from bitleak.scores.prepare import Prepared

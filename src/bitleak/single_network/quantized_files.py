@@ -26,7 +26,7 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.engine.artifacts import read_artifact, write_artifact
 from bitleak.engine.codecs import decode, encode
-from bitleak.report.files import as_one
+from bitleak.report.output_folder import as_one
 
 FORMAT = 1
 PARTS = ("codes", "scale", "zero_point", "rest")

@@ -8,15 +8,15 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from bitleak.report.figures.bars import bars
-from bitleak.report.figures.power import power
-from bitleak.report.figures.roc import roc
+from bitleak.report.figures.power_curves import power
+from bitleak.report.figures.roc_curves import roc
 from bitleak.report.figures.style import settings
 from bitleak.report.figures.tradeoff import tradeoff
-from bitleak.report.files import write_atomically
-from bitleak.report.power import PowerRow
-from bitleak.report.rows import RocCurve
+from bitleak.report.output_folder import write_atomically
+from bitleak.report.power_file import PowerRow
+from bitleak.report.results_table import FULL, Table
+from bitleak.report.row_files import RocCurve
 from bitleak.report.summary import Summary
-from bitleak.report.table import FULL, Table
 
 NAMES = ("tradeoff", "roc", "bars", "power")
 """File names without their endings, in the order of the page."""

@@ -9,9 +9,9 @@ from matplotlib.patches import Patch
 
 from bitleak.core.types import Measure
 from bitleak.report.figures.style import INK, MUTED, colours, full_precision, labels
+from bitleak.report.format import percent, precision, tpr_metric
+from bitleak.report.results_table import Table, Variant
 from bitleak.report.summary import Summary
-from bitleak.report.table import Table, Variant
-from bitleak.report.text import percent, precision, tpr_metric
 
 _WIDTH = 0.8
 """Share of a group's width that its bars take."""

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bitleak.report.table import Table, Variant
+from bitleak.report.results_table import Table, Variant
 
 INK = "#1a1a1b"
 """Text, axes and full precision; the page replaces it in dark mode, so nothing else has this colour."""

@@ -28,9 +28,9 @@ from bitleak.report.figures.style import (
     log_axis,
     markers,
 )
+from bitleak.report.format import REFERENCE_TITLES, percent, precision, tpr_metric
+from bitleak.report.results_table import CONTROL, Table, Variant
 from bitleak.report.summary import Summary
-from bitleak.report.table import CONTROL, Table, Variant
-from bitleak.report.text import REFERENCE_TITLES, percent, precision, tpr_metric
 
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 6.0, "markeredgewidth": 1.4, "linestyle": "none"}
 """Noise of a variant's accuracy."""

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bitleak.report.figures.style import COLOURS, DASHES, INK, MUTED, SPARE_COLOURS
-from bitleak.report.power import PowerRow, grouped, short
+from bitleak.report.format import percent, tpr_metric
+from bitleak.report.power_file import PowerRow, grouped, short
+from bitleak.report.results_table import ALL
 from bitleak.report.summary import Summary
-from bitleak.report.table import ALL
-from bitleak.report.text import percent, tpr_metric
 
 _PALETTE = (COLOURS["adaround"], COLOURS["brecq"], COLOURS["obc"], COLOURS["rtn"], *SPARE_COLOURS)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")

@@ -1,11 +1,11 @@
 """The sections that only some audits have, in the order of the page."""
 
-from bitleak.report.calibration import calibration_section
-from bitleak.report.grid import Section
-from bitleak.report.joint import joint_section
+from bitleak.report.page_tables import Section
+from bitleak.report.results_table import Table
+from bitleak.report.sections.calibration_sets import calibration_section
+from bitleak.report.sections.equal_accuracy import utility_section
+from bitleak.report.sections.joint_releases import joint_section
 from bitleak.report.summary import Summary
-from bitleak.report.table import Table
-from bitleak.report.utility import utility_section
 
 _SECTIONS = (utility_section, joint_section, calibration_section)
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bitleak.report import compact_table, sentences, tabulate
-from bitleak.report.verdict import verdicts
+from bitleak.report.conclusions import verdicts
 
 COUNTS = "{} measured lower than full precision, {} not distinguishable from it and {} higher"
 EXPECTED = {

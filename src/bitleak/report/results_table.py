@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import CONTROL, FULL, question_of
-from bitleak.report.text import REFERENCES
+from bitleak.report.format import REFERENCES
 
 ALL = "all"
 __all__ = ["ALL", "CONTROL", "FULL", "Table", "Variant", "tabulate"]

@@ -25,8 +25,8 @@ from bitleak.report import (
     write_all,
     write_report,
 )
-from bitleak.report.chosen import chosen_grids, epsilon_grid
-from bitleak.report.power import grouped, missing
+from bitleak.report.power_file import grouped, missing
+from bitleak.report.sections.chosen_thresholds import chosen_grids, epsilon_grid
 
 
 def made_records(records=40, targets=6, classes=2):

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from bitleak.core.types import Measure
-from bitleak.report import text
-from bitleak.report.grid import Cell, Grid
+from bitleak.report import format as text
+from bitleak.report.page_tables import Cell, Grid
+from bitleak.report.results_table import CONTROL, FULL, Table
 from bitleak.report.summary import Summary
-from bitleak.report.table import CONTROL, FULL, Table
 
 
 def chosen_grids(table: Table, summary: Summary) -> list[Grid]:

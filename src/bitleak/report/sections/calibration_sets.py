@@ -2,10 +2,10 @@
 
 from bitleak.core.types import Measure
 from bitleak.core.variants import on_calibration, question_of
-from bitleak.report import text
-from bitleak.report.grid import Grid, Section, figure_cell
+from bitleak.report import format as text
+from bitleak.report.page_tables import Grid, Section, figure_cell
+from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
-from bitleak.report.table import Table
 
 READ = (
     "All candidates are members of the target, so an AUC above 0.5 is the calibration set and not the training set. "

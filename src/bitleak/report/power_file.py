@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from bitleak.core.parquet import to_parquet
 from bitleak.core.types import Measure
-from bitleak.report.files import write_atomically
-from bitleak.report.rows import ROWS_SCHEMA, from_parquet
+from bitleak.report.output_folder import write_atomically
+from bitleak.report.row_files import ROWS_SCHEMA, from_parquet
 
 SCHEMA = pa.schema(
     [

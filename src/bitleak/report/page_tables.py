@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitleak.core.types import Measure
-from bitleak.report import text
+from bitleak.report import format as text
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ leakage to an adversary, and never call a model harmless.
 from collections import Counter
 
 from bitleak.core.types import Measure
+from bitleak.report.format import REFERENCE_TITLES, count, figure, listed, percent, precision, tpr_decimals, tpr_metric
+from bitleak.report.results_table import FULL, Table, Variant
 from bitleak.report.summary import Summary
-from bitleak.report.table import FULL, Table, Variant
-from bitleak.report.text import REFERENCE_TITLES, count, figure, listed, percent, precision, tpr_decimals, tpr_metric
 
 LOWER_BOUND = (
     "A measured leakage is a lower bound: it is what these attacks found. A stronger adversary may find more, in "

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bitleak.report.figures.style import FAINT, INK, MUTED, colours, dashes, labels, log_axis
-from bitleak.report.rows import RocCurve
+from bitleak.report.format import precision
+from bitleak.report.results_table import ALL, FULL, Table
+from bitleak.report.row_files import RocCurve
 from bitleak.report.summary import Summary
-from bitleak.report.table import ALL, FULL, Table
-from bitleak.report.text import precision
 
 _COLUMNS = 3
 

@@ -19,7 +19,7 @@ from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
 from bitleak.core.parquet import opened_parquet, to_parquet
 from bitleak.core.types import Curve, Measure, Row
-from bitleak.report.files import REMEDY, write_atomically
+from bitleak.report.output_folder import REMEDY, write_atomically
 
 ROWS_SCHEMA = pa.schema(
     [

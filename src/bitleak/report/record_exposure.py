@@ -23,7 +23,7 @@ from bitleak.metrics import (
     movement,
     reliability,
 )
-from bitleak.report.files import write_atomically
+from bitleak.report.output_folder import write_atomically
 
 SHOWN = 10
 """Records at each end that the summary lists for every variant."""

@@ -1,10 +1,10 @@
 """The section at equal accuracy: does quantization leak less than noise that costs as much?"""
 
 from bitleak.core.variants import noise_like
-from bitleak.report import text
-from bitleak.report.grid import Cell, Grid, Section, change_cell, figure_cell
+from bitleak.report import format as text
+from bitleak.report.page_tables import Cell, Grid, Section, change_cell, figure_cell
+from bitleak.report.results_table import FULL, Table
 from bitleak.report.summary import Summary
-from bitleak.report.table import FULL, Table
 
 WHAT = (
     "Leakage falls whenever accuracy does. Beside each variant stand the same full-precision models with Gaussian "

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitleak.report import text
-from bitleak.report.files import write_atomically
-from bitleak.report.grid import Cell, Grid
-from bitleak.report.records import SHOWN, Exposed, ExposedRecord, ExposedVariant
+from bitleak.report import format as text
+from bitleak.report.output_folder import write_atomically
+from bitleak.report.page_tables import Cell, Grid
+from bitleak.report.record_exposure import SHOWN, Exposed, ExposedRecord, ExposedVariant
 
 FOLDER = "gallery"
 """Where the pictures of the listed records are, as `RECORD.png`."""

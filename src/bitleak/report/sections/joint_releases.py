@@ -1,10 +1,10 @@
 """The section on several releases of one target: do they tell more together than the best of them alone?"""
 
 from bitleak.core.variants import FULL, JOINT, question_of
-from bitleak.report import text
-from bitleak.report.grid import Grid, Section, change_cell, figure_cell
+from bitleak.report import format as text
+from bitleak.report.page_tables import Grid, Section, change_cell, figure_cell
+from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
-from bitleak.report.table import Table
 
 WHAT = (
     "The adversary sees several releases of one target, such as a model and its quantized copy, and every reference "

@@ -8,8 +8,8 @@ import pytest
 
 from bitleak.core import leftovers
 from bitleak.core.errors import StoreError
-from bitleak.report import files as module
-from bitleak.report.files import OURS, as_one, check_out
+from bitleak.report import output_folder as module
+from bitleak.report.output_folder import OURS, as_one, check_out
 
 FIRST = {"config.yaml": "1", "results.csv": "1", "records.parquet": "1", "figures/roc.svg": "1", "gallery/7.png": "1"}
 SECOND = {"config.yaml": "2", "results.csv": "2", "figures/roc.svg": "2", "gallery/8.png": "2"}

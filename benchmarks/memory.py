@@ -84,7 +84,7 @@ def answer(
 
 def fill(prepared: Any, store: Any) -> None:
     """Writes what training and asking would have left."""
-    from bitleak.data.arrays import Arrays
+    from bitleak.data.array_files import Arrays
     from bitleak.data.splits import make_splits
     from bitleak.engine.codecs import encode
 

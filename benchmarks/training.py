@@ -49,7 +49,7 @@ from bitleak.engine.heap import keep_freed_memory
 from bitleak.engine.run import run
 from bitleak.engine.store import Store
 from bitleak.models import build, load, profile
-from bitleak.models.inference import fused
+from bitleak.models.fused_network import fused
 from bitleak.query import logits, outputs
 from bitleak.registry import DATASETS, EXECUTORS, find
 from bitleak.train.fit import batches, fit, settled

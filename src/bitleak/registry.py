@@ -12,7 +12,7 @@ DATASETS = {
     "digits": "bitleak.data.digits:Digits",
     "hub": "bitleak.data.hub:Hub",
     "tiny_imagenet": "bitleak.data.tiny_imagenet:TinyImageNet",
-    "arrays": "bitleak.data.arrays:Arrays",
+    "arrays": "bitleak.data.array_files:Arrays",
 }
 MODELS = {
     "cnn": "bitleak.models.cnn:cnn",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bitleak.core import parquet
 from bitleak.core.errors import DataError
-from bitleak.data.arrays import Arrays
+from bitleak.data.array_files import Arrays
 from bitleak.data.decode import geometry, stacked
 from bitleak.data.hub import Hub
 

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bitleak.data.arrays import Arrays
-from bitleak.data.checks import fingerprint
+from bitleak.data.array_files import Arrays
+from bitleak.data.data_checks import fingerprint
 from bitleak.data.hub import Hub
-from bitleak.data.marks import marks_of
+from bitleak.data.image_metadata import marks_of
 
 
 def of_content(*files, root):

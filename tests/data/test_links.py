@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bitleak.core.errors import DataError
-from bitleak.data.arrays import Arrays
+from bitleak.data.array_files import Arrays
 from bitleak.data.hub import Hub
 
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from bitleak.core.errors import DataError
+from bitleak.data.data_notes import empty_channels
 from bitleak.data.decode import stacked
 from bitleak.data.hub import Hub
-from bitleak.data.lines import empty_channels
-from bitleak.data.marks import marks_of
+from bitleak.data.image_metadata import marks_of
 
 
 def saved(image, kind="PNG", **options):
@@ -156,7 +156,7 @@ def test_the_hubs_folder_of_a_plain_configuration_is_read(tmp_path, make):
 
 
 def test_an_empty_channel_of_colour_images_is_said_before_work(tmp_path, make):
-    from bitleak.data.arrays import Arrays
+    from bitleak.data.array_files import Arrays
 
     pixels = make.photos(4)
     pixels[..., 2] = 7

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bitleak.models.inference import fused
+from bitleak.models.fused_network import fused
 from bitleak.models.kinds import deviation
 
 

@@ -13,8 +13,8 @@ from bitleak.engine.codecs import decode, encode
 from bitleak.models import build, load
 from bitleak.models.fingerprint import fingerprint
 from bitleak.models.new_process import check_in_new_process
-from bitleak.models.noise import noise_for
-from bitleak.models.unsaved import unsaved
+from bitleak.models.unsaved_values import unsaved
+from bitleak.models.weight_noise import noise_for
 from bitleak.train.fit import fit
 from bitleak.train.recipe import Recipe
 

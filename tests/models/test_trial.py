@@ -502,7 +502,7 @@ def test_weights_that_name_outside_code_are_not_loaded_unless_that_is_allowed(na
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "recording_zoo", raising=False)
     named = ModelSpec("external", {name: "recording_zoo:net"}, 3, 1, 8, (0.5,), (0.2,))
-    from bitleak.models.noise import noise_for
+    from bitleak.models.weight_noise import noise_for
 
     for act in (load, lambda weights: noise_for(weights, 0)):
         with pytest.raises(ModelError, match="module 'recording_zoo' would be imported and 'recording_zoo:net' called"):

@@ -26,7 +26,7 @@ from PIL import Image
 from bitleak.config import read, validate
 from bitleak.core.errors import BitleakError, ConfigError, StoreError
 from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Row
-from bitleak.data.arrays import Arrays
+from bitleak.data.array_files import Arrays
 from bitleak.data.hub import Hub
 from bitleak.data.tiny_imagenet import TinyImageNet
 from bitleak.engine.keys import Task

@@ -14,7 +14,7 @@ from bitleak.audit.exposed_records import decoded, pictures, power_rows, records
 from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, further_variants, resolved
 from bitleak.core.types import Measure, Row
-from bitleak.data.lines import empty_channels
+from bitleak.data.data_notes import empty_channels
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import adjust_verdicts, headline_fpr

@@ -14,7 +14,7 @@ def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: 
     """Return a sentence for each way in which copies distort the figures.
 
     Args:
-        counts: `exact`, `near`, `held_out`, `contradicting` and `distance`, as in `bitleak.data.copies.Copies`.
+        counts: `exact`, `near`, `held_out`, `contradicting` and `distance`, as in `bitleak.data.image_copies.Copies`.
         records: Number of audited records.
         held_out: Number of held-out records.
 

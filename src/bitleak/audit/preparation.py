@@ -11,7 +11,7 @@ from bitleak.config import Config
 from bitleak.config.fields import section
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.types import Description, ModelSpec
-from bitleak.data.lines import numbering_hint
+from bitleak.data.data_notes import numbering_hint
 from bitleak.engine.worker import Runtime
 from bitleak.models import build, profile
 from bitleak.models.external import factory_of, tried

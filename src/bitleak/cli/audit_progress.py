@@ -14,8 +14,8 @@ from bitleak.audit import Forecast, Prepared
 from bitleak.audit.outdated_code import newer_code
 from bitleak.cli.terminal import duration
 from bitleak.core.types import Description
+from bitleak.data.data_notes import data_lines
 from bitleak.data.hub import Hub
-from bitleak.data.lines import data_lines
 from bitleak.engine.run import Event, Report
 from bitleak.engine.store import Store
 

@@ -10,7 +10,7 @@ from bitleak.core.checks import integer_in, number_in
 from bitleak.core.limits import MODELS, QUERIES, ROUNDS, why_too_many
 from bitleak.core.types import ReferenceKind, SplitMode
 from bitleak.core.variants import FULL
-from bitleak.data.queries import Augment, check_queries
+from bitleak.data.augmentation_names import Augment, check_queries
 from bitleak.train.recipe import Recipe
 
 

@@ -4,10 +4,10 @@ One file per entry of the registry's `DATASETS`. Importing this package imports 
 any reader of images; what runs on tensors is in `bitleak.data.augment`.
 """
 
-from bitleak.data.checks import checked
-from bitleak.data.limit import limited
-from bitleak.data.queries import DIGIT_QUERIES, PHOTO_QUERIES, check_queries
+from bitleak.data.augmentation_names import DIGIT_QUERIES, PHOTO_QUERIES, check_queries
+from bitleak.data.data_checks import checked
 from bitleak.data.splits import check_splits, even_mask, make_splits, references
+from bitleak.data.subset import limited
 
 __all__ = [
     "DIGIT_QUERIES",

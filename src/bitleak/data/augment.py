@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bitleak.core.checks import one_of
 from bitleak.core.types import Images
-from bitleak.data.queries import AUGMENTS, offsets
+from bitleak.data.augmentation_names import AUGMENTS, offsets
 
 _CHUNK = 4096
 
@@ -125,7 +125,7 @@ def padding(size: int) -> int:
 def apply_query(
     pixels: Shaped[Tensor, "records channels height width"], name: str
 ) -> Shaped[Tensor, "records channels height width"]:
-    """The batch under one of the fixed augmentations of `bitleak.data.queries`.
+    """The batch under one of the fixed augmentations of `bitleak.data.augmentation_names`.
 
     Raises:
         ValueError: The name is not known.

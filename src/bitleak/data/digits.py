@@ -11,7 +11,7 @@ import numpy as np
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import checked, counts_of
+from bitleak.data.data_checks import checked, counts_of
 
 
 @dataclass(frozen=True)

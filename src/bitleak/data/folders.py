@@ -8,7 +8,7 @@ import numpy as np
 
 from bitleak.core.errors import DataError
 from bitleak.data.decode import Item
-from bitleak.data.parts import Part
+from bitleak.data.image_source import Part
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}) | {
     ".jfif",

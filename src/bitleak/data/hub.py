@@ -9,7 +9,8 @@ from typing import Any
 from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import existing, fingerprint
+from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of
+from bitleak.data.data_checks import existing, fingerprint
 from bitleak.data.folders import (
     check_class_folders,
     class_folders,
@@ -19,8 +20,7 @@ from bitleak.data.folders import (
     subfolders,
     within,
 )
-from bitleak.data.labels import MOST_CLASSES, check_count, classes_of
-from bitleak.data.parts import Part, Source, decoded, described
+from bitleak.data.image_source import Part, Source, decoded, described
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Where a held-out part is looked for, in this order, if none is named."""
@@ -107,7 +107,7 @@ class Hub:
         return self._remote()
 
     def _local(self, folder: Path) -> Source:
-        from bitleak.data.parquet import parquet_part, parquet_splits  # here, since importing pyarrow takes time
+        from bitleak.data.parquet_images import parquet_part, parquet_splits  # here, since importing pyarrow takes time
 
         splits = parquet_splits(folder, [name for name in (self.train, self.test) if name])
         if not splits:
@@ -152,7 +152,7 @@ class Hub:
         return self._source(str(folder), splits, read, digest, notes)
 
     def _remote(self) -> Source:
-        from bitleak.data.parquet import columns_of, table_part
+        from bitleak.data.parquet_images import columns_of, table_part
 
         tables = _downloaded(self.path, self.revision)
         notes: dict[str, None] = {}

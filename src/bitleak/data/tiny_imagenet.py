@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import existing, fingerprint
+from bitleak.data.data_checks import existing, fingerprint
 from bitleak.data.folders import file_part, images_in, within
-from bitleak.data.parts import Source, decoded, described
+from bitleak.data.image_source import Source, decoded, described
 
 _NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
 

@@ -13,7 +13,7 @@ from torch import nn
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec
-from bitleak.models.choice import answering
+from bitleak.models.logit_output import answering
 from bitleak.models.trial import Shape, Trial, trial
 
 TIMM = "timm:"

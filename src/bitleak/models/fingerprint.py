@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, QuantizedWeights, Weights
 from bitleak.models.precision import exact_float32
-from bitleak.models.unsaved import unsaved
+from bitleak.models.unsaved_values import unsaved
 from bitleak.registry import MODELS
 
 Stored = TypeVar("Stored", Weights, QuantizedWeights)

@@ -25,7 +25,7 @@ from bitleak.models import build, load, state
 from bitleak.models.external import factory_of
 from bitleak.models.fingerprint import REMEDY, TOLERANCE, differing, fingerprint
 from bitleak.models.trial import draw_zeros
-from bitleak.models.unsaved import differing_names, unsaved
+from bitleak.models.unsaved_values import differing_names, unsaved
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bitleak.models import new_process as new; "
 _REQUEST, _STATE, _ANSWERS, _UNSAVED, _ERROR = "spec.json", "state.npz", "answers.npy", "unsaved.json", "error.txt"

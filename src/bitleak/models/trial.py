@@ -28,10 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
-from bitleak.models.choice import Choice, Choices, candidates, described, preferred
 from bitleak.models.fingerprint import REMEDY, differing
+from bitleak.models.logit_output import Choice, Choices, candidates, described, preferred
 from bitleak.models.precision import exact_float32
-from bitleak.models.unsaved import differing_names, unsaved
+from bitleak.models.unsaved_values import differing_names, unsaved
 
 TOLERANCE = 1e-4
 """Largest difference that is taken for rounding, relative to the largest logit."""

@@ -86,7 +86,7 @@ class Summary:
         exposed: The most and the least exposed records; None where nothing is said of single records.
         warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of every report.
         copies: Records with copies: `exact`, `near`, `held_out`, `contradicting`, and the largest `distance` of near
-            ones (see `bitleak.data.copies`); None where the images are not known.
+            ones (see `bitleak.data.image_copies`); None where the images are not known.
         schema: `SCHEMA` of the version that wrote the file.
     """
 

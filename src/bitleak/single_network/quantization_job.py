@@ -13,7 +13,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited, make_splits
 from bitleak.data.augment import channel_statistics
-from bitleak.data.lines import data_lines, numbering_hint
+from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.models import build, load
 from bitleak.models.external import factory_of, tried
 from bitleak.models.new_process import check_in_new_process

@@ -9,7 +9,7 @@ from bitleak import metrics
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, Row, Splits
 from bitleak.core.variants import on_calibration
-from bitleak.data.candidates import calibration_candidates
+from bitleak.data.calibration_halves import calibration_candidates
 from bitleak.engine.worker import Runtime
 from bitleak.stages.measuring import plain_rows, rows_of
 from bitleak.stages.signature import Artifacts, Params, Progress

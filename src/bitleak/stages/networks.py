@@ -18,7 +18,7 @@ from bitleak.data.augment import augmented, channel_statistics, standardize
 from bitleak.engine.worker import Runtime
 from bitleak.models import load
 from bitleak.models.fingerprint import with_fingerprint
-from bitleak.models.inference import fused
+from bitleak.models.fused_network import fused
 from bitleak.models.origin import origin
 from bitleak.models.precision import exact_float32
 from bitleak.quant.operands import check_operands

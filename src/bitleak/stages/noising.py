@@ -14,7 +14,7 @@ from bitleak.core.variants import noise_like
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import excess_over_best
 from bitleak.models.fingerprint import is_outside, with_fingerprint
-from bitleak.models.noise import noise_for, with_noise
+from bitleak.models.weight_noise import noise_for, with_noise
 from bitleak.query import logits
 from bitleak.stages.measuring import answers_of, plain_rows, rows_of
 from bitleak.stages.networks import load_for, ready, spec_of

@@ -8,7 +8,7 @@ import numpy as np
 
 from bitleak import registry
 from bitleak.data import limited
-from bitleak.data.copies import find_copies
+from bitleak.data.image_copies import find_copies
 from bitleak.data.splits import make_splits
 from bitleak.engine.worker import Runtime
 from bitleak.stages.signature import Artifacts, Params, Progress

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitleak.core.checks import integer_in, number_in
-from bitleak.data.queries import Augment
+from bitleak.data.augmentation_names import Augment
 
 Arithmetic = Literal["none", "bfloat16", "auto"]
 """How a forward pass multiplies: in float32, in bfloat16 where autocast allows it, or as suits the device."""

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from bitleak.core.errors import DataError
-from bitleak.data.arrays import Arrays
+from bitleak.data.array_files import Arrays
+from bitleak.data.class_labels import classes_of, plain
 from bitleak.data.hub import Hub
-from bitleak.data.labels import classes_of, plain
 
 
 def where(row):

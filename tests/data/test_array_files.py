@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bitleak.core.errors import DataError
-from bitleak.data.arrays import Arrays
+from bitleak.data.array_files import Arrays
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 5, 5), np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])

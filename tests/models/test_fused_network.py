@@ -8,7 +8,7 @@ from torch import nn
 
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
-from bitleak.models.inference import fused
+from bitleak.models.fused_network import fused
 
 NETWORKS = {"cnn": {"width": 4}, "resnet18": {"width": 4}, "resnet20": {}, "vgg11_bn": {}, "mobilenet_v2": {}}
 

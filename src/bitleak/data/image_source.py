@@ -8,9 +8,18 @@ import numpy as np
 from jaxtyping import Int64
 
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import SORTED, UPRIGHT, check_classes, check_labels, checked, counts_of, read_as, untrained
+from bitleak.data.data_checks import (
+    SORTED,
+    UPRIGHT,
+    check_classes,
+    check_labels,
+    checked,
+    counts_of,
+    read_as,
+    untrained,
+)
 from bitleak.data.decode import Item, geometry, stacked
-from bitleak.data.marks import marks_of
+from bitleak.data.image_metadata import marks_of
 
 
 @dataclass(frozen=True)

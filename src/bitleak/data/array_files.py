@@ -11,10 +11,10 @@ from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.npy import read_array
 from bitleak.core.types import Description, Images
-from bitleak.data.checks import SORTED, checked, counts_of, existing, fingerprint, read_as, untrained
+from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of, plain
+from bitleak.data.data_checks import SORTED, checked, counts_of, existing, fingerprint, read_as, untrained
+from bitleak.data.data_notes import empty_channels, unscaled
 from bitleak.data.folders import within
-from bitleak.data.labels import MOST_CLASSES, check_count, classes_of, plain
-from bitleak.data.lines import empty_channels, unscaled
 
 ALIASES = (
     {"train_images": "pixels", "train_labels": "labels", "test_images": "test_pixels", "test_labels": "test_labels"},

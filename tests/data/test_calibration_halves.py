@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bitleak.core.errors import ConfigError
-from bitleak.data.candidates import calibration_candidates
+from bitleak.data.calibration_halves import calibration_candidates
 from bitleak.data.digits import Digits
 from bitleak.data.splits import make_splits
 

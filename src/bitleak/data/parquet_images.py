@@ -17,10 +17,10 @@ import pyarrow as pa
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
 from bitleak.core.parquet import opened_parquet, without_index
+from bitleak.data.class_labels import plain
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
-from bitleak.data.labels import plain
-from bitleak.data.parts import Part
+from bitleak.data.image_source import Part
 
 SPLITS = ("train", "test", "validation", "valid", "val")
 """Names of folders that are splits and not configurations."""

@@ -8,8 +8,8 @@ from PIL import Image
 
 from bitleak.audit.copy_warnings import copy_warnings
 from bitleak.data import copies as module
-from bitleak.data.copies import FARTHEST, find_copies
 from bitleak.data.digits import Digits
+from bitleak.data.image_copies import FARTHEST, find_copies
 
 
 def scenes(count, size=32, seed=0):

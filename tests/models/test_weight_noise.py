@@ -6,7 +6,7 @@ import pytest
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build, profile, state
-from bitleak.models.noise import noise_for, with_noise
+from bitleak.models.weight_noise import noise_for, with_noise
 
 SPEC = ModelSpec("cnn", {"width": 16}, 10, 1, 8, mean=(0.3,), std=(0.4,))
 

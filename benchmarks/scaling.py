@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any
 
 from bitleak.audit import Prepared, prepare
-from bitleak.config import read, validate
+from bitleak.config import read_config, validate
 from bitleak.core.types import Description
 from bitleak.engine.executors.processes import Processes
 from bitleak.engine.graph import Batch, Graph
@@ -283,7 +283,7 @@ def planned(path: Path) -> Prepared:
     from bitleak import registry
     from bitleak.data.hub import Hub
 
-    config = validate(read(path))
+    config = validate(read_config(path))
     if registry.find(registry.DATASETS, config.data.name, kind="data set") is Hub:
         Hub.describe = lambda self, data: CIFAR100  # type: ignore[method-assign]
     return prepare(config, device="cuda", here=False)

@@ -10,7 +10,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from bitleak.audit import prepare
-from bitleak.config import read, validate
+from bitleak.config import read_config, validate
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.engine.codecs import encode
@@ -186,7 +186,7 @@ def test_options_and_version_are_in_the_key(bitleak, zoo, tmp_path, change, retr
 
 def fill(store, path):
     """Stands in for training: the network's own weights under the keys of the plan; returns the train tasks."""
-    prepared = prepare(validate(read(path)), device="cpu")
+    prepared = prepare(validate(read_config(path)), device="cpu")
     name, options = prepared.config.model
     weights = Weights(state(build(spec_of(name, options), seed=0)), spec_of(name, options))
     trained = [task for task in prepared.plan.tasks if task.stage == "train"]
@@ -208,7 +208,7 @@ def test_the_version_of_the_distribution_is_in_the_key(bitleak, zoo, tmp_path, m
         monkeypatch.setattr(origin, "_distributions", lambda package: ("timm",) if package == "timm" else ())
         monkeypatch.setattr(origin.metadata, "version", lambda name, version=version: version)
         monkeypatch.setattr(origin.metadata, "files", lambda name: [])
-        prepared = prepare(validate(read(tmp_path / "config.yaml")), device="cpu")
+        prepared = prepare(validate(read_config(tmp_path / "config.yaml")), device="cpu")
         task = next(task for task in prepared.plan.tasks if task.stage == "train")
         assert task.params["made_by"] == f"timm {version}"
         keys.append(task.key)
@@ -241,7 +241,7 @@ def test_a_stored_result_cannot_have_another_module_imported(bitleak, zoo, tmp_p
     (tmp_path / "recording.py").write_text("import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n")
     (tmp_path / "config.yaml").write_text(audited(model))
     store = Store(tmp_path / "bitleak-store")
-    prepared = prepare(validate(read(tmp_path / "config.yaml")), device="cpu")
+    prepared = prepare(validate(read_config(tmp_path / "config.yaml")), device="cpu")
     forged = encode(Weights({"weight": np.zeros(3)}, spec_of("external", {"factory": "recording:net"})))
     for task in prepared.plan.tasks:
         if task.stage == "train":

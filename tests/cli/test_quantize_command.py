@@ -78,9 +78,9 @@ def lines(path):
 def test_the_files_give_the_same_logits_bit_for_bit(quantize, tmp_path, name, monkeypatch):
     from bitleak.single_network import network_figures
 
-    made, original = [], network_figures.quantize
+    made, original = [], network_figures.quantize_job
     monkeypatch.setattr(
-        network_figures, "quantize", lambda *a, **k: (made.append(one) or one for one in original(*a, **k))
+        network_figures, "quantize_job", lambda *a, **k: (made.append(one) or one for one in original(*a, **k))
     )
     code, out, err = quantize(quantizer=name, levels="4,3", preset="quick", calibration=64)
     assert code == 0, out + err
@@ -201,13 +201,13 @@ def test_the_same_call_writes_the_same_codes(quantize, tmp_path):
 
 @pytest.mark.parametrize("source", ["members", "holdout", "all"])
 def test_no_test_record_is_shown_to_a_quantizer(source):
-    from bitleak.single_network.quantization_job import draw
-    from bitleak.single_network.quantize_request import Request
+    from bitleak.single_network.quantization_job import draw_records
+    from bitleak.single_network.quantize_request import QuantizeRequest
 
     images = Digits().load(None)
-    request = Request(Path(), "digits", "rtn", "4", source=source, calibration=300)
-    calibration, test = draw(images, request)
-    outside = draw(images, Request(Path(), "digits", "rtn", "4"))[1]
+    request = QuantizeRequest(Path(), "digits", "rtn", "4", source=source, calibration=300)
+    calibration, test = draw_records(images, request)
+    outside = draw_records(images, QuantizeRequest(Path(), "digits", "rtn", "4"))[1]
     assert len(np.unique(calibration)) == 300
     assert not set(calibration) & set(test)
     assert set(test) <= set(outside)

@@ -11,7 +11,7 @@ def test_an_audit_that_loses_a_machine_ends_as_the_serial_one(tiny_config, tmp_p
     ray = pytest.importorskip("ray", reason="the executor ray needs the package ray")
     from ray.cluster_utils import Cluster
 
-    from bitleak.cli import main, progress
+    from bitleak.cli import audit_progress, main
     from bitleak.engine.executors.ray import QUIET
 
     config = tmp_path / "config.yaml"
@@ -23,14 +23,14 @@ def test_an_audit_that_loses_a_machine_ends_as_the_serial_one(tiny_config, tmp_p
         lost = cluster.add_node(**NODE)
         trained = []
 
-        def lose_after_two(watch, event, on_event=progress.Watch.on_event):
+        def lose_after_two(watch, event, on_event=audit_progress.TaskBar.on_event):
             on_event(watch, event)
             if event.kind == "finished" and event.task.stage == "train":
                 trained.append(event.task.key)
                 if len(trained) == 2:
                     cluster.remove_node(lost, allow_graceful=False)
 
-        monkeypatch.setattr(progress.Watch, "on_event", lose_after_two)
+        monkeypatch.setattr(audit_progress.TaskBar, "on_event", lose_after_two)
         for name, more in {
             "serial": ["--executor", "serial"],
             "ray": ["--executor", "ray", "--address", cluster.address],

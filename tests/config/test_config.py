@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bitleak.config import bits_label, levels_of, override, read, resolved, validate
+from bitleak.config import bits_label, levels_of, override, read_config, resolved, validate
 from bitleak.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ EXAMPLES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "src" / "bitleak
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
 def test_every_example_is_valid_and_survives_being_written_out(path):
-    config = validate(read(path))
+    config = validate(read_config(path))
     assert validate(yaml.safe_load(yaml.safe_dump(resolved(config)))) == config
 
 
@@ -27,7 +27,7 @@ def test_the_config_of_the_readme_is_valid():
 
 
 def test_the_papers_examples_are_the_papers_protocol():
-    config = validate(read(ROOT / "examples" / "paper-cifar100.yaml"))
+    config = validate(read_config(ROOT / "examples" / "paper-cifar100.yaml"))
     assert (config.split.mode, config.split.targets, config.split.shadows) == ("dedicated", 10, 64)
     recipe = config.train
     assert (recipe.momentum, recipe.weight_decay, recipe.learning_rate, recipe.batch) == (0.9, 5e-4, 0.1, 128)
@@ -159,7 +159,7 @@ def test_yaml_that_no_config_holds_is_refused_in_one_line(tmp_path, text, said):
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(said)) as caught:
-        read(file)
+        read_config(file)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{file}: not valid YAML: ")
 
@@ -167,11 +167,11 @@ def test_yaml_that_no_config_holds_is_refused_in_one_line(tmp_path, text, said):
 def test_aliases_that_do_not_grow_are_followed_and_dates_are_text(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a: &a {b: [1, 2]}\nc: *a\nd: 2026-02-30\ne: 2026-02-20\n")
-    assert read(file) == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": "2026-02-30", "e": "2026-02-20"}
+    assert read_config(file) == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": "2026-02-30", "e": "2026-02-20"}
 
 
 def test_a_config_of_more_than_a_megabyte_is_refused(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("#" * (1 << 20) + "\na: 1")
     with pytest.raises(ConfigError, match="at most 1,048,576 bytes"):
-        read(file)
+        read_config(file)

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_model
 from torch import nn
 
 from bitleak.models.sharing import shared_names
-from bitleak.single_network.tensor_names import filled, fitted
+from bitleak.single_network.tensor_names import fitted_names, with_shared_names
 
 WANTED = ["stem.weight", "body.conv.weight"]
 
@@ -20,7 +20,7 @@ WANTED = ["stem.weight", "body.conv.weight"]
     ],
 )
 def test_tensors_are_found_under_the_names_of_the_network(names, said):
-    found, why = fitted(dict(zip(names, range(len(names)), strict=True)), WANTED)
+    found, why = fitted_names(dict(zip(names, range(len(names)), strict=True)), WANTED)
     first = len(names) - 2
     assert found == {"stem.weight": first, "body.conv.weight": first + 1}
     assert why.startswith(said)
@@ -28,14 +28,14 @@ def test_tensors_are_found_under_the_names_of_the_network(names, said):
 
 
 def test_a_prefix_of_the_network_alone_is_put_on():
-    found, why = fitted({"stem.weight": 1, "body.conv.weight": 2}, [f"net.{name}" for name in WANTED])
+    found, why = fitted_names({"stem.weight": 1, "body.conv.weight": 2}, [f"net.{name}" for name in WANTED])
     assert found == {"net.stem.weight": 1, "net.body.conv.weight": 2}
     assert why == "the prefix 'net.' was put before the names of all tensors"
 
 
 def test_names_that_no_prefix_makes_fit_stay():
     tensors = {"module.stem.weight": 1, "module.other": 2}
-    assert fitted(tensors, WANTED) == (tensors, "")
+    assert fitted_names(tensors, WANTED) == (tensors, "")
 
 
 def test_a_tensor_that_a_file_holds_once_is_given_all_its_names(tmp_path):
@@ -44,6 +44,6 @@ def test_a_tensor_that_a_file_holds_once_is_given_all_its_names(tmp_path):
     save_model(network, str(tmp_path / "net.safetensors"))
     stored = load_file(tmp_path / "net.safetensors")
     assert len(stored) == len(network.state_dict()) - 1
-    found = filled(stored, shared_names(network))
+    found = with_shared_names(stored, shared_names(network))
     assert set(found) == set(network.state_dict())
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())

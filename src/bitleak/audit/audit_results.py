@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from bitleak.audit.copy_warnings import copy_warnings
-from bitleak.audit.exposed_records import decoded, pictures, power_rows, records_of
+from bitleak.audit.exposed_records import decoded_result, exposed_records, pictures, power_curve_rows
 from bitleak.audit.preparation import Prepared
-from bitleak.config import CalibrationConfig, Config, further_variants, resolved
+from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.types import Measure, Row
 from bitleak.data.data_notes import empty_channels
 from bitleak.engine.keys import Task
@@ -32,13 +32,13 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         rows += [_row(line) for line in found["rows"]]
         curves += _curves(tasks[key], found.get("curves", {}))
     quantized = (entry.variant for entry in prepared.config.quantize)
-    order = ["fp32", *quantized, *further_variants(prepared.config), "control"]
+    order = ["fp32", *quantized, *analysis_variants(prepared.config), "control"]
     rows.sort(key=lambda row: order.index(row.variant))
     rows = adjust_verdicts(rows)
     counts = store.read(tasks[prepared.plan.copies])["counts"]
-    summary = summarize(prepared, rows)
-    images, splits = (decoded(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
-    records = records_of(prepared, store, summary, images, splits)
+    summary = audit_summary(prepared, rows)
+    images, splits = (decoded_result(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
+    records = exposed_records(prepared, store, summary, images, splits)
     summary = replace(
         summary,
         exposed=exposed(records),
@@ -52,13 +52,13 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         summary,
         out,
         records=records,
-        powered=power_rows(prepared, store),
+        powered=power_curve_rows(prepared, store),
         pictures=pictures(images, pictured(summary.exposed)) if summary.exposed else {},
         config=_config_text(prepared),
     )
 
 
-def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
+def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
     """What the report says besides the figures."""
     config, sizes = prepared.config, prepared.plan.sizes
     attack, reference = headline(rows)
@@ -94,7 +94,7 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         presets=_preset_lines(prepared),
         queries=len(config.query.augment),
         interval=_interval_line(config),
-        versions=versions(),
+        versions=package_versions(),
         machine=f"{prepared.runtime.device}, {platform.machine()}",
         seeds={"root": config.seed},
         variants=_variants(prepared, rows),
@@ -132,7 +132,7 @@ def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:
     )
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of what the figures depend on."""
     names = ("bitleak", "torch", "numpy", "scipy", "scikit-learn")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
@@ -154,7 +154,7 @@ def _curves(task: Task, curves: Mapping[str, Any]) -> list[RocCurve]:
 def _config_text(prepared: Prepared) -> str:
     """The resolved config, with what it ran on as comments."""
     lines = ["# The config of this audit with every default written out."]
-    lines += [f"# {name} {version}" for name, version in versions().items()]
+    lines += [f"# {name} {version}" for name, version in package_versions().items()]
     lines += [f"# device {prepared.runtime.device}", f"# data fingerprint {prepared.description.fingerprint}"]
     return "\n".join(lines) + "\n" + yaml.safe_dump(resolved(prepared.config), sort_keys=False, width=100)
 

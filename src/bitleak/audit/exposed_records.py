@@ -17,13 +17,13 @@ from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow, Records, Summary, VariantRecords, variant_records
 
 
-def decoded(store: Store, task: Task) -> Any:
+def decoded_result(store: Store, task: Task) -> Any:
     """The value that a task has left."""
     artifacts = store.read(task)
     return decode(kind_of(artifacts), artifacts)
 
 
-def records_of(prepared: Prepared, store: Store, summary: Summary, images: Images, splits: Splits) -> Records:
+def exposed_records(prepared: Prepared, store: Store, summary: Summary, images: Images, splits: Splits) -> Records:
     """Exposure under the headline attack, and memorisation, of every record under every variant."""
     variants = ["fp32", *(entry.variant for entry in prepared.config.quantize)]
     return Records(
@@ -35,7 +35,7 @@ def records_of(prepared: Prepared, store: Store, summary: Summary, images: Image
     )
 
 
-def power_rows(prepared: Prepared, store: Store) -> list[PowerRow]:
+def power_curve_rows(prepared: Prepared, store: Store) -> list[PowerRow]:
     """The attacks at full precision by number of references; none where they were not asked for."""
     if prepared.plan.power is None:
         return []

@@ -19,12 +19,12 @@ from bitleak.cli import (
     report_command,
     store_command,
 )
-from bitleak.cli.exit_codes import OUTSIDE, SIGNALLED, Group, Stopped, leave, say, told
+from bitleak.cli.exit_codes import OUTSIDE, SIGNALLED, CommandGroup, Stopped, exit_now, print_error, report_stop
 from bitleak.core.ends import ended_by_signals
 from bitleak.core.errors import BitleakError, ExecutionError, InputError
 
 app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     help="How much does a classifier leak about who was in its training set, and what does quantizing it change?",
     no_args_is_help=True,
     add_completion=False,
@@ -53,13 +53,13 @@ def options(
 
 
 app.command("demo")(audit_command.demo)
-app.command("audit")(audit_command.audit)
-app.command("plan")(plan_command.plan)
-app.command("quantize")(quantize_command.quantize)
-app.command("attack")(attack_command.attack)
-app.command("report")(report_command.report)
+app.command("audit")(audit_command.run_audit)
+app.command("plan")(plan_command.show_plan)
+app.command("quantize")(quantize_command.quantize_network)
+app.command("attack")(attack_command.attack_answers)
+app.command("report")(report_command.write_again)
 app.command("list")(list_command.list_names)
-app.add_typer(store_command.app, name="store")
+app.add_typer(store_command.store_app, name="store")
 
 # Typer brings a click of its own since 0.2x; this is the right base class with either.
 UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     empty = _empty_value(given)
     if empty is not None:
-        say(f"error: {empty}: got an empty value; is a shell variable unset?")
+        print_error(f"error: {empty}: got an empty value; is a shell variable unset?")
         return 2
     with ended_by_signals():
         try:
@@ -82,20 +82,20 @@ def main(arguments: list[str] | None = None) -> int:
         except typer.Exit as exit_:
             return exit_.exit_code
         except Stopped as stopped:
-            return told(stopped, given)
+            return report_stop(stopped, given)
         except (typer.Abort, KeyboardInterrupt) as error:  # before a verb has begun
-            return told(Stopped(error), [])
+            return report_stop(Stopped(error), [])
         except UsageError as error:
             error.show()
             return 2
         except InputError as error:
-            say(f"error: {error}".replace("\n", "\nerror: "))
+            print_error(f"error: {error}".replace("\n", "\nerror: "))
             return 2
         except ExecutionError as error:
-            say(f"error: {error}")
+            print_error(f"error: {error}")
             return OUTSIDE
         except BitleakError as error:
-            say(f"error: {error}")
+            print_error(f"error: {error}")
             return 1
     return code if isinstance(code, int) else 0
 
@@ -125,5 +125,5 @@ def entry() -> None:
     if code >= SIGNALLED or code == OUTSIDE:
         # Python may have noted an interrupt that it met inside a library, and would end by the signal instead; and
         # what cannot be printed any more would change the code
-        leave(code)
+        exit_now(code)
     sys.exit(code)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from bitleak.scores import Expected, Prepared
 
 
-def attack(
+def attack_answers(
     scores: Annotated[
         Path, typer.Argument(metavar="SCORES", help="An .npz or Parquet file, or a folder; see docs/scores.md.")
     ],
@@ -33,7 +33,7 @@ def attack(
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
     """Attack answers that were made elsewhere: no model, no training."""
-    from bitleak.cli.stage_bars import Steps
+    from bitleak.cli.stage_bars import StageBars
     from bitleak.cli.terminal import duration, print_results
     from bitleak.report import check_out
     from bitleak.scores import Request, Scratch, prepare, tried
@@ -54,7 +54,7 @@ def attack(
     with Scratch(folder) as scratch:
         prepared, expected = tried(prepare(request, scratch))
         _print_plan(prepared, expected, duration(expected.seconds))
-        with Steps() as steps:
+        with StageBars() as steps:
             attack_all(prepared, folder, scratch, steps.show)
     print_results(folder)
     return 0

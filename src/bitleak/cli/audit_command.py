@@ -14,7 +14,7 @@ from bitleak.cli.options import (
     Budget,
     Data,
     Device,
-    Executor,
+    ExecutorName,
     Memory,
     NumCpus,
     NumGpus,
@@ -31,12 +31,12 @@ Out = Annotated[
 ]
 
 
-def audit(
+def run_audit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see examples/.")],
     out: Out = None,
     store: StoreFolder = STORE,
     data: Data = None,
-    executor: Executor = "processes",
+    executor: ExecutorName = "processes",
     workers: Workers = None,
     memory: Memory = None,
     budget: Budget = None,
@@ -56,7 +56,7 @@ def demo(
     out: Out = None,
     store: StoreFolder = STORE,
     data: Data = None,
-    executor: Executor = "processes",
+    executor: ExecutorName = "processes",
     workers: Workers = None,
     memory: Memory = None,
     budget: Budget = None,
@@ -104,9 +104,9 @@ def _run(config: Path, out: Path, options: _Options) -> int:
         open_nursery(Runtime.stages)
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
-    from bitleak.cli.audit_progress import Watch, print_download, print_forecast, print_left, print_notes
+    from bitleak.cli.audit_progress import TaskBar, print_download, print_forecast, print_left, print_notes
     from bitleak.cli.terminal import print_results
-    from bitleak.config import override, read, validate
+    from bitleak.config import override, read_config, validate
     from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError
     from bitleak.core.units import bytes_of, seconds_of
@@ -119,7 +119,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
         budget = None if options.budget is None else seconds_of(options.budget, "--budget")
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    checked = validate(override(read(config), options.settings or []))
+    checked = validate(override(read_config(config), options.settings or []))
     ray = options.executor == "ray"
     if not ray and options.share != _Share(None, 1.0, None):
         raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
@@ -131,7 +131,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     count = library.worker_count(prepared, options.workers)
     print_forecast(prepared, library.forecast(prepared, opened, workers=count))
     print_notes(prepared, opened)
-    with Watch() as watch:
+    with TaskBar() as watch:
         report = library.audit(
             prepared,
             out=out,

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
 from bitleak.audit.outdated_code import newer_code
+from bitleak.cli.stage_bars import QUIET_SECONDS
 from bitleak.cli.terminal import duration
 from bitleak.core.types import Description
 from bitleak.data.data_notes import data_lines
@@ -19,11 +20,8 @@ from bitleak.data.hub import Hub
 from bitleak.engine.run import Event, Report
 from bitleak.engine.store import Store
 
-QUIET_SECONDS = 15.0
-"""Seconds between lines where the output is not a terminal."""
 
-
-class Watch:
+class TaskBar:
     """A progress bar on a terminal; elsewhere a line now and then."""
 
     def __init__(self) -> None:
@@ -40,7 +38,7 @@ class Watch:
         self._all = self._bar.add_task("starting", total=None, left="")
         self._told = time.monotonic()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "TaskBar":
         if self._console.is_terminal:
             self._bar.start()
         return self

@@ -47,7 +47,7 @@ class Stopped(Exception):
         self.error = error
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """Commands whose ends are told apart: by itself, Typer takes any `EOFError` for Ctrl-C, and is silent."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -66,7 +66,7 @@ class Group(TyperGroup):
             raise Stopped(error) from error  # the cleaning up after an interrupt has failed
 
 
-def told(stopped: Stopped, arguments: Sequence[str]) -> int:
+def report_stop(stopped: Stopped, arguments: Sequence[str]) -> int:
     """Says in one line why the command has ended, and returns its exit code.
 
     Args:
@@ -79,22 +79,22 @@ def told(stopped: Stopped, arguments: Sequence[str]) -> int:
     end = end_of(error)
     if end is not None:
         ended = end if isinstance(end, Ended) else Ended(signal.SIGINT)
-        say(f"{ended}; the same command {_next(arguments)}")
+        print_error(f"{ended}; the same command {_next(arguments)}")
         return ended.code
     if isinstance(error, OSError) and error.errno in _DISK:
-        say(f"error: {_place(error)}{error.strerror}; free some space or give another folder, and run it again")
+        print_error(f"error: {_place(error)}{error.strerror}; free some space or give another folder, and run it again")
         return 2
-    say(f"error: {_reason(error)}")
+    print_error(f"error: {_reason(error)}")
     return OUTSIDE
 
 
-def say(text: str) -> None:
+def print_error(text: str) -> None:
     """Prints to the standard error, if it is still there."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """Ends this process with a code, whatever the system or a library would have it end with."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

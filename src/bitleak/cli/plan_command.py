@@ -8,7 +8,7 @@ import typer
 from bitleak.cli.options import STORE, Data, Device, Settings, StoreFolder, Workers
 
 
-def plan(
+def show_plan(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see examples/.")],
     store: StoreFolder = STORE,
     data: Data = None,
@@ -20,10 +20,10 @@ def plan(
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import print_download, print_forecast, print_notes
-    from bitleak.config import override, read, validate
+    from bitleak.config import override, read_config, validate
     from bitleak.engine.store import Store, is_url
 
-    checked = validate(override(read(config), set_ or []))
+    checked = validate(override(read_config(config), set_ or []))
     print_download(dataset_of(checked), data)
     prepared = library.prepare(checked, data=data, device=device, here=False)
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None

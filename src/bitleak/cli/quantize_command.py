@@ -8,7 +8,7 @@ import typer
 from bitleak.cli.options import Device
 
 
-def quantize(
+def quantize_network(
     weights: Annotated[
         Path, typer.Option("--weights", help="A .safetensors state dict, or the folder of a trained model in a store.")
     ],
@@ -48,15 +48,14 @@ def quantize(
     """Quantize one trained network and say what it costs: error per layer, accuracy, size."""
     from bitleak.audit.preparation import resolve_device
     from bitleak.cli.audit_progress import print_download
-    from bitleak.cli.quantize_output import Clock, print_job, print_layers, print_precisions
+    from bitleak.cli.quantize_output import LayerClock, print_job, print_layers, print_precisions
     from bitleak.report import as_one, check_out
-    from bitleak.single_network.network_figures import doubt, figures
-    from bitleak.single_network.network_figures import quantize as quantized_by
-    from bitleak.single_network.output_files import Result, write_precision, write_summary
-    from bitleak.single_network.quantization_job import prepare
-    from bitleak.single_network.quantize_request import Request, check
+    from bitleak.single_network.network_figures import measure_network, quantize_job, why_doubtful
+    from bitleak.single_network.output_files import PrecisionResult, write_job_tables, write_precision
+    from bitleak.single_network.quantization_job import prepare_job
+    from bitleak.single_network.quantize_request import QuantizeRequest, check_request
 
-    request = Request(
+    request = QuantizeRequest(
         weights=weights,
         data=data,
         quantizer=quantizer,
@@ -72,26 +71,26 @@ def quantize(
         device=resolve_device(device),
         seed=seed,
     )
-    print_download(check(request).dataset, None)
-    job = prepare(request)
+    print_download(check_request(request).dataset, None)
+    job = prepare_job(request)
     check_out(out)
-    full = figures(job, job.weights)
+    full = measure_network(job, job.weights)
     print_job(job)
-    if reason := doubt(job, full):
+    if reason := why_doubtful(job, full):
         print(f"note: {reason}", flush=True)
     results = []
-    with as_one(out) as folder, Clock(quantizer, [one.levels for one in job.quantizers]) as clock:
-        for one, found in zip(job.quantizers, quantized_by(job, on_layer=clock.on_layer), strict=True):
-            result = Result(
+    with as_one(out) as folder, LayerClock(quantizer, [one.levels for one in job.quantizers]) as clock:
+        for one, found in zip(job.quantizers, quantize_job(job, on_layer=clock.on_layer), strict=True):
+            result = PrecisionResult(
                 levels=one.levels,
                 quantized=found,
                 seconds=clock.stop(),
-                figures=figures(job, found, full),
+                figures=measure_network(job, found, full),
                 files=write_precision(job, one, found, folder),
             )
             results.append(result)
             clock.start()
-        write_summary(job, full, results, folder)
+        write_job_tables(job, full, results, folder)
     for result in results:
         print_layers(job, result)
     print_precisions(job, full, results, out)

@@ -12,15 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.core.types import Measure
-from bitleak.single_network.network_figures import Figures, layer_figures
-from bitleak.single_network.output_files import Result
-from bitleak.single_network.quantization_job import Job
+from bitleak.single_network.network_figures import NetworkFigures, layer_figures
+from bitleak.single_network.output_files import PrecisionResult
+from bitleak.single_network.quantization_job import QuantizationJob
 
 WIDTH = 160
 """Characters per line where the output is not a terminal."""
 
 
-class Clock:
+class LayerClock:
     """A progress bar of layers on a terminal, a line per layer elsewhere; and the seconds of each.
 
     Args:
@@ -38,7 +38,7 @@ class Clock:
         self._all = self._bar.add_task(quantizer, total=None)
         self._last = time.perf_counter()
 
-    def __enter__(self) -> "Clock":
+    def __enter__(self) -> "LayerClock":
         if self._console.is_terminal:
             self._bar.start()
         self.start()
@@ -76,7 +76,7 @@ class Clock:
         return passed
 
 
-def print_job(job: Job) -> None:
+def print_job(job: QuantizationJob) -> None:
     """What the quantizer is shown and what it is measured on."""
     console = _console()
     for note in job.notes:
@@ -93,7 +93,7 @@ def print_job(job: Job) -> None:
         )
 
 
-def print_layers(job: Job, result: Result) -> None:
+def print_layers(job: QuantizationJob, result: PrecisionResult) -> None:
     """The table of layers of one precision."""
     lines = [
         (
@@ -113,7 +113,7 @@ def print_layers(job: Job, result: Result) -> None:
     console.print(_table(names, lines, folded=("layer", "relative error", "levels used", "record")))
 
 
-def print_precisions(job: Job, full: Figures, results: Sequence[Result], out: Path) -> None:
+def print_precisions(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path) -> None:
     """Accuracy before and after, agreement and sizes."""
     lines = [("fp32", _percent(full.accuracy), "", "", decimal(full.bytes), "32", "")]
     for one in results:

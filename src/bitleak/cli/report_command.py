@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of an audit.")]) -> int:
+def write_again(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of an audit.")]) -> int:
     """Make the figures and report.html again from an audit's tables."""
     from bitleak.report import write_report
 

@@ -10,7 +10,7 @@ QUIET_SECONDS = 15.0
 """Seconds between lines where the output is not a terminal."""
 
 
-class Steps:
+class StageBars:
     """One bar per stage."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Steps:
         self._stages: dict[str, int] = {}
         self._told = time.monotonic()
 
-    def __enter__(self) -> "Steps":
+    def __enter__(self) -> "StageBars":
         if self._console.is_terminal:
             self._bar.start()
         return self

@@ -7,10 +7,10 @@ import typer
 
 from bitleak.cli.options import STORE, Data, Settings, StoreFolder
 
-app = typer.Typer(help="Look at, check and clean the store.", no_args_is_help=True)
+store_app = typer.Typer(help="Look at, check and clean the store.", no_args_is_help=True)
 
 
-@app.command()
+@store_app.command()
 def ls(store: StoreFolder = STORE) -> int:
     """List what the store holds, by stage, with sizes."""
     from rich.console import Console
@@ -32,7 +32,7 @@ def ls(store: StoreFolder = STORE) -> int:
     return 0
 
 
-@app.command()
+@store_app.command()
 def verify(
     store: StoreFolder = STORE,
     remove: Annotated[
@@ -54,7 +54,7 @@ def verify(
     return 1 if problems and not remove else 0
 
 
-@app.command("export")
+@store_app.command("export")
 def export_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A tar file; with --max-bytes, the name of its parts.")],
     store: StoreFolder = STORE,
@@ -74,7 +74,7 @@ def export_(
     """Write finished results to a file, for another machine's store."""
     from rich.filesize import decimal
 
-    from bitleak.cli.stage_bars import Steps
+    from bitleak.cli.stage_bars import StageBars
     from bitleak.core.errors import ConfigError
     from bitleak.core.units import bytes_of
     from bitleak.engine.store import Store
@@ -87,7 +87,7 @@ def export_(
     opened = Store(store, create=False)
     keys = _planned(audit, data, set_) if audit else None
     chosen = _stages(stage or [])
-    with Steps() as steps:
+    with StageBars() as steps:
         paths = export_results(opened, file, keys=keys, stages=chosen, part_bytes=limit, on_step=steps.show)
     for path in paths:
         print(f"{path} ({decimal(path.stat().st_size)})")
@@ -97,7 +97,7 @@ def export_(
     return 0
 
 
-@app.command("import")
+@store_app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `store export` wrote.")],
     store: StoreFolder = STORE,
@@ -105,19 +105,19 @@ def import_(
     """Take the results in files that were exported elsewhere, after every byte of them has been checked."""
     from rich.filesize import decimal
 
-    from bitleak.cli.stage_bars import Steps
+    from bitleak.cli.stage_bars import StageBars
     from bitleak.engine.store import Store
     from bitleak.engine.transfer import import_results
 
     opened = Store(store)
     opened.sweep()
-    with Steps() as steps:
+    with StageBars() as steps:
         taken = import_results(opened, files, steps.show)
     print(f"{taken.new} results taken ({decimal(taken.size)}), {taken.known} were there already")
     return 0
 
 
-@app.command()
+@store_app.command()
 def gc(
     keep: Annotated[list[Path] | None, typer.Argument(metavar="[CONFIG]...", help="Audits to keep.")] = None,
     store: StoreFolder = STORE,
@@ -145,11 +145,11 @@ def _planned(configs: list[Path], data: Path | None, settings: list[str] | None)
     from bitleak.audit import prepare
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import print_download
-    from bitleak.config import override, read, validate
+    from bitleak.config import override, read_config, validate
 
     keys: set[str] = set()
     for config in configs:
-        checked = validate(override(read(config), settings or []))
+        checked = validate(override(read_config(config), settings or []))
         print_download(dataset_of(checked), data)
         keys |= {task.key for task in prepare(checked, data=data).plan.tasks}
     return keys

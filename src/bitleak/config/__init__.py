@@ -5,7 +5,7 @@ types are checked by pydantic and its own checks apply. A quantizer's entry is t
 dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
 """
 
-from bitleak.config.analyses import further_variants
+from bitleak.config.analyses import analysis_variants
 from bitleak.config.schema import (
     CalibrationConfig,
     CalibrationInferenceConfig,
@@ -18,7 +18,7 @@ from bitleak.config.schema import (
     levels_of,
 )
 from bitleak.config.validation import external_model, resolved, validate
-from bitleak.config.yaml_files import override, read
+from bitleak.config.yaml_files import override, read_config
 
 __all__ = [
     "CalibrationConfig",
@@ -28,12 +28,12 @@ __all__ = [
     "QuantizeConfig",
     "QueryConfig",
     "SplitConfig",
+    "analysis_variants",
     "bits_label",
     "external_model",
-    "further_variants",
     "levels_of",
     "override",
-    "read",
+    "read_config",
     "resolved",
     "validate",
 ]

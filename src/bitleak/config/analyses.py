@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bitleak.config.fields import checked, described, section, value_of
+from bitleak.config.fields import checked_value, section, typed_value, value_text
 from bitleak.config.schema import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
 from bitleak.core.checks import label_text, unknown_name
 from bitleak.core.variants import FULL, SIGNS, joined, noise_like
 
-FURTHER = ("joint", "utility_matched", "calibration_inference")
+ANALYSES = ("joint", "utility_matched", "calibration_inference")
 
 
-def further(raw: Mapping[str, Any], variants: Sequence[str], errors: list[str]) -> dict[str, Any]:
+def read_analyses(raw: Mapping[str, Any], variants: Sequence[str], errors: list[str]) -> dict[str, Any]:
     """The sections as fields of a `Config`.
 
     Args:
@@ -30,12 +30,12 @@ def further(raw: Mapping[str, Any], variants: Sequence[str], errors: list[str]) 
     }
 
 
-def check_further(config: Mapping[str, Any], errors: list[str]) -> None:
+def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
     """What the sections have to do with each other and with the rest of the config."""
     entries: Sequence[QuantizeConfig] = config["quantize"]
     variants = [entry.variant for entry in entries]
     for variant in variants:
-        checked(partial(label_text, longest=None), variant, "quantize", errors)
+        checked_value(partial(label_text, longest=None), variant, "quantize", errors)
     for sign in SIGNS:
         for variant in variants:
             if sign in variant:
@@ -54,8 +54,8 @@ def check_further(config: Mapping[str, Any], errors: list[str]) -> None:
     _check_calibration(config["calibration_inference"], entries, config["split"], errors)
 
 
-def resolved_further(config: Config) -> dict[str, Any]:
-    """The sections in the form that `further` reads."""
+def resolved_analyses(config: Config) -> dict[str, Any]:
+    """The sections in the form that `read_analyses` reads."""
     asked = config.calibration_inference
     found = {
         "variants": list(asked.variants),
@@ -71,14 +71,14 @@ def resolved_further(config: Config) -> dict[str, Any]:
     }
 
 
-def further_variants(config: Config) -> list[str]:
+def analysis_variants(config: Config) -> list[str]:
     """Names of the variants that are neither quantized nor full precision, in the order of the tables.
 
     Example:
         >>> from bitleak.config import validate
         >>> quantize = [{"name": "rtn", "levels": [4, 3]}]
         >>> raw = {"data": "digits", "model": "cnn", "quantize": quantize, "joint": [["fp32", "rtn-2"]]}
-        >>> further_variants(validate({**raw, "utility_matched": True}))
+        >>> analysis_variants(validate({**raw, "utility_matched": True}))
         ['fp32&rtn-2', 'noise@rtn-2', 'noise@rtn-1.58']
     """
     return [*map(joined, config.joint), *map(noise_like, config.utility_matched)]
@@ -89,15 +89,15 @@ def _joint(raw: Any, errors: list[str]) -> tuple[tuple[str, ...], ...]:
         return ()
     if not isinstance(raw, list) or not all(isinstance(one, list) for one in raw):
         got = (
-            described(raw)
+            value_text(raw)
             if not isinstance(raw, list)
-            else f"a list with {described(next(one for one in raw if not isinstance(one, list)))}"
+            else f"a list with {value_text(next(one for one in raw if not isinstance(one, list)))}"
         )
         errors.append(f"joint: expected a list of lists of variants, such as [[fp32, obc-2]], got {got}")
         return ()
     found = []
     for index, releases in enumerate(raw):
-        names = value_of(tuple[str, ...], releases, f"joint.{index}", errors) or ()
+        names = typed_value(tuple[str, ...], releases, f"joint.{index}", errors) or ()
         if len(releases) < 2:
             errors.append(f"joint.{index}: expected at least two variants, got {len(releases)}")
         found.append(names)
@@ -110,9 +110,9 @@ def _variants(raw: Any, variants: Sequence[str], errors: list[str]) -> tuple[str
     if raw is True:
         return tuple(variants)
     if not isinstance(raw, list):
-        errors.append(f"utility_matched: expected true, false or a list of variants, got {described(raw)}")
+        errors.append(f"utility_matched: expected true, false or a list of variants, got {value_text(raw)}")
         return ()
-    return value_of(tuple[str, ...], raw, "utility_matched", errors) or ()
+    return typed_value(tuple[str, ...], raw, "utility_matched", errors) or ()
 
 
 def _check_known(names: Sequence[str], known: Sequence[str], where: str, errors: list[str]) -> None:

@@ -11,12 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 from bitleak.core.checks import one_of, unknown_name
 
 
-def named(raw: Any, where: str, table: Mapping[str, str], errors: list[str]) -> tuple[str | None, dict[str, Any]]:
+def name_and_rest(
+    raw: Any, where: str, table: Mapping[str, str], errors: list[str]
+) -> tuple[str | None, dict[str, Any]]:
     """The `name` of an entry and its other keys."""
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, dict):
-        errors.append(f"{where}: expected a mapping with a name, got {described(raw)}")
+        errors.append(f"{where}: expected a mapping with a name, got {value_text(raw)}")
         return None, {}
     rest = dict(raw)
     name = rest.pop("name", None)
@@ -34,7 +36,7 @@ def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
-        errors.append(f"{where}: expected a mapping, got {described(raw)}")
+        errors.append(f"{where}: expected a mapping, got {value_text(raw)}")
         return None
     before = len(errors)
     known = {item.name: item for item in fields(cls) if item.init}
@@ -44,7 +46,7 @@ def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence
         if key not in known:
             errors.append(f"{where}.{key}: {unknown_name('key', key, [*known, *also])}")
             continue
-        values[key] = value_of(hints[key], value, f"{where}.{key}", errors)
+        values[key] = typed_value(hints[key], value, f"{where}.{key}", errors)
     for key, item in known.items():
         if key not in values and item.default is MISSING and item.default_factory is MISSING:
             errors.append(f"{where}.{key}: missing; it has no default")
@@ -57,7 +59,7 @@ def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence
         return None
 
 
-def value_of(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
+def typed_value(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
     """The value as the type asks, or None with a mistake added to `errors`."""
     if isinstance(value, bool) and kind is not bool and kind is not Any:
         errors.append(f"{where}: expected {_kind_name(kind)}, got {value!r}")
@@ -71,7 +73,7 @@ def value_of(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
         return None
 
 
-def checked(check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any) -> Any:
+def checked_value(check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any) -> Any:
     """What a check of `bitleak.core.checks` returns, or None with its message added to `errors`."""
     try:
         return check(where, value, *limits)
@@ -80,16 +82,16 @@ def checked(check: Callable[..., Any], value: Any, where: str, errors: list[str]
         return None
 
 
-def numbers(raw: Any, where: str, errors: list[str]) -> list[float]:
+def number_list(raw: Any, where: str, errors: list[str]) -> list[float]:
     """One number or a list of them, ascending, each once."""
     values = raw if isinstance(raw, list) else [raw]
-    found = [value_of(float, value, where, errors) for value in values]
+    found = [typed_value(float, value, where, errors) for value in values]
     if not values:
         errors.append(f"{where}: expected at least one number, got an empty list")
     return sorted({value for value in found if value is not None})
 
 
-def names_of(raw: Any, where: str, known: Iterable[str], errors: list[str]) -> tuple[Any, ...]:
+def name_list(raw: Any, where: str, known: Iterable[str], errors: list[str]) -> tuple[Any, ...]:
     """One known name or a list of them, in their order, each once."""
     values = list(raw) if isinstance(raw, list | tuple) else [raw]
     if not values:
@@ -133,16 +135,16 @@ def _names_field(message: str, known: Mapping[str, Any]) -> bool:
     return message.split(" ", 1)[0].rstrip(":") in known
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Only what YAML and JSON know."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(key): plain_values(item) for key, item in value.items()}
+    return [plain_values(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def described(value: Any) -> str:
+def value_text(value: Any) -> str:
     """What came instead, for a message."""
     if value is None:
         return "nothing"

@@ -7,8 +7,17 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.attacks import expand, known_names
-from bitleak.config.analyses import FURTHER, check_further, further, resolved_further
-from bitleak.config.fields import checked, described, named, names_of, numbers, plain, section, value_of
+from bitleak.config.analyses import ANALYSES, check_analyses, read_analyses, resolved_analyses
+from bitleak.config.fields import (
+    checked_value,
+    name_and_rest,
+    name_list,
+    number_list,
+    plain_values,
+    section,
+    typed_value,
+    value_text,
+)
 from bitleak.config.schema import (
     CalibrationConfig,
     Config,
@@ -27,7 +36,7 @@ from bitleak.train.recipe import Recipe
 
 SECTIONS = (
     "title", "data", "split", "model", "train", "quantize", "attacks", "references", "fpr", "priors", "delta", "power",
-    "calibration", "query", "seed", *FURTHER,
+    "calibration", "query", "seed", *ANALYSES,
 )  # fmt: skip
 
 
@@ -45,7 +54,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
     if "model" not in raw:
         errors.append("model: missing; name a network, such as {name: cnn, width: 16}")
     calibration = section(CalibrationConfig, raw.get("calibration"), "calibration", errors)
-    fpr = numbers(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
+    fpr = number_list(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
     quantize = _quantizers(raw.get("quantize"), calibration, errors)
     config = {
         "title": _label(raw.get("title", ""), "title", errors),
@@ -55,16 +64,16 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "train": section(Recipe, raw.get("train"), "train", errors),
         "quantize": quantize,
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
-        "references": names_of(
+        "references": name_list(
             raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
         ),
         "fpr": tuple(sorted(fpr)),
-        "priors": tuple(numbers(raw.get("priors", [0.01, 0.1, 0.5]), "priors", errors)),
+        "priors": tuple(number_list(raw.get("priors", [0.01, 0.1, 0.5]), "priors", errors)),
         "delta": _delta(raw.get("delta", 1e-5), errors),
-        "power": value_of(bool, raw.get("power", True), "power", errors),
+        "power": typed_value(bool, raw.get("power", True), "power", errors),
         "query": section(QueryConfig, raw.get("query"), "query", errors),
-        "seed": checked(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
-        **further(raw, [entry.variant for entry in quantize], errors),
+        "seed": checked_value(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
+        **read_analyses(raw, [entry.variant for entry in quantize], errors),
     }
     if errors:
         raise ConfigError("\n".join(errors))
@@ -87,16 +96,16 @@ def resolved(config: Config) -> dict[str, Any]:
                 "levels": entry.levels,
                 **({"preset": entry.preset} if entry.preset else {}),
                 **fields_,
-                "calibration": plain(asdict(entry.calibration)),
+                "calibration": plain_values(asdict(entry.calibration)),
             }
         )
     data = {"limit": config.data.limit, "held_out": config.data.held_out}
     return {
         "title": config.title,
         "data": {"name": config.data.name, **config.data.options, **{k: v for k, v in data.items() if v is not None}},
-        "split": plain(asdict(config.split)),
+        "split": plain_values(asdict(config.split)),
         "model": {"name": name, **options},
-        "train": plain(asdict(config.train)),
+        "train": plain_values(asdict(config.train)),
         "quantize": entries,
         "attacks": list(config.attacks),
         "references": list(config.references),
@@ -104,16 +113,16 @@ def resolved(config: Config) -> dict[str, Any]:
         "priors": list(config.priors),
         "delta": config.delta,
         "power": config.power,
-        "query": plain(asdict(config.query)),
+        "query": plain_values(asdict(config.query)),
         "seed": config.seed,
-        **resolved_further(config),
+        **resolved_analyses(config),
     }
 
 
 def _data(raw: Any, errors: list[str]) -> DataConfig | None:
     if raw is None:
         return None
-    name, rest = named(raw, "data", registry.DATASETS, errors)
+    name, rest = name_and_rest(raw, "data", registry.DATASETS, errors)
     if name is None:
         return None
     own = {key: rest.pop(key) for key in ("limit", "held_out") if key in rest}
@@ -135,7 +144,7 @@ def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
             f"model: {{name: external, factory: {spelling!r}}}"
         )
         return None
-    name, rest = named(raw, "model", registry.MODELS, errors)
+    name, rest = name_and_rest(raw, "model", registry.MODELS, errors)
     if name != "external":
         return None if name is None else (name, rest)
     return external_model(rest, "model", errors)
@@ -154,7 +163,7 @@ def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[st
     if raw is None:
         return ()
     if not isinstance(raw, list):
-        errors.append(f"quantize: expected a list of quantizers, got {described(raw)}")
+        errors.append(f"quantize: expected a list of quantizers, got {value_text(raw)}")
         return ()
     found: list[QuantizeConfig] = []
     for index, entry in enumerate(raw):
@@ -163,7 +172,7 @@ def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[st
 
 
 def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]) -> list[QuantizeConfig]:
-    name, rest = named(raw, where, registry.QUANTIZERS, errors)
+    name, rest = name_and_rest(raw, where, registry.QUANTIZERS, errors)
     if name is None:
         return []
     before = len(errors)
@@ -183,7 +192,7 @@ def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, erro
     built = [section(quantizer, {**options, "levels": one}, where, errors, also=also) for one in levels[:1]]
     if len(errors) > before or calibration is None:
         return []
-    fields_ = {key: value for key, value in plain(asdict(built[0])).items() if key != "levels"}
+    fields_ = {key: value for key, value in plain_values(asdict(built[0])).items() if key != "levels"}
     return [QuantizeConfig(name, label, one, preset, fields_, calibration) for one in levels]
 
 
@@ -207,12 +216,12 @@ def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
 
 def _label(raw: Any, where: str, errors: list[str]) -> Any:
     """Return a title or label that tables and pages can show as it is."""
-    value = value_of(str, raw, where, errors)
-    return None if value is None else checked(label_text, value, where, errors)
+    value = typed_value(str, raw, where, errors)
+    return None if value is None else checked_value(label_text, value, where, errors)
 
 
 def _delta(raw: Any, errors: list[str]) -> float | None:
-    value = value_of(float, raw, "delta", errors)
+    value = typed_value(float, raw, "delta", errors)
     if value is not None and not 0 <= value < 1:
         errors.append(f"delta: expected a number of at least 0 and below 1, got {value!r}")
     return value
@@ -220,7 +229,7 @@ def _delta(raw: Any, errors: list[str]) -> float | None:
 
 def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
     """Words for all forms of an attack, or the full name of one form."""
-    return names_of(raw, "attacks", known_names(), errors)
+    return name_list(raw, "attacks", known_names(), errors)
 
 
 def _across(config: dict[str, Any], errors: list[str]) -> None:
@@ -252,4 +261,4 @@ def _across(config: dict[str, Any], errors: list[str]) -> None:
         for quantity in config[name]:
             if not 0 < quantity < 1:
                 errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
-    check_further(config, errors)
+    check_analyses(config, errors)

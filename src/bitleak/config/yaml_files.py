@@ -6,23 +6,23 @@ from typing import Any
 
 import yaml
 
-from bitleak.config.fields import described
+from bitleak.config.fields import value_text
 from bitleak.core.damage import reason
 from bitleak.core.errors import ConfigError
 
-LARGEST = 1 << 20
+LARGEST_CONFIG = 1 << 20
 """Bytes of a config at most."""
 
-DEEPEST = 32
+DEEPEST_CONFIG = 32
 """How deep a config may be nested."""
 
-VALUES = 100_000
+MOST_VALUES = 100_000
 """Values of a config at most, those that aliases repeat included."""
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map"))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """The raw mapping of a YAML file.
 
     Raises:
@@ -30,9 +30,9 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ConfigError(f"{path}: expected a YAML config of at most {LARGEST:,} bytes, got more")
+            content = file.read(LARGEST_CONFIG + 1)
+        if len(content) > LARGEST_CONFIG:
+            raise ConfigError(f"{path}: expected a YAML config of at most {LARGEST_CONFIG:,} bytes, got more")
         text = content.decode("utf-8").replace("\r\n", "\n")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML config") from None
@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping with keys such as data and model, got {described(raw)}")
+        raise ConfigError(f"{path}: expected a mapping with keys such as data and model, got {value_text(raw)}")
     return raw
 
 
@@ -108,15 +108,15 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         event = self.peek_event()
         mark = event.start_mark
-        if self._depth > DEEPEST:
-            raise yaml.composer.ComposerError(None, None, f"nested more than {DEEPEST} deep", mark)
+        if self._depth > DEEPEST_CONFIG:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {DEEPEST_CONFIG} deep", mark)
         node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent) and node not in self._values:
             raise yaml.composer.ComposerError(None, None, "an alias of what it is in", mark)
         self._values[node] = 1 + sum(self._values[child] for child in _children(node))
-        if self._values[node] > VALUES:
-            raise yaml.composer.ComposerError(None, None, f"more than {VALUES:,} values, aliases followed", mark)
+        if self._values[node] > MOST_VALUES:
+            raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES:,} values, aliases followed", mark)
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -162,7 +162,7 @@ def _assign(target: Any, path: list[str], value: Any, whole: str) -> None:
             target[int(head)] = value
         return
     if not isinstance(target, dict):
-        raise ConfigError(f"--set {whole}: {head!r} leads into {described(target)}, which has no fields")
+        raise ConfigError(f"--set {whole}: {head!r} leads into {value_text(target)}, which has no fields")
     if rest:
         _assign(target.setdefault(head, {}), rest, value, whole)
     else:

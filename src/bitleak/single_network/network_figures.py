@@ -21,11 +21,11 @@ from bitleak.quant.capture import OnLayer
 from bitleak.quant.operands import check_operands
 from bitleak.quant.together import quantize_together
 from bitleak.query import logits
-from bitleak.single_network.quantization_job import Job
+from bitleak.single_network.quantization_job import QuantizationJob
 
 
 @dataclass(frozen=True)
-class Figures:
+class NetworkFigures:
     """What weights are good for, and how large they are.
 
     Attributes:
@@ -68,11 +68,11 @@ class LayerFigures:
     facts: Mapping[str, Any]
 
 
-def quantize(job: Job, *, on_layer: OnLayer | None = None) -> Iterator[QuantizedWeights]:
+def quantize_job(job: QuantizationJob, *, on_layer: OnLayer | None = None) -> Iterator[QuantizedWeights]:
     """The job's network by its quantizers, with the network's spec; they share what they can share.
 
     Args:
-        job: What `prepare` gave.
+        job: What `prepare_job` gave.
         on_layer: Told of each layer after each quantizer; the index runs over quantizers and layers.
 
     Returns:
@@ -96,11 +96,13 @@ def quantize(job: Job, *, on_layer: OnLayer | None = None) -> Iterator[Quantized
         yield found
 
 
-def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | None = None) -> Figures:
+def measure_network(
+    job: QuantizationJob, weights: Weights | QuantizedWeights, baseline: NetworkFigures | None = None
+) -> NetworkFigures:
     """Accuracy, agreement and size.
 
     Args:
-        job: What `prepare` gave.
+        job: What `prepare_job` gave.
         weights: The job's own, or quantized ones.
         baseline: The figures of the job's own weights, for the comparison; None where they are meant.
 
@@ -118,12 +120,12 @@ def figures(job: Job, weights: Weights | QuantizedWeights, baseline: Figures | N
     found = metrics.accuracy_on_test(predicted[None], job.images.labels[job.test], baseline=full)
     same = None if full is None else metrics.agreement(predicted[None], full).aggregate["agreement"]
     sizes = weights_size(weights, repeated=repeated_names(network))
-    return Figures(
+    return NetworkFigures(
         predicted, found.aggregate["test_accuracy"], same, int(sizes["bytes"]), float(sizes["bits_per_weight"])
     )
 
 
-def doubt(job: Job, full: Figures) -> str:
+def why_doubtful(job: QuantizationJob, full: NetworkFigures) -> str:
     """Return the reason to doubt that the network and the data belong together; empty if there is none.
 
     A network whose outputs are in another order than the data's classes loads and quantizes without an error. It

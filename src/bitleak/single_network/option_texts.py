@@ -15,7 +15,7 @@ from bitleak.registry import DATASETS, MODELS
 _OPTION = r"[A-Za-z_]\w*="
 
 
-def model_of(text: str) -> tuple[str, dict[str, Any]]:
+def model_from_text(text: str) -> tuple[str, dict[str, Any]]:
     """The name of the registry and the options of `cnn:width=16`, `resnet18`, `timm:NAME`, `package.module:factory`.
 
     Options after the factory are the factory's own; `external:factory=...,options={...},version=...` says all that a
@@ -25,9 +25,9 @@ def model_of(text: str) -> tuple[str, dict[str, Any]]:
         ConfigError: None of these.
 
     Example:
-        >>> model_of("cnn:width=16,depth=2"), model_of("zoo.small:net")
+        >>> model_from_text("cnn:width=16,depth=2"), model_from_text("zoo.small:net")
         (('cnn', {'width': 16, 'depth': 2}), ('external', {'factory': 'zoo.small:net'}))
-        >>> model_of("zoo:net,width=4")
+        >>> model_from_text("zoo:net,width=4")
         ('external', {'factory': 'zoo:net', 'options': {'width': 4}})
     """
     name, colon, rest = text.partition(":")
@@ -50,7 +50,7 @@ def _external(raw: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return found
 
 
-def data_of(text: str) -> tuple[str, dict[str, Any]]:
+def data_from_text(text: str) -> tuple[str, dict[str, Any]]:
     """The name of the registry and the options of `digits`, `hub:PATH`, `arrays:FILE,limit=500` or of a local path.
 
     A path alone is read as `arrays` if it is a file, as `tiny_imagenet` if it is a folder with a
@@ -60,7 +60,7 @@ def data_of(text: str) -> tuple[str, dict[str, Any]]:
         ConfigError: No data set of this name, and no such path.
 
     Example:
-        >>> data_of("digits:limit=300"), data_of("hub:uoft-cs/cifar10,test=test")
+        >>> data_from_text("digits:limit=300"), data_from_text("hub:uoft-cs/cifar10,test=test")
         (('digits', {'limit': 300}), ('hub', {'path': 'uoft-cs/cifar10', 'test': 'test'}))
     """
     name, colon, rest = text.partition(":")
@@ -90,7 +90,7 @@ def whole_numbers(text: str, where: str) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
-def numbers(text: str, where: str) -> tuple[float, ...]:
+def channel_numbers(text: str, where: str) -> tuple[float, ...]:
     """The numbers of `0.49,0.48,0.45`.
 
     Raises:

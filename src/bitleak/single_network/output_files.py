@@ -8,18 +8,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bitleak.config.fields import plain
+from bitleak.config.fields import plain_values
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, QuantizedWeights
 from bitleak.core.variants import FULL
 from bitleak.quant.scheme import Scheme
-from bitleak.single_network.network_figures import Figures, LayerFigures, layer_figures
-from bitleak.single_network.quantization_job import Job
+from bitleak.single_network.network_figures import LayerFigures, NetworkFigures, layer_figures
+from bitleak.single_network.quantization_job import QuantizationJob
 from bitleak.single_network.quantized_files import save_quantized, save_weights
 
 
 @dataclass(frozen=True)
-class Result:
+class PrecisionResult:
     """One precision.
 
     Attributes:
@@ -33,12 +33,12 @@ class Result:
 
     levels: int
     quantized: QuantizedWeights
-    figures: Figures
+    figures: NetworkFigures
     seconds: Mapping[str, float]
     files: tuple[str, ...]
 
 
-def write_precision(job: Job, quantizer: Scheme, quantized: QuantizedWeights, out: Path) -> tuple[str, ...]:
+def write_precision(job: QuantizationJob, quantizer: Scheme, quantized: QuantizedWeights, out: Path) -> tuple[str, ...]:
     """Writes `NAME-LEVELS.safetensors`, `NAME-LEVELS.json` and `weights-NAME-LEVELS.safetensors`.
 
     Returns:
@@ -48,19 +48,19 @@ def write_precision(job: Job, quantizer: Scheme, quantized: QuantizedWeights, ou
         StoreError: A file cannot be written.
     """
     name = f"{job.request.quantizer}-{quantizer.levels}"
-    made = {"name": job.request.quantizer, **plain(asdict(quantizer))}
+    made = {"name": job.request.quantizer, **plain_values(asdict(quantizer))}
     pair = save_quantized(quantized, out / name, quantizer=made)
     return tuple(path.name for path in (*pair, save_weights(quantized.dequantize(), out / f"weights-{name}")))
 
 
-def write_summary(job: Job, full: Figures, results: Sequence[Result], out: Path) -> None:
+def write_job_tables(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path) -> None:
     """Writes `summary.json`, `table.csv` (a line per precision) and `layers.csv` (a line per layer of each).
 
     Raises:
         StoreError: A file cannot be written.
     """
     try:
-        text = json.dumps(plain(summary(job, full, results)), indent=1)
+        text = json.dumps(plain_values(job_summary(job, full, results)), indent=1)
         (out / "summary.json").write_text(text + "\n", encoding="utf-8")
         _write_table(out / "table.csv", _precisions(job, full, results))
         _write_table(out / "layers.csv", [_line(job, one, layer) for one in results for layer in _layers(one)])
@@ -68,7 +68,7 @@ def write_summary(job: Job, full: Figures, results: Sequence[Result], out: Path)
         raise StoreError(f"--out {out}: cannot be written ({error.strerror or error}); give another folder") from error
 
 
-def summary(job: Job, full: Figures, results: Sequence[Result]) -> dict[str, Any]:
+def job_summary(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]) -> dict[str, Any]:
     """What was done and what came of it, as JSON values."""
     request, spec = job.request, job.weights.spec
     fields = {key: value for key, value in asdict(job.quantizers[0]).items() if key != "levels"}
@@ -96,7 +96,7 @@ def summary(job: Job, full: Figures, results: Sequence[Result]) -> dict[str, Any
     }
 
 
-def _figures(found: Figures) -> dict[str, Any]:
+def _figures(found: NetworkFigures) -> dict[str, Any]:
     return {
         "accuracy": _measure(found.accuracy),
         "agreement": None if found.agreement is None else _measure(found.agreement),
@@ -109,7 +109,7 @@ def _measure(measure: Measure) -> dict[str, Any]:
     return {key: value for key, value in asdict(measure).items() if value not in (None, "")}
 
 
-def _precisions(job: Job, full: Figures, results: Sequence[Result]) -> list[dict[str, Any]]:
+def _precisions(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]) -> list[dict[str, Any]]:
     lines = [("fp32", None, full, None), *((job.request.quantizer, r.levels, r.figures, r.seconds) for r in results)]
     return [
         {
@@ -128,11 +128,11 @@ def _precisions(job: Job, full: Figures, results: Sequence[Result]) -> list[dict
     ]
 
 
-def _layers(result: Result) -> Iterable[LayerFigures]:
+def _layers(result: PrecisionResult) -> Iterable[LayerFigures]:
     return layer_figures(result.quantized)
 
 
-def _line(job: Job, result: Result, layer: LayerFigures) -> dict[str, Any]:
+def _line(job: QuantizationJob, result: PrecisionResult, layer: LayerFigures) -> dict[str, Any]:
     return {
         "quantizer": job.request.quantizer,
         "precision": result.levels,
@@ -143,7 +143,7 @@ def _line(job: Job, result: Result, layer: LayerFigures) -> dict[str, Any]:
         "relative_error": layer.relative_error,
         "damping": layer.damping,
         "seconds": round(result.seconds.get(layer.name, 0.0), 4),
-        "record": json.dumps(plain(layer.facts)),
+        "record": json.dumps(plain_values(layer.facts)),
     }
 
 

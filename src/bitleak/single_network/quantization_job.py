@@ -20,8 +20,8 @@ from bitleak.models.new_process import check_in_new_process
 from bitleak.models.sharing import shared_names
 from bitleak.quant.scheme import Scheme
 from bitleak.quant.suitable import check_network
-from bitleak.single_network.quantize_request import DEFAULT_CALIBRATION, Checked, Request, check
-from bitleak.single_network.tensor_names import common_prefix, filled, fitted
+from bitleak.single_network.quantize_request import DEFAULT_CALIBRATION, CheckedRequest, QuantizeRequest, check_request
+from bitleak.single_network.tensor_names import common_prefix, fitted_names, with_shared_names
 from bitleak.single_network.weights_files import read_weights
 
 HELD_OUT = 0.3
@@ -29,7 +29,7 @@ HELD_OUT = 0.3
 
 
 @dataclass(frozen=True)
-class Job:
+class QuantizationJob:
     """What is to be quantized, with what, and what it is measured on.
 
     Attributes:
@@ -44,7 +44,7 @@ class Job:
         notes: How the names of tensors were changed to fit, and what the trial of an outside network found.
     """
 
-    request: Request
+    request: QuantizeRequest
     quantizers: tuple[Scheme, ...]
     weights: Weights
     images: Images
@@ -54,17 +54,17 @@ class Job:
     notes: tuple[str, ...] = ()
 
 
-def prepare(request: Request) -> Job:
+def prepare_job(request: QuantizeRequest) -> QuantizationJob:
     """Reads weights and data and checks that they and the quantizers fit each other; quantizes nothing.
 
     Raises:
         InputError: Something does not fit; the message names the option.
     """
-    asked = check(request)
+    asked = check_request(request)
     weights = read_weights(request.weights)
     model = _model(asked, weights)
     images = limited(asked.dataset.load(None), asked.part.limit, request.seed, held_out=asked.part.held_out)
-    calibration, test = draw(images, request)
+    calibration, test = draw_records(images, request)
     description = asked.dataset.describe(None)
     hint = numbering_hint(description)
     spec = _spec(asked, weights, model, images, hint)
@@ -72,8 +72,8 @@ def prepare(request: Request) -> Job:
     try:
         if weights.spec is None:
             fresh = build(spec, seed=0)
-            whole = filled(weights.tensors, shared_names(fresh))
-            tensors, renamed = fitted(whole, fresh.state_dict())
+            whole = with_shared_names(weights.tensors, shared_names(fresh))
+            tensors, renamed = fitted_names(whole, fresh.state_dict())
             weights = replace(weights, tensors=tensors)
             notes += [f"weights: {renamed}"] if renamed else []
         weights = replace(weights, spec=spec)
@@ -91,10 +91,12 @@ def prepare(request: Request) -> Job:
     notes += [f"data: {line}" for line in data_lines(description)]
     notes += [] if outside is None else [f"model: {note}" for note in outside.notes]
     drawn = not bool(images.held_out.any())
-    return Job(request, asked.quantizers, weights, images, calibration, test, drawn, tuple(notes))
+    return QuantizationJob(request, asked.quantizers, weights, images, calibration, test, drawn, tuple(notes))
 
 
-def draw(images: Images, request: Request) -> tuple[Int64[np.ndarray, "calibration"], Int64[np.ndarray, "test"]]:
+def draw_records(
+    images: Images, request: QuantizeRequest
+) -> tuple[Int64[np.ndarray, "calibration"], Int64[np.ndarray, "test"]]:
     """The calibration records, drawn at random, and the held-out records that are not among them, for the test.
 
     Where the data has no held-out part, the same share of every class is held out, as in an audit
@@ -132,7 +134,7 @@ def draw(images: Images, request: Request) -> tuple[Int64[np.ndarray, "calibrati
     return calibration, test
 
 
-def _model(asked: Checked, weights: Weights) -> tuple[str, Mapping[str, Any]]:
+def _model(asked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str, Any]]:
     """Name and options, from the request or from the weights."""
     spec = weights.spec
     if spec is None and asked.model is None:
@@ -151,7 +153,7 @@ def _model(asked: Checked, weights: Weights) -> tuple[str, Mapping[str, Any]]:
 
 
 def _spec(
-    asked: Checked, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images, hint: str
+    asked: CheckedRequest, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images, hint: str
 ) -> ModelSpec:
     """The network's spec, made for the data; the weights' own must fit the data, else the hint is added."""
     _, channels, size, _ = images.pixels.shape
@@ -178,7 +180,7 @@ def _statistics(own: ModelSpec | None, images: Images) -> tuple[tuple[float, ...
         raise ConfigError(f"--data: {error}; give --mean and --std") from None
 
 
-def _placed(error: ModelError, request: Request, weights: Weights, spec: ModelSpec) -> str:
+def _placed(error: ModelError, request: QuantizeRequest, weights: Weights, spec: ModelSpec) -> str:
     """The message with the option that it is about."""
     text = str(error)
     if text.startswith("tensor "):

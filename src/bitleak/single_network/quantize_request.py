@@ -8,11 +8,11 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.config import DataConfig, override
-from bitleak.config.fields import checked, section
+from bitleak.config.fields import checked_value, section
 from bitleak.core.checks import integer_in, number_in, one_of, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.quant.scheme import Scheme
-from bitleak.single_network.option_texts import data_of, model_of, numbers, whole_numbers
+from bitleak.single_network.option_texts import channel_numbers, data_from_text, model_from_text, whole_numbers
 
 SOURCES = ("members", "holdout", "all")
 DEFAULT_CALIBRATION = 1024
@@ -21,15 +21,15 @@ _OPTIONS = ("levels", "last", "preset", "calibration")
 
 
 @dataclass(frozen=True)
-class Request:
+class QuantizeRequest:
     """What is asked for, as texts.
 
     Attributes:
         weights: A `.safetensors` file or the folder of a store's result.
-        data: As `texts.data_of` reads it.
+        data: As `data_from_text` reads it.
         quantizer: A name of the registry's `QUANTIZERS`.
         levels: Grid points per weight, with commas between them.
-        model: As `texts.model_of` reads it; None where the weights say it.
+        model: As `model_from_text` reads it; None where the weights say it.
         preset: A preset of the quantizer; empty for none.
         last: Levels of the last layer; None = as the rest.
         calibration: Calibration images; None takes 1,024 or, where there are fewer, all.
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedRequest:
     """The same, as checked values.
 
     Attributes:
@@ -71,7 +71,7 @@ class Checked:
         standardisation: Mean and standard deviation per channel, if they were given.
     """
 
-    request: Request
+    request: QuantizeRequest
     quantizers: tuple[Scheme, ...]
     model: tuple[str, Mapping[str, Any]] | None
     dataset: Any
@@ -79,7 +79,7 @@ class Checked:
     standardisation: tuple[tuple[float, ...], tuple[float, ...]] | None
 
 
-def check(request: Request) -> Checked:
+def check_request(request: QuantizeRequest) -> CheckedRequest:
     """The request, if nothing is wrong with it; reads no file.
 
     Raises:
@@ -87,24 +87,24 @@ def check(request: Request) -> Checked:
     """
     errors: list[str] = []
     quantizers = _quantizers(request, errors)
-    model = _told(errors, lambda: None if request.model is None else model_of(request.model))
+    model = _told(errors, lambda: None if request.model is None else model_from_text(request.model))
     dataset, part = _dataset(request, errors)
     standardisation = _told(errors, lambda: _standardisation(request))
-    checked(one_of, request.source, "--source", errors, SOURCES)
-    checked(integer_in, request.seed, "--seed", errors, 0, 2**62)
+    checked_value(one_of, request.source, "--source", errors, SOURCES)
+    checked_value(integer_in, request.seed, "--seed", errors, 0, 2**62)
     if request.calibration is not None:
-        checked(integer_in, request.calibration, "--calibration", errors, 1)
+        checked_value(integer_in, request.calibration, "--calibration", errors, 1)
     if errors:
         raise ConfigError("\n".join(errors))
-    return Checked(request, tuple(quantizers), model, dataset, part, standardisation)
+    return CheckedRequest(request, tuple(quantizers), model, dataset, part, standardisation)
 
 
-def _quantizers(request: Request, errors: list[str]) -> list[Scheme]:
+def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
     levels = _told(errors, lambda: whole_numbers(request.levels, "--levels")) or []
     for one in levels:
-        checked(integer_in, one, "--levels", errors, 2, 256)
+        checked_value(integer_in, one, "--levels", errors, 2, 256)
     if request.last is not None:
-        checked(integer_in, request.last, "--last", errors, 2, 256)
+        checked_value(integer_in, request.last, "--last", errors, 2, 256)
     if request.quantizer not in registry.QUANTIZERS:
         errors.append(f"--quantizer: {unknown_name('quantizer', request.quantizer, registry.QUANTIZERS)}")
         return []
@@ -121,8 +121,8 @@ def _quantizers(request: Request, errors: list[str]) -> list[Scheme]:
     return [_section(kind, {**fields, "levels": one, "last": request.last}, "--set", errors) for one in levels]
 
 
-def _dataset(request: Request, errors: list[str]) -> tuple[Any, Any]:
-    found = _told(errors, lambda: data_of(request.data))
+def _dataset(request: QuantizeRequest, errors: list[str]) -> tuple[Any, Any]:
+    found = _told(errors, lambda: data_from_text(request.data))
     if found is None:
         return None, None
     name, options = found
@@ -133,12 +133,12 @@ def _dataset(request: Request, errors: list[str]) -> tuple[Any, Any]:
     return dataset, _section(DataConfig, {"name": name, "options": stored, **own}, "--data", errors)
 
 
-def _standardisation(request: Request) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def _standardisation(request: QuantizeRequest) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     if request.mean is None and request.std is None:
         return None
     if request.mean is None or request.std is None:
         raise ConfigError("--mean and --std go together, and one of them is missing")
-    mean, std = numbers(request.mean, "--mean"), numbers(request.std, "--std")
+    mean, std = channel_numbers(request.mean, "--mean"), channel_numbers(request.std, "--std")
     try:
         for value in mean:
             number_in("--mean", value, 0, 1)

@@ -28,7 +28,7 @@ from bitleak.engine.artifacts import read_artifact, write_artifact
 from bitleak.engine.codecs import decode, encode
 from bitleak.report.output_folder import as_one
 
-FORMAT = 1
+QUANTIZED_FORMAT = 1
 PARTS = ("codes", "scale", "zero_point", "rest")
 
 
@@ -55,7 +55,7 @@ def save_quantized(
     tensors = {f"{part}/{key}": array for part in PARTS for key, array in artifacts[part].items()}
     with as_one(path.parent) as folder:
         content = {
-            "format": FORMAT,
+            "format": QUANTIZED_FORMAT,
             "sha256": _digest(write_artifact(folder, name, tensors)),
             "about": artifacts["about"],
             "quantizer": dict(quantizer or {}),
@@ -136,8 +136,10 @@ def _described(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path}: not JSON ({reason(error)}); quantize again") from error
     if not isinstance(content, dict) or not {"format", "sha256", "about"} <= set(content):
         raise StoreError(f"{path}: does not describe quantized weights; give a file that `bitleak quantize` wrote")
-    if content["format"] != FORMAT:
-        raise StoreError(f"{path}: format {content['format']}, this bitleak reads {FORMAT}: use a newer bitleak")
+    if content["format"] != QUANTIZED_FORMAT:
+        raise StoreError(
+            f"{path}: format {content['format']}, this bitleak reads {QUANTIZED_FORMAT}: use a newer bitleak"
+        )
     return content
 
 

@@ -9,7 +9,7 @@ _COUNTER = "n_averaged"
 """The only tensor of `torch.optim.swa_utils.AveragedModel` that is none of the network's."""
 
 
-def filled(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]]) -> dict[str, Any]:
+def with_shared_names(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]]) -> dict[str, Any]:
     """Return the tensors with those that the file holds under another name of the same tensor.
 
     `safetensors.torch.save_model` writes a tensor that a network has under several names once.
@@ -19,7 +19,7 @@ def filled(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]]) -> dict[
         shared: Names that are one tensor in the network.
 
     Example:
-        >>> filled({"a.weight": 1}, [("a.weight", "b.weight")])
+        >>> with_shared_names({"a.weight": 1}, [("a.weight", "b.weight")])
         {'a.weight': 1, 'b.weight': 1}
     """
     found = dict(tensors)
@@ -30,7 +30,7 @@ def filled(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]]) -> dict[
     return found
 
 
-def fitted(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple[dict[str, Any], str]:
+def fitted_names(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple[dict[str, Any], str]:
     """The tensors under the names that the network has for them, if a prefix is all that keeps them from it.
 
     Args:
@@ -43,7 +43,7 @@ def fitted(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple[dict[
 
     Example:
         >>> tensors = {"module._orig_mod.weight": 2, "module._orig_mod.bias": 1}
-        >>> found, said = fitted(tensors, ["weight", "bias"])
+        >>> found, said = fitted_names(tensors, ["weight", "bias"])
         >>> list(found), said
         (['weight', 'bias'], "the prefix 'module._orig_mod.' was removed from the names of all tensors")
     """

@@ -3,7 +3,7 @@
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack, signal_of
 from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.control import negative_control, two_class_signals
-from bitleak.attacks.expand import EXPANSIONS, expand, known_names, signals_of_references
+from bitleak.attacks.forms import EXPANSIONS, expand, known_names, signals_of_references
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.player import Player, player_view, population_view

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from bitleak.attacks import EXPANSIONS, RMIA, Joint, LiRA, attack_view, expand, two_class_signals
+from bitleak.attacks import RMIA, Joint, LiRA, attack_view, expand, forms_by_word, two_class_signals
 from bitleak.attacks.rmia import dominated
 from bitleak.core.types import SIGNALS, AttackView
 
@@ -43,7 +43,7 @@ REFERENCES, RECORDS, QUERIES, POPULATION = 64, 50_000, 2, 10_000
 REPEATS = 3
 LOOP_RECORDS = 1000
 PAIRS = 1 << 22
-ATTACKS = {attack.name: attack for word in EXPANSIONS for attack in expand(word)}
+ATTACKS = {attack.name: attack for word in forms_by_word() for attack in expand(word)}
 JOINT = Joint().name
 COMPARED = ("lira loop", "rmia pairs")
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}

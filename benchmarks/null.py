@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bitleak.attacks import EXPANSIONS, Joint, attack_view, expand, two_class_signals
+from bitleak.attacks import Joint, attack_view, expand, forms_by_word, two_class_signals
 from bitleak.core.types import AttackView
 from bitleak.metrics import auc, roc
 
 RECORDS, POPULATION = 20_000, 100
 MODELS, MODES, WORLDS = (6, 8, 16, 64), ("population", "dedicated"), ("noise", "informative")
-ATTACKS = tuple(attack for word in EXPANSIONS for attack in expand(word))
+ATTACKS = tuple(attack for word in forms_by_word() for attack in expand(word))
 
 
 def design(rng: np.random.Generator, mode: str, models: int, records: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bitleak import metrics, stages
-from bitleak.attacks import EXPANSIONS, expand, recalibrated, two_class_signals
+from bitleak.attacks import expand, forms_by_word, recalibrated, two_class_signals
 from bitleak.core.types import Images, ModelSpec, Outputs, Weights
 from bitleak.data import make_splits
 from bitleak.engine.codecs import encode
@@ -169,7 +169,7 @@ def test_every_attack_that_applies_runs_on_a_recalibrated_view():
     split = splits_of(data, "population", 6)
     found = answers(split, effect=1.0, seed=0)
     view = recalibrated(stages.view_of(data, split, 0, found[0], dict(enumerate(found)), seed=0))
-    for attack in stages.applicable(list(EXPANSIONS), recalibrated=True, population=100):
+    for attack in stages.applicable(list(forms_by_word()), recalibrated=True, population=100):
         assert np.isfinite(attack(view)).all(), attack.name
 
 

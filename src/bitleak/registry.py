@@ -1,12 +1,15 @@
-"""What bitleak knows by name. To add one, write a file and add its line here.
+"""Everything that a config can name. To add an entry, write a file and add its line here.
 
-The tables hold strings, so that looking a name up imports nothing.
+The tables hold strings, so that importing them imports nothing else. Code outside this package needs no line: a config
+names it as `package.module:Name`.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from bitleak.core.checks import unknown_name
+from bitleak.core.outside import is_outside, load_outside
 
 DATASETS = {
     "digits": "bitleak.data.digits:Digits",
@@ -30,14 +33,18 @@ QUANTIZERS = {
     "gptq": "bitleak.quant.gptq:GPTQ",
 }
 ATTACKS = {
-    "lira": "bitleak.attacks.lira:LiRA",
-    "rmia": "bitleak.attacks.rmia:RMIA",
+    "lira": "bitleak.attacks.lira:FORMS",
+    "rmia": "bitleak.attacks.rmia:FORMS",
     "threshold": "bitleak.attacks.threshold:Threshold",
+    "signals": "bitleak.attacks.threshold:ON_OTHER_SIGNALS",
+    "gap": "bitleak.attacks.threshold:GAP",
     "population": "bitleak.attacks.population:Population",
     "reference": "bitleak.attacks.reference:Reference",
-    "calibrated": "bitleak.attacks.calibrated:Calibrated",
-    "quantile": "bitleak.attacks.quantile:Quantile",
+    "calibrated": "bitleak.attacks.calibrated:FORMS",
+    "quantile": "bitleak.attacks.quantile:FORMS",
 }
+"""A word of a config names an attack's class, of which it makes the default form, or several forms in a tuple."""
+
 EXECUTORS = {
     "serial": "bitleak.engine.executors.serial:Serial",
     "processes": "bitleak.engine.executors.processes:Processes",
@@ -45,13 +52,15 @@ EXECUTORS = {
 }
 
 
-def find(table: dict[str, str], name: str, *, kind: str) -> Any:
-    """The object that a table knows by this name, imported now.
+def find(table: Mapping[str, str], name: str, *, kind: str) -> Any:
+    """Return the object that a table knows by this name, imported now.
+
+    Names of outside code are refused: this is for names that are read from files, see `resolve`.
 
     Args:
         table: One of this module's tables.
         name: A key of it.
-        kind: What the table holds, in the singular, for the message.
+        kind: Singular of the table's subject, for the message.
 
     Raises:
         ValueError: The name is not known; the message lists the known ones.
@@ -66,3 +75,18 @@ def find(table: dict[str, str], name: str, *, kind: str) -> Any:
         raise ValueError(unknown_name(kind, name, table))
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
+    """Like `find`, but `package.module:Name` is imported from outside this package.
+
+    For names from the config or the command line only, which are trusted as code is.
+
+    Raises:
+        ValueError: The name is not known, or there is no such object in an importable module.
+
+    Example:
+        >>> resolve(DATASETS, "collections:OrderedDict", kind="data set")
+        <class 'collections.OrderedDict'>
+    """
+    return load_outside(name, kind) if is_outside(name) else find(table, name, kind=kind)

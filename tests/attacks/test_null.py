@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitleak.attacks import EXPANSIONS, LiRA, expand, negative_control
+from bitleak.attacks import LiRA, expand, forms_by_word, negative_control
 from bitleak.metrics import auc, roc
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "null.py"
 RECORDS = 12_000
-ATTACKS = tuple(attack for word in EXPANSIONS for attack in expand(word))
+ATTACKS = tuple(attack for word in forms_by_word() for attack in expand(word))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack, signal_of
 from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.control import negative_control, two_class_signals
-from bitleak.attacks.forms import EXPANSIONS, expand, known_names, signals_of_references
+from bitleak.attacks.forms import attack_entries, expand, forms_by_word, known_names, signals_of_references
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.player import Player, player_view, population_view
@@ -17,7 +17,6 @@ from bitleak.attacks.seen import attack_view, masked_view, side_values, split_nu
 from bitleak.attacks.threshold import Threshold
 
 __all__ = [
-    "EXPANSIONS",
     "RECALIBRATED_SIGNALS",
     "RMIA",
     "Attack",
@@ -29,9 +28,11 @@ __all__ = [
     "Quantile",
     "Reference",
     "Threshold",
+    "attack_entries",
     "attack_view",
     "exchangeable",
     "expand",
+    "forms_by_word",
     "known_names",
     "masked_view",
     "negative_control",

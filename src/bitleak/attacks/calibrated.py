@@ -66,3 +66,12 @@ class Calibrated:
         if self.mode == "online":
             usual = (usual + side_sums(view, self.signal, "IN", fewest=1, what=self.name).mean) / 2
         return (signal_of(view.target, self.signal) - usual).mean(axis=1)
+
+
+FORMS = (
+    Calibrated("offline"),
+    Calibrated("online"),
+    Calibrated("offline", "logit_scaled"),
+    Calibrated("online", "logit_scaled"),
+)
+"""Both modes, on the paper's signal and on the confidence."""

@@ -1,68 +1,37 @@
-"""From a config's word for an attack to the attacks that it stands for."""
+"""From a config's word for an attack to the attacks that it stands for.
 
+The words are those of the registry's `ATTACKS`; each names the forms that the attack's own file exports. There is no
+word for all attacks: what it stands for would change with every version, and the best of many attacks, chosen by what
+they found, looks better than it is.
+"""
+
+import re
 from collections.abc import Iterable
 
+from bitleak import registry
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack
-from bitleak.attacks.calibrated import Calibrated
-from bitleak.attacks.lira import LiRA
-from bitleak.attacks.population import Population
 from bitleak.attacks.power import exchangeable
-from bitleak.attacks.quantile import Quantile
-from bitleak.attacks.reference import Reference
 from bitleak.attacks.rmia import RMIA
-from bitleak.attacks.threshold import Threshold
-from bitleak.core.checks import unknown_name
+from bitleak.core.checks import LONGEST, unknown_name
+from bitleak.core.outside import is_outside, versioned
 from bitleak.core.types import SIGNALS
 
-EXPANSIONS: dict[str, tuple[Attack, ...]] = {
-    "lira": (
-        LiRA("online", "shrunk"),
-        LiRA("online", "per_record"),
-        LiRA("online", "fixed"),
-        LiRA("online", "paper"),
-        LiRA("offline", "shrunk", "one_sided"),
-        LiRA("offline", "per_record", "one_sided"),
-        LiRA("offline", "fixed", "one_sided"),
-        LiRA("offline", "shrunk", "two_sided"),
-        LiRA("offline", "per_record", "two_sided"),
-        LiRA("offline", "fixed", "two_sided"),
-        LiRA("offline", "paper", "one_sided"),
-        LiRA("offline", "paper", "two_sided"),
-    ),
-    "rmia": (RMIA("online"), RMIA("offline"), RMIA("online", ties="kept"), RMIA("offline", ties="kept")),
-    "threshold": (Threshold(),),
-    "signals": (
-        Threshold("log_probability"),
-        Threshold("hinge"),
-        Threshold("entropy"),
-        Threshold("modified_entropy"),
-    ),
-    "gap": (Threshold("correct"),),
-    "population": (Population(),),
-    "reference": (Reference(),),
-    "calibrated": (
-        Calibrated("offline"),
-        Calibrated("online"),
-        Calibrated("offline", "logit_scaled"),
-        Calibrated("online", "logit_scaled"),
-    ),
-    "quantile": (Quantile("normal"), Quantile("pinball")),
-}
-"""`lira` is every form: online and offline, the latter one-sided (the paper's test) and two-sided (its code).
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 
-There is no word for all attacks: what it stands for would change with every version, and the best of many attacks,
-chosen by what they found, looks better than it is.
-"""
+
+def forms_by_word() -> dict[str, tuple[Attack, ...]]:
+    """Return the attacks that each word of the registry stands for, in its order."""
+    return {word: _forms(word) for word in registry.ATTACKS}
 
 
 def expand(entry: str) -> tuple[Attack, ...]:
-    """The attacks that a config's entry stands for.
+    """Return the attacks that a config's entry stands for.
 
     Args:
-        entry: A word of `EXPANSIONS`, for all its attacks, or the full name of one of them.
+        entry: A word of the registry, for all its forms; the full name of one form; or `package.module:Name`.
 
     Raises:
-        ValueError: The entry is neither; the message lists what is known.
+        ValueError: The entry is none of these, the message lists the known words; or what it names is no attack.
 
     Example:
         >>> [attack.name for attack in expand("threshold")]
@@ -70,16 +39,31 @@ def expand(entry: str) -> tuple[Attack, ...]:
         >>> expand("lira-online-paper")
         (LiRA(mode='online', variance='paper', side='one_sided', signal='logit_scaled'),)
     """
-    if entry in EXPANSIONS:
-        return EXPANSIONS[entry]
-    single = {attack.name: attack for attacks in EXPANSIONS.values() for attack in attacks}
-    if entry not in single:
-        raise ValueError(unknown_name("attack", entry, known_names()))
-    return (single[entry],)
+    if entry in registry.ATTACKS or is_outside(entry):
+        return _forms(entry)
+    for attacks in forms_by_word().values():
+        for attack in attacks:
+            if attack.name == entry:
+                return (attack,)
+    raise ValueError(unknown_name("attack", entry, known_names()))
+
+
+def attack_entries(entries: Iterable[str]) -> list[str]:
+    """Return the entries as parameters of tasks: full names of forms, outside code with its version, each once.
+
+    Example:
+        >>> attack_entries(["calibrated", "gap", "calibrated-online"])[1:]
+        ['calibrated-online', 'calibrated-offline-logit_scaled', 'calibrated-online-logit_scaled', 'threshold-correct']
+    """
+    names: dict[str, None] = {}
+    for entry in entries:
+        for name in [versioned(entry)] if is_outside(entry) else [attack.name for attack in expand(entry)]:
+            names[name] = None
+    return list(names)
 
 
 def signals_of_references(attacks: Iterable[Attack]) -> int:
-    """How many of `SIGNALS`, from the first on, these attacks and the control read of references: 2 to 6."""
+    """Return how many of `SIGNALS`, from the first on, attacks and control read of references: 2 to 6."""
     count = len(RECALIBRATED_SIGNALS)
     for attack in attacks:
         if exchangeable(attack) or isinstance(attack, RMIA):
@@ -90,5 +74,42 @@ def signals_of_references(attacks: Iterable[Attack]) -> int:
 
 
 def known_names() -> list[str]:
-    """All words, and the full names of their attacks."""
-    return list(dict.fromkeys([*EXPANSIONS, *(attack.name for attacks in EXPANSIONS.values() for attack in attacks)]))
+    """Return all words, and the full names of their forms."""
+    names = dict.fromkeys(registry.ATTACKS)
+    for attacks in forms_by_word().values():
+        names |= dict.fromkeys(attack.name for attack in attacks)
+    return list(names)
+
+
+def _forms(entry: str) -> tuple[Attack, ...]:
+    """Return the forms that a word or outside name stands for, checked."""
+    found = registry.resolve(registry.ATTACKS, entry, kind="attack")
+    if isinstance(found, type):
+        try:
+            found = found()
+        except Exception as error:  # foreign code may raise anything
+            raise ValueError(f"attack {entry!r} cannot be made: {type(error).__name__}: {error}") from error
+    forms = found if isinstance(found, tuple) else (found,)
+    if not forms:
+        raise ValueError(f"attack {entry!r} names an empty tuple; expected attacks")
+    for form in forms:
+        _check_form(form, entry)
+    return forms
+
+
+def _check_form(form: object, entry: str) -> None:
+    if not isinstance(form, Attack):
+        raise ValueError(
+            f"attack {entry!r} must be an attack with name, signal, uses_references, fewest_population and a call, "
+            f"or a tuple of such, got {type(form).__name__}"
+        )
+    if type(form).__hash__ is None:
+        raise ValueError(f"attack {entry!r} must be a frozen dataclass, got {type(form).__name__}, which has no hash")
+    # names are columns of tables, parts of file names, and must not hold the signs that make variants' names
+    if not isinstance(form.name, str) or not _NAME.fullmatch(form.name) or len(form.name) > LONGEST:
+        raise ValueError(
+            f"attack {entry!r}: name must hold at most {LONGEST} letters, digits, '_', '-', '.' and '+', "
+            f"got {form.name!a}"
+        )
+    if form.signal not in SIGNALS:
+        raise ValueError(f"attack {entry!r}: {unknown_name('signal', form.signal, SIGNALS)}")

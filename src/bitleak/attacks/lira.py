@@ -150,6 +150,23 @@ class LiRA:
         return Normal(found.mean, np.maximum(own, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)))
 
 
+FORMS = (
+    LiRA("online", "shrunk"),
+    LiRA("online", "per_record"),
+    LiRA("online", "fixed"),
+    LiRA("online", "paper"),
+    LiRA("offline", "shrunk", "one_sided"),
+    LiRA("offline", "per_record", "one_sided"),
+    LiRA("offline", "fixed", "one_sided"),
+    LiRA("offline", "shrunk", "two_sided"),
+    LiRA("offline", "per_record", "two_sided"),
+    LiRA("offline", "fixed", "two_sided"),
+    LiRA("offline", "paper", "one_sided"),
+    LiRA("offline", "paper", "two_sided"),
+)
+"""Every form: online and offline, the latter one-sided (the paper's test) and two-sided (its code)."""
+
+
 def _offline(
     target: Float64[np.ndarray, "records queries"], outside: Student | Normal, side: Side
 ) -> Float64[np.ndarray, "records queries"]:

@@ -120,6 +120,10 @@ class Quantile:
         return normal_score(of_x, np.stack([model.predict(seen) for model in models]), ndtri(np.array(self.levels)))
 
 
+FORMS = (Quantile("normal"), Quantile("pinball"))
+"""Both ways to predict the distribution."""
+
+
 def _trees(form: str, **loss: Any) -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor  # a second to import: only where it is used
 

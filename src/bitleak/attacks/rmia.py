@@ -200,6 +200,10 @@ class RMIA:
         return log_mean, complement
 
 
+FORMS = (RMIA("online"), RMIA("offline"), RMIA("online", ties="kept"), RMIA("offline", ties="kept"))
+"""Online and offline, with ties broken by the log ratio and with the paper's counts."""
+
+
 class StandIn(NamedTuple):
     """A reference in the target's place: confidences, and its membership, which is known."""
 

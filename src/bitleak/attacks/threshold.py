@@ -62,3 +62,14 @@ class Threshold:
     def __call__(self, view: AttackView) -> Scores:
         """The mean of the signal over the queries."""
         return signal_of(view.target, self.signal).mean(axis=1)
+
+
+ON_OTHER_SIGNALS = (
+    Threshold("log_probability"),
+    Threshold("hinge"),
+    Threshold("entropy"),
+    Threshold("modified_entropy"),
+)
+"""A threshold on each signal but the default one and `correct`."""
+GAP = (Threshold("correct"),)
+"""The gap attack."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from bitleak.core.checks import one_of, unknown_name
+from bitleak.core.outside import is_outside
 
 
 def name_and_rest(
@@ -91,14 +92,27 @@ def number_list(raw: Any, where: str, errors: list[str]) -> list[float]:
     return sorted({value for value in found if value is not None})
 
 
-def name_list(raw: Any, where: str, known: Iterable[str], errors: list[str]) -> tuple[Any, ...]:
-    """One known name or a list of them, in their order, each once."""
+def name_list(
+    raw: Any, where: str, known: Iterable[str], errors: list[str], *, load: Callable[[str], object] | None = None
+) -> tuple[Any, ...]:
+    """Return one name or a list of them, in their order, each once.
+
+    Args:
+        raw: The section.
+        where: Its name.
+        known: The names that may be in it.
+        errors: Mistakes are added to it.
+        load: Loads what a name of outside code stands for, or raises ValueError; None allows known names only.
+    """
     values = list(raw) if isinstance(raw, list | tuple) else [raw]
     if not values:
         errors.append(f"{where}: expected at least one of {', '.join(known)}, got an empty list")
     for value in values:
         try:
-            one_of(where.rstrip("s"), value, known)
+            if load is not None and is_outside(value):
+                load(value)
+            else:
+                one_of(where.rstrip("s"), value, known)
         except ValueError as error:
             errors.append(f"{where}: {error}")
     return tuple(dict.fromkeys(value for value in values if isinstance(value, str)))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bitleak import registry
-from bitleak.attacks import expand, known_names
+from bitleak.attacks import expand, forms_by_word, known_names
 from bitleak.config.analyses import ANALYSES, check_analyses, read_analyses, resolved_analyses
 from bitleak.config.fields import (
     checked_value,
@@ -228,8 +228,17 @@ def _delta(raw: Any, errors: list[str]) -> float | None:
 
 
 def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
-    """Words for all forms of an attack, or the full name of one form."""
-    return name_list(raw, "attacks", known_names(), errors)
+    """Return the words for all forms of an attack, full names of single forms, and names of outside code."""
+    before = len(errors)
+    entries = name_list(raw, "attacks", known_names(), errors, load=expand)
+    if len(errors) > before:
+        return entries
+    by_name: dict[str, object] = {form.name: form for forms in forms_by_word().values() for form in forms}
+    for entry in entries:
+        for form in expand(entry):
+            if by_name.setdefault(form.name, form) != form:
+                errors.append(f"attacks: {entry}: another attack is called {form.name!r} too")
+    return entries
 
 
 def _across(config: dict[str, Any], errors: list[str]) -> None:

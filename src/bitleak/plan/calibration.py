@@ -6,7 +6,7 @@ and its quantized models in the place of the population.
 
 from dataclasses import asdict, replace
 
-from bitleak.attacks import expand
+from bitleak.attacks import Attack, attack_entries, expand
 from bitleak.config import CalibrationInferenceConfig, QuantizeConfig
 from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
@@ -66,9 +66,13 @@ def _population(tasks: Tasks, asked: CalibrationInferenceConfig) -> int:
 
 def _attacks(tasks: Tasks, asked: CalibrationInferenceConfig) -> list[str]:
     """Those that use references, and population records no more than there are."""
-    forms = dict.fromkeys(form for name in tasks.config.attacks for form in expand(name))
     known = _population(tasks, asked)
-    return list(dict.fromkeys(form.name for form in forms if form.uses_references and form.fewest_population <= known))
+    entries = attack_entries(tasks.config.attacks)
+    return [name for name in entries if any(_fits(form, known) for form in expand(name))]
+
+
+def _fits(attack: Attack, population: int) -> bool:
+    return attack.uses_references and attack.fewest_population <= population
 
 
 def _candidates(tasks: Tasks, asked: CalibrationInferenceConfig, row: int) -> Task:

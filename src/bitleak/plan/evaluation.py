@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitleak.attacks import expand
+from bitleak.attacks import attack_entries
 from bitleak.config import Config
 from bitleak.engine.keys import Task
 from bitleak.plan.tasks import Tasks
@@ -197,7 +197,7 @@ def choose(tasks: Tasks, models: Models, variant: str, kind: str) -> Task:
 
 def attack_names(config: Config) -> list[str]:
     """Every attack once, by its full name."""
-    return list(dict.fromkeys(form.name for name in config.attacks for form in expand(name)))
+    return attack_entries(config.attacks)
 
 
 def _attack_cost(tasks: Tasks, models: Models) -> float:

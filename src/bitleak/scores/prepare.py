@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitleak.attacks import EXPANSIONS, RECALIBRATED_SIGNALS, Attack, expand
+from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.limits import MODELS, QUERIES, RATES, why_too_many
 from bitleak.core.spill import Scratch
@@ -193,9 +193,9 @@ def _population_reason(answers: Answers, fewest: int) -> str:
 
 
 def _words(names: tuple[str, ...]) -> list[str]:
-    """Names of attacks, with the word of `EXPANSIONS` in place of all that it stands for."""
+    """Names of attacks, with the registry's word in place of all that it stands for."""
     left, words = dict.fromkeys(names), []
-    for word, attacks in EXPANSIONS.items():
+    for word, attacks in forms_by_word().items():
         forms = [attack.name for attack in attacks]
         if all(form in left for form in forms):
             words.append(word if len(forms) == 1 else f"{word} ({len(forms)} forms)")
@@ -270,7 +270,7 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
 
 def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
     try:
-        found = [attack for name in (EXPANSIONS if names is None else names) for attack in expand(name)]
+        found = [attack for name in (forms_by_word() if names is None else names) for attack in expand(name)]
     except ValueError as error:
         raise ConfigError(f"--attacks: {error}") from None
     return tuple(dict.fromkeys(found))

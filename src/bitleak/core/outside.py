@@ -1,0 +1,113 @@
+"""Code outside this package, which a config names as `package.module:Name` or `package.module:Name@VERSION`.
+
+It is imported and runs with the rights of the user: the config that names it is trusted as a script is.
+
+What depends on such code has its version in its key: the VERSION that follows `@`, which the author of a config raises
+when the code changes, and the versions of the installed distributions that hold the module. Local files have none.
+"""
+
+import functools
+import importlib
+import re
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from bitleak.core.checks import label_text
+
+_PATH = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_FORM = re.compile(rf"({_PATH}):({_PATH})(?:@(.+))?")
+
+
+class OutsideName(NamedTuple):
+    """The parts of `package.module:Name@VERSION`; `version` is empty if none is given."""
+
+    module: str
+    attribute: str
+    version: str
+
+
+def is_outside(name: object) -> bool:
+    """Return whether a name is meant to be one of outside code; names of this package hold no colon.
+
+    Example:
+        >>> is_outside("zoo.attacks:Loudest"), is_outside("lira")
+        (True, False)
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def parse_outside(name: str, kind: str) -> OutsideName:
+    """Return the parts of a name of outside code.
+
+    Args:
+        name: As the config has it.
+        kind: What it should be, in the singular, for the message.
+
+    Raises:
+        ValueError: It is not written as one, or it is in the script that was started, which workers do not have.
+
+    Example:
+        >>> parse_outside("zoo.attacks:Loudest@2", "attack")
+        OutsideName(module='zoo.attacks', attribute='Loudest', version='2')
+    """
+    match = _FORM.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            f"{kind} must be a known name, 'package.module:Name' or 'package.module:Name@VERSION', got {name!a}"
+        )
+    module, attribute, version = match.groups(default="")
+    if module == "__main__":
+        raise ValueError(f"{kind} {name!r} is in the script that was started; put it in a module of its own")
+    return OutsideName(module, attribute, label_text(f"version of {kind}", version))
+
+
+def load_outside(name: str, kind: str) -> Any:
+    """Import the module and return the object.
+
+    Raises:
+        ValueError: As `parse_outside`; or the module cannot be imported, or has no such object.
+
+    Example:
+        >>> load_outside("zoo.attacks:Loudest", "attack")
+        Traceback (most recent call last):
+        ...
+        ValueError: attack 'zoo.attacks:Loudest': cannot import zoo.attacks: No module named 'zoo' (is it installed, ...
+    """
+    module, attribute, _ = parse_outside(name, kind)
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:  # foreign code may raise anything
+        reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{kind} {name!r}: cannot import {module}: {reason} (is it installed, or its folder on PYTHONPATH? "
+            "PYTHONPATH=. adds this one)"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{kind} {name!r}: module {module} has no {attribute}")
+        found = getattr(found, part)
+    return found
+
+
+def versioned(name: str) -> str:
+    """Return the name as it goes into keys: with the versions of its distributions; other names as they are.
+
+    Example:
+        >>> versioned("yaml:load@2") == f"yaml:load@2, PyYAML {metadata.version('PyYAML')}"
+        True
+        >>> versioned("lira")
+        'lira'
+    """
+    if not is_outside(name):
+        return name
+    bare, _, version = name.partition("@")
+    versions = [version] if version else []
+    for distribution in distributions_of(bare.partition(".")[0].partition(":")[0]):
+        versions.append(f"{distribution} {metadata.version(distribution)}")
+    return f"{bare}@{', '.join(versions)}" if versions else bare
+
+
+@functools.cache
+def distributions_of(package: str) -> tuple[str, ...]:
+    """Return the names of the installed distributions that hold a top-level package."""
+    return tuple(sorted(set(metadata.packages_distributions().get(package, ()))))

@@ -1,0 +1,64 @@
+"""The pages: every one is in the index, every link leads somewhere, and the files about the project agree."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md")]
+
+
+def links(page):
+    """Return the files that a page links to, relative to the root, and where it links to nothing."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    return [(page.parent / target).resolve() for target in local]
+
+
+def test_the_index_links_every_page():
+    assert set(links(DOCS / "index.md")) >= {page for page in PAGES if page != DOCS / "index.md"}
+
+
+def test_the_readme_links_every_page():
+    assert set(links(ROOT / "README.md")) >= {page for page in PAGES if page != ROOT / "README.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page):
+    assert [target for target in links(page) if not target.exists()] == []
+
+
+def test_the_readme_names_no_page_as_plain_text():
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    plain = re.sub(r"\[[^\]]*\]\([^)]*\)", "", text)
+    assert re.findall(r"docs/[\w-]+\.md|[A-Z]+\.md", plain) == []
+
+
+def test_the_citation_agrees_with_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert citation["keywords"] == project["keywords"]
+
+
+def test_files_named_by_the_contributing_page_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("## Adding something")[2].partition("## When")[0]
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)`", table)
+    roots = (ROOT / "src" / "bitleak", ROOT / "tests" / "contracts")
+    assert len(named) > 8
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+
+
+def test_hooks_before_a_commit_are_the_checks_of_make_lint():
+    makefile = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"].replace(".venv/bin/python", "$(PY)") for hook in config["repos"][0]["hooks"]]
+    commands = [line.strip() for line in makefile.splitlines()[1:]]
+    assert [entry.replace(" --force-exclude", "") for entry in entries] == commands

@@ -18,7 +18,11 @@ from bitleak.metrics.exposure import (
     rank_correlation,
     reliability,
 )
-from bitleak.metrics.intervals import difference_over_records, interval_over_targets, mean_over_records
+from bitleak.metrics.intervals import (
+    difference_over_records,
+    interval_over_targets,
+    mean_over_records,
+)
 from bitleak.metrics.matched_scale import ScaleMatch, matched_scale
 from bitleak.metrics.measures import (
     Measures,
@@ -44,7 +48,12 @@ from bitleak.metrics.thresholds import (
 )
 from bitleak.metrics.tpr import estimate_tpr, headline_fpr, tpr_at, why_unmeasurable
 from bitleak.metrics.verdicts import adjust_verdicts, holm
-from bitleak.metrics.within_class import ClassDependence, auc_within_class, class_dependence, tpr_within_class
+from bitleak.metrics.within_class import (
+    ClassDependence,
+    auc_within_class,
+    class_dependence,
+    tpr_within_class,
+)
 
 __all__ = [
     "AtThreshold",

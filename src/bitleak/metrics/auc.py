@@ -1,33 +1,36 @@
-"""The AUC of one target, its DeLong interval, and the smallest AUC that an audit of this size would notice.
+"""The AUC of one target: its value, DeLong's interval, and the smallest one that would be noticed.
 
-With members' scores X_i and non-members' Y_j, the placements are V_i = P(Y < X_i) and W_j = P(X > Y_j),
-a tie counting half. Their means are both the AUC, and
+With members' scores X_i and non-members' Y_j, the placements are V_i = P(Y < X_i) and
+W_j = P(X > Y_j), a tie counting half. Their means are both the AUC, and
 
     var(AUC) = var(V) / members + var(W) / non-members
 
 (DeLong, DeLong and Clarke-Pearson 1988, eq. 5; in O(n log n) by counting instead of comparing all
 pairs, Sun and Xu 2014). The influence of a member is (V_i - AUC) / members, of a non-member
-(W_j - AUC) / non-members, so DeLong's variance is the infinitesimal jackknife's but for n / (n - 1).
+(W_j - AUC) / non-members, so DeLong's variance is the infinitesimal jackknife's but for
+n / (n - 1).
 
 The interval is symmetric on the log-odds of the AUC, which keeps it inside (0, 1) and covers better
-near the ends (Pepe 2003, section 5.2). Where every member outscores every non-member the variance is
+near the ends (Pepe 2003, section 5.2). If every member outscores every non-member, the variance is
 0 and says nothing. Then m = min(members, non-members) disjoint pairs were all won, which has chance
-AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0. Scores that are all
-equal have an AUC of 0.5 for certain, and the interval is that point.
+AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0. Scores that are
+all equal have an AUC of 0.5 for certain, and the interval is that point.
 
-*The smallest AUC that would be noticed* is what "no leak was found" may hide. Where the scores say
-nothing, the AUC of one target with m members and n non-members has the mean 1/2 and, without ties,
+*The smallest AUC that would be noticed* is what the sentence "no leak was found" may hide. If the
+scores say nothing, the AUC of one target with m members and n non-members has the mean 1/2 and,
+without ties,
 
     var_0 = (m + n + 1) / (12 m n)
 
-(Mann and Whitney 1947; Hanley and McNeil's 1982 and DeLong's variance at 1/2 tend to it). A test at level a with
-power b notices
+(Mann and Whitney 1947; Hanley and McNeil's 1982 and DeLong's variance at 1/2 tend to it). A test at
+level a with power b notices
 
     AUC = 1/2 + (z(1 - a / 2) + z(b)) sqrt(var_0),
 
-the variance being taken at 1/2 under both hypotheses, right to first order: an AUC of this size is near it.
-The mean over T targets has the variance var_0 (1 + (T - 1) rho) / T, rho being the mean correlation between two
-targets' AUCs: 0 for independent halves of the records, whatever the records' scores have in common.
+the variance being taken at 1/2 under both hypotheses, right to first order: an AUC of this size is
+near it. The mean over T targets has the variance var_0 (1 + (T - 1) rho) / T, where rho is the mean
+correlation between two targets' AUCs: 0 for independent halves of the records, whatever the
+records' scores have in common.
 """
 
 import math
@@ -41,7 +44,7 @@ from bitleak.metrics.roc import Roc
 
 
 def auc(curve: Roc) -> float:
-    """Area under the curve: the chance that a member outscores a non-member, a tie counting half.
+    """Return the area under the curve: the chance that a member outscores a non-member, ties half.
 
     Example:
         >>> from bitleak.metrics.roc import roc
@@ -54,7 +57,7 @@ def auc(curve: Roc) -> float:
 
 
 def estimate_auc(curve: Roc) -> Estimate:
-    """The AUC with its DeLong interval and the influence of every record.
+    """Return the AUC with its DeLong interval and the influence of every record.
 
     Args:
         curve: One target's ROC.
@@ -75,14 +78,22 @@ def estimate_auc(curve: Roc) -> Estimate:
     group = curve.point - 1
     placement = np.where(curve.member, below[group], above[group]) - area
     influence = placement / np.where(curve.member, members, non_members)
-    inflation = np.where(curve.member, members / max(members - 1, 1), non_members / max(non_members - 1, 1))
+    # n / (n - 1): from the infinitesimal jackknife's variance to DeLong's
+    member_inflation = members / max(members - 1, 1)
+    inflation = np.where(curve.member, member_inflation, non_members / max(non_members - 1, 1))
     variance = float((influence**2 * inflation).sum())
     low, high = auc_interval(area, np.sqrt(variance), min(members, non_members))
     return Estimate(area, area, low, high, influence, "delong")
 
 
 def auc_interval(area: float, deviation: float, pairs: int) -> tuple[float, float]:
-    """The interval of an AUC with a deviation; `pairs`: disjoint pairs that were all won or lost if it is 1 or 0."""
+    """Return the interval of an AUC.
+
+    Args:
+        area: The AUC.
+        deviation: Its standard error; not used at 0 and 1, where it says nothing.
+        pairs: Disjoint pairs that were all won if the AUC is 1, or all lost if it is 0.
+    """
     if area == 1.0:
         return float(0.025 ** (1 / pairs)), 1.0
     if area == 0.0:
@@ -100,37 +111,40 @@ def detectable_auc(
     level: int | float = 0.05,
     power: int | float = 0.8,
 ) -> float:
-    """The AUC above 1/2 that the audit notices with the wanted power.
+    """Return the smallest AUC above 1/2 that an audit of this size notices with the given power.
 
     Args:
-        members: Of each target.
-        non_members: Of each target.
-        targets: Whose AUCs are averaged.
+        members: Members of each target.
+        non_members: Non-members of each target.
+        targets: Number of targets whose AUCs are averaged.
         correlation: Mean correlation between two targets' AUCs, in [0, 1].
-        level: Of the two-sided test, in (0, 1); 0.05 is a 95 % interval that leaves out 1/2.
+        level: Level of the two-sided test, in (0, 1); 0.05 is a 95 % interval that excludes 1/2.
         power: Chance of noticing it, in (0, 1).
 
     Returns:
-        In (0.5, 1]; 1 where no AUC is noticed with this power.
+        In (0.5, 1]; 1 if no AUC is noticed with this power.
 
     Raises:
         ValueError: A number is out of range.
 
     Example:
-        >>> round(detectable_auc(1000, 1000), 4), round(detectable_auc(25_000, 25_000, targets=8), 4)
-        (0.5362, 0.5026)
+        >>> round(detectable_auc(1000, 1000), 4)
+        0.5362
+        >>> round(detectable_auc(25_000, 25_000, targets=8), 4)
+        0.5026
     """
     m, n = integer_in("members", members, 1), integer_in("non_members", non_members, 1)
     count = integer_in("targets", targets, 1)
     alike = number_in("correlation", correlation, 0, 1)
-    level, power = number_in("level", level, 0, 1, ends="()"), number_in("power", power, 0, 1, ends="()")
+    level = number_in("level", level, 0, 1, ends="()")
+    power = number_in("power", power, 0, 1, ends="()")
     variance = (m + n + 1) / (12 * m * n) * (1 + (count - 1) * alike) / count
     reach = float(ndtri(1 - level / 2) + ndtri(power)) * math.sqrt(variance)
     return min(1.0, 0.5 + max(reach, 0.0))
 
 
 def doubling_counts(most: int) -> list[int]:
-    """1, 2, 4, ... and `most`: the numbers of references that a curve of power is drawn at.
+    """Return 1, 2, 4, ... and `most`: the numbers of references at which power is measured.
 
     Example:
         >>> doubling_counts(7), doubling_counts(2)

@@ -1,7 +1,7 @@
-"""From scores to a table: every metric of every target, the aggregate, and the comparison with fp32.
+"""Metrics of every target and of all together, and their comparison with fp32, from scores.
 
-`estimate_metrics` computes the figures of all targets once; `measures_from` turns them, and those of the same
-targets at fp32, into `Measure`s. `measure` does both.
+`estimate_metrics` computes the figures of all targets once; `measures_from` turns them, and those
+of the same targets at fp32, into `Measure`s. `measure` does both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,11 @@ from jaxtyping import Bool, Float64
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.auc import estimate_auc
-from bitleak.metrics.balanced_accuracy import estimate_balanced_accuracy, interval_near_limit, random_halvings
+from bitleak.metrics.balanced_accuracy import (
+    estimate_balanced_accuracy,
+    interval_near_limit,
+    random_halvings,
+)
 from bitleak.metrics.estimates import Estimate, Estimates, Z
 from bitleak.metrics.intervals import (
     Difference,
@@ -40,12 +44,12 @@ class Measures:
     aggregate: Mapping[str, Measure]
 
     def __or__(self, other: "Measures") -> "Measures":
-        """The metrics of both."""
+        """Return the metrics of both."""
         return Measures({**self.targets, **other.targets}, {**self.aggregate, **other.aggregate})
 
 
 TotalAndTargets = Mapping[str, tuple[Measure | None, ...]]
-"""By metric: that of all targets first, then target by target; None where there is no such figure."""
+"""By metric: the measure of all targets, then one per target; None if there is no such figure."""
 
 
 def measure(
@@ -58,24 +62,27 @@ def measure(
     baseline: Float64[np.ndarray, "targets records"] | None = None,
     balanced: bool = True,
 ) -> Measures:
-    """AUC, TPR at each FPR and balanced accuracy with intervals, and their change from a baseline.
+    """Return AUC, TPR at each FPR and balanced accuracy, with intervals and change from a baseline.
 
     Args:
         scores: Larger = more likely a member; finite.
         member: The truth, for the same targets and records.
-        fprs: FPRs in (0, 1); each gives the metric `tpr@FPR`, if a target has the 1 / FPR non-members that it takes
-            (`why_unmeasurable` says why not).
+        fprs: FPRs in (0, 1); each gives the metric `tpr@FPR`, if a target has the 1 / FPR
+            non-members that it takes (`why_unmeasurable` says why not).
         mode: `population`: targets share records, which are resampled; `dedicated`: t over targets.
-        seed: Of the halvings behind the balanced accuracy; the same for all that is compared.
+        seed: Seed for the halvings of the balanced accuracy; equal for all scores that are
+            compared.
         baseline: The same attack's scores of the same targets at fp32.
-        balanced: Whether the balanced accuracy, which takes longer than the others, is one of the metrics.
+        balanced: Whether the balanced accuracy, which takes longer than the others, is one of the
+            metrics.
 
     Raises:
         ValueError: Shapes differ, a score is not finite, or a target lacks members or non-members.
 
     Example:
         >>> member = np.arange(2000)[None] % 2 == 0
-        >>> result = measure(np.random.default_rng(0).normal(size=(1, 2000)) + member, member, fprs=(0.01,))
+        >>> scores = np.random.default_rng(0).normal(size=(1, 2000)) + member
+        >>> result = measure(scores, member, fprs=(0.01,))
         >>> sorted(result.aggregate)
         ['auc', 'balanced_accuracy', 'tpr@0.01']
         >>> auc = result.aggregate["auc"]
@@ -83,12 +90,13 @@ def measure(
         (True, 'delong')
     """
     if baseline is not None and baseline.shape != scores.shape:
-        raise ValueError(f"baseline must have the scores' shape {scores.shape}, got {baseline.shape}")
+        shapes = f"{scores.shape}, got {baseline.shape}"
+        raise ValueError(f"baseline must have the scores' shape {shapes}")
     at_baseline = None
     if baseline is not None:
         at_baseline = estimate_metrics(baseline, member, fprs=fprs, seed=seed, balanced=balanced)
-    found = estimate_metrics(scores, member, fprs=fprs, seed=seed, balanced=balanced)
-    return measures_from(found, mode=mode, baseline=at_baseline)
+    estimates = estimate_metrics(scores, member, fprs=fprs, seed=seed, balanced=balanced)
+    return measures_from(estimates, mode=mode, baseline=at_baseline)
 
 
 def estimate_metrics(
@@ -99,12 +107,13 @@ def estimate_metrics(
     seed: int = 0,
     balanced: bool = True,
 ) -> Estimates:
-    """The figures of every target by metric name; arguments as for `measure`.
+    """Return the figures of every target by metric name; arguments as for `measure`.
 
     A `tpr@FPR` that `why_unmeasurable` refuses for one of the targets is left out.
     """
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
-        raise ValueError(f"scores and member must both be [targets records], got {scores.shape} and {member.shape}")
+        shapes = f"{scores.shape} and {member.shape}"
+        raise ValueError(f"scores and member must both be [targets records], got {shapes}")
     curves = [roc(*target) for target in zip(scores, member, strict=True)]
     return estimate_from_curves(curves, fprs=fprs, seed=seed, balanced=balanced)
 
@@ -112,59 +121,87 @@ def estimate_metrics(
 def estimate_from_curves(
     curves: Sequence[Roc], *, fprs: Sequence[float], seed: int = 0, balanced: bool = True
 ) -> Estimates:
-    """Like `estimate_metrics`, for callers that already have the targets' ROC curves, all of the same records."""
+    """Like `estimate_metrics`, for callers that already have the ROC curves of all targets."""
     fewest = min(curve.non_members for curve in curves)
-    measurable = [fpr for fpr in fprs if not why_unmeasurable(fpr, fewest)]
-    rates = {str(Metric("tpr", fpr)): tuple(estimate_tpr(curve, fpr) for curve in curves) for fpr in measurable}
-    areas = tuple(estimate_auc(curve) for curve in curves)
-    found = {"auc": areas, **rates}
+    estimates = {"auc": tuple(map(estimate_auc, curves))}
+    for fpr in fprs:
+        if why_unmeasurable(fpr, fewest) is None:
+            figures = tuple(estimate_tpr(curve, fpr) for curve in curves)
+            estimates[str(Metric("tpr", fpr))] = figures
     if balanced:
         halves = random_halvings(len(curves[0].point), seed)
-        found["balanced_accuracy"] = tuple(estimate_balanced_accuracy(curve, halves) for curve in curves)
-    return found
+        figures = tuple(estimate_balanced_accuracy(curve, halves) for curve in curves)
+        estimates["balanced_accuracy"] = figures
+    return estimates
 
 
-def measures_from(estimates: Estimates, *, mode: SplitMode, baseline: Estimates | None = None) -> Measures:
-    """Measures from estimates.
+def measures_from(
+    estimates: Estimates,
+    *,
+    mode: SplitMode,
+    baseline: Estimates | None = None,
+) -> Measures:
+    """Return the measures of estimates: intervals cut to what is possible, totals, verdicts.
 
     Args:
         estimates: Figures of the targets.
         mode: See `measure`.
         baseline: Figures of the same targets at fp32; metrics that it lacks are not compared.
     """
-    base = {} if baseline is None else baseline
-    targets = {name: _targets(figures, base.get(name)) for name, figures in estimates.items()}
-    aggregate = {name: _aggregate(figures, base.get(name), mode) for name, figures in estimates.items()}
+    targets, aggregate = {}, {}
+    for metric, figures in estimates.items():
+        at_fp32 = None if baseline is None else baseline.get(metric)
+        targets[metric] = _targets(figures, at_fp32)
+        aggregate[metric] = _aggregate(figures, at_fp32, mode)
     return Measures(targets, aggregate)
 
 
-def _targets(figures: Sequence[Estimate], baseline: Sequence[Estimate] | None) -> tuple[Measure, ...]:
+def _targets(
+    figures: Sequence[Estimate],
+    baseline: Sequence[Estimate] | None,
+) -> tuple[Measure, ...]:
     if baseline is None:
-        return tuple(_measure(figure) for figure in figures)
-    pairs = zip(figures, baseline, strict=True)
-    return tuple(_measure(one, difference=difference_over_records(one, other)) for one, other in pairs)
+        return tuple(map(_measure, figures))
+    measures = []
+    for figure, at_fp32 in zip(figures, baseline, strict=True):
+        measures.append(_measure(figure, difference=difference_over_records(figure, at_fp32)))
+    return tuple(measures)
 
 
-def _aggregate(figures: Sequence[Estimate], baseline: Sequence[Estimate] | None, mode: SplitMode) -> Measure:
+def _aggregate(
+    figures: Sequence[Estimate],
+    baseline: Sequence[Estimate] | None,
+    mode: SplitMode,
+) -> Measure:
     if len(figures) == 1:
         return _targets(figures, baseline)[0]
     mean = mean_over_records(figures)
     std = float(np.std([figure.value for figure in figures], ddof=1))
+    change = None
     if mode == "population":
-        change = None if baseline is None else difference_over_records(mean, mean_over_records(baseline))
+        if baseline is not None:
+            change = difference_over_records(mean, mean_over_records(baseline))
         return _measure(mean, std=std, difference=change)
-    change = None if baseline is None else difference_over_targets(figures, baseline)
+    if baseline is not None:
+        change = difference_over_targets(figures, baseline)
     low, high = interval_over_targets(figures)
     return _measure(replace(mean, low=low, high=high, interval="t"), std=std, difference=change)
 
 
-def _measure(figure: Estimate, *, std: float | None = None, difference: Difference | None = None) -> Measure:
-    """A measure whose interval is cut to what is possible and contains its value."""
+def _measure(
+    figure: Estimate,
+    *,
+    std: float | None = None,
+    difference: Difference | None = None,
+) -> Measure:
+    """Return a measure whose interval is cut to what is possible and contains its value."""
     least, most = figure.limits
     below, above = _ends(figure)
     low, high = _around(figure.value, max(below, least), min(above, most))
     if difference is None:
         return Measure(figure.value, low, high, std, figure.interval)
+
+    # two figures cannot differ by more than the whole range
     widest = most - least
     ends = max(difference.low, -widest), min(difference.high, widest)
     change_low, change_high = _around(difference.value, *ends)
@@ -183,7 +220,7 @@ def _measure(figure: Estimate, *, std: float | None = None, difference: Differen
 
 
 def _ends(figure: Estimate) -> tuple[float, float]:
-    """The interval before it is cut; near a limit that the truth may lie on, the one that is made for that."""
+    """Return the interval before it is cut; Feldman and Cousins' near a limit of the truth."""
     least, (below, above) = figure.limits[0], figure.reach
     if not figure.reaches_limit or not 0 < below < np.inf:
         return figure.low if figure.bounded_below else least, figure.high
@@ -193,5 +230,5 @@ def _ends(figure: Estimate) -> tuple[float, float]:
 
 
 def _around(value: float, low: float, high: float) -> tuple[float, float]:
-    """The interval, moved out to the value where a correction for bias has carried it past."""
+    # a correction for bias may have carried the interval past the value
     return float(min(low, value)), float(max(high, value))

@@ -1,22 +1,27 @@
-"""A lower bound on epsilon from a single training run, where every record's membership was an independent coin.
+"""A lower bound on epsilon from one training run whose memberships were independent coins.
 
-The adversary guesses for some records that they are members, for some that they are not, and abstains from the rest. If
-training is (epsilon, delta)-differentially private and n memberships were independent fair coins, the number W of
-correct ones of r guesses obeys (Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, main theorem)
+The adversary guesses for some records that they are members, for some that they are not, and
+abstains from the rest. If training is (epsilon, delta)-differentially private and n memberships
+were independent fair coins, the number W of correct ones of r guesses obeys (Steinke, Nasr and
+Jagielski 2023, arXiv 2305.08846, main theorem)
 
-    P(W >= v) <= P(B >= v) + 2 n delta max_i P(v > B >= v - i) / i,     B ~ Binomial(r, 1 / (1 + e^-epsilon)).
+    P(W >= v) <= P(B >= v) + 2 n delta max_i P(v > B >= v - i) / i,
+    B ~ Binomial(r, 1 / (1 + e^-epsilon)).
 
-The bound is the largest epsilon at which the right side is at most the tail: anything smaller is refuted. With
-delta = 0 it is log-odds(Clopper and Pearson's lower end for v of r). No assumption is made on how one record's score
-depends on another's, but the coins must be independent. Halves of fixed size, drawn without replacement, are not
-coins: knowing one membership shifts the odds of the others, and the bound is refused for them.
+The bound is the largest epsilon at which the right side is at most the tail: anything smaller is
+refuted. With delta = 0 it is log-odds(Clopper and Pearson's lower end for v of r). No assumption is
+made on how one record's score depends on another's, but the coins must be independent. Halves of
+fixed size, drawn without replacement, are not coins: knowing one membership shifts the odds of the
+others, and the bound is refused for them.
 
-Who is guessed depends on the scores alone: the k largest are called members and the l smallest non-members, both
-numbers fixed beforehand. Records tied across a boundary are left out, so that the order of records says nothing. With A
-attacks and G pairs (k, l) every one of the A G tests has the tail (1 - confidence) / (A G).
+Which records are guessed depends on the scores alone: the k largest are called members and the l
+smallest non-members, both numbers fixed beforehand. Records tied across a boundary are left out, so
+that the order of records says nothing. With A attacks and G pairs (k, l) every one of the A G tests
+has the tail (1 - confidence) / (A G).
 
-Deviation: the paper takes the pair of numbers as given and reports the best of several; here several are paid for.
-Cost: O(records log records) per attack, O(r) for each of 40 bisection steps if delta > 0.
+Deviation: the paper takes the pair of numbers as given and reports the best of several; here
+several are paid for. Cost: O(records log records) per attack, O(r) for each of 40 bisection steps
+if delta > 0.
 """
 
 from collections.abc import Sequence
@@ -37,9 +42,9 @@ class OneRunBound:
     """A lower bound on epsilon, and the guesses it comes from.
 
     Attributes:
-        epsilon: At least 0, in nats; 0 says that nothing was shown.
+        epsilon: At least 0, in nats; 0 if nothing was shown.
         guesses: Number of guesses made, r.
-        correct: How many were right, v.
+        correct: Number of right guesses, v.
     """
 
     epsilon: float
@@ -56,14 +61,15 @@ def one_run_bounds(
     delta: int | float = 0.0,
     confidence: int | float = 0.95,
 ) -> tuple[OneRunBound, ...]:
-    """A lower bound on epsilon by every attack, all of them valid together.
+    """Return a lower bound on epsilon by every attack, all of them valid together.
 
     Args:
-        scores: Of all attacks that are looked at; larger = more likely a member; finite.
+        scores: Scores of all attacks; larger = more likely a member; finite.
         member: True for the members: independent coins of 1/2.
-        guesses: Pairs (how many of the largest scores are called members, how many of the smallest are called
-            non-members) to try; fixed before looking at the membership.
-        independent: Whether the memberships were independent coins. False for the halves of `Splits`.
+        guesses: Pairs to try: the number of largest scores that are called members and the number
+            of smallest that are called non-members; fixed before looking at the membership.
+        independent: Whether the memberships were independent coins. False for the halves of
+            `Splits`.
         delta: The delta of differential privacy, in [0, 1].
         confidence: Chance, in (0, 1), that no bound is above the truth.
 
@@ -71,7 +77,8 @@ def one_run_bounds(
         One per attack, the best of its pairs; their maximum is a valid bound too.
 
     Raises:
-        ValueError: The memberships are no independent coins, or a shape or a number is out of range.
+        ValueError: The memberships are no independent coins, or a shape or a number is out of
+            range.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -84,32 +91,35 @@ def one_run_bounds(
     """
     if not independent:
         raise ValueError(
-            "a bound from one run needs memberships that are independent coins; halves of fixed size are not: "
-            "draw every membership with probability 1/2 on its own, or use epsilon_bounds"
+            "a bound from one run needs memberships that are independent coins; halves of fixed "
+            "size are not: draw every membership with probability 1/2 on its own, or use "
+            "epsilon_bounds"
         )
     if scores.ndim != 2 or len(scores) == 0 or scores.shape[1:] != member.shape:
-        raise ValueError(f"scores must be [attacks records] with {member.shape[0]} records, got {scores.shape}")
+        records = f"{member.shape[0]} records, got {scores.shape}"
+        raise ValueError(f"scores must be [attacks records] with {records}")
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite")
     for inside, outside in guesses:
         integer_in("guesses of a pair together", inside + outside, 1, len(member))
         integer_in("guesses", min(inside, outside), 0)
     number_in("delta", delta, 0, 1)
-    tail = (1 - number_in("confidence", confidence, 0, 1, ends="()")) / (len(scores) * max(len(guesses), 1))
+    mistake = 1 - number_in("confidence", confidence, 0, 1, ends="()")
+    tail = mistake / (len(scores) * max(len(guesses), 1))
     return tuple(_best(row, member, guesses, float(delta), tail) for row in scores)
 
 
 def one_run_p_value(
     records: int, guesses: int, correct: int, *, epsilon: int | float, delta: int | float = 0.0
 ) -> float:
-    """Largest chance of so many correct guesses under (epsilon, delta)-differential privacy.
+    """Return the largest chance of that many correct guesses under differential privacy.
 
     Args:
         records: Independent coins, n.
-        guesses: Of them guessed, r.
-        correct: Guessed right, v.
-        epsilon: At least 0.
-        delta: In [0, 1].
+        guesses: Coins guessed, r.
+        correct: Coins guessed right, v.
+        epsilon: Privacy in nats, at least 0.
+        delta: The delta of differential privacy, in [0, 1].
 
     Example:
         >>> round(one_run_p_value(100, 4, 4, epsilon=0.0), 4)
@@ -127,21 +137,27 @@ def one_run_p_value(
 
 
 def _best(
-    scores: Scores, member: Bool[np.ndarray, "records"], pairs: Sequence[tuple[int, int]], delta: float, tail: float
+    scores: Scores,
+    member: Bool[np.ndarray, "records"],
+    pairs: Sequence[tuple[int, int]],
+    delta: float,
+    tail: float,
 ) -> OneRunBound:
-    ascending = np.sort(scores)
-    found = []
+    # strict inequalities against the first score outside: ties across the boundary are left out
+    ascending = np.concatenate([[-np.inf], np.sort(scores), [np.inf]])
+    bounds = []
     for inside, outside in pairs:
-        called_in = scores > ascending[len(scores) - inside - 1] if inside < len(scores) else np.ones_like(member)
-        called_out = scores < ascending[outside] if outside < len(scores) else np.ones_like(member)
+        called_in = scores > ascending[len(scores) - inside]
+        called_out = scores < ascending[outside + 1]
         guessed = int(called_in.sum() + called_out.sum())
         correct = int((called_in & member).sum() + (called_out & ~member).sum())
-        found.append(OneRunBound(_largest_refuted(len(scores), guessed, correct, delta, tail), guessed, correct))
-    return max(found, key=lambda bound: bound.epsilon)
+        epsilon = _largest_refuted(len(scores), guessed, correct, delta, tail)
+        bounds.append(OneRunBound(epsilon, guessed, correct))
+    return max(bounds, key=lambda bound: bound.epsilon)
 
 
 def _largest_refuted(records: int, guesses: int, correct: int, delta: float, tail: float) -> float:
-    """The largest epsilon whose p-value is at most the tail, to 1e-12 of its value at delta = 0; 0 if there is none."""
+    """Return the largest epsilon whose p-value is at most the tail, or 0, to 1e-12 relative."""
     if correct == 0:
         return 0.0
     high = float(logit(betaincinv(correct, guesses - correct + 1, tail)))  # exact at delta = 0

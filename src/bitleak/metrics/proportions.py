@@ -2,8 +2,8 @@
 
 Wilson's interval inverts the score test: the shares p with |k / n - p| <= 1.96 sqrt(p (1 - p) / n)
 (Wilson 1927). It keeps near 95 % coverage near 0 and 1, where accuracies on training data lie.
-Clopper and Pearson's is exact and never covers less than 95 %; it is right for a rate at a threshold
-*fixed beforehand*, and wrong at a threshold taken from the same records.
+Clopper and Pearson's is exact and never covers less than 95 %; it is right for a rate at a
+threshold *fixed beforehand*, and wrong at a threshold taken from the same records.
 """
 
 import numpy as np
@@ -13,11 +13,14 @@ from scipy.special import betaincinv
 from bitleak.core.checks import integer_in, number_in
 from bitleak.metrics.estimates import Estimate, Z
 
+Counts = Int64[np.ndarray, "shares"]
+Shares = Float64[np.ndarray, "shares"]
+
 
 def estimate_proportion(
     success: Bool[np.ndarray, "records"], counted: Bool[np.ndarray, "records"] | None = None
 ) -> Estimate:
-    """The share of the counted records that are a success, with Wilson's interval.
+    """Return the share of the counted records that are a success, with Wilson's interval.
 
     Args:
         success: One truth value per record.
@@ -37,11 +40,12 @@ def estimate_proportion(
         raise ValueError("a share needs at least one record, got none")
     share = float(success[counted].mean())
     low, high = wilson(int(success[counted].sum()), trials)
-    return Estimate(share, share, low, high, np.where(counted, success - share, 0.0) / trials, "wilson")
+    influence = np.where(counted, success - share, 0.0) / trials
+    return Estimate(share, share, low, high, influence, "wilson")
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a share of `trials` >= 1 independent trials."""
+    """Return Wilson's 95 % interval for a share of `trials` >= 1 independent trials."""
     integer_in("successes", successes, 0, integer_in("trials", trials, 1))
     share, shrink = successes / trials, 1 + Z**2 / trials
     middle = (share + Z**2 / (2 * trials)) / shrink
@@ -49,11 +53,16 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
 
 
-def clopper_pearson(successes: int, trials: int, *, confidence: int | float = 0.95) -> tuple[float, float]:
-    """The exact interval for a share of `trials` >= 1 independent trials.
+def clopper_pearson(
+    successes: int,
+    trials: int,
+    *,
+    confidence: int | float = 0.95,
+) -> tuple[float, float]:
+    """Return the exact interval for a share of `trials` >= 1 independent trials.
 
     Args:
-        successes: How many of the trials.
+        successes: Number of successful trials.
         trials: At least 1.
         confidence: In (0, 1); half of what is left lies beyond each end.
 
@@ -67,18 +76,18 @@ def clopper_pearson(successes: int, trials: int, *, confidence: int | float = 0.
     """
     integer_in("successes", successes, 0, integer_in("trials", trials, 1))
     tail = (1 - number_in("confidence", confidence, 0, 1, ends="()")) / 2
-    found = np.array([successes])
-    return float(exact_low(found, trials, tail)[0]), float(exact_high(found, trials, tail)[0])
+    counts = np.array([successes])
+    return float(exact_low(counts, trials, tail)[0]), float(exact_high(counts, trials, tail)[0])
 
 
-def exact_low(successes: Int64[np.ndarray, "shares"], trials: int, tail: float) -> Float64[np.ndarray, "shares"]:
-    """Clopper and Pearson's lower ends for many shares of the same number of trials, `tail` below each."""
+def exact_low(successes: Counts, trials: int, tail: float) -> Shares:
+    """Return Clopper and Pearson's lower ends for many shares, the chance `tail` below each."""
     low = betaincinv(np.maximum(successes, 1), trials - successes + 1, tail)
     return np.where(successes > 0, low, 0.0)
 
 
-def exact_high(successes: Int64[np.ndarray, "shares"], trials: int, tail: float) -> Float64[np.ndarray, "shares"]:
-    """The upper ends, `tail` above each."""
+def exact_high(successes: Counts, trials: int, tail: float) -> Shares:
+    """Return Clopper and Pearson's upper ends for many shares, the chance `tail` above each."""
     failures = trials - successes
     high = betaincinv(successes + 1, np.maximum(failures, 1), 1 - tail)
     return np.where(failures > 0, high, 1.0)

@@ -1,8 +1,8 @@
 """The ROC curve of an attack on one target, its points counted and its ties grouped.
 
 A threshold c calls every record with score >= c a member. Sorting the distinct scores downwards
-gives one point per distinct score, after the point (0, 0) that calls nobody a member; records with
-equal scores are never split, so the order of the records cannot matter.
+gives one point per distinct score, after the point (0, 0) that calls no record a member; records
+with equal scores are never split, so the order of the records cannot matter.
 
     TPR(c) = #{members with score >= c} / members
     FPR(c) = #{non-members with score >= c} / non-members
@@ -28,7 +28,8 @@ class Roc:
     """A tie-grouped ROC curve that starts at (0, 0) and ends at (1, 1).
 
     Attributes:
-        thresholds: Descending, infinity first; a point calls a member whoever scores at least this.
+        thresholds: Descending, infinity first; a point calls records that score at least this
+            members.
         true_positives: Members called so at each point, ascending from 0.
         false_positives: Non-members called so at each point, ascending from 0.
         point: For each record, in the order it was given, the first point that calls it a member.
@@ -74,7 +75,7 @@ class Roc:
 
 
 def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
-    """The ROC curve of `scores` against the truth.
+    """Return the ROC curve of `scores` against the truth.
 
     Args:
         scores: Larger = more likely a member; finite.
@@ -89,15 +90,19 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
         ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
     """
     if scores.shape != member.shape:
-        raise ValueError(f"scores and member must have the same length, got {len(scores)} and {len(member)}")
+        lengths = f"{len(scores)} and {len(member)}"
+        raise ValueError(f"scores and member must have the same length, got {lengths}")
     if not np.isfinite(scores).all():
         first = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise ValueError(f"scores must be finite, got {scores[first]} at record {first}")
     if member.all() or not member.any():
-        raise ValueError(f"a ROC needs members and non-members, got {int(member.sum())} members of {len(member)}")
+        counts = f"{int(member.sum())} members of {len(member)}"
+        raise ValueError(f"a ROC needs members and non-members, got {counts}")
     order = np.argsort(-scores)
     descending = scores[order]
-    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))  # last of each group of ties
+
+    # a point is the last record of each group of ties
+    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
     point = np.empty(len(scores), np.int64)
     point[order] = np.repeat(np.arange(1, len(last) + 1), np.diff(last, prepend=-1))
     true_positives = np.cumsum(member[order], dtype=np.int64)[last]
@@ -112,7 +117,7 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
 
 
 def best_balanced_accuracy(curve: Roc) -> float:
-    """Balanced accuracy of the best threshold, max (TPR + 1 - FPR) / 2, in [0.5, 1].
+    """Return the balanced accuracy of the best threshold, max (TPR + 1 - FPR) / 2, in [0.5, 1].
 
     It is the best in hindsight, and so optimistic: see `estimate_balanced_accuracy`.
     """
@@ -120,7 +125,7 @@ def best_balanced_accuracy(curve: Roc) -> float:
 
 
 def thin_curve(curve: Roc, points: int = 256) -> Curve:
-    """The curve at no more than `points` points, exact at its low end and ever sparser above.
+    """Return the curve at `points` points at most, exact at its low end and ever sparser above.
 
     The points kept are the last ones with at most 0, 1, 2, ... false positives, the numbers spaced
     evenly on a log scale, and both ends.
@@ -131,20 +136,21 @@ def thin_curve(curve: Roc, points: int = 256) -> Curve:
     """
     counts = np.geomspace(1, curve.non_members, integer_in("points", points, 4) - 2).round()
     counts = np.unique(np.append(counts, 0))
-    kept = np.searchsorted(curve.false_positives, counts, side="right") - 1
-    kept = np.unique(np.concatenate([[0], kept]))
-    return np.stack([curve.fpr[kept], curve.tpr[kept]], axis=1)
+    last = np.searchsorted(curve.false_positives, counts, side="right") - 1
+    index = np.unique(np.concatenate([[0], last]))
+    return np.stack([curve.fpr[index], curve.tpr[index]], axis=1)
 
 
 def mean_curve(curves: Sequence[Roc], points: int = 256) -> Curve:
-    """The mean TPR of several targets at common FPRs, log-spaced from one false positive to 1.
+    """Return the targets' mean TPR at common FPRs, log-spaced from one false positive to 1.
 
     Args:
         curves: At least one.
         points: At least 4.
     """
     least = 1 / min(curve.non_members for curve in curves)
-    fprs = np.unique(np.concatenate([[0.0], np.geomspace(least, 1, integer_in("points", points, 4) - 2)]))
-    fprs[-1] = 1.0
+    spaced = np.geomspace(least, 1, integer_in("points", points, 4) - 2)
+    fprs = np.unique(np.concatenate([[0.0], spaced]))
+    fprs[-1] = 1.0  # geomspace may end a rounding error below
     tpr = np.mean([curve.tpr[curve.last_points(fprs)] for curve in curves], axis=0)
     return np.concatenate([[[0.0, 0.0]], np.stack([fprs, tpr], axis=1)])

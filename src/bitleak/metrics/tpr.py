@@ -1,31 +1,37 @@
 """The TPR of one target at a given FPR, with an interval that includes the error of the threshold.
 
-The threshold whose true FPR is exactly alpha is unknown, but how many of the n non-members lie above
-it is not: K ~ Binomial(n, alpha), whatever the distribution of the scores. So it lies between the K-th
-and the (K+1)-th largest non-member score. Given the threshold, the number M of members above it is
-binomial, and Jeffreys' Beta(M + 1/2, members - M + 1/2) is a distribution for the TPR. Mixing both,
+The threshold whose true FPR is exactly alpha is unknown, but how many of the n non-members lie
+above it is not: K ~ Binomial(n, alpha), whatever the distribution of the scores. So it lies between
+the K-th and the (K+1)-th largest non-member score. Given the threshold, the number M of members
+above it is binomial, and Jeffreys' Beta(M + 1/2, members - M + 1/2) is a distribution for the TPR.
+Mixing both,
 
     P(TPR <= x) = sum_k Binomial(k; n, alpha) [ F(x; lower_k) + F(x; upper_k) ] / 2,
 
 where lower_k and upper_k count the members above the K-th and above the (K+1)-th largest non-member
 score (between which M is unknown), and F(.; M) is the Beta distribution. The interval runs from the
-2.5 % to the 97.5 % quantile of this mixture. Clopper-Pearson at the observed threshold leaves out the
-sum over k and covers 44 to 64 % instead of 95 %.
+2.5 % to the 97.5 % quantile of this mixture. Clopper-Pearson at the observed threshold leaves out
+the sum over k and covers 44 to 64 % instead of 95 %.
 
-Deviations. F is computed on the arcsine scale, arcsin sqrt(x) ~ N(arcsin sqrt((M + 3/8) / (members +
-3/4)), 1 / (4 members + 2)) (Anscombe 1948), which agrees with the Beta quantiles to about 2 % of the
-interval's width even at M = 0 and is twenty times faster. Where K = 0 has a chance of 2.5 % or more
-(fewer than 3.7 expected false positives) the interval reaches down to 0, and with fewer than 1 no
-difference is claimed either. The *centre* is the mixture's mean: the rule "last point with FPR <= alpha"
-uses a threshold whose FPR is on average (n alpha + 1) / (n + 1), a bias that would not average out over
-targets.
+Deviations. F is computed on the arcsine scale,
 
-Influence, of the centre: with a_r the chance under K that record r lies above the threshold,
-(a_r - mean of a over the members) / members for a member, and -slope (a_r - mean of a over the
-non-members) / non-members for a non-member, the slope of the ROC at alpha being the secant over one
-standard deviation of K on either side. The centre's error is that of the influence, up to 20 % smaller
-than the mixture's reach, which a single target needs because K is a whole number. In differences the
-reach is brought halfway to it (their geometric mean) where it is known from below.
+    arcsin sqrt(x) ~ N(arcsin sqrt((M + 3/8) / (members + 3/4)), 1 / (4 members + 2))
+
+(Anscombe 1948), which agrees with the Beta quantiles to about 2 % of the interval's width even at
+M = 0 and is twenty times faster. If K = 0 has a chance of 2.5 % or more (fewer than 3.7 expected
+false positives), the interval reaches down to 0, and with fewer than 1 no difference is claimed
+either. The *centre* is the mixture's mean: the rule "last point with FPR <= alpha" uses a threshold
+whose FPR is on average (n alpha + 1) / (n + 1), a bias that would not average out over targets.
+
+Influence of the centre: with a_r the chance under K that record r lies above the threshold,
+
+    (a_r - mean of a over the members) / members                     for a member,
+    -slope (a_r - mean of a over the non-members) / non-members      for a non-member,
+
+the slope of the ROC at alpha being the secant over one standard deviation of K on either side. The
+centre's error is that of the influence, up to 20 % smaller than the mixture's reach, which a single
+target needs because K is a whole number. In differences the reach is brought halfway to it (their
+geometric mean) if it is known from below.
 """
 
 import math
@@ -42,14 +48,18 @@ from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
 
 NODES = 64
+"""Ranks of the threshold that the mixture is computed at, at most."""
+
 STEPS = 60
 EXACT = 1e-9
+"""Newton's steps at most, and the step on the arcsine scale at which they end."""
+
 ENOUGH_FALSE_POSITIVES = 10
 """Expected false positives from which on a TPR at an FPR is fit for a headline."""
 
 
 def tpr_at(curve: Roc, fpr: float) -> float:
-    """True-positive rate at the last point with FPR <= `fpr`, in [0, 1].
+    """Return the true-positive rate at the last point with FPR <= `fpr`, in [0, 1].
 
     Raises:
         ValueError: `fpr` is not a number in [0, 1].
@@ -58,13 +68,13 @@ def tpr_at(curve: Roc, fpr: float) -> float:
 
 
 def why_unmeasurable(fpr: int | float, non_members: int) -> str | None:
-    """Why the TPR at this FPR cannot be measured; None if it can.
+    """Return why the TPR at this FPR cannot be measured; None if it can.
 
-    It takes at least one expected false positive: below that the rule "last point with FPR <= alpha" allows none,
-    and the TPR it gives is that of an FPR which is not known.
+    It takes at least one expected false positive: below that the rule "last point with FPR <=
+    alpha" allows none, and the TPR it gives is that of an FPR which is not known.
 
     Args:
-        fpr: In (0, 1).
+        fpr: False-positive rate, in (0, 1).
         non_members: Non-members of a target.
 
     Raises:
@@ -84,7 +94,7 @@ def why_unmeasurable(fpr: int | float, non_members: int) -> str | None:
 
 
 def headline_fpr(fprs: Sequence[float], non_members: int) -> float:
-    """The smallest listed FPR with at least 10 expected false positives, else the largest listed.
+    """Return the smallest FPR with 10 or more expected false positives, else the largest.
 
     Example:
         >>> headline_fpr((0.001, 0.01), 2000), headline_fpr((0.001, 0.01), 500)
@@ -97,11 +107,11 @@ def headline_fpr(fprs: Sequence[float], non_members: int) -> float:
 
 
 def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
-    """The TPR at `fpr` with an interval for the population's TPR at exactly that FPR.
+    """Return the TPR at `fpr` with an interval for the population's TPR at exactly that FPR.
 
     Args:
         curve: One target's ROC.
-        fpr: In (0, 1).
+        fpr: False-positive rate, in (0, 1).
 
     Raises:
         ValueError: `fpr` is out of range.
@@ -121,7 +131,9 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
     low, high = _quantiles(counts, weights, curve.members)
     influence = _influence(curve, fpr, above, chance)
     centre = float(weights @ counts / curve.members)
-    none_above = (1 - fpr) ** curve.non_members  # chance that no non-member lies above the threshold
+
+    # P(K = 0): from 2.5 % on the data do not bound the threshold from above, nor the TPR from below
+    none_above = (1 - fpr) ** curve.non_members
     return Estimate(
         value=tpr_at(curve, fpr),
         centre=centre,
@@ -141,7 +153,7 @@ def _pairing(influence: Float64[np.ndarray, "records"], width: float) -> float:
 
 @lru_cache(maxsize=64)
 def _ranks(non_members: int, fpr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of non-members that may lie above the true threshold, and their chances."""
+    """Return counts of non-members that may lie above the true threshold, and their chances."""
     first, last = (int(binom.ppf(chance, non_members, fpr)) for chance in (1e-5, 1 - 1e-5))
     ranks = np.unique(np.linspace(first, last, min(NODES, last - first + 1)).round().astype(int))
     ends = np.append((ranks[1:] + ranks[:-1]) // 2, non_members)
@@ -149,17 +161,14 @@ def _ranks(non_members: int, fpr: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _members_above(curve: Roc, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Members above the k-th and above the (k+1)-th largest non-member score."""
+    """Return the members above the k-th and above the (k+1)-th largest non-member score."""
     upper = curve.true_positives[np.searchsorted(curve.false_positives, ranks, side="right") - 1]
     lower = curve.true_positives[np.searchsorted(curve.false_positives, ranks, side="left")]
     return np.minimum(lower, upper), upper  # inside a tie the threshold lies above the tie
 
 
 def _quantiles(counts: np.ndarray, weights: np.ndarray, members: int) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles of the mixture, by Newton's steps on the arcsine scale.
-
-    A step that leaves what is known to enclose the quantile is replaced by its middle.
-    """
+    """Return the mixture's 2.5 % and 97.5 % quantiles, by Newton's steps on the arcsine scale."""
     middles = np.arcsin(np.sqrt((counts + 3 / 8) / (members + 3 / 4)))
     precision = np.sqrt(4 * members + 2)
     goals = np.array([0.025, 0.975])
@@ -167,11 +176,13 @@ def _quantiles(counts: np.ndarray, weights: np.ndarray, members: int) -> tuple[f
     mean = weights @ middles
     place = mean + np.array([-Z, Z]) * np.sqrt(weights @ (middles - mean) ** 2 + precision**-2)
     for _ in range(STEPS):
+        # a step that leaves the bracket of the quantile is replaced by the bracket's middle
         place = np.where((low < place) & (place < high), place, (low + high) / 2)
         away = (place[:, None] - middles) * precision
         excess = ndtr(away) @ weights - goals
         low, high = np.where(excess > 0, low, place), np.where(excess > 0, place, high)
-        step = excess / np.maximum(np.exp(-(away**2) / 2) @ weights * (precision / np.sqrt(2 * np.pi)), 1e-300)
+        density = np.exp(-(away**2) / 2) @ weights * (precision / np.sqrt(2 * np.pi))
+        step = excess / np.maximum(density, 1e-300)
         place = place - step
         if np.abs(step).max() < EXACT:
             break
@@ -179,14 +190,25 @@ def _quantiles(counts: np.ndarray, weights: np.ndarray, members: int) -> tuple[f
     return float(ends[0]), float(ends[1])
 
 
-def _influence(curve: Roc, fpr: float, ranks: np.ndarray, chance: np.ndarray) -> Float64[np.ndarray, "records"]:
+def _influence(
+    curve: Roc,
+    fpr: float,
+    ranks: np.ndarray,
+    chance: np.ndarray,
+) -> Float64[np.ndarray, "records"]:
+    # a_r of the module's docstring: the threshold lies below record r's point
     lasts = np.searchsorted(curve.false_positives, ranks, side="right") - 1
     ending = np.bincount(lasts, weights=chance, minlength=len(curve.thresholds))
-    above = ending[::-1].cumsum()[::-1][curve.point]  # chance that the threshold lies below the record
+    above = ending[::-1].cumsum()[::-1][curve.point]
+
+    # the slope at alpha: members per non-member, one standard deviation of K to either side
+    middle = curve.non_members * fpr
     spread = max(1.0, np.sqrt(curve.non_members * fpr * (1 - fpr)))
-    ends = np.clip(curve.non_members * fpr + np.array([-spread, spread]), 0, curve.non_members).round()
+    ends = np.clip(middle + np.array([-spread, spread]), 0, curve.non_members).round()
     counts = curve.true_positives[np.searchsorted(curve.false_positives, ends, side="right") - 1]
-    slope = (counts[1] - counts[0]) / curve.members / max((ends[1] - ends[0]) / curve.non_members, 1e-12)
-    of_members = (above - above[curve.member].mean()) / curve.members
-    of_others = -slope * (above - above[~curve.member].mean()) / curve.non_members
-    return np.where(curve.member, of_members, of_others)
+    run = max((ends[1] - ends[0]) / curve.non_members, 1e-12)
+    slope = (counts[1] - counts[0]) / curve.members / run
+
+    member_part = (above - above[curve.member].mean()) / curve.members
+    non_member_part = -slope * (above - above[~curve.member].mean()) / curve.non_members
+    return np.where(curve.member, member_part, non_member_part)

@@ -1,31 +1,36 @@
-"""Whether membership depends on the class, and what an attack finds within classes.
+"""The test of membership against the class, and an attack's figures within classes.
 
-A model that was never trained on one of the classes (a federated client, an increment of classes) answers about it in a
-way that any attack sees, and whoever knows the class knows that its records are no members. That is leakage of the
-class, not of records: attacks find it where nothing within a class depends on membership.
+A model that was never trained on one of the classes (a federated client, an increment of classes)
+answers about it in a way that any attack sees, and an adversary who knows the class knows that its
+records are no members. That is leakage of the class, not of records: attacks find it even if
+nothing within a class depends on membership.
 
-*The test.* Per target, members are counted class by class. Two p-values, each of which must be below `ALPHA` / 2:
+*The test.* Per target, members are counted class by class. There are two p-values, and chance is
+no explanation if the smaller one is below `ALPHA` / 2:
 
-- Fisher's exact test of each class against all others (hypergeometric, two-sided by doubling), times the classes;
-- chi-square over the classes that expect at least `EXPECTED` members and non-members, which adds up deviations too
-  small to stand out in any one class.
+- Fisher's exact test of each class against all others (hypergeometric, two-sided by doubling),
+  times the classes;
+- chi-square over the classes that expect at least `EXPECTED` members and non-members, which adds up
+  deviations too small to stand out in any one class.
 
-*Within classes.* With s the scores, the AUC is the share of pairs of a member i and a non-member j *of the same class*
-that are in order, a tie counting half:
+*Within classes.* With s the scores, the AUC is the share of pairs of a member i and a non-member j
+*of the same class* that are in order, a tie counting half:
 
     auc_within_class = sum_c sum_ij [s_i > s_j] / sum_c m_c n_c,
 
-classes weighing as their m_c n_c pairs; a class of members only, or of non-members only, has no pair. For a single
-class it is the AUC, and its variance DeLong's. The influence of member i is (wins_i - A n_c) / pairs, of non-member j
-(losses_j - A m_c) / pairs.
+classes weighing as their m_c n_c pairs; a class of members only, or of non-members only, has no
+pair. For a single class it is the AUC, and its variance DeLong's. The influence of member i is
+(wins_i - A n_c) / pairs, of non-member j (losses_j - A m_c) / pairs.
 
-The TPR at an FPR is that of one threshold for all records, with the records weighted such that class and membership are
-independent, each class as much as its two groups allow to say:
+The TPR at an FPR is that of one threshold for all records, with the records weighted such that
+class and membership are independent, each class by the information in its two groups:
 
-    TPR(t) = sum_c w_c TPR_c(t),    FPR(t) = sum_c w_c FPR_c(t),    w_c proportional to m_c n_c / (m_c + n_c),
+    TPR(t) = sum_c w_c TPR_c(t),    FPR(t) = sum_c w_c FPR_c(t),
+    w_c proportional to m_c n_c / (m_c + n_c),
 
-and the last point with FPR <= alpha. A score that tells the class and no more has TPR = FPR. It is left out where the
-weighted non-members are worth fewer than 1 / alpha, (sum of weights)^2 / sum of squares. It has no interval.
+at the last point with FPR <= alpha. A score that reveals the class and no more has TPR = FPR. The
+figure is left out if the weighted non-members are worth fewer than 1 / alpha records, which is
+(sum of weights)^2 / sum of squares. It has no interval.
 
 Cost: O(records log records) per target.
 """
@@ -44,21 +49,23 @@ from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.tpr import why_unmeasurable
 
 ALPHA = 1e-6
-"""Chance of calling membership dependent on the class where it is not."""
+"""Chance of calling membership dependent on the class if it is not."""
 
 EXPECTED = 10
 """Expected members, and non-members, of a class from which chi-square may count it."""
 
 Labels = Int64[np.ndarray, "records"]
+Member = Bool[np.ndarray, "records"]
+Counts = Int64[np.ndarray, "classes"]
 
 
 @dataclass(frozen=True)
 class ClassDependence:
-    """How one target's membership depends on the class.
+    """The dependence of one target's membership on the class.
 
     Attributes:
         p_value: The smaller of the two tests' p-values, doubled, at most 1.
-        label: The class that deviates most by the exact test.
+        label: Class that deviates most by the exact test.
         members: Members of this class.
         records: Records of this class.
         whole: Classes of members only, or of non-members only, with at least 2 records.
@@ -76,8 +83,8 @@ class ClassDependence:
         return self.p_value < ALPHA
 
 
-def class_dependence(member: Bool[np.ndarray, "records"], labels: Labels) -> ClassDependence:
-    """The test of one target's membership against the class.
+def class_dependence(member: Member, labels: Labels) -> ClassDependence:
+    """Return the test of one target's membership against the class.
 
     Args:
         member: True for the target's members.
@@ -85,34 +92,44 @@ def class_dependence(member: Bool[np.ndarray, "records"], labels: Labels) -> Cla
 
     Example:
         >>> labels = np.arange(400) % 4
-        >>> found = class_dependence((np.arange(400) // 4 % 2 == 0) & (labels != 3), labels)
-        >>> found.depends, found.label, found.members, found.records
+        >>> test = class_dependence((np.arange(400) // 4 % 2 == 0) & (labels != 3), labels)
+        >>> test.depends, test.label, test.members, test.records
         (True, 3, 0, 100)
     """
     classes, which = np.unique(labels, return_inverse=True)
     total = np.bincount(which)
     inside = np.bincount(which, member).astype(np.int64)
+
+    # exact, class by class: few or many members are both surprising
     members, records = int(member.sum()), len(member)
-    exact = np.minimum(1.0, 2 * np.minimum(
-        hypergeom.cdf(inside, records, members, total), hypergeom.sf(inside - 1, records, members, total)
-    ))  # fmt: skip
+    few = hypergeom.cdf(inside, records, members, total)
+    many = hypergeom.sf(inside - 1, records, members, total)
+    exact = np.minimum(1.0, 2 * np.minimum(few, many))
+    worst = int(exact.argmin())
+
+    # chi-square of the counted classes alone, so that the expectations fit them
     share = members / max(records, 1)
     counted = total * min(share, 1 - share) >= EXPECTED
-    deviating = 1.0
+    together = 1.0
     if counted.sum() > 1:
-        # of the counted classes alone, so that the expectations fit them
         rate = inside[counted].sum() / total[counted].sum()
         if 0 < rate < 1:
-            squares = (inside[counted] - total[counted] * rate) ** 2 / (total[counted] * rate * (1 - rate))
-            deviating = float(chdtrc(counted.sum() - 1, squares.sum()))
-    worst = int(exact.argmin())
-    smallest = min(float(exact[worst]) * len(classes), deviating)
-    whole = int((((inside == 0) | (inside == total)) & (total > 1)).sum())
-    return ClassDependence(min(1.0, 2 * smallest), int(classes[worst]), int(inside[worst]), int(total[worst]), whole)
+            variance = total[counted] * rate * (1 - rate)
+            squares = (inside[counted] - total[counted] * rate) ** 2 / variance
+            together = float(chdtrc(counted.sum() - 1, squares.sum()))
+    smallest = min(float(exact[worst]) * len(classes), together)
+    whole = ((inside == 0) | (inside == total)) & (total > 1)
+    return ClassDependence(
+        p_value=min(1.0, 2 * smallest),
+        label=int(classes[worst]),
+        members=int(inside[worst]),
+        records=int(total[worst]),
+        whole=int(whole.sum()),
+    )
 
 
-def auc_within_class(scores: Scores, member: Bool[np.ndarray, "records"], labels: Labels) -> Estimate | None:
-    """The AUC within classes, with its interval and the influence of every record.
+def auc_within_class(scores: Scores, member: Member, labels: Labels) -> Estimate | None:
+    """Return the AUC within classes, with its interval and the influence of every record.
 
     Args:
         scores: Larger = more likely a member.
@@ -125,66 +142,75 @@ def auc_within_class(scores: Scores, member: Bool[np.ndarray, "records"], labels
     Example:
         >>> labels = np.arange(8) // 4
         >>> member = np.array([True, True, True, False, True, False, False, False])
-        >>> found = auc_within_class(labels + 0.0, member, labels)  # the class tells nothing within itself
-        >>> found.value
+        >>> auc_within_class(labels + 0.0, member, labels).value  # the class alone orders no pair
         0.5
     """
-    member_counts, other_counts, which = _counts(member, labels)
-    pairs = float((member_counts * other_counts).sum())
+    members, non_members, which = _counts(member, labels)
+    pairs = float((members * non_members).sum())
     if not pairs:
         return None
-    wins = _wins(scores, member, which, member_counts, other_counts)
+    wins = _wins(scores, member, which, members, non_members)
     area = float(wins[member].sum() / pairs)
-    opponents = np.where(member, other_counts[which], member_counts[which])
-    influence = (np.where(member, wins - area * opponents, (opponents - wins) - area * opponents)) / pairs
+
+    # (wins_i - A n_c) / pairs and (losses_j - A m_c) / pairs of the module's docstring
+    opponents = np.where(member, non_members[which], members[which])
+    outcomes = np.where(member, wins, opponents - wins)
+    influence = (outcomes - area * opponents) / pairs
+
+    # n / (n - 1), as DeLong's variance has it, over the records that have an opponent
     counted = opponents > 0
     inflation = np.ones(len(scores))
-    for side in (member, ~member):
-        count = int((counted & side).sum())
-        inflation[side] = count / max(count - 1, 1)
+    for group in (member, ~member):
+        count = int((counted & group).sum())
+        inflation[group] = count / max(count - 1, 1)
     variance = float((influence**2 * inflation).sum())
-    low, high = auc_interval(area, np.sqrt(variance), int(np.minimum(member_counts, other_counts).sum()))
+    disjoint_pairs = int(np.minimum(members, non_members).sum())
+    low, high = auc_interval(area, np.sqrt(variance), disjoint_pairs)
     return Estimate(area, area, low, high, influence, "delong")
 
 
 def tpr_within_class(
-    scores: Scores, member: Bool[np.ndarray, "records"], labels: Labels, fprs: Sequence[float]
+    scores: Scores,
+    member: Member,
+    labels: Labels,
+    fprs: Sequence[float],
 ) -> dict[float, float]:
-    """The TPR at each FPR, with the records weighted such that class and membership are independent.
+    """Return the TPR at each FPR, with weights that make class and membership independent.
 
     Args:
         scores: Larger = more likely a member.
         member: True for the members.
         labels: Class of each record.
-        fprs: In (0, 1).
+        fprs: False-positive rates, in (0, 1).
 
     Returns:
-        By FPR; without those that the non-members are too few for.
+        By FPR; without an FPR for which there are too few non-members.
     """
-    member_counts, other_counts, which = _counts(member, labels)
-    both = member_counts + other_counts
-    weight = member_counts * other_counts / both
+    members, non_members, which = _counts(member, labels)
+    weight = members * non_members / (members + non_members)
     if not weight.sum():
         return {}
     share = weight / weight.sum()
-    per_member = np.where(member_counts > 0, share / np.maximum(member_counts, 1), 0.0)[which] * member
-    per_other = np.where(other_counts > 0, share / np.maximum(other_counts, 1), 0.0)[which] * ~member
-    worth = 1 / float((per_other**2).sum())
+    per_member = np.where(members > 0, share / np.maximum(members, 1), 0.0)
+    per_non_member = np.where(non_members > 0, share / np.maximum(non_members, 1), 0.0)
+    member_weights, non_member_weights = per_member[which] * member, per_non_member[which] * ~member
+    worth = 1 / float((non_member_weights**2).sum())
+
+    # the weighted ROC, ties being one point
     order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)  # ties are one point
-    tpr, fpr = (np.append(0.0, np.cumsum(weights[order])[last]) for weights in (per_member, per_other))
+    last = np.append(np.diff(scores[order]) != 0, True)
+    tpr = np.append(0.0, np.cumsum(member_weights[order])[last])
+    fpr = np.append(0.0, np.cumsum(non_member_weights[order])[last])
     rates = {}
     for alpha in fprs:
-        if not why_unmeasurable(alpha, int(worth + 1e-9)):
+        if why_unmeasurable(alpha, int(worth + 1e-9)) is None:
             point = int(np.searchsorted(fpr, alpha * (1 + 1e-12), side="right")) - 1
             rates[alpha] = float(min(tpr[point], 1.0))
     return rates
 
 
-def _counts(
-    member: Bool[np.ndarray, "records"], labels: Labels
-) -> tuple[Int64[np.ndarray, "classes"], Int64[np.ndarray, "classes"], Int64[np.ndarray, "records"]]:
-    """Members and non-members of each class, and the class of each record as their index."""
+def _counts(member: Member, labels: Labels) -> tuple[Counts, Counts, Int64[np.ndarray, "records"]]:
+    """Return members and non-members per class, and the index of every record's class."""
     _, which = np.unique(labels, return_inverse=True)
     inside = np.bincount(which, member).astype(np.int64)
     return inside, np.bincount(which) - inside, which.astype(np.int64)
@@ -192,18 +218,21 @@ def _counts(
 
 def _wins(
     scores: Scores,
-    member: Bool[np.ndarray, "records"],
+    member: Member,
     which: Int64[np.ndarray, "records"],
-    member_counts: Int64[np.ndarray, "classes"],
-    other_counts: Int64[np.ndarray, "classes"],
+    members: Counts,
+    non_members: Counts,
 ) -> Float64[np.ndarray, "records"]:
-    """Records of the other group and the same class that each record outscores, ties half."""
-    starts = np.cumsum(member_counts + other_counts) - (member_counts + other_counts)
-    # ranks of all records, class after class: scores as their dense ranks, shifted so that classes do not meet
+    """Return how many of its class and the opposite group each record outscores, ties half."""
+    # ranks class after class: dense ranks of the scores, shifted so that classes do not meet
     dense = rankdata(scores, "dense").astype(np.float64)
-    among_all = rankdata(which * (len(scores) + 1.0) + dense) - starts[which]
-    among_own = np.empty(len(scores))
-    for side, counts in ((member, member_counts), (~member, other_counts)):
+    place = which * (len(scores) + 1.0) + dense
+    both = members + non_members
+    among_class = rankdata(place) - (np.cumsum(both) - both)[which]
+
+    # a record's rank in its class, less its rank in its group of the class, counts its opponents
+    among_group = np.empty(len(scores))
+    for group, counts in ((member, members), (~member, non_members)):
         before = np.cumsum(counts) - counts
-        among_own[side] = rankdata(which[side] * (len(scores) + 1.0) + dense[side]) - before[which[side]]
-    return among_all - among_own
+        among_group[group] = rankdata(place[group]) - before[which[group]]
+    return among_class - among_group

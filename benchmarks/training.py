@@ -52,7 +52,7 @@ from bitleak.models import build, load, profile
 from bitleak.models.fused_network import fused
 from bitleak.query import logits, outputs
 from bitleak.registry import DATASETS, EXECUTORS, find
-from bitleak.train.fit import batches, fit, settled
+from bitleak.train.fit import fit, record_batches, settled
 from bitleak.train.recipe import Arithmetic, Recipe, rate_at
 
 NETWORKS: dict[str, dict[str, Any]] = {"cnn": {"width": 16}, "resnet18": {}}
@@ -250,7 +250,7 @@ def plain_loop(images: Images, members: np.ndarray, recipe: Recipe, spec: ModelS
     chance = torch.Generator().manual_seed(seed_for(seed, "augment"))
     velocity = [torch.zeros_like(value) for value in network.parameters()]
     for epoch in range(recipe.epochs):
-        for chosen in batches(torch.randperm(len(members), generator=order), recipe.batch):
+        for chosen in record_batches(torch.randperm(len(members), generator=order), recipe.batch):
             inputs = standardize(augmented(pixels[chosen], recipe.augment, chance), spec.mean, spec.std)
             loss = nn.functional.cross_entropy(network(inputs), labels[chosen])
             network.zero_grad()

@@ -16,7 +16,7 @@ from bitleak.core.types import Images, ModelSpec
 from bitleak.data.augment import Standard, augmented, standardize
 from bitleak.models import build, load
 from bitleak.models.layout import memory_format
-from bitleak.train.fit import Records, batches, fit, records_on, settled, step
+from bitleak.train.fit import TrainingRecords, fit, record_batches, records_on, settled, training_step
 from bitleak.train.recipe import Recipe, rate_at
 from bitleak.train.sgd import SGD
 
@@ -122,7 +122,7 @@ def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
     optimizer = SGD(network.parameters(), rate=0.1, momentum=0.9, weight_decay=0.0, nesterov=False)
     chance = torch.Generator().manual_seed(0)
     chosen = records.members[:16]
-    step(network, optimizer, *records.batch(chosen, ("flip", "crop"), chance), autocast="bfloat16")
+    training_step(network, optimizer, *records.batch(chosen, ("flip", "crop"), chance), autocast="bfloat16")
     told = []
 
     def watched(name, method):
@@ -135,7 +135,7 @@ def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
             patch.setattr(torch, name, watched(name, getattr(torch, name)))
         total = torch.zeros(())
         inputs, labels = records.batch(chosen, ("flip", "crop"), chance)
-        total += step(network, optimizer, inputs, labels, autocast="bfloat16") * len(chosen)
+        total += training_step(network, optimizer, inputs, labels, autocast="bfloat16") * len(chosen)
     assert set(told) <= {"to"}  # of the draws, to the device where they are already
     assert math.isfinite(float(total))
 
@@ -146,9 +146,9 @@ def test_a_step_runs_where_tensors_have_no_values():
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)  # its kernel knows meta
     pixels = torch.zeros(30, 1, 8, 8, dtype=torch.uint8, device="meta")
     members = torch.arange(30, device="meta")
-    records = Records(pixels, members, members, Standard.on("meta", SPEC.mean, SPEC.std))
+    records = TrainingRecords(pixels, members, members, Standard.on("meta", SPEC.mean, SPEC.std))
     inputs, labels = records.batch(members[:16], ("flip", "crop"), torch.Generator())
-    loss = step(network, optimizer, inputs, labels, autocast="none")
+    loss = training_step(network, optimizer, inputs, labels, autocast="none")
     assert loss.shape == ()
     assert inputs.is_meta
     with pytest.raises(RuntimeError, match="meta"):
@@ -220,7 +220,7 @@ def test_the_cosine_ends_near_zero_and_starts_at_the_rate():
 
 
 def test_no_batch_has_a_single_record():
-    groups = batches(torch.arange(33), 16)
+    groups = record_batches(torch.arange(33), 16)
     assert [len(group) for group in groups] == [16, 17]
     assert torch.cat(groups).tolist() == list(range(33))
 

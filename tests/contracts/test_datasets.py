@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from bitleak.core.types import Description
-from bitleak.data import checked
+from bitleak.data import checked_images
 from bitleak.registry import DATASETS, find
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
@@ -75,7 +75,7 @@ def test_it_is_a_frozen_dataclass_made_from_its_config_keys(entry):
 
 def test_its_images_pass_the_common_check_and_held_out_ones_come_last(entry):
     kind, options, _ = entry
-    images = checked(kind(**options).load(None), "contract")
+    images = checked_images(kind(**options).load(None), "contract")
     assert images.pixels.flags.c_contiguous
     assert images.pixels.max() > images.pixels.min()
     assert len(set(images.class_names)) == len(images.class_names)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bitleak.core.errors import DataError
 from bitleak.data.array_files import Arrays
-from bitleak.data.class_labels import classes_of, plain
+from bitleak.data.class_labels import classes_of, plain_labels
 from bitleak.data.hub import Hub
 
 
@@ -35,7 +35,7 @@ def where(row):
     ],
 )
 def test_stored_labels_become_class_indices(values, labels, names):
-    classes = classes_of([plain(np.array(values), where)], [where])
+    classes = classes_of([plain_labels(np.array(values), where)], [where])
     assert classes.labels[0].tolist() == labels
     assert classes.names == names
 
@@ -209,10 +209,10 @@ def test_a_number_of_classes_must_be_that_of_the_names(tmp_path, make):
 
 def test_text_that_is_missing_or_bytes_or_alike(tmp_path, make):
     with pytest.raises(DataError, match=r"row 1: label is missing \(an empty text\)"):
-        plain(np.array(["cat", " ", "dog"]), where)
-    assert plain(np.array([b"cat", "\u00fc".encode()]), where).tolist() == ["cat", "\u00fc"]
+        plain_labels(np.array(["cat", " ", "dog"]), where)
+    assert plain_labels(np.array([b"cat", "\u00fc".encode()]), where).tolist() == ["cat", "\u00fc"]
     with pytest.raises(DataError, match="labels that are bytes must be UTF-8 text"):
-        plain(np.array([b"\xff"]), where)
+        plain_labels(np.array([b"\xff"]), where)
     note = classes_of([np.array(["cat", "Cat ", "dog", "dog"])], [where]).note
     assert note.endswith("classes whose names differ only by capitals or spaces: 'Cat ', 'cat'")
     assert "differ" not in classes_of([np.array(["cat", "cats"])], [where]).note

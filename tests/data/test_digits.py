@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Images
-from bitleak.data import checked
+from bitleak.data import checked_images
 from bitleak.data.digits import Digits
 
 
@@ -38,7 +38,7 @@ def images(**change):
 
 def test_right_images_pass_the_check_as_they_are():
     right = images()
-    assert checked(right, "here") is right
+    assert checked_images(right, "here") is right
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_right_images_pass_the_check_as_they_are():
 )
 def test_wrong_images_are_refused_by_name(change, message):
     with pytest.raises(DataError, match=message):
-        checked(images(**change), "here")
+        checked_images(images(**change), "here")
 
 
 def test_a_loader_may_say_where_a_record_lies():
     with pytest.raises(DataError, match="file 7: label must be"):
-        checked(images(labels=np.array([0, 9, 0, 1])), "here", lambda row: f"file {row + 6}")
+        checked_images(images(labels=np.array([0, 9, 0, 1])), "here", lambda row: f"file {row + 6}")

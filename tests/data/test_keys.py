@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bitleak.data.array_files import Arrays
-from bitleak.data.data_checks import fingerprint
+from bitleak.data.data_checks import content_fingerprint
 from bitleak.data.hub import Hub
 from bitleak.data.image_metadata import marks_of
 
@@ -30,7 +30,7 @@ def of_content(*files, root):
 def test_the_fingerprint_of_unnamed_integers_changes_only_if_they_are_sorted(tmp_path, make, labels, keeps):
     np.savez(tmp_path / "d.npz", pixels=make.photos(4), labels=np.array(labels))
     arrays = Arrays(str(tmp_path / "d.npz")).describe(None).fingerprint
-    assert (arrays == fingerprint([tmp_path / "d.npz"], tmp_path / "d.npz")) is keeps
+    assert (arrays == content_fingerprint([tmp_path / "d.npz"], tmp_path / "d.npz")) is keeps
 
     file = tmp_path / "set" / "train.parquet"
     make.write_parquet(file, make.photos(4), labels, features=False)

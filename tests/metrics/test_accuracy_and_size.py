@@ -6,7 +6,7 @@ from torch import nn
 
 from bitleak.core.types import QuantizedLayer, QuantizedWeights, Weights
 from bitleak.metrics.accuracy_and_size import weights_size
-from bitleak.models.sharing import repeated_names
+from bitleak.models.network_size import repeated_names
 
 
 class Tied(nn.Module):

@@ -11,7 +11,7 @@ from bitleak.core.errors import ModelError
 from bitleak.core.types import Images, ModelSpec
 from bitleak.engine.codecs import decode, encode
 from bitleak.models import build, load
-from bitleak.models.fingerprint import fingerprint
+from bitleak.models.fingerprint import answer_fingerprint
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.unsaved_values import unsaved
 from bitleak.models.weight_noise import noise_for
@@ -184,7 +184,7 @@ def test_weights_of_a_network_that_is_its_state_dict_are_loaded_by_another_proce
     weights = trained(name)
     another_process()
     network = load(weights, allow_external=True)
-    np.testing.assert_array_equal(fingerprint(network, spec(name)), weights.fingerprint)
+    np.testing.assert_array_equal(answer_fingerprint(network, spec(name)), weights.fingerprint)
 
 
 def test_rounding_is_no_other_network_and_one_percent_is(zoo):

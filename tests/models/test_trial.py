@@ -14,7 +14,7 @@ from torch.nn import functional
 from bitleak.core.errors import ModelError
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.models import build, load, state
-from bitleak.models.external import tried
+from bitleak.models.external import trial_of
 from bitleak.query import answers
 from bitleak.train.fit import fit
 from bitleak.train.recipe import Recipe
@@ -426,13 +426,13 @@ def test_the_main_logits_are_trained_and_asked_in_the_order_that_the_network_wor
 
 @pytest.mark.parametrize(("kind", "same"), [(Base, True), (Viewing, False), (MemoryOrder, False), (Grouped, True)])
 def test_the_order_of_memory_is_contiguous_where_channels_last_gives_anything_else(kind, same):
-    found = tried(spec(kind))
+    found = trial_of(spec(kind))
     assert found.channels_last is same
     assert any("contiguous order" in note for note in found.notes) is not same
 
 
 def test_a_note_says_which_heads_are_not_trained():
-    (note,) = tried(spec(Auxiliary)).notes
+    (note,) = trial_of(spec(Auxiliary)).notes
     assert note == "trial_zoo:Auxiliary returns further heads in training mode: 1 is trained, 0 are not"
 
 
@@ -451,7 +451,7 @@ def test_dropout_that_training_alone_turns_on_is_no_fault():
             return self.head(functional.dropout(self.features(x), 0.5, training=self.training))
 
     sys.modules["trial_zoo"].Dropping = Dropping
-    assert tried(spec(Dropping)).notes == ()
+    assert trial_of(spec(Dropping)).notes == ()
 
 
 def test_names_of_modules_and_tensors_stay_where_the_logits_are_taken_from_an_output():

@@ -14,7 +14,7 @@ from bitleak.core.types import Description, ModelSpec
 from bitleak.data.data_notes import numbering_hint
 from bitleak.engine.worker import Runtime
 from bitleak.models import build, profile
-from bitleak.models.external import factory_of, tried
+from bitleak.models.external import factory_of, trial_of
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.plan import NetworkSize, Plan, plan
@@ -62,7 +62,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
     description = dataset_of(config).describe(data)
     spec = _spec(config, description)
     try:
-        found, outside = profile(spec), tried(spec)
+        found, outside = profile(spec), trial_of(spec)
     except ModelError as error:
         raise ConfigError(f"model: {error}{numbering_hint(description)}") from None
     if config.quantize:

@@ -5,7 +5,7 @@ any reader of images; what runs on tensors is in `bitleak.data.augment`.
 """
 
 from bitleak.data.augmentation_names import DIGIT_QUERIES, PHOTO_QUERIES, check_queries
-from bitleak.data.data_checks import checked
+from bitleak.data.data_checks import checked_images
 from bitleak.data.splits import check_splits, even_mask, make_splits, references
 from bitleak.data.subset import limited
 
@@ -14,7 +14,7 @@ __all__ = [
     "PHOTO_QUERIES",
     "check_queries",
     "check_splits",
-    "checked",
+    "checked_images",
     "even_mask",
     "limited",
     "make_splits",

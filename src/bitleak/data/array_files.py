@@ -11,8 +11,16 @@ from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.npy import read_array
 from bitleak.core.types import Description, Images
-from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of, plain
-from bitleak.data.data_checks import SORTED, checked, counts_of, existing, fingerprint, read_as, untrained
+from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of, plain_labels
+from bitleak.data.data_checks import (
+    SORTED,
+    checked_images,
+    content_fingerprint,
+    counts_of,
+    existing,
+    read_as,
+    untrained,
+)
 from bitleak.data.data_notes import empty_channels, unscaled
 from bitleak.data.folders import within
 
@@ -77,7 +85,7 @@ class Arrays:
             classes=len(images.class_names),
             channels=images.pixels.shape[1],
             size=images.pixels.shape[2],
-            fingerprint=read_as(fingerprint([file], file), [SORTED] if is_sorted else []),
+            fingerprint=read_as(content_fingerprint([file], file), [SORTED] if is_sorted else []),
             counts=counts_of(images.labels, images.class_names),
             notes=(
                 *notes,
@@ -128,7 +136,7 @@ class Arrays:
             held_out=np.repeat([False, True][: len(labels)], [len(part) for part in labels]),
         )
         count = len(labels[0])
-        checked(
+        checked_images(
             images,
             str(file),
             lambda row: f"{file}, labels, row {row}" if row < count else f"{file}, test_labels, row {row - count}",
@@ -204,7 +212,7 @@ def _pixels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarr
 
 
 def _labels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
-    return plain(_array(arrays, name, file), _place(file, name))
+    return plain_labels(_array(arrays, name, file), _place(file, name))
 
 
 def _check_alike(pixels: list[np.ndarray], labels: list[np.ndarray], file: Path) -> None:

@@ -37,7 +37,7 @@ class Classes:
     is_sorted: bool = False
 
 
-def plain(values: Any, where: Callable[[int], str]) -> np.ndarray:
+def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
     """Stored labels as int64 or as text, `[records]`.
 
     Args:
@@ -82,7 +82,7 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
     Integers stay as they are if they begin at 0 and at least half of the numbers up to the largest occur.
 
     Args:
-        parts: Labels per part from `plain`, the training part first.
+        parts: Labels per part from `plain_labels`, the training part first.
         where: File and row of a record, per part.
         count: Number of classes of labels that are indices as they are stored; None decides by the values.
 

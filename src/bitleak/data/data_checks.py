@@ -16,7 +16,7 @@ UPRIGHT = "images are turned as their orientation demands"
 """Readings that are part of a fingerprint, see `read_as`."""
 
 
-def checked(images: Images, source: str, where: Callable[[int], str] | None = None) -> Images:
+def checked_images(images: Images, source: str, where: Callable[[int], str] | None = None) -> Images:
     """The images as they came, once everything about them is known to be right.
 
     Args:
@@ -84,7 +84,7 @@ def existing(path: Path, source: str) -> Path:
     return path
 
 
-def fingerprint(files: Iterable[Path], root: Path) -> str:
+def content_fingerprint(files: Iterable[Path], root: Path) -> str:
     """SHA-256 over names relative to the root and contents; the order of the files does not matter."""
     total = hashlib.sha256()
     for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):

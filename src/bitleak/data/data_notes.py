@@ -2,7 +2,7 @@
 
 from bitleak.core.types import Description, Images
 
-SHOWN = 12
+LISTED_CLASSES = 12
 """Up to this many classes are listed by name."""
 
 
@@ -14,7 +14,7 @@ def data_lines(description: Description) -> list[str]:
         each = (
             f"{min(counts)} to {max(counts)} images each" if min(counts) < max(counts) else f"{counts[0]} images each"
         )
-        if len(counts) <= SHOWN:
+        if len(counts) <= LISTED_CLASSES:
             each = ", ".join(f"{name[:40]!r}: {count}" for name, count in description.counts)
         lines.append(f"{sum(counts)} images, {len(counts)} classes ({each})")
     return lines

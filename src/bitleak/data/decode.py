@@ -6,7 +6,7 @@ of more than 8 bits per channel are refused, since their scaling to 0..255 would
 are images of several frames. The EXIF orientation is applied, as the `datasets` library does.
 Sizes are compared as headers state them, before anything is decoded.
 
-Only the readers of `FORMATS` are open: others of Pillow start programs or read rare formats.
+Only the readers of `IMAGE_FORMATS` are open: others of Pillow start programs or read rare formats.
 """
 
 import io
@@ -23,10 +23,10 @@ from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
 
 GREY = ("1", "L", "LA")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Pillow's readers that may be used; files of a phone's MPO are read by JPEG's."""
 
-PIXELS = 1 << 26
+MOST_PIXELS = 1 << 26
 """Pixels of an image at most, by its header: 8192 x 8192."""
 
 _ORIENTATION = 0x0112
@@ -110,9 +110,12 @@ def _refused_size(image: Image.Image, expected: int | None) -> str:
 
 
 def _too_large(width: int, height: int) -> str:
-    if width * height <= PIXELS:
+    if width * height <= MOST_PIXELS:
         return ""
-    return f"image must have at most {PIXELS:,} pixels, got {height}x{width} (height x width); make the images smaller"
+    return (
+        f"image must have at most {MOST_PIXELS:,} pixels, got {height}x{width} (height x width); "
+        "make the images smaller"
+    )
 
 
 def _refused(image: Image.Image) -> str:
@@ -159,7 +162,7 @@ def _mode(source: bytes | Path, where: str) -> str:
 
 
 def opened(source: bytes | Path) -> Image.Image:
-    """Open an image with one of the readers of `FORMATS`; pixels are decoded only when they are needed.
+    """Open an image with one of the readers of `IMAGE_FORMATS`; pixels are decoded only when they are needed.
 
     Raises:
         Exception: Not a regular file, or Pillow's own, of almost any kind.
@@ -168,9 +171,9 @@ def opened(source: bytes | Path) -> Image.Image:
         raise OSError("not a regular file")
     _check_canvas(source)
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
     except UnidentifiedImageError:
-        raise OSError(f"cannot identify image file; known formats: {', '.join(FORMATS)}") from None
+        raise OSError(f"cannot identify image file; known formats: {', '.join(IMAGE_FORMATS)}") from None
 
 
 def _check_canvas(source: bytes | Path) -> None:

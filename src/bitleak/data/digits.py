@@ -11,7 +11,7 @@ import numpy as np
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.data_checks import checked, counts_of
+from bitleak.data.data_checks import checked_images, counts_of
 
 
 @dataclass(frozen=True)
@@ -66,4 +66,4 @@ class Digits:
             class_names=tuple(str(digit) for digit in range(10)),
             held_out=np.zeros(len(labels), bool),
         )
-        return checked(images, "digits")
+        return checked_images(images, "digits")

@@ -44,7 +44,7 @@ def _is_image(entry: Path) -> bool:
     return entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
 
 
-def left_out(folder: Path) -> str:
+def unread_files(folder: Path) -> str:
     """How many files and folders in the class folders are not read, by suffix; empty if there are none."""
     counts: Counter[str] = Counter()
     for name in subfolders(folder):

@@ -10,17 +10,17 @@ from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of
-from bitleak.data.data_checks import existing, fingerprint
+from bitleak.data.data_checks import content_fingerprint, existing
 from bitleak.data.folders import (
     check_class_folders,
     class_folders,
     file_part,
     layout_hint,
-    left_out,
     subfolders,
+    unread_files,
     within,
 )
-from bitleak.data.image_source import Part, Source, decoded, described
+from bitleak.data.image_source import Part, Source, source_description, source_images
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Where a held-out part is looked for, in this order, if none is named."""
@@ -79,7 +79,7 @@ class Hub:
         Raises:
             DataError: As `load`, except for images that only decoding shows to be bad.
         """
-        return described(self._found(root))
+        return source_description(self._found(root))
 
     def load(self, root: Path | None) -> Images:
         """All images, the training split first, in the order of their files and rows.
@@ -91,7 +91,7 @@ class Hub:
             DataError: A split, column or image is missing, ambiguous or of the wrong kind; the
                 message names the file and the row, counted from 0 in its file.
         """
-        return decoded(self._found(root))
+        return source_images(self._found(root))
 
     def is_remote(self, root: Path | None) -> bool:
         """Return whether `describe` and `load` ask the Hub, which downloads what is not in its cache."""
@@ -124,7 +124,7 @@ class Hub:
 
         def digest(names: Iterable[str]) -> str:
             files = [file for name in names for file in splits[name]]
-            return fingerprint(files, Path(os.path.commonpath([file.parent for file in files])))
+            return content_fingerprint(files, Path(os.path.commonpath([file.parent for file in files])))
 
         return self._source(str(folder), splits, read, digest, notes)
 
@@ -141,13 +141,13 @@ class Hub:
         notes: dict[str, None] = {}
 
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
-            if omitted := left_out(folder / split):
+            if omitted := unread_files(folder / split):
                 notes[omitted] = None
             return file_part(class_folders(folder / split, class_names, folder)), class_names
 
         def digest(names: Iterable[str]) -> str:
             files = [file for name in names for file, _ in class_folders(folder / name, class_names, folder)]
-            return fingerprint(files, folder)
+            return content_fingerprint(files, folder)
 
         return self._source(str(folder), splits, read, digest, notes)
 

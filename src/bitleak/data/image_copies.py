@@ -6,7 +6,7 @@ pulled towards chance; a held-out record with a copy among the members is no str
 Two images are *exact* copies if all their pixels are equal. They are *near* copies if, each of them
 standardised (its own mean taken away, divided by its own deviation), the root mean square of their
 difference is at most a distance d, which is a correlation of at least 1 - d^2 / 2. d is `FARTHEST`, or
-`SHARE` of what is usual between neighbours of this data set if that is less: in small pictures of
+`NEAR_SHARE` of what is usual between neighbours of this data set if that is less: in small pictures of
 digits, strangers are as alike as copies of photographs. Images of almost one colour are no near copies.
 This finds images that were compressed again, brightened or edited in a corner; it does not find
 shifted, mirrored or cropped ones.
@@ -29,7 +29,7 @@ from scipy.spatial import KDTree
 FARTHEST = 0.25
 """Largest distance of near copies, in standard deviations of the pixels of an image."""
 
-SHARE = 0.2
+NEAR_SHARE = 0.2
 """Largest distance of near copies as a share of the usual distance to a tenth neighbour."""
 
 FLAT = 4.0
@@ -125,7 +125,7 @@ def near_distance(
     left, right = (_standardised(pixels[part]) for part in (some, others))
     squares = np.sort(2 - 2 * (left @ right.T) / left.shape[1], axis=1)
     usual = float(np.median(np.sqrt(np.maximum(squares[:, _TENTH], 0))))
-    return min(FARTHEST, SHARE * usual)
+    return min(FARTHEST, NEAR_SHARE * usual)
 
 
 def _contents(

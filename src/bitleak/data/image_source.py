@@ -13,7 +13,7 @@ from bitleak.data.data_checks import (
     UPRIGHT,
     check_classes,
     check_labels,
-    checked,
+    checked_images,
     counts_of,
     read_as,
     untrained,
@@ -62,7 +62,7 @@ class Source:
     sorted_labels: bool = False
 
 
-def described(source: Source) -> Description:
+def source_description(source: Source) -> Description:
     """Return counts, classes, channels and size; one image is decoded, the bytes of all are searched for marks."""
     labels = _checked_labels(source)
     channels, size = geometry(_items(source))
@@ -83,7 +83,7 @@ def described(source: Source) -> Description:
     )
 
 
-def decoded(source: Source) -> Images:
+def source_images(source: Source) -> Images:
     """All images, the training part first, then the held-out part."""
     labels = _checked_labels(source)
     images = Images(
@@ -92,7 +92,7 @@ def decoded(source: Source) -> Images:
         class_names=source.class_names,
         held_out=np.arange(len(labels)) >= len(source.train.labels),
     )
-    return checked(images, source.name)
+    return checked_images(images, source.name)
 
 
 def _items(source: Source) -> Iterator[Item]:

@@ -17,12 +17,12 @@ import pyarrow as pa
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
 from bitleak.core.parquet import opened_parquet, without_index
-from bitleak.data.class_labels import plain
+from bitleak.data.class_labels import plain_labels
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
 from bitleak.data.image_source import Part
 
-SPLITS = ("train", "test", "validation", "valid", "val")
+SPLIT_NAMES = ("train", "test", "validation", "valid", "val")
 """Names of folders that are splits and not configurations."""
 
 LABEL_NAMES = frozenset(
@@ -79,7 +79,7 @@ def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Pa
     found = sorted(folder.glob("*.parquet"))
     if not found:
         inner = [name for name in subfolders(folder) if _has_parquet(folder / name)]
-        if set(inner) & {*SPLITS, *named}:
+        if set(inner) & {*SPLIT_NAMES, *named}:
             return {name: sorted((folder / name).glob("*.parquet")) for name in inner}
         if "data" in inner:
             inner = ["data"]
@@ -295,7 +295,9 @@ def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:
         with damage_as(DataError, f"{source}: labels cannot be read", also=(pa.ArrowException,)):
             parts.append(np.array(values.to_pylist()))
         rows += len(values)
-    return plain(np.concatenate([part for part in parts if len(part)] or parts), lambda row: f"{source}, row {row}")
+    return plain_labels(
+        np.concatenate([part for part in parts if len(part)] or parts), lambda row: f"{source}, row {row}"
+    )
 
 
 def _images(tables: Iterable[Any], column: str, source: str, locate: Callable[[str], Path | None]) -> Iterator[Item]:

@@ -22,7 +22,7 @@ from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, SplitMode, Splits
 
-BLOCK = 1 << 18
+KEYS_AT_ONCE = 1 << 18
 """Keys handled at a time."""
 
 
@@ -144,7 +144,7 @@ def even_mask(
         return np.zeros_like(member)
     keys = np.random.default_rng(seed).random(member.shape)
     found = np.empty_like(member)
-    step = max(1, BLOCK // len(member))
+    step = max(1, KEYS_AT_ONCE // len(member))
     for start in range(0, member.shape[1], step):
         block = slice(start, start + step)
         side, key = np.ascontiguousarray(member[:, block].T), np.ascontiguousarray(keys[:, block].T)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
-from bitleak.data.data_checks import existing, fingerprint
+from bitleak.data.data_checks import content_fingerprint, existing
 from bitleak.data.folders import file_part, images_in, within
-from bitleak.data.image_source import Source, decoded, described
+from bitleak.data.image_source import Source, source_description, source_images
 
 _NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
 
@@ -42,7 +42,7 @@ class TinyImageNet:
         Raises:
             DataError: As `load`, except for images that only decoding shows to be bad.
         """
-        return described(self._found(root))
+        return source_description(self._found(root))
 
     def load(self, root: Path | None) -> Images:
         """All images: training by class and file name, then validation by file name.
@@ -54,7 +54,7 @@ class TinyImageNet:
             DataError: A file or folder is missing, a class is not known, an annotation is missing
                 or has no file, or an image cannot be decoded; the message names the file and the line.
         """
-        return decoded(self._found(root))
+        return source_images(self._found(root))
 
     def _found(self, root: Path | None) -> Source:
         folder = Path(self.path) if root is None else root
@@ -73,7 +73,7 @@ class TinyImageNet:
         texts = [folder / "wnids.txt", folder / "val" / "val_annotations.txt"]
 
         def digest() -> str:
-            return fingerprint([*texts, *(file for file, _ in [*train, *test])], folder)
+            return content_fingerprint([*texts, *(file for file, _ in [*train, *test])], folder)
 
         return Source(str(folder), _names(folder / "words.txt", wnids), file_part(train), file_part(test), digest)
 

@@ -18,7 +18,7 @@ from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models.external import factory_of, split
 from bitleak.models.fingerprint import check_fingerprint
-from bitleak.models.profile import Profile, profile_of
+from bitleak.models.network_size import Profile, profile_of
 from bitleak.registry import MODELS, find
 
 __all__ = ["Profile", "build", "load", "profile", "state"]

@@ -17,9 +17,9 @@ from bitleak.models.logit_output import answering
 from bitleak.models.trial import Shape, Trial, trial
 
 TIMM = "timm:"
-CLASSES = ("num_classes", "classes", "n_classes")
-CHANNELS = ("in_chans", "in_channels", "channels")
-SIZE = ("size", "img_size", "image_size")
+CLASS_PARAMETERS = ("num_classes", "classes", "n_classes")
+CHANNEL_PARAMETERS = ("in_chans", "in_channels", "channels")
+SIZE_PARAMETERS = ("size", "img_size", "image_size")
 _FORM = "'timm:NAME' or 'package.module:factory'"
 
 
@@ -41,7 +41,8 @@ def external(
         size: Height and width of an image.
         factory: `timm:NAME` for a model of timm, which must be installed; or `package.module:factory`, importable
             from here. It is given the numbers of classes and channels and the size of the images under the
-            parameters that it has for them (`CLASSES`, `CHANNELS`, `SIZE`), and the options.
+            parameters that it has for them (`CLASS_PARAMETERS`, `CHANNEL_PARAMETERS`,
+            `SIZE_PARAMETERS`), and the options.
         options: Further arguments of the factory, JSON values; they come before the numbers above.
         version: Raised by the user when the factory's code changes; a part of the keys of results, and nothing else.
         name: The factory, in specs of before `factory` was a name of its own.
@@ -68,7 +69,7 @@ def external(
     return answering(network.train(), found.choices)
 
 
-def tried(spec: ModelSpec) -> Trial | None:
+def trial_of(spec: ModelSpec) -> Trial | None:
     """What the trial of a spec's network found; None for the networks of this package, which need none.
 
     Raises:
@@ -128,7 +129,7 @@ def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callab
         try:
             return function(*first, **named)
         except Exception as error:  # foreign code may raise anything
-            unwanted = [key for key in CHANNELS if f"unexpected keyword argument '{key}'" in str(error)]
+            unwanted = [key for key in CHANNEL_PARAMETERS if f"unexpected keyword argument '{key}'" in str(error)]
             for key in unwanted:  # a factory of any keywords, whose network has a fixed number of channels
                 if key in named and key not in (options or {}):
                     del named[key]
@@ -191,19 +192,23 @@ def _arguments(
         if key not in known and not anything:
             raise ModelError(unknown_name(f"option of {call}", key, known or {"none"}))
     arguments = dict(options)
-    for names, value in ((CLASSES, shape.classes), (CHANNELS, shape.channels), (SIZE, shape.size)):
+    for names, value in (
+        (CLASS_PARAMETERS, shape.classes),
+        (CHANNEL_PARAMETERS, shape.channels),
+        (SIZE_PARAMETERS, shape.size),
+    ):
         if any(key in options for key in names):
             continue
         own = next((each.name for key in names for each in named if each.name == key and _numeric(each)), None)
-        if own is None and anything and names is not SIZE:
+        if own is None and anything and names is not SIZE_PARAMETERS:
             own = names[0]
         if own is not None:
             arguments[own] = value
     missing = [each.name for each in named if each.default is each.empty and each.name not in arguments]
     if missing:
-        offered = ", ".join((CLASSES[0], CHANNELS[0], SIZE[0]))
+        offered = ", ".join((CLASS_PARAMETERS[0], CHANNEL_PARAMETERS[0], SIZE_PARAMETERS[0]))
         raise ModelError(
             f"{call} needs {', '.join(missing)}, which options must give; the data's shape is offered as {offered} "
-            f"(or {', '.join((*CLASSES[1:], *CHANNELS[1:], *SIZE[1:]))})"
+            f"(or {', '.join((*CLASS_PARAMETERS[1:], *CHANNEL_PARAMETERS[1:], *SIZE_PARAMETERS[1:]))})"
         )
     return arguments

@@ -26,7 +26,7 @@ Stored = TypeVar("Stored", Weights, QuantizedWeights)
 
 IMAGES = 4
 """Images of a fingerprint."""
-TOLERANCE = 1e-3
+ANSWER_TOLERANCE = 1e-3
 """Largest difference, relative to the largest logit, that another device or release of PyTorch may make."""
 REMEDY = (
     "make it a parameter or a saved buffer (`self.register_buffer(name, tensor)`), or draw it from a generator of a "
@@ -39,7 +39,7 @@ def is_outside(spec: ModelSpec) -> bool:
     return spec.name == "external" or spec.name not in MODELS
 
 
-def fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarray, "images classes"]:
+def answer_fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarray, "images classes"]:
     """Return the logits of a few fixed images, which are the same on every machine.
 
     Args:
@@ -63,7 +63,7 @@ def with_fingerprint(weights: Stored, network: nn.Module) -> Stored:
     """
     if weights.spec is None or not is_outside(weights.spec):
         return weights
-    answers = fingerprint(network, weights.spec)
+    answers = answer_fingerprint(network, weights.spec)
     # The records will show it too, with an error of their own.
     return replace(weights, fingerprint=answers) if np.isfinite(answers).all() else weights
 
@@ -80,8 +80,8 @@ def check_fingerprint(network: nn.Module, weights: Weights) -> None:
     """
     if weights.fingerprint is None or weights.spec is None:
         return
-    answers = fingerprint(network, weights.spec)
-    difference = differing(answers, weights.fingerprint, TOLERANCE)
+    answers = answer_fingerprint(network, weights.spec)
+    difference = differing(answers, weights.fingerprint, ANSWER_TOLERANCE)
     if not difference:
         return
     name = weights.spec.options.get("factory") or weights.spec.name

@@ -5,8 +5,7 @@ from collections import Counter
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bitleak.models.kinds import deviation
-from bitleak.models.norms import fed_by_one
+from bitleak.models.layer_kinds import deviation, fed_by_one
 
 
 def fused(network: nn.Module) -> nn.Module:
@@ -15,10 +14,10 @@ def fused(network: nn.Module) -> nn.Module:
     Outputs are those of the network up to the rounding of float32. On a CPU, batch norm and ReLU are a pass each
     through memory, together a third of the time of a small residual network.
 
-    A batch norm stays as it is where it or the convolution has a forward pass of its own or hooks (see `kinds`), where
-    it has no running statistics, where anything but one convolution feeds it, or where the convolution's output is
-    used elsewhere; a ReLU stays where its input is not that of a convolution or an addition alone, or where it is
-    called twice.
+    A batch norm stays as it is where it or the convolution has a forward pass of its own or hooks (see
+    `layer_kinds`), where it has no running statistics, where anything but one convolution feeds it, or
+    where the convolution's output is used elsewhere; a ReLU stays where its input is not that of a
+    convolution or an addition alone, or where it is called twice.
 
     Args:
         network: A network that `torch.fx` traces and that has no effect but its output, as those of the registry; it

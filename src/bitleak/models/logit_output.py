@@ -47,7 +47,7 @@ class Choices:
     training: Choice
 
 
-def candidates(output: Any, records: int, classes: int) -> dict[Choice, Tensor]:
+def logit_candidates(output: Any, records: int, classes: int) -> dict[Choice, Tensor]:
     """Every tensor of an output that has one floating-point number per record and class."""
     found = {}
     for choice, value in _parts(output).items():
@@ -69,11 +69,11 @@ def preferred(output: Any, found: Mapping[Choice, Tensor]) -> Choice | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
-def described(output: Any) -> str:
+def output_in_words(output: Any) -> str:
     """Type and shapes of an output, for a message."""
     if isinstance(output, Tensor):
         return f"{output.dtype} of shape {tuple(output.shape)}".removeprefix("torch.")
-    parts = [f"{choice.key!r}: {described(value)}" for choice, value in _parts(output).items()]
+    parts = [f"{choice.key!r}: {output_in_words(value)}" for choice, value in _parts(output).items()]
     return type(output).__name__ + (f" ({'; '.join(parts)})" if parts else "")
 
 

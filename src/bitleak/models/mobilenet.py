@@ -13,7 +13,15 @@ from torch import nn
 from bitleak.core.checks import integer_in, number_in
 from bitleak.models.residual import Maps
 
-GROUPS = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+BLOCK_GROUPS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 """Expansion, output channels, number of blocks, stride of the first."""
 
 
@@ -56,7 +64,7 @@ def mobilenet_v2(classes: int, channels: int, size: int, *, width: float = 1.0) 
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs, last = _multiple_of_8(32 * width), _multiple_of_8(1280 * max(width, 1.0))
     layers["stem"] = nn.Sequential(OrderedDict(_convolution(channels, inputs, 3)))
-    for number, (expansion, base, blocks, stride) in enumerate(GROUPS, start=1):
+    for number, (expansion, base, blocks, stride) in enumerate(BLOCK_GROUPS, start=1):
         outputs = _multiple_of_8(base * width)
         first = InvertedResidual(inputs, outputs, stride, expansion)
         rest = [InvertedResidual(outputs, outputs, 1, expansion) for _ in range(blocks - 1)]

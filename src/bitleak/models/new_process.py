@@ -23,7 +23,7 @@ from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build, load, state
 from bitleak.models.external import factory_of
-from bitleak.models.fingerprint import REMEDY, TOLERANCE, differing, fingerprint
+from bitleak.models.fingerprint import ANSWER_TOLERANCE, REMEDY, answer_fingerprint, differing
 from bitleak.models.trial import draw_zeros
 from bitleak.models.unsaved_values import differing_names, unsaved
 
@@ -47,12 +47,12 @@ def check_in_new_process(spec: ModelSpec) -> None:
         return
     network = build(spec, seed=0)
     draw_zeros(network, torch.Generator().manual_seed(0))
-    expected = fingerprint(network, spec)
+    expected = answer_fingerprint(network, spec)
     with tempfile.TemporaryDirectory(prefix="bitleak-") as name:
         folder = Path(name)
         _write_request(folder, spec, network)
         answers, values = _answered(folder, factory)
-    difference = differing(answers, expected, TOLERANCE)
+    difference = differing(answers, expected, ANSWER_TOLERANCE)
     if difference:
         names = differing_names(unsaved(network), values)
         listed = f"; other values there: {', '.join(names[:6])}" if names else ""
@@ -75,7 +75,7 @@ def answer(folder: str) -> None:
         with np.load(place / _STATE, allow_pickle=False) as tensors:
             arrays = {name: tensors[f"arr_{index}"] for index, name in enumerate(request["names"])}
         network = load(Weights(arrays, spec), allow_external=True)
-        np.save(place / _ANSWERS, fingerprint(network, spec))
+        np.save(place / _ANSWERS, answer_fingerprint(network, spec))
         (place / _UNSAVED).write_text(json.dumps(unsaved(network)), encoding="utf-8")
     except ModelError as error:
         (place / _ERROR).write_text(str(error), encoding="utf-8")

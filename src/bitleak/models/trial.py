@@ -29,11 +29,11 @@ from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
 from bitleak.models.fingerprint import REMEDY, differing
-from bitleak.models.logit_output import Choice, Choices, candidates, described, preferred
+from bitleak.models.logit_output import Choice, Choices, logit_candidates, output_in_words, preferred
 from bitleak.models.precision import exact_float32
 from bitleak.models.unsaved_values import differing_names, unsaved
 
-TOLERANCE = 1e-4
+ROUNDING = 1e-4
 """Largest difference that is taken for rounding, relative to the largest logit."""
 _REPEATS = 20
 """Passes that look for a difference if a pass draws random numbers."""
@@ -236,7 +236,7 @@ class _Trial:
             count = "one image" if len(images) == 1 else f"{len(images)} images"
             raise ModelError(
                 f"{self.name} must answer {count} with shape ({len(images)}, {self.shape.classes}), got "
-                f"{described(output)} (a `squeeze()` without an axis, or a fixed batch size?)"
+                f"{output_in_words(output)} (a `squeeze()` without an axis, or a fixed batch size?)"
             )
         return found
 
@@ -255,7 +255,7 @@ class _Trial:
                 )
 
     def _choose(self, output: Any) -> Choice:
-        found = candidates(output, self.records, self.shape.classes)
+        found = logit_candidates(output, self.records, self.shape.classes)
         chosen = preferred(output, found)
         if chosen is None:
             raise ModelError(self._no_logits(output, found))
@@ -268,7 +268,7 @@ class _Trial:
     def _no_logits(self, output: Any, found: dict[Choice, Tensor]) -> str:
         expected = f"{self.name} must answer {self.records} images with shape ({self.records}, {self.shape.classes})"
         if isinstance(output, Tensor):
-            text = f"{expected}, got {described(output)}"
+            text = f"{expected}, got {output_in_words(output)}"
             if self.shape.classes == 2 and output.numel() == self.records:
                 return f"{text}: one number for two classes; give it two outputs, trained by cross-entropy"
             if output.numel() == self.records * self.shape.classes or not output.is_floating_point():
@@ -276,7 +276,7 @@ class _Trial:
             return text
         which = ", ".join(str(choice) for choice in found) or "none"
         return (
-            f"{expected}, or have such a tensor as 'logits' or 'out'; got {described(output)}, of which {which} "
+            f"{expected}, or have such a tensor as 'logits' or 'out'; got {output_in_words(output)}, of which {which} "
             "would do: let forward return the logits alone"
         )
 
@@ -324,15 +324,15 @@ class _Trial:
         expected = self.logits(images)
         with _training(self.network, layers=False):
             output = self._raw(images.clone(), "in training mode ")
-        found = candidates(output, self.records, self.shape.classes)
+        found = logit_candidates(output, self.records, self.shape.classes)
         same = {choice: value for choice, value in found.items() if not _apart(value, expected)}
         chosen = preferred(output, same) if same else preferred(output, found)
         if chosen is None and same:
             chosen = next(iter(same))
         if chosen is None:
             raise ModelError(
-                f"{self.name} returns {described(output)} in training mode, and none of it is known to be what it "
-                "answers in evaluation mode: let it return the logits alone, or call them 'logits'"
+                f"{self.name} returns {output_in_words(output)} in training mode, and none of it is known "
+                "to be what it answers in evaluation mode: let it return the logits alone, or call them 'logits'"
             )
         others = [str(choice) for choice in found if choice != chosen]
         if not others:
@@ -384,12 +384,12 @@ def _check_scale(name: str, logits: Tensor) -> None:
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(f"{name} answers random images with NaN or infinite values")
     sums = logits.sum(dim=1)
-    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < TOLERANCE).all()):
+    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < ROUNDING).all()):
         raise ModelError(f"{name} answers with probabilities (rows sum to 1); leave out the softmax: logits are needed")
 
 
 def _apart(found: Tensor, expected: Tensor) -> str:
-    return differing(found, expected, TOLERANCE)
+    return differing(found, expected, ROUNDING)
 
 
 def _does_not_take(name: str, shape: Shape, count: int, error: Exception, mode: str) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 from bitleak.core.checks import integer_in
 
-STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
+CONVOLUTION_STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 """Channels of each convolution in units of the width; a 2x2 max-pooling ends each stage."""
 
 
@@ -36,7 +36,7 @@ def vgg11_bn(classes: int, channels: int, size: int, *, width: int = 64) -> nn.M
     integer_in("width", width, 1)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs, left = channels, size
-    for number, stage in enumerate(STAGES, start=1):
+    for number, stage in enumerate(CONVOLUTION_STAGES, start=1):
         layers[f"stage{number}"] = nn.Sequential(OrderedDict(_stage(inputs, [width * unit for unit in stage], left)))
         inputs, left = width * stage[-1], max(left // 2, 1)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)

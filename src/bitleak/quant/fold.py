@@ -25,8 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from bitleak.core.errors import QuantizationError
-from bitleak.models.kinds import deviation
-from bitleak.models.norms import fed_by_one
+from bitleak.models.layer_kinds import deviation, fed_by_one
 from bitleak.quant.copies import private
 from bitleak.quant.scheme import Layer, Scheme, left_out, norms_left, spelling
 from bitleak.quant.units import trace

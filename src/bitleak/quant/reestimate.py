@@ -38,7 +38,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
-from bitleak.models.kinds import deviation
+from bitleak.models.layer_kinds import deviation
 from bitleak.quant.capture import chunks, leading, stream
 from bitleak.quant.scheme import Scheme, check_finite, left_out, norms_left, spelling
 from bitleak.quant.walk import granted, walk

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
-from bitleak.models.kinds import deviation
+from bitleak.models.layer_kinds import deviation
 from bitleak.quant.own_memory import sharing
 
 FULL_PRECISION: Literal["fp32"] = "fp32"

@@ -15,8 +15,8 @@ from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeig
 from bitleak.data.augment import standardize
 from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.models import load
+from bitleak.models.network_size import repeated_names
 from bitleak.models.precision import exact_float32
-from bitleak.models.sharing import repeated_names
 from bitleak.quant.capture import OnLayer
 from bitleak.quant.operands import check_operands
 from bitleak.quant.together import quantize_together

@@ -15,9 +15,9 @@ from bitleak.data import limited, make_splits
 from bitleak.data.augment import channel_statistics
 from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.models import build, load
-from bitleak.models.external import factory_of, tried
+from bitleak.models.external import factory_of, trial_of
+from bitleak.models.network_size import shared_names
 from bitleak.models.new_process import check_in_new_process
-from bitleak.models.sharing import shared_names
 from bitleak.quant.scheme import Scheme
 from bitleak.quant.suitable import check_network
 from bitleak.single_network.quantize_request import DEFAULT_CALIBRATION, CheckedRequest, QuantizeRequest, check_request
@@ -79,7 +79,7 @@ def prepare_job(request: QuantizeRequest) -> QuantizationJob:
         weights = replace(weights, spec=spec)
         # `_model` has seen to it that outside code is named by --model
         network = load(weights, allow_external=True)
-        outside = tried(spec)
+        outside = trial_of(spec)
         check_in_new_process(spec)
     except ModelError as error:
         raise ModelError(_placed(error, request, weights, spec) + hint) from None

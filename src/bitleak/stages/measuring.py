@@ -61,7 +61,7 @@ def weigh(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
     repeated: frozenset[str] = frozenset()
     if weights.spec is not None and weights.spec.name == "external":  # networks of this package share no tensor
         from bitleak.models import build
-        from bitleak.models.sharing import repeated_names
+        from bitleak.models.network_size import repeated_names
 
         repeated = repeated_names(build(weights.spec, seed=0))
     for _ in params:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bitleak.train.recipe import Arithmetic
 
-PIXELS = 64
+SMALL_MAP = 64
 """Of an output map, at most, where the product is faster."""
 
 
@@ -80,7 +80,7 @@ class _Convolved(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         images, weight = ctx.saved_tensors
-        small = gradient.shape[2:].numel() <= PIXELS
+        small = gradient.shape[2:].numel() <= SMALL_MAP
         wanted = (ctx.needs_input_grad[0], not small, False)
         shape = (None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, wanted)
         by_images, by_weight, _ = torch.ops.aten.convolution_backward(gradient, images, weight, *shape)

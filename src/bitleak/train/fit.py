@@ -29,7 +29,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data.augment import Standard, augmented
 from bitleak.models import build, state
-from bitleak.models.external import tried
+from bitleak.models.external import trial_of
 from bitleak.models.fingerprint import with_fingerprint
 from bitleak.models.layout import memory_format
 from bitleak.models.precision import exact_float32, multiplies_in_bfloat16
@@ -39,7 +39,7 @@ from bitleak.train.sgd import SGD
 
 
 @dataclass(frozen=True)
-class Records:
+class TrainingRecords:
     """What a model is trained on, on the device.
 
     Attributes:
@@ -96,7 +96,7 @@ def fit(
     device = torch.device(device)
     recipe = settled(recipe, device)
     network = build(spec, seed=seed_for(seed, "initialisation")).to(device)
-    outside = tried(spec)
+    outside = trial_of(spec)
     layout = memory_format(network, device, channels_last=outside is None or outside.channels_last)
     network = with_products(network, recipe.autocast, device)
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
@@ -114,9 +114,9 @@ def fit(
         optimizer.rate = rate = rate_at(recipe, epoch)
         total = torch.zeros((), device=device)
         shuffled = torch.randperm(len(members), generator=order).to(device)
-        for chosen in batches(data.members.index_select(0, shuffled), recipe.batch):
+        for chosen in record_batches(data.members.index_select(0, shuffled), recipe.batch):
             inputs, labels = data.batch(chosen, recipe.augment, chance)
-            total += step(network, optimizer, inputs, labels, autocast=recipe.autocast) * len(chosen)
+            total += training_step(network, optimizer, inputs, labels, autocast=recipe.autocast) * len(chosen)
         mean = float(total) / len(members)
         if not math.isfinite(mean):
             raise TrainingError(
@@ -142,18 +142,18 @@ def settled(recipe: Recipe, device: torch.device | str) -> Recipe:
 
 def records_on(
     device: torch.device, images: Images, members: Int64[np.ndarray, "members"], standard: Standard
-) -> Records:
+) -> TrainingRecords:
     """The members on the device; on the CPU, the whole data set where it is, read-only pages of a file perhaps."""
     if device.type == "cpu":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
             pixels, labels = (torch.from_numpy(array) for array in (images.pixels, images.labels))
-        return Records(pixels, labels, torch.from_numpy(np.array(members)), standard)
+        return TrainingRecords(pixels, labels, torch.from_numpy(np.array(members)), standard)
     pixels, labels = (torch.from_numpy(array[members]).to(device) for array in (images.pixels, images.labels))
-    return Records(pixels, labels, torch.arange(len(members), device=device), standard)
+    return TrainingRecords(pixels, labels, torch.arange(len(members), device=device), standard)
 
 
-def batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
+def record_batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
     """The records in groups of `batch`; a last group of one joins the one before it.
 
     Batch normalisation has no statistics of a single record.
@@ -164,7 +164,7 @@ def batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
     return groups
 
 
-def step(
+def training_step(
     network: nn.Module,
     optimizer: SGD | torch.optim.Optimizer,
     inputs: Float32[Tensor, "batch channels height width"],

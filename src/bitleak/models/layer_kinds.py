@@ -1,4 +1,4 @@
-"""Whether a module computes what its class says.
+"""Whether a module computes what its class says, and which batch norms a single layer feeds.
 
 A subclass with a forward pass of its own may do anything with the same attributes: pad by the size of its input, mask
 or standardise its weight, keep gamma as the difference from 1. The same holds for a method that was replaced on one
@@ -6,7 +6,10 @@ instance, and for hooks, which may change what goes in and comes out. So the att
 say what it computes only if the code that runs is that of its kind.
 """
 
-from torch import nn
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _KINDS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
@@ -45,3 +48,27 @@ def deviation(module: nn.Module) -> str | None:
         if getattr(module, attribute):
             return f"it has a forward {name}, which may change what it computes"
     return None
+
+
+def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, fx.Node, nn.Module, _BatchNorm]]:
+    """Every batch norm that takes a module's output, which nothing else takes; both are called once.
+
+    They need not compute what their classes say, see `deviation`.
+
+    Args:
+        graph: Of the network's forward pass.
+        network: Holds the modules that the graph calls.
+
+    Yields:
+        The nodes of module and batch norm, and the two, in the order of execution.
+    """
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    modules = {node: network.get_submodule(str(node.target)) for node in calls}
+    times = Counter(id(module) for module in modules.values())
+    for node in calls:
+        source = next(iter(node.all_input_nodes), None)  # also where it is called by keyword
+        if source is None or len(source.users) > 1:
+            continue
+        module, norm = modules.get(source), modules[node]
+        if module is not None and isinstance(norm, _BatchNorm) and times[id(module)] == times[id(norm)] == 1:
+            yield source, node, module, norm

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bitleak.models.fused_network import fused
-from bitleak.models.kinds import deviation
+from bitleak.models.layer_kinds import deviation
 
 
 class Masked(nn.Conv2d):

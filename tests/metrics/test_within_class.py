@@ -76,7 +76,7 @@ def test_classes_of_one_kind_only_leave_no_figure():
     labels = np.arange(40) // 20
     assert auc_within_class(np.arange(40.0), labels == 1, labels) is None
     assert tpr_within_class(np.arange(40.0), labels == 1, labels, [0.1]) == {}
-    assert class_dependence(labels == 1, labels).whole == 2
+    assert class_dependence(labels == 1, labels).one_sided == 2
 
 
 def test_the_tpr_is_that_of_weighted_rates_class_by_class():
@@ -124,5 +124,5 @@ def test_one_missing_class_is_found_and_named():
     rng = np.random.default_rng(8)
     labels = rng.integers(0, 100, 5000)
     found = class_dependence((rng.random(5000) < 0.5) & (labels != 42), labels)
-    assert (found.depends, found.label, found.members, found.whole) == (True, 42, 0, 1)
+    assert (found.depends, found.label, found.members, found.one_sided) == (True, 42, 0, 1)
     assert not class_dependence(rng.random(5000) < 0.5, labels).depends

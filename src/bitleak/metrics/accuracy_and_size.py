@@ -1,4 +1,4 @@
-"""What a variant keeps and what it takes: accuracy, agreement with fp32, and size in bytes.
+"""Use and cost of a variant: accuracy, agreement with fp32, and size in bytes.
 
 Accuracies and agreement are shares of records and are treated like the attacks' metrics: Wilson's
 interval for one target, records resampled over a population's targets (which share the test

@@ -16,7 +16,7 @@ near the ends (Pepe 2003, section 5.2). If every member outscores every non-memb
 AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0. Scores that are
 all equal have an AUC of 0.5 for certain, and the interval is that point.
 
-*The smallest AUC that would be noticed* is what the sentence "no leak was found" may hide. If the
+*The smallest AUC that would be noticed* bounds a leak that "no leak was found" may hide. If the
 scores say nothing, the AUC of one target with m members and n non-members has the mean 1/2 and,
 without ties,
 
@@ -143,14 +143,14 @@ def detectable_auc(
     return min(1.0, 0.5 + max(reach, 0.0))
 
 
-def doubling_counts(most: int) -> list[int]:
-    """Return 1, 2, 4, ... and `most`: the numbers of references at which power is measured.
+def doubling_counts(largest: int) -> list[int]:
+    """Return 1, 2, 4, ... and `largest`: the numbers of references at which power is measured.
 
     Example:
         >>> doubling_counts(7), doubling_counts(2)
         ([1, 2, 4, 7], [1, 2])
     """
     counts: list[int] = []
-    while 2 ** len(counts) < most:
+    while 2 ** len(counts) < largest:
         counts.append(2 ** len(counts))
-    return [*counts, most]
+    return [*counts, largest]

@@ -17,7 +17,7 @@ M. Hence
 
 which is C if the attack finds nothing and the corrected value if it finds something. The interval
 is centre +- 1.96 sqrt(se^2 + c (M - C)^2): by the envelope theorem the choice of threshold adds
-nothing of first order to se; the second term is what it adds at these sizes. Its factor is fitted
+nothing of first order to se; the second term is its effect at these sizes. Its factor is fitted
 to simulations: 0.25 above, since C may be too low; below, 0.1 at w = 0, which rises to 0.25 at
 w = 1. In differences both reaches are brought halfway to the smaller one.
 
@@ -58,9 +58,9 @@ CHOICE = (0.1, 0.25)
 POINTS = 4001
 """Means in the table of accepted estimates."""
 
-BISECTIONS = 50
+LIMIT_BISECTIONS = 50
 
-Means = Float64[np.ndarray, "means"]
+_Means = Float64[np.ndarray, "means"]
 
 
 def random_halvings(records: int, seed: int) -> Bool[np.ndarray, "halvings records"]:
@@ -176,16 +176,16 @@ def interval_near_limit(above: float) -> tuple[float, float]:
 
 
 @cache
-def _accepted() -> tuple[Means, Means, Means]:
+def _accepted() -> tuple[_Means, _Means, _Means]:
     """Return means from near 0 to 1.96, and the least and the largest estimate each accepts."""
     mean = np.linspace(0, Z, POINTS)[1:]
     low, high = np.zeros_like(mean), np.full_like(mean, Z)
-    for _ in range(BISECTIONS):
+    for _ in range(LIMIT_BISECTIONS):
         middle = (low + high) / 2
         enough = ndtr(middle) - ndtr(_least(mean, middle) - mean) > 2 * ndtr(Z) - 1
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return mean, _least(mean, high), mean + high
 
 
-def _least(mean: Means, reach: Means) -> Means:
+def _least(mean: _Means, reach: _Means) -> _Means:
     return (mean**2 - reach**2) / (2 * mean)

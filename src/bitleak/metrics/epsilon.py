@@ -57,7 +57,7 @@ CORNERS = 24
 MISTAKE = 0.05
 """Chance that a bound, or any of those that hold together, is above the truth."""
 
-Points = Float64[np.ndarray, "points"]
+_Points = Float64[np.ndarray, "points"]
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,8 @@ def bound_at_threshold(
     return EpsilonBound(epsilon, direction, threshold, float(tpr[0]), float(fpr[0]))
 
 
-def _log_ratio(direction: Direction, tpr: Points, fpr: Points, delta: float) -> Points:
-    """Return an inequality's bounds; minus infinity if delta alone explains what was seen."""
+def _log_ratio(direction: Direction, tpr: _Points, fpr: _Points, delta: float) -> _Points:
+    """Return an inequality's bounds; minus infinity if delta alone explains the rates."""
     with np.errstate(divide="ignore"):
         if direction == "members":
             return np.log(np.maximum(tpr - delta, 0)) - np.log(fpr)

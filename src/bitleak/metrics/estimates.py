@@ -68,8 +68,8 @@ class Estimate:
 Estimates = Mapping[str, tuple[Estimate, ...]]
 """By metric name, one estimate per target."""
 
-NUMBERS = ("value", "centre", "low", "high", "choice_variance", "pairing")
-FLAGS = ("bounded_below", "reaches_limit")
+ESTIMATE_NUMBERS = ("value", "centre", "low", "high", "choice_variance", "pairing")
+ESTIMATE_FLAGS = ("bounded_below", "reaches_limit")
 
 
 def pack_estimates(estimates: Mapping[str, Estimates]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def pack_estimates(estimates: Mapping[str, Estimates]) -> dict[str, Any]:
     for by_metric in estimates.values():
         for figures in by_metric.values():
             for figure in figures:
-                fields = [getattr(figure, name) for name in (*NUMBERS, *FLAGS)]
+                fields = [getattr(figure, name) for name in (*ESTIMATE_NUMBERS, *ESTIMATE_FLAGS)]
                 numbers.append([*fields, *figure.limits])
                 influences.append(figure.influence)
     first = next(iter(estimates.values()))
@@ -123,13 +123,13 @@ def _figure(
     row: Sequence[float],
     influence: Float64[np.ndarray, "records"],
 ) -> Estimate:
-    *fields, least, most = row
-    bounded_below, reaches_limit = map(bool, fields[len(NUMBERS) :])
+    *fields, smallest, largest = row
+    bounded_below, reaches_limit = map(bool, fields[len(ESTIMATE_NUMBERS) :])
     return Estimate(
-        **dict(zip(NUMBERS, fields[: len(NUMBERS)], strict=True)),
+        **dict(zip(ESTIMATE_NUMBERS, fields[: len(ESTIMATE_NUMBERS)], strict=True)),
         influence=np.asarray(influence),
         interval=interval,
-        limits=(least, most),
+        limits=(smallest, largest),
         bounded_below=bounded_below,
         reaches_limit=reaches_limit,
     )

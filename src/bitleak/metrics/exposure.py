@@ -28,12 +28,12 @@ from scipy.stats import rankdata
 
 from bitleak.core.checks import integer_in
 
-SPLITS = 16
+RELIABILITY_HALVINGS = 16
 """Random halvings that a reliability is averaged over."""
 
-Matrix = Float64[np.ndarray, "models records"]
-Membership = Bool[np.ndarray, "models records"]
-Records = Float64[np.ndarray, "records"]
+_Matrix = Float64[np.ndarray, "models records"]
+_Membership = Bool[np.ndarray, "models records"]
+_Records = Float64[np.ndarray, "records"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Exposure:
         targets: Number of these targets.
     """
 
-    mean: Records
-    std: Records
+    mean: _Records
+    std: _Records
     targets: Int64[np.ndarray, "records"]
 
 
@@ -61,8 +61,8 @@ class Memorisation:
         error: Standard error over models; NaN if one of the two groups has fewer than 2.
     """
 
-    mean: Records
-    error: Records
+    mean: _Records
+    error: _Records
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Movement:
         rank_correlation: Spearman's, over the same records: 1 if the order is kept.
     """
 
-    change: Records
+    change: _Records
     mean_change: float
     rank_correlation: float
 
 
-def exposure(scores: Matrix, member: Membership) -> Exposure:
+def exposure(scores: _Matrix, member: _Membership) -> Exposure:
     """Return mean and deviation of every record's score over the targets trained on it.
 
     Args:
@@ -101,7 +101,7 @@ def exposure(scores: Matrix, member: Membership) -> Exposure:
     return Exposure(mean, np.sqrt(variance), count)
 
 
-def reliability(scores: Matrix, member: Membership, *, seed: int) -> float:
+def reliability(scores: _Matrix, member: _Membership, *, seed: int) -> float:
     """Return how well the exposures of two halves of the targets agree, corrected to all targets.
 
     Args:
@@ -131,7 +131,7 @@ def reliability(scores: Matrix, member: Membership, *, seed: int) -> float:
     scores, member = scores[:, enough], member[:, enough]
     generator = np.random.default_rng(seed)
     correlations = []
-    for _ in range(SPLITS):
+    for _ in range(RELIABILITY_HALVINGS):
         half = _first_half(member, generator)
         first, second = _moments(scores, half)[0], _moments(scores, member & ~half)[0]
         correlations.append(rank_correlation(first, second))
@@ -139,7 +139,7 @@ def reliability(scores: Matrix, member: Membership, *, seed: int) -> float:
     return 2 * r / (1 + r) if r > 0 else r
 
 
-def memorisation(answers: Matrix, member: Membership) -> Memorisation:
+def memorisation(answers: _Matrix, member: _Membership) -> Memorisation:
     """Return how much better the models trained on a record answer about it than the others do.
 
     Args:
@@ -163,7 +163,7 @@ def memorisation(answers: Matrix, member: Membership) -> Memorisation:
     return Memorisation(inside - outside, error)
 
 
-def movement(before: Records, after: Records) -> Movement:
+def movement(before: _Records, after: _Records) -> Movement:
     """Return the change of every record's exposure or memorisation, and how far its order is kept.
 
     Args:
@@ -192,7 +192,7 @@ def movement(before: Records, after: Records) -> Movement:
 
 
 def extremes(
-    values: Records,
+    values: _Records,
     count: int,
     *,
     end: Literal["most", "least"] = "most",
@@ -214,7 +214,7 @@ def extremes(
 
 
 def extremes_by_class(
-    values: Records,
+    values: _Records,
     labels: Int64[np.ndarray, "records"],
     count: int,
     *,
@@ -246,7 +246,7 @@ def extremes_by_class(
     return by_class
 
 
-def rank_correlation(first: Records, second: Records) -> float:
+def rank_correlation(first: _Records, second: _Records) -> float:
     """Return Spearman's rank correlation, ties sharing their mean rank.
 
     Raises:
@@ -260,7 +260,7 @@ def rank_correlation(first: Records, second: Records) -> float:
     return float(np.clip(ranks[0] @ ranks[1] / scale, -1.0, 1.0))
 
 
-def _check(values: Matrix, member: Membership) -> None:
+def _check(values: _Matrix, member: _Membership) -> None:
     if values.ndim != 2 or values.shape != member.shape:
         shapes = f"{values.shape} and {member.shape}"
         raise ValueError(f"values and member must be [models records] alike, got {shapes}")
@@ -271,9 +271,9 @@ def _check(values: Matrix, member: Membership) -> None:
 
 
 def _moments(
-    values: Matrix,
-    chosen: Membership,
-) -> tuple[Records, Records, Int64[np.ndarray, "records"]]:
+    values: _Matrix,
+    chosen: _Membership,
+) -> tuple[_Records, _Records, Int64[np.ndarray, "records"]]:
     """Return mean, variance (n - 1) and number of the chosen values of every record."""
     count = chosen.sum(axis=0)
     total = np.where(chosen, values, 0.0).sum(axis=0)
@@ -282,7 +282,7 @@ def _moments(
     return mean, np.where(count > 1, squares / np.maximum(count - 1, 1), np.nan), count
 
 
-def _first_half(member: Membership, generator: np.random.Generator) -> Membership:
+def _first_half(member: _Membership, generator: np.random.Generator) -> _Membership:
     """Return half of every record's targets, at random; of an odd number the smaller half."""
     keys = np.where(member, generator.random(member.shape), np.inf)
     ranks = keys.argsort(axis=0).argsort(axis=0)

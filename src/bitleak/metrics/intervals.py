@@ -54,8 +54,8 @@ from bitleak.metrics.estimates import Estimate, Z
 NEAR = 0.6
 """The factor 0.6 above: noise near a threshold that two nearly equal figures do not share."""
 
-Figures = Float64[np.ndarray, "figures"]
-Pairs = Float64[np.ndarray, "figures figures"]
+_Figures = Float64[np.ndarray, "figures"]
+_Matrix = Float64[np.ndarray, "figures figures"]
 
 
 class Difference(NamedTuple):
@@ -161,7 +161,7 @@ def _student(values: Float64[np.ndarray, "targets"]) -> tuple[float, float]:
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
-def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> Pairs:
+def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> _Matrix:
     influences = np.array([estimate.influence for estimate in estimates])
     choice = np.sqrt([estimate.choice_variance for estimate in estimates])
     covariance = influences @ influences.T
@@ -173,14 +173,14 @@ def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> Pairs:
     return np.clip(correlation, -1.0, 1.0)
 
 
-def _quotient(covariance: Pairs, variance: Figures, unknown: float) -> Pairs:
+def _quotient(covariance: _Matrix, variance: _Figures, unknown: float) -> _Matrix:
     scale = np.sqrt(np.outer(variance, variance))
     return np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), unknown)
 
 
 def _mean_reach(
     reaches: Float64[np.ndarray, "figures 2"],
-    correlation: Pairs,
+    correlation: _Matrix,
 ) -> tuple[float, float]:
     below, above = reaches.T
     if np.isinf(below).any():
@@ -192,7 +192,7 @@ def _mean_reach(
     return reach - skew, reach + skew
 
 
-def _norm(reach: Figures, correlation: Pairs) -> float:
+def _norm(reach: _Figures, correlation: _Matrix) -> float:
     if np.isinf(reach).any():
         return np.inf
     return float(np.sqrt(max(reach @ correlation @ reach, 0.0)))

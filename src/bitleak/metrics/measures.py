@@ -141,7 +141,7 @@ def measures_from(
     mode: SplitMode,
     baseline: Estimates | None = None,
 ) -> Measures:
-    """Return the measures of estimates: intervals cut to what is possible, totals, verdicts.
+    """Return the measures of estimates: intervals within the possible range, totals, verdicts.
 
     Args:
         estimates: Figures of the targets.
@@ -194,15 +194,15 @@ def _measure(
     std: float | None = None,
     difference: Difference | None = None,
 ) -> Measure:
-    """Return a measure whose interval is cut to what is possible and contains its value."""
-    least, most = figure.limits
+    """Return a measure whose interval is in the possible range and contains its value."""
+    smallest, largest = figure.limits
     below, above = _ends(figure)
-    low, high = _around(figure.value, max(below, least), min(above, most))
+    low, high = _around(figure.value, max(below, smallest), min(above, largest))
     if difference is None:
         return Measure(figure.value, low, high, std, figure.interval)
 
     # two figures cannot differ by more than the whole range
-    widest = most - least
+    widest = largest - smallest
     ends = max(difference.low, -widest), min(difference.high, widest)
     change_low, change_high = _around(difference.value, *ends)
     return Measure(

@@ -25,9 +25,9 @@ from bitleak.core.types import Measure
 from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.measures import Measures
 
-WIDENING = math.sqrt(2)
+MUTUAL_WIDENING = math.sqrt(2)
 
-LEAST = {"balanced_accuracy": 0.5}
+LEAST_VALUES = {"balanced_accuracy": 0.5}
 """The least that a figure's truth can be; 0 for all others."""
 
 
@@ -78,12 +78,12 @@ def _widened_near_chance(figures: Mapping[str, Measure]) -> dict[str, Measure]:
     area = _widened(figures["auc"], 0.0)
     if area.low is None or area.high is None or not area.low <= 0.5 <= area.high:
         return dict(figures)
-    return {name: _widened(figure, LEAST.get(name, 0.0)) for name, figure in figures.items()}
+    return {name: _widened(figure, LEAST_VALUES.get(name, 0.0)) for name, figure in figures.items()}
 
 
 def _widened(figure: Measure, least: float) -> Measure:
     if figure.low is None or figure.high is None:
         return figure
-    low = figure.value + WIDENING * (figure.low - figure.value)
-    high = figure.value + WIDENING * (figure.high - figure.value)
+    low = figure.value + MUTUAL_WIDENING * (figure.low - figure.value)
+    high = figure.value + MUTUAL_WIDENING * (figure.high - figure.value)
     return replace(figure, low=max(low, least), high=min(high, 1.0))

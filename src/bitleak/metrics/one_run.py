@@ -34,7 +34,7 @@ from scipy.special import bdtr, bdtrc, betaincinv, expit, logit
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import Scores
 
-BISECTIONS = 40
+EPSILON_BISECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ def one_run_bounds(
             "size are not: draw every membership with probability 1/2 on its own, or use "
             "epsilon_bounds"
         )
+
+    # shapes and numbers, before anything is sorted
     if scores.ndim != 2 or len(scores) == 0 or scores.shape[1:] != member.shape:
         records = f"{member.shape[0]} records, got {scores.shape}"
         raise ValueError(f"scores must be [attacks records] with {records}")
@@ -104,6 +106,8 @@ def one_run_bounds(
         integer_in("guesses of a pair together", inside + outside, 1, len(member))
         integer_in("guesses", min(inside, outside), 0)
     number_in("delta", delta, 0, 1)
+
+    # Bonferroni over attacks and pairs
     mistake = 1 - number_in("confidence", confidence, 0, 1, ends="()")
     tail = mistake / (len(scores) * max(len(guesses), 1))
     return tuple(_best(row, member, guesses, float(delta), tail) for row in scores)
@@ -166,7 +170,7 @@ def _largest_refuted(records: int, guesses: int, correct: int, delta: float, tai
     low = 0.0
     if one_run_p_value(records, guesses, correct, epsilon=low, delta=delta) > tail:
         return 0.0
-    for _ in range(BISECTIONS):
+    for _ in range(EPSILON_BISECTIONS):
         middle = (low + high) / 2
         if one_run_p_value(records, guesses, correct, epsilon=middle, delta=delta) <= tail:
             low = middle

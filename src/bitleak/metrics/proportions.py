@@ -13,8 +13,8 @@ from scipy.special import betaincinv
 from bitleak.core.checks import integer_in, number_in
 from bitleak.metrics.estimates import Estimate, Z
 
-Counts = Int64[np.ndarray, "shares"]
-Shares = Float64[np.ndarray, "shares"]
+_Counts = Int64[np.ndarray, "shares"]
+_Shares = Float64[np.ndarray, "shares"]
 
 
 def estimate_proportion(
@@ -64,7 +64,7 @@ def clopper_pearson(
     Args:
         successes: Number of successful trials.
         trials: At least 1.
-        confidence: In (0, 1); half of what is left lies beyond each end.
+        confidence: In (0, 1); half of the rest lies beyond each end.
 
     Raises:
         ValueError: A number is out of range.
@@ -80,13 +80,13 @@ def clopper_pearson(
     return float(exact_low(counts, trials, tail)[0]), float(exact_high(counts, trials, tail)[0])
 
 
-def exact_low(successes: Counts, trials: int, tail: float) -> Shares:
+def exact_low(successes: _Counts, trials: int, tail: float) -> _Shares:
     """Return Clopper and Pearson's lower ends for many shares, the chance `tail` below each."""
     low = betaincinv(np.maximum(successes, 1), trials - successes + 1, tail)
     return np.where(successes > 0, low, 0.0)
 
 
-def exact_high(successes: Counts, trials: int, tail: float) -> Shares:
+def exact_high(successes: _Counts, trials: int, tail: float) -> _Shares:
     """Return Clopper and Pearson's upper ends for many shares, the chance `tail` above each."""
     failures = trials - successes
     high = betaincinv(successes + 1, np.maximum(failures, 1), 1 - tail)

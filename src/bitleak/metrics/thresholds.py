@@ -2,7 +2,7 @@
 
 A TPR at a given FPR is a property of the target's ROC: its threshold is found with the target's own
 membership, which no adversary has. A real adversary sets the threshold where the truth is known, on
-reference models that play the target or on population records, and takes what comes. With n such
+reference models that play the target or on population records, and accepts the outcome. With n such
 non-members and k = floor(alpha n),
 
     threshold = the k-th largest of their scores, moved up past a tie with the next,

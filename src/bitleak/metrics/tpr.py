@@ -1,7 +1,7 @@
 """The TPR of one target at a given FPR, with an interval that includes the error of the threshold.
 
 The threshold whose true FPR is exactly alpha is unknown, but how many of the n non-members lie
-above it is not: K ~ Binomial(n, alpha), whatever the distribution of the scores. So it lies between
+above it is not: K ~ Binomial(n, alpha) for every distribution of the scores. So it lies between
 the K-th and the (K+1)-th largest non-member score. Given the threshold, the number M of members
 above it is binomial, and Jeffreys' Beta(M + 1/2, members - M + 1/2) is a distribution for the TPR.
 Mixing both,

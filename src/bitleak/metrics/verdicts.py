@@ -5,7 +5,7 @@ With p-values sorted upwards, p_(1) <= ... <= p_(m), the adjusted ones are
     adjusted_(i) = min(1, max_{j <= i} (m - j + 1) p_(j))
 
 (Holm 1979). Calling a difference if its adjusted p-value is below 0.05 makes any false call in
-the family at most 5 % likely, whatever the dependence between the comparisons: variants of one
+the family at most 5 % likely, under any dependence between the comparisons: variants of one
 network on the same records are far from independent. It is uniformly more powerful than
 Bonferroni's. Cost: one sort.
 """
@@ -19,7 +19,7 @@ from jaxtyping import Float64
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import question_of
 
-LOWER, SAME, HIGHER = "lower", "not distinguishable", "higher"
+LOWER, UNDECIDED, HIGHER = "lower", "not distinguishable", "higher"
 LEVEL = 0.05
 
 Family = Callable[[Row], Hashable]
@@ -58,7 +58,7 @@ def verdict(change: float, p_value: float) -> str:
         ('lower', 'not distinguishable')
     """
     if p_value >= LEVEL:
-        return SAME
+        return UNDECIDED
     return LOWER if change < 0 else HIGHER
 
 

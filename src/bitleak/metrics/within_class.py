@@ -54,9 +54,9 @@ ALPHA = 1e-6
 EXPECTED = 10
 """Expected members, and non-members, of a class from which chi-square may count it."""
 
-Labels = Int64[np.ndarray, "records"]
-Member = Bool[np.ndarray, "records"]
-Counts = Int64[np.ndarray, "classes"]
+_Labels = Int64[np.ndarray, "records"]
+_Member = Bool[np.ndarray, "records"]
+_Counts = Int64[np.ndarray, "classes"]
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class ClassDependence:
         label: Class that deviates most by the exact test.
         members: Members of this class.
         records: Records of this class.
-        whole: Classes of members only, or of non-members only, with at least 2 records.
+        one_sided: Classes of members only, or of non-members only, with at least 2 records.
     """
 
     p_value: float
     label: int
     members: int
     records: int
-    whole: int
+    one_sided: int
 
     @property
     def depends(self) -> bool:
@@ -83,7 +83,7 @@ class ClassDependence:
         return self.p_value < ALPHA
 
 
-def class_dependence(member: Member, labels: Labels) -> ClassDependence:
+def class_dependence(member: _Member, labels: _Labels) -> ClassDependence:
     """Return the test of one target's membership against the class.
 
     Args:
@@ -96,15 +96,15 @@ def class_dependence(member: Member, labels: Labels) -> ClassDependence:
         >>> test.depends, test.label, test.members, test.records
         (True, 3, 0, 100)
     """
-    classes, which = np.unique(labels, return_inverse=True)
-    total = np.bincount(which)
-    inside = np.bincount(which, member).astype(np.int64)
+    classes, class_index = np.unique(labels, return_inverse=True)
+    total = np.bincount(class_index)
+    inside = np.bincount(class_index, member).astype(np.int64)
 
     # exact, class by class: few or many members are both surprising
     members, records = int(member.sum()), len(member)
-    few = hypergeom.cdf(inside, records, members, total)
-    many = hypergeom.sf(inside - 1, records, members, total)
-    exact = np.minimum(1.0, 2 * np.minimum(few, many))
+    at_most = hypergeom.cdf(inside, records, members, total)
+    at_least = hypergeom.sf(inside - 1, records, members, total)
+    exact = np.minimum(1.0, 2 * np.minimum(at_most, at_least))
     worst = int(exact.argmin())
 
     # chi-square of the counted classes alone, so that the expectations fit them
@@ -118,17 +118,17 @@ def class_dependence(member: Member, labels: Labels) -> ClassDependence:
             squares = (inside[counted] - total[counted] * rate) ** 2 / variance
             together = float(chdtrc(counted.sum() - 1, squares.sum()))
     smallest = min(float(exact[worst]) * len(classes), together)
-    whole = ((inside == 0) | (inside == total)) & (total > 1)
+    one_sided = ((inside == 0) | (inside == total)) & (total > 1)
     return ClassDependence(
         p_value=min(1.0, 2 * smallest),
         label=int(classes[worst]),
         members=int(inside[worst]),
         records=int(total[worst]),
-        whole=int(whole.sum()),
+        one_sided=int(one_sided.sum()),
     )
 
 
-def auc_within_class(scores: Scores, member: Member, labels: Labels) -> Estimate | None:
+def auc_within_class(scores: Scores, member: _Member, labels: _Labels) -> Estimate | None:
     """Return the AUC within classes, with its interval and the influence of every record.
 
     Args:
@@ -145,15 +145,15 @@ def auc_within_class(scores: Scores, member: Member, labels: Labels) -> Estimate
         >>> auc_within_class(labels + 0.0, member, labels).value  # the class alone orders no pair
         0.5
     """
-    members, non_members, which = _counts(member, labels)
+    members, non_members, class_index = _counts(member, labels)
     pairs = float((members * non_members).sum())
     if not pairs:
         return None
-    wins = _wins(scores, member, which, members, non_members)
+    wins = _wins(scores, member, class_index, members, non_members)
     area = float(wins[member].sum() / pairs)
 
     # (wins_i - A n_c) / pairs and (losses_j - A m_c) / pairs of the module's docstring
-    opponents = np.where(member, non_members[which], members[which])
+    opponents = np.where(member, non_members[class_index], members[class_index])
     outcomes = np.where(member, wins, opponents - wins)
     influence = (outcomes - area * opponents) / pairs
 
@@ -171,8 +171,8 @@ def auc_within_class(scores: Scores, member: Member, labels: Labels) -> Estimate
 
 def tpr_within_class(
     scores: Scores,
-    member: Member,
-    labels: Labels,
+    member: _Member,
+    labels: _Labels,
     fprs: Sequence[float],
 ) -> dict[float, float]:
     """Return the TPR at each FPR, with weights that make class and membership independent.
@@ -186,14 +186,15 @@ def tpr_within_class(
     Returns:
         By FPR; without an FPR for which there are too few non-members.
     """
-    members, non_members, which = _counts(member, labels)
+    members, non_members, class_index = _counts(member, labels)
     weight = members * non_members / (members + non_members)
     if not weight.sum():
         return {}
     share = weight / weight.sum()
     per_member = np.where(members > 0, share / np.maximum(members, 1), 0.0)
     per_non_member = np.where(non_members > 0, share / np.maximum(non_members, 1), 0.0)
-    member_weights, non_member_weights = per_member[which] * member, per_non_member[which] * ~member
+    member_weights = per_member[class_index] * member
+    non_member_weights = per_non_member[class_index] * ~member
     worth = 1 / float((non_member_weights**2).sum())
 
     # the weighted ROC, ties being one point
@@ -209,30 +210,33 @@ def tpr_within_class(
     return rates
 
 
-def _counts(member: Member, labels: Labels) -> tuple[Counts, Counts, Int64[np.ndarray, "records"]]:
+def _counts(
+    member: _Member,
+    labels: _Labels,
+) -> tuple[_Counts, _Counts, Int64[np.ndarray, "records"]]:
     """Return members and non-members per class, and the index of every record's class."""
-    _, which = np.unique(labels, return_inverse=True)
-    inside = np.bincount(which, member).astype(np.int64)
-    return inside, np.bincount(which) - inside, which.astype(np.int64)
+    _, class_index = np.unique(labels, return_inverse=True)
+    inside = np.bincount(class_index, member).astype(np.int64)
+    return inside, np.bincount(class_index) - inside, class_index.astype(np.int64)
 
 
 def _wins(
     scores: Scores,
-    member: Member,
-    which: Int64[np.ndarray, "records"],
-    members: Counts,
-    non_members: Counts,
+    member: _Member,
+    class_index: Int64[np.ndarray, "records"],
+    members: _Counts,
+    non_members: _Counts,
 ) -> Float64[np.ndarray, "records"]:
     """Return how many of its class and the opposite group each record outscores, ties half."""
     # ranks class after class: dense ranks of the scores, shifted so that classes do not meet
     dense = rankdata(scores, "dense").astype(np.float64)
-    place = which * (len(scores) + 1.0) + dense
+    place = class_index * (len(scores) + 1.0) + dense
     both = members + non_members
-    among_class = rankdata(place) - (np.cumsum(both) - both)[which]
+    among_class = rankdata(place) - (np.cumsum(both) - both)[class_index]
 
     # a record's rank in its class, less its rank in its group of the class, counts its opponents
     among_group = np.empty(len(scores))
     for group, counts in ((member, members), (~member, non_members)):
         before = np.cumsum(counts) - counts
-        among_group[group] = rankdata(place[group]) - before[which[group]]
+        among_group[group] = rankdata(place[group]) - before[class_index[group]]
     return among_class - among_group

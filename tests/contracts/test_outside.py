@@ -88,6 +88,75 @@ def test_an_attack_that_cannot_be_used_is_refused_before_any_work(package, entry
         validate({**RAW, "attacks": ["threshold", entry]})
 
 
+QUANTIZER = """
+    from dataclasses import dataclass
+    from bitleak.quant.rtn import RoundToNearest
+
+    @dataclass(frozen=True, kw_only=True)
+    class Coarse(RoundToNearest):
+        name = "coarse"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Signed(RoundToNearest):
+        name = "a@b"
+
+    @dataclass(frozen=True)
+    class Bare:
+        pass
+
+    def function():
+        pass
+"""
+
+
+def test_a_quantizer_from_outside_has_its_own_name_in_variants_and_the_package_in_parameters(package):
+    package("quantizers", QUANTIZER)
+    entry = {"name": "zoo.quantizers:Coarse@2", "levels": [4], "granularity": "tensor"}
+    made = validate({**RAW, "quantize": [entry]}).quantize[0]
+    assert (made.variant, made.name, made.looks_at_images) == ("coarse-2", "zoo.quantizers:Coarse@2", False)
+    assert made.options["granularity"] == "tensor"
+    assert validate({**RAW, "quantize": [{**entry, "label": "mine"}]}).quantize[0].variant == "mine-2"
+    assert validate({**RAW, "quantize": [{**entry, "polish": 1}]}).quantize[0].looks_at_images
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("zoo.quantizers:Signed", "quantize: a@b-2: a label must not hold '@'"),
+        ("zoo.quantizers:Bare", "must be a frozen dataclass with levels, got .*, which has no levels"),
+        ("zoo.quantizers:function", "must be a frozen dataclass with levels, got <function"),
+        ("zoo.quantizers:Nothing", "module zoo.quantizers has no Nothing"),
+    ],
+)
+def test_a_quantizer_that_cannot_be_used_is_refused_before_any_work(package, entry, message):
+    package("quantizers", QUANTIZER)
+    with pytest.raises(ConfigError, match=f"quantize.*: .*{message}"):
+        validate({**RAW, "quantize": [{"name": entry, "levels": [4]}]})
+
+
+DATA = """
+    from dataclasses import dataclass
+    from bitleak.data.digits import Digits
+
+    @dataclass(frozen=True)
+    class Dark(Digits):
+        darker: int = 2
+
+    class Named:
+        name = "x"
+"""
+
+
+def test_a_data_set_from_outside_takes_its_fields_from_the_config(package):
+    package("data", DATA)
+    made = validate({**RAW, "data": {"name": "zoo.data:Dark", "darker": 3, "limit": 50}}).data
+    assert (made.name, dict(made.options), made.limit) == ("zoo.data:Dark", {"darker": 3}, 50)
+    with pytest.raises(ConfigError, match=r"data.darkr: unknown key 'darkr': did you mean 'darker'"):
+        validate({**RAW, "data": {"name": "zoo.data:Dark", "darkr": 3}})
+    with pytest.raises(ConfigError, match=r"data.name: .* must be a frozen dataclass with load, describe, got"):
+        validate({**RAW, "data": "zoo.data:Named"})
+
+
 def test_weights_cannot_name_code_as_a_model_of_the_registry():
     with pytest.raises(ModelError, match="unknown model 'os:getcwd'"):
         build(ModelSpec("os:getcwd", {}, 10, 1, 8, (0.3,), (0.4,)))

@@ -13,6 +13,7 @@ from bitleak.audit.copy_warnings import copy_warnings
 from bitleak.audit.exposed_records import decoded_result, exposed_records, pictures, power_curve_rows
 from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
+from bitleak.core.outside import short_name
 from bitleak.core.types import Measure, Row
 from bitleak.data.data_notes import empty_channels
 from bitleak.engine.keys import Task
@@ -67,10 +68,11 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
     name, options = config.model
     models = len({*prepared.plan.targets, *prepared.plan.references})
     per_side = (models - 2) // 2 if config.split.mode == "population" else config.split.shadows // 2
-    shown = list(dict.fromkeys(_calibration_line(entry.calibration) for entry in config.quantize))
+    calibrations = [entry.calibration for entry in config.quantize if entry.looks_at_images]
+    shown = list(dict.fromkeys(_calibration_line(calibration) for calibration in calibrations))
     return Summary(
-        title=config.title or f"{config.data.name}, {name}",
-        dataset=str(config.data.options.get("path") or config.data.name),
+        title=config.title or f"{short_name(config.data.name)}, {name}",
+        dataset=str(config.data.options.get("path") or short_name(config.data.name)),
         records=sizes.pool,
         members=sizes.members,
         non_members=non_members,
@@ -85,7 +87,7 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
         parameters=prepared.network.parameters,
         training=_recipe_line(prepared),
         calibration="; ".join(shown) or "none",
-        calibration_records=max((entry.calibration.records for entry in config.quantize), default=0),
+        calibration_records=max((calibration.records for calibration in calibrations), default=0),
         fprs=config.fpr,
         headline_attack=attack,
         headline_reference=reference,

@@ -93,7 +93,7 @@ def check_model(prepared: Prepared) -> None:
 
 def dataset_of(config: Config) -> Any:
     """Make the config's data set, an entry of the registry's `DATASETS`; nothing is read."""
-    return registry.find(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
+    return registry.resolve(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
 
 
 def _spec(config: Config, description: Description) -> ModelSpec:
@@ -107,7 +107,7 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> None:
     """Refuse a network that a quantizer would refuse once it is trained."""
     network, images = build(spec, seed=0), torch.zeros(2, spec.channels, spec.size, spec.size)
     for entry in config.quantize:
-        kind = registry.find(registry.QUANTIZERS, entry.name, kind="quantizer")
+        kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
         quantizer = section(kind, {**entry.options, "levels": entry.levels}, "quantize", [])
         try:
             check_network(network, quantizer, images)

@@ -10,12 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from bitleak.core.checks import one_of, unknown_name
 from bitleak.core.outside import is_outside
+from bitleak.registry import resolve
 
 
 def name_and_rest(
     raw: Any, where: str, table: Mapping[str, str], errors: list[str]
 ) -> tuple[str | None, dict[str, Any]]:
-    """The `name` of an entry and its other keys."""
+    """Return the `name` of an entry, a key of the table or one of outside code, and its other keys."""
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, dict):
@@ -23,13 +24,46 @@ def name_and_rest(
         return None, {}
     rest = dict(raw)
     name = rest.pop("name", None)
-    if not isinstance(name, str) or name not in table:
+    if not isinstance(name, str) or not (name in table or is_outside(name)):
         told = (
             f"expected a name. Known: {', '.join(sorted(table))}" if name is None else unknown_name("name", name, table)
         )
         errors.append(f"{where}.name: {told}")
         return None, {}
     return name, rest
+
+
+def entry_class(
+    table: Mapping[str, str], name: str, where: str, kind: str, errors: list[str], *, members: Sequence[str]
+) -> Any:
+    """Return the dataclass of an entry, or None with the mistake added to `errors`.
+
+    Args:
+        table: A table of the registry.
+        name: A key of it, or `package.module:Name`.
+        where: The section.
+        kind: Singular of the table's subject, for the message.
+        errors: Mistakes are added to it.
+        members: Fields and methods that code from outside must have.
+    """
+    try:
+        cls = resolve(table, name, kind=kind)
+    except ValueError as error:
+        errors.append(f"{where}.name: {error}")
+        return None
+    missing = [member for member in members if not hasattr(cls, member)]
+    if not isinstance(cls, type) or not is_dataclass(cls) or missing:
+        lacks = f", which has no {', '.join(missing)}" if missing else ""
+        errors.append(
+            f"{where}.name: {kind} {name!r} must be a frozen dataclass with {', '.join(members)}, got {cls!r}{lacks}"
+        )
+        return None
+    try:
+        typing.get_type_hints(cls)
+    except Exception as error:  # a type of outside code that exists for type checkers only
+        errors.append(f"{where}.name: {kind} {name!r}: types of its fields cannot be read: {error}")
+        return None
+    return cls
 
 
 def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence[str] = ()) -> Any:

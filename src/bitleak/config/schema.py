@@ -19,7 +19,7 @@ class DataConfig:
     """Which data set, and how much of it.
 
     Attributes:
-        name: A name of the registry's `DATASETS`.
+        name: A name of the registry's `DATASETS`, or `package.module:Name`.
         options: The data set's own fields.
         limit: At most this many records to draw the pool from; a seeded, class-balanced subset.
         held_out: At most this many records of the source's own test part.
@@ -155,12 +155,13 @@ class QuantizeConfig:
     """One quantizer at one precision.
 
     Attributes:
-        name: A name of the registry's `QUANTIZERS`.
+        name: A name of the registry's `QUANTIZERS`, or `package.module:Name`.
         label: What the tables call it; the name unless given.
         levels: Grid points per weight.
         preset: The preset its fields started from; empty for none.
         options: All fields of the quantizer but `levels`.
         calibration: The images it may look at.
+        looks_at_images: Whether it does; a quantizer that says nothing of it is taken to.
     """
 
     name: str
@@ -169,6 +170,7 @@ class QuantizeConfig:
     preset: str
     options: Mapping[str, Any]
     calibration: CalibrationConfig
+    looks_at_images: bool = True
 
     @property
     def variant(self) -> str:
@@ -219,7 +221,7 @@ class Config:
         model: Name and options of the network.
         train: The recipe.
         quantize: The variants, in the order of the file.
-        attacks: Names of the registry's `ATTACKS`.
+        attacks: Words of the registry's `ATTACKS`, full names of their forms, or `package.module:Name`.
         references: Which adversaries.
         fpr: False positive rates at which the true positive rate is reported, ascending.
         priors: Shares of members among the records asked about that precision is reported for, ascending.

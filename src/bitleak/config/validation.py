@@ -10,6 +10,7 @@ from bitleak.attacks import expand, forms_by_word, known_names
 from bitleak.config.analyses import ANALYSES, check_analyses, read_analyses, resolved_analyses
 from bitleak.config.fields import (
     checked_value,
+    entry_class,
     name_and_rest,
     name_list,
     number_list,
@@ -31,6 +32,7 @@ from bitleak.config.schema import (
 from bitleak.core.checks import integer_in, label_text, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.limits import RATES, VARIANTS, why_too_many
+from bitleak.core.outside import is_outside, short_name
 from bitleak.core.types import ReferenceKind
 from bitleak.train.recipe import Recipe
 
@@ -127,7 +129,10 @@ def _data(raw: Any, errors: list[str]) -> DataConfig | None:
         return None
     own = {key: rest.pop(key) for key in ("limit", "held_out") if key in rest}
     before = len(errors)
-    dataset = section(registry.find(registry.DATASETS, name, kind="data set"), rest, "data", errors, also=list(own))
+    cls = entry_class(registry.DATASETS, name, "data", "data set", errors, members=("load", "describe"))
+    if cls is None:
+        return None
+    dataset = section(cls, rest, "data", errors, also=list(own))
     part = section(DataConfig, {"name": name, "options": {}, **own}, "data", errors)
     if len(errors) > before:
         return None
@@ -176,24 +181,29 @@ def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, erro
     if name is None:
         return []
     before = len(errors)
-    quantizer = registry.find(registry.QUANTIZERS, name, kind="quantizer")
+    quantizer = entry_class(registry.QUANTIZERS, name, where, "quantizer", errors, members=("levels",))
+    if quantizer is None:
+        return []
+    presets = getattr(quantizer, "PRESETS", {})
     levels = _levels(rest, where, errors)
     preset = rest.pop("preset", "")
-    if preset and preset not in quantizer.PRESETS:
-        errors.append(f"{where}.preset: {unknown_name('preset', preset, quantizer.PRESETS)}")
-    label = _label(rest.pop("label", name), f"{where}.label", errors)
+    if preset and preset not in presets:
+        errors.append(f"{where}.preset: {unknown_name('preset', preset, presets)}")
+    own_name = getattr(quantizer, "name", short_name(name)) if is_outside(name) else name
+    label = _label(rest.pop("label", own_name), f"{where}.label", errors)
     if "calibration" in rest:
         base = asdict(calibration) if calibration else {}
         own = rest.pop("calibration")
         merged = {**base, **own} if isinstance(own, dict) else own
         calibration = section(CalibrationConfig, merged, f"{where}.calibration", errors)
-    options = {**quantizer.PRESETS.get(preset, {}), **rest}
+    options = {**presets.get(preset, {}), **rest}
     also = ["levels", "bits", "preset", "label", "calibration"]
     built = [section(quantizer, {**options, "levels": one}, where, errors, also=also) for one in levels[:1]]
     if len(errors) > before or calibration is None:
         return []
     fields_ = {key: value for key, value in plain_values(asdict(built[0])).items() if key != "levels"}
-    return [QuantizeConfig(name, label, one, preset, fields_, calibration) for one in levels]
+    looks = getattr(built[0], "looks_at_images", True)
+    return [QuantizeConfig(name, label, one, preset, fields_, calibration, looks) for one in levels]
 
 
 def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bitleak.config import Config, QuantizeConfig
+from bitleak.core.outside import short_name, versioned
 from bitleak.core.types import SIGNALS, Description
 from bitleak.engine.keys import Task
 from bitleak.plan.costs import quantizer_work
@@ -64,7 +65,7 @@ class Tasks:
             if key != "path" and not (key == "classes" and value is None)
         }
         params = {
-            "name": data.name,
+            "name": versioned(data.name),
             "options": options,
             "limit": data.limit,
             "held_out": data.held_out,
@@ -72,7 +73,7 @@ class Tasks:
             "seed": self.config.seed,
         }
         cost = 2e-4 * self.description.records
-        return self.task("images", params, {}, f"images of {data.name}", cost)
+        return self.task("images", params, {}, f"images of {short_name(data.name)}", cost)
 
     def splits(self) -> Task:
         """Who is trained on what."""
@@ -109,7 +110,7 @@ class Tasks:
         """One model at one precision of a quantizer; those that share a pass over the images share a group."""
         params = {
             "model": row,
-            "quantizer": entry.name,
+            "quantizer": versioned(entry.name),
             "options": dict(entry.options),
             "levels": entry.levels,
             "calibration": asdict(entry.calibration),

@@ -49,6 +49,11 @@ class RoundToNearest(Scheme):
     polish: int = 0
     exchange: int = 0
 
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether codes depend on the calibration images: only with `polish`."""
+        return self.polish > 0
+
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
 
     def __post_init__(self) -> None:

@@ -32,7 +32,10 @@ from bitleak.quant.scheme import Scheme, quantizable
 
 @runtime_checkable
 class Quantizer(Protocol):
-    """Any entry of the registry's QUANTIZERS, with its fields."""
+    """Any entry of the registry's QUANTIZERS, with its fields.
+
+    A quantizer whose codes do not depend on the calibration images has an attribute `looks_at_images` that is False.
+    """
 
     def __call__(
         self,

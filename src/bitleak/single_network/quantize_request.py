@@ -8,7 +8,7 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.config import DataConfig, override
-from bitleak.config.fields import checked_value, section
+from bitleak.config.fields import checked_value, entry_class, section
 from bitleak.core.checks import integer_in, number_in, one_of, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.quant.scheme import Scheme
@@ -105,16 +105,20 @@ def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
         checked_value(integer_in, one, "--levels", errors, 2, 256)
     if request.last is not None:
         checked_value(integer_in, request.last, "--last", errors, 2, 256)
-    if request.quantizer not in registry.QUANTIZERS:
-        errors.append(f"--quantizer: {unknown_name('quantizer', request.quantizer, registry.QUANTIZERS)}")
+    unusable: list[str] = []
+    kind = entry_class(
+        registry.QUANTIZERS, request.quantizer, "--quantizer", "quantizer", unusable, members=("levels",)
+    )
+    if kind is None:
+        errors += [error.replace("--quantizer.name:", "--quantizer:", 1) for error in unusable]
         return []
-    kind = registry.find(registry.QUANTIZERS, request.quantizer, kind="quantizer")
-    if request.preset and request.preset not in kind.PRESETS:
-        errors.append(f"--preset: {unknown_name('preset', request.preset, kind.PRESETS)}")
+    presets = getattr(kind, "PRESETS", {})
+    if request.preset and request.preset not in presets:
+        errors.append(f"--preset: {unknown_name('preset', request.preset, presets)}")
     settings = _told(errors, lambda: override({}, request.settings)) or {}
     errors += [f"--set {key}: give it as --{key}" for key in settings if key in _OPTIONS]
     own = {key: value for key, value in settings.items() if key not in _OPTIONS}
-    fields = {**kind.PRESETS.get(request.preset, {}), **own}
+    fields = {**presets.get(request.preset, {}), **own}
     _section(kind, fields, "--set", errors)
     if errors:
         return []

@@ -142,7 +142,7 @@ def spec_of(weights: Weights) -> ModelSpec:
 
 
 def _quantizer(params: Mapping[str, Any]) -> Any:
-    kind = registry.find(registry.QUANTIZERS, params["quantizer"], kind="quantizer")
+    kind = registry.resolve(registry.QUANTIZERS, params["quantizer"], kind="quantizer")
     return kind(**params["options"], levels=params["levels"])
 
 

@@ -18,7 +18,7 @@ def images(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress
     """The data set, decoded once."""
     for one in params:
         where = {} if runtime.path is None else {"path": runtime.path}
-        dataset = registry.find(registry.DATASETS, one["name"], kind="data set")(**one["options"], **where)
+        dataset = registry.resolve(registry.DATASETS, one["name"], kind="data set")(**one["options"], **where)
         found = dataset.load(None if runtime.data is None else Path(runtime.data))
         yield limited(found, one["limit"], one["seed"], held_out=one["held_out"])
 

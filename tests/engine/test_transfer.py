@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitleak.core import disk
 from bitleak.core.errors import StoreError
-from bitleak.engine import transfer
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
-from bitleak.engine.transfer import export_results, import_results
+from bitleak.engine.transfer import export_results, exporting, import_results, importing, tar_check
 
 TASKS = [Task(stage, "1", {"n": n}, label=f"{stage} {n}") for stage in ("query", "train") for n in range(4)]
 
@@ -207,7 +207,7 @@ def test_what_was_tampered_with_is_refused_and_nothing_is_taken(store, there, tm
 
 
 def test_a_manifest_too_large_to_be_one_is_not_read(store, there, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "LARGEST_MANIFEST", 100)
+    monkeypatch.setattr(tar_check, "LARGEST", 100)
     with pytest.raises(StoreError, match="a manifest of"):
         import_results(there, [packed(tmp_path / "x.tar", members(store))])
 
@@ -219,6 +219,44 @@ def test_a_file_that_was_cut_off_is_refused(store, there, tmp_path, length):
     with pytest.raises(StoreError, match="nothing was taken"):
         import_results(there, [path])
     assert there.ls() == []
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT])
+def test_what_follows_the_end_or_a_damaged_header_is_refused(store, there, tmp_path, format):
+    path = packed(tmp_path / "x.tar", members(store, TASKS[:2]), format=format)
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        second = next(info.offset for info in archive if TASKS[1].key in info.name)
+    content[second + 150] ^= 1  # in the checksum: `tarfile` takes it for the end
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"there is something after its end, at byte {second}; nothing was taken"):
+        import_results(there, [path])
+    content[second + 150] ^= 1
+    path.write_bytes(content * 2)
+    with pytest.raises(StoreError, match=r"there is something after its end.*nothing was taken"):
+        import_results(there, [path])
+    path.write_bytes(content)
+    assert import_results(there, [path]).new == 2
+
+
+@pytest.mark.parametrize("length", [5, 40, 60])
+def test_long_names_are_read_in_every_format(store, tmp_path, length):
+    task = Task("s" * length, "1")
+    store.write(task, {"a_name_of_twenty_nine_letters": np.arange(5)}, {})
+    (ours,) = export_results(store, tmp_path / "x.tar", keys={task.key})
+    gnu = packed(tmp_path / "gnu.tar", members(store, [task]), format=tarfile.GNU_FORMAT)
+    for path in (ours, gnu):
+        taken = Store(tmp_path / path.stem)
+        assert import_results(taken, [path]).new == 1
+        assert taken.read(task)["a_name_of_twenty_nine_letters"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_quick_reader_and_tarfile_find_the_same_members(store, tmp_path, monkeypatch):
+    (path,) = export_results(store, tmp_path / "x.tar")
+    quick = tar_check.check_tar(path, lambda position: None)
+    monkeypatch.setattr(tar_check, "_ustar_member", lambda file, offset: None)
+    assert tar_check.check_tar(path, lambda position: None) == quick
+    assert len(quick) == len(TASKS)
 
 
 def test_compressed_and_extended_files_are_refused(store, there, tmp_path):
@@ -258,16 +296,24 @@ class Disk:
         self.flushed: set[int] = set()
         self.lost: list[str] = []
         self.placed: list[Path] = []
+        self.whole = 0
         self._pending: set[Path] = set()
-        fsync, rename = os.fsync, Path.rename
+        fsync, rename = os.fsync, os.rename
         monkeypatch.setattr(os, "fsync", lambda descriptor: self._fsync(fsync, descriptor))
-        monkeypatch.setattr(Path, "rename", lambda path, target: self._rename(rename, path, target))
+        monkeypatch.setattr(os, "rename", lambda source, target: self._rename(rename, Path(source), Path(target)))
+        monkeypatch.setattr(disk, "syncfs", lambda: self._syncfs)
 
     def _fsync(self, fsync, descriptor):
         fsync(descriptor)
         self.flushed.add(os.fstat(descriptor).st_ino)
         folder = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
         self._pending -= {entry for entry in list(self._pending) if entry.parent == folder}
+
+    def _syncfs(self, descriptor):
+        root = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        self.flushed |= {path.stat().st_ino for path in root.rglob("*")}
+        self._pending.clear()
+        self.whole += 1
 
     def _rename(self, rename, path, target):
         self.lost += [str(part) for part in (path, *path.iterdir()) if part.stat().st_ino not in self.flushed]
@@ -282,16 +328,20 @@ class Disk:
 
 
 @pytest.mark.parametrize("batch", [3, 1024])
+@pytest.mark.parametrize("whole", [False, True])
 def test_every_file_has_reached_the_disk_before_its_result_counts_and_every_entry_at_the_end(
-    store, there, tmp_path, monkeypatch, batch
+    store, there, tmp_path, monkeypatch, batch, whole
 ):
-    monkeypatch.setattr(transfer, "BATCH", batch)
+    monkeypatch.setattr(importing, "BATCH", batch)
     (path,) = export_results(store, tmp_path / "x.tar")
-    disk = Disk(monkeypatch)
+    power = Disk(monkeypatch)
+    monkeypatch.setattr(disk, "file_system", lambda device: "ext4" if whole else "nfs4")
+    monkeypatch.setattr(disk, "MANY", 1)
     import_results(there, [path])
-    assert sorted(disk.placed) == sorted(there.path(task) for task in TASKS)
-    assert disk.lost == []
-    assert disk.pending == set()
+    assert sorted(power.placed) == sorted(there.path(task) for task in TASKS)
+    assert power.lost == []
+    assert power.pending == set()
+    assert power.whole == (2 * -(-len(TASKS) // batch) if whole else 0)
 
 
 @pytest.mark.parametrize("at", [0, 3, 7])
@@ -299,7 +349,7 @@ def test_an_import_that_is_killed_at_any_rename_leaves_whole_results_and_goes_on
     store, there, tmp_path, monkeypatch, at
 ):
     (path,) = export_results(store, tmp_path / "x.tar")
-    rename, calls = Path.rename, []
+    rename, calls = os.rename, []
 
     def killed(source, target):
         calls.append(target)
@@ -307,10 +357,10 @@ def test_an_import_that_is_killed_at_any_rename_leaves_whole_results_and_goes_on
             raise KeyboardInterrupt
         return rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", killed)
+    monkeypatch.setattr(os, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
         import_results(there, [path])
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(os, "rename", rename)
     assert len(there.ls()) == at
     assert there.verify() == []
     assert not list(there.root.rglob(".tmp*"))
@@ -319,8 +369,9 @@ def test_an_import_that_is_killed_at_any_rename_leaves_whole_results_and_goes_on
 
 
 def test_progress_is_told_of_both_passes_and_of_an_export(store, there, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "BATCH", 3)
-    monkeypatch.setattr(transfer, "_EVERY", 2)
+    monkeypatch.setattr(importing, "BATCH", 3)
+    monkeypatch.setattr(exporting, "REPORT_EVERY", 2)
+    monkeypatch.setattr(tar_check, "REPORT_EVERY", 2)
     told: list[tuple[float, str]] = []
     paths = export_results(store, tmp_path / "x.tar", on_step=lambda *step: told.append(step))
     assert told == [(n / 8, "writing results") for n in (2, 4, 6, 8)]

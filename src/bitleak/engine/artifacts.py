@@ -7,8 +7,7 @@ processes of a machine share; `.safetensors` files are read into memory.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,6 @@ Artifact = Any
 
 MAPPED = 1 << 17
 """Arrays of at least this many bytes are mapped, smaller ones are read."""
-
-SYNCS = 32
-"""Number of files that wait for the disk at a time: a journal writes their entries together."""
 
 _FORMATS = {".npy": "an array", ".safetensors": "arrays by name"}
 _DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, DataError, safetensors.SafetensorError)
@@ -100,13 +96,6 @@ def why_unreadable(path: Path) -> str:
     except ValueError as error:
         return f"not {_FORMATS.get(path.suffix, 'JSON')} ({error})"
     return ""
-
-
-def flush_all(paths: Iterable[Path]) -> None:
-    """Wait until many files and folders have reached the disk, as `flush` does for each."""
-    with ThreadPoolExecutor(SYNCS) as pool:
-        for _ in pool.map(flush, paths):
-            pass
 
 
 def _storable(name: str, array: np.ndarray) -> np.ndarray:

@@ -18,6 +18,9 @@ Inputs = Mapping[str, str | tuple[str, ...]]
 """Names of a stage's inputs -> the key of the task that makes it, or several keys in order."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(value: object) -> bytes:
     """The one way to write a JSON value: sorted keys, no whitespace, ASCII, floats by `repr`.
 
@@ -37,7 +40,12 @@ def canonical_json(value: object) -> bytes:
         ...
         ValueError: value.grid[1] must be a finite number, got nan
     """
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _ENCODER.encode(plain(value)).encode("ascii")
+
+
+def identity_key(identity: Mapping[str, Any]) -> str:
+    """Return the key of a task whose identity was read from JSON, where numbers are finite and all types plain."""
+    return hashlib.sha256(_ENCODER.encode(identity).encode("ascii")).hexdigest()
 
 
 def plain(value: object, path: str = "value") -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import BrokenResult
 from bitleak.engine.artifacts import why_unreadable
-from bitleak.engine.keys import Task, canonical_json
+from bitleak.engine.keys import Task, identity_key
 
 LARGEST = 4 << 20
 """Bytes of a manifest at most."""
@@ -98,10 +98,21 @@ def parse_manifest(text: str, place: PurePath) -> dict[str, Any]:
         BrokenResult: It is not a manifest.
     """
     try:
-        manifest = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
-        _check(manifest)
+        return checked_manifest(text)
     except DAMAGE as error:
         raise _unreadable(place, error) from error
+
+
+def checked_manifest(text: str) -> dict[str, Any]:
+    """Return the manifest with this text.
+
+    Raises:
+        ValueError, RecursionError: It is not a manifest.
+    """
+    manifest: dict[str, Any] = _DECODER.decode(text)
+    _check(manifest)
+    if "\\u" in text:  # half of a surrogate pair can be written by an escape alone
+        json.dumps(manifest, ensure_ascii=False).encode()
     return manifest
 
 
@@ -115,7 +126,6 @@ def _check(manifest: Any) -> None:
         raise ValueError("it is not a mapping")
     if _depth(manifest) > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} deep")
-    json.dumps(manifest, ensure_ascii=False).encode()  # no half of a surrogate pair
     kinds = {"task": dict, "runtime": dict, "files": dict, "label": str, "created": str}
     for name, kind in kinds.items():
         if not isinstance(manifest.get(name, "" if kind is str else None), kind):
@@ -128,12 +138,12 @@ def _check(manifest: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
             raise ValueError(f"its runtime's {name!r} must be a number from 0 to {MOST:g}, got {_shown(value)}")
     for name, file in manifest["files"].items():
-        if PurePath(name).name != name:
+        if "/" in name or name in ("", ".", ".."):
             raise ValueError(f"{name!r} is not the name of a file beside it")
         size, found = (file.get("size"), file.get("sha256")) if isinstance(file, dict) else (None, None)
         if type(size) is not int or not 0 <= size <= MOST:
             raise ValueError(f"the size of {name} must be a number of bytes, got {_shown(size)}")
-        if not isinstance(found, str) or not re.fullmatch("[0-9a-f]{64}", found):
+        if not isinstance(found, str) or not _SHA256.fullmatch(found):
             raise ValueError(f"the sha256 of {name} must be 64 hexadecimal digits, got {_shown(found)}")
 
 
@@ -158,6 +168,10 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _refuse_number(text)
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse_number, parse_float=_finite)
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
 def _shown(value: Any) -> str:
     return repr(value)[:40]
 
@@ -169,7 +183,7 @@ def problems(place: Path) -> Iterator[Problem]:
     except BrokenResult as error:
         yield Problem(place, place / "manifest.json", f"missing or unreadable ({error.__cause__})")
         return
-    if hashlib.sha256(canonical_json(manifest["task"])).hexdigest() != place.name:
+    if identity_key(manifest["task"]) != place.name:
         yield Problem(place, place / "manifest.json", "its task is not the one that the folder is named after")
     for name, file in manifest["files"].items():
         try:

@@ -162,22 +162,24 @@ class Store:
             self._files.commit(place, fill)
         return place
 
-    def adopt_all(self, results: Iterable[tuple[Task, Callable[[Path], None]]]) -> set[str]:
+    def adopt_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> set[str]:
         """Commit many results made elsewhere, each of them whole or not at all, in a few waits for the disk.
 
         Args:
-            results: Each task with a function that writes all files of its result, the manifest too,
-                into the folder that it is given; it need not flush them.
+            results: Name of each result, `stage/first two digits of the key/key`, with a function that writes all
+                its files, the manifest too, into a folder and returns their paths; it need not flush them.
 
         Returns:
-            Keys of the results that were not there already.
+            Names of the results that were not there already, or were damaged.
 
         Raises:
             StoreError: The disk is full, or the store cannot be written to.
         """
-        new = {self.path(task): fill for task, fill in results if not self.has(task)}
-        self._files.commit_all(new)
-        return {place.name for place in new}
+        known = {name for name in self._files.existing(results) if not self._discarded(self.root / name)}
+        new = {name: fill for name, fill in results.items() if name not in known}
+        if new:
+            self._files.commit_all(new)
+        return set(new)
 
     def read(self, task: Task) -> dict[str, Artifact]:
         """The artifacts of a finished task by name; arrays may be read-only memory maps.
@@ -239,11 +241,15 @@ class Store:
         Raises:
             StoreError: It cannot be removed.
         """
-        place = self.path(task)
+        self._discarded(self.path(task))
+
+    def _discarded(self, place: PurePath) -> bool:
+        """Remove a place if its files are not as they were written, and return whether it was."""
         with self._files.inspected(place) as folder:
             damaged = folder.exists() and any(problems(folder))
         if damaged:
             self.remove(place)
+        return damaged
 
     def gc(self, keep: Collection[str], *, dry_run: bool = False) -> list[PurePath]:
         """Removes all results but those with these keys, and what was left by the killed.

@@ -70,10 +70,15 @@ class Backend(Protocol):
         The manifest is among it. What is there already stays.
         """
 
-    def commit_all(self, results: Mapping[PurePath, Callable[[Path], None]]) -> None:
-        """Add many results as `commit` does; `fill` need not wait for the disk.
+    def existing(self, names: Iterable[str]) -> list[str]:
+        """Return the names, `stage/first two digits/key`, of those places that have a manifest."""
 
-        Every result is all there or not at all, at any moment and after any failure.
+    def commit_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> None:
+        """Add many results as `commit` does: each is complete or absent at any moment and after any failure.
+
+        Args:
+            results: Names, as in `existing`, with functions that write all files of a result into a folder and
+                return their paths. They need not wait for the disk.
         """
 
     def remove(self, place: PurePath) -> None:

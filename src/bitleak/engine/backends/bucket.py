@@ -27,8 +27,8 @@ from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from bitleak.core.disk import flush_all
 from bitleak.core.errors import BrokenResult, StoreError
-from bitleak.engine.artifacts import flush_all
 from bitleak.engine.backends.folder import MANIFEST, Folder, make_folder, write_text
 from bitleak.engine.manifest import ADVICE, fault, parse_manifest
 
@@ -153,15 +153,18 @@ class Bucket:
         self._make_room()
         self._cache.commit(self._copy_of(place), fill_and_upload)
 
-    def commit_all(self, results: Mapping[PurePath, Callable[[Path], None]]) -> None:
+    def existing(self, names: Iterable[str]) -> list[str]:
+        """Return the names of those places that have a manifest."""
+        return [name for name in names if self.has(self.root / name)]
+
+    def commit_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> None:
         """Add many results, one after the other, each as a whole."""
 
-        def fill_and_flush(fill: Callable[[Path], None], folder: Path) -> None:
-            fill(folder)
-            flush_all(folder.iterdir())
+        def fill_and_flush(fill: Callable[[str], list[str]], folder: Path) -> None:
+            flush_all(fill(str(folder)))
 
-        for place, fill in results.items():
-            self.commit(place, partial(fill_and_flush, fill))
+        for name, fill in results.items():
+            self.commit(self.root / name, partial(fill_and_flush, fill))
 
     def remove(self, place: PurePath) -> None:
         """Takes a place away, and the copy on this machine."""

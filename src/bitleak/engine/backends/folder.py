@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 from bitleak.core import leftovers
-from bitleak.core.disk import flush
+from bitleak.core.disk import Barrier, flush
 from bitleak.core.errors import StoreError
-from bitleak.engine.artifacts import flush_all
 from bitleak.engine.manifest import read_text
 
 MANIFEST = "manifest.json"
@@ -117,26 +116,43 @@ class Folder:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def commit_all(self, results: Mapping[PurePath, Callable[[Path], None]]) -> None:
+    def existing(self, names: Iterable[str]) -> list[str]:
+        """Return the names of those places that have a manifest."""
+        return [name for name in names if os.path.isfile(f"{self.root}/{name}/{MANIFEST}")]
+
+    def commit_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> None:
         """Add many results, each as a whole; the disk is waited for once, not for every file in turn.
 
         All files and their folders reach the disk before the first folder is renamed, so that a power
-        failure at any moment leaves no place with a manifest and damaged or missing files.
+        failure at any moment leaves no place with a manifest and damaged or missing files. Paths are texts, since
+        a `Path` takes as long as a system call.
         """
-        staged = {Path(place): _temporary(Path(place)) for place in results}
+        prefix = leftovers.new_name(_TEMPORARY)
+        parents = {f"{self.root}/{name.rpartition('/')[0]}" for name in results}
+        staged: dict[str, str] = {}
         try:
-            with usable(self.root):
-                for place, fill in results.items():
-                    staged[Path(place)].mkdir(parents=True)
-                    fill(staged[Path(place)])
-                folders = staged.values()
-                flush_all([path for folder in folders for path in (*folder.iterdir(), folder)])
-                for place, temporary in staged.items():
-                    _rename(temporary, place)
-                # the entries of the results, and of the folders that were made for them
-                flush_all({folder for place in staged for folder in place.parents[:3]})
+            with usable(self.root), Barrier(self.root) as barrier:
+                for parent in parents:
+                    os.makedirs(parent, exist_ok=True)
+                # Everything is written beside its place ...
+                written: list[str] = []
+                for number, (name, fill) in enumerate(results.items()):
+                    place = f"{self.root}/{name}"
+                    temporary = f"{place.rpartition('/')[0]}/{prefix}-{number}"
+                    staged[temporary] = place
+                    os.mkdir(temporary)
+                    written += fill(temporary)
+                    written.append(temporary)
+                # ... is durable ...
+                barrier.wait(written, parents)
+                # ... and only then gets its name. The names, and those of new folders, are waited for too.
+                for temporary, place in list(staged.items()):
+                    if _rename(temporary, place):
+                        del staged[temporary]
+                folders = parents | {os.path.dirname(parent) for parent in parents} | {str(self.root)}
+                barrier.wait(folders, parents)
         finally:
-            for temporary in staged.values():
+            for temporary in staged:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def remove(self, place: PurePath) -> None:
@@ -242,15 +258,20 @@ def _move(temporary: Path, place: Path) -> None:
     flush(place.parent)
 
 
-def _rename(temporary: Path, place: Path) -> None:
-    """Renames; what is done already stays, what lies there without a manifest makes room."""
+def _rename(temporary: str | Path, place: str | Path) -> bool:
+    """Rename a folder unless the place has a finished result; a place without a manifest makes room.
+
+    Returns:
+        Whether it was renamed.
+    """
     try:
-        temporary.rename(place)
+        os.rename(temporary, place)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        if (place / MANIFEST).is_file():
-            return
-        place.rename(temporary.with_name(f"{temporary.name}.broken"))
-        temporary.rename(place)
-        shutil.rmtree(temporary.with_name(f"{temporary.name}.broken"), ignore_errors=True)
+        if os.path.isfile(f"{place}/{MANIFEST}"):
+            return False
+        os.rename(place, f"{temporary}.broken")
+        os.rename(temporary, place)
+        shutil.rmtree(f"{temporary}.broken", ignore_errors=True)
+    return True

@@ -122,7 +122,7 @@ def test_a_quantizer_from_outside_has_its_own_name_in_variants_and_the_package_i
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("zoo.quantizers:Signed", "quantize: a@b-2: a label must not hold '@'"),
+        ("zoo.quantizers:Signed", "a label must not hold '@'"),
         ("zoo.quantizers:Bare", "must be a frozen dataclass with levels, got .*, which has no levels"),
         ("zoo.quantizers:function", "must be a frozen dataclass with levels, got <function"),
         ("zoo.quantizers:Nothing", "module zoo.quantizers has no Nothing"),
@@ -130,7 +130,7 @@ def test_a_quantizer_from_outside_has_its_own_name_in_variants_and_the_package_i
 )
 def test_a_quantizer_that_cannot_be_used_is_refused_before_any_work(package, entry, message):
     package("quantizers", QUANTIZER)
-    with pytest.raises(ConfigError, match=f"quantize.*: .*{message}"):
+    with pytest.raises(ConfigError, match=rf"^quantize.*: .*{message}"):
         validate({**RAW, "quantize": [{"name": entry, "levels": [4]}]})
 
 

@@ -14,7 +14,8 @@ from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec
 from bitleak.models.logit_output import answering
-from bitleak.models.trial import Shape, Trial, trial
+from bitleak.models.network_trial import Shape
+from bitleak.models.trial import Trial, trial
 
 TIMM = "timm:"
 CLASS_PARAMETERS = ("num_classes", "classes", "n_classes")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, QuantizedWeights, Weights
+from bitleak.models.answer_difference import differing
 from bitleak.models.precision import exact_float32
 from bitleak.models.unsaved_values import unsaved
 from bitleak.registry import MODELS
@@ -92,27 +93,3 @@ def check_fingerprint(network: nn.Module, weights: Weights) -> None:
         f"were stored, {difference}. Its code was changed since, or it depends on what its state dict does not hold "
         f"and what differs between processes{candidates}: {REMEDY}; then raise `version` and train again"
     )
-
-
-def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float) -> str:
-    """Return by how much two answers differ, in words; empty if it is rounding.
-
-    Args:
-        answers: Logits or other values.
-        expected: Values that they are compared with.
-        tolerance: Largest difference that counts as rounding, relative to the largest expected magnitude.
-
-    Example:
-        >>> differing(np.array([1.0, 2.5]), np.array([1.0, 2.0]), 1e-3)
-        'by up to 0.5 in logits of up to 2'
-    """
-    first, second = (
-        torch.as_tensor(values if isinstance(values, Tensor) else np.array(values)).double()
-        for values in (answers, expected)
-    )
-    if first.shape != second.shape:
-        return f"with shape {tuple(first.shape)} in the place of {tuple(second.shape)}"
-    difference, largest = float((first - second).abs().max()), float(second.abs().max())
-    if difference <= tolerance * max(largest, 1e-12):
-        return ""
-    return f"by up to {difference:.2g} in logits of up to {largest:.2g}"

@@ -69,6 +69,46 @@ def preferred(output: Any, found: Mapping[Choice, Tensor]) -> Choice | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
+def chosen_output(output: Any, name: str, records: int, classes: int) -> Choice:
+    """Return where the logits are in an output of evaluation mode.
+
+    Args:
+        output: Answer of a network about `records` images.
+        name: Name of the network, for messages.
+        records: Number of images, which is not the number of classes.
+        classes: Number of classes.
+
+    Raises:
+        ModelError: Nothing in it is known to be the logits, or they are of another precision.
+    """
+    tensors = logit_candidates(output, records, classes)
+    choice = preferred(output, tensors)
+    if choice is None:
+        raise ModelError(_no_logits(output, tensors, name, records, classes))
+    dtype = tensors[choice].dtype
+    if dtype not in (torch.float32, torch.float64):
+        kind = str(dtype).removeprefix("torch.")
+        raise ModelError(f"{name} answers in {kind}; answers must be float32: leave out the cast or autocast")
+    return choice
+
+
+def _no_logits(output: Any, tensors: Mapping[Choice, Tensor], name: str, records: int, classes: int) -> str:
+    """Why no logits are found in an output."""
+    expected = f"{name} must answer {records} images with shape ({records}, {classes})"
+    if isinstance(output, Tensor):
+        text = f"{expected}, got {output_in_words(output)}"
+        if classes == 2 and output.numel() == records:
+            return f"{text}: one number for two classes; give it two outputs, trained by cross-entropy"
+        if output.numel() == records * classes or not output.is_floating_point():
+            return f"{text}; expected logits in floating point, one row per image"
+        return text
+    which = ", ".join(str(choice) for choice in tensors) or "none"
+    return (
+        f"{expected}, or have such a tensor as 'logits' or 'out'; got {output_in_words(output)}, of which {which} "
+        "would do: let forward return the logits alone"
+    )
+
+
 def output_in_words(output: Any) -> str:
     """Type and shapes of an output, for a message."""
     if isinstance(output, Tensor):

@@ -22,9 +22,10 @@ from torch import nn
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build, load, state
+from bitleak.models.answer_difference import differing
 from bitleak.models.external import factory_of
-from bitleak.models.fingerprint import ANSWER_TOLERANCE, REMEDY, answer_fingerprint, differing
-from bitleak.models.trial import draw_zeros
+from bitleak.models.fingerprint import ANSWER_TOLERANCE, REMEDY, answer_fingerprint
+from bitleak.models.network_trial import draw_zeros
 from bitleak.models.unsaved_values import differing_names, unsaved
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bitleak.models import new_process as new; "

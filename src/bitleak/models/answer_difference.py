@@ -1,0 +1,92 @@
+"""Whether two answers of networks differ by more than rounding, by how much, and which layer makes the difference."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+ROUNDING = 1e-4
+"""Largest difference on one machine that is taken for rounding, relative to the largest logit."""
+
+
+def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float = ROUNDING) -> str:
+    """Return by how much two answers differ, in words; empty if it is rounding.
+
+    Args:
+        answers: Logits or other values.
+        expected: Values that they are compared with.
+        tolerance: Largest difference that counts as rounding, relative to the largest expected magnitude.
+
+    Example:
+        >>> differing(np.array([1.0, 2.5]), np.array([1.0, 2.0]), 1e-3)
+        'by up to 0.5 in logits of up to 2'
+    """
+    first, second = (
+        torch.as_tensor(values if isinstance(values, Tensor) else np.array(values)).double()
+        for values in (answers, expected)
+    )
+    if first.shape != second.shape:
+        return f"with shape {tuple(first.shape)} in the place of {tuple(second.shape)}"
+    difference, largest = float((first - second).abs().max()), float(second.abs().max())
+    if difference <= tolerance * max(largest, 1e-12):
+        return ""
+    return f"by up to {difference:.2g} in logits of up to {largest:.2g}"
+
+
+def differing_layer(network: nn.Module, batches: list[Tensor], compared: str) -> str:
+    """Name the innermost module that is given the same and answers differently about the first image.
+
+    Args:
+        network: A network in evaluation mode.
+        batches: Batches with the same first image.
+        compared: `itself` compares all records of a batch, `mates` the first one.
+    """
+    runs = [_recorded(network, batch) for batch in batches]
+    names = {id(module): name for name, module in network.named_modules()}
+    for calls in zip(*runs, strict=False):
+        module, *_ = calls[0]
+        if any(other[0] is not module for other in calls):
+            break
+        first, *others = [(_rows(given, compared), _rows(answer, compared)) for _, given, answer in calls]
+        if any(_same(first[0], given) and not _same(first[1], answer) for given, answer in others):
+            kind = type(module).__name__
+            where = names[id(module)]
+            return f"layer {where!r} ({kind}) does" if where else f"the forward of {kind} itself does"
+    return "no single layer does"
+
+
+def _recorded(network: nn.Module, batch: Tensor) -> list[tuple[nn.Module, list[Tensor], list[Tensor]]]:
+    """Every call of a module in the order in which calls end: module, tensors given, tensors answered."""
+    calls: list[tuple[nn.Module, list[Tensor], list[Tensor]]] = []
+
+    def hook(module: nn.Module, given: Any, answer: Any) -> None:
+        calls.append((module, _tensors(given), _tensors(answer)))
+
+    handles = [module.register_forward_hook(hook) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(batch.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value.clone()]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, tuple | list) else []
+
+
+def _rows(tensors: list[Tensor], compared: str) -> list[Tensor]:
+    return [tensor[:1] if compared == "mates" and tensor.ndim else tensor for tensor in tensors]
+
+
+def _same(first: list[Tensor], second: list[Tensor]) -> bool:
+    pairs = zip(first, second, strict=False)
+    return len(first) == len(second) and all(
+        a.shape == b.shape and not (a.numel() and differing(a, b)) for a, b in pairs
+    )

@@ -1,0 +1,89 @@
+"""Checks of a network under trial in training mode: which output is trained, and one training step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from bitleak.core.errors import ModelError
+from bitleak.models.answer_difference import differing
+from bitleak.models.logit_output import Choice, logit_candidates, output_in_words, preferred
+from bitleak.models.network_trial import NetworkTrial, refusal_of_images
+
+
+def training_choice(tried: NetworkTrial, images: Tensor) -> tuple[Choice, list[str]]:
+    """Return the output of training mode that is trained, and notes on the others.
+
+    It is the one with the values of evaluation mode while the layers compute as in evaluation mode.
+    """
+    expected = tried.logits(images)
+    with _training(tried.network, layers=False):
+        output = tried.output(images.clone(), "in training mode ")
+    tensors = logit_candidates(output, tried.records, tried.shape.classes)
+    same = {choice: value for choice, value in tensors.items() if not differing(value, expected)}
+    chosen = preferred(output, same) if same else preferred(output, tensors)
+    if chosen is None and same:
+        chosen = next(iter(same))
+    if chosen is None:
+        raise ModelError(
+            f"{tried.name} returns {output_in_words(output)} in training mode, and none of it is known "
+            "to be what it answers in evaluation mode: let it return the logits alone, or call them 'logits'"
+        )
+    others = [str(choice) for choice in tensors if choice != chosen]
+    if not others:
+        return chosen, []
+    return chosen, [
+        f"{tried.name} returns further heads in training mode: {chosen} is trained, {', '.join(others)} are not"
+    ]
+
+
+def training_step_in_channels_last(tried: NetworkTrial, images: Tensor, choice: Choice, *, channels_last: bool) -> bool:
+    """Make one training step, and return whether it works in channels-last memory.
+
+    Args:
+        tried: The network under trial.
+        images: A few random images.
+        choice: Output that is trained.
+        channels_last: Whether channels-last memory is tried first.
+
+    Raises:
+        ModelError: The step fails in contiguous memory too, or no parameter has a gradient.
+    """
+    labels = torch.arange(tried.records) % tried.shape.classes
+    formats = (torch.channels_last, torch.contiguous_format) if channels_last else (torch.contiguous_format,)
+    for layout in formats:
+        tried.network.to(memory_format=layout)  # type: ignore[call-overload]
+        try:
+            with _training(tried.network, layers=True):
+                logits = choice.of(tried.network(images.clone(memory_format=layout)))
+                loss = nn.functional.cross_entropy(logits.float(), labels)
+                if not loss.requires_grad:
+                    break
+                loss.backward()
+            break
+        except Exception as error:  # foreign code may raise anything
+            if layout == torch.contiguous_format:
+                mode = "in training mode "
+                text = refusal_of_images(tried.name, tried.shape, tried.records, error, mode)
+                raise ModelError(text) from error
+
+    # A step without gradients would train nothing, and no figure would show it.
+    gradients = [parameter.grad for parameter in tried.network.parameters()]
+    if not any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients):
+        raise ModelError(f"{tried.name} cannot be trained: no parameter has a gradient (`no_grad`, `detach`?)")
+    return layout == torch.channels_last
+
+
+@contextmanager
+def _training(network: nn.Module, *, layers: bool) -> Iterator[None]:
+    """The network in training mode; without `layers`, its innermost modules stay in evaluation mode."""
+    network.train()
+    if not layers:
+        for module in network.modules():
+            if module is not network and not any(True for _ in module.children()):
+                module.eval()
+    try:
+        yield
+    finally:
+        network.eval()

@@ -1,7 +1,7 @@
 """From YAML to checked plain data.
 
-A section is a frozen dataclass that the code itself uses: its fields are the keys of the file, its
-types are checked by pydantic and its own checks apply. A quantizer's entry is the quantizer's
+A section is a frozen dataclass that the code itself uses: its fields are the keys of the file, their
+types are checked by pydantic, and the dataclass checks their ranges. A quantizer's entry is the quantizer's
 dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
 """
 

@@ -1,10 +1,10 @@
-"""The questions beyond a single release and its training set: sections that name variants."""
+"""Analyses beyond a single release and its training set: config sections that name variants."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bitleak.config.fields import checked_value, section, typed_value, value_text
+from bitleak.config.fields import checked_value, plain_values, section, typed_value, value_text
 from bitleak.config.schema import CalibrationInferenceConfig, Config, QuantizeConfig, SplitConfig
 from bitleak.core.checks import label_text, unknown_name
 from bitleak.core.variants import FULL, SIGNS, joined, noise_like
@@ -13,27 +13,29 @@ ANALYSES = ("joint", "utility_matched", "calibration_inference")
 
 
 def read_analyses(raw: Mapping[str, Any], variants: Sequence[str], errors: list[str]) -> dict[str, Any]:
-    """The sections as fields of a `Config`.
+    """Return the sections as fields of a `Config`.
 
     Args:
         raw: The whole file.
         variants: Names of the quantized variants.
         errors: Mistakes are added to it.
     """
-    asked = raw.get("calibration_inference")
+    raw_inference, inference = raw.get("calibration_inference"), None
+    if raw_inference not in (None, False):
+        name = "calibration_inference"
+        inference = section(CalibrationInferenceConfig, raw_inference, name, errors)
     return {
         "joint": _joint(raw.get("joint"), errors),
         "utility_matched": _variants(raw.get("utility_matched"), variants, errors),
-        "calibration_inference": None
-        if asked in (None, False)
-        else section(CalibrationInferenceConfig, asked, "calibration_inference", errors),
+        "calibration_inference": inference,
     }
 
 
 def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
-    """What the sections have to do with each other and with the rest of the config."""
+    """Check the sections against each other and against the rest of the config."""
     entries: Sequence[QuantizeConfig] = config["quantize"]
     variants = [entry.variant for entry in entries]
+    # Names of derived variants are made of names and signs (`fp32&rtn-2`), so a name must not hold a sign.
     for variant in variants:
         checked_value(partial(label_text, longest=None), variant, "quantize", errors)
     for sign in SIGNS:
@@ -42,6 +44,7 @@ def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
                 errors.append(
                     f"quantize: {variant}: a label must not hold {sign!r}, which names of variants are made with"
                 )
+    # The order of a set's releases does not matter to the attack, so two orders are the same set.
     for index, releases in enumerate(config["joint"]):
         _check_known(releases, [FULL, *variants], f"joint.{index}", errors)
     sets = [frozenset(releases) for releases in config["joint"]]
@@ -55,24 +58,17 @@ def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
 
 
 def resolved_analyses(config: Config) -> dict[str, Any]:
-    """The sections in the form that `read_analyses` reads."""
-    asked = config.calibration_inference
-    found = {
-        "variants": list(asked.variants),
-        "candidates": asked.candidates,
-        "models": asked.models,
-        "targets": asked.targets,
-        "fpr": list(asked.fpr),
-    } if asked else None  # fmt: skip
+    """Return the sections in the form that `read_analyses` reads."""
+    inference = config.calibration_inference
     return {
         "joint": [list(releases) for releases in config.joint],
         "utility_matched": list(config.utility_matched),
-        "calibration_inference": found,
+        "calibration_inference": None if inference is None else plain_values(inference),
     }
 
 
 def analysis_variants(config: Config) -> list[str]:
-    """Names of the variants that are neither quantized nor full precision, in the order of the tables.
+    """Return the names of the variants that are neither quantized nor full precision, in the order of the tables.
 
     Example:
         >>> from bitleak.config import validate
@@ -87,21 +83,21 @@ def analysis_variants(config: Config) -> list[str]:
 def _joint(raw: Any, errors: list[str]) -> tuple[tuple[str, ...], ...]:
     if raw is None:
         return ()
-    if not isinstance(raw, list) or not all(isinstance(one, list) for one in raw):
-        got = (
-            value_text(raw)
-            if not isinstance(raw, list)
-            else f"a list with {value_text(next(one for one in raw if not isinstance(one, list)))}"
-        )
-        errors.append(f"joint: expected a list of lists of variants, such as [[fp32, obc-2]], got {got}")
+    expected = "joint: expected a list of lists of variants, such as [[fp32, obc-2]], got"
+    if not isinstance(raw, list):
+        errors.append(f"{expected} {value_text(raw)}")
         return ()
-    found = []
+    for releases in raw:
+        if not isinstance(releases, list):
+            errors.append(f"{expected} a list with {value_text(releases)}")
+            return ()
+    sets = []
     for index, releases in enumerate(raw):
         names = typed_value(tuple[str, ...], releases, f"joint.{index}", errors) or ()
         if len(releases) < 2:
             errors.append(f"joint.{index}: expected at least two variants, got {len(releases)}")
-        found.append(names)
-    return tuple(found)
+        sets.append(names)
+    return tuple(sets)
 
 
 def _variants(raw: Any, variants: Sequence[str], errors: list[str]) -> tuple[str, ...]:
@@ -124,16 +120,16 @@ def _check_known(names: Sequence[str], known: Sequence[str], where: str, errors:
 
 
 def _check_calibration(
-    asked: CalibrationInferenceConfig | None,
+    inference: CalibrationInferenceConfig | None,
     entries: Sequence[QuantizeConfig],
     split: SplitConfig,
     errors: list[str],
 ) -> None:
-    if asked is None:
+    if inference is None:
         return
     where = "calibration_inference"
-    if not asked.variants:
+    if not inference.variants:
         errors.append(f"{where}.variants: expected at least one variant, got an empty list")
-    _check_known(asked.variants, [entry.variant for entry in entries], f"{where}.variants", errors)
-    if asked.targets > split.targets:
-        errors.append(f"{where}.targets: expected at most split.targets = {split.targets}, got {asked.targets}")
+    _check_known(inference.variants, [entry.variant for entry in entries], f"{where}.variants", errors)
+    if inference.targets > split.targets:
+        errors.append(f"{where}.targets: expected at most split.targets = {split.targets}, got {inference.targets}")

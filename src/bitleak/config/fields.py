@@ -1,4 +1,4 @@
-"""Raw values checked against types and dataclasses, collecting every mistake instead of the first."""
+"""Raw values checked against types and dataclasses; every mistake is collected, not only the first."""
 
 import types
 import typing
@@ -16,7 +16,10 @@ from bitleak.registry import resolve
 def name_and_rest(
     raw: Any, where: str, table: Mapping[str, str], errors: list[str]
 ) -> tuple[str | None, dict[str, Any]]:
-    """Return the `name` of an entry, a key of the table or one of outside code, and its other keys."""
+    """Return the `name` of an entry, a key of the table or a name of outside code, and its other keys.
+
+    The name is None, with the mistake added to `errors`, if there is none.
+    """
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, dict):
@@ -25,10 +28,11 @@ def name_and_rest(
     rest = dict(raw)
     name = rest.pop("name", None)
     if not isinstance(name, str) or not (name in table or is_outside(name)):
-        told = (
-            f"expected a name. Known: {', '.join(sorted(table))}" if name is None else unknown_name("name", name, table)
-        )
-        errors.append(f"{where}.name: {told}")
+        if name is None:
+            problem = f"expected a name. Known: {', '.join(sorted(table))}"
+        else:
+            problem = unknown_name("name", name, table)
+        errors.append(f"{where}.name: {problem}")
         return None, {}
     return name, rest
 
@@ -67,12 +71,21 @@ def entry_class(
 
 
 def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence[str] = ()) -> Any:
-    """An instance of the dataclass, or None with the mistakes added to `errors`."""
+    """Return an instance of the dataclass, or None with the mistakes added to `errors`.
+
+    Args:
+        cls: The dataclass; its fields are the keys.
+        raw: A mapping, or None for an empty one.
+        where: Dotted name of the section, for messages.
+        errors: Mistakes are added to it.
+        also: Further keys that the caller has taken out, for "did you mean".
+    """
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
         errors.append(f"{where}: expected a mapping, got {value_text(raw)}")
         return None
+    # A key is unknown, or its value has the field's type.
     before = len(errors)
     known = {item.name: item for item in fields(cls) if item.init}
     hints = typing.get_type_hints(cls)
@@ -87,6 +100,7 @@ def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence
             errors.append(f"{where}.{key}: missing; it has no default")
     if len(errors) > before:
         return None
+    # The dataclass checks ranges itself; its message begins with the field if it is about one.
     try:
         return cls(**values)
     except ValueError as error:
@@ -95,7 +109,8 @@ def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence
 
 
 def typed_value(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
-    """The value as the type asks, or None with a mistake added to `errors`."""
+    """Return the value as an instance of the type, or None with a mistake added to `errors`."""
+    # In Python True is 1, and pydantic takes it for a number.
     if isinstance(value, bool) and kind is not bool and kind is not Any:
         errors.append(f"{where}: expected {_kind_name(kind)}, got {value!r}")
         return None
@@ -109,7 +124,7 @@ def typed_value(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
 
 
 def checked_value(check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any) -> Any:
-    """What a check of `bitleak.core.checks` returns, or None with its message added to `errors`."""
+    """Return the result of a check of `bitleak.core.checks`, or None with its message added to `errors`."""
     try:
         return check(where, value, *limits)
     except ValueError as error:
@@ -118,12 +133,16 @@ def checked_value(check: Callable[..., Any], value: Any, where: str, errors: lis
 
 
 def number_list(raw: Any, where: str, errors: list[str]) -> list[float]:
-    """One number or a list of them, ascending, each once."""
+    """Return the numbers of a list, or of a single number, ascending and without repetitions."""
     values = raw if isinstance(raw, list) else [raw]
-    found = [typed_value(float, value, where, errors) for value in values]
     if not values:
         errors.append(f"{where}: expected at least one number, got an empty list")
-    return sorted({value for value in found if value is not None})
+    numbers = set()
+    for value in values:
+        number = typed_value(float, value, where, errors)
+        if number is not None:
+            numbers.add(number)
+    return sorted(numbers)
 
 
 def name_list(
@@ -160,6 +179,7 @@ def _expected(kind: Any, error: Any) -> str:
 
 
 def _kind_name(kind: Any) -> str:
+    """Return a type in words, for a message."""
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     if kind in names:
         return names[kind]
@@ -174,8 +194,8 @@ def _kind_name(kind: Any) -> str:
     if arguments and origin in (types.UnionType, typing.Union) and type(None) not in arguments:
         return " or ".join(_kind_name(part) for part in arguments)
     if type(None) in arguments:
-        rest = [_kind_name(part) for part in arguments if part is not type(None)]
-        return f"{' or '.join(rest)}, or null"
+        types_ = [_kind_name(part) for part in arguments if part is not type(None)]
+        return f"{' or '.join(types_)}, or null"
     return str(getattr(kind, "__name__", kind))
 
 
@@ -184,7 +204,7 @@ def _names_field(message: str, known: Mapping[str, Any]) -> bool:
 
 
 def plain_values(value: Any) -> Any:
-    """Only what YAML and JSON know."""
+    """Return a value made of mappings, lists and scalars alone, as YAML and JSON know them."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
@@ -193,7 +213,7 @@ def plain_values(value: Any) -> Any:
 
 
 def value_text(value: Any) -> str:
-    """What came instead, for a message."""
+    """Return a value of the wrong type in words, for a message."""
     if value is None:
         return "nothing"
     return f"{type(value).__name__} {value!r}" if not isinstance(value, dict | list) else f"a {type(value).__name__}"

@@ -38,18 +38,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Who is trained on what.
+    """The records that each model is trained on.
 
     Attributes:
         mode: `population` (complementary pairs, every model can be a target) or `dedicated`
             (targets on independent halves, separate shadows).
-        models: Models of a population; even, at least 6 (2 references a side), and unused by `dedicated`.
+        models: Models of a population; even, at least 6 (2 references per side), unused by `dedicated`.
         targets: How many models are attacked.
         shadows: Shadow models of `dedicated`; even, at least 4, and unused by `population`.
-        held_out: Share of the records held out where the source has no test part of its own.
+        held_out: Share of the records that are held out if the source has no test part of its own.
         calibration: Held-out records for calibrating quantizers.
-        population: Held-out records for what the adversary knows of the distribution.
-        test: Held-out records for the accuracy; `null` is all that are left.
+        population: Held-out records from which the adversary learns the distribution.
+        test: Held-out records for the accuracy; `null` takes all remaining ones.
     """
 
     mode: SplitMode = "population"
@@ -99,9 +99,13 @@ class ExternalConfig:
 
     @property
     def entries(self) -> dict[str, Any]:
-        """The keys that say something, as options of the registry's model `external`."""
-        given = {"options": dict(self.options), "version": self.version}
-        return {"factory": self.factory, **{key: value for key, value in given.items() if value}}
+        """Keys that are not empty, as options of the registry's model `external`."""
+        entries: dict[str, Any] = {"factory": self.factory}
+        if self.options:
+            entries["options"] = dict(self.options)
+        if self.version:
+            entries["version"] = self.version
+        return entries
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,10 @@ class CalibrationConfig:
     """The images that a quantizer may look at.
 
     Attributes:
-        source: `members` of the model being quantized, or `holdout` records that no model saw.
-        records: How many.
-        rounds: How many times, each under its own random augmentation.
-        augment: Random transforms of each round; none shows the images as they are.
+        source: `members` of the model being quantized, or `holdout` records, on which no model was trained.
+        records: Number of images.
+        rounds: Number of passes over them, each under its own random augmentation.
+        augment: Random transforms of each round; if there are none, the images are used as they are.
     """
 
     source: Literal["members", "holdout"] = "members"
@@ -129,7 +133,7 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class QueryConfig:
-    """How every model is asked.
+    """Queries: the forms in which every model is given each record.
 
     Attributes:
         augment: The fixed list of augmentations; `identity` first.
@@ -156,12 +160,12 @@ class QuantizeConfig:
 
     Attributes:
         name: A name of the registry's `QUANTIZERS`, or `package.module:Name`.
-        label: What the tables call it; the name unless given.
+        label: Its name in tables; `name` by default.
         levels: Grid points per weight.
-        preset: The preset its fields started from; empty for none.
+        preset: The preset that its fields started from, or empty.
         options: All fields of the quantizer but `levels`.
         calibration: The images it may look at.
-        looks_at_images: Whether it does; a quantizer that says nothing of it is taken to.
+        looks_at_images: Whether it uses them; True for a quantizer without this attribute.
     """
 
     name: str
@@ -174,7 +178,7 @@ class QuantizeConfig:
 
     @property
     def variant(self) -> str:
-        """The variant's name in tables: `obc-1.58+last8`, `obc-1.58+stemfp32` where a layer keeps full precision."""
+        """The variant's name in tables: `obc-1.58+last8`, `obc-1.58+stemfp32` if a layer keeps full precision."""
         marks = ""
         if self.options.get("last") not in (None, self.levels):
             marks += f"+last{bits_label(self.options['last'])}"
@@ -185,13 +189,13 @@ class QuantizeConfig:
 
 @dataclass(frozen=True)
 class CalibrationInferenceConfig:
-    """The question which members were in the calibration set of a quantized model.
+    """Calibration inference: which members were in the calibration set of a quantized model?
 
     Attributes:
-        variants: Quantized variants to ask it of.
+        variants: Quantized variants that are attacked.
         candidates: Members of a target that may be in the calibration set; half of them are. Even, at least 8.
         models: Quantized models per target, each on its own random half of the candidates; even, at least 16.
-        targets: How many of the split's targets.
+        targets: Number of the split's targets that are attacked.
         fpr: False positive rates at which the true positive rate is reported.
     """
 
@@ -215,23 +219,23 @@ class Config:
     """A whole audit. `data`, `split`, `model`, `train`, `quantize`, ... as in the YAML file.
 
     Attributes:
-        title: What the report is headed with.
+        title: Heading of the report.
         data: The data set.
-        split: Who is trained on what.
+        split: The records that each model is trained on.
         model: Name and options of the network.
         train: The recipe.
         quantize: The variants, in the order of the file.
         attacks: Words of the registry's `ATTACKS`, full names of their forms, or `package.module:Name`.
-        references: Which adversaries.
+        references: Adversaries, by their reference models.
         fpr: False positive rates at which the true positive rate is reported, ascending.
-        priors: Shares of members among the records asked about that precision is reported for, ascending.
+        priors: Shares of members among the attacked records for which precision is reported, ascending.
         delta: The delta at which epsilon is bounded, in [0, 1).
-        power: Whether the attacks at full precision are also run with 1, 2, 4, ... references a side.
-        query: How every model is asked.
+        power: Whether the attacks at full precision are also run with 1, 2, 4, ... references per side.
+        query: The forms in which every model is given each record.
         seed: The root of everything random.
-        joint: Sets of variants that one adversary sees together, the one that says most first.
+        joint: Sets of variants that one adversary sees together, the most informative one first.
         utility_matched: Variants that are compared with noise of equal accuracy.
-        calibration_inference: Who was in the calibration set; None does not ask.
+        calibration_inference: Inference of the calibration set, or None for no such attack.
     """
 
     title: str
@@ -254,7 +258,7 @@ class Config:
 
 
 def bits_label(levels: int) -> str:
-    """The precision as tables name it: log2 of the levels, with as few decimals as tell it apart.
+    """Return the precision in bits as tables show it: log2 of the levels, with the fewest decimals that identify it.
 
     Example:
         >>> [bits_label(levels) for levels in (16, 4, 3, 5, 255)]
@@ -270,7 +274,7 @@ def bits_label(levels: int) -> str:
 
 
 def levels_of(bits: int | float) -> int:
-    """The levels that a precision in bits stands for.
+    """Return the number of levels that a precision in bits stands for.
 
     Raises:
         ValueError: No integer from 2 to 256 has this base-2 logarithm, to two decimals.

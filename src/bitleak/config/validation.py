@@ -1,4 +1,4 @@
-"""Every mistake of a config, told at once, before any work."""
+"""Validation of a config: every mistake is reported at once, before any work."""
 
 import typing
 from collections.abc import Mapping
@@ -43,18 +43,22 @@ SECTIONS = (
 
 
 def validate(raw: Mapping[str, Any]) -> Config:
-    """The checked config.
+    """Return the checked config.
 
     Raises:
         ConfigError: With every mistake found, one per line, each with the field's dotted name,
             what was expected and what came.
     """
     errors: list[str] = []
-    errors += [unknown_name("section", key, SECTIONS) for key in raw if key not in SECTIONS]
+    # Sections that are unknown, or missing without a default.
+    for key in raw:
+        if key not in SECTIONS:
+            errors.append(unknown_name("section", key, SECTIONS))
     if "data" not in raw:
         errors.append("data: missing; name a data set, such as {name: digits}")
     if "model" not in raw:
         errors.append("model: missing; name a network, such as {name: cnn, width: 16}")
+    # Each section by itself; the top-level `calibration` is the default of every quantizer's.
     calibration = section(CalibrationConfig, raw.get("calibration"), "calibration", errors)
     fpr = number_list(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
     quantize = _quantizers(raw.get("quantize"), calibration, errors)
@@ -79,15 +83,16 @@ def validate(raw: Mapping[str, Any]) -> Config:
     }
     if errors:
         raise ConfigError("\n".join(errors))
-    _across(config, errors)
+    # Sections against each other, which needs all of them to be right by themselves.
+    _check_across(config, errors)
     if errors:
         raise ConfigError("\n".join(errors))
     return Config(**config)
 
 
 def resolved(config: Config) -> dict[str, Any]:
-    """The config with every default written out, in the form that `validate` reads."""
-    name, options = config.model
+    """Return the config with every default written out, in the form that `validate` reads."""
+    # Fields of a quantizer that are null or empty are left out, as are a label and a preset that say nothing.
     entries = []
     for entry in config.quantize:
         fields_ = {key: value for key, value in entry.options.items() if value not in (None, {})}
@@ -101,10 +106,14 @@ def resolved(config: Config) -> dict[str, Any]:
                 "calibration": plain_values(asdict(entry.calibration)),
             }
         )
-    data = {"limit": config.data.limit, "held_out": config.data.held_out}
+    name, options = config.model
+    data = {"name": config.data.name, **config.data.options}
+    for key, count in (("limit", config.data.limit), ("held_out", config.data.held_out)):
+        if count is not None:
+            data[key] = count
     return {
         "title": config.title,
-        "data": {"name": config.data.name, **config.data.options, **{k: v for k, v in data.items() if v is not None}},
+        "data": data,
         "split": plain_values(asdict(config.split)),
         "model": {"name": name, **options},
         "train": plain_values(asdict(config.train)),
@@ -127,13 +136,14 @@ def _data(raw: Any, errors: list[str]) -> DataConfig | None:
     name, rest = name_and_rest(raw, "data", registry.DATASETS, errors)
     if name is None:
         return None
-    own = {key: rest.pop(key) for key in ("limit", "held_out") if key in rest}
+    # `limit` and `held_out` apply to every data set; the other keys are the data set's own fields.
+    part_keys = {key: rest.pop(key) for key in ("limit", "held_out") if key in rest}
     before = len(errors)
     cls = entry_class(registry.DATASETS, name, "data", "data set", errors, members=("load", "describe"))
     if cls is None:
         return None
-    dataset = section(cls, rest, "data", errors, also=list(own))
-    part = section(DataConfig, {"name": name, "options": {}, **own}, "data", errors)
+    dataset = section(cls, rest, "data", errors, also=list(part_keys))
+    part = section(DataConfig, {"name": name, "options": {}, **part_keys}, "data", errors)
     if len(errors) > before:
         return None
     return DataConfig(name=name, options=asdict(dataset), limit=part.limit, held_out=part.held_out)
@@ -156,12 +166,12 @@ def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
 
 
 def external_model(raw: dict[str, Any], where: str, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
-    """Name and options of a network from outside, or None with the mistakes added to `errors`."""
+    """Return name and options of a network from outside, or None with the mistakes added to `errors`."""
     version = raw.get("version")
     if type(version) in (int, float):  # YAML reads `version: 2` as a number
         raw = {**raw, "version": str(version)}
-    made: ExternalConfig | None = section(ExternalConfig, raw, where, errors)
-    return None if made is None else ("external", made.entries)
+    external: ExternalConfig | None = section(ExternalConfig, raw, where, errors)
+    return None if external is None else ("external", external.entries)
 
 
 def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[str]) -> tuple[QuantizeConfig, ...]:
@@ -170,16 +180,17 @@ def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[st
     if not isinstance(raw, list):
         errors.append(f"quantize: expected a list of quantizers, got {value_text(raw)}")
         return ()
-    found: list[QuantizeConfig] = []
+    variants: list[QuantizeConfig] = []
     for index, entry in enumerate(raw):
-        found += _quantizer(entry, f"quantize.{index}", calibration, errors)
-    return tuple(found)
+        variants += _quantizer(entry, f"quantize.{index}", calibration, errors)
+    return tuple(variants)
 
 
 def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]) -> list[QuantizeConfig]:
     name, rest = name_and_rest(raw, where, registry.QUANTIZERS, errors)
     if name is None:
         return []
+    # The entry's own keys are taken out; the others are fields of the quantizer.
     before = len(errors)
     quantizer = entry_class(registry.QUANTIZERS, name, where, "quantizer", errors, members=("levels",))
     if quantizer is None:
@@ -193,17 +204,19 @@ def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, erro
     label = _label(rest.pop("label", own_name), f"{where}.label", errors)
     if "calibration" in rest:
         base = asdict(calibration) if calibration else {}
-        own = rest.pop("calibration")
-        merged = {**base, **own} if isinstance(own, dict) else own
+        changes = rest.pop("calibration")
+        merged = {**base, **changes} if isinstance(changes, dict) else changes
         calibration = section(CalibrationConfig, merged, f"{where}.calibration", errors)
+    # A wrong field is wrong at every precision, so it is reported for the first only.
     options = {**presets.get(preset, {}), **rest}
     also = ["levels", "bits", "preset", "label", "calibration"]
-    built = [section(quantizer, {**options, "levels": one}, where, errors, also=also) for one in levels[:1]]
+    scheme = section(quantizer, {**options, "levels": levels[0]}, where, errors, also=also) if levels else None
     if len(errors) > before or calibration is None:
         return []
-    fields_ = {key: value for key, value in plain_values(asdict(built[0])).items() if key != "levels"}
-    looks = getattr(built[0], "looks_at_images", True)
-    return [QuantizeConfig(name, label, one, preset, fields_, calibration, looks) for one in levels]
+    fields_ = plain_values(scheme)
+    del fields_["levels"]
+    looks = getattr(scheme, "looks_at_images", True)
+    return [QuantizeConfig(name, label, count, preset, fields_, calibration, looks) for count in levels]
 
 
 def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
@@ -213,15 +226,15 @@ def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
         return []
     key = "levels" if "levels" in rest else "bits"
     values = rest.pop(key)
-    found = []
+    levels = []
     for value in values if isinstance(values, list) else [values]:
         try:
-            found.append(integer_in("levels", value, 2, 256) if key == "levels" else levels_of(value))
+            levels.append(integer_in("levels", value, 2, 256) if key == "levels" else levels_of(value))
         except ValueError as error:
             errors.append(f"{where}.{key}: {error}")
     if isinstance(values, list) and not values:
         errors.append(f"{where}.{key}: expected at least one precision, got an empty list")
-    return found
+    return levels
 
 
 def _label(raw: Any, where: str, errors: list[str]) -> Any:
@@ -243,7 +256,11 @@ def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
     entries = name_list(raw, "attacks", known_names(), errors, load=expand)
     if len(errors) > before:
         return entries
-    by_name: dict[str, object] = {form.name: form for forms in forms_by_word().values() for form in forms}
+    # Rows of the results are told apart by the forms' names.
+    by_name: dict[str, object] = {}
+    for forms in forms_by_word().values():
+        for form in forms:
+            by_name[form.name] = form
     for entry in entries:
         for form in expand(entry):
             if by_name.setdefault(form.name, form) != form:
@@ -251,24 +268,29 @@ def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
     return entries
 
 
-def _across(config: dict[str, Any], errors: list[str]) -> None:
-    """What no section can see alone."""
+def _check_across(config: dict[str, Any], errors: list[str]) -> None:
+    """Check the sections against each other."""
+    # Numbers of entries come first: the checks below take time that grows with them.
     limits = (("quantize", VARIANTS, "variants"), ("fpr", RATES, "rates"), ("priors", RATES, "shares"))
-    too_many = [(name, why_too_many(len(config[name]), limit, subject)) for name, limit, subject in limits]
-    errors += [f"{name}: {reason}" for name, reason in too_many if reason]
+    for name, limit, subject in limits:
+        reason = why_too_many(len(config[name]), limit, subject)
+        if reason:
+            errors.append(f"{name}: {reason}")
     if errors:
         return
+    # Variants have names of their own, and enough held-out records to be calibrated on.
     split: SplitConfig = config["split"]
     variants = [entry.variant for entry in config["quantize"]]
     for variant in sorted({name for name in variants if variants.count(name) > 1}):
         errors.append(f"quantize: {variant} is there twice; give one of them a label of its own, such as label: mine")
-    holdout = [entry for entry in config["quantize"] if entry.calibration.source == "holdout"]
-    for entry in holdout:
-        if entry.calibration.records > split.calibration:
+    for entry in config["quantize"]:
+        calibration = entry.calibration
+        if calibration.source == "holdout" and calibration.records > split.calibration:
             errors.append(
-                f"split.calibration: {entry.variant} is calibrated on {entry.calibration.records} held-out records, "
+                f"split.calibration: {entry.variant} is calibrated on {calibration.records} held-out records, "
                 f"got {split.calibration}; raise split.calibration or lower calibration.records"
             )
+    # Attacks that learn from population records have enough of them.
     for name in config["attacks"]:
         fewest = min(attack.fewest_population for attack in expand(name))
         if fewest > split.population:
@@ -276,6 +298,7 @@ def _across(config: dict[str, Any], errors: list[str]) -> None:
                 f"split.population: the attack {name} needs at least {fewest} population records, "
                 f"got {split.population}; raise split.population or leave the attack out"
             )
+    # Rates and shares are open intervals: at 0 and 1 nothing can be measured.
     for name in ("fpr", "priors"):
         for quantity in config[name]:
             if not 0 < quantity < 1:

@@ -1,5 +1,6 @@
 """A YAML file and `KEY=VALUE` settings as one raw mapping."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,24 @@ from bitleak.core.damage import reason
 from bitleak.core.errors import ConfigError
 
 LARGEST_CONFIG = 1 << 20
-"""Bytes of a config at most."""
+"""Most bytes of a config."""
 
 DEEPEST_CONFIG = 32
-"""How deep a config may be nested."""
+"""Most levels to which a config may be nested."""
 
 MOST_VALUES = 100_000
-"""Values of a config at most, those that aliases repeat included."""
+"""Most values of a config, with those that aliases repeat."""
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map"))
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The raw mapping of a YAML file.
+    """Return the raw mapping of a YAML file.
 
     Raises:
         ConfigError: No such file, not YAML, a key given twice, more than configs hold, or not a mapping.
     """
+    # At most one byte more than allowed is read, whatever the path leads to.
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_CONFIG + 1)
@@ -48,7 +50,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def override(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """The mapping with `KEY=VALUE` settings applied; the value is read as YAML.
+    """Return the mapping with `KEY=VALUE` settings applied; values are read as YAML.
 
     Raises:
         ConfigError: A setting without `=`, or a path through something that is not a mapping or list.
@@ -89,12 +91,16 @@ def yaml_value(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
+def _allowed(resolvers: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the patterns of PyYAML that lead to types which a config may hold."""
+    return [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML of few types, without keys given twice, whose aliases do not grow."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 -- as in PyYAML; dates are text
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: _allowed(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def __init__(self, stream: str) -> None:
@@ -105,6 +111,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         """Compose a node, unless it is too deep, inside itself, or holds too much."""
+        # The depth is counted before the node is composed, so that no text can exhaust the stack.
         self._depth += 1
         event = self.peek_event()
         mark = event.start_mark
@@ -114,6 +121,7 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent) and node not in self._values:
             raise yaml.composer.ComposerError(None, None, "an alias of what it is in", mark)
+        # An alias counts as its whole node: a few lines of aliases of aliases would stand for billions of values.
         self._values[node] = 1 + sum(self._values[child] for child in _children(node))
         if self._values[node] > MOST_VALUES:
             raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES:,} values, aliases followed", mark)
@@ -131,7 +139,7 @@ class _Loader(yaml.SafeLoader):
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
-        return [item for pair in node.value for item in pair]
+        return list(itertools.chain.from_iterable(node.value))
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
@@ -150,21 +158,21 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _assign(target: Any, path: list[str], value: Any, whole: str) -> None:
-    """Sets a value in nested mappings and lists, making mappings on the way."""
-    head, rest = path[0], path[1:]
+def _assign(target: Any, path: list[str], value: Any, setting: str) -> None:
+    """Set a value in nested mappings and lists, making mappings on the way."""
+    head, remaining = path[0], path[1:]
     if isinstance(target, list):
         if not head.isdigit() or int(head) >= len(target):
-            raise ConfigError(f"--set {whole}: expected an index below {len(target)}, got {head!r}")
-        if rest:
-            _assign(target[int(head)], rest, value, whole)
+            raise ConfigError(f"--set {setting}: expected an index below {len(target)}, got {head!r}")
+        if remaining:
+            _assign(target[int(head)], remaining, value, setting)
         else:
             target[int(head)] = value
         return
     if not isinstance(target, dict):
-        raise ConfigError(f"--set {whole}: {head!r} leads into {value_text(target)}, which has no fields")
-    if rest:
-        _assign(target.setdefault(head, {}), rest, value, whole)
+        raise ConfigError(f"--set {setting}: {head!r} leads into {value_text(target)}, which has no fields")
+    if remaining:
+        _assign(target.setdefault(head, {}), remaining, value, setting)
     else:
         target[head] = value
 

@@ -8,7 +8,7 @@ SHA-256 digest per file. How files are kept, and how a result appears at once, i
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -162,24 +162,31 @@ class Store:
             self._files.commit(place, fill)
         return place
 
-    def adopt_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> set[str]:
+    def intact(self, names: Iterable[str]) -> set[str]:
+        """Return the names of finished results, after damaged ones have been removed.
+
+        Args:
+            names: Results to look for, each as `stage/first two digits of the key/key`.
+
+        Raises:
+            StoreError: A damaged result cannot be removed.
+        """
+        return {name for name in self._files.existing(names) if not self._discarded(self.root / name)}
+
+    def adopt_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
         """Commit many results made elsewhere, each of them whole or not at all, in a few waits for the disk.
 
         Args:
-            results: Name of each result, `stage/first two digits of the key/key`, with a function that writes all
-                its files, the manifest too, into a folder and returns their paths; it need not flush them.
+            batches: Results that appear after one wait: name as in `intact`, with a function that writes all files
+                of a result, the manifest too, into a folder and returns their paths; it need not flush them.
 
-        Returns:
-            Names of the results that were not there already, or were damaged.
+        Yields:
+            The number of results of each batch, when it has appeared; all are durable at the end.
 
         Raises:
             StoreError: The disk is full, or the store cannot be written to.
         """
-        known = {name for name in self._files.existing(results) if not self._discarded(self.root / name)}
-        new = {name: fill for name, fill in results.items() if name not in known}
-        if new:
-            self._files.commit_all(new)
-        return set(new)
+        return self._files.commit_all(batches)
 
     def read(self, task: Task) -> dict[str, Artifact]:
         """The artifacts of a finished task by name; arrays may be read-only memory maps.

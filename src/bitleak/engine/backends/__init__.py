@@ -73,12 +73,15 @@ class Backend(Protocol):
     def existing(self, names: Iterable[str]) -> list[str]:
         """Return the names, `stage/first two digits/key`, of those places that have a manifest."""
 
-    def commit_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> None:
+    def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
         """Add many results as `commit` does: each is complete or absent at any moment and after any failure.
 
         Args:
-            results: Names, as in `existing`, with functions that write all files of a result into a folder and
-                return their paths. They need not wait for the disk.
+            batches: Results that become visible together, by name as in `existing`, each with a function that writes
+                all files of a result into a folder and returns their paths. It need not wait for the disk.
+
+        Yields:
+            The number of results of a batch, when it has been added; all are durable at the end.
         """
 
     def remove(self, place: PurePath) -> None:

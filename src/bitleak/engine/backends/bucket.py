@@ -157,14 +157,16 @@ class Bucket:
         """Return the names of those places that have a manifest."""
         return [name for name in names if self.has(self.root / name)]
 
-    def commit_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> None:
+    def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
         """Add many results, one after the other, each as a whole."""
 
         def fill_and_flush(fill: Callable[[str], list[str]], folder: Path) -> None:
             flush_all(fill(str(folder)))
 
-        for name, fill in results.items():
-            self.commit(self.root / name, partial(fill_and_flush, fill))
+        for batch in batches:
+            for name, fill in batch.items():
+                self.commit(self.root / name, partial(fill_and_flush, fill))
+            yield len(batch)
 
     def remove(self, place: PurePath) -> None:
         """Takes a place away, and the copy on this machine."""

@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePath
 
 from bitleak.core import leftovers
@@ -120,40 +121,62 @@ class Folder:
         """Return the names of those places that have a manifest."""
         return [name for name in names if os.path.isfile(f"{self.root}/{name}/{MANIFEST}")]
 
-    def commit_all(self, results: Mapping[str, Callable[[str], list[str]]]) -> None:
-        """Add many results, each as a whole; the disk is waited for once, not for every file in turn.
+    def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
+        """Add many results, each as a whole; the disk is waited for once per batch, while the next one is written.
 
-        All files and their folders reach the disk before the first folder is renamed, so that a power
+        All files of a batch and their folders reach the disk before the first of them is renamed, so that a power
         failure at any moment leaves no place with a manifest and damaged or missing files. Paths are texts, since
         a `Path` takes as long as a system call.
         """
-        prefix = leftovers.new_name(_TEMPORARY)
-        parents = {f"{self.root}/{name.rpartition('/')[0]}" for name in results}
         staged: dict[str, str] = {}
+        parents: set[str] = set()
         try:
-            with usable(self.root), Barrier(self.root) as barrier:
-                for parent in parents:
-                    os.makedirs(parent, exist_ok=True)
-                # Everything is written beside its place ...
-                written: list[str] = []
-                for number, (name, fill) in enumerate(results.items()):
-                    place = f"{self.root}/{name}"
-                    temporary = f"{place.rpartition('/')[0]}/{prefix}-{number}"
-                    staged[temporary] = place
-                    os.mkdir(temporary)
-                    written += fill(temporary)
-                    written.append(temporary)
-                # ... is durable ...
-                barrier.wait(written, parents)
-                # ... and only then gets its name. The names, and those of new folders, are waited for too.
-                for temporary, place in list(staged.items()):
-                    if _rename(temporary, place):
-                        del staged[temporary]
-                folders = parents | {os.path.dirname(parent) for parent in parents} | {str(self.root)}
-                barrier.wait(folders, parents)
+            with usable(self.root), Barrier(self.root) as barrier, ThreadPoolExecutor(1) as pool:
+                batch: dict[str, str] = {}
+                durable: Future[None] | None = None
+                for results in batches:
+                    # Everything is written beside its place ...
+                    folders = {f"{self.root}/{name.rpartition('/')[0]}" for name in results}
+                    written, following = self._stage(results, folders, staged)
+                    # ... is durable ...
+                    if durable is not None:
+                        durable.result()
+                    durable, batch, previous = pool.submit(barrier.wait, written, folders), following, batch
+                    parents |= folders
+                    # ... and only then gets its name.
+                    if previous:
+                        yield _place(previous, staged)
+                if durable is not None:
+                    durable.result()
+                    yield _place(batch, staged)
+                # The names, and those of new folders, are waited for at the end.
+                above = {os.path.dirname(parent) for parent in parents} | {str(self.root)}
+                barrier.wait(parents | above, parents)
         finally:
             for temporary in staged:
                 shutil.rmtree(temporary, ignore_errors=True)
+
+    def _stage(
+        self, results: Mapping[str, Callable[[str], list[str]]], folders: Iterable[str], staged: dict[str, str]
+    ) -> tuple[list[str], dict[str, str]]:
+        """Write results into temporary folders, which are added to `staged` first.
+
+        Returns:
+            All paths written, and the places of the temporary folders.
+        """
+        prefix = leftovers.new_name(_TEMPORARY)
+        for folder in folders:
+            os.makedirs(folder, exist_ok=True)
+        written: list[str] = []
+        batch: dict[str, str] = {}
+        for number, (name, fill) in enumerate(results.items()):
+            place = f"{self.root}/{name}"
+            temporary = f"{place.rpartition('/')[0]}/{prefix}-{number}"
+            batch[temporary] = staged[temporary] = place
+            os.mkdir(temporary)
+            written += fill(temporary)
+            written.append(temporary)
+        return written, batch
 
     def remove(self, place: PurePath) -> None:
         """Takes a place away."""
@@ -256,6 +279,14 @@ def _move(temporary: Path, place: Path) -> None:
     flush(temporary)
     _rename(temporary, place)
     flush(place.parent)
+
+
+def _place(batch: Mapping[str, str], staged: dict[str, str]) -> int:
+    """Give durable folders their names, and return their number."""
+    for temporary, place in batch.items():
+        if _rename(temporary, place):
+            del staged[temporary]
+    return len(batch)
 
 
 def _rename(temporary: str | Path, place: str | Path) -> bool:

@@ -54,17 +54,13 @@ def import_results(store: Store, paths: Sequence[Path], on_step: OnStep | None =
     step = on_step or _ignore
     results = _check_all(paths, step)
     wanted = {result.name: result for result in results}
-    new = size = done = 0
-    for batch in _batches(list(wanted.values())):
-        with contextlib.ExitStack() as stack:
-            files = {path: stack.enter_context(path.open("rb")).fileno() for path in {item.path for item in batch}}
-            fills = {result.name: partial(_extract, result, files[result.path]) for result in batch}
-            taken = store.adopt_all(fills)
-        new += len(taken)
-        size += sum(wanted[name].size for name in taken)
-        done += len(batch)
+    known = store.intact(wanted)
+    new = [result for name, result in wanted.items() if name not in known]
+    done = len(known)
+    for count in store.adopt_all(_fills(new)):
+        done += count
         step(done / len(wanted), "taking results")
-    return Imported(new, len(results) - new, size)
+    return Imported(len(new), len(results) - len(new), sum(result.size for result in new))
 
 
 def _ignore(done: float, doing: str) -> None:
@@ -83,6 +79,14 @@ def _check_all(paths: Sequence[Path], on_step: OnStep) -> list[PackedResult]:
 
 def _report_check(on_step: OnStep, before: int, total: int, position: int) -> None:
     on_step((before + position) / total, "checking")
+
+
+def _fills(results: Sequence[PackedResult]) -> Iterator[dict[str, Callable[[str], list[str]]]]:
+    """Yield batches of results, each with a function that writes it, which can be called until the next batch."""
+    for batch in _batches(results):
+        with contextlib.ExitStack() as stack:
+            files = {path: stack.enter_context(path.open("rb")).fileno() for path in {item.path for item in batch}}
+            yield {item.name: partial(_extract, item, files[item.path]) for item in batch}
 
 
 def _batches(results: Sequence[PackedResult]) -> Iterator[list[PackedResult]]:

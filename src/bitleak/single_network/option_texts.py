@@ -1,4 +1,4 @@
-"""What the command line says of a model and a data set, as names and options."""
+"""Texts of the command line's options, read as models, data sets and numbers."""
 
 import re
 from pathlib import Path
@@ -16,13 +16,15 @@ _OPTION = r"[A-Za-z_]\w*="
 
 
 def model_from_text(text: str) -> tuple[str, dict[str, Any]]:
-    """The name of the registry and the options of `cnn:width=16`, `resnet18`, `timm:NAME`, `package.module:factory`.
+    """Return the registry's name and the options of a model.
 
-    Options after the factory are the factory's own; `external:factory=...,options={...},version=...` says all that a
-    config can.
+    The text is like `cnn:width=16`, `resnet18`, `timm:NAME` or `package.module:factory`.
+
+    Options after the factory are arguments of the factory; `external:factory=...,options={...},version=...` takes
+    every key that a config takes.
 
     Raises:
-        ConfigError: None of these.
+        ConfigError: The text is none of these.
 
     Example:
         >>> model_from_text("cnn:width=16,depth=2"), model_from_text("zoo.small:net")
@@ -38,26 +40,28 @@ def model_from_text(text: str) -> tuple[str, dict[str, Any]]:
     if not colon or re.match(_OPTION, rest):
         known = unknown_name("model", name, MODELS)
         raise ConfigError(f"--model: {known}; or give timm:NAME, or package.module:factory")
-    attribute, *others = _parts(rest)
-    return _external({"factory": f"{name}:{attribute}", "options": _options(others, "--model")})
+    attribute, *options = _parts(rest)
+    return _external({"factory": f"{name}:{attribute}", "options": _options(options, "--model")})
 
 
 def _external(raw: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     errors: list[str] = []
-    found = external_model(raw, "--model", errors)
-    if found is None:
+    model = external_model(raw, "--model", errors)
+    if model is None:
         raise ConfigError("\n".join(error.replace("--model.", "--model ", 1) for error in errors))
-    return found
+    return model
 
 
 def data_from_text(text: str) -> tuple[str, dict[str, Any]]:
-    """The name of the registry and the options of `digits`, `hub:PATH`, `arrays:FILE,limit=500` or of a local path.
+    """Return the registry's name and the options of a data set.
+
+    The text is like `digits`, `hub:PATH` or `arrays:FILE,limit=500`, or a local path.
 
     A path alone is read as `arrays` if it is a file, as `tiny_imagenet` if it is a folder with a
     `wnids.txt`, else as `hub`, which knows Parquet files and image folders.
 
     Raises:
-        ConfigError: No data set of this name, and no such path.
+        ConfigError: There is no data set of this name, and no such path.
 
     Example:
         >>> data_from_text("digits:limit=300"), data_from_text("hub:uoft-cs/cifar10,test=test")
@@ -65,24 +69,24 @@ def data_from_text(text: str) -> tuple[str, dict[str, Any]]:
     """
     name, colon, rest = text.partition(":")
     if name in DATASETS:
-        first, *others = _parts(rest)
+        first, *options = _parts(rest)
         if not colon or re.match(_OPTION, first):
-            return name, _options([first, *others], "--data") if colon else {}
-        return name, {"path": first, **_options(others, "--data")}
-    first, *others = _parts(text)
+            return name, _options([first, *options], "--data") if colon else {}
+        return name, {"path": first, **_options(options, "--data")}
+    first, *options = _parts(text)
     path = Path(first)
     if not path.exists():
         known = unknown_name("data set", name, DATASETS)
         raise ConfigError(f"--data: {known}; nor is there a file or folder {first}")
     kind = "arrays" if path.is_file() else "tiny_imagenet" if (path / "wnids.txt").exists() else "hub"
-    return kind, {"path": first, **_options(others, "--data")}
+    return kind, {"path": first, **_options(options, "--data")}
 
 
 def whole_numbers(text: str, where: str) -> list[int]:
-    """The numbers of `4,3`, each once, in their order.
+    """Return the whole numbers of a text such as `4,3`, in their order and without repetitions.
 
     Raises:
-        ConfigError: Something else.
+        ConfigError: A part is no whole number.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"-?\d+", part) for part in parts):
@@ -91,10 +95,10 @@ def whole_numbers(text: str, where: str) -> list[int]:
 
 
 def channel_numbers(text: str, where: str) -> tuple[float, ...]:
-    """The numbers of `0.49,0.48,0.45`.
+    """Return the numbers of a text such as `0.49,0.48,0.45`.
 
     Raises:
-        ConfigError: Something else.
+        ConfigError: A part is no number.
     """
     try:
         return tuple(float(part) for part in text.split(","))
@@ -103,21 +107,21 @@ def channel_numbers(text: str, where: str) -> tuple[float, ...]:
 
 
 def _parts(text: str) -> list[str]:
-    """The text, cut at the commas before a `KEY=`: paths and lists may hold commas."""
+    """Cut a text at the commas before a `KEY=`; paths and lists may hold commas."""
     return re.split(rf",(?={_OPTION})", text)
 
 
 def _options(parts: list[str], where: str) -> dict[str, Any]:
-    """The values are read as YAML."""
-    found: dict[str, Any] = {}
+    """Return the options of `KEY=VALUE` parts; values are read as YAML."""
+    options: dict[str, Any] = {}
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier():
             raise ConfigError(f"{where}: expected NAME:KEY=VALUE,KEY=VALUE, got {part!r} where KEY=VALUE should be")
-        if key in found:
+        if key in options:
             raise ConfigError(f"{where}: {key!r} is given twice")
         try:
-            found[key] = yaml_value(value)
+            options[key] = yaml_value(value)
         except yaml.YAMLError:
             raise ConfigError(f"{where}: {key}: the value must be YAML, got {value!r}") from None
-    return found
+    return options

@@ -1,8 +1,8 @@
-"""The files that a job leaves: codes and state dicts per precision, `summary.json`, `table.csv`, `layers.csv`."""
+"""Output of a job: codes and state dicts per precision, `summary.json`, `table.csv` and `layers.csv`."""
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,15 +20,15 @@ from bitleak.single_network.quantized_files import save_quantized, save_weights
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """One precision.
+    """The result at a precision.
 
     Attributes:
         levels: Grid points per weight.
         quantized: Codes, grids and the rest.
         figures: Accuracy, agreement and size.
-        seconds: Wall-clock seconds by layer, since the layer before, of this precision or of one that shares its
-            statistics; the first precision's hold what all share. And `total`.
-        files: What was written for it, by name.
+        seconds: Wall-clock seconds by layer, and `total`. A layer's are counted from the layer before it;
+            statistics that precisions share are counted for the first of them.
+        files: Names of its files.
     """
 
     levels: int
@@ -39,7 +39,7 @@ class PrecisionResult:
 
 
 def write_precision(job: QuantizationJob, quantizer: Scheme, quantized: QuantizedWeights, out: Path) -> tuple[str, ...]:
-    """Writes `NAME-LEVELS.safetensors`, `NAME-LEVELS.json` and `weights-NAME-LEVELS.safetensors`.
+    """Write `NAME-LEVELS.safetensors`, `NAME-LEVELS.json` and `weights-NAME-LEVELS.safetensors`.
 
     Returns:
         The files' names, in this order.
@@ -48,13 +48,14 @@ def write_precision(job: QuantizationJob, quantizer: Scheme, quantized: Quantize
         StoreError: A file cannot be written.
     """
     name = f"{job.request.quantizer}-{quantizer.levels}"
-    made = {"name": job.request.quantizer, **plain_values(asdict(quantizer))}
-    pair = save_quantized(quantized, out / name, quantizer=made)
-    return tuple(path.name for path in (*pair, save_weights(quantized.dequantize(), out / f"weights-{name}")))
+    fields = {"name": job.request.quantizer, **plain_values(quantizer)}
+    pair = save_quantized(quantized, out / name, quantizer=fields)
+    weights = save_weights(quantized.dequantize(), out / f"weights-{name}")
+    return tuple(path.name for path in (*pair, weights))
 
 
 def write_job_tables(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path) -> None:
-    """Writes `summary.json`, `table.csv` (a line per precision) and `layers.csv` (a line per layer of each).
+    """Write `summary.json`, `table.csv` (a line per precision) and `layers.csv` (a line per layer and precision).
 
     Raises:
         StoreError: A file cannot be written.
@@ -63,15 +64,17 @@ def write_job_tables(job: QuantizationJob, full: NetworkFigures, results: Sequen
         text = json.dumps(plain_values(job_summary(job, full, results)), indent=1)
         (out / "summary.json").write_text(text + "\n", encoding="utf-8")
         _write_table(out / "table.csv", _precisions(job, full, results))
-        _write_table(out / "layers.csv", [_line(job, one, layer) for one in results for layer in _layers(one)])
+        _write_table(out / "layers.csv", _layer_lines(job, results))
     except OSError as error:
         raise StoreError(f"--out {out}: cannot be written ({error.strerror or error}); give another folder") from error
 
 
 def job_summary(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]) -> dict[str, Any]:
-    """What was done and what came of it, as JSON values."""
+    """Return the job and its results as JSON values."""
     request, spec = job.request, job.weights.spec
-    fields = {key: value for key, value in asdict(job.quantizers[0]).items() if key != "levels"}
+    # Fields that all precisions have in common.
+    fields = asdict(job.quantizers[0])
+    del fields["levels"]
     return {
         "network": None if spec is None else asdict(spec),
         "weights": str(request.weights),
@@ -83,56 +86,69 @@ def job_summary(job: QuantizationJob, full: NetworkFigures, results: Sequence[Pr
         "device": request.device,
         "versions": {name: metadata.version(name) for name in ("bitleak", "torch", "numpy")},
         "full_precision": _figures(full),
-        "precisions": [
-            {
-                "levels": one.levels,
-                "full_precision_layers": one.quantized.full_precision,
-                **_figures(one.figures),
-                "seconds": one.seconds["total"],
-                "files": one.files,
-            }
-            for one in results
-        ],
+        "precisions": [_precision_entry(result) for result in results],
     }
 
 
-def _figures(found: NetworkFigures) -> dict[str, Any]:
+def _precision_entry(result: PrecisionResult) -> dict[str, Any]:
     return {
-        "accuracy": _measure(found.accuracy),
-        "agreement": None if found.agreement is None else _measure(found.agreement),
-        "bytes": found.bytes,
-        "bits_per_weight": found.bits_per_weight,
+        "levels": result.levels,
+        "full_precision_layers": result.quantized.full_precision,
+        **_figures(result.figures),
+        "seconds": result.seconds["total"],
+        "files": result.files,
+    }
+
+
+def _figures(figures: NetworkFigures) -> dict[str, Any]:
+    return {
+        "accuracy": _measure(figures.accuracy),
+        "agreement": None if figures.agreement is None else _measure(figures.agreement),
+        "bytes": figures.bytes,
+        "bits_per_weight": figures.bits_per_weight,
     }
 
 
 def _measure(measure: Measure) -> dict[str, Any]:
+    """Return the fields of a measure that are neither None nor empty."""
     return {key: value for key, value in asdict(measure).items() if value not in (None, "")}
 
 
 def _precisions(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]) -> list[dict[str, Any]]:
-    lines = [("fp32", None, full, None), *((job.request.quantizer, r.levels, r.figures, r.seconds) for r in results)]
-    return [
-        {
-            "quantizer": name,
-            "levels": levels,
-            "accuracy": found.accuracy.value,
-            "accuracy_low": found.accuracy.low,
-            "accuracy_high": found.accuracy.high,
-            "accuracy_difference": found.accuracy.difference,
-            "agreement": None if found.agreement is None else found.agreement.value,
-            "bytes": found.bytes,
-            "bits_per_weight": found.bits_per_weight,
-            "seconds": None if seconds is None else round(seconds["total"], 3),
-        }
-        for name, levels, found, seconds in lines
-    ]
+    """Return the lines of `table.csv`: full precision, then the others in order."""
+    lines = [_precision_line("fp32", None, full, None)]
+    for result in results:
+        lines.append(_precision_line(job.request.quantizer, result.levels, result.figures, result.seconds["total"]))
+    return lines
 
 
-def _layers(result: PrecisionResult) -> Iterable[LayerFigures]:
-    return layer_figures(result.quantized)
+def _precision_line(
+    quantizer: str, levels: int | None, figures: NetworkFigures, seconds: float | None
+) -> dict[str, Any]:
+    return {
+        "quantizer": quantizer,
+        "levels": levels,
+        "accuracy": figures.accuracy.value,
+        "accuracy_low": figures.accuracy.low,
+        "accuracy_high": figures.accuracy.high,
+        "accuracy_difference": figures.accuracy.difference,
+        "agreement": None if figures.agreement is None else figures.agreement.value,
+        "bytes": figures.bytes,
+        "bits_per_weight": figures.bits_per_weight,
+        "seconds": None if seconds is None else round(seconds, 3),
+    }
 
 
-def _line(job: QuantizationJob, result: PrecisionResult, layer: LayerFigures) -> dict[str, Any]:
+def _layer_lines(job: QuantizationJob, results: Sequence[PrecisionResult]) -> list[dict[str, Any]]:
+    """Return the lines of `layers.csv`."""
+    lines = []
+    for result in results:
+        for layer in layer_figures(result.quantized):
+            lines.append(_layer_line(job, result, layer))
+    return lines
+
+
+def _layer_line(job: QuantizationJob, result: PrecisionResult, layer: LayerFigures) -> dict[str, Any]:
     return {
         "quantizer": job.request.quantizer,
         "precision": result.levels,

@@ -1,4 +1,4 @@
-"""A checked request with its data and weights: everything that can be wrong is found here, before any work."""
+"""A checked request with its data and weights; whatever does not fit is refused before any work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,23 +25,23 @@ from bitleak.single_network.tensor_names import common_prefix, fitted_names, wit
 from bitleak.single_network.weights_files import read_weights
 
 HELD_OUT = 0.3
-"""Share of the records that is kept for the test where the data has no held-out part of its own, as in a config."""
+"""Share of the records that is kept for the test if the data has no held-out part, as by default in a config."""
 
 
 @dataclass(frozen=True)
 class QuantizationJob:
-    """What is to be quantized, with what, and what it is measured on.
+    """A network with the quantizers, calibration images and test records that it meets.
 
     Attributes:
-        request: What was asked for.
-        quantizers: One per number of levels.
+        request: The request.
+        quantizers: A quantizer per precision.
         weights: The network, with its spec.
         images: The data set.
-        calibration: Records that the quantizers are shown, ascending.
-        test: Records that the accuracy is measured on, ascending; none of them is in `calibration`.
-        drawn: Whether the data has no held-out part, so that the test records were drawn here: a
-            network trained elsewhere may have been trained on them.
-        notes: How the names of tensors were changed to fit, and what the trial of an outside network found.
+        calibration: Calibration records, ascending.
+        test: Records for the accuracy, ascending; disjoint from `calibration`.
+        drawn: Whether the test records were drawn here, from data without a held-out part: a network
+            from elsewhere may have been trained on them.
+        notes: Changes of tensors' names, and notes from the trial of an outside network.
     """
 
     request: QuantizeRequest
@@ -55,57 +55,65 @@ class QuantizationJob:
 
 
 def prepare_job(request: QuantizeRequest) -> QuantizationJob:
-    """Reads weights and data and checks that they and the quantizers fit each other; quantizes nothing.
+    """Read weights and data, and check that they and the quantizers fit each other; nothing is quantized.
 
     Raises:
         InputError: Something does not fit; the message names the option.
     """
-    asked = check_request(request)
+    checked = check_request(request)
     weights = read_weights(request.weights)
-    model = _model(asked, weights)
-    images = limited(asked.dataset.load(None), asked.part.limit, request.seed, held_out=asked.part.held_out)
+    model = _model(checked, weights)
+
+    # The data, and a network of its classes, channels and pixels.
+    part = checked.part
+    images = limited(checked.dataset.load(None), part.limit, request.seed, held_out=part.held_out)
     calibration, test = draw_records(images, request)
-    description = asked.dataset.describe(None)
+    description = checked.dataset.describe(None)
     hint = numbering_hint(description)
-    spec = _spec(asked, weights, model, images, hint)
+    spec = _spec(checked, weights, model, images, hint)
+
+    # The weights in that network. Those of a state dict may have other names, by the wrapper they were saved from.
     notes: list[str] = []
     try:
         if weights.spec is None:
             fresh = build(spec, seed=0)
-            whole = with_shared_names(weights.tensors, shared_names(fresh))
-            tensors, renamed = fitted_names(whole, fresh.state_dict())
+            completed = with_shared_names(weights.tensors, shared_names(fresh))
+            tensors, renamed = fitted_names(completed, fresh.state_dict())
             weights = replace(weights, tensors=tensors)
-            notes += [f"weights: {renamed}"] if renamed else []
+            if renamed:
+                notes.append(f"weights: {renamed}")
         weights = replace(weights, spec=spec)
-        # `_model` has seen to it that outside code is named by --model
+        # `_model` has refused outside code that --model does not name.
         network = load(weights, allow_external=True)
         outside = trial_of(spec)
         check_in_new_process(spec)
     except ModelError as error:
         raise ModelError(_placed(error, request, weights, spec) + hint) from None
+    # A layer that no quantizer can treat, found on two blank images.
     try:
-        check_network(network, asked.quantizers[0], torch.zeros(2, spec.channels, spec.size, spec.size))
+        check_network(network, checked.quantizers[0], torch.zeros(2, spec.channels, spec.size, spec.size))
     except QuantizationError as error:
         option = "--set layers" if str(error).startswith("layers[") else "--model"
         raise ModelError(f"{option}: {error}") from None
     notes += [f"data: {line}" for line in data_lines(description)]
-    notes += [] if outside is None else [f"model: {note}" for note in outside.notes]
+    if outside is not None:
+        notes += [f"model: {note}" for note in outside.notes]
     drawn = not bool(images.held_out.any())
-    return QuantizationJob(request, asked.quantizers, weights, images, calibration, test, drawn, tuple(notes))
+    return QuantizationJob(request, checked.quantizers, weights, images, calibration, test, drawn, tuple(notes))
 
 
 def draw_records(
     images: Images, request: QuantizeRequest
 ) -> tuple[Int64[np.ndarray, "calibration"], Int64[np.ndarray, "test"]]:
-    """The calibration records, drawn at random, and the held-out records that are not among them, for the test.
+    """Draw calibration records at random; the other held-out records are the test's.
 
-    Where the data has no held-out part, the same share of every class is held out, as in an audit
-    with the same seed and limit.
+    If the data has no held-out part, the same share of every class is held out, as in an audit with
+    the same seed and limit.
 
     Raises:
         ConfigError: The source has too few records.
     """
-    everything = np.arange(len(images.labels))
+    all_records = np.arange(len(images.labels))
     held_out = make_splits(
         images,
         mode="population",
@@ -116,15 +124,19 @@ def draw_records(
         seed=request.seed,
         held_out=HELD_OUT,
     ).test
-    sources = {"members": np.setdiff1d(everything, held_out), "holdout": held_out, "all": everything}
-    source = sources[request.source]
-    spare = 0 if request.source == "members" else 1  # a held-out record at least is left for the test
-    most = len(source) - spare
-    count = min(DEFAULT_CALIBRATION, most // (1 + spare)) if request.calibration is None else request.calibration
-    if not 1 <= count <= most:
+    members = np.setdiff1d(all_records, held_out)
+    source = {"members": members, "holdout": held_out, "all": all_records}[request.source]
+
+    # From held-out records at least one is left for the test; by default at most half of them are taken.
+    spare = 0 if request.source == "members" else 1
+    largest = len(source) - spare
+    count = request.calibration
+    if count is None:
+        count = min(DEFAULT_CALIBRATION, largest // (1 + spare))
+    if not 1 <= count <= largest:
         raise ConfigError(
-            f"--calibration: the source {request.source!r} has {most} records to spare, got {count}; ask for fewer, or "
-            "give another --source"
+            f"--calibration: the source {request.source!r} has {largest} records to spare, got {count}; ask for fewer, "
+            "or give another --source"
         )
     chance = np.random.default_rng(seed_for(request.seed, "calibration"))
     calibration = np.sort(chance.choice(source, count, replace=False))
@@ -134,46 +146,49 @@ def draw_records(
     return calibration, test
 
 
-def _model(asked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str, Any]]:
-    """Name and options, from the request or from the weights."""
+def _model(checked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str, Any]]:
+    """Return the model's name and options, from the request or from the weights."""
     spec = weights.spec
-    if spec is None and asked.model is None:
+    if spec is None and checked.model is None:
         raise ConfigError("--model: missing; a .safetensors file does not say which network it is for")
     if spec is None:
-        return asked.model or ("", {})
-    own = (spec.name, dict(spec.options))
-    if asked.model is None and factory_of(spec) is not None:
+        return checked.model or ("", {})
+    stored = (spec.name, dict(spec.options))
+    if checked.model is None and factory_of(spec) is not None:
         raise ConfigError(
             f"--model: missing; the weights name outside code, which is imported and called only if you name it too: "
-            f"if you trust it, add --model {_text(*own)}"
+            f"if you trust it, add --model {_text(*stored)}"
         )
-    if asked.model is not None and asked.model != own:
-        raise ConfigError(f"--model: the weights are those of {_text(*own)}, got {_text(*asked.model)}; leave it out")
-    return own
+    if checked.model is not None and checked.model != stored:
+        raise ConfigError(
+            f"--model: the weights are those of {_text(*stored)}, got {_text(*checked.model)}; leave it out"
+        )
+    return stored
 
 
 def _spec(
-    asked: CheckedRequest, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images, hint: str
+    checked: CheckedRequest, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images, hint: str
 ) -> ModelSpec:
-    """The network's spec, made for the data; the weights' own must fit the data, else the hint is added."""
+    """Return the network's spec for the data; a spec of the weights must fit the data, else the hint is added."""
     _, channels, size, _ = images.pixels.shape
     shape = (len(images.class_names), channels, size)
-    own = weights.spec
-    if own is not None and (own.classes, own.channels, own.size) != shape:
+    stored = weights.spec
+    if stored is not None and (stored.classes, stored.channels, stored.size) != shape:
         raise ConfigError(
-            f"--data: the weights are for {_shape(own.classes, own.channels, own.size)}, "
+            f"--data: the weights are for {_shape(stored.classes, stored.channels, stored.size)}, "
             f"got {_shape(*shape)}; give the data that the network was trained on{hint}"
         )
-    mean, std = asked.standardisation or _statistics(own, images)
+    mean, std = checked.standardisation or _statistics(stored, images)
     for option, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
             raise ConfigError(f"{option}: expected {channels} numbers, one per channel, got {len(values)}")
     return ModelSpec(model[0], dict(model[1]), *shape, mean=mean, std=std)
 
 
-def _statistics(own: ModelSpec | None, images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if own is not None:
-        return own.mean, own.std
+def _statistics(stored: ModelSpec | None, images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel, of the weights or of the data's training part."""
+    if stored is not None:
+        return stored.mean, stored.std
     try:
         return channel_statistics(images, np.flatnonzero(~images.held_out))
     except ValueError as error:
@@ -181,7 +196,7 @@ def _statistics(own: ModelSpec | None, images: Images) -> tuple[tuple[float, ...
 
 
 def _placed(error: ModelError, request: QuantizeRequest, weights: Weights, spec: ModelSpec) -> str:
-    """The message with the option that it is about."""
+    """Return the message, led by the option that it is about."""
     text = str(error)
     if text.startswith("tensor "):
         shape = _shape(spec.classes, spec.channels, spec.size)
@@ -196,6 +211,11 @@ def _shape(classes: int, channels: int, size: int) -> str:
 
 
 def _text(name: str, options: Mapping[str, Any]) -> str:
+    """Return a model as --model takes it."""
     if name == "external" and set(options) <= {"factory", "options"}:
-        return ",".join([options["factory"], *(f"{key}={value}" for key, value in options.get("options", {}).items())])
-    return name + (":" if options else "") + ",".join(f"{key}={value}" for key, value in options.items())
+        name, options = options["factory"], options.get("options", {})
+        separator = ","
+    else:
+        separator = ":"
+    values = ",".join(f"{key}={value}" for key, value in options.items())
+    return f"{name}{separator}{values}" if values else name

@@ -1,4 +1,4 @@
-"""Everything that is asked for, checked as text before anything is read."""
+"""The request of `bitleak quantize`, checked as text before any file is read."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,29 +17,29 @@ from bitleak.single_network.option_texts import channel_numbers, data_from_text,
 SOURCES = ("members", "holdout", "all")
 DEFAULT_CALIBRATION = 1024
 _OPTIONS = ("levels", "last", "preset", "calibration")
-"""Keys of a config's entry that are options of their own on the command line."""
+"""Keys of a config's entry for which the command line has an option each."""
 
 
 @dataclass(frozen=True)
 class QuantizeRequest:
-    """What is asked for, as texts.
+    """A request, as texts of the command line.
 
     Attributes:
         weights: A `.safetensors` file or the folder of a store's result.
-        data: As `data_from_text` reads it.
+        data: Text of a data set, for `data_from_text`.
         quantizer: A name of the registry's `QUANTIZERS`.
-        levels: Grid points per weight, with commas between them.
-        model: As `model_from_text` reads it; None where the weights say it.
-        preset: A preset of the quantizer; empty for none.
-        last: Levels of the last layer; None = as the rest.
-        calibration: Calibration images; None takes 1,024 or, where there are fewer, all.
-        source: Where they come from: the data's training part (`members`), its held-out part
+        levels: Grid points per weight, with commas between the precisions.
+        model: Text of a model, for `model_from_text`; None if the weights name it.
+        preset: A preset of the quantizer, or empty.
+        last: Levels of the last layer; None for those of the other layers.
+        calibration: Number of calibration images; None takes 1,024 or, if there are fewer, all.
+        source: Source of the calibration images: the data's training part (`members`), its held-out part
             (`holdout`) or both (`all`).
         settings: `FIELD=VALUE` for the quantizer's fields; the values are read as YAML.
-        mean: Per channel, in [0, 1]; None = the weights' or, where they have none, the data's.
-        std: Per channel, above 0.
+        mean: Mean per channel, in [0, 1]; None for the weights' or, if they have none, the data's.
+        std: Standard deviation per channel, above 0.
         device: `cpu`, `cuda` or `cuda:N`.
-        seed: The root of everything random.
+        seed: Root of all random draws.
     """
 
     weights: Path
@@ -60,14 +60,14 @@ class QuantizeRequest:
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """The same, as checked values.
+    """A request, as checked values.
 
     Attributes:
-        request: What was asked for.
-        quantizers: One per number of levels, in their order.
-        model: Name and options; None where the weights say it.
-        dataset: An entry of the registry's `DATASETS`, made.
-        part: How much of it.
+        request: The request.
+        quantizers: A quantizer per precision, in the order of the request.
+        model: Name and options; None if the weights name it.
+        dataset: An instance of an entry of the registry's `DATASETS`.
+        part: Limits on its number of records.
         standardisation: Mean and standard deviation per channel, if they were given.
     """
 
@@ -80,16 +80,16 @@ class CheckedRequest:
 
 
 def check_request(request: QuantizeRequest) -> CheckedRequest:
-    """The request, if nothing is wrong with it; reads no file.
+    """Check a request; no file is read.
 
     Raises:
-        ConfigError: With every mistake, one per line, each with its option, what was expected and what came.
+        ConfigError: With every mistake, one per line, each with its option, the expected and the given value.
     """
     errors: list[str] = []
     quantizers = _quantizers(request, errors)
-    model = _told(errors, lambda: None if request.model is None else model_from_text(request.model))
+    model = _collected(errors, lambda: None if request.model is None else model_from_text(request.model))
     dataset, part = _dataset(request, errors)
-    standardisation = _told(errors, lambda: _standardisation(request))
+    standardisation = _collected(errors, lambda: _standardisation(request))
     checked_value(one_of, request.source, "--source", errors, SOURCES)
     checked_value(integer_in, request.seed, "--seed", errors, 0, 2**62)
     if request.calibration is not None:
@@ -100,11 +100,12 @@ def check_request(request: QuantizeRequest) -> CheckedRequest:
 
 
 def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
-    levels = _told(errors, lambda: whole_numbers(request.levels, "--levels")) or []
-    for one in levels:
-        checked_value(integer_in, one, "--levels", errors, 2, 256)
+    levels = _collected(errors, lambda: whole_numbers(request.levels, "--levels")) or []
+    for count in levels:
+        checked_value(integer_in, count, "--levels", errors, 2, 256)
     if request.last is not None:
         checked_value(integer_in, request.last, "--last", errors, 2, 256)
+    # `entry_class` names the section of a config, which is an option here.
     unusable: list[str] = []
     kind = entry_class(
         registry.QUANTIZERS, request.quantizer, "--quantizer", "quantizer", unusable, members=("levels",)
@@ -115,26 +116,31 @@ def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
     presets = getattr(kind, "PRESETS", {})
     if request.preset and request.preset not in presets:
         errors.append(f"--preset: {unknown_name('preset', request.preset, presets)}")
-    settings = _told(errors, lambda: override({}, request.settings)) or {}
-    errors += [f"--set {key}: give it as --{key}" for key in settings if key in _OPTIONS]
-    own = {key: value for key, value in settings.items() if key not in _OPTIONS}
-    fields = {**presets.get(request.preset, {}), **own}
+    # Fields that hold at every precision; keys with an option of their own are not fields here.
+    settings = _collected(errors, lambda: override({}, request.settings)) or {}
+    fields = dict(presets.get(request.preset, {}))
+    for key, value in settings.items():
+        if key in _OPTIONS:
+            errors.append(f"--set {key}: give it as --{key}")
+        else:
+            fields[key] = value
     _section(kind, fields, "--set", errors)
     if errors:
         return []
-    return [_section(kind, {**fields, "levels": one, "last": request.last}, "--set", errors) for one in levels]
+    fields["last"] = request.last
+    return [_section(kind, {**fields, "levels": count}, "--set", errors) for count in levels]
 
 
 def _dataset(request: QuantizeRequest, errors: list[str]) -> tuple[Any, Any]:
-    found = _told(errors, lambda: data_from_text(request.data))
-    if found is None:
+    name_and_options = _collected(errors, lambda: data_from_text(request.data))
+    if name_and_options is None:
         return None, None
-    name, options = found
-    own = {key: options.pop(key) for key in ("limit", "held_out") if key in options}
+    name, options = name_and_options
+    limits = {key: options.pop(key) for key in ("limit", "held_out") if key in options}
     kind = registry.find(registry.DATASETS, name, kind="data set")
     dataset = _section(kind, options, "--data", errors, also=("limit", "held_out"))
     stored = {} if dataset is None else asdict(dataset)
-    return dataset, _section(DataConfig, {"name": name, "options": stored, **own}, "--data", errors)
+    return dataset, _section(DataConfig, {"name": name, "options": stored, **limits}, "--data", errors)
 
 
 def _standardisation(request: QuantizeRequest) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -154,15 +160,15 @@ def _standardisation(request: QuantizeRequest) -> tuple[tuple[float, ...], tuple
 
 
 def _section(kind: Any, raw: dict[str, Any], option: str, errors: list[str], *, also: Sequence[str] = ()) -> Any:
-    """An instance of the dataclass, or None with the mistakes added to `errors`, as `OPTION field: ...`."""
-    found: list[str] = []
-    made = section(kind, raw, option, found, also=also)
-    errors += [error.replace(f"{option}.", f"{option} ", 1) for error in found]
-    return made
+    """Return an instance of the dataclass, or None with the mistakes added to `errors`, as `OPTION field: ...`."""
+    mistakes: list[str] = []
+    instance = section(kind, raw, option, mistakes, also=also)
+    errors += [mistake.replace(f"{option}.", f"{option} ", 1) for mistake in mistakes]
+    return instance
 
 
-def _told(errors: list[str], make: Callable[[], Any]) -> Any:
-    """What `make` returns, or None with its message added to `errors`."""
+def _collected(errors: list[str], make: Callable[[], Any]) -> Any:
+    """Call `make` and return its result, or None with the message of its error added to `errors`."""
     try:
         return make()
     except ConfigError as error:

@@ -7,8 +7,8 @@
 |---|---|
 | `format` | 1 |
 | `sha256` | digest of the `.safetensors` file |
-| `about` | levels per layer, order of the tensors, the network's spec, the record per layer |
-| `quantizer` | what the caller says of how it was made; not read back |
+| `about` | levels per layer, order of the tensors, the network's spec, record per layer |
+| `quantizer` | the caller's description of the quantizer; not read back |
 
 The bytes depend on the values alone.
 """
@@ -35,12 +35,12 @@ PARTS = ("codes", "scale", "zero_point", "rest")
 def save_quantized(
     quantized: QuantizedWeights, path: str | Path, *, quantizer: Mapping[str, Any] | None = None
 ) -> tuple[Path, Path]:
-    """Writes `NAME.safetensors` and `NAME.json`, as one.
+    """Write `NAME.safetensors` and `NAME.json`: both or neither.
 
     Args:
-        quantized: What a quantizer gave. Numbers of its record that are not finite are written as null.
-        path: Where; with the suffix `.safetensors`, or without.
-        quantizer: How it was made, JSON values, for whoever reads the file.
+        quantized: Result of a quantizer. Numbers of its record that are not finite are written as null.
+        path: Path of the pair, with the suffix `.safetensors` or without.
+        quantizer: Description of the quantizer, in JSON values, for readers of the file.
 
     Returns:
         The paths of the two files.
@@ -52,7 +52,10 @@ def save_quantized(
     path = Path(path)
     name = path.name.removesuffix(".safetensors")
     artifacts = encode(replace(quantized, record=_finite(quantized.record)))
-    tensors = {f"{part}/{key}": array for part in PARTS for key, array in artifacts[part].items()}
+    tensors = {}
+    for part in PARTS:
+        for key, array in artifacts[part].items():
+            tensors[f"{part}/{key}"] = array
     with as_one(path.parent) as folder:
         content = {
             "format": QUANTIZED_FORMAT,
@@ -65,17 +68,17 @@ def save_quantized(
 
 
 def load_quantized(path: str | Path) -> QuantizedWeights:
-    """What `save_quantized` was given, every array bit for bit.
+    """Read the pair that `save_quantized` wrote; every array is the same bit for bit.
 
     Args:
         path: Either file of the pair, or their common path without a suffix.
 
     Returns:
-        Codes, grids and the rest, with the network's spec; `bitleak.models.load(found.dequantize())`
-        is the network.
+        Codes, grids and the other tensors, with the network's spec;
+        `bitleak.models.load(quantized.dequantize())` is the network.
 
     Raises:
-        StoreError: A file is missing, of a newer format, or not the one that the other was written with.
+        StoreError: A file is missing, of a newer format, or not of the same pair.
 
     Example:
         >>> load_quantized("nowhere/obc-4.safetensors")
@@ -83,6 +86,7 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
         ...
         bitleak.core.errors.StoreError: nowhere/obc-4.json: cannot be read (No such file or directory); it ...
     """
+    # The digest ties the arrays to their description.
     path = Path(path)
     stem = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
     content = _described(stem.with_name(f"{stem.name}.json"))
@@ -94,6 +98,7 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
         raise StoreError(f"{file}: cannot be read ({error}); quantize again") from error
     if digest != content["sha256"]:
         raise StoreError(f"{file}: not the file that {stem.name}.json was written with; quantize again")
+    # From `codes/LAYER` and the like to arrays by part and name.
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for key, array in tensors.items():
         part, _, name = key.partition("/")
@@ -101,18 +106,18 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
             raise StoreError(f"{file}: tensor {key!r} is none of {', '.join(PARTS)}; quantize again")
         parts[part][name] = array
     try:
-        found: QuantizedWeights = decode("quantized_weights", {**parts, "about": content["about"]})
+        quantized: QuantizedWeights = decode("quantized_weights", {**parts, "about": content["about"]})
     except StoreError as error:
         raise StoreError(f"{stem.name}.json: {error}; quantize again") from error
-    return found
+    return quantized
 
 
 def save_weights(weights: Weights, path: str | Path) -> Path:
-    """Writes a state dict as `NAME.safetensors`, which `safetensors.torch.load_file` reads; returns its path.
+    """Write a state dict as `NAME.safetensors`, which `safetensors.torch.load_file` reads, and return its path.
 
     Args:
         weights: The tensors by name.
-        path: Where; with the suffix `.safetensors`, or without.
+        path: Path of the file, with the suffix `.safetensors` or without.
 
     Raises:
         StoreError: The file cannot be written.
@@ -125,7 +130,7 @@ def save_weights(weights: Weights, path: str | Path) -> Path:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """The content of the `.json` file."""
+    """Read the `.json` file."""
     try:
         content = json.loads(path.read_text(encoding="ascii"))
     except OSError as error:
@@ -149,7 +154,7 @@ def _digest(path: Path) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The JSON value with null for numbers that are not finite (an error relative to an energy of 0)."""
+    """Return a JSON value with null for numbers that are not finite (an error relative to an energy of 0)."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -29,39 +29,39 @@ _CONVERT = (
     "t or sys.exit('no state dict found; the file holds ' + ', '.join(map(str, c))); "
     "s.save_file(t, sys.argv[2])"
 )
-"""Goes down to the state dict of a checkpoint, and writes its tensors."""
+"""A program that finds the state dict in a checkpoint and writes its tensors."""
 
 _LENGTH = 8
 """Bytes of a safetensors file before its JSON header: the header's length, the low byte first."""
 
 _NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
-"""Types whose numbers mean something without a scale stored elsewhere; a state dict is made of them."""
+"""Types of a state dict: their numbers need no scale that is stored elsewhere."""
 
 
 def read_weights(path: Path) -> Weights:
-    """The state dict of a file, without a spec; or a trained model of the store, with its spec.
+    """Read the state dict of a file, without a spec, or a trained model of the store, with its spec.
 
     Args:
         path: A `.safetensors` file, or the folder of a result: `STORE/train/XX/KEY`.
 
     Returns:
-        Arrays; floating-point tensors of any width as float32.
+        Tensors as arrays; floating-point tensors of any width become float32.
 
     Raises:
-        ModelError: Nothing there, a pickle, a file that is not safetensors, a tensor of 4-, 6- or 8-bit floats or
-            of complex numbers, a result that is not a model's weights, or a number that is not finite.
+        ModelError: There is nothing, a pickle, a file that is not safetensors, a tensor of 4-, 6- or 8-bit
+            floats or of complex numbers, a result that is no model's weights, or a number that is not finite.
         StoreError: The folder holds no result.
     """
     if not path.exists():
         raise ModelError(f"--weights {path}: no such file or folder; give a .safetensors file or a store's result")
-    found = _of_store(path) if path.is_dir() else Weights(_of_file(path))
-    for name, array in found.tensors.items():
+    weights = _read_result(path) if path.is_dir() else Weights(_read_file(path))
+    for name, array in weights.tensors.items():
         if not np.isfinite(array).all():
             raise ModelError(f"--weights {path}: tensor {name!r} holds NaN or infinite values; give trained weights")
-    return found
+    return weights
 
 
-def _of_file(path: Path) -> dict[str, np.ndarray]:
+def _read_file(path: Path) -> dict[str, np.ndarray]:
     if not _begins_as_safetensors(path) and _is_pickle(path):
         raise ModelError(f"--weights {path}: {_conversion(path)}")
     message = f"--weights {path}: not a .safetensors file"
@@ -105,7 +105,7 @@ def _conversion(path: Path) -> str:
     )
 
 
-def _of_store(path: Path) -> Weights:
+def _read_result(path: Path) -> Weights:
     if not (path / "manifest.json").is_file():
         raise ModelError(
             f"--weights {path}: no manifest.json in this folder; give a result of the store, such as "

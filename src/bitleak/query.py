@@ -1,11 +1,13 @@
-"""Asking a model about every record: the only place where a network meets the records it is audited on.
+"""Evaluate a model on every record: the only place where a
+network meets the records it is audited on.
 
-Evaluation mode and float32, always. Every model is asked the same fixed list of augmentations, so
+Evaluation mode and float32, always. Every model is evaluated under the same fixed list of augmentations, so
 that the target and its references see the same images. The signals are computed in float64 from the
 float32 logits, by the exact forms of `bitleak.core.signals`.
 
-Records are read and taken to the device once for all queries; augmentation and standardisation happen
-there. The answers stay there as well until a part is through, so that no batch waits for the one before.
+Records are read and taken to the device once for all queries; augmentation and standardisation
+happen there. The answers stay there as well until a part is through, so that no batch waits for the
+one before.
 
 Cost: one forward pass per record and query.
 """
@@ -36,7 +38,7 @@ def outputs(
     device: torch.device | str = "cpu",
     on_step: Callable[[float], None] | None = None,
 ) -> Outputs:
-    """What the network answers about the pool, the population and the test records.
+    """Evaluate the network on the pool, the population and the test records.
 
     Args:
         network: Any network from standardised images to logits; used in evaluation mode.
@@ -45,7 +47,7 @@ def outputs(
         spec: The standardisation of the network's input.
         queries: Names of the fixed augmentations; the first must be `identity`.
         batch: Images per forward pass. Changes the last bits of the logits.
-        test: Whether the test records are asked about; where not, `test_predictions` is empty.
+        test: Whether the test records are evaluated; if not, `test_predictions` is empty.
         device: Where to run.
         on_step: Called with the fraction done.
 
@@ -55,10 +57,10 @@ def outputs(
     if not queries or queries[0] != "identity":
         raise ValueError(f"the first query must be 'identity', got {list(queries)[:1]}")
     parts = {"pool": splits.pool, "population": splits.population, "test": splits.test if test else splits.test[:0]}
-    asked = {"pool": tuple(queries), "population": tuple(queries), "test": ("identity",)}
-    total = sum(len(records) * len(asked[part]) for part, records in parts.items())
+    part_queries = {"pool": tuple(queries), "population": tuple(queries), "test": ("identity",)}
+    total = sum(len(records) * len(part_queries[part]) for part, records in parts.items())
     done = 0
-    found: dict[str, list[np.ndarray]] = {}
+    logits_by_part: dict[str, list[np.ndarray]] = {}
 
     def count(images_done: int) -> None:
         nonlocal done
@@ -66,18 +68,20 @@ def outputs(
         if on_step is not None:
             on_step(done / total)
 
+    # Every part under its own queries; the test records as they are.
     for part, records in parts.items():
-        found[part] = answers(
-            network, images, records, spec=spec, queries=asked[part], batch=batch, device=device, on_batch=count
+        logits_by_part[part] = answers(
+            network, images, records, spec=spec, queries=part_queries[part], batch=batch, device=device, on_batch=count
         )
-    signal = {
-        part: np.stack([signals(each, images.labels[parts[part]]) for each in found[part]], axis=1)
-        for part in ("pool", "population")
-    }
+
+    def signals_of(part: str) -> np.ndarray:
+        labels = images.labels[parts[part]]
+        return np.stack([signals(logits, labels) for logits in logits_by_part[part]], axis=1)
+
     return Outputs(
-        signals=signal["pool"],
-        population_signals=signal["population"],
-        test_predictions=found["test"][0].argmax(axis=1).astype(np.int64),
+        signals=signals_of("pool"),
+        population_signals=signals_of("population"),
+        test_predictions=logits_by_part["test"][0].argmax(axis=1).astype(np.int64),
     )
 
 
@@ -114,7 +118,7 @@ def answers(
     Args:
         network: From standardised images to logits.
         images: The data set.
-        records: Whom to ask about.
+        records: Indices of the records to evaluate.
         spec: The standardisation of the network's input.
         queries: Names of the fixed augmentations.
         batch: Images per forward pass.
@@ -122,14 +126,18 @@ def answers(
         on_batch: Called after each batch with the images that the network has seen.
 
     Raises:
-        ModelError: An external network answers otherwise the second time, or depending on the batch.
+        ModelError: An external network answers otherwise the second time, or depending on the
+            batch.
         ValueError: A logit is not finite.
     """
+    # In its own order of memory, which decides whether a `view` works.
     network = network.to(device).eval()
     layout = evaluation_format(network, spec, device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     standard = Standard.on(device, spec.mean, spec.std, layout)
     parts: list[list[torch.Tensor]] = [[torch.empty(0, spec.classes, device=device)] for _ in queries]
+
+    # Each batch goes to the device once, for all queries.
     with torch.inference_mode(), exact_float32():
         for start in range(0, len(records), batch):
             pixels = torch.from_numpy(images.pixels[records[start : start + batch]]).to(device)
@@ -137,9 +145,9 @@ def answers(
                 part.append(network(standard(apply_query(pixels, query))).float())
             if on_batch is not None:
                 on_batch(len(pixels) * len(queries))
-        found = [torch.cat(part).cpu().double().numpy() for part in parts]
-    for each in found:
-        if not np.isfinite(each).all():
-            bad = int((~np.isfinite(each)).any(axis=1).sum())
+        logits_by_query = [torch.cat(part).cpu().double().numpy() for part in parts]
+    for query_logits in logits_by_query:
+        if not np.isfinite(query_logits).all():
+            bad = int((~np.isfinite(query_logits)).any(axis=1).sum())
             raise ValueError(f"the network's logits are not finite for {bad} records")
-    return found
+    return logits_by_query

@@ -48,15 +48,16 @@ class Arrays:
     | `test_pixels`, `test_labels` | the same | both or neither; the held-out part |
     | `class_names` | text | `[classes]`; without it, classes are named by their numbers |
 
-    MedMNIST's names (`train_images`, `train_labels`, `test_images`) and Keras' (`x_train`, `y_train`, `x_test`)
-    are known too. Labels that do not count from 0 are sorted and renumbered.
+    MedMNIST's names (`train_images`, `train_labels`, `test_images`) and Keras' (`x_train`,
+    `y_train`, `x_test`) are known too. Labels that do not count from 0 are sorted and renumbered.
 
     There are 1 or 3 channels. A shape that can be read in two ways is an error.
 
     Attributes:
         path: The file.
-        classes: Number of classes of labels that are indices as they are stored, for a network whose outputs are
-            numbered so; None sorts and renumbers labels that do not count from 0. Not for named classes.
+        classes: Number of classes of labels that are indices as they are stored, for a network
+            whose outputs are numbered so; None sorts and renumbers labels that do not count from 0.
+            Not for named classes.
     """
 
     path: str
@@ -69,7 +70,7 @@ class Arrays:
             integer_in("classes", self.classes, 2, MOST_CLASSES)
 
     def describe(self, root: Path | None) -> Description:
-        """What the file holds; its fingerprint is that of its content.
+        """Describe the file, with a fingerprint of its content.
 
         Args:
             root: File to read instead of `path`, or a folder with a file of `path`'s name.
@@ -103,13 +104,15 @@ class Arrays:
             root: File to read instead of `path`, or a folder with a file of `path`'s name.
 
         Raises:
-            DataError: The file is not an `.npz`, holds a pickle, or an array is missing, unknown, of
-                the wrong type or of a shape that can be read in two ways.
+            DataError: The file is not an `.npz`, holds a pickle, or an array is missing, unknown,
+                of the wrong type or of a shape that can be read in two ways.
         """
         return self._read(self._file(root))[0]
 
     def _read(self, file: Path) -> tuple[Images, tuple[str, ...], bool]:
-        """Return the images, how labels and arrays were read, and whether labels are positions among sorted values."""
+        """Return the images, how labels and arrays were read, and whether
+        labels are positions among sorted values.
+        """
         arrays, notes = _read(file)
         pixels, labels = [_pixels(arrays, "pixels", file)], [_labels(arrays, "labels", file)]
         if ("test_pixels" in arrays) != ("test_labels" in arrays):
@@ -118,6 +121,8 @@ class Arrays:
             pixels.append(_pixels(arrays, "test_pixels", file))
             labels.append(_labels(arrays, "test_labels", file))
         _check_alike(pixels, labels, file)
+
+        # Named classes are indices as they are stored; other labels may have to be sorted.
         is_sorted = False
         if "class_names" in arrays:
             names = _class_names(arrays["class_names"], file)
@@ -129,6 +134,8 @@ class Arrays:
             classes = classes_of(labels, places[: len(labels)], self.classes)
             labels, names, is_sorted = list(classes.labels), classes.names, classes.is_sorted
             notes += (classes.note,) if classes.note else ()
+
+        # Messages name the array and its row, though the parts are one by now.
         images = Images(
             pixels=np.ascontiguousarray(np.concatenate(pixels)),
             labels=np.concatenate(labels),
@@ -179,7 +186,7 @@ def _names(entries: Iterable[str], file: Path) -> dict[str, str]:
             names = {name: aliases.get(name, name) for name in names}
     for name, known in names.items():
         if known not in ARRAYS:
-            known_names = ", ".join([*ARRAYS, *(alias for aliases in ALIASES for alias in aliases)])
+            known_names = ", ".join([*ARRAYS, *ALIASES[0], *ALIASES[1], *ALIASES[2]])
             raise DataError(f"{file}: unknown array {name!r}; known: {known_names}")
     return names
 
@@ -216,9 +223,9 @@ def _labels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarr
 
 
 def _check_alike(pixels: list[np.ndarray], labels: list[np.ndarray], file: Path) -> None:
-    for name, images, own in zip(("", "test_"), pixels, labels, strict=False):
-        if len(images) != len(own):
-            raise DataError(f"{file}: {len(images)} {name}pixels but {len(own)} {name}labels")
+    for name, images, part_labels in zip(("", "test_"), pixels, labels, strict=False):
+        if len(images) != len(part_labels):
+            raise DataError(f"{file}: {len(images)} {name}pixels but {len(part_labels)} {name}labels")
         if images.shape[1:] != pixels[0].shape[1:]:
             raise DataError(f"{file}: test_pixels must be like pixels, {pixels[0].shape[1:]}, got {images.shape[1:]}")
 

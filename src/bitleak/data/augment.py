@@ -1,4 +1,4 @@
-"""What happens to pixels on the device: standardisation, training augmentation, fixed queries.
+"""Changes of pixels on the device: standardisation, training augmentation, fixed queries.
 
 Augmentations work on uint8 and float images alike and come before standardisation, so that an
 empty border is black (0), as in the usual CIFAR recipe.
@@ -28,7 +28,8 @@ def channel_statistics(
     Exact: sums of integers. The standard deviation divides by the number of pixels.
 
     Raises:
-        ValueError: No records, or no channel has any contrast. One without contrast beside others has deviation 1.
+        ValueError: No records, or no channel has any contrast. One without contrast beside others
+            has deviation 1.
     """
     channels = images.pixels.shape[1]
     counts = np.zeros((channels, 256), np.int64)
@@ -49,12 +50,13 @@ def channel_statistics(
 class Standard:
     """(pixels / 255 - mean) / std per channel, in float32.
 
-    The constants lie on the device, so that a loop over batches copies nothing there and waits for nothing.
+    The constants lie on the device, so that a loop over batches copies nothing there and waits for
+    nothing.
 
     Attributes:
-        mean: Of each channel, in [0, 1].
-        std: Of each channel.
-        layout: The memory order of what comes out.
+        mean: Mean of each channel, in [0, 1].
+        std: Standard deviation of each channel.
+        layout: Memory order of the result.
 
     Example:
         >>> standard = Standard.on("cpu", (0.5,), (0.25,))
@@ -89,7 +91,9 @@ class Standard:
 def standardize(
     pixels: UInt8[Tensor, "records channels height width"], mean: Sequence[float], std: Sequence[float]
 ) -> Float32[Tensor, "records channels height width"]:
-    """(pixels / 255 - mean) / std per channel, in float32, on the pixels' device; see `Standard` for many batches.
+    """(pixels / 255 - mean) / std per channel, in float32, on the pixels' device.
+
+    See `Standard` for many batches.
 
     Example:
         >>> standardize(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), (0.5,), (0.25,)).item()
@@ -105,8 +109,9 @@ def augmented(
 
     Args:
         pixels: A batch, on any device. It is not changed.
-        names: Of `AUGMENTS`; none at all returns the batch.
-        generator: Where the chance comes from. On the CPU, the draws are the same whatever the batch's device.
+        names: Names of `AUGMENTS`; without any, the batch is returned as it is.
+        generator: Source of the random draws. On the CPU, the draws are the same whatever the
+            batch's device.
 
     Raises:
         ValueError: A name is not known.

@@ -1,4 +1,5 @@
-"""The names of augmentations: random ones for training, fixed ones under which every model is asked.
+"""The names of augmentations: random ones for training, fixed
+ones under which every model is asked.
 
 The fixed ones:
 
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 Augment = Literal["flip", "crop"]
-"""`flip`: mirrored left to right with probability 1/2. `crop`: `padding(size)` black pixels on every
-side, then a random window of the image's size, all windows equally likely."""
+"""`flip`: mirrored left to right with probability 1/2. `crop`: `padding(size)` black pixels on
+every side, then a random window of the image's size, all windows equally likely.
+"""
 
 AUGMENTS: tuple[Augment, ...] = ("flip", "crop")
 
@@ -34,7 +36,8 @@ def check_queries(names: Sequence[str], size: int | None = None) -> tuple[str, .
         size: Height and width of the images, which a shift must not reach; None does not check it.
 
     Raises:
-        ValueError: A name is not known, occurs twice, shifts too far, or the first is not `identity`.
+        ValueError: A name is not known, occurs twice, shifts too far, or the first is not
+            `identity`.
 
     Example:
         >>> check_queries(["identity", "turn"])
@@ -54,7 +57,10 @@ def check_queries(names: Sequence[str], size: int | None = None) -> tuple[str, .
 
 
 def offsets(name: str) -> tuple[int, int] | None:
-    """Pixels to the right and down for a shift, None for `identity` and `flip`; ValueError for other names."""
+    """Pixels to the right and down for a shift, None for `identity` and `flip`.
+
+    ValueError for other names.
+    """
     if name in ("identity", "flip"):
         return None
     match = re.fullmatch(r"shift:(-?\d+),(-?\d+)", name)

@@ -1,10 +1,12 @@
-"""Who may have been in the calibration set of one target, and who was in that of each of its quantized models.
+"""Who may have been in the calibration set of one target, and who
+was in that of each of its quantized models.
 
-The same membership matrix as that of a population, one level down: the pool are candidate members of the target, the
-rows are quantized versions of that one target, and each is calibrated on the half of the candidates that its row says.
-Rows come in complementary pairs, so that every candidate is in exactly half of the calibration sets and any row can be
-attacked with all others but its complement as references. All candidates are members of the target, so what is found
-is calibration and not training.
+The same membership matrix as that of a population, one level down: the pool are candidate members
+of the target, the rows are quantized versions of that one target, and each is calibrated on the
+half of the candidates that its row says. Rows come in complementary pairs, so that every candidate
+is in exactly half of the calibration sets and any row can be attacked with all others but its
+complement as references. All candidates are members of the target, so what is found is calibration
+and not training.
 """
 
 import numpy as np
@@ -19,16 +21,18 @@ from bitleak.data.splits import balanced_pairs, check_splits
 def calibration_candidates(
     splits: Splits, target: int, *, candidates: int, models: int, population: int, seed: int
 ) -> Splits:
-    """The candidates of a target as the pool, and the quantized models' calibration sets as the matrix.
+    """The candidates of a target as the pool, and the quantized
+    models' calibration sets as the matrix.
 
     Args:
-        splits: Of the audit.
+        splits: Splits of the audit.
         target: A row of `splits.member`.
         candidates: Members of the target to draw, even.
         models: Quantized models, even.
-        population: At most this many other members of the target are what the adversary knows of the distribution:
-            they are in no calibration set, and as much members of the target as the candidates are.
-        seed: Of this target's draw.
+        population: At most this many other members of the target are what the adversary knows of
+            the distribution: they are in no calibration set, and as much members of the target as
+            the candidates are.
+        seed: Seed for this target's draw.
 
     Returns:
         Splits without calibration and test records, every row a target.
@@ -41,20 +45,23 @@ def calibration_candidates(
     for name, number in (("candidates", candidates), ("models", models)):
         if integer_in(name, number, 2) % 2:
             raise ValueError(f"{name} must be even, so that halves are halves, got {number}")
-    own = splits.pool[splits.member[target]]
-    if candidates > len(own):
-        raise ConfigError(f"candidates must be at most the target's {len(own)} members, got {candidates}")
-    order = np.random.default_rng(seed_for(seed, "candidates")).permutation(own)
-    chosen, others = order[:candidates], order[candidates : candidates + integer_in("population", population, 0)]
-    none = np.empty(0, np.int64)
-    found = Splits(
+    members = splits.pool[splits.member[target]]
+    if candidates > len(members):
+        raise ConfigError(f"candidates must be at most the target's {len(members)} members, got {candidates}")
+    order = np.random.default_rng(seed_for(seed, "candidates")).permutation(members)
+    chosen, population_records = (
+        order[:candidates],
+        order[candidates : candidates + integer_in("population", population, 0)],
+    )
+    empty = np.empty(0, np.int64)
+    halves = Splits(
         mode="population",
         pool=np.sort(chosen),
         member=balanced_pairs(candidates, models, np.random.default_rng(seed_for(seed, "halves"))),
         targets=np.arange(models),
-        calibration=none,
-        population=np.sort(others),
-        test=none,
+        calibration=empty,
+        population=np.sort(population_records),
+        test=empty,
     )
-    check_splits(found)
-    return found
+    check_splits(halves)
+    return halves

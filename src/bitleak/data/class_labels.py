@@ -27,8 +27,10 @@ class Classes:
     Attributes:
         labels: One array of class indices per part.
         names: One name per class.
-        note: How the stored values became indices; empty if they are the indices and every class has an image.
-        is_sorted: Whether the indices are positions among the sorted values, and not the stored integers.
+        note: How the stored values became indices; empty if they are the indices and every class
+            has an image.
+        is_sorted: Whether the indices are positions among the sorted values, and not the stored
+            integers.
     """
 
     labels: tuple[np.ndarray, ...]
@@ -41,11 +43,13 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
     """Stored labels as int64 or as text, `[records]`.
 
     Args:
-        values: Integers, text, truth values or floats that are integers, `[records]` or `[records, 1]`.
+        values: Integers, text, truth values or floats that are integers, `[records]` or
+            `[records, 1]`.
         where: File and row of a record, for messages.
 
     Raises:
-        DataError: Several labels per image, a missing label, a float that is no integer, or another type.
+        DataError: Several labels per image, a missing label, a float that is no integer, or another
+            type.
     """
     labels = np.asarray(values)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -79,16 +83,18 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
 def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], count: int | None = None) -> Classes:
     """Class indices of labels without given names.
 
-    Integers stay as they are if they begin at 0 and at least half of the numbers up to the largest occur.
+    Integers stay as they are if they begin at 0 and at least half of the numbers up to the largest
+    occur.
 
     Args:
         parts: Labels per part from `plain_labels`, the training part first.
         where: File and row of a record, per part.
-        count: Number of classes of labels that are indices as they are stored; None decides by the values.
+        count: Number of classes of labels that are indices as they are stored; None decides by the
+            values.
 
     Raises:
-        DataError: A negative label, labels of two kinds, labels that are as many as the images, or labels that are
-            no indices below `count`.
+        DataError: A negative label, labels of two kinds, labels that are as many as the images, or
+            labels that are no indices below `count`.
     """
     kinds = {part.dtype.kind for part in parts if len(part)}
     if len(kinds) > 1:

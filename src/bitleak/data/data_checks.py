@@ -1,4 +1,4 @@
-"""The checks that every loader's result passes, and what a description needs beside them."""
+"""Checks of every loader's result, and the parts of its description."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ def checked_images(images: Images, source: str, where: Callable[[int], str] | No
 
     Args:
         images: Pixels, labels, class names and the held-out mark.
-        source: What they were read from, for the message.
+        source: Name of the file or data set, for the message.
         where: File and row of a record; None says `SOURCE, row N`. Rows count from 0.
 
     Raises:
@@ -85,7 +85,10 @@ def existing(path: Path, source: str) -> Path:
 
 
 def content_fingerprint(files: Iterable[Path], root: Path) -> str:
-    """SHA-256 over names relative to the root and contents; the order of the files does not matter."""
+    """SHA-256 over names relative to the root and contents.
+
+    The order of the files does not matter.
+    """
     total = hashlib.sha256()
     for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
         total.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
@@ -100,8 +103,8 @@ def read_as(content: str, readings: Sequence[str]) -> str:
 
     Args:
         content: Fingerprint of the content.
-        readings: How it is read, such as `labels sorted`. Without any, the fingerprint is that of the content,
-            so that results of before keep their keys.
+        readings: How it is read, such as `labels sorted`. Without any, the fingerprint is that of
+            the content, so that results of before keep their keys.
     """
     if not readings:
         return content

@@ -11,17 +11,19 @@ def data_lines(description: Description) -> list[str]:
     lines = list(description.notes)
     counts = [count for _, count in description.counts]
     if counts:
-        each = (
+        per_class = (
             f"{min(counts)} to {max(counts)} images each" if min(counts) < max(counts) else f"{counts[0]} images each"
         )
         if len(counts) <= LISTED_CLASSES:
-            each = ", ".join(f"{name[:40]!r}: {count}" for name, count in description.counts)
-        lines.append(f"{sum(counts)} images, {len(counts)} classes ({each})")
+            per_class = ", ".join(f"{name[:40]!r}: {count}" for name, count in description.counts)
+        lines.append(f"{sum(counts)} images, {len(counts)} classes ({per_class})")
     return lines
 
 
 def numbering_hint(description: Description) -> str:
-    """How labels became classes and how to keep their numbers, for the message that a network has other classes."""
+    """How labels became classes and how to keep their numbers, for
+    the message that a network has other classes.
+    """
     if not description.sorted_labels:
         return ""
     names = [name[:20] for name, _ in description.counts]
@@ -44,7 +46,9 @@ def empty_channels(images: Images) -> tuple[str, ...]:
 
 
 def unscaled(images: Images) -> tuple[str, ...]:
-    """A sentence if no pixel is above 1: numbers from 0 to 1 that became integers lose nearly everything."""
+    """A sentence if no pixel is above 1: numbers from 0 to 1 that
+    became integers lose nearly everything.
+    """
     if images.pixels.max(initial=0) > 1:
         return ()
     return (

@@ -58,7 +58,8 @@ def stacked(items: Iterable[Item], count: int) -> UInt8[np.ndarray, "records cha
 
 
 def geometry(items: Iterable[Item]) -> tuple[int, int]:
-    """Channels and size of the stacked images, from one decoded image and as few headers as will do.
+    """Channels and size of the stacked images, from one decoded
+    image and as few headers as will do.
 
     Raises:
         DataError: There is no image, or one that was looked at cannot be read or is not square.
@@ -78,7 +79,9 @@ def geometry(items: Iterable[Item]) -> tuple[int, int]:
 def _decoded(
     source: bytes | Path, where: str, expected: int | None = None
 ) -> UInt8[np.ndarray, "channels height width"]:
-    """Decode an image whose size, depth and number of frames, as its header states them, can be used."""
+    """Decode an image whose size, depth and number of frames, as
+    its header states them, can be used.
+    """
     with _damage_of(where, "decoded"), opened(source) as image:
         refused = _refused_size(image, expected) or _refused(image)
         if refused:
@@ -89,9 +92,11 @@ def _decoded(
 
 @contextmanager
 def _damage_of(where: str, verb: str) -> Iterator[None]:
-    """Turn errors of Pillow into one line, and its warnings (of damaged tags, of large pictures) into none.
+    """Turn errors of Pillow into one line, and its warnings (of
+    damaged tags, of large pictures) into none.
 
-    Its decoders report some kinds of broken bytes by a `MemoryError`; sizes have been compared by then.
+    Its decoders report some kinds of broken bytes by a `MemoryError`; sizes have been compared by
+    then.
     """
     also = (Image.DecompressionBombError, MemoryError)
     with damage_as(DataError, f"{where}: image cannot be {verb}", also=also), warnings.catch_warnings():
@@ -151,7 +156,9 @@ def is_turned(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image) -> np.ndarray:
-    """Return the pixels `[size, size]` or `[size, size, 3]`, turned as the file's orientation demands."""
+    """Return the pixels `[size, size]` or `[size, size, 3]`,
+    turned as the file's orientation demands.
+    """
     upright = ImageOps.exif_transpose(image) if is_turned(image) else image
     return np.asarray(upright.convert("L" if image.mode in GREY else "RGB"))
 
@@ -162,7 +169,9 @@ def _mode(source: bytes | Path, where: str) -> str:
 
 
 def opened(source: bytes | Path) -> Image.Image:
-    """Open an image with one of the readers of `IMAGE_FORMATS`; pixels are decoded only when they are needed.
+    """Open an image with one of the readers of `IMAGE_FORMATS`.
+
+    Pixels are decoded only when they are needed.
 
     Raises:
         Exception: Not a regular file, or Pillow's own, of almost any kind.
@@ -177,7 +186,8 @@ def opened(source: bytes | Path) -> Image.Image:
 
 
 def _check_canvas(source: bytes | Path) -> None:
-    """Refuse a WebP whose header states too large a canvas: room for it is made when the file is opened.
+    """Refuse a WebP whose header states too large a canvas: room
+    for it is made when the file is opened.
 
     Raises:
         ValueError: It does.

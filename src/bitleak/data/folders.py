@@ -45,7 +45,10 @@ def _is_image(entry: Path) -> bool:
 
 
 def unread_files(folder: Path) -> str:
-    """How many files and folders in the class folders are not read, by suffix; empty if there are none."""
+    """How many files and folders in the class folders are not read, by suffix.
+
+    Empty if there are none.
+    """
     counts: Counter[str] = Counter()
     for name in subfolders(folder):
         for entry in (folder / name).iterdir():
@@ -58,8 +61,8 @@ def unread_files(folder: Path) -> str:
 def within(file: Path, folder: Path) -> Path:
     """Return the file, if it is below the folder once links are resolved.
 
-    A snapshot of the Hub's cache (`REPOSITORY/snapshots/REVISION`) consists of links into `REPOSITORY/blobs`, so
-    files there count as below it.
+    A snapshot of the Hub's cache (`REPOSITORY/snapshots/REVISION`) consists of links into
+    `REPOSITORY/blobs`, so files there count as below it.
 
     Raises:
         DataError: It is elsewhere.
@@ -74,7 +77,10 @@ def within(file: Path, folder: Path) -> Path:
 
 
 def _blobs(folder: Path) -> list[Path]:
-    """Return where the files of a snapshot of the Hub's cache are stored; nothing for any other folder."""
+    """Return where the files of a snapshot of the Hub's cache are stored.
+
+    Nothing for any other folder.
+    """
     snapshots = [parent for parent in (folder, *folder.parents) if parent.name == "snapshots"]
     return [parent.parent / "blobs" for parent in snapshots if (parent.parent / "blobs").is_dir()]
 
@@ -101,7 +107,7 @@ def class_folders(folder: Path, class_names: Sequence[str], root: Path) -> list[
 
 
 def layout_hint(folder: Path, train: str) -> str:
-    """What to do about an image folder without the folder of the split `train`."""
+    """Return advice for an image folder without the folder of the split `train`."""
     names = subfolders(folder)
     inner = [name for name in names if (folder / name / train).is_dir()]
     if inner:
@@ -115,7 +121,9 @@ def layout_hint(folder: Path, train: str) -> str:
 
 
 def check_class_folders(folder: Path) -> None:
-    """Refuse a split that has no folders of classes, such as one whose labels are in a table beside it."""
+    """Refuse a split that has no folders of classes, such as one
+    whose labels are in a table beside it.
+    """
     if not subfolders(folder):
         raise DataError(
             f"{folder}: no class folders; an image folder holds one folder per class, {folder.name}/<class>/, and "

@@ -1,4 +1,6 @@
-"""Any image-classification set that Hugging Face's `datasets` knows, from the Hub or a local folder."""
+"""Any image-classification set that Hugging Face's `datasets`
+knows, from the Hub or a local folder.
+"""
 
 import os
 from collections.abc import Callable, Iterable
@@ -42,14 +44,17 @@ class Hub:
     Attributes:
         path: Local folder, or Hub name such as `uoft-cs/cifar10`.
         image: Column of the images; None finds it. Not used for image folders.
-        label: Column of the labels; None takes the only column of class labels or, without any, the only one
-            called like one (`label`, `class`, `target`, `y`, ...). Not used for image folders.
-        train: Split that models may train on; `.` is an image folder that holds the class folders itself.
-        test: Split that is held out; None takes the first of `test`, `validation`, `valid` and `val` that
-            there is with labels, and no held-out part if there is none.
+        label: Column of the labels; None takes the only column of class labels or, without any, the
+            only one called like one (`label`, `class`, `target`, `y`, ...). Not used for image
+            folders.
+        train: Split that models may train on; `.` is an image folder that holds the class folders
+            itself.
+        test: Split that is held out; None takes the first of `test`, `validation`, `valid` and
+            `val` that there is with labels, and no held-out part if there is none.
         revision: Branch, tag or commit on the Hub; None is its newest. Not used for local folders.
-        classes: Number of classes of labels that are indices as they are stored, for a network whose outputs are
-            numbered so; None sorts and renumbers labels that do not count from 0. Not for named classes.
+        classes: Number of classes of labels that are indices as they are stored, for a network
+            whose outputs are numbered so; None sorts and renumbers labels that do not count from 0.
+            Not for named classes.
     """
 
     path: str
@@ -69,9 +74,10 @@ class Hub:
             raise ValueError(f"train and test must be different splits, got {self.train!r} for both")
 
     def describe(self, root: Path | None) -> Description:
-        """What the set holds; its labels are read and one image is decoded.
+        """Describe the set: its labels are read and one image is decoded.
 
-        The fingerprint is that of the files' contents or, for a set from the Hub, its name and revision.
+        The fingerprint is that of the files' contents or, for a set from the Hub, its name and
+        revision.
 
         Args:
             root: Local folder to read instead of `path`.
@@ -79,7 +85,7 @@ class Hub:
         Raises:
             DataError: As `load`, except for images that only decoding shows to be bad.
         """
-        return source_description(self._found(root))
+        return source_description(self._opened(root))
 
     def load(self, root: Path | None) -> Images:
         """All images, the training split first, in the order of their files and rows.
@@ -91,14 +97,16 @@ class Hub:
             DataError: A split, column or image is missing, ambiguous or of the wrong kind; the
                 message names the file and the row, counted from 0 in its file.
         """
-        return source_images(self._found(root))
+        return source_images(self._opened(root))
 
     def is_remote(self, root: Path | None) -> bool:
-        """Return whether `describe` and `load` ask the Hub, which downloads what is not in its cache."""
+        """Return whether `describe` and `load` ask the Hub, which
+        downloads what is not in its cache.
+        """
         path = Path(self.path)
         return root is None and not (path.exists() or path.is_absolute() or self.path.startswith("."))
 
-    def _found(self, root: Path | None) -> Source:
+    def _opened(self, root: Path | None) -> Source:
         folder = Path(self.path) if root is None else existing(root, "data")
         if folder.is_dir():
             return self._local(folder)
@@ -175,6 +183,7 @@ class Hub:
         notes: Iterable[str],
     ) -> Source:
         """The training and test splits that were asked for, read."""
+        # The two splits by name; the test split may be looked for.
         known = sorted(splits)
         for split in (self.train, self.test):
             if split is not None and split not in known:
@@ -183,7 +192,9 @@ class Hub:
         test_split, test = self._test(known, read, (train, class_names), name)
         used = [self.train] if test_split is None else [self.train, test_split]
         unused = [split for split in known if split not in used]
-        said = [f"splits that are not read: {', '.join(unused)}"] if unused else []
+        readings = [f"splits that are not read: {', '.join(unused)}"] if unused else []
+
+        # Without class names, labels of both parts become indices together.
         parts = [part for part in (train, test) if part is not None]
         as_stored = all(part.integers for part in parts)
         if class_names is None:
@@ -191,7 +202,7 @@ class Hub:
             classes = classes_of(labels, places, self.classes)
             parts = [replace(part, labels=labels) for part, labels in zip(parts, classes.labels, strict=True)]
             class_names, as_stored = classes.names, as_stored and not classes.is_sorted
-            said = [*filter(None, [classes.note]), *said]
+            readings = [*filter(None, [classes.note]), *readings]
         elif any(part.labels.dtype.kind == "U" for part in parts):
             raise DataError(f"{name}: the label column has class names, so that its values must be integers")
         check_count(self.classes, len(class_names), name)
@@ -201,7 +212,7 @@ class Hub:
             train=parts[0],
             test=parts[1] if len(parts) > 1 else None,
             fingerprint=lambda: digest(used),
-            notes=(*notes, *said),
+            notes=(*notes, *readings),
             sorted_labels=not as_stored,
         )
 

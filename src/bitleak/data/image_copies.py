@@ -1,20 +1,20 @@
 """Records that are copies of others: an audit of them measures something else.
 
-A record with a copy in the other half is a non-member whose content was trained on, so every figure is
-pulled towards chance; a held-out record with a copy among the members is no stranger.
+A record with a copy in the other half is a non-member whose content was trained on, so every figure
+is pulled towards chance; a held-out record with a copy among the members is no stranger.
 
 Two images are *exact* copies if all their pixels are equal. They are *near* copies if, each of them
 standardised (its own mean taken away, divided by its own deviation), the root mean square of their
-difference is at most a distance d, which is a correlation of at least 1 - d^2 / 2. d is `FARTHEST`, or
-`NEAR_SHARE` of what is usual between neighbours of this data set if that is less: in small pictures of
-digits, strangers are as alike as copies of photographs. Images of almost one colour are no near copies.
-This finds images that were compressed again, brightened or edited in a corner; it does not find
-shifted, mirrored or cropped ones.
+difference is at most a distance d, which is a correlation of at least 1 - d^2 / 2. d is `FARTHEST`,
+or `NEAR_SHARE` of what is usual between neighbours of this data set if that is less: in small
+pictures of digits, strangers are as alike as copies of photographs. Images of almost one colour are
+no near copies. This finds images that were compressed again, brightened or edited in a corner; it
+does not find shifted, mirrored or cropped ones.
 
-Candidates come from a search for neighbours in a space of `DIMENSIONS`: means over blocks of pixels,
-projected on their principal axes. Neither step makes a distance larger, so no pair is lost unless
-more than `NEIGHBOURS` images are that near in the small space. Cost: a few passes over the pixels, and
-the search; 12 s of a core for 60,000 images of 32 x 32.
+Candidates come from a search for neighbours in a space of `DIMENSIONS`: means over blocks of
+pixels, projected on their principal axes. Neither step makes a distance larger, so no pair is lost
+unless more than `NEIGHBOURS` images are that near in the small space. Cost: a few passes over the
+pixels, and the search; 12 s of a core for 60,000 images of 32 x 32.
 """
 
 from dataclasses import dataclass
@@ -116,13 +116,13 @@ def near_distance(
 
     Args:
         pixels: All images.
-        index: Those that count, no two of them with equal pixels.
+        index: Images to compare, no two of them with equal pixels.
     """
     # evenly spread, so that no chance is needed; the tenth neighbour is no copy unless there are ten
-    some, others = (index[:: max(1, len(index) // count)][:count] for count in (_SOME, _OTHERS))
-    if len(others) <= _TENTH:
+    sample, neighbours = (index[:: max(1, len(index) // count)][:count] for count in (_SOME, _OTHERS))
+    if len(neighbours) <= _TENTH:
         return FARTHEST
-    left, right = (_standardised(pixels[part]) for part in (some, others))
+    left, right = (_standardised(pixels[part]) for part in (sample, neighbours))
     squares = np.sort(2 - 2 * (left @ right.T) / left.shape[1], axis=1)
     usual = float(np.median(np.sqrt(np.maximum(squares[:, _TENTH], 0))))
     return min(FARTHEST, NEAR_SHARE * usual)
@@ -131,7 +131,9 @@ def near_distance(
 def _contents(
     pixels: np.ndarray, index: np.ndarray
 ) -> tuple[Int64[np.ndarray, "contents"], Int64[np.ndarray, "images"]]:
-    """Return where each different content occurs first, and the number of the content of each image."""
+    """Return where each different content occurs first, and the
+    number of the content of each image.
+    """
     digests = [blake2b(pixels[image].tobytes(), digest_size=16).digest() for image in index]
     _, first, content = np.unique(np.array(digests), return_index=True, return_inverse=True)
     return first.astype(np.int64), content.astype(np.int64)

@@ -1,7 +1,7 @@
 """Orientation and transparency that image files carry, found without decoding pixels.
 
-The bytes of every image are searched for the names of the fields; only images that hold one are opened, so
-that this costs about as much as reading the files.
+The bytes of every image are searched for the names of the fields; only images that hold one are
+opened, so that this costs about as much as reading the files.
 """
 
 from collections.abc import Callable, Iterable
@@ -47,7 +47,9 @@ class Marks:
 
 
 def marks_of(items: Iterable[Item]) -> Marks:
-    """Count the images that carry an orientation or transparency; one that cannot be opened has none.
+    """Count the images that carry an orientation or transparency.
+
+    One that cannot be opened has none.
 
     Raises:
         DataError: An image is missing.

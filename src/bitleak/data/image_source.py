@@ -1,4 +1,6 @@
-"""What every reader of encoded images hands over: where the images are, their labels, and who is held out."""
+"""The common result of all readers of encoded images: where the
+images are, their labels, and which records are held out.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ class Part:
 
     Attributes:
         items: Starts over at every call: each image as bytes or file, with its file and row.
-        labels: Not checked yet; text where the source has no numbers, until the source is put together.
+        labels: Not checked yet; text where the source has no numbers, until the source is put
+            together.
         where: File and row of a record, counted from 0, for messages.
         integers: Whether the labels are stored as integers.
     """
@@ -46,11 +49,12 @@ class Source:
     Attributes:
         name: Folder or Hub name, for messages.
         class_names: One per class.
-        train: What models may train on.
-        test: What is held out; None if there is no such part.
-        fingerprint: Of the content.
+        train: Part that models may train on.
+        test: Held-out part, or None.
+        fingerprint: Returns a digest of the content.
         notes: How it was read, a sentence each.
-        sorted_labels: Whether the labels are positions among sorted values, and not the integers that are stored.
+        sorted_labels: Whether the labels are positions among sorted values, and not the integers
+            that are stored.
     """
 
     name: str
@@ -63,7 +67,10 @@ class Source:
 
 
 def source_description(source: Source) -> Description:
-    """Return counts, classes, channels and size; one image is decoded, the bytes of all are searched for marks."""
+    """Return counts, classes, channels and size.
+
+    One image is decoded, the bytes of all are searched for marks.
+    """
     labels = _checked_labels(source)
     channels, size = geometry(_items(source))
     marks = marks_of(_items(source))

@@ -1,4 +1,5 @@
-"""Tables of encoded images in the Hugging Face Hub's layout: Parquet files, or a table from the Hub.
+"""Tables of encoded images in the Hugging Face Hub's layout:
+Parquet files, or a table from the Hub.
 
 The files are read with pyarrow, whose schema carries the Hub's features: this needs no copy in a
 cache, and every image keeps the name of its file and its row (counted from 0 in the file).
@@ -66,7 +67,8 @@ class Columns:
 
 
 def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Path]]:
-    """The Parquet files of a folder, of its subfolder `data`, or of its only subfolder that has any, by split.
+    """The Parquet files of a folder, of its subfolder `data`, or of
+    its only subfolder that has any, by split.
 
     Where these hold no file but one folder per split (`train/0000.parquet`), its name is the split.
 
@@ -76,8 +78,8 @@ def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Pa
     Raises:
         DataError: Several subfolders hold Parquet files.
     """
-    found = sorted(folder.glob("*.parquet"))
-    if not found:
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
         inner = [name for name in subfolders(folder) if _has_parquet(folder / name)]
         if set(inner) & {*SPLIT_NAMES, *named}:
             return {name: sorted((folder / name).glob("*.parquet")) for name in inner}
@@ -86,11 +88,11 @@ def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Pa
         if len(inner) > 1:
             raise DataError(f"{folder}: several subfolders hold Parquet files, give one of them: {', '.join(inner)}")
         return parquet_splits(folder / inner[0], named) if inner else {}
-    for file in found:
+    for file in files:
         if not file.is_file():
             raise DataError(f"{file}: not a regular file; a Parquet file is needed")
     splits: dict[str, list[Path]] = {}
-    for file in found:
+    for file in files:
         splits.setdefault(re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", file.stem), []).append(file)
     return splits
 
@@ -108,22 +110,26 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
         schema: With the Hub's features in its metadata, if it has them.
         image: Name of the image column; None finds the only one.
         label: Name of the label column; None finds the only column of class labels or, where there
-            are none, the only one with a name of `LABEL_NAMES`, unless it holds no integers and others do.
+            are none, the only one with a name of `LABEL_NAMES`, unless it holds no integers and
+            others do.
         source: For messages.
 
     Raises:
-        DataError: A named column is missing or of the wrong type, or there is not exactly one candidate.
+        DataError: A named column is missing or of the wrong type, or there is not exactly one
+            candidate.
     """
     features = _features(schema, source)
     images = [field.name for field in schema if _holds_images(field.type)]
     usable = [field.name for field in schema if _holds_labels(field.type)]
     classes = [name for name in usable if features.get(name, {}).get("_type") == "ClassLabel"]
     called = [name for name in schema.names if name.lower() in LABEL_NAMES and name != image]
-    several = [name for name in called if not classes and _is_list(schema.field(name).type)]
+    multiple = [name for name in called if not classes and _is_list(schema.field(name).type)]
     if label in schema.names and _is_list(schema.field(label).type):
-        several = [label]
-    if several:
-        raise DataError(f"{source}: column {several[0]!r} holds several labels an image; one class per image is needed")
+        multiple = [label]
+    if multiple:
+        raise DataError(
+            f"{source}: column {multiple[0]!r} holds several labels an image; one class per image is needed"
+        )
     image = _column("image", image, images, images, schema=schema, source=source)
     labels = classes or [name for name in called if name in usable]
     if label is None and not classes:
@@ -171,7 +177,8 @@ def table_part(
         tables: Starts over at every call.
         columns: The columns to read.
         source: Name for messages.
-        folders: Where images that are stored as paths may be: the folders of this data set in the Hub's cache.
+        folders: Where images that are stored as paths may be: the folders of this data set in the
+            Hub's cache.
     """
 
     def items() -> Iterator[Item]:
@@ -189,7 +196,7 @@ def _listed(class_names: tuple[str, ...] | None) -> str:
 
 
 def _features(schema: pa.Schema, source: str) -> dict[str, Any]:
-    """The Hub's features by column; none where the schema has none.
+    """The Hub's features by column; empty if the schema has none.
 
     Raises:
         DataError: There are some that are no JSON mapping: class names would be lost.
@@ -336,7 +343,10 @@ def _below(folder: Path) -> Callable[[str], Path | None]:
 
 
 def _in_cache(path: str, folders: Sequence[Path]) -> Path | None:
-    """The file of an absolute path in one of these folders once links are resolved; None for any other."""
+    """The file of an absolute path in one of these folders once links are resolved.
+
+    None for any other.
+    """
     target = Path(path).resolve()
     known = Path(path).is_absolute() and any(target.is_relative_to(folder.resolve()) for folder in folders)
     return target if known else None

@@ -44,8 +44,9 @@ def make_splits(
     Args:
         images: The data set; its own held-out records are held out, and only they.
         mode: `population` or `dedicated`.
-        targets: Number of models to attack. Of a population these are the rows 0, 2, 4, ... and only
-            then 1, 3, 5, ..., so that no two are complements of each other as long as that is possible.
+        targets: Number of models to attack. Of a population these are the rows 0, 2, 4, ... and
+            only then 1, 3, 5, ..., so that no two are complements of each other as long as that is
+            possible.
         calibration: Held-out records for calibrating quantizers, from 0.
         population: Held-out records for what an adversary may know of the distribution, from 0.
         seed: The audit's root seed.
@@ -91,16 +92,17 @@ def references(
     """The reference models of a target, and which of them to use for which record.
 
     Args:
-        splits: Of either mode.
+        splits: Splits of either mode.
         target: A row of `splits.member`.
         seed: The audit's root seed; it decides something only where the matrix is unbalanced.
 
     Returns:
-        Rows of `splits.member`: of a population all but the target and its complement, else all that
-        are no targets. And the mask of `even_mask`, which is all True in the matrices made here.
+        Rows of `splits.member`: of a population all but the target and its complement, else all
+        that are no targets. And the mask of `even_mask`, which is all True in the matrices made
+        here.
 
     Raises:
-        ValueError: No such target, or a record has fewer than 2 usable references on a side.
+        ValueError: No such target, or a record has fewer than 2 usable references per side.
     """
     integer_in("target", target, 0, len(splits.member) - 1)
     left_out = np.append(target ^ 1 if splits.mode == "population" else splits.targets, target)
@@ -155,7 +157,9 @@ def even_mask(
 def _smallest(
     side: Bool[np.ndarray, "records refs"], keys: Float64[np.ndarray, "records refs"], count: int
 ) -> Bool[np.ndarray, "records refs"]:
-    """The `count` references of a side with the smallest keys, which are below 1 and, but for chance, different."""
+    """The `count` references of a side with the smallest keys, which
+    are below 1 and, but for chance, different.
+    """
     of_side = np.where(side, keys, 2.0)
     chosen = of_side <= np.partition(of_side, count - 1, axis=1)[:, count - 1, None]
     for record in np.flatnonzero(chosen.sum(axis=1) != count):  # two equal keys: the first row counts
@@ -174,9 +178,9 @@ def check_splits(splits: Splits) -> None:
     """Refuses splits that contradict themselves.
 
     Raises:
-        ValueError: A record has two parts to play or plays one twice, the pool is not ascending, the
-            matrix does not fit it, a target is no row or occurs twice, or rows 2i and 2i + 1 of a
-            population are not each other's complement.
+        ValueError: A record has two parts to play or plays one twice, the pool is not ascending,
+            the matrix does not fit it, a target is no row or occurs twice, or rows 2i and 2i + 1 of
+            a population are not each other's complement.
     """
     parts = {name: getattr(splits, name) for name in ("pool", "calibration", "population", "test")}
     records, counts = np.unique(np.concatenate(list(parts.values())), return_counts=True)

@@ -9,17 +9,18 @@ from bitleak.core.types import Images
 
 
 def limited(images: Images, limit: int | None, seed: int, *, held_out: int | None = None) -> Images:
-    """At most so many records of each part, as many of every class as its count allows.
+    """Draw at most `limit` records of each part, as many of every class as its count allows.
 
-    A class with fewer records than its equal share gives all it has, and the others make up for
-    it. The order is kept. What a smaller limit keeps of a class, a larger one with the same seed keeps too.
+    A class with fewer records than its equal share gives all it has, and the others make up for it.
+    The order is kept. What a smaller limit keeps of a class, a larger one with the same seed keeps
+    too.
 
     Args:
         images: A data set.
-        limit: At most so many records, at least 2: of those that are not held out if the source has
+        limit: Largest number of records, at least 2: of those that are not held out if the source has
             a held-out part, else of all. None, or at least the number there is, keeps them all.
         seed: The audit's root seed.
-        held_out: At most so many of the source's held-out records; no effect where there are none.
+        held_out: Largest number of the source's held-out records; no effect if there are none.
 
     Raises:
         ValueError: A limit below 2.
@@ -35,19 +36,21 @@ def limited(images: Images, limit: int | None, seed: int, *, held_out: int | Non
             rng = np.random.default_rng(seed_for(seed, "limit", part))
             records = keep[part]
             keep[part] = records[balanced_draw(images.labels[records], integer_in(name, count, 2), rng)]
-    kept = np.sort(np.concatenate(keep))
+    records = np.sort(np.concatenate(keep))
     return Images(
-        pixels=images.pixels[kept],
-        labels=images.labels[kept],
+        pixels=images.pixels[records],
+        labels=images.labels[records],
         class_names=images.class_names,
-        held_out=images.held_out[kept],
+        held_out=images.held_out[records],
     )
 
 
 def balanced_draw(
     labels: Int64[np.ndarray, "records"], count: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, "drawn"]:
-    """Positions of `count` records (or all, if there are fewer), ascending, classes as equal as counts allow."""
+    """Positions of `count` records (or all, if there are fewer),
+    ascending, classes as equal as counts allow.
+    """
     if count >= len(labels):
         return np.arange(len(labels))
     order = rng.permutation(len(labels))

@@ -1,4 +1,5 @@
-"""Tiny ImageNet as its authors pack it: 200 classes, 100,000 training and 10,000 validation images of 64x64.
+"""Tiny ImageNet as its authors pack it: 200 classes, 100,000
+training and 10,000 validation images of 64x64.
 
 The layout of `tiny-imagenet-200.zip`: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`,
 `val/images/*.JPEG` and `val/val_annotations.txt`. The test part has no labels and is not read.
@@ -34,7 +35,7 @@ class TinyImageNet:
             raise ValueError("path must be the unpacked folder tiny-imagenet-200, got an empty text")
 
     def describe(self, root: Path | None) -> Description:
-        """What the folder holds; one image is decoded, all files are read for the fingerprint.
+        """Describe the folder: one image is decoded, all files are read for the fingerprint.
 
         Args:
             root: Folder to read instead of `path`.
@@ -42,7 +43,7 @@ class TinyImageNet:
         Raises:
             DataError: As `load`, except for images that only decoding shows to be bad.
         """
-        return source_description(self._found(root))
+        return source_description(self._opened(root))
 
     def load(self, root: Path | None) -> Images:
         """All images: training by class and file name, then validation by file name.
@@ -52,11 +53,12 @@ class TinyImageNet:
 
         Raises:
             DataError: A file or folder is missing, a class is not known, an annotation is missing
-                or has no file, or an image cannot be decoded; the message names the file and the line.
+                or has no file, or an image cannot be decoded; the message names the file and the
+                line.
         """
-        return source_images(self._found(root))
+        return source_images(self._opened(root))
 
-    def _found(self, root: Path | None) -> Source:
+    def _opened(self, root: Path | None) -> Source:
         folder = Path(self.path) if root is None else root
         listed = _lines(folder / "wnids.txt")
         wnids = sorted({wnid.strip() for _, wnid in listed})
@@ -82,7 +84,7 @@ def _validation(folder: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
     annotations = folder / "val_annotations.txt"
     files = _images(folder / "images")
     names = {file.name for file in files}
-    found: dict[str, int] = {}
+    labels_by_file: dict[str, int] = {}
     for number, line in _lines(annotations):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0].strip()
@@ -90,11 +92,11 @@ def _validation(folder: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
             raise DataError(f"{annotations}, line {number}: class {wnid!r} of {name!r} is not in wnids.txt")
         if name not in names:
             raise DataError(f"{annotations}, line {number}: no file {folder / 'images' / name[:60]}")
-        found[name] = labels[wnid]
+        labels_by_file[name] = labels[wnid]
     for file in files:
-        if file.name not in found:
+        if file.name not in labels_by_file:
             raise DataError(f"{file}: no line for this image in {annotations}")
-    return [(file, found[file.name]) for file in files]
+    return [(file, labels_by_file[file.name]) for file in files]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -57,12 +57,13 @@ def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
 
     Args:
         weights: Tensors and spec. A spec that was read from a file is the file's word.
-        allow_external: Whether the spec may name outside code: its module is imported and its factory called.
+        allow_external: Whether the spec may name outside code: its module is imported and its
+            factory called.
 
     Raises:
-        ModelError: There is no spec, it names outside code that is not allowed, or a tensor is missing, unknown, of
-            another shape or not floating-point; or an outside network answers otherwise than when the weights were
-            stored (see `bitleak.models.fingerprint`).
+        ModelError: There is no spec, it names outside code that is not allowed, or a tensor is
+            missing, unknown, of another shape or not floating-point; or an outside network answers
+            otherwise than when the weights were stored (see `bitleak.models.fingerprint`).
 
     Example:
         >>> spec = ModelSpec("external", {"factory": "zoo:net"}, 10, 1, 8, (0.3,), (0.4,))
@@ -112,7 +113,8 @@ def state(network: nn.Module) -> dict[str, np.ndarray]:
 def profile(spec: ModelSpec) -> Profile:
     """Size and cost of a spec's network, by asking a fresh one about one image, on the CPU.
 
-    On the meta device nothing would be computed, but what PyTorch loads for it takes longer than that.
+    On the meta device nothing would be computed, but what PyTorch loads for it takes longer than
+    that.
 
     Raises:
         ModelError: As `build`.

@@ -1,4 +1,6 @@
-"""Whether two answers of networks differ by more than rounding, by how much, and which layer makes the difference."""
+"""Whether two answers of networks differ by more than rounding, by
+how much, and which layer makes the difference.
+"""
 
 from typing import Any
 
@@ -16,7 +18,8 @@ def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, toler
     Args:
         answers: Logits or other values.
         expected: Values that they are compared with.
-        tolerance: Largest difference that counts as rounding, relative to the largest expected magnitude.
+        tolerance: Largest difference that counts as rounding, relative to the largest expected
+            magnitude.
 
     Example:
         >>> differing(np.array([1.0, 2.5]), np.array([1.0, 2.0]), 1e-3)
@@ -35,7 +38,8 @@ def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, toler
 
 
 def differing_layer(network: nn.Module, batches: list[Tensor], compared: str) -> str:
-    """Name the innermost module that is given the same and answers differently about the first image.
+    """Name the innermost module that is given the same and
+    answers differently about the first image.
 
     Args:
         network: A network in evaluation mode.
@@ -57,7 +61,9 @@ def differing_layer(network: nn.Module, batches: list[Tensor], compared: str) ->
 
 
 def _recorded(network: nn.Module, batch: Tensor) -> list[tuple[nn.Module, list[Tensor], list[Tensor]]]:
-    """Every call of a module in the order in which calls end: module, tensors given, tensors answered."""
+    """Every call of a module in the order in which calls end:
+    module, tensors given, tensors answered.
+    """
     calls: list[tuple[nn.Module, list[Tensor], list[Tensor]]] = []
 
     def hook(module: nn.Module, given: Any, answer: Any) -> None:

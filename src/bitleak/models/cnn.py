@@ -7,7 +7,8 @@ from bitleak.models.residual import residual_network
 
 
 def cnn(classes: int, channels: int, size: int, *, width: int = 16, depth: int = 1) -> nn.Module:
-    """A stem and three stages of basic blocks (two below 16x16 pixels), so that the last map is at least 4x4.
+    """A stem and three stages of basic blocks (two below 16x16
+    pixels), so that the last map is at least 4x4.
 
     Args:
         classes: Number of classes, at least 2.

@@ -40,17 +40,19 @@ def external(
         classes: Number of classes.
         channels: Channels of an image.
         size: Height and width of an image.
-        factory: `timm:NAME` for a model of timm, which must be installed; or `package.module:factory`, importable
-            from here. It is given the numbers of classes and channels and the size of the images under the
-            parameters that it has for them (`CLASS_PARAMETERS`, `CHANNEL_PARAMETERS`,
-            `SIZE_PARAMETERS`), and the options.
+        factory: `timm:NAME` for a model of timm, which must be installed; or
+            `package.module:factory`, importable from here. It is given the numbers of classes and
+            channels and the size of the images under the parameters that it has for them
+            (`CLASS_PARAMETERS`, `CHANNEL_PARAMETERS`, `SIZE_PARAMETERS`), and the options.
         options: Further arguments of the factory, JSON values; they come before the numbers above.
-        version: Raised by the user when the factory's code changes; a part of the keys of results, and nothing else.
+        version: Raised by the user when the factory's code changes; a part of the keys of results,
+            and nothing else.
         name: The factory, in specs of before `factory` was a name of its own.
 
     Raises:
-        ModelError: The module or the factory cannot be imported or called, an option is not one of its parameters,
-            or what it makes cannot be audited on such images (see `bitleak.models.trial`).
+        ModelError: The module or the factory cannot be imported or called, an option is not one of
+            its parameters, or what it makes cannot be audited on such images (see
+            `bitleak.models.trial`).
 
     Example:
         >>> external(10, 3, 32, factory="timm")
@@ -62,16 +64,18 @@ def external(
     if not call:
         raise ModelError(f"model external needs the option 'factory', {_FORM}, which is missing")
     shape = Shape(classes, channels, size)
-    found = _tried(call, options, shape)
+    result = _tried(call, options, shape)
     network: nn.Module = _maker(call, options, shape)()
-    if any(isinstance(each, nn.UninitializedParameter) for each in network.parameters()):
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in network.parameters()):
         with torch.no_grad():
             network.eval()(torch.zeros(2, channels, size, size))
-    return answering(network.train(), found.choices)
+    return answering(network.train(), result.choices)
 
 
 def trial_of(spec: ModelSpec) -> Trial | None:
-    """What the trial of a spec's network found; None for the networks of this package, which need none.
+    """Return the result of the trial of a spec's network.
+
+    None for the networks of this package, which need none.
 
     Raises:
         ModelError: As `external`.
@@ -97,7 +101,8 @@ def split(factory: str) -> tuple[str, str]:
     """Module and attribute of a factory.
 
     Raises:
-        ModelError: It is not written as one, or it lies in the script that was started, which workers do not have.
+        ModelError: It is not written as one, or it lies in the script that was started, which
+            workers do not have.
 
     Example:
         >>> split("zoo.small:net")
@@ -143,8 +148,8 @@ def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callab
 def _callable(call: str) -> Callable[..., Any]:
     module, attribute = split(call)
     if call.startswith(TIMM):
-        found: Callable[..., Any] = _timm().create_model
-        return found
+        create: Callable[..., Any] = _timm().create_model
+        return create
     holder = _imported(module, "is it installed, or its folder on PYTHONPATH? PYTHONPATH=. adds this one")
     function = getattr(holder, attribute, None)
     if not callable(function):
@@ -174,7 +179,9 @@ def _imported(module: str, hint: str) -> Any:
 
 
 def _numeric(parameter: inspect.Parameter) -> bool:
-    """Whether its default, if there is one, is what a number may take the place of: not a name or a list."""
+    """Whether its default, if there is one, is what a number may
+    take the place of: not a name or a list.
+    """
     return parameter.default in (parameter.empty, None) or type(parameter.default) is int
 
 

@@ -1,9 +1,11 @@
-"""Answers of an outside network about fixed images, stored with its weights and compared wherever they are loaded.
+"""Answers of an outside network about fixed images, stored with its
+weights and compared wherever they are loaded.
 
-Models are stored as state dicts, and every process builds its networks anew. A network of this package is its state
-dict; an outside one may hold more (a permutation drawn at import, the order of a set, an attribute that training
-changed, code that was edited since). With the same weights it would then be another network, whose answers look like
-those of an untrained one, and no figure would show why.
+Models are stored as state dicts, and every process builds its networks anew. A network of this
+package is its state dict; an outside one may hold more (a permutation drawn at import, the order of
+a set, an attribute that training changed, code that was edited since). With the same weights it
+would then be another network, whose answers look like those of an untrained one, and no figure
+would show why.
 
 Cost: `IMAGES` images through the network, once per loading of an outside network's weights.
 """
@@ -28,7 +30,9 @@ Stored = TypeVar("Stored", Weights, QuantizedWeights)
 IMAGES = 4
 """Images of a fingerprint."""
 ANSWER_TOLERANCE = 1e-3
-"""Largest difference, relative to the largest logit, that another device or release of PyTorch may make."""
+"""Largest difference, relative to the largest logit, that
+another device or release of PyTorch may make.
+"""
 REMEDY = (
     "make it a parameter or a saved buffer (`self.register_buffer(name, tensor)`), or draw it from a generator of a "
     "fixed seed"
@@ -56,7 +60,8 @@ def answer_fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarra
 
 
 def with_fingerprint(weights: Stored, network: nn.Module) -> Stored:
-    """Return the weights with the fingerprint of their network if it is from outside, else as they are.
+    """Return the weights with the fingerprint of their network if
+    it is from outside, else as they are.
 
     Args:
         weights: Weights with their spec.

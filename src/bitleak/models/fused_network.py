@@ -1,4 +1,6 @@
-"""A network of this package made ready to be asked: the same function in fewer passes over the maps."""
+"""A network of this package made ready to be asked: the same
+function in fewer passes over the maps.
+"""
 
 from collections import Counter
 
@@ -9,19 +11,20 @@ from bitleak.models.layer_kinds import deviation, fed_by_one
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode with the batch norms in the convolutions before them, which rectifies in place.
+    """A copy in evaluation mode with the batch norms in the
+    convolutions before them, which rectifies in place.
 
-    Outputs are those of the network up to the rounding of float32. On a CPU, batch norm and ReLU are a pass each
-    through memory, together a third of the time of a small residual network.
+    Outputs are those of the network up to the rounding of float32. On a CPU, batch norm and ReLU
+    are a pass each through memory, together a third of the time of a small residual network.
 
-    A batch norm stays as it is where it or the convolution has a forward pass of its own or hooks (see
-    `layer_kinds`), where it has no running statistics, where anything but one convolution feeds it, or
-    where the convolution's output is used elsewhere; a ReLU stays where its input is not that of a
-    convolution or an addition alone, or where it is called twice.
+    A batch norm stays as it is where it or the convolution has a forward pass of its own or hooks
+    (see `layer_kinds`), where it has no running statistics, where anything but one convolution
+    feeds it, or where the convolution's output is used elsewhere; a ReLU stays where its input is
+    not that of a convolution or an addition alone, or where it is called twice.
 
     Args:
-        network: A network that `torch.fx` traces and that has no effect but its output, as those of the registry; it
-            is not changed.
+        network: A network that `torch.fx` traces and that has no effect but its output, as those of
+            the registry; it is not changed.
 
     Example:
         >>> import torch

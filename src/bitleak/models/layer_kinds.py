@@ -1,9 +1,10 @@
 """Whether a module computes what its class says, and which batch norms a single layer feeds.
 
-A subclass with a forward pass of its own may do anything with the same attributes: pad by the size of its input, mask
-or standardise its weight, keep gamma as the difference from 1. The same holds for a method that was replaced on one
-instance, and for hooks, which may change what goes in and comes out. So the attributes of a layer or of a batch norm
-say what it computes only if the code that runs is that of its kind.
+A subclass with a forward pass of its own may do anything with the same attributes: pad by the size
+of its input, mask or standardise its weight, keep gamma as the difference from 1. The same holds
+for a method that was replaced on one instance, and for hooks, which may change what goes in and
+comes out. So the attributes of a layer or of a batch norm say what it computes only if the code
+that runs is that of its kind.
 """
 
 from collections import Counter
@@ -24,10 +25,13 @@ _HOOKS = {"_forward_pre_hooks": "pre-hook", "_forward_hooks": "hook"}
 
 
 def deviation(module: nn.Module) -> str | None:
-    """Why the module may compute something else than its kind does; None if it runs the code of its kind.
+    """Why the module may compute something else than its kind does.
+
+    None if it runs the code of its kind.
 
     Args:
-        module: A convolution, a linear layer or a batch norm; for any other module, only hooks are looked at.
+        module: A convolution, a linear layer or a batch norm; for any other module, only hooks are
+            looked at.
 
     Example:
         >>> class Masked(nn.Linear):
@@ -51,12 +55,14 @@ def deviation(module: nn.Module) -> str | None:
 
 
 def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, fx.Node, nn.Module, _BatchNorm]]:
-    """Every batch norm that takes a module's output, which nothing else takes; both are called once.
+    """Every batch norm that takes a module's output, which nothing else takes.
+
+    Both are called once.
 
     They need not compute what their classes say, see `deviation`.
 
     Args:
-        graph: Of the network's forward pass.
+        graph: Graph of the network's forward pass.
         network: Holds the modules that the graph calls.
 
     Yields:

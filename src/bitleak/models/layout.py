@@ -1,4 +1,4 @@
-"""In which order of memory a network computes."""
+"""The order of memory in which a network computes."""
 
 import torch
 from torch import nn
@@ -13,15 +13,17 @@ _VECTOR = 8
 
 
 def memory_format(network: nn.Module, device: torch.device | str, *, channels_last: bool = True) -> torch.memory_format:
-    """Channels-last, which is faster, wherever the weight gradients of all convolutions are safe in it.
+    """Channels-last, which is faster, wherever the weight
+    gradients of all convolutions are safe in it.
 
     Args:
         network: The network to train.
         device: Where to train it.
         channels_last: Whether it gives the same answers in that order, see `bitleak.models.trial`.
 
-    On a CPU, oneDNN (seen in PyTorch 2.13 on AVX2) writes past its memory in the weight gradient of a strided 1x1
-    convolution whose input channels are no multiple of 8; such networks keep PyTorch's own order there.
+    On a CPU, oneDNN (seen in PyTorch 2.13 on AVX2) writes past its memory in the weight gradient of
+    a strided 1x1 convolution whose input channels are no multiple of 8; such networks keep
+    PyTorch's own order there.
 
     Example:
         >>> memory_format(nn.Conv2d(16, 32, 1, stride=2), "cpu")
@@ -37,7 +39,8 @@ def memory_format(network: nn.Module, device: torch.device | str, *, channels_la
 
 
 def evaluation_format(network: nn.Module, spec: ModelSpec, device: torch.device | str) -> torch.memory_format:
-    """Channels-last, unless a network from outside this package does not work in it, which a few images show.
+    """Channels-last, unless a network from outside this package does
+    not work in it, which a few images show.
 
     Args:
         network: In evaluation mode, on the device.
@@ -45,12 +48,13 @@ def evaluation_format(network: nn.Module, spec: ModelSpec, device: torch.device 
         device: Where it is.
 
     Raises:
-        ModelError: The network is from outside, and its answers are no logits, or not those of one image alone.
+        ModelError: The network is from outside, and its answers are no logits, or not those of one
+            image alone.
     """
     if spec.name in MODELS and spec.name != "external":
         return torch.channels_last
-    same = check_answers(network, Shape(spec.classes, spec.channels, spec.size), device)
-    return torch.channels_last if same else torch.contiguous_format
+    is_same = check_answers(network, Shape(spec.classes, spec.channels, spec.size), device)
+    return torch.channels_last if is_same else torch.contiguous_format
 
 
 def _unsafe(module: nn.Module) -> bool:

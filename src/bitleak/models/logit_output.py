@@ -1,4 +1,6 @@
-"""Which tensor of a network's output holds the logits: networks also return mappings, tuples and auxiliary heads."""
+"""Which tensor of a network's output holds the logits: networks also
+return mappings, tuples and auxiliary heads.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -18,8 +20,9 @@ class Choice:
     """How the logits are taken from an output.
 
     Attributes:
-        way: The output itself, an item of it (a mapping, a tuple) or an attribute of it (a dataclass).
-        key: Of the item or attribute; None for the output itself.
+        way: The output itself, an item of it (a mapping, a tuple) or an attribute of it (a
+            dataclass).
+        key: Key of the item, or name of the attribute; None for the output itself.
         flat: Whether axes of one element are removed, as of `records classes 1 1`.
     """
 
@@ -49,24 +52,27 @@ class Choices:
 
 def logit_candidates(output: Any, records: int, classes: int) -> dict[Choice, Tensor]:
     """Every tensor of an output that has one floating-point number per record and class."""
-    found = {}
+    tensors = {}
     for choice, value in _parts(output).items():
         shaped = value.ndim > 1 and value.shape[0] == records and value[0].numel() == classes
         if shaped and value.is_floating_point():
-            found[Choice(choice.way, choice.key, flat=value.ndim > 2)] = value.flatten(1)
-    return found
+            tensors[Choice(choice.way, choice.key, flat=value.ndim > 2)] = value.flatten(1)
+    return tensors
 
 
-def preferred(output: Any, found: Mapping[Choice, Tensor]) -> Choice | None:
-    """The candidate that is called as logits are, or that is alone; None if that decides nothing."""
+def preferred(output: Any, tensors: Mapping[Choice, Tensor]) -> Choice | None:
+    """The candidate that is called as logits are, or that is alone.
+
+    None if that decides nothing.
+    """
     names: list[Any] = list(PREFERRED)
     if isinstance(output, tuple) and hasattr(output, "_fields"):
         names = [output._fields.index(name) for name in PREFERRED if name in output._fields]
     parts = {choice.key for choice in _parts(output)}
     for name in names:
         if name in parts:
-            return next((choice for choice in found if choice.key == name), None)
-    return next(iter(found)) if len(found) == 1 else None
+            return next((choice for choice in tensors if choice.key == name), None)
+    return next(iter(tensors)) if len(tensors) == 1 else None
 
 
 def chosen_output(output: Any, name: str, records: int, classes: int) -> Choice:
@@ -102,9 +108,9 @@ def _no_logits(output: Any, tensors: Mapping[Choice, Tensor], name: str, records
         if output.numel() == records * classes or not output.is_floating_point():
             return f"{text}; expected logits in floating point, one row per image"
         return text
-    which = ", ".join(str(choice) for choice in tensors) or "none"
+    listed = ", ".join(str(choice) for choice in tensors) or "none"
     return (
-        f"{expected}, or have such a tensor as 'logits' or 'out'; got {output_in_words(output)}, of which {which} "
+        f"{expected}, or have such a tensor as 'logits' or 'out'; got {output_in_words(output)}, of which {listed} "
         "would do: let forward return the logits alone"
     )
 
@@ -120,7 +126,8 @@ def output_in_words(output: Any) -> str:
 def answering(network: nn.Module, choices: Choices) -> nn.Module:
     """The network, with logits for an output; names of modules and tensors stay.
 
-    Its class is replaced by a subclass whose `forward` takes the logits, so that tracing and copying see it too.
+    Its class is replaced by a subclass whose `forward` takes the logits, so that tracing and
+    copying see it too.
     """
     if choices == Choices(Choice(), Choice()):
         return network

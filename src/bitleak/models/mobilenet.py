@@ -26,7 +26,10 @@ BLOCK_GROUPS = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, filter each channel by 3x3, project by 1x1; added to the input where the shape stays."""
+    """Expand by 1x1, filter each channel by 3x3, project by 1x1.
+
+    Added to the input where the shape stays.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -85,6 +88,6 @@ def _convolution(
 
 
 def _multiple_of_8(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and not below 90 % of what was asked for."""
+    """The nearest multiple of 8, at least 8, and not below 90 % of the given number."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

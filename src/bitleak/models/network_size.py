@@ -1,4 +1,6 @@
-"""Size and cost of a network, from one forward pass of one image, and the tensors that it has several names for."""
+"""Size and cost of a network, from one forward pass of one image,
+and the tensors that it has several names for.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,13 +12,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Profile:
-    """What a network costs.
+    """Size and cost of a network.
 
     Attributes:
         parameters: Trainable numbers; running statistics are not counted.
-        multiply_adds: Multiplications of convolutions and linear layers in the forward pass of one image.
+        multiply_adds: Multiplications of convolutions and linear layers in the forward pass of one
+            image.
         layers: Shape of the weight of each convolution and linear layer as a matrix, (output
-            channels, input channels per group times kernel area), by module name, in the order of execution.
+            channels, input channels per group times kernel area), by module name, in the order of
+            execution.
     """
 
     parameters: int
@@ -72,4 +76,7 @@ def shared_names(network: nn.Module) -> tuple[tuple[str, ...], ...]:
 
 def repeated_names(network: nn.Module) -> frozenset[str]:
     """Return the names of the state dict whose tensor stands under an earlier name too."""
-    return frozenset(name for names in shared_names(network) for name in names[1:])
+    repeated: set[str] = set()
+    for names in shared_names(network):
+        repeated.update(names[1:])
+    return frozenset(repeated)

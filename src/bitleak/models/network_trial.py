@@ -1,4 +1,6 @@
-"""Checks of a network under trial in evaluation mode: a pass, the answers twice, and alone or in company."""
+"""Checks of a network under trial in evaluation mode: a pass,
+the answers twice, and alone or in company.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +26,9 @@ _MATES = (
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of the data: numbers of classes and channels, and the images' height and width in pixels."""
+    """The shape of the data: numbers of classes and channels, and
+    the images' height and width in pixels.
+    """
 
     classes: int
     channels: int
@@ -35,7 +39,9 @@ class Shape:
 
 
 def draw_zeros(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw the parameters anew that are zero, or nearly so: a head that starts at zero hides all before it."""
+    """Draw the parameters anew that are zero, or nearly so: a head
+    that starts at zero hides all before it.
+    """
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < _SMALL:

@@ -1,9 +1,10 @@
-"""An outside network is made once more in a new process, as workers will make it, before work starts.
+"""An outside network is made once more in a new process, as
+workers will make it, before work starts.
 
-The trial compares networks of one process. Values that a process draws once (a permutation at import without a seed,
-the order of a set, the time, the number of threads) are the same in all of them, and others in every worker. So a
-new interpreter, with another seed for the order of sets and one thread, makes the network, takes over the state dict
-and answers the same images.
+The trial compares networks of one process. Values that a process draws once (a permutation at
+import without a seed, the order of a set, the time, the number of threads) are the same in all of
+them, and others in every worker. So a new interpreter, with another seed for the order of sets and
+one thread, makes the network, takes over the state dict and answers the same images.
 
 Cost: the start of an interpreter with PyTorch, and `fingerprint.IMAGES` images, once per audit.
 """
@@ -40,8 +41,8 @@ def check_in_new_process(spec: ModelSpec) -> None:
         spec: Any spec; networks of this package need no check.
 
     Raises:
-        ModelError: A new process cannot make the network, or its network answers otherwise with the same state dict;
-            names the values that differ.
+        ModelError: A new process cannot make the network, or its network answers otherwise with the
+            same state dict; names the values that differ.
     """
     factory = factory_of(spec)
     if factory is None or not sys.executable:
@@ -65,7 +66,9 @@ def check_in_new_process(spec: ModelSpec) -> None:
 
 
 def answer(folder: str) -> None:
-    """Make the network that a folder describes, and leave its answers there: the part of the new process."""
+    """Make the network that a folder describes, and leave its
+    answers there: the part of the new process.
+    """
     place = Path(folder)
     torch.set_num_threads(1)  # as workers have
     request = json.loads((place / _REQUEST).read_text(encoding="utf-8"))

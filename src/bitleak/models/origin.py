@@ -1,4 +1,6 @@
-"""Where the code of an outside network comes from: its distribution and version, or files that anybody may edit."""
+"""Where the code of an outside network comes from: its distribution
+and version, or files that anybody may edit.
+"""
 
 import functools
 import importlib.util
@@ -14,9 +16,10 @@ class Origin:
     """Where the code of a factory comes from.
 
     Attributes:
-        made_by: Name and version of each distribution that has the factory's top-level package, such as
-            `timm 1.0.9`; empty if no installed distribution has it.
-        files: Its Python files, if no distribution holds them as they are (a local module, an editable install).
+        made_by: Name and version of each distribution that has the factory's top-level package,
+            such as `timm 1.0.9`; empty if no installed distribution has it.
+        files: Its Python files, if no distribution holds them as they are (a local module, an
+            editable install).
     """
 
     made_by: str

@@ -1,9 +1,9 @@
 """In which precision a device multiplies: float32 that is float32, and who has bfloat16.
 
-PyTorch keeps the precision of float32 products in a tree: one setting for all, one per backend, one per backend and
-operation. A setting of `none` takes that of the level above. `torch.set_float32_matmul_precision`, `allow_tf32` and
-`torch.backends.fp32_precision` write into it in different places; the older ones raise an error if the newer have
-made them disagree.
+PyTorch keeps the precision of float32 products in a tree: one setting for all, one per backend, one
+per backend and operation. A setting of `none` takes that of the level above.
+`torch.set_float32_matmul_precision`, `allow_tf32` and `torch.backends.fp32_precision` write into it
+in different places; the older ones raise an error if the newer have made them disagree.
 """
 
 from collections.abc import Iterator
@@ -17,16 +17,20 @@ _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 _ABOVE = (("generic", "all"), ("mkldnn", "all"), ("cuda", "all"))
 _OPERATIONS = tuple((backend, operation) for backend in ("mkldnn", "cuda") for operation in ("matmul", "conv", "rnn"))
 _EXACT = ("ieee", "none")
-"""Settings of an operation that leave float32 as it is; `none` only if the levels above say nothing else."""
+"""Settings of an operation that leave float32 as it is; `none`
+only if the levels above say nothing else.
+"""
 
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """A context, or decorator, in which float32 products are those of float32, by cuDNN's deterministic algorithms.
+    """A context, or decorator, in which float32 products are those of
+    float32, by cuDNN's deterministic algorithms.
 
-    Without it, a GPU rounds the inputs of convolutions to 10 bits (TF32), and matrix products and convolutions may
-    have 7 bits (bfloat16), also on a CPU, if the caller's settings allow it. Autocast of the caller is off as well.
-    All settings are restored afterwards, also those that contradict each other.
+    Without it, a GPU rounds the inputs of convolutions to 10 bits (TF32), and matrix products and
+    convolutions may have 7 bits (bfloat16), also on a CPU, if the caller's settings allow it.
+    Autocast of the caller is off as well. All settings are restored afterwards, also those that
+    contradict each other.
 
     Example:
         >>> with exact_float32():
@@ -44,9 +48,11 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def _products(precision: str) -> Iterator[None]:
-    """Set the precision at the levels above, and at every operation that has a less exact setting of its own.
+    """Set the precision at the levels above, and at every operation
+    that has a less exact setting of its own.
 
-    An operation without a setting of its own is not written to: no value that can be written brings back its state.
+    An operation without a setting of its own is not written to: no value that can be written brings
+    back its state.
     """
     before: list[tuple[str, str, str]] = []
 
@@ -69,7 +75,10 @@ def _products(precision: str) -> Iterator[None]:
 
 @contextmanager
 def _cudnn(**flags: bool) -> Iterator[None]:
-    """Set attributes of `torch.backends.cudnn`; its own context reads `allow_tf32`, which may raise an error."""
+    """Set attributes of `torch.backends.cudnn`.
+
+    Its own context reads `allow_tf32`, which may raise an error.
+    """
     before = {name: getattr(torch.backends.cudnn, name) for name in flags}
     try:
         for name, value in flags.items():
@@ -83,8 +92,9 @@ def _cudnn(**flags: bool) -> Iterator[None]:
 def multiplies_in_bfloat16(device: torch.device | str) -> bool:
     """Whether the device has instructions for it, so that autocast makes it faster.
 
-    A processor without them converts back and forth: a training step then takes several times as long as in
-    float32. An x86 processor that PyTorch (before 2.10) cannot ask counts as one without.
+    A processor without them converts back and forth: a training step then takes several times as
+    long as in float32. An x86 processor that PyTorch (before 2.10) cannot ask counts as one
+    without.
 
     Example:
         >>> isinstance(multiplies_in_bfloat16("cpu"), bool)

@@ -44,7 +44,8 @@ class BasicBlock(nn.Module):
 def residual_network(
     classes: int, channels: int, *, widths: tuple[int, ...], depth: int, shortcut: Shortcut = "projection"
 ) -> nn.Sequential:
-    """A 3x3 stem, one stage of `depth` basic blocks per width, global average pooling and a classifier.
+    """A 3x3 stem, one stage of `depth` basic blocks per width,
+    global average pooling and a classifier.
 
     The first stage keeps the image's size, each later one halves it. Convolutions have no bias;
     the initialisation is PyTorch's own.

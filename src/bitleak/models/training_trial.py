@@ -77,7 +77,10 @@ def training_step_in_channels_last(tried: NetworkTrial, images: Tensor, choice: 
 
 @contextmanager
 def _training(network: nn.Module, *, layers: bool) -> Iterator[None]:
-    """The network in training mode; without `layers`, its innermost modules stay in evaluation mode."""
+    """The network in training mode.
+
+    Without `layers`, its innermost modules stay in evaluation mode.
+    """
     network.train()
     if not layers:
         for module in network.modules():

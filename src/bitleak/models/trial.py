@@ -1,4 +1,5 @@
-"""An outside network is tried once, on random images, before anything is trained, quantized or evaluated.
+"""An outside network is tried once, on random images, before
+anything is trained, quantized or evaluated.
 
 Figures of leakage mean something only if the answer about an image depends on that image and the
 weights alone, so the trial evaluates each image twice, alone and in company, in both orders of
@@ -14,8 +15,8 @@ memory, and makes one training step:
 | no answer, or another one, in channels-last memory (`view`) | it always runs in contiguous order |
 | in training mode, further heads | the main one is trained; a note names the others |
 
-The trial has a network of its own. Parameters that are initialised to zero, or nearly so, are drawn anew in it, since
-a head or a branch that starts at zero would hide everything before it.
+The trial has a network of its own. Parameters that are initialised to zero, or nearly so, are drawn
+anew in it, since a head or a branch that starts at zero would hide everything before it.
 
 Cost: about 40 images through the network, once per process.
 """
@@ -47,7 +48,7 @@ class Trial:
     """Result of a trial: how the network is to be used.
 
     Attributes:
-        choices: Where the logits are in what the network returns.
+        choices: Where the logits are in the network's output.
         channels_last: Whether it gives the same answers in channels-last memory, training included.
         notes: Sentences for the owner of the network.
     """
@@ -83,7 +84,8 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
 def _check_state(make: Callable[[], Any], tried: NetworkTrial) -> None:
     """Refuse a network whose answers depend on tensors that its state dict does not hold.
 
-    Models are stored as state dicts, and a stored one is built anew: with other draws, it would be another network.
+    Models are stored as state dicts, and a stored one is built anew: with other draws, it would be
+    another network.
     """
     torch.default_generator.manual_seed(_OTHER_START)
     other = NetworkTrial(make(), tried.name, tried.shape)
@@ -128,7 +130,10 @@ def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) 
 
 
 def _same_in_channels_last(network: nn.Module, images: Tensor, choice: Choice) -> bool:
-    """Whether a network in evaluation mode answers the same in channels-last memory; it is left there if so."""
+    """Whether a network in evaluation mode answers the same in channels-last memory.
+
+    It is left there if so.
+    """
     with torch.no_grad():
         expected = choice.of(network(images.clone()))
         try:

@@ -1,4 +1,6 @@
-"""Values that a network holds outside its state dict, with a digest of each, to name those that differ."""
+"""Values that a network holds outside its state dict, with a
+digest of each, to name those that differ.
+"""
 
 import hashlib
 import sys
@@ -18,13 +20,14 @@ _SCALARS = (bool, int, float, complex, str, bytes)
 def unsaved(network: nn.Module, *, constants: bool = True) -> dict[str, str]:
     """Return digests of the values outside the state dict, by a name that says where they are.
 
-    Looked at are buffers that are not saved, attributes of modules and of their classes, variables that a `forward`
-    encloses, and variables of the Python modules that define the classes. Layers of PyTorch are left out.
+    Looked at are buffers that are not saved, attributes of modules and of their classes, variables
+    that a `forward` encloses, and variables of the Python modules that define the classes. Layers
+    of PyTorch are left out.
 
     Args:
         network: Any network.
-        constants: Whether single numbers, texts and class attributes are among them, or only tensors, arrays and
-            collections.
+        constants: Whether single numbers, texts and class attributes are among them, or only
+            tensors, arrays and collections.
 
     Example:
         >>> network = nn.Linear(2, 2)
@@ -77,7 +80,10 @@ def _foreign(kind: type) -> bool:
 
 
 def _digest(value: Any) -> str:
-    """A digest of a value, in the order of its items; empty for what is no value, such as a function."""
+    """A digest of a value, in the order of its items.
+
+    Empty for what is no value, such as a function.
+    """
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided:
             return ""

@@ -4,8 +4,9 @@ Every weight w of a convolution or linear layer becomes
 
     w + scale * std(layer) * z,    z ~ N(0, 1) independent,
 
-with std(layer) the standard deviation of that layer's weights. Biases and batch norm stay as they are. The draw z
-depends on the seed and the layer's name alone, so that with another scale only its length changes.
+with std(layer) the standard deviation of that layer's weights. Biases and batch norm stay as they
+are. The draw z depends on the seed and the layer's name alone, so that with another scale only its
+length changes.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> d
     """The noise at scale 1, float32, by the name of the tensor that it is added to.
 
     Raises:
-        ModelError: The weights have no spec, or one of outside code that is not allowed, see `bitleak.models.load`.
+        ModelError: The weights have no spec, or one of outside code that is not allowed, see
+            `bitleak.models.load`.
     """
     if weights.spec is None:
         raise ModelError("weights without a spec have no known layers")
@@ -31,13 +33,13 @@ def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> d
         check_own(weights.spec)
     if weights.fingerprint is not None:  # weights with noise have none to compare
         load(weights, allow_external=True)
-    found = {}
+    noise = {}
     for layer in profile(weights.spec).layers:
         name = f"{layer}.weight"
         weight = weights.tensors[name]
         drawn = np.random.default_rng(seed_for(seed, layer)).standard_normal(weight.shape)
-        found[name] = (weight.std(dtype=np.float64) * drawn).astype(np.float32)
-    return found
+        noise[name] = (weight.std(dtype=np.float64) * drawn).astype(np.float32)
+    return noise
 
 
 def with_noise(weights: Weights, noise: Mapping[str, np.ndarray], scale: float) -> Weights:
@@ -47,5 +49,5 @@ def with_noise(weights: Weights, noise: Mapping[str, np.ndarray], scale: float) 
         ValueError: The scale is negative.
     """
     number_in("scale", scale, 0, np.inf, ends="[)")
-    moved = {name: weights.tensors[name] + np.float32(scale) * each for name, each in noise.items()}
+    moved = {name: weights.tensors[name] + np.float32(scale) * values for name, values in noise.items()}
     return Weights({**weights.tensors, **moved}, weights.spec)

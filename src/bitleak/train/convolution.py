@@ -1,8 +1,8 @@
 """Convolutions on a CPU whose weight gradient, on small maps, is one matrix product.
 
-For maps of 8x8 pixels and less, oneDNN (PyTorch 2.13, bfloat16) spends most of a wide layer's weight gradient on
-anything but multiplying: 512 to 512 channels at 4x4 pixels take 206 ms for a batch of 128, the product of
-the unfolded inputs with the gradient of the outputs 50 ms.
+For maps of 8x8 pixels and less, oneDNN (PyTorch 2.13, bfloat16) spends most of a wide layer's
+weight gradient on anything but multiplying: 512 to 512 channels at 4x4 pixels take 206 ms for a
+batch of 128, the product of the unfolded inputs with the gradient of the outputs 50 ms.
 """
 
 from typing import Any
@@ -26,8 +26,8 @@ class Convolution(nn.Conv2d):
         """The outputs, as of the other."""
         if not torch.is_grad_enabled():
             return super().forward(input)
-        found: Tensor = _Convolved.apply(input, self.weight, self.stride, self.padding)
-        return found
+        outputs: Tensor = _Convolved.apply(input, self.weight, self.stride, self.padding)
+        return outputs
 
 
 def with_products(network: nn.Module, autocast: Arithmetic, device: torch.device) -> nn.Module:
@@ -96,7 +96,9 @@ def weight_gradient(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> Float[Tensor, "outputs inputs kernel_rows kernel_columns"]:
-    """The derivative by the weight, from that by the outputs: one product over records and positions."""
+    """The derivative by the weight, from that by the outputs:
+    one product over records and positions.
+    """
     outputs, inputs, rows, columns = weight.shape
     padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
     by_record, by_row, by_column, by_channel = padded.stride()

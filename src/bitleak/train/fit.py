@@ -5,10 +5,11 @@ The recipe's defaults are the paper's: SGD with momentum 0.9 and weight decay 5e
 standardisation (arXiv 2512.15335, experimental setup).
 
 The pixels lie on the device as uint8; batches are gathered, augmented and standardised there, so no
-loader stands between the data and the network, and no step waits for the device: the loss is added up
-there and read once per epoch. On a CPU the data set is not even copied: a store maps it, and all
-processes read the same pages. Networks and images are in channels-last memory where that is safe. On a CPU, the
-same seed and one thread give the same weights bit for bit. docs/training.md has the measurements.
+loader stands between the data and the network, and no step waits for the device: the loss is added
+up there and read once per epoch. On a CPU the data set is not even copied: a store maps it, and all
+processes read the same pages. Networks and images are in channels-last memory where that is safe.
+On a CPU, the same seed and one thread give the same weights bit for bit. docs/training.md has the
+measurements.
 
 Cost: epochs * members * (3 * multiply-adds per image), plus the augmentation.
 """
@@ -40,11 +41,11 @@ from bitleak.train.sgd import SGD
 
 @dataclass(frozen=True)
 class TrainingRecords:
-    """What a model is trained on, on the device.
+    """The training records of a model, on the device.
 
     Attributes:
-        pixels: Of the members, and perhaps of others.
-        labels: Of the same records.
+        pixels: Pixels of the members, and perhaps of other records.
+        labels: Labels of the same records.
         members: Which of these records the members are.
         standard: The standardisation of the network's input.
     """
@@ -57,7 +58,10 @@ class TrainingRecords:
     def batch(
         self, chosen: Int64[Tensor, "batch"], augment: Sequence[str], chance: torch.Generator
     ) -> tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]:
-        """Inputs of the network, augmented anew, and their labels; nothing is copied to or from the device."""
+        """Inputs of the network, augmented anew, and their labels.
+
+        Nothing is copied to or from the device.
+        """
         pixels = augmented(self.pixels.index_select(0, chosen), augment, chance)
         return self.standard(pixels), self.labels.index_select(0, chosen)
 
@@ -72,14 +76,14 @@ def fit(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> Weights:
-    """Trains one model.
+    """Train one model.
 
     Args:
         images: The data set.
         members: Indices of the records to train on.
         recipe: How.
         spec: Which network, and the standardisation of its input.
-        seed: Of the initialisation, the order of the records and the augmentation.
+        seed: Seed for the initialisation, the order of the records and the augmentation.
         device: Where to train.
         on_epoch: Called after each epoch with its number from 1 and the mean loss in nats.
 
@@ -87,12 +91,15 @@ def fit(
         The trained weights, on the CPU.
 
     Raises:
-        ModelError: The network cannot be made, or an external one cannot be audited (see `bitleak.models.trial`).
+        ModelError: The network cannot be made, or an external one cannot be audited (see
+            `bitleak.models.trial`).
         TrainingError: The loss is not finite; says at which epoch and learning rate.
         ValueError: Fewer than 2 members.
     """
     if len(members) < 2:
         raise ValueError(f"training needs at least 2 members, got {len(members)}")
+
+    # An outside network runs in the order of memory that its trial allows.
     device = torch.device(device)
     recipe = settled(recipe, device)
     network = build(spec, seed=seed_for(seed, "initialisation")).to(device)
@@ -101,6 +108,8 @@ def fit(
     network = with_products(network, recipe.autocast, device)
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
     data = records_on(device, images, members, Standard.on(device, spec.mean, spec.std, layout))
+
+    # Order and augmentation have generators of their own, so that neither moves the other's draws.
     optimizer = SGD(
         network.parameters(),
         rate=recipe.learning_rate,
@@ -117,6 +126,8 @@ def fit(
         for chosen in record_batches(data.members.index_select(0, shuffled), recipe.batch):
             inputs, labels = data.batch(chosen, recipe.augment, chance)
             total += training_step(network, optimizer, inputs, labels, autocast=recipe.autocast) * len(chosen)
+
+        # The only wait for the device, once per epoch.
         mean = float(total) / len(members)
         if not math.isfinite(mean):
             raise TrainingError(
@@ -143,7 +154,10 @@ def settled(recipe: Recipe, device: torch.device | str) -> Recipe:
 def records_on(
     device: torch.device, images: Images, members: Int64[np.ndarray, "members"], standard: Standard
 ) -> TrainingRecords:
-    """The members on the device; on the CPU, the whole data set where it is, read-only pages of a file perhaps."""
+    """The members on the device.
+
+    On the CPU, the whole data set where it is, read-only pages of a file perhaps.
+    """
     if device.type == "cpu":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
@@ -172,7 +186,10 @@ def training_step(
     *,
     autocast: Arithmetic,
 ) -> Float32[Tensor, ""]:
-    """One step on one batch; returns its mean loss in nats, on the device, without waiting for it."""
+    """One step on one batch.
+
+    Returns its mean loss in nats, on the device, without waiting for it.
+    """
     with exact_float32():
         with _arithmetic(autocast, inputs.device):
             logits = network(inputs)

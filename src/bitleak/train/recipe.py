@@ -8,7 +8,9 @@ from bitleak.core.checks import integer_in, number_in
 from bitleak.data.augmentation_names import Augment
 
 Arithmetic = Literal["none", "bfloat16", "auto"]
-"""How a forward pass multiplies: in float32, in bfloat16 where autocast allows it, or as suits the device."""
+"""How a forward pass multiplies: in float32, in bfloat16 where
+autocast allows it, or as suits the device.
+"""
 
 
 @dataclass(frozen=True)
@@ -19,14 +21,15 @@ class Recipe:
         epochs: Passes over the members.
         batch: Records per step.
         learning_rate: At the start.
-        momentum: Of the SGD.
+        momentum: Momentum of SGD.
         weight_decay: L2 penalty on every parameter, as in SGD's usual form.
         nesterov: Nesterov's form of the momentum.
         schedule: `cosine` decays the rate to 0, once per epoch; `constant` keeps it.
         augment: Random transforms of each batch: `flip`, `crop`.
-        autocast: Arithmetic of the forward pass. `bfloat16` changes the numbers; it is faster on a device
-            that multiplies in it, and many times slower on one that does not. `auto` is `bfloat16` on the
-            former and `none` on the latter: an audit writes down which, and its results differ by that.
+        autocast: Arithmetic of the forward pass. `bfloat16` changes the numbers; it is faster on a
+            device that multiplies in it, and many times slower on one that does not. `auto` is
+            `bfloat16` on the former and `none` on the latter: an audit writes down which, and its
+            results differ by that.
     """
 
     epochs: int = 100

@@ -10,10 +10,11 @@ from torch.optim.sgd import sgd
 class SGD:
     """The steps of `torch.optim.SGD(..., fused=True)`, bit for bit.
 
-    The first use of a `torch.optim` class loads PyTorch's compiler, which takes a worker a second and 75 MB.
+    The first use of a `torch.optim` class loads PyTorch's compiler, which takes a worker a second
+    and 75 MB.
 
     Args:
-        parameters: Those that have a gradient when a step is made are moved.
+        parameters: Parameters; a step moves those that have a gradient.
         rate: The learning rate, which may be set anew at any time.
         momentum: In [0, 1).
         weight_decay: At least 0.

@@ -83,16 +83,10 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
         at_threshold as at_threshold,
     )
     from bitleak.metrics import (
-        auc as auc,
-    )
-    from bitleak.metrics import (
         detectable_auc as detectable_auc,
     )
     from bitleak.metrics import (
         epsilon_bounds as epsilon_bounds,
-    )
-    from bitleak.metrics import (
-        exposure as exposure,
     )
     from bitleak.metrics import (
         measure as measure,
@@ -107,14 +101,16 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
         precision as precision,
     )
     from bitleak.metrics import (
-        roc as roc,
-    )
-    from bitleak.metrics import (
         threshold_for as threshold_for,
     )
     from bitleak.metrics import (
         tpr_at as tpr_at,
     )
+
+    # by their modules, whose names they share: type checkers take the names for the modules else
+    from bitleak.metrics.auc import auc as auc
+    from bitleak.metrics.exposure import exposure as exposure
+    from bitleak.metrics.roc import roc as roc
     from bitleak.quant.adaround import AdaRound as AdaRound
     from bitleak.quant.brecq import BRECQ as BRECQ
     from bitleak.quant.gptq import GPTQ as GPTQ

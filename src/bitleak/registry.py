@@ -45,6 +45,11 @@ ATTACKS = {
 }
 """A word of a config names an attack's class, of which it makes the default form, or several forms in a tuple."""
 
+METRICS = {
+    "advantage": "bitleak.metrics.advantage:Advantage",
+}
+"""Metrics that a config can add to those that every table has."""
+
 EXECUTORS = {
     "serial": "bitleak.engine.executors.serial:Serial",
     "processes": "bitleak.engine.executors.processes:Processes",

@@ -3,6 +3,7 @@
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from bitleak.attacks import attack_entries, expand
@@ -10,6 +11,7 @@ from bitleak.config import validate
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.outside import versioned
 from bitleak.core.types import ModelSpec
+from bitleak.metrics import further_measures
 from bitleak.models import build
 
 RAW = {"data": "digits", "model": "cnn", "quantize": [{"name": "rtn", "levels": 4}]}
@@ -155,6 +157,55 @@ def test_a_data_set_from_outside_takes_its_fields_from_the_config(package):
         validate({**RAW, "data": {"name": "zoo.data:Dark", "darkr": 3}})
     with pytest.raises(ConfigError, match=r"data.name: .* must be a frozen dataclass with load, describe, got"):
         validate({**RAW, "data": "zoo.data:Named"})
+
+
+METRIC = """
+    class Gap:
+        name = "mean_gap"
+
+        def __call__(self, scores, member):
+            return scores[member].mean() - scores[~member].mean()
+
+    class Taken(Gap):
+        name = "auc"
+
+    class Signed(Gap):
+        name = "gap@0.1"
+
+    gap = Gap()
+"""
+
+
+def test_a_metric_from_outside_is_measured_for_every_target(package):
+    package("metrics", METRIC)
+    assert validate({**RAW, "metrics": ["zoo.metrics:Gap", "advantage"]}).metrics == ("zoo.metrics:Gap", "advantage")
+    scores = np.array([[0.0, 4.0, 1.0, 5.0], [1.0, 2.0, 2.0, 3.0]])
+    member = np.array([[False, True, False, True], [True, True, False, False]])
+    found = further_measures(["zoo.metrics:gap"], scores, member, mode="population")
+    assert [measure.value for measure in found["mean_gap"]] == [1.5, 4.0, -1.0]
+    assert found["mean_gap"][0].low is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("advantge", "unknown metric 'advantge': did you mean 'advantage'"),
+        ("zoo.metrics:Taken", "every table has a metric 'auc'; give it another name"),
+        ("zoo.metrics:Signed", "name must hold at most 60 lower-case letters, digits and underlines, got 'gap@0.1'"),
+        ("zoo.metrics:Nothing", "module zoo.metrics has no Nothing"),
+        ("math:sqrt", "must have a name and take scores and member, got builtin_function_or_method"),
+    ],
+)
+def test_a_metric_that_cannot_be_used_is_refused_before_any_work(package, entry, message):
+    package("metrics", METRIC)
+    with pytest.raises(ConfigError, match=f"^metrics: .*{message}"):
+        validate({**RAW, "metrics": [entry]})
+
+
+def test_two_metrics_of_one_name_are_refused(package):
+    package("metrics", METRIC)
+    with pytest.raises(ConfigError, match="another metric is called 'mean_gap' too"):
+        validate({**RAW, "metrics": ["zoo.metrics:Gap", "zoo.metrics:gap"]})
 
 
 def test_weights_cannot_name_code_as_a_model_of_the_registry():

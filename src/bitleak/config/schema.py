@@ -226,6 +226,8 @@ class Config:
         train: The recipe.
         quantize: The variants, in the order of the file.
         attacks: Words of the registry's `ATTACKS`, full names of their forms, or `package.module:Name`.
+        metrics: Metrics that are added to those of every table: names of the registry's `METRICS`, or
+            `package.module:Name`.
         references: Adversaries, by their reference models.
         fpr: False positive rates at which the true positive rate is reported, ascending.
         priors: Shares of members among the attacked records for which precision is reported, ascending.
@@ -255,6 +257,7 @@ class Config:
     joint: tuple[tuple[str, ...], ...] = ()
     utility_matched: tuple[str, ...] = ()
     calibration_inference: CalibrationInferenceConfig | None = None
+    metrics: tuple[str, ...] = ()
 
 
 def bits_label(levels: int) -> str:

@@ -34,11 +34,12 @@ from bitleak.core.errors import ConfigError
 from bitleak.core.limits import RATES, VARIANTS, why_too_many
 from bitleak.core.outside import is_outside, short_name
 from bitleak.core.types import ReferenceKind
+from bitleak.metrics import load_metric
 from bitleak.train.recipe import Recipe
 
 SECTIONS = (
-    "title", "data", "split", "model", "train", "quantize", "attacks", "references", "fpr", "priors", "delta", "power",
-    "calibration", "query", "seed", *ANALYSES,
+    "title", "data", "split", "model", "train", "quantize", "attacks", "metrics", "references", "fpr", "priors",
+    "delta", "power", "calibration", "query", "seed", *ANALYSES,
 )  # fmt: skip
 
 
@@ -70,6 +71,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "train": section(Recipe, raw.get("train"), "train", errors),
         "quantize": quantize,
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
+        "metrics": _metrics(raw.get("metrics", []), errors),
         "references": name_list(
             raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
         ),
@@ -119,6 +121,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "train": plain_values(asdict(config.train)),
         "quantize": entries,
         "attacks": list(config.attacks),
+        **({"metrics": list(config.metrics)} if config.metrics else {}),
         "references": list(config.references),
         "fpr": list(config.fpr),
         "priors": list(config.priors),
@@ -265,6 +268,21 @@ def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
         for form in expand(entry):
             if by_name.setdefault(form.name, form) != form:
                 errors.append(f"attacks: {entry}: another attack is called {form.name!r} too")
+    return entries
+
+
+def _metrics(raw: Any, errors: list[str]) -> tuple[str, ...]:
+    """Return the names of further metrics, from the registry and of outside code; none if the list is empty."""
+    if raw == []:
+        return ()
+    before = len(errors)
+    entries = name_list(raw, "metrics", registry.METRICS, errors, load=load_metric)
+    if len(errors) > before:
+        return entries
+    names = [load_metric(entry).name for entry in entries]
+    for entry, name in zip(entries, names, strict=True):
+        if names.count(name) > 1:
+            errors.append(f"metrics: {entry}: another metric is called {name!r} too")
     return entries
 
 

@@ -36,6 +36,13 @@ from bitleak.metrics.mutual_references import on_separate_records, widen_for_mut
 from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
 from bitleak.metrics.proportions import clopper_pearson, estimate_proportion, wilson
 from bitleak.metrics.roc import Roc, best_balanced_accuracy, mean_curve, roc, thin_curve
+from bitleak.metrics.score_metric import (
+    ALWAYS_MEASURED,
+    ScoreMetric,
+    further_measures,
+    load_metric,
+    metric_entries,
+)
 from bitleak.metrics.threshold_measures import measure_at_threshold, measure_at_thresholds
 from bitleak.metrics.thresholds import (
     AtThreshold,
@@ -56,6 +63,7 @@ from bitleak.metrics.within_class import (
 )
 
 __all__ = [
+    "ALWAYS_MEASURED",
     "AtThreshold",
     "ClassDependence",
     "EpsilonBound",
@@ -70,6 +78,7 @@ __all__ = [
     "Rate",
     "Roc",
     "ScaleMatch",
+    "ScoreMetric",
     "TotalAndTargets",
     "accuracy_on_members",
     "accuracy_on_test",
@@ -97,9 +106,11 @@ __all__ = [
     "exposure",
     "extremes",
     "extremes_by_class",
+    "further_measures",
     "headline_fpr",
     "holm",
     "interval_over_targets",
+    "load_metric",
     "matched_scale",
     "mean_curve",
     "mean_over_records",
@@ -108,6 +119,7 @@ __all__ = [
     "measure_at_thresholds",
     "measures_from",
     "memorisation",
+    "metric_entries",
     "movement",
     "on_separate_records",
     "one_run_bounds",

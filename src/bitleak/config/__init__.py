@@ -1,8 +1,8 @@
 """From YAML to checked plain data.
 
-A section is a frozen dataclass that the code itself uses: its fields are the keys of the file, their
-types are checked by pydantic, and the dataclass checks their ranges. A quantizer's entry is the quantizer's
-dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
+A section is a frozen dataclass that the code itself uses: its fields are the keys of the file,
+their types are checked by pydantic, and the dataclass checks their ranges. A quantizer's entry is
+the quantizer's dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
 """
 
 from bitleak.config.analyses import analysis_variants

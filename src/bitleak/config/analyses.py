@@ -35,7 +35,8 @@ def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
     """Check the sections against each other and against the rest of the config."""
     entries: Sequence[QuantizeConfig] = config["quantize"]
     variants = [entry.variant for entry in entries]
-    # Names of derived variants are made of names and signs (`fp32&rtn-2`), so a name must not hold a sign.
+    # Names of derived variants are made of names and signs (`fp32&rtn-2`), so a name must not hold
+    # a sign.
     for variant in variants:
         checked_value(partial(label_text, longest=None), variant, "quantize", errors)
     for sign in SIGNS:
@@ -68,7 +69,8 @@ def resolved_analyses(config: Config) -> dict[str, Any]:
 
 
 def analysis_variants(config: Config) -> list[str]:
-    """Return the names of the variants that are neither quantized nor full precision, in the order of the tables.
+    """Return the names of the variants that are neither quantized nor full precision, in the order
+    of the tables.
 
     Example:
         >>> from bitleak.config import validate

@@ -1,4 +1,4 @@
-"""Raw values checked against types and dataclasses; every mistake is collected, not only the first."""
+"""Raw values checked against types and dataclasses; every mistake is collected."""
 
 import types
 import typing
@@ -16,7 +16,8 @@ from bitleak.registry import resolve
 def name_and_rest(
     raw: Any, where: str, table: Mapping[str, str], errors: list[str]
 ) -> tuple[str | None, dict[str, Any]]:
-    """Return the `name` of an entry, a key of the table or a name of outside code, and its other keys.
+    """Return the `name` of an entry, a key of the table or a name of outside code, and its other
+    keys.
 
     The name is None, with the mistake added to `errors`, if there is none.
     """
@@ -124,7 +125,7 @@ def typed_value(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
 
 
 def checked_value(check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any) -> Any:
-    """Return the result of a check of `bitleak.core.checks`, or None with its message added to `errors`."""
+    """Return the result of a check, or None with its message added to `errors`."""
     try:
         return check(where, value, *limits)
     except ValueError as error:
@@ -155,7 +156,8 @@ def name_list(
         where: Its name.
         known: The names that may be in it.
         errors: Mistakes are added to it.
-        load: Loads what a name of outside code stands for, or raises ValueError; None allows known names only.
+        load: Loads what a name of outside code stands for, or raises ValueError; None allows known
+            names only.
     """
     values = list(raw) if isinstance(raw, list | tuple) else [raw]
     if not values:

@@ -1,4 +1,6 @@
-"""The sections of a config, as checked, frozen data; the classes' fields are the keys of the file."""
+"""The sections of a config, as checked, frozen data; the classes' fields are the keys of the
+file.
+"""
 
 import json
 import math
@@ -43,7 +45,8 @@ class SplitConfig:
     Attributes:
         mode: `population` (complementary pairs, every model can be a target) or `dedicated`
             (targets on independent halves, separate shadows).
-        models: Models of a population; even, at least 6 (2 references per side), unused by `dedicated`.
+        models: Models of a population; even, at least 6 (2 references per side), unused by
+            `dedicated`.
         targets: How many models are attacked.
         shadows: Shadow models of `dedicated`; even, at least 4, and unused by `population`.
         held_out: Share of the records that are held out if the source has no test part of its own.
@@ -113,10 +116,12 @@ class CalibrationConfig:
     """The images that a quantizer may look at.
 
     Attributes:
-        source: `members` of the model being quantized, or `holdout` records, on which no model was trained.
+        source: `members` of the model being quantized, or `holdout` records, on which no model was
+            trained.
         records: Number of images.
         rounds: Number of passes over them, each under its own random augmentation.
-        augment: Random transforms of each round; if there are none, the images are used as they are.
+        augment: Random transforms of each round; if there are none, the images are used as they
+            are.
     """
 
     source: Literal["members", "holdout"] = "members"
@@ -178,7 +183,9 @@ class QuantizeConfig:
 
     @property
     def variant(self) -> str:
-        """The variant's name in tables: `obc-1.58+last8`, `obc-1.58+stemfp32` if a layer keeps full precision."""
+        """The variant's name in tables: `obc-1.58+last8`, `obc-1.58+stemfp32` if a layer keeps full
+        precision.
+        """
         marks = ""
         if self.options.get("last") not in (None, self.levels):
             marks += f"+last{bits_label(self.options['last'])}"
@@ -193,8 +200,10 @@ class CalibrationInferenceConfig:
 
     Attributes:
         variants: Quantized variants that are attacked.
-        candidates: Members of a target that may be in the calibration set; half of them are. Even, at least 8.
-        models: Quantized models per target, each on its own random half of the candidates; even, at least 16.
+        candidates: Members of a target that may be in the calibration set; half of them are. Even,
+            at least 8.
+        models: Quantized models per target, each on its own random half of the candidates; even, at
+            least 16.
         targets: Number of the split's targets that are attacked.
         fpr: False positive rates at which the true positive rate is reported.
     """
@@ -225,14 +234,17 @@ class Config:
         model: Name and options of the network.
         train: The recipe.
         quantize: The variants, in the order of the file.
-        attacks: Words of the registry's `ATTACKS`, full names of their forms, or `package.module:Name`.
-        metrics: Metrics that are added to those of every table: names of the registry's `METRICS`, or
+        attacks: Words of the registry's `ATTACKS`, full names of their forms, or
             `package.module:Name`.
+        metrics: Metrics that are added to those of every table: names of the registry's `METRICS`,
+            or `package.module:Name`.
         references: Adversaries, by their reference models.
         fpr: False positive rates at which the true positive rate is reported, ascending.
-        priors: Shares of members among the attacked records for which precision is reported, ascending.
+        priors: Shares of members among the attacked records for which precision is reported,
+            ascending.
         delta: The delta at which epsilon is bounded, in [0, 1).
-        power: Whether the attacks at full precision are also run with 1, 2, 4, ... references per side.
+        power: Whether the attacks at full precision are also run with 1, 2, 4, ... references per
+            side.
         query: The forms in which every model is given each record.
         seed: The root of everything random.
         joint: Sets of variants that one adversary sees together, the most informative one first.
@@ -261,7 +273,8 @@ class Config:
 
 
 def bits_label(levels: int) -> str:
-    """Return the precision in bits as tables show it: log2 of the levels, with the fewest decimals that identify it.
+    """Return the precision in bits as tables show it: log2 of the levels, with the fewest decimals
+    that identify it.
 
     Example:
         >>> [bits_label(levels) for levels in (16, 4, 3, 5, 255)]

@@ -94,7 +94,8 @@ def validate(raw: Mapping[str, Any]) -> Config:
 
 def resolved(config: Config) -> dict[str, Any]:
     """Return the config with every default written out, in the form that `validate` reads."""
-    # Fields of a quantizer that are null or empty are left out, as are a label and a preset that say nothing.
+    # Fields of a quantizer that are null or empty are left out, as are a label and a preset that
+    # say nothing.
     entries = []
     for entry in config.quantize:
         fields_ = {key: value for key, value in entry.options.items() if value not in (None, {})}
@@ -169,7 +170,7 @@ def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
 
 
 def external_model(raw: dict[str, Any], where: str, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
-    """Return name and options of a network from outside, or None with the mistakes added to `errors`."""
+    """Return name and options of a network from outside; None, with the mistakes, if it is wrong."""
     version = raw.get("version")
     if type(version) in (int, float):  # YAML reads `version: 2` as a number
         raw = {**raw, "version": str(version)}
@@ -254,7 +255,9 @@ def _delta(raw: Any, errors: list[str]) -> float | None:
 
 
 def _attacks(raw: Any, errors: list[str]) -> tuple[str, ...]:
-    """Return the words for all forms of an attack, full names of single forms, and names of outside code."""
+    """Return the words for all forms of an attack, full names of single forms, and names of outside
+    code.
+    """
     before = len(errors)
     entries = name_list(raw, "attacks", known_names(), errors, load=expand)
     if len(errors) > before:

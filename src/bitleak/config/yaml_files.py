@@ -27,7 +27,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return the raw mapping of a YAML file.
 
     Raises:
-        ConfigError: No such file, not YAML, a key given twice, more than configs hold, or not a mapping.
+        ConfigError: No such file, not YAML, a key given twice, more than configs hold, or not a
+            mapping.
     """
     # At most one byte more than allowed is read, whatever the path leads to.
     try:
@@ -53,7 +54,8 @@ def override(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return the mapping with `KEY=VALUE` settings applied; values are read as YAML.
 
     Raises:
-        ConfigError: A setting without `=`, or a path through something that is not a mapping or list.
+        ConfigError: A setting without `=`, or a path through something that is not a mapping or
+            list.
 
     Example:
         >>> override({"train": {"epochs": 3}}, ["train.epochs=5", "fpr=[0.01]"])
@@ -78,11 +80,12 @@ def override(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
 
 
 def yaml_value(text: str) -> Any:
-    """Return the value of a YAML text: mappings, lists, numbers, truth values and text alone; dates are text.
+    """Return the value of a YAML text: mappings, lists, numbers, truth values and text alone; dates
+    are text.
 
     Raises:
-        yaml.YAMLError: It is no YAML, a key is given twice, another tag is used, or it is nested deeper, or holds
-            more once its aliases are followed, than any config.
+        yaml.YAMLError: It is no YAML, a key is given twice, another tag is used, or it is nested
+            deeper, or holds more once its aliases are followed, than any config.
 
     Example:
         >>> yaml_value("{a: [1, 2.5], b: 2026-02-30}")
@@ -121,7 +124,8 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent) and node not in self._values:
             raise yaml.composer.ComposerError(None, None, "an alias of what it is in", mark)
-        # An alias counts as its whole node: a few lines of aliases of aliases would stand for billions of values.
+        # An alias counts as its whole node: a few lines of aliases of aliases would stand for
+        # billions of values.
         self._values[node] = 1 + sum(self._values[child] for child in _children(node))
         if self._values[node] > MOST_VALUES:
             raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES:,} values, aliases followed", mark)

@@ -1,7 +1,8 @@
 """One network, quantized, measured and written to files: what `bitleak quantize` does.
 
-Each precision is a pair of files, `NAME.safetensors` (codes, scales, zero points and everything that is
-not quantized) and `NAME.json` (levels, network, record), which `load_quantized` reads back bit for bit:
+Each precision is a pair of files, `NAME.safetensors` (codes, scales, zero points and everything
+that is not quantized) and `NAME.json` (levels, network, record), which `load_quantized` reads back
+bit for bit:
 
 ```
 quantized = bitleak.single_network.load_quantized("out/obc-3.safetensors")

@@ -30,11 +30,12 @@ class NetworkFigures:
 
     Attributes:
         predictions: Predicted class of each test record.
-        accuracy: Share of the test records that are predicted right, with its 95 % interval; a quantized
-            network's `difference` is to full precision, on the same records.
+        accuracy: Share of the test records that are predicted right, with its 95 % interval; a
+            quantized network's `difference` is to full precision, on the same records.
         agreement: Share of the test records with the same prediction as at full precision; None for
             full precision itself.
-        bytes: Size as `bitleak.metrics.accuracy_and_size` counts it: codes packed, all else as it is.
+        bytes: Size as `bitleak.metrics.accuracy_and_size` counts it: codes packed, all else as it
+            is.
         bits_per_weight: Bits of codes and grids per quantized weight; 32 at full precision.
     """
 
@@ -53,7 +54,8 @@ class LayerFigures:
         name: Name of the layer.
         shape: Shape of its weight.
         levels: Levels of its grid; None at full precision.
-        counted: Largest number of different codes on any of its grids (channels); None at full precision.
+        counted: Largest number of different codes on any of its grids (channels); None at full
+            precision.
         relative_error: Error that the quantizer recorded, or None if it recorded none.
         damping: Damping that it recorded, or None.
         facts: All other entries of the record.
@@ -69,15 +71,17 @@ class LayerFigures:
 
 
 def quantize_job(job: QuantizationJob, *, on_layer: OnLayer | None = None) -> Iterator[QuantizedWeights]:
-    """Quantize a job's network by each of its quantizers; statistics that they have in common are shared.
+    """Quantize a job's network by each of its quantizers; statistics that they have in common are
+    shared.
 
     Args:
         job: What `prepare_job` gave.
-        on_layer: Called for each layer after each quantizer; the index runs over quantizers and layers.
+        on_layer: Called for each layer after each quantizer; the index runs over quantizers and
+            layers.
 
     Returns:
-        A result for each of `job.quantizers`, in order, with the network's spec. Each is made when it is taken
-        from the iterator; the first one includes the shared statistics.
+        A result for each of `job.quantizers`, in order, with the network's spec. Each is made when
+        it is taken from the iterator; the first one includes the shared statistics.
 
     Raises:
         QuantizationError: A layer cannot be quantized (raised when the result is taken).
@@ -132,8 +136,9 @@ def measure_network(
 def why_doubtful(job: QuantizationJob, full: NetworkFigures) -> str:
     """Return a reason to doubt that the network and the data belong together, or an empty text.
 
-    A network whose outputs are in another order than the data's classes loads and quantizes without an error. It
-    shows in its accuracy, which is then no better than that of always answering the most frequent class.
+    A network whose outputs are in another order than the data's classes loads and quantizes without
+    an error. It shows in its accuracy, which is then no better than that of always answering the
+    most frequent class.
     """
     truth = job.images.labels[job.test]
     share = float(np.bincount(truth).max() / len(truth))

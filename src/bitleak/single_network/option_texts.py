@@ -20,8 +20,8 @@ def model_from_text(text: str) -> tuple[str, dict[str, Any]]:
 
     The text is like `cnn:width=16`, `resnet18`, `timm:NAME` or `package.module:factory`.
 
-    Options after the factory are arguments of the factory; `external:factory=...,options={...},version=...` takes
-    every key that a config takes.
+    Options after the factory are arguments of the factory;
+    `external:factory=...,options={...},version=...` takes every key that a config takes.
 
     Raises:
         ConfigError: The text is none of these.

@@ -1,4 +1,6 @@
-"""Output of a job: codes and state dicts per precision, `summary.json`, `table.csv` and `layers.csv`."""
+"""Output of a job: codes and state dicts per precision, `summary.json`, `table.csv` and
+`layers.csv`.
+"""
 
 import csv
 import json
@@ -26,8 +28,8 @@ class PrecisionResult:
         levels: Grid points per weight.
         quantized: Codes, grids and the rest.
         figures: Accuracy, agreement and size.
-        seconds: Wall-clock seconds by layer, and `total`. A layer's are counted from the layer before it;
-            statistics that precisions share are counted for the first of them.
+        seconds: Wall-clock seconds by layer, and `total`. A layer's are counted from the layer
+            before it; statistics that precisions share are counted for the first of them.
         files: Names of its files.
     """
 
@@ -55,7 +57,8 @@ def write_precision(job: QuantizationJob, quantizer: Scheme, quantized: Quantize
 
 
 def write_job_tables(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path) -> None:
-    """Write `summary.json`, `table.csv` (a line per precision) and `layers.csv` (a line per layer and precision).
+    """Write `summary.json`, `table.csv` (a line per precision) and `layers.csv` (a line per layer
+    and precision).
 
     Raises:
         StoreError: A file cannot be written.

@@ -25,7 +25,9 @@ from bitleak.single_network.tensor_names import common_prefix, fitted_names, wit
 from bitleak.single_network.weights_files import read_weights
 
 HELD_OUT = 0.3
-"""Share of the records that is kept for the test if the data has no held-out part, as by default in a config."""
+"""Share of the records that is kept for the test if the data has no held-out part, as by default in
+a config.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class QuantizationJob:
         images: The data set.
         calibration: Calibration records, ascending.
         test: Records for the accuracy, ascending; disjoint from `calibration`.
-        drawn: Whether the test records were drawn here, from data without a held-out part: a network
-            from elsewhere may have been trained on them.
+        drawn: Whether the test records were drawn here, from data without a held-out part: a
+            network from elsewhere may have been trained on them.
         notes: Changes of tensors' names, and notes from the trial of an outside network.
     """
 
@@ -55,7 +57,8 @@ class QuantizationJob:
 
 
 def prepare_job(request: QuantizeRequest) -> QuantizationJob:
-    """Read weights and data, and check that they and the quantizers fit each other; nothing is quantized.
+    """Read weights and data, and check that they and the quantizers fit each other; nothing is
+    quantized.
 
     Raises:
         InputError: Something does not fit; the message names the option.
@@ -72,7 +75,8 @@ def prepare_job(request: QuantizeRequest) -> QuantizationJob:
     hint = numbering_hint(description)
     spec = _spec(checked, weights, model, images, hint)
 
-    # The weights in that network. Those of a state dict may have other names, by the wrapper they were saved from.
+    # The weights in that network. Those of a state dict may have other names, by the wrapper they
+    # were saved from.
     notes: list[str] = []
     try:
         if weights.spec is None:
@@ -127,7 +131,8 @@ def draw_records(
     members = np.setdiff1d(all_records, held_out)
     source = {"members": members, "holdout": held_out, "all": all_records}[request.source]
 
-    # From held-out records at least one is left for the test; by default at most half of them are taken.
+    # From held-out records at least one is left for the test; by default at most half of them are
+    # taken.
     spare = 0 if request.source == "members" else 1
     largest = len(source) - spare
     count = request.calibration
@@ -169,7 +174,9 @@ def _model(checked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str,
 def _spec(
     checked: CheckedRequest, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images, hint: str
 ) -> ModelSpec:
-    """Return the network's spec for the data; a spec of the weights must fit the data, else the hint is added."""
+    """Return the network's spec for the data; a spec of the weights must fit the data, else the
+    hint is added.
+    """
     _, channels, size, _ = images.pixels.shape
     shape = (len(images.class_names), channels, size)
     stored = weights.spec
@@ -186,7 +193,9 @@ def _spec(
 
 
 def _statistics(stored: ModelSpec | None, images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel, of the weights or of the data's training part."""
+    """Return mean and standard deviation per channel, of the weights or of the data's training
+    part.
+    """
     if stored is not None:
         return stored.mean, stored.std
     try:

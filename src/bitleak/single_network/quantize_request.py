@@ -33,8 +33,8 @@ class QuantizeRequest:
         preset: A preset of the quantizer, or empty.
         last: Levels of the last layer; None for those of the other layers.
         calibration: Number of calibration images; None takes 1,024 or, if there are fewer, all.
-        source: Source of the calibration images: the data's training part (`members`), its held-out part
-            (`holdout`) or both (`all`).
+        source: Source of the calibration images: the data's training part (`members`), its held-out
+            part (`holdout`) or both (`all`).
         settings: `FIELD=VALUE` for the quantizer's fields; the values are read as YAML.
         mean: Mean per channel, in [0, 1]; None for the weights' or, if they have none, the data's.
         std: Standard deviation per channel, above 0.
@@ -83,7 +83,8 @@ def check_request(request: QuantizeRequest) -> CheckedRequest:
     """Check a request; no file is read.
 
     Raises:
-        ConfigError: With every mistake, one per line, each with its option, the expected and the given value.
+        ConfigError: With every mistake, one per line, each with its option, the expected and the
+            given value.
     """
     errors: list[str] = []
     quantizers = _quantizers(request, errors)
@@ -160,7 +161,9 @@ def _standardisation(request: QuantizeRequest) -> tuple[tuple[float, ...], tuple
 
 
 def _section(kind: Any, raw: dict[str, Any], option: str, errors: list[str], *, also: Sequence[str] = ()) -> Any:
-    """Return an instance of the dataclass, or None with the mistakes added to `errors`, as `OPTION field: ...`."""
+    """Return an instance of the dataclass, or None with the mistakes added to `errors`, as `OPTION
+    field: ...`.
+    """
     mistakes: list[str] = []
     instance = section(kind, raw, option, mistakes, also=also)
     errors += [mistake.replace(f"{option}.", f"{option} ", 1) for mistake in mistakes]
@@ -168,7 +171,9 @@ def _section(kind: Any, raw: dict[str, Any], option: str, errors: list[str], *, 
 
 
 def _collected(errors: list[str], make: Callable[[], Any]) -> Any:
-    """Call `make` and return its result, or None with the message of its error added to `errors`."""
+    """Call `make` and return its result, or None with the message of its error added to
+    `errors`.
+    """
     try:
         return make()
     except ConfigError as error:

@@ -1,7 +1,8 @@
 """Quantized weights as a pair of files, and float weights as a state dict; never a pickle.
 
 `NAME.safetensors` holds the tensors `codes/LAYER` (uint8), `scale/LAYER` and `zero_point/LAYER`
-(float32), and `rest/TENSOR` for everything of the state dict that is not quantized. `NAME.json` holds
+(float32), and `rest/TENSOR` for everything of the state dict that is not quantized. `NAME.json`
+holds
 
 | key | value |
 |---|---|
@@ -38,7 +39,8 @@ def save_quantized(
     """Write `NAME.safetensors` and `NAME.json`: both or neither.
 
     Args:
-        quantized: Result of a quantizer. Numbers of its record that are not finite are written as null.
+        quantized: Result of a quantizer. Numbers of its record that are not finite are written as
+            null.
         path: Path of the pair, with the suffix `.safetensors` or without.
         quantizer: Description of the quantizer, in JSON values, for readers of the file.
 
@@ -113,7 +115,8 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
 
 
 def save_weights(weights: Weights, path: str | Path) -> Path:
-    """Write a state dict as `NAME.safetensors`, which `safetensors.torch.load_file` reads, and return its path.
+    """Write a state dict as `NAME.safetensors`, which `safetensors.torch.load_file` reads, and
+    return its path.
 
     Args:
         weights: The tensors by name.
@@ -154,7 +157,9 @@ def _digest(path: Path) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return a JSON value with null for numbers that are not finite (an error relative to an energy of 0)."""
+    """Return a JSON value with null for numbers that are not finite (an error relative to an energy
+    of 0).
+    """
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

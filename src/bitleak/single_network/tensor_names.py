@@ -1,11 +1,13 @@
-"""Names of tensors in files, without the prefixes that PyTorch's wrappers put before all of them."""
+"""Names of tensors in files, without the prefixes that PyTorch's wrappers put before all of
+them.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 INNER = ("_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""Parts of names from PyTorch's wrappers of a network or of its parts: compilation, data parallelism, sharding,
-recomputation."""
+"""Parts of names from PyTorch's wrappers of a network or of its parts: compilation, data
+parallelism, sharding, recomputation."""
 _COUNTER = "n_averaged"
 """The only tensor of `torch.optim.swa_utils.AveragedModel` that is not the network's."""
 
@@ -34,15 +36,16 @@ def with_shared_names(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]
 
 
 def fitted_names(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple[dict[str, Any], str]:
-    """Return the tensors under the network's names, if the names in the file differ from them by a prefix alone.
+    """Return the tensors under the network's names, if the names in the file differ from them by a
+    prefix alone.
 
     Args:
         tensors: Tensors by their names in the file.
         expected: The network's names.
 
     Returns:
-        The tensors, and a sentence on how their names were changed. They are unchanged, and the sentence is empty, if
-        the names fit already or no prefix makes all of them fit.
+        The tensors, and a sentence on how their names were changed. They are unchanged, and the
+        sentence is empty, if the names fit already or no prefix makes all of them fit.
 
     Example:
         >>> tensors = {"module._orig_mod.weight": 2, "module._orig_mod.bias": 1}
@@ -73,7 +76,9 @@ def fitted_names(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple
 
 
 def common_prefix(names: Collection[str]) -> str:
-    """Return the first part of a name, with its dot, if all names begin with it; else an empty text."""
+    """Return the first part of a name, with its dot, if all names begin with it; else an empty
+    text.
+    """
     first_parts = {name.partition(".")[0] for name in names}
     if len(first_parts) != 1 or not all("." in name for name in names):
         return ""
@@ -82,7 +87,9 @@ def common_prefix(names: Collection[str]) -> str:
 
 
 def _without_prefix(tensors: Mapping[str, Any], names: set[str]) -> tuple[dict[str, Any], str] | None:
-    """Return the tensors without the common prefix that leaves these names; None if there is none."""
+    """Return the tensors without the common prefix that leaves these names; None if there is
+    none.
+    """
     removed, shortened = "", dict(tensors)
     while prefix := common_prefix(shortened):
         removed += prefix

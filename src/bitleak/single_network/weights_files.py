@@ -39,7 +39,8 @@ _NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32"
 
 
 def read_weights(path: Path) -> Weights:
-    """Read the state dict of a file, without a spec, or a trained model of the store, with its spec.
+    """Read the state dict of a file, without a spec, or a trained model of the store, with its
+    spec.
 
     Args:
         path: A `.safetensors` file, or the folder of a result: `STORE/train/XX/KEY`.
@@ -48,8 +49,9 @@ def read_weights(path: Path) -> Weights:
         Tensors as arrays; floating-point tensors of any width become float32.
 
     Raises:
-        ModelError: There is nothing, a pickle, a file that is not safetensors, a tensor of 4-, 6- or 8-bit
-            floats or of complex numbers, a result that is no model's weights, or a number that is not finite.
+        ModelError: There is nothing, a pickle, a file that is not safetensors, a tensor of 4-, 6-
+            or 8-bit floats or of complex numbers, a result that is no model's weights, or a number
+            that is not finite.
         StoreError: The folder holds no result.
     """
     if not path.exists():
@@ -72,7 +74,9 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_types(path: Path) -> None:
-    """Refuse floats of 4, 6 and 8 bits, which are codes of quantized weights, and complex numbers."""
+    """Refuse floats of 4, 6 and 8 bits, which are codes of quantized weights, and complex
+    numbers.
+    """
     with safetensors.safe_open(path, framework="np") as file:
         types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
     for name, kind in types.items():
@@ -84,7 +88,9 @@ def _check_types(path: Path) -> None:
 
 
 def _begins_as_safetensors(path: Path) -> bool:
-    """Whether a JSON header of the stated length can follow; its first bytes may be those of a pickle."""
+    """Whether a JSON header of the stated length can follow; its first bytes may be those of a
+    pickle.
+    """
     with path.open("rb") as file:
         start = file.read(_LENGTH + 1)
     length = int.from_bytes(start[:_LENGTH], "little")

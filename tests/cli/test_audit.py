@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bitleak.attacks import known_names
+
 VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control"]
 
 
@@ -142,7 +144,11 @@ def test_the_store_can_be_listed_checked_and_cleaned(undisturbed, bitleak):
 def test_the_registry_can_be_listed(bitleak):
     code, out, _ = bitleak("list")
     assert code == 0
-    assert all(name in out for name in ("digits", "resnet18", "adaround", "lira", "processes"))
+    listed = set(out.split())
+    assert {"digits", "resnet18", "adaround", "processes", "external", "advantage", "crop", "shift:DX,DY"} <= listed
+    assert {"paper", "quick", "matched", "tpr,"} <= listed
+    assert set(known_names()) <= listed
+    assert {"gap", "signals", "lira-offline-two_sided-per_record"} <= set(known_names())
 
 
 def test_help_is_quick_to_import():

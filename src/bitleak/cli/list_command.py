@@ -1,21 +1,115 @@
-"""`bitleak list`: what the registry knows."""
+"""`bitleak list`: every name that a config takes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
+OUTSIDE = (
+    "Code of your own needs no entry: data, quantize, attacks, metrics and figures take package.module:Name, and a "
+    "network is {name: external, factory: package.module:make}."
+)
+
+
+class Entry(NamedTuple):
+    """One line of the list."""
+
+    name: str
+    meaning: str = ""
+
 
 def list_names() -> int:
-    """List the data sets, models, quantizers, attacks and executors that a config can name."""
+    """List every name that a config takes: data sets, networks, quantizers, attacks, metrics and more."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("name", no_wrap=True)
+    table.add_column("meaning")
+    for kind, entries in _kinds().items():
+        for entry in entries:
+            table.add_row(kind, entry.name, entry.meaning)
+    console = Console()
+    console.print(table)
+    console.print(OUTSIDE)
+    return 0
+
+
+def _kinds() -> dict[str, Iterator[Entry]]:
+    """Return the entries by kind, in the order of a config."""
     from bitleak import registry
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("kind")
-    table.add_column("name")
-    table.add_column("what it is")
-    for kind in ("DATASETS", "MODELS", "QUANTIZERS", "ATTACKS", "EXECUTORS"):
-        names = getattr(registry, kind)
-        for name in names:
-            summary = (registry.find(names, name, kind=kind).__doc__ or "").strip().split("\n")[0]
-            table.add_row(kind.lower(), name, summary)
-    Console().print(table)
-    return 0
+    kinds = {
+        "data sets": _documented(registry.DATASETS),
+        "models": _documented(registry.MODELS),
+        "quantizers": _documented(registry.QUANTIZERS),
+        "presets": _presets(),
+        "attacks": _attacks(),
+        "metrics": _metrics(),
+        "references": _references(),
+        "augmentations": _augmentations(),
+        "executors": _documented(registry.EXECUTORS),
+    }
+    if hasattr(registry, "FIGURES"):
+        kinds["figures"] = _figures(registry.FIGURES)
+    return kinds
+
+
+def _documented(table: Mapping[str, str]) -> Iterator[Entry]:
+    from bitleak.registry import find
+
+    for name in table:
+        yield Entry(name, _first_line(find(table, name, kind="entry")))
+
+
+def _presets() -> Iterator[Entry]:
+    from bitleak.registry import QUANTIZERS, find
+
+    for name in QUANTIZERS:
+        for preset, fields in getattr(find(QUANTIZERS, name, kind="quantizer"), "PRESETS", {}).items():
+            values = ", ".join(f"{key} {value}" for key, value in fields.items())
+            yield Entry(preset, f"of {name}: {values or 'its defaults'}")
+
+
+def _attacks() -> Iterator[Entry]:
+    """Yield each word and, if it stands for several forms or for one of another name, the forms."""
+    from bitleak.attacks import forms_by_word
+
+    for word, forms in forms_by_word().items():
+        yield Entry(word, _first_line(type(forms[0])))
+        for form in forms:
+            if form.name != word:
+                yield Entry(f"  {form.name}")
+
+
+def _metrics() -> Iterator[Entry]:
+    from bitleak.metrics import ALWAYS_MEASURED
+    from bitleak.registry import METRICS
+
+    yield from _documented(METRICS)
+    yield Entry("", f"in every table: {', '.join(ALWAYS_MEASURED)}")
+
+
+def _references() -> Iterator[Entry]:
+    yield Entry("fp32", "references at full precision, whatever the target's precision is")
+    yield Entry("matched", "references that are quantized as the target is")
+    yield Entry("recalibrated", "references at full precision, after an affine correction of the target")
+
+
+def _augmentations() -> Iterator[Entry]:
+    from bitleak.data.augmentation_names import AUGMENTS
+
+    for augment in AUGMENTS:
+        yield Entry(augment, "random, for train.augment and calibration.augment")
+    for name in ("identity", "flip", "shift:DX,DY"):
+        yield Entry(name, "fixed, for query.augment")
+
+
+def _figures(table: Mapping[str, str]) -> Iterator[Entry]:
+    from bitleak.registry import find
+
+    for name in table:
+        yield Entry(name, str(find(table, name, kind="figure").caption).partition(": ")[0].partition(". ")[0])
+
+
+def _first_line(documented: Any) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]

@@ -34,7 +34,7 @@ def undrawn():
     @contextmanager
     def context():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bitleak.report.draw", lambda *_: {})
+            patch.setattr("bitleak.report.draw", lambda *_: [])
             yield
 
     return context

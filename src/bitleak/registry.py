@@ -49,6 +49,13 @@ METRICS = {
     "advantage": "bitleak.metrics.advantage:Advantage",
 }
 """Metrics that a config can add to those that every table has."""
+FIGURES = {
+    "tradeoff": "bitleak.report.figures.tradeoff:TRADEOFF",
+    "roc": "bitleak.report.figures.roc_curves:ROC",
+    "bars": "bitleak.report.figures.bars:BARS",
+    "power": "bitleak.report.figures.power_curves:POWER",
+}
+"""Figures of the report, in the order of the page."""
 
 EXECUTORS = {
     "serial": "bitleak.engine.executors.serial:Serial",

@@ -167,7 +167,7 @@ def test_the_page_and_the_terminal_tell_what_was_found(audited):
     assert "this is fp32 without noise" in page
     table, summary = tabulate(audited[3]), read_summary(audited[0] / "out")
     told = sentences(table, summary)
-    assert any("Seen together, fp32 and rtn-2" in sentence for sentence in told)
+    assert any("The joint attack on fp32 and rtn-2 together reaches" in sentence for sentence in told)
     assert any(sentence.startswith("rtn-2 leaks ") for sentence in told)
 
 

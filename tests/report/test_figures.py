@@ -10,11 +10,11 @@ from matplotlib.text import Text
 
 from bitleak.core.types import Measure, Row
 from bitleak.report import RocCurve, tabulate
-from bitleak.report.figures import draw
-from bitleak.report.figures.bars import bars
-from bitleak.report.figures.roc_curves import roc
+from bitleak.report.figures import FigureData, draw, load_figures
+from bitleak.report.figures.bars import draw_bars
+from bitleak.report.figures.roc_curves import draw_roc
 from bitleak.report.figures.style import COLOURS, INK, accuracy_axis, colours, settings
-from bitleak.report.figures.tradeoff import tradeoff
+from bitleak.report.figures.tradeoff import draw_tradeoff
 
 
 @pytest.fixture
@@ -50,24 +50,24 @@ def _hidden(axis):
 def test_drawing_leaves_global_settings_alone(make):
     with matplotlib.rc_context({"font.size": 17.0}):
         rows = make.rows()
-        draw(tabulate(rows), [], make.summary(rows))
+        draw(FigureData(tabulate(rows), [], make.summary(rows)), load_figures())
         assert matplotlib.rcParams["font.size"] == 17.0
 
 
 def test_no_labels_overlap(rows, curves, summary, style):
-    table = tabulate(rows)
-    for figure in (tradeoff(table, summary), roc(table, curves, summary), bars(table, summary)):
+    data = FigureData(tabulate(rows), curves, summary)
+    for figure in (draw_tradeoff(data), draw_roc(data), draw_bars(data)):
         assert texts_overlap(figure) == []
 
 
 def test_every_precision_is_drawn_where_it_was_measured(rows, summary, style):
     table = tabulate(rows)
-    figure = tradeoff(table, summary)
+    figure = draw_tradeoff(FigureData(table, [], summary))
     places = np.concatenate([line.get_xydata() for line in figure.axes[2].lines])
     for variant in table.quantized:
-        rate = table.find(variant.name, "tpr@0.01", summary.headline_attack, "matched").value
-        accuracy = 100 * table.find(variant.name, "test_accuracy").value
-        assert np.any(np.all(np.isclose(places, [accuracy, rate]), axis=1)), variant.name
+        rate = table.find(variant, "tpr@0.01", summary.headline_attack, "matched").value
+        accuracy = 100 * table.find(variant, "test_accuracy").value
+        assert np.any(np.all(np.isclose(places, [accuracy, rate]), axis=1)), str(variant)
 
 
 def test_a_rate_of_zero_is_a_hollow_marker_at_its_upper_limit(rows, summary, style):
@@ -75,11 +75,11 @@ def test_a_rate_of_zero_is_a_hollow_marker_at_its_upper_limit(rows, summary, sty
     coarse = replace(summary, headline_fpr=0.001)
     measure = table.find("rtn-1.58", "tpr@0.001", summary.headline_attack, "matched")
     assert measure.value == 0
-    axes = tradeoff(table, coarse).axes[2]
+    axes = draw_tradeoff(FigureData(table, [], coarse)).axes[2]
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "none" and line.get_marker() == "^"]
     assert [float(line.get_ydata()[0]) for line in hollow] == [measure.high]
     assert not any(line.get_markerfacecolor() == "none" and line.get_marker() == "^"
-                   for line in tradeoff(table, summary).axes[2].lines)  # fmt: skip
+                   for line in draw_tradeoff(FigureData(table, [], summary)).axes[2].lines)  # fmt: skip
 
 
 def test_a_quantizer_keeps_its_colour_whatever_else_is_audited(rows, make):
@@ -105,9 +105,8 @@ def test_a_roc_curve_enters_at_the_left_edge_with_its_rate_there(make, style):
     summary = make.summary(rows, non_members=100)
     points = np.array([[0.0, 0.0], [0.0, 0.2], [0.005, 0.3], [0.02, 0.4], [1.0, 1.0]])
     table = tabulate(rows)
-    figure = roc(
-        table, [RocCurve("rtn-2", "rtn", 4, "lira-online-fixed", "fp32", "all", points)], replace(summary, fprs=(0.01,))
-    )
+    curve = RocCurve("rtn-2", "rtn", 4, "lira-online-fixed", "fp32", "all", points)
+    figure = draw_roc(FigureData(table, [curve], replace(summary, fprs=(0.01,))))
     drawn = [line.get_xydata() for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
     np.testing.assert_allclose(drawn, [[[0.01, 0.3], [0.02, 0.4], [1.0, 1.0]]])
 
@@ -126,4 +125,5 @@ def test_an_accuracy_axis_ascends_and_has_labels_within_it(low, high, style):
 
 def test_audits_with_hardly_anything_to_draw_are_drawn(make):
     rows = [row for row in make.rows() if row.variant == "fp32"]
-    assert set(draw(tabulate(rows), [], make.summary(rows))) == {"tradeoff", "roc", "bars"}
+    drawn = draw(FigureData(tabulate(rows), [], make.summary(rows)), load_figures())
+    assert [image.figure.name for image in drawn] == ["tradeoff", "roc", "bars"]

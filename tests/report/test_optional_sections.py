@@ -25,8 +25,9 @@ from bitleak.report import (
     write_all,
     write_report,
 )
-from bitleak.report.power_file import grouped, missing
-from bitleak.report.sections.chosen_thresholds import chosen_grids, epsilon_grid
+from bitleak.report.figures.power_curves import grouped
+from bitleak.report.sections.chosen_thresholds import epsilon_table, threshold_tables
+from bitleak.report.sections.reference_counts import attacks_without_point
 
 
 def made_records(records=40, targets=6, classes=2):
@@ -127,9 +128,12 @@ def test_a_broken_power_file_is_told(written):
 
 def test_attacks_are_grouped_and_what_could_not_run_is_told():
     rows = made_power()
-    assert grouped(rows) == {"LiRA online": ("lira-online-fixed", "lira-online-paper"), "RMIA": ("rmia-online",),
-                             "other attacks": ("reference",)}  # fmt: skip
-    assert missing(rows) == {1: ("lira-online-fixed",)}
+    assert grouped(row.attack for row in rows) == {
+        "LiRA online": ("lira-online-fixed", "lira-online-paper"),
+        "RMIA": ("rmia-online",),
+        "other attacks": ("reference",),
+    }
+    assert attacks_without_point(rows) == {1: ("lira-online-fixed",)}
 
 
 def test_the_page_shows_records_power_and_pictures(written):
@@ -138,7 +142,7 @@ def test_the_page_shows_records_power_and_pictures(written):
     assert content.count('src="data:image/png;base64,') == 20
     for words in (
         "How many references it takes",
-        "No point at 1 reference a side: lira-online-fixed.",
+        "No point at 1 reference per side: lira-online-fixed.",
         "Which records are exposed",
         "139, c: 39",
         "a&lt;b",
@@ -170,10 +174,10 @@ def test_chosen_thresholds_and_the_largest_bound_are_tabulated(make):
         row("fp32", "other", "epsilon", 0.75),
         row("rtn-2", "other", "epsilon", 0.0),
     ]
-    (grid,) = chosen_grids(tabulate(rows), summary)
+    (grid,) = threshold_tables(tabulate(rows), summary)
     assert [name for name, _ in grid.lines] == ["fp32"]
     assert grid.lines[0][1][0].main == "0.250"
-    bounds = dict(epsilon_grid(tabulate(rows), summary).lines)
+    bounds = dict(epsilon_table(tabulate(rows), summary).lines)
     assert (bounds["fp32"][0].main, bounds["fp32"][0].small) == ("0.75", "other")
     assert (bounds["rtn-2"][0].main, bounds["rtn-2"][0].small) == ("0.00", "")
-    assert epsilon_grid(tabulate(make.rows()), summary) is None
+    assert epsilon_table(tabulate(make.rows()), summary) is None

@@ -9,7 +9,7 @@ import pytest
 from bitleak.core import leftovers
 from bitleak.core.errors import StoreError
 from bitleak.report import output_folder as module
-from bitleak.report.output_folder import OURS, as_one, check_out
+from bitleak.report.output_folder import as_one, audit_files, check_out
 
 FIRST = {"config.yaml": "1", "results.csv": "1", "records.parquet": "1", "figures/roc.svg": "1", "gallery/7.png": "1"}
 SECOND = {"config.yaml": "2", "results.csv": "2", "figures/roc.svg": "2", "gallery/8.png": "2"}
@@ -23,7 +23,7 @@ def write(folder, contents):
 
 
 def run(out, contents, error=None):
-    with as_one(out, replaced=OURS) as folder:
+    with as_one(out, replaced=audit_files()) as folder:
         write(folder, contents)
         if error:
             raise error

@@ -82,7 +82,7 @@ def test_the_figures_of_the_table_are_on_the_page(document, rows, summary):
     table = tabulate(rows)
     for variant in table.quantized:
         for reference in ("fp32", "recalibrated", "matched"):
-            measure = table.find(variant.name, "tpr@0.01", summary.headline_attack, reference)
+            measure = table.find(variant, "tpr@0.01", summary.headline_attack, reference)
             cell = f"<td>{measure.value:.3f}<small>[{measure.low:.3f}, {measure.high:.3f}]</small></td>"
             assert cell in document
 
@@ -107,7 +107,7 @@ def test_the_page_says_what_a_report_must_say(document):
 @pytest.mark.parametrize(("ends", "warned"), [((0.48, 0.52), False), ((0.55, 0.6), True)])
 def test_a_control_off_chance_is_a_warning(make, ends, warned):
     rows = make.rows(control=ends)
-    assert ('role="alert"' in page(tabulate(rows), make.summary(rows), {})) is warned
+    assert ('role="alert"' in page(tabulate(rows), make.summary(rows), [])) is warned
 
 
 def test_nasty_names_are_shown_as_text(make, tmp_path):
@@ -123,7 +123,7 @@ def tags_of_a_page(make, name):
     label = name.translate({ord(sign): "+" for sign in SIGNS})  # which mean something in a variant's name
     rows = make.rows(names=(f"{label}x-2", "rtn", label))
     summary = make.summary(rows, title=name, network=name, versions={name: name}, seeds={name: 3})
-    return Elements(page(tabulate(rows), summary, {})).tags
+    return Elements(page(tabulate(rows), summary, [])).tags
 
 
 @settings(max_examples=10, deadline=None)
@@ -165,16 +165,16 @@ def test_a_summary_of_another_audit_is_refused(folder, make, tmp_path):
 
 def test_dedicated_audits_and_single_attacks_have_pages(make):
     rows = make.rows(names=("rtn-2", "rtn", "threshold"))
-    content = page(tabulate(rows), make.summary(rows, mode="dedicated", targets=1, presets=()), {})
+    content = page(tabulate(rows), make.summary(rows, mode="dedicated", targets=1, presets=()), [])
     assert "independent random halves" in content
     assert "1 target," in content
 
 
 def test_fprs_that_take_more_non_members_are_told_with_the_number(make):
     rows = make.rows()
-    content = page(tabulate(rows), make.summary(rows, fprs=(1e-5, 0.01)), {})
+    content = page(tabulate(rows), make.summary(rows, fprs=(1e-5, 0.01)), [])
     assert "Not measured: an FPR of 1e-05 needs at least 100,000 non-members, got 2,000." in content
-    assert "Not measured" not in page(tabulate(rows), make.summary(rows), {})
+    assert "Not measured" not in page(tabulate(rows), make.summary(rows), [])
 
 
 def test_an_audit_without_any_tpr_has_a_report(make, tmp_path):

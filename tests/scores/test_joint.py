@@ -94,5 +94,5 @@ def test_the_report_says_whether_both_tell_more(lab, tmp_path, scores):
         attack(prepared, tmp_path, scratch)
     page = (tmp_path / "report.html").read_text()
     assert "Several releases of one target" in page
-    assert "Seen together, fp32 and quantized tell the joint attack AUC 0." in page
+    assert "The joint attack on fp32 and quantized together reaches AUC 0." in page
     assert "more than fp32 alone" in page

@@ -14,6 +14,7 @@ may hold one of the `SIGNS`, so a name has one reading only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 FULL = "fp32"
@@ -98,6 +99,11 @@ class Variant:
         """What follows the first `+` of a label: how some layers differ from the rest."""
         return self.labels[0].partition("+")[2] if self.kind == "plain" else ""
 
+    @property
+    def family(self) -> tuple[str, str]:
+        """The quantizer and the suffix: variants that differ in their precision only have both in common."""
+        return self.quantizer, self.suffix
+
 
 @dataclass(frozen=True)
 class AttackName:
@@ -160,6 +166,7 @@ def on_calibration(attack: str) -> str:
     return str(AttackName(attack, calibration=True))
 
 
+@lru_cache(4096)
 def question_of(variant: str, attack: str = "") -> Question:
     """Return the question that a row answers.
 

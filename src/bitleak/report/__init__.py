@@ -6,22 +6,39 @@ from types import MappingProxyType
 
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Row
-from bitleak.report.console import compact_table, sentences
-from bitleak.report.figures import draw, write_figures
+from bitleak.report.conclusions import compact_table, sentences
+from bitleak.report.figures import FigureData, ReportFigure, draw, load_figures, write_figures
 from bitleak.report.headline import headline
-from bitleak.report.output_folder import CONFIG, FIGURES, OURS, as_one, check_out, complete, write_atomically
+from bitleak.report.output_folder import (
+    CONFIG,
+    as_one,
+    audit_files,
+    check_out,
+    complete,
+    figure_files,
+    write_atomically,
+)
 from bitleak.report.page import page
 from bitleak.report.power_file import PowerRow, read_power, write_power
-from bitleak.report.record_exposure import Exposed, Records, VariantRecords, exposed, variant_records, write_records
+from bitleak.report.record_exposure import (
+    Exposed,
+    Records,
+    VariantRecords,
+    exposed,
+    variant_records,
+    write_records,
+)
 from bitleak.report.results_table import ALL, Table, tabulate
 from bitleak.report.row_files import RocCurve, read_curves, read_rows, write_curves, write_rows
-from bitleak.report.sections.exposed_records import pictured, read_pictures, write_pictures
+from bitleak.report.sections.most_exposed import pictured, read_pictures, write_pictures
 from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
 
 __all__ = [
     "Exposed",
+    "FigureData",
     "PowerRow",
     "Records",
+    "ReportFigure",
     "RocCurve",
     "Summary",
     "Table",
@@ -48,42 +65,27 @@ __all__ = [
 ]
 
 
-def write_report(folder: Path) -> None:
+def write_report(folder: Path, *, figures: Sequence[str] = ()) -> None:
     """Draw the figures and the page of an audit from the files in its output folder.
 
-    Reads `results.parquet`, `roc.parquet`, `summary.json` and, where there are such, `power.parquet` and `gallery/*`;
-    writes `figures/*` and `report.html`.
-    The same input gives the same bytes.
+    Reads `results.parquet`, `roc.parquet`, `summary.json` and, if there are any, `power.parquet` and
+    `gallery/*`; writes `figures/*` and `report.html`. The same input gives the same bytes.
 
     Args:
-        folder: What `bitleak audit --out` was given.
+        folder: Output folder of an audit.
+        figures: Further figures, each a `ReportFigure` as `package.module:NAME`.
 
     Raises:
         StoreError: A file is missing or broken, or the summary does not fit the rows.
+        ValueError: A further figure is not known, or has the name of another one.
     """
     complete(folder)
-    rows, curves, summary = read_rows(folder, target=ALL), read_curves(folder), read_summary(folder)
+    chosen = load_figures(figures)
+    rows, summary = read_rows(folder, target=ALL), read_summary(folder)
+    data = FigureData(tabulate(rows), read_curves(folder), summary, read_power(folder))
     pictures = read_pictures(summary.exposed, folder)
-    powered = read_power(folder)
-    with as_one(folder, replaced=FIGURES) as new:
-        _draw_and_write(rows, curves, summary, powered, pictures, new)
-
-
-def _draw_and_write(
-    rows: Sequence[Row],
-    curves: Sequence[RocCurve],
-    summary: Summary,
-    powered: Sequence[PowerRow],
-    pictures: Mapping[int, bytes],
-    folder: Path,
-) -> None:
-    table = tabulate(rows)
-    _check(table, summary, folder)
-    drawn = draw(table, curves, summary, powered)
-    write_figures(drawn, folder)
-    svgs = {name: svg for name, (svg, _) in drawn.items()}
-    document = page(table, summary, svgs, powered=powered, pictures=pictures)
-    write_atomically(folder / "report.html", document.encode())
+    with as_one(folder, replaced=figure_files()) as new:
+        _draw_and_write(data, chosen, pictures, new)
 
 
 def write_all(
@@ -97,25 +99,26 @@ def write_all(
     pictures: Mapping[int, bytes] = MappingProxyType({}),
     config: str | None = None,
 ) -> None:
-    """Write everything that an audit leaves, as one: config, tables, curves, summary, figures and page.
+    """Write all files of an audit together: config, tables, curves, summary, figures and page.
 
-    What an earlier run left in the folder and this one does not leave goes; files of other names stay.
+    Files of an earlier run in the same folder that this run does not write are removed; files of
+    other names stay.
 
     Args:
         rows: The results table.
         curves: The ROC curves.
-        summary: What was audited and how.
-        folder: Where it goes.
-        records: What is said of single records; None leaves no such file.
-        powered: The attacks by number of references; none leaves no such file.
+        summary: The audited data and models.
+        folder: The output folder.
+        records: The figures of single records; None = no `records.parquet`.
+        powered: The attacks by number of references; empty = no `power.parquet`.
         pictures: PNG of the records that the summary lists, by number.
-        config: The text of `config.yaml`; None leaves no such file.
+        config: Content of `config.yaml`; None = no such file.
 
     Raises:
-        StoreError: The folder cannot be written to, or the summary does not fit the rows; what was in it is as it was.
+        StoreError: The folder cannot be written to, or the summary does not fit the rows; its content is unchanged.
     """
     listed, all_curves = list(rows), list(curves)
-    with as_one(folder, replaced=OURS) as new:
+    with as_one(folder, replaced=audit_files()) as new:
         if config is not None:
             write_atomically(new / CONFIG, config.encode())
         write_rows(listed, new)
@@ -125,15 +128,33 @@ def write_all(
         write_pictures(pictures, new)
         if records is not None:
             write_records(records, new)
-        _draw_and_write(listed, all_curves, summary, powered, pictures, new)
+        data = FigureData(tabulate(listed), all_curves, summary, powered)
+        _draw_and_write(data, load_figures(), pictures, new)
 
 
-def _check(table: Table, summary: Summary, folder: Path) -> None:
-    """The summary's headline must be in the table."""
-    known = {(attack, kind) for attack in table.attacks for kind in table.references(attack)}
-    wanted = (summary.headline_attack, summary.headline_reference)
-    if wanted not in known:
+def _draw_and_write(
+    data: FigureData,
+    figures: Sequence[ReportFigure],
+    pictures: Mapping[int, bytes],
+    folder: Path,
+) -> None:
+    _check_headline(data.table, data.summary, folder)
+    drawn = draw(data, figures)
+    write_figures(drawn, folder)
+    document = page(data.table, data.summary, drawn, powered=data.power, pictures=pictures)
+    write_atomically(folder / "report.html", document.encode())
+
+
+def _check_headline(table: Table, summary: Summary, folder: Path) -> None:
+    """Refuse a summary whose headline is not in the table."""
+    headline_row = (summary.headline_attack, summary.headline_reference)
+    present = set()
+    for attack in table.attacks:
+        for kind in table.references(attack):
+            present.add((attack, kind))
+    if headline_row not in present:
+        attack, reference = headline_row
         raise StoreError(
-            f"{folder / 'summary.json'}: the headline is attack {wanted[0]!r} with reference {wanted[1]!r}, but "
-            f"results.parquet has rows of {sorted(known)}; run `bitleak audit CONFIG --out DIR` again"
+            f"{folder / 'summary.json'}: the headline is attack {attack!r} with reference {reference!r}, but "
+            f"results.parquet has rows of {sorted(present)}; run `bitleak audit CONFIG --out DIR` again"
         )

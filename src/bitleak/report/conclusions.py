@@ -1,14 +1,31 @@
-"""Sentences of verdict, made from the rows: what was lower, what was higher, what cannot be told apart.
+"""Conclusions of an audit in sentences, and its compact table for a terminal.
 
-The sentences repeat the verdicts of the rows and never go beyond them; they call what was measured
-leakage to an adversary, and never call a model harmless.
+The sentences repeat the verdicts of the rows (lower, higher, not distinguishable) and never go beyond
+them; they call the figure leakage to an adversary, and never call a model harmless.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
+from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.report.format import REFERENCE_TITLES, count, figure, listed, percent, precision, tpr_decimals, tpr_metric
-from bitleak.report.results_table import FULL, Table, Variant
+from bitleak.core.variants import Variant
+from bitleak.report.format import (
+    DASH,
+    REFERENCE_TITLES,
+    bits,
+    count,
+    figure,
+    listed,
+    percent,
+    precision,
+    tpr_decimals,
+    value,
+)
+from bitleak.report.headline import judge_control
+from bitleak.report.page_tables import audited
+from bitleak.report.results_table import FULL, Table
+from bitleak.report.sections import page_sections
 from bitleak.report.summary import Summary
 
 LOWER_BOUND = (
@@ -24,8 +41,17 @@ _OPENINGS = {
 }
 
 
+def sentences(table: Table, summary: Summary) -> list[str]:
+    """Return the verdict, the findings of the further sections, the negative control and the lower bound."""
+    conclusions = list(verdicts(table, summary))
+    for section in page_sections(table, summary):
+        conclusions += section.sentences
+    control = judge_control(table, summary.headline_attack, summary.headline_reference)
+    return [*conclusions, control.sentence, LOWER_BOUND]
+
+
 def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
-    """The verdict in sentences, the most general first.
+    """Return the verdict in sentences, the most general first.
 
     Args:
         table: The aggregated rows.
@@ -33,90 +59,154 @@ def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
 
     Returns:
         The whole in a sentence; whether the attack works at all; a sentence per precision, the finest
-        first; what the other adversaries and the AUC say.
+        first; the verdicts for the other adversaries and by AUC.
     """
+    chance = _chance(table, summary)
     if not table.quantized:
-        return (_alone(table, summary), *_chance(table, summary))
-    others = [kind for kind in table.references(summary.headline_attack) if kind != summary.headline_reference]
-    return (
-        _overall(table, summary),
-        *_chance(table, summary),
-        *[_at_precision(table, summary, levels) for levels in table.levels],
-        *[_other_reference(table, summary, kind) for kind in others],
-        f"By AUC instead, with {REFERENCE_TITLES[summary.headline_reference]}: "
-        f"{_counts(table, summary, 'auc', summary.headline_reference)}.",
-    )
+        return (_without_quantization(table, summary), *chance)
+    conclusions = [_overall(table, summary), *chance]
+    for levels in table.levels:
+        conclusions.append(_at_precision(table, summary, levels))
+
+    # The same question to the other adversaries, and by the other metric.
+    rate = Metric("tpr", summary.headline_fpr)
+    for kind in _other_references(table, summary):
+        counts = _counts(table, summary, rate, kind)
+        conclusions.append(f"With {REFERENCE_TITLES[kind]} instead: {counts}.")
+    reference = summary.headline_reference
+    counts = _counts(table, summary, AUC, reference)
+    conclusions.append(f"By AUC instead, with {REFERENCE_TITLES[reference]}: {counts}.")
+    return tuple(conclusions)
 
 
-def _alone(table: Table, summary: Summary) -> str:
-    full = f"{_tpr(table, summary, FULL)} under {summary.headline_attack}"
-    return f"No quantized variant was audited; TPR at {percent(summary.headline_fpr)} FPR at full precision: {full}."
+def compact_table(table: Table, summary: Summary) -> list[list[str]]:
+    """Return the headline figures of every variant, as text.
+
+    Args:
+        table: The aggregated rows.
+        summary: Names the headline attack, reference and FPR.
+
+    Returns:
+        The header, then a line per variant: full precision first, the negative control last. TPR and
+        AUC are of the headline attack with the headline reference; further columns hold its TPR with
+        the other kinds of reference.
+    """
+    others = _other_references(table, summary)
+    header = ["variant", "bits", "test accuracy %", "AUC"]
+    header += [f"TPR @ {percent(summary.headline_fpr)} FPR", "against fp32"]
+    header += [f"TPR, {REFERENCE_TITLES[kind]}" for kind in others]
+    lines = [_line(table, summary, variant, others) for variant in audited(table)]
+    return [header, *filter(None, lines)]
+
+
+def _line(table: Table, summary: Summary, variant: Variant, others: Sequence[str]) -> list[str]:
+    """Return the line of one variant; empty if it was not attacked."""
+    decimals = tpr_decimals(summary.headline_fpr)
+    attack, reference = summary.headline_attack, summary.headline_reference
+    area = table.find(variant, AUC, attack, reference)
+    rate = _headline_rate(table, summary, variant)
+    if area is None and rate is None:
+        return []
+    line = [str(variant), "" if variant.kind == "control" else bits(variant.levels)]
+    line.append(figure(table.find(variant, TEST_ACCURACY), 1, factor=100.0))
+    line += [figure(area, 3), figure(rate, decimals)]
+    line.append(DASH if rate is None or not rate.verdict else rate.verdict)
+    for kind in others:
+        line.append(value(_headline_rate(table, summary, variant, kind), decimals))
+    return line
+
+
+def _other_references(table: Table, summary: Summary) -> list[str]:
+    kinds = table.references(summary.headline_attack)
+    return [kind for kind in kinds if kind != summary.headline_reference]
+
+
+def _without_quantization(table: Table, summary: Summary) -> str:
+    full = f"{_headline_text(table, summary, FULL)} under {summary.headline_attack}"
+    rate = f"TPR at {percent(summary.headline_fpr)} FPR at full precision"
+    return f"No quantized variant was audited; {rate}: {full}."
 
 
 def _overall(table: Table, summary: Summary) -> str:
-    metric = tpr_metric(summary.headline_fpr)
-    counts = _counts(table, summary, metric, summary.headline_reference)
-    number, rate = count(len(table.quantized), "quantized variant"), percent(summary.headline_fpr)
-    adversary = f"attack {summary.headline_attack}, {REFERENCE_TITLES[summary.headline_reference]}"
-    full = f"full precision: {_tpr(table, summary, FULL)}"
-    return f"Of {number}, {counts}, by TPR at {rate} FPR ({adversary}; {full})."
+    rate = Metric("tpr", summary.headline_fpr)
+    counts = _counts(table, summary, rate, summary.headline_reference)
+    number, fpr = count(len(table.quantized), "quantized variant"), percent(summary.headline_fpr)
+    reference = REFERENCE_TITLES[summary.headline_reference]
+    adversary = f"attack {summary.headline_attack}, {reference}"
+    full = f"full precision: {_headline_text(table, summary, FULL)}"
+    return f"Of {number}, {counts}, by TPR at {fpr} FPR ({adversary}; {full})."
 
 
-def _counts(table: Table, summary: Summary, metric: str, reference: str) -> str:
-    """How many variants have which verdict."""
-    cells = [table.find(variant.name, metric, summary.headline_attack, reference) for variant in table.quantized]
-    found = Counter(cell.verdict if cell else "" for cell in cells)
-    text = (
-        f"{found['lower']} measured lower than full precision, {found['not distinguishable']} not distinguishable "
-        f"from it and {found['higher']} higher"
+def _counts(table: Table, summary: Summary, metric: Metric, reference: str) -> str:
+    """Return the number of variants with each verdict, as a clause."""
+    numbers: Counter[str] = Counter()
+    for variant in table.quantized:
+        measure = table.find(variant, metric, summary.headline_attack, reference)
+        numbers[measure.verdict if measure else ""] += 1
+    clause = (
+        f"{numbers['lower']} measured lower than full precision, {numbers['not distinguishable']} not "
+        f"distinguishable from it and {numbers['higher']} higher"
     )
-    return f"{text} ({found['']} not compared)" if found[""] else text
+    return f"{clause} ({numbers['']} not compared)" if numbers[""] else clause
 
 
 def _chance(table: Table, summary: Summary) -> tuple[str, ...]:
-    """A warning where the attack does no better than guessing at full precision."""
-    measure = table.find(FULL, "auc", summary.headline_attack, summary.headline_reference)
-    if measure is None or measure.low is None or measure.high is None or not measure.low <= 0.5 <= measure.high:
+    """Return a warning if the attack does no better than guessing at full precision."""
+    attack, reference = summary.headline_attack, summary.headline_reference
+    measure = table.find(FULL, AUC, attack, reference)
+    if measure is None or measure.low is None or measure.high is None:
+        return ()
+    if not measure.low <= 0.5 <= measure.high:
         return ()
     return (
-        f"At full precision the attack itself cannot be told from guessing (AUC {figure(measure, 3)}), "
+        f"At full precision the attack itself cannot be distinguished from guessing (AUC {figure(measure, 3)}), "
         "so there is little for quantization to lower.",
     )
 
 
 def _at_precision(table: Table, summary: Summary, levels: int) -> str:
+    """Return the verdicts on the variants of one precision, with their evidence."""
     groups: dict[str, list[str]] = {verdict: [] for verdict in _OPENINGS}
-    for variant in (variant for variant in table.quantized if variant.levels == levels):
-        measure = _headline(table, summary, variant.name)
-        evidence = ", ".join(filter(None, (_tpr(table, summary, variant.name), _accuracy(table, variant))))
-        groups[measure.verdict if measure else ""].append(f"{table.label(variant)} ({evidence})")
-    clauses = [f"{_OPENINGS[verdict]} {listed(names)}" for verdict, names in groups.items() if names]
-    scale = f"TPR at {percent(summary.headline_fpr)} FPR, full precision {_tpr(table, summary, FULL)}"
-    where = f"At {precision(levels)}" if levels else "At a precision that is not stated"
-    return f"{where} ({scale}): {'; '.join(clauses)}."
+    for variant in table.quantized:
+        if variant.levels == levels:
+            measure = _headline_rate(table, summary, variant)
+            evidence = [_headline_text(table, summary, variant), _accuracy(table, variant)]
+            known = ", ".join(filter(None, evidence))
+            verdict = measure.verdict if measure else ""
+            groups[verdict].append(f"{table.label(variant)} ({known})")
+    clauses = []
+    for verdict, names in groups.items():
+        if names:
+            clauses.append(f"{_OPENINGS[verdict]} {listed(names)}")
+    full = f"full precision {_headline_text(table, summary, FULL)}"
+    scale = f"TPR at {percent(summary.headline_fpr)} FPR, {full}"
+    heading = f"At {precision(levels)}" if levels else "At a precision that is not stated"
+    return f"{heading} ({scale}): {'; '.join(clauses)}."
 
 
-def _other_reference(table: Table, summary: Summary, reference: str) -> str:
-    counts = _counts(table, summary, tpr_metric(summary.headline_fpr), reference)
-    return f"With {REFERENCE_TITLES[reference]} instead: {counts}."
+def _headline_rate(
+    table: Table, summary: Summary, variant: Variant | str, reference: str | None = None
+) -> Measure | None:
+    """Return the TPR at the headline FPR under the headline attack; `reference` None is the headline's."""
+    rate = Metric("tpr", summary.headline_fpr)
+    kind = summary.headline_reference if reference is None else reference
+    return table.find(variant, rate, summary.headline_attack, kind)
 
 
-def _headline(table: Table, summary: Summary, variant: str) -> Measure | None:
-    metric = tpr_metric(summary.headline_fpr)
-    return table.find(variant, metric, summary.headline_attack, summary.headline_reference)
-
-
-def _tpr(table: Table, summary: Summary, variant: str) -> str:
-    return figure(_headline(table, summary, variant), tpr_decimals(summary.headline_fpr))
+def _headline_text(table: Table, summary: Summary, variant: Variant | str) -> str:
+    rate = _headline_rate(table, summary, variant)
+    return figure(rate, tpr_decimals(summary.headline_fpr))
 
 
 def _accuracy(table: Table, variant: Variant) -> str:
-    """What the variant costs in test accuracy, in percentage points."""
-    measure, full = table.find(variant.name, "test_accuracy"), table.find(FULL, "test_accuracy")
+    """Return the variant's cost in test accuracy, in percentage points; empty if it is not known."""
+    measure, full = table.find(variant, TEST_ACCURACY), table.find(FULL, TEST_ACCURACY)
     if measure is None or full is None:
         return ""
-    points = 100 * (measure.value - full.value if measure.difference is None else measure.difference)
+    change = measure.difference
+    points = 100 * (measure.value - full.value if change is None else change)
     if abs(points) < 0.05:
         return "test accuracy unchanged"
-    change = f"test accuracy {points:+.1f} points"
-    return f"{change}, not distinguishable" if measure.verdict == "not distinguishable" else change
+    clause = f"test accuracy {points:+.1f} points"
+    distinguishable = measure.verdict != "not distinguishable"
+    return clause if distinguishable else f"{clause}, not distinguishable"

@@ -1,14 +1,15 @@
 """Numbers and names as people read them; one form for the page, the figures and the terminal."""
 
 import math
+from collections.abc import Sequence
 
 from bitleak.core.types import Measure
 
 REFERENCES = ("fp32", "recalibrated", "matched", "")
-"""Kinds of reference from the adversary who knows least to the one who knows most; empty: none used."""
+"""Kinds of reference, from the weakest adversary to the strongest; empty if no references are used."""
 
 DASH = "\N{EN DASH}"
-"""Stands where there is no figure."""
+"""Printed in place of a figure that was not measured."""
 
 REFERENCE_TITLES = {
     "fp32": "fp32 references",
@@ -19,7 +20,7 @@ REFERENCE_TITLES = {
 
 
 def bits(levels: int | None) -> str:
-    """The precision in bits with at most two decimals; 32 for full precision, a dash where it is not stated (0).
+    """Return the precision in bits with at most two decimals; 32 for None (full precision), a dash for 0 (not known).
 
     Example:
         >>> bits(16), bits(3), bits(None)
@@ -31,7 +32,7 @@ def bits(levels: int | None) -> str:
 
 
 def precision(levels: int | None) -> str:
-    """The precision as a heading.
+    """Return the precision as a heading.
 
     Example:
         >>> precision(2), precision(None), precision(0)
@@ -45,7 +46,7 @@ def precision(levels: int | None) -> str:
 
 
 def percent(rate: float) -> str:
-    """A false-positive rate.
+    """Return a share in percent.
 
     Example:
         >>> percent(0.001)
@@ -54,28 +55,18 @@ def percent(rate: float) -> str:
     return f"{100 * rate:g} %"
 
 
-def tpr_metric(fpr: float) -> str:
-    """The name of the metric in the table.
-
-    Example:
-        >>> tpr_metric(0.001)
-        'tpr@0.001'
-    """
-    return f"tpr@{fpr:g}"
-
-
 def tpr_decimals(fpr: float) -> int:
-    """Decimals that a TPR at this FPR is printed with: one more than the FPR needs, at least 3."""
+    """Return the decimals of a TPR at this FPR: one more than the FPR needs, at least 3."""
     return max(3, math.ceil(-math.log10(fpr) - 1e-9) + 1)
 
 
 def value(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
-    """The estimate alone; a dash where it was not measured."""
+    """Return the estimate alone; a dash if it was not measured."""
     return DASH if measure is None else f"{factor * measure.value:.{decimals}f}"
 
 
 def interval(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
-    """The interval in brackets; empty where there is none.
+    """Return the interval in brackets; empty if there is none.
 
     Example:
         >>> interval(Measure(0.5, low=0.45, high=0.55), 2)
@@ -87,18 +78,18 @@ def interval(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> 
 
 
 def figure(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
-    """The estimate followed by its interval.
+    """Return the estimate followed by its interval.
 
     Example:
         >>> figure(Measure(0.988, low=0.982, high=0.993), 1, factor=100.0)
         '98.8 [98.2, 99.3]'
     """
-    parts = (value(measure, decimals, factor=factor), interval(measure, decimals, factor=factor))
-    return " ".join(part for part in parts if part)
+    estimate = value(measure, decimals, factor=factor)
+    return f"{estimate} {interval(measure, decimals, factor=factor)}".strip()
 
 
 def difference(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
-    """The paired difference from fp32 with its interval; empty where there is nothing to compare.
+    """Return the paired difference from fp32 with its interval; empty if it was not compared.
 
     Example:
         >>> difference(Measure(0.1, difference=-0.2, difference_low=-0.25, difference_high=-0.15), 2)
@@ -112,7 +103,7 @@ def difference(measure: Measure | None, decimals: int, *, factor: float = 1.0) -
 
 
 def size(count: float | int) -> str:
-    """A number of bytes in decimal units.
+    """Return a number of bytes in decimal units.
 
     Example:
         >>> size(950), size(44_695_848)
@@ -125,7 +116,7 @@ def size(count: float | int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun, in the plural where it is due.
+    """Return a number with its noun, in the plural unless the number is 1.
 
     Example:
         >>> count(1, "model"), count(25_000, "record")
@@ -134,11 +125,13 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(parts: list[str]) -> str:
-    """Parts of a sentence joined by commas and a final "and".
+def listed(parts: Sequence[str]) -> str:
+    """Return parts of a sentence joined by commas and a final "and".
 
     Example:
         >>> listed(["rtn", "brecq", "obc"])
         'rtn, brecq and obc'
     """
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

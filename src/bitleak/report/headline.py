@@ -1,32 +1,29 @@
-"""Which attack and which adversary the report puts first, and whether the negative control is at chance."""
+"""The attack and the adversary that the report puts first, and the verdict on the negative control."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS
 from bitleak.core.types import Measure, Row
 from bitleak.report.format import count, figure
 from bitleak.report.results_table import CONTROL, FULL, Table, tabulate
 
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
 
-
-WITHIN = "auc_within_class"
-"""The metric that there is where membership depends on the class."""
-
 WIDENING = 3.2905 / 1.9600
-"""From the ends of a 95 % interval to those of a 99.9 % interval, of a normal."""
+"""Factor from the ends of a 95 % interval to the ends of a 99.9 % interval, for a normal distribution."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """What the negative control says: targets whose scores are noise.
+    """The verdict on the negative control: targets whose scores are noise.
 
     Attributes:
-        status: `unknown` where the table holds no control with an interval.
-        measure: AUC of the control under the headline attack, within classes where membership depends on the class;
-            None where there is none.
-        sentence: The same for people.
+        status: `unknown` if the table holds no control with an interval.
+        measure: AUC of the control under the headline attack, within classes if membership depends on
+            the class; None if there is none.
+        sentence: The verdict for people.
     """
 
     status: ControlStatus
@@ -35,12 +32,12 @@ class Control:
 
 
 def headline(rows: Iterable[Row]) -> tuple[str, str]:
-    """The attack and the kind of reference that figures and verdicts use.
+    """Choose the attack and the kind of reference that figures and verdicts use.
 
-    The attack with the largest AUC (mean over targets) on full-precision targets with `fp32`
-    references; the first of several. It is chosen once, at full precision, and used for all
-    variants. Attacks without references come into question only where there are no others. The
-    reference is `matched` where the attack was run with it, else `recalibrated`, else `fp32`.
+    The attack has the largest AUC (mean over targets) on full-precision targets with `fp32`
+    references; the first if several have. It is chosen once, at full precision, and used for all
+    variants. Attacks without references are candidates only if there are no others. The reference is
+    `matched` if the attack was run with it, else `recalibrated`, else `fp32`.
 
     Args:
         rows: The results table.
@@ -58,61 +55,75 @@ def headline(rows: Iterable[Row]) -> tuple[str, str]:
     """
     table = tabulate(rows)
     for reference in (FULL, ""):
-        cells = {attack: table.cells.get((FULL, attack, reference, "auc")) for attack in table.attacks}
-        areas = {attack: cell.value for attack, cell in cells.items() if cell is not None}
+        areas = {}
+        for attack in table.attacks:
+            measure = table.cells.get((FULL, attack, reference, str(AUC)))
+            if measure is not None:
+                areas[attack] = measure.value
         if areas:
             attack = max(areas, key=areas.__getitem__)
             kinds = table.references(attack)
-            return attack, next((kind for kind in ("matched", "recalibrated", "fp32") if kind in kinds), "")
+            preferred = [kind for kind in ("matched", "recalibrated", "fp32") if kind in kinds]
+            return attack, preferred[0] if preferred else ""
     raise ValueError("no row holds the AUC of an attack on full-precision targets (variant fp32, target all)")
 
 
 def judge_control(table: Table, attack: str, reference: str) -> Control:
-    """The AUC of the negative control under the headline attack, against 0.5.
+    """Compare the AUC of the negative control under the headline attack with 0.5.
 
     Args:
         table: The aggregated rows.
         attack: The headline attack.
-        reference: The headline reference; where the control has no such row, another one answers.
+        reference: The headline reference; if the control has no such row, that of another kind counts.
     """
-    # where membership depends on the class, so does what references say, and only figures within classes must be 0.5
-    within = any(key[0] == CONTROL and key[3] == WITHIN for key in table.cells)
-    metric, what = (WITHIN, "AUC within classes") if within else ("auc", "AUC")
-    measures = {key[1:3]: cell for key, cell in table.cells.items() if key[0] == CONTROL and key[3] == metric}
-    own = [(attack, kind) for kind in (reference, FULL, "", "recalibrated", "matched")]
-    measure = next((measures[key] for key in [*own, *measures] if key in measures), None)
-    if measure is None:
-        return Control(
-            "unknown", None, "The results hold no negative control: nothing shows that the measurement is sound."
-        )
+    title, measures = _control_areas(table)
+    keys = [(attack, kind) for kind in (reference, FULL, "", "recalibrated", "matched")]
+    present = [key for key in (*keys, *measures) if key in measures]
+    if not present:
+        missing = "The results hold no negative control: nothing shows that the measurement is sound."
+        return Control("unknown", None, missing)
+    measure = measures[present[0]]
+    shown = f"{title} {figure(measure, 3)}"
     if measure.low is None or measure.high is None:
-        return Control("unknown", measure, f"Negative control: {what} {figure(measure, 3)}, without an interval.")
-    chance = _covers_half(measure)
-    status: ControlStatus = "at chance" if chance else "not at chance"
-    verdict = (
-        "at chance, as it must be (judged by the 99.9 % interval)"
-        if chance
-        else "NOT at chance by its 99.9 % interval: the measurement is biased; do not rely on the figures"
-    )
-    return Control(
-        status,
-        measure,
-        f"Negative control (targets whose scores are noise): {what} {figure(measure, 3)}, {verdict}."
-        f"{_others(measures)}",
-    )
+        return Control("unknown", measure, f"Negative control: {shown}, without an interval.")
+    if _covers_half(measure):
+        status: ControlStatus = "at chance"
+        verdict = "at chance, as it must be (judged by the 99.9 % interval)"
+    else:
+        status = "not at chance"
+        verdict = "NOT at chance by its 99.9 % interval: the measurement is biased; do not rely on the figures"
+    sentence = f"Negative control (targets whose scores are noise): {shown}, {verdict}."
+    return Control(status, measure, f"{sentence}{_all_controls(measures)}")
 
 
-def _others(measures: dict[tuple[str, str], Measure]) -> str:
-    """How many of all controls are off."""
+def _control_areas(table: Table) -> tuple[str, dict[tuple[str, str], Measure]]:
+    """Return the title of the control's AUC and its values by attack and reference.
+
+    If membership depends on the class, so do the references' answers, and only the AUC within
+    classes must be 0.5.
+    """
+    areas: dict[str, dict[tuple[str, str], Measure]] = {}
+    for (variant, attack, reference, metric), measure in table.cells.items():
+        if variant == CONTROL:
+            areas.setdefault(metric, {})[attack, reference] = measure
+    if str(AUC_WITHIN_CLASS) in areas:
+        return "AUC within classes", areas[str(AUC_WITHIN_CLASS)]
+    return "AUC", areas.get(str(AUC), {})
+
+
+def _all_controls(measures: Mapping[tuple[str, str], Measure]) -> str:
+    """Return a sentence on the number of controls off chance; empty if there is one control."""
     if len(measures) < 2:
         return ""
-    off = sum(not _covers_half(measure) for measure in measures.values())
-    all_of_them = f"Of all {count(len(measures), 'control')} (one per attack and adversary)"
-    return f" {all_of_them}, {off} have a 99.9 % interval without 0.5."
+    off = 0
+    for measure in measures.values():
+        off += not _covers_half(measure)
+    controls = f"{count(len(measures), 'control')} (one per attack and adversary)"
+    return f" Of all {controls}, {off} have a 99.9 % interval without 0.5."
 
 
 def _covers_half(measure: Measure) -> bool:
-    """Whether the 99.9 % interval holds 0.5: a check of the machinery must not cry wolf in one audit of twenty."""
+    """Whether the 99.9 % interval holds 0.5: by 95 % ones, one sound audit in twenty would be called biased."""
     if measure.low is None or measure.high is None:
         return True
     low = measure.value - WIDENING * (measure.value - measure.low)

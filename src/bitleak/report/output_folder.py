@@ -1,13 +1,15 @@
-"""The output folder: what a run leaves in it appears as one, or what was there stays.
+"""The output folder: the files of a run appear in it all together, or none of them does.
 
-A run writes into `OUT/.new.*`, and what it has written takes its place when all of it is on the disk:
+A run writes into `OUT/.new.*`. When all its files are on the disk,
 
-1. the folder becomes `OUT/.ready.*`: from here on the run counts,
-2. `config.yaml` goes, files take their places by renames, those of an earlier run that have no successor go,
+1. the folder is renamed to `OUT/.ready.*`: from here on the run counts,
+2. `config.yaml` is removed, the files are renamed into their places, and files of an earlier run without a successor
+   are removed,
 3. `config.yaml` comes last.
 
-Renames need no room, so a full disk ends a run before the first of these steps. Whoever is killed between them has
-left a `.ready.*` folder, and the next command on the folder completes it. Files of other names stay as they are.
+Renames need no room, so a full disk ends a run before the first of these steps. A process that is killed between them
+leaves a `.ready.*` folder, and the next command on the output folder completes it. Files of other names stay as they
+are.
 """
 
 import contextlib
@@ -18,6 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bitleak import registry
 from bitleak.core import leftovers
 from bitleak.core.disk import flush
 from bitleak.core.ends import uninterrupted
@@ -25,35 +28,38 @@ from bitleak.core.errors import StoreError
 
 CONFIG = "config.yaml"
 
-OURS = re.compile(
-    r"config\.yaml|results\.(csv|parquet)|(roc|power|records)\.parquet|summary\.json|report\.html"
-    r"|figures/(tradeoff|roc|bars|power)\.(svg|png)|gallery/[0-9]+\.png"
-)
-"""The names of what an audit leaves."""
-
-FIGURES = re.compile(r"figures/(tradeoff|roc|bars|power)\.(svg|png)")
-"""The names of its figures."""
-
 NOTHING = re.compile(r"(?!)")
-"""No name at all."""
+"""Matches no name at all."""
 
 REMEDY = (
     "run `bitleak audit CONFIG --out DIR` again, or `bitleak attack SCORES --out DIR`; what is in the store is not "
     "computed twice"
 )
-"""Ends the messages about a file of an output folder that cannot be used."""
+"""End of the messages about a file of an output folder that cannot be used."""
 
 _NEW = ".new."
 _READY = ".ready."
 _REMOVED = ".removed.json"
 
 
+def figure_files() -> re.Pattern[str]:
+    """Return a pattern for the names of the figures that an audit leaves."""
+    names = "|".join(map(re.escape, registry.FIGURES))
+    return re.compile(rf"figures/({names})\.(svg|png)")
+
+
+def audit_files() -> re.Pattern[str]:
+    """Return a pattern for the names of all files that an audit leaves."""
+    tables = r"results\.(csv|parquet)|(roc|power|records)\.parquet|summary\.json"
+    return re.compile(rf"config\.yaml|{tables}|report\.html|gallery/[0-9]+\.png|{figure_files().pattern}")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` into a temporary file of the same folder and rename it.
 
     Args:
-        path: Where it goes; missing folders are made.
-        content: All of the file.
+        path: The file; missing folders are made.
+        content: Its whole content.
 
     Raises:
         StoreError: The folder cannot be made or written to.
@@ -72,14 +78,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
-    """A folder to be filled, whose files take their places in the output folder together, or not at all.
+    """Give a folder to fill, whose files take their places in the output folder together or not at all.
 
     Args:
-        out: The output folder; made where it is missing.
-        replaced: Names of files of an earlier run that go if they have no successor.
+        out: The output folder; made if it is missing.
+        replaced: Names of files of an earlier run that are removed if they have no successor.
 
     Raises:
-        StoreError: The folder cannot be written to, or the disk is full; what was in it is as it was.
+        StoreError: The folder cannot be written to, or the disk is full; its content is unchanged.
     """
     folder = out / leftovers.new_name(_NEW)
     try:
@@ -89,14 +95,17 @@ def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
         yield folder
         names = _names(folder)
         _check_places(out, names)
-        gone = [name for name in _names(out) if replaced.fullmatch(name) and name not in names]
-        (folder / _REMOVED).write_text(json.dumps(gone), encoding="utf-8")
+        left = set(_names(out)) - set(names)
+        removed = sorted(filter(replaced.fullmatch, left))
+        (folder / _REMOVED).write_text(json.dumps(removed), encoding="utf-8")
+
+        # All bytes must be on the disk before the one rename by which the run counts.
         for name in (*names, _REMOVED, "."):
             flush(folder / name)
         with uninterrupted():
             ready = folder.with_name(folder.name.replace(_NEW, _READY, 1))
             folder.rename(ready)
-            with _or_half(out):
+            with _resumable(out):
                 _put_in_place(ready, out)
     except OSError as error:
         raise StoreError(
@@ -104,6 +113,7 @@ def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
             "give another folder"
         ) from error
     except StoreError as error:
+        # The message must name the folder that was given, not the one that is filled.
         if type(error) is not StoreError or str(folder) not in str(error):
             raise
         raise StoreError(str(error).replace(str(folder), str(out))) from error
@@ -113,14 +123,15 @@ def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
 
 
 def complete(out: Path) -> None:
-    """Puts in place what a killed run had ready, and removes what another had not."""
-    for ready in [*leftovers.dead(out, _READY), *out.glob(f"{_READY}{leftovers.owner()}.*")]:
+    """Put the files of a killed run in place if they were ready, and remove them if they were not."""
+    left_by_this_process = out.glob(f"{_READY}{leftovers.owner()}.*")
+    for ready in [*leftovers.dead(out, _READY), *left_by_this_process]:
         _put_in_place(ready, out)
     leftovers.sweep(out, _NEW)
 
 
 def check_out(out: Path) -> None:
-    """Makes the output folder, and completes what a killed run had ready for it.
+    """Make the output folder, and complete it if a killed run had files ready for it.
 
     Raises:
         StoreError: It is a file, or it cannot be written to.
@@ -137,14 +148,15 @@ def check_out(out: Path) -> None:
 
 
 def _put_in_place(ready: Path, out: Path) -> None:
-    """Moves the files; may be repeated until all of them are moved."""
+    """Move the files; may be repeated until all of them are moved."""
     names = _names(ready)
-    with _alone(out):
+    with _locked(out):
         if CONFIG in names:
             (out / CONFIG).unlink(missing_ok=True)
         removed = ready / _REMOVED
-        for name in json.loads(removed.read_text(encoding="utf-8")) if removed.exists() else ():
-            (out / name).unlink(missing_ok=True)
+        if removed.exists():
+            for name in json.loads(removed.read_text(encoding="utf-8")):
+                (out / name).unlink(missing_ok=True)
         for name in sorted(names, key=lambda name: (name == CONFIG, name)):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(ready / name, out / name)
@@ -154,7 +166,7 @@ def _put_in_place(ready: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _or_half(out: Path) -> Iterator[None]:
+def _resumable(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -165,17 +177,20 @@ def _or_half(out: Path) -> Iterator[None]:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files in a folder and in those that are in it, relative to it; hidden ones do not count."""
-    paths = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in paths)
-    return sorted(name for name in names if not name.startswith("."))
+    """Return the files of a folder and of its subfolders, relative to it and without hidden ones."""
+    names = []
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith("."):
+            names.append(name)
+    return sorted(names)
 
 
 def _check_places(out: Path, names: Sequence[str]) -> None:
-    """Whether files can be where they are to be.
+    """Refuse an output folder in which the files have no place.
 
     Raises:
-        StoreError: A folder has the name of one of the files, or a file that of a folder of them.
+        StoreError: A folder has the name of one of the files, or a file the name of their folder.
     """
     for name in names:
         if (out / name).is_dir():
@@ -186,8 +201,8 @@ def _check_places(out: Path, names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one process at a time, where the file system has locks."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder, if the file system has locks."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

@@ -1,10 +1,36 @@
-"""Tables and sections of the page as plain data."""
+"""Tables and sections of the page as plain data, and the tables of the headline and of every attack."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+from bitleak.core.metric_names import (
+    AGREEMENT,
+    AUC,
+    BALANCED_ACCURACY,
+    BYTES,
+    TEST_ACCURACY,
+    TRAIN_ACCURACY,
+    Metric,
+)
 from bitleak.core.types import Measure
+from bitleak.core.variants import FULL_PRECISION, NEGATIVE_CONTROL, Variant
 from bitleak.report import format as text
+from bitleak.report.results_table import Table
+from bitleak.report.summary import Summary
+
+ADVERSARIES = {
+    "fp32": "The naive adversary keeps reference models at full precision, whatever precision the target has. What "
+    "this one finds mixes membership with the shift that quantization gives to the target's confidence: a smaller "
+    "figure may only mean that the references do not fit.",
+    "recalibrated": "The naive adversary with a correction: the target's confidence is first mapped so that it has, "
+    "on held-out records of which nobody is a member, the mean and the standard deviation of the average "
+    "full-precision reference.",
+    "matched": "The adversary who knows the recipe: every reference is quantized as the target is, with the same "
+    "quantizer, precision and settings.",
+    "": "An adversary without reference models: one threshold for all records.",
+}
+"""The adversary in sentences, by kind of reference."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +49,13 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Grid:
+class PageTable:
     """A table of the page.
 
     Attributes:
         title: Its heading.
         note: A sentence below the heading; may be empty.
-        header: Titles of the columns, that of the names first.
+        header: Titles of the columns, the column of the lines' names first.
         lines: A name and the cells of the other columns.
     """
 
@@ -40,30 +66,141 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page that answers a question of its own.
 
     Attributes:
         title: Its heading.
         paragraphs: What was done, and how to read it.
-        sentences: What was found, a line each; also for the terminal.
-        grids: The figures.
+        sentences: The findings, a line each; also for the terminal.
+        tables: The figures.
     """
 
     title: str
     paragraphs: tuple[str, ...]
     sentences: tuple[str, ...]
-    grids: tuple[Grid, ...]
+    tables: tuple[PageTable, ...]
 
 
-def figure_cell(measure: Measure | None, decimals: int, **options: Any) -> Cell:
-    """The figure with its interval below it."""
-    return Cell(text.value(measure, decimals, **options), text.interval(measure, decimals, **options))
+class Column(NamedTuple):
+    """A column of a table about one attack.
+
+    Attributes:
+        title: Its heading.
+        metric: The figure.
+        decimals: Digits after the point.
+        cell: Makes the cell of a measure.
+    """
+
+    title: str
+    metric: Metric
+    decimals: int
+    cell: Callable[[Measure | None, int], Cell]
+
+
+def figure_cell(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> Cell:
+    """Return the figure with its interval below it."""
+    main = text.value(measure, decimals, factor=factor)
+    return Cell(main, text.interval(measure, decimals, factor=factor))
 
 
 def change_cell(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> Cell:
-    """The verdict, with the paired difference below it."""
+    """Return the verdict, with the paired difference below it."""
     if measure is None or not measure.verdict:
         return Cell(text.DASH)
     mark = measure.verdict if measure.verdict in ("lower", "higher") else ""
     return Cell(measure.verdict, text.difference(measure, decimals, factor=factor), mark)
+
+
+def rate_column(fpr: float) -> Column:
+    """Return the column of the TPR at an FPR."""
+    title = f"TPR @ {text.percent(fpr)} FPR"
+    return Column(title, Metric("tpr", fpr), text.tpr_decimals(fpr), figure_cell)
+
+
+def audited(table: Table) -> tuple[Variant, ...]:
+    """Return full precision, the quantized variants and the control, which is the order of all tables."""
+    return (FULL_PRECISION, *table.quantized, NEGATIVE_CONTROL)
+
+
+def headline_table(table: Table, summary: Summary, reference: str) -> PageTable:
+    """Make the table of all metrics of all variants under the headline attack.
+
+    Args:
+        table: The aggregated rows.
+        summary: Names the headline attack and the FPRs.
+        reference: Kind of reference.
+    """
+    attack, columns = summary.headline_attack, _headline_columns(summary)
+    header = ["variant", "bits per weight, size"]
+    header += ["test accuracy %", "train accuracy %", "agreement %"]
+    header += [column.title for column in columns]
+    lines = []
+    for variant in audited(table):
+        cells = [_size_cell(table, summary, variant)]
+        for metric in (TEST_ACCURACY, TRAIN_ACCURACY, AGREEMENT):
+            cells.append(figure_cell(table.find(variant, metric), 1, factor=100.0))
+        attacked = attack_cells(table, variant, columns, attack, reference)
+        if attacked:
+            lines.append((str(variant), (*cells, *attacked)))
+    title = f"{attack}, {text.REFERENCE_TITLES[reference]}"
+    return PageTable(title, ADVERSARIES[reference], tuple(header), tuple(lines))
+
+
+def full_table(table: Table, summary: Summary, attack: str) -> PageTable:
+    """Make the table of AUC and TPR of all variants under one attack, for every kind of reference.
+
+    Args:
+        table: The aggregated rows.
+        summary: Names the FPRs.
+        attack: Name of the attack.
+    """
+    columns = [Column("AUC", AUC, 3, figure_cell), *map(rate_column, summary.fprs)]
+    references = table.references(attack)
+    header = ["variant"]
+    for reference in references:
+        header += [f"{column.title}, {reference or 'no references'}" for column in columns]
+    lines = []
+    for variant in audited(table):
+        cells: list[Cell] = []
+        for reference in references:
+            attacked = attack_cells(table, variant, columns, attack, reference)
+            cells += attacked or [Cell(text.DASH)] * len(columns)
+        if any(cell.main != text.DASH for cell in cells):
+            lines.append((str(variant), tuple(cells)))
+    return PageTable(attack, "", tuple(header), tuple(lines))
+
+
+def attack_cells(table: Table, variant: Variant, columns: Sequence[Column], attack: str, reference: str) -> list[Cell]:
+    """Return the cells of one variant under one attack; none if none of its figures was measured."""
+    measures = [table.find(variant, column.metric, attack, reference) for column in columns]
+    if not any(measures):
+        return []
+    pairs: Iterator[tuple[Column, Measure | None]] = zip(columns, measures, strict=True)
+    return [column.cell(measure, column.decimals) for column, measure in pairs]
+
+
+def _headline_columns(summary: Summary) -> list[Column]:
+    """Return the columns about the attack; a verdict stands next to its figure."""
+    columns = [
+        Column("AUC", AUC, 3, figure_cell),
+        Column("AUC against fp32", AUC, 3, change_cell),
+    ]
+    for fpr in dict.fromkeys([*summary.fprs, summary.headline_fpr]):
+        column = rate_column(fpr)
+        columns.append(column)
+        if fpr == summary.headline_fpr:
+            columns.append(column._replace(title=f"{column.title} against fp32", cell=change_cell))
+    columns.append(Column("balanced accuracy", BALANCED_ACCURACY, 3, figure_cell))
+    return columns
+
+
+def _size_cell(table: Table, summary: Summary, variant: Variant) -> Cell:
+    """Return the bits per weight, with the bytes below them."""
+    entries = {entry.name: entry for entry in summary.variants}
+    entry = entries.get(str(variant))
+    measure = table.find(variant, BYTES)
+    bits = text.DASH if entry is None else f"{entry.bits_per_weight:.2f}"
+    if measure is not None:
+        return Cell(bits, text.size(measure.value))
+    return Cell(bits, "" if entry is None else text.size(entry.bytes))

@@ -1,35 +1,18 @@
-"""The aggregated rows (`target = all`) of an audit, found by what they measure."""
+"""The aggregated rows (`target = all`) of an audit, indexed by variant, attack, reference and metric."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bitleak.core.errors import StoreError
+from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import CONTROL, FULL, question_of
+from bitleak.core.variants import CONTROL, FULL, Variant, question_of
 from bitleak.report.format import REFERENCES
 
 ALL = "all"
-__all__ = ["ALL", "CONTROL", "FULL", "Table", "Variant", "tabulate"]
+"""Target of a row that is about all targets together."""
 
-
-@dataclass(frozen=True)
-class Variant:
-    """One variant of the audited networks.
-
-    Attributes:
-        name: As in `Row.variant`.
-        quantizer: As in `Row.quantizer`.
-        levels: As in `Row.levels`; 0 for a quantized variant whose precision is not stated.
-    """
-
-    name: str
-    quantizer: str
-    levels: int | None
-
-    @property
-    def family(self) -> tuple[str, str]:
-        """What one line of a figure joins: the quantizer and what follows a `+` in the name."""
-        return self.quantizer, self.name.partition("+")[2]
+__all__ = ["ALL", "CONTROL", "FULL", "Table", "tabulate"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +20,9 @@ class Table:
     """The aggregated measures.
 
     Attributes:
-        cells: By variant, attack, reference and metric.
-        quantized: The quantized variants, in the order of the rows; not several releases together, nor noise.
+        cells: Measures by variant, attack, reference and metric, in the order of the rows.
+        quantized: The quantized variants, in the order of the rows, without releases seen together and
+            noise. Their `levels` are 0 if the precision is not known.
         attacks: Attacks on one release and its training set, in the order of the rows.
     """
 
@@ -46,47 +30,56 @@ class Table:
     quantized: tuple[Variant, ...]
     attacks: tuple[str, ...]
 
-    def find(self, variant: str, metric: str, attack: str = "", reference: str = "") -> Measure | None:
-        """The measure, or None where there is no such row.
+    def find(
+        self, variant: Variant | str, metric: Metric | str, attack: str = "", reference: str = ""
+    ) -> Measure | None:
+        """Return the measure, or None if there is no such row.
 
-        A full-precision target has the same references under every kind, and so has the control, so
-        where their rows are listed under `fp32` only, those answer for the other kinds.
+        A full-precision target has the same references under every kind, and so has the control: if
+        their rows are listed under `fp32` only, these answer for the other kinds.
         """
-        cell = self.cells.get((variant, attack, reference, metric))
-        if cell is None and variant in (FULL, CONTROL) and reference:
-            return self.cells.get((variant, attack, FULL, metric))
+        cell = self.cells.get((str(variant), attack, reference, str(metric)))
+        if cell is None and str(variant) in (FULL, CONTROL) and reference:
+            return self.cells.get((str(variant), attack, FULL, str(metric)))
         return cell
 
     def references(self, attack: str) -> tuple[str, ...]:
-        """The kinds of reference that the attack was run with, the least knowing adversary first."""
-        present = {reference for variant, name, reference, _ in self.cells if name == attack and variant != CONTROL}
+        """Return the kinds of reference that the attack was run with, the weakest adversary first."""
+        present = set()
+        for variant, name, reference, _ in self.cells:
+            if name == attack and variant != CONTROL:
+                present.add(reference)
         return tuple(kind for kind in REFERENCES if kind in present)
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The precisions, the finest first; 0, last, where one is not stated."""
-        return tuple(sorted({variant.levels or 0 for variant in self.quantized}, reverse=True))
+        """The precisions, the finest first; 0, last, for precisions that are not known."""
+        present = {variant.levels or 0 for variant in self.quantized}
+        return tuple(sorted(present, reverse=True))
 
     @property
     def families(self) -> dict[tuple[str, str], tuple[Variant, ...]]:
         """The quantized variants by family, in the order of the rows; the finest precision first."""
         members: dict[tuple[str, str], tuple[Variant, ...]] = {}
-        for variant in sorted(self.quantized, key=lambda variant: -(variant.levels or 0)):
+        for variant in self.quantized:
             members[variant.family] = (*members.get(variant.family, ()), variant)
-        return {family: members[family] for family in dict.fromkeys(variant.family for variant in self.quantized)}
+        for family, variants in members.items():
+            finest_first = sorted(variants, key=lambda variant: -(variant.levels or 0))
+            members[family] = tuple(finest_first)
+        return members
 
     def label(self, variant: Variant) -> str:
-        """The name of the variant's family: the quantizer, with its suffix where it has several."""
+        """Return the name of the variant's family: the quantizer, with the suffix if it has several."""
         quantizer, suffix = variant.family
-        alone = all(other == suffix for name, other in self.families if name == quantizer)
-        return quantizer if alone or not suffix else f"{quantizer}+{suffix}"
+        suffixes = {other for name, other in self.families if name == quantizer}
+        return f"{quantizer}+{suffix}" if suffix and suffixes != {suffix} else quantizer
 
 
 def tabulate(rows: Iterable[Row]) -> Table:
-    """The aggregated rows, indexed.
+    """Index the aggregated rows.
 
     Raises:
-        StoreError: Two rows measure the same thing.
+        StoreError: Two rows measure the same thing, or a variant's name has no meaning.
     """
     cells: dict[tuple[str, str, str, str], Measure] = {}
     quantized: dict[str, Variant] = {}
@@ -96,12 +89,18 @@ def tabulate(rows: Iterable[Row]) -> Table:
             continue
         key = (row.variant, row.attack, row.reference, row.metric)
         if key in cells:
-            raise StoreError(f"two rows measure {row.metric} of {row.variant!r} under attack {row.attack!r} "
-                             f"with reference {row.reference!r}; every row must be unique")  # fmt: skip
+            raise StoreError(
+                f"two rows measure {row.metric} of {row.variant!r} under attack {row.attack!r} "
+                f"with reference {row.reference!r}; every row must be unique"
+            )
         cells[key] = row.measure
-        kind = question_of(row.variant, row.attack)
-        if kind == "plain" and row.variant != FULL:
-            quantized[row.variant] = Variant(row.variant, row.quantizer, row.levels or 0)
-        if row.attack and kind in ("plain", "control"):
+        try:
+            question = question_of(row.variant, row.attack)
+        except ValueError as error:
+            raise StoreError(f"a row has the variant {row.variant!r}: {error}") from error
+        if question == "plain" and row.variant != FULL and row.variant not in quantized:
+            levels = row.levels or 0
+            quantized[row.variant] = Variant.parse(row.variant, quantizer=row.quantizer, levels=levels)
+        if row.attack and question in ("plain", "control"):
             attacks[row.attack] = None
     return Table(cells=cells, quantized=tuple(quantized.values()), attacks=tuple(attacks))

@@ -1,8 +1,9 @@
 """The results table and the ROC curves as files.
 
-`results.csv` is for people and for comparing runs byte by byte: the shortest decimal form that reads
-back as the same float, nothing where there is no value, line feeds. `results.parquet` holds the same
-columns with their types, `roc.parquet` one line per point of a curve; the report reads these two.
+`results.csv` is for people and for comparing runs byte by byte: floats in the shortest decimal form
+that reads back as the same float, missing values empty, lines that end in line feeds.
+`results.parquet` holds the same columns with their types, `roc.parquet` one line per point of a
+curve; the report reads these two.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,22 +46,21 @@ ROWS_SCHEMA = pa.schema(
 )
 """Columns of `results.csv` and `results.parquet`, in order."""
 
-CURVES_SCHEMA = pa.schema(
-    [
-        *[ROWS_SCHEMA.field(name) for name in ("variant", "quantizer", "levels", "attack", "reference", "target")],
-        pa.field("fpr", pa.float64(), nullable=False),
-        pa.field("tpr", pa.float64(), nullable=False),
-    ]
+_CURVE = ("variant", "quantizer", "levels", "attack", "reference", "target")
+_POINT = (
+    pa.field("fpr", pa.float64(), nullable=False),
+    pa.field("tpr", pa.float64(), nullable=False),
 )
+
+CURVES_SCHEMA = pa.schema([*map(ROWS_SCHEMA.field, _CURVE), *_POINT])
 """Columns of `roc.parquet`: one line per point."""
 
 _MEASURE = tuple(field.name for field in fields(Measure))
-_CURVE = ("variant", "quantizer", "levels", "attack", "reference", "target")
 
 
 @dataclass(frozen=True)
 class RocCurve:
-    """A ROC curve and what it is a curve of.
+    """A ROC curve with its variant, attack and target.
 
     Attributes:
         variant: As in `Row`.
@@ -94,11 +94,11 @@ def write_rows(rows: Iterable[Row], folder: Path) -> None:
 
 
 def read_rows(folder: Path, *, target: str | None = None) -> list[Row]:
-    """The rows of `results.parquet`, in their order.
+    """Read the rows of `results.parquet`, in their order.
 
     Args:
-        folder: What `bitleak audit --out` was given.
-        target: Only the rows of this target; None = all rows.
+        folder: Output folder of an audit.
+        target: Target whose rows are read; None = all rows.
 
     Raises:
         StoreError: The file is missing, broken or has other columns.
@@ -117,63 +117,81 @@ def write_curves(curves: Iterable[RocCurve], folder: Path) -> None:
     """
     listed = list(curves)
     lengths = [len(curve.points) for curve in listed]
-    names = {name: np.repeat(np.arange(len(listed)), lengths) for name in _CURVE}
-    columns = {name: pa.array([getattr(curve, name) for curve in listed], CURVES_SCHEMA.field(name).type).take(index)
-               for name, index in names.items()}  # fmt: skip
-    points = np.concatenate([np.empty((0, 2)), *[curve.points for curve in listed]]).astype(np.float64)
+    curve_of_point = np.repeat(np.arange(len(listed)), lengths)
+    columns = {}
+    for name in _CURVE:
+        values = [getattr(curve, name) for curve in listed]
+        columns[name] = pa.array(values, CURVES_SCHEMA.field(name).type).take(curve_of_point)
+    points = np.empty((len(curve_of_point), 2))
+    if listed:
+        np.concatenate([curve.points for curve in listed], out=points)
     columns |= {"fpr": pa.array(points[:, 0]), "tpr": pa.array(points[:, 1])}
     write_atomically(folder / "roc.parquet", to_parquet(pa.table(columns, schema=CURVES_SCHEMA)))
 
 
 def read_curves(folder: Path) -> list[RocCurve]:
-    """The curves of `roc.parquet`, in their order.
+    """Read the curves of `roc.parquet`, in their order.
 
     Raises:
         StoreError: The file is missing, broken or has other columns.
     """
     table = from_parquet(folder / "roc.parquet", CURVES_SCHEMA)
     points = np.column_stack([table["fpr"].to_numpy(), table["tpr"].to_numpy()])
-    keys = list(zip(*[table[name].to_pylist() for name in _CURVE], strict=True))
+    columns = [table[name].to_pylist() for name in _CURVE]
     curves, start = [], 0
-    for key, group in groupby(keys):
+    for key, group in groupby(zip(*columns, strict=True)):
         stop = start + len(list(group))
-        curves.append(RocCurve(**dict(zip(_CURVE, key, strict=True)), points=points[start:stop]))
+        names = dict(zip(_CURVE, key, strict=True))
+        curves.append(RocCurve(**names, points=points[start:stop]))
         start = stop
     return curves
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    measures = [row.measure for row in rows]
-    return {
-        name: [getattr(one, name) for one in (measures if name in _MEASURE else rows)] for name in ROWS_SCHEMA.names
-    }
+    columns: dict[str, list[Any]] = {}
+    for name in ROWS_SCHEMA.names:
+        if name in _MEASURE:
+            columns[name] = [getattr(row.measure, name) for row in rows]
+        else:
+            columns[name] = [getattr(row, name) for row in rows]
+    return columns
 
 
 def _row(line: dict[str, Any]) -> Row:
-    measure = Measure(**{name: line[name] for name in _MEASURE})
-    return Row(measure=measure, **{name: value for name, value in line.items() if name not in _MEASURE})
+    measure = Measure(**{name: line.pop(name) for name in _MEASURE})
+    return Row(measure=measure, **line)
 
 
 def _csv(columns: Mapping[str, Sequence[Any]]) -> bytes:
-    """Header and lines; written here, since the standard library quotes a carriage return in some versions only."""
+    """Return header and lines as text; the standard library's writer quotes a carriage return in some versions only."""
     cells = [_cells(name, values) for name, values in columns.items()]
-    return "".join(",".join(row) + "\n" for row in zip(*cells, strict=True)).encode()
+    lines = map(",".join, zip(*cells, strict=True))
+    return "\n".join([*lines, ""]).encode()
 
 
 def _cells(name: str, values: Sequence[Any]) -> list[str]:
-    """A column's name and the shortest texts that read back as the same values; NumPy's floats are floats."""
+    """Return a column's name and the shortest texts that read back as the same values."""
     if pa.types.is_floating(ROWS_SCHEMA.field(name).type):
-        return [name, *["" if value is None else repr(float(value)) for value in values]]
-    texts = {value: _quoted("" if value is None else str(value)) for value in set(values)}
-    return [name, *[texts[value] for value in values]]
+        return [name, *map(_number, values)]
+    texts = {None: ""}
+    for value in set(values) - {None}:
+        texts[value] = _quoted(str(value))
+    return [name, *map(texts.__getitem__, values)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(float(value))  # NumPy's floats have a repr of their own
 
 
 def _quoted(content: str) -> str:
-    return '"' + content.replace('"', '""') + '"' if any(sign in content for sign in ',"\r\n') else content
+    if not set(content) & set(',"\r\n'):
+        return content
+    doubled = content.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
-    """The table of a file that an audit wrote, with exactly the columns of the schema.
+    """Read a file that an audit wrote, with exactly the columns of the schema.
 
     Raises:
         StoreError: The file is missing, broken or has other columns.

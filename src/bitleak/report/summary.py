@@ -1,4 +1,4 @@
-"""What the report says of an audit besides its figures: `summary.json`.
+"""`summary.json`: the data, the models and the settings of an audit, for its report.
 
 The audit fills in a `Summary`; nothing in it can be derived from the results table.
 """
@@ -18,9 +18,9 @@ from bitleak.report.output_folder import REMEDY, write_atomically
 from bitleak.report.record_exposure import Exposed
 
 SCHEMA = 2
-"""Number of the meaning of `summary.json` and of the figures next to it; files without one are of schema 1.
+"""Version of the meaning of `summary.json` and of the figures next to it; a file without one has schema 1.
 
-It rises where a key or a figure changes its meaning: docs/results.md, "Changed meaning".
+It is raised if a key or a figure changes its meaning: docs/results.md, "Changed meaning".
 """
 
 
@@ -45,48 +45,48 @@ class VariantSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was audited and how.
+    """The audited data and models, and how they were audited.
 
     Attributes:
         title: Heading of the report, for example the config's name.
         dataset: Name of the data set, for people.
-        records: Records in the pool: those that may be trained on and are audited.
+        records: Records in the pool, which models are trained on and which are audited.
         members: Records in one model's training set.
-        non_members: Audited records outside one target's training set: what an FPR is a share of.
+        non_members: Audited records outside one target's training set; an FPR is a share of them.
         population_records: Held-out records that the adversary may use.
         test_records: Held-out records that the test accuracy is measured on.
         classes: Number of classes.
         models: Trained full-precision models, targets and shadows together.
         mode: `population` or `dedicated`.
         targets: Number of models attacked.
-        references: Reference models per side (trained with the record, and without it) of a record.
+        references: Reference models per side of a record (trained with it, and trained without it).
         network: Name of the network with its options.
-        parameters: Number of trainable numbers in it.
+        parameters: Number of its trainable parameters.
         training: The recipe in a line.
-        calibration: Where the quantizers' calibration images come from: `members` or `holdout`, or a line.
-        calibration_records: How many images a quantizer is calibrated on.
+        calibration: Source of the quantizers' calibration images: `members`, `holdout` or a line of text.
+        calibration_records: Number of images that a quantizer is calibrated on.
         fprs: The false-positive rates that TPR is reported at, in (0, 1).
         headline_attack: From `headline(rows)`.
         headline_reference: From `headline(rows)`.
         headline_fpr: The smallest of `fprs` with at least 10 expected false positives, else the largest.
         expected_false_positives: headline_fpr x non_members.
         presets: One sentence per preset that makes a result weaker or slower than it could be.
-        queries: Augmentations under which each record is asked.
-        interval: How the intervals of the aggregated figures were made, in a line.
-        versions: Version by name of what computed the results (bitleak, torch, numpy, python).
+        queries: Augmented versions of each record that every model is evaluated on.
+        interval: Method of the intervals of the aggregated figures, in a line.
+        versions: Version by name of the software that computed the results (bitleak, torch, numpy, python).
         machine: Processor and accelerator in words.
         seeds: Seed by name.
-        variants: One entry per variant, fp32 first; none where nothing is known of the networks' weights.
+        variants: One entry per variant, fp32 first; none if the networks' weights are not known.
         source: The file of answers that was attacked; empty for an audit, which trains its models.
-        membership: How it was decided who is trained on what, in a sentence; empty where `mode` says it.
-        notes: What was left out and why, a sentence each.
-        calibration_inference: How calibration sets were attacked, in sentences; empty where they were not.
-        priors: Shares of members that precisions are reported at; none where no threshold was chosen beforehand.
-        delta: At which epsilon was bounded; None where it was not.
-        exposed: The most and the least exposed records; None where nothing is said of single records.
+        membership: Origin of the membership, in a sentence; empty if `mode` is enough to describe it.
+        notes: Attacks and figures that were left out, with the reason, a sentence each.
+        calibration_inference: How calibration sets were attacked, in sentences; empty if they were not.
+        priors: Shares of members that precisions are reported at; none if no threshold was chosen beforehand.
+        delta: The delta of the bounds on epsilon; None if there are no bounds.
+        exposed: The most and the least exposed records; None if single records were not measured.
         warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of every report.
         copies: Records with copies: `exact`, `near`, `held_out`, `contradicting`, and the largest `distance` of near
-            ones (see `bitleak.data.image_copies`); None where the images are not known.
+            copies (see `bitleak.data.image_copies`); None if the images are not known.
         schema: `SCHEMA` of the version that wrote the file.
     """
 
@@ -139,7 +139,7 @@ class Summary:
 
     @property
     def older(self) -> str:
-        """A sentence on figures of an earlier schema; empty for a run of this one."""
+        """A sentence on figures of an earlier schema; empty for a run of the current schema."""
         if self.schema == SCHEMA:
             return ""
         return (
@@ -148,12 +148,12 @@ class Summary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of JSON values with the attributes' names."""
+        """Return a dictionary of JSON values, by the attributes' names."""
         return json.loads(json.dumps(asdict(self), default=dict, allow_nan=False))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Summary":
-        """The summary that `to_json` made this of.
+        """Return the summary from the dictionary that `to_json` made of it.
 
         A value without `schema` is of schema 1, which lacks `warnings`.
 
@@ -161,12 +161,13 @@ class Summary:
             ValueError: A key is missing or of a wrong type (all such keys are named), or the schema is not known.
         """
         try:
-            found = TypeAdapter(cls).validate_json(json.dumps({"schema": 1, **value}))
+            summary = TypeAdapter(cls).validate_json(json.dumps({"schema": 1, **value}))
         except ValidationError as error:
-            raise ValueError("; ".join(_mistake(dict(item)) for item in error.errors())) from error
-        if not 1 <= found.schema <= SCHEMA:
-            raise ValueError(f"schema must be from 1 to {SCHEMA}, got {found.schema}; a newer bitleak wrote the file")
-        return found
+            mistakes = [_mistake(dict(item)) for item in error.errors()]
+            raise ValueError("; ".join(mistakes)) from error
+        if not 1 <= summary.schema <= SCHEMA:
+            raise ValueError(f"schema must be from 1 to {SCHEMA}, got {summary.schema}; a newer bitleak wrote the file")
+        return summary
 
 
 def write_summary(summary: Summary, folder: Path) -> None:
@@ -180,7 +181,7 @@ def write_summary(summary: Summary, folder: Path) -> None:
 
 
 def read_summary(folder: Path) -> Summary:
-    """The content of `summary.json`.
+    """Read `summary.json`.
 
     Raises:
         StoreError: The file is missing, not JSON, or has missing or wrong keys.
@@ -195,4 +196,5 @@ def read_summary(folder: Path) -> Summary:
 
 
 def _mistake(item: Mapping[str, Any]) -> str:
-    return f"{'.'.join(str(part) for part in item['loc']) or 'summary'}: {item['msg']}"
+    place = ".".join(map(str, item["loc"])) or "summary"
+    return f"{place}: {item['msg']}"

@@ -1,70 +1,84 @@
 """The figures of a report, each as an SVG and a PNG whose bytes depend on the results alone."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from bitleak.report.figures.bars import bars
-from bitleak.report.figures.power_curves import power
-from bitleak.report.figures.roc_curves import roc
+from bitleak import registry
+from bitleak.report.figures.report_figure import DrawnFigure, FigureData, ReportFigure
 from bitleak.report.figures.style import settings
-from bitleak.report.figures.tradeoff import tradeoff
 from bitleak.report.output_folder import write_atomically
-from bitleak.report.power_file import PowerRow
-from bitleak.report.results_table import FULL, Table
-from bitleak.report.row_files import RocCurve
-from bitleak.report.summary import Summary
 
-NAMES = ("tradeoff", "roc", "bars", "power")
-"""File names without their endings, in the order of the page."""
+__all__ = ["DrawnFigure", "FigureData", "ReportFigure", "draw", "load_figures", "write_figures"]
 
 _SVG_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
-def draw(
-    table: Table, curves: Sequence[RocCurve], summary: Summary, powered: Sequence[PowerRow] = ()
-) -> dict[str, tuple[bytes, bytes]]:
-    """Every figure as the bytes of an SVG and of a PNG, by name; no trade-off where no accuracy is known.
+def load_figures(further: Iterable[str] = ()) -> list[ReportFigure]:
+    """Return the figures of the registry, in the order of the page, and further ones after them.
 
     Args:
-        table: The aggregated rows.
-        curves: ROC curves; those of `target = all` under the headline attack and reference are drawn.
-        summary: Names the headline attack, reference and FPR.
-        powered: The attacks by number of references; without them there is no such figure.
+        further: Figures from outside, as `package.module:NAME`.
+
+    Raises:
+        ValueError: A name is not known, names no `ReportFigure`, or two figures have the same name.
+    """
+    figures: dict[str, ReportFigure] = {}
+    for source in (*registry.FIGURES, *further):
+        figure = registry.resolve(registry.FIGURES, source, kind="figure")
+        if not isinstance(figure, ReportFigure):
+            raise ValueError(f"figure {source}: expected a ReportFigure, got {type(figure).__name__}")
+        if figure.name in figures:
+            raise ValueError(f"figure {source}: there is another figure named {figure.name!r}; rename one of them")
+        figures[figure.name] = figure
+    return list(figures.values())
+
+
+def draw(data: FigureData, figures: Sequence[ReportFigure]) -> list[DrawnFigure]:
+    """Draw the figures that the audit has something for.
+
+    Args:
+        data: Tables and curves of the audit.
+        figures: See `load_figures`.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own settings would change the bytes
         matplotlib.rcParams.update(settings())  # type: ignore[arg-type]
-        figures = {
-            **({"tradeoff": tradeoff(table, summary)} if table.find(FULL, "test_accuracy") else {}),
-            "roc": roc(table, curves, summary),
-            "bars": bars(table, summary),
-            **({"power": power(powered, summary)} if powered else {}),
-        }
-        for figure in figures.values():
-            figure.draw_without_rendering()
-            figure.set_layout_engine(None)  # what has been laid out once stays where it is in both forms
-        return {name: (_render(figure, "svg"), _render(figure, "png")) for name, figure in figures.items()}
+        drawn = []
+        for figure in figures:
+            try:
+                drawing = figure.draw(data)
+            except Exception as error:
+                error.add_note(f"(while the figure {figure.name!r} was drawn)")
+                raise
+            if drawing is not None:
+                drawn.append(_in_both_forms(figure, drawing))
+        return drawn
 
 
-def write_figures(drawn: Mapping[str, tuple[bytes, bytes]], folder: Path) -> None:
+def write_figures(drawn: Iterable[DrawnFigure], folder: Path) -> None:
     """Write `figures/NAME.svg` and `figures/NAME.png` into the folder.
 
     Raises:
         StoreError: The folder cannot be written to.
     """
-    for name in set(NAMES) - set(drawn):  # of an earlier run into the same folder
-        for form in ("svg", "png"):
-            (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
-    for name, (svg, png) in drawn.items():
-        write_atomically(folder / "figures" / f"{name}.svg", svg)
-        write_atomically(folder / "figures" / f"{name}.png", png)
+    for image in drawn:
+        path = folder / "figures" / image.figure.name
+        write_atomically(path.with_name(f"{path.name}.svg"), image.svg)
+        write_atomically(path.with_name(f"{path.name}.png"), image.png)
 
 
-def _render(figure: Figure, form: str) -> bytes:
+def _in_both_forms(figure: ReportFigure, drawing: Figure) -> DrawnFigure:
+    drawing.draw_without_rendering()
+    drawing.set_layout_engine(None)  # the layout of the first form is that of the second
+    svg = _render(drawing, "svg", _SVG_METADATA)
+    return DrawnFigure(figure, svg, _render(drawing, "png", {"Software": None}))
+
+
+def _render(drawing: Figure, form: str, metadata: dict[str, None]) -> bytes:
     sink = io.BytesIO()
-    figure.savefig(sink, format=form, dpi=150, metadata=_SVG_METADATA if form == "svg" else {"Software": None})
+    drawing.savefig(sink, format=form, dpi=150, metadata=metadata)
     return sink.getvalue()

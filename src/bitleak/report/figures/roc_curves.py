@@ -6,7 +6,7 @@ the TPR it has there.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bitleak.report.figures.style import FAINT, INK, MUTED, colours, dashes, labels, log_axis
+from bitleak.report.figures.report_figure import FigureData, ReportFigure
+from bitleak.report.figures.style import (
+    CHANCE_LINE,
+    FAINT,
+    INK,
+    colours,
+    dashes,
+    labels,
+    log_axis,
+)
 from bitleak.report.format import precision
 from bitleak.report.results_table import ALL, FULL, Table
 from bitleak.report.row_files import RocCurve
@@ -23,56 +32,71 @@ from bitleak.report.summary import Summary
 _COLUMNS = 3
 
 
-def roc(table: Table, curves: Sequence[RocCurve], summary: Summary) -> Figure:
-    """The ROC figure.
-
-    Args:
-        table: The aggregated rows.
-        curves: All curves; those of the headline are picked.
-        summary: Names the headline attack, reference and FPR; its non-members end the axis.
-    """
+def draw_roc(data: FigureData) -> Figure:
+    """Draw the mean ROC curves of the headline attack."""
+    table, summary = data.table, data.summary
     panels: list[int | None] = [*table.levels] or [None]
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
-    figure = Figure(
-        figsize=(10 if columns > 1 else 6, 0.9 + (3.5 if columns > 1 else 4.5) * lines), layout="constrained"
-    )
+    size = (10, 0.9 + 3.5 * lines) if columns > 1 else (6, 0.9 + 4.5 * lines)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    found = {curve.variant: curve for curve in curves if _headline(curve, summary)}
+
+    curves: dict[str, RocCurve] = {}
+    for curve in data.curves:
+        if _is_headline(curve, summary):
+            curves[curve.variant] = curve
     for axes, levels in zip(grid, panels, strict=False):
-        _panel(axes, table, found, summary, levels)
+        _draw_panel(axes, table, curves, summary, levels)
         axes.set_xlabel("false-positive rate")
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
+
     figure.supylabel("true-positive rate", fontsize=10)
     figure.legend(handles=_legend(table), loc="outside lower center", ncols=7, fontsize=9)
     return figure
 
 
-def _headline(curve: RocCurve, summary: Summary) -> bool:
-    """Whether the curve belongs to the figure; full precision may be listed under `fp32` only."""
-    kinds = (summary.headline_reference, FULL) if curve.variant == FULL else (summary.headline_reference,)
-    return curve.target == ALL and curve.attack == summary.headline_attack and curve.reference in kinds
+ROC = ReportFigure(
+    name="roc",
+    caption="ROC curves with both axes logarithmic, the mean over targets under the headline attack and adversary, "
+    "one panel per precision.",
+    draw=draw_roc,
+)
 
 
-def _panel(axes: Axes, table: Table, found: dict[str, RocCurve], summary: Summary, levels: int | None) -> None:
+def _is_headline(curve: RocCurve, summary: Summary) -> bool:
+    """Whether the curve is in the figure; full precision may be listed under `fp32` only."""
+    if curve.target != ALL or curve.attack != summary.headline_attack:
+        return False
+    as_full = curve.variant == FULL and curve.reference == FULL
+    return as_full or curve.reference == summary.headline_reference
+
+
+def _draw_panel(
+    axes: Axes,
+    table: Table,
+    curves: Mapping[str, RocCurve],
+    summary: Summary,
+    levels: int | None,
+) -> None:
     low = min(1 / max(2, summary.non_members), min(summary.fprs, default=0.1))
     log_axis(axes, "x", low, 1.0)
     log_axis(axes, "y", low, 1.0)
     axes.set_title(precision(levels))
-    axes.plot([low, 1], [low, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+    axes.plot([low, 1], [low, 1], linewidth=1, zorder=1, **CHANCE_LINE)
     axes.axvline(summary.headline_fpr, color=FAINT, linewidth=2.5, zorder=0.9)
-    if FULL in found:
-        _curve(axes, found[FULL], low, color=INK, linewidth=2.2, zorder=2)
+    if FULL in curves:
+        _draw_curve(axes, curves[FULL], low, color=INK, linewidth=2.2, zorder=2)
     palette, styles = colours(table), dashes(table)
     for variant in table.quantized:
-        if variant.levels == levels and variant.name in found:
+        if variant.levels == levels and str(variant) in curves:
             style = {"color": palette[variant.family], "linestyle": styles[variant.family]}
-            _curve(axes, found[variant.name], low, linewidth=1.6, zorder=3, **style)
+            _draw_curve(axes, curves[str(variant)], low, linewidth=1.6, zorder=3, **style)
 
 
-def _curve(axes: Axes, curve: RocCurve, low: float, **style: Any) -> None:
-    """The part of a curve that the axes show; a TPR of zero stays below their edge."""
+def _draw_curve(axes: Axes, curve: RocCurve, low: float, **style: Any) -> None:
+    """Draw the part of a curve that the axes show; a TPR of zero stays below their edge."""
     points = curve.points
     entry = points[points[:, 0] <= low, 1].max(initial=0.0)
     shown = np.vstack([[low, entry], points[points[:, 0] > low]])
@@ -80,10 +104,11 @@ def _curve(axes: Axes, curve: RocCurve, low: float, **style: Any) -> None:
 
 
 def _legend(table: Table) -> list[Line2D]:
-    palette, styles, names = colours(table), dashes(table), labels(table)
-    return [
-        Line2D([], [], color=INK, linewidth=2.2, label="full precision"),
-        *[Line2D([], [], color=palette[family], linestyle=styles[family], label=names[family]) for family in names],
-        Line2D([], [], color=MUTED, linestyle=(0, (2, 2)), linewidth=1, label="chance"),
-        Line2D([], [], color=FAINT, linewidth=2.5, label="headline FPR"),
-    ]
+    palette, styles = colours(table), dashes(table)
+    handles = [Line2D([], [], color=INK, linewidth=2.2, label="full precision")]
+    for family, label in labels(table).items():
+        line = Line2D([], [], color=palette[family], linestyle=styles[family], label=label)
+        handles.append(line)
+    handles.append(Line2D([], [], linewidth=1, label="chance", **CHANCE_LINE))
+    handles.append(Line2D([], [], color=FAINT, linewidth=2.5, label="headline FPR"))
+    return handles

@@ -1,41 +1,52 @@
 """Colours, markers and axes that all figures share.
 
-The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any form of
-colour blindness can tell apart; a quantizer has the same colour everywhere, whatever else is audited.
+The colours are from Okabe and Ito (Color Universal Design, 2008): people with any form of colour
+blindness can distinguish them. A quantizer has the same colour in every figure of every audit.
 """
 
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bitleak.report.results_table import Table, Variant
+from bitleak.report.results_table import Table
 
 INK = "#1a1a1b"
-"""Text, axes and full precision; the page replaces it in dark mode, so nothing else has this colour."""
+"""Text, axes and full precision; the page replaces it in dark mode, so no quantizer has this colour."""
 
 FAINT = "#d5d5d6"
 """Grid lines; replaced in dark mode likewise."""
 
 MUTED = "#7a7a7b"
-"""Chance lines and legend keys that stand for a shape; legible on light and on dark."""
+"""Chance lines, and legend keys that stand for a shape; legible on a light and on a dark page."""
 
 COLOURS = {"rtn": "#cc79a7", "adaround": "#0072b2", "brecq": "#d55e00", "obc": "#009e73"}
 SPARE_COLOURS = ("#e69f00", "#56b4e9", "#b79f00", "#8a6ed1", "#8c564b")
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = (
+    "solid",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 MARKERS = ("o", "s", "^", "D", "p", "h", "X", "P")
-"""By precision, the finest first. The downward triangle is kept for upper limits."""
+"""By precision, the finest first. The downward triangle is reserved for upper limits."""
 
+CHANCE_LINE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (2, 2))}
+"""Style of lines at chance."""
 
 _WIDE, _BEND = 20.0, 5.0
 """Accuracies further apart than this many points get an axis that bends this far below the highest."""
 
+Transform = Callable[[np.ndarray], np.ndarray]
+
 
 def settings() -> dict[str, Any]:
-    """Matplotlib's settings for all figures, on top of its defaults."""
+    """Return Matplotlib's settings for all figures, on top of its defaults."""
     return {
         "svg.hashsalt": "bitleak",
         "svg.fonttype": "path",
@@ -62,84 +73,105 @@ def settings() -> dict[str, Any]:
 
 
 def colours(table: Table) -> dict[tuple[str, str], str]:
-    """The colour of every family: the quantizer's, lighter for the second suffix of the same quantizer."""
+    """Return each family's colour: the quantizer's, lighter for each further suffix of the same quantizer."""
     spare = iter(SPARE_COLOURS)
-    chosen: dict[str, str] = {}
-    seen: dict[str, int] = {}
-    result = {}
+    of_quantizer: dict[str, str] = {}
+    suffixes: dict[str, int] = {}
+    palette = {}
     for quantizer, suffix in table.families:
-        if quantizer not in chosen:
-            chosen[quantizer] = COLOURS.get(quantizer) or next(spare, MUTED)
-        result[quantizer, suffix] = _lighter(chosen[quantizer], seen.get(quantizer, 0))
-        seen[quantizer] = seen.get(quantizer, 0) + 1
-    return result
+        if quantizer not in of_quantizer:
+            of_quantizer[quantizer] = COLOURS.get(quantizer) or next(spare, MUTED)
+        times = suffixes.get(quantizer, 0)
+        palette[quantizer, suffix] = _lighter(of_quantizer[quantizer], times)
+        suffixes[quantizer] = times + 1
+    return palette
 
 
 def dashes(table: Table) -> dict[tuple[str, str], Any]:
-    """The line style of every family, so that overlapping lines stay visible."""
-    return {family: DASHES[index % len(DASHES)] for index, family in enumerate(table.families)}
+    """Return each family's line style, so that overlapping lines stay visible."""
+    return dict(zip(table.families, itertools.cycle(DASHES), strict=False))
 
 
 def markers(table: Table) -> dict[int, str]:
-    """The marker of every precision."""
-    return {levels: MARKERS[index % len(MARKERS)] for index, levels in enumerate(table.levels)}
+    """Return the marker of each precision."""
+    return dict(zip(table.levels, itertools.cycle(MARKERS), strict=False))
 
 
 def labels(table: Table) -> dict[tuple[str, str], str]:
-    """The name of every family in a legend."""
-    return {family: table.label(members[0]) for family, members in table.families.items()}
+    """Return each family's name in a legend."""
+    names = {}
+    for family, members in table.families.items():
+        names[family] = table.label(members[0])
+    return names
 
 
-def full_precision() -> Variant:
-    """The variant that every other is compared with."""
-    return Variant("fp32", "", None)
-
-
-def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
-    """A logarithmic axis from `low` to `high` with plain decimal labels and at least three of them."""
+def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
+    """Make an axis logarithmic, from `low` to `high`, with at least three plain decimal labels."""
     axis = getattr(axes, f"{which}axis")
     getattr(axes, f"set_{which}scale")("log")
     getattr(axes, f"set_{which}lim")(low, high)
     for steps in ((1,), (1, 3), (1, 2, 5)):
-        ticks = [step * 10.0**power for power in range(-9, 1) for step in steps]
-        shown = [tick for tick in ticks if low <= tick <= high]
+        ticks = np.outer(10.0 ** np.arange(-9, 1), steps).ravel()
+        shown = ticks[(ticks >= low) & (ticks <= high)].tolist()
         if len(shown) >= 3:
             break
     axis.set_major_locator(FixedLocator(shown))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1e-4 else f"{value:.0e}"))
+    axis.set_major_formatter(FuncFormatter(_decimal_label))
 
 
 def accuracy_axis(axes: Axes, low: float, high: float) -> None:
-    """A horizontal axis of accuracies in percent, compressed at the low end if they span more than 20 points."""
+    """Make the horizontal axis one of accuracies in percent.
+
+    If they span more than 20 points, the axis is u = -asinh((high - x) / 5), which compresses its low end.
+    """
     if high - low > _WIDE:
-        axes.set_xscale(
-            "function", functions=(lambda x: -np.arcsinh((high - x) / _BEND), lambda u: high + _BEND * np.sinh(u))
-        )
+        axes.set_xscale("function", functions=(_bent(high), _straightened(high)))
     transform = axes.xaxis.get_transform().transform
     ends = transform(np.array([low, high]))
     margin = 0.08 * max(ends[1] - ends[0], 0.2 if high - low > _WIDE else 6.0)
-    limits = axes.xaxis.get_transform().inverted().transform(np.array([ends[0] - margin, ends[1] + margin]))
+    inverted = axes.xaxis.get_transform().inverted().transform
+    limits = inverted(np.array([ends[0] - margin, ends[1] + margin]))
     axes.set_xlim(*limits)
     axes.xaxis.set_major_locator(FixedLocator(_spaced(transform, *limits)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value + 0.0:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain_label))
 
 
-def _spaced(transform: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> list[float]:
-    """Round numbers that lie at least a seventh of the axis apart, the roundest first."""
+def _bent(high: float) -> Transform:
+    return lambda x: -np.arcsinh((high - x) / _BEND)
+
+
+def _straightened(high: float) -> Transform:
+    return lambda u: high + _BEND * np.sinh(u)
+
+
+def _decimal_label(value: float, _: object) -> str:
+    return f"{value:g}" if value >= 1e-4 else f"{value:.0e}"
+
+
+def _plain_label(value: float, _: object) -> str:
+    return f"{value + 0.0:g}"  # no negative zero
+
+
+def _spaced(transform: Transform, low: float, high: float) -> list[float]:
+    """Choose round numbers that are at least a seventh of the axis apart, the roundest first."""
     chosen: list[float] = []
+    places: list[float] = []
     start, stop = transform(np.array([low, high]))
     for step in (50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1):
-        for tick in step * np.arange(np.ceil(low / step), np.floor(min(high, 100.0) / step) + 1):
-            gaps = [abs(transform(np.array([tick, other])) @ [1, -1]) for other in chosen]
-            if min(gaps, default=np.inf) >= (stop - start) / 7:
+        first, last = np.ceil(low / step), np.floor(min(high, 100.0) / step)
+        for tick in step * np.arange(first, last + 1):
+            place = float(transform(np.array([tick]))[0])
+            gap = min((abs(place - taken) for taken in places), default=np.inf)
+            if gap >= (stop - start) / 7:
                 chosen.append(round(float(tick), 1))
+                places.append(float(transform(np.array([chosen[-1]]))[0]))
     return sorted(chosen)
 
 
 def _lighter(colour: str, times: int) -> str:
-    """The colour mixed with white, a third more each time."""
+    """Mix the colour with white, a third more each time."""
     share = (2 / 3) ** times
-    red, green, blue = (share * part + 1 - share for part in to_rgb(colour))
+    red, green, blue = share * np.array(to_rgb(colour)) + (1 - share)
     return to_hex((red, green, blue))

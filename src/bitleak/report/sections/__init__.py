@@ -1,6 +1,6 @@
-"""The sections that only some audits have, in the order of the page."""
+"""The sections of the page that only some audits have; a section per file."""
 
-from bitleak.report.page_tables import Section
+from bitleak.report.page_tables import PageSection
 from bitleak.report.results_table import Table
 from bitleak.report.sections.calibration_sets import calibration_section
 from bitleak.report.sections.equal_accuracy import utility_section
@@ -10,6 +10,7 @@ from bitleak.report.summary import Summary
 _SECTIONS = (utility_section, joint_section, calibration_section)
 
 
-def sections(table: Table, summary: Summary) -> list[Section]:
-    """Those that the audit asked for."""
-    return [section for make in _SECTIONS if (section := make(table, summary)) is not None]
+def page_sections(table: Table, summary: Summary) -> list[PageSection]:
+    """Return the sections of the analyses that the audit made, in the order of the page."""
+    sections = [make(table, summary) for make in _SECTIONS]
+    return [section for section in sections if section is not None]

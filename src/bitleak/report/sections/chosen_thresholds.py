@@ -1,83 +1,74 @@
 """The page's tables of thresholds that an adversary can choose, and of lower bounds on epsilon."""
 
-from collections.abc import Sequence
-
-from bitleak.core.types import Measure
+from bitleak.core.metric_names import EPSILON, Metric
 from bitleak.report import format as text
-from bitleak.report.page_tables import Cell, Grid
-from bitleak.report.results_table import CONTROL, FULL, Table
+from bitleak.report.page_tables import Cell, Column, PageTable, attack_cells, audited, figure_cell
+from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
 
-def chosen_grids(table: Table, summary: Summary) -> list[Grid]:
-    """TPR, FPR and precision of the headline attack at chosen thresholds, one table per kind of reference.
+def threshold_tables(table: Table, summary: Summary) -> list[PageTable]:
+    """Make the tables of TPR, FPR and precision of the headline attack at chosen thresholds.
 
-    A kind without such figures (there are too few references, or non-members, to choose on) has no table.
+    There is one table per kind of reference, the headline's first, and none for a kind without such
+    figures: there are too few references, or non-members, to choose a threshold on.
     """
-    attack, metric = summary.headline_attack, f"{summary.headline_fpr:g}"
-    kinds = sorted(table.references(attack), key=lambda kind: kind != summary.headline_reference)
-    names = [
-        f"tpr_chosen@{metric}",
-        f"fpr_chosen@{metric}",
-        *[f"precision@{metric},prior{p:g}" for p in summary.priors],
+    attack, fpr = summary.headline_attack, summary.headline_fpr
+    decimals = text.tpr_decimals(fpr)
+    columns = [
+        Column("TPR", Metric("tpr_chosen", fpr), decimals, figure_cell),
+        Column(f"FPR ({text.percent(fpr)} aimed at)", Metric("fpr_chosen", fpr), decimals, figure_cell),
     ]
-    decimals = text.tpr_decimals(summary.headline_fpr)
-    header = ("variant", "TPR", f"FPR ({text.percent(summary.headline_fpr)} aimed at)",
-              *[f"precision, {text.percent(prior)} members" for prior in summary.priors])  # fmt: skip
-    grids = []
-    for kind in kinds:
+    for prior in summary.priors:
+        title = f"precision, {text.percent(prior)} members"
+        columns.append(Column(title, Metric("precision", fpr, prior), decimals, figure_cell))
+    header = ("variant", *[column.title for column in columns])
+
+    tables = []
+    for reference in headline_first(table, summary):
         lines = []
-        for variant in (FULL, *[one.name for one in table.quantized]):
-            found = [table.find(variant, name, attack, kind) for name in names]
-            if any(found):
-                lines.append((variant, tuple(_cell(measure, decimals) for measure in found)))
+        for variant in audited(table):
+            cells = attack_cells(table, variant, columns, attack, reference)
+            if cells and variant.kind != "control":
+                lines.append((str(variant), tuple(cells)))
         if lines:
-            grids.append(Grid(f"{attack}, {text.REFERENCE_TITLES[kind]}", "", header, tuple(lines)))
-    return grids
+            title = f"{attack}, {text.REFERENCE_TITLES[reference]}"
+            tables.append(PageTable(title, "", header, tuple(lines)))
+    return tables
 
 
-def epsilon_grid(table: Table, summary: Summary) -> Grid | None:
-    """The largest lower bound on epsilon of every variant by every kind of reference; None where there is none."""
-    kinds = [kind for kind in text.REFERENCES if any(kind in table.references(attack) for attack in table.attacks)]
+def headline_first(table: Table, summary: Summary) -> list[str]:
+    """Return the kinds of reference of the headline attack, the headline's first."""
+    kinds = table.references(summary.headline_attack)
+    return sorted(kinds, key=lambda kind: kind != summary.headline_reference)
+
+
+def epsilon_table(table: Table, summary: Summary) -> PageTable | None:
+    """Make the table of each variant's largest lower bound on epsilon; None if epsilon was not bounded."""
+    present: set[str] = set()
+    for attack in table.attacks:
+        present.update(table.references(attack))
+    kinds = [kind for kind in text.REFERENCES if kind in present]
     lines = []
-    for variant in (FULL, *[one.name for one in table.quantized], CONTROL):
-        cells = tuple(_largest(table, variant, kind) for kind in kinds)
+    for variant in audited(table):
+        cells = [_largest_bound(table, str(variant), kind) for kind in kinds]
         if any(cell.main != text.DASH for cell in cells):
-            lines.append((variant, cells))
+            lines.append((str(variant), tuple(cells)))
     header = ("variant", *[text.REFERENCE_TITLES[kind] for kind in kinds])
-    return Grid("", "", header, tuple(lines)) if lines else None
+    return PageTable("", "", header, tuple(lines)) if lines else None
 
 
-def _largest(table: Table, variant: str, kind: str) -> Cell:
-    """Full precision and the control are listed under the kinds they were attacked with only."""
-    found = {attack: table.cells.get((variant, attack, kind, "epsilon")) for attack in table.attacks}
-    bounds = {attack: measure.value for attack, measure in found.items() if measure is not None}
+def _largest_bound(table: Table, variant: str, kind: str) -> Cell:
+    """Return the bound with its attack.
+
+    Full precision and the control are listed only under the kinds of reference that they were attacked with.
+    """
+    bounds = {}
+    for attack in table.attacks:
+        measure = table.cells.get((variant, attack, kind, str(EPSILON)))
+        if measure is not None:
+            bounds[attack] = measure.value
     if not bounds:
         return Cell(text.DASH)
     attack = max(bounds, key=bounds.__getitem__)
     return Cell(f"{bounds[attack]:.2f}", attack if bounds[attack] > 0 else "")
-
-
-def _cell(measure: Measure | None, decimals: int) -> Cell:
-    return Cell(text.value(measure, decimals), text.interval(measure, decimals))
-
-
-def power_grids(rows: Sequence[tuple[str, int, str, Measure]], metrics: Sequence[tuple[str, str, int]]) -> list[Grid]:
-    """One table per metric: attacks down, numbers of references across.
-
-    Args:
-        rows: Attack, references a side, metric and figure, of all targets.
-        metrics: Name in the rows, title, decimals.
-    """
-    attacks = list(dict.fromkeys(attack for attack, *_ in rows))
-    counts = sorted({count for _, count, *_ in rows})
-    cells = {(attack, count, metric): measure for attack, count, metric, measure in rows}
-    grids = []
-    for metric, title, decimals in metrics:
-        lines = [
-            (attack, tuple(_cell(cells.get((attack, count, metric)), decimals) for count in counts))
-            for attack in attacks
-        ]
-        header = ("attack", *[text.count(count, "reference") for count in counts])
-        grids.append(Grid(f"{title} by number of references a side", "", header, tuple(lines)))
-    return grids

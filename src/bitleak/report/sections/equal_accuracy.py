@@ -1,89 +1,104 @@
 """The section at equal accuracy: does quantization leak less than noise that costs as much?"""
 
-from bitleak.core.variants import noise_like
+from bitleak.core.metric_names import (
+    AUC,
+    NOISE_ACCURACY_GAP,
+    NOISE_SCALE,
+    TEST_ACCURACY,
+    Metric,
+)
+from bitleak.core.variants import Variant, noise_like
 from bitleak.report import format as text
-from bitleak.report.page_tables import Cell, Grid, Section, change_cell, figure_cell
+from bitleak.report.page_tables import Cell, PageSection, PageTable, change_cell, figure_cell
 from bitleak.report.results_table import FULL, Table
 from bitleak.report.summary import Summary
 
-WHAT = (
-    "Leakage falls whenever accuracy does. Beside each variant stand the same full-precision models with Gaussian "
-    "noise on their weights, its deviation the same share of that of every layer's weights (the noise scale), so large "
-    "that the mean accuracy over the targets is the variant's. They are attacked in the same way; matched references "
-    "have noise of the same scale and draws of their own."
+METHOD = (
+    "Leakage falls whenever accuracy does. Each variant is therefore compared with the same full-precision models with "
+    "Gaussian noise on their weights. In every layer, the noise has the same standard deviation relative to that of "
+    "the layer's weights (the noise scale), chosen so that the mean accuracy over the targets is that of the variant. "
+    "The noisy models are attacked in the same way; matched references have noise of the same scale, drawn anew."
 )
-READ = (
-    "The accuracies are made equal on each target's own non-members, and compared here on the test records. Where a "
+READING = (
+    "The accuracies are made equal on each target's own non-members, and compared here on the test records. If a "
     "variant is as accurate as full precision within error, the scale is 0 and the comparison is with full precision."
 )
 
 _VERDICTS = {
-    "lower": "less than noise of equal accuracy",
-    "higher": "more than noise of equal accuracy",
-    "not distinguishable": "as much as noise of equal accuracy, as far as can be told",
+    "lower": "leaks less than noise of equal accuracy",
+    "higher": "leaks more than noise of equal accuracy",
+    "not distinguishable": "is not distinguishable from noise of equal accuracy",
 }
 
+_GAP = 0.005
+"""Difference in accuracy beyond which the noise does not count as equally accurate."""
 
-def utility_section(table: Table, summary: Summary) -> Section | None:
-    """Accuracy and leakage of variants and of noise; None where nothing was matched."""
-    variants = matched_variants(table)
+
+def utility_section(table: Table, summary: Summary) -> PageSection | None:
+    """Make the section; None if no variant has noise of its accuracy."""
+    variants = []
+    for variant in table.quantized:
+        if table.find(noise_like(str(variant)), NOISE_SCALE) is not None:
+            variants.append(variant)
     if not variants:
         return None
-    rate, decimals = text.tpr_metric(summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
-    told = f"TPR @ {text.percent(summary.headline_fpr)} FPR"
+    findings = []
+    for variant in variants:
+        finding = _finding(table, summary, variant)
+        if finding:
+            findings.append(finding)
+    page_table = _figures(table, summary, variants)
+    return PageSection("At equal accuracy", (METHOD, READING), tuple(findings), (page_table,))
+
+
+def _figures(table: Table, summary: Summary, variants: list[Variant]) -> PageTable:
+    fpr, attack, reference = summary.headline_fpr, summary.headline_attack, summary.headline_reference
+    columns = ((AUC, 3), (Metric("tpr", fpr), text.tpr_decimals(fpr)))
     header = ("variant", "test accuracy %", "of noise", "over noise, points", "noise scale",
-              "AUC", "of noise", "over noise", told, "of noise", "over noise")  # fmt: skip
-    attack, reference = summary.headline_attack, summary.headline_reference
+              "AUC", "of noise", "over noise",
+              f"TPR @ {text.percent(fpr)} FPR", "of noise", "over noise")  # fmt: skip
     lines = []
     for variant in variants:
-        noise = noise_like(variant)
-        accuracy = table.find(variant, "test_accuracy"), table.find(noise, "test_accuracy")
+        noise = noise_like(str(variant))
+        over = table.find(variant, TEST_ACCURACY.compared_with("noise"))
         cells = [
-            *[figure_cell(each, 1, factor=100.0) for each in accuracy],
-            change_cell(table.find(variant, "test_accuracy_over_noise"), 1, factor=100.0),
-            Cell(text.value(table.find(noise, "noise_scale"), 3)),
+            figure_cell(table.find(variant, TEST_ACCURACY), 1, factor=100.0),
+            figure_cell(table.find(noise, TEST_ACCURACY), 1, factor=100.0),
+            change_cell(over, 1, factor=100.0),
+            Cell(text.value(table.find(noise, NOISE_SCALE), 3)),
         ]
-        for metric, digits in (("auc", 3), (rate, decimals)):
-            cells += [figure_cell(table.find(name, metric, attack, reference), digits) for name in (variant, noise)]
-            cells.append(change_cell(table.find(variant, f"{metric}_over_noise", attack, reference), digits))
-        lines.append((variant, tuple(cells)))
+        for metric, decimals in columns:
+            for name in (str(variant), noise):
+                cells.append(figure_cell(table.find(name, metric, attack, reference), decimals))
+            over = table.find(variant, metric.compared_with("noise"), attack, reference)
+            cells.append(change_cell(over, decimals))
+        lines.append((str(variant), tuple(cells)))
     title = f"{attack}, {text.REFERENCE_TITLES[reference]}"
-    grid = Grid(title, "", header, tuple(lines))
-    return Section("At equal accuracy", (WHAT, READ), utility_sentences(table, summary), (grid,))
+    return PageTable(title, "", header, tuple(lines))
 
 
-def utility_sentences(table: Table, summary: Summary) -> tuple[str, ...]:
-    """One per variant: what it leaks beside noise of equal accuracy, by TPR, with the AUC's verdict."""
+def _finding(table: Table, summary: Summary, variant: Variant) -> str:
+    """Say how a variant compares with noise by TPR, with the AUC's verdict; empty if neither is known."""
     attack, reference = summary.headline_attack, summary.headline_reference
-    rate, decimals = text.tpr_metric(summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
-    found = []
-    for variant in matched_variants(table):
-        over = table.find(variant, f"{rate}_over_noise", attack, reference)
-        area = table.find(variant, "auc_over_noise", attack, reference)
-        if over is None or area is None:
-            continue
-        shown = [
-            text.figure(table.find(name, rate, attack, reference), decimals) for name in (variant, noise_like(variant))
-        ]
-        found.append(
-            f"{variant} leaks {_VERDICTS[over.verdict]} (TPR at {text.percent(summary.headline_fpr)} FPR {shown[0]}, "
-            f"noise {shown[1]}; by AUC {text.difference(area, 3)}, {area.verdict}){_doubt(table, variant)}."
-        )
-    return tuple(found)
+    rate, decimals = Metric("tpr", summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
+    over = table.find(variant, rate.compared_with("noise"), attack, reference)
+    area = table.find(variant, AUC.compared_with("noise"), attack, reference)
+    if over is None or area is None:
+        return ""
+    noise = noise_like(str(variant))
+    rate_here = text.figure(table.find(variant, rate, attack, reference), decimals)
+    rate_there = text.figure(table.find(noise, rate, attack, reference), decimals)
+    by_rate = f"TPR at {text.percent(summary.headline_fpr)} FPR {rate_here}, noise {rate_there}"
+    by_area = f"by AUC {text.difference(area, 3)}, {area.verdict}"
+    return f"{variant} {_VERDICTS[over.verdict]} ({by_rate}; {by_area}){_doubt(table, noise)}."
 
 
-def matched_variants(table: Table) -> list[str]:
-    """The variants that noise was matched to, in their order."""
-    return [each.name for each in table.quantized if table.find(noise_like(each.name), "noise_scale") is not None]
-
-
-def _doubt(table: Table, variant: str) -> str:
-    """What a reader has to know of the match."""
-    scale = table.find(noise_like(variant), "noise_scale")
-    gap = table.find(noise_like(variant), "noise_accuracy_gap")
+def _doubt(table: Table, noise: str) -> str:
+    """Return a clause on a match that is no comparison at equal accuracy; empty for a good match."""
+    scale, gap = table.find(noise, NOISE_SCALE), table.find(noise, NOISE_ACCURACY_GAP)
     if scale is not None and scale.value == 0:
         return f"; it is as accurate as {FULL} within error, so this is {FULL} without noise"
-    if gap is not None and abs(gap.value) > 0.005:
+    if gap is not None and abs(gap.value) > _GAP:
         points = f"{100 * gap.value:+.1f} points"
         return f"; the noise is off in accuracy by {points}, so this is no comparison at equal accuracy"
     return ""

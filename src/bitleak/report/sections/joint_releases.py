@@ -1,86 +1,107 @@
-"""The section on several releases of one target: do they tell more together than the best of them alone?"""
+"""The section on several releases of one target: do they betray more together than the best of them alone?"""
 
-from bitleak.core.variants import FULL, JOINT, question_of
+from bitleak.core.metric_names import AUC, Metric
+from bitleak.core.types import Measure
+from bitleak.core.variants import JOINT, Variant, question_of
 from bitleak.report import format as text
-from bitleak.report.page_tables import Grid, Section, change_cell, figure_cell
-from bitleak.report.results_table import Table
+from bitleak.report.page_tables import Cell, PageSection, PageTable, change_cell, figure_cell
+from bitleak.report.results_table import FULL, Table
 from bitleak.report.summary import Summary
 
-WHAT = (
+METHOD = (
     "The adversary sees several releases of one target, such as a model and its quantized copy, and every reference "
-    "model in the same releases. The joint attack is one likelihood ratio over the scores of all of them; alone, it is "
-    "applied to a single release in the same way."
+    "model in the same releases. The joint attack is one likelihood ratio over the scores of all of them; alone, it "
+    "is applied to a single release in the same way."
 )
-READ = (
-    "Over the best alone is the paired difference from the release with the largest figure. That release is chosen on "
-    "the same data, so the difference is a little too small rather than too large."
+READING = (
+    "\u201cOver the best alone\u201d is the paired difference from the release with the largest figure. That release "
+    "is chosen on the same data, so the difference is a little too small rather than too large."
 )
 
-_VERDICTS = {"higher": "more than", "lower": "less than", "not distinguishable": "no more, as far as can be told, than"}
+_VERDICTS = {
+    "higher": "more than",
+    "lower": "less than",
+    "not distinguishable": "not distinguishable from",
+}
 
 
-def joint_section(table: Table, summary: Summary) -> Section | None:
-    """Figures of every set of releases and of each release alone; None where no set was audited."""
-    sets = [name for name in joint_variants(table) if "&" in name]
+def joint_section(table: Table, summary: Summary) -> PageSection | None:
+    """Make the section; None if no set of releases was audited."""
+    sets, alone = _variants(table)
     if not sets:
         return None
-    return Section(
-        "Several releases of one target",
-        (WHAT, READ),
-        joint_sentences(table, summary),
-        (_grid(table, summary, [name for name in joint_variants(table) if "&" not in name] + sets),),
-    )
+    findings = []
+    for variant in sets:
+        finding = _finding(table, summary, variant)
+        if finding:
+            findings.append(finding)
+    page_table = _figures(table, summary, [*alone, *sets])
+    title = "Several releases of one target"
+    return PageSection(title, (METHOD, READING), tuple(findings), (page_table,))
 
 
-def joint_sentences(table: Table, summary: Summary) -> tuple[str, ...]:
-    """For every set, whether it beats the best release alone, by AUC and by TPR."""
-    metric, decimals = text.tpr_metric(summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
-    found = []
-    for variant in (name for name in joint_variants(table) if "&" in name):
-        area = _verdict(table, variant, "auc", 3)
-        rate = _verdict(table, variant, metric, decimals)
-        told = " and ".join(filter(None, (area and f"AUC {area}", rate and f"TPR {rate}")))
-        releases = text.listed(variant.split("&"))
-        found.append(f"Seen together, {releases} tell the joint attack {told}, by paired differences.")
-    return tuple(found)
+def _variants(table: Table) -> tuple[list[Variant], list[Variant]]:
+    """Return the sets of releases and the single releases that the joint attack was run on."""
+    sets: list[Variant] = []
+    alone: list[Variant] = []
+    for name in dict.fromkeys(key[0] for key in table.cells if question_of(*key[:2]) == "joint"):
+        variant = Variant.parse(name)
+        (sets if variant.kind == "joint" else alone).append(variant)
+    return sets, alone
 
 
-def joint_variants(table: Table) -> list[str]:
-    """Variants with rows of the joint attack, in their order."""
-    return list(dict.fromkeys(key[0] for key in table.cells if question_of(key[0], key[1]) == "joint"))
-
-
-def _verdict(table: Table, variant: str, metric: str, decimals: int) -> str:
-    """Such as `0.700 [0.690, 0.710], more than fp32 alone (0.680)`."""
-    own = table.find(variant, metric, JOINT, "matched")
-    over = table.find(variant, f"{metric}_over_best", JOINT, "matched")
-    if own is None or over is None:
+def _finding(table: Table, summary: Summary, variant: Variant) -> str:
+    """Say whether a set beats its best release alone, by AUC and by TPR; empty if neither was measured."""
+    rate, decimals = Metric("tpr", summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
+    clauses = []
+    for label, metric, digits in (("AUC", AUC, 3), ("TPR", rate, decimals)):
+        verdict = _verdict(table, variant, metric, digits)
+        if verdict:
+            clauses.append(f"{label} {verdict}")
+    if not clauses:
         return ""
-    alone = {name: table.find(name, metric, JOINT, _reference(name)) for name in variant.split("&")}
-    known = {name: measure.value for name, measure in alone.items() if measure is not None}
-    best = max(known, key=known.__getitem__)
-    change = text.difference(over, decimals)
-    return (
-        f"{text.figure(own, decimals)}, {_VERDICTS[over.verdict]} {best} alone ({known[best]:.{decimals}f}; {change})"
-    )
+    figures = " and ".join(clauses)
+    releases = text.listed(variant.labels)
+    return f"The joint attack on {releases} together reaches {figures}, by paired differences."
 
 
-def _reference(variant: str) -> str:
-    return FULL if variant == FULL else "matched"
+def _verdict(table: Table, variant: Variant, metric: Metric, decimals: int) -> str:
+    """Return a text such as `0.700 [0.690, 0.710], more than fp32 alone (0.680; +0.020)`."""
+    together = table.find(variant, metric, JOINT, "matched")
+    difference = table.find(variant, metric.compared_with("best"), JOINT, "matched")
+    if together is None or difference is None:
+        return ""
+    alone = {}
+    for label in variant.labels:
+        measure = _measure(table, Variant.parse(label), metric)
+        if measure is not None:
+            alone[label] = measure.value
+    best = max(alone, key=alone.__getitem__)
+    change = text.difference(difference, decimals)
+    compared = f"{_VERDICTS[difference.verdict]} {best} alone ({alone[best]:.{decimals}f}; {change})"
+    return f"{text.figure(together, decimals)}, {compared}"
 
 
-def _grid(table: Table, summary: Summary, variants: list[str]) -> Grid:
-    rate, decimals = summary.headline_fpr, text.tpr_decimals(summary.headline_fpr)
-    columns = [("AUC", "auc", 3), (f"TPR @ {text.percent(rate)} FPR", text.tpr_metric(rate), decimals)]
-    header = [
-        name for title, _, _ in columns for name in (title, f"{title} against fp32", f"{title} over the best alone")
-    ]
+def _measure(table: Table, variant: Variant, metric: Metric) -> Measure | None:
+    """Return the figure of the joint attack; full precision has the references of full precision."""
+    reference = FULL if variant.kind == "full" else "matched"
+    return table.find(variant, metric, JOINT, reference)
+
+
+def _figures(table: Table, summary: Summary, variants: list[Variant]) -> PageTable:
+    fpr = summary.headline_fpr
+    rate = (f"TPR @ {text.percent(fpr)} FPR", Metric("tpr", fpr), text.tpr_decimals(fpr))
+    columns = [("AUC", AUC, 3), rate]
+    header = ["releases seen"]
+    for title, _, _ in columns:
+        header += [title, f"{title} against fp32", f"{title} over the best alone"]
     lines = []
     for variant in variants:
-        cells = []
-        for _, metric, digits in columns:
-            own = table.find(variant, metric, JOINT, _reference(variant))
-            over = table.find(variant, f"{metric}_over_best", JOINT, "matched")
-            cells += [figure_cell(own, digits), change_cell(own, digits), change_cell(over, digits)]
-        lines.append((variant, tuple(cells)))
-    return Grid("joint, matched references", "", ("releases seen", *header), tuple(lines))
+        cells: list[Cell] = []
+        for _, metric, decimals in columns:
+            measure = _measure(table, variant, metric)
+            difference = table.find(variant, metric.compared_with("best"), JOINT, "matched")
+            cells += [figure_cell(measure, decimals), change_cell(measure, decimals)]
+            cells.append(change_cell(difference, decimals))
+        lines.append((str(variant), tuple(cells)))
+    return PageTable("joint, matched references", "", tuple(header), tuple(lines))

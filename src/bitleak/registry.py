@@ -49,6 +49,7 @@ METRICS = {
     "advantage": "bitleak.metrics.advantage:Advantage",
 }
 """Metrics that a config can add to those that every table has."""
+
 FIGURES = {
     "tradeoff": "bitleak.report.figures.tradeoff:TRADEOFF",
     "roc": "bitleak.report.figures.roc_curves:ROC",

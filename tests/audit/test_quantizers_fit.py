@@ -36,6 +36,23 @@ def tied(num_classes, in_chans):
     network.decoder.weight = network.stem.weight
     return network
 
+class Routed(nn.Module):
+    def __init__(self, num_classes, in_chans, skip):
+        super().__init__()
+        self.skip = skip
+        self.gate = nn.Linear(64 * in_chans, 3)
+        self.experts = nn.ModuleList(nn.Linear(64 * in_chans, num_classes) for _ in range(3))
+    def forward(self, x):
+        x = x.flatten(1)
+        chosen, answers = self.gate(x).argmax(1), x.new_zeros(len(x), self.experts[0].out_features)
+        for number, expert in enumerate(self.experts):
+            if not self.skip or (chosen == number).any():
+                answers = answers.index_put((torch.where(chosen == number)[0],), expert(x[chosen == number]))
+        return answers
+
+def skipped(num_classes, in_chans): return Routed(num_classes, in_chans, skip=True)
+def emptied(num_classes, in_chans): return Routed(num_classes, in_chans, skip=False)
+
 def auxiliary(num_classes, in_chans):
     network = plain(num_classes, in_chans)
     network.aux = nn.Sequential(nn.Flatten(), nn.Linear(4, num_classes))
@@ -84,3 +101,10 @@ def test_what_a_quantizer_would_refuse_is_refused_before_training_and_named_it_i
 def test_a_norm_of_its_own_is_no_matter_to_what_leaves_norms_alone(prepared):
     assert prepared("offset", "rtn").plan.tasks
     assert prepared("offset", "obc", reestimate="none").plan.tasks
+
+
+@pytest.mark.parametrize("factory", ["skipped", "emptied"])
+@pytest.mark.parametrize("quantizer", ["gptq", "adaround"])
+def test_an_expert_that_serves_few_images_is_no_layer_that_is_never_called(prepared, factory, quantizer):
+    layers = prepared(factory, quantizer).network.layers
+    assert len(layers) == 4

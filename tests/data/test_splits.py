@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Images, Splits
 from bitleak.data import check_splits, even_mask, make_splits, references
+from bitleak.metrics import class_dependence
 
 
 def images(records, *, own_test=0, classes=4):
@@ -237,3 +238,17 @@ def test_an_unbalanced_matrix_from_elsewhere_is_evened_as_dedicated():
     used = use.sum(axis=0)
     assert len(set(used)) == 1
     assert 4 <= used[0] < len(rows)
+
+
+@pytest.mark.parametrize("mode", ["population", "dedicated"])
+def test_generated_memberships_do_not_depend_on_the_class(mode):
+    labels = np.sort(np.append(np.arange(600) % 5, np.repeat(np.arange(5, 25), 2)))  # in order, twenty rare classes
+    source = Images(np.zeros((640, 1, 1, 1), np.uint8), labels, tuple("abcdefghijklmnopqrstuvwxy"), np.zeros(640, bool))
+    p_values = []
+    for seed in range(40):
+        splits = split(source, mode=mode, seed=seed, targets=2)
+        for target in splits.targets:
+            p_values.append(class_dependence(splits.member[target], labels[splits.pool]).p_value)
+    assert min(p_values) > 1e-3
+    assert np.mean(np.array(p_values) < 0.2) < 0.4
+    assert class_dependence(labels % 2 == 0, labels).depends

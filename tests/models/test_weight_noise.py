@@ -1,7 +1,12 @@
 """Weights with noise: its size, what it leaves alone, and that only its length depends on the scale."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
@@ -48,3 +53,32 @@ def test_a_negative_scale_and_weights_without_a_spec_are_refused(weights):
         with_noise(weights, noise_for(weights, 0), -0.1)
     with pytest.raises(ModelError, match="without a spec"):
         noise_for(Weights(weights.tensors), 0)
+
+
+def test_an_expert_that_no_image_reaches_gets_its_noise_too(monkeypatch):
+    module = types.ModuleType("noise_zoo")
+    module.Routed = Routed
+    monkeypatch.setitem(sys.modules, "noise_zoo", module)
+    spec = ModelSpec("external", {"factory": "noise_zoo:Routed"}, 3, 1, 8, (0.5,), (0.5,))
+    weights = Weights(state(build(spec, seed=0)), spec)
+    noise = noise_for(weights, seed=0, allow_external=True)
+    assert set(noise) == {"gate.weight", "experts.0.weight", "experts.1.weight"}
+    assert len(profile(spec).layers) == 2 + 1
+
+
+class Routed(nn.Module):
+    """A blank image reaches the first expert alone."""
+
+    def __init__(self, num_classes, in_chans):
+        super().__init__()
+        self.gate = nn.Linear(64 * in_chans, 1, bias=False)
+        self.experts = nn.ModuleList(nn.Linear(64 * in_chans, num_classes) for _ in range(2))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        second = self.gate(x)[:, 0] > 0
+        answers = x.new_zeros(len(x), self.experts[0].out_features)
+        for expert, served in zip(self.experts, (~second, second), strict=True):
+            if served.any():
+                answers = answers.index_put((torch.where(served)[0],), expert(x[served]))
+        return answers

@@ -15,6 +15,7 @@ from bitleak.data.data_notes import numbering_hint
 from bitleak.engine.worker import Runtime
 from bitleak.models import build, profile
 from bitleak.models.external import factory_of, trial_of
+from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.plan import NetworkSize, Plan, plan
@@ -105,7 +106,7 @@ def _spec(config: Config, description: Description) -> ModelSpec:
 
 def _check_quantizers(config: Config, spec: ModelSpec) -> None:
     """Refuse a network that a quantizer would refuse once it is trained."""
-    network, images = build(spec, seed=0), torch.zeros(2, spec.channels, spec.size, spec.size)
+    network, images = build(spec, seed=0), random_images(spec, RANDOM_IMAGES)
     for entry in config.quantize:
         kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
         quantizer = section(kind, {**entry.options, "levels": entry.levels}, "quantize", [])

@@ -17,8 +17,8 @@ from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models.external import factory_of, split
-from bitleak.models.fingerprint import check_fingerprint
-from bitleak.models.network_size import Profile, profile_of
+from bitleak.models.fingerprint import RANDOM_IMAGES, check_fingerprint, random_images
+from bitleak.models.network_size import Profile, profile_of, reaches_all_layers
 from bitleak.registry import MODELS, find
 
 __all__ = ["Profile", "build", "load", "profile", "state"]
@@ -111,7 +111,10 @@ def state(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def profile(spec: ModelSpec) -> Profile:
-    """Size and cost of a spec's network, by asking a fresh one about one image, on the CPU.
+    """Return size and cost of a spec's network, from a fresh one and one image, on the CPU.
+
+    If that image does not reach a layer, which may be an expert that serves few images, random ones
+    are evaluated too.
 
     On the meta device nothing would be computed, but what PyTorch loads for it takes longer than
     that.
@@ -124,7 +127,11 @@ def profile(spec: ModelSpec) -> Profile:
         11173962
     """
     with torch.random.fork_rng(devices=[]):
-        return profile_of(_constructed(spec), torch.zeros(1, spec.channels, spec.size, spec.size))
+        network = _constructed(spec)
+        first = profile_of(network, torch.zeros(1, spec.channels, spec.size, spec.size))
+        if reaches_all_layers(network, first.layers):
+            return first
+        return profile_of(network, random_images(spec, RANDOM_IMAGES))
 
 
 def _constructed(spec: ModelSpec) -> nn.Module:

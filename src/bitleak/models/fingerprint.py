@@ -29,6 +29,8 @@ Stored = TypeVar("Stored", Weights, QuantizedWeights)
 
 IMAGES = 4
 """Images of a fingerprint."""
+RANDOM_IMAGES = 64
+"""Random images that reach the layers of a network, also an expert of a mixture that serves few of them."""
 ANSWER_TOLERANCE = 1e-3
 """Largest difference, relative to the largest logit, that
 another device or release of PyTorch may make.
@@ -44,6 +46,12 @@ def is_outside(spec: ModelSpec) -> bool:
     return spec.name == "external" or spec.name not in MODELS
 
 
+def random_images(spec: ModelSpec, records: int) -> Float32[Tensor, "records channels size size"]:
+    """Return standard normal images of a spec's shape, the same ones on every machine."""
+    shape = (records, spec.channels, spec.size, spec.size)
+    return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+
+
 def answer_fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarray, "images classes"]:
     """Return the logits of a few fixed images, which are the same on every machine.
 
@@ -51,8 +59,7 @@ def answer_fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarra
         network: Answers with logits; it is left in evaluation mode.
         spec: Its spec, for the shape of the data.
     """
-    shape = (IMAGES, spec.channels, spec.size, spec.size)
-    images = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    images = random_images(spec, IMAGES)
     device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]), exact_float32():
         answers: Tensor = network.eval()(images.to(device))

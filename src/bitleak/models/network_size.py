@@ -3,11 +3,14 @@ and the tensors that it has several names for.
 """
 
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_PROFILED = (nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,12 @@ class Profile:
     layers: dict[str, tuple[int, int]]
 
 
-def profile_of(network: nn.Module, image: Tensor) -> Profile:
-    """The profile of a network, which is left in evaluation mode.
+def profile_of(network: nn.Module, images: Tensor) -> Profile:
+    """Return the profile of a network, which is left in evaluation mode.
 
     Args:
         network: Any network; layers that the forward pass does not reach are left out of `layers`.
-        image: One input, [1, channels, height, width], on the network's device.
+        images: Inputs, [records, channels, height, width], on the network's device.
 
     Example:
         >>> profile_of(nn.Conv2d(4, 6, 3, padding=1, groups=2), torch.zeros(1, 4, 5, 5))
@@ -49,13 +52,18 @@ def profile_of(network: nn.Module, image: Tensor) -> Profile:
 
         return layer.register_forward_hook(hook)
 
-    handles = [watch(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [watch(name, layer) for name, layer in network.named_modules() if isinstance(layer, _PROFILED)]
     with torch.no_grad():
-        network.eval()(image)
+        network.eval()(images)
     for handle in handles:
         handle.remove()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Profile(parameters=parameters, multiply_adds=sum(counts), layers=layers)
+    return Profile(parameters=parameters, multiply_adds=sum(counts) // len(images), layers=layers)
+
+
+def reaches_all_layers(network: nn.Module, layers: Container[str]) -> bool:
+    """Whether all convolutions and linear layers of a network are among those that a pass has reached."""
+    return all(name in layers for name, layer in network.named_modules() if isinstance(layer, _PROFILED))
 
 
 def shared_names(network: nn.Module) -> tuple[tuple[str, ...], ...]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
@@ -16,6 +15,7 @@ from bitleak.data.augment import channel_statistics
 from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.models import build, load
 from bitleak.models.external import factory_of, trial_of
+from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.network_size import shared_names
 from bitleak.models.new_process import check_in_new_process
 from bitleak.quant.scheme import Scheme
@@ -93,9 +93,9 @@ def prepare_job(request: QuantizeRequest) -> QuantizationJob:
         check_in_new_process(spec)
     except ModelError as error:
         raise ModelError(_placed(error, request, weights, spec) + hint) from None
-    # A layer that no quantizer can treat, found on two blank images.
+    # A layer that no quantizer can treat, found on random images: an expert may serve few of them.
     try:
-        check_network(network, checked.quantizers[0], torch.zeros(2, spec.channels, spec.size, spec.size))
+        check_network(network, checked.quantizers[0], random_images(spec, RANDOM_IMAGES))
     except QuantizationError as error:
         option = "--set layers" if str(error).startswith("layers[") else "--model"
         raise ModelError(f"{option}: {error}") from None

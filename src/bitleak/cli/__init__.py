@@ -14,9 +14,7 @@ from bitleak.cli import (
     attack_command,
     audit_command,
     list_command,
-    plan_command,
     quantize_command,
-    report_command,
     store_command,
 )
 from bitleak.cli.exit_codes import OUTSIDE, SIGNALLED, CommandGroup, Stopped, exit_now, print_error, report_stop
@@ -54,10 +52,10 @@ def options(
 
 app.command("demo")(audit_command.demo)
 app.command("audit")(audit_command.run_audit)
-app.command("plan")(plan_command.show_plan)
+app.command("plan")(audit_command.show_plan)
 app.command("quantize")(quantize_command.quantize_network)
 app.command("attack")(attack_command.attack_answers)
-app.command("report")(report_command.write_again)
+app.command("report")(audit_command.write_again)
 app.command("list")(list_command.list_names)
 app.add_typer(store_command.store_app, name="store")
 

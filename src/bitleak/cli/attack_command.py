@@ -33,8 +33,7 @@ def attack_answers(
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
     """Attack answers that were made elsewhere: no model, no training."""
-    from bitleak.cli.stage_bars import StageBars
-    from bitleak.cli.terminal import duration, print_results
+    from bitleak.cli.terminal import StageBars, duration, print_results
     from bitleak.report import check_out
     from bitleak.scores import Request, Scratch, prepare, tried
     from bitleak.scores import attack as attack_all

@@ -1,4 +1,4 @@
-"""`bitleak audit CONFIG` and `bitleak demo`."""
+"""`bitleak audit CONFIG`, `bitleak demo`, `bitleak plan CONFIG` and `bitleak report DIR`."""
 
 import time
 from dataclasses import replace
@@ -71,6 +71,39 @@ def demo(
         share = _Share(address, num_cpus, num_gpus)
         options = _Options(store, data, executor, workers, memory, budget, device, share, set_)
         return _run(config, out or Path("audits") / "demo", options)
+
+
+def show_plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see examples/.")],
+    store: StoreFolder = STORE,
+    data: Data = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    set_: Settings = None,
+) -> int:
+    """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
+    from bitleak import audit as library
+    from bitleak.audit.preparation import dataset_of
+    from bitleak.cli.audit_progress import print_download, print_forecast, print_notes
+    from bitleak.config import override, read_config, validate
+    from bitleak.engine.store import Store, is_url
+
+    checked = validate(override(read_config(config), set_ or []))
+    print_download(dataset_of(checked), data)
+    prepared = library.prepare(checked, data=data, device=device, here=False)
+    opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
+    print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
+    print_notes(prepared, opened)
+    return 0
+
+
+def write_again(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of an audit.")]) -> int:
+    """Make the figures and report.html again from an audit's tables."""
+    from bitleak.report import write_report
+
+    write_report(folder)
+    print(f"{folder / 'report.html'}")
+    return 0
 
 
 class _Share(NamedTuple):

@@ -12,8 +12,7 @@ from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
 from bitleak.audit.outdated_code import newer_code
-from bitleak.cli.stage_bars import QUIET_SECONDS
-from bitleak.cli.terminal import duration
+from bitleak.cli.terminal import QUIET_SECONDS, duration
 from bitleak.core.types import Description
 from bitleak.data.data_notes import data_lines
 from bitleak.data.hub import Hub

@@ -74,7 +74,7 @@ def export_(
     """Write finished results to a file, for another machine's store."""
     from rich.filesize import decimal
 
-    from bitleak.cli.stage_bars import StageBars
+    from bitleak.cli.terminal import StageBars
     from bitleak.core.errors import ConfigError
     from bitleak.core.units import bytes_of
     from bitleak.engine.store import Store
@@ -105,7 +105,7 @@ def import_(
     """Take the results in files that were exported elsewhere, after every byte of them has been checked."""
     from rich.filesize import decimal
 
-    from bitleak.cli.stage_bars import StageBars
+    from bitleak.cli.terminal import StageBars
     from bitleak.engine.store import Store
     from bitleak.engine.transfer import import_results
 

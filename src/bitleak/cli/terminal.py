@@ -1,26 +1,73 @@
-"""What came out, for a terminal: tables, sentences and durations."""
+"""Output on a terminal: bars of stages, durations, and the tables of an output folder."""
 
+import time
 from pathlib import Path
+from types import TracebackType
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bitleak.report import compact_table, read_rows, read_summary, sentences, tabulate
+QUIET_SECONDS = 15.0
+"""Seconds between lines if the output is not a terminal."""
+
+
+class StageBars:
+    """A bar per stage on a terminal; elsewhere a line now and then."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, *times, console=self._console, transient=True)
+        self._stages: dict[str, int] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "StageBars":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A bar that was not started would print an empty line.
+        if self._console.is_terminal:
+            self._bar.stop()
+
+    def show(self, done: float, stage: str) -> None:
+        """Show the fraction of a stage that is done.
+
+        Args:
+            done: From 0 to 1.
+            stage: Name of the stage.
+        """
+        if stage not in self._stages:
+            self._stages[stage] = self._bar.add_task(stage, total=1.0)
+        self._bar.update(self._bar.task_ids[self._stages[stage]], completed=done)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > QUIET_SECONDS:
+            self._last_line = time.monotonic()
+            print(f"{stage}: {100 * done:.0f} %", flush=True)
 
 
 def print_results(out: Path) -> None:
-    """The warnings, the compact table and the verdicts of an output folder."""
+    """Print the warnings, the compact table and the verdicts of an output folder."""
+    # The report imports matplotlib, which commands with bars alone do not need.
+    from bitleak.report import compact_table, read_rows, read_summary, sentences, tabulate
+
     console = Console()
     summary, cells = read_summary(out), tabulate(read_rows(out))
     header, *lines = compact_table(cells, summary)
     for warning in filter(None, (*summary.warnings, summary.older)):
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+
     table = Table(*header, box=None, pad_edge=False)
     for line in lines:
         table.add_row(*line)
     console.print()
     console.print(table)
     console.print()
+
     for sentence in sentences(cells, summary):
         console.print(sentence, highlight=False)
     for note in summary.notes:
@@ -29,7 +76,7 @@ def print_results(out: Path) -> None:
 
 
 def duration(seconds: int | float) -> str:
-    """Seconds for people.
+    """Return seconds as a text for people.
 
     Example:
         >>> [duration(seconds) for seconds in (42, 190, 7300)]
@@ -37,5 +84,5 @@ def duration(seconds: int | float) -> str:
     """
     if seconds < 60:
         return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    minutes, remaining = divmod(round(seconds), 60)
+    return f"{minutes} min {remaining} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

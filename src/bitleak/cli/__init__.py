@@ -1,8 +1,8 @@
 """The command line: one file per verb, each a few lines over the library.
 
 Exit codes: 0 done, 1 a task failed, 2 bad input or a full disk, 3 time was up before all was done,
-4 something outside broke (see `exit_codes`), 128 + signal for a signal. Nothing heavy is imported before
-a verb runs, so `--help` answers at once.
+4 something outside broke (see `exit_codes`), 128 + signal for a signal. Nothing heavy is imported
+before a verb runs, so `--help` answers at once.
 """
 
 import sys
@@ -31,13 +31,13 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> bool:
-    if wanted:
+def _print_version(requested: bool) -> bool:
+    if requested:
         import bitleak
 
         print(f"bitleak {bitleak.__version__}")
         raise typer.Exit
-    return wanted
+    return requested
 
 
 @app.callback()
@@ -55,7 +55,7 @@ app.command("audit")(audit_command.run_audit)
 app.command("plan")(audit_command.show_plan)
 app.command("quantize")(quantize_command.quantize_network)
 app.command("attack")(attack_command.attack_answers)
-app.command("report")(audit_command.write_again)
+app.command("report")(audit_command.write_report_again)
 app.command("list")(list_command.list_names)
 app.add_typer(store_command.store_app, name="store")
 
@@ -64,23 +64,26 @@ UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__nam
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code.
+    """Run the command line and return its exit code.
 
     Args:
-        arguments: Without the program's name; None takes those of the process.
+        arguments: Arguments without the program's name; None takes those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    empty = _empty_value(given)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    empty = _empty_value(arguments)
     if empty is not None:
         print_error(f"error: {empty}: got an empty value; is a shell variable unset?")
         return 2
+    # Signals are raised as errors, so that they end a verb as other errors do, with its cleaning
+    # up.
     with ended_by_signals():
         try:
-            code = app(args=given, standalone_mode=False)
+            code = app(args=arguments, standalone_mode=False)
         except typer.Exit as exit_:
             return exit_.exit_code
         except Stopped as stopped:
-            return report_stop(stopped, given)
+            return report_stop(stopped, arguments)
         except (typer.Abort, KeyboardInterrupt) as error:  # before a verb has begun
             return report_stop(Stopped(error), [])
         except UsageError as error:
@@ -99,9 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _empty_value(arguments: list[str]) -> str | None:
-    """Return the option, or the place of the argument, that was given an empty value; None if none was.
+    """Return the option, or the position of the argument, that has an empty value; None if none
+    has.
 
-    An empty path would be the current folder, so that `--out "$OUT"` would write over what is there.
+    An empty path would be the current folder, so that `--out "$OUT"` would write over what is
+    there.
 
     Example:
         >>> _empty_value(["audit", "my.yaml", "--out", ""]), _empty_value(["audit", "", "--store=x"])
@@ -118,10 +123,10 @@ def _empty_value(arguments: list[str]) -> str | None:
 
 
 def entry() -> None:
-    """The console script."""
+    """Run the console script."""
     code = main()
     if code >= SIGNALLED or code == OUTSIDE:
-        # Python may have noted an interrupt that it met inside a library, and would end by the signal instead; and
-        # what cannot be printed any more would change the code
+        # Python may have noted an interrupt inside a library, and would end by that signal instead.
+        # And an output stream that can no longer be flushed would change the code.
         exit_now(code)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`bitleak attack SCORES`: answers that come from anywhere, attacked and reported."""
+"""`bitleak attack SCORES`: attacks on answers that were made elsewhere."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +38,7 @@ def attack_answers(
     from bitleak.scores import Request, Scratch, prepare, tried
     from bitleak.scores import attack as attack_all
 
+    # Options as values; a wrong one is refused before the file is read.
     request = Request(
         scores=scores,
         quantized=quantized,
@@ -48,6 +49,7 @@ def attack_answers(
         seed=seed,
         power=power,
     )
+    # Large arrays are kept in temporary files next to the output.
     folder = out or Path("audits") / scores.stem
     check_out(folder)
     with Scratch(folder) as scratch:
@@ -69,7 +71,7 @@ def _rates(text: str) -> tuple[float, ...]:
 
 
 def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None:
-    """What is attacked, what was left out, and how long it should take."""
+    """Print the models and records, warnings about them, and the expected time."""
     from bitleak.report.format import count
     from bitleak.scores.classes import told
 

@@ -24,7 +24,7 @@ from bitleak.cli.options import (
 )
 
 LEFT = 3
-"""Exit code where the time was up before all was done."""
+"""Exit code if the time was up before all was done."""
 
 Out = Annotated[
     Path | None, typer.Option("--out", help="Where tables, figures and report.html go; `audits/NAME` unless given.")
@@ -46,7 +46,7 @@ def run_audit(
     num_gpus: NumGpus = None,
     set_: Settings = None,
 ) -> int:
-    """Train, quantize, attack and report; what the store holds already is not done again."""
+    """Train, quantize, attack and report; results in the store are not made again."""
     share = _Share(address, num_cpus, num_gpus)
     options = _Options(store, data, executor, workers, memory, budget, device, share, set_)
     return _run(config, out or Path("audits") / config.stem, options)
@@ -97,7 +97,9 @@ def show_plan(
     return 0
 
 
-def write_again(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of an audit.")]) -> int:
+def write_report_again(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of an audit.")],
+) -> int:
     """Make the figures and report.html again from an audit's tables."""
     from bitleak.report import write_report
 
@@ -107,7 +109,7 @@ def write_again(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The 
 
 
 class _Share(NamedTuple):
-    """Which Ray cluster, and what of it a task asks for."""
+    """A Ray cluster, and the share of it that a task takes."""
 
     address: str | None
     num_cpus: float
@@ -115,7 +117,7 @@ class _Share(NamedTuple):
 
 
 class _Options(NamedTuple):
-    """What the command line says besides the config and the output folder."""
+    """Options besides the config and the output folder."""
 
     store: str
     data: Path | None
@@ -129,8 +131,9 @@ class _Options(NamedTuple):
 
 
 def _run(config: Path, out: Path, options: _Options) -> int:
+    # The process that workers are forked from is loaded meanwhile, on another core.
     start = time.monotonic()
-    if options.executor == "processes":  # what workers are made from is loaded meanwhile, by another core
+    if options.executor == "processes":
         from bitleak.engine.executors.nursery import open_nursery
         from bitleak.engine.worker import Runtime
 
@@ -145,6 +148,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     from bitleak.core.units import bytes_of, seconds_of
     from bitleak.registry import EXECUTORS
 
+    # All that can be refused by its text alone comes first.
     if options.executor not in EXECUTORS:
         raise ConfigError(f"--executor: {unknown_name('executor', options.executor, EXECUTORS)}")
     try:
@@ -156,6 +160,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     ray = options.executor == "ray"
     if not ray and options.share != _Share(None, 1.0, None):
         raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
+    # Then the data set and the network; the folder and the store last, since they are made.
     print_download(dataset_of(checked), options.data)
     prepared = library.prepare(checked, data=options.data, device=options.device, here=not ray)
     prepared = replace(prepared, runtime=replace(prepared.runtime, **options.share._asdict()))
@@ -164,6 +169,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     count = library.worker_count(prepared, options.workers)
     print_forecast(prepared, library.forecast(prepared, opened, workers=count))
     print_notes(prepared, opened)
+    # The budget counts from the start of the command.
     with TaskBar() as watch:
         report = library.audit(
             prepared,

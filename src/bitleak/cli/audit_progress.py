@@ -1,4 +1,4 @@
-"""What an audit shows: what is to do, how far it is, and what failed."""
+"""Output of an audit on a terminal: the plan, a bar of tasks, and failures."""
 
 import sys
 import time
@@ -34,8 +34,8 @@ class TaskBar:
             console=self._console,
             transient=True,
         )
-        self._all = self._bar.add_task("starting", total=None, left="")
-        self._told = time.monotonic()
+        self._bar_id = self._bar.add_task("starting", total=None, left="")
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> "TaskBar":
         if self._console.is_terminal:
@@ -45,30 +45,31 @@ class TaskBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:  # otherwise it was not started, and would print an empty line
+        # A bar that was not started would print an empty line.
+        if self._console.is_terminal:
             self._bar.stop()
 
     def on_event(self, event: Event) -> None:
-        """Shows what happened."""
+        """Show an event of the engine."""
         left = "" if event.remaining is None else f"{duration(event.remaining)} left"
-        what = event.task.name if event.task else ""
-        self._bar.update(self._all, completed=event.done, total=event.total, left=left)
-        if what:
-            self._bar.update(self._all, description=what)
+        task = event.task.name if event.task else ""
+        self._bar.update(self._bar_id, completed=event.done, total=event.total, left=left)
+        if task:
+            self._bar.update(self._bar_id, description=task)
         if event.kind == "finished" and event.outcome is not None and not event.outcome.ok:
-            self._console.print(f"failed: {what}: {event.outcome.text}", highlight=False, markup=False)
+            self._console.print(f"failed: {task}: {event.outcome.text}", highlight=False, markup=False)
         if event.kind == "repair" and event.outcome is not None:
             self._console.print(
-                f"damaged, made again: {what} ({event.outcome.text})", highlight=False, markup=False, soft_wrap=True
+                f"damaged, made again: {task} ({event.outcome.text})", highlight=False, markup=False, soft_wrap=True
             )
-        due = time.monotonic() - self._told > QUIET_SECONDS
+        due = time.monotonic() - self._last_line > QUIET_SECONDS
         if not self._console.is_terminal and due:
-            self._told = time.monotonic()
+            self._last_line = time.monotonic()
             print(f"{event.done} of {event.total} tasks done, {left or 'time left not known yet'}", flush=True)
 
 
 def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
-    """The plan: tasks to do and cached, expected time, disk and memory."""
+    """Print the plan: tasks to do and cached, expected time, disk and memory."""
     console = Console()
     sizes = prepared.plan.sizes
     console.print(
@@ -82,18 +83,18 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     console.print(table)
     basis = "at the rates measured in this store" if forecast.measured else "at the rates of a common machine"
     free = "" if forecast.free is None else f" ({forecast.free / 1e9:.0f} GB free)"
-    many = "1 worker" if forecast.workers == 1 else f"{forecast.workers} workers"
+    workers = "1 worker" if forecast.workers == 1 else f"{forecast.workers} workers"
     if prepared.runtime.device.startswith("cuda"):
-        many += f", {forecast.seconds / 3600:.1f} GPU hours in all"
+        workers += f", {forecast.seconds / 3600:.1f} GPU hours in all"
     console.print(
-        f"expected: {duration(forecast.hours * 3600)} on {many} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
+        f"expected: {duration(forecast.hours * 3600)} on {workers} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
         f"{free}, {forecast.memory / 1e9:.1f} GB of memory",
         highlight=False,
     )
 
 
 def print_notes(prepared: Prepared, store: Store | None) -> None:
-    """Notes on the network: how it is trained and asked, and whether its code is newer than its results."""
+    """Print notes on the data and the network, and whether its code is newer than its results."""
     print_data(prepared.description)
     notes = [*prepared.notes, newer_code(prepared, store) if store else ""]
     for note in notes:
@@ -102,24 +103,24 @@ def print_notes(prepared: Prepared, store: Store | None) -> None:
 
 
 def print_download(dataset: object, data: Path | None) -> None:
-    """A line if describing the data set may download it, before it does."""
+    """Print a line if the description of the data set may download it."""
     if isinstance(dataset, Hub) and dataset.is_remote(data):
         print(f"data: {dataset.path} is no folder here: downloads it from the Hub unless it is cached", flush=True)
 
 
 def print_data(description: Description) -> None:
-    """Columns, classes, images per class, and what was left out or renumbered."""
+    """Print columns, classes, images per class, and records that were left out or renumbered."""
     for line in data_lines(description):
         print(f"data: {line}")
 
 
 def print_left(prepared: Prepared, report: Report) -> None:
-    """What there was no time for."""
+    """Print the tasks that there was no time for."""
     stages = Counter(task.stage for task in prepared.plan.tasks if task.key in set(report.left))
-    what = ", ".join(f"{count} {stage}" for stage, count in stages.items())
-    more = "" if report.seconds is None else f", about {duration(report.seconds)}"
+    counts = ", ".join(f"{count} {stage}" for stage, count in stages.items())
+    seconds = "" if report.seconds is None else f", about {duration(report.seconds)}"
     print(
-        f"time is up: {len(report.done)} tasks done, {len(report.left)} left ({what}{more}); "
+        f"time is up: {len(report.done)} tasks done, {len(report.left)} left ({counts}{seconds}); "
         "the same command goes on from here"
     )
 

@@ -1,6 +1,6 @@
-"""How a command ends that did not end by itself: one line that says why, and an exit code.
+"""Ends of a command that was stopped: a line with the reason, and an exit code.
 
-| code | what |
+| code | reason |
 |---|---|
 | 2 | the disk is full or read-only, or there is no permission: more room, or another folder, and it goes on |
 | 4 | something outside broke: no more processes or memory, a lost helper process, a reader that has gone |
@@ -24,22 +24,22 @@ from typer.core import TyperGroup
 from bitleak.core.ends import SIGNALS, Ended, end_of
 
 OUTSIDE = 4
-"""Exit code where something outside broke."""
+"""Exit code if something outside bitleak broke."""
 
 SIGNALLED = 128
 """Exit codes from here on are signals."""
 
 RESUMED = (("audit",), ("demo",), ("store", "import"))
-"""Commands that keep what they have done."""
+"""Commands that go on where they stopped."""
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 class Stopped(Exception):
-    """A command was stopped by something that is not a mistake in its input.
+    """A command was stopped by an error that is not a mistake in its input.
 
     Args:
-        error: What stopped it.
+        error: The error.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -48,13 +48,15 @@ class Stopped(Exception):
 
 
 class CommandGroup(TyperGroup):
-    """Commands whose ends are told apart: by itself, Typer takes any `EOFError` for Ctrl-C, and is silent."""
+    """A group of commands that keeps the reason of a stop; Typer takes any `EOFError` for Ctrl-C,
+    and is silent.
+    """
 
     def invoke(self, ctx: Any) -> Any:
-        """Does what was asked for.
+        """Run the command.
 
         Raises:
-            Stopped: An interrupt, the end of something that was read from, or another error of the system.
+            Stopped: An interrupt, an input that ended too early, or another error of the system.
         """
         try:
             return super().invoke(ctx)
@@ -63,15 +65,16 @@ class CommandGroup(TyperGroup):
         except Exception as error:
             if end_of(error) is None:
                 raise
-            raise Stopped(error) from error  # the cleaning up after an interrupt has failed
+            # The cleaning up after an interrupt has failed.
+            raise Stopped(error) from error
 
 
 def report_stop(stopped: Stopped, arguments: Sequence[str]) -> int:
-    """Says in one line why the command has ended, and returns its exit code.
+    """Print the reason of a stop in one line, and return the exit code.
 
     Args:
-        stopped: What stopped it.
-        arguments: Of the command line: whether the same command would go on.
+        stopped: The stop.
+        arguments: Arguments of the command line; they decide whether the same command goes on.
     """
     error = stopped.error
     if sys.flags.dev_mode:
@@ -89,16 +92,19 @@ def report_stop(stopped: Stopped, arguments: Sequence[str]) -> int:
 
 
 def print_error(text: str) -> None:
-    """Prints to the standard error, if it is still there."""
+    """Print to the standard error, unless it is closed."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def exit_now(code: int) -> NoReturn:
-    """Ends this process with a code, whatever the system or a library would have it end with."""
+    """End this process with a code, without the exit handlers of Python and of libraries that could
+    change it.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    atexit._run_exitfuncs()  # temporary folders of helper processes
+    # Temporary folders of helper processes are removed by exit functions.
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -20,7 +20,9 @@ class Entry(NamedTuple):
 
 
 def list_names() -> int:
-    """List every name that a config takes: data sets, networks, quantizers, attacks, metrics and more."""
+    """List every name that a config takes: data sets, networks, quantizers, attacks, metrics and
+    more.
+    """
     table = Table(box=None, pad_edge=False)
     table.add_column("kind", no_wrap=True)
     table.add_column("name", no_wrap=True)

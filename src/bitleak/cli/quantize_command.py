@@ -45,7 +45,7 @@ def quantize_network(
     device: Device = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
-    """Quantize one trained network and say what it costs: error per layer, accuracy, size."""
+    """Quantize one trained network and report the cost: error per layer, accuracy, size."""
     from bitleak.audit.preparation import resolve_device
     from bitleak.cli.audit_progress import print_download
     from bitleak.cli.quantize_output import LayerClock, print_job, print_layers, print_precisions
@@ -55,6 +55,7 @@ def quantize_network(
     from bitleak.single_network.quantization_job import prepare_job
     from bitleak.single_network.quantize_request import QuantizeRequest, check_request
 
+    # Everything that can be wrong is refused here, before anything is quantized.
     request = QuantizeRequest(
         weights=weights,
         data=data,
@@ -74,19 +75,25 @@ def quantize_network(
     print_download(check_request(request).dataset, None)
     job = prepare_job(request)
     check_out(out)
+
+    # Full precision, to compare with.
     full = measure_network(job, job.weights)
     print_job(job)
     if reason := why_doubtful(job, full):
         print(f"note: {reason}", flush=True)
+
+    # Files of a precision are written as soon as it is done; the folder takes its place when all
+    # are.
     results = []
-    with as_one(out) as folder, LayerClock(quantizer, [one.levels for one in job.quantizers]) as clock:
-        for one, found in zip(job.quantizers, quantize_job(job, on_layer=clock.on_layer), strict=True):
+    with as_one(out) as folder, LayerClock(quantizer, [scheme.levels for scheme in job.quantizers]) as clock:
+        quantized_networks = quantize_job(job, on_layer=clock.on_layer)
+        for scheme, quantized in zip(job.quantizers, quantized_networks, strict=True):
             result = PrecisionResult(
-                levels=one.levels,
-                quantized=found,
+                levels=scheme.levels,
+                quantized=quantized,
                 seconds=clock.stop(),
-                figures=measure_network(job, found, full),
-                files=write_precision(job, one, found, folder),
+                figures=measure_network(job, quantized, full),
+                files=write_precision(job, scheme, quantized, folder),
             )
             results.append(result)
             clock.start()

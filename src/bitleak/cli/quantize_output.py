@@ -1,4 +1,6 @@
-"""What `bitleak quantize` shows: how far it is, a table of layers per precision, and what came out."""
+"""Output of `bitleak quantize` on a terminal: a bar of layers, tables of layers and of
+precisions.
+"""
 
 import time
 from collections.abc import Sequence
@@ -17,15 +19,15 @@ from bitleak.single_network.output_files import PrecisionResult
 from bitleak.single_network.quantization_job import QuantizationJob
 
 WIDTH = 160
-"""Characters per line where the output is not a terminal."""
+"""Characters per line if the output is not a terminal."""
 
 
 class LayerClock:
-    """A progress bar of layers on a terminal, a line per layer elsewhere; and the seconds of each.
+    """A bar of layers on a terminal, a line per layer elsewhere; and the seconds of each layer.
 
     Args:
-        quantizer: Its name.
-        levels: Of the results that are made, in order.
+        quantizer: Name of the quantizer.
+        levels: Levels of each result, in order.
     """
 
     def __init__(self, quantizer: str, levels: Sequence[int]) -> None:
@@ -35,7 +37,7 @@ class LayerClock:
         self._console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console, transient=True)
-        self._all = self._bar.add_task(quantizer, total=None)
+        self._bar_id = self._bar.add_task(quantizer, total=None)
         self._last = time.perf_counter()
 
     def __enter__(self) -> "LayerClock":
@@ -47,28 +49,34 @@ class LayerClock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:  # otherwise it was not started, and would print an empty line
+        # A bar that was not started would print an empty line.
+        if self._console.is_terminal:
             self._bar.stop()
 
     def start(self) -> None:
-        """The time from here on counts."""
+        """Start the time of the next layer."""
         self._last = time.perf_counter()
 
     def on_layer(self, name: str, index: int, total: int) -> None:
-        """Notes the time since the layer before, of this result or of one that is made with it, and shows it."""
+        """Record the seconds since the previous layer, and show them.
+
+        Quantizers may take turns, so the result is the first that has no seconds for this layer.
+        """
         result = next(number for number, seconds in enumerate(self._seconds) if name not in seconds)
-        title, own, seconds = self._titles[result], self._seconds[result], self._since()
-        own[name] = seconds
-        self._bar.update(self._all, completed=index + 1, total=total, description=escape(f"{title}: {name}"))
+        title, seconds = self._titles[result], self._since()
+        self._seconds[result][name] = seconds
+        self._bar.update(self._bar_id, completed=index + 1, total=total, description=escape(f"{title}: {name}"))
         if not self._console.is_terminal:
-            of = total // len(self._titles)
-            print(f"{title}: layer {len(own)} of {of}, {name} ({seconds:.2f} s)", flush=True)
+            number, layers = len(self._seconds[result]), total // len(self._titles)
+            print(f"{title}: layer {number} of {layers}, {name} ({seconds:.2f} s)", flush=True)
 
     def stop(self) -> dict[str, float]:
-        """The seconds by layer of the result that is ready now, and its `total`, which holds what came after them."""
-        seconds, rest = self._seconds[self._done], self._since()
+        """Return the seconds by layer of the result that is ready now, and its `total` with the
+        time since then.
+        """
+        seconds, remaining = self._seconds[self._done], self._since()
         self._done += 1
-        return {**seconds, "total": sum(seconds.values()) + rest}
+        return {**seconds, "total": sum(seconds.values()) + remaining}
 
     def _since(self) -> float:
         now = time.perf_counter()
@@ -77,7 +85,7 @@ class LayerClock:
 
 
 def print_job(job: QuantizationJob) -> None:
-    """What the quantizer is shown and what it is measured on."""
+    """Print notes, and the numbers of calibration and test records."""
     console = _console()
     for note in job.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -94,19 +102,21 @@ def print_job(job: QuantizationJob) -> None:
 
 
 def print_layers(job: QuantizationJob, result: PrecisionResult) -> None:
-    """The table of layers of one precision."""
-    lines = [
-        (
-            escape(layer.name),
-            "x".join(map(str, layer.shape)),
-            "full precision" if layer.levels is None else f"{layer.counted} of {layer.levels}",
-            _short(layer.relative_error),
-            _short(layer.damping),
-            f"{result.seconds.get(layer.name, 0.0):.2f}",
-            escape(", ".join(f"{key} {_short(value)}" for key, value in layer.facts.items())),
+    """Print the table of layers of one precision."""
+    lines = []
+    for layer in layer_figures(result.quantized):
+        facts = ", ".join(f"{key} {_short(value)}" for key, value in layer.facts.items())
+        lines.append(
+            (
+                escape(layer.name),
+                "x".join(map(str, layer.shape)),
+                "full precision" if layer.levels is None else f"{layer.counted} of {layer.levels}",
+                _short(layer.relative_error),
+                _short(layer.damping),
+                f"{result.seconds.get(layer.name, 0.0):.2f}",
+                escape(facts),
+            )
         )
-        for layer in layer_figures(result.quantized)
-    ]
     console = _console()
     console.print(f"\n{job.request.quantizer}, {result.levels} levels:", highlight=False)
     names = ("layer", "shape", "levels used", "relative error", "damping", "seconds", "record")
@@ -114,19 +124,19 @@ def print_layers(job: QuantizationJob, result: PrecisionResult) -> None:
 
 
 def print_precisions(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path) -> None:
-    """Accuracy before and after, agreement and sizes."""
+    """Print accuracy before and after, agreement and sizes."""
     lines = [("fp32", _percent(full.accuracy), "", "", decimal(full.bytes), "32", "")]
-    for one in results:
-        found = one.figures
+    for result in results:
+        figures = result.figures
         lines.append(
             (
-                f"{job.request.quantizer}-{one.levels}",
-                _percent(found.accuracy),
-                f"{100 * (found.accuracy.difference or 0.0):+.2f}",
-                "" if found.agreement is None else f"{100 * found.agreement.value:.2f}",
-                decimal(found.bytes),
-                f"{found.bits_per_weight:.2f}",
-                f"{one.seconds['total']:.1f}",
+                f"{job.request.quantizer}-{result.levels}",
+                _percent(figures.accuracy),
+                f"{100 * (figures.accuracy.difference or 0.0):+.2f}",
+                "" if figures.agreement is None else f"{100 * figures.agreement.value:.2f}",
+                decimal(figures.bytes),
+                f"{figures.bits_per_weight:.2f}",
+                f"{result.seconds['total']:.1f}",
             )
         )
     console = _console()
@@ -137,13 +147,13 @@ def print_precisions(job: QuantizationJob, full: NetworkFigures, results: Sequen
 
 
 def _console() -> Console:
-    """The terminal; elsewhere, lines long enough for a table."""
+    """Return a console: the terminal, or one with lines long enough for a table."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH)
 
 
 def _table(names: Sequence[str], lines: Sequence[Sequence[str]], *, folded: Sequence[str]) -> Table:
-    """A table in which only the columns in `folded` may take several lines."""
+    """Return a table in which only the columns in `folded` may take several lines."""
     table = Table(box=None, pad_edge=False)
     for name in names:
         table.add_column(name, no_wrap=name not in folded, overflow="fold")

@@ -12,7 +12,7 @@ store_app = typer.Typer(help="Look at, check and clean the store.", no_args_is_h
 
 @store_app.command()
 def ls(store: StoreFolder = STORE) -> int:
-    """List what the store holds, by stage, with sizes."""
+    """List the store's results by stage, with sizes."""
     from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
@@ -21,14 +21,14 @@ def ls(store: StoreFolder = STORE) -> int:
 
     table = Table("stage", "results", "size", box=None, pad_edge=False)
     opened = Store(store, create=False)
-    entries, others = opened.inventory()
+    entries, unreadable = opened.inventory()
     sizes = opened.sizes(entries)
     for stage, (count, size) in sizes.items():
         table.add_row(stage, str(count), decimal(size))
     table.add_row("all", str(sum(c for c, _ in sizes.values())), decimal(sum(s for _, s in sizes.values())))
     Console().print(table)
-    if others:
-        print(f"{others} more cannot be read: `bitleak store verify` names them, `--remove` has them made again")
+    if unreadable:
+        print(f"{unreadable} more cannot be read: `bitleak store verify` names them, `--remove` has them made again")
     return 0
 
 
@@ -39,7 +39,7 @@ def verify(
         bool, typer.Option("--remove", help="Take broken results out, so that they are made again.")
     ] = False,
 ) -> int:
-    """Read every file of the store and name what is not as it was written."""
+    """Read every file of the store and name those that are not as they were written."""
     from bitleak.engine.store import Store
 
     opened = Store(store, create=False)
@@ -84,6 +84,7 @@ def export_(
         limit = None if max_bytes is None else bytes_of(max_bytes, "--max-bytes")
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    # Results of the named audits and stages, or all.
     opened = Store(store, create=False)
     keys = _planned(audit, data, set_) if audit else None
     chosen = _stages(stage or [])
@@ -92,8 +93,8 @@ def export_(
     for path in paths:
         print(f"{path} ({decimal(path.stat().st_size)})")
     if keys is not None:
-        here = {entry.key for entry in opened.ls()}
-        print(f"{len(keys & here)} of the {len(keys)} tasks of the audit are done here")
+        present = {entry.key for entry in opened.ls()}
+        print(f"{len(keys & present)} of the {len(keys)} tasks of the audit are done here")
     return 0
 
 
@@ -102,7 +103,9 @@ def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `store export` wrote.")],
     store: StoreFolder = STORE,
 ) -> int:
-    """Take the results in files that were exported elsewhere, after every byte of them has been checked."""
+    """Take the results in files that were exported elsewhere, after every byte of them has been
+    checked.
+    """
     from rich.filesize import decimal
 
     from bitleak.cli.terminal import StageBars
@@ -123,14 +126,14 @@ def gc(
     store: StoreFolder = STORE,
     data: Data = None,
     set_: Settings = None,
-    everything: Annotated[bool, typer.Option("--all", help="Keep nothing.")] = False,
+    remove_all: Annotated[bool, typer.Option("--all", help="Keep nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> int:
-    """Remove everything that the named audits do not need, and what killed runs left behind."""
+    """Remove results that the named audits do not need, and leftovers of killed runs."""
     from bitleak.core.errors import ConfigError
     from bitleak.engine.store import Store
 
-    if not keep and not everything:
+    if not keep and not remove_all:
         raise ConfigError("store gc: name the configs of the audits to keep, or give --all to remove everything")
     opened = Store(store, create=False)
     removed = opened.gc(_planned(keep or [], data, set_), dry_run=dry_run)
@@ -141,7 +144,7 @@ def gc(
 
 
 def _planned(configs: list[Path], data: Path | None, settings: list[str] | None) -> set[str]:
-    """Keys of all tasks of these audits."""
+    """Return the keys of all tasks of these audits."""
     from bitleak.audit import prepare
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import print_download
@@ -156,7 +159,7 @@ def _planned(configs: list[Path], data: Path | None, settings: list[str] | None)
 
 
 def _stages(names: list[str]) -> list[str]:
-    """Names that are stages."""
+    """Check that names are stages, and return them."""
     from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError
     from bitleak.plan import VERSIONS

@@ -112,3 +112,12 @@ def test_an_error_in_a_drawing_names_the_figure(outside, empty):
 def test_a_figure_needs_a_file_name_and_a_caption(name, caption):
     with pytest.raises(ValueError, match=r"name of a figure must be|must have a caption"):
         ReportFigure(name, caption, lambda data: None)
+
+
+def test_a_figure_from_outside_needs_no_line(outside, folder, tmp_path):
+    folder = shutil.copytree(folder, tmp_path / "out")
+    write_report(folder, figures=["figures_of_tests:GAP"])
+    assert "The gap &lt;in a box&gt;." in (folder / "report.html").read_text()
+    assert (folder / "figures" / "gap.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="figure 'figures_of_tests:MISSING'"):
+        write_report(folder, figures=["figures_of_tests:MISSING"])

@@ -14,7 +14,7 @@ from bitleak.core.types import Measure, Row
 from bitleak.metrics import Memorisation
 from bitleak.report import (
     PowerRow,
-    Records,
+    RecordResults,
     Summary,
     exposed,
     pictured,
@@ -39,7 +39,7 @@ def made_records(records=40, targets=6, classes=2):
     full = variant_records(("fp32", "fp32"), np.tile(worth, (targets, 1)), member, memorised=memorised, seed=0)
     other = variant_records(("rtn-2", "fp32"), np.tile(-worth, (targets, 1)), member, memorised=None, seed=0)
     labels = np.arange(records) % classes
-    return Records("lira-online-fixed", 100 + np.arange(records), labels, (full, other), ("a<b", "c"))
+    return RecordResults("lira-online-fixed", 100 + np.arange(records), labels, (full, other), ("a<b", "c"))
 
 
 def made_power(attacks=("lira-online-fixed", "lira-online-paper", "rmia-online", "reference")):

@@ -1,6 +1,7 @@
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bitleak.core.errors import StoreError
+from bitleak.core.types import Measure
 from bitleak.core.variants import SIGNS
 from bitleak.report import tabulate, write_all, write_report, write_summary
 from bitleak.report.page import inlined, page
@@ -181,3 +183,12 @@ def test_an_audit_without_any_tpr_has_a_report(make, tmp_path):
     rows = [row for row in make.rows() if not row.metric.startswith("tpr")]
     write_all(rows, [], make.summary(rows, fprs=(1e-5,), headline_fpr=1e-5, expected_false_positives=0.02), tmp_path)
     assert "an FPR of 1e-05 needs" in (tmp_path / "report.html").read_text()
+
+
+def test_a_metric_that_the_config_adds_has_a_column(make):
+    rows = make.rows()
+    added = [replace(row, metric="advantage", measure=Measure(0.123)) for row in rows if row.metric == "auc"]
+    content = page(tabulate([*rows, *added]), make.summary(rows), [])
+    assert '<th scope="col">advantage</th>' in content
+    assert content.count("<td>0.123</td>") == len(added)
+    assert '<th scope="col">advantage</th>' not in page(tabulate(rows), make.summary(rows), [])

@@ -14,7 +14,7 @@ from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import Memorisation
-from bitleak.report import PowerRow, Records, Summary, VariantRecords, variant_records
+from bitleak.report import PowerRow, RecordResults, Summary, VariantRecords, variant_records
 
 
 def decoded_result(store: Store, task: Task) -> Any:
@@ -23,10 +23,12 @@ def decoded_result(store: Store, task: Task) -> Any:
     return decode(kind_of(artifacts), artifacts)
 
 
-def exposed_records(prepared: Prepared, store: Store, summary: Summary, images: Images, splits: Splits) -> Records:
+def exposed_records(
+    prepared: Prepared, store: Store, summary: Summary, images: Images, splits: Splits
+) -> RecordResults:
     """Exposure under the headline attack, and memorisation, of every record under every variant."""
     variants = ["fp32", *(entry.variant for entry in prepared.config.quantize)]
-    return Records(
+    return RecordResults(
         attack=summary.headline_attack,
         records=splits.pool,
         labels=images.labels[splits.pool],

@@ -99,11 +99,21 @@ def show_plan(
 
 def write_report_again(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of an audit.")],
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACKAGE.MODULE:NAME", help="A figure of your own; may be given several times."),
+    ] = None,
 ) -> int:
     """Make the figures and report.html again from an audit's tables."""
-    from bitleak.report import write_report
+    from bitleak.core.errors import ConfigError
+    from bitleak.report import load_figures, write_report
 
-    write_report(folder)
+    figures = figure or []
+    try:
+        load_figures(figures)
+    except ValueError as error:
+        raise ConfigError(f"--figure: {error}") from error
+    write_report(folder, figures=figures)
     print(f"{folder / 'report.html'}")
     return 0
 

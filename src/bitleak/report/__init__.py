@@ -22,7 +22,7 @@ from bitleak.report.page import page
 from bitleak.report.power_file import PowerRow, read_power, write_power
 from bitleak.report.record_exposure import (
     Exposed,
-    Records,
+    RecordResults,
     VariantRecords,
     exposed,
     variant_records,
@@ -37,7 +37,7 @@ __all__ = [
     "Exposed",
     "FigureData",
     "PowerRow",
-    "Records",
+    "RecordResults",
     "ReportFigure",
     "RocCurve",
     "Summary",
@@ -49,6 +49,7 @@ __all__ = [
     "compact_table",
     "exposed",
     "headline",
+    "load_figures",
     "pictured",
     "read_curves",
     "read_power",
@@ -94,10 +95,11 @@ def write_all(
     summary: Summary,
     folder: Path,
     *,
-    records: Records | None = None,
+    records: RecordResults | None = None,
     powered: Sequence[PowerRow] = (),
     pictures: Mapping[int, bytes] = MappingProxyType({}),
     config: str | None = None,
+    figures: Sequence[str] = (),
 ) -> None:
     """Write all files of an audit together: config, tables, curves, summary, figures and page.
 
@@ -113,11 +115,14 @@ def write_all(
         powered: The attacks by number of references; empty = no `power.parquet`.
         pictures: PNG of the records that the summary lists, by number.
         config: Content of `config.yaml`; None = no such file.
+        figures: Further figures, see `write_report`.
 
     Raises:
-        StoreError: The folder cannot be written to, or the summary does not fit the rows; its content is unchanged.
+        StoreError: The folder cannot be written to, or the summary does not fit the rows; its content
+            is unchanged.
+        ValueError: See `write_report`.
     """
-    listed, all_curves = list(rows), list(curves)
+    listed, all_curves, chosen = list(rows), list(curves), load_figures(figures)
     with as_one(folder, replaced=audit_files()) as new:
         if config is not None:
             write_atomically(new / CONFIG, config.encode())
@@ -129,7 +134,7 @@ def write_all(
         if records is not None:
             write_records(records, new)
         data = FigureData(tabulate(listed), all_curves, summary, powered)
-        _draw_and_write(data, load_figures(), pictures, new)
+        _draw_and_write(data, chosen, pictures, new)
 
 
 def _draw_and_write(

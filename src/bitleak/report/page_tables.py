@@ -14,7 +14,7 @@ from bitleak.core.metric_names import (
     Metric,
 )
 from bitleak.core.types import Measure
-from bitleak.core.variants import FULL_PRECISION, NEGATIVE_CONTROL, Variant
+from bitleak.core.variants import FULL_PRECISION, NEGATIVE_CONTROL, Variant, question_of
 from bitleak.report import format as text
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
@@ -31,6 +31,19 @@ ADVERSARIES = {
     "": "An adversary without reference models: one threshold for all records.",
 }
 """The adversary in sentences, by kind of reference."""
+
+_BUILT_IN = (
+    "auc",
+    "tpr",
+    "balanced_accuracy",
+    "epsilon",
+    "tpr_chosen",
+    "fpr_chosen",
+    "precision",
+    "auc_within_class",
+    "tpr_within_class",
+)
+"""Metrics of an attack that are in every table, or in the table of a section."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +100,13 @@ class Column(NamedTuple):
 
     Attributes:
         title: Its heading.
-        metric: The figure.
+        metric: The figure, as a value or, if a config names it, by its name.
         decimals: Digits after the point.
         cell: Makes the cell of a measure.
     """
 
     title: str
-    metric: Metric
+    metric: Metric | str
     decimals: int
     cell: Callable[[Measure | None, int], Cell]
 
@@ -131,7 +144,7 @@ def headline_table(table: Table, summary: Summary, reference: str) -> PageTable:
         summary: Names the headline attack and the FPRs.
         reference: Kind of reference.
     """
-    attack, columns = summary.headline_attack, _headline_columns(summary)
+    attack, columns = summary.headline_attack, _headline_columns(table, summary)
     header = ["variant", "bits per weight, size"]
     header += ["test accuracy %", "train accuracy %", "agreement %"]
     header += [column.title for column in columns]
@@ -180,8 +193,8 @@ def attack_cells(table: Table, variant: Variant, columns: Sequence[Column], atta
     return [column.cell(measure, column.decimals) for column, measure in pairs]
 
 
-def _headline_columns(summary: Summary) -> list[Column]:
-    """Return the columns about the attack; a verdict stands next to its figure."""
+def _headline_columns(table: Table, summary: Summary) -> list[Column]:
+    """Return the columns about the attack: a verdict next to its figure, metrics from the config last."""
     columns = [
         Column("AUC", AUC, 3, figure_cell),
         Column("AUC against fp32", AUC, 3, change_cell),
@@ -192,7 +205,26 @@ def _headline_columns(summary: Summary) -> list[Column]:
         if fpr == summary.headline_fpr:
             columns.append(column._replace(title=f"{column.title} against fp32", cell=change_cell))
     columns.append(Column("balanced accuracy", BALANCED_ACCURACY, 3, figure_cell))
+    for name in _added_metrics(table, summary.headline_attack):
+        columns.append(Column(name, name, 3, figure_cell))
     return columns
+
+
+def _added_metrics(table: Table, attack: str) -> list[str]:
+    """Return the metrics of an attack that bitleak does not measure unless a config names them."""
+    names: dict[str, None] = {}
+    for variant, row_attack, _, name in table.cells:
+        if row_attack == attack and question_of(variant) == "plain":
+            names[name] = None
+    return [name for name in names if not _is_built_in(name)]
+
+
+def _is_built_in(name: str) -> bool:
+    try:
+        metric = Metric.parse(name)
+    except ValueError:
+        return False
+    return metric.base in _BUILT_IN or bool(metric.over)
 
 
 def _size_cell(table: Table, summary: Summary, variant: Variant) -> Cell:

@@ -1,11 +1,10 @@
-"""Which records are exposed: `records.parquet`, and the part of the summary that is made from it.
+"""Figures of single records: `records.parquet`, and the part of the summary that is made from it.
 
-Exposure is the mean score of one attack, the headline attack, over the targets that were trained on the record, with
-the variant's references of the headline's kind; memorisation needs no attack. What each means is said in
-`bitleak.metrics.exposure`.
+A record's exposure is its mean score under the headline attack, over the targets that were trained on
+it, with the variant's references of the headline's kind; memorisation needs no attack. Both are
+defined in `bitleak.metrics.exposure`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +28,9 @@ SHOWN = 10
 """Records at each end that the summary lists for every variant."""
 
 SHOWN_BY_CLASS = 3
-"""Records at each end that it lists for every class, at full precision."""
+"""Records at each end that the summary lists for every class, at full precision."""
 
-SCHEMA = pa.schema(
+RECORDS_SCHEMA = pa.schema(
     [
         pa.field("variant", pa.string(), nullable=False),
         pa.field("attack", pa.string(), nullable=False),
@@ -47,19 +46,19 @@ SCHEMA = pa.schema(
         pa.field("memorisation_change", pa.float64()),
     ]
 )
-"""Columns of `records.parquet`: one line per variant and record; nothing where something is not known."""
+"""Columns of `records.parquet`: one line per variant and record, with nulls for figures that are not known."""
 
 
 @dataclass(frozen=True)
 class VariantRecords:
-    """What one variant makes of every record.
+    """Figures of every record under one variant.
 
     Attributes:
         variant: As in `Row`.
         reference: Kind of reference of the attack.
-        exposure: Of every record.
-        reliability: Of the exposures' order; None where there are too few targets.
-        memorisation: Of every record; None where the answers hold no probability.
+        exposure: Exposure of every record.
+        reliability: Reliability of the exposures' order; None if there are too few targets.
+        memorisation: Memorisation of every record; None if the answers hold no probability.
     """
 
     variant: str
@@ -70,15 +69,15 @@ class VariantRecords:
 
 
 @dataclass(frozen=True)
-class Records:
-    """What the variants make of every record.
+class RecordResults:
+    """Figures of every record under every variant.
 
     Attributes:
-        attack: Whose scores the exposures are.
+        attack: The attack whose scores the exposures are.
         records: Numbers of the records in the data set (or in the file of answers).
-        labels: True classes; None where nobody knows them.
+        labels: True classes; None if they are not known.
         variants: Full precision first.
-        class_names: By label; empty where they have none.
+        class_names: Names by label; empty if the classes have none.
     """
 
     attack: str
@@ -93,12 +92,13 @@ class ExposedRecord:
     """One record of the summary.
 
     Attributes:
-        record: Its number.
-        label: True class; None where nobody knows it.
+        record: Number of the record.
+        label: True class; None if it is not known.
         exposure: Mean score over the targets trained on it.
-        std: Deviation over these; None where there is one.
-        targets: Their number.
-        memorisation: IN minus OUT probability; None where it is not known.
+        std: Deviation over these targets; None if there is only one.
+        targets: Number of these targets.
+        memorisation: Probability of the true class under models trained on it minus under the others; None
+            if it is not known.
     """
 
     record: int
@@ -111,16 +111,16 @@ class ExposedRecord:
 
 @dataclass(frozen=True)
 class ExposedVariant:
-    """The most and the least exposed records of a variant, and what has become of the order at full precision.
+    """The most and the least exposed records of a variant, compared with the order at full precision.
 
     Attributes:
         variant: As in `Row`.
         reference: Kind of reference of the attack.
         mean: Mean exposure.
         reliability: See `metrics.reliability`.
-        mean_change: Of the exposure, from full precision; None for full precision.
-        rank_correlation: Of the exposure with that at full precision.
-        kept: How many of the `SHOWN` most exposed at full precision are among the `SHOWN` most exposed here.
+        mean_change: Mean change of exposure from full precision; None for full precision.
+        rank_correlation: Rank correlation of the exposures with those at full precision.
+        kept: Number of records among the `SHOWN` most exposed both here and at full precision.
         memorisation: Mean memorisation.
         most: The most exposed first.
         least: The least exposed first.
@@ -160,10 +160,10 @@ class Exposed:
     """The part of the summary about single records.
 
     Attributes:
-        attack: Whose scores the exposures are.
+        attack: The attack whose scores the exposures are.
         variants: Full precision first.
-        classes: At full precision; empty where the labels are not known.
-        class_names: By label; empty where they have none.
+        classes: Classes at full precision; empty if the labels are not known.
+        class_names: Names by label; empty if the classes have none.
     """
 
     attack: str
@@ -173,122 +173,148 @@ class Exposed:
 
 
 def variant_records(
-    about: tuple[str, str],
+    names: tuple[str, str],
     scores: Float64[np.ndarray, "targets records"],
     member: Bool[np.ndarray, "targets records"],
     *,
     memorised: Memorisation | None,
     seed: int,
 ) -> VariantRecords:
-    """The exposures of a variant from the attack's scores.
+    """Return a variant's figures of every record from the attack's scores.
 
     Args:
-        about: Variant, and kind of reference.
-        scores: Of the attacked targets.
-        member: Who is in whose training set.
-        memorised: Of the same records.
-        seed: Of the halvings behind the reliability.
+        names: Variant, and kind of reference.
+        scores: Scores of the attacked targets.
+        member: Their membership.
+        memorised: Memorisation of the same records.
+        seed: Seed of the random halvings that give the reliability.
     """
-    enough = (member.sum(axis=0) >= 2).sum() >= 3 and np.ptp(scores) > 0
-    stable = reliability(scores, member, seed=seed) if enough else None
-    return VariantRecords(*about, exposure(scores, member), stable, memorised)
+    # A rank correlation needs three records, each with a target in either half, and scores that differ.
+    halved = member.sum(axis=0) >= 2
+    stable = None
+    if halved.sum() >= 3 and np.ptp(scores) > 0:
+        stable = reliability(scores, member, seed=seed)
+    return VariantRecords(*names, exposure(scores, member), stable, memorised)
 
 
-def write_records(found: Records, folder: Path) -> None:
+def write_records(results: RecordResults, folder: Path) -> None:
     """Write `records.parquet` into the folder.
 
     Raises:
         StoreError: The folder cannot be written to.
     """
-    full = found.variants[0]
-    parts = []
-    for one in found.variants:
-        nothing = np.full(len(found.records), np.nan)
-        mean, error = (one.memorisation.mean, one.memorisation.error) if one.memorisation else (nothing, nothing)
-        before = full.memorisation.mean if full.memorisation else nothing
-        numbers = {
-            "exposure": one.exposure.mean,
-            "exposure_std": one.exposure.std,
-            "exposure_change": nothing if one is full else one.exposure.mean - full.exposure.mean,
-            "memorisation": mean,
-            "memorisation_error": error,
-            "memorisation_change": nothing if one is full else mean - before,
-        }
-        texts = {"variant": one.variant, "attack": found.attack, "reference": one.reference}
-        columns = {name: pa.repeat(pa.scalar(text), len(found.records)) for name, text in texts.items()}
-        columns |= {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in numbers.items()}
-        columns |= {"record": pa.array(found.records), "targets": pa.array(one.exposure.targets)}
-        columns["label"] = pa.nulls(len(found.records), pa.int64()) if found.labels is None else pa.array(found.labels)
-        parts.append(pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA))
+    parts = [_columns(results, entry) for entry in results.variants]
     write_atomically(folder / "records.parquet", to_parquet(pa.concat_tables(parts)))
 
 
-def exposed(found: Records) -> Exposed | None:
-    """What the summary says of single records; None where no target was trained on any of them."""
-    full = found.variants[0]
+def exposed(results: RecordResults) -> Exposed | None:
+    """Return the summary of single records; None if no target was trained on any of them."""
+    full = results.variants[0]
     if not np.isfinite(full.exposure.mean).any():
         return None
-    classes: list[ExposedClass] = []
-    if found.labels is not None:
-        most, least = (
-            extremes_by_class(full.exposure.mean, found.labels, SHOWN_BY_CLASS, end=end) for end in ("most", "least")
-        )
-        for label in most:
-            own = full.exposure.mean[(found.labels == label) & np.isfinite(full.exposure.mean)]
-            if len(own):
-                ends = (tuple(found.records[at[label]].tolist()) for at in (most, least))
-                classes.append(ExposedClass(label, float(own.mean()), *ends))
     return Exposed(
-        attack=found.attack,
-        variants=tuple(_variant(found, one) for one in found.variants),
-        classes=tuple(classes),
-        class_names=found.class_names,
+        attack=results.attack,
+        variants=tuple(_exposed_variant(results, entry) for entry in results.variants),
+        classes=() if results.labels is None else _exposed_classes(results, results.labels),
+        class_names=results.class_names,
     )
 
 
-def _variant(found: Records, one: VariantRecords) -> ExposedVariant:
-    before, now = found.variants[0].exposure.mean, one.exposure.mean
-    most, least = extremes(now, SHOWN), extremes(now, SHOWN, end="least")
-    moved: Mapping[str, float] = {}
-    if one is not found.variants[0]:
-        moved = _moved(before, now)
+def _columns(results: RecordResults, entry: VariantRecords) -> pa.Table:
+    """Return a variant's lines of `records.parquet`."""
+    full, count = results.variants[0], len(results.records)
+    unknown = np.full(count, np.nan)
+    mean = error = full_mean = unknown
+    if entry.memorisation is not None:
+        mean, error = entry.memorisation.mean, entry.memorisation.error
+    if full.memorisation is not None:
+        full_mean = full.memorisation.mean
+
+    # Full precision is compared with nothing: nulls, and not changes of zero.
+    quantized = entry is not full
+    figures = {
+        "exposure": entry.exposure.mean,
+        "exposure_std": entry.exposure.std,
+        "exposure_change": entry.exposure.mean - full.exposure.mean if quantized else unknown,
+        "memorisation": mean,
+        "memorisation_error": error,
+        "memorisation_change": mean - full_mean if quantized else unknown,
+    }
+    names = {"variant": entry.variant, "attack": results.attack, "reference": entry.reference}
+    columns = {name: pa.repeat(pa.scalar(text), count) for name, text in names.items()}
+    for name, values in figures.items():
+        columns[name] = pa.array(values, pa.float64(), from_pandas=True)  # NaN becomes null
+    columns["record"] = pa.array(results.records)
+    columns["targets"] = pa.array(entry.exposure.targets)
+    labels = pa.nulls(count, pa.int64()) if results.labels is None else pa.array(results.labels)
+    columns["label"] = labels
+    ordered = [columns[name] for name in RECORDS_SCHEMA.names]
+    return pa.table(ordered, schema=RECORDS_SCHEMA)
+
+
+def _exposed_classes(results: RecordResults, labels: Int64[np.ndarray, "records"]) -> tuple[ExposedClass, ...]:
+    mean = results.variants[0].exposure.mean
+    most = extremes_by_class(mean, labels, SHOWN_BY_CLASS, end="most")
+    least = extremes_by_class(mean, labels, SHOWN_BY_CLASS, end="least")
+    classes = []
+    for label in most:
+        class_mean = mean[(labels == label) & np.isfinite(mean)]
+        if len(class_mean):
+            first = tuple(results.records[most[label]].tolist())
+            last = tuple(results.records[least[label]].tolist())
+            classes.append(ExposedClass(label, float(class_mean.mean()), first, last))
+    return tuple(classes)
+
+
+def _exposed_variant(results: RecordResults, entry: VariantRecords) -> ExposedVariant:
+    before, now = results.variants[0].exposure.mean, entry.exposure.mean
+    first, last = extremes(now, SHOWN), extremes(now, SHOWN, end="least")
+    mean_change, order, common = None, None, None
+    if entry is not results.variants[0]:
+        mean_change, order = _movement(before, now)
+        common = len(np.intersect1d(extremes(before, SHOWN), first))
     return ExposedVariant(
-        variant=one.variant,
-        reference=one.reference,
+        variant=entry.variant,
+        reference=entry.reference,
         mean=float(np.nanmean(now)),
-        reliability=one.reliability,
-        mean_change=moved.get("change"),
-        rank_correlation=moved.get("order"),
-        kept=None if not moved else len(np.intersect1d(extremes(before, SHOWN), most)),
-        memorisation=_mean_of_known(one.memorisation.mean) if one.memorisation else None,
-        most=tuple(_record(found, one, int(at)) for at in most),
-        least=tuple(_record(found, one, int(at)) for at in least),
+        reliability=entry.reliability,
+        mean_change=mean_change,
+        rank_correlation=order,
+        kept=common,
+        memorisation=_mean_of_known(entry.memorisation),
+        most=tuple(_exposed_record(results, entry, index) for index in first.tolist()),
+        least=tuple(_exposed_record(results, entry, index) for index in last.tolist()),
     )
 
 
-def _mean_of_known(values: Float64[np.ndarray, "records"]) -> float | None:
-    """The mean of the finite values; None if there are none, as the memorisation of a single model."""
-    finite = values[np.isfinite(values)]
+def _mean_of_known(memorised: Memorisation | None) -> float | None:
+    """Return the mean of the finite values; None if there are none, as with a single model."""
+    if memorised is None:
+        return None
+    finite = memorised.mean[np.isfinite(memorised.mean)]
     return float(finite.mean()) if len(finite) else None
 
 
-def _moved(before: Float64[np.ndarray, "records"], now: Float64[np.ndarray, "records"]) -> dict[str, float]:
-    """The mean change; the rank correlation only where both vary."""
+def _movement(
+    before: Float64[np.ndarray, "records"], now: Float64[np.ndarray, "records"]
+) -> tuple[float, float | None]:
+    """Return the mean change and the rank correlation, which is None unless both vary."""
     known = np.isfinite(before) & np.isfinite(now)
-    moved = {"change": float((now - before)[known].mean())}
-    if known.sum() >= 3 and np.ptp(before[known]) > 0 and np.ptp(now[known]) > 0:
-        moved["order"] = movement(before, now).rank_correlation
-    return moved
+    mean_change = float((now - before)[known].mean())
+    if known.sum() < 3 or np.ptp(before[known]) == 0 or np.ptp(now[known]) == 0:
+        return mean_change, None
+    return mean_change, movement(before, now).rank_correlation
 
 
-def _record(found: Records, one: VariantRecords, at: int) -> ExposedRecord:
+def _exposed_record(results: RecordResults, entry: VariantRecords, index: int) -> ExposedRecord:
+    memorised = entry.memorisation
     return ExposedRecord(
-        record=int(found.records[at]),
-        label=None if found.labels is None else int(found.labels[at]),
-        exposure=float(one.exposure.mean[at]),
-        std=_known(one.exposure.std[at]),
-        targets=int(one.exposure.targets[at]),
-        memorisation=_known(one.memorisation.mean[at]) if one.memorisation else None,
+        record=int(results.records[index]),
+        label=None if results.labels is None else int(results.labels[index]),
+        exposure=float(entry.exposure.mean[index]),
+        std=_known(entry.exposure.std[index]),
+        targets=int(entry.exposure.targets[index]),
+        memorisation=None if memorised is None else _known(memorised.mean[index]),
     )
 
 

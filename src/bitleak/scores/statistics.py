@@ -15,7 +15,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.spill import new_array, release
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
-from bitleak.report import PowerRow, Records, Summary, variant_records
+from bitleak.report import PowerRow, RecordResults, Summary, variant_records
 from bitleak.scores.prepare import Prepared
 from bitleak.scores.tables import MODE
 from bitleak.scores.views import FULL, QUANTIZED, Case, Views
@@ -156,7 +156,7 @@ def records_of(
     scores: Mapping[tuple[Case, str], np.ndarray],
     memorised: Mapping[str, Memorisation],
     summary: Summary,
-) -> Records:
+) -> RecordResults:
     """Exposure under the headline attack, and memorisation, of every audited record under every variant."""
     design, name = prepared.design, summary.headline_attack
     member = design.member[list(design.targets)]
@@ -171,7 +171,7 @@ def records_of(
     labels = prepared.answers.labels
     numbers = prepared.answers.record_numbers
     numbers = design.records if numbers is None else numbers[design.records]
-    return Records(name, numbers, None if labels is None else labels[design.records], tuple(variants))
+    return RecordResults(name, numbers, None if labels is None else labels[design.records], tuple(variants))
 
 
 def memorised(prepared: Prepared, views: Views) -> dict[str, Memorisation]:

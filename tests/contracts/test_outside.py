@@ -1,12 +1,17 @@
 """Entries of every table from outside the package, named as `package.module:Name` in a config."""
 
+import csv
 import sys
 import textwrap
 
 import numpy as np
 import pytest
+import yaml
 
+from bitleak import registry
 from bitleak.attacks import attack_entries, expand
+from bitleak.audit import prepare
+from bitleak.cli import main
 from bitleak.config import validate
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.outside import versioned
@@ -206,6 +211,70 @@ def test_two_metrics_of_one_name_are_refused(package):
     package("metrics", METRIC)
     with pytest.raises(ConfigError, match="another metric is called 'mean_gap' too"):
         validate({**RAW, "metrics": ["zoo.metrics:Gap", "zoo.metrics:gap"]})
+
+
+FIGURE = """
+    from matplotlib.figure import Figure
+    from bitleak.report.figures import ReportFigure
+
+    def draw_nothing(data):
+        drawing = Figure()
+        drawing.subplots().bar([0], [len(data.table.attacks)])
+        return drawing
+
+    ATTACKS = ReportFigure("attack_count", "Number of attacks.", draw_nothing)
+    TWICE = ReportFigure("roc", "Another.", draw_nothing)
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("zoo.figures:Nothing", "module zoo.figures has no Nothing"),
+        ("zoo.figures:draw_nothing", "expected a ReportFigure, got function"),
+        ("zoo.figures:TWICE", "there is another figure named 'roc'"),
+        ("roc", "roc is in every report; name figures of your own"),
+        ("tradeof", "figure must be a known name, 'package.module:Name'"),
+        (3, "expected names of figures, as package.module:NAME, got int 3"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused_before_any_work(package, entry, message):
+    package("figures", FIGURE)
+    with pytest.raises(ConfigError, match=f"^figures: .*{message}"):
+        prepare(validate({**RAW, "figures": [entry]}))
+
+
+def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, capsys):
+    """A data set, a quantizer that looks at no images, an attack and a figure."""
+    for name, text in {"attacks": ATTACK, "quantizers": QUANTIZER, "data": DATA, "figures": FIGURE}.items():
+        package(name, text)
+    monkeypatch.setattr(registry, "FIGURES", {})  # the other figures take longer than the rest
+    config = {
+        "data": {"name": "zoo.data:Dark", "limit": 150},
+        "split": {"models": 6, "targets": 1, "population": 20},
+        "model": {"name": "cnn", "width": 4},
+        "train": {"epochs": 1, "augment": []},
+        "quantize": [{"name": "zoo.quantizers:Coarse", "levels": [4]}],
+        "calibration": {"records": 8},
+        "attacks": ["zoo.attacks:Loudest"],
+        "references": ["fp32"],
+        "query": {"augment": ["identity"]},
+        "fpr": [0.1],
+        "power": False,
+        "figures": ["zoo.figures:ATTACKS"],
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store"), "--executor", "serial"]
+    assert main(["audit", str(tmp_path / "config.yaml"), *arguments]) == 0
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["attack"] for row in rows} == {"loudest", ""}
+    assert {row["variant"] for row in rows} == {"fp32", "coarse-2", "control"}
+    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"attack_count.svg", "attack_count.png"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Number of attacks." in page
+    assert "Dark, cnn" in page
+    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["figures"] == ["zoo.figures:ATTACKS"]
 
 
 def test_weights_cannot_name_code_as_a_model_of_the_registry():

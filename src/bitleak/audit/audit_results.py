@@ -56,6 +56,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         powered=power_curve_rows(prepared, store),
         pictures=pictures(images, pictured(summary.exposed)) if summary.exposed else {},
         config=_config_text(prepared),
+        figures=prepared.config.figures,
     )
 
 

@@ -66,6 +66,7 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
         found, outside = profile(spec), trial_of(spec)
     except ModelError as error:
         raise ConfigError(f"model: {error}{numbering_hint(description)}") from None
+    _check_figures(config)
     if config.quantize:
         _check_quantizers(config, spec)
     made_by = "" if outside is None else origin(factory_of(spec) or "").made_by
@@ -102,6 +103,18 @@ def _spec(config: Config, description: Description) -> ModelSpec:
     name, options = config.model
     unit = (0.5,) * description.channels
     return ModelSpec(name, options, description.classes, description.channels, description.size, mean=unit, std=unit)
+
+
+def _check_figures(config: Config) -> None:
+    """Refuse a figure that could not be drawn once all is computed; Matplotlib is imported if there is one."""
+    if not config.figures:
+        return
+    from bitleak.report.figures import load_figures
+
+    try:
+        load_figures(config.figures)
+    except ValueError as error:
+        raise ConfigError(f"figures: {error}") from None
 
 
 def _check_quantizers(config: Config, spec: ModelSpec) -> None:

@@ -40,7 +40,7 @@ def _kinds() -> dict[str, Iterator[Entry]]:
     """Return the entries by kind, in the order of a config."""
     from bitleak import registry
 
-    kinds = {
+    return {
         "data sets": _documented(registry.DATASETS),
         "models": _documented(registry.MODELS),
         "quantizers": _documented(registry.QUANTIZERS),
@@ -50,10 +50,8 @@ def _kinds() -> dict[str, Iterator[Entry]]:
         "references": _references(),
         "augmentations": _augmentations(),
         "executors": _documented(registry.EXECUTORS),
+        "figures": _figures(),
     }
-    if hasattr(registry, "FIGURES"):
-        kinds["figures"] = _figures(registry.FIGURES)
-    return kinds
 
 
 def _documented(table: Mapping[str, str]) -> Iterator[Entry]:
@@ -106,11 +104,11 @@ def _augmentations() -> Iterator[Entry]:
         yield Entry(name, "fixed, for query.augment")
 
 
-def _figures(table: Mapping[str, str]) -> Iterator[Entry]:
-    from bitleak.registry import find
+def _figures() -> Iterator[Entry]:
+    from bitleak.report.figures import load_figures
 
-    for name in table:
-        yield Entry(name, str(find(table, name, kind="figure").caption).partition(": ")[0].partition(". ")[0])
+    for figure in load_figures():
+        yield Entry(figure.name, figure.caption.partition(": ")[0].partition(". ")[0])
 
 
 def _first_line(documented: Any) -> str:

@@ -238,6 +238,7 @@ class Config:
             `package.module:Name`.
         metrics: Metrics that are added to those of every table: names of the registry's `METRICS`,
             or `package.module:Name`.
+        figures: Figures that are added to those of every report, as `package.module:NAME`.
         references: Adversaries, by their reference models.
         fpr: False positive rates at which the true positive rate is reported, ascending.
         priors: Shares of members among the attacked records for which precision is reported,
@@ -270,6 +271,7 @@ class Config:
     utility_matched: tuple[str, ...] = ()
     calibration_inference: CalibrationInferenceConfig | None = None
     metrics: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
 
 
 def bits_label(levels: int) -> str:

@@ -32,14 +32,14 @@ from bitleak.config.schema import (
 from bitleak.core.checks import integer_in, label_text, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.limits import RATES, VARIANTS, why_too_many
-from bitleak.core.outside import is_outside, short_name
+from bitleak.core.outside import is_outside, parse_outside, short_name
 from bitleak.core.types import ReferenceKind
 from bitleak.metrics import load_metric
 from bitleak.train.recipe import Recipe
 
 SECTIONS = (
-    "title", "data", "split", "model", "train", "quantize", "attacks", "metrics", "references", "fpr", "priors",
-    "delta", "power", "calibration", "query", "seed", *ANALYSES,
+    "title", "data", "split", "model", "train", "quantize", "attacks", "metrics", "figures", "references", "fpr",
+    "priors", "delta", "power", "calibration", "query", "seed", *ANALYSES,
 )  # fmt: skip
 
 
@@ -72,6 +72,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "quantize": quantize,
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
         "metrics": _metrics(raw.get("metrics", []), errors),
+        "figures": _figures(raw.get("figures", []), errors),
         "references": name_list(
             raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
         ),
@@ -123,6 +124,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "quantize": entries,
         "attacks": list(config.attacks),
         **({"metrics": list(config.metrics)} if config.metrics else {}),
+        **({"figures": list(config.figures)} if config.figures else {}),
         "references": list(config.references),
         "fpr": list(config.fpr),
         "priors": list(config.priors),
@@ -287,6 +289,21 @@ def _metrics(raw: Any, errors: list[str]) -> tuple[str, ...]:
         if names.count(name) > 1:
             errors.append(f"metrics: {entry}: another metric is called {name!r} too")
     return entries
+
+
+def _figures(raw: Any, errors: list[str]) -> tuple[str, ...]:
+    """Return the names of further figures; an audit loads them before its work, see `audit.preparation`."""
+    names = raw if isinstance(raw, list) else [raw]
+    for name in names:
+        try:
+            if not isinstance(name, str):
+                raise ValueError(f"expected names of figures, as package.module:NAME, got {value_text(name)}")
+            if name in registry.FIGURES:
+                raise ValueError(f"{name} is in every report; name figures of your own, as package.module:NAME")
+            parse_outside(name, "figure")
+        except ValueError as error:
+            errors.append(f"figures: {error}")
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _check_across(config: dict[str, Any], errors: list[str]) -> None:

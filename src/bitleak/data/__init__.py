@@ -1,7 +1,7 @@
 """Data sets by name, and which of their records play which part.
 
 One file per entry of the registry's `DATASETS`. Importing this package imports neither torch nor
-any reader of images; what runs on tensors is in `bitleak.data.augment`.
+any reader of images; functions on tensors are in `bitleak.data.augment`.
 """
 
 from bitleak.data.augmentation_names import DIGIT_QUERIES, PHOTO_QUERIES, check_queries

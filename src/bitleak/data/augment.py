@@ -76,8 +76,10 @@ class Standard:
         std: Sequence[float],
         layout: torch.memory_format = torch.channels_last,
     ) -> "Standard":
-        """The standardisation of images on this device."""
-        means, stds = (torch.tensor(each, dtype=torch.float32, device=device).view(-1, 1, 1) for each in (mean, std))
+        """Return the standardisation of images on this device."""
+        means, stds = (
+            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1) for values in (mean, std)
+        )
         return cls(means, stds, layout)
 
     def __call__(

@@ -1,5 +1,5 @@
 """The names of augmentations: random ones for training, fixed
-ones under which every model is asked.
+ones under which every model is evaluated.
 
 The fixed ones:
 
@@ -7,7 +7,7 @@ The fixed ones:
 |---|---|
 | `identity` | as it is; always the first |
 | `flip` | mirrored left to right |
-| `shift:DX,DY` | moved DX pixels to the right and DY down (negative: left, up); what becomes empty is 0 |
+| `shift:DX,DY` | moved DX pixels to the right and DY down (negative: left, up); pixels without a source are 0 |
 """
 
 import re

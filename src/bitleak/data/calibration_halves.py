@@ -5,7 +5,7 @@ The same membership matrix as that of a population, one level down: the pool are
 of the target, the rows are quantized versions of that one target, and each is calibrated on the
 half of the candidates that its row says. Rows come in complementary pairs, so that every candidate
 is in exactly half of the calibration sets and any row can be attacked with all others but its
-complement as references. All candidates are members of the target, so what is found is calibration
+complement as references. All candidates are members of the target, so a figure is of calibration
 and not training.
 """
 
@@ -21,15 +21,14 @@ from bitleak.data.splits import balanced_pairs, check_splits
 def calibration_candidates(
     splits: Splits, target: int, *, candidates: int, models: int, population: int, seed: int
 ) -> Splits:
-    """The candidates of a target as the pool, and the quantized
-    models' calibration sets as the matrix.
+    """Draw the candidates of a target as the pool, and the calibration sets as the matrix.
 
     Args:
         splits: Splits of the audit.
         target: A row of `splits.member`.
         candidates: Members of the target to draw, even.
         models: Quantized models, even.
-        population: At most this many other members of the target are what the adversary knows of
+        population: At most this many other members of the target are the adversary's sample of
             the distribution: they are in no calibration set, and as much members of the target as
             the candidates are.
         seed: Seed for this target's draw.
@@ -48,11 +47,11 @@ def calibration_candidates(
     members = splits.pool[splits.member[target]]
     if candidates > len(members):
         raise ConfigError(f"candidates must be at most the target's {len(members)} members, got {candidates}")
+    last = candidates + integer_in("population", population, 0)
+
+    # Candidates and the adversary's sample are disjoint parts of one random order.
     order = np.random.default_rng(seed_for(seed, "candidates")).permutation(members)
-    chosen, population_records = (
-        order[:candidates],
-        order[candidates : candidates + integer_in("population", population, 0)],
-    )
+    chosen, population_records = order[:candidates], order[candidates:last]
     empty = np.empty(0, np.int64)
     halves = Splits(
         mode="population",

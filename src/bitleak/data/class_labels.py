@@ -40,7 +40,7 @@ class Classes:
 
 
 def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
-    """Stored labels as int64 or as text, `[records]`.
+    """Return stored labels as int64 or as text, `[records]`.
 
     Args:
         values: Integers, text, truth values or floats that are integers, `[records]` or
@@ -51,6 +51,7 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
         DataError: Several labels per image, a missing label, a float that is no integer, or another
             type.
     """
+    # One label per image; a column of width 1 is one.
     labels = np.asarray(values)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -59,6 +60,8 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
             f"{where(0)}: labels of shape {labels.shape} are several labels an image; one class per image is "
             "needed (of one-hot rows, give the argmax)"
         )
+
+    # Text and truth values are sorted later; a missing one would become a class of its own.
     if labels.dtype.kind == "S":
         labels = _text(labels, where)
     if labels.dtype.kind == "U":
@@ -68,6 +71,8 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
         return labels
     if labels.dtype.kind == "b":
         return np.where(labels, "true", "false")
+
+    # Floats and unsigned integers must be int64 without loss; float64 holds integers up to 2^53.
     if labels.dtype.kind == "f":
         wrong = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)) | (abs(labels) > 2**53))
         if len(wrong):
@@ -81,7 +86,7 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
 
 
 def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], count: int | None = None) -> Classes:
-    """Class indices of labels without given names.
+    """Return class indices of labels without given names.
 
     Integers stay as they are if they begin at 0 and at least half of the numbers up to the largest
     occur.
@@ -104,12 +109,16 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
         _check_not_negative(parts, where, highest=max(int(values[-1]), 0) if count is None else count - 1)
     if count is not None:
         return _as_stored(parts, where, values, count)
+
+    # Ids of images, perhaps of a column that is no label.
     images = sum(len(part) for part in parts)
     if images >= OWN_VALUES and 2 * len(values) > images:
         raise DataError(
             f"{where[0](0)}: labels have {len(values)} different values for {images} images: these are no classes "
             "but numbers of the images; name the label column as 'label'"
         )
+
+    # Integers that count from 0 with few gaps are indices already; all else is sorted.
     counted = kinds != {"U"}
     if counted and (not len(values) or (values[0] == 0 and values[-1] < 2 * len(values))):
         return _as_stored(parts, where, values, int(values[-1]) + 1 if len(values) else 0)
@@ -135,7 +144,9 @@ def _alike(names: Sequence[str]) -> str:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault("".join(name.casefold().split()), []).append(name)
-    alike = [name for group in groups.values() if len(group) > 1 for name in group]
+    alike: list[str] = []
+    for group in groups.values():
+        alike += group if len(group) > 1 else []
     return ", ".join(map(repr, alike[:6])) + (", ..." if len(alike) > 6 else "")
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -112,10 +113,10 @@ def layout_hint(folder: Path, train: str) -> str:
     inner = [name for name in names if (folder / name / train).is_dir()]
     if inner:
         return f"; give the folder {folder / inner[0]}"
-    same = [name for name in names if name.lower() == train.lower()]
-    if same:
-        return f"; name it with the option train: {same[0]}"
-    if any(_is_image(entry) for name in names for entry in (folder / name).iterdir()):
+    other_case = [name for name in names if name.lower() == train.lower()]
+    if other_case:
+        return f"; name it with the option train: {other_case[0]}"
+    if any(map(_is_image, chain.from_iterable((folder / name).iterdir() for name in names))):
         return "; if these folders are the classes, give the option train: . (a dot)"
     return "; name the training split with the option train"
 

@@ -5,6 +5,7 @@ knows, from the Hub or a local folder.
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class Hub:
 
     def is_remote(self, root: Path | None) -> bool:
         """Return whether `describe` and `load` ask the Hub, which
-        downloads what is not in its cache.
+        downloads files that its cache lacks.
         """
         path = Path(self.path)
         return root is None and not (path.exists() or path.is_absolute() or self.path.startswith("."))
@@ -120,7 +121,7 @@ class Hub:
         splits = parquet_splits(folder, [name for name in (self.train, self.test) if name])
         if not splits:
             return self._image_folder(folder)
-        for file in (file for files in splits.values() for file in files):
+        for file in chain.from_iterable(splits.values()):
             within(file, folder)
 
         notes: dict[str, None] = {}
@@ -131,7 +132,7 @@ class Hub:
             return part, columns.class_names
 
         def digest(names: Iterable[str]) -> str:
-            files = [file for name in names for file in splits[name]]
+            files = list(chain.from_iterable(splits[name] for name in names))
             return content_fingerprint(files, Path(os.path.commonpath([file.parent for file in files])))
 
         return self._source(str(folder), splits, read, digest, notes)

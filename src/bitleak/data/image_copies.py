@@ -6,7 +6,7 @@ is pulled towards chance; a held-out record with a copy among the members is no 
 Two images are *exact* copies if all their pixels are equal. They are *near* copies if, each of them
 standardised (its own mean taken away, divided by its own deviation), the root mean square of their
 difference is at most a distance d, which is a correlation of at least 1 - d^2 / 2. d is `FARTHEST`,
-or `NEAR_SHARE` of what is usual between neighbours of this data set if that is less: in small
+or `NEAR_SHARE` of the usual distance between neighbours of this data set if that is less: in small
 pictures of digits, strangers are as alike as copies of photographs. Images of almost one colour are
 no near copies. This finds images that were compressed again, brightened or edited in a corner; it
 does not find shifted, mirrored or cropped ones.

@@ -77,7 +77,7 @@ def _opens(source: bytes | Path, question: Callable[[Image.Image], bool]) -> boo
     try:
         with opened(source) as image:
             return question(image)
-    except Exception:  # loading it says what is wrong, with its file and row
+    except Exception:  # loading it raises the error, with its file and row
         return False
 
 

@@ -256,25 +256,23 @@ def _check_certain(labels: list[str], schema: pa.Schema, source: str) -> None:
 
 
 def _column(
-    what: str, wanted: str | None, usable: list[str], found: list[str], *, schema: pa.Schema, source: str
+    role: str, named: str | None, usable: list[str], candidates: list[str], *, schema: pa.Schema, source: str
 ) -> str:
-    names, kind = schema.names, "encoded images (bytes)" if what == "image" else "integers, text or truth values"
+    names, kind = schema.names, "encoded images (bytes)" if role == "image" else "integers, text or truth values"
     listed = ", ".join(names)
-    if wanted is not None:
-        if wanted not in names:
-            raise DataError(f"{source}: no column {wanted!r} for the {what}; the columns: {listed}")
-        if wanted not in usable:
-            raise DataError(
-                f"{source}: {what} column {wanted!r} must hold {kind}; columns that do: {', '.join(usable)}"
-            )
-        return wanted
-    if not found:
-        way_out = f"; name one as '{what}': {', '.join(usable)}" if usable else ""
+    if named is not None:
+        if named not in names:
+            raise DataError(f"{source}: no column {named!r} for the {role}; the columns: {listed}")
+        if named not in usable:
+            raise DataError(f"{source}: {role} column {named!r} must hold {kind}; columns that do: {', '.join(usable)}")
+        return named
+    if not candidates:
+        way_out = f"; name one as '{role}': {', '.join(usable)}" if usable else ""
         typed = ", ".join(f"{field.name} ({_shown(field.type)})" for field in schema)
-        raise DataError(f"{source}: no {what} column, which holds {kind}, among the columns: {typed}{way_out}")
-    if len(found) > 1:
-        raise DataError(f"{source}: several {what} columns, name one of them as '{what}': {', '.join(found)}")
-    return found[0]
+        raise DataError(f"{source}: no {role} column, which holds {kind}, among the columns: {typed}{way_out}")
+    if len(candidates) > 1:
+        raise DataError(f"{source}: several {role} columns, name one of them as '{role}': {', '.join(candidates)}")
+    return candidates[0]
 
 
 def _shown(kind: pa.DataType) -> str:

@@ -39,7 +39,7 @@ def make_splits(
     held_out: float = 0.3,
     test: int | None = None,
 ) -> Splits:
-    """The membership matrix and the parts of the held-out records, all from one seed.
+    """Draw the membership matrix and the parts of the held-out records, all from one seed.
 
     Args:
         images: The data set; its own held-out records are held out, and only they.
@@ -51,7 +51,7 @@ def make_splits(
         population: Held-out records for what an adversary may know of the distribution, from 0.
         seed: The audit's root seed.
         models: Rows of a population, even. Not used in the mode `dedicated`.
-        shadows: Shadow models beside the targets, even. Not used in the mode `population`.
+        shadows: Shadow models next to the targets, even. Not used in the mode `population`.
         held_out: Fraction of the records to hold out, in (0, 1), the same of every class up to
             rounding. Not used where the source has a held-out part.
         test: Held-out records for the accuracy, from 1; None takes all that the others leave.
@@ -71,6 +71,8 @@ def make_splits(
     one_of("mode", mode, ("population", "dedicated"))
     outside = _held_out(images, held_out, seed)
     pool = _even_pool(np.setdiff1d(np.flatnonzero(~images.held_out), outside), seed)
+
+    # Every record is in exactly half of the rows that can be references.
     rng = np.random.default_rng(seed_for(seed, "member"))
     if mode == "population":
         rows = _even("models", models, 2)
@@ -80,6 +82,8 @@ def make_splits(
         chosen = list(range(integer_in("targets", targets, 1)))
         halves = [_half(len(pool), rng) for _ in chosen]
         member = np.concatenate([np.stack(halves), _balanced(len(pool), _even("shadows", shadows, 0), rng)])
+
+    # The parts come from a draw of their own, so that none moves the matrix.
     parts = _parts(outside, calibration, population, test, seed)
     splits = Splits(mode, pool, member, np.sort(np.array(chosen, np.int64)), *parts)
     check_splits(splits)
@@ -145,19 +149,19 @@ def even_mask(
     if not used:
         return np.zeros_like(member)
     keys = np.random.default_rng(seed).random(member.shape)
-    found = np.empty_like(member)
+    mask = np.empty_like(member)
     step = max(1, KEYS_AT_ONCE // len(member))
     for start in range(0, member.shape[1], step):
         block = slice(start, start + step)
         side, key = np.ascontiguousarray(member[:, block].T), np.ascontiguousarray(keys[:, block].T)
-        found[:, block] = (_smallest(side, key, used) | _smallest(~side, key, used)).T
-    return found
+        mask[:, block] = (_smallest(side, key, used) | _smallest(~side, key, used)).T
+    return mask
 
 
 def _smallest(
     side: Bool[np.ndarray, "records refs"], keys: Float64[np.ndarray, "records refs"], count: int
 ) -> Bool[np.ndarray, "records refs"]:
-    """The `count` references of a side with the smallest keys, which
+    """The `count` references per side with the smallest keys, which
     are below 1 and, but for chance, different.
     """
     of_side = np.where(side, keys, 2.0)
@@ -229,11 +233,11 @@ def _parts(
     """Disjoint random parts of the held-out records, each ascending."""
     integer_in("calibration", calibration, 0)
     integer_in("population", population, 0)
-    wanted = calibration + population + (1 if test is None else integer_in("test", test, 1))
-    if wanted > len(outside):
+    needed = calibration + population + (1 if test is None else integer_in("test", test, 1))
+    if needed > len(outside):
         raise ConfigError(
             f"{len(outside)} held-out records are too few for calibration ({calibration}), population ({population}) "
-            f"and test ({'at least 1' if test is None else test}), which need {wanted}: lower these or hold out more"
+            f"and test ({'at least 1' if test is None else test}), which need {needed}: lower these or hold out more"
         )
     order = np.random.default_rng(seed_for(seed, "parts")).permutation(outside)
     first, second, third, _ = np.split(

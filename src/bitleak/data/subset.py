@@ -12,7 +12,7 @@ def limited(images: Images, limit: int | None, seed: int, *, held_out: int | Non
     """Draw at most `limit` records of each part, as many of every class as its count allows.
 
     A class with fewer records than its equal share gives all it has, and the others make up for it.
-    The order is kept. What a smaller limit keeps of a class, a larger one with the same seed keeps
+    The order is kept. Records that a smaller limit keeps, a larger one with the same seed keeps
     too.
 
     Args:

@@ -116,8 +116,8 @@ def profile(spec: ModelSpec) -> Profile:
     If that image does not reach a layer, which may be an expert that serves few images, random ones
     are evaluated too.
 
-    On the meta device nothing would be computed, but what PyTorch loads for it takes longer than
-    that.
+    On the meta device nothing would be computed, but PyTorch would load modules for longer than this
+    takes.
 
     Raises:
         ModelError: As `build`.
@@ -161,9 +161,9 @@ def _check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Any], m
             raise ModelError(f"tensor {name!r} of model {model} is missing from the weights")
         if name not in expected:
             raise ModelError(f"tensor {name!r} of the weights is not part of model {model}")
-        came, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
-        if came != wanted:
-            raise ModelError(f"tensor {name!r} of model {model} must have shape {wanted}, got {came}")
+        shape, expected_shape = tuple(tensors[name].shape), tuple(expected[name].shape)
+        if shape != expected_shape:
+            raise ModelError(f"tensor {name!r} of model {model} must have shape {expected_shape}, got {shape}")
         if expected[name].is_floating_point() and tensors[name].dtype.kind != "f":
             raise ModelError(
                 f"tensor {name!r} of model {model} must hold floating-point numbers, got {tensors[name].dtype}; "

@@ -50,10 +50,10 @@ def differing_layer(network: nn.Module, batches: list[Tensor], compared: str) ->
     names = {id(module): name for name, module in network.named_modules()}
     for calls in zip(*runs, strict=False):
         module, *_ = calls[0]
-        if any(other[0] is not module for other in calls):
+        if any(call[0] is not module for call in calls):
             break
-        first, *others = [(_rows(given, compared), _rows(answer, compared)) for _, given, answer in calls]
-        if any(_same(first[0], given) and not _same(first[1], answer) for given, answer in others):
+        first, *repeats = [(_rows(inputs, compared), _rows(answer, compared)) for _, inputs, answer in calls]
+        if any(_are_equal(first[0], inputs) and not _are_equal(first[1], answer) for inputs, answer in repeats):
             kind = type(module).__name__
             where = names[id(module)]
             return f"layer {where!r} ({kind}) does" if where else f"the forward of {kind} itself does"
@@ -66,8 +66,8 @@ def _recorded(network: nn.Module, batch: Tensor) -> list[tuple[nn.Module, list[T
     """
     calls: list[tuple[nn.Module, list[Tensor], list[Tensor]]] = []
 
-    def hook(module: nn.Module, given: Any, answer: Any) -> None:
-        calls.append((module, _tensors(given), _tensors(answer)))
+    def hook(module: nn.Module, inputs: Any, answer: Any) -> None:
+        calls.append((module, _tensors(inputs), _tensors(answer)))
 
     handles = [module.register_forward_hook(hook) for module in network.modules()]
     try:
@@ -84,14 +84,18 @@ def _tensors(value: Any) -> list[Tensor]:
         return [value.clone()]
     if isinstance(value, dict):
         value = list(value.values())
-    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, tuple | list) else []
+    tensors: list[Tensor] = []
+    if isinstance(value, tuple | list):
+        for part in value:
+            tensors += _tensors(part)
+    return tensors
 
 
 def _rows(tensors: list[Tensor], compared: str) -> list[Tensor]:
     return [tensor[:1] if compared == "mates" and tensor.ndim else tensor for tensor in tensors]
 
 
-def _same(first: list[Tensor], second: list[Tensor]) -> bool:
+def _are_equal(first: list[Tensor], second: list[Tensor]) -> bool:
     pairs = zip(first, second, strict=False)
     return len(first) == len(second) and all(
         a.shape == b.shape and not (a.numel() and differing(a, b)) for a, b in pairs

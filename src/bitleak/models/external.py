@@ -51,7 +51,7 @@ def external(
 
     Raises:
         ModelError: The module or the factory cannot be imported or called, an option is not one of
-            its parameters, or what it makes cannot be audited on such images (see
+            its parameters, or its network cannot be audited on such images (see
             `bitleak.models.trial`).
 
     Example:
@@ -129,7 +129,7 @@ def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callab
     """The call of a factory, all arguments bound."""
     function = _callable(call)
     first = [split(call)[1]] if call.startswith(TIMM) else []
-    named = _arguments(function, call, dict(options or {}), shape, given=len(first))
+    named = _arguments(function, call, dict(options or {}), shape, positional=len(first))
 
     def make() -> Any:
         try:
@@ -179,26 +179,26 @@ def _imported(module: str, hint: str) -> Any:
 
 
 def _numeric(parameter: inspect.Parameter) -> bool:
-    """Whether its default, if there is one, is what a number may
-    take the place of: not a name or a list.
-    """
+    """Whether a number may replace its default, if it has one: not a name or a list."""
     return parameter.default in (parameter.empty, None) or type(parameter.default) is int
 
 
 def _arguments(
-    function: Callable[..., Any], call: str, options: dict[str, Any], shape: Shape, *, given: int
+    function: Callable[..., Any], call: str, options: dict[str, Any], shape: Shape, *, positional: int
 ) -> dict[str, Any]:
-    """The options, and the shape of the data under the names that the factory has for it."""
+    """Return the options, and the shape of the data under the names that the factory has for it."""
     try:
-        parameters = list(inspect.signature(function).parameters.values())[given:]
+        parameters = list(inspect.signature(function).parameters.values())[positional:]
     except (ValueError, TypeError):  # a builtin, which has none
         parameters = [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
-    anything = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
-    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    known = {parameter.name for parameter in named}
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = {parameter.name: parameter for parameter in parameters if parameter.kind in by_keyword}
     for key in options:
-        if key not in known and not anything:
+        if key not in known and not takes_any:
             raise ModelError(unknown_name(f"option of {call}", key, known or {"none"}))
+
+    # Options go before the shape of the data; the first parameter of a number's names gets it.
     arguments = dict(options)
     for names, value in (
         (CLASS_PARAMETERS, shape.classes),
@@ -207,12 +207,16 @@ def _arguments(
     ):
         if any(key in options for key in names):
             continue
-        own = next((each.name for key in names for each in named if each.name == key and _numeric(each)), None)
-        if own is None and anything and names is not SIZE_PARAMETERS:
-            own = names[0]
-        if own is not None:
-            arguments[own] = value
-    missing = [each.name for each in named if each.default is each.empty and each.name not in arguments]
+        numeric = [name for name in names if name in known and _numeric(known[name])]
+        if numeric:
+            arguments[numeric[0]] = value
+        elif takes_any and names is not SIZE_PARAMETERS:
+            arguments[names[0]] = value
+
+    # A parameter that nothing gives a value would fail later, in words of Python.
+    empty = inspect.Parameter.empty
+    required = [name for name, parameter in known.items() if parameter.default is empty]
+    missing = [name for name in required if name not in arguments]
     if missing:
         offered = ", ".join((CLASS_PARAMETERS[0], CHANNEL_PARAMETERS[0], SIZE_PARAMETERS[0]))
         raise ModelError(

@@ -89,7 +89,7 @@ def check_fingerprint(network: nn.Module, weights: Weights) -> None:
         weights: Weights with their spec; without a fingerprint, nothing is compared.
 
     Raises:
-        ModelError: It answers otherwise; names what it holds outside its state dict.
+        ModelError: It answers otherwise; names the values outside its state dict.
     """
     if weights.fingerprint is None or weights.spec is None:
         return

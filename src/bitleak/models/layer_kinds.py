@@ -1,4 +1,4 @@
-"""Whether a module computes what its class says, and which batch norms a single layer feeds.
+"""Whether a module runs the code of its kind, and which batch norms a single layer feeds.
 
 A subclass with a forward pass of its own may do anything with the same attributes: pad by the size
 of its input, mask or standardise its weight, keep gamma as the difference from 1. The same holds
@@ -59,7 +59,7 @@ def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, f
 
     Both are called once.
 
-    They need not compute what their classes say, see `deviation`.
+    Either may have a forward pass of its own, see `deviation`.
 
     Args:
         graph: Graph of the network's forward pass.

@@ -51,7 +51,7 @@ class Choices:
 
 
 def logit_candidates(output: Any, records: int, classes: int) -> dict[Choice, Tensor]:
-    """Every tensor of an output that has one floating-point number per record and class."""
+    """Return every tensor of an output that has one floating-point number per record and class."""
     tensors = {}
     for choice, value in _parts(output).items():
         shaped = value.ndim > 1 and value.shape[0] == records and value[0].numel() == classes
@@ -133,7 +133,7 @@ def answering(network: nn.Module, choices: Choices) -> nn.Module:
         return network
     kind = type(network)
 
-    def forward(self: Any, images: Any) -> Any:  # while torch.fx traces, it is given what stands for tensors
+    def forward(self: Any, images: Any) -> Any:  # a proxy while torch.fx traces
         chosen = choices.training if self.training else choices.evaluation
         return chosen.of(kind.forward(self, images))
 

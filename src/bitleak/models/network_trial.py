@@ -66,7 +66,7 @@ class NetworkTrial:
         return torch.randn(size, generator=self.generator).to(self.device)
 
     def output(self, images: Tensor, mode: str = "") -> Any:
-        """Return the network's output, whatever it is, without gradients."""
+        """Return the network's output of any type, without gradients."""
         try:
             with torch.no_grad():
                 return self.network(images)
@@ -133,9 +133,9 @@ class NetworkTrial:
                 f"{self.name}: the answer about an image depends on its place in the batch ({difference}), or on an "
                 "earlier pass that the network remembers; it must depend on the image alone"
             )
-        others = torch.cat([images[:1], 3 * self.images()[1:] + 1])
+        company = torch.cat([images[:1], 3 * self.images()[1:] + 1])
         alone = images[:1]
-        for batch in (others, alone):
+        for batch in (company, alone):
             difference = differing(self.logits(batch)[:1], first[:1])
             if difference:
                 raise ModelError(

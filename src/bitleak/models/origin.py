@@ -45,7 +45,9 @@ def origin(factory: str) -> Origin:
     names = _distributions(package)
     made_by = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     files = _files(package)
-    held = {Path(str(file.locate())) for name in names for file in metadata.files(name) or ()}
+    held: set[Path] = set()
+    for name in names:
+        held.update(Path(str(file.locate())) for file in metadata.files(name) or ())
     if files and files[0] in held:
         return Origin(made_by, ())
     return Origin(made_by, files)
@@ -67,4 +69,7 @@ def _files(package: str) -> tuple[Path, ...]:
         return ()
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     first = [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
-    return (*first, *(path for folder in folders for path in sorted(folder.rglob("*.py"))))
+    files = list(first)
+    for folder in folders:
+        files += sorted(folder.rglob("*.py"))
+    return tuple(files)

@@ -21,20 +21,20 @@ def training_choice(tried: NetworkTrial, images: Tensor) -> tuple[Choice, list[s
     with _training(tried.network, layers=False):
         output = tried.output(images.clone(), "in training mode ")
     tensors = logit_candidates(output, tried.records, tried.shape.classes)
-    same = {choice: value for choice, value in tensors.items() if not differing(value, expected)}
-    chosen = preferred(output, same) if same else preferred(output, tensors)
-    if chosen is None and same:
-        chosen = next(iter(same))
+    equal = {choice: value for choice, value in tensors.items() if not differing(value, expected)}
+    chosen = preferred(output, equal) if equal else preferred(output, tensors)
+    if chosen is None and equal:
+        chosen = next(iter(equal))
     if chosen is None:
         raise ModelError(
             f"{tried.name} returns {output_in_words(output)} in training mode, and none of it is known "
             "to be what it answers in evaluation mode: let it return the logits alone, or call them 'logits'"
         )
-    others = [str(choice) for choice in tensors if choice != chosen]
-    if not others:
+    untrained = [str(choice) for choice in tensors if choice != chosen]
+    if not untrained:
         return chosen, []
     return chosen, [
-        f"{tried.name} returns further heads in training mode: {chosen} is trained, {', '.join(others)} are not"
+        f"{tried.name} returns further heads in training mode: {chosen} is trained, {', '.join(untrained)} are not"
     ]
 
 

@@ -88,14 +88,14 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial) -> None:
     another network.
     """
     torch.default_generator.manual_seed(_OTHER_START)
-    other = NetworkTrial(make(), tried.name, tried.shape)
+    second = NetworkTrial(make(), tried.name, tried.shape)
     images = tried.images()
-    other.output(images[:2])  # makes what is lazy
-    other.choice = tried.choice
-    other.network.load_state_dict(tried.network.eval().state_dict())
-    difference = differing(other.logits(images), tried.logits(images))
+    second.output(images[:2])  # creates lazy parameters
+    second.choice = tried.choice
+    second.network.load_state_dict(tried.network.eval().state_dict())
+    difference = differing(second.logits(images), tried.logits(images))
     if difference:
-        names = differing_names(unsaved(tried.network), unsaved(other.network))
+        names = differing_names(unsaved(tried.network), unsaved(second.network))
         listed = f" ({', '.join(names[:6])})" if names else ""
         raise ModelError(
             f"{tried.name}: two networks of the factory with one state dict answer differently, {difference}: it draws "
@@ -104,7 +104,7 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial) -> None:
 
 
 def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) -> bool:
-    """Try a network as it is, in evaluation mode alone, without making another.
+    """Try a network as it is, in evaluation mode alone, without making ansecond.
 
     Args:
         network: In evaluation mode, on the device; answers with logits.
@@ -139,12 +139,12 @@ def _same_in_channels_last(network: nn.Module, images: Tensor, choice: Choice) -
         try:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             logits = choice.of(network(images.clone(memory_format=torch.channels_last)))
-            same = logits.shape == expected.shape and not differing(logits, expected)
+            is_same = logits.shape == expected.shape and not differing(logits, expected)
         except Exception:  # foreign code may raise anything
-            same = False
-    if not same:
+            is_same = False
+    if not is_same:
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return same
+    return is_same
 
 
 def _result(tried: NetworkTrial) -> Trial | None:
@@ -154,7 +154,7 @@ def _result(tried: NetworkTrial) -> Trial | None:
     """
     # A pass at all, with parameters that hide nothing.
     images = tried.images()
-    tried.output(images[:2])  # makes what is lazy
+    tried.output(images[:2])  # creates lazy parameters
     tried.check_precision()
     draw_zeros(tried.network, tried.generator)
 
@@ -171,15 +171,15 @@ def _result(tried: NetworkTrial) -> Trial | None:
     if torch.equal(first, first[:1].expand_as(first)):
         return None
 
-    # One answer per image, whatever else is evaluated, and how.
+    # One answer per image, alone and in company, in both orders of memory.
     tried.check_twice(images, first)
     tried.check_company(images, first)
-    same = _same_in_channels_last(tried.network, images, tried.choice)
+    channels_last = _same_in_channels_last(tried.network, images, tried.choice)
     training, notes = training_choice(tried, images)
-    same = training_step_in_channels_last(tried, images, training, channels_last=same)
-    if not same:
+    channels_last = training_step_in_channels_last(tried, images, training, channels_last=channels_last)
+    if not channels_last:
         notes.append(
             f"{tried.name} does not work in channels-last memory (a `view`, perhaps): it is trained and asked in "
             "contiguous order"
         )
-    return Trial(Choices(tried.choice, training), same, tuple(notes))
+    return Trial(Choices(tried.choice, training), channels_last, tuple(notes))

@@ -82,7 +82,7 @@ def _foreign(kind: type) -> bool:
 def _digest(value: Any) -> str:
     """A digest of a value, in the order of its items.
 
-    Empty for what is no value, such as a function.
+    Empty for functions, modules and the like.
     """
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided:
@@ -94,7 +94,7 @@ def _digest(value: Any) -> str:
     if isinstance(value, _SCALARS):
         return _hashed(type(value).__name__, repr(value)[:_MOST].encode())
     if isinstance(value, Mapping):
-        value = [item for pair in list(value.items())[:_MOST] for item in pair]
+        value = [*value, *value.values()]
     if isinstance(value, list | tuple | set | frozenset):
         parts = [_digest(item) for item in list(value)[:_MOST]]
         return _hashed(type(value).__name__, "".join(parts).encode()) if any(parts) else ""

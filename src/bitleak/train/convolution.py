@@ -45,11 +45,11 @@ def with_products(network: nn.Module, autocast: Arithmetic, device: torch.device
     for name, module in list(network.named_modules()):
         if name and type(module) is nn.Conv2d and _plain(module):
             names = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
-            same: dict[str, Any] = {one: getattr(module, one) for one in names}
-            other = Convolution(**same, bias=False, device="meta")
-            other.weight = module.weight
-            other.train(module.training)
-            network.set_submodule(name, other)
+            settings: dict[str, Any] = {name: getattr(module, name) for name in names}
+            replacement = Convolution(**settings, bias=False, device="meta")
+            replacement.weight = module.weight
+            replacement.train(module.training)
+            network.set_submodule(name, replacement)
     return network
 
 
@@ -81,8 +81,8 @@ class _Convolved(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         images, weight = ctx.saved_tensors
         small = gradient.shape[2:].numel() <= SMALL_MAP
-        wanted = (ctx.needs_input_grad[0], not small, False)
-        shape = (None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, wanted)
+        needed = (ctx.needs_input_grad[0], not small, False)
+        shape = (None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, needed)
         by_images, by_weight, _ = torch.ops.aten.convolution_backward(gradient, images, weight, *shape)
         if small:
             by_weight = weight_gradient(images, gradient, weight, ctx.stride, ctx.padding)

@@ -30,6 +30,7 @@ from bitleak.metrics.measures import (
     estimate_from_curves,
     estimate_metrics,
     measure,
+    measures_about,
     measures_from,
 )
 from bitleak.metrics.mutual_references import on_separate_records, widen_for_mutual_references
@@ -54,6 +55,13 @@ from bitleak.metrics.thresholds import (
     thresholds_for,
 )
 from bitleak.metrics.tpr import estimate_tpr, headline_fpr, tpr_at, why_unmeasurable
+from bitleak.metrics.trainings import (
+    FEWEST_TARGETS,
+    About,
+    difference_over_trainings,
+    mean_over_trainings,
+    verdict_about,
+)
 from bitleak.metrics.verdicts import adjust_verdicts, holm
 from bitleak.metrics.within_class import (
     ClassDependence,
@@ -64,6 +72,8 @@ from bitleak.metrics.within_class import (
 
 __all__ = [
     "ALWAYS_MEASURED",
+    "FEWEST_TARGETS",
+    "About",
     "AtThreshold",
     "ClassDependence",
     "EpsilonBound",
@@ -92,6 +102,7 @@ __all__ = [
     "clopper_pearson",
     "detectable_auc",
     "difference_over_records",
+    "difference_over_trainings",
     "doubling_counts",
     "epsilon_bounds",
     "epsilon_measures",
@@ -114,9 +125,11 @@ __all__ = [
     "matched_scale",
     "mean_curve",
     "mean_over_records",
+    "mean_over_trainings",
     "measure",
     "measure_at_threshold",
     "measure_at_thresholds",
+    "measures_about",
     "measures_from",
     "memorisation",
     "metric_entries",
@@ -136,6 +149,7 @@ __all__ = [
     "tpr_at",
     "tpr_within_class",
     "unpack_estimates",
+    "verdict_about",
     "why_unmeasurable",
     "widen_for_mutual_references",
     "wilson",

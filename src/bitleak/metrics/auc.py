@@ -31,16 +31,29 @@ the variance being taken at 1/2 under both hypotheses, right to first order: an 
 near it. The mean over T targets has the variance var_0 (1 + (T - 1) rho) / T, where rho is the mean
 correlation between two targets' AUCs: 0 for independent halves of the records, whatever the
 records' scores have in common.
+
+For models trained anew (`trainings`) the deviation s over targets is estimated and its quantile is
+Student's, so that with A the mean's variance and reach(s) that of the interval, the power is
+
+    E[ Phi((AUC - 1/2 - reach(s)) / sqrt(A)) ],    s^2 = var_0 (1 - rho) chi^2(T - 1) / (T (T - 1)),
+
+computed over `POWER_NODES` quantiles of s. The trainings are taken to add no variance: if they do,
+less is noticed.
 """
 
 import math
 
 import numpy as np
-from scipy.special import expit, logit, ndtri
+from scipy.optimize import brentq
+from scipy.special import expit, gammaincinv, logit, ndtr, ndtri, stdtrit
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
+from bitleak.metrics.trainings import FEWEST_TARGETS, About
+
+POWER_NODES = 400
+"""Quantiles of the deviation over targets that a power is averaged over."""
 
 
 def auc(curve: Roc) -> float:
@@ -110,6 +123,7 @@ def detectable_auc(
     correlation: int | float = 0.0,
     level: int | float = 0.05,
     power: int | float = 0.8,
+    about: About = "records",
 ) -> float:
     """Return the smallest AUC above 1/2 that an audit of this size notices with the given power.
 
@@ -120,9 +134,11 @@ def detectable_auc(
         correlation: Mean correlation between two targets' AUCs, in [0, 1].
         level: Level of the two-sided test, in (0, 1); 0.05 is a 95 % interval that excludes 1/2.
         power: Chance of noticing it, in (0, 1).
+        about: `records`: these models on other records; `trainings`: models trained anew.
 
     Returns:
-        In (0.5, 1]; 1 if no AUC is noticed with this power.
+        In (0.5, 1]; 1 if no AUC is noticed with this power, as with fewer than `FEWEST_TARGETS`
+        targets if it is about trainings.
 
     Raises:
         ValueError: A number is out of range.
@@ -132,15 +148,63 @@ def detectable_auc(
         0.5362
         >>> round(detectable_auc(25_000, 25_000, targets=8), 4)
         0.5026
+        >>> round(detectable_auc(25_000, 25_000, targets=8, about="trainings"), 4)
+        0.503
     """
     m, n = integer_in("members", members, 1), integer_in("non_members", non_members, 1)
     count = integer_in("targets", targets, 1)
     alike = number_in("correlation", correlation, 0, 1)
     level = number_in("level", level, 0, 1, ends="()")
     power = number_in("power", power, 0, 1, ends="()")
-    variance = (m + n + 1) / (12 * m * n) * (1 + (count - 1) * alike) / count
-    reach = float(ndtri(1 - level / 2) + ndtri(power)) * math.sqrt(variance)
+    single = (m + n + 1) / (12 * m * n)
+    variance = single * (1 + (count - 1) * alike) / count
+    if about == "trainings":
+        if count < FEWEST_TARGETS:
+            return 1.0
+        student = single * (1 - alike) / count
+        reach = _reach_over_trainings(student, single / count, variance, count, level, power)
+    else:
+        reach = float(ndtri(1 - level / 2) + ndtri(power)) * math.sqrt(variance)
     return min(1.0, 0.5 + max(reach, 0.0))
+
+
+def _reach_over_trainings(
+    between: float,
+    unshared: float,
+    variance: float,
+    targets: int,
+    level: float,
+    power: float,
+) -> float:
+    """Return the distance from 1/2 that the interval over trainings notices with this power.
+
+    Args:
+        between: Expected s^2 of `trainings`.
+        unshared: o^2.
+        variance: r^2, the variance of the mean.
+        targets: Number of targets, T.
+        level: Level of the test.
+        power: Chance of noticing it.
+    """
+    # s^2 over its quantiles, and v with its degrees of freedom
+    chances = (np.arange(POWER_NODES) + 0.5) / POWER_NODES
+    squares = between * 2 * gammaincinv((targets - 1) / 2, chances) / (targets - 1)
+    total = variance + np.maximum(0.0, squares - unshared)
+    satterthwaite = total**2 * (targets - 1) / np.maximum(squares, 1e-300) ** 2
+    freedom = np.where(squares > unshared, satterthwaite, np.inf)
+
+    student = stdtrit(targets - 1, 1 - level / 2) * np.sqrt(squares)
+    quantile = np.full(POWER_NODES, float(ndtri(1 - level / 2)))
+    finite = np.isfinite(freedom)
+    quantile[finite] = stdtrit(freedom[finite], 1 - level / 2)
+    reaches = np.maximum(student, quantile * np.sqrt(total))
+
+    def lacking(distance: float) -> float:
+        return power - float(ndtr((distance - reaches) / deviation).mean())
+
+    deviation = math.sqrt(variance)
+    span = float(reaches.max()) + 10 * deviation
+    return float(brentq(lacking, -span, span))
 
 
 def doubling_counts(largest: int) -> list[int]:

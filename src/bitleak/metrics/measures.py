@@ -28,6 +28,7 @@ from bitleak.metrics.intervals import (
 )
 from bitleak.metrics.roc import Roc, roc
 from bitleak.metrics.tpr import estimate_tpr, why_unmeasurable
+from bitleak.metrics.trainings import difference_over_trainings, mean_over_trainings
 from bitleak.metrics.verdicts import verdict
 
 
@@ -154,6 +155,28 @@ def measures_from(
         targets[metric] = _targets(figures, at_fp32)
         aggregate[metric] = _aggregate(figures, at_fp32, mode)
     return Measures(targets, aggregate)
+
+
+def measures_about(
+    estimates: Estimates,
+    *,
+    mode: SplitMode,
+    baseline: Estimates | None = None,
+) -> Measures:
+    """Like `measures_from`, with totals over dedicated targets by `trainings`.
+
+    From `FEWEST_TARGETS` dedicated targets on a total and its verdict are about models trained
+    anew; with fewer they are about these models on other records (`verdict_about`).
+    """
+    single = measures_from(estimates, mode="population", baseline=baseline)
+    aggregate = dict(single.aggregate)
+    for metric, figures in estimates.items():
+        if mode == "dedicated" and len(figures) > 1:
+            at_fp32 = None if baseline is None else baseline.get(metric)
+            change = None if at_fp32 is None else difference_over_trainings(figures, at_fp32)
+            std = single.aggregate[metric].std
+            aggregate[metric] = _measure(mean_over_trainings(figures), std=std, difference=change)
+    return Measures(single.targets, aggregate)
 
 
 def _targets(

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-ROUNDING = 1e-4
+ANSWER_ROUNDING = 1e-4
 """Largest difference on one machine that is taken for rounding, relative to the largest logit."""
 
 
-def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float = ROUNDING) -> str:
+def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float = ANSWER_ROUNDING) -> str:
     """Return by how much two answers differ, in words; empty if it is rounding.
 
     Args:

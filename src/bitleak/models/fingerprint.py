@@ -23,7 +23,6 @@ from bitleak.core.types import ModelSpec, QuantizedWeights, Weights
 from bitleak.models.answer_difference import differing
 from bitleak.models.precision import exact_float32
 from bitleak.models.unsaved_values import unsaved
-from bitleak.registry import MODELS
 
 Stored = TypeVar("Stored", Weights, QuantizedWeights)
 
@@ -35,15 +34,15 @@ ANSWER_TOLERANCE = 1e-3
 """Largest difference, relative to the largest logit, that
 another device or release of PyTorch may make.
 """
-REMEDY = (
+SAVE_REMEDY = (
     "make it a parameter or a saved buffer (`self.register_buffer(name, tensor)`), or draw it from a generator of a "
     "fixed seed"
 )
 
 
-def is_outside(spec: ModelSpec) -> bool:
+def is_external(spec: ModelSpec) -> bool:
     """Whether a spec's network is made by code from outside this package."""
-    return spec.name == "external" or spec.name not in MODELS
+    return spec.name == "external"
 
 
 def random_images(spec: ModelSpec, records: int) -> Float32[Tensor, "records channels size size"]:
@@ -74,7 +73,7 @@ def with_fingerprint(weights: Stored, network: nn.Module) -> Stored:
         weights: Weights with their spec.
         network: The network that holds them; it is left in evaluation mode.
     """
-    if weights.spec is None or not is_outside(weights.spec):
+    if weights.spec is None or not is_external(weights.spec):
         return weights
     answers = answer_fingerprint(network, weights.spec)
     # The records will show it too, with an error of their own.
@@ -103,5 +102,5 @@ def check_fingerprint(network: nn.Module, weights: Weights) -> None:
     raise ModelError(
         f"{name}: with its stored weights, the network that is made here answers fixed images otherwise than when they "
         f"were stored, {difference}. Its code was changed since, or it depends on what its state dict does not hold "
-        f"and what differs between processes{candidates}: {REMEDY}; then raise `version` and train again"
+        f"and what differs between processes{candidates}: {SAVE_REMEDY}; then raise `version` and train again"
     )

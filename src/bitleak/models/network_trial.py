@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
-from bitleak.models.answer_difference import ROUNDING, differing, differing_layer
+from bitleak.models.answer_difference import ANSWER_ROUNDING, differing, differing_layer
 from bitleak.models.logit_output import Choice, output_in_words
 
 _REPEATS = 20
@@ -149,7 +149,7 @@ def check_scale(name: str, logits: Tensor) -> None:
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(f"{name} answers random images with NaN or infinite values")
     sums = logits.sum(dim=1)
-    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < ROUNDING).all()):
+    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < ANSWER_ROUNDING).all()):
         raise ModelError(f"{name} answers with probabilities (rows sum to 1); leave out the softmax: logits are needed")
 
 

@@ -25,7 +25,7 @@ from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build, load, state
 from bitleak.models.answer_difference import differing
 from bitleak.models.external import factory_of
-from bitleak.models.fingerprint import ANSWER_TOLERANCE, REMEDY, answer_fingerprint
+from bitleak.models.fingerprint import ANSWER_TOLERANCE, SAVE_REMEDY, answer_fingerprint
 from bitleak.models.network_trial import draw_zeros
 from bitleak.models.unsaved_values import differing_names, unsaved
 
@@ -61,7 +61,7 @@ def check_in_new_process(spec: ModelSpec) -> None:
         raise ModelError(
             f"{factory}: a new process makes another network: with one state dict, the two answer the same images "
             f"differently, {difference}{listed}. Every worker is a new process, so it must not depend on what differs "
-            f"between processes (draws at import, the order of a set, the time): {REMEDY}"
+            f"between processes (draws at import, the order of a set, the time): {SAVE_REMEDY}"
         )
 
 

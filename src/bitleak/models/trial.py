@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
 from bitleak.models.answer_difference import differing
-from bitleak.models.fingerprint import REMEDY
+from bitleak.models.fingerprint import SAVE_REMEDY
 from bitleak.models.logit_output import Choice, Choices, chosen_output
 from bitleak.models.network_trial import NetworkTrial, Shape, check_scale, draw_zeros
 from bitleak.models.precision import exact_float32
@@ -99,7 +99,7 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial) -> None:
         listed = f" ({', '.join(names[:6])})" if names else ""
         raise ModelError(
             f"{tried.name}: two networks of the factory with one state dict answer differently, {difference}: it draws "
-            f"values that the state dict does not hold{listed}; {REMEDY}"
+            f"values that the state dict does not hold{listed}; {SAVE_REMEDY}"
         )
 
 

@@ -13,7 +13,7 @@ from bitleak.core.types import Images, Measure, Outputs, Row, Splits, Weights
 from bitleak.core.variants import noise_like
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import excess_over_best
-from bitleak.models.fingerprint import is_outside, with_fingerprint
+from bitleak.models.fingerprint import is_external, with_fingerprint
 from bitleak.models.weight_noise import noise_for, with_noise
 from bitleak.query import logits
 from bitleak.stages.measuring import answers_of, plain_rows, rows_of
@@ -52,7 +52,7 @@ def noise(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress:
     for one in params:
         drawn = noise_for(weights, _seed(one, one["model"]), allow_external=runtime.network is not None)
         noisy = with_noise(weights, drawn, inputs["match"]["match"]["scale"])
-        yield with_fingerprint(noisy, load_for(noisy, runtime)) if is_outside(spec_of(noisy)) else noisy
+        yield with_fingerprint(noisy, load_for(noisy, runtime)) if is_external(spec_of(noisy)) else noisy
 
 
 def matched(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:

@@ -44,4 +44,4 @@ def test_the_python_of_the_readme_runs(capsys):
     assert isinstance(names["smaller"], bitleak.Weights)
     assert not torch.equal(network[1].weight, before)
     assert max(len(row.unique()) for row in network[1].weight) <= 4
-    assert names["found"].aggregate["auc"].value > 0.7
+    assert names["metrics"].aggregate["auc"].value > 0.7

@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py [--seeds 3] [--steps 150] [--images 128] [NETWORK ...]
 
-The networks are those of `tests/quant/architectures.py`, trained for some steps on the digits of
+The networks are those of `tests/quantizers/architectures.py`, trained for some steps on the digits of
 scikit-learn in random colours, 1,200 records. Each is quantized with its first images as calibration data, by
 the presets `quick`. A cell holds the relative squared error of the logits on the calibration images, and the
 accuracy on the other 597 records in percent; both are means over the seeds, which differ in initialisation and batches.
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quant.adaround import AdaRound
-from bitleak.quant.brecq import BRECQ
-from bitleak.quant.gptq import GPTQ
-from bitleak.quant.obc import OBC
-from bitleak.quant.result import deployed
-from bitleak.quant.rtn import RoundToNearest
-from bitleak.quant.scheme import Scheme, quantizable
+from bitleak.quantizers.adaround import AdaRound
+from bitleak.quantizers.assembly import deployed
+from bitleak.quantizers.brecq import BRECQ
+from bitleak.quantizers.gptq import GPTQ
+from bitleak.quantizers.obc import OBC
+from bitleak.quantizers.rtn import RoundToNearest
+from bitleak.quantizers.scheme import Scheme, quantizable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "quant"))
 from architectures import NETWORKS, coloured_digits, trained

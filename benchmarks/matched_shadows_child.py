@@ -54,7 +54,7 @@ def quantize(folder: Path, numbers: range) -> None:
             several = [kind(**{**kind.PRESETS["quick"], "levels": levels}) for levels in LEVELS]
             chances = [torch.Generator().manual_seed(number) for _ in several]
             try:
-                from bitleak.quant.together import quantize_together
+                from bitleak.quantizers.shared_pass import quantize_together
 
                 list(quantize_together(several, network, calibration, chances))
             except ImportError:

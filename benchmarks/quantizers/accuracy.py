@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.fold import fold
-from bitleak.quant.reestimate import moments_of, reestimate
-from bitleak.quant.result import deployed
-from bitleak.quant.scheme import quantizable
+from bitleak.quantizers.assembly import deployed
+from bitleak.quantizers.network.norm_folding import fold
+from bitleak.quantizers.network.norm_statistics import moments_of, reestimate
+from bitleak.quantizers.scheme import quantizable
 
 ROOT = Path(__file__).resolve().parents[2]
 AUGMENTED = ("obc", "obc-quantized-polish", "gptq-activation")  # also with images augmented as in training

@@ -9,10 +9,10 @@ from benchmarks.quantizers.networks import Bench
 from benchmarks.quantizers.published import rank_one, searched_by_channel
 from torch import Tensor
 
-from bitleak.quant.grid import Grid, search_grid
-from bitleak.quant.layerwise import second_moments
-from bitleak.quant.obc import INFLATION, quantize_layer
-from bitleak.quant.scheme import quantizable
+from bitleak.quantizers.grid import Grid, search_grid
+from bitleak.quantizers.network.layerwise import second_moments
+from bitleak.quantizers.obc import INFLATION, quantize_layer
+from bitleak.quantizers.scheme import quantizable
 
 LAYERS = {"64x576": "stage2.0.conv2", "128x1152": "stage3.0.conv2"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -9,11 +9,11 @@ from benchmarks.quantizers.jobs import Job, timed
 from benchmarks.quantizers.networks import Bench
 from torch.profiler import ProfilerActivity, profile
 
-from bitleak.quant.adaround import AdaRound, round_adaptively
-from bitleak.quant.brecq import BRECQ
-from bitleak.quant.grid import search_grid
-from bitleak.quant.obc import quantize_layer
-from bitleak.quant.quadratic import Quadratic
+from bitleak.quantizers.adaround import AdaRound, round_adaptively
+from bitleak.quantizers.brecq import BRECQ
+from bitleak.quantizers.grid import search_grid
+from bitleak.quantizers.layers.quadratic import Quadratic
+from bitleak.quantizers.obc import quantize_layer
 
 TOP = 10
 ROWS = 16  # of OBQ: the profiler holds every call, and all rows take the same ones

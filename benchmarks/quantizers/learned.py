@@ -15,13 +15,13 @@ from benchmarks.quantizers.published import rounded_by_batches
 from torch import Tensor, nn
 
 from bitleak.core.seeds import seed_for
-from bitleak.quant.adaround import AdaRound, adapt_layer
-from bitleak.quant.brecq import BRECQ
-from bitleak.quant.fold import fold
-from bitleak.quant.grid import Grid, decode, encode, search_grid
-from bitleak.quant.quadratic import Quadratic, quadratic
-from bitleak.quant.result import deployed
-from bitleak.quant.units import units
+from bitleak.quantizers.adaround import AdaRound, adapt_layer
+from bitleak.quantizers.assembly import deployed
+from bitleak.quantizers.brecq import BRECQ
+from bitleak.quantizers.grid import Grid, decode, encode, search_grid
+from bitleak.quantizers.layers.quadratic import Quadratic, quadratic
+from bitleak.quantizers.network.norm_folding import fold
+from bitleak.quantizers.network.reconstruction_units import units
 
 LAYER = "stage2.0.conv2"
 STEPS = (250, 500, 1000, 2000, 4000)  # of AdaRound, besides its presets

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bitleak.core.seeds import seed_for
-from bitleak.quant.fold import fold
-from bitleak.quant.grid import decode, search_grid
-from bitleak.quant.scheme import quantizable
-from bitleak.quant.units import Unit, units
+from bitleak.quantizers.grid import decode, search_grid
+from bitleak.quantizers.network.norm_folding import fold
+from bitleak.quantizers.network.reconstruction_units import Unit, units
+from bitleak.quantizers.scheme import quantizable
 
 CHUNK = 128  # images at a time
 REGULARIZATION = {"adaround": 0.001, "brecq": 0.01}

@@ -10,14 +10,14 @@ from benchmarks.quantizers.published import min_max
 from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedWeights
-from bitleak.quant.adaround import AdaRound
-from bitleak.quant.brecq import BRECQ
-from bitleak.quant.gptq import GPTQ
-from bitleak.quant.grid import encode
-from bitleak.quant.obc import OBC
-from bitleak.quant.result import assemble
-from bitleak.quant.rtn import RoundToNearest
-from bitleak.quant.scheme import Scheme, quantizable
+from bitleak.quantizers.adaround import AdaRound
+from bitleak.quantizers.assembly import assemble
+from bitleak.quantizers.brecq import BRECQ
+from bitleak.quantizers.gptq import GPTQ
+from bitleak.quantizers.grid import encode
+from bitleak.quantizers.obc import OBC
+from bitleak.quantizers.rtn import RoundToNearest
+from bitleak.quantizers.scheme import Scheme, quantizable
 
 SWEEPS, EXCHANGES = 50, 20  # of polish and of exchange, at most
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from bitleak.quant.grid import Grid, per_weight
+from bitleak.quantizers.grid import Grid, per_weight
 
 Call = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """From the weights by layer and a batch of inputs to the outputs."""

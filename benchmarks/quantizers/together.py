@@ -8,8 +8,8 @@ import torch
 from benchmarks.quantizers.jobs import Job, timed
 from benchmarks.quantizers.networks import Bench
 
-from bitleak.quant.obc import OBC
-from bitleak.quant.together import quantize_together
+from bitleak.quantizers.obc import OBC
+from bitleak.quantizers.shared_pass import quantize_together
 
 LEVELS = (16, 4, 3)
 RECORDS, ROUNDS = 2048, 10  # the paper's calibration for OBC

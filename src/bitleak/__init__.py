@@ -111,11 +111,11 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
     from bitleak.metrics.auc import auc as auc
     from bitleak.metrics.exposure import exposure as exposure
     from bitleak.metrics.roc import roc as roc
-    from bitleak.quant.adaround import AdaRound as AdaRound
-    from bitleak.quant.brecq import BRECQ as BRECQ
-    from bitleak.quant.gptq import GPTQ as GPTQ
-    from bitleak.quant.obc import OBC as OBC
-    from bitleak.quant.rtn import RoundToNearest as RoundToNearest
+    from bitleak.quantizers.adaround import AdaRound as AdaRound
+    from bitleak.quantizers.brecq import BRECQ as BRECQ
+    from bitleak.quantizers.gptq import GPTQ as GPTQ
+    from bitleak.quantizers.obc import OBC as OBC
+    from bitleak.quantizers.rtn import RoundToNearest as RoundToNearest
     from bitleak.query import outputs as outputs
     from bitleak.single_network import load_quantized as load_quantized
     from bitleak.train.fit import fit as fit
@@ -124,11 +124,11 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
     __version__: str
 
 _PUBLIC = {
-    "AdaRound": "bitleak.quant.adaround",
-    "BRECQ": "bitleak.quant.brecq",
-    "GPTQ": "bitleak.quant.gptq",
-    "OBC": "bitleak.quant.obc",
-    "RoundToNearest": "bitleak.quant.rtn",
+    "AdaRound": "bitleak.quantizers.adaround",
+    "BRECQ": "bitleak.quantizers.brecq",
+    "GPTQ": "bitleak.quantizers.gptq",
+    "OBC": "bitleak.quantizers.obc",
+    "RoundToNearest": "bitleak.quantizers.rtn",
     "LiRA": "bitleak.attacks",
     "RMIA": "bitleak.attacks",
     "Threshold": "bitleak.attacks",

@@ -26,11 +26,11 @@ MODELS = {
     "external": "bitleak.models.external:external",
 }
 QUANTIZERS = {
-    "rtn": "bitleak.quant.rtn:RoundToNearest",
-    "adaround": "bitleak.quant.adaround:AdaRound",
-    "brecq": "bitleak.quant.brecq:BRECQ",
-    "obc": "bitleak.quant.obc:OBC",
-    "gptq": "bitleak.quant.gptq:GPTQ",
+    "rtn": "bitleak.quantizers.rtn:RoundToNearest",
+    "adaround": "bitleak.quantizers.adaround:AdaRound",
+    "brecq": "bitleak.quantizers.brecq:BRECQ",
+    "obc": "bitleak.quantizers.obc:OBC",
+    "gptq": "bitleak.quantizers.gptq:GPTQ",
 }
 ATTACKS = {
     "lira": "bitleak.attacks.lira:FORMS",

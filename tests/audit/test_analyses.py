@@ -16,7 +16,7 @@ from bitleak.audit import audit, prepare
 from bitleak.config import validate
 from bitleak.core.types import QuantizedWeights
 from bitleak.engine.store import Store
-from bitleak.quant.rtn import RoundToNearest
+from bitleak.quantizers.rtn import RoundToNearest
 from bitleak.report import read_rows, read_summary, sentences, tabulate
 
 

@@ -97,7 +97,7 @@ def test_an_attack_that_cannot_be_used_is_refused_before_any_work(package, entry
 
 QUANTIZER = """
     from dataclasses import dataclass
-    from bitleak.quant.rtn import RoundToNearest
+    from bitleak.quantizers.rtn import RoundToNearest
 
     @dataclass(frozen=True, kw_only=True)
     class Coarse(RoundToNearest):

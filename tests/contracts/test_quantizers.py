@@ -15,9 +15,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
-from bitleak.quant.grid import Grid, encode
-from bitleak.quant.result import deployed
-from bitleak.quant.units import units
+from bitleak.quantizers.assembly import deployed
+from bitleak.quantizers.grid import Grid, encode
+from bitleak.quantizers.network.reconstruction_units import units
 from bitleak.registry import QUANTIZERS, find
 
 FEW = {

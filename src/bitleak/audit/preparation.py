@@ -19,7 +19,7 @@ from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.plan import NetworkSize, Plan, plan
-from bitleak.quant.suitable import check_network
+from bitleak.quantizers.compatibility import check_network
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
 

@@ -17,9 +17,9 @@ from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.models import load
 from bitleak.models.network_size import repeated_names
 from bitleak.models.precision import exact_float32
-from bitleak.quant.capture import OnLayer
-from bitleak.quant.operands import check_operands
-from bitleak.quant.together import quantize_together
+from bitleak.quantizers.network.layer_inputs import OnLayer
+from bitleak.quantizers.network.operands import check_operands
+from bitleak.quantizers.shared_pass import quantize_together
 from bitleak.query import logits
 from bitleak.single_network.quantization_job import QuantizationJob
 

@@ -14,7 +14,7 @@ from bitleak.config.fields import plain_values
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, QuantizedWeights
 from bitleak.core.variants import FULL
-from bitleak.quant.scheme import Scheme
+from bitleak.quantizers.scheme import Scheme
 from bitleak.single_network.network_figures import LayerFigures, NetworkFigures, layer_figures
 from bitleak.single_network.quantization_job import QuantizationJob
 from bitleak.single_network.quantized_files import save_quantized, save_weights

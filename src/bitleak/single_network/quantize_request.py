@@ -11,7 +11,7 @@ from bitleak.config import DataConfig, override
 from bitleak.config.fields import checked_value, entry_class, section
 from bitleak.core.checks import integer_in, number_in, one_of, unknown_name
 from bitleak.core.errors import ConfigError
-from bitleak.quant.scheme import Scheme
+from bitleak.quantizers.scheme import Scheme
 from bitleak.single_network.option_texts import channel_numbers, data_from_text, model_from_text, whole_numbers
 
 SOURCES = ("members", "holdout", "all")

@@ -21,8 +21,8 @@ from bitleak.models.fingerprint import with_fingerprint
 from bitleak.models.fused_network import fused
 from bitleak.models.origin import origin
 from bitleak.models.precision import exact_float32
-from bitleak.quant.operands import check_operands
-from bitleak.quant.together import quantize_together
+from bitleak.quantizers.network.operands import check_operands
+from bitleak.quantizers.shared_pass import quantize_together
 from bitleak.query import outputs
 from bitleak.stages.signature import Artifacts, Params, Progress
 from bitleak.train.fit import fit

@@ -1,0 +1,224 @@
+"""The grid that suits a layer's output: steps and zero points by what is left of the error after descent.
+
+The search over the weights alone (see `grid`) takes each weight to its nearest point. But a quantizer that looks at
+the layer's output does not round to the nearest: it lets weights make up for each other, so that more is lost
+where weights lie beyond the grid's ends, where nothing makes up for them, and less between its points. So at few
+levels a wider grid is better. From the grid that the weights alone give, per row:
+
+1. the step times 1.0, 1.1, ..., 1.5, zero point as it is;
+2. around the best of these: the step times 0.95 and 1.05; and the zero point one lower and one higher, with the
+   step as it is and times 0.9. (On a symmetric grid, the step alone.)
+
+Each candidate is judged by the error of the layer's output (see `quadratic`) after `SWEEPS` sweeps of coordinate
+descent from the nearest points (see `polish`); where candidates are equal, the first one wins, which is the grid of the
+weights. A row whose weights are all equal keeps its grid, which is exact.
+
+What another quantizer makes of that grid is another matter. So the layer-wise ones quantize each layer on both, the
+grid of the weights and this one, and each row keeps what leaves it less error (`better_of`).
+
+Source: none known; the criterion is that of Nagel et al. 2020 (arXiv 2004.10568, eq. 21), the descent QuantEase's
+(Behdin et al. 2023, arXiv 2309.01885).
+
+Cost: about 70 x rows x columns^2 multiplications, and twice the rows for the quantizer; the memory of the search is
+bounded by taking candidates one after the other where there are many weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Float64, Shaped, UInt8
+from torch import Tensor
+
+from bitleak.quantizers.grid import Grid, decode, encode
+from bitleak.quantizers.layers.descent import descend
+from bitleak.quantizers.layers.quadratic import Quadratic
+from bitleak.quantizers.scheme import Scheme
+
+FACTORS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+AROUND = ((0.95, 0), (1.05, 0))
+SHIFTED = ((0.9, -1), (1.0, -1), (0.9, 1), (1.0, 1))
+"""Factor of the step, and what is added to the zero point."""
+
+SWEEPS = 4
+TOGETHER = 1 << 18
+"""Weights of several candidates that are tried at a time."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of one grid.
+
+    Attributes:
+        grid: One per row, or for as many rows each as there are more of them.
+        codes: On it.
+        facts: Per row, by name; whatever is to be chosen with the codes.
+    """
+
+    grid: Grid
+    codes: UInt8[Tensor, "out *rest"]
+    facts: Mapping[str, Shaped[Tensor, "out"]] = field(default_factory=dict)
+
+
+def grids_to_try(
+    scheme: Scheme,
+    grid: Grid,
+    weight: Float[Tensor, "out *rest"],
+    target: Float[Tensor, "out *rest"],
+    loss: Quadratic,
+) -> list[Grid]:
+    """The grids that a scheme wants a layer quantized on: that of the weights and, if it says so, its output's."""
+    if scheme.grid != "output":
+        return [grid]
+    return [grid, output_grid(grid, weight, target, loss, symmetric=scheme.symmetric)]
+
+
+def output_grid(
+    grid: Grid,
+    weight: Float[Tensor, "out *rest"],
+    target: Float[Tensor, "out *rest"],
+    loss: Quadratic,
+    *,
+    symmetric: bool = False,
+) -> Grid:
+    """The best grid that is tried.
+
+    Args:
+        grid: That of the weights: one per row, or for as many rows each as there are more of them.
+        weight: The full-precision weight W, which `loss` is relative to.
+        target: What is to be quantized.
+        loss: The error of the layer's output.
+        symmetric: Whether the zero point has to stay.
+
+    Example:
+        >>> weight, zero = torch.tensor([[-1.0, -0.5, 0.5, 2.0]]), torch.zeros(1, 4, dtype=torch.float64)
+        >>> loss = Quadratic(torch.eye(4).double()[None], zero, zero[:, 0], 1)
+        >>> found = output_grid(Grid(torch.tensor([1.0]), torch.ones(1), 4), weight, weight, loss)
+        >>> round(found.scale.item(), 3), found.zero_point.item()
+        (0.95, 1.0)
+    """
+    each = weight.reshape(len(grid.scale), -1)
+    search = _Search(weight, target, loss, fixed=(each == each[:, :1]).all(1))
+    found = search.best([_changed(grid, factor, 0) for factor in FACTORS])
+    changes = AROUND if symmetric else (*AROUND, *SHIFTED)
+    return search.best([found, *(_changed(found, *change) for change in changes)])
+
+
+def better_of(
+    one: Attempt, other: Attempt, weight: Float[Tensor, "out *rest"], loss: Quadratic
+) -> tuple[Attempt, Bool[Tensor, "out"]]:
+    """Of each grid's rows those of the attempt that leaves less error, of the first where both leave as much.
+
+    Args:
+        one: An attempt.
+        other: Another one, with as many grids.
+        weight: The full-precision weight W.
+        loss: The error of the layer's output.
+
+    Returns:
+        The chosen rows, and where they are the other attempt's.
+    """
+    out, count = len(weight), len(one.grid.scale)
+    rounded = [decode(each.codes, by_row(each.grid, out)) for each in (one, other)]
+    errors = [loss.error((each - weight).flatten(1)).unflatten(0, (count, -1)).sum(1) for each in rounded]
+    better = errors[1] < errors[0]
+    rows = better.repeat_interleave(out // count)
+    grid = Grid(
+        torch.where(better, other.grid.scale, one.grid.scale),
+        torch.where(better, other.grid.zero_point, one.grid.zero_point),
+        one.grid.levels,
+    )
+    codes = torch.where(rows.reshape(-1, *[1] * (weight.ndim - 1)), other.codes, one.codes)
+    facts = {name: torch.where(rows, other.facts[name], fact) for name, fact in one.facts.items()}
+    return Attempt(grid, codes, facts), rows
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A layer's rows once for each of several grids, as rows of one layer with the same inputs.
+
+    Attributes:
+        grid: Per row.
+        weight: The full-precision weight.
+        target: What is to be quantized.
+        loss: The error of the output.
+        count: How many grids.
+    """
+
+    grid: Grid
+    weight: Float[Tensor, "rows *rest"]
+    target: Float[Tensor, "rows *rest"]
+    loss: Quadratic
+    count: int
+
+    def split(self, rows: Shaped[Tensor, "rows *rest"]) -> tuple[Shaped[Tensor, "out *rest"], ...]:
+        """What belongs to each of the grids."""
+        return rows.unflatten(0, (len(self.loss.gram), self.count, -1)).transpose(0, 1).flatten(1, 2).unbind()
+
+
+def stack(
+    grids: Sequence[Grid], weight: Float[Tensor, "out *rest"], target: Float[Tensor, "out *rest"], loss: Quadratic
+) -> Stack:
+    """A layer's rows once for each grid: what solves a layer solves it on all of them at once."""
+    count, groups = len(grids), len(loss.gram)
+
+    def repeated(rows: Tensor) -> Tensor:
+        parts = rows.unflatten(0, (groups, -1))[:, None]
+        return parts.expand(-1, count, *parts.shape[2:]).flatten(0, 2)
+
+    def arranged(rows: list[Tensor]) -> Tensor:
+        return torch.stack(rows).unflatten(1, (groups, -1)).transpose(0, 1).flatten()
+
+    each = [by_row(grid, len(weight)) for grid in grids]
+    return Stack(
+        Grid(arranged([grid.scale for grid in each]), arranged([grid.zero_point for grid in each]), grids[0].levels),
+        repeated(weight),
+        repeated(target),
+        Quadratic(loss.gram, repeated(loss.moment), repeated(loss.constant), loss.positions),
+        count,
+    )
+
+
+def by_row(grid: Grid, rows: int) -> Grid:
+    """The same grids, one per row.
+
+    Example:
+        >>> by_row(Grid(torch.tensor([0.5, 1.0]), torch.zeros(2), 3), 4).scale.tolist()
+        [0.5, 0.5, 1.0, 1.0]
+    """
+    times = rows // len(grid.scale)
+    return Grid(grid.scale.repeat_interleave(times), grid.zero_point.repeat_interleave(times), grid.levels)
+
+
+def _changed(grid: Grid, factor: float, shift: int) -> Grid:
+    return Grid(grid.scale * factor, (grid.zero_point + shift).clamp(0, grid.levels - 1), grid.levels)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Tries grids on a layer; each grid holds for as many rows, and `fixed` grids stay the first that is tried."""
+
+    weight: Tensor
+    target: Tensor
+    loss: Quadratic
+    fixed: Bool[Tensor, "grids"]
+
+    def best(self, tried: Sequence[Grid]) -> Grid:
+        """The first with the least error, each grid for itself."""
+        together = max(1, TOGETHER // self.weight.numel())
+        parts = [self._errors(tried[start : start + together]) for start in range(0, len(tried), together)]
+        least, *others = torch.cat(parts)
+        scale, zero_point = tried[0].scale, tried[0].zero_point
+        for grid, error in zip(tried[1:], others, strict=True):
+            better = (error < least) & ~self.fixed
+            least = torch.where(better, error, least)
+            scale = torch.where(better, grid.scale, scale)
+            zero_point = torch.where(better, grid.zero_point, zero_point)
+        return Grid(scale, zero_point, tried[0].levels)
+
+    def _errors(self, tried: Sequence[Grid]) -> Float64[Tensor, "tried grids"]:
+        """What a short descent leaves."""
+        every = stack(tried, self.weight, self.target, self.loss)
+        codes, _ = descend(encode(every.target, every.grid), every.weight, every.grid, every.loss, sweeps=SWEEPS)
+        error = every.loss.error((decode(codes, every.grid) - every.weight).flatten(1))
+        return torch.stack(every.split(error)).unflatten(1, (len(self.fixed), -1)).sum(2)

@@ -1,0 +1,223 @@
+"""The values of all calibration records at one place of a network: in memory, or in a scratch file.
+
+What learns on mini-batches needs the inputs and outputs of a piece of the network for all records, in any
+order, for as long as it learns. A map that may not stay in memory lies in an unnamed file in the folder for
+temporary files, from which batches are read by position: the system keeps what it has room for in its own
+cache, and nothing of it counts as memory of the process. The values are the same, bit for bit.
+
+Cost of a file: writing the map once, and a copy of each batch, which memory would take as well.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from bitleak.core.spill import spill_file
+from bitleak.quantizers.network.layer_pass import granted
+
+CHUNK = 128  # records at a time where no gradient is needed, at most
+PIXELS = 1 << 15  # of the images that belong to them
+
+
+@runtime_checkable
+class Records(Protocol):
+    """One tensor per record, all of one shape; both members below give contiguous float32 tensors."""
+
+    @property
+    def chunk(self) -> int:
+        """Records at a time where all are run through; every map of one network has the same."""
+        ...
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where the numbers of a batch's records are wanted."""
+        ...
+
+    def __len__(self) -> int:
+        """The number of records."""
+        ...
+
+    def chunks(self) -> Iterator[Float[Tensor, "_ *shape"]]:
+        """All records in order, `chunk` at a time; not to be changed."""
+        ...
+
+    def batch(self, records: Int64[Tensor, "batch"]) -> Float[Tensor, "batch *shape"]:
+        """A copy of some records, by number."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Records as one tensor.
+
+    Attributes:
+        values: The tensor.
+        chunk: Records at a time.
+
+    Example:
+        >>> InMemory(torch.arange(6.0).view(3, 2)).batch(torch.tensor([2, 0])).tolist()
+        [[4.0, 5.0], [0.0, 1.0]]
+    """
+
+    values: Float[Tensor, "records *shape"]
+    chunk: int = CHUNK
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where the numbers of a batch's records are wanted."""
+        return self.values.device
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def chunks(self) -> Iterator[Float[Tensor, "_ *shape"]]:
+        """All records in order."""
+        yield from (chunk.contiguous() for chunk in self.values.split(self.chunk))
+
+    def batch(self, records: Int64[Tensor, "batch"]) -> Float[Tensor, "batch *shape"]:
+        """A copy of some records, by number."""
+        return self.values[records].contiguous()
+
+
+@dataclass(frozen=True)
+class InFile:
+    """Records one after the other in a file.
+
+    Attributes:
+        file: Open for reading; it ends with this object.
+        records: How many.
+        shape: Of one record.
+        device: Where batches are wanted.
+        chunk: Records at a time.
+    """
+
+    file: IO[bytes]
+    records: int
+    shape: torch.Size
+    device: torch.device
+    chunk: int
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where the numbers of a batch's records are wanted."""
+        return torch.device("cpu")
+
+    def __len__(self) -> int:
+        return self.records
+
+    def chunks(self) -> Iterator[Float[Tensor, "_ *shape"]]:
+        """All records in order."""
+        for start in range(0, self.records, self.chunk):
+            count = min(self.chunk, self.records - start)
+            values = torch.empty(count, *self.shape)
+            self._read(values, start)
+            yield values.to(self.device)
+
+    def batch(self, records: Int64[Tensor, "batch"]) -> Float[Tensor, "batch *shape"]:
+        """A copy of some records, by number."""
+        values = torch.empty(len(records), *self.shape)
+        for row, record in enumerate(records.tolist()):
+            self._read(values[row : row + 1], record)
+        return values.to(self.device)
+
+    def _read(self, values: Tensor, record: int) -> None:
+        """Fill a contiguous tensor with the records from one on."""
+        target = values.numpy().data.cast("B") if values.numel() else memoryview(b"")
+        place = record * self.shape.numel() * values.element_size()
+        while target:
+            read = os.preadv(self.file.fileno(), [target], place)
+            if not read:
+                raise OSError(f"the scratch file of activations ends at byte {place}, before record {record} is whole")
+            target, place = target[read:], place + read
+
+
+def held(
+    chunks: Iterable[Float[Tensor, "_ *shape"]], records: int, *, memory: int | None, chunk: int = CHUNK
+) -> InMemory | InFile:
+    """The records that some chunks make up.
+
+    Args:
+        chunks: One after the other, of float32 values.
+        records: How many there will be in all.
+        memory: Bytes that may stay in memory; None: all of them.
+        chunk: Of the result.
+
+    Raises:
+        ValueError: There are more or fewer records than that.
+
+    Example:
+        >>> values = torch.arange(6.0).view(3, 2)
+        >>> filed = held(values.split(2), 3, memory=8)
+        >>> type(filed).__name__, filed.batch(torch.tensor([2, 0])).tolist()
+        ('InFile', [[4.0, 5.0], [0.0, 1.0]])
+    """
+    (found,) = held_alike(((some,) for some in chunks), records, memory=memory, chunk=chunk)
+    return found
+
+
+def held_alike(
+    chunks: Iterable[Sequence[Float[Tensor, "..."]]], records: int, *, memory: int | None, chunk: int = CHUNK
+) -> tuple[InMemory | InFile, ...]:
+    """The same for several maps whose chunks come together; each may take `memory`."""
+    targets: list[Tensor | IO[bytes]] = []
+    samples: list[Tensor] = []
+    done = 0
+    for some in chunks:
+        if not targets:
+            samples = [values[:1].clone() for values in some]
+            targets = [_target(sample, records, memory) for sample in samples]
+        for target, values in zip(targets, some, strict=True):
+            if isinstance(target, Tensor):
+                target[done : done + len(values)] = values
+            else:
+                target.write(values.detach().contiguous().cpu().numpy().data.cast("B"))
+        done += len(some[0])
+    if not targets or done != records:
+        raise ValueError(f"chunks must hold {records} records, got {done}")
+    return tuple(_finished(target, records, sample, chunk) for target, sample in zip(targets, samples, strict=True))
+
+
+def _target(sample: Tensor, records: int, memory: int | None) -> Tensor | IO[bytes]:
+    """Where the chunks of a map go."""
+    if memory is None or sample.nbytes * records <= memory:
+        return sample.new_empty(records, *sample.shape[1:])
+    return spill_file(sample.nbytes * records)
+
+
+def _finished(target: Tensor | IO[bytes], records: int, sample: Tensor, chunk: int) -> InMemory | InFile:
+    if isinstance(target, Tensor):
+        return InMemory(target, chunk)
+    target.flush()
+    return InFile(target, records, sample.shape[1:], sample.device, chunk)
+
+
+def of_images(calibration: Float[Tensor, "records *sample"]) -> InMemory:
+    """The calibration images, in chunks of about 32,768 pixels.
+
+    Example:
+        >>> of_images(torch.zeros(9, 3, 64, 64)).chunk, of_images(torch.zeros(9, 3, 8, 8)).chunk
+        (8, 128)
+    """
+    return InMemory(calibration, min(CHUNK, max(1, PIXELS // max(1, calibration[0, 0].numel()))))
+
+
+def share_of(calibration: Float[Tensor, "records *sample"], memory: int | None, *, maps: int) -> int | None:
+    """The bytes that each of some maps may take in memory; None where there is no limit.
+
+    Args:
+        calibration: The images.
+        memory: Bytes for all of them; None: on a CPU what `walk.granted` says, elsewhere no limit.
+        maps: How many there are at a time.
+
+    Example:
+        >>> share_of(torch.zeros(1, 3, 32, 32), 1200, maps=3)
+        400
+    """
+    if memory is None and calibration.device.type != "cpu":
+        return None
+    return granted(calibration, memory) // maps

@@ -1,0 +1,185 @@
+"""What the layers of a network are given: their order, and their inputs on the way of one pass over the images.
+
+`stream` runs the network over the images once, with all inputs of all watched modules on the way, and is
+for what needs no order. `walk.walk` visits one module after the other, each behind the changes to those
+before it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bitleak.core.errors import QuantizationError
+from bitleak.quantizers.network.plain_copy import private
+from bitleak.quantizers.scheme import Layer, Scheme, layer_levels, leave_out, quantizable
+
+POSITIONS = 1 << 16  # of a chunk: sums over the images are made chunk by chunk, so it is part of the results
+
+OnLayer = Callable[[str, int, int], None]
+"""Called with a layer's name, its index in the order of execution, and the number of layers."""
+
+
+def chunks(calibration: Float[Tensor, "records *sample"]) -> tuple[Tensor, ...]:
+    """The calibration images in float32, in parts of about 65,536 pixels.
+
+    Raises:
+        QuantizationError: There are no images.
+    """
+    if not len(calibration):
+        raise QuantizationError("the calibration set is empty; at least one image is needed")
+    records = max(1, POSITIONS // max(1, calibration[0, 0].numel()))
+    return calibration.detach().float().split(records)
+
+
+def leading(calibration: Float[Tensor, "records *sample"], records: int | None) -> Float[Tensor, "some *sample"]:
+    """The first so many images, rounded up to whole chunks; None = all.
+
+    Example:
+        >>> len(leading(torch.zeros(300, 3, 32, 32), 100)), len(leading(torch.zeros(300, 3, 32, 32), None))
+        (128, 300)
+    """
+    size = len(chunks(calibration)[0])
+    return calibration if records is None else calibration[: -(-records // size) * size]
+
+
+def prepare(
+    scheme: Scheme, network: nn.Module, calibration: Float[Tensor, "records *sample"]
+) -> tuple[nn.Module, dict[str, Layer], dict[str, int]]:
+    """What every quantizer begins with.
+
+    Returns:
+        A copy of the network in evaluation mode; its quantizable layers in the order of execution;
+        their levels.
+
+    Raises:
+        QuantizationError: A layer cannot be quantized.
+    """
+    copied, layers, (levels,) = prepare_alike([scheme], network, calibration)
+    return copied, layers, levels
+
+
+def prepare_alike(
+    schemes: Sequence[Scheme], network: nn.Module, calibration: Float[Tensor, "records *sample"]
+) -> tuple[nn.Module, dict[str, Layer], list[dict[str, int]]]:
+    """The same for several schemes; the layers are those that at least one of them quantizes, the levels by scheme."""
+    names = list(dict.fromkeys(name for scheme in schemes for name in quantizable(network, scheme)))
+    copied = private(network)
+    order = layer_order(copied, names, calibration)
+    layers: dict[str, Any] = {name: copied.get_submodule(name) for name in order if name in names}
+    return copied, layers, [layer_levels(scheme, order) for scheme in schemes]
+
+
+def layer_order(network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]) -> list[str]:
+    """All layers that are run, in the order of execution; those in `names` must be called just once.
+
+    Args:
+        network: In evaluation mode.
+        names: The layers that are quantized.
+        calibration: At least one image.
+
+    Raises:
+        QuantizationError: A layer of `names` is called twice or never.
+    """
+    others = [name for name, module in network.named_modules() if isinstance(module, Layer) and name not in names]
+    return execution_order(network, names, calibration, others=others)
+
+
+def execution_order(
+    network: nn.Module,
+    names: Iterable[str],
+    calibration: Float[Tensor, "records *sample"],
+    *,
+    others: Iterable[str] = (),
+) -> list[str]:
+    """The named modules in the order in which the network calls them.
+
+    Args:
+        network: In evaluation mode.
+        names: Qualified names of modules.
+        calibration: At least one image; the first two are used, as a loop over images calls a module once for one;
+            the others where these two give a module no inputs.
+        others: More modules, which may be called never or several times (then the last call counts).
+
+    Raises:
+        QuantizationError: A module is called twice or never or given no records, or a convolution a single image.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)).eval()
+        >>> execution_order(network, ["2", "1"], torch.zeros(1, 1, 2, 2))
+        ['1', '2']
+    """
+    called: list[str] = []
+    given: set[str] = set()
+    wanted, free = list(names), set(others)
+
+    def note(name: str, inputs: Tensor) -> None:
+        layer = network.get_submodule(name)
+        if name not in free and isinstance(layer, Layer) and not isinstance(layer, nn.Linear):
+            _check_records(name, inputs, 2 + len(layer.kernel_size))
+        called.append(name)
+        if inputs.numel():
+            given.add(name)
+
+    stream(network, calibration[:2], dict.fromkeys([*wanted, *free], note))
+    twice = {name: called.count(name) for name in wanted}
+    for images in chunks(calibration):  # an expert of a mixture may serve none of the first two images
+        if given.issuperset(wanted):
+            break
+        stream(network, images, dict.fromkeys([*wanted, *free], note))
+    for name in wanted:
+        if twice[name] > 1:
+            raise QuantizationError(
+                f"layer {name!r} is used {twice[name]} times in one run; give each use a layer of its own, "
+                f"or {leave_out(name)}"
+            )
+        if name not in called:
+            raise QuantizationError(
+                f"layer {name!r} is never called as a module (its weight may be used by a functional call), "
+                f"so its inputs cannot be observed; {leave_out(name)}"
+            )
+        if name not in given:
+            raise QuantizationError(
+                f"layer {name!r} is given no inputs by any of the {len(calibration)} calibration images; "
+                f"use more or other calibration images, or {leave_out(name)}"
+            )
+    return [name for index, name in enumerate(called) if name not in called[index + 1 :]]
+
+
+def _check_records(name: str, inputs: Tensor, axes: int) -> None:
+    if inputs.ndim != axes:
+        raise QuantizationError(
+            f"layer {name!r} is given a tensor of {inputs.ndim} axes, a single image; it must be given all images of "
+            f"a batch at once, {axes} axes, or {leave_out(name)}"
+        )
+
+
+def stream(
+    network: nn.Module,
+    calibration: Float[Tensor, "records *sample"],
+    watch: Mapping[str, Callable[[str, Tensor], object]],
+) -> None:
+    """Run the network over the images once; each watcher gets its module's name and input, chunk by chunk."""
+    handles = [
+        network.get_submodule(name).register_forward_pre_hook(hook(name, watcher), with_kwargs=True)
+        for name, watcher in watch.items()
+    ]
+    try:
+        with torch.no_grad():
+            for images in chunks(calibration):
+                network(images.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def hook(name: str, watcher: Callable[[str, Tensor], object]) -> Callable[..., None]:
+    """A forward pre-hook, with keyword arguments, that shows the first input; values of 16 bits become float32."""
+
+    def show(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        watcher(name, inputs.float() if inputs.dtype in (torch.float16, torch.bfloat16) else inputs)
+
+    return show

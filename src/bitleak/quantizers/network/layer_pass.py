@@ -1,0 +1,306 @@
+"""Layer after layer through copies of a network, each layer behind the changes to those before it.
+
+`walk` stops before each watched module and shows what it is given by every copy, chunk by chunk. What the
+visitor does to a module (quantize its weight, set its statistics) holds for everything after it, so one
+walk carries the full-precision and the quantized activations side by side.
+
+The walk goes through the traced graph. Between two stops it holds each network's values of all images at one
+place in the graph: the last place up to the stop at which they fit into the memory that was granted. If that
+is the stop itself, the next module is reached from there; if not, all from that place on is computed once
+more. With much memory this is one pass over the images, with none it is a pass up to each stop, which takes
+about (watched modules) / 2 times as long; in between, the narrow places behind pooling and strides are
+held, and the wide first stage is computed again. The values do not depend on the memory.
+
+Where `torch.fx` cannot trace the network, or its graph gives other outputs (a hook of the network, a context such as
+autocast), it is run up to each stop instead, by hooks: the same values.
+"""
+
+import copy
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from bitleak.core.errors import QuantizationError
+from bitleak.quantizers.network.layer_inputs import chunks, hook, leading
+from bitleak.quantizers.network.reconstruction_units import trace
+
+MEMORY = 64 << 20
+SHARE = 4
+SAME = 1e-5  # of the largest output: the graph runs the same operations on the same values
+BLOCK = (
+    33 << 20
+)  # held values lie in blocks that glibc maps for themselves (32 MiB up): its heap fragments to twice the size
+
+Visit = Callable[[str, Iterable[tuple[Tensor, ...]]], None]
+"""Called with a module's name and its inputs: chunk by chunk, one tensor per network; to be consumed once."""
+
+Values = dict[fx.Node, Any]
+
+
+class _Reached(Exception):
+    """The module that the run was for has been reached."""
+
+
+def granted(calibration: Tensor, memory: int | None) -> int:
+    """The bytes that activations may take: as given, or `MEMORY`, or `SHARE` times the images if that is more.
+
+    Example:
+        >>> granted(torch.zeros(1, 3, 32, 32), None) == MEMORY, granted(torch.zeros(1, 3, 32, 32), 5)
+        (True, 5)
+    """
+    return max(MEMORY, SHARE * calibration.numel() * 4) if memory is None else memory
+
+
+def walk(
+    networks: Sequence[nn.Module],
+    calibration: Float[Tensor, "records *sample"],
+    watched: Sequence[str],
+    visit: Visit,
+    *,
+    alone: Collection[str] = (),
+    records: int | None = None,
+    memory: int | None = None,
+) -> None:
+    """Visit modules in the order of execution; each visit sees the effect of those before it.
+
+    Args:
+        networks: Copies of one network, in evaluation mode; the visitor may change their modules.
+        calibration: Normalised images.
+        watched: Names of the modules to visit, in the order of execution.
+        visit: Called before each watched module is run.
+        alone: Watched modules at which only the last network is looked at: one tensor per chunk.
+        records: How many images, rounded up to whole chunks, are looked at there; None = all.
+        memory: Bytes that may be held between two visits, see `granted`; it changes the time, not the values.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
+        >>> def visit(name, inputs):
+        ...     print(name, [tensor.tolist() for (tensor,) in inputs])
+        ...     network.get_submodule(name).weight.fill_(2.0)
+        ...     network.get_submodule(name).bias.fill_(1.0)
+        >>> walk([network], torch.tensor([[3.0]]), ["0", "1"], visit)
+        0 [[[3.0]]]
+        1 [[[7.0]]]
+    """
+    with torch.no_grad():
+        graph, few = _traced(networks[0], watched, calibration), len(chunks(leading(calibration, records)))
+        if graph is not None:
+            _share_constants(graph, networks)
+            memory = granted(calibration, memory)
+            _walk_graph(graph, networks, calibration, watched, visit, alone=dict.fromkeys(alone, few), memory=memory)
+            return
+        images = chunks(calibration)
+        for name in watched:
+            seen = (networks[-1:], images[:few]) if name in alone else (networks, images)
+            visit(name, _inputs_of(name, *seen))
+
+
+def _traced(network: nn.Module, watched: Sequence[str], calibration: Tensor) -> fx.Graph | None:
+    """The graph, if there is one that is the whole network and has each watched module as one node only."""
+    try:
+        graph = trace(network)
+    except QuantizationError:
+        return None
+    called = [node.target for node in graph.nodes if node.op == "call_module"]
+    weights = [node.target for node in graph.nodes if node.op == "get_attr"]
+    whole = all(called.count(name) == 1 and f"{name}.weight" not in weights for name in watched)
+    return graph if whole and _is_whole(graph, network, calibration[:2]) else None
+
+
+def _share_constants(graph: fx.Graph, networks: Sequence[nn.Module]) -> None:
+    """Give the copies the tensors that tracing computed from buffers and stored on the first network."""
+    for node in graph.nodes:
+        name = str(node.target)
+        if node.op == "get_attr" and name.startswith("_tensor_constant"):
+            for other in networks[1:]:
+                setattr(other, name, getattr(networks[0], name))
+
+
+def _is_whole(graph: fx.Graph, network: nn.Module, images: Tensor) -> bool:
+    """Whether the graph gives the network's outputs: hooks of the network itself, for one, are not in it."""
+    values: Values = {}
+    for node in graph.nodes:
+        if not values:
+            values[node] = images.to(torch.float32, copy=True)
+        _compute(node, network, values, [])
+    found, expected = values[next(reversed(graph.nodes))], network(images.to(torch.float32, copy=True))
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor) or found.shape != expected.shape:
+        return False
+    return torch.allclose(found, expected, rtol=SAME, atol=SAME * float(expected.abs().max()), equal_nan=True)
+
+
+def _walk_graph(
+    graph: fx.Graph,
+    networks: Sequence[nn.Module],
+    calibration: Tensor,
+    watched: Sequence[str],
+    visit: Visit,
+    *,
+    alone: Mapping[str, int],
+    memory: int,
+) -> None:
+    """`walk` along the nodes; the last network holds its values first, the others where there is memory left.
+
+    Where a visit sees some of the chunks only, what is held stays where it is: it would have to be computed for all.
+    """
+    nodes, dead = list(graph.nodes), _dead(graph)
+    sizes = [size * len(calibration) for size in _live_bytes(nodes, dead, networks[0], calibration)]
+    sizes[1] = 0  # the images are held in any case
+    chunked = chunks(calibration)
+    runs = [_Run(each, nodes, dead, [{nodes[0]: images} for images in chunked]) for each in networks]
+    places = [1] * len(runs)
+    for stop, node in enumerate(nodes):
+        if node.op != "call_module" or node.target not in watched:
+            continue
+        name = str(node.target)
+        first, few = (len(runs) - 1, alone[name]) if name in alone else (0, len(chunked))
+        held = list(places)
+        for number in reversed(range(first, len(runs))) if few == len(chunked) else ():
+            others = sum(sizes[place] for place in held) - sizes[held[number]]
+            fitting = [place for place in range(held[number], stop + 1) if sizes[place] + others <= memory]
+            held[number] = max(fitting, default=held[number])
+        seen = (runs[i].inputs_at(stop, places[i], held[i], few) for i in range(first, len(runs)))
+        inputs = zip(*seen, strict=True)
+        visit(name, inputs)
+        for _ in inputs:  # what the visitor did not look at has to be computed all the same
+            pass
+        places = held
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One network on its way: the values of each chunk at the place that is held; place `i` is that before node `i`."""
+
+    network: nn.Module
+    nodes: Sequence[fx.Node]
+    dead: Sequence[Sequence[fx.Node]]
+    chunks: list[Values]
+
+    def inputs_at(self, stop: int, place: int, held: int, few: int) -> Iterator[Tensor]:
+        """The inputs of the node at `stop`, of the first chunks; then `held` is the place that is held, not `place`."""
+        source = self.nodes[stop].all_input_nodes[0]
+        free: dict[fx.Node, Tensor] = {}
+        for number, values in enumerate(self.chunks[:few]):
+            if held > place:
+                moved = self.advance(values if place > 1 else _copied(values), place, held)
+                self.chunks[number] = _packed(moved, free, len(self.chunks) - number)
+            values = self.chunks[number] if held == stop else _copied(self.chunks[number])
+            yield self.advance(values, held, stop)[source]
+
+    def advance(self, values: Values, place: int, end: int) -> Values:
+        for index in range(place, end):
+            _compute(self.nodes[index], self.network, values, self.dead[index])
+        return values
+
+
+def _packed(values: Values, free: dict[fx.Node, Tensor], left: int) -> Values:
+    """The values as parts of blocks, for as many chunks as are left; `free` has the rests of blocks, and is changed."""
+    if _share_memory(values):
+        return values
+    packed = dict(values)
+    for node, value in values.items():
+        if isinstance(value, Tensor) and value.ndim and value.is_contiguous() and 0 < value.nbytes < BLOCK:
+            rest = free.get(node)
+            if rest is None or len(rest) < len(value):
+                rest = value.new_empty(min(left, -(-BLOCK // value.nbytes)) * len(value), *value.shape[1:])
+            packed[node] = rest[: len(value)].copy_(value)
+            free[node] = rest[len(value) :]
+    return packed
+
+
+def _copied(values: Values) -> Values:
+    """Tensors of their own, as the nodes to come may change them in place; those that share memory still do."""
+    if _share_memory(values):
+        return dict(zip(values, copy.deepcopy(list(values.values())), strict=True))
+    return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
+
+
+def _share_memory(values: Values) -> bool:
+    """Whether a value may share memory with another one; for other values than tensors that is not looked into."""
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    known = len(tensors) == sum(not isinstance(value, int | float | str | None) for value in values.values())
+    return not known or len({tensor.untyped_storage().data_ptr() for tensor in tensors}) < len(tensors)
+
+
+def _live_bytes(
+    nodes: Sequence[fx.Node], dead: Sequence[Sequence[fx.Node]], network: nn.Module, calibration: Tensor
+) -> list[int]:
+    """The bytes of all values that are held at each place of the graph, for one image."""
+    values: Values = {nodes[0]: calibration[:1].to(torch.float32, copy=True)}
+    sizes = [0]
+    for node, done in zip(nodes, dead, strict=True):
+        _compute(node, network, values, done)
+        sizes.append(_bytes(list(values.values())))
+    return sizes
+
+
+def _bytes(values: list[Any]) -> int:
+    """The memory that tensors hold together, what they share counted once."""
+    held: dict[int, int] = {}
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            held[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+
+    fx.node.map_aggregate(values, add)
+    return sum(held.values())
+
+
+def _dead(graph: fx.Graph) -> list[list[fx.Node]]:
+    """For each node, those whose values are not needed after it."""
+    last = {source: node for node in graph.nodes for source in (node, *node.all_input_nodes)}
+    sources = {node: dict.fromkeys((node, *node.all_input_nodes)) for node in graph.nodes}
+    return [[each for each in sources[node] if last[each] is node] for node in graph.nodes]
+
+
+def _compute(node: fx.Node, network: nn.Module, values: Values, dead: Sequence[fx.Node]) -> None:
+    """Add a node's value to those of the nodes before it, and drop the dead ones."""
+    if node.op != "get_attr" and node not in values:
+        values[node] = _value(node, network, values)
+    for done in dead:
+        values.pop(done, None)
+
+
+def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
+    """What the node computes; attributes are read where they are used, as the visitor may change them."""
+
+    def of(source: fx.Node) -> Any:
+        return operator.attrgetter(str(source.target))(network) if source.op == "get_attr" else values[source]
+
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), of)
+    if node.op in ("placeholder", "output"):  # a further argument of `forward`: its default value
+        return args[0]
+    if node.op == "call_module":
+        return network.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def _inputs_of(name: str, networks: Sequence[nn.Module], chunked: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """The inputs of one module in each network, chunk by chunk; no network is run beyond it."""
+    for images in chunked:
+        yield tuple(_input_of(name, network, images) for network in networks)
+
+
+def _input_of(name: str, network: nn.Module, images: Tensor) -> Tensor:
+    inputs: list[Tensor] = []
+
+    def stop(name: str, tensor: Tensor) -> None:
+        inputs.append(tensor)
+        raise _Reached
+
+    handle = network.get_submodule(name).register_forward_pre_hook(hook(name, stop), with_kwargs=True)
+    try:
+        network(images.clone())
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    return inputs[0]

@@ -1,0 +1,342 @@
+"""The network that a quantizer works on, and its result under the names and in the types of the network given.
+
+Statistics are those of a network in float32 whose layers can be reached. So, in a copy,
+
+| given | worked on |
+|---|---|
+| float16, bfloat16, float64 | its weights in float32: exact for the narrower types, rounded for float64 |
+| `DataParallel`, `torch.compile`, `AveragedModel`, at the top or inside | the module that is wrapped |
+| tensors in another order of memory | contiguous ones, so that `view` works |
+
+and refused, with the way out: scripted modules, weights computed in a hook (`weight_norm`, `prune`), parameters
+without values, other number types, forward passes that change the precision (autocast, casts), and layers whose
+weight is also read outside of their call, where a quantizer looks at the layer's inputs.
+
+Codes and grids are float32 in any case. All other tensors of the result have the type of the network's, except
+bfloat16, which NumPy has not and float32 holds exactly; those that were not changed have the network's very values.
+
+Cost: one image through the network; a copy where there is something to change.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.prune import BasePruningMethod
+from torch.optim.swa_utils import AveragedModel
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from bitleak.core.errors import QuantizationError
+from bitleak.core.types import QuantizedWeights
+from bitleak.models.precision import exact_float32
+from bitleak.quantizers.scheme import Layer, Scheme, leave_out, quantizable
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_SCRIPTED_LAYERS = ("Conv1d", "Conv2d", "Conv3d", "Linear")
+_REMEDIES = {
+    "WeightNorm": "torch.nn.utils.remove_weight_norm(module)",
+    "SpectralNorm": "torch.nn.utils.remove_spectral_norm(module)",
+}
+_READING = {"T", "mT", "H", "mH", "data"}
+"""Attributes of a tensor that give its values; the others tell its shape, type and the like."""
+_DESCRIBING = {"size", "dim", "ndimension", "numel", "stride", "is_contiguous", "element_size", "data_ptr", "__len__"}
+_DESCRIBING |= {"is_floating_point", "is_complex", "type", "get_device", "__hash__", "requires_grad_"}
+
+Call = TypeVar("Call", bound=Callable[..., QuantizedWeights])
+
+
+@dataclass(frozen=True)
+class PlainCopy:
+    """A network that a quantizer can work on.
+
+    Attributes:
+        network: It, or the network given where nothing had to be changed.
+        images: The calibration images, in float32.
+        given: The network given.
+        names: The name in `given` of each module of `network`.
+    """
+
+    network: nn.Module
+    images: Tensor
+    given: nn.Module
+    names: Mapping[str, str]
+
+    def result(self, quantized: QuantizedWeights) -> QuantizedWeights:
+        """What was made of `network`, for the network given."""
+        if self.network is self.given:
+            return quantized
+        layers = {self.names[name]: layer for name, layer in quantized.layers.items()}
+        record = {self.names.get(name, name): facts for name, facts in quantized.record.items()}
+        found = {self._key(key): value for key, value in quantized.rest.items()}
+        state = {key: value for key, value in self.given.state_dict().items() if isinstance(value, Tensor)}
+        rest = {key: _typed(value, found.get(key)) for key, value in state.items() if _layer_of(key) not in layers}
+        return replace(quantized, layers=layers, rest=rest, record=record)
+
+    def _key(self, key: str) -> str:
+        module, _, tensor = key.rpartition(".")
+        name = self.names[module]
+        return f"{name}.{tensor}" if name else tensor
+
+
+def plain_copy(
+    schemes: Sequence[Scheme], network: nn.Module, calibration: Tensor, *, data_free: bool = False
+) -> PlainCopy:
+    """The network as a quantizer can work on it.
+
+    Args:
+        schemes: Those that it is for; they may leave layers out.
+        network: Any network; it is not changed.
+        calibration: Normalised images.
+        data_free: Whether the quantizer does not look at what the layers are given.
+
+    Raises:
+        QuantizationError: The network is none that can be quantized; the message says what to change.
+    """
+    _check_modules(network)
+    _check_tensors(network)
+    copied, names = network, {name: name for name, _ in network.named_modules()}
+    if _wrapped(network) or _converted(network):
+        with torch.no_grad():
+            _names(_unwrapped(network), schemes)  # of the network itself: a copy no longer shares memory
+        copied, names = _copied(network)
+    with torch.inference_mode(False):
+        images = calibration.clone() if calibration.is_inference() else calibration
+        images = images if images.dtype == torch.float32 else images.float()
+    if len(images):
+        _try([] if data_free else schemes, copied, images[:1])
+    return PlainCopy(copied, images, network, names)
+
+
+@contextmanager
+def plain_arithmetic() -> Iterator[None]:
+    """Exact float32, and gradients where they are asked for, whatever the caller has set."""
+    with exact_float32(), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def on_plain_copy(call: Call) -> Call:
+    """For a quantizer's `__call__`: gives it the copy, and takes its result back to the network given."""
+
+    @wraps(call)
+    def quantized(
+        self: Scheme, network: nn.Module, calibration: Tensor, generator: torch.Generator, **options: Any
+    ) -> QuantizedWeights:
+        with plain_arithmetic():
+            copied = plain_copy([self], network, calibration)
+            return copied.result(call(self, copied.network, copied.images, generator, **options))
+
+    return cast(Call, quantized)
+
+
+def private(network: nn.Module) -> nn.Module:
+    """A deep copy in evaluation mode.
+
+    Raises:
+        QuantizationError: The network cannot be copied.
+    """
+    try:
+        return copy.deepcopy(network).eval()
+    except Exception as error:  # foreign code may raise anything
+        raise QuantizationError(
+            f"{type(network).__name__} cannot be copied by copy.deepcopy ({type(error).__name__}: {error}); quantizers "
+            "never change the network they are given, so they need a copy"
+        ) from error
+
+
+def _names(network: nn.Module, schemes: Sequence[Scheme]) -> list[str]:
+    """The layers that at least one of the schemes quantizes."""
+    return list(dict.fromkeys(name for scheme in schemes for name in quantizable(network, scheme)))
+
+
+def _check_modules(network: nn.Module) -> None:
+    """Refuse scripted modules, and tensors that a hook computes from parameters."""
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and (not name or _has_layers(module)):
+            raise QuantizationError(
+                f"{repr(name) if name else 'the network'} is a scripted module (torch.jit.script or trace), whose "
+                "layers cannot be reached: quantize the module that it was made of, and script the result"
+            )
+        for attribute, value in vars(module).items():
+            if (isinstance(value, Tensor) and not value.is_leaf) or f"{attribute}_orig" in module._parameters:
+                raise QuantizationError(
+                    f"{'layer' if isinstance(module, Layer) else 'module'} {name!r}: its {attribute} is computed from "
+                    f"other tensors; {_remedy(module, attribute)}"
+                )
+
+
+def _has_layers(module: torch.jit.ScriptModule) -> bool:
+    return any(getattr(part, "original_name", "") in _SCRIPTED_LAYERS for part in module.modules())
+
+
+def _remedy(module: nn.Module, attribute: str) -> str:
+    """How to make the attribute a parameter."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, BasePruningMethod):
+            return f"make it a parameter by torch.nn.utils.prune.remove(module, {attribute!r})"
+        if type(hook).__name__ in _REMEDIES:
+            return f"make it a parameter by {_REMEDIES[type(hook).__name__]}"
+    return "make it a parameter or a buffer, or detach it"
+
+
+def _check_tensors(network: nn.Module) -> None:
+    """Refuse parameters and buffers without values, and weights of other types than the usual floats."""
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if is_lazy(tensor):
+            raise QuantizationError(f"{name!r} has no values yet; run the network on an image, and train it, first")
+        if tensor.is_meta:
+            raise QuantizationError(f"{name!r} is on the device `meta`, without values; load the trained weights first")
+        complex_weight = tensor.is_complex() and isinstance(network.get_submodule(name.rpartition(".")[0]), Layer)
+        if complex_weight or (tensor.is_floating_point() and tensor.dtype not in FLOATS):
+            raise QuantizationError(
+                f"{name!r} is of type {_text(tensor.dtype)}; a network to quantize has float16, bfloat16, float32 or "
+                "float64 tensors"
+            )
+
+
+def _wrapped(network: nn.Module) -> bool:
+    return any(_inner(module) is not None for module in network.modules())
+
+
+def _inner(module: nn.Module) -> nn.Module | None:
+    """The module that a wrapper calls; None for any other module."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel | AveragedModel):
+        return cast(nn.Module, module.module)
+    # By name, since the import of torch._dynamo takes seconds.
+    return module._modules.get("_orig_mod") if type(module).__name__ == "OptimizedModule" else None
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    inner = _inner(network)
+    return network if inner is None else _unwrapped(inner)
+
+
+def _converted(network: nn.Module) -> bool:
+    """Whether a tensor is not of type float32, not in the usual order of memory, or knows no gradients."""
+    tensors = [*network.parameters(), *network.buffers()]
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    return any(tensor.dtype != torch.float32 or tensor.is_inference() or not _ordered(tensor) for tensor in floats)
+
+
+def _ordered(tensor: Tensor) -> bool:
+    """Whether the strides are those of a new tensor, also along axes of size 1, which `is_contiguous` lets pass."""
+    return tensor.stride() == torch.empty(tensor.shape, device="meta").stride()
+
+
+def _copied(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
+    """The copy, and the name in the network of each of its modules."""
+    copied = private(network)
+    before = {id(module): name for name, module in copied.named_modules()}
+    plain = _unwrapped(copied)
+    for module in list(plain.modules()):
+        for name, child in module.named_children():
+            if _inner(child) is not None:
+                module._modules[name] = _unwrapped(child)
+    plain = plain.float()
+    for tensor in [*plain.parameters(), *plain.buffers()]:
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    return plain, {name: before[id(module)] for name, module in plain.named_modules()}
+
+
+def _typed(given: Tensor, made: np.ndarray | None) -> np.ndarray:
+    """A tensor of the result in the type of the network's; its very values where `made` are these."""
+    given = given.detach().cpu()
+    array: np.ndarray = (given.float() if given.dtype == torch.bfloat16 else given).numpy().copy()
+    if made is None or not given.is_floating_point() or np.array_equal(given.float().numpy(), made):
+        return array if made is None or given.is_floating_point() else made
+    return made.astype(array.dtype)
+
+
+def _layer_of(key: str) -> str:
+    return key.removesuffix(".weight") if key.endswith(".weight") else ""
+
+
+def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None:
+    """Run one image; refuse a network that fails, changes the precision, or reads weights that are to be observed."""
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
+    reads = _Reads({id(layer.weight): name for name, layer in layers.items()})
+    training = [module for module in network.modules() if module.training]
+    handles = []
+    for name, layer in layers.items():
+        handles.append(layer.register_forward_pre_hook(reads.enters(name)))
+        handles.append(layer.register_forward_hook(reads.leaves(name)))
+    try:
+        with torch.no_grad(), reads:
+            output = network.eval()(image.clone())
+    except Exception as error:  # foreign code may raise anything
+        raise QuantizationError(
+            f"{type(network).__name__} does not take calibration images of shape {tuple(image.shape[1:])} in float32 "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in training:
+            module.training = True
+    places = {f"layer {name!r} gives": kind for name, kind in reads.kinds.items()}
+    if isinstance(output, Tensor) and output.is_floating_point():
+        places["the network answers in"] = output.dtype
+    for place, kind in places.items():
+        if kind != torch.float32:
+            raise QuantizationError(
+                f"{place} {_text(kind)} though its weights are float32: take the cast or autocast out of the forward "
+                "pass"
+            )
+    for name in _names(network, observing) if reads.outside else []:
+        if name in reads.outside and name in reads.kinds:
+            raise QuantizationError(
+                f"layer {name!r} is also used otherwise: its weight is read or set outside of its call, so that not "
+                f"all of its inputs can be observed; call the layer itself, or {leave_out(name)}"
+            )
+
+
+class _Reads(TorchFunctionMode):
+    """Sees which weights are read outside of the call of their layer, and in which type layers answer."""
+
+    def __init__(self, weights: Mapping[int, str]) -> None:
+        super().__init__()
+        self.weights = weights
+        self.outside: set[str] = set()
+        self.kinds: dict[str, torch.dtype] = {}
+        self._inside: list[str] = []
+
+    def enters(self, name: str) -> Callable[..., None]:
+        return lambda *_: self._inside.append(name)
+
+    def leaves(self, name: str) -> Callable[..., None]:
+        def leave(layer: nn.Module, inputs: Any, output: Any) -> None:
+            self._inside.remove(name)
+            if isinstance(output, Tensor):
+                self.kinds[name] = output.dtype
+
+        return leave
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if not _describes(func):
+            read = args[:1] if getattr(func, "__name__", "") in ("to", "type_as") else args
+            for value in tree_leaves((read, dict(kwargs or {}))):
+                name = self.weights.get(id(value))
+                if name is not None and name not in self._inside:
+                    self.outside.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def _describes(func: Any) -> bool:
+    """Whether a function of a tensor looks at its shape, type and the like only."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        return getattr(getattr(func, "__self__", None), "__name__", "") not in _READING
+    return name in _DESCRIBING or name.startswith("new_") or name.endswith("_like")
+
+
+def _text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

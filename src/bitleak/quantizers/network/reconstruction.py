@@ -1,0 +1,373 @@
+"""The shared mini-batch loop: learn which way to round the weights of a piece of a network, jointly.
+
+Given the piece's inputs x in the quantized network and its outputs t in the full-precision one, minimise
+
+    mean over records and positions of sum over channels (run(x; W(V)) - t)^2
+        + lambda * sum over weights (1 - |2 h(V) - 1|^beta),
+
+    W(V) = scale * (floor(w / scale) + h(V)),    h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1),
+
+over the rounding variables V of all its layers, with Adam; V starts where h is the fractional part of
+w / scale. The regulariser is off during the warm-up, then beta falls linearly and pushes every h to 0
+or 1; at the end every weight is rounded to the side that its h is on. This is AdaRound's relaxation
+(Nagel et al. 2020, arXiv 2004.10568, equations 21 to 25) with the reconstruction of a block as its loss
+(Li et al. 2021, arXiv 2102.05426, equation 10). The channel axis is axis 1 of the output. The sum over
+channels and mean over the rest is the normalisation of the published code of both, so lambda means
+the same here.
+
+Deviations: a weight outside its grid's range has no rounding variable, it is fixed at the grid's end (the
+published code keeps an idle one, whose regulariser has no effect either). The gradient from the weights
+to V is written out. Adam's decay rates are fields: a shorter memory than (0.9, 0.999) stands rates tens
+of times larger than the published one, and needs tens of times fewer iterations for the same loss.
+Mini-batches are consecutive pieces of random permutations, drawn before the loop, so that all records
+are seen equally often. If the result has a larger loss on all calibration records than rounding to the
+nearest, rounding to the nearest is what is returned. Maps are kept in channels-last order, which is
+faster on a CPU, unless the piece has functions that look at the order (`view`, `as_strided`) or that are not
+PyTorch's. Batch norms in the loop are written out (see `fold`).
+The maps of all records may lie in scratch files, see `records`; the result is the same, bit for bit.
+
+Optionally each element of the squared error has a weight (`importance`), and V starts at given codes
+instead of at w: the two choices of a weight are then its code and the next one towards w, and h starts at
+`CONFIDENCE` for the code, so that the loss can still change it.
+
+Cost: iterations * (forward + backward of a batch), and two forward passes over the calibration set.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, fx
+from torch.func import functional_call
+
+from bitleak.core.checks import integer_in, number_in
+from bitleak.models.layout import memory_format
+from bitleak.quantizers.grid import Grid, decode, encode, per_weight
+from bitleak.quantizers.network.activations import InFile, InMemory, Records, held
+from bitleak.quantizers.network.norm_folding import with_affine_norms
+
+STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
+EDGE = 1e-6  # a weight on the grid, whose h is 0 or 1 but for rounding, is free to move
+EPSILON = 1e-8  # of Adam
+# Tensors, since a Python number in most operations is made one, and converted, in every call.
+MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SHIFT, STRETCH))
+TINY = 1e-30  # |2h - 1| below it counts as it
+ORDERED = {"view", "view_as", "as_strided", "stride", "is_contiguous", "storage_offset", "untyped_storage", "data_ptr"}
+"""Functions and methods of tensors that look at their order of memory."""
+CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How the rounding variables are learnt.
+
+    Attributes:
+        iterations: Steps of Adam; 0 keeps the starting point.
+        batch: Records per step.
+        learning_rate: Of Adam.
+        decay: Adam's decay rates of the mean gradient and of the mean square, each in [0, 1).
+        regularization: lambda.
+        warmup: Share of the iterations without the regulariser.
+        beta_start: beta after the warm-up.
+        beta_end: beta at the end.
+    """
+
+    iterations: int
+    batch: int
+    learning_rate: float
+    decay: tuple[float, float] = (0.9, 0.999)
+    regularization: float
+    warmup: float = 0.2
+    beta_start: float = 20.0
+    beta_end: float = 2.0
+
+    def __post_init__(self) -> None:
+        integer_in("iterations", self.iterations, 0)
+        integer_in("batch", self.batch, 1)
+        number_in("learning_rate", self.learning_rate, 0.0, float("inf"), ends="(]")
+        for rate in self.decay:
+            number_in("decay", rate, 0.0, 1.0, ends="[)")
+        number_in("regularization", self.regularization, 0.0, float("inf"))
+        number_in("warmup", self.warmup, 0.0, 1.0)
+        number_in("beta_start", self.beta_start, 1.0, float("inf"))
+        number_in("beta_end", self.beta_end, 1.0, float("inf"))
+
+    def beta(self, step: int) -> float | None:
+        """The regulariser's exponent at a step from 0 to iterations - 1; None during the warm-up."""
+        start = self.warmup * self.iterations
+        if step < start:
+            return None
+        left = 1 - (step - start) / (self.iterations - start)
+        return self.beta_end + (self.beta_start - self.beta_end) * left
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What became of one piece.
+
+    Attributes:
+        codes: The codes of each layer.
+        outputs: The piece's outputs with these codes.
+        loss: Reconstruction loss over all calibration records, without the regulariser.
+        nearest: The same for rounding to the nearest.
+        kept: Which of the two the codes are.
+    """
+
+    codes: Mapping[str, UInt8[Tensor, "out *rest"]]
+    outputs: Records
+    loss: float
+    nearest: float
+    kept: Literal["learned", "nearest"]
+
+
+class Relaxation:
+    """V and h(V) of some weights, and the steps of Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
+
+    All in buffers, since a new tensor in each step costs more than what is computed in it; for the same
+    reason the clipped h have their slope masked by the backward pass of the clip, not by a comparison, and
+    Adam is written out: what `torch.optim` does around its arithmetic takes longer than a small layer's step.
+
+    Attributes:
+        variable: V.
+        up: h(V).
+    """
+
+    def __init__(self, up: Float[Tensor, "*weights"], schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.variable = -torch.log(STRETCH / (up + SHIFT) - 1)
+        self.up, self.slope, self.spare = (torch.empty_like(self.variable) for _ in range(3))
+        self._mean, self._square = (torch.zeros_like(self.variable) for _ in range(2))
+        self._refresh()
+
+    def step(self, gradient: Float[Tensor, "*weights"], iteration: int) -> None:
+        """One step, given the derivative of the reconstruction loss by h, which is overwritten."""
+        beta = self.schedule.beta(iteration)
+        if beta is not None:
+            torch.add(MINUS_ONE, self.up, alpha=2, out=self.spare)
+            power = torch.abs(self.spare, out=self.up).clamp_(min=TINY).log_().mul_(beta - 1).exp_()
+            gradient.add_(power.copysign_(self.spare), alpha=-2 * beta * self.schedule.regularization)
+        self._descend(gradient.mul_(self.slope), iteration + 1)
+        self._refresh()
+
+    def _descend(self, gradient: Float[Tensor, "*weights"], step: int) -> None:
+        """Adam's step number `step`, from 1 on."""
+        of_mean, of_square = self.schedule.decay
+        self._mean.lerp_(gradient, 1 - of_mean)
+        self._square.mul_(of_square).addcmul_(gradient, gradient, value=1 - of_square)
+        root = math.sqrt(1 - of_square**step)
+        torch.sqrt(self._square, out=self.spare).add_(EPSILON * root)
+        rate = self.schedule.learning_rate * root / (1 - of_mean**step)
+        self.variable.addcdiv_(self._mean, self.spare, value=-rate)
+
+    def _refresh(self) -> None:
+        """Compute h and its derivative from V."""
+        torch.sigmoid(self.variable, out=self.slope)
+        torch.add(MINUS_SHIFT, self.slope, alpha=STRETCH, out=self.up)
+        self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCHED)
+        torch.ops.aten.hardtanh_backward.grad_input(self.slope, self.up, -EDGE, 1 + EDGE, grad_input=self.slope)
+        self.up.clamp_(0, 1)
+
+
+def loss_of(
+    outputs: Float[Tensor, "records *shape"],
+    targets: Float[Tensor, "records *shape"],
+    importance: Float[Tensor, "records *shape"] | None = None,
+) -> Float[Tensor, ""]:
+    """Squared error, times the importance if given, summed over channels (axis 1), mean over records and positions.
+
+    Example:
+        >>> float(loss_of(torch.ones(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)))
+        3.0
+    """
+    squares = (outputs - targets).square()
+    return (squares if importance is None else squares * importance).sum(1).mean()
+
+
+def mean_loss(
+    outputs: Iterator[Float[Tensor, "_ *shape"]], targets: Records, importance: Records | None = None
+) -> float:
+    """`loss_of` over all records, from outputs that come chunk by chunk.
+
+    Example:
+        >>> mean_loss(iter([torch.ones(128, 3), torch.ones(2, 3)]), InMemory(torch.zeros(130, 3)))
+        3.0
+    """
+    weights = iter(importance.chunks()) if importance is not None else None
+    total = 0.0
+    for some, wanted in zip(outputs, targets.chunks(), strict=True):
+        total += len(some) * float(loss_of(some, wanted, None if weights is None else next(weights)))
+    return total / len(targets)
+
+
+def energy_of(outputs: Records) -> float:
+    """Squared values, summed over channels and averaged over records and positions: what losses are relative to.
+
+    Example:
+        >>> energy_of(InMemory(torch.full((4, 3), 2.0)))
+        12.0
+    """
+    return math.fsum(len(some) * float(some.square().sum(1).mean()) for some in outputs.chunks()) / len(outputs)
+
+
+def reconstruct(
+    piece: fx.GraphModule,
+    grids: Mapping[str, Grid],
+    inputs: Records,
+    targets: Records,
+    *,
+    schedule: Schedule,
+    generator: torch.Generator,
+    importance: Records | None = None,
+    start: Mapping[str, UInt8[Tensor, "out *rest"]] | None = None,
+    memory: int | None = None,
+) -> Reconstruction:
+    """Learn the rounding of a piece's layers.
+
+    Args:
+        piece: A module of one argument in evaluation mode, with full-precision weights; not changed.
+        grids: The grid of each layer to quantize, by its name in the piece.
+        inputs: What the piece gets in the quantized network.
+        targets: What it returns in the full-precision network.
+        schedule: Steps, rates and regulariser.
+        generator: Draws the mini-batches.
+        importance: What the squared error of each element of the output counts, at least 0, on
+            average 1; None counts all alike.
+        start: Codes of each layer to begin at; None begins at the weights themselves.
+        memory: Bytes that the outputs may take in memory, None = as many as they need; changes no value.
+
+    Returns:
+        Codes that are on the calibration records at least as good as rounding to the nearest.
+    """
+    weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
+    codes = {name: encode(weights[name], grids[name]) for name in grids}
+    nearest = mean_loss(run(piece, inputs, codes, grids), targets, importance)
+    if schedule.iterations and nearest:
+        rounding = _Rounding(weights, grids, start)
+        data = (inputs, targets) if importance is None else (inputs, targets, importance)
+        learned = _learn(with_affine_norms(piece), rounding, data, schedule, generator)
+        outputs = outputs_of(piece, inputs, learned, grids, memory=memory)
+        loss = mean_loss(outputs.chunks(), targets, importance)
+        if loss <= nearest:
+            return Reconstruction(learned, outputs, loss, nearest, "learned")
+    outputs = outputs_of(piece, inputs, codes, grids, memory=memory)
+    return Reconstruction(codes, outputs, nearest, nearest, "nearest")
+
+
+def outputs_of(
+    piece: fx.GraphModule,
+    inputs: Records,
+    codes: Mapping[str, Tensor] | None = None,
+    grids: Mapping[str, Grid] | None = None,
+    *,
+    memory: int | None = None,
+) -> InMemory | InFile:
+    """The piece's outputs for all records, with the codes' weights or with its own; `memory` as in `held`."""
+    return held(run(piece, inputs, codes, grids), len(inputs), memory=memory, chunk=inputs.chunk)
+
+
+def run(
+    piece: fx.GraphModule,
+    inputs: Records,
+    codes: Mapping[str, Tensor] | None = None,
+    grids: Mapping[str, Grid] | None = None,
+) -> Iterator[Tensor]:
+    """The same, chunk by chunk; the inputs are not changed."""
+    weights = {f"{name}.weight": decode(codes[name], grids[name]) for name in codes} if codes and grids else {}
+    for chunk in inputs.chunks():
+        with torch.no_grad():
+            outputs = functional_call(piece, weights, (arranged(piece, chunk.clone()),))
+        yield outputs
+
+
+def arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
+    """The same values in the memory order that suits the piece."""
+    if inputs.ndim != 4 or any(_depends_on_order(node) for node in piece.graph.nodes):
+        return inputs.contiguous()
+    return inputs.contiguous(memory_format=memory_format(piece, inputs.device))
+
+
+def _depends_on_order(node: fx.Node) -> bool:
+    """Whether the node may fail, or give other values, for another order of memory: by its name, or as foreign code."""
+    if node.op == "call_method":
+        return node.target in ORDERED
+    if node.op != "call_function" or not callable(node.target):
+        return False
+    module = getattr(node.target, "__module__", None) or ""
+    known = module.split(".")[0] in ("torch", "_operator", "operator", "builtins", "math", "")
+    return not known or getattr(node.target, "__name__", "") in ORDERED
+
+
+class _Rounding:
+    """The weights of several layers as one flat vector, and what rounding does to it."""
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid], start: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.shapes = {name: weight.shape for name, weight in weights.items()}
+        spread = [
+            [part.expand_as(weights[name]) for part in per_weight(grids[name], weights[name])] for name in weights
+        ]
+        self.scale, zero_point = (torch.cat([parts[i].flatten() for parts in spread]) for i in (0, 1))
+        top = torch.cat([torch.full_like(weights[name].flatten(), grids[name].levels - 1) for name in weights])
+        position = torch.cat([weight.flatten() for weight in weights.values()]) / self.scale
+        below = position.floor()
+        up = position - below
+        if start is not None:
+            found = torch.cat([start[name].flatten() for name in weights]) - zero_point
+            below = torch.where(found > position, found - 1, found)
+            up = torch.where(found > position, CONFIDENCE, 1 - CONFIDENCE)
+        below = below + zero_point
+        self.free = (below >= 0) & (below < top)
+        self.below = below.clamp(torch.zeros_like(top), top)
+        self.start = self.scale * (self.below - zero_point)
+        self.step = self.scale * self.free
+        self.up = up
+
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """The layers' tensors in a flat vector, as views."""
+        parts = flat.split([shape.numel() for shape in self.shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def codes(self, up: Tensor) -> dict[str, Tensor]:
+        """The codes if the weights marked in `up` are rounded up."""
+        return self.split((self.below + (up & self.free)).to(torch.uint8))
+
+
+def _learn(
+    piece: fx.GraphModule,
+    rounding: _Rounding,
+    data: Sequence[Records],
+    schedule: Schedule,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """The loop over mini-batches of inputs, targets and, if given, importance."""
+    relaxation = Relaxation(rounding.up, schedule)
+    weights = torch.empty_like(rounding.start)
+    order = _batches(len(data[0]), schedule, generator)
+    places = [order.to(values.index_device) for values in data]
+    for step in range(schedule.iterations):
+        torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
+        flat = weights.detach().requires_grad_()
+        tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
+        inputs, *wanted = (values.batch(place[step]) for values, place in zip(data, places, strict=True))
+        outputs = functional_call(piece, tensors, (inputs,))
+        (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *wanted))
+        relaxation.step(gradient.mul_(rounding.step), step)
+    return rounding.codes(relaxation.variable >= 0)
+
+
+def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None = None) -> Tensor:
+    """The derivative of `loss_of` by the outputs."""
+    slope = (outputs - targets).mul_(2 * outputs.shape[1] / outputs.numel())
+    return slope if importance is None else slope.mul_(importance)
+
+
+def _batches(records: int, schedule: Schedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:
+    """The record numbers of every mini-batch."""
+    batch = min(schedule.batch, records)
+    rounds = math.ceil(schedule.iterations * batch / records)
+    order = [torch.randperm(records, generator=generator, device=generator.device) for _ in range(rounds)]
+    return torch.cat(order)[: schedule.iterations * batch].view(schedule.iterations, batch)

@@ -1,0 +1,99 @@
+"""Codes and grids for the layers of a piece of a network, each fitted to its own linear output: where `reconstruct`
+may begin.
+
+Layer after layer within the piece, the inputs x of the full-precision network and x_q behind the layers that
+have codes already give the quadratic of the layer's error (see `quadratic`), which is lowered
+
+- by AdaRound's descent on the relaxed choice between the two nearest codes (see `adaround`), or
+- by coordinate descent over all codes, from the nearest ones (see `polish`).
+
+Where the scheme says so, the grid is settled by the same quadratic first (see `output_grid`).
+
+This sees the error of each layer only, where `reconstruct` sees that of the piece's output, but it is exact
+and takes a few seconds where the loop takes a minute.
+
+Cost per layer: two passes through the piece, the sums of `quadratic`, and the descent.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, fx
+from torch.func import functional_call
+
+from bitleak.quantizers.adaround import AdaRound, round_adaptively
+from bitleak.quantizers.grid import Grid, decode, encode
+from bitleak.quantizers.layers.descent import polish
+from bitleak.quantizers.layers.output_grid import grids_to_try
+from bitleak.quantizers.layers.quadratic import quadratic
+from bitleak.quantizers.network.activations import Records
+from bitleak.quantizers.network.layer_inputs import hook
+from bitleak.quantizers.network.reconstruction import arranged
+from bitleak.quantizers.scheme import Layer, Scheme
+
+SWEEPS = 20
+
+
+@torch.no_grad()
+def starting_codes(
+    scheme: Scheme,
+    piece: fx.GraphModule,
+    grids: Mapping[str, Grid],
+    full_inputs: Records,
+    inputs: Records,
+    *,
+    by: Literal["adaround", "polish"],
+) -> tuple[dict[str, UInt8[Tensor, "out *rest"]], dict[str, Grid]]:
+    """Codes for all layers of a piece, and their grids.
+
+    Args:
+        scheme: Its `grid` says whether grids are settled anew.
+        piece: A module of one argument in evaluation mode, with full-precision weights; not changed.
+        grids: The grid of each layer as the weights give it, by its name in the piece, in the order of execution.
+        full_inputs: What the piece gets in the full-precision network.
+        inputs: What it gets in the quantized network.
+        by: The descent.
+
+    Returns:
+        Codes and grids by layer. A layer whose weight is used without a call of the layer (as attention does) has
+        the nearest codes on its grid.
+    """
+    weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
+    settled = dict(grids)
+    codes = {name: encode(weights[name], grid) for name, grid in grids.items()}
+    rounded: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        layer = piece.get_submodule(name)
+        if isinstance(layer, Layer) and _called(piece, name):
+            loss = quadratic(name, layer, _inputs_of(piece, name, full_inputs, inputs, rounded))
+            grid = settled[name] = grids_to_try(scheme, grids[name], weight, weight, loss)[-1]
+            if by == "polish":
+                codes[name], _ = polish(encode(weight, grid), weight, grid, loss, sweeps=SWEEPS)
+            else:
+                # Batch norm is folded in these layers, so that the scale of their outputs means something.
+                codes[name], _ = round_adaptively(AdaRound(scaling="none"), weight, grid, loss)
+        rounded[f"{name}.weight"] = decode(codes[name], settled[name])
+    return codes, settled
+
+
+def _called(piece: fx.GraphModule, name: str) -> bool:
+    return any(node.op == "call_module" and node.target == name for node in piece.graph.nodes)
+
+
+def _inputs_of(
+    piece: fx.GraphModule, name: str, full_inputs: Records, inputs: Records, rounded: Mapping[str, Tensor]
+) -> Iterator[tuple[Tensor, ...]]:
+    """The inputs of a layer in the full-precision piece and behind the weights in `rounded`, chunk by chunk."""
+    seen: list[Tensor] = []
+    show = hook(name, lambda _, given: seen.append(given))
+    handle = piece.get_submodule(name).register_forward_pre_hook(show, with_kwargs=True)
+    try:
+        for full, quantized in zip(full_inputs.chunks(), inputs.chunks(), strict=True):
+            piece(arranged(piece, full.clone()))
+            functional_call(piece, dict(rounded), (arranged(piece, quantized.clone()),))
+            yield tuple(seen)
+            seen.clear()
+    finally:
+        handle.remove()

@@ -1,0 +1,160 @@
+"""OBC's quantizer: every layer by OBQ on its own, and batch norm re-estimated.
+
+One pass over the images through the full-precision network gives H = 2 / n sum x x^T for every layer
+(one per group of a convolution), n being the number of images. Inputs that never occur (H_jj = 0) get
+the weight 0. Then `obq` quantizes each row in the exact greedy order. Batch norm is not folded; its
+statistics are re-estimated behind the quantized weights, see `reestimate`.
+Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 to 6.
+
+Deviations, all off by default: with `inputs="quantized"`, a layer makes up for what the layers before
+it have lost (`layerwise` has the formula), `polish` follows OBQ by coordinate descent over the codes, and with
+`grid="output"` each row is quantized on two grids and keeps the better (see `output_grid`), in twice the time.
+
+Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 multiplications.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor, nn
+
+from bitleak.core.checks import one_of
+from bitleak.core.types import QuantizedWeights
+from bitleak.quantizers.grid import Grid
+from bitleak.quantizers.layers.descent import check_polish
+from bitleak.quantizers.layers.layer_recipe import Inputs, Method
+from bitleak.quantizers.layers.obq import BUDGET, eliminate, invert
+from bitleak.quantizers.network.layer_inputs import OnLayer
+from bitleak.quantizers.network.layerwise import by_groups, quantize_layers
+from bitleak.quantizers.network.norm_statistics import Statistics, check_statistics
+from bitleak.quantizers.scheme import Scheme
+
+BESIDE = {"full_precision": 1, "quantized": 2}  # the walk holds the activations of two networks meanwhile
+INFLATION = 1e4  # of an input's variance; beyond it, float32 would lose the inverse's diagonal
+
+
+@dataclass(frozen=True, kw_only=True)
+class OBC(Scheme):
+    """OBQ in its exact greedy order, then batch norm re-estimated.
+
+    Attributes:
+        inputs: `full_precision`: each layer shall keep its output on the full-precision network's inputs.
+            `quantized`: it shall reach that output from the inputs behind the quantized layers.
+        polish: Sweeps of coordinate descent over the codes after OBQ, at most; 0 = none.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
+        reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
+            (`relative`), altogether (`absolute`), or not at all (`none`).
+        reestimate_images: On how many of the calibration images, the first ones (rounded up to about 65,536 pixels);
+            None = all. The statistics need fewer images than the second moments, and each takes a run of its own.
+        dtype: What the elimination computes in. The second moments and their inverse are float64 in
+            either case. `float32` saves time on wide layers and may decide near ties differently; a layer
+            with an input that the others almost determine is computed in float64 all the same.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> quantized = OBC(levels=3)(network, torch.eye(4).reshape(4, 1, 2, 2), torch.Generator())
+        >>> quantized.record["1"]["dead"], quantized.record["1"]["damping"]
+        (0, 0.0)
+    """
+
+    inputs: Inputs = "full_precision"
+    polish: int = 0
+    exchange: int = 0
+    reestimate: Statistics = "relative"
+    reestimate_images: int | None = 1024
+    dtype: Literal["float32", "float64"] = "float64"
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"reestimate": "absolute", "reestimate_images": None},
+        "quick": {"dtype": "float32"},
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("inputs", self.inputs, ("full_precision", "quantized"))
+        check_polish(self.polish, self.exchange)
+        check_statistics(self.reestimate, self.reestimate_images)
+        one_of("dtype", self.dtype, ("float32", "float64"))
+
+    def __call__(
+        self,
+        network: nn.Module,
+        calibration: Float[Tensor, "records *sample"],
+        generator: torch.Generator,
+        *,
+        on_layer: OnLayer | None = None,
+        memory: int | None = None,
+    ) -> QuantizedWeights:
+        """Quantize the network.
+
+        Args:
+            network: Any network; it is not changed.
+            calibration: Normalised images.
+            generator: Not used: nothing is drawn.
+            on_layer: Told of each layer.
+            memory: Bytes that statistics and activations may take, see `walk.granted`; it changes the time only.
+
+        Raises:
+            QuantizationError: A layer cannot be quantized.
+        """
+        return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
+
+    def method(self) -> Method:
+        """How a layer is treated, for what quantizes by several methods or several models at once."""
+        return Method(
+            scheme=self,
+            quantize=partial(quantize_layer, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]),
+            inputs=self.inputs,
+            sweeps=self.polish,
+            exchanges=self.exchange,
+            statistics=self.reestimate,
+            statistics_images=self.reestimate_images,
+        )
+
+
+def quantize_layer(
+    name: str,
+    weight: Float[Tensor, "out *rest"],
+    grid: Grid,
+    hessian: Float64[Tensor, "groups columns columns"],
+    *,
+    dtype: torch.dtype = torch.float64,
+    parts: int = 1,
+) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
+    """The codes of one layer.
+
+    Args:
+        name: For messages.
+        weight: What is to be quantized.
+        grid: Its grid.
+        hessian: H per group, up to a factor.
+        dtype: What to compute in.
+        parts: The memory of `obq.BUDGET` is divided by this.
+
+    Returns:
+        The codes, and for the record: the number of dead columns, the largest relative damping of a group.
+
+    Raises:
+        QuantizationError: The Hessian is not finite, or cannot be inverted.
+    """
+
+    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        inverse, damping = invert(name, second)
+        # an input's variance over what the others leave of it: 1 / (1 - R^2)
+        inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
+        inflated = inflation > INFLATION
+        budget = BUDGET[rows.device.type] // parts
+        if len(inflated.unique()) == 1:  # all alike: no copies by group
+            kind = torch.float64 if bool(inflated[0]) else dtype
+            return eliminate(rows, inverse.to(kind), scale, zero_point, grid.levels, budget=budget), damping
+        codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
+        for some, kind in ((inflated, torch.float64), (~inflated, dtype)):
+            part = inverse[some].to(kind)
+            codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels, budget=budget)
+        return codes, damping
+
+    return by_groups(name, weight, grid, hessian, solve)

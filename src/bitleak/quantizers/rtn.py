@@ -1,0 +1,118 @@
+"""Round to nearest: every weight becomes the nearest point of the searched grid.
+
+    code = clip(round(w / scale) + zero_point, 0, levels - 1)
+
+No data is used but one image, which tells the order of the layers (for `last`). This is the baseline
+that every other quantizer starts from and must not fall behind on its own objective.
+
+With `polish`, coordinate descent over the codes follows, on each layer's output error with the inputs of
+the full-precision network (see `polish`); then the calibration images are used, and `record` holds the
+error of the output instead of the weight's.
+
+Cost: the grid search, 80 passes over the weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bitleak.core.types import QuantizedWeights
+from bitleak.quantizers.assembly import assemble
+from bitleak.quantizers.grid import Grid, decode, encode, grid_for
+from bitleak.quantizers.layers.descent import check_polish
+from bitleak.quantizers.layers.layer_recipe import Method
+from bitleak.quantizers.network.layer_inputs import OnLayer, prepare
+from bitleak.quantizers.network.layerwise import quantize_layers
+from bitleak.quantizers.network.plain_copy import plain_arithmetic, plain_copy
+from bitleak.quantizers.scheme import Scheme, check_finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundToNearest(Scheme):
+    """Round to nearest.
+
+    Attributes:
+        polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none, and no data.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> quantized = RoundToNearest(levels=3)(network, torch.zeros(1, 1, 2, 2), torch.Generator())
+        >>> int(quantized.layers["1"].codes.max()) < 3
+        True
+    """
+
+    polish: int = 0
+    exchange: int = 0
+
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether codes depend on the calibration images: only with `polish`."""
+        return self.polish > 0
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_polish(self.polish, self.exchange)
+        if self.grid == "output" and not self.polish:
+            raise ValueError("grid 'output' needs polish of at least 1: without it, rtn looks at no image")
+
+    def __call__(
+        self,
+        network: nn.Module,
+        calibration: Float[Tensor, "records *sample"],
+        generator: torch.Generator,
+        *,
+        on_layer: OnLayer | None = None,
+        memory: int | None = None,
+    ) -> QuantizedWeights:
+        """Quantize the network.
+
+        Args:
+            network: Any network; it is not changed.
+            calibration: Normalised images; without `polish`, the first one is used.
+            generator: Not used: nothing is drawn.
+            on_layer: Told of each layer.
+            memory: Bytes that the statistics may take, with `polish`; it changes the time only.
+
+        Raises:
+            QuantizationError: A layer cannot be quantized.
+        """
+        method = self.method()
+        if method is not None:
+            return quantize_layers(method, network, calibration, on_layer=on_layer, memory=memory)
+        with plain_arithmetic():
+            plain = plain_copy([self], network, calibration, data_free=True)
+            return plain.result(self._without_data(plain.network, plain.images, on_layer))
+
+    def _without_data(self, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None) -> QuantizedWeights:
+        """The nearest codes; an image tells the order of the layers."""
+        copied, layers, levels = prepare(self, network, calibration)
+        codes, grids = {}, {}
+        record: dict[str, dict[str, Any]] = {}
+        for index, name in enumerate(levels):
+            weight = layers[name].weight.detach()
+            grids[name] = grid_for(self, weight, levels[name])
+            codes[name] = encode(weight, grids[name])
+            change = decode(codes[name], grids[name]) - weight
+            error = float(change.square().sum() / weight.square().sum().clamp(min=torch.finfo(torch.float32).tiny))
+            record[name] = {"levels": levels[name], "relative_weight_error": error}
+            if on_layer is not None:
+                on_layer(name, index, len(levels))
+        return assemble(copied, codes, grids, record, scheme=self, images=calibration)
+
+    def method(self) -> Method | None:
+        """How a layer is treated where images are used, for what quantizes several models at once; else None."""
+        return (
+            Method(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange) if self.polish else None
+        )
+
+
+def _nearest(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    check_finite(name, hessian, "calibration input")
+    return encode(weight, grid), {}

@@ -1,0 +1,175 @@
+"""Several precisions, methods or models at once, for less than one after the other.
+
+`quantize_together` quantizes one network by several quantizers. Those that look at the full-precision
+network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"`) share one pass over the
+images and one Gram matrix per layer. The others are called one after the other: what they look at depends
+on their own codes, layer by layer. (AdaRound at several precisions has the full-precision activations in
+common; they are the cheapest part of it, and to share them would hold all the networks' activations at
+once.) The re-estimation of batch norm is one pass of the quantized network per result, for the same reason; what it
+needs of the full-precision network comes from the shared pass.
+
+`quantize_population` quantizes several networks of one architecture, each with its own images, by one such
+quantizer: small layers are stacked, see `method`.
+
+Either way a result equals that of the quantizer on its own: bit for bit from `quantize_together`; for stacked
+models, the solver's sums may round differently, which can decide a tie (the codes have been equal).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bitleak.core.types import QuantizedWeights
+from bitleak.quantizers.layers.layer_recipe import Method
+from bitleak.quantizers.network.layer_inputs import OnLayer
+from bitleak.quantizers.network.layerwise import quantize_alike
+from bitleak.quantizers.scheme import Scheme, quantizable
+
+
+@runtime_checkable
+class Quantizer(Protocol):
+    """Any entry of the registry's QUANTIZERS, with its fields.
+
+    A quantizer whose codes do not depend on the calibration images has an attribute `looks_at_images` that is False.
+    """
+
+    def __call__(
+        self,
+        network: nn.Module,
+        calibration: Float[Tensor, "records *sample"],
+        generator: torch.Generator,
+        *,
+        on_layer: OnLayer | None = None,
+    ) -> QuantizedWeights:
+        """Quantize the network."""
+        ...
+
+
+@runtime_checkable
+class LayerWise(Protocol):
+    """A quantizer that takes each layer for itself."""
+
+    def method(self) -> Method | None:
+        """How; None where its fields leave nothing to share."""
+        ...
+
+
+def quantize_together(
+    quantizers: Sequence[Quantizer],
+    network: nn.Module,
+    calibration: Float[Tensor, "records *sample"],
+    generators: Sequence[torch.Generator],
+    *,
+    on_layer: OnLayer | None = None,
+    memory: int | None = None,
+) -> Iterator[QuantizedWeights]:
+    """One network by several quantizers, from shared statistics where they can share them.
+
+    Args:
+        quantizers: At any levels; methods may be mixed.
+        network: Any network; it is not changed.
+        calibration: Normalised images, for all of them.
+        generators: One per quantizer.
+        on_layer: Told of each layer after each quantizer; the index runs over quantizers and layers.
+        memory: Bytes that the shared statistics may take, see `layerwise.quantize_layers`.
+
+    Returns:
+        What each quantizer gives when it is called alone, in order; each is made when it is asked for,
+        the first of those that share together with what they share.
+
+    Raises:
+        ValueError: There is not one generator per quantizer.
+        QuantizationError: A layer cannot be quantized (when the result is asked for).
+
+    Example:
+        >>> from bitleak.quantizers.gptq import GPTQ
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> images, chance = torch.eye(4).reshape(4, 1, 2, 2), torch.Generator()
+        >>> four, three = quantize_together([GPTQ(levels=4), GPTQ(levels=3)], network, images, [chance, chance])
+        >>> four.layers["1"].levels, three.layers["1"].levels
+        (4, 3)
+    """
+    if len(generators) != len(quantizers):
+        raise ValueError(f"generators must be one per quantizer: {len(quantizers)} expected, got {len(generators)}")
+    counted = None
+    if on_layer is not None:
+        schemes = [quantizer if isinstance(quantizer, Scheme) else None for quantizer in quantizers]
+        counted = _counted(on_layer, sum(len(quantizable(network, scheme)) for scheme in schemes))
+    return _each(quantizers, network, calibration, generators, counted, memory)
+
+
+def quantize_population(
+    quantizer: Quantizer,
+    networks: Sequence[nn.Module],
+    calibrations: Sequence[Float[Tensor, "_ *sample"]],
+    generators: Sequence[torch.Generator],
+    *,
+    on_layer: OnLayer | None = None,
+    memory: int | None = None,
+) -> Iterator[QuantizedWeights]:
+    """Several networks of one architecture by one quantizer, each with images of its own.
+
+    Quantizers that cannot be shared (see the module) are called for one network after the other.
+
+    Args:
+        quantizer: For all of them.
+        networks: They are not changed.
+        calibrations: Normalised images of each network.
+        generators: One per network.
+        on_layer: Told of each layer; without the networks' numbers, once for all that share.
+        memory: Bytes that the second moments of all networks may take at a time; None = those of one pass.
+
+    Returns:
+        What the quantizer gives for each network alone, in order.
+
+    Raises:
+        ValueError: There are not as many calibrations and generators as networks.
+        QuantizationError: A layer cannot be quantized, or the networks differ in their layers (when the result
+            is asked for).
+
+    Example:
+        >>> from bitleak.quantizers.gptq import GPTQ
+        >>> networks = [nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(3)]
+        >>> images, chance = torch.eye(4).reshape(4, 1, 2, 2), torch.Generator()
+        >>> len(list(quantize_population(GPTQ(levels=3), networks, [images] * 3, [chance] * 3)))
+        3
+    """
+    for name, given in (("calibrations", calibrations), ("generators", generators)):
+        if len(given) != len(networks):
+            raise ValueError(f"{name} must be one per network: {len(networks)} expected, got {len(given)}")
+    method = shared_method(quantizer)
+    if method is not None and networks:
+        return quantize_alike([method], networks, calibrations, on_layer=on_layer, memory=memory)
+    calls = zip(networks, calibrations, generators, strict=True)
+    return (quantizer(*one, on_layer=on_layer) for one in calls)
+
+
+def shared_method(quantizer: Quantizer) -> Method | None:
+    """The method of a quantizer that looks at nothing but the full-precision network's inputs; else None."""
+    method = quantizer.method() if isinstance(quantizer, LayerWise) else None
+    return method if method is not None and method.inputs == "full_precision" else None
+
+
+def _each(
+    quantizers: Sequence[Quantizer],
+    network: nn.Module,
+    calibration: Tensor,
+    generators: Sequence[torch.Generator],
+    on_layer: OnLayer | None,
+    memory: int | None,
+) -> Iterator[QuantizedWeights]:
+    methods = [shared_method(quantizer) for quantizer in quantizers]
+    shared = [method for method in methods if method is not None]
+    results = quantize_alike(shared, [network], [calibration], on_layer=on_layer, memory=memory)
+    for quantizer, generator, method in zip(quantizers, generators, methods, strict=True):
+        yield quantizer(network, calibration, generator, on_layer=on_layer) if method is None else next(results)
+
+
+def _counted(on_layer: OnLayer, total: int) -> OnLayer:
+    """Tells the layers of all quantizers by one index."""
+    index = count()
+    return lambda name, _, of: on_layer(name, next(index), total)

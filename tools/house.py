@@ -319,7 +319,8 @@ def _pronouns(modules: list[Module]) -> Measure:
     for module in modules:
         for name, line in sorted(_bound(module.tree), key=lambda binding: binding[1]):
             bound += 1
-            if name.strip("_") in PRONOUNS:
+            # Names such as `__all__` are Python's.
+            if name.strip("_") in PRONOUNS and not name.startswith("__"):
                 measure.places.append(Place(module.shown, line, name))
     measure.value = _share(len(measure.places), bound)
     return measure

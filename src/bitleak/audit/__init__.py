@@ -1,4 +1,4 @@
-"""An audit from config to report: what the command line calls, and what a notebook may call.
+"""An audit from config to report, for the command line and for notebooks.
 
 ```
 prepared = prepare(config, data=None, device="cpu")       # reads no pixels, computes nothing
@@ -48,25 +48,26 @@ def audit(
     budget: float | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> Report:
-    """Does what is missing and, if nothing failed, writes the report.
+    """Run the tasks that are not done and, if none fails, write the report.
 
     Args:
-        prepared: What `prepare` gave.
-        out: Folder for the tables, figures and page; made where it is missing.
-        store: Where finished work is, and goes.
+        prepared: The audit.
+        out: Folder for the tables, figures and page; it is made if it does not exist.
+        store: Store of finished tasks.
         executor: A name of the registry's `EXECUTORS`.
-        workers: Number of processes; None is one per core on a CPU, one on a GPU, and with `ray` what the cluster
-            has room for.
-        memory: Bytes that they may use together; None is no limit.
-        budget: Seconds; no task is started that is not expected to end in time. None is no limit.
+        workers: Number of processes; None for one per core on a CPU, one on a GPU, and with `ray`
+            as many as the cluster has room for.
+        memory: Bytes that they may use together, or None for no limit.
+        budget: Seconds after which no task should still run, or None for no limit; a task that is
+            not expected to end in time is not started.
         on_event: Called with the engine's events.
 
     Returns:
-        What was done, cached, failed, not run, and left for want of time.
+        Tasks that were done, cached, failed, not run, and left for want of time.
 
     Raises:
-        InputError: The disk is too small, workers would make another network than this process, a task found
-            the input wrong, or `out` cannot be written.
+        InputError: The disk is too small, workers would make another network than this process, a
+            task found the input wrong, or `out` cannot be written.
         KeyboardInterrupt: Passed on, after the workers have gone.
     """
     check_out(out)
@@ -83,6 +84,7 @@ def audit(
     graph = Graph(expected(prepared, store), wanted=prepared.plan.wanted)
     deadline = None if budget is None else time.monotonic() + budget
     count = min(count, max(1, sum(left for left, _ in ahead.todo.values())))
+    # A result that turns out to be broken when the report is written is made again, a few times.
     repaired: Counter[str] = Counter()
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -100,12 +102,13 @@ def audit(
                 raise
             repaired[error.key] += 1
             store.discard(graph.tasks[error.key])
-            count = 1  # there is one result to make again
+            count = 1
     return report
 
 
 def open_store(location: str | Path) -> Store:
-    """A store to write to or, where nobody may write, to read from: an audit all of whose tasks are done needs no more.
+    """Open a store for writing or, if that is not possible, for reading, which is enough for a
+    finished audit.
 
     Raises:
         StoreError: It cannot be used, or is of a newer format.
@@ -117,7 +120,9 @@ def open_store(location: str | Path) -> Store:
 
 
 def worker_count(prepared: Prepared, workers: int | None) -> int:
-    """Processes to use: as asked, else one per core on a CPU, one on a GPU."""
+    """Return the number of processes: the given one, else one per core on a CPU and one on a
+    GPU.
+    """
     if workers is not None:
         return workers
     return usable_cores() if prepared.runtime.device == "cpu" else 1

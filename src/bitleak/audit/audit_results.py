@@ -1,4 +1,4 @@
-"""What an audit leaves in its output folder, from a store in which all is done."""
+"""The output folder of an audit, from a store in which all tasks are done."""
 
 import platform
 from collections.abc import Mapping
@@ -24,21 +24,25 @@ from bitleak.report.format import count
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:
-    """Writes config, tables, curves, figures and page."""
+    """Write config, tables, curves, figures and page."""
+    # Rows and curves, in the order of the config; verdicts are corrected over the whole table.
     tasks = {task.key: task for task in prepared.plan.tasks}
     rows: list[Row] = []
     curves: list[RocCurve] = []
     for key in prepared.plan.results:
-        found = store.read(tasks[key])
-        rows += [_row(line) for line in found["rows"]]
-        curves += _curves(tasks[key], found.get("curves", {}))
+        result = store.read(tasks[key])
+        rows += [_row(line) for line in result["rows"]]
+        curves += _curves(tasks[key], result.get("curves", {}))
     quantized = (entry.variant for entry in prepared.config.quantize)
     order = ["fp32", *quantized, *analysis_variants(prepared.config), "control"]
     rows.sort(key=lambda row: order.index(row.variant))
     rows = adjust_verdicts(rows)
     counts = store.read(tasks[prepared.plan.copies])["counts"]
     summary = audit_summary(prepared, rows)
-    images, splits = (decoded_result(store, tasks[key]) for key in (prepared.plan.images, prepared.plan.splits))
+
+    # Single records, whose exposure the summary lists.
+    images = decoded_result(store, tasks[prepared.plan.images])
+    splits = decoded_result(store, tasks[prepared.plan.splits])
     records = exposed_records(prepared, store, summary, images, splits)
     summary = replace(
         summary,
@@ -61,8 +65,10 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
 
 
 def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
-    """What the report says besides the figures."""
+    """Return the summary of an audit: its settings, and the headline attack of its rows."""
     config, sizes = prepared.config, prepared.plan.sizes
+    # The headline is chosen by the rows; its FPR is one that this number of non-members can
+    # measure.
     attack, reference = headline(rows)
     non_members = sizes.pool - sizes.members
     fpr = headline_fpr(config.fpr, non_members)
@@ -108,7 +114,7 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
 
 
 def _warnings(prepared: Prepared, counts: Mapping[str, int | float]) -> tuple[str, ...]:
-    """Return the reasons to doubt the figures that lie in the images."""
+    """Return warnings about figures that copies among the images change."""
     sizes = prepared.plan.sizes
     held_out = sizes.calibration + sizes.population + sizes.test
     return copy_warnings(counts, records=sizes.pool, held_out=held_out)
@@ -136,7 +142,7 @@ def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
+    """Return the versions of packages that the figures depend on."""
     names = ("bitleak", "torch", "numpy", "scipy", "scikit-learn")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
@@ -146,16 +152,16 @@ def _row(line: Mapping[str, Any]) -> Row:
 
 
 def _curves(task: Task, curves: Mapping[str, Any]) -> list[RocCurve]:
-    about = (task.params.get("variant", ""), task.params.get("quantizer", ""), task.params.get("levels"))
-    found = []
+    variant = (task.params.get("variant", ""), task.params.get("quantizer", ""), task.params.get("levels"))
+    roc_curves = []
     for name, points in curves.items():
         attack, reference, target = name.split("/")
-        found.append(RocCurve(*about, attack, reference, target, points))
-    return found
+        roc_curves.append(RocCurve(*variant, attack, reference, target, points))
+    return roc_curves
 
 
 def _config_text(prepared: Prepared) -> str:
-    """The resolved config, with what it ran on as comments."""
+    """Return the resolved config, with versions and device as comments."""
     lines = ["# The config of this audit with every default written out."]
     lines += [f"# {name} {version}" for name, version in package_versions().items()]
     lines += [f"# device {prepared.runtime.device}", f"# data fingerprint {prepared.description.fingerprint}"]
@@ -173,21 +179,21 @@ def _recipe_line(prepared: Prepared) -> str:
 
 
 def _calibration_line(calibration: CalibrationConfig) -> str:
-    who = "members of the model" if calibration.source == "members" else "held-out records"
+    records = "members of the model" if calibration.source == "members" else "held-out records"
     rounds = f" in {calibration.rounds} augmented rounds" if calibration.rounds > 1 else ""
-    return f"{calibration.records} {who}{rounds}"
+    return f"{calibration.records} {records}{rounds}"
 
 
 def _preset_lines(prepared: Prepared) -> tuple[str, ...]:
-    """One sentence per preset in use that costs accuracy."""
-    found = {}
+    """Return a sentence for each quantizer whose preset costs accuracy."""
+    lines = {}
     for entry in prepared.config.quantize:
         if entry.preset == "quick" and entry.options.get("iterations"):
-            found[entry.label] = (
+            lines[entry.label] = (
                 f"{entry.label} ran with preset quick ({entry.options['iterations']} steps): "
                 "its accuracy is below what the algorithm reaches with its default or paper preset."
             )
-    return tuple(found.values())
+    return tuple(lines.values())
 
 
 def _interval_line(config: Config) -> str:
@@ -197,21 +203,23 @@ def _interval_line(config: Config) -> str:
 
 
 def _calibration_inference_line(config: Config) -> str:
-    asked = config.calibration_inference
-    if asked is None:
+    inference = config.calibration_inference
+    if inference is None:
         return ""
-    half = asked.candidates // 2
+    half = inference.candidates // 2
     return (
-        f"Of each target attacked ({asked.targets}), {asked.candidates} members are candidates. The full-precision "
-        f"target was quantized {asked.models} times, each time calibrated on a random half of them ({half} images) and "
-        f"asked about all; every version is attacked in turn, the others but its complement being its references."
+        f"Of each target attacked ({inference.targets}), {inference.candidates} members are candidates. "
+        f"The full-precision target was quantized {inference.models} times, each time calibrated on a "
+        f"random half of them ({half} images) and asked about all; "
+        f"every version is attacked in turn, the others but its complement being its references."
     )
 
 
 def _variants(prepared: Prepared, rows: list[Row]) -> tuple[VariantSummary, ...]:
-    found = {(row.variant, row.metric): row.measure.value for row in rows if row.target == "all"}
-    entries = [("fp32", "", None), *((e.variant, e.label, e.levels) for e in prepared.config.quantize)]
+    figures = {(row.variant, row.metric): row.measure.value for row in rows if row.target == "all"}
+    entries: list[tuple[str, str, int | None]] = [("fp32", "", None)]
+    entries += [(entry.variant, entry.label, entry.levels) for entry in prepared.config.quantize]
     return tuple(
-        VariantSummary(name, quantizer, levels, found[name, "bits_per_weight"], round(found[name, "bytes"]))
+        VariantSummary(name, quantizer, levels, figures[name, "bits_per_weight"], round(figures[name, "bytes"]))
         for name, quantizer, levels in entries
     )

@@ -1,4 +1,4 @@
-"""Sentences about copies among the images, for the first lines of a report."""
+"""Warnings about copies among the images, for the first lines of a report."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,11 @@ _EFFECT = (
 
 
 def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: int) -> tuple[str, ...]:
-    """Return a sentence for each way in which copies distort the figures.
+    """Return a sentence for each way in which copies change the figures.
 
     Args:
-        counts: `exact`, `near`, `held_out`, `contradicting` and `distance`, as in `bitleak.data.image_copies.Copies`.
+        counts: `exact`, `near`, `held_out`, `contradicting` and `distance`, as in
+            `bitleak.data.image_copies.Copies`.
         records: Number of audited records.
         held_out: Number of held-out records.
 
@@ -23,18 +24,20 @@ def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: 
         >>> copy_warnings(counts, records=100, held_out=50)[1]
         '1 of 50 held-out records is a copy of an audited one (exact or near), so that test accuracy is too high.'
     """
-    exact, near, outside, contradicting = (int(counts[name]) for name in ("exact", "near", "held_out", "contradicting"))
-    found = []
+    exact, near = int(counts["exact"]), int(counts["near"])
+    outside, contradicting = int(counts["held_out"]), int(counts["contradicting"])
+    sentences = []
     if exact or near:
         kinds = [f"{exact:,} have an exact copy among the others"] if exact else []
-        kinds += [f"{near:,} a near copy (standardised pixels at most {counts['distance']:.2f} apart)"] if near else []
-        found.append(f"Of {count(records, 'audited record')} {' and '.join(kinds)}: {_EFFECT}.")
+        if near:
+            kinds.append(f"{near:,} a near copy (standardised pixels at most {counts['distance']:.2f} apart)")
+        sentences.append(f"Of {count(records, 'audited record')} {' and '.join(kinds)}: {_EFFECT}.")
     if outside:
         are = "is a copy of an audited one" if outside == 1 else "are copies of audited ones"
-        found.append(
+        sentences.append(
             f"{outside:,} of {count(held_out, 'held-out record')} {are} (exact or near), "
             "so that test accuracy is too high."
         )
     if contradicting:
-        found.append(f"{count(contradicting, 'audited record')} have an exact copy with another label.")
-    return tuple(found)
+        sentences.append(f"{count(contradicting, 'audited record')} have an exact copy with another label.")
+    return tuple(sentences)

@@ -1,4 +1,6 @@
-"""What the output folder says of single records, and of fewer references, from a store in which all is done."""
+"""Exposure of single records and figures by number of references, from a store in which all tasks
+are done.
+"""
 
 import io
 from collections.abc import Iterable
@@ -18,7 +20,7 @@ from bitleak.report import PowerRow, RecordResults, Summary, VariantRecords, var
 
 
 def decoded_result(store: Store, task: Task) -> Any:
-    """The value that a task has left."""
+    """Return the result of a task."""
     artifacts = store.read(task)
     return decode(kind_of(artifacts), artifacts)
 
@@ -26,8 +28,9 @@ def decoded_result(store: Store, task: Task) -> Any:
 def exposed_records(
     prepared: Prepared, store: Store, summary: Summary, images: Images, splits: Splits
 ) -> RecordResults:
-    """Exposure under the headline attack, and memorisation, of every record under every variant."""
-    variants = ["fp32", *(entry.variant for entry in prepared.config.quantize)]
+    """Return every record's exposure and memorisation under every variant."""
+    variants = ["fp32"]
+    variants += [entry.variant for entry in prepared.config.quantize]
     return RecordResults(
         attack=summary.headline_attack,
         records=splits.pool,
@@ -38,31 +41,35 @@ def exposed_records(
 
 
 def power_curve_rows(prepared: Prepared, store: Store) -> list[PowerRow]:
-    """The attacks at full precision by number of references; none where they were not asked for."""
+    """Return the attacks at full precision by number of references; none if the config turns them
+    off.
+    """
     if prepared.plan.power is None:
         return []
-    found = store.read_key(prepared.plan.power)
-    return [
-        PowerRow("fp32", reference="fp32", **{**row, "measure": Measure(**row["measure"])}) for row in found["rows"]
-    ]
+    rows = []
+    for row in store.read_key(prepared.plan.power)["rows"]:
+        fields = {**row, "measure": Measure(**row["measure"])}
+        rows.append(PowerRow("fp32", reference="fp32", **fields))
+    return rows
 
 
 def pictures(images: Images, records: Iterable[int]) -> dict[int, bytes]:
-    """PNG of some records, as they are in the data set."""
+    """Return a PNG of each of these records, as they are in the data set."""
     return {record: _png(images.pixels[record]) for record in records}
 
 
 def _variant(prepared: Prepared, store: Store, summary: Summary, splits: Splits, variant: str) -> VariantRecords:
+    # Full precision is its own matched reference, so it has scores of one kind only.
     kinds = [kind for name, kind in prepared.plan.scores if name == variant]
-    wanted = summary.headline_reference
-    kind = wanted if wanted in kinds else kinds[0]  # full precision is its own matched reference
-    found = store.read_key(prepared.plan.scores[variant, kind])
-    index = [each["name"] for each in found["attacks"]].index(summary.headline_attack)
+    headline = summary.headline_reference
+    kind = headline if headline in kinds else kinds[0]
+    result = store.read_key(prepared.plan.scores[variant, kind])
+    index = [attack["name"] for attack in result["attacks"]].index(summary.headline_attack)
     memorised = store.read_key(prepared.plan.memorisation[variant])
     return variant_records(
-        (variant, kind if found["attacks"][index]["references"] else ""),
-        np.asarray(found["scores"][index]),
-        splits.member[found["targets"]],
+        (variant, kind if result["attacks"][index]["references"] else ""),
+        np.asarray(result["scores"][index]),
+        splits.member[result["targets"]],
         memorised=Memorisation(memorised["mean"], memorised["error"]),
         seed=seed_for(prepared.config.seed, "reliability"),
     )

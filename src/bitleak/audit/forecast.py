@@ -1,4 +1,6 @@
-"""What is left to do and what it should take, with the rates that the store has measured."""
+"""Forecast of an audit: tasks to do, and their expected time, disk and memory, at rates measured in
+the store.
+"""
 
 import math
 import shutil
@@ -15,17 +17,17 @@ from bitleak.engine.store import Store
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is left to do, and what it should take.
+    """Tasks to do, and the time, disk and memory that they should take.
 
     Attributes:
-        todo: Tasks to do by stage, and how many are in the store already: (to do, cached).
+        todo: Numbers of tasks by stage: (to do, in the store).
         seconds: Expected seconds of the tasks to do, on one worker.
-        hours: Expected hours with the given number of workers: the schedule, played through.
-        workers: That number.
+        hours: Expected hours on the given number of workers, by a simulated schedule.
+        workers: Number of workers.
         disk: Expected bytes to be written.
-        free: Bytes free where the store is; None where there is no telling.
+        free: Free bytes at the store's location; None if not known.
         memory: Expected peak memory of all workers in bytes.
-        measured: Whether the seconds were corrected by what the store's manifests say.
+        measured: Whether the seconds are corrected by times in the store's manifests.
     """
 
     todo: Mapping[str, tuple[int, int]]
@@ -39,11 +41,11 @@ class Forecast:
 
 
 def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Forecast:
-    """What is left to do, and what it should take, with rates from the store where it has any.
+    """Forecast the tasks that are not done, at rates from the store if it has any.
 
     Args:
-        prepared: What `prepare` gave.
-        store: The store; None is one that does not exist yet, in the current folder.
+        prepared: The audit.
+        store: The store, or None for a new one in the current folder.
         workers: Number of processes.
     """
     tasks = expected(prepared, store) if store else prepared.plan.tasks

@@ -1,4 +1,4 @@
-"""Results of a network whose code may have changed since they were made."""
+"""A note on results of a network whose code has changed since they were made."""
 
 import datetime
 
@@ -8,15 +8,17 @@ from bitleak.models.origin import origin
 
 
 def newer_code(prepared: Prepared, store: Store) -> str:
-    """A sentence if the code of an outside network is newer than its results in the store; empty if not.
+    """Return a sentence if the code of an outside network is newer than its results in the store,
+    else an empty text.
 
-    A key holds the version of the distribution that the code comes from, the factory's options and `model.version`.
-    Of code that no distribution holds (a local file, an editable install) without a `version`, the keys know nothing,
-    so the times are compared: of its files, and of the trained models that the plan would take from the store.
+    A key holds the version of the distribution that the code comes from, the factory's options and
+    `model.version`. Code that no distribution holds (a local file, an editable install) and that
+    has no `version` is not part of the keys. So the times of its files are compared with those of
+    the trained models that the plan would take from the store.
 
     Args:
         prepared: The audit.
-        store: Where its results are, or will be.
+        store: The store of its results.
     """
     name, options = prepared.config.model
     if name != "external" or options.get("version"):
@@ -37,7 +39,7 @@ def newer_code(prepared: Prepared, store: Store) -> str:
 
 
 def _seconds(created: object) -> float:
-    """A manifest's time, in seconds since 1970; infinite if it holds none."""
+    """Return a manifest's time in seconds since 1970; infinity if it holds none."""
     try:
         return datetime.datetime.fromisoformat(str(created)).timestamp()
     except (ValueError, OverflowError, OSError):

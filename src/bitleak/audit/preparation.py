@@ -1,4 +1,6 @@
-"""Everything that can be checked of an audit without computing: data set, network, sizes, plan."""
+"""Preparation of an audit: data set, network, sizes and plan are checked without computing
+anything.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +28,15 @@ from bitleak.train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Prepared:
-    """An audit that has been checked as far as it can be without computing.
+    """An audit after all checks that need no computation.
 
     Attributes:
         config: The validated config, `train.autocast` settled for the device.
-        description: The data set, undecoded.
+        description: Description of the data set; no image has been decoded.
         network: Size of the network.
         plan: All tasks.
-        runtime: Where it runs.
-        notes: Sentences about the network that its owner should know.
+        runtime: Device and paths, which are not part of the keys.
+        notes: Sentences from the trial of an outside network.
     """
 
     config: Config
@@ -46,13 +48,14 @@ class Prepared:
 
 
 def prepare(config: Config, *, data: Path | None = None, device: str = "auto", here: bool = True) -> Prepared:
-    """Checks data set, network and sizes, and makes the plan.
+    """Check data set, network and sizes, and make the plan.
 
     Args:
         config: A validated config.
-        data: A local folder or file that takes the place of the config's data set.
+        data: Local folder or file that overrides the config's data set, or None.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        here: Whether the device must be of this machine: not where it is only planned, or others do the work.
+        here: Whether the device must exist on this machine; False if the tasks are only planned, or
+            run elsewhere.
 
     Raises:
         InputError: The data set cannot be described, the network does not fit, the sizes do not add
@@ -82,7 +85,8 @@ def prepare(config: Config, *, data: Path | None = None, device: str = "auto", h
 
 
 def check_model(prepared: Prepared) -> None:
-    """Refuse a network from outside that workers would make differently; one of this package costs nothing.
+    """Refuse a network from outside that workers would make differently; one of this package costs
+    nothing.
 
     Raises:
         ConfigError: It is one.
@@ -130,14 +134,14 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> None:
 
 
 def _settled_elsewhere(recipe: Recipe, device: str) -> Recipe:
-    """As `settled`, of a device that cannot be asked: any GPU of the last years has bfloat16."""
+    """Like `settled`, for a device of another machine; a GPU there is taken to have bfloat16."""
     if device == "cuda" and recipe.autocast == "auto":
         return replace(recipe, autocast="bfloat16")
     return settled(recipe, device)
 
 
 def resolve_device(device: str) -> str:
-    """The device's name, `auto` resolved.
+    """Return the device's name, with `auto` resolved.
 
     Raises:
         ConfigError: There is no such device.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-OUTSIDE = (
+OUTSIDE_NOTE = (
     "Code of your own needs no entry: data, quantize, attacks, metrics and figures take package.module:Name, and a "
     "network is {name: external, factory: package.module:make}."
 )
@@ -20,9 +20,7 @@ class Entry(NamedTuple):
 
 
 def list_names() -> int:
-    """List every name that a config takes: data sets, networks, quantizers, attacks, metrics and
-    more.
-    """
+    """List every name that a config takes: data sets, networks, quantizers, attacks and more."""
     table = Table(box=None, pad_edge=False)
     table.add_column("kind", no_wrap=True)
     table.add_column("name", no_wrap=True)
@@ -32,7 +30,7 @@ def list_names() -> int:
             table.add_row(kind, entry.name, entry.meaning)
     console = Console()
     console.print(table)
-    console.print(OUTSIDE)
+    console.print(OUTSIDE_NOTE)
     return 0
 
 

@@ -103,9 +103,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `store export` wrote.")],
     store: StoreFolder = STORE,
 ) -> int:
-    """Take the results in files that were exported elsewhere, after every byte of them has been
-    checked.
-    """
+    """Take results from files that were exported elsewhere; every byte is checked first."""
     from rich.filesize import decimal
 
     from bitleak.cli.terminal import StageBars

@@ -29,10 +29,10 @@ from typing import Any
 from bitleak.audit import Prepared, prepare
 from bitleak.config import read_config, validate
 from bitleak.core.types import Description
+from bitleak.engine.execution import Event, run_tasks
 from bitleak.engine.executors.processes import Processes
 from bitleak.engine.graph import Batch, Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.run import Event, run
 from bitleak.engine.simulate import Site, Timeline, simulate
 from bitleak.engine.store import Store
 from bitleak.engine.worker import Outcome, Runtime
@@ -122,7 +122,7 @@ def _wall(name: str, graph: Graph, store: Store, runtime: Runtime) -> tuple[floa
 
     begin = time.perf_counter()
     executor = {"processes": Processes, "ray": Ray}[name](store.location, runtime, WORKERS)
-    report = run(graph, store, executor, on_event=note)
+    report = run_tasks(graph, store, executor, on_event=note)
     executor.close()
     if report.failed:
         sys.exit(f"{name}: {report.failed[0].text}")
@@ -184,7 +184,7 @@ def requests(arguments: argparse.Namespace) -> None:
             found[event.task.stage].append(Counter(counted))
             counted.clear()
 
-    run(
+    run_tasks(
         Graph(prepared.plan.tasks, wanted=prepared.plan.wanted),
         store,
         Serial(store.location, prepared.runtime),
@@ -231,7 +231,7 @@ def driver(arguments: argparse.Namespace) -> None:
         tasks = [Task("noop", "1", {"index": index}, cost=1.0) for index in range(count)]
         for workers in (10, 1000):
             begin = time.process_time()
-            run(Graph(tasks), Store(Path(folder, str(workers))), _Instant(workers))
+            run_tasks(Graph(tasks), Store(Path(folder, str(workers))), _Instant(workers))
             print(f"driver, {workers} workers: {1e3 * (time.process_time() - begin) / count:.2f} ms per task")
         Path(folder, "noop_stages.py").write_text(
             "def noop(params, *_):\n    for _ in params:\n        yield {'x': 1}\n"
@@ -240,9 +240,9 @@ def driver(arguments: argparse.Namespace) -> None:
         with two_nodes():
             store = Store(Path(folder, "ray"))
             executor = Ray(store.location, Runtime(stages="noop_stages"), WORKERS)
-            run(Graph(tasks[:4]), store, executor)  # starts the workers
+            run_tasks(Graph(tasks[:4]), store, executor)  # starts the workers
             begin, used = time.perf_counter(), time.process_time()
-            run(Graph(tasks[4 : 4 + count // 10]), store, executor)
+            run_tasks(Graph(tasks[4 : 4 + count // 10]), store, executor)
             wall, used = time.perf_counter() - begin, time.process_time() - used
             print(f"ray, {WORKERS} workers: {1e3 * used / (count // 10):.1f} ms of the driver's processor per task,")
             print(f"{1e3 * WORKERS * wall / (count // 10):.1f} ms from one task of a worker to its next")

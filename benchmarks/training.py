@@ -44,9 +44,9 @@ from bitleak.config import validate
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Splits
 from bitleak.data.augment import augmented, channel_statistics, standardize
+from bitleak.engine.execution import run_tasks
 from bitleak.engine.graph import Graph
-from bitleak.engine.heap import keep_freed_memory
-from bitleak.engine.run import run
+from bitleak.engine.malloc import keep_freed_memory
 from bitleak.engine.store import Store
 from bitleak.models import build, load, profile
 from bitleak.models.fused_network import fused
@@ -170,7 +170,7 @@ def measure_population(kind: str, workers: int, threads: int, folder: Path) -> N
     if kind == "serial":
         keep_freed_memory()  # as every worker of `processes` does
     executor = find(EXECUTORS, kind, kind="executor")(str(folder), replace(prepared.runtime, threads=threads), workers)
-    report = run(graph, Store(folder), executor)
+    report = run_tasks(graph, Store(folder), executor)
     executor.close()
     if report.failed:
         raise SystemExit(report.failed[0].text)
@@ -202,7 +202,7 @@ def population(options: argparse.Namespace) -> dict[str, Any]:
         ready = Path(folder) / "ready"
         prepared = _population(options.population, options.data)
         serial = find(EXECUTORS, "serial", kind="executor")(str(ready), prepared.runtime)
-        run(Graph([t for t in prepared.plan.tasks if t.stage in ("images", "splits")]), Store(ready), serial)
+        run_tasks(Graph([t for t in prepared.plan.tasks if t.stage in ("images", "splits")]), Store(ready), serial)
         for repeat in range(options.repeats):
             for side, arguments in sides.items():
                 store = Path(folder) / f"{side}-{repeat}".replace(" ", "-")

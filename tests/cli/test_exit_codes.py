@@ -10,9 +10,9 @@ import time
 import pytest
 
 from bitleak.cli import main
-from bitleak.core import ends
-from bitleak.core.ends import Ended, ended_by_signals, uninterrupted
+from bitleak.core import interrupts
 from bitleak.core.errors import ExecutionError, StoreError
+from bitleak.core.interrupts import Ended, raise_on_signals, uninterrupted
 
 
 def ended_with(monkeypatch, capfd, error, *arguments):
@@ -62,7 +62,7 @@ def test_what_fails_while_an_interrupt_cleans_up_does_not_hide_it(monkeypatch, c
     assert ended_with(monkeypatch, capfd, error)[0] == 129
 
 
-@pytest.mark.parametrize("number", ends.SIGNALS)
+@pytest.mark.parametrize("number", interrupts.END_SIGNALS)
 def test_a_second_signal_does_not_disturb_the_cleaning_up(number):
     cleaned = []
 
@@ -75,7 +75,7 @@ def test_a_second_signal_does_not_disturb_the_cleaning_up(number):
             os.kill(os.getpid(), signal.SIGTERM)
             cleaned.append(True)
 
-    with ended_by_signals(), pytest.raises(Ended) as ended:
+    with raise_on_signals(), pytest.raises(Ended) as ended:
         clean_up()
     assert ended.value.code == 128 + number
     assert cleaned == [True]
@@ -91,7 +91,7 @@ def test_a_signal_that_a_library_swallows_is_followed_by_the_next():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
 
-    with ended_by_signals(), pytest.raises(Ended, match="SIGTERM"):
+    with raise_on_signals(), pytest.raises(Ended, match="SIGTERM"):
         swallow()
 
 
@@ -107,7 +107,7 @@ def test_a_signal_waits_for_what_belongs_together():
             done.append("third")
         done.append("never")
 
-    with ended_by_signals(), pytest.raises(Ended):
+    with raise_on_signals(), pytest.raises(Ended):
         steps()
     assert done == ["first", "second", "third"]
 
@@ -115,7 +115,7 @@ def test_a_signal_waits_for_what_belongs_together():
 def test_a_signal_that_was_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     try:
-        with ended_by_signals():
+        with raise_on_signals():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -125,9 +125,9 @@ def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_
     code = (
         "import os, signal, time\n"
         "import bitleak.cli, bitleak.cli.audit_command\n"
-        "from bitleak.engine.executors.nursery import open_nursery\n"
+        "from bitleak.engine.executors.fork_server import open_fork_server\n"
         "def run(*_):\n"
-        "    open_nursery('json')\n"
+        "    open_fork_server('json')\n"
         "    print(*os.listdir(os.environ['TMPDIR']), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "bitleak.cli.audit_command._run = run\n"

@@ -15,12 +15,12 @@ import pytest
 
 from bitleak.core import leftovers
 from bitleak.core.errors import ConfigError, ExecutionError, StoreError
+from bitleak.engine.execution import run_tasks
 from bitleak.engine.executors import processes
 from bitleak.engine.executors.processes import Processes
 from bitleak.engine.executors.serial import Serial
 from bitleak.engine.graph import Batch, Graph, batches
 from bitleak.engine.keys import Task
-from bitleak.engine.run import run
 from bitleak.engine.store import Store
 from bitleak.engine.worker import Runtime
 from bitleak.registry import EXECUTORS, find
@@ -95,7 +95,7 @@ def contents(store: Store) -> dict[str, dict[str, bytes]]:
 
 def complete(make, tasks, store, runtime, workers=2, **options):
     with closing(make(str(store.root), runtime, workers)) as executor:
-        return run(Graph(tasks), store, executor, **options)
+        return run_tasks(Graph(tasks), store, executor, **options)
 
 
 def test_the_store_is_the_same_as_after_serial(make, tmp_path, runtime):
@@ -374,12 +374,12 @@ def test_a_cluster_of_its_own_is_started_and_stopped(tmp_path):
         from bitleak.engine.executors.ray import Ray
         from bitleak.engine.graph import Graph
         from bitleak.engine.keys import Task
-        from bitleak.engine.run import run
+        from bitleak.engine.execution import run_tasks
         from bitleak.engine.store import Store
         from bitleak.engine.worker import Runtime
         store = Store(sys.argv[1])
         executor = Ray(store.location, Runtime(stages="toy_stages"), 2)
-        report = run(Graph([Task("draw", "1", {"seed": seed}) for seed in range(4)]), store, executor)
+        report = run_tasks(Graph([Task("draw", "1", {"seed": seed}) for seed in range(4)]), store, executor)
         executor.close()
         executor.close()
         print(len(report.done), executor.next_done(0.0))

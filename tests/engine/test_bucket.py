@@ -16,10 +16,10 @@ import pytest
 from bitleak.core.errors import BrokenResult, StoreError
 from bitleak.engine.artifacts import MAPPED
 from bitleak.engine.backends import bucket
+from bitleak.engine.execution import run_tasks
 from bitleak.engine.executors.serial import Serial
 from bitleak.engine.graph import Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.run import run
 from bitleak.engine.store import Store
 from bitleak.engine.worker import Runtime, run_batch
 
@@ -231,9 +231,9 @@ def test_a_whole_graph_ends_as_in_a_folder(url, tmp_path, monkeypatch):
     tasks = [source, *powers, Task("total", "1", {}, {"parts": tuple(task.key for task in powers)})]
     stores = [Store(url), Store(tmp_path / "local")]
     for one in stores:
-        report = run(Graph(tasks), one, Serial(one.location, runtime))
+        report = run_tasks(Graph(tasks), one, Serial(one.location, runtime))
         assert len(report.done) == 4
-        assert run(Graph(tasks), one, Serial(one.location, runtime)).done == ()
+        assert run_tasks(Graph(tasks), one, Serial(one.location, runtime)).done == ()
     remote, local = ({entry.key: entry.manifest["files"] for entry in one.ls()} for one in stores)
     assert remote == local
 

@@ -6,10 +6,10 @@ import pytest
 
 from bitleak.core.errors import StoreError
 from bitleak.engine.claims import Claims
+from bitleak.engine.execution import run_tasks
 from bitleak.engine.executors.serial import Serial
 from bitleak.engine.graph import Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.run import run
 from bitleak.engine.store import Store
 from bitleak.engine.worker import Runtime
 
@@ -37,7 +37,7 @@ def store(tmp_path, runtime):
 
 
 def complete(store, runtime, tasks, **options):
-    return run(Graph(tasks), store, Serial(str(store.root), runtime), **options)
+    return run_tasks(Graph(tasks), store, Serial(str(store.root), runtime), **options)
 
 
 def truncate(path: Path) -> None:

@@ -17,8 +17,8 @@ from bitleak.audit.expect import INTERPRETER, expected
 from bitleak.audit.forecast import Forecast, forecast
 from bitleak.audit.preparation import Prepared, check_model, prepare
 from bitleak.core.errors import BrokenResult, StoreError
+from bitleak.engine.execution import REPAIRS, Event, Limits, Report, run_tasks
 from bitleak.engine.graph import Graph
-from bitleak.engine.run import REPAIRS, Event, Limits, Report, run
 from bitleak.engine.store import Store
 from bitleak.engine.threads import usable_cores
 from bitleak.engine.worker import ignore
@@ -90,7 +90,7 @@ def audit(
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         kind = registry.find(registry.EXECUTORS, executor, kind="executor")
         runner = kind(store.location, prepared.runtime, workers if executor == "ray" else count)
-        report = run(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
+        report = run_tasks(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
         runner.close()
         if report.failed or report.left:
             break

@@ -18,8 +18,8 @@ from bitleak.cli import (
     store_command,
 )
 from bitleak.cli.exit_codes import OUTSIDE, SIGNALLED, CommandGroup, Stopped, exit_now, print_error, report_stop
-from bitleak.core.ends import ended_by_signals
 from bitleak.core.errors import BitleakError, ExecutionError, InputError
+from bitleak.core.interrupts import raise_on_signals
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     # Signals are raised as errors, so that they end a verb as other errors do, with its cleaning
     # up.
-    with ended_by_signals():
+    with raise_on_signals():
         try:
             code = app(args=arguments, standalone_mode=False)
         except typer.Exit as exit_:

@@ -144,18 +144,18 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     # The process that workers are forked from is loaded meanwhile, on another core.
     start = time.monotonic()
     if options.executor == "processes":
-        from bitleak.engine.executors.nursery import open_nursery
+        from bitleak.engine.executors.fork_server import open_fork_server
         from bitleak.engine.worker import Runtime
 
-        open_nursery(Runtime.stages)
+        open_fork_server(Runtime.stages)
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import TaskBar, print_download, print_forecast, print_left, print_notes
     from bitleak.cli.terminal import print_results
     from bitleak.config import override, read_config, validate
+    from bitleak.core.amounts import bytes_of, seconds_of
     from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError
-    from bitleak.core.units import bytes_of, seconds_of
     from bitleak.registry import EXECUTORS
 
     # All that can be refused by its text alone comes first.

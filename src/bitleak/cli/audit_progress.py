@@ -16,7 +16,7 @@ from bitleak.cli.terminal import QUIET_SECONDS, duration
 from bitleak.core.types import Description
 from bitleak.data.data_notes import data_lines
 from bitleak.data.hub import Hub
-from bitleak.engine.run import Event, Report
+from bitleak.engine.execution import Event, Report
 from bitleak.engine.store import Store
 
 

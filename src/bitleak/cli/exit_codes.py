@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from typer.core import TyperGroup
 
-from bitleak.core.ends import SIGNALS, Ended, end_of
+from bitleak.core.interrupts import END_SIGNALS, Ended, interrupt_in
 
 OUTSIDE = 4
 """Exit code if something outside bitleak broke."""
@@ -63,7 +63,7 @@ class CommandGroup(TyperGroup):
         except (KeyboardInterrupt, EOFError, OSError, MemoryError) as error:
             raise Stopped(error) from error
         except Exception as error:
-            if end_of(error) is None:
+            if interrupt_in(error) is None:
                 raise
             # The cleaning up after an interrupt has failed.
             raise Stopped(error) from error
@@ -79,7 +79,7 @@ def report_stop(stopped: Stopped, arguments: Sequence[str]) -> int:
     error = stopped.error
     if sys.flags.dev_mode:
         traceback.print_exception(error)
-    end = end_of(error)
+    end = interrupt_in(error)
     if end is not None:
         ended = end if isinstance(end, Ended) else Ended(signal.SIGINT)
         print_error(f"{ended}; the same command {_next(arguments)}")
@@ -101,7 +101,7 @@ def exit_now(code: int) -> NoReturn:
     """End this process with a code, without the exit handlers of Python and of libraries that could
     change it.
     """
-    for number in SIGNALS:
+    for number in END_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # Temporary folders of helper processes are removed by exit functions.
     atexit._run_exitfuncs()

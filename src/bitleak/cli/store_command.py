@@ -75,8 +75,8 @@ def export_(
     from rich.filesize import decimal
 
     from bitleak.cli.terminal import StageBars
+    from bitleak.core.amounts import bytes_of
     from bitleak.core.errors import ConfigError
-    from bitleak.core.units import bytes_of
     from bitleak.engine.store import Store
     from bitleak.engine.transfer import export_results
 

@@ -11,9 +11,9 @@ graph      which tasks are to do, in which order, and which are handed over toge
 threads    one thread for a CPU task, whoever runs it
 worker     one batch of tasks: inputs from the store, a stage called by name, results into the store
 executors  where workers live: `serial` in this process, `processes` one per core, `ray` on many machines
-progress   what is left, in seconds
+time_left  seconds for the unfinished tasks
 simulate   how long so many workers would take, played through
-run        the loop that drives a graph through an executor
+execution  the loop that drives a graph through an executor
 ```
 
 Nothing here knows what a stage does: stages are found by name, and neither imported nor listed.

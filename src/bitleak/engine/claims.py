@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from bitleak.core import leftovers
-from bitleak.core.ends import uninterrupted
 from bitleak.core.errors import StoreError
+from bitleak.core.interrupts import uninterrupted
 from bitleak.core.leftovers import machine
 
 FOLDER = ".claims"

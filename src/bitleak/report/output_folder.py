@@ -23,8 +23,8 @@ from pathlib import Path
 from bitleak import registry
 from bitleak.core import leftovers
 from bitleak.core.disk import flush
-from bitleak.core.ends import uninterrupted
 from bitleak.core.errors import StoreError
+from bitleak.core.interrupts import uninterrupted
 
 CONFIG = "config.yaml"
 

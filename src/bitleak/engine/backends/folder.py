@@ -47,7 +47,7 @@ class Folder:
         if root.exists() and not root.is_dir():
             raise StoreError(f"store {root} must be a folder, but it is a file")
         if create:
-            with usable(root):
+            with store_errors(root):
                 root.mkdir(parents=True, exist_ok=True)
                 if not os.access(root, os.W_OK | os.X_OK):
                     raise PermissionError(errno.EACCES, "no permission to write")
@@ -62,7 +62,7 @@ class Folder:
         path = self.root / "format.json"
         temporary = path.with_name(leftovers.new_name(_TEMPORARY))
         try:
-            with usable(self.root):
+            with store_errors(self.root):
                 write_text(temporary, text)
                 temporary.replace(path)
         finally:
@@ -110,7 +110,7 @@ class Folder:
         """Adds what `fill` puts into an empty folder: all of it or, when interrupted, nothing."""
         temporary = _temporary(Path(place))
         try:
-            with usable(self.root):
+            with store_errors(self.root):
                 temporary.mkdir(parents=True)
                 fill(temporary)
                 _move(temporary, Path(place))
@@ -131,7 +131,7 @@ class Folder:
         staged: dict[str, str] = {}
         parents: set[str] = set()
         try:
-            with usable(self.root), Barrier(self.root) as barrier, ThreadPoolExecutor(1) as pool:
+            with store_errors(self.root), Barrier(self.root) as barrier, ThreadPoolExecutor(1) as pool:
                 batch: dict[str, str] = {}
                 durable: Future[None] | None = None
                 for results in batches:
@@ -181,7 +181,7 @@ class Folder:
     def remove(self, place: PurePath) -> None:
         """Takes a place away."""
         temporary = _temporary(Path(place))
-        with usable(self.root):
+        with store_errors(self.root):
             Path(place).rename(temporary)  # first: half a result must not keep its manifest
             shutil.rmtree(temporary)
 
@@ -212,13 +212,13 @@ class Folder:
         """Writes a log; returns its path."""
         make_folder(self.logs)
         path = self.logs / f"{name}.log"
-        with usable(self.root):
+        with store_errors(self.root):
             path.write_text(text, encoding="utf-8")
         return str(path)
 
     def drop_log(self, name: str) -> None:
         """Removes a log if there is one."""
-        with usable(self.root):
+        with store_errors(self.root):
             (self.logs / f"{name}.log").unlink(missing_ok=True)
 
     def free(self) -> int | None:
@@ -244,7 +244,7 @@ def make_folder(path: Path) -> None:
     Raises:
         StoreError: It cannot be made.
     """
-    with usable(path):
+    with store_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -255,7 +255,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def usable(root: Path) -> Iterator[None]:
+def store_errors(root: Path) -> Iterator[None]:
     """Turns an error of the file system into one that names the store."""
     try:
         yield

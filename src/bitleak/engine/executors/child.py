@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
-from bitleak.core.ends import SIGNALS
-from bitleak.engine.heap import keep_freed_memory
+from bitleak.core.interrupts import END_SIGNALS
 from bitleak.engine.keys import Task
+from bitleak.engine.malloc import keep_freed_memory
 from bitleak.engine.worker import Runtime, Step, outcomes
 
 STEP_SECONDS = 0.1
@@ -35,9 +35,9 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
         runtime: Where this is.
         log: File, in an existing folder, that takes what anything in here prints, and the trace of a crash.
     """
-    for number in SIGNALS:  # the parent decides; SIGTERM is for this one alone
+    for number in END_SIGNALS:  # the parent decides; SIGTERM is for this one alone
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
     path = Path(log)
     threading.Thread(target=_watch, args=(path,), daemon=True).start()
     _redirect(path)

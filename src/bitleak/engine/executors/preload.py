@@ -9,8 +9,8 @@ import gc
 import importlib
 import os
 
-from bitleak.engine.executors.nursery import STAGES
+from bitleak.engine.executors.fork_server import STAGES_VARIABLE
 
 with contextlib.suppress(Exception):
-    importlib.import_module(os.environ[STAGES])
+    importlib.import_module(os.environ[STAGES_VARIABLE])
 gc.freeze()

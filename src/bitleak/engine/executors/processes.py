@@ -1,7 +1,7 @@
 """One process per core, each with one thread: the default on a CPU.
 
 Workers are started together with the first batch, so that all are there when there is work for them (see
-`nursery`); later ones take the place of those that are lost. Each has one batch at a time. A worker that dies
+`fork_server`); later ones take the place of those that are lost. Each has one batch at a time. A worker that dies
 (killed, out of memory, a segmentation fault) costs the task in flight one attempt; the rest of its batch goes to a
 fresh worker, and so does the task, once more. Workers ignore Ctrl-C, and end by themselves when this process is gone.
 """
@@ -23,7 +23,7 @@ from bitleak.core import leftovers
 from bitleak.core.errors import ExecutionError
 from bitleak.engine.backends.folder import WORKER_LOG
 from bitleak.engine.executors.child import serve
-from bitleak.engine.executors.nursery import interrupts_wait, open_nursery, unimported_main
+from bitleak.engine.executors.fork_server import interrupts_wait, open_fork_server, unimported_main
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import make_folder, shared
@@ -146,8 +146,8 @@ class Processes:
         make_folder(log.parent)
         ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, self._store.location, self._runtime, str(log))
-        nursery = open_nursery(self._runtime.stages, self._runtime.threads)
-        process = nursery.Process(target=serve, args=arguments, daemon=True)
+        fork_server = open_fork_server(self._runtime.stages, self._runtime.threads)
+        process = fork_server.Process(target=serve, args=arguments, daemon=True)
         try:
             with thread_variables(self._runtime.threads), interrupts_wait(), unimported_main():
                 process.start()

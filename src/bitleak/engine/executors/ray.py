@@ -30,8 +30,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bitleak.core.ends import handlers_kept
 from bitleak.core.errors import ConfigError, ExecutionError
+from bitleak.core.interrupts import keep_handlers
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import is_url, shared
@@ -352,7 +352,7 @@ def _connect(runtime: Runtime, cpus: float) -> bool:
         _check_answers(address)
     own = not address or address == "local"
     try:
-        with environment(_token_variables() if own else {}), handlers_kept():  # Ray takes SIGTERM for itself
+        with environment(_token_variables() if own else {}), keep_handlers():  # Ray takes SIGTERM for itself
             _read_environment()
             ray.init(
                 address=address or "local",

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from bitleak.engine.heap import keep_freed_memory
+from bitleak.engine.malloc import keep_freed_memory
 
 CODE = """
 import resource, sys
-from bitleak.engine.heap import keep_freed_memory
+from bitleak.engine.malloc import keep_freed_memory
 if sys.argv[1] == "kept" and not keep_freed_memory():
     sys.exit(3)
 step = lambda: len([b"x" * (8 << 20) for _ in range(4)])  # what a training step takes and frees
@@ -37,5 +37,5 @@ def test_a_c_library_without_the_setting_is_left_alone(monkeypatch):
     class Library:
         pass
 
-    monkeypatch.setattr("bitleak.engine.heap.ctypes.CDLL", lambda name: Library())
+    monkeypatch.setattr("bitleak.engine.malloc.ctypes.CDLL", lambda name: Library())
     assert keep_freed_memory() is False

@@ -1,7 +1,7 @@
 """How a command is ended from outside: Ctrl-C, a scheduler's SIGTERM, the SIGHUP of a terminal that closes.
 
 All three are raised in the main thread as `Ended`, once: what cleans up after the first is not
-disturbed by a second. One that comes `PATIENCE` seconds later, while the cleaning up still lasts, ends the
+disturbed by a second. One that comes `CLEANUP_SECONDS` seconds later, while the cleaning up still lasts, ends the
 process at once. A signal that the process was started to ignore (`nohup`, a shell's background job) stays ignored.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-PATIENCE = 20.0
+END_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+CLEANUP_SECONDS = 20.0
 """Seconds of cleaning up during which further signals are ignored."""
 
 
@@ -48,12 +48,12 @@ class _State:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Raises `Ended` for the signals that end a command, as long as this lasts; the main thread's business alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in END_SIGNALS}
     _State.since = _State.waiting = None
     try:
         for number, old in before.items():
@@ -66,12 +66,12 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
+def keep_handlers() -> Iterator[None]:
     """Puts back what a library has changed in who hears of the signals that end a command."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in END_SIGNALS}
     try:
         yield
     finally:
@@ -96,7 +96,7 @@ def uninterrupted() -> Iterator[None]:
             _end(number)
 
 
-def end_of(error: BaseException | None) -> KeyboardInterrupt | None:
+def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
     """The interrupt that an error is, or that it came of while something cleaned up; None if there is none."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -115,8 +115,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _end(number: int) -> None:
-    if end_of(sys.exception()) is None:  # the first, or one before it that a library has swallowed
+    if interrupt_in(sys.exception()) is None:  # the first, or one before it that a library has swallowed
         _State.since = time.monotonic()
         raise Ended(number)
-    if _State.since is not None and time.monotonic() - _State.since > PATIENCE:
+    if _State.since is not None and time.monotonic() - _State.since > CLEANUP_SECONDS:
         os._exit(128 + number)

@@ -22,17 +22,17 @@ from pathlib import Path
 from types import ModuleType
 
 from bitleak.core import leftovers
-from bitleak.core.ends import SIGNALS, uninterrupted
+from bitleak.core.interrupts import END_SIGNALS, uninterrupted
 from bitleak.engine.threads import environment, thread_variables
 
-FOLDER = "bitleak-"
+SOCKET_FOLDER = "bitleak-"
 """How the name of the folder of a server's socket begins; the owner follows."""
 
-STAGES = "BITLEAK_STAGES"
+STAGES_VARIABLE = "BITLEAK_STAGES"
 """The environment variable that tells the server which module to load."""
 
 
-def open_nursery(stages: str, threads: int = 1) -> ForkServerContext | SpawnContext:
+def open_fork_server(stages: str, threads: int = 1) -> ForkServerContext | SpawnContext:
     """What starts workers; the server is started where it does not run yet, and not waited for.
 
     Args:
@@ -44,7 +44,7 @@ def open_nursery(stages: str, threads: int = 1) -> ForkServerContext | SpawnCont
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bitleak.engine.executors.preload"])
     try:
-        with environment({STAGES: stages}), thread_variables(threads), interrupts_wait(), unimported_main():
+        with environment({STAGES_VARIABLE: stages}), thread_variables(threads), interrupts_wait(), unimported_main():
             _name_folder()
             forkserver.ensure_running()
     except OSError:
@@ -73,7 +73,7 @@ def interrupts_wait() -> Iterator[None]:
     """Ctrl-C and its like wait, in this process and the one that is started: they must not meet a worker half awake."""
     resource_tracker.ensure_running()  # by itself it would lift the block
     with uninterrupted():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
         try:
             yield
         finally:
@@ -89,8 +89,8 @@ def _name_folder() -> None:
     if config.get("tempdir") is not None:
         return
     parent = Path(tempfile.gettempdir())
-    leftovers.sweep(parent, FOLDER)
-    folder = parent / leftovers.new_name(FOLDER)
+    leftovers.sweep(parent, SOCKET_FOLDER)
+    folder = parent / leftovers.new_name(SOCKET_FOLDER)
     folder.mkdir(mode=0o700)
     config["tempdir"] = str(folder)
     util.Finalize(None, _end_server, exitpriority=-50)

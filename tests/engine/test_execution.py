@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bitleak.engine.execution import run_tasks
 from bitleak.engine.executors.processes import Processes
 from bitleak.engine.executors.serial import Serial
 from bitleak.engine.graph import Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.progress import Estimate
-from bitleak.engine.run import run
 from bitleak.engine.store import Store
+from bitleak.engine.time_left import TimeLeft
 from bitleak.engine.worker import Runtime
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ def digests(store: Store) -> dict[str, dict]:
 def test_events_tell_what_happens_and_what_is_left(tmp_path, runtime):
     tasks = [Task("rest", "1", {"seconds": 0.05, "name": str(index)}, cost=10.0) for index in range(3)]
     store, events = Store(tmp_path / "store"), []
-    run(Graph(tasks), store, Serial(str(store.root), runtime), on_event=events.append)
+    run_tasks(Graph(tasks), store, Serial(str(store.root), runtime), on_event=events.append)
     finished = [event for event in events if event.kind == "finished"]
     assert [event.kind for event in events[:2]] == ["started", "progress"]
     assert [(event.done, event.total) for event in finished] == [(1, 3), (2, 3), (3, 3)]
@@ -54,18 +54,18 @@ def test_the_longest_chain_goes_first(tmp_path, runtime):
     head = Task("draw", "1", {"seed": 1}, label="head", cost=1.0)
     tail = Task("total", "1", {}, {"parts": (head.key,)}, label="tail", cost=9.0)
     store, events = Store(tmp_path / "store"), []
-    run(Graph([short, head, tail]), store, Serial(str(store.root), runtime), on_event=events.append)
+    run_tasks(Graph([short, head, tail]), store, Serial(str(store.root), runtime), on_event=events.append)
     assert next(event.task.label for event in events if event.kind == "started") == "head"
 
 
 def test_a_second_run_does_only_what_is_missing(tmp_path, runtime):
     tasks = resting(0.0, 3)
     store = Store(tmp_path / "store")
-    first = run(Graph(tasks), store, Serial(str(store.root), runtime))
+    first = run_tasks(Graph(tasks), store, Serial(str(store.root), runtime))
     store.remove(store.path(tasks[-1]))
     store.remove(store.path(tasks[0]))
-    second = run(Graph(tasks), store, Serial(str(store.root), runtime))
-    third = run(Graph(tasks), store, Serial(str(store.root), runtime))
+    second = run_tasks(Graph(tasks), store, Serial(str(store.root), runtime))
+    third = run_tasks(Graph(tasks), store, Serial(str(store.root), runtime))
     keys = [task.key for task in tasks]
     assert (first.done, first.cached) == (tuple(keys), ())
     assert (second.done, second.cached) == ((keys[0], keys[3]), (keys[1], keys[2]))
@@ -83,7 +83,7 @@ def test_ctrl_c_ends_at_once_and_leaves_only_finished_results(tmp_path, runtime,
 
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run(Graph(tasks), store, executor(str(store.root), runtime, 2), on_event=interrupt)
+        run_tasks(Graph(tasks), store, executor(str(store.root), runtime, 2), on_event=interrupt)
     assert time.monotonic() - start < 5
     assert store.has(tasks[0])
     assert not list(store.root.rglob(".tmp*"))
@@ -95,15 +95,15 @@ import sys, threading
 sys.path.insert(0, {here!r})
 
 def main():
-    from test_run import resting
+    from test_execution import resting
     from bitleak.engine.executors.processes import Processes
     from bitleak.engine.graph import Graph
-    from bitleak.engine.run import run
+    from bitleak.engine.execution import run_tasks
     from bitleak.engine.store import Store
     from bitleak.engine.worker import Runtime
     store = Store({root!r})
     executor = Processes({root!r}, Runtime(stages="toy_stages", data={data!r}), 2)
-    report = run(Graph(resting(0.05, 8, 4)), store, executor)
+    report = run_tasks(Graph(resting(0.05, 8, 4)), store, executor)
     executor.close()
     print(len(report.done) + len(report.cached), len(report.failed))
 
@@ -120,7 +120,7 @@ def driver(tmp_path, root) -> subprocess.Popen:
 
 def undisturbed(tmp_path, runtime) -> dict[str, dict]:
     store = Store(tmp_path / "undisturbed")
-    run(Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages")))
+    run_tasks(Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages")))
     return digests(store)
 
 
@@ -138,7 +138,7 @@ def test_a_killed_driver_leaves_no_workers_and_the_next_run_completes_it(tmp_pat
     process.wait()
     workers = {int(line.split()[1]) for line in (tmp_path / "notes").read_text().splitlines()}
     wait_until(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers), 5.0)
-    again = run(Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages")))
+    again = run_tasks(Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages")))
     assert len(workers) == 2
     assert (len(again.cached), len(again.done)) == (4, 5)
     assert digests(store) == undisturbed(tmp_path, runtime)
@@ -160,7 +160,7 @@ def test_two_runs_at_once_on_one_store_share_the_work(tmp_path, runtime):
 
 def test_the_estimate_uses_the_pace_of_the_stage():
     tasks = [Task(stage, "1", {"n": n}, cost=cost) for stage, cost in (("a", 1.0), ("b", 10.0)) for n in range(3)]
-    estimate = Estimate(tasks, workers=2)
+    estimate = TimeLeft(tasks, workers=2)
     assert estimate.remaining() == 33.0 / 2
     estimate.finish(tasks[0].key, 2.0)  # stage a takes twice what was expected; nothing else is known of b
     assert estimate.remaining() == (2 * 2.0 + 3 * 20.0) / 2
@@ -171,4 +171,4 @@ def test_the_estimate_uses_the_pace_of_the_stage():
     for task in tasks[:5]:
         estimate.finish(task.key)
     assert estimate.remaining() == 5.0  # one task keeps one worker busy
-    assert Estimate([Task("a", "1")], workers=1).remaining() is None
+    assert TimeLeft([Task("a", "1")], workers=1).remaining() is None

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bitleak.core.errors import ExecutionError
-from bitleak.engine.executors import nursery, processes
-from bitleak.engine.executors.nursery import open_nursery
+from bitleak.engine.executors import fork_server, processes
+from bitleak.engine.executors.fork_server import open_fork_server
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
@@ -23,7 +23,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worke
 SCRIPT = """
 import gc, json, multiprocessing, os, sys, time
 from multiprocessing import forkserver
-from bitleak.engine.executors.nursery import STAGES, open_nursery
+from bitleak.engine.executors.fork_server import STAGES_VARIABLE, open_fork_server
 
 def tell(pipe):
     pipe.send([os.getpid(), {module!r} in sys.modules, gc.get_freeze_count() > 0, os.environ.get("OMP_NUM_THREADS")])
@@ -31,11 +31,11 @@ def tell(pipe):
 
 if __name__ == "__main__":
     os.environ.pop("OMP_NUM_THREADS", None)
-    context = open_nursery({module!r})
+    context = open_fork_server({module!r})
     ours, theirs = multiprocessing.Pipe()
     process = context.Process(target=tell, args=(theirs,), daemon=True)
     process.start()
-    left = [name in os.environ for name in (STAGES, "OMP_NUM_THREADS")]
+    left = [name in os.environ for name in (STAGES_VARIABLE, "OMP_NUM_THREADS")]
     print(json.dumps([forkserver._forkserver._forkserver_pid, *ours.recv(), left]), flush=True)
     process.join()
 """
@@ -45,7 +45,7 @@ def script(folder: Path, module: str, seconds: float = 0, **variables: str) -> s
     (folder / "script.py").write_text(SCRIPT.format(module=module, seconds=seconds))
     return subprocess.Popen(
         [sys.executable, folder / "script.py"],
-        env={**os.environ, "PYTHONPATH": str(folder), **variables},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), **variables},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -99,7 +99,7 @@ def test_a_temporary_folder_without_room_for_a_socket_costs_time_only(tmp_path):
 
 
 def test_workers_of_several_threads_are_started_afresh():
-    assert isinstance(nursery.open_nursery("bitleak.stages", threads=2), multiprocessing.context.SpawnContext)
+    assert isinstance(fork_server.open_fork_server("bitleak.stages", threads=2), multiprocessing.context.SpawnContext)
 
 
 UNGUARDED = """
@@ -114,13 +114,13 @@ sys.path.insert(0, {here!r})
 from bitleak.engine.executors.processes import Processes
 from bitleak.engine.graph import Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.run import run
+from bitleak.engine.execution import run_tasks
 from bitleak.engine.store import Store
 from bitleak.engine.worker import Runtime
 
 store = Store(folder + "/store")
 executor = Processes(store.location, Runtime(stages="toy_stages"), 2)
-report = run(Graph([Task("draw", "1", dict(seed=seed)) for seed in range(4)]), store, executor)
+report = run_tasks(Graph([Task("draw", "1", dict(seed=seed)) for seed in range(4)]), store, executor)
 executor.close()
 print(len(report.done), len(report.failed), sys.modules["__main__"].__dict__ is globals())
 """
@@ -150,7 +150,7 @@ class Lost:
 
 
 def test_a_server_that_is_killed_again_and_again_is_told_and_is_no_interrupt(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "open_nursery", lambda *_: Lost())
+    monkeypatch.setattr(processes, "open_fork_server", lambda *_: Lost())
     Store(tmp_path)
     executor = processes.Processes(str(tmp_path), Runtime(), 1)
     with pytest.raises(ExecutionError, match=r"a worker cannot be started \(EOFError: unexpected EOF\): .*serial"):
@@ -163,7 +163,7 @@ def test_a_server_that_is_killed_again_and_again_is_told_and_is_no_interrupt(tmp
 def test_a_server_that_is_killed_once_is_replaced(tmp_path, monkeypatch):
     Store(tmp_path)
     executor = processes.Processes(str(tmp_path), Runtime(stages="json"), 1)
-    open_nursery("json")
+    open_fork_server("json")
     os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
     executor.submit(Batch((Task("train", "1"),)))
     outcome = executor.next_done(60.0)

@@ -19,9 +19,9 @@ from bitleak.engine.claims import Claims
 from bitleak.engine.executors import Executor
 from bitleak.engine.graph import Batch, Graph
 from bitleak.engine.keys import Task
-from bitleak.engine.progress import Estimate
 from bitleak.engine.schedule import Schedule
 from bitleak.engine.store import Store
+from bitleak.engine.time_left import TimeLeft
 from bitleak.engine.worker import Outcome, Step, ignore
 
 POLL = 0.5
@@ -107,7 +107,7 @@ class Report:
     seconds: float | None = None
 
 
-def run(
+def run_tasks(
     graph: Graph,
     store: Store,
     executor: Executor,
@@ -167,7 +167,7 @@ class _Drive:
         self._limits = limits
         self._claims = claims
         self._schedule = Schedule(graph, store.snapshot())
-        self._estimate = Estimate(self._schedule.todo.values(), executor.workers)
+        self._estimate = TimeLeft(self._schedule.todo.values(), executor.workers)
         self._in_flight: dict[int, dict[str, Task]] = {}
         self._most = 0
         self._numbers = 0

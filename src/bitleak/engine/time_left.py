@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bitleak.engine.keys import Task
 
 
-class Estimate:
+class TimeLeft:
     """Seconds left = sum over unfinished tasks of cost * (1 - fraction) * pace, over the workers.
 
     The pace of a stage is the seconds that its finished tasks took over the seconds that they were

@@ -139,6 +139,7 @@ def test_a_network_that_workers_would_make_differently_is_refused_before_work(bi
     assert code == 2, out + err
     assert "model: own_zoo.mixed:Mixed: a new process makes another network" in err
     assert "variable 'ORDER' of module own_zoo.mixed" in err
+    assert "self.register_buffer(name, tensor)" in err
     assert not list((tmp_path / "bitleak-store").glob("train/*/*"))
 
 

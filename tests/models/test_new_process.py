@@ -120,14 +120,6 @@ def another_process():
     del sys.modules["process_zoo"]
 
 
-def test_a_permutation_drawn_at_import_is_refused_before_work_by_name(zoo):
-    build(spec("AtImport"), seed=0)
-    with pytest.raises(ModelError, match="variable 'ORDER' of module process_zoo") as caught:
-        check_in_new_process(spec("AtImport"))
-    assert "process_zoo:AtImport: a new process makes another network" in str(caught.value)
-    assert "self.register_buffer(name, tensor)" in str(caught.value)
-
-
 def test_the_order_of_a_set_is_refused_before_work(zoo):
     with pytest.raises(ModelError, match="other values there: attribute 'scales'"):
         check_in_new_process(spec("SetOrder"))

@@ -1,6 +1,7 @@
 """Metrics of the results table as values, and their names.
 
-A name is `BASE`, `BASE@FPR` or `BASE@FPR,priorPRIOR`, with `_over_OTHER` at the end for a difference from others:
+A name is `BASE`, `BASE@FPR` or `BASE@FPR,priorPRIOR`, with `_over_OTHER` at the end for a
+difference from others:
 
 | name | meaning |
 |---|---|
@@ -29,9 +30,10 @@ class Metric:
 
     Attributes:
         base: Name of the figure without its parameters, such as `tpr`.
-        fpr: False-positive rate that it is measured at or aimed at, rounded to the 6 digits of its text; None if
-            there is none.
-        prior: Share of members among the records that a precision assumes, rounded likewise; None if there is none.
+        fpr: False-positive rate that it is measured at or aimed at, rounded to the 6 digits of its
+            text; None if there is none.
+        prior: Share of members among the records that a precision assumes, rounded likewise; None
+            if there is none.
         over: The others that it is a difference from; empty if it is no difference.
 
     Raises:

@@ -8,8 +8,8 @@
 | `noise@obc-2` | `noise` | full precision with weight noise, as accurate as `obc-2` |
 | `control` | `control` | targets whose scores are noise |
 
-An attack's name with `calibration:` in front is the same attack on the members of a calibration set. No label
-may hold one of the `SIGNS`, so a name has one reading only.
+An attack's name with `calibration:` in front is the same attack on the members of a calibration
+set. No label may hold one of the `SIGNS`, so a name has one reading only.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,8 @@ class Variant:
 
     Attributes:
         kind: See the table of this module.
-        labels: Labels of the releases: several for `joint`; for `noise`, of the variant with the same accuracy.
+        labels: Labels of the releases: several for `joint`; for `noise`, of the variant with the
+            same accuracy.
         quantizer: As in `Row`; empty if there is none, or if it is not known.
         levels: As in `Row`.
 

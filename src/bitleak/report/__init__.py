@@ -69,8 +69,8 @@ __all__ = [
 def write_report(folder: Path, *, figures: Sequence[str] = ()) -> None:
     """Draw the figures and the page of an audit from the files in its output folder.
 
-    Reads `results.parquet`, `roc.parquet`, `summary.json` and, if there are any, `power.parquet` and
-    `gallery/*`; writes `figures/*` and `report.html`. The same input gives the same bytes.
+    Reads `results.parquet`, `roc.parquet`, `summary.json` and, if there are any, `power.parquet`
+    and `gallery/*`; writes `figures/*` and `report.html`. The same input gives the same bytes.
 
     Args:
         folder: Output folder of an audit.
@@ -118,8 +118,8 @@ def write_all(
         figures: Further figures, see `write_report`.
 
     Raises:
-        StoreError: The folder cannot be written to, or the summary does not fit the rows; its content
-            is unchanged.
+        StoreError: The folder cannot be written to, or the summary does not fit the rows; its
+            content is unchanged.
         ValueError: See `write_report`.
     """
     listed, all_curves, chosen = list(rows), list(curves), load_figures(figures)
@@ -160,6 +160,7 @@ def _check_headline(table: Table, summary: Summary, folder: Path) -> None:
     if headline_row not in present:
         attack, reference = headline_row
         raise StoreError(
-            f"{folder / 'summary.json'}: the headline is attack {attack!r} with reference {reference!r}, but "
-            f"results.parquet has rows of {sorted(present)}; run `bitleak audit CONFIG --out DIR` again"
+            f"{folder / 'summary.json'}: the headline is attack {attack!r} with reference "
+            f"{reference!r}, but results.parquet has rows of {sorted(present)}; run `bitleak audit "
+            "CONFIG --out DIR` again"
         )

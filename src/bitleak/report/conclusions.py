@@ -1,7 +1,7 @@
 """Conclusions of an audit in sentences, and its compact table for a terminal.
 
-The sentences repeat the verdicts of the rows (lower, higher, not distinguishable) and never go beyond
-them; they call the figure leakage to an adversary, and never call a model harmless.
+The sentences repeat the verdicts of the rows (lower, higher, not distinguishable) and never go
+beyond them; they call the figure leakage to an adversary, and never call a model harmless.
 """
 
 from collections import Counter
@@ -29,8 +29,8 @@ from bitleak.report.sections import page_sections
 from bitleak.report.summary import Summary
 
 LOWER_BOUND = (
-    "A measured leakage is a lower bound: it is what these attacks found. A stronger adversary may find more, in "
-    "particular where little was found here."
+    "A measured leakage is a lower bound: it is what these attacks found. A stronger adversary may "
+    "find more, in particular where little was found here."
 )
 
 _OPENINGS = {
@@ -42,7 +42,7 @@ _OPENINGS = {
 
 
 def sentences(table: Table, summary: Summary) -> list[str]:
-    """Return the verdict, the findings of the further sections, the negative control and the lower bound."""
+    """Return the verdict, the sections' findings, the negative control and the lower bound."""
     conclusions = list(verdicts(table, summary))
     for section in page_sections(table, summary):
         conclusions += section.sentences
@@ -58,8 +58,8 @@ def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
         summary: Names the headline attack, reference and FPR.
 
     Returns:
-        The whole in a sentence; whether the attack works at all; a sentence per precision, the finest
-        first; the verdicts for the other adversaries and by AUC.
+        The whole in a sentence; whether the attack works at all; a sentence per precision, the
+        finest first; the verdicts for the other adversaries and by AUC.
     """
     chance = _chance(table, summary)
     if not table.quantized:
@@ -87,9 +87,10 @@ def compact_table(table: Table, summary: Summary) -> list[list[str]]:
         summary: Names the headline attack, reference and FPR.
 
     Returns:
-        The header, then a line per variant: full precision first, the negative control last. TPR and
-        AUC are of the headline attack with the headline reference; further columns hold its TPR with
-        the other kinds of reference.
+        The header, then a line per variant: full precision first, the negative control last. TPR
+            and
+        AUC are of the headline attack with the headline reference; further columns hold its TPR
+        with the other kinds of reference.
     """
     others = _other_references(table, summary)
     header = ["variant", "bits", "test accuracy %", "AUC"]
@@ -144,8 +145,8 @@ def _counts(table: Table, summary: Summary, metric: Metric, reference: str) -> s
         measure = table.find(variant, metric, summary.headline_attack, reference)
         numbers[measure.verdict if measure else ""] += 1
     clause = (
-        f"{numbers['lower']} measured lower than full precision, {numbers['not distinguishable']} not "
-        f"distinguishable from it and {numbers['higher']} higher"
+        f"{numbers['lower']} measured lower than full precision, {numbers['not distinguishable']} "
+        f"not distinguishable from it and {numbers['higher']} higher"
     )
     return f"{clause} ({numbers['']} not compared)" if numbers[""] else clause
 
@@ -159,8 +160,8 @@ def _chance(table: Table, summary: Summary) -> tuple[str, ...]:
     if not measure.low <= 0.5 <= measure.high:
         return ()
     return (
-        f"At full precision the attack itself cannot be distinguished from guessing (AUC {figure(measure, 3)}), "
-        "so there is little for quantization to lower.",
+        "At full precision the attack itself cannot be distinguished from guessing (AUC "
+        f"{figure(measure, 3)}), so there is little for quantization to lower.",
     )
 
 
@@ -187,7 +188,7 @@ def _at_precision(table: Table, summary: Summary, levels: int) -> str:
 def _headline_rate(
     table: Table, summary: Summary, variant: Variant | str, reference: str | None = None
 ) -> Measure | None:
-    """Return the TPR at the headline FPR under the headline attack; `reference` None is the headline's."""
+    """Return the headline TPR; a `reference` of None is the headline's."""
     rate = Metric("tpr", summary.headline_fpr)
     kind = summary.headline_reference if reference is None else reference
     return table.find(variant, rate, summary.headline_attack, kind)
@@ -199,7 +200,7 @@ def _headline_text(table: Table, summary: Summary, variant: Variant | str) -> st
 
 
 def _accuracy(table: Table, variant: Variant) -> str:
-    """Return the variant's cost in test accuracy, in percentage points; empty if it is not known."""
+    """Return the variant's change of test accuracy, in points; empty if it is not known."""
     measure, full = table.find(variant, TEST_ACCURACY), table.find(FULL, TEST_ACCURACY)
     if measure is None or full is None:
         return ""

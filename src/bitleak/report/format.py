@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bitleak.core.types import Measure
 
 REFERENCES = ("fp32", "recalibrated", "matched", "")
-"""Kinds of reference, from the weakest adversary to the strongest; empty if no references are used."""
+"""Kinds of reference, from the weakest adversary to the strongest; empty = none are used."""
 
 DASH = "\N{EN DASH}"
 """Printed in place of a figure that was not measured."""
@@ -20,7 +20,7 @@ REFERENCE_TITLES = {
 
 
 def bits(levels: int | None) -> str:
-    """Return the precision in bits with at most two decimals; 32 for None (full precision), a dash for 0 (not known).
+    """Return the precision in bits: 32 for None (full precision), a dash for 0 (not known).
 
     Example:
         >>> bits(16), bits(3), bits(None)

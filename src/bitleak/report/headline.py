@@ -1,4 +1,4 @@
-"""The attack and the adversary that the report puts first, and the verdict on the negative control."""
+"""The attack and the adversary of the headline, and the verdict on the negative control."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bitleak.report.results_table import CONTROL, FULL, Table, tabulate
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
 
 WIDENING = 3.2905 / 1.9600
-"""Factor from the ends of a 95 % interval to the ends of a 99.9 % interval, for a normal distribution."""
+"""Reach of a normal distribution's 99.9 % interval over that of its 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Control:
 
     Attributes:
         status: `unknown` if the table holds no control with an interval.
-        measure: AUC of the control under the headline attack, within classes if membership depends on
-            the class; None if there is none.
+        measure: AUC of the control under the headline attack, within classes if membership depends
+            on the class; None if there is none.
         sentence: The verdict for people.
     """
 
@@ -36,8 +36,8 @@ def headline(rows: Iterable[Row]) -> tuple[str, str]:
 
     The attack has the largest AUC (mean over targets) on full-precision targets with `fp32`
     references; the first if several have. It is chosen once, at full precision, and used for all
-    variants. Attacks without references are candidates only if there are no others. The reference is
-    `matched` if the attack was run with it, else `recalibrated`, else `fp32`.
+    variants. Attacks without references are candidates only if there are no others. The reference
+    is `matched` if the attack was run with it, else `recalibrated`, else `fp32`.
 
     Args:
         rows: The results table.
@@ -74,14 +74,15 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
     Args:
         table: The aggregated rows.
         attack: The headline attack.
-        reference: The headline reference; if the control has no such row, that of another kind counts.
+        reference: The headline reference; if the control has no such row, that of another kind
+            counts.
     """
     title, measures = _control_areas(table)
     keys = [(attack, kind) for kind in (reference, FULL, "", "recalibrated", "matched")]
     present = [key for key in (*keys, *measures) if key in measures]
     if not present:
-        missing = "The results hold no negative control: nothing shows that the measurement is sound."
-        return Control("unknown", None, missing)
+        doubt = "nothing shows that the measurement is sound"
+        return Control("unknown", None, f"The results hold no negative control: {doubt}.")
     measure = measures[present[0]]
     shown = f"{title} {figure(measure, 3)}"
     if measure.low is None or measure.high is None:
@@ -123,7 +124,7 @@ def _all_controls(measures: Mapping[tuple[str, str], Measure]) -> str:
 
 
 def _covers_half(measure: Measure) -> bool:
-    """Whether the 99.9 % interval holds 0.5: by 95 % ones, one sound audit in twenty would be called biased."""
+    """Whether the 99.9 % interval holds 0.5; the 95 % one fails in one sound audit of twenty."""
     if measure.low is None or measure.high is None:
         return True
     low = measure.value - WIDENING * (measure.value - measure.low)

@@ -3,13 +3,13 @@
 A run writes into `OUT/.new.*`. When all its files are on the disk,
 
 1. the folder is renamed to `OUT/.ready.*`: from here on the run counts,
-2. `config.yaml` is removed, the files are renamed into their places, and files of an earlier run without a successor
-   are removed,
+2. `config.yaml` is removed, the files are renamed into their places, and files of an earlier run
+   without a successor are removed,
 3. `config.yaml` comes last.
 
-Renames need no room, so a full disk ends a run before the first of these steps. A process that is killed between them
-leaves a `.ready.*` folder, and the next command on the output folder completes it. Files of other names stay as they
-are.
+Renames need no room, so a full disk ends a run before the first of these steps. A process that is
+killed between them leaves a `.ready.*` folder, and the next command on the output folder completes
+it. Files of other names stay as they are.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ NOTHING = re.compile(r"(?!)")
 """Matches no name at all."""
 
 REMEDY = (
-    "run `bitleak audit CONFIG --out DIR` again, or `bitleak attack SCORES --out DIR`; what is in the store is not "
-    "computed twice"
+    "run `bitleak audit CONFIG --out DIR` again, or `bitleak attack SCORES --out DIR`; what is in "
+    "the store is not computed twice"
 )
 """End of the messages about a file of an output folder that cannot be used."""
 
@@ -51,7 +51,8 @@ def figure_files() -> re.Pattern[str]:
 def audit_files() -> re.Pattern[str]:
     """Return a pattern for the names of all files that an audit leaves."""
     tables = r"results\.(csv|parquet)|(roc|power|records)\.parquet|summary\.json"
-    return re.compile(rf"config\.yaml|{tables}|report\.html|gallery/[0-9]+\.png|{figure_files().pattern}")
+    pictures = rf"gallery/[0-9]+\.png|{figure_files().pattern}"
+    return re.compile(rf"config\.yaml|{tables}|report\.html|{pictures}")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -78,7 +79,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
-    """Give a folder to fill, whose files take their places in the output folder together or not at all.
+    """Give a folder to fill; its files move to the output folder together or not at all.
 
     Args:
         out: The output folder; made if it is missing.
@@ -109,8 +110,8 @@ def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
                 _put_in_place(ready, out)
     except OSError as error:
         raise StoreError(
-            f"{out}: cannot be written ({error.strerror or error}), what was in it is as it was; free some space or "
-            "give another folder"
+            f"{out}: cannot be written ({error.strerror or error}), what was in it is as it was; "
+            "free some space or give another folder"
         ) from error
     except StoreError as error:
         # The message must name the folder that was given, not the one that is filled.
@@ -123,7 +124,7 @@ def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
 
 
 def complete(out: Path) -> None:
-    """Put the files of a killed run in place if they were ready, and remove them if they were not."""
+    """Put a killed run's files in place if they were ready, and remove them if not."""
     left_by_this_process = out.glob(f"{_READY}{leftovers.owner()}.*")
     for ready in [*leftovers.dead(out, _READY), *left_by_this_process]:
         _put_in_place(ready, out)
@@ -171,13 +172,13 @@ def _resumable(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{out}: not all files could be put in place ({error.strerror or error}); the next run on the folder, or "
-            "`bitleak report`, does the rest"
+            f"{out}: not all files could be put in place ({error.strerror or error}); the next run "
+            "on the folder, or `bitleak report`, does the rest"
         ) from error
 
 
 def _names(folder: Path) -> list[str]:
-    """Return the files of a folder and of its subfolders, relative to it and without hidden ones."""
+    """Return the files of a folder and of its subfolders, relative to it, without hidden files."""
     names = []
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         name = path.relative_to(folder).as_posix()

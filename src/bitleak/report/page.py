@@ -1,4 +1,4 @@
-"""`report.html`: one file that opens without a network, made from the table, the summary and the SVGs."""
+"""`report.html`: one file that opens without a network, from table, summary and SVGs."""
 
 import re
 from collections.abc import Mapping, Sequence

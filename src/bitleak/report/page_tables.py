@@ -1,4 +1,4 @@
-"""Tables and sections of the page as plain data, and the tables of the headline and of every attack."""
+"""Tables and sections of the page as plain data, and the tables of the attacks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
 ADVERSARIES = {
-    "fp32": "The naive adversary keeps reference models at full precision, whatever precision the target has. What "
-    "this one finds mixes membership with the shift that quantization gives to the target's confidence: a smaller "
-    "figure may only mean that the references do not fit.",
-    "recalibrated": "The naive adversary with a correction: the target's confidence is first mapped so that it has, "
-    "on held-out records of which nobody is a member, the mean and the standard deviation of the average "
-    "full-precision reference.",
-    "matched": "The adversary who knows the recipe: every reference is quantized as the target is, with the same "
-    "quantizer, precision and settings.",
+    "fp32": "The naive adversary keeps reference models at full precision, whatever the target's "
+    "precision is. Its figures mix membership with the shift of confidence that quantization "
+    "causes: a smaller figure may only mean that the references do not fit.",
+    "recalibrated": "The naive adversary with a correction: the target's confidence is first "
+    "mapped so that it has, on held-out records in no training set, the mean and the standard "
+    "deviation of the average full-precision reference.",
+    "matched": "The adversary who knows the recipe: every reference is quantized as the target "
+    "is, with the same quantizer, precision and settings.",
     "": "An adversary without reference models: one threshold for all records.",
 }
 """The adversary in sentences, by kind of reference."""
@@ -132,7 +132,7 @@ def rate_column(fpr: float) -> Column:
 
 
 def audited(table: Table) -> tuple[Variant, ...]:
-    """Return full precision, the quantized variants and the control, which is the order of all tables."""
+    """Return full precision, the quantized variants and the control, in the order of all tables."""
     return (FULL_PRECISION, *table.quantized, NEGATIVE_CONTROL)
 
 
@@ -184,8 +184,14 @@ def full_table(table: Table, summary: Summary, attack: str) -> PageTable:
     return PageTable(attack, "", tuple(header), tuple(lines))
 
 
-def attack_cells(table: Table, variant: Variant, columns: Sequence[Column], attack: str, reference: str) -> list[Cell]:
-    """Return the cells of one variant under one attack; none if none of its figures was measured."""
+def attack_cells(
+    table: Table,
+    variant: Variant,
+    columns: Sequence[Column],
+    attack: str,
+    reference: str,
+) -> list[Cell]:
+    """Return the cells of one variant under one attack; none if nothing was measured."""
     measures = [table.find(variant, column.metric, attack, reference) for column in columns]
     if not any(measures):
         return []
@@ -194,7 +200,7 @@ def attack_cells(table: Table, variant: Variant, columns: Sequence[Column], atta
 
 
 def _headline_columns(table: Table, summary: Summary) -> list[Column]:
-    """Return the columns about the attack: a verdict next to its figure, metrics from the config last."""
+    """Return the columns about the attack: verdicts next to figures, added metrics last."""
     columns = [
         Column("AUC", AUC, 3, figure_cell),
         Column("AUC against fp32", AUC, 3, change_cell),

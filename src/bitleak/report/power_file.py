@@ -1,4 +1,4 @@
-"""Power by number of references: `power.parquet`, one line per attack, number, target and metric."""
+"""`power.parquet`: figures by number of references, a line per attack, number, target, metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

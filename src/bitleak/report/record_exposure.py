@@ -1,7 +1,7 @@
 """Figures of single records: `records.parquet`, and the part of the summary that is made from it.
 
-A record's exposure is its mean score under the headline attack, over the targets that were trained on
-it, with the variant's references of the headline's kind; memorisation needs no attack. Both are
+A record's exposure is its mean score under the headline attack, over the targets that were trained
+on it, with the variant's references of the headline's kind; memorisation needs no attack. Both are
 defined in `bitleak.metrics.exposure`.
 """
 
@@ -46,7 +46,7 @@ RECORDS_SCHEMA = pa.schema(
         pa.field("memorisation_change", pa.float64()),
     ]
 )
-"""Columns of `records.parquet`: one line per variant and record, with nulls for figures that are not known."""
+"""Columns of `records.parquet`, a line per variant and record; null if a figure is not known."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class ExposedRecord:
         exposure: Mean score over the targets trained on it.
         std: Deviation over these targets; None if there is only one.
         targets: Number of these targets.
-        memorisation: Probability of the true class under models trained on it minus under the others; None
-            if it is not known.
+        memorisation: Probability of the true class under models trained on it minus under the
+            others; None if it is not known.
     """
 
     record: int
@@ -111,7 +111,7 @@ class ExposedRecord:
 
 @dataclass(frozen=True)
 class ExposedVariant:
-    """The most and the least exposed records of a variant, compared with the order at full precision.
+    """The most and the least exposed records of a variant, compared with full precision.
 
     Attributes:
         variant: As in `Row`.
@@ -189,7 +189,7 @@ def variant_records(
         memorised: Memorisation of the same records.
         seed: Seed of the random halvings that give the reliability.
     """
-    # A rank correlation needs three records, each with a target in either half, and scores that differ.
+    # A rank correlation needs three records with a target in either half, and varied scores.
     halved = member.sum(axis=0) >= 2
     stable = None
     if halved.sum() >= 3 and np.ptp(scores) > 0:

@@ -1,4 +1,4 @@
-"""The aggregated rows (`target = all`) of an audit, indexed by variant, attack, reference and metric."""
+"""The aggregated rows (`target = all`) of an audit, indexed by their names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Table:
 
     Attributes:
         cells: Measures by variant, attack, reference and metric, in the order of the rows.
-        quantized: The quantized variants, in the order of the rows, without releases seen together and
-            noise. Their `levels` are 0 if the precision is not known.
+        quantized: The quantized variants, in the order of the rows, without releases seen together
+            and noise. Their `levels` are 0 if the precision is not known.
         attacks: Attacks on one release and its training set, in the order of the rows.
     """
 
@@ -44,7 +44,7 @@ class Table:
         return cell
 
     def references(self, attack: str) -> tuple[str, ...]:
-        """Return the kinds of reference that the attack was run with, the weakest adversary first."""
+        """Return the kinds of reference of the attack's rows, the weakest adversary first."""
         present = set()
         for variant, name, reference, _ in self.cells:
             if name == attack and variant != CONTROL:
@@ -59,7 +59,7 @@ class Table:
 
     @property
     def families(self) -> dict[tuple[str, str], tuple[Variant, ...]]:
-        """The quantized variants by family, in the order of the rows; the finest precision first."""
+        """Quantized variants by family, in the order of the rows, the finest precision first."""
         members: dict[tuple[str, str], tuple[Variant, ...]] = {}
         for variant in self.quantized:
             members[variant.family] = (*members.get(variant.family, ()), variant)
@@ -69,9 +69,9 @@ class Table:
         return members
 
     def label(self, variant: Variant) -> str:
-        """Return the name of the variant's family: the quantizer, with the suffix if it has several."""
+        """Return the family's name: the quantizer, with the suffix if it has several."""
         quantizer, suffix = variant.family
-        suffixes = {other for name, other in self.families if name == quantizer}
+        suffixes = {family_suffix for name, family_suffix in self.families if name == quantizer}
         return f"{quantizer}+{suffix}" if suffix and suffixes != {suffix} else quantizer
 
 
@@ -100,7 +100,8 @@ def tabulate(rows: Iterable[Row]) -> Table:
             raise StoreError(f"a row has the variant {row.variant!r}: {error}") from error
         if question == "plain" and row.variant != FULL and row.variant not in quantized:
             levels = row.levels or 0
-            quantized[row.variant] = Variant.parse(row.variant, quantizer=row.quantizer, levels=levels)
+            variant = Variant.parse(row.variant, quantizer=row.quantizer, levels=levels)
+            quantized[row.variant] = variant
         if row.attack and question in ("plain", "control"):
             attacks[row.attack] = None
     return Table(cells=cells, quantized=tuple(quantized.values()), attacks=tuple(attacks))

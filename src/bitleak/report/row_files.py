@@ -89,7 +89,9 @@ def write_rows(rows: Iterable[Row], folder: Path) -> None:
     """
     columns = _columns(list(rows))
     write_atomically(folder / "results.csv", _csv(columns))
-    arrays = [pa.array(values, field.type) for values, field in zip(columns.values(), ROWS_SCHEMA, strict=True)]
+    arrays = []
+    for field, values in zip(ROWS_SCHEMA, columns.values(), strict=True):
+        arrays.append(pa.array(values, field.type))
     write_atomically(folder / "results.parquet", to_parquet(pa.table(arrays, schema=ROWS_SCHEMA)))
 
 
@@ -163,7 +165,7 @@ def _row(line: dict[str, Any]) -> Row:
 
 
 def _csv(columns: Mapping[str, Sequence[Any]]) -> bytes:
-    """Return header and lines as text; the standard library's writer quotes a carriage return in some versions only."""
+    """Return header and lines; `csv` quotes a carriage return in some versions of Python only."""
     cells = [_cells(name, values) for name, values in columns.items()]
     lines = map(",".join, zip(*cells, strict=True))
     return "\n".join([*lines, ""]).encode()

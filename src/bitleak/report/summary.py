@@ -18,7 +18,7 @@ from bitleak.report.output_folder import REMEDY, write_atomically
 from bitleak.report.record_exposure import Exposed
 
 SCHEMA = 2
-"""Version of the meaning of `summary.json` and of the figures next to it; a file without one has schema 1.
+"""Version of the meaning of `summary.json` and of the figures next to it; 1 if there is none.
 
 It is raised if a key or a figure changes its meaning: docs/results.md, "Changed meaning".
 """
@@ -63,30 +63,38 @@ class Summary:
         network: Name of the network with its options.
         parameters: Number of its trainable parameters.
         training: The recipe in a line.
-        calibration: Source of the quantizers' calibration images: `members`, `holdout` or a line of text.
+        calibration: Source of the quantizers' calibration images: `members`, `holdout` or a line of
+            text.
         calibration_records: Number of images that a quantizer is calibrated on.
         fprs: The false-positive rates that TPR is reported at, in (0, 1).
         headline_attack: From `headline(rows)`.
         headline_reference: From `headline(rows)`.
-        headline_fpr: The smallest of `fprs` with at least 10 expected false positives, else the largest.
+        headline_fpr: The smallest of `fprs` with at least 10 expected false positives, else the
+            largest.
         expected_false_positives: headline_fpr x non_members.
         presets: One sentence per preset that makes a result weaker or slower than it could be.
         queries: Augmented versions of each record that every model is evaluated on.
         interval: Method of the intervals of the aggregated figures, in a line.
-        versions: Version by name of the software that computed the results (bitleak, torch, numpy, python).
+        versions: Version by name of the software that computed the results (bitleak, torch, numpy,
+            python).
         machine: Processor and accelerator in words.
         seeds: Seed by name.
         variants: One entry per variant, fp32 first; none if the networks' weights are not known.
         source: The file of answers that was attacked; empty for an audit, which trains its models.
-        membership: Origin of the membership, in a sentence; empty if `mode` is enough to describe it.
+        membership: Origin of the membership, in a sentence; empty if `mode` is enough to describe
+            it.
         notes: Attacks and figures that were left out, with the reason, a sentence each.
-        calibration_inference: How calibration sets were attacked, in sentences; empty if they were not.
-        priors: Shares of members that precisions are reported at; none if no threshold was chosen beforehand.
+        calibration_inference: How calibration sets were attacked, in sentences; empty if they were
+            not.
+        priors: Shares of members that precisions are reported at; none if no threshold was chosen
+            beforehand.
         delta: The delta of the bounds on epsilon; None if there are no bounds.
         exposed: The most and the least exposed records; None if single records were not measured.
-        warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of every report.
-        copies: Records with copies: `exact`, `near`, `held_out`, `contradicting`, and the largest `distance` of near
-            copies (see `bitleak.data.image_copies`); None if the images are not known.
+        warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of
+            every report.
+        copies: Records with copies: `exact`, `near`, `held_out`, `contradicting`, and the largest
+            `distance` of near copies (see `bitleak.data.image_copies`); None if the images are not
+            known.
         schema: `SCHEMA` of the version that wrote the file.
     """
 
@@ -143,7 +151,8 @@ class Summary:
         if self.schema == SCHEMA:
             return ""
         return (
-            f"This run is of schema {self.schema}, before {SCHEMA}: some figures have changed their meaning since "
+            f"This run is of schema {self.schema}, before {SCHEMA}: some figures have changed "
+            "their meaning since "
             f'(docs/results.md, "Changed meaning"); {self.command} remakes them.'
         )
 
@@ -158,7 +167,8 @@ class Summary:
         A value without `schema` is of schema 1, which lacks `warnings`.
 
         Raises:
-            ValueError: A key is missing or of a wrong type (all such keys are named), or the schema is not known.
+            ValueError: A key is missing or of a wrong type (all such keys are named), or the schema
+                is not known.
         """
         try:
             summary = TypeAdapter(cls).validate_json(json.dumps({"schema": 1, **value}))

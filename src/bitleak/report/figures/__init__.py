@@ -30,9 +30,11 @@ def load_figures(further: Iterable[str] = ()) -> list[ReportFigure]:
     for source in (*registry.FIGURES, *further):
         figure = registry.resolve(registry.FIGURES, source, kind="figure")
         if not isinstance(figure, ReportFigure):
-            raise ValueError(f"figure {source}: expected a ReportFigure, got {type(figure).__name__}")
+            kind = type(figure).__name__
+            raise ValueError(f"figure {source}: expected a ReportFigure, got {kind}")
         if figure.name in figures:
-            raise ValueError(f"figure {source}: there is another figure named {figure.name!r}; rename one of them")
+            taken = f"there is another figure named {figure.name!r}"
+            raise ValueError(f"figure {source}: {taken}; rename one of them")
         figures[figure.name] = figure
     return list(figures.values())
 

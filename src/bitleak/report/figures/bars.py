@@ -42,7 +42,8 @@ class Panel(NamedTuple):
 def draw_bars(data: FigureData) -> Figure:
     """Draw the bars of every variant; the accuracy has a panel if it is known."""
     table, summary = data.table, data.summary
-    attack, reference, fpr = summary.headline_attack, summary.headline_reference, summary.headline_fpr
+    attack, reference = summary.headline_attack, summary.headline_reference
+    fpr = summary.headline_fpr
     panels = []
     if table.find(FULL_PRECISION, TEST_ACCURACY) is not None:
         panels.append(Panel("test accuracy", TEST_ACCURACY, "", "", 0.0))
@@ -89,7 +90,15 @@ def _draw_panel(axes: Axes, table: Table, panel: Panel) -> None:
     axes.axhline(panel.base, color=INK, linewidth=0.8)
 
 
-def _draw_bar(axes: Axes, measure: Measure | None, x: float, colour: str, *, width: float, base: float) -> None:
+def _draw_bar(
+    axes: Axes,
+    measure: Measure | None,
+    x: float,
+    colour: str,
+    *,
+    width: float,
+    base: float,
+) -> None:
     if measure is None:
         return
     axes.bar(x, measure.value - base, bottom=base, width=0.9 * width, color=colour)

@@ -39,7 +39,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 
 
 def draw_power(data: FigureData) -> Figure | None:
-    """Draw the curves of all attacks, mean over targets, with 95 % bands; None if power was not measured."""
+    """Draw the mean curves of all attacks with 95 % bands; None if power was not measured."""
     if not data.power:
         return None
     fpr = data.summary.headline_fpr
@@ -76,9 +76,9 @@ def draw_power(data: FigureData) -> Figure | None:
 POWER = ReportFigure(
     name="power",
     caption="AUC and TPR at the headline FPR on full-precision targets by the number of reference models per side, "
-    "for every attack that uses references, mean over targets with 95 % bands. All attacks are given the same "
-    "references, and smaller sets are parts of larger ones. An attack has no point at a number of references that is "
-    "too small for it.",
+    "for every attack that uses references, mean over targets with 95 % bands. All attacks are "
+    "given the same references, and smaller sets are parts of larger ones. An attack has no point "
+    "at a number of references that is too small for it.",
     draw=draw_power,
     section="power",
 )
@@ -88,8 +88,8 @@ def grouped(attacks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return attacks by the group in which they are drawn, without empty groups.
 
     Example:
-        >>> grouped(["rmia-online", "reference", "lira-online-fixed", "rmia-online"])
-        {'LiRA online': ('lira-online-fixed',), 'RMIA': ('rmia-online',), 'other attacks': ('reference',)}
+        >>> grouped(["rmia-online", "reference", "rmia-offline", "rmia-online"])
+        {'RMIA': ('rmia-online', 'rmia-offline'), 'other attacks': ('reference',)}
     """
     groups: dict[str, tuple[str, ...]] = dict.fromkeys((*GROUPS, REST), ())
     for attack in dict.fromkeys(attacks):
@@ -102,8 +102,8 @@ def short_name(attack: str) -> str:
     """Return an attack's name without the part that its group's title repeats.
 
     Example:
-        >>> short_name("lira-offline-one_sided-fixed"), short_name("rmia-online"), short_name("reference")
-        ('fixed', 'online', 'reference')
+        >>> short_name("lira-offline-one_sided-fixed"), short_name("reference")
+        ('fixed', 'reference')
     """
     start = GROUPS.get(_group_of(attack), "")
     return attack.removeprefix(f"{start}-") if start else attack

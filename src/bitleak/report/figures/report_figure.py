@@ -49,10 +49,11 @@ class ReportFigure:
     Attributes:
         name: File name without its ending, and the name in `registry.FIGURES`.
         caption: Text below the figure, in sentences.
-        draw: Returns the drawing, or None if the audit has nothing for it to show. It is called with Matplotlib's
-            settings of all figures (`style.settings`) and must not depend on anything but its argument.
-        section: Part of the page that shows it: `figures`, or `power` next to the tables of attacks by number of
-            references.
+        draw: Returns the drawing, or None if the audit has nothing for it to show. It is called
+            with Matplotlib's settings of all figures (`style.settings`) and must not depend on
+            anything but its argument.
+        section: Part of the page that shows it: `figures`, or `power` next to the tables of attacks
+            by number of references.
 
     Raises:
         ValueError: The name is no file name in lower case, or the caption is empty.
@@ -77,7 +78,7 @@ class DrawnFigure:
     """A figure in both of its forms.
 
     Attributes:
-        figure: What was drawn.
+        figure: The figure that was drawn.
         svg: Content of the SVG file.
         png: Content of the PNG file.
     """

@@ -59,8 +59,8 @@ def draw_roc(data: FigureData) -> Figure:
 
 ROC = ReportFigure(
     name="roc",
-    caption="ROC curves with both axes logarithmic, the mean over targets under the headline attack and adversary, "
-    "one panel per precision.",
+    caption="ROC curves with both axes logarithmic, the mean over targets under the headline attack "
+    "and adversary, one panel per precision.",
     draw=draw_roc,
 )
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from bitleak.report.results_table import Table
 
 INK = "#1a1a1b"
-"""Text, axes and full precision; the page replaces it in dark mode, so no quantizer has this colour."""
+"""Text, axes and full precision; no quantizer has it, since a dark page replaces it."""
 
 FAINT = "#d5d5d6"
 """Grid lines; replaced in dark mode likewise."""
@@ -40,7 +40,7 @@ CHANCE_LINE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (2, 2))}
 """Style of lines at chance."""
 
 _WIDE, _BEND = 20.0, 5.0
-"""Accuracies further apart than this many points get an axis that bends this far below the highest."""
+"""Span of accuracies from which on the axis bends, and points below the highest where it does."""
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -73,7 +73,7 @@ def settings() -> dict[str, Any]:
 
 
 def colours(table: Table) -> dict[tuple[str, str], str]:
-    """Return each family's colour: the quantizer's, lighter for each further suffix of the same quantizer."""
+    """Return each family's colour: the quantizer's, lighter for each further suffix."""
     spare = iter(SPARE_COLOURS)
     of_quantizer: dict[str, str] = {}
     suffixes: dict[str, int] = {}
@@ -123,7 +123,8 @@ def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> N
 def accuracy_axis(axes: Axes, low: float, high: float) -> None:
     """Make the horizontal axis one of accuracies in percent.
 
-    If they span more than 20 points, the axis is u = -asinh((high - x) / 5), which compresses its low end.
+    If they span more than 20 points, the axis is u = -asinh((high - x) / 5), which compresses its
+    low end.
     """
     if high - low > _WIDE:
         axes.set_xscale("function", functions=(_bent(high), _straightened(high)))

@@ -96,9 +96,9 @@ def draw_tradeoff(data: FigureData) -> Figure | None:
 TRADEOFF = ReportFigure(
     name="tradeoff",
     caption="Test accuracy against leakage, with 95 % intervals in both directions: up and to the left is worse. "
-    "One panel per adversary. Lines join the precisions of a quantizer; a hollow marker with an arrow is a TPR of "
-    "zero, drawn at the upper end of its interval. A cross, joined to a variant by a dotted line, is full precision "
-    "with weight noise of the variant's accuracy.",
+    "One panel per adversary. Lines join the precisions of a quantizer; a hollow marker with an "
+    "arrow is a TPR of zero, drawn at the upper end of its interval. A cross, joined to a variant "
+    "by a dotted line, is full precision with weight noise of the variant's accuracy.",
     draw=draw_tradeoff,
 )
 

@@ -1,4 +1,4 @@
-"""The section on calibration sets: which members of a target was its quantized version calibrated on?"""
+"""The section on calibration sets: on which members was a quantized target calibrated?"""
 
 from bitleak.core.metric_names import AUC, CALIBRATION_DETECTABLE_AUC, Metric
 from bitleak.core.types import Measure
@@ -9,15 +9,16 @@ from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
 READING = (
-    "All candidates are members of the target, so an AUC above 0.5 betrays the calibration set and not the training "
-    "set. The references are the target's other quantized versions: this adversary has the full-precision model and "
-    "the recipe. Intervals resample the candidates, the same draw for all versions of a target, and are wider near "
-    "0.5, since the versions are one another's references."
+    "All candidates are members of the target, so an AUC above 0.5 betrays the calibration set and "
+    "not the training set. The references are the target's other quantized versions: this "
+    "adversary has the full-precision model and the recipe. Intervals resample the candidates, the "
+    "same draw for all versions of a target, and are wider near 0.5, since the versions are one "
+    "another's references."
 )
 
 
 def calibration_section(table: Table, summary: Summary) -> PageSection | None:
-    """Make the section with AUC and TPR of every attack; None if no calibration set was attacked."""
+    """Make the section; None if no calibration set was attacked."""
     keys = [key for key in table.cells if question_of(key[0], key[1]) == "calibration"]
     if not keys:
         return None
@@ -36,7 +37,12 @@ def calibration_section(table: Table, summary: Summary) -> PageSection | None:
     return PageSection(title, (method,), findings, (page_table,))
 
 
-def _figures(table: Table, variants: list[str], attacks: list[str], metrics: list[Metric]) -> PageTable:
+def _figures(
+    table: Table,
+    variants: list[str],
+    attacks: list[str],
+    metrics: list[Metric],
+) -> PageTable:
     titles = []
     for metric in metrics:
         titles.append("AUC" if metric.fpr is None else f"TPR @ {text.percent(metric.fpr)} FPR")
@@ -53,8 +59,13 @@ def _figures(table: Table, variants: list[str], attacks: list[str], metrics: lis
     return PageTable("Calibration sets, matched references", "", tuple(header), tuple(lines))
 
 
-def _findings(table: Table, summary: Summary, variants: list[str], attacks: list[str]) -> tuple[str, ...]:
-    """Return a sentence per variant, by the headline attack or, if it has no references, by the first one."""
+def _findings(
+    table: Table,
+    summary: Summary,
+    variants: list[str],
+    attacks: list[str],
+) -> tuple[str, ...]:
+    """Return a sentence per variant, by the headline attack if it was run, else by the first."""
     headline = on_calibration(summary.headline_attack)
     attack = headline if headline in attacks else attacks[0]
     name = AttackName.parse(attack).attack
@@ -65,7 +76,8 @@ def _findings(table: Table, summary: Summary, variants: list[str], attacks: list
         if area is not None:
             finding = f"AUC {text.figure(area, 3)} by {name}, {_against_chance(area)}"
             if detectable is not None:
-                finding += f"; an AUC of {detectable.value:.3f} would have been noticed in four of five audits"
+                area_noticed = f"an AUC of {detectable.value:.3f}"
+                finding += f"; {area_noticed} would have been noticed in four of five audits"
             findings.append(f"Who was in the calibration set of {variant}: {finding}.")
     return tuple(findings)
 

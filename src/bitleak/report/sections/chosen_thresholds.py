@@ -15,9 +15,10 @@ def threshold_tables(table: Table, summary: Summary) -> list[PageTable]:
     """
     attack, fpr = summary.headline_attack, summary.headline_fpr
     decimals = text.tpr_decimals(fpr)
+    aimed_at = f"FPR ({text.percent(fpr)} aimed at)"
     columns = [
         Column("TPR", Metric("tpr_chosen", fpr), decimals, figure_cell),
-        Column(f"FPR ({text.percent(fpr)} aimed at)", Metric("fpr_chosen", fpr), decimals, figure_cell),
+        Column(aimed_at, Metric("fpr_chosen", fpr), decimals, figure_cell),
     ]
     for prior in summary.priors:
         title = f"precision, {text.percent(prior)} members"
@@ -44,7 +45,7 @@ def headline_first(table: Table, summary: Summary) -> list[str]:
 
 
 def epsilon_table(table: Table, summary: Summary) -> PageTable | None:
-    """Make the table of each variant's largest lower bound on epsilon; None if epsilon was not bounded."""
+    """Make the table of each variant's largest lower bound on epsilon; None without bounds."""
     present: set[str] = set()
     for attack in table.attacks:
         present.update(table.references(attack))
@@ -61,7 +62,8 @@ def epsilon_table(table: Table, summary: Summary) -> PageTable | None:
 def _largest_bound(table: Table, variant: str, kind: str) -> Cell:
     """Return the bound with its attack.
 
-    Full precision and the control are listed only under the kinds of reference that they were attacked with.
+    Full precision and the control are listed only under the kinds of reference that they were
+    attacked with.
     """
     bounds = {}
     for attack in table.attacks:

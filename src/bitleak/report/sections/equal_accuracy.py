@@ -14,14 +14,16 @@ from bitleak.report.results_table import FULL, Table
 from bitleak.report.summary import Summary
 
 METHOD = (
-    "Leakage falls whenever accuracy does. Each variant is therefore compared with the same full-precision models with "
-    "Gaussian noise on their weights. In every layer, the noise has the same standard deviation relative to that of "
-    "the layer's weights (the noise scale), chosen so that the mean accuracy over the targets is that of the variant. "
-    "The noisy models are attacked in the same way; matched references have noise of the same scale, drawn anew."
+    "Leakage falls whenever accuracy does. Each variant is therefore compared with the same "
+    "full-precision models with Gaussian noise on their weights. In every layer, the noise has the "
+    "same standard deviation relative to that of the layer's weights (the noise scale), chosen so "
+    "that the mean accuracy over the targets is that of the variant. The noisy models are attacked "
+    "in the same way; matched references have noise of the same scale, drawn anew."
 )
 READING = (
-    "The accuracies are made equal on each target's own non-members, and compared here on the test records. If a "
-    "variant is as accurate as full precision within error, the scale is 0 and the comparison is with full precision."
+    "The accuracies are made equal on each target's own non-members, and compared here on the test "
+    "records. If a variant is as accurate as full precision within error, the scale is 0 and the "
+    "comparison is with full precision."
 )
 
 _VERDICTS = {
@@ -52,7 +54,8 @@ def utility_section(table: Table, summary: Summary) -> PageSection | None:
 
 
 def _figures(table: Table, summary: Summary, variants: list[Variant]) -> PageTable:
-    fpr, attack, reference = summary.headline_fpr, summary.headline_attack, summary.headline_reference
+    attack, reference = summary.headline_attack, summary.headline_reference
+    fpr = summary.headline_fpr
     columns = ((AUC, 3), (Metric("tpr", fpr), text.tpr_decimals(fpr)))
     header = ("variant", "test accuracy %", "of noise", "over noise, points", "noise scale",
               "AUC", "of noise", "over noise",
@@ -78,7 +81,7 @@ def _figures(table: Table, summary: Summary, variants: list[Variant]) -> PageTab
 
 
 def _finding(table: Table, summary: Summary, variant: Variant) -> str:
-    """Say how a variant compares with noise by TPR, with the AUC's verdict; empty if neither is known."""
+    """Say how a variant compares with noise, by TPR and by AUC; empty if one is not known."""
     attack, reference = summary.headline_attack, summary.headline_reference
     rate, decimals = Metric("tpr", summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
     over = table.find(variant, rate.compared_with("noise"), attack, reference)
@@ -94,11 +97,12 @@ def _finding(table: Table, summary: Summary, variant: Variant) -> str:
 
 
 def _doubt(table: Table, noise: str) -> str:
-    """Return a clause on a match that is no comparison at equal accuracy; empty for a good match."""
+    """Return a clause on an accuracy that is not that of the variant; empty for a good match."""
     scale, gap = table.find(noise, NOISE_SCALE), table.find(noise, NOISE_ACCURACY_GAP)
     if scale is not None and scale.value == 0:
         return f"; it is as accurate as {FULL} within error, so this is {FULL} without noise"
     if gap is not None and abs(gap.value) > _GAP:
         points = f"{100 * gap.value:+.1f} points"
-        return f"; the noise is off in accuracy by {points}, so this is no comparison at equal accuracy"
+        off = f"the noise is off in accuracy by {points}"
+        return f"; {off}, so this is no comparison at equal accuracy"
     return ""

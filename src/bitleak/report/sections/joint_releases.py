@@ -1,4 +1,4 @@
-"""The section on several releases of one target: do they betray more together than the best of them alone?"""
+"""The section on several releases of one target: do they betray more than the best alone?"""
 
 from bitleak.core.metric_names import AUC, Metric
 from bitleak.core.types import Measure
@@ -9,13 +9,14 @@ from bitleak.report.results_table import FULL, Table
 from bitleak.report.summary import Summary
 
 METHOD = (
-    "The adversary sees several releases of one target, such as a model and its quantized copy, and every reference "
-    "model in the same releases. The joint attack is one likelihood ratio over the scores of all of them; alone, it "
-    "is applied to a single release in the same way."
+    "The adversary sees several releases of one target, such as a model and its quantized copy, "
+    "and every reference model in the same releases. The joint attack is one likelihood ratio over "
+    "the scores of all of them; alone, it is applied to a single release in the same way."
 )
 READING = (
-    "\u201cOver the best alone\u201d is the paired difference from the release with the largest figure. That release "
-    "is chosen on the same data, so the difference is a little too small rather than too large."
+    "\u201cOver the best alone\u201d is the paired difference from the release with the largest "
+    "figure. That release is chosen on the same data, so the difference is a little too small "
+    "rather than too large."
 )
 
 _VERDICTS = {
@@ -51,7 +52,7 @@ def _variants(table: Table) -> tuple[list[Variant], list[Variant]]:
 
 
 def _finding(table: Table, summary: Summary, variant: Variant) -> str:
-    """Say whether a set beats its best release alone, by AUC and by TPR; empty if neither was measured."""
+    """Say whether a set beats its best release alone; empty if it was not measured."""
     rate, decimals = Metric("tpr", summary.headline_fpr), text.tpr_decimals(summary.headline_fpr)
     clauses = []
     for label, metric, digits in (("AUC", AUC, 3), ("TPR", rate, decimals)):
@@ -77,13 +78,13 @@ def _verdict(table: Table, variant: Variant, metric: Metric, decimals: int) -> s
         if measure is not None:
             alone[label] = measure.value
     best = max(alone, key=alone.__getitem__)
-    change = text.difference(difference, decimals)
-    compared = f"{_VERDICTS[difference.verdict]} {best} alone ({alone[best]:.{decimals}f}; {change})"
+    evidence = f"{alone[best]:.{decimals}f}; {text.difference(difference, decimals)}"
+    compared = f"{_VERDICTS[difference.verdict]} {best} alone ({evidence})"
     return f"{text.figure(together, decimals)}, {compared}"
 
 
 def _measure(table: Table, variant: Variant, metric: Metric) -> Measure | None:
-    """Return the figure of the joint attack; full precision has the references of full precision."""
+    """Return the joint attack's figure; full precision has references at full precision."""
     reference = FULL if variant.kind == "full" else "matched"
     return table.find(variant, metric, JOINT, reference)
 

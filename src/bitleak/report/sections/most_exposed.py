@@ -1,4 +1,4 @@
-"""The page's part about single records: the most and the least exposed, with their pictures if there are any."""
+"""The page's part about single records: the most and the least exposed, and their pictures."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -59,8 +59,11 @@ def read_pictures(exposed: Exposed | None, folder: Path) -> dict[int, bytes]:
     return pictures
 
 
-def picture_strips(exposed: Exposed, pictures: Mapping[int, bytes]) -> list[tuple[str, list[Picture]]]:
-    """Return the pictures of both ends at full precision, each end with its title; no empty ends."""
+def picture_strips(
+    exposed: Exposed,
+    pictures: Mapping[int, bytes],
+) -> list[tuple[str, list[Picture]]]:
+    """Return the pictures of both ends at full precision, with a title each; no empty ends."""
     full = exposed.variants[0]
     strips = []
     for title, records in (("Most exposed", full.most), ("Least exposed", full.least)):
@@ -74,7 +77,7 @@ def picture_strips(exposed: Exposed, pictures: Mapping[int, bytes]) -> list[tupl
 
 
 def exposure_tables(exposed: Exposed) -> list[PageTable]:
-    """Return the tables of the variants, of the records at both ends at full precision, and of the classes."""
+    """Return the tables of variants, of the records at both ends, and of classes."""
     full = exposed.variants[0]
     tables = [
         _variants_table(exposed),

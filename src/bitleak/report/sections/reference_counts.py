@@ -1,4 +1,4 @@
-"""The page's tables of AUC and TPR by number of references, and of the attacks that need more of them."""
+"""The page's tables of AUC and TPR by number of references."""
 
 from collections.abc import Sequence
 

@@ -11,6 +11,8 @@ per target, `vulnerability` one per record that all targets share. Two rules are
 - `tables`: 12 variants that leak exactly as much as the baseline (noise that correlates 0.9 with
   the baseline's), 500 records; the share of audits with any verdict among the 12 after Holm's
   correction, which should be at most 5 %.
+- `counts`: 12 variants whose accuracy on 1,000 test records is that of the baseline, 0.9, and few of whose
+  predictions differ: the same share. Counts of a few targets are often equal.
 - `near one`: AUCs of 0.99 and 0.999, 300 records: the share of audits whose intervals contain the
   truth.
 - `shared`: vulnerabilities N(0, 1), and trainings N(0, `trainings`^2), 1,000 records: the same
@@ -32,18 +34,21 @@ from bitleak.metrics import (
     Measures,
     detectable_auc,
     estimate_metrics,
+    estimate_proportion,
     holm,
     measures_about,
     measures_from,
     verdict_about,
 )
 
-WORLDS = ("tables", "near one", "shared", "power")
+WORLDS = ("tables", "counts", "near one", "shared", "power")
 RULES = ("student", "trainings")
 TARGETS = (2, 3, 5, 10)
 FPRS = (0.01, 0.1)
 VARIANTS = 12
 POWER_RECORDS = 1000
+TEST_RECORDS = 1000
+ALIKE = 0.999
 
 
 def measured(
@@ -107,6 +112,24 @@ def false_verdicts(
         for name, value in (wrong | {"any": any(wrong.values())}).items():
             counts[name] = counts.get(name, 0) + value
     return {name: count / audits for name, count in counts.items()}
+
+
+def false_verdicts_of_counts(rule: str, targets: int, *, audits: int) -> dict[str, float]:
+    """Return the share of audits with any verdict among variants of equal accuracy."""
+    wrong = 0
+    for audit in range(audits):
+        rng = np.random.default_rng([4, targets, audit])
+        difficulty = rng.standard_normal((targets, TEST_RECORDS))
+        baseline = {"test_accuracy": tuple(map(estimate_proportion, difficulty < ndtri(0.9)))}
+        p_values = []
+        for _ in range(VARIANTS):
+            noise = rng.standard_normal(difficulty.shape)
+            moved = ALIKE * difficulty + np.sqrt(1 - ALIKE**2) * noise
+            estimates = {"test_accuracy": tuple(map(estimate_proportion, moved < ndtri(0.9)))}
+            p_value = measured(rule, estimates, baseline)["test_accuracy"].p_value
+            p_values.append(1.0 if p_value is None else p_value)
+        wrong += bool((holm(p_values) < 0.05).any())
+    return {"test_accuracy": wrong / audits}
 
 
 def covered(
@@ -179,6 +202,9 @@ def lines(world: str, rule: str, audits: int) -> Iterator[str]:
     for targets in TARGETS:
         if world == "tables":
             yield f"{targets} targets: {_percent(false_verdicts(rule, targets, audits=audits))}"
+        elif world == "counts":
+            shares = false_verdicts_of_counts(rule, targets, audits=audits)
+            yield f"{targets} targets: {_percent(shares)}"
         elif world == "near one":
             for area in (0.99, 0.999):
                 shares = covered(rule, targets, audits=audits, area=area, records=300)

@@ -3,6 +3,7 @@
 import csv
 import sys
 import textwrap
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -244,6 +245,11 @@ def test_a_figure_that_cannot_be_drawn_is_refused_before_any_work(package, entry
         prepare(validate({**RAW, "figures": [entry]}))
 
 
+def tasks_in(store):
+    """Number of results by stage."""
+    return Counter(path.relative_to(store).parts[0] for path in store.glob("*/*/*/manifest.json"))
+
+
 def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, capsys):
     """A data set, a quantizer that looks at no images, an attack and a figure."""
     for name, text in {"attacks": ATTACK, "quantizers": QUANTIZER, "data": DATA, "figures": FIGURE}.items():
@@ -275,6 +281,20 @@ def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, cap
     assert "Number of attacks." in page
     assert "Dark, cnn" in page
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["figures"] == ["zoo.figures:ATTACKS"]
+
+    # a metric that is added later is computed on the warm store, and nothing else is
+    package("metrics", METRIC)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "metrics": ["zoo.metrics:Gap", "advantage"]}))
+    before = tasks_in(tmp_path / "store")
+    assert main(["audit", str(tmp_path / "config.yaml"), *arguments]) == 0
+    assert tasks_in(tmp_path / "store") - before == Counter(measure=before["measure"])
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        again = list(csv.DictReader(file))
+    further = [row for row in again if row["metric"] in ("mean_gap", "advantage")]
+    assert {(row["variant"], row["target"]) for row in further} == {
+        (variant, target) for variant in ("fp32", "coarse-2", "control") for target in ("all", "0")
+    }
+    assert [row for row in again if row not in further] == rows
 
 
 def test_weights_cannot_name_code_as_a_model_of_the_registry():

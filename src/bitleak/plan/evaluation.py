@@ -7,6 +7,7 @@ from typing import Any
 from bitleak.attacks import attack_entries
 from bitleak.config import Config
 from bitleak.engine.keys import Task
+from bitleak.metrics import metric_entries
 from bitleak.plan.tasks import Tasks
 
 CONTROL = "control"
@@ -104,6 +105,7 @@ def measure(
         "comparisons": comparisons,
         "seed": config.seed,
         "standalone": standalone,
+        **({"metrics": metric_entries(config.metrics)} if config.metrics else {}),  # keys of before stay
     }
     inputs = {"scores": scores.key, "baseline": baseline.key, "splits": tasks.splits().key}
     if thresholds is not None:

@@ -46,6 +46,8 @@ def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progres
                 comparisons=one["comparisons"],
             )
             rows += _shown(*about, epsilon)
+            further = metrics.further_measures(one.get("metrics", ()), scores["scores"][index], member, mode=split.mode)
+            rows += _shown(*about, further)
             name = f"{each['name']}/{reference}"
             curves |= {
                 f"{name}/{row}": metrics.thin_curve(curve) for row, curve in zip(targets, each_curve, strict=True)

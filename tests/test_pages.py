@@ -49,11 +49,11 @@ def test_the_citation_agrees_with_the_project():
 
 def test_files_named_by_the_contributing_page_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    table = text.partition("## Adding something")[2].partition("## When")[0]
-    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)`", table)
-    roots = (ROOT / "src" / "bitleak", ROOT / "tests" / "contracts")
-    assert len(named) > 8
-    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+    table = text.partition("## Adding something")[2].partition("\n\n")[2].partition("\n\n")[0]
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)(?:NAME\.py)?`", table)
+    assert len(named) > 12
+    package, tests = ROOT / "src" / "bitleak", {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [name for name in named if name not in tests and not (package / name).exists()] == []
 
 
 def test_hooks_before_a_commit_are_the_checks_of_make_lint():

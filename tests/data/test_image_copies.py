@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bitleak.audit.copy_warnings import copy_warnings
+from bitleak.audit.audit_warnings import copy_warnings
 from bitleak.data import image_copies as module
 from bitleak.data.digits import Digits
 from bitleak.data.image_copies import FARTHEST, find_copies

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from bitleak.audit.copy_warnings import copy_warnings
+from bitleak.audit.audit_warnings import copy_warnings
 from bitleak.audit.exposed_records import decoded_result, exposed_records, pictures, power_curve_rows
 from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved

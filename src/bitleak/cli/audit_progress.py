@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
-from bitleak.audit.outdated_code import newer_code
+from bitleak.audit.audit_warnings import newer_code
 from bitleak.cli.terminal import QUIET_SECONDS, duration
 from bitleak.core.types import Description
 from bitleak.data.data_notes import data_lines

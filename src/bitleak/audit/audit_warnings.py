@@ -1,0 +1,86 @@
+"""Reasons to doubt the figures of an audit: copies of images, and code newer than its results."""
+
+import datetime
+from collections.abc import Mapping
+
+from bitleak.audit.preparation import Prepared
+from bitleak.engine.store import Store
+from bitleak.models.origin import origin
+from bitleak.report.format import count
+
+_EFFECT = (
+    "a record with a copy on the other side is called a non-member although its content was trained on, so that "
+    "leakage looks smaller and intervals narrower than they are; remove copies from the data set"
+)
+
+
+def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: int) -> tuple[str, ...]:
+    """Return a sentence for each way in which copies change the figures.
+
+    Args:
+        counts: `exact`, `near`, `held_out`, `contradicting` and `distance`, as in
+            `bitleak.data.image_copies.Copies`.
+        records: Number of audited records.
+        held_out: Number of held-out records.
+
+    Example:
+        >>> counts = {"exact": 2, "near": 0, "held_out": 1, "contradicting": 0, "distance": 0.2}
+        >>> copy_warnings(counts, records=100, held_out=50)[1]
+        '1 of 50 held-out records is a copy of an audited one (exact or near), so that test accuracy is too high.'
+    """
+    exact, near = int(counts["exact"]), int(counts["near"])
+    outside, contradicting = int(counts["held_out"]), int(counts["contradicting"])
+    sentences = []
+    if exact or near:
+        kinds = [f"{exact:,} have an exact copy among the others"] if exact else []
+        if near:
+            kinds.append(f"{near:,} a near copy (standardised pixels at most {counts['distance']:.2f} apart)")
+        sentences.append(f"Of {count(records, 'audited record')} {' and '.join(kinds)}: {_EFFECT}.")
+    if outside:
+        are = "is a copy of an audited one" if outside == 1 else "are copies of audited ones"
+        sentences.append(
+            f"{outside:,} of {count(held_out, 'held-out record')} {are} (exact or near), "
+            "so that test accuracy is too high."
+        )
+    if contradicting:
+        sentences.append(f"{count(contradicting, 'audited record')} have an exact copy with another label.")
+    return tuple(sentences)
+
+
+def newer_code(prepared: Prepared, store: Store) -> str:
+    """Return a sentence if the code of an outside network is newer than its results in the store,
+    else an empty text.
+
+    A key holds the version of the distribution that the code comes from, the factory's options and
+    `model.version`. Code that no distribution holds (a local file, an editable install) and that
+    has no `version` is not part of the keys. So the times of its files are compared with those of
+    the trained models that the plan would take from the store.
+
+    Args:
+        prepared: The audit.
+        store: The store of its results.
+    """
+    name, options = prepared.config.model
+    if name != "external" or options.get("version"):
+        return ""
+    code = origin(str(options["factory"]))
+    trained = [task for task in prepared.plan.tasks if task.stage == "train"]
+    made = [_seconds(manifest.get("created")) for manifest in store.manifests(trained).values()]
+    before = [seconds for seconds in made if seconds < int(code.changed)]
+    if not before:
+        return ""
+    newest = max((path for path in code.files if path.exists()), key=lambda path: path.stat().st_mtime)
+    changed = datetime.datetime.fromtimestamp(code.changed, datetime.UTC).isoformat(sep=" ", timespec="minutes")
+    return (
+        f"{newest.name} was changed on {changed[:16]} UTC, after {len(before)} of the trained models in the store were "
+        "made, which are used as they are. If the change makes another network, set model.version (such as "
+        'version: "2"): it is a part of the keys'
+    )
+
+
+def _seconds(created: object) -> float:
+    """Return a manifest's time in seconds since 1970; infinity if it holds none."""
+    try:
+        return datetime.datetime.fromisoformat(str(created)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return float("inf")

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
-    """The message for a name that is not known, with the nearest known one and the full list.
+    """Return the message for a name that is not known, with the nearest known one and the full list.
 
     Example:
         >>> unknown_name("quantizer", "adarond", ["rtn", "adaround"])

@@ -51,7 +51,7 @@ def damage_as(
         also: Further errors of the library.
 
     Raises:
-        BitleakError: Of that kind, in one line.
+        BitleakError: An error of that kind, in one line.
 
     Example:
         >>> from bitleak.core.errors import DataError

@@ -74,7 +74,7 @@ class BrokenResult(StoreError):
     """A result in a store that is not as it was written.
 
     Args:
-        message: What is wrong with which file.
+        message: Name of the file and its damage.
         key: The key of the task that made it.
     """
 

@@ -23,7 +23,7 @@ class Ended(KeyboardInterrupt):
     """A signal has ended the command.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -40,7 +40,7 @@ class Ended(KeyboardInterrupt):
 
 
 class _State:
-    """Of this process: how deep it is in `uninterrupted`, the signal that waits, and when the first came."""
+    """Depth of this process in `uninterrupted`, the delayed signal, and the time of the first."""
 
     depth = 0
     waiting: int | None = None
@@ -49,7 +49,7 @@ class _State:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Raises `Ended` for the signals that end a command, as long as this lasts; the main thread's business alone."""
+    """Raise `Ended` on the signals that end a command; without effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -67,7 +67,7 @@ def raise_on_signals() -> Iterator[None]:
 
 @contextmanager
 def keep_handlers() -> Iterator[None]:
-    """Puts back what a library has changed in who hears of the signals that end a command."""
+    """Restore the handlers of the ending signals after a library has changed them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -82,7 +82,7 @@ def keep_handlers() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets the signals that end a command wait until this is over: a few steps that belong together."""
+    """Delay the signals that end a command until a few steps are done together."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -97,7 +97,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The interrupt that an error is, or that it came of while something cleaned up; None if there is none."""
+    """Return the interrupt in the chain of causes of an error, or None."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, KeyboardInterrupt):

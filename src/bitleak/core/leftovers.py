@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def owner(process: int | None = None) -> str:
-    """What tells a process of this machine, this one unless given, from all others.
+    """Return a name that no other process has, of this process or another of this machine.
 
     Example:
         >>> is_dead(owner())
@@ -29,12 +29,12 @@ def owner(process: int | None = None) -> str:
 
 @functools.cache
 def place() -> str:
-    """What tells this machine as long as it runs, and where processes are numbered apart, from all others."""
+    """Return a name of this machine, its start and its process numbering (containers have one)."""
     return hashlib.sha256(f"{machine()} {_numbering()}".encode()).hexdigest()[:12]
 
 
 def machine() -> str:
-    """What tells this machine, as long as it runs, from all others."""
+    """Return a name of this machine and its start."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -42,7 +42,7 @@ def machine() -> str:
 
 
 def is_dead(owner_name: str) -> bool:
-    """Whether an owner was a process of this machine, and is none now; False where there is no telling."""
+    """Return whether an owner was a process of this machine and is dead; False if unknown."""
     where, _, rest = owner_name.partition(".")
     number, _, started = rest.partition(".")
     if where != place() or not number.isdigit() or not started.isdigit() or int(number) == 0:
@@ -70,7 +70,7 @@ def dead(folder: Path, prefix: str) -> Iterator[Path]:
 
 
 def sweep(folder: Path, prefix: str) -> int:
-    """Removes what `dead` names, as far as that can be; returns how much."""
+    """Remove the entries that `dead` yields, as far as possible; return their number."""
     found = list(dead(folder, prefix))
     for path in found:
         remove(path)
@@ -78,7 +78,7 @@ def sweep(folder: Path, prefix: str) -> int:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, as far as that can be."""
+    """Remove a file or a folder, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -87,7 +87,7 @@ def remove(path: Path) -> None:
 
 
 def new_name(prefix: str) -> str:
-    """A name for a temporary file or folder of this process that nobody else has."""
+    """Return a name for a temporary file or folder of this process that nobody else has."""
     return f"{prefix}{owner()}.{uuid.uuid4().hex[:12]}"
 
 
@@ -99,7 +99,7 @@ def _numbering() -> str:
 
 
 def _status(process: int) -> tuple[str, str]:
-    """The state of a process, and when it began in ticks since the machine did; 0 where that is not known."""
+    """Return the state of a process, and its start in ticks since the machine's; 0 if unknown."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

@@ -23,7 +23,7 @@ CLASSES = 1_000_000
 
 
 def why_too_many(count: int, limit: int, subject: str) -> str | None:
-    """The reason why a run cannot have as many of a thing; None if it can.
+    """Return the reason why a run cannot have as many of a thing; None if it can.
 
     Example:
         >>> why_too_many(101, RATES, "false positive rates")

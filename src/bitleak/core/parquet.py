@@ -69,7 +69,7 @@ def opened_parquet(
         advice: Remedy, which ends the message.
 
     Raises:
-        BitleakError: Of that kind: it is no such file, or what is done with it meets damage.
+        BitleakError: An error of that kind: it is no such file, or it is damaged.
     """
     if not path.is_file():
         raise kind(f"{path}: not a Parquet file: not a regular file")

@@ -5,11 +5,11 @@ import json
 
 
 def seed_for(root: int, *names: str | int) -> int:
-    """A seed that depends on the root and the names alone.
+    """Return a seed that depends on the root and the names alone.
 
     Args:
         root: The audit's seed.
-        names: What is drawn, from the general to the particular.
+        names: Name of the random draw, from the general to the particular.
 
     Returns:
         An integer in [0, 2**63), for `numpy.random.default_rng` or `torch.Generator.manual_seed`.

@@ -59,7 +59,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Description:
-    """What can be said of a data set without decoding it: enough to plan an audit.
+    """Facts on a data set that need no decoding: enough to plan an audit.
 
     Attributes:
         records: Number of records, held-out ones included.
@@ -165,7 +165,7 @@ class QuantizedLayer:
     levels: int
 
     def dequantize(self) -> Float32[np.ndarray, "out *rest"]:
-        """The weight as float32, computed in float32."""
+        """Return the weight as float32, computed in float32."""
         shape = (-1, *[1] * (self.codes.ndim - 1))
         return self.scale.reshape(shape) * (self.codes.astype(np.float32) - self.zero_point.reshape(shape))
 
@@ -178,7 +178,7 @@ class QuantizedWeights:
         layers: Quantized layers by module name; the weight of layer `a.b` is the tensor `a.b.weight`.
         rest: All other tensors of the state dict, by name.
         spec: The network they belong to; None for a network that did not come from a spec.
-        record: What happened per layer (relative error, damping, ...): JSON values only. A layer that keeps full
+        record: Facts per layer (relative error, damping, ...): JSON values only. A layer that keeps full
             precision by its name has no codes; its `levels` here are `fp32`.
         fingerprint: As of `Weights`.
     """
@@ -195,18 +195,18 @@ class QuantizedWeights:
         return tuple(name for name, facts in self.record.items() if facts.get("levels") == FULL)
 
     def dequantize(self) -> Weights:
-        """The same network with float weights that lie on the grids."""
+        """Return the same network with float weights that lie on the grids."""
         tensors = {f"{name}.weight": layer.dequantize() for name, layer in self.layers.items()}
         return Weights(tensors={**self.rest, **tensors}, spec=self.spec, fingerprint=self.fingerprint)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one model answers about every record; all that attacks ever see of it.
+    """The answers of one model on every record; all that attacks ever see of it.
 
     Attributes:
         signals: `SIGNALS` of the pool records under each augmentation; query 0 is the identity.
-        population_signals: The same of the population records.
+        population_signals: Signals of the population records.
         test_predictions: Predicted class of each test record, without augmentation.
     """
 
@@ -238,7 +238,7 @@ class AttackView:
         population_target: The target's signals on records that no model was trained on.
         population_references: The references' signals on these.
         labels: True class of each audited record.
-        shared: What attacks have computed from the references and others may take instead of computing it again. No
+        shared: Sums that attacks have computed from the references, for others to use again. No
             part of what is seen: it starts empty, in every copy but `of_target`.
     """
 
@@ -266,7 +266,7 @@ class AttackView:
         target: Float64[np.ndarray, "records queries signals"],
         population_target: Float64[np.ndarray, "population queries signals"],
     ) -> "AttackView":
-        """The view of other answers by the same references, with all that was computed from these."""
+        """Return the view of other answers by the same references, with all that was computed from these."""
         view = replace(self, target=target, population_target=population_target)
         object.__setattr__(view, "shared", self.shared)
         return view
@@ -296,8 +296,8 @@ class Measure:
         difference_high: Upper end.
         verdict: `lower`, `not distinguishable` or `higher` than fp32; empty where there is nothing to compare. By
             `p_adjusted` where there is one, else by `p_value`: below 0.05 is a difference.
-        p_value: Of no difference, two-sided, from the same paired interval; None where there is nothing to compare.
-        p_adjusted: The same corrected over the whole table; None before the table is joined.
+        p_value: Two-sided p-value of no difference, from the same paired interval; None where there is nothing to compare.
+        p_adjusted: `p_value` corrected over the whole table; None before the table is joined.
     """
 
     value: float

@@ -32,12 +32,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 def write_artifact(folder: Path, name: str, value: Artifact) -> Path:
-    """Writes one artifact, to the disk and not only to its cache, and returns the path of its file.
+    """Write one artifact, to the disk and not only to its cache, and return the path of its file.
 
     Args:
         folder: An existing folder.
         name: Letters, digits, `_` and `-`; not `manifest`.
-        value: What to write. A mapping is a set of arrays if it holds some and nothing but arrays.
+        value: Value to write. A mapping is a set of arrays if it holds some and nothing but arrays.
 
     Raises:
         ValueError: The name cannot be used, or a number in a JSON value is not finite.
@@ -60,7 +60,7 @@ def write_artifact(folder: Path, name: str, value: Artifact) -> Path:
 
 
 def read_artifact(path: Path) -> Artifact:
-    """What `write_artifact` wrote.
+    """Read a file of `write_artifact`.
 
     Raises:
         OSError: The file cannot be read.
@@ -90,7 +90,7 @@ def _array(path: Path) -> np.ndarray:
 
 
 def why_unreadable(path: Path) -> str:
-    """Why a file of a result is not what its name says; empty if it is."""
+    """Return why a file of a result is not of the type of its name; empty if it is."""
     try:
         read_artifact(path)
     except ValueError as error:

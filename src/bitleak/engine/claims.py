@@ -45,10 +45,10 @@ _TEMPORARY = ".new."
 
 @dataclass(frozen=True)
 class Claim:
-    """What somebody is doing.
+    """A task that a run is doing.
 
     Attributes:
-        key: Of the task.
+        key: Key of the task.
         host: The name of the machine, as it was written.
         process: The number of the process there.
     """
@@ -67,7 +67,7 @@ class _Seen:
 
 
 class Claims:
-    """What this run has taken to do, and what others have.
+    """The claims of this run and of others.
 
     Args:
         root: The store's folder.
@@ -86,7 +86,7 @@ class Claims:
         self._pulse: threading.Thread | None = None
 
     def take(self, key: str) -> bool:
-        """Takes a task, unless an owner who lives has it.
+        """Claim a task unless a living owner has it.
 
         Raises:
             StoreError: The store cannot be written to.
@@ -102,7 +102,7 @@ class Claims:
             raise StoreError(f"store {self._folder.parent} cannot be written to: {error.strerror or error}") from error
 
     def release(self, key: str) -> None:
-        """Gives a task back: it is done, or it has failed."""
+        """Give a task back: it is done, or it has failed."""
         with uninterrupted():
             with self._guard:
                 descriptor = self._held.pop(key, None)
@@ -113,7 +113,7 @@ class Claims:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Gives everything back. May be repeated."""
+        """Give everything back. May be repeated."""
         self._closing.set()
         if self._pulse:
             self._pulse.join()
@@ -121,12 +121,12 @@ class Claims:
             self.release(key)
 
     def sweep(self) -> int:
-        """Removes the claims of owners of this machine that are dead; returns how many."""
+        """Remove the claims of owners of this machine that are dead; return how many."""
         leftovers.sweep(self._folder, _TEMPORARY)
         return sum(self._bury(path) for path in sorted(self._folder.glob("*")))
 
     def living(self) -> list[Claim]:
-        """The claims whose owners live; those of the dead are removed.
+        """Return the claims whose owners live; those of the dead are removed.
 
         An owner of this machine is known at once; on another machine, one is waited for until its lease is over.
         """
@@ -147,11 +147,11 @@ class Claims:
             time.sleep(min(1.0, self._lease / 4))
 
     def _paths(self) -> list[Path]:
-        """Of all claims, whoever holds them."""
+        """Yield the names of all claims, alive or dead."""
         return sorted(path for path in self._folder.glob("*") if not path.name.startswith("."))
 
     def _place(self, path: Path) -> bool:
-        """Puts a claim there that is locked before anybody can see it; False if another was faster."""
+        """Create a claim, locked before others can see it; return False if another was faster."""
         temporary = path.with_name(leftovers.new_name(_TEMPORARY))
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         placed = False
@@ -171,7 +171,7 @@ class Claims:
         return placed
 
     def _bury(self, path: Path) -> bool:
-        """Removes the claim of an owner who is dead; False if the owner lives."""
+        """Remove the claim of a dead owner; return False if the owner lives."""
         try:
             descriptor = os.open(path, os.O_RDWR)
         except FileNotFoundError:
@@ -240,7 +240,7 @@ def _about_of(path: Path) -> dict[str, Any]:
 
 
 def _remove_if_same(path: Path, descriptor: int) -> None:
-    """Removes the file that is open, and no other that has taken its name since."""
+    """Remove the file that is open, and no other that has taken its name since."""
     try:
         if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
             path.unlink()

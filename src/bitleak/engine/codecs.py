@@ -36,7 +36,7 @@ _INDICES = ("pool", "targets", "calibration", "population", "test")
 
 
 def encode(value: Value) -> dict[str, Artifact]:
-    """The artifacts that a value is stored as; a mapping is one already.
+    """Return the artifacts that a value is stored as; a mapping is one already.
 
     Example:
         >>> encode(Weights(tensors={"bias": np.zeros(2)}))["about"]
@@ -52,11 +52,11 @@ def encode(value: Value) -> dict[str, Artifact]:
 
 
 def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
-    """What `encode` was given.
+    """Return the value that was given to `encode`.
 
     Args:
         kind: `images`, `splits`, `weights`, `quantized_weights`, `outputs`; None = a plain dict.
-        artifacts: What `encode` gave, and whatever a stage stored beside it, which is left out.
+        artifacts: Result of `encode`; other artifacts of the stage are left out.
 
     Raises:
         StoreError: The kind is not known, or an artifact of it is missing or of another type.
@@ -76,19 +76,19 @@ def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
 
 
 def kind_of(artifacts: Mapping[str, Artifact]) -> str | None:
-    """The kind that `encode` noted; None for a plain dict."""
+    """Return the kind that `encode` noted; None for a plain dict."""
     about = artifacts.get("about")
     kind = about.get("kind") if isinstance(about, Mapping) else None
     return kind if kind is None or isinstance(kind, str) else str(kind)[:60]
 
 
 def encode_spec(spec: ModelSpec | None) -> dict[str, Any] | None:
-    """A network's specification as JSON, e.g. for a stage's parameters."""
+    """Return a network's specification as JSON, e.g. for a stage's parameters."""
     return None if spec is None else {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
 
 
 def decode_spec(value: Mapping[str, Any] | None) -> ModelSpec | None:
-    """What `encode_spec` was given; tuples are tuples again, but for those inside `options`.
+    """Return the specification given to `encode_spec`; tuples inside `options` become lists.
 
     Raises:
         ValueError, TypeError: It is of another form.
@@ -154,7 +154,7 @@ def _write_fingerprint(value: Weights | QuantizedWeights) -> dict[str, Artifact]
 
 
 def _read_fingerprint(artifacts: Mapping[str, Artifact]) -> np.ndarray | None:
-    """The fingerprint of weights, which those of the registry's networks have none of."""
+    """Return the fingerprint of weights, which those of the registry's networks have none of."""
     stored = artifacts.get("fingerprint")
     if stored is None:
         return None

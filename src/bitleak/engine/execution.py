@@ -49,7 +49,7 @@ Kind = Literal["started", "progress", "finished", "waiting", "repair"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use; None = as much as there is.
+    """Limits of a run; None means no limit.
 
     Attributes:
         memory: Bytes that the tasks in flight may take together, by their expected peaks. One always runs.
@@ -116,14 +116,14 @@ def run_tasks(
     limits: Limits | None = None,
     claims: Claims | None = None,
 ) -> Report:
-    """Does all tasks of the graph that are to do.
+    """Do all tasks of the graph that are to do.
 
     Args:
         graph: The tasks.
         store: Where the executor's workers read and write.
         executor: Who does them; it is closed if this ends with an exception or out of time, and left open otherwise.
         on_event: Called with everything that happens, in this thread.
-        limits: What it may use.
+        limits: Memory and time that it may use.
         claims: What this run has claimed; its own claims on the store unless given, and none where the store is not
             a folder. Closed at the end.
 
@@ -200,7 +200,7 @@ class _Drive:
         return True
 
     def report(self) -> Report:
-        """What became of every task of the graph."""
+        """Return the state of every task of the graph."""
         ended = self._ended
         done = {key for key, outcome in ended.items() if outcome and outcome.ok and not outcome.cached}
         failed = [outcome for outcome in ended.values() if outcome and not outcome.ok]
@@ -242,7 +242,7 @@ class _Drive:
         self._executor.submit(Batch(tuple(tasks)))
 
     def _room(self, tasks: Sequence[Task]) -> bool:
-        """Whether the tasks fit into the memory that is left; the first always does."""
+        """Return whether the tasks fit into the memory that is left; the first always does."""
         if self._limits.memory is None or not self._in_flight:
             return True
         idle = max(0, self._most - len(self._in_flight) - 1) * self._limits.idle
@@ -250,7 +250,7 @@ class _Drive:
         return used + idle + _memory(tasks) <= self._limits.memory
 
     def _affordable(self, tasks: Sequence[Task]) -> list[Task]:
-        """Those tasks, from the first, that are expected to end in time."""
+        """Return the first tasks, as many as are expected to end in time."""
         if self._deadline is None:
             return list(tasks)
         end = time.monotonic() + ALLOWANCE
@@ -263,7 +263,7 @@ class _Drive:
         return found
 
     def _claimed(self, tasks: Sequence[Task]) -> list[Task]:
-        """Those that are this run's to do, now."""
+        """Return the tasks that this run has claimed now."""
         now = time.monotonic()
         mine = []
         for task in tasks:

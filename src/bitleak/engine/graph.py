@@ -18,7 +18,7 @@ class Shelf(Protocol):
     """The part of a store that a plan asks."""
 
     def has(self, task: Task) -> bool:
-        """Whether the task is done."""
+        """Return whether the task is done."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Graph:
             raise ValueError(f"wanted results must be results of the graph's tasks, got {unknown[0]}")
 
     def pending(self, store: Shelf) -> list[Task]:
-        """The tasks to do, in order."""
+        """Return the tasks to do, in order."""
         todo: set[str] = set()
         open_keys = list(self.wanted)
         while open_keys:
@@ -80,7 +80,7 @@ def batches(tasks: Iterable[Task]) -> list[Batch]:
 
 
 def descendants(tasks: Iterable[Task], key: str) -> list[Task]:
-    """Those of the tasks, listed in order, that need this one, directly or not."""
+    """Return the tasks, listed in order, that need a task, directly or not."""
     reached = {key}
     found = []
     for task in tasks:

@@ -22,7 +22,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 
 
 def canonical_json(value: object) -> bytes:
-    """The one way to write a JSON value: sorted keys, no whitespace, ASCII, floats by `repr`.
+    """Write a JSON value in the one canonical way: sorted keys, no whitespace, ASCII, floats by `repr`.
 
     Args:
         value: None, bool, int, float, str, or lists, tuples and mappings of those. 1 and 1.0 are
@@ -49,7 +49,10 @@ def identity_key(identity: Mapping[str, Any]) -> str:
 
 
 def plain(value: object, path: str = "value") -> Any:
-    """A copy made of dict, list, str, int, float, bool and None alone; errors as in `canonical_json`."""
+    """Return a copy of plain types: dict, list, str, int, float, bool, None.
+
+    Errors as in `canonical_json`.
+    """
     kind = type(value)  # exactly: numpy.float64 is a float by inheritance, and is refused all the same
     if value is None or kind in (bool, int, str):
         return value
@@ -113,7 +116,7 @@ class Task:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the key is a hash of; also what the manifest records."""
+        """The content that the key is a hash of, and that the manifest records."""
         inputs = plain(self.inputs, "inputs")
         return {"stage": self.stage, "version": self.version, "params": self.params, "inputs": inputs}
 
@@ -124,7 +127,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What to call it in a message: the label, or stage and the first digits of the key."""
+        """The name for messages: the label, or stage and first digits of the key."""
         return self.label or f"{self.stage} {self.key[:8]}"
 
     @property

@@ -12,7 +12,7 @@ _SETTINGS = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: GROWTH}
 
 
 def keep_freed_memory() -> bool:
-    """Makes malloc of this process keep what is freed; False where the C library has no such setting.
+    """Make malloc of this process keep what is freed; False where the C library has no such setting.
 
     By default, glibc takes every large array from the kernel and gives it back when it is freed. The kernel
     clears each page when it is first touched: a fifth of the time of a training step, whose activations are

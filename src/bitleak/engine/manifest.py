@@ -38,7 +38,7 @@ class Problem:
     Attributes:
         place: Where the result is that it is part of.
         path: The file.
-        reason: What is wrong with it.
+        reason: The damage.
     """
 
     place: PurePath
@@ -50,7 +50,7 @@ class Problem:
 
 
 def new_manifest(task: Task, files: Iterable[Path], runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest of files that were just written."""
+    """Return the manifest of files that were just written."""
     return {
         "task": task.identity,
         "label": task.label,
@@ -61,7 +61,7 @@ def new_manifest(task: Task, files: Iterable[Path], runtime: Mapping[str, Any]) 
 
 
 def load_manifest(place: Path) -> dict[str, Any]:
-    """The manifest of a result.
+    """Return the manifest of a result.
 
     Raises:
         BrokenResult: It is missing, or it is not a manifest.
@@ -74,7 +74,7 @@ def load_manifest(place: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a manifest: a plain file of at most `LARGEST` bytes.
+    """Return the text of a manifest: a plain file of at most `LARGEST` bytes.
 
     Raises:
         OSError, ValueError: It cannot be read, is something else, or is larger.
@@ -88,10 +88,10 @@ def read_text(path: Path) -> str:
 
 
 def parse_manifest(text: str, place: PurePath) -> dict[str, Any]:
-    """The manifest with this text.
+    """Return the manifest with this text.
 
     Args:
-        text: What the file holds.
+        text: Content of the file.
         place: Where the result is.
 
     Raises:
@@ -117,10 +117,10 @@ def checked_manifest(text: str) -> dict[str, Any]:
 
 
 def _check(manifest: Any) -> None:
-    """Whether whoever reads a manifest finds what is expected, of the types that are.
+    """Refuse a manifest whose entries are not there, or of other types.
 
     Raises:
-        ValueError: It does not.
+        ValueError: One of them is not as expected.
     """
     if not isinstance(manifest, dict):
         raise ValueError("it is not a mapping")
@@ -148,7 +148,7 @@ def _check(manifest: Any) -> None:
 
 
 def _depth(value: Any) -> int:
-    """How deep a JSON value is nested."""
+    """Return how deep a JSON value is nested."""
     depth, level = 0, [value]
     while level and depth <= DEEPEST:
         inside: list[Any] = []
@@ -177,7 +177,7 @@ def _shown(value: Any) -> str:
 
 
 def problems(place: Path) -> Iterator[Problem]:
-    """Everything about a result that is not as it was written; reads every byte of it."""
+    """Yield all damage of a result; read every byte of it."""
     try:
         manifest = load_manifest(place)
     except BrokenResult as error:
@@ -195,11 +195,11 @@ def problems(place: Path) -> Iterator[Problem]:
 
 
 def fault(path: Path, file: Mapping[str, Any], *, fresh: bool = False) -> str:
-    """What is wrong with a file of a result; empty if nothing is.
+    """Return the damage of a file of a result; empty if there is none.
 
     Args:
         path: The file.
-        file: What the manifest says of it: `size`, `sha256`.
+        file: Its entry in the manifest: `size`, `sha256`.
         fresh: Read it even if this process has read it before and it has not been written to since.
     """
     if not path.is_file():
@@ -213,14 +213,14 @@ def fault(path: Path, file: Mapping[str, Any], *, fresh: bool = False) -> str:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 digest of a file, read now, in hexadecimal digits."""
+    """Return the SHA-256 digest of a file, read now, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.lru_cache(maxsize=4096)
 def _digest(path: str, inode: int, changed: int, size: int) -> str:
-    """The digest of a file; computed once for as long as it is the same file, unchanged."""
+    """Return the digest of a file; computed once for as long as it is the same file, unchanged."""
     return digest(Path(path))
 
 

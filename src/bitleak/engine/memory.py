@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def forget_peak() -> None:
-    """Lets the peak begin anew, where the system can (Linux); elsewhere it stays that of the whole process."""
+    """Reset the peak (Linux alone; elsewhere it is the peak of the whole process)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory() -> int:
-    """The most bytes of this process that were in memory at a time, mapped files included."""
+    """Return the peak memory of this process in bytes, mapped files included."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -1,4 +1,4 @@
-"""What is to do, what may start, and what waits for which inputs.
+"""Unfinished tasks: those that may start, and those that wait for inputs.
 
 Among the batches that could start, the one with the longest chain of expected seconds behind it comes
 first; where no costs are known, the order of the graph decides.
@@ -49,7 +49,7 @@ class Schedule:
         return [key for key in self.todo if key in self._open]
 
     def tasks(self, number: int) -> tuple[Task, ...]:
-        """The tasks of a batch that has not been handed out."""
+        """Return the tasks of a batch that has not been handed out."""
         return self._batches[number]
 
     def hand_out(self, number: int, keys: Collection[str]) -> None:
@@ -61,25 +61,25 @@ class Schedule:
             self._add(rest)
 
     def finish(self, key: str) -> None:
-        """A result is in the store: what has waited for it alone is ready."""
+        """Mark a result as stored: tasks that waited for it alone are ready."""
         self._open.discard(key)
         for number in self._users.pop(key, ()):
             self._missing[number].discard(key)
             self._make_ready(number)
 
     def abandon(self, key: str) -> list[Task]:
-        """A task has failed: it and its descendants, which are returned, will not run."""
+        """Mark a task as failed, and return it and its descendants, which will not run."""
         lost = [task for task in descendants(self.todo.values(), key) if task.key in self._open]
         self._open.difference_update({key}, (task.key for task in lost))
         return lost
 
     def reopen(self, key: str, damaged: str, store: Shelf) -> list[Task]:
-        """A task found an input damaged: both are to do, and all that it takes to make the input again.
+        """Mark a task whose input is damaged: both are to do, and all that the input needs.
 
         Args:
             key: The task, which has been handed out.
             damaged: Key of its input, which is in the store no more.
-            store: What else is there.
+            store: Results that are there.
 
         Returns:
             The tasks that the run has to do on top.

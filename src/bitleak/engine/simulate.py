@@ -51,7 +51,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a simulation found.
+    """The result of a simulation.
 
     Attributes:
         seconds: From the start to the end of the last task.
@@ -143,7 +143,7 @@ class _Play:
             heapq.heappush(self._events, (after, self._count, course))
 
     def _course(self, worker: int, tasks: Sequence[Task]) -> Iterator[float]:
-        """The times at which a worker that does a batch has to be looked at."""
+        """Yield the times at which a worker that does a batch has to be looked at."""
         site = self._site
         self._driver += site.dispatch
         self._driver_free = max(self._driver_free, self._now) + site.dispatch
@@ -167,7 +167,7 @@ class _Play:
 
 
 def _longest(tasks: Sequence[Task]) -> float:
-    """Seconds of the longest chain; the tasks come in order."""
+    """Return seconds of the longest chain; the tasks come in order."""
     ends: dict[str, float] = {}
     for task in tasks:
         ends[task.key] = task.cost + max((ends.get(key, 0.0) for key in task.input_keys), default=0.0)

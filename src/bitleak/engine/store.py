@@ -51,16 +51,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was done when a store was last listed.
+    """The finished tasks of a store when it was last listed.
 
     Attributes:
-        keys: Of the finished tasks.
+        keys: Keys of the finished tasks.
     """
 
     keys: frozenset[str]
 
     def has(self, task: Task) -> bool:
-        """Whether the task was done."""
+        """Return whether the task was done."""
         return task.key in self.keys
 
 
@@ -107,20 +107,20 @@ class Store:
         return self.root / task.stage / task.key[:2] / task.key
 
     def has(self, task: Task) -> bool:
-        """Whether the task is done."""
+        """Return whether the task is done."""
         return self._files.has(self.path(task))
 
     def snapshot(self) -> Shelf:
-        """What answers `has` for very many tasks at once: the store, or under a URL one listing of it."""
+        """Return an object that answers `has` for many tasks: the store or, for a URL, a listing."""
         keys = self._files.finished()
         return self if keys is None else Snapshot(keys)
 
     def find(self, key: str) -> PurePath | None:
-        """The place of the finished task with this key, whatever its stage; None if there is none."""
+        """Return the place of the finished task with a key, in any stage, or None."""
         return self._files.find(key)
 
     def folder(self, place: PurePath) -> Path:
-        """A folder of this machine with the files of a finished task: its place, or a checked copy.
+        """Return a folder of this machine with the files of a finished task: its place, or a checked copy.
 
         Raises:
             StoreError: Under a URL: a file is missing, or is not what was written.
@@ -128,7 +128,7 @@ class Store:
         return self._files.folder(place)
 
     def manifests(self, tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
-        """The manifests of those of the tasks that are done, by key, as far as they can be read."""
+        """Return the readable manifests of the finished tasks among these, by key."""
         done = self.snapshot()
         places = [self.path(task) for task in tasks if done.has(task)]
         found = {}
@@ -138,12 +138,12 @@ class Store:
         return found
 
     def write(self, task: Task, artifacts: Mapping[str, Artifact], runtime: Mapping[str, Any]) -> PurePath:
-        """Commits the result of a task: all of it or, when interrupted, nothing.
+        """Commit the result of a task: all of it or, when interrupted, nothing.
 
         Args:
-            task: What was done.
+            task: The finished task.
             artifacts: Arrays, mappings of arrays, and JSON values by name.
-            runtime: What it ran on, for the record: JSON values.
+            runtime: Record of machine and cost: JSON values.
 
         Returns:
             Its place; what somebody else committed before stays as it is.
@@ -189,7 +189,7 @@ class Store:
         return self._files.commit_all(batches)
 
     def read(self, task: Task) -> dict[str, Artifact]:
-        """The artifacts of a finished task by name; arrays may be read-only memory maps.
+        """Return the artifacts of a finished task by name; arrays may be read-only memory maps.
 
         Raises:
             BrokenResult: It is not done, or one of its files is missing or not as it was written.
@@ -197,7 +197,7 @@ class Store:
         return self.read_key(task.key)
 
     def read_key(self, key: str) -> dict[str, Artifact]:
-        """As `read`, by key."""
+        """Read the artifacts of a finished task by key, as `read` does."""
         place = self.find(key)
         if place is None:
             raise BrokenResult(f"store {self.location} holds no finished task {key}", key)
@@ -210,11 +210,11 @@ class Store:
             raise
 
     def ls(self) -> list[Entry]:
-        """All finished tasks whose manifest can be read, by stage and key."""
+        """Return all finished tasks whose manifest can be read, by stage and key."""
         return self.inventory()[0]
 
     def inventory(self) -> tuple[list[Entry], int]:
-        """All finished tasks whose manifest can be read, and how many others there are."""
+        """Return all finished tasks whose manifest can be read, and the number of others."""
         places = list(self._files.places())
         found = []
         for place, text in self._files.manifests(places):
@@ -223,7 +223,11 @@ class Store:
         return found, len(places) - len(found)
 
     def sizes(self, entries: Iterable[Entry] | None = None) -> dict[str, tuple[int, int]]:
-        """Stage -> number of finished tasks and bytes of their files; of those entries, or of all there are."""
+        """Return the number of finished tasks and bytes of their files per stage.
+
+        Args:
+            entries: Tasks to count, or None for all.
+        """
         totals: dict[str, tuple[int, int]] = {}
         for entry in self.ls() if entries is None else entries:
             count, size = totals.get(entry.stage, (0, 0))
@@ -231,7 +235,7 @@ class Store:
         return totals
 
     def verify(self) -> list[Problem]:
-        """Reads every file of every task and names all that is not as it was written."""
+        """Read every file of every task and return all damage."""
         found = []
         for place in self._files.places():
             with self._files.inspected(place) as folder:
@@ -239,11 +243,11 @@ class Store:
         return found
 
     def remove(self, place: PurePath) -> None:
-        """Takes a result out of the store, so that it is made again when it is needed."""
+        """Take a result out of the store, so that it is made again when it is needed."""
         self._files.remove(place)
 
     def discard(self, task: Task) -> None:
-        """Takes a damaged result out of the store; one that is as it was written, by now, stays.
+        """Take a damaged result out of the store; one that is as it was written, by now, stays.
 
         Raises:
             StoreError: It cannot be removed.
@@ -259,7 +263,7 @@ class Store:
         return damaged
 
     def gc(self, keep: Collection[str], *, dry_run: bool = False) -> list[PurePath]:
-        """Removes all results but those with these keys, and what was left by the killed.
+        """Remove all results except those to keep, and the files of killed processes.
 
         Args:
             keep: Keys of tasks.
@@ -282,31 +286,31 @@ class Store:
         return results + stale
 
     def drop_temporaries(self, processes: Iterable[int]) -> None:
-        """Removes what processes of this machine have left unfinished, which are known to be dead."""
+        """Remove half results of processes of this machine that are known to be dead."""
         self._files.drop_temporaries(processes)
 
     def sweep(self) -> None:
-        """Removes what killed runs on this machine have left unfinished, and their claims; never a live run's."""
+        """Remove half results and claims of killed runs on this machine, never a live run's."""
         self._files.sweep()
         if isinstance(self.root, Path):
             with contextlib.suppress(OSError):
                 Claims(self.root).sweep()
 
     def keep_log(self, name: str, text: str) -> str:
-        """Writes a log; returns its path or URL."""
+        """Write a log; return its path or URL."""
         return self._files.keep_log(name, text)
 
     def drop_log(self, name: str) -> None:
-        """Removes a log if there is one."""
+        """Remove a log if there is one."""
         self._files.drop_log(name)
 
     def free(self) -> int | None:
-        """Free bytes; None where there is no telling."""
+        """Return the free bytes, or None if they are not known."""
         return self._files.free()
 
 
 def shared(location: str | Path) -> Store:
-    """A store that other processes will use too.
+    """Return a store that other processes will use too.
 
     Raises:
         StoreError: Only this process sees it, or it cannot be used.
@@ -317,7 +321,7 @@ def shared(location: str | Path) -> Store:
 
 
 def is_url(location: str | Path) -> bool:
-    """Whether a store is not a folder of this machine.
+    """Return whether a store is not a folder of this machine.
 
     Example:
         >>> [is_url(one) for one in ("bitleak-store", "file:///shared/store", "s3://bucket/store")]

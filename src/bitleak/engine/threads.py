@@ -10,13 +10,13 @@ _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def thread_variables(threads: int) -> contextlib.AbstractContextManager[None]:
-    """Sets what libraries loaded from now on, also by processes started from now on, will read."""
+    """Set the variables that limit the threads of libraries and processes started meanwhile."""
     return environment(dict.fromkeys(_VARIABLES, str(threads)))
 
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables; restores what was."""
+    """Set environment variables for a while; restore their values afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -28,7 +28,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """Limits the libraries that are loaded, and those still to be; restores what was."""
+    """Limit the threads of all libraries, loaded or not, and restore the limits afterwards."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0
     with thread_variables(threads), _limited_blas(threads):

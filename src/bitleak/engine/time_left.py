@@ -1,4 +1,4 @@
-"""How many seconds are left, from what tasks were expected to cost and what they took."""
+"""Seconds left, from the costs that tasks were expected to have and the time they took."""
 
 import math
 from collections import defaultdict
@@ -14,7 +14,7 @@ class TimeLeft:
     expected to; where none has finished, the pace of all stages; 1 before anything has.
 
     Args:
-        tasks: What is to do.
+        tasks: Unfinished tasks.
         workers: How many tasks are done at the same time.
     """
 
@@ -26,26 +26,26 @@ class TimeLeft:
         self._expected: defaultdict[str, float] = defaultdict(float)
 
     def add(self, task: Task) -> None:
-        """One more is to do."""
+        """Add an unfinished task."""
         self._left[task.key] = task
 
     def expected(self, task: Task) -> float:
-        """Seconds that a task should take, by the pace so far."""
+        """Return the seconds that a task should take, by the pace so far."""
         return task.cost * self._pace(task.stage)
 
     def proceed(self, key: str, fraction: float) -> None:
-        """A task in flight has got this far."""
+        """Note how far a task in flight has got."""
         self._fractions[key] = fraction
 
     def finish(self, key: str, seconds: float | None = None) -> None:
-        """A task needs no more time; `seconds` is what it took, None where that says nothing."""
+        """Note the end of a task; `seconds` is the time it took, or None if that says nothing."""
         task = self._left.pop(key, None)
         if task and seconds is not None and task.cost > 0:
             self._taken[task.stage] += seconds
             self._expected[task.stage] += task.cost
 
     def remaining(self) -> float | None:
-        """Seconds; None where no cost is known of anything that is left."""
+        """Return the expected seconds, or None if no unfinished task has a known cost."""
         costs = [(task, task.cost * (1.0 - self._fractions.get(key, 0.0))) for key, task in self._left.items()]
         if self._left and not any(task.cost for task in self._left.values()):
             return None

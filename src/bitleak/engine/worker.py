@@ -1,4 +1,4 @@
-"""What a worker does with a batch of tasks, the same in every executor.
+"""The work of a worker on a batch of tasks, the same in every executor.
 
 It reads the inputs from the store, finds the stage by name, and commits each result as the stage
 yields it, so that whoever is killed loses at most the task in flight. A stage is
@@ -38,7 +38,7 @@ FailureKind = Literal["", "input", "error"]
 
 @dataclass(frozen=True)
 class Runtime:
-    """What may change how long a task takes, never what comes out.
+    """Settings that change the time that a task takes, never its result.
 
     Attributes:
         device: `cpu`, `cuda`, `cuda:1`, ... (results are byte-identical per type of device).
@@ -47,7 +47,7 @@ class Runtime:
         path: Where the config says that the data set is; None = the data set has no such field.
         data: A place that takes its place; None = there is none.
         logs: Folder for the logs of what fails; None = `logs` in the store.
-        address: Of the Ray cluster; None = one is started here.
+        address: Address of the Ray cluster, or None to start one here.
         num_cpus: CPUs that a Ray task asks for.
         num_gpus: GPUs that a Ray task asks for, 0.25 is four tasks to a GPU; None = one if the device is one.
         network: Name and options of the network that all weights must be of, so that no result in the store decides
@@ -110,18 +110,18 @@ Stage = Callable[[Sequence[Mapping], Mapping[str, Any], Runtime, Callable[[float
 
 
 def ignore(step: object) -> None:
-    """Does nothing: the default for those who do not watch."""
+    """Do nothing: the default for those who do not watch."""
 
 
 def run_batch(store_root: str, tasks: Sequence[Task], runtime: Runtime) -> list[Outcome]:
-    """All of `outcomes`."""
+    """Return the list of all outcomes."""
     return list(outcomes(store_root, tasks, runtime))
 
 
 def outcomes(
     store_root: str, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Step], None] = ignore
 ) -> Iterator[Outcome]:
-    """Does a batch, and yields one outcome per task, in order, as soon as it is known.
+    """Do a batch, and yield one outcome per task, in order, as soon as it is known.
 
     A task that fails does not stop the others: they are handed to the stage again, without it.
 
@@ -182,7 +182,7 @@ def _attempt(
 
 
 def find_stage(runtime: Runtime, name: str) -> Stage:
-    """The stage function with this name.
+    """Return the stage function with this name.
 
     Raises:
         ExecutionError: The module of stages has none.
@@ -199,7 +199,7 @@ def log_path(store: Store, runtime: Runtime, name: str) -> Path:
 
 
 def write_log(store: Store, runtime: Runtime, task: Task, text: str) -> str | None:
-    """Writes the log of a task that failed; None where even that cannot be written."""
+    """Write the log of a failed task; return None if that fails too."""
     text = f"{task.name}\n{json.dumps(task.identity, indent=1)}\n\n{text}"
     try:
         if runtime.logs is None:

@@ -31,41 +31,41 @@ class Backend(Protocol):
         """A folder of this machine for the logs of workers; nobody has made it."""
 
     def read_format(self) -> str | None:
-        """What `write_format` wrote; None where there is nothing."""
+        """Return the text of `write_format`, or None if there is none."""
 
     def write_format(self, text: str) -> None:
-        """Writes the file that tells a store from any other folder."""
+        """Write the file that tells a store from any other folder."""
 
     def has(self, place: PurePath) -> bool:
-        """Whether there is a manifest."""
+        """Return whether there is a manifest."""
 
     def find(self, key: str) -> PurePath | None:
-        """The place of the task with this key, whatever its stage, if it has a manifest."""
+        """Return the place of the task with this key, whatever its stage, if it has a manifest."""
 
     def places(self) -> Iterator[PurePath]:
-        """All places, sorted, those without a manifest too."""
+        """Return all places, sorted, those without a manifest too."""
 
     def finished(self) -> frozenset[str] | None:
-        """The keys of all places with a manifest, from one listing; None = asking one by one is as fast."""
+        """Return the keys of all places with a manifest, or None if a look at each is as fast."""
 
     def manifests(self, places: Iterable[PurePath]) -> Iterator[tuple[PurePath, str]]:
-        """The text of each manifest that can be read."""
+        """Return the text of each manifest that can be read."""
 
     def folder(self, place: PurePath) -> Path:
-        """A folder of this machine that holds the files as they were written, the manifest too.
+        """Return a folder of this machine that holds the files as they were written, the manifest too.
 
         Raises:
             StoreError: One of them is missing, or is not what the manifest says.
         """
 
     def forget(self, place: PurePath) -> None:
-        """Drops what `folder` gave if it is a copy: it was found damaged."""
+        """Drop the folder that `folder` returned if it is a copy: it is damaged."""
 
     def inspected(self, place: PurePath) -> AbstractContextManager[Path]:
-        """A folder named as the place, with the files as they are now, broken ones too."""
+        """Return a folder named as the place, with the files as they are now, broken ones too."""
 
     def commit(self, place: PurePath, fill: Callable[[Path], None]) -> None:
-        """Adds what `fill` puts into an empty folder: all of it or, when interrupted, nothing.
+        """Add the files that `fill` writes into an empty folder: all or, when interrupted, none.
 
         The manifest is among it. What is there already stays.
         """
@@ -85,25 +85,25 @@ class Backend(Protocol):
         """
 
     def remove(self, place: PurePath) -> None:
-        """Takes a place away, the manifest first."""
+        """Take a place away, the manifest first."""
 
     def abandoned(self, seconds: float) -> list[PurePath]:
-        """What the killed have left and nobody has touched for so long."""
+        """Return temporary files that have not changed for that many seconds."""
 
     def discard(self, leftovers: Iterable[PurePath]) -> None:
-        """Removes what `abandoned` named."""
+        """Remove the paths that `abandoned` returned."""
 
     def drop_temporaries(self, processes: Iterable[int]) -> None:
-        """Removes what processes of this machine have left, which are known to be dead."""
+        """Remove temporary files of processes of this machine that are known to be dead."""
 
     def sweep(self) -> None:
-        """Removes what killed processes of this machine have left, whichever they were; as far as that can be."""
+        """Remove temporary files of all killed processes of this machine, as far as possible."""
 
     def keep_log(self, name: str, text: str) -> str:
-        """Writes a log; returns where it is, for people."""
+        """Write a log; return its path or URL."""
 
     def drop_log(self, name: str) -> None:
-        """Removes a log if there is one."""
+        """Remove a log if there is one."""
 
     def free(self) -> int | None:
-        """Free bytes; None where there is no telling."""
+        """Return the free bytes, or None if they are not known."""

@@ -64,19 +64,19 @@ class Bucket:
         self._recent: list[str] = []
 
     def read_format(self) -> str | None:
-        """What `write_format` wrote; None where there is nothing."""
+        """Return the text of `write_format`, or None if there is none."""
         return self._text(self.root / "format.json")
 
     def write_format(self, text: str) -> None:
-        """Writes the object that tells a store from any other prefix."""
+        """Write the object that tells a store from any other prefix."""
         self._write(self.root / "format.json", text)
 
     def has(self, place: PurePath) -> bool:
-        """Whether there is a manifest."""
+        """Return whether there is a manifest."""
         return bool(self._ask(self._fs.exists, str(place / MANIFEST)))
 
     def find(self, key: str) -> PurePath | None:
-        """The place of the task with this key, whatever its stage, if it has a manifest.
+        """Return the place of the task with this key, whatever its stage, if it has a manifest.
 
         A copy on this machine answers without a request. Then the stage that answered last is asked
         first: the inputs of a task are mostly of one stage.
@@ -93,15 +93,15 @@ class Bucket:
         return None
 
     def places(self) -> Iterator[PurePath]:
-        """All places, sorted, those without a manifest too."""
+        """Yield all places, sorted, those without a manifest too."""
         yield from sorted({path.parent for path in self._objects()})
 
     def finished(self) -> frozenset[str]:
-        """The keys of all places with a manifest, from one listing."""
+        """Return the keys of all places with a manifest, from one listing."""
         return frozenset(path.parent.name for path in self._objects() if path.name == MANIFEST)
 
     def manifests(self, places: Iterable[PurePath]) -> Iterator[tuple[PurePath, str]]:
-        """The text of each manifest that can be read; where the protocol can, many are fetched at a time."""
+        """Yield the text of each readable manifest, many per request if the protocol can."""
         paths = {str(place / MANIFEST): place for place in places}
         found = self._ask(self._fs.cat, list(paths), on_error="return") if paths else {}
         for path, content in (found if isinstance(found, dict) else dict.fromkeys(paths, found)).items():
@@ -109,7 +109,7 @@ class Bucket:
                 yield paths[path], content.decode("utf-8", errors="replace")
 
     def folder(self, place: PurePath) -> Path:
-        """A copy on this machine."""
+        """Return a copy on this machine."""
         copy = self._copy_of(place)
         if not self._cache.has(copy):
             self._make_room()
@@ -119,7 +119,7 @@ class Bucket:
         return copy
 
     def forget(self, place: PurePath) -> None:
-        """Drops the copy on this machine."""
+        """Drop the copy on this machine."""
         copy = self._copy_of(place)
         if copy.exists():
             self._cache.remove(copy)
@@ -138,7 +138,7 @@ class Bucket:
             yield folder
 
     def commit(self, place: PurePath, fill: Callable[[Path], None]) -> None:
-        """Adds what `fill` puts into an empty folder, the manifest last; the folder becomes the copy."""
+        """Add the files of `fill`, the manifest last; their folder becomes the copy."""
 
         def fill_and_upload(folder: Path) -> None:
             fill(folder)
@@ -169,14 +169,14 @@ class Bucket:
             yield len(batch)
 
     def remove(self, place: PurePath) -> None:
-        """Takes a place away, and the copy on this machine."""
+        """Take a place away, and the copy on this machine."""
         self.forget(place)
         if self.has(place):
             self._ask(self._fs.rm_file, str(place / MANIFEST))
         self.discard([place])
 
     def abandoned(self, seconds: float) -> list[PurePath]:
-        """Objects that no manifest names, which nobody has touched for so long."""
+        """Return objects outside all manifests that have not changed for that many seconds."""
         paths = set(self._objects())
         named: set[PurePath] = set()
         for place, text in self.manifests({path.parent for path in paths if path.name == MANIFEST}):
@@ -186,32 +186,32 @@ class Bucket:
         return sorted(path for path in paths - named if path.name != MANIFEST and self._age(path) > seconds)
 
     def discard(self, leftovers: Iterable[PurePath]) -> None:
-        """Removes objects, and all below these paths."""
+        """Remove objects, and all below these paths."""
         for path in leftovers:
             with contextlib.suppress(FileNotFoundError):
                 self._ask(self._fs.rm, str(path), recursive=True)
 
     def drop_temporaries(self, processes: Iterable[int]) -> None:
-        """Removes what processes of this machine have left in the cache; their objects wait for `abandoned`."""
+        """Remove files of dead processes from the cache; their objects wait for `abandoned`."""
         self._cache.drop_temporaries(processes)
 
     def sweep(self) -> None:
-        """Removes what killed processes of this machine have left in the cache."""
+        """Remove files of killed processes of this machine from the cache."""
         self._cache.sweep()
 
     def keep_log(self, name: str, text: str) -> str:
-        """Writes a log; returns its URL."""
+        """Write a log; return its URL."""
         self._write(self.root / "logs" / f"{name}.log", text)
         return f"{self.url}/logs/{name}.log"
 
     def drop_log(self, name: str) -> None:
-        """Removes a log if there is one."""
+        """Remove a log if there is one."""
         path = str(self.root / "logs" / f"{name}.log")
         if self._ask(self._fs.exists, path):
             self._ask(self._fs.rm_file, path)
 
     def free(self) -> int | None:
-        """None: a bucket does not say."""
+        """Return None: a bucket has no limit that is known."""
         return None
 
     def _download(self, place: PurePath, folder: Path) -> None:
@@ -229,7 +229,7 @@ class Bucket:
         write_text(folder / MANIFEST, text.rstrip("\n"))
 
     def _get(self, place: PurePath, files: dict[str, Any], folder: Path) -> None:
-        """Copies those files of a place that are there."""
+        """Copy those files of a place that are there."""
         sources = [str(place / _object(name, file)) for name, file in files.items()]
         targets = [str(folder / name) for name in files]
         try:
@@ -263,7 +263,7 @@ class Bucket:
         return sorted(name for name in found if name.isidentifier() and name != "logs")
 
     def _objects(self) -> Iterator[PurePath]:
-        """All objects of all places."""
+        """Yield all objects of all places."""
         for path in map(PurePosixPath, self._ask(self._fs.find, str(self.root))):
             key = path.parent.name
             if len(key) == 64 and path.parent.parent.name == key[:2] and path.parent.parent.parent.parent == self.root:
@@ -279,7 +279,7 @@ class Bucket:
         return self._cache.root / place.relative_to(self.root)
 
     def _make_room(self) -> None:
-        """Removes the copies that were not used for longest, while all of them take too much."""
+        """Remove the copies that were not used for longest, while all of them take too much."""
         copies = [Path(place) for place in self._cache.places()]
         sizes = {copy: sum(path.stat().st_size for path in copy.iterdir()) for copy in copies if copy.exists()}
         used = sum(sizes.values())
@@ -297,7 +297,7 @@ class Bucket:
             raise StoreError(f"store {self.url} cannot be written to: {error}") from error
 
     def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Calls the file system. What is not there is a FileNotFoundError, all else an error of the store."""
+        """Call the file system; turn all errors but FileNotFoundError into a StoreError."""
         try:
             return method(*arguments, **options)
         except FileNotFoundError:

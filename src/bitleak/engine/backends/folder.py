@@ -53,12 +53,12 @@ class Folder:
                     raise PermissionError(errno.EACCES, "no permission to write")
 
     def read_format(self) -> str | None:
-        """What `write_format` wrote; None where there is nothing."""
+        """Return the text of `write_format`, or None if there is none."""
         path = self.root / "format.json"
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def write_format(self, text: str) -> None:
-        """Writes the file that tells a store from any other folder."""
+        """Write the file that tells a store from any other folder."""
         path = self.root / "format.json"
         temporary = path.with_name(leftovers.new_name(_TEMPORARY))
         try:
@@ -69,24 +69,24 @@ class Folder:
             leftovers.remove(temporary)
 
     def has(self, place: PurePath) -> bool:
-        """Whether there is a manifest."""
+        """Return whether there is a manifest."""
         return Path(place, MANIFEST).is_file()
 
     def find(self, key: str) -> PurePath | None:
-        """The place of the task with this key, whatever its stage, if it has a manifest."""
+        """Return the place of the task with this key, whatever its stage, if it has a manifest."""
         places = (stage / key[:2] / key for stage in self._stages())
         return next((place for place in places if self.has(place)), None)
 
     def places(self) -> Iterator[PurePath]:
-        """All places, sorted, those without a manifest too."""
+        """Yield all places, sorted, those without a manifest too."""
         for stage in self._stages():
             yield from sorted(path for path in stage.glob("[0-9a-f][0-9a-f]/*") if len(path.name) == 64)
 
     def finished(self) -> None:
-        """None: asking one by one is as fast."""
+        """Return None: a look at each place is as fast."""
 
     def manifests(self, places: Iterable[PurePath]) -> Iterator[tuple[PurePath, str]]:
-        """The text of each manifest that can be read."""
+        """Yield the text of each manifest that can be read."""
         for place in places:
             try:
                 text = read_text(Path(place, MANIFEST))
@@ -95,11 +95,11 @@ class Folder:
             yield place, text
 
     def folder(self, place: PurePath) -> Path:
-        """The place; that its files are as they should be is checked as they are read."""
+        """Return the place; that its files are as they should be is checked as they are read."""
         return Path(place)
 
     def forget(self, place: PurePath) -> None:
-        """Nothing: there are no copies."""
+        """Do nothing: there are no copies."""
 
     @contextlib.contextmanager
     def inspected(self, place: PurePath) -> Iterator[Path]:
@@ -107,7 +107,7 @@ class Folder:
         yield Path(place)
 
     def commit(self, place: PurePath, fill: Callable[[Path], None]) -> None:
-        """Adds what `fill` puts into an empty folder: all of it or, when interrupted, nothing."""
+        """Add the files that `fill` writes into an empty folder: all or, when interrupted, none."""
         temporary = _temporary(Path(place))
         try:
             with store_errors(self.root):
@@ -179,29 +179,29 @@ class Folder:
         return written, batch
 
     def remove(self, place: PurePath) -> None:
-        """Takes a place away."""
+        """Take a place away."""
         temporary = _temporary(Path(place))
         with store_errors(self.root):
             Path(place).rename(temporary)  # first: half a result must not keep its manifest
             shutil.rmtree(temporary)
 
     def abandoned(self, seconds: float) -> list[PurePath]:
-        """Temporary folders that nobody has touched for so long."""
+        """Return temporary folders that have not changed for that many seconds."""
         return [folder for folder in self._temporaries() if _age(folder) > seconds]
 
     def discard(self, leftovers: Iterable[PurePath]) -> None:
-        """Removes what `abandoned` named."""
+        """Remove the paths that `abandoned` returned."""
         for folder in leftovers:
             shutil.rmtree(Path(folder), ignore_errors=True)
 
     def drop_temporaries(self, processes: Iterable[int]) -> None:
-        """Removes the temporary folders of processes of this machine that are known to be dead."""
+        """Remove the temporary folders of processes of this machine that are known to be dead."""
         numbers = list(processes)
         with contextlib.suppress(OSError):
             self.discard(path for number in numbers for path in self._temporaries(f"{leftovers.place()}.{number}."))
 
     def sweep(self) -> None:
-        """Removes what killed processes of this machine have left: half results, and logs of workers."""
+        """Remove half results and logs of workers of killed processes of this machine."""
         with contextlib.suppress(OSError):
             for folder in self._folders():
                 leftovers.sweep(folder, _TEMPORARY)
@@ -209,7 +209,7 @@ class Folder:
             leftovers.sweep(self.logs, WORKER_LOG)
 
     def keep_log(self, name: str, text: str) -> str:
-        """Writes a log; returns its path."""
+        """Write a log; return its path."""
         make_folder(self.logs)
         path = self.logs / f"{name}.log"
         with store_errors(self.root):
@@ -217,12 +217,12 @@ class Folder:
         return str(path)
 
     def drop_log(self, name: str) -> None:
-        """Removes a log if there is one."""
+        """Remove a log if there is one."""
         with store_errors(self.root):
             (self.logs / f"{name}.log").unlink(missing_ok=True)
 
     def free(self) -> int | None:
-        """Free bytes."""
+        """Return the free bytes."""
         return shutil.disk_usage(self.root).free
 
     def _stages(self) -> list[Path]:
@@ -239,7 +239,7 @@ class Folder:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder of a store where it is missing.
+    """Make a folder of a store where it is missing.
 
     Raises:
         StoreError: It cannot be made.
@@ -249,14 +249,14 @@ def make_folder(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a line of text, to the disk and not only to its cache."""
+    """Write a line of text, to the disk and not only to its cache."""
     path.write_text(text + "\n", encoding="utf-8")
     flush(path)
 
 
 @contextlib.contextmanager
 def store_errors(root: Path) -> Iterator[None]:
-    """Turns an error of the file system into one that names the store."""
+    """Turn an error of the file system into one that names the store."""
     try:
         yield
     except OSError as error:
@@ -275,7 +275,7 @@ def _age(folder: Path) -> float:
 
 
 def _move(temporary: Path, place: Path) -> None:
-    """Renames, and waits for the disk before and after."""
+    """Rename, and wait for the disk before and after."""
     flush(temporary)
     _rename(temporary, place)
     flush(place.parent)

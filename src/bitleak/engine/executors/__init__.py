@@ -23,10 +23,10 @@ class Executor(Protocol):
     workers: int
 
     def submit(self, batch: Batch) -> None:
-        """Takes a batch whose inputs are in the store; returns at once."""
+        """Take a batch whose inputs are in the store; return at once."""
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
-        """The outcome of the next task to end; every task of every batch has exactly one.
+        """Return the outcome of the next task to end; every task of every batch has exactly one.
 
         Args:
             timeout: Seconds to wait; None = until there is one. An executor that works in the
@@ -38,4 +38,4 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """Ends all workers at once, the busy ones too; what is not committed is lost. May be repeated."""
+        """End all workers, busy or not; what is not committed is lost. May be repeated."""

@@ -27,7 +27,7 @@ STEP_SECONDS = 0.1
 
 
 def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None:
-    """Runs until `None` or the end of the connection, or until the parent is gone.
+    """Run until `None` or the end of the connection, or until the parent is gone.
 
     Args:
         connection: To the parent.
@@ -69,7 +69,7 @@ def _serve_batch(connection: Connection, tasks: Sequence[Task], root: str, runti
 
 
 def _watch(log: Path) -> None:
-    """Ends this process when the one that asked for it is gone."""
+    """End this process when the one that asked for it is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -77,7 +77,7 @@ def _watch(log: Path) -> None:
 
 
 def _leave(log: Path) -> NoReturn:
-    """Ends at once: nobody is there to be told. What is not committed is lost."""
+    """End at once, without a word: the parent is gone. What is not committed is lost."""
     with contextlib.suppress(OSError):
         log.unlink(missing_ok=True)
     os._exit(1)

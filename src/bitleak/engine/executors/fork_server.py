@@ -1,4 +1,4 @@
-"""Where workers come from: forks of one process that has loaded the stages.
+"""The source of workers: forks of one process that has loaded the stages.
 
 To load them (PyTorch above all) takes seconds of a core and a hundred megabytes; so a server process does it once,
 while the caller still reads its config, and a worker is there at once with most of its memory shared. The
@@ -33,11 +33,11 @@ STAGES_VARIABLE = "BITLEAK_STAGES"
 
 
 def open_fork_server(stages: str, threads: int = 1) -> ForkServerContext | SpawnContext:
-    """What starts workers; the server is started where it does not run yet, and not waited for.
+    """Return a context that starts workers; start its server, if none runs, without waiting.
 
     Args:
         stages: The module that is loaded beforehand; a server that runs already keeps to its own.
-        threads: Of each worker.
+        threads: Number of threads of a worker.
     """
     if sys.platform != "linux" or threads != 1:
         return multiprocessing.get_context("spawn")
@@ -81,7 +81,7 @@ def interrupts_wait() -> Iterator[None]:
 
 
 def _name_folder() -> None:
-    """Gives the folder of the server's socket a name that says whose it is, and removes those of the dead.
+    """Name the folder of the server's socket after this process; remove folders of dead ones.
 
     `multiprocessing` keeps to a folder that it has, and removes its own as it ends, but a killed process cannot.
     """
@@ -98,7 +98,7 @@ def _name_folder() -> None:
 
 
 def _end_server() -> None:
-    """Ends the server with this process, lest it goes on loading what nobody wants any more."""
+    """End the server with this process: it might still be loading the stages."""
     number = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
     if number is not None:
         with suppress(OSError):

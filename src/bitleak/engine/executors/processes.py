@@ -77,14 +77,14 @@ class Processes:
         self._numbers = itertools.count()
 
     def submit(self, batch: Batch) -> None:
-        """Takes a batch; starts all workers where there is none, and one where one is missing."""
+        """Take a batch; start all workers if there are none, and one if one is missing."""
         self._queue.append(batch.tasks)
         if not self._pool:
             self._pool += [self._start() for _ in range(self.workers)]
         self._feed()
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
-        """The outcome of the next task to end; None where the time is up or nothing was submitted.
+        """Return the outcome of the next task to end; None where the time is up or nothing was submitted.
 
         Raises:
             ExecutionError: Workers end before they begin a task.
@@ -103,7 +103,7 @@ class Processes:
         return self._done.popleft()
 
     def close(self) -> None:
-        """Ends all workers: the idle ones leave, the busy ones are killed and their temporary files removed."""
+        """End idle workers, kill busy ones and remove their temporary files."""
         self._queue.clear()
         for worker in self._pool:
             if worker.tasks or not worker.ready:
@@ -115,7 +115,7 @@ class Processes:
             self._bury(self._pool[-1])
 
     def _feed(self) -> None:
-        """Gives waiting batches to idle workers, and starts workers for the rest as far as they may be."""
+        """Give waiting batches to idle workers, and start workers for the rest up to the limit."""
         for worker in [worker for worker in self._pool if worker.ready and not worker.tasks]:
             if not worker.process.is_alive():
                 self._bury(worker)
@@ -159,7 +159,7 @@ class Processes:
         return _Worker(process, leftovers.owner(process.pid), ours, log, ready=False, tasks={}, current="")
 
     def _listen(self, worker: _Worker, on_step: Callable[[Step], None]) -> None:
-        """Takes one message, or notices that there will be no more."""
+        """Take one message, or notice that there will be no more."""
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
@@ -176,7 +176,7 @@ class Processes:
             worker.ready = True
 
     def _mourn(self, worker: _Worker) -> None:
-        """Decides what becomes of the tasks of a worker that has died."""
+        """Submit the tasks of a dead worker again, or give them up."""
         report = self._bury(worker)
         if not worker.current:
             self._failed_starts += 1
@@ -191,7 +191,7 @@ class Processes:
             self._queue.appendleft(tuple(worker.tasks.values()))
 
     def _bury(self, worker: _Worker) -> str:
-        """Removes what a worker leaves; returns how it ended and what it said."""
+        """Remove the files of a worker; return how it ended and its last words."""
         self._pool.remove(worker)
         worker.pipe.close()
         worker.process.join(1.0)
@@ -211,7 +211,7 @@ class Processes:
 
 
 def _end_orphan(worker: _Worker) -> None:
-    """Ends a worker whose server was killed: nobody then knows whether it lives."""
+    """End a worker whose server was killed: nobody then knows whether it lives."""
     deadline = time.monotonic() + 1.0
     while not leftovers.is_dead(worker.owner) and time.monotonic() < deadline:
         with suppress(OSError):

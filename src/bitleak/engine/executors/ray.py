@@ -145,7 +145,7 @@ class Ray:
         return self._asked or max(1, self._room)
 
     def submit(self, batch: Batch) -> None:
-        """Takes a batch."""
+        """Take a batch."""
         if not self._loading:
             self._loading = True
             load = ray.remote(_load).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
@@ -154,7 +154,7 @@ class Ray:
         self._send({task.key: task for task in batch.tasks})
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
-        """The outcome of the next task to end; None where the time is up or nothing was submitted.
+        """Return the outcome of the next task to end; None where the time is up or nothing was submitted.
 
         Raises:
             ExecutionError: Workers end before they begin a task, or no machine is left that is large enough.
@@ -174,7 +174,7 @@ class Ray:
         return self._done.popleft()
 
     def close(self) -> None:
-        """Ends all workers at once; what is not committed is lost. May be repeated."""
+        """End all workers at once; what is not committed is lost. May be repeated."""
         for flight in self._flights:
             if not flight.tasks:  # it is ending by itself; Ray 2.60 can bring this process down if it is cancelled then
                 continue
@@ -202,7 +202,7 @@ class Ray:
         self._flights.append(_Flight(stream, tasks))
 
     def _listen(self, flight: _Flight, on_step: Callable[[Step], None]) -> None:
-        """Takes one message, or notices that there will be no more."""
+        """Take one message, or notice that there will be no more."""
         try:
             message = ray.get(next(flight.stream))
         except StopIteration:
@@ -228,7 +228,7 @@ class Ray:
                 self._processes.add(message.process)
 
     def _mourn(self, flight: _Flight, error: Exception) -> None:
-        """Decides what becomes of the tasks of a worker that has died."""
+        """Submit the tasks of a dead worker again, or give them up."""
         machine_lost = isinstance(error, exceptions.NodeDiedError)
         if flight.place and flight.place.machine == platform.node():
             self._store.drop_temporaries([flight.place.process])
@@ -244,7 +244,7 @@ class Ray:
             self._send(flight.tasks)
 
     def _count(self, flight: _Flight, error: Exception, machine_lost: bool) -> None:
-        """Charges the task in flight: the first that is not done, since a sudden death takes messages with it."""
+        """Charge the first task that is not done: a dead worker's last messages are lost."""
         culprit = next((task for task in flight.tasks.values() if not self._store.has(task)), None)
         if culprit:
             losses = self._lost.machines if machine_lost else self._lost.workers
@@ -271,7 +271,7 @@ class Ray:
         self._looked = time.monotonic()
 
     def _look(self) -> tuple[int, int]:
-        """How many tasks fit on the machines that there are, and the memory of the largest of those."""
+        """Return how many tasks fit on all machines, and the memory of the largest machine."""
         room = memory = 0
         for node in ray.nodes():
             has = node.get("Resources", {}) if node.get("Alive") else {}
@@ -290,7 +290,7 @@ class _Relay:
         self._reported = 0.0
 
     def work(self, root: str, tasks: tuple[Task, ...], runtime: Runtime) -> None:
-        """Does the batch."""
+        """Do the batch."""
         try:
             for outcome in outcomes(root, tasks, runtime, self._report):
                 self.messages.put(outcome)
@@ -305,13 +305,13 @@ class _Relay:
 
 
 def _load(stages: str) -> None:
-    """Runs on a worker: what keeps the stages from being loaded is told by the first batch."""
+    """Load the stages on a worker; errors are reported by its first batch."""
     with suppress(Exception):
         importlib.import_module(stages)
 
 
 def _serve(root: str, tasks: tuple[Task, ...], runtime: Runtime, interval: float) -> Iterator[Any]:
-    """Runs on a worker: yields where it is, then what happens to a batch."""
+    """Do a batch on a worker: yield its place, then all steps and outcomes."""
     relay = _Relay(interval)
     yield _Place(platform.node(), os.getpid())
     threading.Thread(target=relay.work, args=(root, tasks, runtime), daemon=True).start()
@@ -335,7 +335,7 @@ def _demands(runtime: Runtime) -> tuple[float, float]:
 
 
 def _connect(runtime: Runtime, cpus: float) -> bool:
-    """Joins the cluster or starts one; whether `close` should leave it."""
+    """Join a cluster or start one; return whether `close` should leave it."""
     if ray.is_initialized():
         return False
     for name in QUIET:
@@ -399,7 +399,7 @@ def _raylet() -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Asks the port, since Ray tries for minutes where nobody answers."""
+    """Try the port first, since Ray tries for minutes if nothing answers."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(f"--address must be auto or HOST:PORT, such as 10.0.0.1:6379, got {address!r}")
@@ -417,7 +417,7 @@ def _not_joined(address: str, error: Exception) -> str:
 
 
 def _silence() -> None:
-    """Keeps Ray from printing about workers that died, whatever it was told of logs: the run tells it."""
+    """Keep Ray from printing about dead workers in spite of its settings: the run reports them."""
     module: Any = importlib.import_module("ray._private.worker")
     if hasattr(module, "print_to_stdstream"):
         module.print_to_stdstream = lambda *lines, **options: None

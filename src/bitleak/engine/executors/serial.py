@@ -25,7 +25,7 @@ class Serial:
         self._on_step: Callable[[Step], None] = ignore
 
     def submit(self, batch: Batch) -> None:
-        """Takes a batch."""
+        """Take a batch."""
         self._queue.append(batch)
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
@@ -37,6 +37,6 @@ class Serial:
         return outcome
 
     def close(self) -> None:
-        """Forgets what was submitted."""
+        """Forget what was submitted."""
         self._queue.clear()
         self._current = iter(())

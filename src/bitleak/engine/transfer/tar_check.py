@@ -223,7 +223,7 @@ def _expected_files(member: _Member, content: bytes) -> Mapping[str, Mapping[str
 
 
 def _are_keys(inputs: Any) -> bool:
-    """Whether a JSON value is a mapping of texts, or of lists of texts."""
+    """Return whether a JSON value is a mapping of texts, or of lists of texts."""
     if not isinstance(inputs, dict):
         return False
     for keys in inputs.values():

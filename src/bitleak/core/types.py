@@ -296,7 +296,7 @@ class Measure:
         difference_high: Upper end.
         verdict: `lower`, `not distinguishable` or `higher` than fp32; empty where there is nothing to compare. By
             `p_adjusted` where there is one, else by `p_value`: below 0.05 is a difference.
-        p_value: Two-sided p-value of no difference, from the same paired interval; None where there is nothing to compare.
+        p_value: Two-sided p-value of no difference, from the same paired interval, or None.
         p_adjusted: `p_value` corrected over the whole table; None before the table is joined.
     """
 

@@ -286,7 +286,7 @@ def planned(path: Path) -> Prepared:
     config = validate(read_config(path))
     if registry.find(registry.DATASETS, config.data.name, kind="data set") is Hub:
         Hub.describe = lambda self, data: CIFAR100  # type: ignore[method-assign]
-    return prepare(config, device="cuda", here=False)
+    return prepare(config, device="cuda", on_this_machine=False)
 
 
 def _line(workers: int, found: Timeline) -> str:

@@ -10,7 +10,7 @@ HOUSE = Path(__file__).parents[2] / "tools" / "house.py"
 
 FILES = {
     "__init__.py": '"""A package."""\n',
-    "first/__init__.py": "",
+    "first/__init__.py": "__all__ = []\n",
     # Two bound names (`load`, `found`), one of them a pronoun.
     "first/files.py": '''"""Of files."""
 
@@ -64,9 +64,9 @@ VALUES = {
     "file-names": "1",
     "public-names": "1",
     "constants": "1",
-    "pronouns": "10.0 % (2)",
+    "pronouns": "9.5 % (2)",
     "comments": "3.2 % (3)",
-    "comprehensions": "5.1",
+    "comprehensions": "5.0",
     "nested": "2",
     "unpacked": "1",
     "uncommented": "1",

@@ -47,33 +47,40 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(config: Config, *, data: Path | None = None, device: str = "auto", here: bool = True) -> Prepared:
+def prepare(
+    config: Config, *, data: Path | None = None, device: str = "auto", on_this_machine: bool = True
+) -> Prepared:
     """Check data set, network and sizes, and make the plan.
 
     Args:
         config: A validated config.
         data: Local folder or file that overrides the config's data set, or None.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        here: Whether the device must exist on this machine; False if the tasks are only planned, or
-            run elsewhere.
+        on_this_machine: Whether the device must exist here; False if the tasks are only planned, or
+            run on other machines.
 
     Raises:
         InputError: The data set cannot be described, the network does not fit, the sizes do not add
             up, or there is no such device.
     """
-    device = device if device in ("cpu", "cuda") and not here else resolve_device(device)
-    config = replace(config, train=settled(config.train, device) if here else _settled_elsewhere(config.train, device))
+    # The device decides the dtype of training, which is part of the keys.
+    if on_this_machine or device not in ("cpu", "cuda"):
+        device = resolve_device(device)
+    recipe = settled(config.train, device) if on_this_machine else _settled_elsewhere(config.train, device)
+    config = replace(config, train=recipe)
+
+    # A network of the data's classes and channels, profiled and, if it is an outside one, tried.
     description = dataset_of(config).describe(data)
     spec = _spec(config, description)
     try:
-        found, outside = profile(spec), trial_of(spec)
+        size, outside = profile(spec), trial_of(spec)
     except ModelError as error:
         raise ConfigError(f"model: {error}{numbering_hint(description)}") from None
     _check_figures(config)
     if config.quantize:
         _check_quantizers(config, spec)
     made_by = "" if outside is None else origin(factory_of(spec) or "").made_by
-    network = NetworkSize(found.parameters, found.multiply_adds, tuple(found.layers.values()), made_by)
+    network = NetworkSize(size.parameters, size.multiply_adds, tuple(size.layers.values()), made_by)
     runtime = Runtime(
         device=device,
         data=str(data) if data is not None else None,

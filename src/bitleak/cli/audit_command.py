@@ -90,7 +90,7 @@ def show_plan(
 
     checked = validate(override(read_config(config), set_ or []))
     print_download(dataset_of(checked), data)
-    prepared = library.prepare(checked, data=data, device=device, here=False)
+    prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
     print_notes(prepared, opened)
@@ -172,7 +172,7 @@ def _run(config: Path, out: Path, options: _Options) -> int:
         raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
     # Then the data set and the network; the folder and the store last, since they are made.
     print_download(dataset_of(checked), options.data)
-    prepared = library.prepare(checked, data=options.data, device=options.device, here=not ray)
+    prepared = library.prepare(checked, data=options.data, device=options.device, on_this_machine=not ray)
     prepared = replace(prepared, runtime=replace(prepared.runtime, **options.share._asdict()))
     library.check_out(out)
     opened = library.open_store(options.store)

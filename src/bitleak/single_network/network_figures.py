@@ -75,7 +75,7 @@ def quantize_job(job: QuantizationJob, *, on_layer: OnLayer | None = None) -> It
     shared.
 
     Args:
-        job: What `prepare_job` gave.
+        job: The job.
         on_layer: Called for each layer after each quantizer; the index runs over quantizers and
             layers.
 
@@ -106,7 +106,7 @@ def measure_network(
     """Measure accuracy, agreement and size of weights.
 
     Args:
-        job: What `prepare_job` gave.
+        job: The job.
         weights: The job's weights, or quantized ones.
         baseline: Figures at full precision, to compare with; None for the job's weights themselves.
 

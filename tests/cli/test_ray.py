@@ -12,7 +12,7 @@ def test_an_audit_that_loses_a_machine_ends_as_the_serial_one(tiny_config, tmp_p
     from ray.cluster_utils import Cluster
 
     from bitleak.cli import audit_progress, main
-    from bitleak.engine.executors.ray import QUIET
+    from bitleak.engine.executors.ray_cluster import QUIET
 
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(tiny_config))

@@ -43,7 +43,7 @@ def cluster():
     ray = pytest.importorskip("ray", reason="the executor ray needs the package ray")
     from ray.cluster_utils import Cluster
 
-    from bitleak.engine.executors.ray import QUIET
+    from bitleak.engine.executors.ray_cluster import QUIET
 
     with pytest.MonkeyPatch.context() as patch:
         for name in QUIET:

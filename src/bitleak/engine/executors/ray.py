@@ -13,13 +13,9 @@ the driver's. When machines come or go, that number follows. Before the first ba
 
 import importlib
 import inspect
-import logging
-import math
 import os
 import platform
 import queue
-import secrets
-import socket
 import threading
 import time
 from collections import Counter, deque
@@ -31,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from bitleak.core.errors import ConfigError, ExecutionError
-from bitleak.core.interrupts import keep_handlers
+from bitleak.engine.executors.ray_cluster import demands, join_cluster, read_environment, room_text, times_held
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import is_url, shared
-from bitleak.engine.threads import environment, usable_cores
+from bitleak.engine.threads import usable_cores
 from bitleak.engine.worker import Outcome, Runtime, Step, ignore, outcomes, write_log
 
 if find_spec("ray"):
@@ -57,17 +53,8 @@ LOADED = 64
 PATIENCE = 120.0
 """Seconds without a machine that a task fits on, after which the run ends."""
 
-ANSWER = 10.0
-"""Seconds for a cluster's port to answer."""
-
 STEP_SECONDS = 0.5
 """Least time between two reports of a task's progress; longer where there are hundreds of workers."""
-
-OBJECT_STORE = 100 << 20
-"""Bytes of a local cluster's object store, through which only messages go."""
-
-QUIET = ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_worker_niceness")
-"""What a local cluster does without, of Ray's own: reports, warnings, workers that yield to all other processes."""
 
 _STARTS = 3
 """How many Ray tasks in a row may end before they have begun one of ours."""
@@ -124,18 +111,18 @@ class Ray:
         self._root = root if is_url(root) else str(Path(self._store.location).absolute())
         self._runtime = runtime
         self._asked = workers
-        self._cpus, self._gpus = _demands(runtime)
+        self._cpus, self._gpus = demands(runtime)
         self._flights: list[_Flight] = []
         self._done: deque[Outcome] = deque()
         self._lost = _Losses()
         self._processes: set[int] = set()
         self._loading = False
-        self._mine = _connect(runtime, workers * self._cpus if workers else float(usable_cores()))
+        self._mine = join_cluster(runtime, workers * self._cpus if workers else float(usable_cores()))
         self._room, self._memory = self._look()
         self._looked = self._fitted = time.monotonic()
         if not self._room:
             self.close()
-            raise ConfigError(f"no machine of the Ray cluster {_has_room(self._cpus, self._gpus)}")
+            raise ConfigError(f"no machine of the Ray cluster {room_text(self._cpus, self._gpus)}")
 
     @property
     def workers(self) -> int:
@@ -183,7 +170,7 @@ class Ray:
         self._flights.clear()
         if self._mine:
             ray.shutdown()
-            _read_environment()
+            read_environment()
             self._mine = False
             self._store.drop_temporaries(self._processes)
 
@@ -263,7 +250,7 @@ class Ray:
             self._fitted = time.monotonic()
         elif time.monotonic() - self._fitted > PATIENCE:
             raise ExecutionError(
-                f"for {PATIENCE:.0f} s no machine of the Ray cluster {_has_room(self._cpus, self._gpus)}"
+                f"for {PATIENCE:.0f} s no machine of the Ray cluster {room_text(self._cpus, self._gpus)}"
             )
 
     def _refresh(self) -> None:
@@ -275,7 +262,7 @@ class Ray:
         room = memory = 0
         for node in ray.nodes():
             has = node.get("Resources", {}) if node.get("Alive") else {}
-            fits = int(min(_times(has.get("CPU", 0.0), self._cpus), _times(has.get("GPU", 0.0), self._gpus)))
+            fits = int(min(times_held(has.get("CPU", 0.0), self._cpus), times_held(has.get("GPU", 0.0), self._gpus)))
             room += fits
             memory = max(memory, int(has.get("memory", 0)) if fits else 0)
         return room, memory
@@ -319,116 +306,6 @@ def _serve(root: str, tasks: tuple[Task, ...], runtime: Runtime, interval: float
         if isinstance(message, BaseException):
             raise message
         yield message
-
-
-def _demands(runtime: Runtime) -> tuple[float, float]:
-    """CPUs and GPUs of a task; a whole GPU, unless a share is given, where the device is one."""
-    gpus = runtime.num_gpus
-    if gpus is None:
-        gpus = 1.0 if runtime.device.startswith("cuda") else 0.0
-    for name, value in (("num_cpus", runtime.num_cpus), ("num_gpus", gpus)):
-        if not math.isfinite(value) or value < 0 or (value > 1 and value != int(value)):
-            raise ConfigError(f"{name} must be a fraction of 1 or a whole number, got {value}")
-    if runtime.num_cpus == 0 and gpus == 0:
-        raise ConfigError("num_cpus must be above 0 where num_gpus is 0, or there is no end to the tasks that fit")
-    return runtime.num_cpus, gpus
-
-
-def _connect(runtime: Runtime, cpus: float) -> bool:
-    """Join a cluster or start one; return whether `close` should leave it."""
-    if ray.is_initialized():
-        return False
-    for name in QUIET:
-        os.environ.setdefault(name, "0")
-    _silence()
-    address = runtime.address or os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {
-        "num_cpus": math.ceil(cpus),
-        "include_dashboard": False,
-        "object_store_memory": OBJECT_STORE,
-    }
-    options: dict[str, Any] = {} if address else local
-    if address and address not in ("auto", "local"):
-        _check_answers(address)
-    own = not address or address == "local"
-    try:
-        with environment(_token_variables() if own else {}), keep_handlers():  # Ray takes SIGTERM for itself
-            _read_environment()
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **options,
-            )
-    except Exception as error:  # Ray raises no narrower one where a node is too slow to start
-        _read_environment()
-        if not address:
-            raise ExecutionError(f"a local Ray cluster cannot be started: {error}") from error
-        raise ConfigError(_not_joined(address, error)) from error
-    return True
-
-
-def _token_variables() -> dict[str, str]:
-    """Return the environment of a local cluster that refuses clients without its random token.
-
-    A local cluster listens on all interfaces, whatever address its node is given (Ray 2.60), and a
-    client can run any code. The token is new for every run and is written to no file.
-
-    Raises:
-        ConfigError: The installed Ray knows no tokens.
-    """
-    if not hasattr(_raylet(), "AuthenticationTokenLoader"):
-        raise ConfigError(
-            f"Ray {ray.__version__} cannot ask its clients for a token, so that anybody who reaches this "
-            "machine could run code in its workers; install Ray 2.52 or newer, or join a cluster of "
-            "your own by --address"
-        )
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-def _read_environment() -> None:
-    """Let Ray read its variables again: it keeps those that were there when it was imported."""
-    raylet = _raylet()
-    if hasattr(raylet, "AuthenticationTokenLoader"):
-        raylet.Config.initialize("")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _raylet() -> Any:
-    return importlib.import_module("ray._raylet")
-
-
-def _check_answers(address: str) -> None:
-    """Try the port first, since Ray tries for minutes if nothing answers."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"--address must be auto or HOST:PORT, such as 10.0.0.1:6379, got {address!r}")
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER).close()
-    except (OSError, OverflowError) as error:
-        raise ConfigError(_not_joined(address, error)) from error
-
-
-def _not_joined(address: str, error: Exception) -> str:
-    return (
-        f"--address {address}: no Ray cluster can be joined there ({error}); start one with `ray start --head`, "
-        "or leave --address out to start one on this machine"
-    )
-
-
-def _silence() -> None:
-    """Keep Ray from printing about dead workers in spite of its settings: the run reports them."""
-    module: Any = importlib.import_module("ray._private.worker")
-    if hasattr(module, "print_to_stdstream"):
-        module.print_to_stdstream = lambda *lines, **options: None
-
-
-def _times(has: float, demand: float) -> float:
-    return math.inf if demand == 0 else float(math.floor(has / demand + 1e-9))
-
-
-def _has_room(cpus: float, gpus: float) -> str:
-    return f"has room for a task with {cpus:g} CPUs and {gpus:g} GPUs; lower --num-cpus or --num-gpus, or add machines"
 
 
 def _ending(error: Exception) -> str:

@@ -23,7 +23,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from bitleak.config import read, validate
+from bitleak.config import read_config, validate
 from bitleak.core.errors import BitleakError, ConfigError, StoreError
 from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Row
 from bitleak.data.array_files import Arrays
@@ -214,7 +214,7 @@ def small_images(count=12):
 def test_a_damaged_config_is_refused_or_read(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_bytes((Path(__file__).parents[2] / "src/bitleak/demo.yaml").read_bytes())
-    survive(changes([file], 1), lambda: validate(read(file)), expected=ConfigError, lines=True)
+    survive(changes([file], 1), lambda: validate(read_config(file)), expected=ConfigError, lines=True)
 
 
 def test_a_damaged_file_of_arrays_is_refused_or_read(tmp_path):

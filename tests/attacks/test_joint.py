@@ -7,8 +7,8 @@ from scipy.optimize import minimize
 from bitleak.attacks import Joint, LiRA, masked_view
 from bitleak.attacks.joint import believed, joint_ratios, slopes, weights
 from bitleak.attacks.player import player_view
+from bitleak.attacks.reference_sums import sums
 from bitleak.attacks.shrink import posterior
-from bitleak.attacks.sides import sums
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
 
@@ -190,7 +190,7 @@ def test_the_slopes_are_those_of_weighted_least_squares(worlds, monkeypatch):
     use = np.ones_like(member)
     use[0, :50] = False
     answers = rng.normal(size=(6, 200, 3)) @ rng.normal(size=(3, 3)) * np.exp(rng.normal(size=(1, 200, 1)))
-    monkeypatch.setattr("bitleak.attacks.sides.BLOCK", 6 * 3 * 7)
+    monkeypatch.setattr("bitleak.attacks.reference_sums.BLOCK", 6 * 3 * 7)
     rows, weights = [], []
     sides = use & member, use & ~member
     for side in sides:

@@ -6,8 +6,8 @@ import pytest
 from scipy import integrate, stats
 
 from bitleak.attacks import LiRA
+from bitleak.attacks.reference_sums import Sums, sums
 from bitleak.attacks.shrink import Student, fitted_prior, inverse_trigamma, log_density, log_survival, posterior
-from bitleak.attacks.sides import Sums, sums
 from bitleak.metrics import auc, roc, tpr_at
 
 

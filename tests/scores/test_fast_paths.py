@@ -14,7 +14,7 @@ from bitleak.attacks import (
     signals_of_references,
     two_class_signals,
 )
-from bitleak.attacks.power import Subsets, _taken
+from bitleak.attacks.reference_subsets import Subsets, _taken
 from bitleak.core.spill import LARGE, new_array
 from bitleak.core.types import SIGNALS
 from bitleak.data.splits import _smallest, even_mask

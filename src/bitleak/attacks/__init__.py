@@ -1,6 +1,7 @@
 """Membership-inference attacks: one per file, from answers to scores; NumPy and SciPy (`quantile`: scikit-learn)."""
 
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack, signal_of
+from bitleak.attacks.attack_views import attack_view, masked_view, side_values, split_numbers
 from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.control import negative_control, two_class_signals
 from bitleak.attacks.forms import attack_entries, expand, forms_by_word, known_names, signals_of_references
@@ -8,12 +9,11 @@ from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.player import Player, player_view, population_view
 from bitleak.attacks.population import Population
-from bitleak.attacks.power import exchangeable, subset_view
 from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import recalibrated
 from bitleak.attacks.reference import Reference
+from bitleak.attacks.reference_subsets import exchangeable, subset_view
 from bitleak.attacks.rmia import RMIA
-from bitleak.attacks.seen import attack_view, masked_view, side_values, split_numbers
 from bitleak.attacks.threshold import Threshold
 
 __all__ = [

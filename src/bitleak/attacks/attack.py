@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from bitleak.attacks.sides import blocks
+from bitleak.attacks.reference_sums import blocks
 from bitleak.core.errors import TooFewForAttack, UnfitView
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 

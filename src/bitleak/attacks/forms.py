@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from bitleak import registry
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack
-from bitleak.attacks.power import exchangeable
+from bitleak.attacks.reference_subsets import exchangeable
 from bitleak.attacks.rmia import RMIA
 from bitleak.core.checks import LONGEST, unknown_name
 from bitleak.core.outside import is_outside, versioned

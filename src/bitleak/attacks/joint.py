@@ -47,8 +47,8 @@ from scipy.special import expit
 
 from bitleak.attacks.attack import reference_signal, signal_of
 from bitleak.attacks.player import player_view
+from bitleak.attacks.reference_sums import Sums, blocks, refuse_few, sums
 from bitleak.attacks.shrink import log_density, posterior, predictive_pair
-from bitleak.attacks.sides import Sums, blocks, refuse_few, sums
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, Scores
 

@@ -40,6 +40,7 @@ from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
 from bitleak.attacks.attack import reference_signal, signal_of
+from bitleak.attacks.reference_sums import Sums, blocks
 from bitleak.attacks.shared import References, side_of, side_sums
 from bitleak.attacks.shrink import (
     ABSOLUTE_FLOOR,
@@ -50,7 +51,6 @@ from bitleak.attacks.shrink import (
     predictive,
     predictive_pair,
 )
-from bitleak.attacks.sides import Sums, blocks
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 

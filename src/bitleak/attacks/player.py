@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from bitleak.attacks.power import Subsets
+from bitleak.attacks.reference_subsets import Subsets
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.spill import copy_columns, copy_rows
 from bitleak.core.types import IN, OUT, AttackView

@@ -37,8 +37,8 @@ from jaxtyping import Bool, Float64
 from scipy.special import digamma, ndtri
 
 from bitleak.attacks.attack import reference_signal, refuse_small_population, signal_of
+from bitleak.attacks.reference_sums import query_means, refuse_few, sums
 from bitleak.attacks.shrink import predictive
-from bitleak.attacks.sides import query_means, refuse_few, sums
 from bitleak.core.checks import number_in, one_of
 from bitleak.core.types import AttackView, Scores, SignalName
 

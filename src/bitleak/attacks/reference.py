@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitleak.attacks.attack import reference_signal, signal_of
-from bitleak.attacks.sides import blocks, refuse_few
+from bitleak.attacks.reference_sums import blocks, refuse_few
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 

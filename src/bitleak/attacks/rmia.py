@@ -44,7 +44,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.stats import rankdata
 
 from bitleak.attacks.attack import reference_signal, refuse_small_population, signal_of
-from bitleak.attacks.sides import blocks, refuse_few
+from bitleak.attacks.reference_sums import blocks, refuse_few
 from bitleak.core.checks import number_in, one_of
 from bitleak.core.spill import new_array, release
 from bitleak.core.types import AttackView, Scores, SignalName

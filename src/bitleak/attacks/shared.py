@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from bitleak.attacks.attack import reference_signal
-from bitleak.attacks.sides import Sums, refuse_few, sums
+from bitleak.attacks.reference_sums import Sums, refuse_few, sums
 from bitleak.core.types import AttackView, SignalName
 
 References = Literal["IN", "OUT"]

@@ -36,7 +36,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import betaln, digamma, gammaln, polygamma, stdtr
 
-from bitleak.attacks.sides import Sums
+from bitleak.attacks.reference_sums import Sums
 
 MOST_FREEDOM = 1e6
 """Degrees of freedom at which a prior counts as infinitely sure."""

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from bitleak import metrics
 from bitleak.attacks import Attack, Player, exchangeable, population_view, recalibrated
-from bitleak.attacks.power import Subsets
+from bitleak.attacks.reference_subsets import Subsets
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import new_array, release

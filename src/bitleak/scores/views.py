@@ -2,7 +2,7 @@
 
 The references of consecutive targets differ in a row or two, so they are kept in one array of which only those rows are
 written again; where the references are consecutive rows and none is hidden for any record, nothing is copied at all.
-Hidden references hold NaN (`bitleak.attacks.seen`), which is written into that array and taken out again.
+Hidden references hold NaN (`bitleak.attacks.attack_views`), which is written into that array and taken out again.
 """
 
 from collections.abc import Mapping

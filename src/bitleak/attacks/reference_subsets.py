@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 
 from bitleak.attacks.attack import Attack
+from bitleak.attacks.attack_views import masked_view
 from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.reference import Reference
-from bitleak.attacks.seen import masked_view
-from bitleak.attacks.sides import BLOCK
+from bitleak.attacks.reference_sums import BLOCK
 from bitleak.core.checks import integer_in
 from bitleak.core.spill import copy_rows, new_array, release
 from bitleak.core.types import IN, OUT, AttackView

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bitleak.attacks import RMIA, Calibrated, LiRA, Quantile, Reference, masked_view, subset_view
-from bitleak.attacks.power import Subsets, complementary_pairs, exchangeable
+from bitleak.attacks.reference_subsets import Subsets, complementary_pairs, exchangeable
 from bitleak.metrics import auc, roc
 
 

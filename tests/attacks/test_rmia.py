@@ -11,7 +11,8 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from bitleak.attacks import RMIA, masked_view, subset_view
-from bitleak.attacks.rmia import CANDIDATES, blended, dominated, stand_in
+from bitleak.attacks.player import stand_in
+from bitleak.attacks.rmia import CANDIDATES, blended, dominated
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
 

@@ -4,17 +4,21 @@ An attack is a frozen dataclass of hyper-parameters that is called with an `Atta
 `Scores`, larger = more likely a member. The smallest member is `Threshold`, the famous one `LiRA`.
 """
 
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from bitleak.attacks.reference_sums import blocks
 from bitleak.core.errors import TooFewForAttack, UnfitView
+from bitleak.core.spill import release
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
 RECALIBRATED_SIGNALS: tuple[SignalName, ...] = ("log_probability", "logit_scaled")
 """The signals that follow from the confidence alone; attacks on others have no recalibrated row."""
+
+BLOCK = 2**19
+"""Reference scores handled at a time."""
 
 DESCENDING: tuple[SignalName, ...] = ("entropy", "modified_entropy")
 """The signals that are smaller for members."""
@@ -22,7 +26,13 @@ DESCENDING: tuple[SignalName, ...] = ("entropy", "modified_entropy")
 
 @runtime_checkable
 class Attack(Protocol):
-    """An attack as the rest of bitleak sees it."""
+    """An attack as the rest of bitleak sees it.
+
+    Two more attributes make attacks with fewer references cheaper; without them all is read and copied.
+
+    * `exchangeable = True`: see `reference_subsets.exchangeable`.
+    * `reads_one_signal = True`: of the references it reads `signal` alone.
+    """
 
     @property
     def name(self) -> str:
@@ -101,3 +111,12 @@ def refuse_small_population(population: Float64[np.ndarray, "population *rest"],
     """
     if len(population) < fewest:
         raise TooFewForAttack(f"{name} needs at least {fewest} population records, got {len(population)}")
+
+
+def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:
+    """Yield slices of records of about `BLOCK` scores each; memory of a file is released after each."""
+    refs, records, queries = references.shape
+    step = max(1, BLOCK // max(1, refs * queries))
+    for start in range(0, records, step):
+        yield slice(start, start + step)
+        release(references)

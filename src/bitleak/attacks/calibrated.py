@@ -12,10 +12,10 @@ Cost: O(refs records queries), in blocks of records.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from bitleak.attacks.attack import signal_of
-from bitleak.attacks.shared import side_sums
+from bitleak.attacks.reference_sums import side_sums
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
@@ -35,6 +35,9 @@ class Calibrated:
 
     mode: Literal["offline", "online"] = "offline"
     signal: SignalName = "log_probability"
+
+    exchangeable: ClassVar[bool] = True
+    reads_one_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("offline", "online"))

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 
 from bitleak import registry
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack
-from bitleak.attacks.reference_subsets import exchangeable
-from bitleak.attacks.rmia import RMIA
 from bitleak.core.checks import LONGEST, unknown_name
 from bitleak.core.outside import is_outside, versioned
 from bitleak.core.types import SIGNALS
@@ -66,9 +64,9 @@ def signals_of_references(attacks: Iterable[Attack]) -> int:
     """Return how many of `SIGNALS`, from the first on, attacks and control read of references: 2 to 6."""
     count = len(RECALIBRATED_SIGNALS)
     for attack in attacks:
-        if exchangeable(attack) or isinstance(attack, RMIA):
+        if getattr(attack, "reads_one_signal", False):
             count = max(count, 1 + SIGNALS.index(attack.signal))
-        elif attack.uses_references:  # any
+        elif attack.uses_references:  # any of them
             count = len(SIGNALS)
     return count
 

@@ -45,9 +45,9 @@ from jaxtyping import Bool, Float64
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from bitleak.attacks.attack import reference_signal, signal_of
+from bitleak.attacks.attack import blocks, reference_signal, signal_of
 from bitleak.attacks.player import player_view
-from bitleak.attacks.reference_sums import Sums, blocks, refuse_few, sums
+from bitleak.attacks.reference_sums import Sums, refuse_few, sums
 from bitleak.attacks.shrink import log_density, posterior, predictive_pair
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, Scores

@@ -33,15 +33,14 @@ sorts the references of each record.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
-from bitleak.attacks.attack import reference_signal, signal_of
-from bitleak.attacks.reference_sums import Sums, blocks
-from bitleak.attacks.shared import References, side_of, side_sums
+from bitleak.attacks.attack import blocks, reference_signal, signal_of
+from bitleak.attacks.reference_sums import References, Sums, side_of, side_sums
 from bitleak.attacks.shrink import (
     ABSOLUTE_FLOOR,
     RELATIVE_FLOOR,
@@ -88,6 +87,9 @@ class LiRA:
     variance: Variance = "shrunk"
     side: Side = "one_sided"
     signal: SignalName = "logit_scaled"
+
+    exchangeable: ClassVar[bool] = True
+    reads_one_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("online", "offline"))

@@ -7,13 +7,15 @@ it.
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
+from bitleak.attacks.attack import blocks, reference_signal, signal_of
 from bitleak.attacks.reference_subsets import Subsets
 from bitleak.core.errors import TooFewForAttack
-from bitleak.core.spill import copy_columns, copy_rows
+from bitleak.core.spill import copy_columns, copy_rows, new_array, release
 from bitleak.core.types import IN, OUT, AttackView
 
 
@@ -36,7 +38,7 @@ class Player:
         if row < 0:
             raise TooFewForAttack("a reference in the target's place needs references, got none")
         self._whole = view
-        self._others = np.abs(view.split) != abs(view.split[row])  # neither on its training set nor on the complement
+        self._others = other_models(view, row)
         # hidden for the other records: neither its answers nor its membership are known
         self._records = view.use[row]
         self.member = view.member[row, self._records]
@@ -99,3 +101,57 @@ def population_view(view: AttackView) -> AttackView:
         side=np.zeros(view.population_references.shape[:2], np.int8),
         labels=np.zeros(len(view.population_target), np.int64),
     )
+
+
+class StandIn(NamedTuple):
+    """The median reference in the target's place: confidences, and its membership, which is known."""
+
+    target: Float64[np.ndarray, "records queries"]
+    references: Float64[np.ndarray, "refs records queries"]
+    outside: Bool[np.ndarray, "refs records"]
+    known: Bool[np.ndarray, "records"]
+
+
+def stand_in(view: AttackView) -> StandIn:
+    """Return the reference with the median mean confidence as target, on the records that it may be used for.
+
+    Unlike `Player` it is not drawn, so that an attack that tunes itself on it is deterministic, and
+    only confidences are copied, block by block.
+    """
+    confidence = reference_signal(view, "logit_scaled")
+    population = signal_of(view.population_references, "logit_scaled")
+    # the population decides, the audited records only where its means tie
+    means = [_mean_confidence(confidence), _mean_confidence(population)]
+    row = int(np.lexsort(means)[(len(means[0]) - 1) // 2])
+    others, used = other_models(view, row), view.use[row]
+
+    # `first` is where a block's records are among those that are used
+    first = np.cumsum(used) - used
+    references = new_array((int(others.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
+    target = np.empty(references.shape[1:])
+    for block in blocks(confidence):
+        inside = used[block]
+        place = slice(first[block][0], first[block][0] + inside.sum())
+        references[:, place] = confidence[:, block][np.ix_(others, inside)]
+        target[place] = confidence[row, block][inside]
+        release(references)
+    return StandIn(target, references, view.outside[np.ix_(others, used)], view.member[row][used])
+
+
+def other_models(view: AttackView, row: int) -> Bool[np.ndarray, "refs"]:
+    """Return which references share neither a reference's training set nor its complement."""
+    return np.abs(view.split) != abs(view.split[row])
+
+
+def _mean_confidence(confidence: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs"]:
+    """Return each reference's mean over the records that it is used for."""
+    totals = [confidence[:, block].sum(axis=(1, 2)) for block in blocks(confidence)]
+    means = np.sum(totals, axis=0) / confidence[0].size
+    if not np.isnan(means).any():
+        return means
+    # hidden references are NaN: they count for nothing
+    totals, counts = [], []
+    for block in blocks(confidence):
+        totals.append(np.nansum(confidence[:, block], axis=(1, 2)))
+        counts.append(np.isfinite(confidence[:, block]).sum(axis=(1, 2)))
+    return np.sum(totals, axis=0) / np.maximum(np.sum(counts, axis=0), 1)

@@ -11,11 +11,12 @@ Cost: O(refs records queries), in blocks of records.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from bitleak.attacks.attack import reference_signal, signal_of
-from bitleak.attacks.reference_sums import blocks, refuse_few
+from bitleak.attacks.attack import blocks, reference_signal, signal_of
+from bitleak.attacks.reference_sums import refuse_few
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
@@ -33,6 +34,9 @@ class Reference:
     """
 
     signal: SignalName = "logit_scaled"
+
+    exchangeable: ClassVar[bool] = True
+    reads_one_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("signal", self.signal, SIGNALS)

@@ -11,12 +11,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 
-from bitleak.attacks.attack import Attack
+from bitleak.attacks.attack import BLOCK, Attack
 from bitleak.attacks.attack_views import masked_view
-from bitleak.attacks.calibrated import Calibrated
-from bitleak.attacks.lira import LiRA
-from bitleak.attacks.reference import Reference
-from bitleak.attacks.reference_sums import BLOCK
 from bitleak.core.checks import integer_in
 from bitleak.core.spill import copy_rows, new_array, release
 from bitleak.core.types import IN, OUT, AttackView
@@ -46,8 +42,11 @@ def subset_view(view: AttackView, count: int, generator: np.random.Generator) ->
 
 
 def exchangeable(attack: Attack) -> bool:
-    """Whether an attack asks only on which side of a record an answer is, not which model gave it."""
-    return isinstance(attack, LiRA | Calibrated | Reference)
+    """Return whether it only matters to an attack on which side of a record an answer is.
+
+    Such an attack has `exchangeable = True`: which model gave an answer changes nothing, and it looks at no population.
+    """
+    return getattr(attack, "exchangeable", False)
 
 
 class Subsets:

@@ -1,19 +1,21 @@
-"""Sums over a record's IN or OUT references: what most attacks with references start from.
+"""Sums over a record's IN or OUT references, which most attacks with references start from.
+
+They are kept in `AttackView.shared` and go with the view: twelve forms of LiRA need the same two.
 
 Everything goes over blocks of records, so that the memory beyond the view is a few MB.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from bitleak.attacks.attack import blocks, reference_signal
 from bitleak.core.errors import TooFewForAttack
-from bitleak.core.spill import release
+from bitleak.core.types import AttackView, SignalName
 
-BLOCK = 2**19
-"""Reference scores handled at a time."""
+References = Literal["IN", "OUT"]
+"""Which side of a record: those trained on it, or the others."""
 
 
 class Sums(NamedTuple):
@@ -61,15 +63,6 @@ def query_means(references: Float64[np.ndarray, "refs records queries"]) -> Floa
     return means
 
 
-def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:
-    """Slices of records of about `BLOCK` scores each; what lies in a file is let go of after each."""
-    refs, records, queries = references.shape
-    step = max(1, BLOCK // max(1, refs * queries))
-    for start in range(0, records, step):
-        yield slice(start, start + step)
-        release(references)
-
-
 def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *, side: str) -> None:
     """Refuse a view in which a record has fewer used references.
 
@@ -83,3 +76,29 @@ def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *
             f"{what} needs at least {fewest} usable {side} references for every record, "
             f"got {counts[few[0]]} for record {few[0]} ({len(few)} such records)"
         )
+
+
+def side_of(view: AttackView, side: References) -> Bool[np.ndarray, "refs records"]:
+    """The references of one side that may be used."""
+    return view.member if side == "IN" else view.outside
+
+
+def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest: int, what: str) -> Sums:
+    """`sums` of a signal of one side's references, computed once for all attacks on a view.
+
+    Args:
+        view: What the attack is on.
+        signal: Of the references.
+        side: `IN` or `OUT`.
+        fewest: References that every record needs.
+        what: Needs them, for the message.
+
+    Raises:
+        ValueError: A record has fewer, or a signal is not finite.
+    """
+    used = side_of(view, side)
+    refuse_few(used, fewest, what, side=side)
+    key = ("sums", signal, side)
+    if key not in view.shared:
+        view.shared[key] = sums(reference_signal(view, signal), used)
+    return view.shared[key]

@@ -37,16 +37,16 @@ binary search per record, O((records + population) log population). Tuning adds 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.stats import rankdata
 
-from bitleak.attacks.attack import reference_signal, refuse_small_population, signal_of
-from bitleak.attacks.reference_sums import blocks, refuse_few
+from bitleak.attacks.attack import blocks, reference_signal, refuse_small_population, signal_of
+from bitleak.attacks.player import stand_in
+from bitleak.attacks.reference_sums import refuse_few
 from bitleak.core.checks import number_in, one_of
-from bitleak.core.spill import new_array, release
 from bitleak.core.types import AttackView, Scores, SignalName
 
 CANDIDATES = tuple(step / 10 for step in range(11))
@@ -77,6 +77,8 @@ class RMIA:
     temperature: int | float = 2.0
     a: int | float | Literal["tuned"] = "tuned"
     ties: Literal["broken", "kept"] = "broken"
+
+    reads_one_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("online", "offline"))
@@ -204,15 +206,6 @@ FORMS = (RMIA("online"), RMIA("offline"), RMIA("online", ties="kept"), RMIA("off
 """Online and offline, with ties broken by the log ratio and with the paper's counts."""
 
 
-class StandIn(NamedTuple):
-    """A reference in the target's place: confidences, and its membership, which is known."""
-
-    target: Float64[np.ndarray, "records queries"]
-    references: Float64[np.ndarray, "refs records queries"]
-    outside: Bool[np.ndarray, "refs records"]
-    known: Bool[np.ndarray, "records"]
-
-
 def evenly(used: Bool[np.ndarray, "refs records"]) -> Float64[np.ndarray, "refs records"]:
     """Weights of a mean over the used references."""
     return used / used.sum(axis=0)
@@ -249,39 +242,6 @@ def blended(
 def log_sigmoid(confidence: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
     """Log of the probability whose log-odds are the confidence."""
     return -np.logaddexp(0.0, -confidence)
-
-
-def stand_in(view: AttackView) -> StandIn:
-    """The reference with the median mean confidence as target, on the records that it may be used for."""
-    confidence = reference_signal(view, "logit_scaled")
-    population = signal_of(view.population_references, "logit_scaled")
-    # the second decides; the first where population answers tie
-    means = [_means(confidence), _means(population)]
-    row = int(np.lexsort(means)[(len(means[0]) - 1) // 2])
-    others = np.abs(view.split) != abs(view.split[row])  # neither on its training set nor on the complement
-    used = view.use[row]
-    chosen = np.ix_(others, used)
-    before = np.cumsum(used) - used
-    references = new_array((int(others.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
-    target = np.empty(references.shape[1:])
-    for block in blocks(confidence):
-        inside = used[block]
-        place = slice(before[block][0], before[block][0] + inside.sum())
-        references[:, place] = confidence[:, block][np.ix_(others, inside)]
-        target[place] = confidence[row, block][inside]
-        release(references)
-    return StandIn(target, references, view.outside[chosen], view.member[row][used])
-
-
-def _means(confidence: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs"]:
-    """Of every reference, on the records that it is used for."""
-    parts = [confidence[:, block].sum(axis=(1, 2)) for block in blocks(confidence)]
-    whole = np.sum(parts, axis=0) / confidence[0].size
-    if not np.isnan(whole).any():
-        return whole
-    parts = [np.nansum(confidence[:, block], axis=(1, 2)) for block in blocks(confidence)]
-    counts = [np.isfinite(confidence[:, block]).sum(axis=(1, 2)) for block in blocks(confidence)]
-    return np.sum(parts, axis=0) / np.maximum(np.sum(counts, axis=0), 1)
 
 
 def _log_mean(

@@ -304,9 +304,12 @@ def _top_level(statements: list[ast.stmt]) -> Iterator[tuple[str, int]]:
         if isinstance(statement, (ast.ClassDef, *FUNCTIONS)):
             yield statement.name, statement.lineno
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    yield node.id, node.lineno
+            # The variable of a comprehension on the right is not a name of the module.
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for target in targets:
+                for node in ast.walk(target):
+                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                        yield node.id, node.lineno
         elif isinstance(statement, ast.TypeAlias if hasattr(ast, "TypeAlias") else ()):
             yield statement.name.id, statement.lineno
         elif isinstance(statement, (ast.If, ast.Try, ast.With)):

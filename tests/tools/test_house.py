@@ -49,7 +49,7 @@ _HIDDEN = 5
 pairs = [(row, column) for row in range(2) for column in range(2)]
 sums = {sum(row for row in rows) for rows in pairs}
 print(*(row for row in pairs))
-names = {name: 1 for name in "ab"}
+names = {load: 1 for load in "ab"}
 """,
     "second/circle.py": "from made.second.loops import pairs\n",
     # 26 lines of code without a comment, 25 without, 27 with one; a line of 101 characters.

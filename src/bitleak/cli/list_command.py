@@ -12,7 +12,7 @@ OUTSIDE_NOTE = (
 )
 
 
-class Entry(NamedTuple):
+class ListedName(NamedTuple):
     """One line of the list."""
 
     name: str
@@ -34,7 +34,7 @@ def list_names() -> int:
     return 0
 
 
-def _kinds() -> dict[str, Iterator[Entry]]:
+def _kinds() -> dict[str, Iterator[ListedName]]:
     """Return the entries by kind, in the order of a config."""
     from bitleak import registry
 
@@ -52,61 +52,61 @@ def _kinds() -> dict[str, Iterator[Entry]]:
     }
 
 
-def _documented(table: Mapping[str, str]) -> Iterator[Entry]:
+def _documented(table: Mapping[str, str]) -> Iterator[ListedName]:
     from bitleak.registry import find
 
     for name in table:
-        yield Entry(name, _first_line(find(table, name, kind="entry")))
+        yield ListedName(name, _first_line(find(table, name, kind="entry")))
 
 
-def _presets() -> Iterator[Entry]:
+def _presets() -> Iterator[ListedName]:
     from bitleak.registry import QUANTIZERS, find
 
     for name in QUANTIZERS:
         for preset, fields in getattr(find(QUANTIZERS, name, kind="quantizer"), "PRESETS", {}).items():
             values = ", ".join(f"{key} {value}" for key, value in fields.items())
-            yield Entry(preset, f"of {name}: {values or 'its defaults'}")
+            yield ListedName(preset, f"of {name}: {values or 'its defaults'}")
 
 
-def _attacks() -> Iterator[Entry]:
+def _attacks() -> Iterator[ListedName]:
     """Yield each word and, if it stands for several forms or for one of another name, the forms."""
     from bitleak.attacks import forms_by_word
 
     for word, forms in forms_by_word().items():
-        yield Entry(word, _first_line(type(forms[0])))
+        yield ListedName(word, _first_line(type(forms[0])))
         for form in forms:
             if form.name != word:
-                yield Entry(f"  {form.name}")
+                yield ListedName(f"  {form.name}")
 
 
-def _metrics() -> Iterator[Entry]:
+def _metrics() -> Iterator[ListedName]:
     from bitleak.metrics import ALWAYS_MEASURED
     from bitleak.registry import METRICS
 
     yield from _documented(METRICS)
-    yield Entry("", f"in every table: {', '.join(ALWAYS_MEASURED)}")
+    yield ListedName("", f"in every table: {', '.join(ALWAYS_MEASURED)}")
 
 
-def _references() -> Iterator[Entry]:
-    yield Entry("fp32", "references at full precision, whatever the target's precision is")
-    yield Entry("matched", "references that are quantized as the target is")
-    yield Entry("recalibrated", "references at full precision, after an affine correction of the target")
+def _references() -> Iterator[ListedName]:
+    yield ListedName("fp32", "references at full precision, whatever the target's precision is")
+    yield ListedName("matched", "references that are quantized as the target is")
+    yield ListedName("recalibrated", "references at full precision, after an affine correction of the target")
 
 
-def _augmentations() -> Iterator[Entry]:
+def _augmentations() -> Iterator[ListedName]:
     from bitleak.data.augmentation_names import AUGMENTS
 
     for augment in AUGMENTS:
-        yield Entry(augment, "random, for train.augment and calibration.augment")
+        yield ListedName(augment, "random, for train.augment and calibration.augment")
     for name in ("identity", "flip", "shift:DX,DY"):
-        yield Entry(name, "fixed, for query.augment")
+        yield ListedName(name, "fixed, for query.augment")
 
 
-def _figures() -> Iterator[Entry]:
+def _figures() -> Iterator[ListedName]:
     from bitleak.report.figures import load_figures
 
     for figure in load_figures():
-        yield Entry(figure.name, figure.caption.partition(": ")[0].partition(". ")[0])
+        yield ListedName(figure.name, figure.caption.partition(": ")[0].partition(". ")[0])
 
 
 def _first_line(documented: Any) -> str:

@@ -1,4 +1,4 @@
-"""What an attack is, and how it picks its signal.
+"""The interface of an attack, and the signals that it reads.
 
 An attack is a frozen dataclass of hyper-parameters that is called with an `AttackView` and returns
 `Scores`, larger = more likely a member. The smallest member is `Threshold`, the famous one `LiRA`.
@@ -36,26 +36,26 @@ class Attack(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in the results table."""
+        """Name in the results table."""
 
     @property
     def signal(self) -> SignalName:
-        """The signal of the target that it reads."""
+        """Signal of the target that is read."""
 
     @property
     def uses_references(self) -> bool:
-        """True if it looks at the reference models' answers."""
+        """True if the reference models' answers are read."""
 
     @property
     def fewest_population(self) -> int:
-        """How many population records it takes at least; 0 if it never looks at them."""
+        """Fewest population records that are needed; 0 if they are never read."""
 
     def __call__(self, view: AttackView) -> Scores:
-        """The score of every audited record."""
+        """Return the score of every audited record."""
 
 
 def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
-    """One signal of all, without a copy; entropies negated, so that larger always means member.
+    """Return one of the signals, without a copy; entropies negated, so that larger always means member.
 
     Raises:
         UnfitView: It is not finite somewhere, as after a recalibration it does not follow from; or it is not there.
@@ -68,7 +68,7 @@ def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -
 
 
 def reference_signal(view: AttackView, name: SignalName) -> Float64[np.ndarray, "refs records queries"]:
-    """`signal_of` the references; NaN where a reference is hidden, finite elsewhere.
+    """Return `signal_of` the references; NaN where a reference is hidden, finite elsewhere.
 
     Raises:
         UnfitView: It is not finite for a reference that is used, or it is not there.

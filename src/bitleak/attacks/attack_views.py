@@ -1,4 +1,4 @@
-"""The view of an attack, made so that nothing in it depends on the target's membership.
+"""Views that attacks get, in which nothing depends on the target's membership.
 
 A membership matrix leaves each record with the number of IN and OUT references that it happens to have, and these
 counts betray the target: where every record is in half of all models, the target's members have one IN reference fewer.
@@ -28,7 +28,7 @@ def attack_view(
     population_references: Float64[np.ndarray, "refs population queries signals"],
     labels: Int64[np.ndarray, "records"],
 ) -> AttackView:
-    """The view of a target by references whose membership is known in full.
+    """Return the view of a target by references whose membership is known in full.
 
     Args:
         target: The target's `SIGNALS` on the audited records.
@@ -59,7 +59,7 @@ def attack_view(
 
 
 def masked_view(view: AttackView, use: Bool[np.ndarray, "refs records"]) -> AttackView:
-    """The view with the references hidden where `use` is False; what is hidden already stays hidden."""
+    """Return the view with the references hidden where `use` is False; what is hidden already stays hidden."""
     if (use | ~view.use).all():
         return view
     side = np.where(use, view.side, np.int8(UNUSED))
@@ -69,26 +69,26 @@ def masked_view(view: AttackView, use: Bool[np.ndarray, "refs records"]) -> Atta
 def side_values(
     member: Bool[np.ndarray, "refs records"], use: Bool[np.ndarray, "refs records"]
 ) -> Int8[np.ndarray, "refs records"]:
-    """`IN`, `OUT` or `UNUSED` of every reference and record."""
+    """Return `IN`, `OUT` or `UNUSED` for every reference and record."""
     return np.where(use, np.where(member, np.int8(IN), np.int8(OUT)), np.int8(UNUSED))
 
 
 def hidden(
     references: Float64[np.ndarray, "refs records queries signals"], use: Bool[np.ndarray, "refs records"]
 ) -> Float64[np.ndarray, "refs records queries signals"]:
-    """The signals with NaN where a reference is not used; the same array if all are used."""
+    """Return the signals with NaN where a reference is not used; the same array if all are used."""
     if use.all():
         return references
-    found = new_array(references.shape, references.dtype)
+    masked = new_array(references.shape, references.dtype)
     for block in record_blocks(references):
-        found[:, block] = np.where(use[:, block, None, None], references[:, block], np.nan)
+        masked[:, block] = np.where(use[:, block, None, None], references[:, block], np.nan)
         release(references)
-        release(found)
-    return found
+        release(masked)
+    return masked
 
 
 def split_numbers(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "refs"]:
-    """The number of each reference's training set, from 1; the negative number stands for its complement.
+    """Return the number of each reference's training set, from 1; the negative number stands for its complement.
 
     Example:
         >>> split_numbers(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 1, 0]], bool)).tolist()
@@ -97,8 +97,8 @@ def split_numbers(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray,
     known: dict[bytes, int] = {}
     numbers = []
     for row in member:
-        own, other = row.tobytes(), (~row).tobytes()
-        number = known.get(own) or -known.get(other, 0) or len(known) + 1
-        known.setdefault(own if number > 0 else other, abs(number))
+        records, complement = row.tobytes(), (~row).tobytes()
+        number = known.get(records) or -known.get(complement, 0) or len(known) + 1
+        known.setdefault(records if number > 0 else complement, abs(number))
         numbers.append(number)
     return np.array(numbers, np.int64)

@@ -45,7 +45,7 @@ class Calibrated:
 
     @property
     def name(self) -> str:
-        """With the mode, and the signal where it is not the paper's."""
+        """Name with the mode, and with the signal if it is not the paper's."""
         suffix = "" if self.signal == "log_probability" else f"-{self.signal}"
         return f"calibrated-{self.mode}{suffix}"
 
@@ -60,7 +60,7 @@ class Calibrated:
         return 0
 
     def __call__(self, view: AttackView) -> Scores:
-        """The mean difference over the queries.
+        """Return the mean difference over the queries.
 
         Raises:
             ValueError: A record has no usable reference on a side, or a signal is not finite.

@@ -20,11 +20,11 @@ from bitleak.core.types import SIGNALS, AttackView
 
 
 def negative_control(view: AttackView, generator: np.random.Generator) -> AttackView:
-    """The view with noise in place of the target's answers; membership plays no part in it.
+    """Return the view with noise in place of the target's answers; membership plays no part in it.
 
     Args:
-        view: Of any target.
-        generator: What the noise is drawn from.
+        view: View of any target.
+        generator: Source of the noise.
     """
     mean, std = average_reference(view)
     noise = generator.normal(mean, std, size=view.target.shape[:2])
@@ -36,7 +36,7 @@ def negative_control(view: AttackView, generator: np.random.Generator) -> Attack
 def two_class_signals(
     confidence: Float64[np.ndarray, "*axes"], count: int = len(SIGNALS)
 ) -> Float64[np.ndarray, "*axes signals"]:
-    """The first `count` signals of two-class answers with the given logit-scaled confidence, in nats.
+    """Return the first `count` signals of two-class answers with the given logit-scaled confidence, in nats.
 
     Example:
         >>> two_class_signals(np.zeros(1)).round(3).tolist()

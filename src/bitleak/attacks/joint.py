@@ -1,4 +1,4 @@
-"""Joint attack: what do several releases of one model tell together?
+"""Joint attack: how much do several releases of one model tell together?
 
 Someone who sees a model and its quantized copy has, per record and query, a vector of scores s_1, s_2, ..., one per
 release (its logit-scaled confidence). The references exist in every release too, so IN and OUT each give a
@@ -73,7 +73,7 @@ class Joint:
         return "joint"
 
     def __call__(self, views: Sequence[AttackView]) -> Scores:
-        """The weighted log-likelihood ratio of every record.
+        """Return the weighted log-likelihood ratio of every record.
 
         Args:
             views: One per release, of the same target, with the same references in the same order; the release that
@@ -92,18 +92,24 @@ class Joint:
 
 
 def believed(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases"]:
-    """The weight of each release's ratio, 0 to 1, by references that play the target; all 1 where these are too few."""
-    found = [_tried(views, player) for player in range(PLAYERS)]
-    known = [each for each in found if each is not None]
-    if not known:
+    """Return the weight of each release's ratio, 0 to 1, by references that play the target; 1 if these are too few."""
+    all_ratios, memberships = [], []
+    for player in range(PLAYERS):
+        attempt = _tried(views, player)
+        if attempt is not None:
+            all_ratios.append(attempt[0])
+            memberships.append(attempt[1])
+    if not all_ratios:
         return np.ones(len(views))
-    return weights(np.concatenate([ratios for ratios, _ in known], axis=1), np.concatenate([who for _, who in known]))
+    return weights(np.concatenate(all_ratios, axis=1), np.concatenate(memberships))
 
 
 def weights(
     ratios: Float64[np.ndarray, "releases records"], member: Bool[np.ndarray, "records"]
 ) -> Float64[np.ndarray, "releases"]:
-    """Logistic regression of membership on log ratios, weights >= 0 with the prior N(1, 1), the largest set to 1.
+    """Return the weights of a logistic regression of membership on log ratios, the largest set to 1.
+
+    They are at least 0 and have the prior N(1, 1).
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -132,7 +138,7 @@ def weights(
 def _tried(
     views: Sequence[AttackView], player: int
 ) -> tuple[Float64[np.ndarray, "releases some"], Bool[np.ndarray, "some"]] | None:
-    """The ratios of a reference that plays the target on some of the records, and its membership."""
+    """Return the ratios of a reference that plays the target on some of the records, and its membership."""
     step = -(-len(views[0].target) // TRIED)
     try:  # the same draws for every release, since these have the same membership
         played = [player_view(_every(view, step), np.random.default_rng(player)) for view in views]
@@ -145,7 +151,7 @@ def _tried(
 
 
 def _every(view: AttackView, step: int) -> AttackView:
-    """The view of every so-manieth record."""
+    """Return the view of every `step`-th record."""
     return replace(
         view,
         target=view.target[::step],
@@ -156,7 +162,7 @@ def _every(view: AttackView, step: int) -> AttackView:
 
 
 def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases records"]:
-    """Of every release, the mean over the queries of the log-likelihood ratio of what it says beyond those before."""
+    """Return the mean over queries of each release's log-likelihood ratio beyond the releases before it."""
     inside, outside = views[0].member, views[0].outside
     target = np.stack([signal_of(view.target, "logit_scaled") for view in views], axis=-1)
     answers = [reference_signal(view, "logit_scaled") for view in views]
@@ -184,7 +190,14 @@ def slopes(
     outside: Bool[np.ndarray, "refs records"],
     known: tuple[Sums, Sums],
 ) -> Float64[np.ndarray, "earlier"]:
-    """Slopes of the last release on the ones before it, within records and sides; `known` are the sides' sums."""
+    """Return the slopes of the last release on those before it, within records and sides.
+
+    Args:
+        answers: Confidences of the references, the releases last.
+        inside: References that were trained on the record.
+        outside: References that were not.
+        known: Sums over each side.
+    """
     releases = answers.shape[2]
     if releases == 1:
         return np.zeros(0)
@@ -193,11 +206,13 @@ def slopes(
         rooted = 1 / np.sqrt(posterior(of.only(releases - 1))[0][:, 0])
         for block in blocks(answers):
             scale = used[:, block] * rooted[block]
-            residuals = [
-                np.where(used[:, block], (answers[:, block, each] - of.mean[block, each]) * scale, 0.0).ravel()
-                for each in range(releases)
-            ]
-            products += [[one @ other for other in residuals] for one in residuals]
+            residuals = []
+            for release in range(releases):
+                centred = answers[:, block, release] - of.mean[block, release]
+                residuals.append(np.where(used[:, block], centred * scale, 0.0).ravel())
+            for row, first in enumerate(residuals):
+                for column, second in enumerate(residuals):
+                    products[row, column] += first @ second
     return np.linalg.pinv(products[:-1, :-1], rcond=SINGULAR, hermitian=True) @ products[:-1, -1]
 
 

@@ -58,11 +58,11 @@ Variance = Literal["shrunk", "per_record", "fixed", "paper"]
 Side = Literal["one_sided", "two_sided"]
 
 FEWEST = {"shrunk": 2, "per_record": 2, "fixed": 2, "paper": 1}
-"""References a side that a deviation, or a residual, takes."""
+"""References per side that a deviation, or a residual, takes."""
 
 
 class Normal(NamedTuple):
-    """Of one side: centre and deviation of the references' scores."""
+    """Centre and deviation of the references' scores of one side."""
 
     centre: Float64[np.ndarray, "records queries"]
     deviation: Float64[np.ndarray, "..."]
@@ -75,7 +75,7 @@ class LiRA:
     Attributes:
         mode: `online` uses IN and OUT references, `offline` OUT references only.
         variance: Where the deviations come from, see the module.
-        side: Of the offline test: `one_sided` (survival function) or `two_sided` (density). Online ignores it.
+        side: Tail of the offline test: `one_sided` (survival function) or `two_sided` (density). Online ignores it.
         signal: Which signal; the normal assumption is made for the default.
 
     Example:
@@ -99,7 +99,7 @@ class LiRA:
 
     @property
     def name(self) -> str:
-        """As in the results table; the signal is named where it is not the confidence."""
+        """Name in the results table, with the signal if it is not the confidence."""
         form = self.mode if self.mode == "online" else f"{self.mode}-{self.side}"
         suffix = "" if self.signal == "logit_scaled" else f"-{self.signal}"
         return f"lira-{form}-{self.variance}{suffix}"
@@ -115,7 +115,7 @@ class LiRA:
         return 0
 
     def __call__(self, view: AttackView) -> Scores:
-        """The mean log-likelihood ratio of every record.
+        """Return the mean log-likelihood ratio of every record.
 
         Raises:
             ValueError: A record has too few usable references on a side, or a signal is not finite.
@@ -182,12 +182,12 @@ def _offline(
 def _log_density(
     target: Float64[np.ndarray, "records queries"], normal: Normal
 ) -> Float64[np.ndarray, "records queries"]:
-    """Log density of the normal, without the constant that cancels or shifts all scores alike."""
+    """Return the log density of the normal, without the constant that cancels or shifts all scores alike."""
     return -0.5 * ((target - normal.centre) / normal.deviation) ** 2 - np.log(normal.deviation)
 
 
 def _raw_deviation(found: Sums) -> Float64[np.ndarray, ""]:
-    """Deviation (n) of all scores around their grand mean, from those within and between records."""
+    """Return the deviation (n) of all scores around their grand mean, from those within and between records."""
     counts, mean, squares = found
     queries = mean.shape[1]
     grand = (counts @ mean).sum() / (counts.sum() * queries)

@@ -83,16 +83,16 @@ class Player:
 
 
 def player_view(view: AttackView, generator: np.random.Generator) -> tuple[AttackView, Bool[np.ndarray, "records"]]:
-    """`Player.view`, and which of its records were in the player's training set."""
+    """Return `Player.view`, and which of its records were in the player's training set."""
     player = Player(view, generator)
     return player.view(), player.member
 
 
 def population_view(view: AttackView) -> AttackView:
-    """The target's answers about the population records in place of those about the audited ones.
+    """Return the view with the target's answers about the population records in place of those about the audited ones.
 
-    For attacks without references: nobody is a member of the population, so what they score there shows where a
-    threshold must be.
+    For attacks without references: the population has no members, so its scores show where a threshold
+    must be.
     """
     return replace(
         view,

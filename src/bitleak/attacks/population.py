@@ -39,7 +39,7 @@ class Population:
 
     @property
     def name(self) -> str:
-        """`population`, with the signal where it is not the confidence."""
+        """`population`, with the signal if it is not the confidence."""
         return "population" if self.signal == "logit_scaled" else f"population-{self.signal}"
 
     @property
@@ -53,7 +53,7 @@ class Population:
         return 1
 
     def __call__(self, view: AttackView) -> Scores:
-        """The mid-rank of every record's signal among the population's, from 0 to 1.
+        """Return the mid-rank of every record's signal among the population's, from 0 to 1.
 
         Raises:
             ValueError: There are no population records, or a signal is not finite.

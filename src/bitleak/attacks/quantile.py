@@ -61,7 +61,7 @@ class Quantile:
 
     Attributes:
         form: How that is predicted: `normal` by mean and deviation, `pinball` by quantiles.
-        levels: Of the quantiles, at least two, ascending, in (0, 1); `normal` ignores them.
+        levels: Levels of the quantiles, at least two, ascending, in (0, 1); `normal` ignores them.
 
     Example:
         >>> Quantile().name
@@ -80,7 +80,7 @@ class Quantile:
 
     @property
     def name(self) -> str:
-        """With the form."""
+        """Name with the form."""
         return f"quantile-{self.form}"
 
     @property
@@ -99,7 +99,7 @@ class Quantile:
         return 50
 
     def __call__(self, view: AttackView) -> Scores:
-        """The normal score of every record's confidence in the predicted distribution.
+        """Return the normal score of every record's confidence in the predicted distribution.
 
         Raises:
             ValueError: There are too few population records, a record has fewer than 2 usable OUT references, or a

@@ -25,7 +25,7 @@ LOG_PROBABILITY = SIGNALS.index("log_probability")
 
 
 def recalibrated(view: AttackView) -> AttackView:
-    """The view with the target's confidence mapped to the references' calibration.
+    """Return the view with the target's confidence mapped to the references' calibration.
 
     Args:
         view: With at least two population records.
@@ -51,7 +51,7 @@ def recalibrated(view: AttackView) -> AttackView:
 
 
 def average_reference(view: AttackView) -> tuple[float, float]:
-    """Mean and deviation of one reference's confidence on the population records, averaged over references."""
+    """Return mean and deviation of one reference's confidence on the population records, averaged over references."""
     confidence = view.population_references[..., CONFIDENCE]
     seen = np.isfinite(confidence)
     if not seen.all():  # audited records in the population's place, some references being hidden for some of them

@@ -43,7 +43,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """`reference`, with the signal where it is not the confidence."""
+        """`reference`, with the signal if it is not the confidence."""
         return "reference" if self.signal == "logit_scaled" else f"reference-{self.signal}"
 
     @property
@@ -57,7 +57,7 @@ class Reference:
         return 0
 
     def __call__(self, view: AttackView) -> Scores:
-        """The mid-rank of every record's signal among its OUT references', from 0 to 1.
+        """Return the mid-rank of every record's signal among its OUT references', from 0 to 1.
 
         Raises:
             ValueError: A record has no usable OUT reference, or a signal is not finite.

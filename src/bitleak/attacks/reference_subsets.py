@@ -1,4 +1,4 @@
-"""The same target seen by an adversary with fewer references: what a curve of leakage against cost is made of.
+"""The same target seen by an adversary with fewer references, for a curve of leakage against cost.
 
 Cost: one sort of random keys over the references of every record serves all counts. A view by a mask is a copy of all
 references; `compact_view`, for attacks that ask only on which side an answer is, holds 2 `count` references.
@@ -22,7 +22,7 @@ SMALL = 1 << 15
 
 
 def subset_view(view: AttackView, count: int, generator: np.random.Generator) -> AttackView:
-    """The view with `count` references a side for every record.
+    """Return the view with `count` references per side for every record.
 
     References that are each other's complements are kept or left out in pairs, so that `count` pairs are what an
     adversary with 2 `count` models has: their answers to population records are the only ones left. Where the
@@ -30,9 +30,9 @@ def subset_view(view: AttackView, count: int, generator: np.random.Generator) ->
     keep all of theirs.
 
     Args:
-        view: Of any target.
-        count: References a side, at least 1.
-        generator: What the choice is drawn from; smaller counts under the same seed are subsets of larger ones.
+        view: View of any target.
+        count: References per side, at least 1.
+        generator: Source of the choice; smaller counts under the same seed are subsets of larger ones.
 
     Raises:
         ValueError: A record has fewer usable references on a side.
@@ -50,7 +50,7 @@ def exchangeable(attack: Attack) -> bool:
 
 
 class Subsets:
-    """Which references every count keeps, drawn once for a view.
+    """References that every count keeps, drawn once for a view.
 
     Args:
         view: Of any target.
@@ -69,17 +69,17 @@ class Subsets:
 
     @property
     def paired(self) -> bool:
-        """Whether references that are each other's complements are kept or left out together."""
+        """True if references that are each other's complements are kept or left out together."""
         return self._pairs is not None
 
     def of(self, view: AttackView) -> "Subsets":
-        """The same choice in a view with the same sides."""
-        found = copy(self)
-        found._full = view
-        return found
+        """Return the same choice in a view with the same sides."""
+        subsets = copy(self)
+        subsets._full = view
+        return subsets
 
     def view(self, count: int) -> AttackView:
-        """As `subset_view`.
+        """Return the view with `count` references per side, see `subset_view`.
 
         Raises:
             ValueError: A record has fewer usable references on a side.
@@ -160,7 +160,7 @@ def _of_rows(view: AttackView, rows: Int64[np.ndarray, "rows"]) -> AttackView:
 def _order(
     keys: Float64[np.ndarray, "refs records"], side: Bool[np.ndarray, "refs records"]
 ) -> Int[np.ndarray, "most records"]:
-    """References of one side by their keys, as many as every record has there."""
+    """Return the references of one side by their keys, as many as every record has there."""
     most = int(side.sum(axis=0).min())
     order = np.empty((most, keys.shape[1]), np.int16 if len(keys) <= SMALL else np.int32)
     for block in _record_blocks(keys):
@@ -169,7 +169,8 @@ def _order(
 
 
 def _ascending(rows: Int[np.ndarray, "count records"]) -> Int[np.ndarray, "count records"]:
-    """Rows of every record in the order of the models; along contiguous memory, which sorts several times faster."""
+    """Return the rows of every record in the order of the models."""
+    # contiguous memory sorts several times faster
     return np.sort(np.ascontiguousarray(rows.T), axis=1).T
 
 
@@ -178,7 +179,7 @@ def _taken(
     rows: Int[np.ndarray, "some records"],
     columns: Int64[np.ndarray, "records"],
 ) -> Float64[np.ndarray, "signals some records queries"]:
-    """The references in these rows of each of these columns, signal by signal."""
+    """Return the references in these rows of each of these columns, signal by signal."""
     found = new_array((references.shape[-1], *rows.shape, references.shape[2]), references.dtype)
     planes = np.moveaxis(np.asarray(references), -1, 0)  # a memory map takes long to index
     for block in _record_blocks(rows, found):
@@ -194,14 +195,14 @@ def _taken(
 
 
 def _record_blocks(*arrays: np.ndarray) -> Iterator[slice]:
-    """Slices of records of about `BLOCK` numbers of all arrays."""
+    """Return slices of records of about `BLOCK` numbers of all arrays."""
     records = arrays[0].shape[1]
     step = max(1, BLOCK * records // max(1, sum(array.size for array in arrays)))
     return (slice(start, start + step) for start in range(0, records, step))
 
 
 def complementary_pairs(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "pairs 2"] | None:
-    """Rows that are each other's complement, by the first of the two; None if some row has no partner left.
+    """Return rows that are each other's complement, by the first of the two; None if some row has no partner left.
 
     Example:
         >>> complementary_pairs(np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)).tolist()

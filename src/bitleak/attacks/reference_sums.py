@@ -19,7 +19,7 @@ References = Literal["IN", "OUT"]
 
 
 class Sums(NamedTuple):
-    """Of the used references of one side."""
+    """Sums over the used references of one side."""
 
     counts: Int64[np.ndarray, "records"]
     mean: Float64[np.ndarray, "records queries"]
@@ -32,12 +32,12 @@ class Sums(NamedTuple):
         return self.squares.sum(axis=0) / (self.counts.sum() - len(self.counts))
 
     def only(self, query: int) -> "Sums":
-        """Those of one query."""
+        """Return the sums of one query."""
         return Sums(self.counts, self.mean[:, query, None], self.squares[:, query, None])
 
 
 def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]) -> Sums:
-    """Counts, means and squared residuals of the used references; what the others say, NaN too, has no part in it."""
+    """Return counts, means and squared residuals of the used references; others, NaN too, have no part in them."""
     counts = used.sum(axis=0)
     mean, squares = (np.empty(references.shape[1:]) for _ in range(2))
     for block in blocks(references):
@@ -48,15 +48,15 @@ def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.
             if np.isnan(total).any():  # hidden references are NaN, and 0 times NaN is NaN
                 values = np.where(used[:, block], values, 0.0)
                 total = np.einsum("mr,mr->r", values, weights)
-            own = total / counts[block]
-            residuals = (values - own) * weights
-            mean[block, query] = own
+            centre = total / counts[block]
+            residuals = (values - centre) * weights
+            mean[block, query] = centre
             squares[block, query] = np.einsum("mr,mr->r", residuals, residuals)
     return Sums(counts, mean, squares)
 
 
 def query_means(references: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs records"]:
-    """The mean over the queries."""
+    """Return the means over the queries."""
     means = np.empty(references.shape[:2])
     for block in blocks(references):
         means[:, block] = references[:, block].mean(axis=2)
@@ -79,19 +79,19 @@ def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *
 
 
 def side_of(view: AttackView, side: References) -> Bool[np.ndarray, "refs records"]:
-    """The references of one side that may be used."""
+    """Return which references of one side may be used."""
     return view.member if side == "IN" else view.outside
 
 
 def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest: int, what: str) -> Sums:
-    """`sums` of a signal of one side's references, computed once for all attacks on a view.
+    """Return `sums` of a signal of one side's references, computed once for all attacks on a view.
 
     Args:
-        view: What the attack is on.
-        signal: Of the references.
+        view: View that is attacked.
+        signal: Name of the references' signal.
         side: `IN` or `OUT`.
         fewest: References that every record needs.
-        what: Needs them, for the message.
+        what: Name for the message.
 
     Raises:
         ValueError: A record has fewer, or a signal is not finite.

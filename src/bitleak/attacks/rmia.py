@@ -90,7 +90,7 @@ class RMIA:
 
     @property
     def name(self) -> str:
-        """With the mode, and what differs from the defaults."""
+        """Name with the mode, and all fields that differ from their defaults."""
         parts = {
             f"a{self.a:g}" if self.a != "tuned" else "": self.mode == "offline" and self.a != "tuned",
             f"gamma{self.gamma:g}": self.gamma != 1,
@@ -115,7 +115,7 @@ class RMIA:
         return 1
 
     def __call__(self, view: AttackView) -> Scores:
-        """The share of population records that every record stands out against.
+        """Return the share of population records that every record stands out against.
 
         Raises:
             ValueError: There are no population records, a record has too few usable references, or a confidence is
@@ -134,7 +134,7 @@ class RMIA:
         return (counts + rankdata(of_x) / (len(of_x) + 1)) / len(of_z)
 
     def tuned_a(self, view: AttackView) -> float:
-        """The `a` under which the attack on one of the references, with the help of the others, has the best AUC.
+        """Return the `a` with the best AUC in an attack on one of the references, with the help of the others.
 
         Raises:
             ValueError: No other references are left to attack it with.
@@ -150,7 +150,7 @@ class RMIA:
     def _ratios(
         self, view: AttackView, a: float | None = None
     ) -> tuple[Float64[np.ndarray, "records"], Float64[np.ndarray, "population"]]:
-        """Mean log ratio over the queries, of the audited records and of the population; online without `a`."""
+        """Return the mean log ratio over the queries for audited records and population; online without `a`."""
         sides = [view.outside]
         if a is None:
             sides.append(view.member)
@@ -181,7 +181,7 @@ class RMIA:
         references: Float64[np.ndarray, "refs records queries"],
         sides: Sequence[Bool[np.ndarray, "refs records"]],
     ) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
-        """Log of the mean probability, and the mean of 1 - p: the mean over sides of the mean over their references."""
+        """Return log of the mean probability, and mean of 1 - p: means over sides of means over their references."""
         mean, complement = (np.empty(references.shape[1:]) for _ in range(2))
         for block in blocks(references):
             share = _share(sides, block)
@@ -207,21 +207,21 @@ FORMS = (RMIA("online"), RMIA("offline"), RMIA("online", ties="kept"), RMIA("off
 
 
 def evenly(used: Bool[np.ndarray, "refs records"]) -> Float64[np.ndarray, "refs records"]:
-    """Weights of a mean over the used references."""
+    """Return the weights of a mean over the used references."""
     return used / used.sum(axis=0)
 
 
 def _share(
     sides: Sequence[Bool[np.ndarray, "refs records"]], of: slice | Int64[np.ndarray, "some"]
 ) -> Float64[np.ndarray, "refs some"]:
-    """Weights of the mean over sides of the mean over their references, for some of the records."""
+    """Return the weights of the mean over sides of the mean over their references, for some of the records."""
     return np.mean([evenly(used[:, of]) for used in sides], axis=0)
 
 
 def dominated(
     of_x: Float64[np.ndarray, "records"], of_z: Float64[np.ndarray, "population"], margin: float
 ) -> Int64[np.ndarray, "records"]:
-    """How many z there are with of_x >= of_z + margin, for every x.
+    """Return for every x the number of z with of_x >= of_z + margin.
 
     Example:
         >>> dominated(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0]), 1.0).tolist()
@@ -233,7 +233,7 @@ def dominated(
 def blended(
     log_out: Float64[np.ndarray, "records queries"], complement: Float64[np.ndarray, "records queries"], a: float
 ) -> Float64[np.ndarray, "records queries"]:
-    """log(((1 + a) p_out + 1 - a) / 2) from log p_out and 1 - p_out, with the precision of both ends."""
+    """Return log(((1 + a) p_out + 1 - a) / 2) from log p_out and 1 - p_out, with the precision of both ends."""
     if a == 1:
         return log_out
     return np.log1p(-(1 + a) / 2 * complement)
@@ -247,14 +247,14 @@ def log_sigmoid(confidence: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray,
 def _log_mean(
     logs: Float64[np.ndarray, "refs records queries"], share: Float64[np.ndarray, "refs records"]
 ) -> Float64[np.ndarray, "records queries"]:
-    """Log of the weighted mean of exp(logs)."""
+    """Return the log of the weighted mean of exp(logs)."""
     masked = np.where(share[:, :, None] > 0, logs, -np.inf)
     largest = masked.max(axis=0)
     return largest + np.log(np.einsum("mrq,mr->rq", np.exp(masked - largest), share))
 
 
 def _area(scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]) -> float:
-    """AUC by ranks; a half where there are no members or none but members."""
+    """Return the AUC by ranks; 0.5 if all or none are members."""
     inside = int(member.sum())
     pairs = inside * (len(member) - inside)
     if not pairs:

@@ -98,7 +98,7 @@ def posterior(side: Sums) -> tuple[Float64[np.ndarray, "records queries"], Float
 
 
 def fitted_prior(variance: Float64[np.ndarray, "records queries"], freedom: Float64[np.ndarray, "records"]) -> Prior:
-    """The prior under which the log variances have the mean and the variance that they have.
+    """Return the prior under which the log variances have the mean and the variance that they have.
 
     Args:
         variance: Of each record and query, > 0.
@@ -116,7 +116,7 @@ def fitted_prior(variance: Float64[np.ndarray, "records queries"], freedom: Floa
 
 
 def inverse_trigamma(value: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
-    """The x > 0 with trigamma(x) = value, by Newton steps on 1 / trigamma, which is nearly linear.
+    """Return the x > 0 with trigamma(x) = value, by Newton steps on 1 / trigamma, which is nearly linear.
 
     Example:
         >>> inverse_trigamma(polygamma(1, np.array([0.01, 1.0, 500.0]))).round(9).tolist()
@@ -130,7 +130,7 @@ def inverse_trigamma(value: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray,
 
 
 def log_density(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:
-    """Log density of the Student distribution."""
+    """Return the log density of the Student distribution."""
     half = of.freedom / 2
     constant = _log_gamma_step(half) - 0.5 * np.log(of.freedom * np.pi)
     apart = (value - of.centre) / of.deviation
@@ -145,7 +145,7 @@ def _log_gamma_step(x: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*ax
 
 
 def log_survival(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:
-    """Log of the probability of a larger value, without underflow and without rounding to 0.
+    """Return the log of the probability of a larger value, without underflow and without rounding to 0.
 
     Far out, with a = freedom / 2, u = 2 a / t^2 and Gauss's function after Pfaff's transformation
     (DLMF 8.17.8 and 15.8.1), the tail is

@@ -46,7 +46,7 @@ class Threshold:
 
     @property
     def name(self) -> str:
-        """`threshold`, with the signal where it is not the confidence."""
+        """`threshold`, with the signal if it is not the confidence."""
         return "threshold" if self.signal == "logit_scaled" else f"threshold-{self.signal}"
 
     @property
@@ -60,7 +60,7 @@ class Threshold:
         return 0
 
     def __call__(self, view: AttackView) -> Scores:
-        """The mean of the signal over the queries."""
+        """Return the mean of the signal over the queries."""
         return signal_of(view.target, self.signal).mean(axis=1)
 
 

@@ -132,18 +132,18 @@ class Claims:
         """
         first: dict[str, int] = {}
         while True:
-            found = []
+            claims = []
             moved = False
             for path in self._paths():
                 with contextlib.suppress(FileNotFoundError):
                     if not self._bury(path):
-                        about = _about_of(path)
-                        found.append(Claim(path.name, str(about.get("host", "")), about.get("process")))
+                        record = _about_of(path)
+                        claims.append(Claim(path.name, str(record.get("host", "")), record.get("process")))
                         changed = path.stat().st_mtime_ns
                         moved = moved or first.setdefault(path.name, changed) != changed
-                        moved = moved or bool(about.get("locked") and about.get("machine") == machine())
-            if not found or moved:
-                return found
+                        moved = moved or bool(record.get("locked") and record.get("machine") == machine())
+            if not claims or moved:
+                return claims
             time.sleep(min(1.0, self._lease / 4))
 
     def _paths(self) -> list[Path]:
@@ -186,10 +186,10 @@ class Claims:
             os.close(descriptor)
 
     def _dead(self, key: str, descriptor: int) -> bool:
-        about = _read(descriptor)
-        if about.get("locked") and about.get("machine") == machine():
+        record = _read(descriptor)
+        if record.get("locked") and record.get("machine") == machine():
             return _lock(descriptor)
-        mark = (str(about.get("owner")), os.fstat(descriptor).st_mtime_ns)
+        mark = (str(record.get("owner")), os.fstat(descriptor).st_mtime_ns)
         seen = self._seen.get(key)
         if seen is None or seen.mark != mark:
             self._seen[key] = _Seen(mark, time.monotonic())
@@ -225,10 +225,10 @@ def _lock(descriptor: int) -> bool:
 
 def _read(descriptor: int) -> dict[str, Any]:
     try:
-        about = json.loads(os.pread(descriptor, 4096, 0))
+        record = json.loads(os.pread(descriptor, 4096, 0))
     except (OSError, ValueError):
         return {}
-    return about if isinstance(about, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _about_of(path: Path) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
 
 def kind_of(artifacts: Mapping[str, Artifact]) -> str | None:
     """Return the kind that `encode` noted; None for a plain dict."""
-    about = artifacts.get("about")
-    kind = about.get("kind") if isinstance(about, Mapping) else None
+    facts = artifacts.get("about")
+    kind = facts.get("kind") if isinstance(facts, Mapping) else None
     return kind if kind is None or isinstance(kind, str) else str(kind)[:60]
 
 
@@ -138,15 +138,15 @@ def _read_splits(artifacts: Mapping[str, Artifact]) -> Splits:
 
 
 def _write_weights(value: Weights) -> dict[str, Artifact]:
-    about = {"names": list(value.tensors), "spec": encode_spec(value.spec)}
-    return {"tensors": dict(value.tensors), **_write_fingerprint(value), "about": about}
+    facts = {"names": list(value.tensors), "spec": encode_spec(value.spec)}
+    return {"tensors": dict(value.tensors), **_write_fingerprint(value), "about": facts}
 
 
 def _read_weights(artifacts: Mapping[str, Artifact]) -> Weights:
-    about = artifacts["about"]
+    facts = artifacts["about"]
     _check_tensors(artifacts["tensors"])
-    tensors = _ordered(artifacts["tensors"], about["names"])
-    return Weights(tensors, decode_spec(about["spec"]), _read_fingerprint(artifacts))
+    tensors = _ordered(artifacts["tensors"], facts["names"])
+    return Weights(tensors, decode_spec(facts["spec"]), _read_fingerprint(artifacts))
 
 
 def _write_fingerprint(value: Weights | QuantizedWeights) -> dict[str, Artifact]:
@@ -165,31 +165,31 @@ def _read_fingerprint(artifacts: Mapping[str, Artifact]) -> np.ndarray | None:
 
 def _write_quantized(value: QuantizedWeights) -> dict[str, Artifact]:
     parts = {part: {name: getattr(layer, part) for name, layer in value.layers.items()} for part in _GRID}
-    about = {
+    facts = {
         "levels": [[name, layer.levels] for name, layer in value.layers.items()],
         "names": list(value.rest),
         "spec": encode_spec(value.spec),
         "record": value.record,
     }
-    return {**parts, "rest": dict(value.rest), **_write_fingerprint(value), "about": about}
+    return {**parts, "rest": dict(value.rest), **_write_fingerprint(value), "about": facts}
 
 
 def _read_quantized(artifacts: Mapping[str, Artifact]) -> QuantizedWeights:
-    about = artifacts["about"]
+    facts = artifacts["about"]
     layers = {
         name: QuantizedLayer(levels=levels, **{part: artifacts[part][name] for part in _GRID})
-        for name, levels in about["levels"]
+        for name, levels in facts["levels"]
     }
     for name, layer in layers.items():
         _check_layer(name, layer)
     _check_tensors(artifacts["rest"])
-    if not isinstance(about["record"], Mapping) or not all(
-        isinstance(one, Mapping) for one in about["record"].values()
+    if not isinstance(facts["record"], Mapping) or not all(
+        isinstance(one, Mapping) for one in facts["record"].values()
     ):
         raise ValueError("its record must be facts by name of the layer")
-    rest = _ordered(artifacts["rest"], about["names"])
-    spec, mark = decode_spec(about["spec"]), _read_fingerprint(artifacts)
-    return QuantizedWeights(layers, rest, spec, about["record"], mark)
+    rest = _ordered(artifacts["rest"], facts["names"])
+    spec, mark = decode_spec(facts["spec"]), _read_fingerprint(artifacts)
+    return QuantizedWeights(layers, rest, spec, facts["record"], mark)
 
 
 def _check_layer(name: str, layer: QuantizedLayer) -> None:

@@ -82,12 +82,12 @@ def batches(tasks: Iterable[Task]) -> list[Batch]:
 def descendants(tasks: Iterable[Task], key: str) -> list[Task]:
     """Return the tasks, listed in order, that need a task, directly or not."""
     reached = {key}
-    found = []
+    dependents = []
     for task in tasks:
         if reached.intersection(task.input_keys):
             reached.add(task.key)
-            found.append(task)
-    return found
+            dependents.append(task)
+    return dependents
 
 
 def _check_inputs(tasks: dict[str, Task]) -> None:

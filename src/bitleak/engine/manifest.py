@@ -140,11 +140,11 @@ def _check(manifest: Any) -> None:
     for name, file in manifest["files"].items():
         if "/" in name or name in ("", ".", ".."):
             raise ValueError(f"{name!r} is not the name of a file beside it")
-        size, found = (file.get("size"), file.get("sha256")) if isinstance(file, dict) else (None, None)
+        size, sha256 = (file.get("size"), file.get("sha256")) if isinstance(file, dict) else (None, None)
         if type(size) is not int or not 0 <= size <= MOST:
             raise ValueError(f"the size of {name} must be a number of bytes, got {_shown(size)}")
-        if not isinstance(found, str) or not _SHA256.fullmatch(found):
-            raise ValueError(f"the sha256 of {name} must be 64 hexadecimal digits, got {_shown(found)}")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise ValueError(f"the sha256 of {name} must be 64 hexadecimal digits, got {_shown(sha256)}")
 
 
 def _depth(value: Any) -> int:
@@ -208,8 +208,8 @@ def fault(path: Path, file: Mapping[str, Any], *, fresh: bool = False) -> str:
     if status.st_size != file["size"]:
         return f"expected {file['size']} bytes, got {status.st_size}"
     known = (str(path), status.st_ino, status.st_mtime_ns, status.st_size)
-    found = digest(path) if fresh else _digest(*known)
-    return "" if found == file["sha256"] else "its content is not what was written"
+    actual = digest(path) if fresh else _digest(*known)
+    return "" if actual == file["sha256"] else "its content is not what was written"
 
 
 def digest(path: Path) -> str:
@@ -225,5 +225,5 @@ def _digest(path: str, inode: int, changed: int, size: int) -> str:
 
 
 def _unreadable(place: PurePath, error: Exception) -> BrokenResult:
-    said = f"{type(error).__name__}: {reason(error)}"
-    return BrokenResult(f"manifest {place / 'manifest.json'} cannot be read ({said}): {ADVICE}", place.name)
+    cause = f"{type(error).__name__}: {reason(error)}"
+    return BrokenResult(f"manifest {place / 'manifest.json'} cannot be read ({cause}): {ADVICE}", place.name)

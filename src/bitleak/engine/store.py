@@ -131,11 +131,11 @@ class Store:
         """Return the readable manifests of the finished tasks among these, by key."""
         done = self.snapshot()
         places = [self.path(task) for task in tasks if done.has(task)]
-        found = {}
+        manifests = {}
         for place, text in self._files.manifests(places):
             with contextlib.suppress(StoreError):  # it is damaged: whoever reads the result is told
-                found[place.name] = parse_manifest(text, place)
-        return found
+                manifests[place.name] = parse_manifest(text, place)
+        return manifests
 
     def write(self, task: Task, artifacts: Mapping[str, Artifact], runtime: Mapping[str, Any]) -> PurePath:
         """Commit the result of a task: all of it or, when interrupted, nothing.
@@ -216,11 +216,11 @@ class Store:
     def inventory(self) -> tuple[list[Entry], int]:
         """Return all finished tasks whose manifest can be read, and the number of others."""
         places = list(self._files.places())
-        found = []
+        entries = []
         for place, text in self._files.manifests(places):
             with contextlib.suppress(StoreError):
-                found.append(_entry(place, parse_manifest(text, place)))
-        return found, len(places) - len(found)
+                entries.append(_entry(place, parse_manifest(text, place)))
+        return entries, len(places) - len(entries)
 
     def sizes(self, entries: Iterable[Entry] | None = None) -> dict[str, tuple[int, int]]:
         """Return the number of finished tasks and bytes of their files per stage.
@@ -236,11 +236,11 @@ class Store:
 
     def verify(self) -> list[Problem]:
         """Read every file of every task and return all damage."""
-        found = []
+        damage = []
         for place in self._files.places():
             with self._files.inspected(place) as folder:
-                found += [Problem(place, place / broken.path.name, broken.reason) for broken in problems(folder)]
-        return found
+                damage += [Problem(place, place / broken.path.name, broken.reason) for broken in problems(folder)]
+        return damage
 
     def remove(self, place: PurePath) -> None:
         """Take a result out of the store, so that it is made again when it is needed."""

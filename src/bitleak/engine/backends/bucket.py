@@ -88,7 +88,7 @@ class Bucket:
             for stage in stages:
                 place = self.root / stage / key[:2] / key
                 if self.has(place):
-                    self._recent = [stage, *(other for other in self._recent if other != stage)]
+                    self._recent = [stage, *(known_stage for known_stage in self._recent if known_stage != stage)]
                     return place
         return None
 
@@ -103,8 +103,8 @@ class Bucket:
     def manifests(self, places: Iterable[PurePath]) -> Iterator[tuple[PurePath, str]]:
         """Yield the text of each readable manifest, many per request if the protocol can."""
         paths = {str(place / MANIFEST): place for place in places}
-        found = self._ask(self._fs.cat, list(paths), on_error="return") if paths else {}
-        for path, content in (found if isinstance(found, dict) else dict.fromkeys(paths, found)).items():
+        contents = self._ask(self._fs.cat, list(paths), on_error="return") if paths else {}
+        for path, content in (contents if isinstance(contents, dict) else dict.fromkeys(paths, contents)).items():
             if isinstance(content, bytes):
                 yield paths[path], content.decode("utf-8", errors="replace")
 
@@ -257,10 +257,10 @@ class Bucket:
 
     def _stages(self) -> list[str]:
         try:
-            found = [PurePosixPath(path).name for path in self._ask(self._fs.ls, str(self.root), detail=False)]
+            names = [PurePosixPath(path).name for path in self._ask(self._fs.ls, str(self.root), detail=False)]
         except FileNotFoundError:
             return []
-        return sorted(name for name in found if name.isidentifier() and name != "logs")
+        return sorted(name for name in names if name.isidentifier() and name != "logs")
 
     def _objects(self) -> Iterator[PurePath]:
         """Yield all objects of all places."""

@@ -200,9 +200,9 @@ class Processes:
             worker.process.join()
         _end_orphan(worker)
         self._store.drop_temporaries([worker.process.pid or 0])
-        said = worker.log.read_text(encoding="utf-8", errors="replace") if worker.log.exists() else ""
+        text = worker.log.read_text(encoding="utf-8", errors="replace") if worker.log.exists() else ""
         worker.log.unlink(missing_ok=True)
-        return f"the worker {_ending(worker.process.exitcode)}\n\n{said}"
+        return f"the worker {_ending(worker.process.exitcode)}\n\n{text}"
 
     def _give_up(self, task: Task, report: str) -> Outcome:
         text = f"{report.splitlines()[0]} while doing it, {ATTEMPTS} times"
@@ -220,9 +220,9 @@ def _end_orphan(worker: _Worker) -> None:
 
 
 def _no_process(error: BaseException) -> str:
-    said = getattr(error, "strerror", None) or str(error) or "no answer"
+    text = getattr(error, "strerror", None) or str(error) or "no answer"
     return (
-        f"a worker cannot be started ({type(error).__name__}: {said}): the process that workers come from was killed "
+        f"a worker cannot be started ({type(error).__name__}: {text}): the process that workers come from was killed "
         "again and again, or this user may have no more processes; fewer --workers, or --executor serial, need less"
     )
 

@@ -213,10 +213,10 @@ def _expected_files(member: _Member, content: bytes) -> Mapping[str, Mapping[str
             raise ValueError("it does not name a task")
         if not isinstance(task["params"], dict) or not _are_keys(task["inputs"]):
             raise ValueError("its task's params or inputs are not those of a task")
-        found = (task["stage"], identity_key(task))
+        named = (task["stage"], identity_key(task))
     except DAMAGE as error:
         raise ValueError(f"{member.path} is not a manifest ({reason(error)})") from error
-    if found != (stage, key):
+    if named != (stage, key):
         raise ValueError(f"{member.path}: its task is not the one that the folder is named after")
     files: Mapping[str, Mapping[str, Any]] = manifest["files"]
     return files

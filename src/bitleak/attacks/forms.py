@@ -81,13 +81,13 @@ def known_names() -> list[str]:
 
 def _forms(entry: str) -> tuple[Attack, ...]:
     """Return the forms that a word or outside name stands for, checked."""
-    found = registry.resolve(registry.ATTACKS, entry, kind="attack")
-    if isinstance(found, type):
+    loaded = registry.resolve(registry.ATTACKS, entry, kind="attack")
+    if isinstance(loaded, type):
         try:
-            found = found()
+            loaded = loaded()
         except Exception as error:  # foreign code may raise anything
             raise ValueError(f"attack {entry!r} cannot be made: {type(error).__name__}: {error}") from error
-    forms = found if isinstance(found, tuple) else (found,)
+    forms = loaded if isinstance(loaded, tuple) else (loaded,)
     if not forms:
         raise ValueError(f"attack {entry!r} names an empty tuple; expected attacks")
     for form in forms:

@@ -128,11 +128,11 @@ def weights(
 
     start = np.concatenate([[0.0], np.ones(len(ratios))])
     bounds = [(None, None), *[(0.0, None)] * len(ratios)]
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9}).x[
+    fitted = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9}).x[
         1:
     ]
-    most = found.max()
-    return found / most if most > 0 else np.ones(len(ratios))
+    largest = fitted.max()
+    return fitted / largest if largest > 0 else np.ones(len(ratios))
 
 
 def _tried(
@@ -166,22 +166,24 @@ def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases r
     inside, outside = views[0].member, views[0].outside
     target = np.stack([signal_of(view.target, "logit_scaled") for view in views], axis=-1)
     answers = [reference_signal(view, "logit_scaled") for view in views]
-    found = np.zeros((len(views), len(target)))
+    ratios = np.zeros((len(views), len(target)))
     for query in range(target.shape[1]):
-        # (refs, records, releases), each release's in a piece of memory of its own
-        asked = np.moveaxis(np.stack([of[:, :, query] for of in answers]), 0, -1)
-        known = sums(asked, inside), sums(asked, outside)
+        # (refs, records, releases), each release's in a piece of memory of its innovation
+        confidence = np.moveaxis(np.stack([of[:, :, query] for of in answers]), 0, -1)
+        side_sums = sums(confidence, inside), sums(confidence, outside)
         for release in range(len(views)):
-            slope = slopes(asked[..., : release + 1], inside, outside, known)
-            own = target[:, query, release] - target[:, query, :release] @ slope
+            slope = slopes(confidence[..., : release + 1], inside, outside, side_sums)
+            innovation = target[:, query, release] - target[:, query, :release] @ slope
             if release:
-                new = asked[..., release] - asked[..., :release] @ slope  # (refs, records)
+                new = confidence[..., release] - confidence[..., :release] @ slope  # (refs, records)
                 of_in, of_out = (sums(new[..., None], side) for side in (inside, outside))
             else:
-                of_in, of_out = (of.only(0) for of in known)
+                of_in, of_out = (of.only(0) for of in side_sums)
             student_in, student_out = predictive_pair(of_in, of_out)
-            found[release] += (log_density(own[:, None], student_in) - log_density(own[:, None], student_out))[:, 0]
-    return found / target.shape[1]
+            ratios[release] += (
+                log_density(innovation[:, None], student_in) - log_density(innovation[:, None], student_out)
+            )[:, 0]
+    return ratios / target.shape[1]
 
 
 def slopes(

@@ -136,20 +136,20 @@ class LiRA:
         return (_log_density(target, normal_in) - _log_density(target, normal_out)).mean(axis=1)
 
     def _sums(self, view: AttackView, side: References) -> Sums:
-        what = f"variance {self.variance!r}"
-        return side_sums(view, self.signal, side, fewest=FEWEST[self.variance], what=what)
+        caller = f"variance {self.variance!r}"
+        return side_sums(view, self.signal, side, fewest=FEWEST[self.variance], caller=caller)
 
-    def _normal(self, found: Sums, view: AttackView, side: References) -> Normal:
+    def _normal(self, side_sums: Sums, view: AttackView, side: References) -> Normal:
         if self.variance == "paper":
             key = ("median", self.signal, side)
             if key not in view.shared:
                 view.shared[key] = _median(reference_signal(view, self.signal), side_of(view, side))
-            return Normal(view.shared[key], _raw_deviation(found))
-        pooled = np.sqrt(found.pooled)  # (queries,)
+            return Normal(view.shared[key], _raw_deviation(side_sums))
+        pooled = np.sqrt(side_sums.pooled)  # (queries,)
         if self.variance == "fixed":
-            return Normal(found.mean, np.maximum(pooled, ABSOLUTE_FLOOR))
-        own = np.sqrt(found.squares / (found.counts[:, None] - 1))
-        return Normal(found.mean, np.maximum(own, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)))
+            return Normal(side_sums.mean, np.maximum(pooled, ABSOLUTE_FLOOR))
+        deviation = np.sqrt(side_sums.squares / (side_sums.counts[:, None] - 1))
+        return Normal(side_sums.mean, np.maximum(deviation, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)))
 
 
 FORMS = (
@@ -186,9 +186,9 @@ def _log_density(
     return -0.5 * ((target - normal.centre) / normal.deviation) ** 2 - np.log(normal.deviation)
 
 
-def _raw_deviation(found: Sums) -> Float64[np.ndarray, ""]:
+def _raw_deviation(side_sums: Sums) -> Float64[np.ndarray, ""]:
     """Return the deviation (n) of all scores around their grand mean, from those within and between records."""
-    counts, mean, squares = found
+    counts, mean, squares = side_sums
     queries = mean.shape[1]
     grand = (counts @ mean).sum() / (counts.sum() * queries)
     between = (counts @ (mean - grand) ** 2).sum()

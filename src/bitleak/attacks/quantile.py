@@ -165,11 +165,11 @@ def _standardized(
     references: Callable[[SignalName], Float64[np.ndarray, "refs records queries"]],
     used: Bool[np.ndarray, "refs records"],
 ) -> tuple[Float64[np.ndarray, "records features"], Float64[np.ndarray, "records"]]:
-    """Features from the used references' answers, and u."""
+    """Return features from the used references' answers, and u."""
     confidence = query_means(references("logit_scaled"))[:, :, None]
     of = predictive(sums(confidence, used))
     names: tuple[SignalName, ...] = ("entropy", "correct")
-    others = [sums(references(name), used).mean.mean(axis=1) for name in names]
+    means = [sums(references(name), used).mean.mean(axis=1) for name in names]
     centre, deviation = of.centre[:, 0], of.deviation[:, 0]
     value = signal_of(target, "logit_scaled").mean(axis=1)
-    return np.column_stack([centre, deviation, *others]), (value - centre) / deviation
+    return np.column_stack([centre, deviation, *means]), (value - centre) / deviation

@@ -55,8 +55,12 @@ def average_reference(view: AttackView) -> tuple[float, float]:
     confidence = view.population_references[..., CONFIDENCE]
     seen = np.isfinite(confidence)
     if not seen.all():  # audited records in the population's place, some references being hidden for some of them
-        each = [own[shown] for own, shown in zip(confidence, seen, strict=True) if shown.any()]
-        return float(np.mean([own.mean() for own in each])), float(np.mean([own.std() for own in each]))
+        means, deviations = [], []
+        for answers, shown in zip(confidence, seen, strict=True):
+            if shown.any():
+                means.append(answers[shown].mean())
+                deviations.append(answers[shown].std())
+        return float(np.mean(means)), float(np.mean(deviations))
     return float(confidence.mean(axis=(1, 2)).mean()), float(confidence.std(axis=(1, 2)).mean())
 
 

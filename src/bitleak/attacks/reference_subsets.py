@@ -87,10 +87,10 @@ class Subsets:
         self._refuse_few(count)
         if self._pairs is not None:
             return _of_rows(self._full, np.sort(self._pairs[:count].ravel()))
-        kept = np.zeros(self._full.side.shape, bool)
+        chosen = np.zeros(self._full.side.shape, bool)
         for order in self._orders:
-            np.put_along_axis(kept, order[:count], True, axis=0)
-        return masked_view(self._full, kept)
+            np.put_along_axis(chosen, order[:count], True, axis=0)
+        return masked_view(self._full, chosen)
 
     def compact_view(self, count: int) -> AttackView:
         """Like `view`, with one row per place among a record's references instead of one per model.
@@ -103,8 +103,8 @@ class Subsets:
         """
         if self.paired:
             return self.view(count)
-        everything = np.arange(len(self._full.side)), np.arange(self._full.side.shape[1])
-        return self.gathered(count, self._full.references, *everything)
+        places = np.arange(len(self._full.side)), np.arange(self._full.side.shape[1])
+        return self.gathered(count, self._full.references, *places)
 
     def gathered(
         self,
@@ -161,10 +161,10 @@ def _order(
     keys: Float64[np.ndarray, "refs records"], side: Bool[np.ndarray, "refs records"]
 ) -> Int[np.ndarray, "most records"]:
     """Return the references of one side by their keys, as many as every record has there."""
-    most = int(side.sum(axis=0).min())
-    order = np.empty((most, keys.shape[1]), np.int16 if len(keys) <= SMALL else np.int32)
+    count = int(side.sum(axis=0).min())
+    order = np.empty((count, keys.shape[1]), np.int16 if len(keys) <= SMALL else np.int32)
     for block in _record_blocks(keys):
-        order[:, block] = np.where(side[:, block], keys[:, block], 2.0).argsort(axis=0)[:most]
+        order[:, block] = np.where(side[:, block], keys[:, block], 2.0).argsort(axis=0)[:count]
     return order
 
 
@@ -180,18 +180,18 @@ def _taken(
     columns: Int64[np.ndarray, "records"],
 ) -> Float64[np.ndarray, "signals some records queries"]:
     """Return the references in these rows of each of these columns, signal by signal."""
-    found = new_array((references.shape[-1], *rows.shape, references.shape[2]), references.dtype)
+    taken = new_array((references.shape[-1], *rows.shape, references.shape[2]), references.dtype)
     planes = np.moveaxis(np.asarray(references), -1, 0)  # a memory map takes long to index
-    for block in _record_blocks(rows, found):
+    for block in _record_blocks(rows, taken):
         places = rows[:, block].astype(np.int64) * references.shape[1] + columns[block]
-        for plane, of_found in zip(planes, found, strict=True):
+        for plane, taken_plane in zip(planes, taken, strict=True):
             if plane.flags.c_contiguous:
-                of_found[:, block] = plane.reshape(-1, plane.shape[2]).take(places, axis=0)
+                taken_plane[:, block] = plane.reshape(-1, plane.shape[2]).take(places, axis=0)
             else:
-                of_found[:, block] = plane[rows[:, block], columns[block]]
+                taken_plane[:, block] = plane[rows[:, block], columns[block]]
         release(references)
-        release(found)
-    return found
+        release(taken)
+    return taken
 
 
 def _record_blocks(*arrays: np.ndarray) -> Iterator[slice]:

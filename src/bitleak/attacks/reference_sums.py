@@ -63,7 +63,7 @@ def query_means(references: Float64[np.ndarray, "refs records queries"]) -> Floa
     return means
 
 
-def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *, side: str) -> None:
+def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, caller: str, *, side: str) -> None:
     """Refuse a view in which a record has fewer used references.
 
     Raises:
@@ -73,7 +73,7 @@ def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, what: str, *
     few = np.flatnonzero(counts < fewest)
     if len(few):
         raise TooFewForAttack(
-            f"{what} needs at least {fewest} usable {side} references for every record, "
+            f"{caller} needs at least {fewest} usable {side} references for every record, "
             f"got {counts[few[0]]} for record {few[0]} ({len(few)} such records)"
         )
 
@@ -83,7 +83,7 @@ def side_of(view: AttackView, side: References) -> Bool[np.ndarray, "refs record
     return view.member if side == "IN" else view.outside
 
 
-def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest: int, what: str) -> Sums:
+def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest: int, caller: str) -> Sums:
     """Return `sums` of a signal of one side's references, computed once for all attacks on a view.
 
     Args:
@@ -91,13 +91,13 @@ def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest:
         signal: Name of the references' signal.
         side: `IN` or `OUT`.
         fewest: References that every record needs.
-        what: Name for the message.
+        caller: Name for the message.
 
     Raises:
         ValueError: A record has fewer, or a signal is not finite.
     """
     used = side_of(view, side)
-    refuse_few(used, fewest, what, side=side)
+    refuse_few(used, fewest, caller, side=side)
     key = ("sums", signal, side)
     if key not in view.shared:
         view.shared[key] = sums(reference_signal(view, signal), used)

@@ -91,13 +91,16 @@ class RMIA:
     @property
     def name(self) -> str:
         """Name with the mode, and all fields that differ from their defaults."""
-        parts = {
-            f"a{self.a:g}" if self.a != "tuned" else "": self.mode == "offline" and self.a != "tuned",
-            f"gamma{self.gamma:g}": self.gamma != 1,
-            f"t{self.temperature:g}": self.temperature != 2,
-            "counts": self.ties == "kept",
-        }
-        return "-".join(["rmia", self.mode, *(part for part, said in parts.items() if said)])
+        parts = ["rmia", self.mode]
+        if self.mode == "offline" and self.a != "tuned":
+            parts.append(f"a{self.a:g}")
+        if self.gamma != 1:
+            parts.append(f"gamma{self.gamma:g}")
+        if self.temperature != 2:
+            parts.append(f"t{self.temperature:g}")
+        if self.ties == "kept":
+            parts.append("counts")
+        return "-".join(parts)
 
     @property
     def signal(self) -> SignalName:
@@ -142,9 +145,9 @@ class RMIA:
         known = stand_in(view)
         out = known.outside
         refuse_few(out, 1, f"{self.name} with a='tuned'", side="OUT")
-        own = log_sigmoid(known.target / self.temperature)
+        log_target = log_sigmoid(known.target / self.temperature)
         means = self._log_means(known.references, [out])
-        areas = [_area((own - blended(*means, a)).mean(axis=1), known.known) for a in CANDIDATES]
+        areas = [_area((log_target - blended(*means, a)).mean(axis=1), known.known) for a in CANDIDATES]
         return CANDIDATES[int(np.argmax(areas))]
 
     def _ratios(

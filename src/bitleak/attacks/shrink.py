@@ -88,27 +88,27 @@ def predictive_pair(inside: Sums, outside: Sums) -> tuple[Student, Student]:
 
 
 def posterior(side: Sums) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
-    """Posterior variance and its degrees of freedom, of every record and query."""
-    own = (side.counts - 1.0)[:, None]
+    """Return the posterior variance and its degrees of freedom, of every record and query."""
+    degrees = (side.counts - 1.0)[:, None]
     floor = np.maximum(RELATIVE_FLOOR * np.sqrt(side.pooled), ABSOLUTE_FLOOR) ** 2
-    variance = np.maximum(side.squares / own, floor)
-    prior = fitted_prior(variance, own[:, 0])
-    freedom = prior.freedom + own
-    return (prior.freedom * prior.variance + own * variance) / freedom, freedom
+    variance = np.maximum(side.squares / degrees, floor)
+    prior = fitted_prior(variance, degrees[:, 0])
+    freedom = prior.freedom + degrees
+    return (prior.freedom * prior.variance + degrees * variance) / freedom, freedom
 
 
 def fitted_prior(variance: Float64[np.ndarray, "records queries"], freedom: Float64[np.ndarray, "records"]) -> Prior:
-    """Return the prior under which the log variances have the mean and the variance that they have.
+    """Return the prior under places the log variances have the mean and the variance that they have.
 
     Args:
         variance: Of each record and query, > 0.
         freedom: Degrees of freedom of each record's variances, at least 1.
     """
-    distinct, which = np.unique(freedom, return_inverse=True)  # a few, and their functions are slow
+    distinct, places = np.unique(freedom, return_inverse=True)  # a few, and their functions are slow
     half = distinct / 2
-    centred = np.log(variance) - (digamma(half) - np.log(half))[which, None]
+    centred = np.log(variance) - (digamma(half) - np.log(half))[places, None]
     records = len(variance)
-    excess = centred.var(axis=0) * records / max(records - 1, 1) - polygamma(1, half)[which].mean()
+    excess = centred.var(axis=0) * records / max(records - 1, 1) - polygamma(1, half)[places].mean()
     least = float(polygamma(1, MOST_FREEDOM / 2))
     of_prior = np.clip(2 * inverse_trigamma(np.maximum(excess, least)), 0.0, MOST_FREEDOM)
     scale = np.exp(centred.mean(axis=0) + digamma(of_prior / 2) - np.log(of_prior / 2))
@@ -138,9 +138,9 @@ def log_density(value: Float64[np.ndarray, "records queries"], of: Student) -> F
 
 
 def _log_gamma_step(x: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
-    """Log of Gamma(x + 1/2) / Gamma(x); of large x by its series (DLMF 5.11.13): the difference loses digits."""
-    many = np.maximum(x, 50.0)
-    series = 0.5 * np.log(many) - 1 / (8 * many) + 1 / (192 * many**3) - 1 / (640 * many**5)
+    """Return log of Gamma(x + 1/2) / Gamma(x); of large x by its series (DLMF 5.11.13): the difference loses digits."""
+    clipped = np.maximum(x, 50.0)
+    series = 0.5 * np.log(clipped) - 1 / (8 * clipped) + 1 / (192 * clipped**3) - 1 / (640 * clipped**5)
     return np.where(x > 50.0, series, gammaln(x + 0.5) - gammaln(x))
 
 
@@ -153,12 +153,12 @@ def log_survival(value: Float64[np.ndarray, "records queries"], of: Student) -> 
     """
     apart = (value - of.centre) / of.deviation
     nearer = stdtr(of.freedom, -np.abs(apart))  # the smaller tail, on the value's own side
-    found = np.where(apart < 0, np.log1p(-nearer), np.log(np.maximum(nearer, SMALLEST_TAIL)))
+    tail = np.where(apart < 0, np.log1p(-nearer), np.log(np.maximum(nearer, SMALLEST_TAIL)))
     far = (apart > 0) & (nearer < SMALLEST_TAIL)
     a, u = of.freedom[far] / 2, of.freedom[far] / apart[far] ** 2
     series, term = np.ones_like(a), np.ones_like(a)
     for k in range(TAIL_TERMS):
         term = term * -u * (k + 0.5) / (a + 1 + k)
         series += term
-    found[far] = -a * np.log1p(1 / u) + 0.5 * np.log1p(u) - np.log(2 * a) - betaln(a, 0.5) + np.log(series)
-    return found
+    tail[far] = -a * np.log1p(1 / u) + 0.5 * np.log1p(u) - np.log(2 * a) - betaln(a, 0.5) + np.log(series)
+    return tail

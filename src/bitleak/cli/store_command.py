@@ -1,4 +1,4 @@
-"""`bitleak store ls|verify|export|import|gc`."""
+"""`bitleak store ls|verify|remove|export|import|gc`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +52,23 @@ def verify(
     count = sum(count for count, _ in opened.sizes().values())
     print(f"{count} results checked, {len(problems)} problems" + (", removed" if remove and problems else ""))
     return 1 if problems and not remove else 0
+
+
+@store_app.command()
+def remove(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, or their first digits (8 or more).")],
+    store: StoreFolder = STORE,
+) -> int:
+    """Remove single results, so that they are made again; messages show their keys."""
+    from bitleak.engine.store import Store
+
+    # All keys are looked up before the first result is removed.
+    opened = Store(store, create=False)
+    places = {opened.place_of(key) for key in keys}
+    for place in sorted(places):
+        opened.remove(place)
+    print(f"{len(places)} results removed")
+    return 0
 
 
 @store_app.command("export")

@@ -246,6 +246,19 @@ class Store:
         """Take a result out of the store, so that it is made again when it is needed."""
         self._files.remove(place)
 
+    def place_of(self, digits: str) -> PurePath:
+        """Return the place of the one result whose key begins with these digits, damaged or not.
+
+        Raises:
+            StoreError: They are not 8 to 64 hexadecimal digits, or there is no such result, or several.
+        """
+        if not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
+            raise StoreError(f"a key is 64 hexadecimal digits, of which 8 or more are needed, got {digits[:80]!r}")
+        places = [place for place in self._files.places() if place.name.startswith(digits)]
+        if len(places) != 1:
+            raise StoreError(f"store {self.location} holds {len(places)} results whose key begins with {digits}")
+        return places[0]
+
     def discard(self, task: Task) -> None:
         """Take a damaged result out of the store; one that is as it was written, by now, stays.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bitleak.quantizers.grid import Grid, search_grid
 from bitleak.quantizers.network.layerwise import second_moments
-from bitleak.quantizers.obc import INFLATION, quantize_layer
+from bitleak.quantizers.obc import INFLATION, quantize_greedily
 from bitleak.quantizers.scheme import quantizable
 
 LAYERS = {"64x576": "stage2.0.conv2", "128x1152": "stage3.0.conv2"}
@@ -45,7 +45,7 @@ def _obq(bench: Bench, seed: int, levels: int, size: str, dtype: str, chunks: tu
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[0])).to(DTYPES[dtype])
         ours, loops, equal = [], {}, {}
         for chunk in chunks:
-            codes, seconds = timed(lambda: quantize_layer("layer", weight, grid, hessian, dtype=DTYPES[dtype])[0])
+            codes, seconds = timed(lambda: quantize_greedily("layer", weight, grid, hessian, dtype=DTYPES[dtype])[0])
             ours.append(seconds)
             some = Grid(grid.scale[:chunk], grid.zero_point[:chunk], levels)
             rows = weight.flatten(1)[:chunk]

@@ -13,7 +13,7 @@ from bitleak.quantizers.adaround import AdaRound, round_adaptively
 from bitleak.quantizers.brecq import BRECQ
 from bitleak.quantizers.grid import search_grid
 from bitleak.quantizers.layers.quadratic import Quadratic
-from bitleak.quantizers.obc import quantize_layer
+from bitleak.quantizers.obc import quantize_greedily
 
 TOP = 10
 ROWS = 16  # of OBQ: the profiler holds every call, and all rows take the same ones
@@ -57,7 +57,7 @@ def _obq(bench: Bench, seed: int, levels: int, size: str) -> dict[str, Any]:
     weight, hessian = layer_problem(bench, seed, LAYERS[size])
     weight = weight[:ROWS]
     grid = search_grid(weight, levels)
-    return _profiled(lambda: quantize_layer("layer", weight, grid, hessian))
+    return _profiled(lambda: quantize_greedily("layer", weight, grid, hessian))
 
 
 def _adaround(bench: Bench, seed: int, levels: int, size: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.quantizers.adaround import AdaRound, adapt_layer
 from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.brecq import BRECQ
-from bitleak.quantizers.grid import Grid, decode, encode, search_grid
+from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
 from bitleak.quantizers.layers.quadratic import Quadratic, quadratic
 from bitleak.quantizers.network.norm_folding import fold
 from bitleak.quantizers.network.reconstruction_units import units
@@ -80,7 +80,7 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
         with torch.no_grad():
             loss, statistics = timed(problem.statistics)
         found = {
-            "nearest": {"error": _error(loss, encode(weight, problem.grid), problem.grid, weight), "cpu_seconds": 0.0}
+            "nearest": {"error": _error(loss, to_codes(weight, problem.grid), problem.grid, weight), "cpu_seconds": 0.0}
         }
         default = AdaRound(levels=levels)
         schemes = {f"{steps} steps": replace(default, iterations=steps, grid="zero") for steps in STEPS}
@@ -102,7 +102,7 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
 
 def _error(loss: Quadratic, codes: Tensor, grid: Grid, weight: Tensor) -> float:
     """Relative squared error of the layer's output over all calibration images."""
-    return loss.relative((decode(codes, grid) - weight).flatten(1), weight.flatten(1))
+    return loss.relative((to_weights(codes, grid) - weight).flatten(1), weight.flatten(1))
 
 
 def _adaround_loop(bench: Bench, seed: int, levels: int) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bitleak.core.seeds import seed_for
-from bitleak.quantizers.grid import decode, search_grid
+from bitleak.quantizers.grid import search_grid, to_weights
 from bitleak.quantizers.network.norm_folding import fold
 from bitleak.quantizers.network.reconstruction_units import Unit, units
 from bitleak.quantizers.scheme import quantizable
@@ -100,7 +100,7 @@ def _round(
     codes = rounded_by_batches(call, weights, grids, inputs, targets, **how)
     with torch.no_grad():
         for name in names:
-            network.get_parameter(f"{name}.weight").copy_(decode(codes[name], grids[name]))
+            network.get_parameter(f"{name}.weight").copy_(to_weights(codes[name], grids[name]))
 
 
 @torch.no_grad()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.adaround import AdaRound
-from bitleak.quantizers.assembly import assemble
+from bitleak.quantizers.assembly import assemble_weights
 from bitleak.quantizers.brecq import BRECQ
 from bitleak.quantizers.gptq import GPTQ
-from bitleak.quantizers.grid import encode
+from bitleak.quantizers.grid import to_codes
 from bitleak.quantizers.obc import OBC
 from bitleak.quantizers.rtn import RoundToNearest
 from bitleak.quantizers.scheme import Scheme, quantizable
@@ -65,7 +65,7 @@ def _between_extremes(levels: int) -> Method:
     def quantize(network: nn.Module, calibration: Tensor, generator: torch.Generator) -> QuantizedWeights:
         layers = quantizable(network)
         grids = {name: min_max(layer.weight.detach(), levels) for name, layer in layers.items()}
-        codes = {name: encode(layer.weight, grids[name]) for name, layer in layers.items()}
-        return assemble(network, codes, grids, {})
+        codes = {name: to_codes(layer.weight, grids[name]) for name, layer in layers.items()}
+        return assemble_weights(network, codes, grids, {})
 
     return quantize

@@ -16,7 +16,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import ModelSpec
 from bitleak.models import build
 from bitleak.quantizers.assembly import deployed
-from bitleak.quantizers.grid import Grid, encode
+from bitleak.quantizers.grid import Grid, to_codes
 from bitleak.quantizers.network.reconstruction_units import units
 from bitleak.registry import QUANTIZERS, find
 
@@ -155,7 +155,7 @@ def test_the_result_is_a_state_of_the_same_network(quantizer, network, calibrati
 def test_quantizing_the_result_on_its_own_grid_changes_nothing(quantized):
     for layer in quantized.layers.values():
         grid = Grid(torch.from_numpy(layer.scale), torch.from_numpy(layer.zero_point), layer.levels)
-        assert np.array_equal(encode(torch.from_numpy(layer.dequantize()), grid).numpy(), layer.codes)
+        assert np.array_equal(to_codes(torch.from_numpy(layer.dequantize()), grid).numpy(), layer.codes)
 
 
 @pytest.mark.parametrize("levels", [3, 4])

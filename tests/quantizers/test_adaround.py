@@ -6,7 +6,7 @@ from torch import nn
 from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.adaround import AdaRound, round_adaptively
 from bitleak.quantizers.assembly import deployed
-from bitleak.quantizers.grid import decode, encode, search_grid
+from bitleak.quantizers.grid import search_grid, to_codes, to_weights
 from bitleak.quantizers.layers.quadratic import quadratic
 
 
@@ -67,12 +67,14 @@ def test_the_codes_are_those_of_autograd_and_adam_on_the_data(levels, regulariza
     grid = search_grid(weight, levels)
     codes, kept = round_adaptively(settings, weight, grid, loss)
     expected = by_autograd(settings, layer, inputs, quantized_inputs, grid)
-    errors = [loss.error(decode(each.to(torch.uint8), grid) - weight) for each in (expected, encode(weight, grid))]
+    errors = [
+        loss.error(to_weights(each.to(torch.uint8), grid) - weight) for each in (expected, to_codes(weight, grid))
+    ]
     better = errors[0] <= errors[1]
     assert torch.equal(kept, ~better)
     assert better.sum() >= 4
     assert (codes[better] == expected[better]).double().mean() > 0.98
-    assert (codes != encode(weight, grid)).any()
+    assert (codes != to_codes(weight, grid)).any()
 
 
 def test_a_strong_regulariser_and_a_weak_one_differ():
@@ -88,7 +90,7 @@ def test_no_iteration_is_round_to_nearest():
     weight = layer.weight.detach()
     grid = search_grid(weight, 4)
     codes, _ = round_adaptively(AdaRound(iterations=0), weight, grid, loss)
-    assert torch.equal(codes, encode(weight, grid))
+    assert torch.equal(codes, to_codes(weight, grid))
 
 
 def test_a_row_that_would_end_worse_keeps_round_to_nearest():
@@ -99,7 +101,7 @@ def test_a_row_that_would_end_worse_keeps_round_to_nearest():
     wild = AdaRound(iterations=3, learning_rate=100.0)
     codes, kept = round_adaptively(wild, weight, grid, loss)
     assert kept.any()
-    assert int((codes == encode(weight, grid)).all(1).sum()) >= int(kept.sum())
+    assert int((codes == to_codes(weight, grid)).all(1).sum()) >= int(kept.sum())
 
 
 @pytest.mark.parametrize("levels", [2, 3, 256])
@@ -109,7 +111,7 @@ def test_constant_channels_stay_exact(levels):
     weight[0], weight[1], weight[2] = 0.25, -0.1, 0.0
     grid = search_grid(weight, levels)
     codes, _ = round_adaptively(AdaRound(**SHORT), weight, grid, loss)
-    assert torch.equal(decode(codes, grid)[:3], weight[:3])
+    assert torch.equal(to_weights(codes, grid)[:3], weight[:3])
 
 
 ACTIVATION = {"objective": "activation", "grid": "zero", "iterations": 60, "batch": 20, "learning_rate": 0.2}
@@ -202,7 +204,7 @@ def layer_errors(quantized, images, codes_of):
 def test_no_layer_is_worse_than_round_to_nearest_behind_the_same_prefix(levels, images):
     def rounded(weight, levels, kept):
         grid = search_grid(weight, levels)
-        return decode(encode(weight, grid), grid)
+        return to_weights(to_codes(weight, grid), grid)
 
     quantized = AdaRound(levels=levels, **SHORT)(network(), images, torch.Generator())
     adapted = layer_errors(quantized, images, lambda weight, levels, kept: kept)
@@ -261,7 +263,7 @@ def test_a_scale_that_batch_norm_removes_costs_no_accuracy_of_the_outputs():
             loss = quadratic("layer", scaled, [(inputs, quantized_inputs)])
             grid = search_grid(scaled.weight, 3)
             codes, _ = round_adaptively(AdaRound(levels=3, scaling=scaling), scaled.weight.detach(), grid, loss)
-            change = (decode(codes, grid) - scaled.weight.detach()).flatten(1)
+            change = (to_weights(codes, grid) - scaled.weight.detach()).flatten(1)
             errors[scaling, factor] = loss.relative(change, scaled.weight.detach().flatten(1))
     assert errors["row", 128] == errors["row", 1] < 1.05 * errors["none", 1]
     assert errors["none", 128] > 1.1 * errors["row", 128]

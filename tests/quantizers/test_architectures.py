@@ -17,7 +17,7 @@ from bitleak.quantizers.adaround import AdaRound
 from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.brecq import BRECQ
 from bitleak.quantizers.gptq import GPTQ
-from bitleak.quantizers.grid import decode, encode, grid_for
+from bitleak.quantizers.grid import grid_for, to_codes, to_weights
 from bitleak.quantizers.network.norm_folding import fold
 from bitleak.quantizers.obc import OBC
 from bitleak.quantizers.rtn import RoundToNearest
@@ -160,7 +160,7 @@ def test_the_recorded_errors_are_those_of_the_layers_and_below_those_of_rounding
         errors = []
         for name, layer in layers.items():
             weight = layer.weight.detach()
-            nearest = decode(encode(weight, grid := grid_for(METHODS[method], weight, levels)), grid)
+            nearest = to_weights(to_codes(weight, grid := grid_for(METHODS[method], weight, levels)), grid)
             expected = linear_part(layer, weight, full[name])
             tried = (changed.get_submodule(name).weight, nearest)
             mine, theirs = (relative(linear_part(layer, each, behind[name]), expected) for each in tried)

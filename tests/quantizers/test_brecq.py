@@ -8,7 +8,7 @@ from torch import nn
 from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.brecq import BRECQ
-from bitleak.quantizers.grid import encode, search_grid
+from bitleak.quantizers.grid import search_grid, to_codes
 from bitleak.quantizers.network.norm_folding import fold
 from bitleak.quantizers.network.reconstruction_units import units
 from bitleak.quantizers.rtn import RoundToNearest
@@ -81,7 +81,7 @@ def test_no_iterations_are_rounding_to_the_nearest_of_the_folded_weights(network
     quantized = quantize(network, images, iterations=0)
     for name, layer in quantized.layers.items():
         weight = fold(network).get_submodule(name).weight
-        assert torch.equal(torch.from_numpy(layer.codes), encode(weight, search_grid(weight, 3)))
+        assert torch.equal(torch.from_numpy(layer.codes), to_codes(weight, search_grid(weight, 3)))
         assert quantized.record[name]["kept"] == "nearest"
 
 

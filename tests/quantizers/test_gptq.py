@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quantizers.gptq import GPTQ, column_order, inverse_factor, quantize_layer
-from bitleak.quantizers.grid import Grid, decode, encode, search_grid
-from bitleak.quantizers.obc import quantize_layer as in_greedy_order
+from bitleak.quantizers.gptq import GPTQ, column_order, inverse_factor, quantize_in_order
+from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
+from bitleak.quantizers.obc import quantize_greedily as in_greedy_order
 
 
 def problem(rows, columns, levels, seed=0):
@@ -39,7 +39,7 @@ def by_elimination(row, hessian, scale, zero_point, levels, order):
 @pytest.mark.parametrize(("columns", "levels", "damping"), [(9, 3, 0.0), (20, 16, 0.01), (140, 4, 0.1)])
 def test_codes_are_those_of_elimination_from_scratch_in_the_same_order(columns, levels, damping, order):
     weight, grid, hessian = problem(3, columns, levels)
-    codes, record = quantize_layer("fc", weight, grid, hessian[None], order=order, damping=damping)
+    codes, record = quantize_in_order("fc", weight, grid, hessian[None], order=order, damping=damping)
     damped = hessian + damping * hessian.diagonal().mean() * torch.eye(columns)
     diagonal = hessian.diagonal().tolist()
     columns = sorted(range(columns), key=lambda column: -diagonal[column]) if order == "activation" else range(columns)
@@ -62,20 +62,22 @@ def test_its_error_lies_between_those_of_obc_and_round_to_nearest():
     weight, grid, hessian = problem(16, 60, 3)
 
     def error(codes):
-        change = (decode(codes, grid) - weight).double()
+        change = (to_weights(codes, grid) - weight).double()
         return float(((change @ hessian) * change).sum())
 
     greedy = error(in_greedy_order("fc", weight, grid, hessian[None])[0])
-    errors = {o: error(quantize_layer("fc", weight, grid, hessian[None], order=o)[0]) for o in ("index", "activation")}
-    assert all(greedy < found < error(encode(weight, grid)) for found in errors.values())
+    errors = {
+        o: error(quantize_in_order("fc", weight, grid, hessian[None], order=o)[0]) for o in ("index", "activation")
+    }
+    assert all(greedy < found < error(to_codes(weight, grid)) for found in errors.values())
     assert errors["activation"] != errors["index"]
 
 
 def test_independent_inputs_leave_round_to_nearest():
     weight, grid, _ = problem(5, 12, 4)
     hessian = torch.diag(torch.rand(12, generator=torch.Generator().manual_seed(1)).double() + 0.1)
-    codes, _ = quantize_layer("fc", weight, grid, hessian[None], damping=0.0)
-    assert torch.equal(codes, encode(weight, grid))
+    codes, _ = quantize_in_order("fc", weight, grid, hessian[None], damping=0.0)
+    assert torch.equal(codes, to_codes(weight, grid))
 
 
 def test_equal_inputs_keep_the_order_of_the_index():
@@ -91,9 +93,9 @@ def test_groups_together_get_the_codes_that_each_gets_alone(rows, columns, order
     weight, hessian = (torch.stack([part[i] for part in parts]) for i in (0, 2))
     hessian[1] = torch.outer(hessian[1, 0], hessian[1, 0])  # singular: this one alone is damped more
     grid = Grid(*(torch.cat([getattr(part[1], name) for part in parts]) for name in ("scale", "zero_point")), 3)
-    together, record = quantize_layer("conv", weight.flatten(0, 1), grid, hessian, order=order, damping=0.0)
+    together, record = quantize_in_order("conv", weight.flatten(0, 1), grid, hessian, order=order, damping=0.0)
     alone = [
-        quantize_layer("conv", part[0], part[1], second[None], order=order, damping=0.0)
+        quantize_in_order("conv", part[0], part[1], second[None], order=order, damping=0.0)
         for part, second in zip(parts, hessian, strict=True)
     ]
     assert torch.equal(together, torch.cat([codes for codes, _ in alone]))
@@ -105,10 +107,10 @@ def test_dead_inputs_get_the_weight_zero_and_too_little_damping_is_raised_and_re
     weight, grid, _ = problem(4, 10, 4)
     inputs = torch.randn(5, 10, generator=torch.Generator().manual_seed(0)).double()
     inputs[:, 7] = 0
-    codes, record = quantize_layer("fc", weight, grid, (inputs.T @ inputs)[None], damping=0.0)
+    codes, record = quantize_in_order("fc", weight, grid, (inputs.T @ inputs)[None], damping=0.0)
     assert record == {"dead": 1, "damping": 1e-2}
-    assert not decode(codes, grid)[:, 7].any()
-    _, record = quantize_layer("fc", weight, grid, (inputs.T @ inputs)[None], damping=0.5)
+    assert not to_weights(codes, grid)[:, 7].any()
+    _, record = quantize_in_order("fc", weight, grid, (inputs.T @ inputs)[None], damping=0.5)
     assert record == {"dead": 1, "damping": 0.5}
 
 
@@ -116,7 +118,7 @@ def test_inputs_that_are_not_finite_name_the_layer():
     weight, grid, hessian = problem(2, 4, 4)
     hessian[1, 1] = float("nan")
     with pytest.raises(QuantizationError, match="layer 'head'"):
-        quantize_layer("head", weight, grid, hessian[None])
+        quantize_in_order("head", weight, grid, hessian[None])
 
 
 @pytest.mark.parametrize("fields", [{"order": "index"}, {"inputs": "quantized"}, {"polish": 5}, {"reestimate": "none"}])

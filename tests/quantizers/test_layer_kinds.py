@@ -17,7 +17,7 @@ from bitleak.quantizers.adaround import AdaRound
 from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.brecq import BRECQ
 from bitleak.quantizers.gptq import GPTQ
-from bitleak.quantizers.grid import encode, grid_for
+from bitleak.quantizers.grid import grid_for, to_codes
 from bitleak.quantizers.layers.gram import gram
 from bitleak.quantizers.network.norm_statistics import reestimate
 from bitleak.quantizers.obc import OBC
@@ -185,7 +185,7 @@ def test_the_fewest_and_the_most_levels_on_every_kind_of_grid(kind, method, leve
     if isinstance(method, RoundToNearest):
         weight = layer.weight.detach()
         grid = grid_for(replace(method, levels=levels, **fields), weight, levels)
-        assert np.array_equal(found.codes, encode(weight, grid).numpy())
+        assert np.array_equal(found.codes, to_codes(weight, grid).numpy())
 
 
 class Twice(nn.Module):

@@ -10,7 +10,7 @@ from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.grid import search_grid
 from bitleak.quantizers.layers.obq import eliminate
 from bitleak.quantizers.network.layerwise import second_moments
-from bitleak.quantizers.obc import OBC, quantize_layer
+from bitleak.quantizers.obc import OBC, quantize_greedily
 from bitleak.quantizers.rtn import RoundToNearest
 
 
@@ -62,7 +62,7 @@ def test_each_group_has_a_hessian_of_its_own(images):
     matrices = second_moments(full, {"3": full[3]}, images)["3"]
     weight = full[3].weight.detach()
     grid = search_grid(weight, 3)
-    codes, _ = quantize_layer("3", weight, grid, matrices)
+    codes, _ = quantize_greedily("3", weight, grid, matrices)
     for group in range(3):
         alone = nn.Conv2d(2, 2, 3, stride=2)
         rows = slice(2 * group, 2 * group + 2)
@@ -115,7 +115,7 @@ def test_float32_is_not_used_where_it_would_lose_the_inverse():
     inputs[:, 1] = inputs[:, 0] + 2e-3 * inputs[:, 1]
     weight = torch.randn(4, 12, generator=torch.Generator().manual_seed(1))
     grid, hessian = search_grid(weight, 4), (inputs.T @ inputs)[None]
-    codes = [quantize_layer("fc", weight, grid, hessian, dtype=dtype)[0] for dtype in (torch.float32, torch.float64)]
+    codes = [quantize_greedily("fc", weight, grid, hessian, dtype=dtype)[0] for dtype in (torch.float32, torch.float64)]
     assert torch.equal(*codes)
 
 
@@ -127,11 +127,11 @@ def test_groups_are_computed_in_float32_or_float64_each_for_itself_as_if_it_were
     weight = torch.randn(15, 40, generator=torch.Generator().manual_seed(1))
     grid, hessian = search_grid(weight, 3), inputs.mT @ inputs
     for dtype in (torch.float32, torch.float64):
-        together, record = quantize_layer("fc", weight, grid, hessian, dtype=dtype)
+        together, record = quantize_greedily("fc", weight, grid, hessian, dtype=dtype)
         for group in range(5):
             rows = slice(3 * group, 3 * group + 3)
             own = replace(grid, scale=grid.scale[rows], zero_point=grid.zero_point[rows])
-            alone, _ = quantize_layer("fc", weight[rows], own, hessian[group : group + 1], dtype=dtype)
+            alone, _ = quantize_greedily("fc", weight[rows], own, hessian[group : group + 1], dtype=dtype)
             assert torch.equal(together[rows], alone)
         assert record == {"dead": 1, "damping": 0.0}
 

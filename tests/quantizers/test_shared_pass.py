@@ -8,7 +8,7 @@ from torch import nn
 from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.adaround import AdaRound
 from bitleak.quantizers.gptq import GPTQ
-from bitleak.quantizers.layers import layer_recipe as method
+from bitleak.quantizers.layers import layer_method as method
 from bitleak.quantizers.network import layer_inputs as capture
 from bitleak.quantizers.network import layerwise
 from bitleak.quantizers.network.norm_statistics import reestimate

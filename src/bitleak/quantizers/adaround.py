@@ -7,33 +7,38 @@ full-precision network. With V per weight, h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 
 
     minimise  mean over records and positions of |W x - W_q x_q|^2  +  lambda * sum(1 - |2 h(V) - 1|^beta).
 
-V starts where h is the fractional part. The regulariser is off for the first part of the iterations,
-then beta falls linearly and drives h to 0 or 1; at the end, h is rounded.
-Source: Nagel et al. 2020 (arXiv 2004.10568), eqs. 21 to 25, with the squared error summed over output
-channels and averaged over records and positions, as published implementations do it: the mean over
-positions, not their sum, is what gives lambda = 0.001 its meaning.
+V starts where h is the fractional part. The regulariser is off for the first part of the
+iterations, then beta falls linearly and drives h to 0 or 1; at the end, h is rounded.
+Source: Nagel et al. 2020 (arXiv 2004.10568), eqs. 21 to 25, with the squared error summed over
+output channels and averaged over records and positions, as published implementations do it: the
+mean over positions, not their sum, is what gives lambda = 0.001 its meaning.
 
-With `objective="activation"` the error is taken after the batch norm and the activation that follow the
-layer (eq. 25 of the paper has the activation), and `reconstruct` learns it on mini-batches.
+With `objective="activation"` the error is taken after the batch norm and the activation that follow
+the layer (eq. 25 of the paper has the activation), and `reconstruct` learns it on mini-batches.
 
 Deviations:
 - By default the objective is the layer's linear output (as in the paper's runs), so it is exactly
-  quadratic in W_q: see `quadratic`. Its gradient, 2 (E A - D) / positions with E = W_q - W, needs no
-  data. Every step is a full-batch step without sampling noise. With a rate 50 times that of preset
-  `paper`, a shorter memory of Adam and lambda = 0.01, a twentieth of its steps gives the same error.
-- With `scaling="row"`, the default, each row's error is divided by UNIT s^2 m, with the row's step s and the mean
-  square m of an input, before it meets the regulariser. The published sum depends on the scale of weights that a
-  batch norm takes out again: times 100, the regulariser hardly acts, and h is far from 0 and 1 when it is rounded.
+  quadratic in W_q: see `quadratic`. Its gradient, 2 (E A - D) / positions with E = W_q - W, needs
+  no data. Every step is a full-batch step without sampling noise. With a rate 50 times that of
+  preset `paper`, a shorter memory of Adam and lambda = 0.01, a twentieth of its steps gives the
+  same error.
+- With `scaling="row"`, the default, each row's error is divided by UNIT s^2 m, with the row's step
+  s and the mean square m of an input, before it meets the regulariser. The published sum depends on
+  the scale of weights that a batch norm takes out again: times 100, the regulariser hardly acts,
+  and h is far from 0 and 1 when it is rounded.
 - Rows (output channels) are independent. A row whose error ends up above that of round-to-nearest
   keeps round-to-nearest, and `record` counts such rows.
-- With `grid="output"`, the default, all of this is done on two grids, that of the weights and one that suits the
-  layer's output (see `output_grid`), and each row keeps the one that leaves it less error.
+- With `grid="output"`, the default, all of this is done on two grids, that of the weights and one
+  that suits the layer's output (see `output_grid`), and each row keeps the one that leaves it less
+  error.
 - Batch norm is not folded, and biases are not corrected.
-- With `polish`, coordinate descent follows on the same quadratic, not bound to the two nearest levels.
+- With `polish`, coordinate descent follows on the same quadratic, not bound to the two nearest
+  levels.
 
 Cost per layer: three products with a weight and a Gram matrix over the images, then per iteration
 out x columns^2 multiplications and about 20 passes over the weights. With `objective="activation"`:
-iterations * (forward + backward of a batch), and the layer's inputs and outputs for all images (see `records`).
+iterations * (forward + backward of a batch), and the layer's inputs and outputs for all images (see
+`activations`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,22 +52,28 @@ from torch import Tensor, fx, nn
 from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quantizers.assembly import assemble
-from bitleak.quantizers.grid import Grid, decode, encode, grid_for, per_weight
+from bitleak.quantizers.assembly import assemble_weights
+from bitleak.quantizers.grid import Grid, grid_for, per_weight, to_codes, to_weights
 from bitleak.quantizers.layers.descent import check_polish, polish
-from bitleak.quantizers.layers.output_grid import Attempt, better_of, by_row, grids_to_try, stack
+from bitleak.quantizers.layers.output_grid import GridAttempt, better_of, by_row, grids_to_try, stack
 from bitleak.quantizers.layers.quadratic import SILENT, Quadratic, quadratic
-from bitleak.quantizers.network.activations import held_alike, share_of
-from bitleak.quantizers.network.layer_inputs import OnLayer, prepare
-from bitleak.quantizers.network.layer_pass import walk
+from bitleak.quantizers.network.activations import collect_together, map_budget
+from bitleak.quantizers.network.layer_inputs import OnLayer, prepare_layers
+from bitleak.quantizers.network.layer_pass import visit_in_order
 from bitleak.quantizers.network.plain_copy import on_plain_copy
-from bitleak.quantizers.network.reconstruction import Relaxation, Schedule, arranged, energy_of, reconstruct
+from bitleak.quantizers.network.reconstruction import (
+    RoundingRelaxation,
+    RoundingSchedule,
+    in_memory_order,
+    output_energy,
+    reconstruct,
+)
 from bitleak.quantizers.network.reconstruction_units import Unit, layer_units
 from bitleak.quantizers.scheme import Layer, Scheme, check_finite
 
 _BY_OBJECTIVE: Any = "by objective"  # the default of `grid`, replaced when a quantizer is made
 UNIT = 100  # with it, lambda = 0.01 gives the least error, at 3 to 16 levels
-MAPS = 3  # of all records that `objective="activation"` holds at a time
+ACTIVATION_MAPS = 3  # of all records that `objective="activation"` holds at a time
 
 Pairs = Iterable[tuple[Tensor, ...]]
 """A layer's inputs in the full-precision and in the quantized network, chunk by chunk."""
@@ -77,25 +88,28 @@ class AdaRound(Scheme):
 
     Attributes:
         iterations: Steps per layer.
-        learning_rate: Of Adam, on V.
+        learning_rate: Adam's rate on V.
         decay: Adam's decay rates of the mean gradient and of the mean square, each in [0, 1).
         regularization: lambda.
         warmup: Part of the iterations without the regulariser, 0 to 1.
         beta_start: Its exponent at first.
         beta_end: Its exponent at last.
-        objective: Whether the error is that of the layer's `linear` output, or of the `activation`: the
-            output of the batch norm and the activation that alone follow it, in a network that
+        objective: Whether the error is that of the layer's `linear` output, or of the `activation`:
+            the output of the batch norm and the activation that alone follow it, in a network that
             `torch.fx` traces; that goes with `grid` `zero` or `paper`.
-        batch: Records per step with `objective="activation"`; the linear objective uses all in every step.
+        batch: Records per step with `objective="activation"`; the linear objective uses all in
+            every step.
         polish: Sweeps of coordinate descent over all codes afterwards, at most; 0 = none. It lowers
             the linear objective, and goes with that only.
-        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
-        scaling: Of the linear objective beside the regulariser. `row`: each row's error counts in units of its
-            rounding errors (see `rounding_errors`), so that factors of weights, outputs and inputs do not matter;
-            `none`: the squared error as it is, as in the paper.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see
+            `exchange`).
+        scaling: Of the linear objective beside the regulariser. `row`: each row's error counts in
+            units of its rounding errors (see `rounding_errors`), so that factors of weights,
+            outputs and inputs do not matter; `none`: the squared error as it is, as in the paper.
         grid: As in `Scheme`; by default `output` for the linear objective and `zero` for the other.
 
-    With the linear objective nothing is drawn: the result does not depend on the generator, and so not on a seed.
+    With the linear objective nothing is drawn: the result does not depend on the generator, and so
+    not on a seed.
 
     Example:
         >>> AdaRound(warmup=2.0)
@@ -145,8 +159,8 @@ class AdaRound(Scheme):
                 "grid 'output' suits the linear output; with objective 'activation', it must be 'zero' or 'paper'"
             )
 
-    def _schedule(self) -> Schedule:
-        return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
+    def _schedule(self) -> RoundingSchedule:
+        return RoundingSchedule(**{field.name: getattr(self, field.name) for field in fields(RoundingSchedule)})
 
     @on_plain_copy
     def __call__(
@@ -164,17 +178,18 @@ class AdaRound(Scheme):
             network: Any network; it is not changed.
             calibration: Normalised images.
             generator: Draws the mini-batches; not used for the linear objective.
-            on_layer: Told of each layer.
-            memory: Bytes that activations may take, see `walk.granted`; it changes the time only.
+            on_layer: Called after each layer.
+            memory: Bytes that activations may take, see `layer_pass.activation_budget`; it changes
+                the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized, or the objective is `activation` and the
                 network cannot be traced.
         """
-        reference, layers, levels = prepare(self, network, calibration)
+        reference, layers, levels = prepare_layers(self, network, calibration)
         pieces = _pieces(reference, self) if self.objective == "activation" else {}
-        quantized, quantized_layers, _ = prepare(self, network, calibration)
-        room = (len(calibration), share_of(calibration, memory, maps=MAPS))
+        quantized, quantized_layers, _ = prepare_layers(self, network, calibration)
+        room = (len(calibration), map_budget(calibration, memory, maps=ACTIVATION_MAPS))
         codes: dict[str, Tensor] = {}
         grids: dict[str, Grid] = {}
         record: dict[str, dict[str, Any]] = {}
@@ -183,27 +198,27 @@ class AdaRound(Scheme):
             grid = grid_for(self, layers[name].weight.detach(), levels[name])
             adapt = self._adapt_activation(pieces[name], generator, *room) if pieces else self._adapt_linear
             codes[name], grids[name], facts = adapt(name, layers[name], grid, pairs)
-            quantized_layers[name].weight.copy_(decode(codes[name], grids[name]))
+            quantized_layers[name].weight.copy_(to_weights(codes[name], grids[name]))
             record[name] = {"levels": levels[name], **facts}
             if on_layer is not None:
                 on_layer(name, len(codes) - 1, len(levels))
 
-        walk([reference, quantized], calibration, list(levels), visit, memory=memory)
-        return assemble(reference, codes, grids, record, scheme=self, images=calibration)
+        visit_in_order([reference, quantized], calibration, list(levels), visit, memory=memory)
+        return assemble_weights(reference, codes, grids, record, scheme=self, images=calibration)
 
     def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
         """Codes of a layer by the quadratic, their grid, and facts for the record."""
         weight = layer.weight.detach()
         loss = quadratic(name, layer, pairs)
         codes, grid, facts = adapt_layer(self, weight, grid, loss)
-        change = (decode(codes, grid) - weight).flatten(1)
+        change = (to_weights(codes, grid) - weight).flatten(1)
         return codes, grid, {"relative_error": loss.relative(change, weight.flatten(1)), **facts}
 
     def _adapt_activation(self, unit: Unit, generator: torch.Generator, records: int, share: int | None) -> Adapt:
         """The same by mini-batches through the layer and what follows it; a map takes its `share` of memory."""
 
         def adapt(name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
-            behind, targets = held_alike(_with_targets(name, unit.run, pairs), records, memory=share)
+            behind, targets = collect_together(_with_targets(name, unit.run, pairs), records, memory=share)
             with torch.enable_grad():
                 result = reconstruct(
                     unit.run,
@@ -214,17 +229,17 @@ class AdaRound(Scheme):
                     generator=generator,
                     memory=share,
                 )
-            error = result.loss / max(energy_of(targets), SILENT)
+            error = result.loss / max(output_energy(targets), SILENT)
             return result.codes[name], grid, {"relative_error": error, "kept": result.kept}
 
         return adapt
 
 
 def _with_targets(name: str, piece: fx.GraphModule, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
-    """The inputs behind the quantized layers, and the outputs for the full-precision ones."""
+    """The inputs after the quantized layers, and the outputs for the full-precision ones."""
     for full, behind in pairs:
         check_finite(name, full, "calibration input")
-        yield behind, piece(arranged(piece, full.clone()))
+        yield behind, piece(in_memory_order(piece, full.clone()))
 
 
 def _pieces(network: nn.Module, scheme: Scheme) -> dict[str, Unit]:
@@ -249,14 +264,16 @@ def adapt_layer(
         loss: The error of its output.
 
     Returns:
-        Codes in the shape of the weight, their grid, and for the record: how many rows keep round-to-nearest, and
-        where it applies how many lie on the output's grid, and the sweeps of polish.
+        Codes in the shape of the weight, their grid, and for the record: how many rows keep
+        round-to-nearest, and where it applies how many lie on the output's grid, and the sweeps of
+        polish.
     """
     grids = grids_to_try(settings, grid, weight, weight, loss)
     every = stack(grids, weight, weight, loss)
     rounded = (every.split(rows) for rows in round_adaptively(settings, every.weight, every.grid, every.loss))
     found, *others = (
-        Attempt(grid, codes, {"nearest": kept}) for grid, codes, kept in zip(grids, *rounded, strict=True)
+        GridAttempt(grid, codes, {"nearest": keeps_nearest})
+        for grid, codes, keeps_nearest in zip(grids, *rounded, strict=True)
     )
     facts: dict[str, Any] = {}
     for other in others:
@@ -299,8 +316,8 @@ def round_adaptively(
     up = _optimise(settings, fraction.flatten(1), step, offset, loss, by_row(grid, len(weight)).scale).reshape(
         weight.shape
     )
-    adapted, nearest = (below + (up & free)).to(torch.uint8), encode(weight, grid)
-    errors = [loss.error((decode(codes, grid) - weight).flatten(1)) for codes in (adapted, nearest)]
+    adapted, nearest = (below + (up & free)).to(torch.uint8), to_codes(weight, grid)
+    errors = [loss.error((to_weights(codes, grid) - weight).flatten(1)) for codes in (adapted, nearest)]
     worse = errors[0] > errors[1]
     adapted[worse] = nearest[worse]
     return adapted, worse
@@ -309,8 +326,8 @@ def round_adaptively(
 def rounding_errors(scale: Float[Tensor, "out"], loss: Quadratic) -> Float[Tensor, "groups rows 1"]:
     """The unit of each row's error: what is left where `UNIT` of its weights are wrong by a step of the grid.
 
-    It is UNIT * s^2 * m, with the step s, and m the mean square of an input, over positions and over the inputs that
-    occur.
+    It is UNIT * s^2 * m, with the step s, and m the mean square of an input, over positions and
+    over the inputs that occur.
 
     Example:
         >>> zero = torch.zeros(1, 2, dtype=torch.float64)
@@ -333,7 +350,7 @@ def _optimise(
     fraction, step, offset = (rows.unflatten(0, (groups, -1)) for rows in (fraction, step, offset))
     second = (2 / loss.positions * loss.gram).float()  # the gradient with respect to W_q is E second - first
     first = (2 / loss.positions * loss.moment).float().unflatten(0, (groups, -1))
-    relaxation = Relaxation(fraction, settings._schedule())
+    relaxation = RoundingRelaxation(fraction, settings._schedule())
     towards = step if settings.scaling == "none" else step / rounding_errors(scale, loss)
     change, gradient = torch.empty_like(step), torch.empty_like(step)
     for iteration in range(settings.iterations):

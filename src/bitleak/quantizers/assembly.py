@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedLayer, QuantizedWeights
-from bitleak.quantizers.grid import Grid, decode
+from bitleak.quantizers.grid import Grid, to_weights
 from bitleak.quantizers.network.operands import check_operands
 from bitleak.quantizers.scheme import FULL_PRECISION, Layer, Scheme, left_out
 
 
-def assemble(
+def assemble_weights(
     network: nn.Module,
     codes: Mapping[str, Tensor],
     grids: Mapping[str, Grid],
@@ -26,8 +26,8 @@ def assemble(
     """The quantized network as plain arrays, once it has been seen to multiply the weights of its codes.
 
     Args:
-        network: In evaluation mode, not changed; gives every tensor of the state dict that is not quantized (biases,
-            batch norm, ...).
+        network: In evaluation mode, not changed; gives every tensor of the state dict that is not
+            quantized (biases, batch norm, ...).
         codes: The uint8 codes per layer, in the shape of the layer's weight.
         grids: The grid of each of these layers.
         record: What happened per layer, JSON values only.
@@ -45,7 +45,7 @@ def assemble(
     rest = {key: _array(value) for key, value in state.items() if key.removesuffix(".weight") not in codes}
     kept = {name: {"levels": FULL_PRECISION} for name, module in network.named_modules() if _kept(scheme, name, module)}
     result = QuantizedWeights(layers=layers, rest=rest, record={**record, **kept})
-    weights = {f"{name}.weight": decode(codes[name], grids[name]) for name in codes}
+    weights = {f"{name}.weight": to_weights(codes[name], grids[name]) for name in codes}
     return check_operands(network, result, images.detach().float(), weights=weights)
 
 

@@ -1,32 +1,33 @@
 """BRECQ: round the weights of each block so that the block's output changes least.
 
-Batch norm is folded into the layers first. Then, unit after unit (a residual block up to its addition and
-ReLU; the stem and the classifier alone: see `units`), the rounding of all the unit's weights is learnt
-jointly, to minimise
+Batch norm is folded into the layers first. Then, unit after unit (a residual block up to its
+addition and ReLU; the stem and the classifier alone: see `reconstruction_units`), the rounding of
+all the unit's weights is learnt jointly, to minimise
 
     mean over records and positions of sum over channels (unit(x_q; W_q) - unit(x; W))^2
         + lambda * sum(1 - |2 h(V) - 1|^beta)
 
-where x are the unit's inputs in the full-precision network and x_q those behind the quantized units.
-`reconstruct` holds the loop. Source: Li et al. 2021 (arXiv 2102.05426), algorithm 1. With `weighting="fisher"`
-each element of the squared error is weighted by the diagonal of the Fisher information, as in the
-paper's equation 10 (see `fisher`); by default by 1, as in the published code's default.
+where x are the unit's inputs in the full-precision network and x_q those after the quantized units.
+`reconstruct` holds the loop. Source: Li et al. 2021 (arXiv 2102.05426), algorithm 1. With
+`weighting="fisher"` each element of the squared error is weighted by the diagonal of the Fisher
+information, as in the paper's equation 10 (see `fisher`); by default by 1, as in the published
+code's default.
 
-Deviations: the units come from the traced graph. One pass carries both kinds of activations forward, so
-a unit's inputs and outputs are computed once. The defaults take a larger rate, a shorter memory of Adam
-and a fortieth of the steps of preset `paper`; `reconstruct` lists the rest.
+Deviations: the units come from the traced graph. One pass carries both kinds of activations
+forward, so a unit's inputs and outputs are computed once. The defaults take a larger rate, a
+shorter memory of Adam and a fortieth of the steps of preset `paper`; `reconstruct` lists the rest.
 
-With `grid="output"`, each layer's grid is the one that suits its own output (see `output_grid`), behind the codes that
-a descent gives the layers before it.
+With `grid="output"`, each layer's grid is the one that suits its own output (see `output_grid`),
+after the codes that a descent gives the layers before it.
 
-None of these options is the default. With 1,024 images and 3 levels on a small residual network for CIFAR-10, the
-Fisher weighting left the accuracy as it was and moved the predictions on other images further away
-(divergence 0.067 instead of 0.049). Starting at codes helps short runs (100 iterations: 0.057 instead of 0.070),
-but takes the time of a few hundred iterations.
+None of these options is the default. With 1,024 images and 3 levels on a small residual network for
+CIFAR-10, the Fisher weighting left the accuracy as it was and moved the predictions on other images
+further away (divergence 0.067 instead of 0.049). Starting at codes helps short runs (100
+iterations: 0.057 instead of 0.070), but takes the time of a few hundred iterations.
 
-Memory: a batch's way through a unit forward and backward; the unit's inputs and outputs for all calibration
-records lie in scratch files where they exceed the budget. Cost per unit: iterations * (forward + backward of a
-batch), and three or four forward passes over the calibration set.
+Memory: a batch's way through a unit forward and backward; the unit's inputs and outputs for all
+calibration records lie in scratch files where they exceed the budget. Cost per unit: iterations *
+(forward + backward of a batch), and three or four forward passes over the calibration set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,18 +41,18 @@ from torch import Tensor, nn
 from bitleak.core.checks import one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quantizers.assembly import assemble
+from bitleak.quantizers.assembly import assemble_weights
 from bitleak.quantizers.grid import Grid, grid_for
-from bitleak.quantizers.network.activations import InMemory, Records, of_images, share_of
+from bitleak.quantizers.network.activations import Activations, InMemoryActivations, image_activations, map_budget
 from bitleak.quantizers.network.fisher import fisher
 from bitleak.quantizers.network.layer_inputs import OnLayer, layer_order
 from bitleak.quantizers.network.norm_folding import check_folded, check_norms, fold
 from bitleak.quantizers.network.plain_copy import on_plain_copy
 from bitleak.quantizers.network.reconstruction import (
-    Reconstruction,
-    Schedule,
-    energy_of,
+    ReconstructedPiece,
+    RoundingSchedule,
     mean_loss,
+    output_energy,
     outputs_of,
     reconstruct,
     run,
@@ -60,7 +61,7 @@ from bitleak.quantizers.network.reconstruction_units import Unit, units
 from bitleak.quantizers.network.starting_codes import starting_codes
 from bitleak.quantizers.scheme import Scheme, check_finite, layer_levels, quantizable
 
-MAPS = 4  # of all records, at most, at a time: a unit's inputs and outputs, the next inputs, and the weighting
+UNIT_MAPS = 4  # of all records, at most, at a time: a unit's inputs and outputs, the next inputs, and the weighting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +71,15 @@ class BRECQ(Scheme):
     Attributes:
         iterations: Steps per unit.
         batch: Records per step.
-        learning_rate: Of Adam, on V.
+        learning_rate: Adam's rate on V.
         decay: Adam's decay rates of the mean gradient and of the mean square, each in [0, 1).
         regularization: lambda.
         warmup: Part of the iterations without the regulariser, 0 to 1.
         beta_start: Its exponent at first.
         beta_end: Its exponent at last.
         weighting: Of the squared error: `plain`, or by the `fisher` information of the prediction.
-        start: Whether V starts at the `weights` themselves, or at codes found for each layer alone by
-            `adaround` or `polish` (see `start`).
+        start: Whether V starts at the `weights` themselves, or at codes found for each layer alone
+            by `adaround` or `polish` (see `starting_codes`).
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -113,8 +114,8 @@ class BRECQ(Scheme):
         one_of("weighting", self.weighting, ("plain", "fisher"))
         one_of("start", self.start, ("weights", "adaround", "polish"))
 
-    def _schedule(self) -> Schedule:
-        return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
+    def _schedule(self) -> RoundingSchedule:
+        return RoundingSchedule(**{field.name: getattr(self, field.name) for field in fields(RoundingSchedule)})
 
     @on_plain_copy
     def __call__(
@@ -129,11 +130,13 @@ class BRECQ(Scheme):
         """Quantize the network.
 
         Args:
-            network: A network that `torch.fx` traces and that calls each layer once; it is not changed.
+            network: A network that `torch.fx` traces and that calls each layer once; it is not
+                changed.
             calibration: Normalised images.
             generator: Draws the mini-batches, and the signs of the Fisher information's estimate.
-            on_layer: Told of each layer once its unit is done.
-            memory: Bytes that the maps of all images may take, see `records.share_of`; it changes no value.
+            on_layer: Called after each layer once its unit is done.
+            memory: Bytes that the maps of all images may take, see `activations.map_budget`; it
+                changes no value.
 
         Returns:
             Codes of the folded weights; `rest` holds the batch norms as folding left them. `record`
@@ -155,8 +158,8 @@ class BRECQ(Scheme):
         codes: dict[str, Tensor] = {}
         grids: dict[str, Grid] = {}
         record: dict[str, dict[str, Any]] = {}
-        share = share_of(images, memory, maps=MAPS)
-        full: Records = of_images(images)
+        share = map_budget(images, memory, maps=UNIT_MAPS)
+        full: Activations = image_activations(images)
         quantized = before = full
         fitted = self.start != "weights" or self.grid == "output"  # each layer for itself, before the unit
         for index, unit in enumerate(pieces):
@@ -165,7 +168,9 @@ class BRECQ(Scheme):
             if not unit.layers:
                 quantized = outputs_of(unit.run, quantized, memory=share)
                 continue
-            own = {name: grid_for(self, folded.get_parameter(f"{name}.weight"), levels[name]) for name in unit.layers}
+            unit_grids = {
+                name: grid_for(self, folded.get_parameter(f"{name}.weight"), levels[name]) for name in unit.layers
+            }
             for chunk in full.chunks():
                 check_finite(unit.layers[0], chunk, "output on the calibration images")
             rest = pieces[index + 1 :]
@@ -173,10 +178,10 @@ class BRECQ(Scheme):
             start = None
             if fitted:
                 by: Literal["adaround", "polish"] = "adaround" if self.start == "adaround" else "polish"
-                start, own = starting_codes(self, unit.run, own, before, quantized, by=by)
+                start, unit_grids = starting_codes(self, unit.run, unit_grids, before, quantized, by=by)
             result = reconstruct(
                 unit.run,
-                own,
+                unit_grids,
                 quantized,
                 full,
                 schedule=self._schedule(),
@@ -187,17 +192,17 @@ class BRECQ(Scheme):
             )
             quantized = result.outputs
             codes.update(result.codes)
-            grids.update(own)
+            grids.update(unit_grids)
             record.update({name: {"levels": levels[name], **_record(unit, result, full)} for name in unit.layers})
             if on_layer is not None:
                 for name in unit.layers:
                     on_layer(name, list(levels).index(name), len(levels))
-        return assemble(folded, codes, grids, record, scheme=self, images=images)
+        return assemble_weights(folded, codes, grids, record, scheme=self, images=images)
 
 
-def _record(unit: Unit, result: Reconstruction, targets: Records) -> dict[str, Any]:
+def _record(unit: Unit, result: ReconstructedPiece, targets: Activations) -> dict[str, Any]:
     """What is recorded of a unit for each of its layers; `relative_error` is of the unit's output, not weighted."""
-    energy = max(energy_of(targets), torch.finfo(torch.float32).tiny)
+    energy = max(output_energy(targets), torch.finfo(torch.float32).tiny)
     return {
         "unit": unit.name,
         "kept": result.kept,
@@ -213,12 +218,12 @@ def _check(network: nn.Module, pieces: Sequence[Unit], images: Tensor) -> None:
         raise QuantizationError("the calibration set is empty; at least one image is needed")
     first = next(name for unit in pieces for name in unit.layers)
     check_finite(first, images, "calibration input")
-    some = images[:4]
+    leading_images = images[:4]
     with torch.no_grad():
-        expected = network(some.clone())
-    outputs = some
+        expected = network(leading_images.clone())
+    outputs = leading_images
     for unit in pieces:
-        (outputs,) = run(unit.run, InMemory(outputs))
+        (outputs,) = run(unit.run, InMemoryActivations(outputs))
         for name in unit.layers[:1]:
             check_finite(name, outputs, "output on the calibration images")
     if not torch.allclose(outputs, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):

@@ -16,7 +16,7 @@ from bitleak.quantizers.scheme import Scheme, layer_levels, quantizable
 
 @torch.no_grad()
 def check_network(network: nn.Module, quantizer: object, images: Float[Tensor, "records *sample"]) -> None:
-    """Refuse what the quantizer would refuse of the network, whatever its weights are.
+    """Refuse what the quantizer would refuse of the network, independent of its weights.
 
     Args:
         network: As it is used, not a copy; it is not changed.
@@ -24,8 +24,9 @@ def check_network(network: nn.Module, quantizer: object, images: Float[Tensor, "
         images: At least one, of the shape that the network takes; values are no matter.
 
     Raises:
-        QuantizationError: A layer or a batch norm cannot be quantized as it is, a layer is called never or twice, a
-            name in `layers` matches nothing, or a quantizer that needs the network's graph does not get it.
+        QuantizationError: A layer or a batch norm cannot be quantized as it is, a layer is called
+            never or twice, a name in `layers` matches nothing, or a quantizer that needs the
+            network's graph does not get it.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))

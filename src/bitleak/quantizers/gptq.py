@@ -1,30 +1,34 @@
-"""GPTQ: quantize the columns of a layer in one fixed order; the columns behind make up for each error.
+"""GPTQ: quantize the columns of a layer in one fixed order; the columns after make up for each error.
 
-With H = 2 / n sum x x^T, the relative damping added to its diagonal, and U the upper Cholesky factor of
-its inverse, H^-1 = U^T U, all rows at once, for the columns j in order:
+With H = 2 / n sum x x^T, the relative damping added to its diagonal, and U the upper Cholesky
+factor of its inverse, H^-1 = U^T U, all rows at once, for the columns j in order:
 
-    e = (w_j - q(w_j)) / U_jj,    w_k -= e U_jk  for the columns k behind j.
+    e = (w_j - q(w_j)) / U_jj,    w_k -= e U_jk  for the columns k after j.
 
-Row j of U is what OBQ's eliminations (see `obq`) leave of row j of the inverse, divided by the square root
-of its diagonal entry: this is OBQ with one order for all rows, and the orders of `index` (that of the
-weight tensor) and `activation` (descending H_jj, the columns with the largest inputs first) need no search.
-Source: Frantar et al. 2022 (arXiv 2210.17323), algorithm 1; `activation` is the published code's `act_order`.
+Row j of U is what OBQ's eliminations (see `obq`) leave of row j of the inverse, divided by the
+square root of its diagonal entry: this is OBQ with one order for all rows, and the orders of
+`index` (that of the weight tensor) and `activation` (descending H_jj, the columns with the largest
+inputs first) need no search.
+Source: Frantar et al. 2022 (arXiv 2210.17323), algorithm 1; `activation` is the published code's
+`act_order`.
 
-It takes a small part of the time of `obc`, and it is no substitute for it: at 3 and 4 levels, the error of
-the layers' outputs is about twice that of OBC's greedy order (1.4 to 1.8 times on a small residual network
-for CIFAR-10; the order `activation` is the better one). Nothing in this package falls back to it.
+It takes a small part of the time of `obc`, and it is no substitute for it: at 3 and 4 levels, the
+error of the layers' outputs is about twice that of OBC's greedy order (1.4 to 1.8 times on a small
+residual network for CIFAR-10; the order `activation` is the better one). Nothing in this package
+falls back to it.
 
-Deviations: H comes from the full-precision network's inputs, as in `obc` (one pass; the published code
-takes those behind the quantized blocks, with W as the target; `inputs="quantized"` takes them with the target
-that fits them, see `layerwise`). The factor comes from one Cholesky factorisation of H with its columns
-reversed and one triangular inverse, in float64, instead of three factorisations in float32. Where H cannot
-be factorised with `damping`, larger ones are tried, and `record` says which sufficed. Each row is quantized on two
-grids, the searched one of all quantizers and one that suits the layer's output, and keeps the better (see
-`output_grid`), unless `grid` says otherwise, as in preset `paper`. Batch norm is re-estimated as in `obc` unless
-`reestimate` is `none`, as in preset `paper`.
+Deviations: H comes from the full-precision network's inputs, as in `obc` (one pass; the published
+code takes those after the quantized blocks, with W as the target; `inputs="quantized"` takes them
+with the target that fits them, see `layerwise`). The factor comes from one Cholesky factorisation
+of H with its columns reversed and one triangular inverse, in float64, instead of three
+factorisations in float32. Where H cannot be factorised with `damping`, larger ones are tried, and
+`record` says which sufficed. Each row is quantized on two grids, the searched one of all quantizers
+and one that suits the layer's output, and keeps the better (see `output_grid`), unless `grid` says
+otherwise, as in preset `paper`. Batch norm is re-estimated as in `obc` unless `reestimate` is
+`none`, as in preset `paper`.
 
-Cost per layer: a Gram matrix over the images, 2/3 columns^3 for the factors, rows x columns^2 / 2 for the
-errors. Memory: a few matrices of columns x columns.
+Cost per layer: a Gram matrix over the images, 2/3 columns^3 for the factors, rows x columns^2 / 2
+for the errors. Memory: a few matrices of columns x columns.
 """
 
 from collections.abc import Mapping
@@ -40,15 +44,15 @@ from bitleak.core.checks import number_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.grid import Grid
 from bitleak.quantizers.layers.descent import check_polish
-from bitleak.quantizers.layers.layer_recipe import Inputs, Method
+from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod
 from bitleak.quantizers.layers.obq import damped_factor
 from bitleak.quantizers.network.layer_inputs import OnLayer
 from bitleak.quantizers.network.layerwise import by_groups, quantize_layers
 from bitleak.quantizers.network.norm_statistics import Statistics, check_statistics
 from bitleak.quantizers.scheme import Scheme
 
-BLOCK = 64
-LADDER = (1e-2, 1e-1, 1.0)  # dampings to try where `damping` does not suffice
+BLOCK_COLUMNS = 64
+GPTQ_DAMPINGS = (1e-2, 1e-1, 1.0)  # dampings to try where `damping` does not suffice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +60,20 @@ class GPTQ(Scheme):
     """OBQ with one column order for all rows of a layer.
 
     Attributes:
-        order: Of the columns: as in the weight, `index`, or by descending second moment, `activation`.
+        order: Of the columns: as in the weight, `index`, or by descending second moment,
+            `activation`.
         damping: What is added to the diagonal of H, relative to its mean; at least 0.
-        inputs: `full_precision`: each layer shall keep its output on the full-precision network's inputs.
-            `quantized`: it shall reach that output from the inputs behind the quantized layers.
+        inputs: `full_precision`: each layer should keep its output on the full-precision network's
+            inputs. `quantized`: it should reach that output from the inputs after the quantized
+            layers.
         polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none.
-        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
-        reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
-            (`relative`), altogether (`absolute`), or not at all (`none`).
-        reestimate_images: On how many of the calibration images, the first ones (rounded up to about 65,536 pixels);
-            None = all. The statistics need fewer images than the second moments, and each takes a run of its own.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see
+            `exchange`).
+        reestimate: The batch-norm statistics on the calibration images: by the change that
+            quantization makes (`relative`), altogether (`absolute`), or not at all (`none`).
+        reestimate_images: On how many of the calibration images, the first ones (rounded up to
+            about 65,536 pixels); None = all. The statistics need fewer images than the second
+            moments, and each takes a run of its own.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -80,7 +88,7 @@ class GPTQ(Scheme):
 
     order: Literal["index", "activation"] = "activation"
     damping: float = 0.01
-    inputs: Inputs = "full_precision"
+    inputs: LayerInputs = "full_precision"
     polish: int = 0
     exchange: int = 0
     reestimate: Statistics = "relative"
@@ -115,19 +123,20 @@ class GPTQ(Scheme):
             network: Any network; it is not changed.
             calibration: Normalised images.
             generator: Not used: nothing is drawn.
-            on_layer: Told of each layer.
-            memory: Bytes that statistics and activations may take, see `walk.granted`; it changes the time only.
+            on_layer: Called after each layer.
+            memory: Bytes that statistics and activations may take, see
+                `layer_pass.activation_budget`; it changes the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
         return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
-    def method(self) -> Method:
+    def method(self) -> LayerMethod:
         """How a layer is treated, for what quantizes by several methods or several models at once."""
-        return Method(
+        return LayerMethod(
             scheme=self,
-            quantize=partial(quantize_layer, order=self.order, damping=self.damping),
+            quantize=partial(quantize_in_order, order=self.order, damping=self.damping),
             inputs=self.inputs,
             sweeps=self.polish,
             exchanges=self.exchange,
@@ -137,7 +146,7 @@ class GPTQ(Scheme):
         )
 
 
-def quantize_layer(
+def quantize_in_order(
     name: str,
     weight: Float[Tensor, "out *rest"],
     grid: Grid,
@@ -150,14 +159,15 @@ def quantize_layer(
 
     Args:
         name: For messages.
-        weight: What is to be quantized.
+        weight: Weight to quantize.
         grid: Its grid.
         hessian: H per group, up to a factor.
-        order: Of the columns.
+        order: Order of the columns.
         damping: Relative to the mean of the diagonal of H.
 
     Returns:
-        The codes, and for the record: the number of dead columns, the largest relative damping of a group.
+        The codes, and for the record: the number of dead columns, the largest relative damping of a
+        group.
 
     Raises:
         QuantizationError: H is not finite, or cannot be factorised.
@@ -165,7 +175,7 @@ def quantize_layer(
 
     def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         columns = column_order(second.diagonal(dim1=1, dim2=2), order)
-        ladder = (damping, *(larger for larger in LADDER if larger > damping))
+        ladder = (damping, *(larger for larger in GPTQ_DAMPINGS if larger > damping))
         each = torch.arange(len(second), device=second.device)[:, None, None]
         upper, used = inverse_factor(name, second[each, columns[:, :, None], columns[:, None]], ladder)
         place = columns[:, None].expand_as(rows)
@@ -194,7 +204,8 @@ def inverse_factor(
 ) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
     """U with H^-1 = U^T U, upper triangular, and the relative damping of H that it took.
 
-    H with rows and columns reversed is G G^T; G reversed again is upper triangular, and its inverse is U.
+    H with rows and columns reversed is G G^T; G reversed again is upper triangular, and its inverse
+    is U.
 
     Raises:
         QuantizationError: None of the dampings makes H positive definite.
@@ -211,12 +222,12 @@ def inverse_factor(
 
 
 def _in_order(weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
-    """The codes, column after column; the errors of a block reach the columns behind it by one product."""
+    """The codes, column after column; the errors of a block reach the columns after it by one product."""
     free = (weight.double() / scale[..., None]).mT.contiguous()  # (groups, columns, rows), in steps of the grid
     low = -zero_point.double()
     high = low + levels - 1
-    for start in range(0, free.shape[1], BLOCK):
-        stop = min(start + BLOCK, free.shape[1])
+    for start in range(0, free.shape[1], BLOCK_COLUMNS):
+        stop = min(start + BLOCK_COLUMNS, free.shape[1])
         errors = torch.empty_like(free[:, start:stop])
         for step, column in enumerate(range(start, stop)):
             value = free[:, column].clone()

@@ -5,15 +5,17 @@ Per channel (or tensor), with minimum a and maximum b of the weights and L level
     scale = (b - a) / (L - 1),    zero_point = round(-a / scale),
 
 after both ends have been shrunk by one factor of 1.00, 0.99, ..., 0.21: the one with the smallest
-sum |weight - dequantized weight|^2.4, the first one where several are equal. This is the grid of the
-published OBQ (Frantar and Alistarh 2022, arXiv 2208.11580, `perchannel` and `mse` of its quantizer).
+sum |weight - dequantized weight|^2.4, the first one where several are equal. This is the grid of
+the published OBQ (Frantar and Alistarh 2022, arXiv 2208.11580, `perchannel` and `mse` of its
+quantizer).
 
-Deviations: a channel whose weights are all equal, c, gets the scale |c| (1 if c is 0), so that it is
-exact at any number of levels; the published grid divides by zero there, or rounds. (With
-`style="paper"` that holds within 2**-15 of |c|: beyond it, the zero point would leave float32.) The symmetric
-grid has a = -max|w|, b = max|w|, and zero_point = L // 2, which is exact at an odd L; at an even L
-the positive side has one code less. At L = 2 the one code beside zero is on the side of the larger
-extreme. With `style="paper"` zero need not be in range, and `zero_point` may lie outside 0 ... L - 1.
+Deviations: a channel whose weights are all equal, c, gets the scale |c| (1 if c is 0), so that it
+is exact at any number of levels; the published grid divides by zero there, or rounds. (With
+`style="paper"` that holds within 2**-15 of |c|: beyond it, the zero point would leave float32.) The
+symmetric grid has a = -max|w|, b = max|w|, and zero_point = L // 2, which is exact at an odd L; at
+an even L the positive side has one code less. At L = 2 the one code beside zero is on the side of
+the larger extreme. With `style="paper"` zero need not be in range, and `zero_point` may lie outside
+0 ... L - 1.
 
 Cost: 80 candidates x weights; the memory is bounded by taking candidates and channels in chunks.
 """
@@ -28,9 +30,9 @@ from torch import Tensor
 from bitleak.core.checks import integer_in
 from bitleak.quantizers.scheme import Scheme
 
-CANDIDATES = 80
+SHRINK_FACTORS = 80
 NORM = 2.4
-CHUNK = 1 << 16  # weights x candidates in one buffer, so that it stays in the cache
+SEARCH_CHUNK = 1 << 16  # weights x candidates in one buffer, so that it stays in the cache
 NEARLY_CONSTANT = 2.0**-15
 
 
@@ -97,22 +99,22 @@ def grid_for(scheme: Scheme, weight: Float[Tensor, "out *rest"], levels: int) ->
     return search_grid(weight, levels, granularity=scheme.granularity, symmetric=scheme.symmetric, style=style)
 
 
-def encode(weight: Float[Tensor, "out *rest"], grid: Grid) -> UInt8[Tensor, "out *rest"]:
+def to_codes(weight: Float[Tensor, "out *rest"], grid: Grid) -> UInt8[Tensor, "out *rest"]:
     """The codes of the nearest grid points, halves to even, clipped to the grid's range.
 
     Example:
-        >>> encode(torch.tensor([[-1.0, 0.2, 9.0]]), Grid(torch.ones(1), torch.ones(1), 4)).tolist()
+        >>> to_codes(torch.tensor([[-1.0, 0.2, 9.0]]), Grid(torch.ones(1), torch.ones(1), 4)).tolist()
         [[0, 1, 3]]
     """
     scale, zero_point = per_weight(grid, weight)
     return ((weight.detach().float() / scale).round_() + zero_point).clamp_(0, grid.levels - 1).to(torch.uint8)
 
 
-def decode(codes: UInt8[Tensor, "out *rest"], grid: Grid) -> Float32[Tensor, "out *rest"]:
+def to_weights(codes: UInt8[Tensor, "out *rest"], grid: Grid) -> Float32[Tensor, "out *rest"]:
     """The weights that the codes stand for; bit for bit `QuantizedLayer.dequantize`.
 
     Example:
-        >>> decode(torch.tensor([[0, 1, 3]], dtype=torch.uint8), Grid(torch.ones(1), torch.ones(1), 4)).tolist()
+        >>> to_weights(torch.tensor([[0, 1, 3]], dtype=torch.uint8), Grid(torch.ones(1), torch.ones(1), 4)).tolist()
         [[-1.0, 0.0, 2.0]]
     """
     scale, zero_point = per_weight(grid, codes)
@@ -151,9 +153,9 @@ def _grid_of(ends: Tensor, levels: int, centre: Tensor | None) -> tuple[Tensor, 
 
 def _best_factor(rows: Tensor, ends: Tensor, levels: int, centre: Tensor | None) -> Tensor:
     """The shrink factor of each grid with the least error; the first one where several are equal."""
-    factors = torch.tensor([1 - step / 100 for step in range(CANDIDATES)], device=rows.device)
+    factors = torch.tensor([1 - step / 100 for step in range(SHRINK_FACTORS)], device=rows.device)
     errors = []
-    for some in factors.split(max(1, CHUNK // rows.numel())):
+    for some in factors.split(max(1, SEARCH_CHUNK // rows.numel())):
         scale, zero_point = _grid_of(some[:, None, None] * ends, levels, centre)  # (some, grids)
         errors.append(_error(rows, scale[..., None], zero_point[..., None], levels))
     return factors[torch.cat(errors).argmin(0)]

@@ -1,14 +1,15 @@
 """OBC's quantizer: every layer by OBQ on its own, and batch norm re-estimated.
 
-One pass over the images through the full-precision network gives H = 2 / n sum x x^T for every layer
-(one per group of a convolution), n being the number of images. Inputs that never occur (H_jj = 0) get
-the weight 0. Then `obq` quantizes each row in the exact greedy order. Batch norm is not folded; its
-statistics are re-estimated behind the quantized weights, see `reestimate`.
+One pass over the images through the full-precision network gives H = 2 / n sum x x^T for every
+layer (one per group of a convolution), n being the number of images. Inputs that never occur (H_jj
+= 0) get the weight 0. Then `obq` quantizes each row in the exact greedy order. Batch norm is not
+folded; its statistics are re-estimated after the quantized weights, see `norm_statistics`.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 to 6.
 
-Deviations, all off by default: with `inputs="quantized"`, a layer makes up for what the layers before
-it have lost (`layerwise` has the formula), `polish` follows OBQ by coordinate descent over the codes, and with
-`grid="output"` each row is quantized on two grids and keeps the better (see `output_grid`), in twice the time.
+Deviations, all off by default: with `inputs="quantized"`, a layer makes up for what the layers
+before it have lost (`layerwise` has the formula), `polish` follows OBQ by coordinate descent over
+the codes, and with `grid="output"` each row is quantized on two grids and keeps the better (see
+`output_grid`), in twice the time.
 
 Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 multiplications.
 """
@@ -26,7 +27,7 @@ from bitleak.core.checks import one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.grid import Grid
 from bitleak.quantizers.layers.descent import check_polish
-from bitleak.quantizers.layers.layer_recipe import Inputs, Method
+from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod
 from bitleak.quantizers.layers.obq import BUDGET, eliminate, invert
 from bitleak.quantizers.network.layer_inputs import OnLayer
 from bitleak.quantizers.network.layerwise import by_groups, quantize_layers
@@ -42,17 +43,21 @@ class OBC(Scheme):
     """OBQ in its exact greedy order, then batch norm re-estimated.
 
     Attributes:
-        inputs: `full_precision`: each layer shall keep its output on the full-precision network's inputs.
-            `quantized`: it shall reach that output from the inputs behind the quantized layers.
+        inputs: `full_precision`: each layer should keep its output on the full-precision network's
+            inputs. `quantized`: it should reach that output from the inputs after the quantized
+            layers.
         polish: Sweeps of coordinate descent over the codes after OBQ, at most; 0 = none.
-        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
-        reestimate: The batch-norm statistics on the calibration images: by the change that quantization makes
-            (`relative`), altogether (`absolute`), or not at all (`none`).
-        reestimate_images: On how many of the calibration images, the first ones (rounded up to about 65,536 pixels);
-            None = all. The statistics need fewer images than the second moments, and each takes a run of its own.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see
+            `exchange`).
+        reestimate: The batch-norm statistics on the calibration images: by the change that
+            quantization makes (`relative`), altogether (`absolute`), or not at all (`none`).
+        reestimate_images: On how many of the calibration images, the first ones (rounded up to
+            about 65,536 pixels); None = all. The statistics need fewer images than the second
+            moments, and each takes a run of its own.
         dtype: What the elimination computes in. The second moments and their inverse are float64 in
-            either case. `float32` saves time on wide layers and may decide near ties differently; a layer
-            with an input that the others almost determine is computed in float64 all the same.
+            either case. `float32` saves time on wide layers and may decide near ties differently; a
+            layer with an input that the others almost determine is computed in float64 all the
+            same.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -61,7 +66,7 @@ class OBC(Scheme):
         (0, 0.0)
     """
 
-    inputs: Inputs = "full_precision"
+    inputs: LayerInputs = "full_precision"
     polish: int = 0
     exchange: int = 0
     reestimate: Statistics = "relative"
@@ -95,19 +100,20 @@ class OBC(Scheme):
             network: Any network; it is not changed.
             calibration: Normalised images.
             generator: Not used: nothing is drawn.
-            on_layer: Told of each layer.
-            memory: Bytes that statistics and activations may take, see `walk.granted`; it changes the time only.
+            on_layer: Called after each layer.
+            memory: Bytes that statistics and activations may take, see
+                `layer_pass.activation_budget`; it changes the time only.
 
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
         return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
-    def method(self) -> Method:
+    def method(self) -> LayerMethod:
         """How a layer is treated, for what quantizes by several methods or several models at once."""
-        return Method(
+        return LayerMethod(
             scheme=self,
-            quantize=partial(quantize_layer, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]),
+            quantize=partial(quantize_greedily, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]),
             inputs=self.inputs,
             sweeps=self.polish,
             exchanges=self.exchange,
@@ -116,7 +122,7 @@ class OBC(Scheme):
         )
 
 
-def quantize_layer(
+def quantize_greedily(
     name: str,
     weight: Float[Tensor, "out *rest"],
     grid: Grid,
@@ -129,14 +135,15 @@ def quantize_layer(
 
     Args:
         name: For messages.
-        weight: What is to be quantized.
+        weight: Weight to quantize.
         grid: Its grid.
         hessian: H per group, up to a factor.
-        dtype: What to compute in.
+        dtype: Type to compute in.
         parts: The memory of `obq.BUDGET` is divided by this.
 
     Returns:
-        The codes, and for the record: the number of dead columns, the largest relative damping of a group.
+        The codes, and for the record: the number of dead columns, the largest relative damping of a
+        group.
 
     Raises:
         QuantizationError: The Hessian is not finite, or cannot be inverted.

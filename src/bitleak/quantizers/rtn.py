@@ -2,12 +2,12 @@
 
     code = clip(round(w / scale) + zero_point, 0, levels - 1)
 
-No data is used but one image, which tells the order of the layers (for `last`). This is the baseline
-that every other quantizer starts from and must not fall behind on its own objective.
+No data is used but one image, which tells the order of the layers (for `last`). This is the
+baseline that every other quantizer starts from and must not fall after on its own objective.
 
-With `polish`, coordinate descent over the codes follows, on each layer's output error with the inputs of
-the full-precision network (see `polish`); then the calibration images are used, and `record` holds the
-error of the output instead of the weight's.
+With `polish`, coordinate descent over the codes follows, on each layer's output error with the
+inputs of the full-precision network (see `descent`); then the calibration images are used, and
+`record` holds the error of the output instead of the weight's.
 
 Cost: the grid search, 80 passes over the weights.
 """
@@ -21,11 +21,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedWeights
-from bitleak.quantizers.assembly import assemble
-from bitleak.quantizers.grid import Grid, decode, encode, grid_for
+from bitleak.quantizers.assembly import assemble_weights
+from bitleak.quantizers.grid import Grid, grid_for, to_codes, to_weights
 from bitleak.quantizers.layers.descent import check_polish
-from bitleak.quantizers.layers.layer_recipe import Method
-from bitleak.quantizers.network.layer_inputs import OnLayer, prepare
+from bitleak.quantizers.layers.layer_method import LayerMethod
+from bitleak.quantizers.network.layer_inputs import OnLayer, prepare_layers
 from bitleak.quantizers.network.layerwise import quantize_layers
 from bitleak.quantizers.network.plain_copy import plain_arithmetic, plain_copy
 from bitleak.quantizers.scheme import Scheme, check_finite
@@ -36,8 +36,10 @@ class RoundToNearest(Scheme):
     """Round to nearest.
 
     Attributes:
-        polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none, and no data.
-        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see `exchange`).
+        polish: Sweeps of coordinate descent over the codes afterwards, at most; 0 = none, and no
+            data.
+        exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see
+            `exchange`).
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -77,7 +79,7 @@ class RoundToNearest(Scheme):
             network: Any network; it is not changed.
             calibration: Normalised images; without `polish`, the first one is used.
             generator: Not used: nothing is drawn.
-            on_layer: Told of each layer.
+            on_layer: Called after each layer.
             memory: Bytes that the statistics may take, with `polish`; it changes the time only.
 
         Raises:
@@ -92,27 +94,29 @@ class RoundToNearest(Scheme):
 
     def _without_data(self, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None) -> QuantizedWeights:
         """The nearest codes; an image tells the order of the layers."""
-        copied, layers, levels = prepare(self, network, calibration)
+        copied, layers, levels = prepare_layers(self, network, calibration)
         codes, grids = {}, {}
         record: dict[str, dict[str, Any]] = {}
         for index, name in enumerate(levels):
             weight = layers[name].weight.detach()
             grids[name] = grid_for(self, weight, levels[name])
-            codes[name] = encode(weight, grids[name])
-            change = decode(codes[name], grids[name]) - weight
+            codes[name] = to_codes(weight, grids[name])
+            change = to_weights(codes[name], grids[name]) - weight
             error = float(change.square().sum() / weight.square().sum().clamp(min=torch.finfo(torch.float32).tiny))
             record[name] = {"levels": levels[name], "relative_weight_error": error}
             if on_layer is not None:
                 on_layer(name, index, len(levels))
-        return assemble(copied, codes, grids, record, scheme=self, images=calibration)
+        return assemble_weights(copied, codes, grids, record, scheme=self, images=calibration)
 
-    def method(self) -> Method | None:
+    def method(self) -> LayerMethod | None:
         """How a layer is treated where images are used, for what quantizes several models at once; else None."""
         return (
-            Method(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange) if self.polish else None
+            LayerMethod(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange)
+            if self.polish
+            else None
         )
 
 
 def _nearest(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:
     check_finite(name, hessian, "calibration input")
-    return encode(weight, grid), {}
+    return to_codes(weight, grid), {}

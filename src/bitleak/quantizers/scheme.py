@@ -13,12 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.models.layer_kinds import deviation
-from bitleak.quantizers.network.shared_memory import sharing
+from bitleak.quantizers.network.shared_memory import shared_weights
 
 FULL_PRECISION: Literal["fp32"] = "fp32"
 """In `Scheme.layers`, in the place of a number of levels: the layer is not quantized."""
 
-LISTED = 3
+NAMES_LISTED = 3
 """Names that a message lists before it looks for patterns."""
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -32,14 +32,16 @@ class Scheme:
     Attributes:
         levels: Grid points per weight, 2 to 256; b bits are 2**b levels, "1.58 bits" are 3.
         last: Levels of the layer that is executed last (the classifier); None = as the rest.
-        layers: Levels by layer name pattern (`*` and `?` as in a shell), or `fp32` for a layer that keeps full
-            precision; `fp32` also takes the name of a module that holds layers, and that of a batch norm, which is
-            then neither folded nor re-estimated. The first pattern that matches wins, and it wins over `last`.
+        layers: Levels by layer name pattern (`*` and `?` as in a shell), or `fp32` for a layer that
+            keeps full precision; `fp32` also takes the name of a module that holds layers, and that
+            of a batch norm, which is then neither folded nor re-estimated. The first pattern that
+            matches wins, and it wins over `last`.
         granularity: One grid per output `channel`, or one per weight `tensor`.
         symmetric: Whether the grid is centred on zero.
-        grid: `zero`: searched for the weights (see `grid`), with zero in its range, so that a weight of 0 is exact;
-            `paper`: the same, but zero need not be in range; `output`: also a grid that suits the layer's output (see
-            `output_grid`), refused where a quantizer does not look at that.
+        grid: `zero`: searched for the weights (see `grid`), with zero in its range, so that a
+            weight of 0 is exact; `paper`: the same, but zero need not be in range; `output`: also a
+            grid that suits the layer's output (see `output_grid`), refused where a quantizer does
+            not look at that.
 
     Example:
         >>> Scheme(levels=300)
@@ -76,10 +78,11 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
         scheme: Its `layers` may leave some in full precision; None leaves none.
 
     Raises:
-        QuantizationError: There is none; a layer has a forward pass of its own or hooks; two names share one module
-            or one weight; the memory of a weight is also that of another tensor; a weight is not finite, or it is not
-            a parameter of its layer; there is an `nn.MultiheadAttention`, most of whose weights belong to no layer
-            and whose output layer is never called; or a pattern that leaves layers out matches nothing.
+        QuantizationError: There is none; a layer has a forward pass of its own or hooks; two names
+            share one module or one weight; the memory of a weight is also that of another tensor; a
+            weight is not finite, or it is not a parameter of its layer; there is an
+            `nn.MultiheadAttention`, most of whose weights belong to no layer and whose output layer
+            is never called; or a pattern that leaves layers out matches nothing.
 
     Example:
         >>> list(quantizable(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))))
@@ -122,7 +125,7 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
             raise QuantizationError(
                 f"layers {first!r} and {name!r} share one weight; it can have only one grid: give each layer its own"
             )
-    for name, other in sharing(network, list(layers)):
+    for name, other in shared_weights(network, list(layers)):
         raise QuantizationError(
             f"layer {name!r} shares the memory of its weight with {other!r}: loading would put one over the other, and "
             f"the layer would not lie on its grid. Give each a tensor of its own (clone it), or {leave_out(name)}"
@@ -164,14 +167,15 @@ def spelling(*names: str, of: Iterable[str] = ()) -> str:
 
     Args:
         names: Their names.
-        of: The names of all layers and batch norms: many names become patterns that match no other one of these.
+        of: The names of all layers and batch norms: many names become patterns that match no other
+            one of these.
 
     Example:
         >>> print(spelling("stem.bn1", "body.0.bn1", "body.0.bn2", "body.1.bn1", of=["stem.bn1", "stem.conv1"]))
         layers: {"*bn*": fp32}
     """
     patterns = list(names)
-    if len(names) > LISTED:
+    if len(names) > NAMES_LISTED:
         short = dict.fromkeys("*" + re.sub(r"\d+", "*", name.rpartition(".")[2]) for name in names)
         scheme = Scheme(layers=dict.fromkeys(short, FULL_PRECISION))
         others = [name for name in of if name not in names]

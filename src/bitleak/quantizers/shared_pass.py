@@ -1,18 +1,21 @@
 """Several precisions, methods or models at once, for less than one after the other.
 
-`quantize_together` quantizes one network by several quantizers. Those that look at the full-precision
-network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"`) share one pass over the
-images and one Gram matrix per layer. The others are called one after the other: what they look at depends
-on their own codes, layer by layer. (AdaRound at several precisions has the full-precision activations in
-common; they are the cheapest part of it, and to share them would hold all the networks' activations at
-once.) The re-estimation of batch norm is one pass of the quantized network per result, for the same reason; what it
-needs of the full-precision network comes from the shared pass.
+`quantize_together` quantizes one network by several quantizers. Those that look at the
+full-precision network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"`)
+share one pass over the images and one Gram matrix per layer. The others are called one after the
+other: what they look at depends on their own codes, layer by layer. (AdaRound at several precisions
+has the full-precision activations in common; they are the cheapest part of it, and to share them
+would hold all the networks' activations at once.) The re-estimation of batch norm is one pass of
+the quantized network per result, for the same reason; what it needs of the full-precision network
+comes from the shared pass.
 
-`quantize_population` quantizes several networks of one architecture, each with its own images, by one such
-quantizer: small layers are stacked, see `method`.
+`quantize_population` quantizes several networks of one architecture, each with its own images, by
+one such
+quantizer: small layers are stacked, see `layer_method`.
 
-Either way a result equals that of the quantizer on its own: bit for bit from `quantize_together`; for stacked
-models, the solver's sums may round differently, which can decide a tie (the codes have been equal).
+Either way a result equals that of the quantizer on its own: bit for bit from `quantize_together`;
+for stacked models, the solver's sums may round differently, which can decide a tie (the codes have
+been equal).
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedWeights
-from bitleak.quantizers.layers.layer_recipe import Method
+from bitleak.quantizers.layers.layer_method import LayerMethod
 from bitleak.quantizers.network.layer_inputs import OnLayer
 from bitleak.quantizers.network.layerwise import quantize_alike
 from bitleak.quantizers.scheme import Scheme, quantizable
@@ -34,7 +37,8 @@ from bitleak.quantizers.scheme import Scheme, quantizable
 class Quantizer(Protocol):
     """Any entry of the registry's QUANTIZERS, with its fields.
 
-    A quantizer whose codes do not depend on the calibration images has an attribute `looks_at_images` that is False.
+    A quantizer whose codes do not depend on the calibration images has an attribute
+    `looks_at_images` that is False.
     """
 
     def __call__(
@@ -53,8 +57,8 @@ class Quantizer(Protocol):
 class LayerWise(Protocol):
     """A quantizer that takes each layer for itself."""
 
-    def method(self) -> Method | None:
-        """How; None where its fields leave nothing to share."""
+    def method(self) -> LayerMethod | None:
+        """How; None if its fields leave nothing to share."""
         ...
 
 
@@ -74,12 +78,13 @@ def quantize_together(
         network: Any network; it is not changed.
         calibration: Normalised images, for all of them.
         generators: One per quantizer.
-        on_layer: Told of each layer after each quantizer; the index runs over quantizers and layers.
+        on_layer: Called after each layer after each quantizer; the index runs over quantizers and
+            layers.
         memory: Bytes that the shared statistics may take, see `layerwise.quantize_layers`.
 
     Returns:
-        What each quantizer gives when it is called alone, in order; each is made when it is asked for,
-        the first of those that share together with what they share.
+        What each quantizer gives when it is called alone, in order; each is made when it is asked
+        for, the first of those that share together with what they share.
 
     Raises:
         ValueError: There is not one generator per quantizer.
@@ -120,16 +125,17 @@ def quantize_population(
         networks: They are not changed.
         calibrations: Normalised images of each network.
         generators: One per network.
-        on_layer: Told of each layer; without the networks' numbers, once for all that share.
-        memory: Bytes that the second moments of all networks may take at a time; None = those of one pass.
+        on_layer: Called after each layer; without the networks' numbers, once for all that share.
+        memory: Bytes that the second moments of all networks may take at a time; None = those of
+            one pass.
 
     Returns:
         What the quantizer gives for each network alone, in order.
 
     Raises:
         ValueError: There are not as many calibrations and generators as networks.
-        QuantizationError: A layer cannot be quantized, or the networks differ in their layers (when the result
-            is asked for).
+        QuantizationError: A layer cannot be quantized, or the networks differ in their layers (when
+            the result is asked for).
 
     Example:
         >>> from bitleak.quantizers.gptq import GPTQ
@@ -148,7 +154,7 @@ def quantize_population(
     return (quantizer(*one, on_layer=on_layer) for one in calls)
 
 
-def shared_method(quantizer: Quantizer) -> Method | None:
+def shared_method(quantizer: Quantizer) -> LayerMethod | None:
     """The method of a quantizer that looks at nothing but the full-precision network's inputs; else None."""
     method = quantizer.method() if isinstance(quantizer, LayerWise) else None
     return method if method is not None and method.inputs == "full_precision" else None

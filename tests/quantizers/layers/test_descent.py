@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bitleak.quantizers.adaround import AdaRound
-from bitleak.quantizers.grid import Grid, decode, encode, search_grid
+from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
 from bitleak.quantizers.layers.descent import polish
 from bitleak.quantizers.layers.quadratic import quadratic
 from bitleak.quantizers.rtn import RoundToNearest
@@ -41,7 +41,7 @@ def direct_error(layer, inputs, quantized_inputs, weight):
 
 def pairs_by_loops(codes, weight, grid, loss, row):
     """The most that a step of one weight of a row, together with any move of another one, can lower the error."""
-    before = float(loss.error(decode(codes, grid) - weight)[row])
+    before = float(loss.error(to_weights(codes, grid) - weight)[row])
     best = 0.0
     for column, other in itertools.permutations(range(codes.shape[1]), 2):
         for step, level in itertools.product((-1, 1), range(grid.levels)):
@@ -49,7 +49,7 @@ def pairs_by_loops(codes, weight, grid, loss, row):
             trial[row, column] += step
             trial[row, other] = level
             if 0 <= int(trial[row, column]) < grid.levels:
-                error = float(loss.error(decode(trial.to(torch.uint8), grid) - weight)[row])
+                error = float(loss.error(to_weights(trial.to(torch.uint8), grid) - weight)[row])
                 best = max(best, before - error)
     return best / before
 
@@ -59,11 +59,11 @@ def by_loops(codes, weight, grid, loss, sweeps):
     codes = codes.clone()
     for _ in range(sweeps):
         for row, column in itertools.product(range(codes.shape[0]), range(codes.shape[1])):
-            best = float(loss.error(decode(codes, grid) - weight)[row])
+            best = float(loss.error(to_weights(codes, grid) - weight)[row])
             for level in range(grid.levels):
                 trial = codes.clone()
                 trial[row, column] = level
-                error = float(loss.error(decode(trial, grid) - weight)[row])
+                error = float(loss.error(to_weights(trial, grid) - weight)[row])
                 if error < best * (1 - 1e-9):
                     codes, best = trial, error
     return codes
@@ -86,14 +86,14 @@ def test_at_the_end_no_single_weight_can_be_moved_with_profit(seed):
     layer, _, _, loss = problem(nn.Linear(6, 4), (40, 6), seed)
     weight = layer.weight.detach()
     grid = search_grid(weight, 3)
-    polished, sweeps = polish(encode(weight, grid), weight, grid, loss, sweeps=50)
+    polished, sweeps = polish(to_codes(weight, grid), weight, grid, loss, sweeps=50)
     assert sweeps < 50
     assert torch.equal(by_loops(polished, weight, grid, loss, 1), polished)
     codings = torch.tensor(list(itertools.product(range(3), repeat=6)), dtype=torch.uint8)
     for row in range(4):
         alone = Grid(grid.scale[row : row + 1], grid.zero_point[row : row + 1], 3)
-        errors = [float(loss.error(decode(c.expand(4, -1), alone) - weight)[row]) for c in codings]
-        found = float(loss.error(decode(polished, grid) - weight)[row])
+        errors = [float(loss.error(to_weights(c.expand(4, -1), alone) - weight)[row]) for c in codings]
+        found = float(loss.error(to_weights(polished, grid) - weight)[row])
         assert min(errors) * (1 - 1e-9) <= found < sorted(errors)[len(errors) // 10]
 
 
@@ -102,16 +102,16 @@ def test_after_exchanges_no_pair_can_be_moved_with_profit_and_the_optimum_is_not
     layer, _, _, loss = problem(nn.Linear(6, 4), (40, 6), seed)
     weight = layer.weight.detach()
     grid = search_grid(weight, 3)
-    single, made = polish(encode(weight, grid), weight, grid, loss, sweeps=50)
-    paired, more = polish(encode(weight, grid), weight, grid, loss, sweeps=50, exchanges=50)
+    single, made = polish(to_codes(weight, grid), weight, grid, loss, sweeps=50)
+    paired, more = polish(to_codes(weight, grid), weight, grid, loss, sweeps=50, exchanges=50)
     assert made <= more < 100
-    errors = [loss.error(decode(codes, grid) - weight) for codes in (single, paired)]
+    errors = [loss.error(to_weights(codes, grid) - weight) for codes in (single, paired)]
     assert (errors[1] <= errors[0]).all()
     codings = torch.tensor(list(itertools.product(range(3), repeat=6)), dtype=torch.uint8)
     for row in range(4):
         assert pairs_by_loops(paired, weight, grid, loss, row) < 1e-6
         alone = Grid(grid.scale[row : row + 1], grid.zero_point[row : row + 1], 3)
-        optimum = min(float(loss.error(decode(c.expand(4, -1), alone) - weight)[row]) for c in codings)
+        optimum = min(float(loss.error(to_weights(c.expand(4, -1), alone) - weight)[row]) for c in codings)
         assert optimum * (1 - 1e-9) <= float(errors[1][row])
 
 
@@ -120,9 +120,11 @@ def test_exchanges_lower_the_error_where_single_moves_have_ended():
     weight = layer.weight.detach()
     grid = search_grid(weight, 4)
     single, paired = (
-        polish(encode(weight, grid), weight, grid, loss, sweeps=50, exchanges=exchanges)[0] for exchanges in (0, 9)
+        polish(to_codes(weight, grid), weight, grid, loss, sweeps=50, exchanges=exchanges)[0] for exchanges in (0, 9)
     )
-    before, after = (direct_error(layer, inputs, quantized_inputs, decode(codes, grid)) for codes in (single, paired))
+    before, after = (
+        direct_error(layer, inputs, quantized_inputs, to_weights(codes, grid)) for codes in (single, paired)
+    )
     assert (after <= before * (1 + 1e-6)).all()
     assert after.sum() < 0.99 * before.sum()
 
@@ -141,11 +143,11 @@ def test_no_sweep_raises_the_error_on_the_data(layer, shape, granularity):
     layer, inputs, quantized_inputs, loss = problem(layer, shape)
     weight = layer.weight.detach()
     grid = search_grid(weight, 4, granularity=granularity)
-    codes = encode(weight, grid)
-    errors = [direct_error(layer, inputs, quantized_inputs, decode(codes, grid))]
+    codes = to_codes(weight, grid)
+    errors = [direct_error(layer, inputs, quantized_inputs, to_weights(codes, grid))]
     for _ in range(3):
         codes, _ = polish(codes, weight, grid, loss, sweeps=1)
-        errors.append(direct_error(layer, inputs, quantized_inputs, decode(codes, grid)))
+        errors.append(direct_error(layer, inputs, quantized_inputs, to_weights(codes, grid)))
         assert (errors[-1] <= errors[-2] * (1 + 1e-6)).all()
     assert errors[1].sum() < 0.99 * errors[0].sum()
 
@@ -154,7 +156,7 @@ def test_rows_that_have_arrived_do_not_change_the_others():
     layer, _, _, loss = problem(nn.Linear(70, 8), (300, 70))
     weight = layer.weight.detach()
     grid = search_grid(weight, 4)
-    codes = encode(weight, grid)
+    codes = to_codes(weight, grid)
     together, sweeps = polish(codes, weight, grid, loss, sweeps=200)
     for _ in range(sweeps):
         codes, _ = polish(codes, weight, grid, loss, sweeps=1)
@@ -181,7 +183,7 @@ def test_independent_inputs_leave_round_to_nearest():
     loss = quadratic("layer", layer, [(inputs, inputs)])
     weight = layer.weight.detach()
     grid = search_grid(weight, 4)
-    assert torch.equal(polish(encode(weight, grid), weight, grid, loss, sweeps=5)[0], encode(weight, grid))
+    assert torch.equal(polish(to_codes(weight, grid), weight, grid, loss, sweeps=5)[0], to_codes(weight, grid))
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_other_layers_agree_with_their_definition(layer, shape):
 def test_small_parts_add_up_to_the_same(monkeypatch):
     layer, images = nn.Conv2d(4, 2, 3, padding=1), draw(6, 4, 5, 5)
     whole = gram(layer, images)
-    monkeypatch.setattr("bitleak.quantizers.layers.gram.CHUNK", 1)
+    monkeypatch.setattr("bitleak.quantizers.layers.gram.PATCH_CHUNK", 1)
     torch.testing.assert_close(gram(layer, images), whole, rtol=1e-6, atol=1e-4)
 
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quantizers.grid import Grid, decode, encode, search_grid
+from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
 from bitleak.quantizers.layers.obq import eliminate, invert
 
 
@@ -99,14 +99,14 @@ def errors_of(weight, quantized, hessian):
 @pytest.mark.parametrize("seed", range(6))
 def test_no_row_is_below_the_optimum_over_all_codings_and_most_are_below_rounding(seed):
     weight, grid, hessian = problem(8, 6, 3, seed)
-    found = errors_of(weight, decode(solve(weight, grid, hessian), grid), hessian)
-    rounded = errors_of(weight, decode(encode(weight, grid), grid), hessian)
+    found = errors_of(weight, to_weights(solve(weight, grid, hessian), grid), hessian)
+    rounded = errors_of(weight, to_weights(to_codes(weight, grid), grid), hessian)
     codings = torch.tensor([*itertools.product(range(3), repeat=6)], dtype=torch.uint8)
     for row, one in enumerate(weight):
         own = Grid(
             grid.scale[row : row + 1].expand(len(codings)), grid.zero_point[row : row + 1].expand(len(codings)), 3
         )
-        best = errors_of(one, decode(codings, own), hessian).min()
+        best = errors_of(one, to_weights(codings, own), hessian).min()
         assert best * (1 - 1e-9) <= found[row]
     assert found.sum() < rounded.sum()
 
@@ -115,7 +115,7 @@ def test_no_row_is_below_the_optimum_over_all_codings_and_most_are_below_roundin
 def test_inputs_without_correlation_give_round_to_nearest(levels):
     weight, grid, _ = problem(5, 70, levels)
     hessian = torch.diag(torch.rand(70, generator=torch.Generator().manual_seed(0)).double() + 0.1)
-    assert torch.equal(solve(weight, grid, hessian), encode(weight, grid))
+    assert torch.equal(solve(weight, grid, hessian), to_codes(weight, grid))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_outliers_in_some_rows_only_go_first_there():
     weight, grid, hessian = problem(5, 60, 3)
     first, last = (grid.scale * (code - grid.zero_point) for code in (0, 2))
     weight[::2] = weight.clamp(first[:, None], last[:, None])[::2]
-    outside = (weight - decode(encode(weight, grid), grid)).abs() > 0.5001 * grid.scale[:, None]
+    outside = (weight - to_weights(to_codes(weight, grid), grid)).abs() > 0.5001 * grid.scale[:, None]
     assert outside.any(1).tolist() == [False, True, False, True, False]
     assert solve(weight, grid, hessian).tolist() == loop(by_rank_one_updates, weight, grid, hessian)
 
@@ -167,11 +167,11 @@ def test_outliers_in_some_rows_only_go_first_there():
 def test_weights_that_are_zero_or_on_the_grid_already_stay_where_they_are_while_the_others_move():
     weight, grid, hessian = problem(4, 60, 4)
     weight[:2, ::2] = 0.0
-    weight[2:, ::2] = decode(encode(weight, grid), grid)[2:, ::2]
+    weight[2:, ::2] = to_weights(to_codes(weight, grid), grid)[2:, ::2]
     codes = solve(weight, grid, hessian)
     assert codes.tolist() == loop(by_rank_one_updates, weight, grid, hessian)
-    assert torch.equal(codes[:, ::2], encode(weight, grid)[:, ::2])
-    assert not torch.equal(codes, encode(weight, grid))
+    assert torch.equal(codes[:, ::2], to_codes(weight, grid)[:, ::2])
+    assert not torch.equal(codes, to_codes(weight, grid))
 
 
 class Held(TorchDispatchMode):

@@ -9,10 +9,10 @@ from torch import nn
 from bitleak.quantizers.adaround import AdaRound
 from bitleak.quantizers.brecq import BRECQ
 from bitleak.quantizers.gptq import GPTQ
-from bitleak.quantizers.grid import Grid, decode, encode, search_grid
+from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
 from bitleak.quantizers.layers import output_grid as module
 from bitleak.quantizers.layers.descent import polish
-from bitleak.quantizers.layers.output_grid import Attempt, better_of, output_grid
+from bitleak.quantizers.layers.output_grid import GridAttempt, better_of, output_grid
 from bitleak.quantizers.layers.quadratic import Quadratic, quadratic
 from bitleak.quantizers.obc import OBC
 from bitleak.quantizers.rtn import RoundToNearest
@@ -37,8 +37,8 @@ def row_of(loss, row, group):
 def left(weight, scale, zero_point, levels, loss):
     """The error of one row after the short descent."""
     grid = Grid(scale.reshape(1), zero_point.reshape(1), levels)
-    codes, _ = polish(encode(weight, grid), weight, grid, loss, sweeps=4)
-    return float(loss.error((decode(codes, grid) - weight).flatten(1)))
+    codes, _ = polish(to_codes(weight, grid), weight, grid, loss, sweeps=4)
+    return float(loss.error((to_weights(codes, grid) - weight).flatten(1)))
 
 
 def by_hand(weight, grid, loss, groups, *, symmetric):
@@ -88,8 +88,8 @@ def test_a_tensor_has_one_grid_and_it_is_the_best_for_all_its_rows():
 
     def error(scale, zero_point):
         tried = Grid(scale.expand(1), zero_point.expand(1), 3)
-        codes, _ = polish(encode(weight, tried), weight, tried, loss, sweeps=4)
-        return float(loss.error((decode(codes, tried) - weight).flatten(1)).sum())
+        codes, _ = polish(to_codes(weight, tried), weight, tried, loss, sweeps=4)
+        return float(loss.error((to_weights(codes, tried) - weight).flatten(1)).sum())
 
     mine = error(found.scale, found.zero_point)
     assert mine < error(grid.scale, grid.zero_point)
@@ -105,7 +105,7 @@ def test_independent_inputs_leave_nothing_to_make_up_for_and_errors_are_those_of
     loss = Quadratic(eye[None], zeros, zeros[:, 0], 1)
     grid = search_grid(weight, 4)
     found = output_grid(grid, weight, weight, loss)
-    errors = [(decode(encode(weight, each), each) - weight).double().square().sum(1) for each in (found, grid)]
+    errors = [(to_weights(to_codes(weight, each), each) - weight).double().square().sum(1) for each in (found, grid)]
     assert (errors[0] <= errors[1]).all()
 
 
@@ -116,7 +116,7 @@ def test_rows_of_equal_weights_keep_the_grid_that_is_exact():
     grid = search_grid(weight, 3)
     found = output_grid(grid, weight, weight, loss)
     assert torch.equal(found.scale[:3], grid.scale[:3])
-    assert torch.equal(decode(encode(weight, found), found)[:3], weight[:3])
+    assert torch.equal(to_weights(to_codes(weight, found), found)[:3], weight[:3])
 
 
 def test_of_two_attempts_each_row_or_tensor_keeps_the_better():
@@ -126,11 +126,11 @@ def test_of_two_attempts_each_row_or_tensor_keeps_the_better():
         grids = [search_grid(weight, 3, granularity=granularity)]
         grids.append(Grid(grids[0].scale * 1.15, grids[0].zero_point, 3))
         attempts = [
-            Attempt(grid, encode(weight, grid), {"number": torch.full((6,), number)})
+            GridAttempt(grid, to_codes(weight, grid), {"number": torch.full((6,), number)})
             for number, grid in enumerate(grids)
         ]
         kept, other = better_of(*attempts, weight, loss)
-        rounded = [decode(each.codes, each.grid) for each in (*attempts, kept)]
+        rounded = [to_weights(each.codes, each.grid) for each in (*attempts, kept)]
         errors = [(inputs @ weight.T - behind @ own.T).double().square().sum(0) for own in rounded]
         if granularity == "channel":
             assert 0 < int(other.sum()) < 6

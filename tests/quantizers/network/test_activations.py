@@ -8,7 +8,7 @@ from torch import nn
 
 from bitleak.quantizers.adaround import AdaRound
 from bitleak.quantizers.brecq import BRECQ
-from bitleak.quantizers.network.activations import InFile, InMemory, held, held_alike
+from bitleak.quantizers.network.activations import InMemoryActivations, SpilledActivations, collect, collect_together
 
 
 def values(records=300, *shape):
@@ -18,9 +18,9 @@ def values(records=300, *shape):
 @pytest.mark.parametrize("shape", [(3, 5, 4), (7,), ()])
 def test_a_file_gives_the_values_that_memory_gives(shape):
     given = values(300, *shape)
-    inside, outside = (held(given.split(70), 300, memory=memory, chunk=64) for memory in (None, 0))
-    assert isinstance(inside, InMemory)
-    assert isinstance(outside, InFile)
+    inside, outside = (collect(given.split(70), 300, memory=memory, chunk=64) for memory in (None, 0))
+    assert isinstance(inside, InMemoryActivations)
+    assert isinstance(outside, SpilledActivations)
     chosen = torch.randint(300, (41,), generator=torch.Generator().manual_seed(1))
     assert torch.equal(outside.batch(chosen), given[chosen])
     assert torch.equal(inside.batch(chosen), given[chosen])
@@ -33,7 +33,7 @@ def test_a_file_gives_the_values_that_memory_gives(shape):
 def test_maps_in_another_memory_order_come_back_contiguous_and_equal():
     given = values(20, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     for memory in (None, 0):
-        found = held(given.split(8), 20, memory=memory)
+        found = collect(given.split(8), 20, memory=memory)
         batch = found.batch(torch.tensor([4, 4, 19]))
         assert batch.is_contiguous()
         assert torch.equal(batch, given[[4, 4, 19]])
@@ -42,19 +42,19 @@ def test_maps_in_another_memory_order_come_back_contiguous_and_equal():
 
 def test_only_what_exceeds_the_budget_goes_to_a_file():
     small, large = values(10, 2), values(10, 200)
-    found = held_alike(zip(small.split(4), large.split(4), strict=True), 10, memory=small.nbytes)
-    assert [type(each) for each in found] == [InMemory, InFile]
+    found = collect_together(zip(small.split(4), large.split(4), strict=True), 10, memory=small.nbytes)
+    assert [type(each) for each in found] == [InMemoryActivations, SpilledActivations]
     assert torch.equal(torch.cat(list(found[1].chunks())), large)
 
 
 @pytest.mark.parametrize("given", [[], [torch.zeros(3, 2)], [torch.zeros(4, 2), torch.zeros(1, 2)]])
 def test_a_number_of_records_other_than_announced_is_an_error(given):
     with pytest.raises((ValueError, RuntimeError), match=r"records|must match|expanded"):
-        held(iter(given), 4, memory=0)
+        collect(iter(given), 4, memory=0)
 
 
 def test_a_file_that_was_cut_off_is_an_error():
-    found = held(values(9, 4).split(4), 9, memory=0)
+    found = collect(values(9, 4).split(4), 9, memory=0)
     found.file.truncate(100)
     with pytest.raises(OSError, match=r"ends at byte 100, before record 6 is whole"):
         found.batch(torch.tensor([1, 6]))
@@ -63,7 +63,7 @@ def test_a_file_that_was_cut_off_is_an_error():
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at /proc")
 def test_the_files_are_gone_with_the_maps(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found = held(values(9, 4).split(4), 9, memory=0)
+    found = collect(values(9, 4).split(4), 9, memory=0)
     assert found.batch(torch.tensor([8])).shape == (1, 4)
     assert not list(tmp_path.iterdir())  # it has no name even while it is used
     descriptor = Path(f"/proc/self/fd/{found.file.fileno()}")

@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bitleak.quantizers.grid import decode, search_grid
+from bitleak.quantizers.grid import search_grid, to_weights
 from bitleak.quantizers.network import fisher as estimate
-from bitleak.quantizers.network.activations import InMemory
-from bitleak.quantizers.network.reconstruction import Schedule, reconstruct, run
+from bitleak.quantizers.network.activations import InMemoryActivations
+from bitleak.quantizers.network.reconstruction import RoundingSchedule, reconstruct, run
 from bitleak.quantizers.network.reconstruction_units import units
 
 CLASSES = 3
@@ -14,7 +14,7 @@ CLASSES = 3
 
 def fisher(rest, outputs, generator):
     """The weights as one tensor."""
-    return torch.cat(list(estimate.fisher(rest, InMemory(outputs), generator).chunks()))
+    return torch.cat(list(estimate.fisher(rest, InMemoryActivations(outputs), generator).chunks()))
 
 
 @pytest.fixture
@@ -88,18 +88,18 @@ def test_weighted_rounding_changes_the_prediction_less_where_few_channels_matter
     network[1].weight[:, 2:] *= 0.01  # the prediction hangs on the first two outputs
     first, last = units(network)
     inputs = 3 * torch.randn(200, 8) @ torch.randn(8, 8)
-    outputs = torch.cat(list(run(first.run, InMemory(inputs))))
+    outputs = torch.cat(list(run(first.run, InMemoryActivations(inputs))))
     weights = fisher([last], outputs, torch.Generator().manual_seed(0))
     assert float(weights[:, :2].mean()) > 5
     assert float(weights[:, 2:].mean()) < 0.1
-    schedule = Schedule(iterations=150, batch=50, learning_rate=0.2, decay=(0.5, 0.9), regularization=0.01)
+    schedule = RoundingSchedule(iterations=150, batch=50, learning_rate=0.2, decay=(0.5, 0.9), regularization=0.01)
     grids = {"0": search_grid(network[0].weight, 3, granularity="tensor")}
 
     def divergence(importance):
         generator = torch.Generator().manual_seed(0)
-        maps = [None if values is None else InMemory(values) for values in (inputs, outputs, importance)]
+        maps = [None if values is None else InMemoryActivations(values) for values in (inputs, outputs, importance)]
         found = reconstruct(first.run, grids, *maps[:2], schedule=schedule, generator=generator, importance=maps[2])
-        changed = F.linear(inputs, decode(found.codes["0"], grids["0"]), network[0].bias)
+        changed = F.linear(inputs, to_weights(found.codes["0"], grids["0"]), network[0].bias)
         expected, given = (last.run(values).log_softmax(1) for values in (outputs, changed))
         return float(F.kl_div(given, expected, log_target=True, reduction="batchmean"))
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.network import layer_inputs as capture
-from bitleak.quantizers.network.layer_inputs import execution_order, prepare, stream
+from bitleak.quantizers.network.layer_inputs import execution_order, prepare_layers, stream
 from bitleak.quantizers.scheme import Scheme
 
 
@@ -85,7 +85,7 @@ def test_streaming_shows_every_record_once_and_leaves_no_hook(images, monkeypatc
 
 def test_the_copy_to_work_on_is_in_evaluation_mode_and_shares_nothing(images):
     original = network().train()
-    copied, layers, levels = prepare(Scheme(levels=3, last=5), original, images)
+    copied, layers, levels = prepare_layers(Scheme(levels=3, last=5), original, images)
     assert not any(module.training for module in copied.modules())
     assert original.training
     assert list(layers) == ORDER

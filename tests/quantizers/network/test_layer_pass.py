@@ -14,7 +14,7 @@ from bitleak.models import build
 from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.network import layer_inputs as capture
 from bitleak.quantizers.network import layer_pass as walking
-from bitleak.quantizers.network.layer_pass import walk
+from bitleak.quantizers.network.layer_pass import visit_in_order
 from bitleak.quantizers.scheme import quantizable
 
 
@@ -77,7 +77,7 @@ def halving(networks, images, order, **memory):
         seen[name] = [torch.cat(each) for each in zip(*pairs, strict=True)]
         networks[-1].get_submodule(name).weight.mul_(0.5)
 
-    walk(networks, images, order, visit, **memory)
+    visit_in_order(networks, images, order, visit, **memory)
     return seen
 
 
@@ -101,7 +101,7 @@ def test_each_module_sees_what_the_whole_networks_would_give_it(route, memory, i
         changed.get_submodule(name).weight.mul_(0.5)
 
     before = images.clone()
-    walk([reference, changed], images, ORDER, visit, memory=memory)
+    visit_in_order([reference, changed], images, ORDER, visit, memory=memory)
     assert visited == ORDER
     assert torch.equal(images, before)
 
@@ -116,7 +116,7 @@ def test_where_only_the_last_network_is_looked_at_the_others_wait(kind, memory, 
     def visit(name, inputs):
         seen[name] = list(inputs)
 
-    walk(networks, images, ["norm", "second"], visit, alone=["norm"], memory=memory)
+    visit_in_order(networks, images, ["norm", "second"], visit, alone=["norm"], memory=memory)
     for name, some in (("norm", networks[1:]), ("second", networks)):
         for got, expected in zip(seen[name][0], inputs_by_running(some, images, name), strict=True):
             torch.testing.assert_close(got, expected)
@@ -134,7 +134,7 @@ def test_where_few_images_are_looked_at_the_others_are_still_seen_behind_it(kind
         seen[name] = [torch.cat(each) for each in zip(*inputs, strict=True)]
         networks[1].get_submodule(name).weight.data.mul_(0.5)
 
-    walk(networks, images, ORDER, visit, alone=["norm", "head"], records=3, memory=memory)
+    visit_in_order(networks, images, ORDER, visit, alone=["norm", "head"], records=3, memory=memory)
     again = [network(kind), network(kind)]
     again[1].first.weight.data.mul_(2)
     for name, some, count in zip(ORDER, (again, again[1:], again, again[1:]), (7, 4, 7, 4), strict=True):
@@ -145,9 +145,9 @@ def test_where_few_images_are_looked_at_the_others_are_still_seen_behind_it(kind
 
 def test_the_graph_route_is_taken_where_it_can_be(images, monkeypatch):
     monkeypatch.setattr(walking, "_inputs_of", None)
-    walk([network()], images, ORDER, lambda name, inputs: None)
+    visit_in_order([network()], images, ORDER, lambda name, inputs: None)
     with pytest.raises(TypeError):
-        walk([network(Untraceable)], images, ORDER, lambda name, inputs: None)
+        visit_in_order([network(Untraceable)], images, ORDER, lambda name, inputs: None)
 
 
 def residual():
@@ -202,7 +202,7 @@ def test_no_more_is_held_between_two_stops_than_was_granted(memory, monkeypatch)
 
     gc.collect()
     before = sum(bytes_of_tensors().values())
-    walk(networks, images, order, visit, memory=memory)
+    visit_in_order(networks, images, order, visit, memory=memory)
     chunk = 2 * 4 * 4 * 3 * 4 * 256  # two networks, four images, three maps of four channels
     assert max(held) <= memory + chunk
     assert max(held) > memory / 3
@@ -229,7 +229,7 @@ def test_constants_of_the_graph_are_those_of_every_copy():
     networks = [copy.deepcopy(network) for _ in range(2)]
     seen = {}
     images = torch.randn(3, 1, 4)
-    walk(networks, images, ["0", "2"], lambda name, inputs: seen.update({name: list(inputs)}))
+    visit_in_order(networks, images, ["0", "2"], lambda name, inputs: seen.update({name: list(inputs)}))
     expected = network[1](network[0](images))
     for (found,) in zip(*seen["2"], strict=True):
         assert torch.equal(found, expected)
@@ -243,7 +243,7 @@ def test_what_a_hook_of_the_whole_network_does_is_seen():
     network.register_forward_pre_hook(lambda module, given: (3 * given[0] - 1,))
     images = torch.randn(5, 2)
     seen = {}
-    walk([network], images, ["0", "2"], lambda name, inputs: seen.update({name: [x for (x,) in inputs]}))
+    visit_in_order([network], images, ["0", "2"], lambda name, inputs: seen.update({name: [x for (x,) in inputs]}))
     first = 3 * images - 1
     assert torch.equal(torch.cat(seen["0"]), first)
     assert torch.allclose(torch.cat(seen["2"]), network[0](first).relu())

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from bitleak.quantizers.network import layer_inputs as capture
-from bitleak.quantizers.network.norm_statistics import moments_of, reestimate, watchers
+from bitleak.quantizers.network.norm_statistics import moment_watchers, moments_of, reestimate
 
 
 def network():
@@ -95,7 +95,7 @@ def test_a_pass_can_count_different_numbers_of_images_at_once(monkeypatch):
     monkeypatch.setattr(capture, "POSITIONS", 75)
     images = torch.randn(11, 2, 5, 5, generator=torch.Generator().manual_seed(0))
     found = {2: {}, 5: {}, None: {}}
-    capture.stream(network(), images, watchers(network(), images, found))
+    capture.stream(network(), images, moment_watchers(network(), images, found))
     for records, moments in found.items():
         alone = moments_of(network(), images, records)
         assert moments.keys() == alone.keys() == {"1", "5"}

@@ -8,13 +8,19 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from bitleak.quantizers.adaround import AdaRound, round_adaptively
-from bitleak.quantizers.grid import Grid, decode, encode, search_grid
+from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
 from bitleak.quantizers.layers.quadratic import quadratic
 from bitleak.quantizers.network import reconstruction as loop
-from bitleak.quantizers.network.activations import InMemory
-from bitleak.quantizers.network.reconstruction import Relaxation, Schedule, _loss_gradient, _Rounding, loss_of
+from bitleak.quantizers.network.activations import InMemoryActivations
+from bitleak.quantizers.network.reconstruction import (
+    RoundingRelaxation,
+    RoundingSchedule,
+    _loss_gradient,
+    _Rounding,
+    loss_of,
+)
 
-SCHEDULE = Schedule(iterations=60, batch=8, learning_rate=0.1, regularization=1e-4)
+SCHEDULE = RoundingSchedule(iterations=60, batch=8, learning_rate=0.1, regularization=1e-4)
 
 
 class Block(nn.Module):
@@ -28,12 +34,12 @@ class Block(nn.Module):
 
 
 def run(piece, inputs):
-    return torch.cat(list(loop.run(piece, InMemory(inputs))))
+    return torch.cat(list(loop.run(piece, InMemoryActivations(inputs))))
 
 
 def reconstruct(piece, grids, inputs, targets, *, importance=None, **fields):
     """The loop on tensors."""
-    maps = [None if values is None else InMemory(values) for values in (inputs, targets, importance)]
+    maps = [None if values is None else InMemoryActivations(values) for values in (inputs, targets, importance)]
     found = loop.reconstruct(piece, grids, *maps[:2], importance=maps[2], **fields)
     return SimpleNamespace(**{**vars(found), "outputs": torch.cat(list(found.outputs.chunks()))})
 
@@ -100,20 +106,20 @@ def naive_codes(module, grids, inputs, targets, schedule, draws):
 @pytest.mark.parametrize("decay", [(0.9, 0.999), (0.5, 0.9)])
 def test_the_loop_is_the_published_one(block, decay):
     piece, grids, inputs, targets = block
-    schedule = Schedule(iterations=40, batch=8, learning_rate=0.1, regularization=0.01, decay=decay)
+    schedule = RoundingSchedule(iterations=40, batch=8, learning_rate=0.1, regularization=0.01, decay=decay)
     found = reconstruct(piece, grids, inputs, targets, schedule=schedule, generator=generator(3))
     expected = naive_codes(piece, grids, inputs, targets, schedule, generator(3))
     assert found.kept == "learned"
     for name in grids:
         assert (found.codes[name] != expected[name]).double().mean() < 0.01  # what the order of sums decides
-    assert not torch.equal(found.codes["conv1"], encode(piece.conv1.weight, grids["conv1"]))
+    assert not torch.equal(found.codes["conv1"], to_codes(piece.conv1.weight, grids["conv1"]))
 
 
 def test_the_result_is_what_its_codes_give_and_better_than_nearest(block):
     piece, grids, inputs, targets = block
     found = reconstruct(piece, grids, inputs, targets, schedule=SCHEDULE, generator=generator())
     for name, codes in found.codes.items():
-        piece.get_parameter(f"{name}.weight").copy_(decode(codes, grids[name]))
+        piece.get_parameter(f"{name}.weight").copy_(to_weights(codes, grids[name]))
     torch.testing.assert_close(found.outputs, piece(inputs))
     assert found.loss == pytest.approx(float((piece(inputs) - targets).square().sum(1).mean()))
     assert found.loss < 0.8 * found.nearest
@@ -140,13 +146,13 @@ def test_the_same_draws_give_the_same_codes(block):
 def test_few_weights_are_rounded_as_well_as_by_trying_everything():
     torch.manual_seed(5)
     piece, grids, inputs, targets = case(nn.Sequential(nn.Linear(6, 1)), 6, levels=4, shift=0.0, records=40)
-    schedule = Schedule(iterations=400, batch=40, learning_rate=0.05, regularization=1e-3)
+    schedule = RoundingSchedule(iterations=400, batch=40, learning_rate=0.05, regularization=1e-3)
     found = reconstruct(piece, grids, inputs, targets, schedule=schedule, generator=generator())
     position = piece.get_parameter("0.weight")[0] / grids["0"].scale + grids["0"].zero_point
     choices = itertools.product(*[sorted({int(p.floor().clamp(0, 3)), int(p.ceil().clamp(0, 3))}) for p in position])
     losses = []
     for codes in choices:
-        weight = decode(torch.tensor([codes], dtype=torch.uint8), grids["0"])
+        weight = to_weights(torch.tensor([codes], dtype=torch.uint8), grids["0"])
         losses.append(float((F.linear(inputs, weight, piece.get_parameter("0.bias")) - targets).square().mean()))
     assert min(losses) == pytest.approx(found.loss, rel=1e-4)
     assert found.loss < found.nearest
@@ -161,15 +167,15 @@ def test_a_unit_of_one_layer_without_activation_has_the_loss_of_adaround(layer):
     full = torch.randn(30, *shape)
     inputs = full + 0.1 * torch.randn(full.shape)
     grid = search_grid(layer.weight, 3)
-    schedule = Schedule(iterations=400, batch=30, learning_rate=1e-2, regularization=0.001)
+    schedule = RoundingSchedule(iterations=400, batch=30, learning_rate=1e-2, regularization=0.001)
     found = reconstruct(piece, {"0": grid}, inputs, run(piece, full), schedule=schedule, generator=generator())
     loss = quadratic("0", layer, [(full, inputs)])
 
     def error(codes):
-        return float(loss.error((decode(codes, grid) - layer.weight).flatten(1)).sum()) / loss.positions
+        return float(loss.error((to_weights(codes, grid) - layer.weight).flatten(1)).sum()) / loss.positions
 
     assert found.loss == pytest.approx(error(found.codes["0"]), rel=1e-4)
-    assert found.nearest == pytest.approx(error(encode(layer.weight, grid)), rel=1e-4)
+    assert found.nearest == pytest.approx(error(to_codes(layer.weight, grid)), rel=1e-4)
     settings = AdaRound(iterations=400, learning_rate=1e-2, regularization=0.001)
     adaround, kept = round_adaptively(settings, layer.weight, grid, loss)
     assert not kept.any()
@@ -187,12 +193,12 @@ def test_weights_outside_of_the_grid_stay_at_its_ends():
 
 def test_what_is_worse_than_rounding_to_the_nearest_is_dropped(block):
     piece, grids, inputs, targets = block
-    harmful = Schedule(iterations=3, batch=1, learning_rate=50.0, regularization=0.0)
+    harmful = RoundingSchedule(iterations=3, batch=1, learning_rate=50.0, regularization=0.0)
     found = reconstruct(piece, grids, inputs, targets, schedule=harmful, generator=generator())
     assert found.kept == "nearest"
     assert found.loss == found.nearest
     assert all(
-        torch.equal(found.codes[name], encode(piece.get_parameter(f"{name}.weight"), grids[name])) for name in grids
+        torch.equal(found.codes[name], to_codes(piece.get_parameter(f"{name}.weight"), grids[name])) for name in grids
     )
 
 
@@ -206,7 +212,7 @@ def test_the_loss_sums_over_channels_and_averages_over_the_rest():
 
 
 def test_beta_is_off_at_first_and_then_falls_linearly():
-    schedule = Schedule(iterations=10, batch=1, learning_rate=1.0, regularization=1.0)
+    schedule = RoundingSchedule(iterations=10, batch=1, learning_rate=1.0, regularization=1.0)
     assert [schedule.beta(step) for step in range(10)] == pytest.approx(
         [None, None, 20, 17.75, 15.5, 13.25, 11, 8.75, 6.5, 4.25]
     )
@@ -222,7 +228,7 @@ def test_every_record_is_drawn_equally_often(block):
             seen.index_add_(0, torch.cdist(arguments[0].flatten(1), identity).argmin(1), torch.ones(4))
 
     piece.conv1.register_forward_pre_hook(count)
-    schedule = Schedule(iterations=10, batch=4, learning_rate=0.1, regularization=0.01)
+    schedule = RoundingSchedule(iterations=10, batch=4, learning_rate=0.1, regularization=0.01)
     reconstruct(piece, grids, inputs, targets, schedule=schedule, generator=generator())
     assert seen.tolist() == [2.0] * 20
 
@@ -264,7 +270,7 @@ def test_an_output_that_does_not_count_is_given_up_for_one_that_does():
     for channel in (0, 1):
         importance = torch.zeros_like(targets)
         importance[:, channel] = 2
-        schedule = Schedule(iterations=150, batch=30, learning_rate=0.1, regularization=1e-5)
+        schedule = RoundingSchedule(iterations=150, batch=30, learning_rate=0.1, regularization=1e-5)
         result = reconstruct(
             piece, grids, inputs, targets, schedule=schedule, generator=generator(), importance=importance
         )
@@ -280,14 +286,14 @@ def test_the_two_choices_of_a_weight_are_the_given_code_and_the_next_one_towards
     nudged = {
         name: (weight + 0.3 * torch.randn(weight.shape, generator=generator())) for name, weight in weights.items()
     }
-    start = {name: encode(nudged[name], grids[name]) for name in grids}
+    start = {name: to_codes(nudged[name], grids[name]) for name in grids}
     rounding = _Rounding(weights, grids, start)
     assert all(torch.equal(codes, start[name]) for name, codes in rounding.codes(rounding.up > 0.5).items())
-    assert any((start[name].int() - encode(weights[name], grids[name]).int()).abs().max() > 1 for name in grids)
+    assert any((start[name].int() - to_codes(weights[name], grids[name]).int()).abs().max() > 1 for name in grids)
     other = rounding.codes(rounding.up <= 0.5)
     for name, weight in weights.items():
         step = grids[name].scale[:, None, None, None]
-        near, far = (decode(codes[name], grids[name]) for codes in (start, other))
+        near, far = (to_weights(codes[name], grids[name]) for codes in (start, other))
         assert ((near - far).abs() <= 1.001 * step).all()
         moved = near != far
         assert moved.double().mean() > 0.3
@@ -297,7 +303,7 @@ def test_the_two_choices_of_a_weight_are_the_given_code_and_the_next_one_towards
 def test_the_loop_begins_at_the_codes_that_it_is_given(block):
     piece, grids, inputs, targets = block
     best = reconstruct(piece, grids, inputs, targets, schedule=replace(SCHEDULE, iterations=300), generator=generator())
-    still = Schedule(iterations=1, batch=8, learning_rate=1e-6, regularization=1e-4)
+    still = RoundingSchedule(iterations=1, batch=8, learning_rate=1e-6, regularization=1e-4)
     found = reconstruct(piece, grids, inputs, targets, schedule=still, generator=generator(), start=best.codes)
     assert all(torch.equal(found.codes[name], best.codes[name]) for name in grids)
     assert found.kept == "learned"
@@ -309,8 +315,8 @@ def test_the_gradients_that_are_written_out_are_those_of_autograd():
     expected = torch.autograd.grad(loss_of(outputs, targets, importance), outputs)[0]
     torch.testing.assert_close(_loss_gradient(outputs.detach(), targets, importance), expected)
     start = torch.linspace(0, 1, 41)
-    schedule = Schedule(iterations=10, batch=1, learning_rate=0.3, regularization=0.7)
-    relaxation = Relaxation(start, schedule)
+    schedule = RoundingSchedule(iterations=10, batch=1, learning_rate=0.3, regularization=0.7)
+    relaxation = RoundingRelaxation(start, schedule)
     torch.testing.assert_close(relaxation.up, start)
     variable = relaxation.variable.clone().requires_grad_()
     optimizer, slope = torch.optim.Adam([variable], lr=0.3, betas=schedule.decay), torch.randn(41)

@@ -6,7 +6,7 @@ from torch import nn
 
 import bitleak
 from bitleak.core.errors import QuantizationError
-from bitleak.quantizers.network.shared_memory import sharing
+from bitleak.quantizers.network.shared_memory import shared_weights
 from bitleak.quantizers.scheme import Scheme, quantizable
 
 
@@ -82,7 +82,7 @@ def tied_biases(network):
 @pytest.mark.parametrize("tie", TIES, ids=lambda tie: tie.__name__)
 def test_a_weight_that_another_tensor_reaches_is_refused_by_both_names_and_with_the_way_out(tie):
     network = Tied(tie)
-    assert list(sharing(network, ["f"])) == [("f", TIES[tie])]
+    assert list(shared_weights(network, ["f"])) == [("f", TIES[tie])]
     message = f"layer 'f' shares the memory of its weight with '{TIES[tie]}'"
     with pytest.raises(QuantizationError, match=message) as refused:
         quantizable(network)

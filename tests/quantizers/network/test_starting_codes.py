@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from bitleak.quantizers.grid import decode, encode, search_grid
+from bitleak.quantizers.grid import search_grid, to_codes, to_weights
 from bitleak.quantizers.network import reconstruction as loop
 from bitleak.quantizers.network import starting_codes as start
-from bitleak.quantizers.network.activations import InMemory
+from bitleak.quantizers.network.activations import InMemoryActivations
 from bitleak.quantizers.network.reconstruction import loss_of
 from bitleak.quantizers.scheme import Scheme
 
@@ -22,12 +22,12 @@ class Block(nn.Module):
 
 
 def run(piece, inputs, *weights):
-    return torch.cat(list(loop.run(piece, InMemory(inputs), *weights)))
+    return torch.cat(list(loop.run(piece, InMemoryActivations(inputs), *weights)))
 
 
 def starting_codes(piece, grids, full, inputs, *, by, grid="zero"):
     scheme = Scheme(levels=3, grid=grid)
-    return start.starting_codes(scheme, piece, grids, InMemory(full), InMemory(inputs), by=by)
+    return start.starting_codes(scheme, piece, grids, InMemoryActivations(full), InMemoryActivations(inputs), by=by)
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def case():
 def test_each_layer_is_fitted_behind_the_codes_of_those_before_it(case, by):
     piece, grids, full, inputs = case
     codes, _ = starting_codes(piece, grids, full, inputs, by=by)
-    first, second = (decode(codes[name], grids[name]) for name in grids)
-    nearest = [decode(encode(piece.get_parameter(f"{name}.weight"), grid), grid) for name, grid in grids.items()]
+    first, second = (to_weights(codes[name], grids[name]) for name in grids)
+    nearest = [to_weights(to_codes(piece.get_parameter(f"{name}.weight"), grid), grid) for name, grid in grids.items()]
 
     def errors(one, other):
         hidden = piece.bn(piece.conv1(full)).relu()
@@ -63,7 +63,7 @@ def test_each_layer_is_fitted_behind_the_codes_of_those_before_it(case, by):
             for change in (-1, 1):
                 moved = codes["conv2"].clone().int()
                 moved[row, 3, 1, 1] = (moved[row, 3, 1, 1] + change).clamp(0, 2)
-                other = decode(moved.to(torch.uint8), grids["conv2"])
+                other = to_weights(moved.to(torch.uint8), grids["conv2"])
                 assert errors(first, other)[1] >= errors(first, second)[1] - 1e-7
 
 
@@ -72,7 +72,7 @@ def test_the_output_of_the_piece_is_nearer_and_the_piece_as_before(case, by):
     piece, grids, full, inputs = case
     before = {name: value.clone() for name, value in piece.state_dict().items()}
     targets = run(piece, full)
-    nearest = {name: encode(piece.get_parameter(f"{name}.weight"), grid) for name, grid in grids.items()}
+    nearest = {name: to_codes(piece.get_parameter(f"{name}.weight"), grid) for name, grid in grids.items()}
     codes, _ = starting_codes(piece, grids, full, inputs, by=by)
     losses = [loss_of(run(piece, inputs, each, grids), targets) for each in (codes, nearest)]
     assert losses[0] < 0.9 * losses[1]
@@ -94,7 +94,7 @@ def test_a_layer_that_is_not_called_keeps_the_nearest_codes():
     grids = {"fc": search_grid(piece.get_parameter("fc.weight"), 3)}
     inputs = torch.randn(20, 4)
     codes, _ = starting_codes(piece, grids, inputs, inputs, by="polish")
-    assert torch.equal(codes["fc"], encode(piece.get_parameter("fc.weight"), grids["fc"]))
+    assert torch.equal(codes["fc"], to_codes(piece.get_parameter("fc.weight"), grids["fc"]))
 
 
 @pytest.mark.parametrize("by", ["adaround", "polish"])

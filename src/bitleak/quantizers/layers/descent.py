@@ -1,25 +1,28 @@
 """Polish: cyclic coordinate descent over the codes of a layer, on the quadratic of its output's error.
 
-With E = W_q - W and the error E A E^T - 2 E D^T + c per row (see `quadratic`), the error as a function
-of one weight w_j of a row, the others fixed, is a parabola with its minimum at
+With E = W_q - W and the error E A E^T - 2 E D^T + c per row (see `quadratic`), the error as a
+function of one weight w_j of a row, the others fixed, is a parabola with its minimum at
 
     w_j - G_j / A_jj,    G = E A - D.
 
-On a uniform grid the best level is the one nearest to that minimum. Column after column, all rows at
-once, each weight moves there; a sweep goes over all columns, and sweeps are made until no weight moves.
-A weight that is as near to the minimum as another level stays, so every move lowers the error, and the
-result is an optimum in every single weight. It depends on where the descent begins; it is no global optimum.
-Source: Behdin et al. 2023 (arXiv 2309.01885, QuantEase), on the quadratic of Nagel et al. 2020 (arXiv
-2004.10568, section 3.2).
+On a uniform grid the best level is the one nearest to that minimum. Column after column, all rows
+at once, each weight moves there; a sweep goes over all columns, and sweeps are made until no weight
+moves. A weight that is as near to the minimum as another level stays, so every move lowers the
+error, and the result is an optimum in every single weight. It depends on where the descent begins;
+it is no global optimum.
+Source: Behdin et al. 2023 (arXiv 2309.01885, QuantEase), on the quadratic of Nagel et al. 2020
+(arXiv 2004.10568, section 3.2).
 
-Deviations: QuantEase starts from the full-precision weight, visits points off the grid on the way and makes
-a fixed number of sweeps. Here each point is on the grid, and rows that did not move in a sweep have
-arrived and drop out. A column whose inputs never occur (A_jj = 0) is left alone.
+Deviations: QuantEase starts from the full-precision weight, visits points off the grid on the way
+and makes a fixed number of sweeps. Here each point is on the grid, and rows that did not move in a
+sweep have arrived and drop out. A column whose inputs never occur (A_jj = 0) is left alone.
 
-With `exchanges`, sweeps of paired moves follow (see `exchange`), which leave such an optimum for a lower one.
+With `exchanges`, sweeps of paired moves follow (see `exchange`), which leave such an optimum for a
+lower one.
 
-Cost per sweep: about 1.5 x rows x columns^2 multiplications, as the rank-1 terms E_j A_j of `BLOCK`
-columns are applied to the later columns by one product, and half a dozen small operations per column.
+Cost per sweep: about 1.5 x rows x columns^2 multiplications, as the rank-1 terms E_j A_j of
+`DESCENT_BLOCK` columns are applied to the later columns by one product, and half a dozen small
+operations per column.
 """
 
 import torch
@@ -27,12 +30,12 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from bitleak.core.checks import integer_in
-from bitleak.quantizers.grid import Grid, decode
+from bitleak.quantizers.grid import Grid, to_weights
 from bitleak.quantizers.layers.exchange import exchange
 from bitleak.quantizers.layers.quadratic import Quadratic
 
-BLOCK = 64
-LEAST = 1e-9  # minima are taken to be nearer by this part, so that a weight between two levels stays
+DESCENT_BLOCK = 64
+TIE_MARGIN = 1e-9  # minima are taken to be nearer by this part, so that a weight between two levels stays
 
 
 def polish(
@@ -51,8 +54,8 @@ def polish(
         weight: The full-precision weight W.
         grid: The grid of the codes.
         loss: The error of the layer's output.
-        sweeps: At most so many sweeps, at least 0.
-        exchanges: At most so many sweeps of paired moves after them, at least 0.
+        sweeps: At most this many sweeps, at least 0.
+        exchanges: At most this many sweeps of paired moves after them, at least 0.
 
     Returns:
         The codes, and the number of sweeps of either kind in which a weight moved.
@@ -65,8 +68,8 @@ def polish(
         >>> polish(torch.ones(1, 2, dtype=torch.uint8), weight, grid, loss, sweeps=9)
         (tensor([[0, 1]], dtype=torch.uint8), 1)
     """
-    found, made = descend(codes, weight, grid, loss, sweeps=sweeps, exchanges=exchanges)
-    return found, int(made.max())
+    descended, made = descend(codes, weight, grid, loss, sweeps=sweeps, exchanges=exchanges)
+    return descended, int(made.max())
 
 
 def descend(
@@ -88,7 +91,7 @@ def descend(
     made = torch.zeros(groups, dtype=torch.int64, device=weight.device)
 
     def slope(rows: Tensor) -> Tensor:
-        change = (_columns_first(decode(_codes(current, shape), grid).flatten(1).double(), groups) - target) / scale
+        change = (_columns_first(to_weights(_codes(current, shape), grid).flatten(1).double(), groups) - target) / scale
         return torch.baddbmm(moment[..., rows], loss.gram, change[..., rows], beta=-1)
 
     for _ in range(sweeps):
@@ -102,8 +105,8 @@ def descend(
         if not len(active):
             break
     if exchanges:
-        everything = torch.arange(current.shape[2], device=weight.device)
-        made += exchange(current, slope(everything), loss.gram, grid.levels - 1, sweeps=exchanges)
+        all_rows = torch.arange(current.shape[2], device=weight.device)
+        made += exchange(current, slope(all_rows), loss.gram, grid.levels - 1, sweeps=exchanges)
     return _codes(current, shape), made
 
 
@@ -117,8 +120,8 @@ def _codes(columns: Tensor, shape: torch.Size) -> UInt8[Tensor, "out *rest"]:
 
 def _sweep(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) -> Tensor:
     """One sweep in steps of the grid; `codes` and `gradient`, (groups, columns, rows), are changed in place."""
-    for start in range(0, codes.shape[1], BLOCK):
-        block = slice(start, min(start + BLOCK, codes.shape[1]))
+    for start in range(0, codes.shape[1], DESCENT_BLOCK):
+        block = slice(start, min(start + DESCENT_BLOCK, codes.shape[1]))
         steps = _sweep_block(codes[:, block], gradient[:, block], second[:, block, block], highest)
         rest = slice(block.stop, None)
         gradient[:, rest].baddbmm_(second[:, rest, block], steps)
@@ -129,7 +132,9 @@ def _sweep_block(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) 
     """The same for some columns, in place; returns how far the codes moved."""
     steps = torch.empty_like(codes)
     curvature = second.diagonal(dim1=1, dim2=2)
-    towards = torch.where(curvature > 0, (LEAST - 1) / curvature, 0)[..., None]  # times the gradient: to the minimum
+    towards = torch.where(curvature > 0, (TIE_MARGIN - 1) / curvature, 0)[
+        ..., None
+    ]  # times the gradient: to the minimum
     for column in range(codes.shape[1]):
         nearest = torch.addcmul(codes[:, column], gradient[:, column], towards[:, column]).round_().clamp_(0, highest)
         step = torch.sub(nearest, codes[:, column], out=steps[:, column])

@@ -1,23 +1,26 @@
 """Exchange: two codes of a row moved at once, where no single one can be moved with profit.
 
-Coordinate descent (see `polish`) ends where no weight of a row has a better level. There, moving one code by a
-step costs something, but may let another code gain more. With G the gradient and A the curvature in steps of
-the grid, moving code i by a = +-1 costs 2 a G_i + A_ii, after which the gradient is G + a A_i, and the best move
-of another code j, to the level nearest to its minimum, gains
+Coordinate descent (see `descent`) ends where no weight of a row has a better level. There, moving
+one code by a step costs something, but may let another code gain more. With G the gradient and A
+the curvature in steps of the grid, moving code i by a = +-1 costs 2 a G_i + A_ii, after which the
+gradient is G + a A_i, and the best move of another code j, to the level nearest to its minimum,
+gains
 
     min over t of 2 t (G_j + a A_ij) + t^2 A_jj.
 
-Column after column, for both signs, the best partner is found for all rows at once; the pair moves where the sum
-is negative, so the error only falls. Rows in which nothing moved in a sweep have arrived and drop out.
+Column after column, for both signs, the best partner is found for all rows at once; the pair moves
+where the sum is negative, so the error only falls. Rows in which nothing moved in a sweep have
+arrived and drop out.
 
-Cost per sweep: about 16 passes over rows x columns values for each column, that is 16 x rows x columns^2.
+Cost per sweep: about 16 passes over rows x columns values for each column, that is 16 x rows x
+columns^2.
 """
 
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-LEAST = 1e-9  # of A_ii: what a pair has to gain, so that ties and rounding move nothing
+LEAST_GAIN = 1e-9  # of A_ii: what a pair has to gain, so that ties and rounding move nothing
 
 
 def exchange(
@@ -32,10 +35,11 @@ def exchange(
 
     Args:
         codes: Whole numbers from 0 to `highest`; changed.
-        gradient: Half the derivative of the error by the codes, over the square of the grid's scale; changed with them.
+        gradient: Half the derivative of the error by the codes, over the square of the grid's
+            scale; changed with them.
         second: Half the second derivative, over the same.
         highest: The highest code.
-        sweeps: At most so many.
+        sweeps: At most this many.
 
     Returns:
         The number of sweeps in which a pair moved, of each group.
@@ -50,12 +54,12 @@ def exchange(
     active = torch.arange(codes.shape[2], device=codes.device)
     made = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
     for _ in range(sweeps):
-        some, slope = codes[..., active], gradient[..., active]
-        before = some.clone()
+        active_codes, slope = codes[..., active], gradient[..., active]
+        before = active_codes.clone()
         for column in range(codes.shape[1]):
-            _move_pairs(some, slope, second, column, highest)
-        codes[..., active], gradient[..., active] = some, slope
-        moved = (some != before).any(1)  # (groups, rows)
+            _move_pairs(active_codes, slope, second, column, highest)
+        codes[..., active], gradient[..., active] = active_codes, slope
+        moved = (active_codes != before).any(1)  # (groups, rows)
         made += moved.any(1)
         active = active[moved.any(0)]
         if not len(active):
@@ -68,8 +72,8 @@ def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, hi
     curvature = second.diagonal(dim1=1, dim2=2)[..., None]  # (groups, columns, 1)
     towards = torch.where(curvature > 0, -1 / curvature, 0)
     signs = gradient.new_tensor([1.0, -1.0])[:, None, None]
-    own = second[:, :, column, None]  # (groups, columns, 1)
-    slope = gradient + signs[..., None] * own  # (signs, groups, columns, rows)
+    column_curvature = second[:, :, column, None]  # (groups, columns, 1)
+    slope = gradient + signs[..., None] * column_curvature  # (signs, groups, columns, rows)
     steps = torch.minimum((slope * towards).round_().maximum(-codes), highest - codes)
     steps[:, :, column] = 0
     gains, partner = slope.mul_(2).addcmul_(steps, curvature).mul_(steps).min(2)  # (signs, groups, rows)
@@ -77,17 +81,17 @@ def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, hi
     target = codes[:, column] + signs
     total.masked_fill_((target < 0) | (target > highest), torch.inf)
     total, sign = total.min(0)  # (groups, rows)
-    gain = (total < -LEAST * curvature[:, column]) & (curvature[:, column] > 0)
+    gain = (total < -LEAST_GAIN * curvature[:, column]) & (curvature[:, column] > 0)
     if codes.device.type == "cpu" and not bool(gain.any()):
         return
     partner = partner.gather(0, sign[None])[0]
     step = torch.where(gain, signs[:, 0, 0][sign], 0)
-    other = torch.where(
+    partner_step = torch.where(
         gain,
         steps.gather(0, sign[None, :, None].expand(1, -1, codes.shape[1], -1))[0].gather(1, partner[:, None])[:, 0],
         0,
     )
     codes[:, column] += step
-    codes.scatter_add_(1, partner[:, None], other[:, None])
+    codes.scatter_add_(1, partner[:, None], partner_step[:, None])
     rows = second.gather(1, partner[..., None].expand(-1, -1, second.shape[2])).mT  # (groups, columns, rows)
-    gradient.addcmul_(own, step[:, None]).addcmul_(rows, other[:, None])
+    gradient.addcmul_(column_curvature, step[:, None]).addcmul_(rows, partner_step[:, None])

@@ -1,13 +1,14 @@
 """Second moments of a layer's inputs: sum of x x^T over records and positions, without im2col.
 
-A layer computes W x for its inputs x (for a convolution, one patch of the image per position); W has
-the shape (out, columns). The Gram matrix is A = sum x x^T, one per group. For a convolution of stride
-1 it is nearly a table of shifts: let i and j be two taps of the kernel and R(s) = sum_u x(u) x(u + s)^T
-the correlation of the image's channels at shift s. Summed over *all* positions at which the kernel
-touches the image, A[i, j] = R(j - i), so that 13 products of channels x channels serve a 3 x 3 kernel
-instead of 81. Then the positions that the layer does not visit are taken away again; they lie around
-the border, and most of the taps in their patches are outside of the image. This is exact: nothing is
-approximated, and no position is left out. Strided, grouped and 3-d convolutions unfold their patches.
+A layer computes W x for its inputs x (for a convolution, one patch of the image per position); W
+has the shape (out, columns). The Gram matrix is A = sum x x^T, one per group. For a convolution of
+stride 1 it is nearly a table of shifts: let i and j be two taps of the kernel and R(s) = sum_u x(u)
+x(u + s)^T the correlation of the image's channels at shift s. Summed over *all* positions at which
+the kernel touches the image, A[i, j] = R(j - i), so that 13 products of channels x channels serve a
+3 x 3 kernel instead of 81. Then the positions that the layer does not visit are taken away again;
+they lie around the border, and most of the taps in their patches are outside of the image. This is
+exact: nothing is approximated, and no position is left out. Strided, grouped and 3-d convolutions
+unfold their patches.
 
 Products run in float32 over a chunk of images and are added up in float64: rounding stays near 1e-7
 of the diagonal.
@@ -25,7 +26,7 @@ from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from bitleak.quantizers.scheme import Layer
 
-CHUNK = 1 << 21  # elements of unfolded patches, or of images where nothing is unfolded
+PATCH_CHUNK = 1 << 21  # elements of unfolded patches, or of images where nothing is unfolded
 
 
 def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tensor, "groups columns columns"]:
@@ -33,7 +34,7 @@ def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tens
 
     Args:
         layer: A convolution or linear layer.
-        inputs: What it is called with.
+        inputs: Inputs of the layer.
 
     Returns:
         One symmetric matrix per group; rows and columns as in `layer.weight.flatten(1)`.
@@ -48,11 +49,11 @@ def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tens
     inputs, padding = _padded(layer, inputs)
     by_shifts = layer.groups == 1 and set(layer.stride) == {1} and len(layer.kernel_size) <= 2
     size = inputs[0].numel() * (1 if by_shifts else layer.weight[0, 0].numel())
-    parts = inputs.split(max(1, CHUNK // size))
+    parts = inputs.split(max(1, PATCH_CHUNK // size))
     grams = ((_by_shifts if by_shifts else _by_patches)(layer, part, padding) for part in parts)
     total = next(grams)
-    for other in grams:
-        total += other
+    for further in grams:
+        total += further
     return total
 
 
@@ -63,7 +64,7 @@ def moment(
 
     Args:
         layer: A convolution or linear layer.
-        inputs: What it is called with.
+        inputs: Inputs of the layer.
         outputs: y, in the shape of `layer(inputs)`.
 
     Example:

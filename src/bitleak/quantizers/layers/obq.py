@@ -1,7 +1,7 @@
 """OBQ: quantize one weight of a row at a time, the cheapest first; the rest of the row makes up for it.
 
-With a row w of weights, H = 2 / n sum x x^T of their inputs x, and H^-1 the inverse of H restricted to
-the weights that are still free: quantize the free weight p with the smallest
+With a row w of weights, H = 2 / n sum x x^T of their inputs x, and H^-1 the inverse of H restricted
+to the weights that are still free: quantize the free weight p with the smallest
 
     (q(w_p) - w_p)^2 / [H^-1]_pp,
 
@@ -9,24 +9,26 @@ then change the free weights and eliminate p from the inverse:
 
     w -= (w_p - q(w_p)) / [H^-1]_pp * [H^-1]_p,    H^-1 -= [H^-1]_p^T [H^-1]_p / [H^-1]_pp.
 
-A weight that has left the grid's range (its error exceeds half a step) goes first; among several, the
-one with the smallest score.
+A weight that has left the grid's range (its error exceeds half a step) goes first; among several,
+the one with the smallest score.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 and 5.
 
 Deviations, the first of which changes no code (but for ties, and what rounding makes of near ties):
-- The published loop rewrites a rows x columns x columns inverse in every step and is bound by memory.
-  Here the rank-1 terms are kept in a panel: the pivot's row is the stored inverse's row minus the
-  panel's part, the diagonal is always up to date, and one product per `PANEL` steps brings the inverse
-  up to date. Before that product, the last columns move to the places of those that were quantized, so
-  that what is left is always the leading block: nothing is computed for quantized weights.
-- Among several outliers, the published code takes the one with the largest error. Here the smallest score
-  decides among them too, as among all other weights: one more pass over the weights would be needed for theirs.
-- H is inverted as it is. Only where its Cholesky factorisation fails, or where a pivot is lost in the
-  rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is added:
-  the first of `LADDER` that suffices, for each group by itself.
+- The published loop rewrites a rows x columns x columns inverse in every step and is bound by
+  memory. Here the rank-1 terms are kept in a panel: the pivot's row is the stored inverse's row
+  minus the panel's part, the diagonal is always up to date, and one product per `PANEL` steps
+  brings the inverse up to date. Before that product, the last columns move to the places of those
+  that were quantized, so that what is left is always the leading block: nothing is computed for
+  quantized weights.
+- Among several outliers, the published code takes the one with the largest error. Here the smallest
+  score decides among them too, as among all other weights: one more pass over the weights would be
+  needed for theirs.
+- H is inverted as it is. Only where its Cholesky factorisation fails, or where a pivot is lost in
+  the rounding of the sums (below `LOST` of its diagonal entry), a multiple of the mean diagonal is
+  added: the first of `OBQ_DAMPINGS` that suffices, for each group by itself.
 
-All groups of a layer, or layers of one shape, run together. Rows do not depend on each other; they are
-taken in parts, so that their inverses stay within a budget of bytes.
+All groups of a layer, or layers of one shape, run together. Rows do not depend on each other; they
+are taken in parts, so that their inverses stay within a budget of bytes.
 
 Cost: about rows x columns^3 / 3 multiplications; the memory is about the budget, or one inverse.
 """
@@ -41,9 +43,9 @@ from bitleak.core.errors import QuantizationError
 
 PANEL = 48
 BUDGET = {"cpu": 64 << 20, "cuda": 4 << 30}  # bytes of inverses and panels at a time
-BLOCK = 8 << 20  # bytes of inverses between moving their columns and the product: this stays in a CPU's cache
+BLOCK_BYTES_CPU = 8 << 20  # bytes of inverses between moving their columns and the product: this stays in a CPU's cache
 LOST = 1e-6
-LADDER = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
+OBQ_DAMPINGS = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
 OUTLIER = 0.5 * (1 + 1e-5)
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -61,7 +63,7 @@ def invert(
         >>> inverse[0].diagonal().tolist(), damping.tolist()
         ([0.25, 0.0625], [0.0])
     """
-    factor, damping = damped_factor(name, hessian, LADDER)
+    factor, damping = damped_factor(name, hessian, OBQ_DAMPINGS)
     return torch.cholesky_inverse(factor), damping
 
 
@@ -73,7 +75,8 @@ def damped_factor(
     Only the matrices that have no good factor yet are tried with the next damping.
 
     Raises:
-        QuantizationError: A matrix is not finite, or none of the dampings makes it positive definite.
+        QuantizationError: A matrix is not finite, or none of the dampings makes it positive
+            definite.
     """
     factor, good = _factor(hessian, ladder[0])
     damping = hessian.new_full((len(hessian),), ladder[0])
@@ -118,7 +121,8 @@ def eliminate(
         scale: Step of each row's grid.
         zero_point: Zero point of each row's grid.
         levels: Number of codes.
-        budget: Bytes of inverses and panels at a time, by default those of `BUDGET`; one row is always taken.
+        budget: Bytes of inverses and panels at a time, by default those of `BUDGET`; one row is
+            always taken.
 
     Example:
         >>> weight, inverse = torch.tensor([[[0.4, 0.6]]]), torch.tensor([[[1.0, -0.9], [-0.9, 1.0]]])
@@ -133,8 +137,8 @@ def eliminate(
     chunk = min(len(units), max(1, budget // (columns * (columns + PANEL) * inverse.element_size())))
     room = inverse.new_empty(chunk, columns, columns)  # fresh memory is slow on its first use
     parts = []
-    for part, first, own in zip(units.split(chunk), low.split(chunk), group.split(chunk), strict=True):
-        stored = torch.index_select(inverse, 0, own, out=room[: len(part)])
+    for part, first, part_groups in zip(units.split(chunk), low.split(chunk), group.split(chunk), strict=True):
+        stored = torch.index_select(inverse, 0, part_groups, out=room[: len(part)])
         parts.append((_eliminate(part, stored, first, first + levels - 1) - first).to(torch.uint8))
     return torch.cat(parts).reshape(weight.shape)
 
@@ -145,7 +149,8 @@ class _State:
 
     Attributes:
         free: Weights in grid units.
-        diagonal: The diagonal of H^-1 as it is now; NaN where a weight of the pending panel has been quantized.
+        diagonal: The diagonal of H^-1 as it is now; NaN where a weight of the pending panel has
+            been quantized.
         column: The original column of each weight.
         stored: H^-1 as it was before the pending panel.
         panel: The pending rank-1 terms: H^-1 is now stored - panel^T panel.
@@ -213,7 +218,8 @@ def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> t
 def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
     """Move the last columns to where weights were quantized, and subtract the panel from the inverse.
 
-    As many of the last columns are left as places are to be filled; what remains is moved within the end.
+    As many of the last columns are left as places are to be filled; what remains is moved within
+    the end.
     """
     steps = pivots.shape[1]
     before = left + steps
@@ -225,15 +231,18 @@ def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
     panel = state.panel[:, :steps, :before]
     _move_columns(panel, places, origins)
     on_cpu = state.stored.device.type == "cpu"
-    size = max(1, BLOCK // (before**2 * state.stored.element_size())) if on_cpu else len(pivots)
+    size = max(1, BLOCK_BYTES_CPU // (before**2 * state.stored.element_size())) if on_cpu else len(pivots)
     width = state.stored.shape[1]
     parts = (part.split(size) for part in (state.stored, panel, places, origins))
     for stored, terms, to, origin in zip(*parts, strict=True):
-        whole, first = stored.flatten(0, 1), torch.arange(0, len(stored) * width, width, device=stored.device)[:, None]
+        stored_lines, first = (
+            stored.flatten(0, 1),
+            torch.arange(0, len(stored) * width, width, device=stored.device)[:, None],
+        )
         # Whole lines: one copy each, where gather and scatter look every entry up.
-        lines = whole.index_select(0, (first + origin).flatten()).reshape(len(stored), steps, width)
+        lines = stored_lines.index_select(0, (first + origin).flatten()).reshape(len(stored), steps, width)
         _move_columns(lines[:, :, :before], to, origin)
-        whole.index_copy_(0, (first + to).flatten(), lines.flatten(0, 1))
+        stored_lines.index_copy_(0, (first + to).flatten(), lines.flatten(0, 1))
         stored[:, :left].scatter_(2, to[:, None].expand(-1, left, -1), lines[:, :, :left].mT)
         terms = terms[:, :, :left]
         stored[:, :left, :left].baddbmm_(terms.mT, terms, alpha=-1)

@@ -1,26 +1,29 @@
 """The grid that suits a layer's output: steps and zero points by what is left of the error after descent.
 
-The search over the weights alone (see `grid`) takes each weight to its nearest point. But a quantizer that looks at
-the layer's output does not round to the nearest: it lets weights make up for each other, so that more is lost
-where weights lie beyond the grid's ends, where nothing makes up for them, and less between its points. So at few
-levels a wider grid is better. From the grid that the weights alone give, per row:
+The search over the weights alone (see `grid`) takes each weight to its nearest point. But a
+quantizer that looks at the layer's output does not round to the nearest: it lets weights make up
+for each other, so that more is lost where weights lie beyond the grid's ends, where nothing makes
+up for them, and less between its points. So at few levels a wider grid is better. From the grid
+that the weights alone give, per row:
 
 1. the step times 1.0, 1.1, ..., 1.5, zero point as it is;
-2. around the best of these: the step times 0.95 and 1.05; and the zero point one lower and one higher, with the
-   step as it is and times 0.9. (On a symmetric grid, the step alone.)
+2. around the best of these: the step times 0.95 and 1.05; and the zero point one lower and one
+   higher, with the step as it is and times 0.9. (On a symmetric grid, the step alone.)
 
-Each candidate is judged by the error of the layer's output (see `quadratic`) after `SWEEPS` sweeps of coordinate
-descent from the nearest points (see `polish`); where candidates are equal, the first one wins, which is the grid of the
-weights. A row whose weights are all equal keeps its grid, which is exact.
+Each candidate is judged by the error of the layer's output (see `quadratic`) after
+`CANDIDATE_SWEEPS` sweeps of coordinate descent from the nearest points (see `descent`); where
+candidates are equal, the first one wins, which is the grid of the weights. A row whose weights are
+all equal keeps its grid, which is exact.
 
-What another quantizer makes of that grid is another matter. So the layer-wise ones quantize each layer on both, the
-grid of the weights and this one, and each row keeps what leaves it less error (`better_of`).
+What another quantizer makes of that grid is another matter. So the layer-wise ones quantize each
+layer on both, the grid of the weights and this one, and each row keeps what leaves it less error
+(`better_of`).
 
-Source: none known; the criterion is that of Nagel et al. 2020 (arXiv 2004.10568, eq. 21), the descent QuantEase's
-(Behdin et al. 2023, arXiv 2309.01885).
+Source: none known; the criterion is that of Nagel et al. 2020 (arXiv 2004.10568, eq. 21), the
+descent QuantEase's (Behdin et al. 2023, arXiv 2309.01885).
 
-Cost: about 70 x rows x columns^2 multiplications, and twice the rows for the quantizer; the memory of the search is
-bounded by taking candidates one after the other where there are many weights.
+Cost: about 70 x rows x columns^2 multiplications, and twice the rows for the quantizer; the memory
+of the search is bounded by taking candidates one after the other where there are many weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +33,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor
 
-from bitleak.quantizers.grid import Grid, decode, encode
+from bitleak.quantizers.grid import Grid, to_codes, to_weights
 from bitleak.quantizers.layers.descent import descend
 from bitleak.quantizers.layers.quadratic import Quadratic
 from bitleak.quantizers.scheme import Scheme
@@ -40,13 +43,13 @@ AROUND = ((0.95, 0), (1.05, 0))
 SHIFTED = ((0.9, -1), (1.0, -1), (0.9, 1), (1.0, 1))
 """Factor of the step, and what is added to the zero point."""
 
-SWEEPS = 4
+CANDIDATE_SWEEPS = 4
 TOGETHER = 1 << 18
 """Weights of several candidates that are tried at a time."""
 
 
 @dataclass(frozen=True)
-class Attempt:
+class GridAttempt:
     """What came of one grid.
 
     Attributes:
@@ -86,7 +89,7 @@ def output_grid(
     Args:
         grid: That of the weights: one per row, or for as many rows each as there are more of them.
         weight: The full-precision weight W, which `loss` is relative to.
-        target: What is to be quantized.
+        target: Weight to quantize.
         loss: The error of the layer's output.
         symmetric: Whether the zero point has to stay.
 
@@ -105,8 +108,8 @@ def output_grid(
 
 
 def better_of(
-    one: Attempt, other: Attempt, weight: Float[Tensor, "out *rest"], loss: Quadratic
-) -> tuple[Attempt, Bool[Tensor, "out"]]:
+    one: GridAttempt, other: GridAttempt, weight: Float[Tensor, "out *rest"], loss: Quadratic
+) -> tuple[GridAttempt, Bool[Tensor, "out"]]:
     """Of each grid's rows those of the attempt that leaves less error, of the first where both leave as much.
 
     Args:
@@ -119,7 +122,7 @@ def better_of(
         The chosen rows, and where they are the other attempt's.
     """
     out, count = len(weight), len(one.grid.scale)
-    rounded = [decode(each.codes, by_row(each.grid, out)) for each in (one, other)]
+    rounded = [to_weights(each.codes, by_row(each.grid, out)) for each in (one, other)]
     errors = [loss.error((each - weight).flatten(1)).unflatten(0, (count, -1)).sum(1) for each in rounded]
     better = errors[1] < errors[0]
     rows = better.repeat_interleave(out // count)
@@ -130,17 +133,17 @@ def better_of(
     )
     codes = torch.where(rows.reshape(-1, *[1] * (weight.ndim - 1)), other.codes, one.codes)
     facts = {name: torch.where(rows, other.facts[name], fact) for name, fact in one.facts.items()}
-    return Attempt(grid, codes, facts), rows
+    return GridAttempt(grid, codes, facts), rows
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackedRows:
     """A layer's rows once for each of several grids, as rows of one layer with the same inputs.
 
     Attributes:
         grid: Per row.
         weight: The full-precision weight.
-        target: What is to be quantized.
+        target: Weight to quantize.
         loss: The error of the output.
         count: How many grids.
     """
@@ -158,7 +161,7 @@ class Stack:
 
 def stack(
     grids: Sequence[Grid], weight: Float[Tensor, "out *rest"], target: Float[Tensor, "out *rest"], loss: Quadratic
-) -> Stack:
+) -> StackedRows:
     """A layer's rows once for each grid: what solves a layer solves it on all of them at once."""
     count, groups = len(grids), len(loss.gram)
 
@@ -170,7 +173,7 @@ def stack(
         return torch.stack(rows).unflatten(1, (groups, -1)).transpose(0, 1).flatten()
 
     each = [by_row(grid, len(weight)) for grid in grids]
-    return Stack(
+    return StackedRows(
         Grid(arranged([grid.scale for grid in each]), arranged([grid.zero_point for grid in each]), grids[0].levels),
         repeated(weight),
         repeated(target),
@@ -219,6 +222,8 @@ class _Search:
     def _errors(self, tried: Sequence[Grid]) -> Float64[Tensor, "tried grids"]:
         """What a short descent leaves."""
         every = stack(tried, self.weight, self.target, self.loss)
-        codes, _ = descend(encode(every.target, every.grid), every.weight, every.grid, every.loss, sweeps=SWEEPS)
-        error = every.loss.error((decode(codes, every.grid) - every.weight).flatten(1))
+        codes, _ = descend(
+            to_codes(every.target, every.grid), every.weight, every.grid, every.loss, sweeps=CANDIDATE_SWEEPS
+        )
+        error = every.loss.error((to_weights(codes, every.grid) - every.weight).flatten(1))
         return torch.stack(every.split(error)).unflatten(1, (len(self.fixed), -1)).sum(2)

@@ -1,13 +1,14 @@
 """The squared error of a layer's linear output as a function of its weight: exact, and free of data.
 
-With the layer's input x in the full-precision network and x_q behind the quantized layers, its weight
-W and a quantized weight W + E, the error of an output channel, summed over records and positions, is
+With the layer's input x in the full-precision network and x_q after the quantized layers, its
+weight W and a quantized weight W + E, the error of an output channel, summed over records and
+positions, is
 
     sum (W x - (W + E) x_q)^2 = E A E^T - 2 E D^T + c,
 
-where A = sum x_q x_q^T, D = sum r x_q^T, c = sum r^2 and r = W (x - x_q). With C = sum x x_q^T this is
-D = W (C - A); it is summed as r x_q^T, so that no small difference of large numbers is taken and W C,
-not C, is needed: a sum over out x columns instead of columns x columns.
+where A = sum x_q x_q^T, D = sum r x_q^T, c = sum r^2 and r = W (x - x_q). With C = sum x x_q^T this
+is D = W (C - A); it is summed as r x_q^T, so that no small difference of large numbers is taken and
+W C, not C, is needed: a sum over out x columns instead of columns x columns.
 
 Cost: two products with a weight (r and D) and a Gram matrix per layer.
 """
@@ -59,7 +60,7 @@ class Quadratic:
 
 
 def quadratic(name: str, layer: Layer, pairs: Iterable[tuple[Tensor, ...]]) -> Quadratic:
-    """The error of a layer from pairs of inputs: full-precision x, and x_q behind the quantized layers.
+    """The error of a layer from pairs of inputs: full-precision x, and x_q after the quantized layers.
 
     Raises:
         QuantizationError: An input is not finite.

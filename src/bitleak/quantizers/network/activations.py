@@ -1,9 +1,10 @@
 """The values of all calibration records at one place of a network: in memory, or in a scratch file.
 
-What learns on mini-batches needs the inputs and outputs of a piece of the network for all records, in any
-order, for as long as it learns. A map that may not stay in memory lies in an unnamed file in the folder for
-temporary files, from which batches are read by position: the system keeps what it has room for in its own
-cache, and nothing of it counts as memory of the process. The values are the same, bit for bit.
+What learns on mini-batches needs the inputs and outputs of a piece of the network for all records,
+in any order, for as long as it learns. A map that may not stay in memory lies in an unnamed file in
+the folder for temporary files, from which batches are read by position: the system keeps what it
+has room for in its own cache, and nothing of it counts as memory of the process. The values are the
+same, bit for bit.
 
 Cost of a file: writing the map once, and a copy of each batch, which memory would take as well.
 """
@@ -18,14 +19,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from bitleak.core.spill import spill_file
-from bitleak.quantizers.network.layer_pass import granted
+from bitleak.quantizers.network.layer_pass import activation_budget
 
-CHUNK = 128  # records at a time where no gradient is needed, at most
+RECORDS_PER_CHUNK = 128  # records at a time where no gradient is needed, at most
 PIXELS = 1 << 15  # of the images that belong to them
 
 
 @runtime_checkable
-class Records(Protocol):
+class Activations(Protocol):
     """One tensor per record, all of one shape; both members below give contiguous float32 tensors."""
 
     @property
@@ -52,7 +53,7 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True)
-class InMemory:
+class InMemoryActivations:
     """Records as one tensor.
 
     Attributes:
@@ -60,12 +61,12 @@ class InMemory:
         chunk: Records at a time.
 
     Example:
-        >>> InMemory(torch.arange(6.0).view(3, 2)).batch(torch.tensor([2, 0])).tolist()
+        >>> InMemoryActivations(torch.arange(6.0).view(3, 2)).batch(torch.tensor([2, 0])).tolist()
         [[4.0, 5.0], [0.0, 1.0]]
     """
 
     values: Float[Tensor, "records *shape"]
-    chunk: int = CHUNK
+    chunk: int = RECORDS_PER_CHUNK
 
     @property
     def index_device(self) -> torch.device:
@@ -85,7 +86,7 @@ class InMemory:
 
 
 @dataclass(frozen=True)
-class InFile:
+class SpilledActivations:
     """Records one after the other in a file.
 
     Attributes:
@@ -136,9 +137,9 @@ class InFile:
             target, place = target[read:], place + read
 
 
-def held(
-    chunks: Iterable[Float[Tensor, "_ *shape"]], records: int, *, memory: int | None, chunk: int = CHUNK
-) -> InMemory | InFile:
+def collect(
+    chunks: Iterable[Float[Tensor, "_ *shape"]], records: int, *, memory: int | None, chunk: int = RECORDS_PER_CHUNK
+) -> InMemoryActivations | SpilledActivations:
     """The records that some chunks make up.
 
     Args:
@@ -152,31 +153,35 @@ def held(
 
     Example:
         >>> values = torch.arange(6.0).view(3, 2)
-        >>> filed = held(values.split(2), 3, memory=8)
+        >>> filed = collect(values.split(2), 3, memory=8)
         >>> type(filed).__name__, filed.batch(torch.tensor([2, 0])).tolist()
-        ('InFile', [[4.0, 5.0], [0.0, 1.0]])
+        ('SpilledActivations', [[4.0, 5.0], [0.0, 1.0]])
     """
-    (found,) = held_alike(((some,) for some in chunks), records, memory=memory, chunk=chunk)
-    return found
+    (collected,) = collect_together(((parts,) for parts in chunks), records, memory=memory, chunk=chunk)
+    return collected
 
 
-def held_alike(
-    chunks: Iterable[Sequence[Float[Tensor, "..."]]], records: int, *, memory: int | None, chunk: int = CHUNK
-) -> tuple[InMemory | InFile, ...]:
+def collect_together(
+    chunks: Iterable[Sequence[Float[Tensor, "..."]]],
+    records: int,
+    *,
+    memory: int | None,
+    chunk: int = RECORDS_PER_CHUNK,
+) -> tuple[InMemoryActivations | SpilledActivations, ...]:
     """The same for several maps whose chunks come together; each may take `memory`."""
     targets: list[Tensor | IO[bytes]] = []
     samples: list[Tensor] = []
     done = 0
-    for some in chunks:
+    for parts in chunks:
         if not targets:
-            samples = [values[:1].clone() for values in some]
+            samples = [values[:1].clone() for values in parts]
             targets = [_target(sample, records, memory) for sample in samples]
-        for target, values in zip(targets, some, strict=True):
+        for target, values in zip(targets, parts, strict=True):
             if isinstance(target, Tensor):
                 target[done : done + len(values)] = values
             else:
                 target.write(values.detach().contiguous().cpu().numpy().data.cast("B"))
-        done += len(some[0])
+        done += len(parts[0])
     if not targets or done != records:
         raise ValueError(f"chunks must hold {records} records, got {done}")
     return tuple(_finished(target, records, sample, chunk) for target, sample in zip(targets, samples, strict=True))
@@ -189,35 +194,38 @@ def _target(sample: Tensor, records: int, memory: int | None) -> Tensor | IO[byt
     return spill_file(sample.nbytes * records)
 
 
-def _finished(target: Tensor | IO[bytes], records: int, sample: Tensor, chunk: int) -> InMemory | InFile:
+def _finished(
+    target: Tensor | IO[bytes], records: int, sample: Tensor, chunk: int
+) -> InMemoryActivations | SpilledActivations:
     if isinstance(target, Tensor):
-        return InMemory(target, chunk)
+        return InMemoryActivations(target, chunk)
     target.flush()
-    return InFile(target, records, sample.shape[1:], sample.device, chunk)
+    return SpilledActivations(target, records, sample.shape[1:], sample.device, chunk)
 
 
-def of_images(calibration: Float[Tensor, "records *sample"]) -> InMemory:
+def image_activations(calibration: Float[Tensor, "records *sample"]) -> InMemoryActivations:
     """The calibration images, in chunks of about 32,768 pixels.
 
     Example:
-        >>> of_images(torch.zeros(9, 3, 64, 64)).chunk, of_images(torch.zeros(9, 3, 8, 8)).chunk
+        >>> image_activations(torch.zeros(9, 3, 64, 64)).chunk, image_activations(torch.zeros(9, 3, 8, 8)).chunk
         (8, 128)
     """
-    return InMemory(calibration, min(CHUNK, max(1, PIXELS // max(1, calibration[0, 0].numel()))))
+    return InMemoryActivations(calibration, min(RECORDS_PER_CHUNK, max(1, PIXELS // max(1, calibration[0, 0].numel()))))
 
 
-def share_of(calibration: Float[Tensor, "records *sample"], memory: int | None, *, maps: int) -> int | None:
-    """The bytes that each of some maps may take in memory; None where there is no limit.
+def map_budget(calibration: Float[Tensor, "records *sample"], memory: int | None, *, maps: int) -> int | None:
+    """The bytes that each of some maps may take in memory; None if there is no limit.
 
     Args:
         calibration: The images.
-        memory: Bytes for all of them; None: on a CPU what `walk.granted` says, elsewhere no limit.
+        memory: Bytes for all of them; None: on a CPU what `layer_pass.activation_budget` says,
+            elsewhere no limit.
         maps: How many there are at a time.
 
     Example:
-        >>> share_of(torch.zeros(1, 3, 32, 32), 1200, maps=3)
+        >>> map_budget(torch.zeros(1, 3, 32, 32), 1200, maps=3)
         400
     """
     if memory is None and calibration.device.type != "cpu":
         return None
-    return granted(calibration, memory) // maps
+    return activation_budget(calibration, memory) // maps

@@ -1,27 +1,29 @@
 """Which elements of a unit's output the network's prediction depends on: the diagonal of the Fisher information.
 
-For the output z of a unit in the full-precision network, the second-order change of the loss when z moves
-by e is 1/2 e^T H e. With the Jacobian J of the logits by z and the prediction p = softmax(logits), the Gauss-Newton
-form of H is, for each record,
+For the output z of a unit in the full-precision network, the second-order change of the loss when z
+moves by e is 1/2 e^T H e. With the Jacobian J of the logits by z and the prediction p =
+softmax(logits), the Gauss-Newton form of H is, for each record,
 
     F = J^T (diag(p) - p p^T) J = sum over classes c of p_c g_c g_c^T,    g_c = the gradient of -log p_c by z,
 
-which is the Fisher information, and the Hessian at z of the divergence from the full-precision prediction. Its
-diagonal weights the squared error of a unit in BRECQ (Li et al. 2021, arXiv 2102.05426, section 3.3 and
-equation 10). The paper squares the gradient of the task loss; at calibration there are no labels, and with
-the label that the network predicts, the gradient of a confident record nearly vanishes whatever its runner-up.
-So the label's expectation under p is taken, as the Fisher information is defined. It is drawn by one
-backward pass instead of one per class: with independent signs s_c = +-1,
+which is the Fisher information, and the Hessian at z of the divergence from the full-precision
+prediction. Its diagonal weights the squared error of a unit in BRECQ (Li et al. 2021, arXiv
+2102.05426, section 3.3 and equation 10). The paper squares the gradient of the task loss; at
+calibration there are no labels, and with the label that the network predicts, the gradient of a
+confident record nearly vanishes whatever its runner-up. So the label's expectation under p is
+taken, as the Fisher information is defined. It is drawn by one backward pass instead of one per
+class: with independent signs s_c = +-1,
 
     v = sqrt(p) s - p (sqrt(p) . s)    has the covariance diag(p) - p p^T,
 
-so the square of each element of J^T v has the expectation F_ii (the estimator of Hutchinson 1990 with the
-square root of the softmax's Hessian; no label is drawn, which varies more).
+so the square of each element of J^T v has the expectation F_ii (the estimator of Hutchinson 1990
+with the square root of the softmax's Hessian; no label is drawn, which varies more).
 
 Weights are per record and element, not averaged over records, and scaled to mean 1, so that the
 regulariser of `reconstruct` keeps its meaning.
 
-Cost: a forward and a backward pass through the rest of the network over the calibration set, for each unit.
+Cost: a forward and a backward pass through the rest of the network over the calibration set, for
+each unit.
 """
 
 from collections.abc import Sequence
@@ -29,24 +31,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bitleak.quantizers.network.activations import Records, held
+from bitleak.quantizers.network.activations import Activations, collect
 from bitleak.quantizers.network.reconstruction_units import Unit
 
 
-def fisher(rest: Sequence[Unit], outputs: Records, generator: torch.Generator, *, memory: int | None = None) -> Records:
+def fisher(
+    rest: Sequence[Unit], outputs: Activations, generator: torch.Generator, *, memory: int | None = None
+) -> Activations:
     """The weight of each element of a unit's output.
 
     Args:
-        rest: The units behind it, in the order of execution, in evaluation mode, with parameters that need
-            no gradient; the last one returns logits, `records classes`. None behind it: the outputs are the logits.
+        rest: The units after it, in the order of execution, in evaluation mode, with parameters
+            that need no gradient; the last one returns logits, `records classes`. None after it:
+            the outputs are the logits.
         outputs: The unit's outputs in the full-precision network.
         generator: Draws the signs.
-        memory: Bytes that the weights may take in memory, see `records.held`.
+        memory: Bytes that the weights may take in memory, see `activations.collect`.
 
     Returns:
         Weights of at least 0, on average 1; all 1 where no output has any effect on the prediction.
     """
-    squares = held(
+    squares = collect(
         (_squares(rest, chunk, generator) for chunk in outputs.chunks()),
         len(outputs),
         memory=memory,
@@ -54,8 +59,8 @@ def fisher(rest: Sequence[Unit], outputs: Records, generator: torch.Generator, *
     )
     means = [(len(chunk), chunk.double().mean()) for chunk in squares.chunks()]
     mean = (sum(count * part for count, part in means) / torch.tensor(len(squares))).float()
-    return held(
-        (torch.where(mean > 0, each / mean, 1.0) for each in squares.chunks()),
+    return collect(
+        (torch.where(mean > 0, weights / mean, 1.0) for weights in squares.chunks()),
         len(squares),
         memory=memory,
         chunk=outputs.chunk,

@@ -1,8 +1,8 @@
 """What the layers of a network are given: their order, and their inputs on the way of one pass over the images.
 
-`stream` runs the network over the images once, with all inputs of all watched modules on the way, and is
-for what needs no order. `walk.walk` visits one module after the other, each behind the changes to those
-before it.
+`stream` runs the network over the images once, with all inputs of all watched modules on the way,
+and is for what needs no order. `layer_pass.visit_in_order` visits one module after the other, each
+after the changes to those before it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quantizers.network.plain_copy import private
+from bitleak.quantizers.network.plain_copy import evaluation_copy
 from bitleak.quantizers.scheme import Layer, Scheme, layer_levels, leave_out, quantizable
 
 POSITIONS = 1 << 16  # of a chunk: sums over the images are made chunk by chunk, so it is part of the results
@@ -34,18 +34,19 @@ def chunks(calibration: Float[Tensor, "records *sample"]) -> tuple[Tensor, ...]:
     return calibration.detach().float().split(records)
 
 
-def leading(calibration: Float[Tensor, "records *sample"], records: int | None) -> Float[Tensor, "some *sample"]:
-    """The first so many images, rounded up to whole chunks; None = all.
+def leading_images(calibration: Float[Tensor, "records *sample"], records: int | None) -> Float[Tensor, "some *sample"]:
+    """The first this many images, rounded up to whole chunks; None = all.
 
     Example:
-        >>> len(leading(torch.zeros(300, 3, 32, 32), 100)), len(leading(torch.zeros(300, 3, 32, 32), None))
+        >>> images = torch.zeros(300, 3, 32, 32)
+        >>> len(leading_images(images, 100)), len(leading_images(images, None))
         (128, 300)
     """
     size = len(chunks(calibration)[0])
     return calibration if records is None else calibration[: -(-records // size) * size]
 
 
-def prepare(
+def prepare_layers(
     scheme: Scheme, network: nn.Module, calibration: Float[Tensor, "records *sample"]
 ) -> tuple[nn.Module, dict[str, Layer], dict[str, int]]:
     """What every quantizer begins with.
@@ -57,16 +58,16 @@ def prepare(
     Raises:
         QuantizationError: A layer cannot be quantized.
     """
-    copied, layers, (levels,) = prepare_alike([scheme], network, calibration)
+    copied, layers, (levels,) = prepare_for_schemes([scheme], network, calibration)
     return copied, layers, levels
 
 
-def prepare_alike(
+def prepare_for_schemes(
     schemes: Sequence[Scheme], network: nn.Module, calibration: Float[Tensor, "records *sample"]
 ) -> tuple[nn.Module, dict[str, Layer], list[dict[str, int]]]:
     """The same for several schemes; the layers are those that at least one of them quantizes, the levels by scheme."""
     names = list(dict.fromkeys(name for scheme in schemes for name in quantizable(network, scheme)))
-    copied = private(network)
+    copied = evaluation_copy(network)
     order = layer_order(copied, names, calibration)
     layers: dict[str, Any] = {name: copied.get_submodule(name) for name in order if name in names}
     return copied, layers, [layer_levels(scheme, order) for scheme in schemes]
@@ -99,12 +100,14 @@ def execution_order(
     Args:
         network: In evaluation mode.
         names: Qualified names of modules.
-        calibration: At least one image; the first two are used, as a loop over images calls a module once for one;
-            the others where these two give a module no inputs.
-        others: More modules, which may be called never or several times (then the last call counts).
+        calibration: At least one image; the first two are used, as a loop over images calls a
+            module once for one; the others where these two give a module no inputs.
+        others: More modules, which may be called never or several times (then the last call
+            counts).
 
     Raises:
-        QuantizationError: A module is called twice or never or given no records, or a convolution a single image.
+        QuantizationError: A module is called twice or never or given no records, or a convolution a
+            single image.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)).eval()
@@ -112,8 +115,8 @@ def execution_order(
         ['1', '2']
     """
     called: list[str] = []
-    given: set[str] = set()
-    wanted, free = list(names), set(others)
+    served: set[str] = set()
+    needed, free = list(names), set(others)
 
     def note(name: str, inputs: Tensor) -> None:
         layer = network.get_submodule(name)
@@ -121,15 +124,15 @@ def execution_order(
             _check_records(name, inputs, 2 + len(layer.kernel_size))
         called.append(name)
         if inputs.numel():
-            given.add(name)
+            served.add(name)
 
-    stream(network, calibration[:2], dict.fromkeys([*wanted, *free], note))
-    twice = {name: called.count(name) for name in wanted}
+    stream(network, calibration[:2], dict.fromkeys([*needed, *free], note))
+    twice = {name: called.count(name) for name in needed}
     for images in chunks(calibration):  # an expert of a mixture may serve none of the first two images
-        if given.issuperset(wanted):
+        if served.issuperset(needed):
             break
-        stream(network, images, dict.fromkeys([*wanted, *free], note))
-    for name in wanted:
+        stream(network, images, dict.fromkeys([*needed, *free], note))
+    for name in needed:
         if twice[name] > 1:
             raise QuantizationError(
                 f"layer {name!r} is used {twice[name]} times in one run; give each use a layer of its own, "
@@ -140,7 +143,7 @@ def execution_order(
                 f"layer {name!r} is never called as a module (its weight may be used by a functional call), "
                 f"so its inputs cannot be observed; {leave_out(name)}"
             )
-        if name not in given:
+        if name not in served:
             raise QuantizationError(
                 f"layer {name!r} is given no inputs by any of the {len(calibration)} calibration images; "
                 f"use more or other calibration images, or {leave_out(name)}"
@@ -163,7 +166,7 @@ def stream(
 ) -> None:
     """Run the network over the images once; each watcher gets its module's name and input, chunk by chunk."""
     handles = [
-        network.get_submodule(name).register_forward_pre_hook(hook(name, watcher), with_kwargs=True)
+        network.get_submodule(name).register_forward_pre_hook(input_hook(name, watcher), with_kwargs=True)
         for name, watcher in watch.items()
     ]
     try:
@@ -175,7 +178,7 @@ def stream(
             handle.remove()
 
 
-def hook(name: str, watcher: Callable[[str, Tensor], object]) -> Callable[..., None]:
+def input_hook(name: str, watcher: Callable[[str, Tensor], object]) -> Callable[..., None]:
     """A forward pre-hook, with keyword arguments, that shows the first input; values of 16 bits become float32."""
 
     def show(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

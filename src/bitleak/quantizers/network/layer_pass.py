@@ -1,18 +1,20 @@
-"""Layer after layer through copies of a network, each layer behind the changes to those before it.
+"""Layer after layer through copies of a network, each layer after the changes to those before it.
 
-`walk` stops before each watched module and shows what it is given by every copy, chunk by chunk. What the
-visitor does to a module (quantize its weight, set its statistics) holds for everything after it, so one
-walk carries the full-precision and the quantized activations side by side.
+`visit_in_order` stops before each watched module and shows what it is given by every copy, chunk by
+chunk. What the visitor does to a module (quantize its weight, set its statistics) holds for
+everything after it, so one walk carries the full-precision and the quantized activations side by
+side.
 
-The walk goes through the traced graph. Between two stops it holds each network's values of all images at one
-place in the graph: the last place up to the stop at which they fit into the memory that was granted. If that
-is the stop itself, the next module is reached from there; if not, all from that place on is computed once
-more. With much memory this is one pass over the images, with none it is a pass up to each stop, which takes
-about (watched modules) / 2 times as long; in between, the narrow places behind pooling and strides are
-held, and the wide first stage is computed again. The values do not depend on the memory.
+The walk goes through the traced graph. Between two stops it holds each network's values of all
+images at one place in the graph: the last place up to the stop at which they fit into the memory
+that was granted. If that is the stop itself, the next module is reached from there; if not, all
+from that place on is computed once more. With much memory this is one pass over the images, with
+none it is a pass up to each stop, which takes about (watched modules) / 2 times as long; in
+between, the narrow places after pooling and strides are held, and the wide first stage is computed
+again. The values do not depend on the memory.
 
-Where `torch.fx` cannot trace the network, or its graph gives other outputs (a hook of the network, a context such as
-autocast), it is run up to each stop instead, by hooks: the same values.
+Where `torch.fx` cannot trace the network, or its graph gives other outputs (a hook of the network,
+a context such as autocast), it is run up to each stop instead, by hooks: the same values.
 """
 
 import copy
@@ -26,13 +28,13 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quantizers.network.layer_inputs import chunks, hook, leading
+from bitleak.quantizers.network.layer_inputs import chunks, input_hook, leading_images
 from bitleak.quantizers.network.reconstruction_units import trace
 
 MEMORY = 64 << 20
 SHARE = 4
 SAME = 1e-5  # of the largest output: the graph runs the same operations on the same values
-BLOCK = (
+BLOCK_BYTES_HELD = (
     33 << 20
 )  # held values lie in blocks that glibc maps for themselves (32 MiB up): its heap fragments to twice the size
 
@@ -46,17 +48,18 @@ class _Reached(Exception):
     """The module that the run was for has been reached."""
 
 
-def granted(calibration: Tensor, memory: int | None) -> int:
+def activation_budget(calibration: Tensor, memory: int | None) -> int:
     """The bytes that activations may take: as given, or `MEMORY`, or `SHARE` times the images if that is more.
 
     Example:
-        >>> granted(torch.zeros(1, 3, 32, 32), None) == MEMORY, granted(torch.zeros(1, 3, 32, 32), 5)
+        >>> images = torch.zeros(1, 3, 32, 32)
+        >>> activation_budget(images, None) == MEMORY, activation_budget(images, 5)
         (True, 5)
     """
     return max(MEMORY, SHARE * calibration.numel() * 4) if memory is None else memory
 
 
-def walk(
+def visit_in_order(
     networks: Sequence[nn.Module],
     calibration: Float[Tensor, "records *sample"],
     watched: Sequence[str],
@@ -75,7 +78,8 @@ def walk(
         visit: Called before each watched module is run.
         alone: Watched modules at which only the last network is looked at: one tensor per chunk.
         records: How many images, rounded up to whole chunks, are looked at there; None = all.
-        memory: Bytes that may be held between two visits, see `granted`; it changes the time, not the values.
+        memory: Bytes that may be held between two visits, see `activation_budget`; it changes the
+            time, not the values.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
@@ -83,15 +87,15 @@ def walk(
         ...     print(name, [tensor.tolist() for (tensor,) in inputs])
         ...     network.get_submodule(name).weight.fill_(2.0)
         ...     network.get_submodule(name).bias.fill_(1.0)
-        >>> walk([network], torch.tensor([[3.0]]), ["0", "1"], visit)
+        >>> visit_in_order([network], torch.tensor([[3.0]]), ["0", "1"], visit)
         0 [[[3.0]]]
         1 [[[7.0]]]
     """
     with torch.no_grad():
-        graph, few = _traced(networks[0], watched, calibration), len(chunks(leading(calibration, records)))
+        graph, few = _traced(networks[0], watched, calibration), len(chunks(leading_images(calibration, records)))
         if graph is not None:
             _share_constants(graph, networks)
-            memory = granted(calibration, memory)
+            memory = activation_budget(calibration, memory)
             _walk_graph(graph, networks, calibration, watched, visit, alone=dict.fromkeys(alone, few), memory=memory)
             return
         images = chunks(calibration)
@@ -108,8 +112,8 @@ def _traced(network: nn.Module, watched: Sequence[str], calibration: Tensor) -> 
         return None
     called = [node.target for node in graph.nodes if node.op == "call_module"]
     weights = [node.target for node in graph.nodes if node.op == "get_attr"]
-    whole = all(called.count(name) == 1 and f"{name}.weight" not in weights for name in watched)
-    return graph if whole and _is_whole(graph, network, calibration[:2]) else None
+    complete = all(called.count(name) == 1 and f"{name}.weight" not in weights for name in watched)
+    return graph if complete and _is_whole(graph, network, calibration[:2]) else None
 
 
 def _share_constants(graph: fx.Graph, networks: Sequence[nn.Module]) -> None:
@@ -128,10 +132,10 @@ def _is_whole(graph: fx.Graph, network: nn.Module, images: Tensor) -> bool:
         if not values:
             values[node] = images.to(torch.float32, copy=True)
         _compute(node, network, values, [])
-    found, expected = values[next(reversed(graph.nodes))], network(images.to(torch.float32, copy=True))
-    if not isinstance(found, Tensor) or not isinstance(expected, Tensor) or found.shape != expected.shape:
+    graph_output, expected = values[next(reversed(graph.nodes))], network(images.to(torch.float32, copy=True))
+    if not isinstance(graph_output, Tensor) or not isinstance(expected, Tensor) or graph_output.shape != expected.shape:
         return False
-    return torch.allclose(found, expected, rtol=SAME, atol=SAME * float(expected.abs().max()), equal_nan=True)
+    return torch.allclose(graph_output, expected, rtol=SAME, atol=SAME * float(expected.abs().max()), equal_nan=True)
 
 
 def _walk_graph(
@@ -144,9 +148,10 @@ def _walk_graph(
     alone: Mapping[str, int],
     memory: int,
 ) -> None:
-    """`walk` along the nodes; the last network holds its values first, the others where there is memory left.
+    """`visit_in_order` along the nodes; the last network holds its values first, the others where there is memory left.
 
-    Where a visit sees some of the chunks only, what is held stays where it is: it would have to be computed for all.
+    Where a visit sees some of the chunks only, what is held stays where it is: it would have to be
+    computed for all.
     """
     nodes, dead = list(graph.nodes), _dead(graph)
     sizes = [size * len(calibration) for size in _live_bytes(nodes, dead, networks[0], calibration)]
@@ -204,10 +209,10 @@ def _packed(values: Values, free: dict[fx.Node, Tensor], left: int) -> Values:
         return values
     packed = dict(values)
     for node, value in values.items():
-        if isinstance(value, Tensor) and value.ndim and value.is_contiguous() and 0 < value.nbytes < BLOCK:
+        if isinstance(value, Tensor) and value.ndim and value.is_contiguous() and 0 < value.nbytes < BLOCK_BYTES_HELD:
             rest = free.get(node)
             if rest is None or len(rest) < len(value):
-                rest = value.new_empty(min(left, -(-BLOCK // value.nbytes)) * len(value), *value.shape[1:])
+                rest = value.new_empty(min(left, -(-BLOCK_BYTES_HELD // value.nbytes)) * len(value), *value.shape[1:])
             packed[node] = rest[: len(value)].copy_(value)
             free[node] = rest[len(value) :]
     return packed
@@ -296,7 +301,7 @@ def _input_of(name: str, network: nn.Module, images: Tensor) -> Tensor:
         inputs.append(tensor)
         raise _Reached
 
-    handle = network.get_submodule(name).register_forward_pre_hook(hook(name, stop), with_kwargs=True)
+    handle = network.get_submodule(name).register_forward_pre_hook(input_hook(name, stop), with_kwargs=True)
     try:
         network(images.clone())
     except _Reached:

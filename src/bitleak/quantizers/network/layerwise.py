@@ -1,33 +1,37 @@
 """What the quantizers share that take each layer's output error for itself: OBC, GPTQ, polished rounding.
 
 With `inputs="full_precision"`, one pass over the images through the full-precision network gives
-H = 2 / n sum x x^T for every layer (one per group of a convolution), n being the number of images; then
-each layer is quantized to reproduce W x, and batch norm is re-estimated behind the quantized weights at
-the end (see `reestimate`).
+H = 2 / n sum x x^T for every layer (one per group of a convolution), n being the number of images;
+then each layer is quantized to reproduce W x, and batch norm is re-estimated after the quantized
+weights at the end (see `norm_statistics`).
 
-With `inputs="quantized"`, one walk carries the activations of both networks: x as before, and x_q behind
-the layers that are quantized already. The layer shall give W x when it is fed x_q, so H = 2 / n sum x_q x_q^T,
-and what is quantized is no longer W but the weight that comes nearest to that before rounding,
+With `inputs="quantized"`, one walk carries the activations of both networks: x as before, and x_q
+after the layers that are quantized already. The layer should give W x when it is fed x_q, so H = 2
+/ n sum x_q x_q^T, and what is quantized is no longer W but the weight that comes nearest to that
+before rounding,
 
     W* = W C (A + mu I)^-1,    A = sum x_q x_q^T,    C = sum x x_q^T,    mu = `TARGET_DAMPING` * mean of diag(A).
 
 For mu = 0 the errors of W x - W_q x_q and of (W* - W_q) x_q differ by a constant, so the symmetric
 algorithms need no change.
-Source: Nagel et al. 2020 (arXiv 2004.10568, eq. 25) for the target; Li et al. 2025 (arXiv 2504.02692,
-GPTAQ) and Zhang et al. 2025 (arXiv 2505.11695, Qronos) correct the weight by it inside of GPTQ's loop.
+Source: Nagel et al. 2020 (arXiv 2004.10568, eq. 25) for the target; Li et al. 2025 (arXiv
+2504.02692, GPTAQ) and Zhang et al. 2025 (arXiv 2505.11695, Qronos) correct the weight by it inside
+of GPTQ's loop.
 
-With `statistics`, the walk re-estimates each batch norm when it reaches it, so that the layers behind it
-see x_q as the deployed network will. On small residual networks this came closer to the full-precision
-outputs (on held-out images) than re-estimation afterwards, which changes the x_q that layers were fitted
-to, and than none. The grid is searched for W*, not for W.
+With `statistics`, the walk re-estimates each batch norm when it reaches it, so that the layers
+after it see x_q as the deployed network will. On small residual networks this came closer to the
+full-precision outputs (on held-out images) than re-estimation afterwards, which changes the x_q
+that layers were fitted to, and than none. The grid is searched for W*, not for W.
 
-A row whose weights are all equal keeps W: its grid holds it exactly, at any number of levels, which W* is not.
-(AdaRound and `polish` may still move such a row where the layers before it have lost something.)
+A row whose weights are all equal keeps W: its grid holds it exactly, at any number of levels, which
+W* is not. (AdaRound and `polish` may still move such a row where the layers before it have lost
+something.)
 
-In both cases `polish` lowers the error further, on the exact quadratic, with mu = 0 and the original W.
+In both cases `polish` lowers the error further, on the exact quadratic, with mu = 0 and the
+original W.
 
-Cost: a Gram matrix per layer over the images; with quantized inputs also two products with a weight, and
-the activations of both networks in memory.
+Cost: a Gram matrix per layer over the images; with quantized inputs also two products with a
+weight, and the activations of both networks in memory.
 """
 
 import copy
@@ -40,21 +44,27 @@ from torch import Tensor, nn
 
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
-from bitleak.quantizers.assembly import assemble
-from bitleak.quantizers.grid import Grid, decode
+from bitleak.quantizers.assembly import assemble_weights
+from bitleak.quantizers.grid import Grid, to_weights
 from bitleak.quantizers.layers.gram import gram
-from bitleak.quantizers.layers.layer_recipe import Method, Rounded, Weight, rounded
+from bitleak.quantizers.layers.layer_method import LayerMethod, RoundedLayer, Weight, rounded
 from bitleak.quantizers.layers.quadratic import Quadratic, quadratic
-from bitleak.quantizers.network.layer_inputs import OnLayer, execution_order, prepare, prepare_alike, stream
-from bitleak.quantizers.network.layer_pass import walk
+from bitleak.quantizers.network.layer_inputs import (
+    OnLayer,
+    execution_order,
+    prepare_for_schemes,
+    prepare_layers,
+    stream,
+)
+from bitleak.quantizers.network.layer_pass import visit_in_order
 from bitleak.quantizers.network.norm_statistics import (
     Moments,
     batch_norms,
     execution_order_of_norms,
+    moment_watchers,
     moments_of,
     reestimate,
     set_statistics,
-    watchers,
 )
 from bitleak.quantizers.network.plain_copy import plain_arithmetic, plain_copy
 from bitleak.quantizers.scheme import Layer, Scheme, check_finite
@@ -70,7 +80,7 @@ relative damping of each H."""
 
 
 def quantize_layers(
-    method: Method,
+    method: LayerMethod,
     network: nn.Module,
     calibration: Float[Tensor, "records *sample"],
     *,
@@ -83,8 +93,9 @@ def quantize_layers(
         method: How.
         network: Any network; it is not changed.
         calibration: Normalised images.
-        on_layer: Told of each layer.
-        memory: Bytes that statistics and activations may take, see `walk.granted`; it changes the time only.
+        on_layer: Called after each layer.
+        memory: Bytes that statistics and activations may take, see `layer_pass.activation_budget`;
+            it changes the time only.
 
     Raises:
         QuantizationError: A layer cannot be quantized.
@@ -97,7 +108,7 @@ def quantize_layers(
 
 
 def quantize_alike(
-    methods: Sequence[Method],
+    methods: Sequence[LayerMethod],
     networks: Sequence[nn.Module],
     calibrations: Sequence[Float[Tensor, "_ *sample"]],
     *,
@@ -110,11 +121,12 @@ def quantize_alike(
         methods: Each with full-precision inputs.
         networks: At least one; they are not changed.
         calibrations: The images of each network.
-        on_layer: Told of each layer after each method; the index runs over methods and layers.
+        on_layer: Called after each layer after each method; the index runs over methods and layers.
         memory: Bytes that the second moments may take at a time; None = those of one pass.
 
     Returns:
-        Network after network, each by all methods; batch norms are re-estimated when the result is asked for.
+        Network after network, each by all methods; batch norms are re-estimated when the result is
+        asked for.
 
     Raises:
         QuantizationError: A layer cannot be quantized, or the networks differ in their layers.
@@ -132,7 +144,7 @@ def quantize_alike(
 
 
 def _alike(
-    methods: Sequence[Method],
+    methods: Sequence[LayerMethod],
     networks: Sequence[nn.Module],
     calibrations: Sequence[Tensor],
     on_layer: OnLayer | None,
@@ -140,13 +152,13 @@ def _alike(
 ) -> Iterator[QuantizedWeights]:
     """The same for networks that need no copy."""
     schemes = [method.scheme for method in methods]
-    models = [prepare_alike(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
+    models = [prepare_for_schemes(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
     order, levels = _common_layers([layers for _, layers, _ in models]), models[0][2]
     for method in methods:
         if method.statistics != "none":
             for copied, _, _ in models:
                 batch_norms(copied, method.scheme)
-    found: list[list[dict[str, Rounded]]] = [[{} for _ in methods] for _ in models]
+    found: list[list[dict[str, RoundedLayer]]] = [[{} for _ in methods] for _ in models]
     relative = [method.statistics_images for method in methods if method.statistics == "relative"]
     full: list[_Norms] = [{images: {} for images in relative} for _ in models]
     for number, some in enumerate(_passes(models[0][1], None if memory is None else memory // len(models))):
@@ -155,7 +167,7 @@ def _alike(
                 copied,
                 {name: layers[name] for name in some},
                 images,
-                watchers(copied, images, norms) if number == 0 else {},
+                moment_watchers(copied, images, norms) if number == 0 else {},
             )
             for (copied, layers, _), images, norms in zip(models, calibrations, full, strict=True)
         ]
@@ -216,19 +228,19 @@ def _passes(layers: Mapping[str, Layer], memory: int | None) -> list[list[str]]:
 
 
 def _finished(
-    method: Method,
+    method: LayerMethod,
     network: nn.Module,
-    layers: Mapping[str, Rounded],
+    layers: Mapping[str, RoundedLayer],
     calibration: Tensor,
     norms: _Norms,
     memory: int | None,
 ) -> QuantizedWeights:
-    """The result of one method, with the batch norms re-estimated behind its weights."""
+    """The result of one method, with the batch norms re-estimated after its weights."""
     if method.statistics == "none":
         return _assembled(network, layers, method.scheme, calibration)
     changed = copy.deepcopy(network)
     for name, layer in layers.items():
-        changed.get_parameter(f"{name}.weight").data.copy_(decode(layer.codes, layer.grid))
+        changed.get_parameter(f"{name}.weight").data.copy_(to_weights(layer.codes, layer.grid))
     images = method.statistics_images
     reference = norms[images] if method.statistics == "relative" else None
     norms_set = batch_norms(changed, method.scheme)
@@ -237,21 +249,21 @@ def _finished(
 
 
 def _assembled(
-    network: nn.Module, layers: Mapping[str, Rounded], scheme: Scheme, calibration: Tensor
+    network: nn.Module, layers: Mapping[str, RoundedLayer], scheme: Scheme, calibration: Tensor
 ) -> QuantizedWeights:
     codes = {name: layer.codes for name, layer in layers.items()}
     grids = {name: layer.grid for name, layer in layers.items()}
     record = {name: layer.record for name, layer in layers.items()}
-    return assemble(network, codes, grids, record, scheme=scheme, images=calibration)
+    return assemble_weights(network, codes, grids, record, scheme=scheme, images=calibration)
 
 
 def _behind_the_quantized(
-    method: Method, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None, memory: int | None
+    method: LayerMethod, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None, memory: int | None
 ) -> QuantizedWeights:
     """The walk with both networks side by side."""
-    quantized, _, levels = prepare(method.scheme, network, calibration)
-    full, layers, _ = prepare(method.scheme, network, calibration)
-    found: dict[str, Rounded] = {}
+    quantized, _, levels = prepare_layers(method.scheme, network, calibration)
+    full, layers, _ = prepare_layers(method.scheme, network, calibration)
+    found: dict[str, RoundedLayer] = {}
 
     def visit(name: str, pairs: Iterable[tuple[Tensor, ...]]) -> None:
         if name in norms:
@@ -261,7 +273,7 @@ def _behind_the_quantized(
         loss = quadratic(name, layers[name], pairs)
         task = Weight(weight, best_weight(weight, loss, TARGET_DAMPING), loss, len(calibration))
         (found[name],) = rounded(method, name, levels[name], [task], target_damping=TARGET_DAMPING)
-        quantized.get_parameter(f"{name}.weight").copy_(decode(found[name].codes, found[name].grid))
+        quantized.get_parameter(f"{name}.weight").copy_(to_weights(found[name].codes, found[name].grid))
         if on_layer is not None:
             on_layer(name, len(found) - 1, len(levels))
 
@@ -271,7 +283,7 @@ def _behind_the_quantized(
     # Beforehand: in the walk, the full-precision network would have to stop at each norm too.
     images = method.statistics_images
     moments = moments_of(full, calibration, images) if method.statistics == "relative" else {}
-    walk([full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory)
+    visit_in_order([full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory)
     return _assembled(quantized, found, method.scheme, calibration)
 
 
@@ -323,10 +335,10 @@ def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: fl
     rows = weight.flatten(1).double().unflatten(0, (groups, -1))
     mean = loss.gram.diagonal(dim1=1, dim2=2).mean(1)
     ridge = (damping * mean).clamp_(min=torch.finfo(torch.float64).tiny)[:, None, None]  # positive where A is 0
-    wanted = loss.moment.unflatten(0, (groups, -1)) - ridge * rows
+    products = loss.moment.unflatten(0, (groups, -1)) - ridge * rows
     damped = loss.gram.clone()
     damped.diagonal(dim1=1, dim2=2).add_(ridge[:, :, 0])
-    step = torch.linalg.solve(damped, wanted, left=False)
+    step = torch.linalg.solve(damped, products, left=False)
     step.masked_fill_((rows == rows[..., :1]).all(2, keepdim=True), 0)
     return (rows + step).reshape(weight.shape).to(weight.dtype)
 
@@ -340,11 +352,12 @@ def by_groups(
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
     """The codes of one layer, all groups at once; weights of inputs that never occur (H_jj = 0) become 0.
 
-    If no input of the layer occurs at all (a dead layer comes before it), nothing is known of it, and its weights are
-    rounded to nearest: zeros would silence it for every other image.
+    If no input of the layer occurs at all (a dead layer comes before it), nothing is known of it,
+    and its weights are rounded to nearest: zeros would silence it for every other image.
 
     Returns:
-        The codes, and for the record: the number of dead columns, the largest relative damping of a group.
+        The codes, and for the record: the number of dead columns, the largest relative damping of a
+        group.
 
     Raises:
         QuantizationError: H is not finite.

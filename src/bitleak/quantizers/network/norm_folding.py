@@ -9,11 +9,11 @@ sigma = sqrt(running variance + eps), per output channel,
 The state dict keeps its names and shapes, so the folded network is only another set of weights for
 the same network: the batch norm stays as running mean 0, running variance 1 - eps, gamma 1, and the
 shift in beta (in the running mean, negated, where the batch norm has no gamma and beta). With the
-variance 1 - eps the scale is 1 to the last bit. All of the shift lies in the batch norm, whether or not
-the layer has a bias.
+variance 1 - eps the scale is 1 to the last bit. All of the shift lies in the batch norm, whether or
+not the layer has a bias.
 
-This is the first step of BRECQ (Li et al. 2021, arXiv 2102.05426, section 4); there the batch norm is
-replaced by an identity and the shift becomes the layer's bias. The arithmetic is in float64.
+This is the first step of BRECQ (Li et al. 2021, arXiv 2102.05426, section 4); there the batch norm
+is replaced by an identity and the shift becomes the layer's bias. The arithmetic is in float64.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from bitleak.core.errors import QuantizationError
 from bitleak.models.layer_kinds import deviation, fed_by_one
-from bitleak.quantizers.network.plain_copy import private
+from bitleak.quantizers.network.plain_copy import evaluation_copy
 from bitleak.quantizers.network.reconstruction_units import trace
 from bitleak.quantizers.scheme import Layer, Scheme, left_out, norms_left, spelling
 
@@ -42,13 +42,13 @@ def fold(
     A batch norm is left as it is where anything but a single layer feeds it, where the layer's
     output is used elsewhere too, where either is called more than once, where either has a
     forward pass of its own or hooks, or where the batch norm keeps no running statistics.
-    Behind a linear layer on tokens, `records tokens features`, a batch norm normalises the tokens and is
-    left as it is.
+    After a linear layer on tokens, `records tokens features`, a batch norm normalises the tokens
+    and is left as it is.
 
     Args:
         network: Any network that `torch.fx` traces; it is not changed.
-        images: What shows which linear layers are given tokens; the first image is run. None: a linear
-            layer's output is taken to be `records features` where the sizes allow it.
+        images: What shows which linear layers are given tokens; the first image is run. None: a
+            linear layer's output is taken to be `records features` where the sizes allow it.
         scheme: Layers and batch norms that it leaves in full precision are left as they are.
 
     Raises:
@@ -59,7 +59,7 @@ def fold(
         >>> folded[1].weight.tolist(), folded[1].running_mean.tolist()
         ([1.0, 1.0], [0.0, 0.0])
     """
-    folded = private(network)
+    folded = evaluation_copy(network)
     pairs = [(layer, norm) for *names, layer, norm in _pairs(folded) if not _left(scheme, names)]
     ranks = _ranks([layer for layer, _ in pairs if isinstance(layer, nn.Linear)], folded, images)
     for layer, norm in pairs:
@@ -72,8 +72,8 @@ def check_norms(network: nn.Module, scheme: Scheme | None = None) -> None:
     """Refuse batch norms that would be folded if they were what their class says.
 
     Raises:
-        QuantizationError: One that a layer alone feeds has a forward pass of its own or hooks, and the scheme does
-            not leave it as it is; or `torch.fx` cannot trace the network.
+        QuantizationError: One that a layer alone feeds has a forward pass of its own or hooks, and
+            the scheme does not leave it as it is; or `torch.fx` cannot trace the network.
     """
     reasons: dict[str, str] = {}
     for layer_name, name, _, norm in _pairs(network):
@@ -97,13 +97,14 @@ def check_folded(network: nn.Module, folded: nn.Module, images: Float[Tensor, "r
         images: The first `COMPARED` are run through both.
 
     Raises:
-        QuantizationError: The outputs of a batch norm differ beyond rounding; its name is that of the first.
+        QuantizationError: The outputs of a batch norm differ beyond rounding; its name is that of
+            the first.
     """
-    original = private(network)
+    original = evaluation_copy(network)
     outputs = [_outputs(each, images[:COMPARED]) for each in (original, folded)]
     for name, expected in outputs[0].items():
-        found = outputs[1].get(name)
-        if found is None or not _alike(found, expected):
+        actual = outputs[1].get(name)
+        if actual is None or not _alike(actual, expected):
             place = f"batch norm {name!r} gives" if name else "the network gives"
             advice = f", or leave it as it is by the quantizer's option {spelling(name)}"
             raise QuantizationError(
@@ -129,11 +130,11 @@ def _outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {**outputs, "": result} if isinstance(result, Tensor) else outputs
 
 
-def _alike(found: Tensor, expected: Tensor) -> bool:
+def _alike(actual: Tensor, expected: Tensor) -> bool:
     """Whether two outputs differ by no more than float32 rounding does on the way through a deep network."""
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         return False
-    return bool((found - expected).abs().max() <= ROUNDING * expected.abs().max().clamp(min=ROUNDING))
+    return bool((actual - expected).abs().max() <= ROUNDING * expected.abs().max().clamp(min=ROUNDING))
 
 
 @torch.no_grad()
@@ -153,8 +154,8 @@ def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -
 def with_affine_norms(piece: fx.GraphModule) -> fx.GraphModule:
     """The same function, with x * scale + shift in the place of each batch norm of maps in evaluation mode.
 
-    Where the scale is 1 it is a mere addition, whose backward pass costs nothing; that of a batch norm
-    is several passes over the maps. Nothing is learnt of scale and shift: they are constants.
+    Where the scale is 1 it is a mere addition, whose backward pass costs nothing; that of a batch
+    norm is several passes over the maps. Nothing is learnt of scale and shift: they are constants.
 
     Args:
         piece: Its modules are shared, not copied.

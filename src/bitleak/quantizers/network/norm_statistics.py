@@ -1,30 +1,33 @@
 """Batch-norm statistics that fit the quantized weights.
 
-Quantized weights shift what batch normalisation is given. With the mean m and the variance v of its input
-over the calibration images, its running mean M and variance V become
+Quantized weights shift what batch normalisation is given. With the mean m and the variance v of its
+input over the calibration images, its running mean M and variance V become
 
     absolute    M = m_q                  V = v_q
     relative    M = M + (m_q - m)        V = V v_q / v
 
-where the index q stands for the quantized network. `absolute` is what the published OBC does (Frantar and
-Alistarh 2022, arXiv 2208.11580, section 6). It also replaces what the network has learnt from its training
-images by what the calibration images are like, and if those were augmented and these are not, that alone can
-cost several points of accuracy at full precision. `relative` takes over the change that quantization makes
-and nothing else: without quantization it changes nothing. (A channel that is constant at full precision,
-v = 0, gets V = V + v_q.)
+where the index q stands for the quantized network. `absolute` is what the published OBC does
+(Frantar and Alistarh 2022, arXiv 2208.11580, section 6). It also replaces what the network has
+learnt from its training images by what the calibration images are like, and if those were augmented
+and these are not, that alone can cost several points of accuracy at full precision. `relative`
+takes over the change that quantization makes and nothing else: without quantization it changes
+nothing. (A channel that is constant at full precision, v = 0, gets V = V + v_q.)
 
-One batch norm is set after the other in the order of execution: each one sees activations that passed those
-before it, as the deployed network will. Means are exact over all images and positions, variances are the
-unbiased ones that PyTorch keeps. No module is ever in training mode; weight, bias and momentum stay as they are.
+One batch norm is set after the other in the order of execution: each one sees activations that
+passed those before it, as the deployed network will. Means are exact over all images and positions,
+variances are the unbiased ones that PyTorch keeps. No module is ever in training mode; weight, bias
+and momentum stay as they are.
 
-The moments of the full-precision network do not depend on any code: what has looked at its images already takes them
-along the way (`watchers`), so that a re-estimation runs the quantized network alone.
+The moments of the full-precision network do not depend on any code: what has looked at its images
+already takes them along the way (`moment_watchers`), so that a re-estimation runs the quantized network
+alone.
 
-The statistics of some images are enough: on `cnn` of width 32, those of 1,024 CIFAR-10 images leave the accuracy that
-those of 20,480 leave (within 0.1 points, either way), in about a sixtieth of the time.
+The statistics of some images are enough: on `cnn` of width 32, those of 1,024 CIFAR-10 images leave
+the accuracy that those of 20,480 leave (within 0.1 points, either way), in about a sixtieth of the
+time.
 
-Deviation: the published OBC takes running averages over batches in training mode, on members and non-members;
-here the calibration images alone count, and batches do not matter.
+Deviation: the published OBC takes running averages over batches in training mode, on members and
+non-members; here the calibration images alone count, and batches do not matter.
 """
 
 from collections import Counter
@@ -39,14 +42,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
 from bitleak.models.layer_kinds import deviation
-from bitleak.quantizers.network.layer_inputs import chunks, leading, stream
-from bitleak.quantizers.network.layer_pass import granted, walk
+from bitleak.quantizers.network.layer_inputs import chunks, leading_images, stream
+from bitleak.quantizers.network.layer_pass import activation_budget, visit_in_order
 from bitleak.quantizers.scheme import Scheme, check_finite, left_out, norms_left, spelling
 
 CONSTANT = 1e-10  # of the squared mean: a variance below is that of float32 rounding
 
 Statistics = Literal["relative", "absolute", "none"]
-"""How batch norm is re-estimated behind quantized weights."""
+"""How batch norm is re-estimated after quantized weights."""
 
 
 def check_statistics(statistics: object, images: object) -> None:
@@ -83,10 +86,11 @@ def reestimate(
         network: In evaluation mode; its buffers are changed.
         calibration: Normalised images.
         norms: Names of the batch norms; None = all.
-        reference: Of the batch norms of the full-precision network, on the same images, for `relative` statistics;
-            None for `absolute` ones.
-        records: How many of the images to look at, see `capture.leading`.
-        memory: Bytes that activations may take, see `walk.granted`; it changes the time only.
+        reference: Of the batch norms of the full-precision network, on the same images, for
+            `relative` statistics; None for `absolute` ones.
+        records: How many of the images to look at, see `layer_inputs.leading_images`.
+        memory: Bytes that activations may take, see `layer_pass.activation_budget`; it changes the
+            time only.
 
     Returns:
         The names of the batch norms, in the order of execution.
@@ -102,7 +106,7 @@ def reestimate(
         (2.0, 2.0)
     """
     names = batch_norms(network) if norms is None else list(norms)
-    images = leading(calibration, records)
+    images = leading_images(calibration, records)
     order = execution_order_of_norms(network, names, images)
     if not order:
         return []
@@ -110,31 +114,32 @@ def reestimate(
     def visit(name: str, inputs: Iterable[tuple[Tensor, ...]]) -> None:
         set_statistics(name, network.get_submodule(name), inputs, None if reference is None else reference[name])
 
-    walk([network], images, order, visit, memory=granted(calibration, memory))
+    visit_in_order([network], images, order, visit, memory=activation_budget(calibration, memory))
     return order
 
 
-def watchers(
+def moment_watchers(
     network: nn.Module,
     calibration: Float[Tensor, "records *sample"],
     found: Mapping[int | None, dict[str, Moments]],
 ) -> dict[str, Callable[[str, Tensor], None]]:
-    """For `capture.stream`: what adds the inputs of each batch norm to its moments.
+    """For `layer_inputs.stream`: what adds the inputs of each batch norm to its moments.
 
     Args:
         network: Whose batch norms.
         calibration: What it will be run over.
-        found: By how many of the images count (see `capture.leading`), by the name of the batch norm; is changed.
+        found: By how many of the images count (see `layer_inputs.leading_images`), by the name of
+            the batch norm; is changed.
 
     Example:
         >>> found: dict[int | None, dict[str, Moments]] = {None: {}}
         >>> network = nn.Sequential(nn.BatchNorm1d(1)).eval()
         >>> images = torch.tensor([[1.0], [3.0], [5.0]])
-        >>> stream(network, images, watchers(network, images, found))
+        >>> stream(network, images, moment_watchers(network, images, found))
         >>> found[None]["0"].values, found[None]["0"].mean.item(), found[None]["0"].squares.item()
         (3, 3.0, 8.0)
     """
-    counted = {records: len(chunks(leading(calibration, records))) for records in found}
+    counted = {records: len(chunks(leading_images(calibration, records))) for records in found}
     seen: Counter[str] = Counter()
 
     def add(name: str, inputs: Tensor) -> None:
@@ -149,10 +154,10 @@ def watchers(
 def moments_of(
     network: nn.Module, calibration: Float[Tensor, "records *sample"], records: int | None = None
 ) -> dict[str, Moments]:
-    """Of every batch norm's inputs, in one pass over so many of the images (see `capture.leading`)."""
+    """Of every batch norm's inputs, in one pass over this many of the images (see `layer_inputs.leading_images`)."""
     found: dict[int | None, dict[str, Moments]] = {None: {}}
-    images = leading(calibration, records)
-    stream(network, images, watchers(network, images, found))
+    images = leading_images(calibration, records)
+    stream(network, images, moment_watchers(network, images, found))
     return found[None]
 
 
@@ -164,7 +169,8 @@ def batch_norms(network: nn.Module, scheme: Scheme | None = None) -> list[str]:
         scheme: Its `layers` may leave some as they are; None leaves none.
 
     Raises:
-        QuantizationError: One has a forward pass of its own or hooks, so that its statistics may mean anything.
+        QuantizationError: One has a forward pass of its own or hooks, so that its statistics may
+            mean anything.
     """
     names = [name for name in _norms(network) if scheme is None or not left_out(scheme, name)]
     reasons = {name: deviation(network.get_submodule(name)) for name in names}
@@ -195,8 +201,8 @@ def execution_order_of_norms(
         calibration: At least one image; the first one is used.
 
     Raises:
-        QuantizationError: One is called more than once: it has one pair of statistics for inputs that quantization
-            changes differently.
+        QuantizationError: One is called more than once: it has one pair of statistics for inputs
+            that quantization changes differently.
 
     Example:
         >>> execution_order_of_norms(nn.Sequential(nn.BatchNorm1d(1)).eval(), ["0"], torch.zeros(1, 1))
@@ -232,20 +238,20 @@ def set_statistics(
     assert isinstance(module, _BatchNorm)
     assert module.running_mean is not None
     assert module.running_var is not None
-    here: Moments | None = None
+    measured: Moments | None = None
     for (tensor,) in inputs:
-        here = _added(here, tensor)
-    assert here is not None
-    for moments in (here, reference):
+        measured = _added(measured, tensor)
+    assert measured is not None
+    for moments in (measured, reference):
         if moments is not None:
             check_finite(name, moments.squares, "calibration input")
-    variance = _variance(here)
+    variance = _variance(measured)
     if reference is None:
-        module.running_mean.copy_(here.mean)
+        module.running_mean.copy_(measured.mean)
         module.running_var.copy_(variance)
         return
     full, before = _variance(reference), module.running_var.double()
-    module.running_mean.copy_(module.running_mean.double() + here.mean - reference.mean)
+    module.running_mean.copy_(module.running_mean.double() + measured.mean - reference.mean)
     varied = full > CONSTANT * (reference.mean.square() + variance)
     module.running_var.copy_(torch.where(varied, before * variance / full, before + variance))
 
@@ -254,12 +260,12 @@ def _added(before: Moments | None, inputs: Tensor) -> Moments:
     """The moments with those of some more inputs."""
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     mean = inputs.mean(axes, keepdim=True)
-    here, spread = mean.flatten().double(), (inputs - mean).square_().sum(axes).double()
+    measured, spread = mean.flatten().double(), (inputs - mean).square_().sum(axes).double()
     added = inputs.numel() // inputs.shape[1]
     if before is None:
-        return Moments(added, here, spread)
+        return Moments(added, measured, spread)
     count = before.values + added
-    step = here - before.mean
+    step = measured - before.mean
     squares = before.squares + spread + step.square() * (before.values * added / count)
     return Moments(count, before.mean + step * (added / count), squares)
 

@@ -1,13 +1,14 @@
 """The weights that reach the products of a quantized network, compared with its codes.
 
-A table that says "3 levels" is right only if the convolution or the matrix product of a layer is given a weight with at
-most 3 different values per grid, and not merely if the file holds such codes: another name of the same tensor may have
-been loaded over them, or the network may set, scale or mask its weights while it runs. So the network with the
-dequantized weights is run on one batch, below all of its Python code, at PyTorch's dispatcher: while a layer is called,
-the operand of each product is taken and compared with the dequantized weight, bit for bit. Codes below `levels` then
+A table that says "3 levels" is right only if the convolution or the matrix product of a layer is
+given a weight with at most 3 different values per grid, and not merely if the file holds such
+codes: another name of the same tensor may have been loaded over them, or the network may set, scale
+or mask its weights while it runs. So the network with the dequantized weights is run on one batch,
+below all of its Python code, at PyTorch's dispatcher: while a layer is called, the operand of each
+product is taken and compared with the dequantized weight, bit for bit. Codes below `levels` then
 bound the number of values.
 
-Cost: one forward pass of `BATCH` images, and one comparison per weight.
+Cost: one forward pass of `CHECKED_RECORDS` images, and one comparison per weight.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,7 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedLayer, QuantizedWeights
 from bitleak.quantizers.scheme import leave_out
 
-BATCH = 2
+CHECKED_RECORDS = 2
 _CONVOLUTIONS = dict.fromkeys(("convolution", "_convolution", "conv1d", "conv2d", "conv3d"), 1)
 _AS_STORED = {**_CONVOLUTIONS, "linear": 1, "mv": 0, "addmv": 1}  # `linear`, `conv2d`: in inference mode
 _TRANSPOSED = {"mm": 1, "addmm": 2, "bmm": 1, "baddbmm": 2}
@@ -43,15 +44,16 @@ def check_operands(
     Args:
         network: In evaluation mode.
         quantized: Codes and grids.
-        images: Normalised, on the network's device; the first `BATCH` are run.
-        weights: Dequantized weights that take the place of the network's for this run, by the tensors' names; None if
-            the network has them.
+        images: Normalised, on the network's device; the first `CHECKED_RECORDS` are run.
+        weights: Dequantized weights that take the place of the network's for this run, by the
+            tensors' names; None if the network has them.
 
     Returns:
         `quantized`.
 
     Raises:
-        QuantizationError: A layer multiplies other weights than those of its codes, or no product of it was seen.
+        QuantizationError: A layer multiplies other weights than those of its codes, or no product
+            of it was seen.
 
     Example:
         >>> from bitleak.quantizers.rtn import RoundToNearest
@@ -60,7 +62,7 @@ def check_operands(
         >>> check_operands(network, quantized, images)
         Traceback (most recent call last):
         ...
-        bitleak.core.errors.QuantizationError: layer '1': 4 different weights reach one of its grids' products, ...
+        bitleak.core.errors.QuantizationError: layer '1': 4 different weights reach ...
     """
     seen: dict[str, list[str | None]] = {name: [] for name in quantized.layers}
 
@@ -68,7 +70,7 @@ def check_operands(
         seen[name].append(_difference(quantized.layers[name], operand))
 
     with _replaced(network, weights or {}), _calls(network, list(seen)) as called, _Products(called, look):
-        network(images[:BATCH].clone())
+        network(images[:CHECKED_RECORDS].clone())
     for name, differences in seen.items():
         wrong = next((text for text in differences if text), None if differences else "no product of it is run")
         if wrong:

@@ -8,12 +8,14 @@ Statistics are those of a network in float32 whose layers can be reached. So, in
 | `DataParallel`, `torch.compile`, `AveragedModel`, at the top or inside | the module that is wrapped |
 | tensors in another order of memory | contiguous ones, so that `view` works |
 
-and refused, with the way out: scripted modules, weights computed in a hook (`weight_norm`, `prune`), parameters
-without values, other number types, forward passes that change the precision (autocast, casts), and layers whose
-weight is also read outside of their call, where a quantizer looks at the layer's inputs.
+and refused, with the way out: scripted modules, weights computed in a hook (`weight_norm`,
+`prune`), parameters without values, other number types, forward passes that change the precision
+(autocast, casts), and layers whose weight is also read outside of their call, where a quantizer
+looks at the layer's inputs.
 
-Codes and grids are float32 in any case. All other tensors of the result have the type of the network's, except
-bfloat16, which NumPy has not and float32 holds exactly; those that were not changed have the network's very values.
+Codes and grids are float32 in any case. All other tensors of the result have the type of the
+network's, except bfloat16, which NumPy has not and float32 holds exactly; those that were not
+changed have the network's very values.
 
 Cost: one image through the network; a copy where there is something to change.
 """
@@ -75,9 +77,9 @@ class PlainCopy:
             return quantized
         layers = {self.names[name]: layer for name, layer in quantized.layers.items()}
         record = {self.names.get(name, name): facts for name, facts in quantized.record.items()}
-        found = {self._key(key): value for key, value in quantized.rest.items()}
+        worked_on = {self._key(key): value for key, value in quantized.rest.items()}
         state = {key: value for key, value in self.given.state_dict().items() if isinstance(value, Tensor)}
-        rest = {key: _typed(value, found.get(key)) for key, value in state.items() if _layer_of(key) not in layers}
+        rest = {key: _typed(value, worked_on.get(key)) for key, value in state.items() if _layer_of(key) not in layers}
         return replace(quantized, layers=layers, rest=rest, record=record)
 
     def _key(self, key: str) -> str:
@@ -98,7 +100,8 @@ def plain_copy(
         data_free: Whether the quantizer does not look at what the layers are given.
 
     Raises:
-        QuantizationError: The network is none that can be quantized; the message says what to change.
+        QuantizationError: The network is none that can be quantized; the message says what to
+            change.
     """
     _check_modules(network)
     _check_tensors(network)
@@ -136,7 +139,7 @@ def on_plain_copy(call: Call) -> Call:
     return cast(Call, quantized)
 
 
-def private(network: nn.Module) -> nn.Module:
+def evaluation_copy(network: nn.Module) -> nn.Module:
     """A deep copy in evaluation mode.
 
     Raises:
@@ -232,7 +235,7 @@ def _ordered(tensor: Tensor) -> bool:
 
 def _copied(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
     """The copy, and the name in the network of each of its modules."""
-    copied = private(network)
+    copied = evaluation_copy(network)
     before = {id(module): name for name, module in copied.named_modules()}
     plain = _unwrapped(copied)
     for module in list(plain.modules()):

@@ -1,34 +1,36 @@
 """The shared mini-batch loop: learn which way to round the weights of a piece of a network, jointly.
 
-Given the piece's inputs x in the quantized network and its outputs t in the full-precision one, minimise
+Given the piece's inputs x in the quantized network and its outputs t in the full-precision one,
+minimise
 
     mean over records and positions of sum over channels (run(x; W(V)) - t)^2
         + lambda * sum over weights (1 - |2 h(V) - 1|^beta),
 
     W(V) = scale * (floor(w / scale) + h(V)),    h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1),
 
-over the rounding variables V of all its layers, with Adam; V starts where h is the fractional part of
-w / scale. The regulariser is off during the warm-up, then beta falls linearly and pushes every h to 0
-or 1; at the end every weight is rounded to the side that its h is on. This is AdaRound's relaxation
-(Nagel et al. 2020, arXiv 2004.10568, equations 21 to 25) with the reconstruction of a block as its loss
-(Li et al. 2021, arXiv 2102.05426, equation 10). The channel axis is axis 1 of the output. The sum over
-channels and mean over the rest is the normalisation of the published code of both, so lambda means
-the same here.
+over the rounding variables V of all its layers, with Adam; V starts where h is the fractional part
+of w / scale. The regulariser is off during the warm-up, then beta falls linearly and pushes every h
+to 0 or 1; at the end every weight is rounded to the side that its h is on. This is AdaRound's
+relaxation (Nagel et al. 2020, arXiv 2004.10568, equations 21 to 25) with the reconstruction of a
+block as its loss (Li et al. 2021, arXiv 2102.05426, equation 10). The channel axis is axis 1 of the
+output. The sum over channels and mean over the rest is the normalisation of the published code of
+both, so lambda means the same here.
 
-Deviations: a weight outside its grid's range has no rounding variable, it is fixed at the grid's end (the
-published code keeps an idle one, whose regulariser has no effect either). The gradient from the weights
-to V is written out. Adam's decay rates are fields: a shorter memory than (0.9, 0.999) stands rates tens
-of times larger than the published one, and needs tens of times fewer iterations for the same loss.
-Mini-batches are consecutive pieces of random permutations, drawn before the loop, so that all records
-are seen equally often. If the result has a larger loss on all calibration records than rounding to the
-nearest, rounding to the nearest is what is returned. Maps are kept in channels-last order, which is
-faster on a CPU, unless the piece has functions that look at the order (`view`, `as_strided`) or that are not
-PyTorch's. Batch norms in the loop are written out (see `fold`).
-The maps of all records may lie in scratch files, see `records`; the result is the same, bit for bit.
+Deviations: a weight outside its grid's range has no rounding variable, it is fixed at the grid's
+end (the published code keeps an idle one, whose regulariser has no effect either). The gradient
+from the weights to V is written out. Adam's decay rates are fields: a shorter memory than (0.9,
+0.999) stands rates tens of times larger than the published one, and needs tens of times fewer
+iterations for the same loss. Mini-batches are consecutive pieces of random permutations, drawn
+before the loop, so that all records are seen equally often. If the result has a larger loss on all
+calibration records than rounding to the nearest, rounding to the nearest is what is returned. Maps
+are kept in channels-last order, which is faster on a CPU, unless the piece has functions that look
+at the order (`view`, `as_strided`) or that are not PyTorch's. Batch norms in the loop are written
+out (see `norm_folding`). The maps of all records may lie in scratch files, see `activations`; the
+result is the same, bit for bit.
 
-Optionally each element of the squared error has a weight (`importance`), and V starts at given codes
-instead of at w: the two choices of a weight are then its code and the next one towards w, and h starts at
-`CONFIDENCE` for the code, so that the loss can still change it.
+Optionally each element of the squared error has a weight (`importance`), and V starts at given
+codes instead of at w: the two choices of a weight are then its code and the next one towards w, and
+h starts at `START_CONFIDENCE` for the code, so that the loss can still change it.
 
 Cost: iterations * (forward + backward of a batch), and two forward passes over the calibration set.
 """
@@ -45,29 +47,29 @@ from torch.func import functional_call
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.models.layout import memory_format
-from bitleak.quantizers.grid import Grid, decode, encode, per_weight
-from bitleak.quantizers.network.activations import InFile, InMemory, Records, held
+from bitleak.quantizers.grid import Grid, per_weight, to_codes, to_weights
+from bitleak.quantizers.network.activations import Activations, InMemoryActivations, SpilledActivations, collect
 from bitleak.quantizers.network.norm_folding import with_affine_norms
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
 EDGE = 1e-6  # a weight on the grid, whose h is 0 or 1 but for rounding, is free to move
-EPSILON = 1e-8  # of Adam
+ADAM_EPSILON = 1e-8  # of Adam
 # Tensors, since a Python number in most operations is made one, and converted, in every call.
 MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SHIFT, STRETCH))
 TINY = 1e-30  # |2h - 1| below it counts as it
 ORDERED = {"view", "view_as", "as_strided", "stride", "is_contiguous", "storage_offset", "untyped_storage", "data_ptr"}
 """Functions and methods of tensors that look at their order of memory."""
-CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
+START_CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class RoundingSchedule:
     """How the rounding variables are learnt.
 
     Attributes:
         iterations: Steps of Adam; 0 keeps the starting point.
         batch: Records per step.
-        learning_rate: Of Adam.
+        learning_rate: Adam's rate.
         decay: Adam's decay rates of the mean gradient and of the mean square, each in [0, 1).
         regularization: lambda.
         warmup: Share of the iterations without the regulariser.
@@ -105,7 +107,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class ReconstructedPiece:
     """What became of one piece.
 
     Attributes:
@@ -117,25 +119,26 @@ class Reconstruction:
     """
 
     codes: Mapping[str, UInt8[Tensor, "out *rest"]]
-    outputs: Records
+    outputs: Activations
     loss: float
     nearest: float
     kept: Literal["learned", "nearest"]
 
 
-class Relaxation:
+class RoundingRelaxation:
     """V and h(V) of some weights, and the steps of Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
 
-    All in buffers, since a new tensor in each step costs more than what is computed in it; for the same
-    reason the clipped h have their slope masked by the backward pass of the clip, not by a comparison, and
-    Adam is written out: what `torch.optim` does around its arithmetic takes longer than a small layer's step.
+    All in buffers, since a new tensor in each step costs more than what is computed in it; for the
+    same reason the clipped h have their slope masked by the backward pass of the clip, not by a
+    comparison, and Adam is written out: what `torch.optim` does around its arithmetic takes longer
+    than a small layer's step.
 
     Attributes:
         variable: V.
         up: h(V).
     """
 
-    def __init__(self, up: Float[Tensor, "*weights"], schedule: Schedule) -> None:
+    def __init__(self, up: Float[Tensor, "*weights"], schedule: RoundingSchedule) -> None:
         self.schedule = schedule
         self.variable = -torch.log(STRETCH / (up + SHIFT) - 1)
         self.up, self.slope, self.spare = (torch.empty_like(self.variable) for _ in range(3))
@@ -158,7 +161,7 @@ class Relaxation:
         self._mean.lerp_(gradient, 1 - of_mean)
         self._square.mul_(of_square).addcmul_(gradient, gradient, value=1 - of_square)
         root = math.sqrt(1 - of_square**step)
-        torch.sqrt(self._square, out=self.spare).add_(EPSILON * root)
+        torch.sqrt(self._square, out=self.spare).add_(ADAM_EPSILON * root)
         rate = self.schedule.learning_rate * root / (1 - of_mean**step)
         self.variable.addcdiv_(self._mean, self.spare, value=-rate)
 
@@ -187,47 +190,48 @@ def loss_of(
 
 
 def mean_loss(
-    outputs: Iterator[Float[Tensor, "_ *shape"]], targets: Records, importance: Records | None = None
+    outputs: Iterator[Float[Tensor, "_ *shape"]], targets: Activations, importance: Activations | None = None
 ) -> float:
     """`loss_of` over all records, from outputs that come chunk by chunk.
 
     Example:
-        >>> mean_loss(iter([torch.ones(128, 3), torch.ones(2, 3)]), InMemory(torch.zeros(130, 3)))
+        >>> mean_loss(iter([torch.ones(128, 3), torch.ones(2, 3)]), InMemoryActivations(torch.zeros(130, 3)))
         3.0
     """
     weights = iter(importance.chunks()) if importance is not None else None
     total = 0.0
-    for some, wanted in zip(outputs, targets.chunks(), strict=True):
-        total += len(some) * float(loss_of(some, wanted, None if weights is None else next(weights)))
+    for chunk, wanted in zip(outputs, targets.chunks(), strict=True):
+        total += len(chunk) * float(loss_of(chunk, wanted, None if weights is None else next(weights)))
     return total / len(targets)
 
 
-def energy_of(outputs: Records) -> float:
+def output_energy(outputs: Activations) -> float:
     """Squared values, summed over channels and averaged over records and positions: what losses are relative to.
 
     Example:
-        >>> energy_of(InMemory(torch.full((4, 3), 2.0)))
+        >>> output_energy(InMemoryActivations(torch.full((4, 3), 2.0)))
         12.0
     """
-    return math.fsum(len(some) * float(some.square().sum(1).mean()) for some in outputs.chunks()) / len(outputs)
+    return math.fsum(len(chunk) * float(chunk.square().sum(1).mean()) for chunk in outputs.chunks()) / len(outputs)
 
 
 def reconstruct(
     piece: fx.GraphModule,
     grids: Mapping[str, Grid],
-    inputs: Records,
-    targets: Records,
+    inputs: Activations,
+    targets: Activations,
     *,
-    schedule: Schedule,
+    schedule: RoundingSchedule,
     generator: torch.Generator,
-    importance: Records | None = None,
+    importance: Activations | None = None,
     start: Mapping[str, UInt8[Tensor, "out *rest"]] | None = None,
     memory: int | None = None,
-) -> Reconstruction:
+) -> ReconstructedPiece:
     """Learn the rounding of a piece's layers.
 
     Args:
-        piece: A module of one argument in evaluation mode, with full-precision weights; not changed.
+        piece: A module of one argument in evaluation mode, with full-precision weights; not
+            changed.
         grids: The grid of each layer to quantize, by its name in the piece.
         inputs: What the piece gets in the quantized network.
         targets: What it returns in the full-precision network.
@@ -236,13 +240,14 @@ def reconstruct(
         importance: What the squared error of each element of the output counts, at least 0, on
             average 1; None counts all alike.
         start: Codes of each layer to begin at; None begins at the weights themselves.
-        memory: Bytes that the outputs may take in memory, None = as many as they need; changes no value.
+        memory: Bytes that the outputs may take in memory, None = as many as they need; changes no
+            value.
 
     Returns:
         Codes that are on the calibration records at least as good as rounding to the nearest.
     """
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
-    codes = {name: encode(weights[name], grids[name]) for name in grids}
+    codes = {name: to_codes(weights[name], grids[name]) for name in grids}
     nearest = mean_loss(run(piece, inputs, codes, grids), targets, importance)
     if schedule.iterations and nearest:
         rounding = _Rounding(weights, grids, start)
@@ -251,38 +256,38 @@ def reconstruct(
         outputs = outputs_of(piece, inputs, learned, grids, memory=memory)
         loss = mean_loss(outputs.chunks(), targets, importance)
         if loss <= nearest:
-            return Reconstruction(learned, outputs, loss, nearest, "learned")
+            return ReconstructedPiece(learned, outputs, loss, nearest, "learned")
     outputs = outputs_of(piece, inputs, codes, grids, memory=memory)
-    return Reconstruction(codes, outputs, nearest, nearest, "nearest")
+    return ReconstructedPiece(codes, outputs, nearest, nearest, "nearest")
 
 
 def outputs_of(
     piece: fx.GraphModule,
-    inputs: Records,
+    inputs: Activations,
     codes: Mapping[str, Tensor] | None = None,
     grids: Mapping[str, Grid] | None = None,
     *,
     memory: int | None = None,
-) -> InMemory | InFile:
-    """The piece's outputs for all records, with the codes' weights or with its own; `memory` as in `held`."""
-    return held(run(piece, inputs, codes, grids), len(inputs), memory=memory, chunk=inputs.chunk)
+) -> InMemoryActivations | SpilledActivations:
+    """The piece's outputs for all records, with the codes' weights or with its own; `memory` as in `collect`."""
+    return collect(run(piece, inputs, codes, grids), len(inputs), memory=memory, chunk=inputs.chunk)
 
 
 def run(
     piece: fx.GraphModule,
-    inputs: Records,
+    inputs: Activations,
     codes: Mapping[str, Tensor] | None = None,
     grids: Mapping[str, Grid] | None = None,
 ) -> Iterator[Tensor]:
     """The same, chunk by chunk; the inputs are not changed."""
-    weights = {f"{name}.weight": decode(codes[name], grids[name]) for name in codes} if codes and grids else {}
+    weights = {f"{name}.weight": to_weights(codes[name], grids[name]) for name in codes} if codes and grids else {}
     for chunk in inputs.chunks():
         with torch.no_grad():
-            outputs = functional_call(piece, weights, (arranged(piece, chunk.clone()),))
+            outputs = functional_call(piece, weights, (in_memory_order(piece, chunk.clone()),))
         yield outputs
 
 
-def arranged(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
+def in_memory_order(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
     """The same values in the memory order that suits the piece."""
     if inputs.ndim != 4 or any(_depends_on_order(node) for node in piece.graph.nodes):
         return inputs.contiguous()
@@ -318,7 +323,7 @@ class _Rounding:
         if start is not None:
             found = torch.cat([start[name].flatten() for name in weights]) - zero_point
             below = torch.where(found > position, found - 1, found)
-            up = torch.where(found > position, CONFIDENCE, 1 - CONFIDENCE)
+            up = torch.where(found > position, START_CONFIDENCE, 1 - START_CONFIDENCE)
         below = below + zero_point
         self.free = (below >= 0) & (below < top)
         self.below = below.clamp(torch.zeros_like(top), top)
@@ -339,12 +344,12 @@ class _Rounding:
 def _learn(
     piece: fx.GraphModule,
     rounding: _Rounding,
-    data: Sequence[Records],
-    schedule: Schedule,
+    data: Sequence[Activations],
+    schedule: RoundingSchedule,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """The loop over mini-batches of inputs, targets and, if given, importance."""
-    relaxation = Relaxation(rounding.up, schedule)
+    relaxation = RoundingRelaxation(rounding.up, schedule)
     weights = torch.empty_like(rounding.start)
     order = _batches(len(data[0]), schedule, generator)
     places = [order.to(values.index_device) for values in data]
@@ -365,7 +370,7 @@ def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None =
     return slope if importance is None else slope.mul_(importance)
 
 
-def _batches(records: int, schedule: Schedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:
+def _batches(records: int, schedule: RoundingSchedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:
     """The record numbers of every mini-batch."""
     batch = min(schedule.batch, records)
     rounds = math.ceil(schedule.iterations * batch / records)

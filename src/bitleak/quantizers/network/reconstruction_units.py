@@ -1,22 +1,25 @@
 """Reconstruction units: the pieces of a network that are quantized jointly, read off its traced graph.
 
-A node of the graph is a *cut* if every path from the input to the output passes through it, that is,
-if no edge jumps over it in execution order. Consecutive cuts bound a segment with one input and one output:
+A node of the graph is a *cut* if every path from the input to the output passes through it, that
+is, if no edge jumps over it in execution order. Consecutive cuts bound a segment with one input and
+one output:
 
-- a segment that branches (a residual block up to its addition, an attention block) and holds layers is
-  one unit;
+- a segment that branches (a residual block up to its addition, an attention block) and holds layers
+  is one unit;
 - of the segments that do not branch, each layer is a unit of its own;
 - batch norm and activation after a unit belong to it, so its output is the activation;
 - what is left between them (pooling, flatten, dropout) are units without layers, which only carry
   activations from one unit to the next.
 
 So the units are run one after the other, each on the previous one's output, and every convolution
-and linear layer lies in exactly one of them. BRECQ (Li et al. 2021, arXiv 2102.05426, section 3.2) takes
-its blocks from a table of architectures; here any network that `torch.fx` traces has them. A linear
-chain inside a block that has no shortcut (an inverted residual with stride 2) is cut into its layers.
+and linear layer lies in exactly one of them. BRECQ (Li et al. 2021, arXiv 2102.05426, section 3.2)
+takes its blocks from a table of architectures; here any network that `torch.fx` traces has them. A
+linear chain inside a block that has no shortcut (an inverted residual with stride 2) is cut into
+its layers.
 
-A size taken from an early tensor and used late (`n = x.shape[0]` at the top of `forward`) is an edge as
-any other, and joins the units it jumps over; `x.flatten(1)` and `x.size(0)` on the spot do not.
+A size taken from an early tensor and used late (`n = x.shape[0]` at the top of `forward`) is an
+edge as any other, and joins the units it jumps over; `x.flatten(1)` and `x.size(0)` on the spot do
+not.
 
 Cost: one symbolic trace; no arithmetic.
 """
@@ -51,8 +54,10 @@ class Unit:
     """A piece of the network with one input and one output.
 
     Attributes:
-        name: Of its layer, or what the names of its layers have in common; of its first node if it has no layers.
-        layers: Its convolution and linear layers by qualified name, in the order of execution; may be empty.
+        name: Of its layer, or what the names of its layers have in common; of its first node if it
+            has no layers.
+        layers: Its convolution and linear layers by qualified name, in the order of execution; may
+            be empty.
         input: Graph node whose value it takes.
         output: Graph node whose value it returns.
         run: The piece as a module of one argument. It holds the network's own modules under their
@@ -104,8 +109,8 @@ def units(network: nn.Module, scheme: Scheme | None = None) -> tuple[Unit, ...]:
         scheme: Layers that it leaves in full precision belong to no unit's `layers`.
 
     Raises:
-        QuantizationError: The network cannot be traced, a layer is called twice or never or its weight is
-            read without a call, or it does not map one tensor to one tensor.
+        QuantizationError: The network cannot be traced, a layer is called twice or never or its
+            weight is read without a call, or it does not map one tensor to one tensor.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -131,11 +136,12 @@ def units(network: nn.Module, scheme: Scheme | None = None) -> tuple[Unit, ...]:
 def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, Unit]:
     """A unit for each layer alone, with the normalisations and activations that alone follow it.
 
-    Unlike those of `units`, they need not be one behind the other: inside of a block they are what leads
-    up to the addition.
+    Unlike those of `units`, they need not be one after the other: inside of a block they are what
+    leads up to the addition.
 
     Raises:
-        QuantizationError: The network cannot be traced, or a layer is not called just once, as a module.
+        QuantizationError: The network cannot be traced, or a layer is not called just once, as a
+            module.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -144,7 +150,7 @@ def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, U
     """
     graph = trace(network)
     owned = _layers_of(graph, network, scheme)
-    found: dict[str, Unit] = {}
+    units_by_layer: dict[str, Unit] = {}
     for node in graph.nodes:
         if node.target not in owned.get(node, ()) or node.op != "call_module":
             continue
@@ -154,8 +160,8 @@ def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, U
                 break
             end = after
         name = str(node.target)
-        found[name] = Unit(name, (name,), start.name, end.name, fx.GraphModule(network, _extract(start, end)))
-    return found
+        units_by_layer[name] = Unit(name, (name,), start.name, end.name, fx.GraphModule(network, _extract(start, end)))
+    return units_by_layer
 
 
 def _data_path(graph: fx.Graph) -> list[fx.Node]:

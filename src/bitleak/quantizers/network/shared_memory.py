@@ -1,12 +1,13 @@
 """Whether the weight of a layer is stored where nothing else of the network is.
 
-Codes replace a weight. If another module has the same memory as a parameter or buffer (a transposed convolution, an
-embedding, a transposed view, a slice of one large tensor), a state dict holds it under both names, loading writes one
-over the other, and the layer that should lie on its grid has full precision. PyTorch compares parameters by identity;
-here the memory that each tensor reaches is compared, so views count, and slices that do not meet do not.
+Codes replace a weight. If another module has the same memory as a parameter or buffer (a transposed
+convolution, an embedding, a transposed view, a slice of one large tensor), a state dict holds it
+under both names, loading writes one over the other, and the layer that should lie on its grid has
+full precision. PyTorch compares parameters by identity; here the memory that each tensor reaches is
+compared, so views count, and slices that do not meet do not.
 
-Copies of a module (`copy.deepcopy`, `Module.to` of another device) lose what views share, so the network itself must be
-looked at.
+Copies of a module (`copy.deepcopy`, `Module.to` of another device) lose what views share, so the
+network itself must be looked at.
 
 Cost: none where no two tensors have a storage in common; else a mark per element of that storage.
 """
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 
-def sharing(network: nn.Module, names: Collection[str]) -> Iterator[tuple[str, str]]:
+def shared_weights(network: nn.Module, names: Collection[str]) -> Iterator[tuple[str, str]]:
     """Layers whose weight shares memory, each with the name of a tensor that has some of it too.
 
     Args:
@@ -28,7 +29,7 @@ def sharing(network: nn.Module, names: Collection[str]) -> Iterator[tuple[str, s
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
         >>> network[1].weight = nn.Parameter(network[0].weight.data.t())
-        >>> list(sharing(network, ["0"]))
+        >>> list(shared_weights(network, ["0"]))
         [('0', '1.weight')]
     """
     tensors = dict(_tensors(network))

@@ -1,16 +1,17 @@
 """Codes and grids for the layers of a piece of a network, each fitted to its own linear output: where `reconstruct`
 may begin.
 
-Layer after layer within the piece, the inputs x of the full-precision network and x_q behind the layers that
-have codes already give the quadratic of the layer's error (see `quadratic`), which is lowered
+Layer after layer within the piece, the inputs x of the full-precision network and x_q after the
+layers that have codes already give the quadratic of the layer's error (see `quadratic`), which is
+lowered
 
 - by AdaRound's descent on the relaxed choice between the two nearest codes (see `adaround`), or
-- by coordinate descent over all codes, from the nearest ones (see `polish`).
+- by coordinate descent over all codes, from the nearest ones (see `descent`).
 
 Where the scheme says so, the grid is settled by the same quadratic first (see `output_grid`).
 
-This sees the error of each layer only, where `reconstruct` sees that of the piece's output, but it is exact
-and takes a few seconds where the loop takes a minute.
+This sees the error of each layer only, where `reconstruct` sees that of the piece's output, but it
+is exact and takes a few seconds where the loop takes a minute.
 
 Cost per layer: two passes through the piece, the sums of `quadratic`, and the descent.
 """
@@ -24,16 +25,16 @@ from torch import Tensor, fx
 from torch.func import functional_call
 
 from bitleak.quantizers.adaround import AdaRound, round_adaptively
-from bitleak.quantizers.grid import Grid, decode, encode
+from bitleak.quantizers.grid import Grid, to_codes, to_weights
 from bitleak.quantizers.layers.descent import polish
 from bitleak.quantizers.layers.output_grid import grids_to_try
 from bitleak.quantizers.layers.quadratic import quadratic
-from bitleak.quantizers.network.activations import Records
-from bitleak.quantizers.network.layer_inputs import hook
-from bitleak.quantizers.network.reconstruction import arranged
+from bitleak.quantizers.network.activations import Activations
+from bitleak.quantizers.network.layer_inputs import input_hook
+from bitleak.quantizers.network.reconstruction import in_memory_order
 from bitleak.quantizers.scheme import Layer, Scheme
 
-SWEEPS = 20
+START_SWEEPS = 20
 
 
 @torch.no_grad()
@@ -41,8 +42,8 @@ def starting_codes(
     scheme: Scheme,
     piece: fx.GraphModule,
     grids: Mapping[str, Grid],
-    full_inputs: Records,
-    inputs: Records,
+    full_inputs: Activations,
+    inputs: Activations,
     *,
     by: Literal["adaround", "polish"],
 ) -> tuple[dict[str, UInt8[Tensor, "out *rest"]], dict[str, Grid]]:
@@ -50,19 +51,21 @@ def starting_codes(
 
     Args:
         scheme: Its `grid` says whether grids are settled anew.
-        piece: A module of one argument in evaluation mode, with full-precision weights; not changed.
-        grids: The grid of each layer as the weights give it, by its name in the piece, in the order of execution.
+        piece: A module of one argument in evaluation mode, with full-precision weights; not
+            changed.
+        grids: The grid of each layer as the weights give it, by its name in the piece, in the order
+            of execution.
         full_inputs: What the piece gets in the full-precision network.
         inputs: What it gets in the quantized network.
         by: The descent.
 
     Returns:
-        Codes and grids by layer. A layer whose weight is used without a call of the layer (as attention does) has
-        the nearest codes on its grid.
+        Codes and grids by layer. A layer whose weight is used without a call of the layer (as
+        attention does) has the nearest codes on its grid.
     """
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
     settled = dict(grids)
-    codes = {name: encode(weights[name], grid) for name, grid in grids.items()}
+    codes = {name: to_codes(weights[name], grid) for name, grid in grids.items()}
     rounded: dict[str, Tensor] = {}
     for name, weight in weights.items():
         layer = piece.get_submodule(name)
@@ -70,11 +73,11 @@ def starting_codes(
             loss = quadratic(name, layer, _inputs_of(piece, name, full_inputs, inputs, rounded))
             grid = settled[name] = grids_to_try(scheme, grids[name], weight, weight, loss)[-1]
             if by == "polish":
-                codes[name], _ = polish(encode(weight, grid), weight, grid, loss, sweeps=SWEEPS)
+                codes[name], _ = polish(to_codes(weight, grid), weight, grid, loss, sweeps=START_SWEEPS)
             else:
                 # Batch norm is folded in these layers, so that the scale of their outputs means something.
                 codes[name], _ = round_adaptively(AdaRound(scaling="none"), weight, grid, loss)
-        rounded[f"{name}.weight"] = decode(codes[name], settled[name])
+        rounded[f"{name}.weight"] = to_weights(codes[name], settled[name])
     return codes, settled
 
 
@@ -83,16 +86,16 @@ def _called(piece: fx.GraphModule, name: str) -> bool:
 
 
 def _inputs_of(
-    piece: fx.GraphModule, name: str, full_inputs: Records, inputs: Records, rounded: Mapping[str, Tensor]
+    piece: fx.GraphModule, name: str, full_inputs: Activations, inputs: Activations, rounded: Mapping[str, Tensor]
 ) -> Iterator[tuple[Tensor, ...]]:
-    """The inputs of a layer in the full-precision piece and behind the weights in `rounded`, chunk by chunk."""
+    """The inputs of a layer in the full-precision piece and after the weights in `rounded`, chunk by chunk."""
     seen: list[Tensor] = []
-    show = hook(name, lambda _, given: seen.append(given))
+    show = input_hook(name, lambda _, layer_inputs: seen.append(layer_inputs))
     handle = piece.get_submodule(name).register_forward_pre_hook(show, with_kwargs=True)
     try:
         for full, quantized in zip(full_inputs.chunks(), inputs.chunks(), strict=True):
-            piece(arranged(piece, full.clone()))
-            functional_call(piece, dict(rounded), (arranged(piece, quantized.clone()),))
+            piece(in_memory_order(piece, full.clone()))
+            functional_call(piece, dict(rounded), (in_memory_order(piece, quantized.clone()),))
             yield tuple(seen)
             seen.clear()
     finally:

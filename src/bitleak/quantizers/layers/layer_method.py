@@ -1,9 +1,10 @@
 """What a layer-wise quantizer does with one layer, for one model or for several of one architecture.
 
-The layers of several models are stacked: each model brings its rows and its second moments as groups of
-one larger layer, and the solver runs once for all. The rows of different groups do not touch, so the codes
-are those of one model after the other. It saves the solver's many small operations, and pays where a layer
-is so small that these, not the arithmetic, are what takes the time: see `STACKED`.
+The layers of several models are stacked: each model brings its rows and its second moments as
+groups of one larger layer, and the solver runs once for all. The rows of different groups do not
+touch, so the codes are those of one model after the other. It saves the solver's many small
+operations, and pays where a layer is so small that these, not the arithmetic, are what takes the
+time: see `STACKED`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quantizers.grid import Grid, decode, grid_for
+from bitleak.quantizers.grid import Grid, grid_for, to_weights
 from bitleak.quantizers.layers.descent import descend
-from bitleak.quantizers.layers.output_grid import Attempt, better_of, grids_to_try, stack
+from bitleak.quantizers.layers.output_grid import GridAttempt, better_of, grids_to_try, stack
 from bitleak.quantizers.layers.quadratic import Quadratic
 from bitleak.quantizers.network.norm_statistics import Statistics
 from bitleak.quantizers.scheme import Scheme
@@ -24,31 +25,31 @@ from bitleak.quantizers.scheme import Scheme
 STACKED = 1 << 16
 """Weights of one layer, of all models together, that are stacked on a CPU; on a GPU there is no limit."""
 
-Inputs = Literal["full_precision", "quantized"]
+LayerInputs = Literal["full_precision", "quantized"]
 
 Quantize = Callable[[str, Tensor, Grid, Tensor], tuple[Tensor, dict[str, Any]]]
 """From name, weight, grid and H (groups, columns, columns) to the codes and facts for the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class LayerMethod:
     """How a layer-wise quantizer treats the layers.
 
     Attributes:
         scheme: Levels and grids.
         quantize: Quantizes one layer; each group of rows for itself.
-        inputs: Whether a layer's inputs are those of the full-precision network, or those behind the
+        inputs: Whether a layer's inputs are those of the full-precision network, or those after the
             layers that are quantized already.
         sweeps: Of `polish`, at most.
         exchanges: Sweeps of paired moves after them, at most.
         statistics: How batch norm is re-estimated.
-        statistics_images: On how many of the images, see `capture.leading`; None = all.
+        statistics_images: On how many of the images, see `layer_inputs.leading_images`; None = all.
         damping: The least that `quantize` records as the damping of H.
     """
 
     scheme: Scheme
     quantize: Quantize
-    inputs: Inputs = "full_precision"
+    inputs: LayerInputs = "full_precision"
     sweeps: int = 0
     exchanges: int = 0
     statistics: Statistics = "none"
@@ -62,7 +63,7 @@ class Weight:
 
     Attributes:
         original: Its full-precision weight W.
-        target: What its weight shall be before rounding: W, or what makes up for other layers.
+        target: What its weight should be before rounding: W, or what makes up for other layers.
         loss: The error of its output as a function of the weight.
         records: Number of calibration images that `loss` sums over.
     """
@@ -74,7 +75,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Rounded:
+class RoundedLayer:
     """One layer of one model, quantized.
 
     Attributes:
@@ -88,7 +89,7 @@ class Rounded:
     record: dict[str, Any]
 
 
-def rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], **facts: Any) -> list[Rounded]:
+def rounded(method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], **facts: Any) -> list[RoundedLayer]:
     """The layer `name` of each model, by one method.
 
     Args:
@@ -101,28 +102,30 @@ def rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], *
     Raises:
         QuantizationError: The layer cannot be quantized.
     """
-    batch = batch_size(weights[0].original)
-    found: list[Rounded] = []
+    batch = stacked_models(weights[0].original)
+    found: list[RoundedLayer] = []
     for start in range(0, len(weights), batch):
-        some = weights[start : start + batch]
-        stacked = _rounded(method, name, levels, some, facts) if len(some) > 1 else None
-        found += stacked or [_alone(method, name, levels, weights, start + index, facts) for index in range(len(some))]
+        batch_weights = weights[start : start + batch]
+        stacked = _rounded(method, name, levels, batch_weights, facts) if len(batch_weights) > 1 else None
+        found += stacked or [
+            _alone(method, name, levels, weights, start + index, facts) for index in range(len(batch_weights))
+        ]
     return found
 
 
-def batch_size(weight: Tensor) -> int:
+def stacked_models(weight: Tensor) -> int:
     """How many models' copies of a layer are stacked.
 
     Example:
-        >>> batch_size(torch.zeros(8, 1, 3, 3)), batch_size(torch.zeros(512, 512, 3, 3))
+        >>> stacked_models(torch.zeros(8, 1, 3, 3)), stacked_models(torch.zeros(512, 512, 3, 3))
         (910, 1)
     """
     return max(1, STACKED // weight.numel()) if weight.device.type == "cpu" else 1 << 30
 
 
 def _alone(
-    method: Method, name: str, levels: int, weights: Sequence[Weight], index: int, facts: dict[str, Any]
-) -> Rounded:
+    method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], index: int, facts: dict[str, Any]
+) -> RoundedLayer:
     """One of the models; its number is told where it fails."""
     try:
         return _rounded(method, name, levels, weights[index : index + 1], facts)[0]
@@ -130,8 +133,10 @@ def _alone(
         raise QuantizationError(f"network {index}: {error}" if len(weights) > 1 else str(error)) from error
 
 
-def _rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], facts: dict[str, Any]) -> list[Rounded]:
-    """The models' copies of a layer as one; nothing where one of them fails or is damped, as nobody knows which."""
+def _rounded(
+    method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], facts: dict[str, Any]
+) -> list[RoundedLayer]:
+    """The models' copies of a layer as one; nothing where one of them fails or is damped, as it is not known which."""
     target, original = (_joined([getattr(weight, field) for weight in weights]) for field in ("target", "original"))
     hessian = _joined([weight.loss.gram * (2 / weight.records) for weight in weights])
     loss, alone = _joined_loss(weights), len(weights) == 1
@@ -146,29 +151,33 @@ def _rounded(method: Method, name: str, levels: int, weights: Sequence[Weight], 
         return []
     if not alone and found.get("damping", method.damping) > method.damping:
         return []
-    more: list[dict[str, Any]] = [{} for _ in weights]
+    facts_by_model: list[dict[str, Any]] = [{} for _ in weights]
     if method.sweeps:
         codes, sweeps = descend(
             codes, every.weight, every.grid, every.loss, sweeps=method.sweeps, exchanges=method.exchanges
         )
-        more = [{"polish_sweeps": int(part.max())} for part in sweeps.chunk(len(weights))]
-    kept, *others = (Attempt(grid, own) for grid, own in zip(grids, every.split(codes), strict=True))
+        facts_by_model = [{"polish_sweeps": int(part.max())} for part in sweeps.chunk(len(weights))]
+    kept, *others = (
+        GridAttempt(grid, layer_codes) for grid, layer_codes in zip(grids, every.split(codes), strict=True)
+    )
     for other in others:
         kept, chosen = better_of(kept, other, original, loss)
-        more = [
+        facts_by_model = [
             {**facts, "rows_on_output_grid": int(part.sum())}
-            for facts, part in zip(more, chosen.chunk(len(weights)), strict=True)
+            for facts, part in zip(facts_by_model, chosen.chunk(len(weights)), strict=True)
         ]
     parts = (each.chunk(len(weights)) for each in (kept.codes, kept.grid.scale, kept.grid.zero_point))
     rounded = []
-    for weight, its, own, scale, zero_point in zip(weights, more, *parts, strict=True):
+    for weight, model_facts, layer_codes, scale, zero_point in zip(weights, facts_by_model, *parts, strict=True):
         grid = Grid(scale, zero_point, levels)
-        rounded.append(Rounded(own, grid, _record(levels, own, grid, weight, found) | facts | its))
+        rounded.append(
+            RoundedLayer(layer_codes, grid, _record(levels, layer_codes, grid, weight, found) | facts | model_facts)
+        )
     return rounded
 
 
 def _record(levels: int, codes: Tensor, grid: Grid, weight: Weight, found: dict[str, Any]) -> dict[str, Any]:
-    change = (decode(codes, grid) - weight.original).flatten(1)
+    change = (to_weights(codes, grid) - weight.original).flatten(1)
     error = weight.loss.relative(change, weight.original.flatten(1))
     dead = {"dead": int((weight.loss.gram.diagonal(dim1=1, dim2=2) == 0).sum())} if "dead" in found else {}
     return {"levels": levels, "relative_error": error, **found, **dead}

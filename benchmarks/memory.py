@@ -88,7 +88,7 @@ def fill(prepared: Any, store: Any) -> None:
     from bitleak.data.splits import make_splits
     from bitleak.engine.codecs import encode
 
-    sizes, config_ = prepared.plan.sizes, prepared.config
+    sizes, config_ = prepared.plan.scale, prepared.config
     images = Arrays(config_.data.options["path"]).load(None)
     split = make_splits(images, **next(task.params for task in prepared.plan.tasks if task.stage == "splits"))
     hardness = np.random.default_rng(1).normal(2.0, 1.0, sizes.pool)
@@ -159,7 +159,7 @@ def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path
         found[entry.stage] = max(found.get(entry.stage, 0), peak)
     return {
         "models": models,
-        "records": prepared.plan.sizes.pool,
+        "records": prepared.plan.scale.pool,
         "seconds": round(seconds, 1),
         "answers": sum(size for stage, (_, size) in store.sizes().items() if stage == "query"),
         "worker by stage": {stage: peak for stage, peak in found.items() if peak},

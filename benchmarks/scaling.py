@@ -9,7 +9,7 @@
 nodes each time, so that no worker has been there before; their start is told apart. The prediction for both is
 the time of a run of the first task alone, and the schedule of the rest played through with the seconds that the
 workers of `processes` took: Ray's own runs of the audit say nothing to it. `predict` uses the plan's costs (assumed
-rates, see `bitleak.plan.RATES`) and the figures given on the command line for store and driver.
+rates, see `bitleak.steps.quantizing_work.RATES`) and the figures given on the command line for store and driver.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def compare(arguments: argparse.Namespace) -> None:
                         costs[key].append(taken)
     tasks = [replace(task, cost=median(costs[task.key])) for task in graph.tasks.values()]
     rest = simulate(Graph(tasks, wanted=graph.wanted), Site(WORKERS)).seconds - tasks[0].cost
-    total = sum(task.cost for task in tasks)
+    total, _sizes = sum(task.cost for task in tasks), {task.key: task.bytes for task in tasks}
     print(f"seconds of all tasks: {total:.1f}; behind the first, on {WORKERS} workers: {rest:.1f}")
     for name in EXECUTORS:
         predicted, wall = median(starts[name]) + rest, median(walls[name])
@@ -253,11 +253,11 @@ def predict(arguments: argparse.Namespace) -> None:
     prepared = planned(arguments.config)
     graph = Graph(prepared.plan.tasks, wanted=prepared.plan.wanted)
     tasks = list(graph.tasks.values())
-    total = sum(task.cost for task in tasks)
-    print(f"{len(tasks)} tasks, {total / 3600:.1f} GPU hours, {sum(prepared.plan.bytes.values()) / 1e9:.1f} GB")
+    total, sizes = sum(task.cost for task in tasks), {task.key: task.bytes for task in tasks}
+    print(f"{len(tasks)} tasks, {total / 3600:.1f} GPU hours, {sum(task.bytes for task in tasks) / 1e9:.1f} GB")
     for stage, some in _by_stage(tasks).items():
         costs = [task.cost for task in some]
-        size = median(prepared.plan.bytes[task.key] for task in some)
+        size = median(task.bytes for task in some)
         print(f"  {stage}: {len(some)} x {median(costs):.1f} s (longest {max(costs):.1f}), {size / 1e6:.1f} MB each")
     print("| GPUs | hours | busy | longest chain | driver | moved |\n|---|---|---|---|---|---|")
     for workers in GPUS:
@@ -268,13 +268,13 @@ def predict(arguments: argparse.Namespace) -> None:
             bandwidth=arguments.bandwidth,
             total=arguments.total,
         )
-        print(_line(workers, simulate(graph, site, sizes=prepared.plan.bytes)))
+        print(_line(workers, simulate(graph, site, sizes=sizes)))
     for name, change in (
         ("no driver", {"dispatch": 0.0}),
         ("no latency", {"latency": 0.0}),
         ("endless bandwidth", {"bandwidth": float("inf"), "total": float("inf")}),
     ):
-        found = simulate(graph, replace(site, **change), sizes=prepared.plan.bytes)
+        found = simulate(graph, replace(site, **change), sizes=sizes)
         print(f"{workers} GPUs with {name}: {found.seconds / 3600:.3f} hours")
 
 

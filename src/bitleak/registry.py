@@ -58,6 +58,30 @@ FIGURES = {
 }
 """Figures of the report, in the order of the page."""
 
+
+STEPS = {
+    "images": "bitleak.steps.load_images:LoadImages",
+    "splits": "bitleak.steps.draw_splits:DrawSplits",
+    "copies": "bitleak.steps.find_copies:FindCopies",
+    "train": "bitleak.steps.train_model:TrainModel",
+    "quantize": "bitleak.steps.quantize_model:QuantizeModel",
+    "query": "bitleak.steps.query_model:QueryModel",
+    "weigh": "bitleak.steps.weigh_weights:WeighWeights",
+    "attack": "bitleak.steps.attack_targets:AttackTargets",
+    "estimate": "bitleak.steps.estimate_baseline:EstimateBaseline",
+    "thresholds": "bitleak.steps.choose_thresholds:ChooseThresholds",
+    "measure": "bitleak.steps.measure_variant:MeasureVariant",
+    "utility": "bitleak.steps.measure_utility:MeasureUtility",
+    "joint": "bitleak.steps.attack_releases:AttackReleases",
+    "compare": "bitleak.steps.compare_variants:CompareVariants",
+    "match": "bitleak.steps.match_noise:MatchNoise",
+    "noise": "bitleak.steps.add_noise:AddNoise",
+    "matched": "bitleak.steps.measure_noise_match:MeasureNoiseMatch",
+    "candidates": "bitleak.steps.draw_candidates:DrawCandidates",
+    "calibration": "bitleak.steps.measure_calibration:MeasureCalibration",
+    "power": "bitleak.steps.measure_power:MeasurePower",
+    "memorise": "bitleak.steps.measure_memorisation:MeasureMemorisation",
+}
 EXECUTORS = {
     "serial": "bitleak.engine.executors.serial:Serial",
     "processes": "bitleak.engine.executors.processes:Processes",

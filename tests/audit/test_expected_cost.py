@@ -3,7 +3,7 @@
 import pytest
 
 from bitleak import audit as library
-from bitleak.audit.expect import INTERPRETER, expected, planned_memory
+from bitleak.audit.expected_tasks import INTERPRETER, expected
 from bitleak.config import validate
 from bitleak.engine.store import Store
 
@@ -63,14 +63,15 @@ def test_attacks_need_more_memory_for_more_models_up_to_where_files_take_over(st
         return of_stage(expected(found, store), "attack")[0].memory - INTERPRETER
 
     assert memory(60) > 3 * memory(6)
-    monkeypatch.setattr("bitleak.audit.expect.LARGE", 1000)
+    monkeypatch.setattr("bitleak.steps.scale.LARGE", 1000)
     assert memory(60) < 2 * memory(6)
 
 
 def test_memory_of_a_quantization_grows_with_the_rounds_as_with_the_records():
     def memory(**calibration) -> int:
         raw = {**RAW, "data": {"name": "digits"}, "calibration": {"augment": ["flip"], **calibration}}
-        return planned_memory(library.prepare(validate(raw), device="cpu"), "quantize")
+        tasks = library.prepare(validate(raw), device="cpu").plan.tasks
+        return of_stage(tasks, "quantize")[0].memory
 
     base, more = memory(records=10), memory(records=20)
     assert memory(records=10, rounds=10) - base == 9 * (more - base) > 0

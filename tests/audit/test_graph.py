@@ -5,14 +5,15 @@ import copy
 import numpy as np
 import pytest
 
-from bitleak import plan as planning
-from bitleak import stages
+from bitleak import registry
+from bitleak.audit.graph import plan, scale_of, target_rows
 from bitleak.config import validate
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description, Images
 from bitleak.data import limited, make_splits
 from bitleak.engine.graph import Graph
-from bitleak.plan import NetworkSize, plan, sizes_of
+from bitleak.steps.quantizing_work import RATES
+from bitleak.steps.scale import NetworkSize
 
 RAW = {
     "data": {"name": "digits", "limit": 400},
@@ -79,8 +80,8 @@ def test_every_task_comes_after_its_inputs_and_every_stage_exists():
     for task in made().tasks:
         assert set(task.input_keys) <= seen, task.name
         seen.add(task.key)
-        assert callable(getattr(stages, task.stage))
-        assert task.version == planning.VERSIONS[task.stage]
+        step = registry.find(registry.STEPS, task.stage, kind="step")
+        assert (task.stage, task.version) == (step.STAGE, step.VERSION)
 
 
 def test_what_is_trained_does_not_depend_on_what_is_quantized_or_attacked():
@@ -176,14 +177,14 @@ def data(records, held_out, classes=3):
 def test_the_promised_numbers_are_those_of_the_splits(held_out, limit, mode):
     split = {"mode": mode, "models": 6, "shadows": 4, "targets": 2, "population": 20, "calibration": 10}
     config = validate({**RAW, "data": {"name": "digits", "limit": limit}, "split": split, "quantize": []})
-    sizes = sizes_of(config, Description(300, held_out, 3, 1, 4, "x"))
+    sizes = scale_of(config, Description(300, held_out, 3, 1, 4, "x"), NETWORK, 1.0)
     images = limited(data(300, held_out), limit, 0)
     counts = {"models": 6} if mode == "population" else {"shadows": 4}
     found = make_splits(images, mode=mode, targets=2, calibration=10, population=20, seed=0, **counts)
     assert len(found.pool) == sizes.pool
     assert set(found.member.sum(axis=1)[:2].tolist()) == {sizes.members}
     assert (len(found.calibration), len(found.population), len(found.test)) == (10, 20, sizes.test)
-    assert found.targets.tolist() == list(planning.target_rows(config))
+    assert found.targets.tolist() == list(target_rows(config))
 
 
 def test_too_small_a_data_set_is_told_with_the_numbers():
@@ -209,7 +210,7 @@ def cost_of(name, **fields):
 def test_only_the_first_precision_pays_the_pass_over_the_images(name):
     cost = cost_of(name)
     assert cost[16] > cost[4] == cost[3] > 0
-    forward = 100_000 * 64 / planning.RATES["cpu"]
+    forward = 100_000 * 64 / RATES["cpu"]
     assert cost[16] - cost[3] == pytest.approx(4 * forward)
 
 
@@ -236,7 +237,7 @@ def test_joint_releases_add_tasks_and_change_none():
     labels = {task.label for task in added}
     assert {"measure fp32&rtn-2 by matched", "measure rtn-1.58 by matched"} <= labels
     assert "compare rtn-2&rtn-1.58 by matched over best" in labels
-    assert set(more.bytes) == {task.key for task in more.tasks}
+    assert all(task.bytes > 0 and task.memory > 0 for task in more.tasks if task.stage not in ("train", "weigh"))
 
 
 def test_calibration_sets_are_halves_of_the_candidates_of_a_target():
@@ -253,7 +254,7 @@ def test_calibration_sets_are_halves_of_the_candidates_of_a_target():
     assert {task.inputs["splits"] for task in quantized} == {candidates.key}
     asks = [task for task in added if task.stage == "query"]
     assert max(task.cost for task in asks) < 0.5 * max(task.cost for task in base.tasks if task.stage == "query")
-    assert max(more.bytes[task.key] for task in asks) < 0.5 * max(base.bytes[key] for key in keys(base, "query"))
+    assert max(task.bytes for task in asks) < 0.5 * max(task.bytes for task in base.tasks if task.stage == "query")
 
 
 def test_more_candidates_than_members_are_refused():

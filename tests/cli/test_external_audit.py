@@ -16,7 +16,7 @@ from bitleak.core.types import ModelSpec, Weights
 from bitleak.engine.codecs import encode
 from bitleak.engine.store import Store
 from bitleak.models import build, state
-from bitleak.stages.networks import check_origin
+from bitleak.steps.networks import check_origin
 
 ZOO = """
 import torch
@@ -215,7 +215,7 @@ def test_the_version_of_the_distribution_is_in_the_key(bitleak, zoo, tmp_path, m
         keys.append(task.key)
     assert keys[0] == keys[1] != keys[2]
     with pytest.raises(ModelError, match=r"planned with timm 1.0.9, but this machine has timm 1.1.0"):
-        check_origin({"options": {"factory": "timm:tiny"}, "made_by": "timm 1.0.9"})
+        check_origin({"factory": "timm:tiny"}, "timm 1.0.9")
 
 
 def test_plan_says_when_code_without_a_version_is_newer_than_the_results(bitleak, zoo, tmp_path):

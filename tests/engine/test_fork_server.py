@@ -99,7 +99,9 @@ def test_a_temporary_folder_without_room_for_a_socket_costs_time_only(tmp_path):
 
 
 def test_workers_of_several_threads_are_started_afresh():
-    assert isinstance(fork_server.open_fork_server("bitleak.stages", threads=2), multiprocessing.context.SpawnContext)
+    assert isinstance(
+        fork_server.open_fork_server("bitleak.steps.stages", threads=2), multiprocessing.context.SpawnContext
+    )
 
 
 UNGUARDED = """

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from stage_calls import run_stage
 
-from bitleak import stages
 from bitleak.attacks import expand
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.signals import signals
 from bitleak.core.types import Images, Measure, Outputs, Row, Splits
-from bitleak.engine.worker import Runtime
 from bitleak.report import read_summary
 from bitleak.scores import Request, Scratch, prepare, tried
 from bitleak.scores import attack as attack_all
@@ -33,7 +32,7 @@ def audited(arrays, attacks, *, target_arrays=None, recalibrated=False, control=
               "targets": targets.tolist(), "references": targets.tolist(), "seed": 0}  # fmt: skip
     inputs = {"images": data, "splits": split, "references": outputs(arrays)}
     inputs["targets"] = outputs(target_arrays or arrays)
-    (made,) = stages.attack([params], inputs, Runtime(), lambda done: None)
+    made = run_stage("attack", params, inputs)
     return made, split
 
 
@@ -76,10 +75,10 @@ def test_rows_are_those_of_an_audit_on_the_same_answers(lab, tmp_path):
     rows, _, _ = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays), attacks=("lira-online-fixed",))
     made, split = audited(arrays, ["lira-online-fixed"])
     params = {"variant": "fp32", "quantizer": "", "levels": None, "reference": "fp32", "fpr": [0.1], "seed": 0,
-              "standalone": True, "delta": 1e-5, "comparisons": 2}  # fmt: skip
+              "standalone": True, "delta": 1e-5, "comparisons": 2, "priors": [0.5]}  # fmt: skip
     inputs = {"scores": made, "splits": split}
-    (inputs["baseline"],) = stages.estimate([params], inputs, Runtime(), lambda done: None)
-    (measured,) = stages.measure([params], inputs, Runtime(), lambda done: None)
+    inputs["baseline"] = run_stage("estimate", params, inputs)
+    measured = run_stage("measure", params, inputs)
     expected = [Row(**{**line, "measure": Measure(**line["measure"])}) for line in measured["rows"]]
     chosen = ("tpr_chosen", "fpr_chosen", "precision")  # test_statistics.py
     found = [row for row in rows if (row.variant, row.reference) == ("fp32", "fp32")]

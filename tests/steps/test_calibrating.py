@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from stage_calls import run_stage
 
-from bitleak import stages
 from bitleak.core.types import Splits
 from bitleak.data.splits import balanced_pairs
-from bitleak.engine.worker import Runtime
 from bitleak.metrics import auc, roc
 
 CANDIDATES, VERSIONS = 64, 16
@@ -20,9 +19,10 @@ def halves(seed):
 
 
 def rows_of(scores, splits):
-    found = [{"scores": each[None], "attacks": [{"name": "reference", "references": True}]} for each in scores]
+    attacks = [{"name": "reference", "references": True}]
+    found = [{"scores": each[None], "attacks": attacks, "targets": list(range(VERSIONS))} for each in scores]
     inputs = {"scores": tuple(found), "splits": tuple(splits)}
-    (made,) = stages.calibration([ABOUT], inputs, Runtime(), lambda done: None)
+    made = run_stage("calibration", ABOUT, inputs)
     return {(row["metric"], row["target"]): row for row in made["rows"]}, made["curves"]
 
 

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from scipy.stats import norm
+from stage_calls import run_stage
 
-from bitleak import stages
 from bitleak.attacks import two_class_signals
 from bitleak.core.types import Images, Outputs
 from bitleak.data import make_splits
-from bitleak.engine.worker import Runtime
 
 RECORDS = 8000
 MODELS = 34
@@ -42,17 +41,16 @@ def joint_scores(data, split, releases):
         "targets": tuple(answers[row] for answers in releases for row in split.targets),
         "references": tuple(answers[row] for answers in releases for row in rows),
     }
-    (found,) = stages.joint([params], inputs, Runtime(), lambda done: None)
-    return found
+    return run_stage("joint", params, inputs)
 
 
 def rows_of(stage, split, **inputs):
     about = {"variant": "fp32&rtn-2", "quantizer": "", "levels": None, "reference": "matched", "over": "best"}
-    params = {**about, "fpr": [0.01], "seed": 0, "standalone": False, "delta": 1e-5, "comparisons": 1}
+    params = {**about, "fpr": [0.01], "seed": 0, "standalone": False, "delta": 1e-5, "comparisons": 1, "priors": [0.5]}
     if "baseline" in inputs:
         scores = {"splits": split, "scores": inputs["baseline"]}
-        (inputs["baseline"],) = stages.estimate([params], scores, Runtime(), lambda done: None)
-    (made,) = stage([params], {"splits": split, **inputs}, Runtime(), lambda done: None)
+        inputs["baseline"] = run_stage("estimate", params, scores)
+    made = run_stage(stage, params, {"splits": split, **inputs})
     return {(row["metric"], row["target"]): row for row in made["rows"]}
 
 
@@ -66,7 +64,7 @@ def attacked():
 def test_two_releases_with_independent_noise_have_the_closed_form(attacked):
     split, together, alone = attacked
     for found, shift in [(together, np.hypot(*SHIFTS)), *zip(alone, SHIFTS, strict=True)]:
-        row = rows_of(stages.measure, split, scores=found, baseline=alone[0])["auc", "all"]
+        row = rows_of("measure", split, scores=found, baseline=alone[0])["auc", "all"]
         # the record's own centre is estimated from 16 references a side, hence the 1 / 32
         expected = norm.cdf(shift / np.sqrt(2 * (1 + 1 / 32)))
         error = (row["measure"]["high"] - row["measure"]["low"]) / 2
@@ -76,7 +74,7 @@ def test_two_releases_with_independent_noise_have_the_closed_form(attacked):
 
 def test_the_joint_rows_name_attack_and_reference(attacked):
     split, together, alone = attacked
-    row = rows_of(stages.measure, split, scores=together, baseline=alone[0])["auc", "all"]
+    row = rows_of("measure", split, scores=together, baseline=alone[0])["auc", "all"]
     assert (row["variant"], row["attack"], row["reference"]) == ("fp32&rtn-2", "joint", "matched")
     assert row["measure"]["verdict"] == "higher"
 
@@ -86,9 +84,9 @@ def test_the_comparison_is_with_the_best_release_alone(attacked):
     of = {
         (index, key): row["measure"]["value"]
         for index, scores in enumerate([together, *alone])
-        for key, row in rows_of(stages.measure, split, scores=scores, baseline=alone[0]).items()
+        for key, row in rows_of("measure", split, scores=scores, baseline=alone[0]).items()
     }
-    found = rows_of(stages.compare, split, scores=together, others=tuple(alone))
+    found = rows_of("compare", split, scores=together, others=tuple(alone))
     assert {metric for metric, _ in found} == {"auc_over_best", "tpr@0.01_over_best", "balanced_accuracy_over_best"}
     for target in ("all", "0", "2"):
         for metric in ("auc", "tpr@0.01"):
@@ -104,7 +102,7 @@ def test_a_second_release_of_pure_noise_costs_no_more_than_the_error():
     first, second = release(split, 1.0, 0), release(split, 0.0, 1)
     together = joint_scores(data, split, [first, second])
     alone = tuple(joint_scores(data, split, [one]) for one in (first, second))
-    row = rows_of(stages.compare, split, scores=together, others=alone)["auc_over_best", "all"]["measure"]
+    row = rows_of("compare", split, scores=together, others=alone)["auc_over_best", "all"]["measure"]
     assert row["verdict"] != "higher"
     assert row["value"] > -0.005
 
@@ -112,5 +110,5 @@ def test_a_second_release_of_pure_noise_costs_no_more_than_the_error():
 def test_two_releases_of_noise_are_at_chance():
     data, split = world(4000, 18)
     found = joint_scores(data, split, [release(split, 0.0, seed) for seed in (3, 4)])
-    row = rows_of(stages.measure, split, scores=found, baseline=found)["auc", "all"]["measure"]
+    row = rows_of("measure", split, scores=found, baseline=found)["auc", "all"]["measure"]
     assert row["value"] == pytest.approx(0.5, abs=0.02)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from scipy.stats import norm
+from stage_calls import run_stage
 
-from bitleak import metrics, stages
+from bitleak import metrics
 from bitleak.attacks import expand, two_class_signals
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Outputs
 from bitleak.data import make_splits
-from bitleak.engine.worker import Runtime
 
 RECORDS, MODELS, TARGETS, SHIFT = 2000, 12, 3, 2.0
 
@@ -63,18 +63,17 @@ def params_of(world, *attacks, **more):
 
 
 def run(stage, world, params, **inputs):
-    (made,) = stage([params], {**inputs_of(world), **inputs}, Runtime(), quiet)
-    return made
+    return run_stage(stage, params, {**inputs_of(world), **inputs})
 
 
 @pytest.fixture(scope="module")
 def measured(world):
     """Rows of two attacks, by attack, target and metric."""
     params = params_of(world, "lira-online-fixed", "threshold")
-    scores = run(stages.attack, world, params)
-    chosen = run(stages.thresholds, world, params)
-    baseline = run(stages.estimate, world, params, scores=scores)
-    made = run(stages.measure, world, params, scores=scores, baseline=baseline, thresholds=chosen)
+    scores = run("attack", world, params)
+    chosen = run("thresholds", world, params)
+    baseline = run("estimate", world, params, scores=scores)
+    made = run("measure", world, params, scores=scores, baseline=baseline, thresholds=chosen)
     rows = {(row["attack"], row["target"], row["metric"]): row["measure"] for row in made["rows"]}
     return rows, scores, chosen
 
@@ -103,12 +102,12 @@ def test_precision_at_a_prior_is_bayes_rule_on_the_mean_rates(measured):
 def test_a_target_has_no_part_in_its_thresholds(world):
     data, split, answers = world
     params = params_of(world, "lira-online-fixed", "rmia-online", targets=split.targets[:1].tolist())
-    before = run(stages.thresholds, world, params)
+    before = run("thresholds", world, params)
     changed = list(answers)
     for row in (0, 1):  # the target and its complement
         noise = two_class_signals(np.random.default_rng(9).normal(5, 3, (RECORDS, 1)))
         changed[row] = Outputs(noise, answers[row].population_signals * 2, answers[row].test_predictions)
-    after = run(stages.thresholds, (data, split, changed), params)
+    after = run("thresholds", (data, split, changed), params)
     np.testing.assert_array_equal(before["thresholds"], after["thresholds"])
     assert np.isfinite(before["thresholds"][:, :, 1]).all()
 
@@ -129,8 +128,8 @@ def test_epsilon_is_that_of_the_bounds_of_single_targets(measured, world):
 
 def test_power_grows_with_the_references_and_ends_at_the_scores_of_all(world, measured):
     params = params_of(world, "lira-online-fixed", "reference", "rmia-offline", counts=[1, 2, 5], fpr=0.05)
-    scores = run(stages.attack, world, params)
-    made = run(stages.power, world, params, scores=scores)
+    scores = run("attack", world, params)
+    made = run("power", world, params, scores=scores)
     area = {(row["attack"], row["references"]): row["measure"]["value"] for row in made["rows"]
             if (row["target"], row["metric"]) == ("all", "auc")}  # fmt: skip
     assert set(area) == {("lira-online-fixed", 2), ("lira-online-fixed", 5), ("reference", 1), ("reference", 2),
@@ -145,9 +144,9 @@ def test_power_grows_with_the_references_and_ends_at_the_scores_of_all(world, me
 
 
 def test_memorisation_is_the_difference_in_the_probability_of_the_true_class(world, monkeypatch):
-    monkeypatch.setattr("bitleak.stages.statistics.RECORDS", 64)
+    monkeypatch.setattr("bitleak.steps.measure_memorisation.RECORDS", 64)
     _, split, answers = world
-    made = run(stages.memorise, world, {"models": list(range(MODELS))}, outputs=tuple(answers))
+    made = run("memorise", world, {"models": list(range(MODELS))}, outputs=tuple(answers))
     probability = np.stack([np.exp(each.signals[:, 0, 0]) for each in answers])
     for record in (0, 7, 99):
         inside = split.member[:, record]
@@ -162,7 +161,7 @@ def test_with_too_few_references_there_is_no_threshold_and_a_reason(world):
     split = make_splits(data, mode="population", models=6, targets=1, calibration=0, population=300, seed=0)
     few = (data, split, world[2][:6])
     params = {**params_of(few, "lira-online-fixed", "reference"), "references": list(range(6))}
-    made = run(stages.thresholds, few, params)
+    made = run("thresholds", few, params)
     assert np.isnan(made["thresholds"][0]).all()
     assert "needs at least 2 usable OUT references" in made["refused"]["lira-online-fixed"]
     assert "reference" not in made["refused"]
@@ -170,8 +169,8 @@ def test_with_too_few_references_there_is_no_threshold_and_a_reason(world):
 
 def test_stored_estimates_come_back_bit_for_bit(world):
     params = params_of(world, "lira-online-fixed", "threshold")
-    scores = run(stages.attack, world, params)
-    stored = run(stages.estimate, world, params, scores=scores)
+    scores = run("attack", world, params)
+    stored = run("estimate", world, params, scores=scores)
     member = world[1].member[world[1].targets]
     seed = seed_for(0, "measure")
     for index, attack in enumerate(expand("lira-online-fixed") + expand("threshold")):

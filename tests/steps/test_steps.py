@@ -5,14 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from stage_calls import run_stage
 
-from bitleak import metrics, stages
+from bitleak import metrics
 from bitleak.attacks import expand, forms_by_word, recalibrated, two_class_signals
+from bitleak.config import CalibrationConfig
 from bitleak.core.types import Images, ModelSpec, Outputs, Weights
 from bitleak.data import make_splits
 from bitleak.engine.codecs import encode
 from bitleak.engine.worker import Runtime
 from bitleak.models import build
+from bitleak.steps import stages
+from bitleak.steps.attack_targets import applicable, target_view
+from bitleak.steps.networks import calibration_images
 
 RECORDS = 20_000
 
@@ -65,7 +70,7 @@ def attacked(data, split, found, *, control=False):
         "targets": tuple(found[row] for row in split.targets),
         "references": tuple(found),
     }
-    (made,) = stages.attack([params], inputs, Runtime(), lambda done: None)
+    made = run_stage("attack", params, inputs)
     member = split.member[split.targets]
     return {
         attack["name"]: [metrics.auc(metrics.roc(*pair)) for pair in zip(scores, member, strict=True)]
@@ -103,7 +108,7 @@ def test_the_view_leaves_out_target_and_complement():
     data = images(40)
     split = splits_of(data, "population", 8)
     found = answers(split, effect=1.0, seed=0)
-    view = stages.view_of(data, split, 2, found[2], dict(enumerate(found)), seed=0)
+    view = target_view(data, split, 2, found[2], dict(enumerate(found)), seed=0)
     assert len(view.references) == 6
     for left_out in (2, 3):
         assert not (view.references == found[left_out].signals).all(axis=(1, 2, 3)).any()
@@ -112,9 +117,9 @@ def test_the_view_leaves_out_target_and_complement():
 
 
 def calibrated(data, split, how, model=1):
-    params = {"calibration": {"source": "members", "records": 8, "rounds": 1, "augment": [], **how}}
+    calibration = CalibrationConfig(**{"source": "members", "records": 8, "rounds": 1, "augment": (), **how})
     spec = ModelSpec("none", {}, 2, 1, 2, mean=(0.0,), std=(1.0,))
-    return stages.calibration_images(data, split, spec, {**params, "model": model, "seed": 0}, "cpu")
+    return calibration_images(data, split, spec, calibration, model=model, seed=0, device="cpu")
 
 
 def pixels_of(found):
@@ -139,7 +144,7 @@ def test_held_out_calibration_images_are_nobodys_members():
 def test_rounds_repeat_the_same_records_under_other_augmentations():
     data = images(200)
     split = splits_of(data, "population", 6)
-    found = calibrated(data, split, {"rounds": 3, "augment": ["flip"]})
+    found = calibrated(data, split, {"rounds": 3, "augment": ("flip",)})
     assert found.shape == (24, 1, 2, 2)
     rounds = found.view(3, 8, -1).sort(dim=2).values
     assert torch.equal(rounds[0], rounds[1])
@@ -150,7 +155,7 @@ def test_an_attack_with_too_few_population_records_has_no_row():
     names = ["rmia-online", "quantile", "population", "lira-online-shrunk"]
 
     def left(population, *, recalibrated=False):
-        return [attack.name for attack in stages.applicable(names, recalibrated=recalibrated, population=population)]
+        return [attack.name for attack in applicable(names, recalibrate=recalibrated, population=population)]
 
     assert left(50) == ["rmia-online", "quantile-normal", "quantile-pinball", "population", "lira-online-shrunk"]
     assert left(49) == ["rmia-online", "population", "lira-online-shrunk"]
@@ -160,7 +165,7 @@ def test_an_attack_with_too_few_population_records_has_no_row():
 
 def test_a_recalibrated_view_serves_attacks_on_signals_that_follow_from_the_confidence():
     names = ["signals", "calibrated", "gap", "reference"]
-    found = stages.applicable(names, recalibrated=True, population=100)
+    found = applicable(names, recalibrate=True, population=100)
     assert [attack.name for attack in found] == [*(each.name for each in expand("calibrated")), "reference"]
 
 
@@ -168,8 +173,8 @@ def test_every_attack_that_applies_runs_on_a_recalibrated_view():
     data = images(200)
     split = splits_of(data, "population", 6)
     found = answers(split, effect=1.0, seed=0)
-    view = recalibrated(stages.view_of(data, split, 0, found[0], dict(enumerate(found)), seed=0))
-    for attack in stages.applicable(list(forms_by_word()), recalibrated=True, population=100):
+    view = recalibrated(target_view(data, split, 0, found[0], dict(enumerate(found)), seed=0))
+    for attack in applicable(list(forms_by_word()), recalibrate=True, population=100):
         assert np.isfinite(attack(view)).all(), attack.name
 
 
@@ -187,7 +192,7 @@ def quantize_stage(params):
     spec = ModelSpec("cnn", {"width": 4}, 2, 1, 8, mean=(0.5,), std=(0.3,))
     state = {name: value.detach().numpy() for name, value in build(spec, seed=0).state_dict().items()}
     inputs = {"images": data, "splits": split, "weights": Weights(state, spec)}
-    return stages.quantize(params, inputs, Runtime(), lambda done: None)
+    return stages.STAGES["quantize"](params, inputs, Runtime(), lambda done: None)
 
 
 @pytest.mark.parametrize(

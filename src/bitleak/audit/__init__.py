@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bitleak import registry
 from bitleak.audit.audit_results import write_results
-from bitleak.audit.expect import INTERPRETER, expected
+from bitleak.audit.expected_tasks import INTERPRETER, expected
 from bitleak.audit.forecast import Forecast, forecast
 from bitleak.audit.preparation import Prepared, check_model, prepare
 from bitleak.core.errors import BrokenResult, StoreError

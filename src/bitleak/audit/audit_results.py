@@ -66,7 +66,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
 
 def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
     """Return the summary of an audit: its settings, and the headline attack of its rows."""
-    config, sizes = prepared.config, prepared.plan.sizes
+    config, sizes = prepared.config, prepared.plan.scale
     # The headline is chosen by the rows; its FPR is one that this number of non-members can
     # measure.
     attack, reference = headline(rows)
@@ -115,7 +115,7 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
 
 def _warnings(prepared: Prepared, counts: Mapping[str, int | float]) -> tuple[str, ...]:
     """Return warnings about figures that copies among the images change."""
-    sizes = prepared.plan.sizes
+    sizes = prepared.plan.scale
     held_out = sizes.calibration + sizes.population + sizes.test
     return copy_warnings(counts, records=sizes.pool, held_out=held_out)
 

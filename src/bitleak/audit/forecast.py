@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitleak.audit.expect import INTERPRETER, expected, measured_rates, planned_memory
+from bitleak.audit.expected_tasks import INTERPRETER, expected, measured_rates
 from bitleak.audit.preparation import Prepared
 from bitleak.engine.graph import Graph
 from bitleak.engine.simulate import Site, simulate
@@ -57,13 +57,13 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
     for task in graph.tasks.values():
         left, cached = todo.get(task.stage, (0, 0))
         todo[task.stage] = (left + 1, cached) if task.key in open_keys else (left, cached + 1)
-    peaks = [task.memory or INTERPRETER + planned_memory(prepared, task.stage) for task in pending]
+    peaks = [task.memory if store else INTERPRETER + task.memory for task in pending]
     return Forecast(
         todo=todo,
         seconds=math.fsum(task.cost for task in pending),
         hours=simulate(graph, Site(workers), store=done).seconds / 3600,
         workers=workers,
-        disk=sum(prepared.plan.bytes[task.key] for task in pending),
+        disk=sum(task.bytes for task in pending),
         free=store.free() if store else shutil.disk_usage(Path()).free,
         memory=workers * max(peaks, default=0),
         measured=bool(store and measured_rates(prepared.plan.tasks, store, prepared.runtime.device)),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bitleak import registry
+from bitleak.audit.graph import Plan, plan
 from bitleak.config import Config
 from bitleak.config.fields import section
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
@@ -20,8 +21,8 @@ from bitleak.models.external import factory_of, trial_of
 from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
-from bitleak.plan import NetworkSize, Plan, plan
 from bitleak.quantizers.compatibility import check_network
+from bitleak.steps.scale import NetworkSize
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
 

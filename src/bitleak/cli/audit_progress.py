@@ -71,7 +71,7 @@ class TaskBar:
 def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     """Print the plan: tasks to do and cached, expected time, disk and memory."""
     console = Console()
-    sizes = prepared.plan.sizes
+    sizes = prepared.plan.scale
     console.print(
         f"{sizes.pool} records in the pool, {sizes.members} members per model, "
         f"{len(prepared.plan.targets)} targets, {len(prepared.plan.references)} models that serve as references",

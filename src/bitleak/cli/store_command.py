@@ -177,9 +177,9 @@ def _stages(names: list[str]) -> list[str]:
     """Check that names are stages, and return them."""
     from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError
-    from bitleak.plan import VERSIONS
+    from bitleak.registry import STEPS
 
     for name in names:
-        if name not in VERSIONS:
-            raise ConfigError(f"--stage: {unknown_name('stage', name, VERSIONS)}")
+        if name not in STEPS:
+            raise ConfigError(f"--stage: {unknown_name('stage', name, STEPS)}")
     return names

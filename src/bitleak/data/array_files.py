@@ -10,6 +10,7 @@ from bitleak.core.archive import opened_npz
 from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.npy import read_array
+from bitleak.core.params import later
 from bitleak.core.types import Description, Images
 from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of, plain_labels
 from bitleak.data.data_checks import (
@@ -61,7 +62,7 @@ class Arrays:
     """
 
     path: str
-    classes: int | None = None
+    classes: int | None = later(None)
 
     def __post_init__(self) -> None:
         if not self.path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
+from bitleak.core.params import later
 from bitleak.core.types import Description, Images
 from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of
 from bitleak.data.data_checks import content_fingerprint, existing
@@ -64,7 +65,7 @@ class Hub:
     train: str = "train"
     test: str | None = None
     revision: str | None = None
-    classes: int | None = None
+    classes: int | None = later(None)
 
     def __post_init__(self) -> None:
         if not self.path:

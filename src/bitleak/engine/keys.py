@@ -80,7 +80,7 @@ def _name(key: object, path: str) -> str:
 class Task:
     """One call of a stage: what to compute, from what.
 
-    Two tasks are equal if what can change their result is equal; label, cost, memory and group are
+    Two tasks are equal if what can change their result is equal; label, cost, memory, bytes and group are
     not part of that, nor of the key.
 
     Attributes:
@@ -90,7 +90,8 @@ class Task:
         inputs: Name -> key of the task that makes it, or a tuple of keys in order.
         label: For people, e.g. `train model 3`.
         cost: Expected seconds on one worker; 0 where it is not known.
-        memory: Expected peak in bytes; 0 where it is not known.
+        memory: Expected peak in bytes; 0 if it is not known.
+        bytes: Expected size of the result; 0 if it is not known.
         group: Tasks of one stage with the same inputs and the same group are handed to the stage
             together, since they can share work; None = alone.
     """
@@ -102,6 +103,7 @@ class Task:
     label: str = field(default="", compare=False)
     cost: float = field(default=0.0, compare=False)
     memory: int = field(default=0, compare=False)
+    bytes: int = field(default=0, compare=False)
     group: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

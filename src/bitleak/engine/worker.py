@@ -56,7 +56,7 @@ class Runtime:
 
     device: str = "cpu"
     threads: int = 1
-    stages: str = "bitleak.stages"
+    stages: str = "bitleak.steps.stages"
     path: str | None = None
     data: str | None = None
     logs: str | None = None

@@ -1,9 +1,11 @@
-"""The stage that attacks answers, and what an attack on one target may see."""
+"""Run every attack on every target of one variant, with one kind of reference."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from bitleak.attacks import (
     RECALIBRATED_SIGNALS,
@@ -19,59 +21,154 @@ from bitleak.core.spill import stack_arrays
 from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
-from bitleak.stages.signature import Artifacts, Params, Progress
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import Progress
 
 
-def attack(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """The scores of every attack on every target of one variant, by one kind of reference.
+class AttackLabel(NamedTuple):
+    """An attack in the store.
 
-    Of attacks without references also those of the population records, which a threshold can be set on.
+    Attributes:
+        name: Its name in tables.
+        references: Whether it uses references.
     """
-    split: Splits = inputs["splits"]
-    for one in params:
-        answers = dict(zip(one["references"], inputs["references"], strict=True))
-        attacks = applicable(one["attacks"], recalibrated=one["recalibrated"], population=len(split.population))
-        found, outside = [], []
-        for done, (row, target) in enumerate(zip(one["targets"], inputs["targets"], strict=True)):
-            view = view_of(inputs["images"], split, row, target, answers, seed=one["seed"])
-            if one["control"]:
-                view = negative_control(view, np.random.default_rng(seed_for(one["seed"], "control", row)))
-            if one["recalibrated"]:
+
+    name: str
+    references: bool
+
+
+@dataclass(frozen=True)
+class AttackScores:
+    """Scores of several attacks on several targets.
+
+    Attributes:
+        scores: Larger is more likely a member.
+        population: Scores of the population records, by the attacks that use no references, in their order; None if
+            they were not computed.
+        attacks: The attacks, in the order of the first axis.
+        targets: Rows of the targets, in the order of the second axis.
+    """
+
+    scores: Float64[np.ndarray, "attacks targets *records"]
+    population: Float64[np.ndarray, "standalone targets *population"] | None
+    attacks: tuple[AttackLabel, ...]
+    targets: tuple[int, ...]
+
+    def artifacts(self) -> dict[str, Any]:
+        """Return what the store keeps."""
+        population = {} if self.population is None else {"population": self.population}
+        attacks = [attack._asdict() for attack in self.attacks]
+        return {"scores": self.scores, **population, "attacks": attacks, "targets": list(self.targets)}
+
+    @classmethod
+    def read(cls, artifacts: Mapping[str, Any]) -> "AttackScores":
+        """Return the scores that were stored as these artifacts."""
+        attacks = tuple(AttackLabel(**label) for label in artifacts["attacks"])
+        return cls(artifacts["scores"], artifacts.get("population"), attacks, tuple(artifacts["targets"]))
+
+    def of(self, name: str) -> Float64[np.ndarray, "targets records"]:
+        """Return the scores of one attack.
+
+        Raises:
+            ValueError: It was not run.
+        """
+        return self.scores[[attack.name for attack in self.attacks].index(name)]
+
+
+@dataclass(frozen=True)
+class AttackTargets:
+    """Run every attack on every target.
+
+    Attributes:
+        attacks: Names of the attacks, in full.
+        recalibrated: Whether the references' answers are mapped onto the target's first.
+        control: Whether the targets answer with noise, so that nothing can be found.
+        targets: Rows of the targets.
+        references: Rows of the models whose answers are the inputs `references`.
+        seed: The audit's seed.
+    """
+
+    attacks: tuple[str, ...]
+    recalibrated: bool
+    control: bool
+    targets: tuple[int, ...]
+    references: tuple[int, ...]
+    seed: int
+
+    STAGE: ClassVar[str] = "attack"
+    VERSION: ClassVar[str] = "2"
+
+    class Inputs(NamedTuple):
+        """Answers of the targets and of the references, in the order of their rows."""
+
+        targets: tuple[Outputs, ...]
+        references: tuple[Outputs, ...]
+        images: Images
+        splits: Splits
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds of all attacks."""
+        return len(self.attacks) * scale.attack_seconds
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the scores, and of the population's by attacks without references."""
+        attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=scale.population)
+        alone = sum(not attack.uses_references for attack in attacks)
+        return 8 * len(self.targets) * (len(attacks) * scale.pool + alone * scale.population)
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the stacked references and of the scores."""
+        return scale.stack_bytes + self.bytes(scale)
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> AttackScores:
+        """Return the scores, and those of the population records by attacks that a threshold can be set on."""
+        split = inputs.splits
+        answers = dict(zip(self.references, inputs.references, strict=True))
+        attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=len(split.population))
+        alone = [attack for attack in attacks if not attack.uses_references]
+        scores, population = [], []
+        for place, (row, target) in enumerate(zip(self.targets, inputs.targets, strict=True)):
+            view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
+            if self.control:
+                view = negative_control(view, np.random.default_rng(seed_for(self.seed, "control", row)))
+            if self.recalibrated:
                 view = recalibrated(view)
-            found.append([each(view) for each in attacks])
-            outside.append([each(population_view(view)) for each in attacks if not each.uses_references])
-            progress((done + 1) / len(one["targets"]))
-        yield {
-            "scores": np.array(found).swapaxes(0, 1),  # (attacks, targets, records)
-            "population": np.array(outside).swapaxes(0, 1),  # (attacks without references, targets, population)
-            "attacks": [{"name": each.name, "references": each.uses_references} for each in attacks],
-            "targets": list(one["targets"]),
-        }
+            scores.append([attack(view) for attack in attacks])
+            population.append([attack(population_view(view)) for attack in alone])
+            progress((place + 1) / len(self.targets))
+        return AttackScores(
+            scores=np.array(scores).swapaxes(0, 1),
+            population=np.array(population).swapaxes(0, 1),
+            attacks=tuple(AttackLabel(attack.name, attack.uses_references) for attack in attacks),
+            targets=self.targets,
+        )
 
 
-def applicable(names: Sequence[str], *, recalibrated: bool, population: int) -> list[Attack]:
-    """The attacks that config entries stand for, each once: those that so many population records are enough for, and
-    of a recalibrated view only those that it serves.
+def applicable(names: Sequence[str], *, recalibrate: bool, population: int) -> list[Attack]:
+    """Return the attacks that config entries stand for, each once.
+
+    Left out are attacks that need more population records than there are and, on a recalibrated view, attacks that
+    read a signal which recalibration does not keep.
     """
-    attacks = dict.fromkeys(attack for name in names for attack in expand(name))
-    fed = [attack for attack in attacks if attack.fewest_population <= population]
-    if not recalibrated:
-        return fed
-    return [attack for attack in fed if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS]
+    forms = dict.fromkeys(attack for name in names for attack in expand(name))
+    attacks = [attack for attack in forms if attack.fewest_population <= population]
+    if not recalibrate:
+        return attacks
+    return [attack for attack in attacks if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS]
 
 
-def view_of(
+def target_view(
     data: Images, split: Splits, row: int, target: Outputs, answers: Mapping[int, Outputs], *, seed: int
 ) -> AttackView:
-    """What an attack on one target may see: its answers and its references', and no membership of its own."""
+    """Return what an attack on one target may see: its answers and its references', no membership of its own."""
     rows, use = references(split, row, seed=seed)
-    found = [answers[reference] for reference in rows.tolist()]
+    outputs = [answers[reference] for reference in rows.tolist()]
     return attack_view(
         target=target.signals,
-        references=stack_arrays([answer.signals for answer in found]),
+        references=stack_arrays([output.signals for output in outputs]),
         member=split.member[rows],
         use=use,
         population_target=target.population_signals,
-        population_references=stack_arrays([answer.population_signals for answer in found]),
+        population_references=stack_arrays([output.population_signals for output in outputs]),
         labels=data.labels[split.pool],
     )

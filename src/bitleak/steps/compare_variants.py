@@ -1,79 +1,83 @@
-"""Stages that look at several releases of a target: the joint attack, and how far a variant lies over others."""
+"""Compare one variant with others: by how much do its figures exceed the best of theirs?"""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 from bitleak import metrics
-from bitleak.attacks import Joint
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import Measure, Outputs, Row
+from bitleak.core.types import Row, Splits
 from bitleak.engine.worker import Runtime
-from bitleak.stages.attacking import view_of
-from bitleak.stages.measuring import plain_rows, rows_of
-from bitleak.stages.signature import Artifacts, Params, Progress
+from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.result_rows import Subject, Table, measure_rows, renamed_measures
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import Progress
 
 
-def joint(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """The scores of the joint attack on every target."""
-    data, split = inputs["images"], inputs["splits"]
-    for one in params:
-        targets = _by_release(inputs["targets"], one["releases"])
-        references = _by_release(inputs["references"], one["releases"])
-        answers = [dict(zip(one["references"], of, strict=True)) for of in references]
-        found = []
-        for place, row in enumerate(one["targets"]):
-            releases = zip(targets, answers, strict=True)
-            views = [view_of(data, split, row, of[place], by, seed=one["seed"]) for of, by in releases]
-            found.append(Joint()(views))
-            progress((place + 1) / len(one["targets"]))
-        yield {
-            "scores": np.array(found)[None],  # (attacks, targets, records)
-            "attacks": [{"name": Joint().name, "references": True}],
-            "targets": list(one["targets"]),
-        }
+@dataclass(frozen=True)
+class CompareVariants:
+    """Compare every attack's figures on one variant with the best of others.
 
+    Attributes:
+        variant: Its name in tables.
+        quantizer: Its quantizer's label; empty if it has none.
+        levels: Its grid points; None if it has none.
+        reference: Kind of the references, as in tables.
+        over: End of the metrics' names, after `_over_`.
+        fpr: False positive rates.
+        seed: The audit's seed.
+        standalone: Whether attacks without references have their rows here.
+    """
 
-def compare(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """Rows of how far every attack's figures lie over the best of others'."""
-    scores, split = inputs["scores"], inputs["splits"]
-    member = split.member[scores["targets"]]
-    for one in params:
+    variant: str
+    quantizer: str
+    levels: int | None
+    reference: str
+    over: str
+    fpr: tuple[float, ...]
+    seed: int
+    standalone: bool
+
+    STAGE: ClassVar[str] = "compare"
+    VERSION: ClassVar[str] = "3"
+
+    class Inputs(NamedTuple):
+        """Scores of the variant and of the others, by the same attacks."""
+
+        scores: AttackScores
+        others: tuple[AttackScores, ...]
+        splits: Splits
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds of the estimates of two variants."""
+        return 2 * scale.measure_seconds
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the rows: about 400 per attack, metric and target."""
+        return 400 * scale.attacks * (scale.targets + 1) * (2 + len(self.fpr))
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the scores of two variants, and of the influences of an attack on each."""
+        influences = 2 * (2 + len(self.fpr))
+        return 8 * (2 * scale.attacks + influences) * scale.targets * scale.pool
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
+        """Return the rows."""
+        scores, split = inputs.scores, inputs.splits
+        member = split.member[list(scores.targets)]
         rows: list[Row] = []
-        for index, each in enumerate(scores["attacks"]):
-            if not each["references"] and not one["standalone"]:
+        for index, attack in enumerate(scores.attacks):
+            if not attack.references and not self.standalone:
                 continue
-            found = metrics.excess(
-                scores["scores"][index],
-                [_scores_of(other, each["name"]) for other in inputs["others"]],
+            measures = metrics.excess(
+                scores.scores[index],
+                [other.of(attack.name) for other in inputs.others],
                 member,
-                fprs=one["fpr"],
+                fprs=self.fpr,
                 mode=split.mode,
-                seed=seed_for(one["seed"], "measure"),
+                seed=seed_for(self.seed, "measure"),
             )
-            reference = one["reference"] if each["references"] else ""
-            rows += rows_of(one, each["name"], reference, scores["targets"], renamed(found, one["over"]))
-            progress((index + 1) / len(scores["attacks"]))
-        yield {"rows": plain_rows(rows)}
-
-
-def _by_release(answers: Sequence[Outputs], releases: int) -> list[Sequence[Outputs]]:
-    """Answers release by release, of a flat list in that order."""
-    count = len(answers) // releases
-    return [answers[start : start + count] for start in range(0, len(answers), count)]
-
-
-def _scores_of(found: Mapping[str, Any], name: str) -> np.ndarray:
-    names = [each["name"] for each in found["attacks"]]
-    return found["scores"][names.index(name)]
-
-
-def renamed(found: metrics.Measures, over: str) -> metrics.Measures:
-    """The metrics with their names in the table, such as `auc_over_best`."""
-
-    def name(metric: str) -> str:
-        return f"{metric}_over_{over}"
-
-    targets: dict[str, tuple[Measure, ...]] = {name(metric): each for metric, each in found.targets.items()}
-    return metrics.Measures(targets, {name(metric): total for metric, total in found.aggregate.items()})
+            reference = self.reference if attack.references else ""
+            subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
+            rows += measure_rows(subject, scores.targets, renamed_measures(measures, self.over))
+            progress((index + 1) / len(scores.attacks))
+        return Table(rows)

@@ -1,7 +1,8 @@
-"""Stages of calibration-set inference: who is a candidate, and the rows of what the attacks found."""
+"""Measure calibration-set inference on one variant: which members were in the calibration set?"""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -9,55 +10,87 @@ from bitleak import metrics
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, Row, Splits
 from bitleak.core.variants import on_calibration
-from bitleak.data.calibration_halves import calibration_candidates
 from bitleak.engine.worker import Runtime
-from bitleak.stages.measuring import plain_rows, rows_of
-from bitleak.stages.signature import Artifacts, Params, Progress
+from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.result_rows import Subject, Table, measure_rows
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import Progress
 
 
-def candidates(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """The candidates of one target and who of them is in which calibration set."""
-    for one in params:
-        yield calibration_candidates(inputs["splits"], **one)
+@dataclass(frozen=True)
+class MeasureCalibration:
+    """Measure the attacks on the calibration sets of one variant.
 
+    Attributes:
+        variant: Its name in tables.
+        quantizer: Its quantizer's label.
+        levels: Its grid points.
+        targets: Rows of the targets.
+        fpr: False positive rates.
+        seed: The audit's seed.
+    """
 
-def calibration(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """The rows and curves of one variant: for every target the mean over its quantized models."""
-    scores, halves = inputs["scores"], inputs["splits"]
-    for one in params:
+    variant: str
+    quantizer: str
+    levels: int | None
+    targets: tuple[int, ...]
+    fpr: tuple[float, ...]
+    seed: int
+
+    STAGE: ClassVar[str] = "calibration"
+    VERSION: ClassVar[str] = "3"
+
+    class Inputs(NamedTuple):
+        """Scores and candidates, by target."""
+
+        scores: tuple[AttackScores, ...]
+        splits: tuple[Splits, ...]
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds."""
+        return 1.0
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the rows and of a curve per attack."""
+        return 400 * scale.attacks * (len(self.targets) + 1) * (2 + len(self.fpr)) + 16 * 256 * scale.attacks
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the scores and of their influences."""
+        return 8 * (scale.attacks + 4 + 2 * len(self.fpr)) * len(self.targets) * scale.targets * scale.pool
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
+        """Return the rows and curves: for every target the mean over its quantized models."""
         rows: list[Row] = []
         curves: dict[str, np.ndarray] = {}
-        for index, each in enumerate(scores[0]["attacks"]):
-            name, reference = on_calibration(each["name"]), "matched"
-            of_targets = [found["scores"][index] for found in scores]
-            rows += rows_of(one, name, reference, one["targets"], _measures(of_targets, halves, one))
-            pairs = [
-                pair
-                for of, split in zip(of_targets, halves, strict=True)
-                for pair in zip(of, split.member, strict=True)
-            ]
-            curves[f"{name}/{reference}/all"] = metrics.mean_curve([metrics.roc(*pair) for pair in pairs])
-            progress((index + 1) / len(scores[0]["attacks"]))
-        rows.append(_detectable(one, halves))
-        yield {"rows": plain_rows(rows), "curves": curves}
+        attacks = inputs.scores[0].attacks
+        for index, attack in enumerate(attacks):
+            subject = Subject(self.variant, self.quantizer, self.levels, on_calibration(attack.name), "matched")
+            by_target = [scores.scores[index] for scores in inputs.scores]
+            rows += measure_rows(subject, self.targets, self._measures(by_target, inputs.splits))
+            model_curves = []
+            for scores, split in zip(by_target, inputs.splits, strict=True):
+                model_curves += [metrics.roc(*pair) for pair in zip(scores, split.member, strict=True)]
+            curves[f"{subject.attack}/{subject.reference}/all"] = metrics.mean_curve(model_curves)
+            progress((index + 1) / len(attacks))
+        rows.append(self._detectable(inputs.splits))
+        return Table(rows, curves)
 
+    def _measures(self, by_target: Sequence[np.ndarray], splits: Sequence[Splits]) -> metrics.Measures:
+        """Return every metric: the mean over a target's models, which share its candidates; targets share none."""
+        seed = seed_for(self.seed, "measure")
+        means = []
+        for scores, split in zip(by_target, splits, strict=True):
+            estimates = metrics.estimate_metrics(scores, split.member, fprs=self.fpr, seed=seed)
+            means.append({metric: metrics.mean_over_records(of_models) for metric, of_models in estimates.items()})
+        figures = {metric: metrics.on_separate_records([mean[metric] for mean in means]) for metric in means[0]}
+        return metrics.widen_for_mutual_references(metrics.measures_from(figures, mode="population"))
 
-def _measures(of_targets: list[np.ndarray], halves: tuple[Splits, ...], one: Mapping[str, Any]) -> metrics.Measures:
-    """Every metric: the mean over a target's quantized models, which share its candidates; targets share none."""
-    found = []
-    for scores, split in zip(of_targets, halves, strict=True):
-        figures = metrics.estimate_metrics(scores, split.member, fprs=one["fpr"], seed=seed_for(one["seed"], "measure"))
-        found.append({metric: metrics.mean_over_records(each) for metric, each in figures.items()})
-    estimates = {metric: metrics.on_separate_records([each[metric] for each in found]) for metric in found[0]}
-    return metrics.widen_for_mutual_references(metrics.measures_from(estimates, mode="population"))
-
-
-def _detectable(one: Mapping[str, Any], halves: tuple[Splits, ...]) -> Row:
-    """The AUC that would be noticed in four of five such audits."""
-    inside = int(halves[0].member[0].sum())
-    outside = halves[0].member.shape[1] - inside
-    count = sum(len(split.member) for split in halves)
-    # every pair of versions meets twice, as target and as reference: twice the variance of independent ones
-    noticed = metrics.detectable_auc(inside, outside, targets=count, correlation=1 / (count - 1))
-    about = (one["variant"], one["quantizer"], one["levels"], "", "", "all")
-    return Row(*about, "calibration_detectable_auc", Measure(noticed))
+    def _detectable(self, splits: Sequence[Splits]) -> Row:
+        """Return the AUC that would be noticed in four of five such audits."""
+        inside = int(splits[0].member[0].sum())
+        outside = splits[0].member.shape[1] - inside
+        count = sum(len(split.member) for split in splits)
+        # every pair of models meets twice, as target and as reference: twice the variance of independent ones
+        auc = metrics.detectable_auc(inside, outside, targets=count, correlation=1 / (count - 1))
+        subject = Subject(self.variant, self.quantizer, self.levels)
+        return Row(*subject, "all", "calibration_detectable_auc", Measure(auc))

@@ -1,143 +1,214 @@
-"""Stages of what else scores and answers say: the baseline's estimates, thresholds that an adversary can have, power by
-number of references, memorisation.
-"""
+"""Measure how well the attacks do with fewer references."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from bitleak import metrics
-from bitleak.attacks import player_view, recalibrated, subset_view
+from bitleak.attacks import Attack, exchangeable
+from bitleak.attacks.power import Subsets
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.seeds import seed_for
-from bitleak.core.spill import release
-from bitleak.core.types import SIGNALS, Images, Splits
+from bitleak.core.spill import new_array, release
+from bitleak.core.types import AttackView, Images, Measure, Outputs, SplitMode, Splits
 from bitleak.engine.worker import Runtime
-from bitleak.stages.attacking import applicable, view_of
-from bitleak.stages.signature import Artifacts, Params, Progress
+from bitleak.steps.attack_targets import AttackScores, applicable, target_view
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import Progress
 
-RECORDS = 4096
-"""Whose answers by all models are looked at together."""
-
-
-def estimate(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """The figures of the targets at full precision, which every variant is compared with."""
-    scores, split = inputs["scores"], inputs["splits"]
-    member = split.member[scores["targets"]]
-    for one in params:
-        found = {}
-        for index, each in enumerate(scores["attacks"]):
-            seed = seed_for(one["seed"], "measure")
-            found[each["name"]] = metrics.estimate_metrics(scores["scores"][index], member, fprs=one["fpr"], seed=seed)
-            progress((index + 1) / len(scores["attacks"]))
-        yield metrics.pack_estimates(found)
+POWER_TARGETS = 8
+"""Targets that are attacked with fewer references, at most: an interval over records hardly gains by more."""
 
 
-def thresholds(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """For every target, attack with references and FPR the threshold that one reference in the target's place gives.
+class PowerFigure(NamedTuple):
+    """One figure with fewer references.
 
-    The target's answers are not among the inputs, and neither the target nor its complement is a reference.
+    Attributes:
+        attack: Name of the attack.
+        references: References per side of every record.
+        metric: `auc` or `tpr@FPR`.
+        target: Row number of the target as text, or `all`.
+        measure: The figure.
     """
-    data: Images = inputs["images"]
-    split: Splits = inputs["splits"]
-    for one in params:
-        answers = dict(zip(one["references"], inputs["references"], strict=True))
-        attacks = applicable(one["attacks"], recalibrated=one["recalibrated"], population=len(split.population))
-        attacks = [attack for attack in attacks if attack.uses_references]
-        found = np.full((len(attacks), len(one["targets"]), len(one["fpr"])), np.nan)
-        refused: dict[str, str] = {}
-        for place, row in enumerate(one["targets"]):
-            stand_in = answers[one["references"][0]]  # in the target's place until a reference takes it
-            view = view_of(data, split, row, stand_in, answers, seed=one["seed"])
-            chance = np.random.default_rng(seed_for(one["seed"], "player", row))
-            try:
-                played, member = player_view(view, chance)
-            except TooFewForAttack as error:
-                refused |= {attack.name: str(error) for attack in attacks}
-                continue
-            if one["recalibrated"]:
-                played = recalibrated(played)
-            for index, attack in enumerate(attacks):
-                try:
-                    scores = attack(played)[~member]
-                except TooFewForAttack as error:
-                    refused[attack.name] = str(error)
+
+    attack: str
+    references: int
+    metric: str
+    target: str
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class PowerFigures:
+    """Figures by number of references.
+
+    Attributes:
+        rows: The figures.
+        refused: Reasons of the attacks that cannot be run with that few references, by attack and number.
+    """
+
+    rows: Sequence[PowerFigure]
+    refused: Mapping[tuple[str, int], str]
+
+    def artifacts(self) -> dict[str, Any]:
+        """Return what the store keeps."""
+        rows = [{**row._asdict(), "measure": asdict(row.measure)} for row in self.rows]
+        return {"rows": rows, "refused": [[*key, reason] for key, reason in self.refused.items()]}
+
+    @classmethod
+    def read(cls, artifacts: Mapping[str, Any]) -> "PowerFigures":
+        """Return the figures that were stored as these artifacts."""
+        rows = [PowerFigure(**{**row, "measure": Measure(**row["measure"])}) for row in artifacts["rows"]]
+        return cls(rows, {(name, count): reason for name, count, reason in artifacts["refused"]})
+
+
+@dataclass(frozen=True)
+class MeasurePower:
+    """Measure AUC and TPR of the attacks with references, by the number of references per side.
+
+    Attributes:
+        attacks: Names of the attacks, in full.
+        targets: Rows of the targets.
+        references: Rows of the references.
+        counts: References per side, ascending; the last is all of them.
+        fpr: False positive rate.
+        seed: The audit's seed.
+    """
+
+    attacks: tuple[str, ...]
+    targets: tuple[int, ...]
+    references: tuple[int, ...]
+    counts: tuple[int, ...]
+    fpr: float
+    seed: int
+
+    STAGE: ClassVar[str] = "power"
+    VERSION: ClassVar[str] = "2"
+
+    class Inputs(NamedTuple):
+        """Scores with all references, and the answers at full precision."""
+
+        scores: AttackScores
+        targets: tuple[Outputs, ...]
+        references: tuple[Outputs, ...]
+        images: Images
+        splits: Splits
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds: an attack with fewer references takes its share of the seconds with all."""
+        share = sum(self.counts[:-1]) / self.counts[-1]
+        measuring = 4e-5 * len(self.targets) * scale.pool * len(self.counts)
+        return share * len(self.attacks) * scale.attack_seconds + measuring
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the figures, about 330 each: AUC and TPR of every attack, number and target."""
+        return 330 * 2 * len(self.attacks) * len(self.counts) * (len(self.targets) + 1)
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the stacked references, of half of them, and of all scores."""
+        scores = 8 * len(self.attacks) * len(self.counts) * len(self.targets) * scale.pool
+        return scale.stack_bytes + scale.references * scale.answer_bytes // 2 + scores
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> PowerFigures:
+        """Return the figures."""
+        split = inputs.splits
+        answers = dict(zip(self.references, inputs.references, strict=True))
+        attacks = applicable(self.attacks, recalibrate=False, population=len(split.population))
+
+        def views() -> Iterator[AttackView]:
+            for place, (row, target) in enumerate(zip(self.targets, inputs.targets, strict=True)):
+                yield target_view(inputs.images, split, row, target, answers, seed=self.seed)
+                progress((place + 1) / (len(self.targets) + 1))
+
+        return power_figures(
+            views(),
+            [attack for attack in attacks if attack.uses_references],
+            self.counts,
+            {label.name: inputs.scores.of(label.name) for label in inputs.scores.attacks},
+            split.member[list(self.targets)],
+            targets=self.targets,
+            fpr=self.fpr,
+            mode=split.mode,
+            seed=self.seed,
+        )
+
+
+def power_figures(
+    views: Iterator[AttackView],
+    attacks: Sequence[Attack],
+    counts: Sequence[int],
+    whole: Mapping[str, Float64[np.ndarray, "all records"]],
+    member: Bool[np.ndarray, "targets records"],
+    *,
+    targets: Sequence[int],
+    fpr: float,
+    mode: SplitMode,
+    seed: int,
+) -> PowerFigures:
+    """Return AUC and TPR by number of references.
+
+    Args:
+        views: One view per target, made when the one before is done with.
+        attacks: Attacks with references.
+        counts: References per side, ascending; the last is all of them.
+        whole: Scores with all references, by attack; their first rows are those of the targets.
+        member: Membership of the targets.
+        targets: Rows of the targets.
+        fpr: False positive rate.
+        mode: Whether the targets share their records.
+        seed: The root seed.
+    """
+    places: dict[tuple[str, int], int] = {}
+    for attack in attacks:
+        for count in counts[:-1]:
+            places[attack.name, count] = len(places)
+    scores = new_array((max(1, len(places)), *member.shape), np.dtype(np.float64))
+    refused: dict[tuple[str, int], str] = {}
+    for index, (target, view) in enumerate(zip(targets, views, strict=True)):
+        subsets = Subsets(view, np.random.default_rng(seed_for(seed, "power", target)))
+        for count in counts[:-1]:
+            for attack, answer in _with_fewer(subsets, attacks, count):
+                if isinstance(answer, str):
+                    refused[attack.name, count] = answer
                 else:
-                    found[index, place] = metrics.thresholds_for(scores, one["fpr"])
-            progress((place + 1) / len(one["targets"]))
-        yield {"thresholds": found, "attacks": [attack.name for attack in attacks], "refused": refused}
+                    scores[places[attack.name, count], index] = answer
+        release(scores)
+    rows: list[PowerFigure] = []
+    for attack in attacks:
+        for count in counts:
+            if (attack.name, count) not in refused:
+                place = places.get((attack.name, count))
+                of_attack = whole[attack.name][: len(targets)] if place is None else scores[place]
+                measures = metrics.measure(of_attack, member, fprs=[fpr], mode=mode, balanced=False)
+                rows += _figures(attack.name, count, targets, measures)
+                release(scores)
+    return PowerFigures(rows, refused)
 
 
-def power(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """AUC and TPR of the attacks with references, by how many of these there are a side."""
-    data: Images = inputs["images"]
-    split: Splits = inputs["splits"]
-    for one in params:
-        answers = dict(zip(one["references"], inputs["references"], strict=True))
-        attacks = applicable(one["attacks"], recalibrated=False, population=len(split.population))
-        attacks = [attack for attack in attacks if attack.uses_references]
-        found: dict[tuple[str, int], list[np.ndarray]] = {
-            (each["name"], one["counts"][-1]): list(scores)
-            for each, scores in zip(inputs["scores"]["attacks"], inputs["scores"]["scores"], strict=True)
-        }
-        refused: dict[tuple[str, int], str] = {}
-        for place, (row, target) in enumerate(zip(one["targets"], inputs["targets"], strict=True)):
-            view = view_of(data, split, row, target, answers, seed=one["seed"])
-            for count in one["counts"][:-1]:
-                few = subset_view(view, count, np.random.default_rng(seed_for(one["seed"], "power", row)))
-                for attack in attacks:
-                    try:
-                        scores = attack(few)
-                    except TooFewForAttack as error:
-                        refused[attack.name, count] = str(error)
-                    else:
-                        found.setdefault((attack.name, count), []).append(scores)
-            progress((place + 1) / (len(one["targets"]) + 1))
-        member = split.member[one["targets"]]
-        rows = [
-            row
-            for attack in attacks
-            for count in one["counts"]
-            if (attack.name, count) not in refused
-            for row in _power_rows(attack.name, count, np.stack(found[attack.name, count]), member, split, one)
-        ]
-        yield {"rows": rows, "refused": [[*key, reason] for key, reason in refused.items()]}
+def _with_fewer(
+    subsets: Subsets, attacks: Sequence[Attack], count: int
+) -> Iterator[tuple[Attack, Float64[np.ndarray, "records"] | str]]:
+    """Yield the scores of each attack with `count` references per side, or the reason why there are none."""
+    by_side = [attack for attack in attacks if exchangeable(attack)]
+    others = [attack for attack in attacks if attack not in by_side]
+    for group, make_view in ((by_side, subsets.compact_view), (others, subsets.view)):
+        if group:
+            view = make_view(count)
+            for attack in group:
+                try:
+                    yield attack, attack(view)
+                except TooFewForAttack as error:
+                    yield attack, str(error)
 
 
-def memorise(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """How much more confident in each record the models are that were trained on it, at the first query."""
-    for one in params:
-        member = inputs["splits"].member[one["models"]]
-        parts = []
-        for start in range(0, member.shape[1], RECORDS):
-            block = slice(start, start + RECORDS)
-            answers = [_probability(each.signals, block) for each in inputs["outputs"]]
-            parts.append(metrics.memorisation(np.stack(answers), member[:, block]))
-        yield {
-            "mean": np.concatenate([part.mean for part in parts]),
-            "error": np.concatenate([part.error for part in parts]),
-        }
-
-
-def _probability(signals: Float64[np.ndarray, "records queries signals"], block: slice) -> np.ndarray:
-    """Of the true class, at the first query, of some records; what lies in a file is let go of."""
-    found = np.exp(signals[block, 0, SIGNALS.index("log_probability")])
-    release(signals)
-    return found
-
-
-def _power_rows(
-    attack: str, count: int, scores: np.ndarray, member: np.ndarray, split: Splits, one: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """The aggregate and every target, without the balanced accuracy."""
-    found = metrics.measure(scores, member, fprs=[one["fpr"]], mode=split.mode, balanced=False)
+def _figures(attack: str, count: int, targets: Sequence[int], measures: metrics.Measures) -> list[PowerFigure]:
+    """Return the aggregate and every target, metric by metric."""
     rows = []
-    for metric, total in found.aggregate.items():
-        singles = zip(one["targets"], found.targets[metric], strict=True)
-        measures = [("all", total), *((str(row), measure) for row, measure in singles)]
-        about = {"attack": attack, "references": count, "metric": metric}
-        rows += [{**about, "target": target, "measure": asdict(measure)} for target, measure in measures]
+    for metric, aggregate in measures.aggregate.items():
+        rows.append(PowerFigure(attack, count, metric, "all", aggregate))
+        for target, measure in zip(targets, measures.targets[metric], strict=True):
+            rows.append(PowerFigure(attack, count, metric, str(target), measure))
     return rows

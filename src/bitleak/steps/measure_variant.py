@@ -1,151 +1,170 @@
-"""Stages that make rows: what scores say about membership, and what a variant costs."""
+"""Measure one variant by one kind of reference: scores become rows and curves."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from bitleak import metrics
+from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import SIGNALS, Measure, Outputs, Row, Splits
+from bitleak.core.types import Row, SplitMode, Splits
 from bitleak.engine.worker import Runtime
-from bitleak.metrics.accuracy_and_size import weights_size
-from bitleak.stages.signature import Artifacts, Params, Progress
+from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.choose_thresholds import Thresholds
+from bitleak.steps.result_rows import Subject, Table, measure_rows, shown_rows
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import Progress
 
 
-def measure(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """The rows and curves of one variant by one kind of reference."""
-    scores, baseline, split = inputs["scores"], inputs["baseline"], inputs["splits"]
-    targets = scores["targets"]
-    member = split.member[targets]
-    for one in params:
+@dataclass(frozen=True)
+class MeasureVariant:
+    """Measure one variant by one kind of reference.
+
+    Attributes:
+        variant: Its name in tables.
+        quantizer: Its quantizer's label; empty if it has none.
+        levels: Its grid points; None if it has none.
+        reference: Kind of the references, as in tables.
+        fpr: False positive rates.
+        priors: Shares of members at which precision is reported.
+        delta: The delta at which epsilon is bounded.
+        comparisons: Number of attacks whose bounds on epsilon hold together.
+        seed: The audit's seed.
+        standalone: Whether attacks without references have their rows here.
+        metrics: Metrics that the config adds, as `metrics.metric_entries` writes them.
+    """
+
+    variant: str
+    quantizer: str
+    levels: int | None
+    reference: str
+    fpr: tuple[float, ...]
+    priors: tuple[float, ...]
+    delta: float
+    comparisons: int
+    seed: int
+    standalone: bool
+    metrics: tuple[str, ...] = later(())
+
+    STAGE: ClassVar[str] = "measure"
+    VERSION: ClassVar[str] = "7"
+
+    class Inputs(NamedTuple):
+        """Scores, figures at full precision (`EstimateBaseline`), membership and thresholds."""
+
+        scores: AttackScores
+        baseline: Mapping[str, Any]
+        splits: Splits
+        thresholds: Thresholds | None = None
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds."""
+        return scale.measure_seconds
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the rows and of the thinned curves."""
+        return 16 * scale.attacks * (scale.targets + 1) * 256
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the scores, and of the influences of an attack and of its baseline."""
+        influences = 2 * (2 + len(self.fpr))
+        return 8 * (scale.attacks + influences) * scale.targets * scale.pool
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
+        """Return the rows and curves."""
+        scores, split = inputs.scores, inputs.splits
+        member = split.member[list(scores.targets)]
+        full_precision = (self.variant, self.reference) == ("fp32", "fp32")
         rows: list[Row] = []
         curves: dict[str, np.ndarray] = {}
-        for index, each in enumerate(scores["attacks"]):
-            if not each["references"] and not one["standalone"]:
+        for index, attack in enumerate(scores.attacks):
+            if not attack.references and not self.standalone:
                 continue
-            reference = one["reference"] if each["references"] else ""
-            about = (one, each["name"], reference, targets)
-            each_curve = [metrics.roc(*pair) for pair in zip(scores["scores"][index], member, strict=True)]
-            at_fp32 = metrics.unpack_estimates(baseline, each["name"])
-            if (one["variant"], one["reference"]) == ("fp32", "fp32"):
-                found = metrics.measures_from(at_fp32, mode=split.mode)
+            reference = self.reference if attack.references else ""
+            subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
+            baseline = metrics.unpack_estimates(inputs.baseline, attack.name)
+            target_curves = [metrics.roc(*pair) for pair in zip(scores.scores[index], member, strict=True)]
+            if full_precision:
+                measures = metrics.measures_from(baseline, mode=split.mode)
             else:
-                estimates = metrics.estimate_from_curves(
-                    each_curve, fprs=one["fpr"], seed=seed_for(one["seed"], "measure")
-                )
-                found = metrics.measures_from(estimates, mode=split.mode, baseline=at_fp32)
-            rows += rows_of(*about, found)
-            rows += _shown(*about, _chosen(one, inputs, index, member))
-            epsilon = metrics.epsilon_measures(
-                scores["scores"][index],
+                seed = seed_for(self.seed, "measure")
+                estimates = metrics.estimate_from_curves(target_curves, fprs=self.fpr, seed=seed)
+                measures = metrics.measures_from(estimates, mode=split.mode, baseline=baseline)
+            rows += measure_rows(subject, scores.targets, measures)
+            rows += adversary_rows(
+                subject,
+                scores.targets,
+                scores.scores[index],
                 member,
-                seed=seed_for(one["seed"], "epsilon"),
-                delta=one["delta"],
-                comparisons=one["comparisons"],
+                thresholds=_thresholds(inputs, index, self.fpr),
+                fprs=self.fpr,
+                priors=self.priors,
+                delta=self.delta,
+                comparisons=self.comparisons,
+                mode=split.mode,
+                seed=self.seed,
+                entries=self.metrics,
             )
-            rows += _shown(*about, epsilon)
-            further = metrics.further_measures(one.get("metrics", ()), scores["scores"][index], member, mode=split.mode)
-            rows += _shown(*about, further)
-            name = f"{each['name']}/{reference}"
-            curves |= {
-                f"{name}/{row}": metrics.thin_curve(curve) for row, curve in zip(targets, each_curve, strict=True)
-            }
-            curves[f"{name}/all"] = metrics.mean_curve(each_curve)
-            progress((index + 1) / len(scores["attacks"]))
-        yield {"rows": plain_rows(rows), "curves": curves}
+            name = f"{attack.name}/{reference}"
+            for target, curve in zip(scores.targets, target_curves, strict=True):
+                curves[f"{name}/{target}"] = metrics.thin_curve(curve)
+            curves[f"{name}/all"] = metrics.mean_curve(target_curves)
+            progress((index + 1) / len(scores.attacks))
+        return Table(rows, curves)
 
 
-def weigh(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """What one set of weights takes; apart, so that rows can be made of answers brought without weights."""
-    weights = inputs["weights"]
-    repeated: frozenset[str] = frozenset()
-    if weights.spec is not None and weights.spec.name == "external":  # networks of this package share no tensor
-        from bitleak.models import build
-        from bitleak.models.network_size import repeated_names
-
-        repeated = repeated_names(build(weights.spec, seed=0))
-    for _ in params:
-        yield {name: float(value) for name, value in weights_size(weights, repeated=repeated).items()}
-
-
-def utility(params: Params, inputs: Mapping[str, Any], runtime: Runtime, progress: Progress) -> Iterator[Artifacts]:
-    """Accuracy, agreement with full precision and size of one variant."""
-    split: Splits = inputs["splits"]
-    labels = inputs["images"].labels[split.test]
-    for one in params:
-        member = split.member[one["targets"]]
-        predicted, correct = answers_of(inputs["outputs"])
-        own = one["variant"] == "fp32"
-        full, full_correct = (None, None) if own else answers_of(inputs["baseline"])
-        found = metrics.accuracy_on_test(predicted, labels, mode=split.mode, baseline=full)
-        found |= metrics.accuracy_on_members(correct, member, mode=split.mode, baseline=full_correct)
-        if full is not None:
-            found |= metrics.agreement(predicted, full, mode=split.mode)
-        rows = rows_of(one, "", "", one["targets"], found)
-        rows += _size_rows(one, inputs["sizes"])
-        yield {"rows": plain_rows(rows)}
-
-
-def plain_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows as the store takes them; a tenth of the time of `dataclasses.asdict`, which copies every text."""
-    return [{**vars(row), "measure": dict(vars(row.measure))} for row in rows]
-
-
-def answers_of(found: Sequence[Outputs]) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions of the test records, and which pool records are classified correctly, by target."""
-    correct = [answer.signals[:, 0, SIGNALS.index("correct")] for answer in found]
-    return np.stack([answer.test_predictions for answer in found]), np.stack(correct)
-
-
-def rows_of(about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: Any) -> list[Row]:
-    """Rows of every metric: the mean over the targets first, then target by target."""
-    head = (about["variant"], about["quantizer"], about["levels"], attack, reference)
-    rows = []
-    for metric, total in found.aggregate.items():
-        rows.append(Row(*head, "all", metric, total))
-        singles = zip(targets, found.targets[metric], strict=True)
-        rows += [Row(*head, str(row), metric, one) for row, one in singles]
-    return rows
-
-
-def _chosen(
-    one: Mapping[str, Any], inputs: Mapping[str, Any], index: int, member: np.ndarray
-) -> metrics.TotalAndTargets:
-    """Rates and precision at the thresholds that an adversary could have chosen; none for the control."""
-    scores = inputs["scores"]
-    attack = scores["attacks"][index]
-    if "thresholds" not in inputs:
-        return {}
-    if attack["references"]:
-        place = inputs["thresholds"]["attacks"].index(attack["name"])
-        chosen = inputs["thresholds"]["thresholds"][place]  # (targets, fprs)
-    else:
-        place = sum(not each["references"] for each in scores["attacks"][:index])
-        chosen = np.stack([metrics.thresholds_for(own, one["fpr"]) for own in scores["population"][place]])
-    options = {"fprs": one["fpr"], "priors": one["priors"], "mode": inputs["splits"].mode}
-    return metrics.measure_at_thresholds(scores["scores"][index], member, chosen, **options)
-
-
-def _shown(
-    about: Mapping[str, Any], attack: str, reference: str, targets: Sequence[int], found: metrics.TotalAndTargets
+def adversary_rows(
+    subject: Subject,
+    targets: Sequence[int],
+    scores: Float64[np.ndarray, "targets records"],
+    member: Bool[np.ndarray, "targets records"],
+    *,
+    thresholds: Float64[np.ndarray, "targets fprs"] | None,
+    fprs: Sequence[float],
+    priors: Sequence[float],
+    delta: float,
+    comparisons: int,
+    mode: SplitMode,
+    seed: int,
+    entries: Sequence[str] = (),
 ) -> list[Row]:
-    """Rows of every metric, where there is such a figure."""
-    head = (about["variant"], about["quantizer"], about["levels"], attack, reference)
-    names = ["all", *map(str, targets)]
-    rows = []
-    for metric, measures in found.items():
-        pairs = zip(names, measures, strict=True)
-        rows += [Row(*head, name, metric, measure) for name, measure in pairs if measure is not None]
-    return rows
+    """Return rates and precision at an adversary's thresholds, the bound on epsilon, and the config's own metrics.
+
+    Args:
+        subject: The first columns.
+        targets: Rows of the targets.
+        scores: Scores of one attack.
+        member: Membership of the targets.
+        thresholds: Chosen without the targets; None leaves these rows out, as for the control.
+        fprs: False positive rates.
+        priors: Shares of members at which precision is reported.
+        delta: The delta at which epsilon is bounded.
+        comparisons: Number of attacks whose bounds on epsilon hold together.
+        mode: Whether the targets share their records.
+        seed: The root seed.
+        entries: Metrics that the config adds.
+    """
+    shown: dict[str, Any] = {}
+    if thresholds is not None:
+        shown |= metrics.measure_at_thresholds(scores, member, thresholds, fprs=fprs, priors=priors, mode=mode)
+    shown |= metrics.epsilon_measures(
+        scores, member, seed=seed_for(seed, "epsilon"), delta=delta, comparisons=comparisons
+    )
+    shown |= metrics.further_measures(entries, scores, member, mode=mode)
+    return shown_rows(subject, targets, shown)
 
 
-def _size_rows(about: Mapping[str, Any], measured: Sequence[Mapping[str, float]]) -> list[Row]:
-    head = (about["variant"], about["quantizer"], about["levels"], "", "")
-    rows = []
-    for metric in measured[0]:
-        values = [float(one[metric]) for one in measured]
-        rows.append(Row(*head, "all", metric, Measure(math.fsum(values) / len(values))))
-        rows += [Row(*head, str(row), metric, Measure(v)) for row, v in zip(about["targets"], values, strict=True)]
-    return rows
+def _thresholds(inputs: MeasureVariant.Inputs, index: int, fprs: Sequence[float]) -> np.ndarray | None:
+    """Return the thresholds of an attack: from players, or from the population if it uses no references."""
+    if inputs.thresholds is None:
+        return None
+    scores, attack = inputs.scores, inputs.scores.attacks[index]
+    if attack.references:
+        return inputs.thresholds.thresholds[inputs.thresholds.attacks.index(attack.name)]
+    if scores.population is None:
+        return None
+    place = sum(not other.references for other in scores.attacks[:index])
+    return np.stack([metrics.thresholds_for(outside, fprs) for outside in scores.population[place]])

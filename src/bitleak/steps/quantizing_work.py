@@ -1,9 +1,11 @@
-"""What the tasks should take, from multiply-adds and measured rates."""
+"""Multiply-adds of a quantization, at the measured rates of its parts."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
-from bitleak.config import QuantizeConfig
-from bitleak.plan.sizes import NetworkSize
+from bitleak.config import CalibrationConfig
+from bitleak.steps.scale import NetworkSize
 
 RATES = {"cpu": 1.9e10, "cuda": 4.0e12}
 """Multiply-adds per second and worker of a forward pass in float32, by type of device; to be
@@ -24,16 +26,20 @@ COLUMN = {"gptq": 7.5e5, "polish": 3.2e5}
 """What the small operations for a column of a layer take (per sweep), in multiply-adds: 40 and 17 microseconds."""
 
 
-def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool = False) -> float:
-    """What one quantization takes, in multiply-adds at the rate of a forward pass.
+def quantizing_work(
+    name: str, options: Mapping[str, Any], calibration: CalibrationConfig, network: NetworkSize, shared: bool
+) -> float:
+    """Return the work of one quantization, in multiply-adds at the rate of a forward pass.
 
     Args:
-        entry: One precision of an entry.
-        network: The network's size.
+        name: A name of the registry's `QUANTIZERS`.
+        options: Its arguments.
+        calibration: Images that it sees.
+        network: Size of the network.
         shared: Whether the pass over the images that can be shared is counted with another precision.
     """
-    options, layers = entry.options, network.layers
-    images = entry.calibration.records * entry.calibration.rounds
+    layers = network.layers
+    images = calibration.records * calibration.rounds
     forward = 1.0 * network.multiply_adds * images
     steps = options.get("iterations", 0)
     once = {  # for both grids, where there are two
@@ -47,21 +53,21 @@ def quantizer_work(entry: QuantizeConfig, network: NetworkSize, *, shared: bool 
         "gptq": math.fsum(out * columns**2 / 2 for out, columns in layers),
     }
     columns = sum(columns for _, columns in layers)
-    slowdown = SLOWDOWN.get(entry.name, 3.0)
+    slowdown = SLOWDOWN.get(name, 3.0)
     work = SLOWDOWN["search"] * 80.0 * sum(out * columns for out, columns in layers)
-    work += slowdown * once.get(entry.name, 0.0) + COLUMN.get(entry.name, 0.0) * columns
+    work += slowdown * once.get(name, 0.0) + COLUMN.get(name, 0.0) * columns
     grids = 2 if options.get("grid") == "output" else 1
-    work += grids * slowdown * rows.get(entry.name, 0.0)
+    work += grids * slowdown * rows.get(name, 0.0)
     sweeps = options.get("polish", 0)
     if grids == 2:
         work += GRIDS * SLOWDOWN["polish"] * math.fsum(1.5 * out * columns**2 for out, columns in layers)
         work += SEARCHES * COLUMN["polish"] * columns
-        work += 3 * len(layers) * forward if entry.name == "brecq" else 0.0  # the statistics of each layer
+        work += 3 * len(layers) * forward if name == "brecq" else 0.0  # the statistics of each layer
     work += sweeps * COLUMN["polish"] * columns
     work += sweeps * SLOWDOWN["polish"] * math.fsum(1.5 * out * columns**2 for out, columns in layers)
     work += options.get("exchange", 0) * SLOWDOWN["exchange"] * sum(out * columns**2 for out, columns in layers)
     inputs = options.get("inputs", "full_precision")
-    looks = entry.name in ("obc", "gptq") or (entry.name == "rtn" and sweeps > 0)
+    looks = name in ("obc", "gptq") or (name == "rtn" and sweeps > 0)
     if looks and not (shared and inputs == "full_precision"):
         work += PASS[inputs] * forward
     if options.get("reestimate", "none") != "none" and inputs == "full_precision":  # on the way of the walk if not

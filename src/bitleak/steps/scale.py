@@ -1,21 +1,19 @@
-"""How many records, models and weights an audit comes to."""
+"""Numbers of records, models and weights, on which the cost of every step depends."""
 
 from dataclasses import dataclass
 
-from bitleak.config import Config
-from bitleak.core.errors import ConfigError
-from bitleak.core.types import Description
+from bitleak.core.spill import LARGE
+from bitleak.core.types import SIGNALS
 
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """What a plan needs to know of the network.
+    """Size of a network on the images of a data set.
 
     Attributes:
         parameters: Number of parameters.
-        multiply_adds: Per image of the data set, forward.
-        layers: Output channels and columns (input channels per group times kernel area) of every
-            quantizable layer.
+        multiply_adds: Multiply-adds per image, forward.
+        layers: Output channels and columns (input channels per group times kernel area) of every quantizable layer.
         made_by: Distribution and version of the code that makes it; empty for this package's own and for local code.
     """
 
@@ -26,67 +24,68 @@ class NetworkSize:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How many records of each kind a config comes to.
+class Scale:
+    """Numbers that the expected seconds and bytes of a task are computed from.
 
     Attributes:
-        pool: Records that models are trained on.
+        images: Images of the data set, undecoded.
+        pixels: Values of an image: channels times height times width.
+        pool: Records that models are trained on, or candidates in their place.
         members: Members of each model.
         calibration: Held-out records for calibration.
         population: Held-out records for the adversary.
         test: Held-out records for the accuracy.
+        models: Models in the membership matrix.
+        targets: Models that are attacked.
+        references: Models that serve as references.
+        queries: Augmented images per record.
+        attacks: Attacks that are run, all forms counted.
+        network: Size of the network.
+        rate: Multiply-adds per second of a forward pass.
     """
 
+    images: int
+    pixels: int
     pool: int
     members: int
     calibration: int
     population: int
     test: int
+    models: int
+    targets: int
+    references: int
+    queries: int
+    attacks: int
+    network: NetworkSize
+    rate: float
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of all decoded images."""
+        return self.pixels * (self.pool + self.calibration + self.population + self.test)
 
-def sizes_of(config: Config, description: Description) -> Sizes:
-    """The numbers of records that the splits will have.
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one model's weights in float32."""
+        return 4 * self.network.parameters
 
-    Raises:
-        ConfigError: They do not fit; says the numbers.
-    """
-    split, data = config.split, config.data
-    own = description.held_out
-    total = description.records - own
-    total = min(total, data.limit) if data.limit else total
-    held_out = (min(own, data.held_out) if data.held_out else own) if own else round(total * split.held_out)
-    pool = (total if own else total - held_out) // 2 * 2
-    members = pool // 2
-    test = held_out - split.calibration - split.population if split.test is None else split.test
-    errors = []
-    if test < 1 or split.calibration + split.population + test > held_out:
-        errors.append(
-            f"split: calibration {split.calibration} + population {split.population} + test "
-            f"{'the rest' if split.test is None else split.test} do not fit into {held_out} held-out records"
-        )
-    if members < 2:
-        errors.append(f"data: {total} records give models {members} members each; at least 2 are needed")
-    for entry in config.quantize:
-        if entry.calibration.source == "members" and entry.calibration.records > members:
-            errors.append(
-                f"calibration.records: {entry.variant} asks for {entry.calibration.records} members, "
-                f"but each model has {members}; lower it to at most {members}"
-            )
-    if errors:
-        raise ConfigError("\n".join(dict.fromkeys(errors)))
-    return Sizes(pool, members, split.calibration, split.population, test)
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of one model's signals about the pool and the population."""
+        return 8 * len(SIGNALS) * self.queries * (self.pool + self.population)
 
+    @property
+    def stack_bytes(self) -> int:
+        """Memory of a step that stacks the signals of all references: two copies, unless they go into a file."""
+        masks_and_sums = self.pool * (6 * self.references + 16 * self.targets + 400)
+        return 2 * min(self.references * self.answer_bytes, LARGE) + masks_and_sums
 
-def target_rows(config: Config) -> tuple[int, ...]:
-    """Rows of the attacked models: of a population the first of every pair, then their complements."""
-    if config.split.mode == "dedicated":
-        return tuple(range(config.split.targets))
-    rows = [*range(0, config.split.models, 2), *range(1, config.split.models, 2)]
-    return tuple(sorted(rows[: config.split.targets]))
+    @property
+    def attack_seconds(self) -> float:
+        """Seconds of one attack on all targets."""
+        return 4e-8 * self.targets * self.references * self.pool * self.queries
 
-
-def reference_rows(config: Config) -> tuple[int, ...]:
-    """Rows of the models that serve as references of some target."""
-    if config.split.mode == "dedicated":
-        return tuple(range(config.split.targets, config.split.targets + config.split.shadows))
-    return tuple(range(config.split.models))
+    @property
+    def measure_seconds(self) -> float:
+        """Seconds of the metrics of all targets."""
+        return 2e-5 * self.targets * self.pool

@@ -1,43 +1,24 @@
-"""The adapters between stored artifacts and pure functions: nothing is computed here.
+"""Every step as the engine calls it, by the name of its stage.
 
-A stage is called with the parameters of one or more tasks that share their inputs, and yields one
-artifact mapping per task, in order. `inputs` arrive decoded. What a stage means is versioned in
-`bitleak.plan.VERSIONS`. A worker finds a stage here, by its name.
+Importing this module imports PyTorch and all that the steps need, so that workers which are forked afterwards start
+warm. `bitleak.engine.worker` finds a stage here by its name.
 """
 
-from bitleak.stages.attacking import applicable, attack, view_of
-from bitleak.stages.calibrating import calibration, candidates
-from bitleak.stages.measuring import measure, utility, weigh
-from bitleak.stages.networks import calibration_images, quantize, query, specification, train
-from bitleak.stages.noising import match, matched, noise
-from bitleak.stages.records import copies, images, splits
-from bitleak.stages.several import compare, joint
-from bitleak.stages.statistics import estimate, memorise, power, thresholds
+from collections.abc import Mapping
 
-__all__ = [
-    "applicable",
-    "attack",
-    "calibration",
-    "calibration_images",
-    "candidates",
-    "compare",
-    "copies",
-    "estimate",
-    "images",
-    "joint",
-    "match",
-    "matched",
-    "measure",
-    "memorise",
-    "noise",
-    "power",
-    "quantize",
-    "query",
-    "specification",
-    "splits",
-    "thresholds",
-    "train",
-    "utility",
-    "view_of",
-    "weigh",
-]
+from bitleak import registry
+from bitleak.engine.worker import Stage
+from bitleak.steps import networks, noisy_accuracy  # noqa: F401
+from bitleak.steps.step import stage_of
+from bitleak.train import fit  # noqa: F401
+
+STAGES: Mapping[str, Stage] = {
+    name: stage_of(registry.find(registry.STEPS, name, kind="step")) for name in registry.STEPS
+}
+
+
+def __getattr__(name: str) -> Stage:
+    """Return the stage with this name."""
+    if name not in STAGES:
+        raise AttributeError(f"module {__name__!r} has no stage {name!r}")
+    return STAGES[name]

@@ -6,29 +6,13 @@ images -> splits -> train (per model) -> quantize (per model and variant) -> que
        -> memorise (per variant), power (at fp32)
 ```
 
-Rows need answers and sizes (`weigh`), never weights: an audit goes on from answers that were brought
-from elsewhere.
-
-Every task carries what it should cost in seconds, from the multiply-adds of the network and the
-measured rates in `RATES`, so that a plan can be read before an hour is spent.
+Rows need answers and sizes (`weigh`), never weights: an audit goes on from answers that were brought from elsewhere.
+Every task is a step of `bitleak.steps` with its parameters, which also gives its expected seconds and bytes, so that a
+plan can be read before an hour is spent.
 """
 
-from bitleak.plan.builder import Plan, plan
-from bitleak.plan.costs import RATES, quantizer_work
-from bitleak.plan.evaluation import CONTROL
-from bitleak.plan.sizes import NetworkSize, Sizes, reference_rows, sizes_of, target_rows
-from bitleak.plan.tasks import VERSIONS
+from bitleak.audit.graph.audit_graph import Plan, plan
+from bitleak.audit.graph.evaluation_tasks import CONTROL
+from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
 
-__all__ = [
-    "CONTROL",
-    "RATES",
-    "VERSIONS",
-    "NetworkSize",
-    "Plan",
-    "Sizes",
-    "plan",
-    "quantizer_work",
-    "reference_rows",
-    "sizes_of",
-    "target_rows",
-]
+__all__ = ["CONTROL", "Plan", "plan", "reference_rows", "scale_of", "target_rows"]

@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
+from bitleak.audit.graph.evaluation_tasks import CONTROL, Models, evaluate
+from bitleak.audit.graph.noise_tasks import noise_tasks
+from bitleak.audit.graph.planner import Planner
+from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
+from bitleak.audit.graph.record_tasks import memorisation, power
+from bitleak.audit.graph.release_tasks import release_tasks
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description
 from bitleak.engine.keys import Task
-from bitleak.plan.calibration import calibration_tasks
-from bitleak.plan.costs import RATES
-from bitleak.plan.evaluation import CONTROL, Models, evaluate
-from bitleak.plan.joint import joint_tasks
-from bitleak.plan.noise import noise_tasks
-from bitleak.plan.sizes import NetworkSize, Sizes, reference_rows, sizes_of, target_rows
-from bitleak.plan.statistics import memorisation, power
-from bitleak.plan.tasks import Tasks
+from bitleak.steps.quantizing_work import RATES
+from bitleak.steps.scale import NetworkSize, Scale
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,17 @@ class Plan:
     """The tasks of an audit.
 
     Attributes:
-        tasks: All of them, inputs before what needs them.
+        tasks: All tasks, each after its inputs.
         images: Key of the images.
         splits: Key of the splits.
         copies: Key of the copies among the images.
         results: Keys of the tasks whose rows make the results table, in its order.
         scores: Key of the attack task of each variant and kind of reference.
         memorisation: Key of the memorisation of each variant.
-        power: Key of the power by number of references; None where it is not asked for.
+        power: Key of the power by number of references; None if the config leaves it out.
         targets: Rows of the attacked models.
         references: Rows of the models that serve as references.
-        sizes: Numbers of records.
-        bytes: Expected size of each task's artifact, by key.
+        scale: Numbers of records and models.
     """
 
     tasks: tuple[Task, ...]
@@ -46,8 +46,7 @@ class Plan:
     power: str | None
     targets: tuple[int, ...]
     references: tuple[int, ...]
-    sizes: Sizes
-    bytes: Mapping[str, int]
+    scale: Scale
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -62,7 +61,7 @@ class Plan:
 
 
 def plan(config: Config, description: Description, network: NetworkSize, *, device: str = "cpu") -> Plan:
-    """The graph of an audit.
+    """Return the graph of an audit.
 
     Args:
         config: A validated config.
@@ -78,30 +77,29 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         raise ConfigError(
             "train.autocast: 'auto' must be settled for a device before the plan is made, see audit.prepare"
         )
-    tasks = Tasks(config, description, network, sizes_of(config, description), RATES[device.split(":")[0]])
-    images, splits, copies = tasks.images(), tasks.splits(), tasks.copies()
-    models = _models(tasks)
+    planner = Planner(config, description, scale_of(config, description, network, RATES[device.split(":")[0]]))
+    images, splits, copies = planner.images(), planner.splits(), planner.copies()
+    models = _models(planner)
     listed = [images, splits, copies, *models.weights.values(), *models.answers.values(), *models.sizes.values()]
     results: list[Task] = []
     scores: dict[tuple[str, str], str] = {}
     memorised: dict[str, Task] = {}
     for variant in ["fp32", *(entry.variant for entry in config.quantize), CONTROL]:
-        attacks, measured = evaluate(tasks, models, variant)
+        attacks, measured = evaluate(planner, models, variant)
         listed += [*attacks, *measured]
         results += measured
-        scores |= {
-            (variant, task.params["reference"]): str(task.inputs["scores"])
-            for task in measured
-            if "scores" in task.inputs
-        }
+        for task in measured:
+            if "scores" in task.inputs:
+                scores[variant, task.params["reference"]] = str(task.inputs["scores"])
         if variant != CONTROL:
-            memorised[variant] = memorisation(tasks, models, variant)
-    for further in (noise_tasks, joint_tasks, calibration_tasks):
-        made, measured = further(tasks, models)
+            memorised[variant] = memorisation(planner, models, variant)
+    # Questions of their own, each off unless the config asks for it.
+    for extra_tasks in (noise_tasks, release_tasks, calibration_set_tasks):
+        made, measured = extra_tasks(planner, models)
         listed += [*made, *measured]
         results += measured
-    powered = power(tasks, models) if config.power else None
-    listed += [*memorised.values(), *([powered] if powered else [])]
+    power_task = power(planner, models) if config.power else None
+    listed += [*memorised.values(), *([power_task] if power_task else [])]
     unique = {task.key: task for task in listed}
     return Plan(
         tasks=tuple(unique.values()),
@@ -111,31 +109,28 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         results=tuple(task.key for task in results),
         scores=scores,
         memorisation={variant: task.key for variant, task in memorised.items()},
-        power=powered.key if powered else None,
+        power=power_task.key if power_task else None,
         targets=models.targets,
         references=models.references,
-        sizes=tasks.sizes,
-        bytes={key: tasks.size(task) for key, task in unique.items()},
+        scale=planner.scale,
     )
 
 
-def _models(tasks: Tasks) -> Models:
-    """Training, quantizing and asking of every model that is attacked or serves as a reference."""
-    config = tasks.config
+def _models(planner: Planner) -> Models:
+    """Plan training, quantizing and querying of every model that is attacked or serves as a reference."""
+    config = planner.config
     targets, references = target_rows(config), reference_rows(config)
     rows = sorted({*targets, *references})
-    weights = {("fp32", row): tasks.train(row) for row in rows}
-    answers = {
-        ("fp32", row): tasks.query(weights["fp32", row], f"fp32 of model {row}", test=row in targets) for row in rows
-    }
+    weights, answers, sizes = {}, {}, {}
+    for row in rows:
+        weights["fp32", row] = planner.train(row)
+        answers["fp32", row] = planner.query(weights["fp32", row], f"fp32 of model {row}", test=row in targets)
     for row in rows if "matched" in config.references else targets:
         for entry in config.quantize:
-            made = tasks.quantize(entry, row, weights["fp32", row])
-            weights[entry.variant, row] = made
-            answers[entry.variant, row] = tasks.query(made, f"{entry.variant} of model {row}", test=row in targets)
-    sizes = {
-        (variant, row): tasks.weigh(weights[variant, row], f"{variant} of model {row}")
-        for variant in ["fp32", *(entry.variant for entry in config.quantize)]
-        for row in targets
-    }
+            label = f"{entry.variant} of model {row}"
+            weights[entry.variant, row] = planner.quantize(entry, row, weights["fp32", row])
+            answers[entry.variant, row] = planner.query(weights[entry.variant, row], label, test=row in targets)
+    for variant in ["fp32", *(entry.variant for entry in config.quantize)]:
+        for row in targets:
+            sizes[variant, row] = planner.weigh(weights[variant, row], f"{variant} of model {row}")
     return Models(targets, references, weights, answers, sizes)

@@ -2,105 +2,96 @@
 
 from dataclasses import replace
 
+from bitleak.audit.graph.evaluation_tasks import Models, attack, columns_of, compare, evaluate
+from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import noise_like
 from bitleak.engine.keys import Task
-from bitleak.plan.evaluation import Models, attack, compare, evaluate, named
-from bitleak.plan.tasks import Tasks
+from bitleak.steps.add_noise import AddNoise
+from bitleak.steps.match_noise import MatchNoise
+from bitleak.steps.measure_noise_match import MeasureNoiseMatch
 
 RECORDS = 1000
 """Non-members of each target, at most, on which the accuracies are made equal."""
 
 LOW, HIGH = 0.01, 2.0
-"""Scales between which the noise is looked for, in standard deviations of a layer's weights."""
+"""Range of scales that are tried, in standard deviations of a layer's weights."""
 
 TOLERANCE = 0.002
-"""Of the accuracy."""
+"""Difference in accuracy that counts as equal."""
 
 EVALUATIONS = 12
-"""Scales that are tried at most."""
+"""Scales that are tried, at most."""
 
 
-def noise_tasks(tasks: Tasks, models: Models) -> tuple[list[Task], list[Task]]:
-    """Tasks of all that is needed, and the tasks that make the rows, for every variant asked for."""
+def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task]]:
+    """Plan all tasks for every variant that the config lists, and the tasks that make the rows."""
     made: list[Task] = []
     results: list[Task] = []
-    for variant in tasks.config.utility_matched:
-        found = _match(tasks, models, variant)
-        noisy = _models(tasks, models, variant, found)
+    for variant in planner.config.utility_matched:
+        match = _match(planner, models, variant)
+        noisy = _noisy_models(planner, models, variant, match)
         name = noise_like(variant)
-        rows = sorted({row for of, row in noisy.weights if of == name})
-        attacks, measured = evaluate(tasks, noisy, name)
-        made += [
-            found,
-            *[noisy.weights[name, row] for row in rows],
-            *[noisy.answers[name, row] for row in rows],
-            *attacks,
-        ]
-        results += [*measured, _matched(tasks, noisy, variant, found)]
-        about = {"variant": variant, **named(tasks.config, variant)}
-        kinds = tasks.config.references
-        results += [
-            compare(
-                tasks,
-                noisy,
-                about,
+        rows = sorted({row for label, row in noisy.weights if label == name})
+        attacks, measured = evaluate(planner, noisy, name)
+        made += [match, *[noisy.weights[name, row] for row in rows], *[noisy.answers[name, row] for row in rows]]
+        made += attacks
+        results += [*measured, _measured_match(planner, noisy, variant, match)]
+        kinds = planner.config.references
+        for kind in kinds:
+            comparison = compare(
+                planner,
+                columns_of(planner.config, variant),
                 kind,
-                scores=attack(tasks, noisy, variant, kind),
-                others=[attack(tasks, noisy, name, kind)],
+                scores=attack(planner, noisy, variant, kind),
+                others=[attack(planner, noisy, name, kind)],
                 over="noise",
                 standalone=kind == kinds[0],
             )
-            for kind in kinds
-        ]
+            results.append(comparison)
     return made, results
 
 
-def _match(tasks: Tasks, models: Models, variant: str) -> Task:
-    params = {
-        "targets": list(models.targets),
-        "records": RECORDS,
-        "low": LOW,
-        "high": HIGH,
-        "tolerance": TOLERANCE,
-        "evaluations": EVALUATIONS,
-        "batch": tasks.config.query.batch,
-        "seed": tasks.config.seed,
-    }
-    inputs: dict[str, str | tuple[str, ...]] = {
+def _match(planner: Planner, models: Models, variant: str) -> Task:
+    step = MatchNoise(
+        targets=models.targets,
+        records=RECORDS,
+        low=LOW,
+        high=HIGH,
+        tolerance=TOLERANCE,
+        evaluations=EVALUATIONS,
+        batch=planner.config.query.batch,
+        seed=planner.config.seed,
+    )
+    inputs = {
         "weights": tuple(models.weights["fp32", row].key for row in models.targets),
-        "outputs": tuple(models.answers[variant, row].key for row in models.targets),
-        "baseline": tuple(models.answers["fp32", row].key for row in models.targets),
-        **tasks.data(),
+        "outputs": models.target_keys(variant),
+        "baseline": models.target_keys("fp32"),
+        **planner.data(),
     }
-    asked = len(models.targets) * min(RECORDS, tasks.sizes.pool - tasks.sizes.members) * EVALUATIONS
-    cost = tasks.network.multiply_adds * asked / tasks.rate
-    return tasks.task("match", params, inputs, f"noise as costly as {variant}", cost)
+    return planner.task(step, inputs, f"noise as costly as {variant}")
 
 
-def _models(tasks: Tasks, models: Models, variant: str, found: Task) -> Models:
-    """The models with noise beside the others; as many as are quantized."""
+def _noisy_models(planner: Planner, models: Models, variant: str, match: Task) -> Models:
+    """Return the models with as many noisy ones added as there are quantized ones."""
     name = noise_like(variant)
     weights, answers = dict(models.weights), dict(models.answers)
-    for row in [row for of, row in models.weights if of == variant]:
-        params = {"model": row, "seed": tasks.config.seed}
-        inputs = {"weights": models.weights["fp32", row].key, "match": found.key}
-        weights[name, row] = tasks.task("noise", params, inputs, f"{name} of model {row}", 0.1)
-        answers[name, row] = tasks.query(weights[name, row], f"{name} of model {row}", test=row in models.targets)
+    for row in [row for label, row in models.weights if label == variant]:
+        label = f"{name} of model {row}"
+        step = AddNoise(model=row, seed=planner.config.seed)
+        inputs = {"weights": models.weights["fp32", row].key, "match": match.key}
+        weights[name, row] = planner.task(step, inputs, label)
+        answers[name, row] = planner.query(weights[name, row], label, test=row in models.targets)
     sizes = {**models.sizes, **{(name, row): models.sizes["fp32", row] for row in models.targets}}
     return replace(models, weights=weights, answers=answers, sizes=sizes)
 
 
-def _matched(tasks: Tasks, models: Models, variant: str, found: Task) -> Task:
-    params = {
-        "variant": variant,
-        **named(tasks.config, variant),
-        "targets": list(models.targets),
-        "seed": tasks.config.seed,
+def _measured_match(planner: Planner, models: Models, variant: str, match: Task) -> Task:
+    columns = columns_of(planner.config, variant)
+    step = MeasureNoiseMatch(*columns, targets=models.targets, seed=planner.config.seed)
+    inputs = {
+        "match": match.key,
+        "outputs": models.target_keys(variant),
+        "noise": models.target_keys(noise_like(variant)),
+        **planner.data(),
     }
-    inputs: dict[str, str | tuple[str, ...]] = {
-        "match": found.key,
-        "outputs": tuple(models.answers[variant, row].key for row in models.targets),
-        "noise": tuple(models.answers[noise_like(variant), row].key for row in models.targets),
-        **tasks.data(),
-    }
-    return tasks.task("matched", params, inputs, f"accuracy of {variant} over noise", 0.2)
+    return planner.task(step, inputs, f"accuracy of {variant} over noise")

@@ -1,44 +1,42 @@
-"""The tasks of what else an audit says: see `bitleak.stages.statistics`."""
+"""The tasks of fewer references, and of single records."""
 
+from bitleak.attacks import attack_entries
+from bitleak.audit.graph.evaluation_tasks import Models, attack
+from bitleak.audit.graph.planner import Planner
+from bitleak.audit.graph.record_counts import references_per_side
 from bitleak.engine.keys import Task
 from bitleak.metrics import doubling_counts, headline_fpr
-from bitleak.plan.evaluation import Models, attack, attack_names
-from bitleak.plan.tasks import Tasks
+from bitleak.steps.measure_memorisation import MeasureMemorisation
+from bitleak.steps.measure_power import POWER_TARGETS, MeasurePower
+from bitleak.steps.step import InputKeys
 
 
-def power(tasks: Tasks, models: Models) -> Task:
-    """How well the attacks do at full precision with fewer references."""
-    config, sizes = tasks.config, tasks.sizes
-    counts = doubling_counts(per_side(tasks))
-    params = {
-        "attacks": attack_names(config),
-        "targets": list(models.targets),
-        "references": list(models.references),
-        "counts": counts,
-        "fpr": headline_fpr(config.fpr, sizes.pool - sizes.members),
-        "seed": config.seed,
-    }
-    scores = attack(tasks, models, "fp32", "fp32")
+def power(planner: Planner, models: Models) -> Task:
+    """Plan the attacks at full precision with fewer references, on the first targets."""
+    config, scale = planner.config, planner.scale
+    targets = models.targets[:POWER_TARGETS]
+    step = MeasurePower(
+        attacks=tuple(attack_entries(config.attacks)),
+        targets=targets,
+        references=models.references,
+        counts=tuple(doubling_counts(references_per_side(config))),
+        fpr=headline_fpr(config.fpr, scale.pool - scale.members),
+        seed=config.seed,
+    )
     inputs = {
-        "scores": scores.key,
-        "targets": tuple(models.answers["fp32", row].key for row in models.targets),
-        "references": tuple(models.answers["fp32", row].key for row in models.references),
-        **tasks.data(),
+        "scores": attack(planner, models, "fp32", "fp32").key,
+        "targets": tuple(models.answers["fp32", row].key for row in targets),
+        "references": models.reference_keys("fp32"),
+        **planner.data(),
     }
-    share = sum(counts[:-1]) / counts[-1]
-    cost = share * scores.cost + 4e-5 * len(models.targets) * sizes.pool * len(counts)
-    return tasks.task("power", params, inputs, "power by number of references", cost)
+    return planner.task(step, inputs, "power by number of references")
 
 
-def memorisation(tasks: Tasks, models: Models, variant: str) -> Task:
-    """What the models of a variant make of records that they were, and were not, trained on."""
-    rows = [row for name, row in models.answers if name == variant]
-    inputs = {"outputs": tuple(models.answers[variant, row].key for row in rows), "splits": tasks.splits().key}
-    cost = 4e-9 * len(rows) * tasks.sizes.pool + 0.02
-    return tasks.task("memorise", {"models": rows}, inputs, f"memorisation of {variant}", cost)
-
-
-def per_side(tasks: Tasks) -> int:
-    """References a side of every record."""
-    split = tasks.config.split
-    return (split.models - 2) // 2 if split.mode == "population" else split.shadows // 2
+def memorisation(planner: Planner, models: Models, variant: str) -> Task:
+    """Plan the memorisation of every record by the models of a variant."""
+    rows = tuple(row for name, row in models.answers if name == variant)
+    inputs: InputKeys = {
+        "outputs": tuple(models.answers[variant, row].key for row in rows),
+        "splits": planner.splits().key,
+    }
+    return planner.task(MeasureMemorisation(models=rows), inputs, f"memorisation of {variant}")

@@ -2,49 +2,49 @@
 
 from collections.abc import Sequence
 
+from bitleak.audit.graph.evaluation_tasks import Models, columns_of, compare, estimate, measure
+from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import FULL, joined
 from bitleak.engine.keys import Task
-from bitleak.plan.evaluation import Models, compare, estimate, measure, named
-from bitleak.plan.tasks import Tasks
+from bitleak.steps.attack_releases import AttackReleases
 
 
-def joint_tasks(tasks: Tasks, models: Models) -> tuple[list[Task], list[Task]]:
-    """Attack tasks and result tasks of every set of releases, and of every release alone by the same attack.
+def release_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task]]:
+    """Plan the joint attack on every set of releases, and on every release alone, and the tasks that make the rows.
 
-    A release alone has its rows once, however many sets it is in; full precision has them always, being what the
-    others are compared with.
+    A release alone has its rows once, however many sets it is in. Full precision always has them, since the others are
+    compared with it.
     """
-    sets = tasks.config.joint
+    sets = planner.config.joint
     if not sets:
         return [], []
-    baseline = estimate(tasks, models, joint_attack(tasks, models, (FULL,)))
+    baseline = estimate(planner, joint_attack(planner, models, (FULL,)))
     attacks, results = [], []
     alone = dict.fromkeys([FULL, *[name for releases in sets for name in releases]])
     for releases in [*[(name,) for name in alone], *sets]:
-        attack = joint_attack(tasks, models, releases)
-        variant = joined(releases)
-        reference = FULL if variant == FULL else "matched"
-        about = {"variant": variant, **named(tasks.config, variant)}
+        attack = joint_attack(planner, models, releases)
+        columns = columns_of(planner.config, joined(releases))
+        reference = FULL if columns.variant == FULL else "matched"
         attacks += [attack, baseline] if releases == (FULL,) else [attack]
-        results.append(measure(tasks, models, about, reference, scores=attack, baseline=baseline, standalone=False))
+        results.append(measure(planner, columns, reference, scores=attack, baseline=baseline, standalone=False))
         if len(releases) > 1:
-            others = [joint_attack(tasks, models, (name,)) for name in releases]
-            results.append(compare(tasks, models, about, reference, scores=attack, others=others, over="best"))
+            others = [joint_attack(planner, models, (name,)) for name in releases]
+            results.append(compare(planner, columns, reference, scores=attack, others=others, over="best"))
     return attacks, results
 
 
-def joint_attack(tasks: Tasks, models: Models, releases: Sequence[str]) -> Task:
-    """The scores of the joint attack on all targets."""
-    params = {
-        "releases": len(releases),
-        "targets": list(models.targets),
-        "references": list(models.references),
-        "seed": tasks.config.seed,
-    }
-    inputs = {
-        "targets": tuple(models.answers[name, row].key for name in releases for row in models.targets),
-        "references": tuple(models.answers[name, row].key for name in releases for row in models.references),
-        **tasks.data(),
-    }
-    read = len(models.targets) * len(models.references) * tasks.sizes.pool * len(tasks.config.query.augment)
-    return tasks.task("joint", params, inputs, f"attack {joined(releases)} by joint", 1e-7 * len(releases) * read)
+def joint_attack(planner: Planner, models: Models, releases: Sequence[str]) -> Task:
+    """Plan the joint attack on all targets."""
+    targets: list[str] = []
+    references: list[str] = []
+    for name in releases:
+        targets += models.target_keys(name)
+        references += models.reference_keys(name)
+    step = AttackReleases(
+        releases=len(releases),
+        targets=models.targets,
+        references=models.references,
+        seed=planner.config.seed,
+    )
+    inputs = {"targets": tuple(targets), "references": tuple(references), **planner.data()}
+    return planner.task(step, inputs, f"attack {joined(releases)} by joint")

@@ -1,0 +1,236 @@
+"""The tasks that turn answers into rows: attack, estimate, thresholds, measure, utility."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bitleak.attacks import attack_entries
+from bitleak.audit.graph.planner import Planner
+from bitleak.config import Config
+from bitleak.engine.keys import Task
+from bitleak.metrics import metric_entries
+from bitleak.steps.attack_targets import AttackTargets
+from bitleak.steps.choose_thresholds import ChooseThresholds
+from bitleak.steps.compare_variants import CompareVariants
+from bitleak.steps.estimate_baseline import EstimateBaseline
+from bitleak.steps.measure_utility import MeasureUtility
+from bitleak.steps.measure_variant import MeasureVariant
+from bitleak.steps.step import InputKeys
+
+CONTROL = "control"
+"""The variant whose targets answer with noise."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of an audit, in every variant.
+
+    Attributes:
+        targets: Rows of the attacked models.
+        references: Rows of the models that serve as references.
+        weights: The task that makes the weights, by variant and row.
+        answers: The task that queries them, by variant and row.
+        sizes: The task that weighs them, by variant and target.
+    """
+
+    targets: tuple[int, ...]
+    references: tuple[int, ...]
+    weights: Mapping[tuple[str, int], Task]
+    answers: Mapping[tuple[str, int], Task]
+    sizes: Mapping[tuple[str, int], Task]
+
+    def target_keys(self, variant: str) -> tuple[str, ...]:
+        """Keys of the targets' answers in one variant."""
+        return tuple(self.answers[variant, row].key for row in self.targets)
+
+    def reference_keys(self, variant: str) -> tuple[str, ...]:
+        """Keys of the references' answers in one variant."""
+        return tuple(self.answers[variant, row].key for row in self.references)
+
+
+class VariantColumns(NamedTuple):
+    """The columns that name a variant in its rows.
+
+    Attributes:
+        variant: Its name.
+        quantizer: Label of its quantizer; empty if it has none.
+        levels: Grid points; None if it has none.
+    """
+
+    variant: str
+    quantizer: str
+    levels: int | None
+
+
+def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task], list[Task]]:
+    """Plan the attacks on a variant, and the tasks that make its rows."""
+    config = planner.config
+    if variant == "fp32":
+        kinds = ["fp32", *(kind for kind in config.references if kind == "recalibrated")]
+    else:
+        kinds = ["fp32"] if variant == CONTROL else list(config.references)
+    columns = columns_of(config, variant)
+    attacks, measured = [], []
+    baseline = estimate(planner, attack(planner, models, "fp32", "fp32"))
+    for kind in kinds:
+        scores = attack(planner, models, variant, kind)
+        thresholds = None if variant == CONTROL else choose(planner, models, variant, kind)
+        attacks += [scores, baseline, *([thresholds] if thresholds else [])]
+        measured.append(
+            measure(
+                planner,
+                columns,
+                kind,
+                scores=scores,
+                baseline=baseline,
+                thresholds=thresholds,
+                comparisons=len(kinds) * len(scores.params["attacks"]),
+                standalone=kind == kinds[0],
+            )
+        )
+    if variant != CONTROL:
+        measured.append(utility(planner, models, columns))
+    return attacks, measured
+
+
+def measure(
+    planner: Planner,
+    columns: VariantColumns,
+    reference: str,
+    *,
+    scores: Task,
+    baseline: Task,
+    standalone: bool,
+    thresholds: Task | None = None,
+    comparisons: int = 1,
+) -> Task:
+    """Plan the rows and curves of one variant by one kind of reference.
+
+    Args:
+        planner: Plans the task.
+        columns: The variant's columns in the rows.
+        reference: Kind of the references, as in the rows.
+        scores: The attack's task.
+        baseline: The figures of the same attacks at full precision, from `estimate`.
+        standalone: Whether attacks without references have their rows here.
+        thresholds: Thresholds that were chosen without the targets; None leaves such rows out.
+        comparisons: Number of attacks whose bounds on epsilon hold together.
+
+    Raises:
+        ValueError: The baseline is no task of the stage `estimate`.
+    """
+    config = planner.config
+    if baseline.stage != EstimateBaseline.STAGE:
+        raise ValueError(f"baseline must be a task of stage 'estimate', got {baseline.stage!r}")
+    step = MeasureVariant(
+        *columns,
+        reference=reference,
+        fpr=config.fpr,
+        priors=config.priors,
+        delta=config.delta,
+        comparisons=comparisons,
+        seed=config.seed,
+        standalone=standalone,
+        metrics=tuple(metric_entries(config.metrics)),
+    )
+    inputs = {"scores": scores.key, "baseline": baseline.key, "splits": planner.splits().key}
+    if thresholds is not None:
+        inputs["thresholds"] = thresholds.key
+    return planner.task(step, inputs, f"measure {columns.variant} by {reference}")
+
+
+def compare(
+    planner: Planner,
+    columns: VariantColumns,
+    reference: str,
+    *,
+    scores: Task,
+    others: Sequence[Task],
+    over: str,
+    standalone: bool = False,
+) -> Task:
+    """Plan the rows of how far one variant's figures exceed the best of other variants'.
+
+    Args:
+        planner: Plans the task.
+        columns: The variant's columns in the rows.
+        reference: Kind of the references, as in the rows.
+        scores: The attack's task.
+        others: The same attacks on the others.
+        over: End of the metrics' names, after `_over_`.
+        standalone: Whether attacks without references have their rows here.
+    """
+    config = planner.config
+    step = CompareVariants(
+        *columns, reference=reference, over=over, fpr=config.fpr, seed=config.seed, standalone=standalone
+    )
+    inputs: InputKeys = {
+        "scores": scores.key,
+        "others": tuple(other.key for other in others),
+        "splits": planner.splits().key,
+    }
+    return planner.task(step, inputs, f"compare {columns.variant} by {reference} over {over}")
+
+
+def attack(planner: Planner, models: Models, variant: str, kind: str) -> Task:
+    """Plan the attacks on one variant by one kind of reference."""
+    config = planner.config
+    attacked = "fp32" if variant == CONTROL else variant
+    step = AttackTargets(
+        attacks=tuple(attack_entries(config.attacks)),
+        recalibrated=kind == "recalibrated",
+        control=variant == CONTROL,
+        targets=models.targets,
+        references=models.references,
+        seed=config.seed,
+    )
+    inputs: InputKeys = {
+        "targets": models.target_keys(attacked),
+        "references": models.reference_keys(attacked if kind == "matched" else "fp32"),
+        **planner.data(),
+    }
+    return planner.task(step, inputs, f"attack {variant} by {kind}")
+
+
+def estimate(planner: Planner, scores: Task) -> Task:
+    """Plan the figures at full precision that variants are compared with, made once for all of them."""
+    step = EstimateBaseline(fpr=planner.config.fpr, seed=planner.config.seed)
+    inputs = {"scores": scores.key, "splits": planner.splits().key}
+    return planner.task(step, inputs, f"figures of {scores.label.removeprefix('attack ')}")
+
+
+def choose(planner: Planner, models: Models, variant: str, kind: str) -> Task:
+    """Plan the thresholds from references in the targets' place; those at full precision serve all variants."""
+    config = planner.config
+    played = variant if kind == "matched" else "fp32"
+    step = ChooseThresholds(
+        attacks=tuple(attack_entries(config.attacks)),
+        recalibrated=kind == "recalibrated",
+        targets=models.targets,
+        references=models.references,
+        fpr=config.fpr,
+        seed=config.seed,
+    )
+    inputs: InputKeys = {"references": models.reference_keys(played), **planner.data()}
+    mapped = ", recalibrated" if kind == "recalibrated" else ""
+    return planner.task(step, inputs, f"thresholds on {played}{mapped}")
+
+
+def utility(planner: Planner, models: Models, columns: VariantColumns) -> Task:
+    """Plan the accuracy and size of one variant."""
+    step = MeasureUtility(*columns, targets=models.targets, seed=planner.config.seed)
+    inputs: InputKeys = {
+        "outputs": models.target_keys(columns.variant),
+        "baseline": models.target_keys("fp32"),
+        "sizes": tuple(models.sizes[columns.variant, row].key for row in models.targets),
+        **planner.data(),
+    }
+    return planner.task(step, inputs, f"accuracy of {columns.variant}")
+
+
+def columns_of(config: Config, variant: str) -> VariantColumns:
+    """Return the columns that name a variant in its rows."""
+    for entry in config.quantize:
+        if entry.variant == variant:
+            return VariantColumns(variant, entry.label, entry.levels)
+    return VariantColumns(variant, "", None)

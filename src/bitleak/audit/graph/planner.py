@@ -1,0 +1,125 @@
+"""Single tasks of an audit: which parameters a step takes from the config, and which results it reads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bitleak import registry
+from bitleak.config import Config, QuantizeConfig
+from bitleak.core.outside import short_name, versioned
+from bitleak.core.params import known_params
+from bitleak.core.types import Description
+from bitleak.engine.keys import Task
+from bitleak.steps.draw_splits import DrawSplits
+from bitleak.steps.find_copies import FindCopies
+from bitleak.steps.load_images import LoadImages
+from bitleak.steps.quantize_model import QuantizeModel
+from bitleak.steps.query_model import QueryModel
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import InputKeys, Step, planned
+from bitleak.steps.train_model import TrainModel
+from bitleak.steps.weigh_weights import WeighWeights
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans the tasks of one audit.
+
+    Attributes:
+        config: The audit's config.
+        description: The data set, undecoded.
+        scale: Numbers of records and models.
+    """
+
+    config: Config
+    description: Description
+    scale: Scale
+
+    def task(self, step: Step, inputs: InputKeys, label: str) -> Task:
+        """Return the task of a step."""
+        return planned(step, inputs, self.scale, label)
+
+    def images(self) -> Task:
+        """Plan the decoding of the data set."""
+        data = self.config.data
+        options = {name: value for name, value in data.options.items() if name != "path"}
+        step = LoadImages(
+            name=versioned(data.name),
+            options=known_params(registry.resolve(registry.DATASETS, data.name, kind="data set"), options),
+            limit=data.limit,
+            held_out=data.held_out,
+            fingerprint=self.description.fingerprint,
+            seed=self.config.seed,
+        )
+        return self.task(step, {}, f"images of {short_name(data.name)}")
+
+    def splits(self) -> Task:
+        """Plan the draw of the membership matrix."""
+        split = self.config.split
+        population = split.mode == "population"
+        step = DrawSplits(
+            mode=split.mode,
+            targets=split.targets,
+            held_out=split.held_out,
+            calibration=split.calibration,
+            population=split.population,
+            test=split.test,
+            seed=self.config.seed,
+            models=split.models if population else None,
+            shadows=None if population else split.shadows,
+        )
+        return self.task(step, {"images": self.images().key}, "splits")
+
+    def copies(self) -> Task:
+        """Plan the search for copies among the records."""
+        return self.task(FindCopies(), self.data(), "copies among the images")
+
+    def train(self, row: int) -> Task:
+        """Plan the training of one model."""
+        name, options = self.config.model
+        step = TrainModel(
+            model=row,
+            network=name,
+            options=options,
+            recipe=self.config.train,
+            seed=self.config.seed,
+            made_by=self.scale.network.made_by,
+        )
+        return self.task(step, self.data(), f"train model {row}")
+
+    def quantize(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
+        """Plan one model at one precision; precisions that share a pass over the images share a group."""
+        step = QuantizeModel(
+            model=row,
+            quantizer=versioned(entry.name),
+            options=self.quantizer_options(entry),
+            levels=entry.levels,
+            calibration=entry.calibration,
+            seed=self.config.seed,
+        )
+        first = next(other for other in self.config.quantize if other.label == entry.label)
+        return planned(
+            step,
+            {"weights": trained.key, **self.data()},
+            self.scale,
+            f"{entry.variant} of model {row}",
+            cost=step.cost(self.scale, shared=first is not entry),
+            group=f"{entry.label}:{row}",
+        )
+
+    def quantizer_options(self, entry: QuantizeConfig) -> dict[str, Any]:
+        """Return the arguments of an entry's quantizer that are part of the key, all but the levels."""
+        return known_params(registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer"), entry.options)
+
+    def query(self, weights: Task, label: str, *, test: bool) -> Task:
+        """Plan the answers of one set of weights, about the test records only if its accuracy is reported."""
+        query = self.config.query
+        step = QueryModel(queries=query.augment, batch=query.batch, test=test)
+        return self.task(step, {"weights": weights.key, **self.data()}, f"query {label}")
+
+    def weigh(self, weights: Task, label: str) -> Task:
+        """Plan the size of one set of weights."""
+        return self.task(WeighWeights(), {"weights": weights.key}, f"size of {label}")
+
+    def data(self) -> dict[str, str | tuple[str, ...]]:
+        """Return the inputs of all steps that read the records."""
+        return {"images": self.images().key, "splits": self.splits().key}

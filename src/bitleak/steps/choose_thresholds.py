@@ -1,0 +1,149 @@
+"""Choose the thresholds that an adversary can have: a reference plays the target, and its non-members set them.
+
+The target's answers are not among the inputs, and neither the target nor its complement is a reference.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from bitleak import metrics
+from bitleak.attacks import Attack, Player, exchangeable, recalibrated
+from bitleak.core.errors import TooFewForAttack
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import AttackView, Images, Outputs, Splits
+from bitleak.engine.worker import Runtime
+from bitleak.steps.attack_targets import applicable, target_view
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import Progress
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds by attack, target and false positive rate.
+
+    Attributes:
+        thresholds: NaN if none could be chosen.
+        attacks: Names, in the order of the first axis.
+        refused: Reason why an attack has no threshold, by name.
+    """
+
+    thresholds: Float64[np.ndarray, "attacks targets fprs"]
+    attacks: tuple[str, ...]
+    refused: Mapping[str, str]
+
+    def artifacts(self) -> dict[str, Any]:
+        """Return what the store keeps."""
+        return {"thresholds": self.thresholds, "attacks": list(self.attacks), "refused": dict(self.refused)}
+
+    @classmethod
+    def read(cls, artifacts: Mapping[str, Any]) -> "Thresholds":
+        """Return the thresholds that were stored as these artifacts."""
+        return cls(artifacts["thresholds"], tuple(artifacts["attacks"]), artifacts["refused"])
+
+
+@dataclass(frozen=True)
+class ChooseThresholds:
+    """Choose a threshold for every target, attack with references, and false positive rate.
+
+    Attributes:
+        attacks: Names of the attacks, in full.
+        recalibrated: Whether the references' answers are mapped onto the player's first.
+        targets: Rows of the targets.
+        references: Rows of the models whose answers are the inputs `references`.
+        fpr: False positive rates.
+        seed: The audit's seed.
+    """
+
+    attacks: tuple[str, ...]
+    recalibrated: bool
+    targets: tuple[int, ...]
+    references: tuple[int, ...]
+    fpr: tuple[float, ...]
+    seed: int
+
+    STAGE: ClassVar[str] = "thresholds"
+    VERSION: ClassVar[str] = "1"
+
+    class Inputs(NamedTuple):
+        """Answers of the references, in the order of their rows."""
+
+        references: tuple[Outputs, ...]
+        images: Images
+        splits: Splits
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds of all attacks, once per target."""
+        return len(self.attacks) * scale.attack_seconds
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the thresholds."""
+        return 8 * len(self.attacks) * len(self.targets) * len(self.fpr)
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the stacked references and of a copy without the player."""
+        return scale.stack_bytes + scale.references * scale.answer_bytes
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Thresholds:
+        """Return the thresholds, and why an attack has none."""
+        data, split = inputs.images, inputs.splits
+        answers = dict(zip(self.references, inputs.references, strict=True))
+        attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=len(split.population))
+        attacks = [attack for attack in attacks if attack.uses_references]
+        thresholds = np.full((len(attacks), len(self.targets), len(self.fpr)), np.nan)
+        refused: dict[str, str] = {}
+        for place, row in enumerate(self.targets):
+            stand_in = answers[self.references[0]]  # in the target's place until a reference takes it
+            view = target_view(data, split, row, stand_in, answers, seed=self.seed)
+            generator = np.random.default_rng(seed_for(self.seed, "player", row))
+            chosen, reasons = played_thresholds(view, attacks, self.fpr, generator, recalibrate=self.recalibrated)
+            refused |= reasons
+            for index, attack in enumerate(attacks):
+                if attack.name in chosen:
+                    thresholds[index, place] = chosen[attack.name]
+            progress((place + 1) / len(self.targets))
+        return Thresholds(thresholds, tuple(attack.name for attack in attacks), refused)
+
+
+def played_thresholds(
+    view: AttackView,
+    attacks: Sequence[Attack],
+    fprs: Sequence[float],
+    generator: np.random.Generator,
+    *,
+    recalibrate: bool,
+) -> tuple[dict[str, Float64[np.ndarray, "fprs"]], dict[str, str]]:
+    """Return thresholds by attack, from one reference in the target's place, and the reasons of attacks without.
+
+    Args:
+        view: View of any target, not recalibrated.
+        attacks: Attacks with references.
+        fprs: False positive rates.
+        generator: The player is drawn from it.
+        recalibrate: Whether the references' answers are mapped onto the player's first.
+    """
+    try:
+        player = Player(view, generator)
+    except TooFewForAttack as error:
+        return {}, {attack.name: str(error) for attack in attacks}
+    # Attacks that only count on which side an answer is take a view without a copy of every reference; to recalibrate
+    # needs the population, which that view does not hold.
+    compact = [attack for attack in attacks if exchangeable(attack) and not recalibrate]
+    others = [attack for attack in attacks if attack not in compact]
+    chosen: dict[str, np.ndarray] = {}
+    refused: dict[str, str] = {}
+    for group, make_view in ((compact, player.compact_view), (others, player.view)):
+        if not group:
+            continue
+        played = recalibrated(make_view()) if recalibrate else make_view()
+        for attack in group:
+            try:
+                scores = attack(played)
+            except TooFewForAttack as error:
+                refused[attack.name] = str(error)
+            else:
+                chosen[attack.name] = metrics.thresholds_for(scores[~player.member], fprs)
+    return chosen, refused

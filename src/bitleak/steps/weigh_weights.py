@@ -1,0 +1,49 @@
+"""Weigh one set of weights: bytes and bits.
+
+This is a step of its own, so that rows can be made of answers that were brought without weights.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from bitleak.core.types import QuantizedWeights, Weights
+from bitleak.engine.worker import Runtime
+from bitleak.metrics.accuracy_and_size import weights_size
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import Progress
+
+
+@dataclass(frozen=True)
+class WeighWeights:
+    """Weigh one set of weights."""
+
+    STAGE: ClassVar[str] = "weigh"
+    VERSION: ClassVar[str] = "1"
+
+    class Inputs(NamedTuple):
+        """The weights."""
+
+        weights: Weights | QuantizedWeights
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds."""
+        return 0.02
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of two numbers."""
+        return 50
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the weights."""
+        return scale.weight_bytes
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> dict[str, float]:
+        """Return the sizes by the names of their metrics."""
+        weights = inputs.weights
+        repeated: frozenset[str] = frozenset()
+        if weights.spec is not None and weights.spec.name == "external":  # networks of this package share no tensor
+            from bitleak.models import build
+            from bitleak.models.network_size import repeated_names
+
+            repeated = repeated_names(build(weights.spec, seed=0))
+        return {name: float(value) for name, value in weights_size(weights, repeated=repeated).items()}

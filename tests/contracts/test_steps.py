@@ -1,0 +1,141 @@
+"""Every step: its key, its parameters as JSON, what it promises before it runs, and what it imports."""
+
+import subprocess
+import sys
+from dataclasses import MISSING, dataclass, fields
+
+import pytest
+
+from bitleak import registry
+from bitleak.audit.graph import plan
+from bitleak.config import validate
+from bitleak.core.params import later, params_of
+from bitleak.core.types import Description
+from bitleak.engine.keys import plain
+from bitleak.steps.scale import NetworkSize
+from bitleak.steps.step import planned, step_of
+
+RAW = {
+    "data": {"name": "digits", "limit": 400},
+    "split": {"models": 6, "targets": 2, "population": 60},
+    "model": {"name": "cnn", "width": 4},
+    "train": {"epochs": 2},
+    "calibration": {"records": 64},
+    "quantize": [
+        {"name": "rtn", "levels": [4, 3]},
+        {"name": "obc", "levels": 3, "last": 256},
+        {"name": "adaround", "levels": [4]},
+        {"name": "brecq", "levels": 3},
+    ],
+    "query": {"augment": ["identity", "flip"]},
+    "attacks": [
+        "lira", "rmia", "threshold", "population", "quantile", "reference", "calibrated", "signals", "gap",
+    ],
+    "joint": [["fp32", "rtn-2"]],
+    "utility_matched": ["rtn-1.58"],
+    "calibration_inference": {"variants": ["rtn-2"], "candidates": 32, "targets": 1},
+}  # fmt: skip
+DIGITS = Description(1797, 0, 10, 1, 8, "digits")
+NETWORK = NetworkSize(5000, 100_000, ((16, 9), (16, 144), (10, 32)))
+KEYS = {
+    "images": "3c83a926ea9d",
+    "splits": "d9acb0d3cd9b",
+    "copies": "c870ad94b03a",
+    "train": "023475e738db",
+    "quantize": "aec60511484b",
+    "query": "409e18cef58f",
+    "weigh": "751593a15678",
+    "attack": "02ccb7361e17",
+    "estimate": "d0bc6d7fa233",
+    "thresholds": "3d60a6f97282",
+    "measure": "57c828df40a9",
+    "utility": "67997b6e64a3",
+    "match": "217bc290b693",
+    "noise": "7f7c6af1fae5",
+    "matched": "52d224d3fb2f",
+    "compare": "c59d2fb949fd",
+    "joint": "560c113ba6a4",
+    "candidates": "442e1f0ecf00",
+    "calibration": "c4043167b7de",
+    "memorise": "bd17d809c12d",
+    "power": "d3b085f189f1",
+}
+HEAVY = ("networks", "noisy_accuracy", "stages")
+"""Modules of the room that import PyTorch; steps import them when they run."""
+
+
+@pytest.fixture(scope="module")
+def planned_tasks():
+    """The first task of every stage."""
+    tasks = {}
+    for task in plan(validate(RAW), DIGITS, NETWORK).tasks:
+        tasks.setdefault(task.stage, task)
+    return tasks
+
+
+def kind_of(stage):
+    return registry.find(registry.STEPS, stage, kind="step")
+
+
+@pytest.mark.parametrize("stage", registry.STEPS)
+def test_a_key_of_every_step_is_pinned_since_stores_depend_on_it(stage, planned_tasks):
+    assert planned_tasks[stage].key[:12] == KEYS[stage]
+
+
+@pytest.mark.parametrize("stage", registry.STEPS)
+def test_a_step_is_named_and_described_in_one_place(stage):
+    kind = kind_of(stage)
+    assert stage == kind.STAGE
+    assert kind.VERSION.isdigit()
+    own = [item for item in fields(kind) if item.default is MISSING]
+    assert all(f"\n        {item.name}: " in kind.__doc__ for item in fields(kind))
+    assert all(item.metadata for item in fields(kind) if item not in own), "a field with a default is later"
+
+
+@pytest.mark.parametrize("stage", registry.STEPS)
+def test_parameters_come_back_from_the_store_as_they_went(stage, planned_tasks):
+    params = planned_tasks[stage].params
+    step = step_of(kind_of(stage), params)
+    assert plain(params_of(step)) == params
+    hash_or_equal = step_of(kind_of(stage), params)
+    assert step == hash_or_equal
+
+
+@pytest.mark.parametrize("stage", registry.STEPS)
+def test_a_step_refuses_parameters_and_inputs_of_another(stage, planned_tasks):
+    task, kind = planned_tasks[stage], kind_of(stage)
+    with pytest.raises(TypeError, match=f"stage {stage} has no parameter colour"):
+        step_of(kind, {**task.params, "colour": "red"})
+    scale = plan(validate(RAW), DIGITS, NETWORK).scale
+    with pytest.raises(TypeError, match=f"stage {stage}: expected the inputs .* not so for colour"):
+        planned(step_of(kind, task.params), {**task.inputs, "colour": "key"}, scale, "")
+    if task.inputs:
+        name = next(iter(task.inputs))
+        with pytest.raises(TypeError, match=f"not so for {name}"):
+            planned(step_of(kind, task.params), {k: v for k, v in task.inputs.items() if k != name}, scale, "")
+
+
+@pytest.mark.parametrize("stage", registry.STEPS)
+def test_a_step_says_beforehand_what_it_takes(stage, planned_tasks):
+    task = planned_tasks[stage]
+    assert task.cost > 0
+    assert task.memory > 0
+    assert task.bytes >= 4096
+
+
+def test_a_later_field_is_left_out_of_the_parameters_while_it_has_its_default():
+    @dataclass(frozen=True)
+    class Query:
+        batch: int
+        keep: str = later("signals")
+
+    assert params_of(Query(64)) == {"batch": 64}
+    assert params_of(Query(64, "logits")) == {"batch": 64, "keep": "logits"}
+
+
+def test_planning_imports_no_torch():
+    modules = [path.partition(":")[0] for path in registry.STEPS.values()]
+    assert not {module.rpartition(".")[2] for module in modules} & set(HEAVY)
+    code = f"import importlib, sys; [importlib.import_module(name) for name in {modules!r}]; "
+    code += "import bitleak.audit.graph; assert 'torch' not in sys.modules, 'torch'"
+    subprocess.run([sys.executable, "-c", code], check=True)

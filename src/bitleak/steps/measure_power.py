@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 
 from bitleak import metrics
 from bitleak.attacks import Attack, exchangeable
-from bitleak.attacks.power import Subsets
+from bitleak.attacks.reference_subsets import Subsets
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import new_array, release

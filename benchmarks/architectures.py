@@ -26,7 +26,7 @@ from bitleak.quantizers.obc import OBC
 from bitleak.quantizers.rtn import RoundToNearest
 from bitleak.quantizers.scheme import Scheme, quantizable
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "quant"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "quantizers"))
 from architectures import NETWORKS, coloured_digits, trained
 
 METHODS: dict[str, Scheme] = {

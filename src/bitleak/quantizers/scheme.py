@@ -1,4 +1,4 @@
-"""What every quantizer is told: how many levels each layer gets, and on which kind of grid."""
+"""The common fields of all quantizers: how many levels each layer gets, and on which kind of grid."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -81,7 +81,7 @@ def descend(
     sweeps: int,
     exchanges: int = 0,
 ) -> tuple[UInt8[Tensor, "out *rest"], Int64[Tensor, "groups"]]:
-    """The same, with the number of sweeps of each group."""
+    """Polish as `polish` does; return the number of sweeps of each group too."""
     groups, shape = len(loss.gram), weight.shape
     scale = grid.scale.double().expand(shape[0]).reshape(groups, 1, -1)
     target = _columns_first(weight.flatten(1).double(), groups)
@@ -129,7 +129,7 @@ def _sweep(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) -> Ten
 
 
 def _sweep_block(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) -> Tensor:
-    """The same for some columns, in place; returns how far the codes moved."""
+    """Sweep over some columns, in place; returns how far the codes moved."""
     steps = torch.empty_like(codes)
     curvature = second.diagonal(dim1=1, dim2=2)
     towards = torch.where(curvature > 0, (TIE_MARGIN - 1) / curvature, 0)[

@@ -109,7 +109,7 @@ def _by_patches(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tenso
 
 
 def _by_shifts(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor:
-    """The same for stride 1 and one group, as the module's docstring says."""
+    """Return the Gram matrix for stride 1 and one group, as the module's docstring says."""
     assert not isinstance(layer, nn.Linear)
     kernel, dilation = layer.kernel_size, layer.dilation
     if len(kernel) == 1:

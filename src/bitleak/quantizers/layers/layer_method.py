@@ -1,4 +1,4 @@
-"""What a layer-wise quantizer does with one layer, for one model or for several of one architecture.
+"""The treatment of one layer by a layer-wise quantizer, for one model or for several of one architecture.
 
 The layers of several models are stacked: each model brings its rows and its second moments as
 groups of one larger layer, and the solver runs once for all. The rows of different groups do not
@@ -40,7 +40,7 @@ class LayerMethod:
         quantize: Quantizes one layer; each group of rows for itself.
         inputs: Whether a layer's inputs are those of the full-precision network, or those after the
             layers that are quantized already.
-        sweeps: Of `polish`, at most.
+        sweeps: Largest number of sweeps of `polish`.
         exchanges: Sweeps of paired moves after them, at most.
         statistics: How batch norm is re-estimated.
         statistics_images: On how many of the images, see `layer_inputs.leading_images`; None = all.
@@ -81,7 +81,7 @@ class RoundedLayer:
     Attributes:
         codes: In the shape of the weight.
         grid: Their grid.
-        record: What happened.
+        record: Facts of the quantization, by name.
     """
 
     codes: Tensor
@@ -93,11 +93,11 @@ def rounded(method: LayerMethod, name: str, levels: int, weights: Sequence[Weigh
     """The layer `name` of each model, by one method.
 
     Args:
-        method: Of the quantizer.
+        method: Treatment of the layer.
         name: For messages.
-        levels: Of this layer.
+        levels: Number of codes of this layer.
         weights: The layer in each model, all of one shape.
-        facts: For the record.
+        facts: Facts to add to the record.
 
     Raises:
         QuantizationError: The layer cannot be quantized.
@@ -137,6 +137,7 @@ def _rounded(
     method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], facts: dict[str, Any]
 ) -> list[RoundedLayer]:
     """The models' copies of a layer as one; nothing where one of them fails or is damped, as it is not known which."""
+    # Rows of different models do not touch: one larger layer gives the codes of each.
     target, original = (_joined([getattr(weight, field) for weight in weights]) for field in ("target", "original"))
     hessian = _joined([weight.loss.gram * (2 / weight.records) for weight in weights])
     loss, alone = _joined_loss(weights), len(weights) == 1
@@ -151,12 +152,14 @@ def _rounded(
         return []
     if not alone and found.get("damping", method.damping) > method.damping:
         return []
+    # The descent is bound to no order of columns, so it also lowers what the solver left.
     facts_by_model: list[dict[str, Any]] = [{} for _ in weights]
     if method.sweeps:
         codes, sweeps = descend(
             codes, every.weight, every.grid, every.loss, sweeps=method.sweeps, exchanges=method.exchanges
         )
         facts_by_model = [{"polish_sweeps": int(part.max())} for part in sweeps.chunk(len(weights))]
+    # Each row stays on the grid that leaves it less error.
     kept, *others = (
         GridAttempt(grid, layer_codes) for grid, layer_codes in zip(grids, every.split(codes), strict=True)
     )
@@ -166,6 +169,7 @@ def _rounded(
             {**facts, "rows_on_output_grid": int(part.sum())}
             for facts, part in zip(facts_by_model, chosen.chunk(len(weights)), strict=True)
         ]
+    # Back to one result per model.
     parts = (each.chunk(len(weights)) for each in (kept.codes, kept.grid.scale, kept.grid.zero_point))
     rounded = []
     for weight, model_facts, layer_codes, scale, zero_point in zip(weights, facts_by_model, *parts, strict=True):

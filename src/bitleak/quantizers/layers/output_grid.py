@@ -50,7 +50,7 @@ TOGETHER = 1 << 18
 
 @dataclass(frozen=True)
 class GridAttempt:
-    """What came of one grid.
+    """Codes on one grid.
 
     Attributes:
         grid: One per row, or for as many rows each as there are more of them.
@@ -155,7 +155,7 @@ class StackedRows:
     count: int
 
     def split(self, rows: Shaped[Tensor, "rows *rest"]) -> tuple[Shaped[Tensor, "out *rest"], ...]:
-        """What belongs to each of the grids."""
+        """Return the rows of each grid."""
         return rows.unflatten(0, (len(self.loss.gram), self.count, -1)).transpose(0, 1).flatten(1, 2).unbind()
 
 
@@ -183,7 +183,7 @@ def stack(
 
 
 def by_row(grid: Grid, rows: int) -> Grid:
-    """The same grids, one per row.
+    """Return the same grids, one per row.
 
     Example:
         >>> by_row(Grid(torch.tensor([0.5, 1.0]), torch.zeros(2), 3), 4).scale.tolist()
@@ -220,7 +220,7 @@ class _Search:
         return Grid(scale, zero_point, tried[0].levels)
 
     def _errors(self, tried: Sequence[Grid]) -> Float64[Tensor, "tried grids"]:
-        """What a short descent leaves."""
+        """Return the error after a short descent, per grid."""
         every = stack(tried, self.weight, self.target, self.loss)
         codes, _ = descend(
             to_codes(every.target, every.grid), every.weight, every.grid, every.loss, sweeps=CANDIDATE_SWEEPS

@@ -92,7 +92,7 @@ class SpilledActivations:
     Attributes:
         file: Open for reading; it ends with this object.
         records: How many.
-        shape: Of one record.
+        shape: Shape of one record.
         device: Where batches are wanted.
         chunk: Records at a time.
     """
@@ -146,7 +146,7 @@ def collect(
         chunks: One after the other, of float32 values.
         records: How many there will be in all.
         memory: Bytes that may stay in memory; None: all of them.
-        chunk: Of the result.
+        chunk: Records at a time in the result.
 
     Raises:
         ValueError: There are more or fewer records than that.
@@ -168,7 +168,7 @@ def collect_together(
     memory: int | None,
     chunk: int = RECORDS_PER_CHUNK,
 ) -> tuple[InMemoryActivations | SpilledActivations, ...]:
-    """The same for several maps whose chunks come together; each may take `memory`."""
+    """Collect several maps whose chunks come together; each may take `memory`."""
     targets: list[Tensor | IO[bytes]] = []
     samples: list[Tensor] = []
     done = 0

@@ -1,4 +1,4 @@
-"""What the layers of a network are given: their order, and their inputs on the way of one pass over the images.
+"""The inputs of a network's layers: their order, and their inputs on the way of one pass over the images.
 
 `stream` runs the network over the images once, with all inputs of all watched modules on the way,
 and is for what needs no order. `layer_pass.visit_in_order` visits one module after the other, each
@@ -35,7 +35,7 @@ def chunks(calibration: Float[Tensor, "records *sample"]) -> tuple[Tensor, ...]:
 
 
 def leading_images(calibration: Float[Tensor, "records *sample"], records: int | None) -> Float[Tensor, "some *sample"]:
-    """The first this many images, rounded up to whole chunks; None = all.
+    """Return the first `records` images, rounded up to whole chunks; None = all.
 
     Example:
         >>> images = torch.zeros(300, 3, 32, 32)
@@ -49,7 +49,7 @@ def leading_images(calibration: Float[Tensor, "records *sample"], records: int |
 def prepare_layers(
     scheme: Scheme, network: nn.Module, calibration: Float[Tensor, "records *sample"]
 ) -> tuple[nn.Module, dict[str, Layer], dict[str, int]]:
-    """What every quantizer begins with.
+    """Copy a network and list its layers with their levels.
 
     Returns:
         A copy of the network in evaluation mode; its quantizable layers in the order of execution;

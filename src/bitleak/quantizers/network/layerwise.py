@@ -1,4 +1,4 @@
-"""What the quantizers share that take each layer's output error for itself: OBC, GPTQ, polished rounding.
+"""The common part of the quantizers that take each layer's output error for itself: OBC, GPTQ, polished rounding.
 
 With `inputs="full_precision"`, one pass over the images through the full-precision network gives
 H = 2 / n sum x x^T for every layer (one per group of a convolution), n being the number of images;
@@ -150,8 +150,9 @@ def _alike(
     on_layer: OnLayer | None,
     memory: int | None,
 ) -> Iterator[QuantizedWeights]:
-    """The same for networks that need no copy."""
+    """Quantize networks that need no copy."""
     schemes = [method.scheme for method in methods]
+    # Refusals first: all layers and batch norms are looked at before the first pass over images.
     models = [prepare_for_schemes(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
     order, levels = _common_layers([layers for _, layers, _ in models]), models[0][2]
     for method in methods:
@@ -171,6 +172,7 @@ def _alike(
             )
             for (copied, layers, _), images, norms in zip(models, calibrations, full, strict=True)
         ]
+        # The moments of a layer are dropped once all methods have used them.
         for name in some:
             originals = [layers[name].weight.detach() for _, layers, _ in models]
             losses = [_symmetric(each.pop(name), len(weight)) for each, weight in zip(seconds, originals, strict=True)]

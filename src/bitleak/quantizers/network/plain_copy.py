@@ -72,7 +72,7 @@ class PlainCopy:
     names: Mapping[str, str]
 
     def result(self, quantized: QuantizedWeights) -> QuantizedWeights:
-        """What was made of `network`, for the network given."""
+        """Return the result for the network given, made from that of `network`."""
         if self.network is self.given:
             return quantized
         layers = {self.names[name]: layer for name, layer in quantized.layers.items()}
@@ -94,7 +94,7 @@ def plain_copy(
     """The network as a quantizer can work on it.
 
     Args:
-        schemes: Those that it is for; they may leave layers out.
+        schemes: Schemes of the quantizers; they may leave layers out.
         network: Any network; it is not changed.
         calibration: Normalised images.
         data_free: Whether the quantizer does not look at what the layers are given.

@@ -108,7 +108,7 @@ class RoundingSchedule:
 
 @dataclass(frozen=True)
 class ReconstructedPiece:
-    """What became of one piece.
+    """The result of one piece.
 
     Attributes:
         codes: The codes of each layer.
@@ -233,8 +233,8 @@ def reconstruct(
         piece: A module of one argument in evaluation mode, with full-precision weights; not
             changed.
         grids: The grid of each layer to quantize, by its name in the piece.
-        inputs: What the piece gets in the quantized network.
-        targets: What it returns in the full-precision network.
+        inputs: Inputs of the piece in the quantized network.
+        targets: Its outputs in the full-precision network.
         schedule: Steps, rates and regulariser.
         generator: Draws the mini-batches.
         importance: What the squared error of each element of the output counts, at least 0, on
@@ -279,7 +279,7 @@ def run(
     codes: Mapping[str, Tensor] | None = None,
     grids: Mapping[str, Grid] | None = None,
 ) -> Iterator[Tensor]:
-    """The same, chunk by chunk; the inputs are not changed."""
+    """Yield the outputs chunk by chunk; the inputs are not changed."""
     weights = {f"{name}.weight": to_weights(codes[name], grids[name]) for name in codes} if codes and grids else {}
     for chunk in inputs.chunks():
         with torch.no_grad():
@@ -288,7 +288,7 @@ def run(
 
 
 def in_memory_order(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
-    """The same values in the memory order that suits the piece."""
+    """Return the values in the memory order that suits the piece."""
     if inputs.ndim != 4 or any(_depends_on_order(node) for node in piece.graph.nodes):
         return inputs.contiguous()
     return inputs.contiguous(memory_format=memory_format(piece, inputs.device))

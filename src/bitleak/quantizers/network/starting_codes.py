@@ -55,8 +55,8 @@ def starting_codes(
             changed.
         grids: The grid of each layer as the weights give it, by its name in the piece, in the order
             of execution.
-        full_inputs: What the piece gets in the full-precision network.
-        inputs: What it gets in the quantized network.
+        full_inputs: Inputs of the piece in the full-precision network.
+        inputs: Its inputs in the quantized network.
         by: The descent.
 
     Returns:

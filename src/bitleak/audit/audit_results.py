@@ -14,13 +14,17 @@ from bitleak.audit.exposed_records import decoded_result, exposed_records, pictu
 from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.outside import short_name
-from bitleak.core.types import Measure, Row
+from bitleak.core.types import Row
+from bitleak.core.variants import CONTROL, FULL
 from bitleak.data.data_notes import empty_channels
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import adjust_verdicts, headline_fpr
 from bitleak.report import RocCurve, Summary, VariantSummary, exposed, headline, pictured, write_all
 from bitleak.report.format import count
+from bitleak.steps.choose_thresholds import ChooseThresholds, Thresholds
+from bitleak.steps.measure_power import MeasurePower, PowerFigures
+from bitleak.steps.result_rows import Table
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:
@@ -30,11 +34,11 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     rows: list[Row] = []
     curves: list[RocCurve] = []
     for key in prepared.plan.results:
-        result = store.read(tasks[key])
-        rows += [_row(line) for line in result["rows"]]
-        curves += _curves(tasks[key], result.get("curves", {}))
+        table = Table.read(store.read(tasks[key]))
+        rows += table.rows
+        curves += _curves(tasks[key], table.curves)
     quantized = (entry.variant for entry in prepared.config.quantize)
-    order = ["fp32", *quantized, *analysis_variants(prepared.config), "control"]
+    order = [FULL, *quantized, *analysis_variants(prepared.config), CONTROL]
     rows.sort(key=lambda row: order.index(row.variant))
     rows = adjust_verdicts(rows)
     counts = store.read(tasks[prepared.plan.copies])["counts"]
@@ -124,11 +128,11 @@ def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:
     """Return a sentence per reason for which thresholds or points of the power curve are absent."""
     attacks_without: dict[tuple[str, str], dict[str, None]] = {}  # by absent figures and reason, each attack once
     for task in prepared.plan.tasks:
-        if task.stage == "thresholds":
-            for attack, reason in store.read(task)["refused"].items():
+        if task.stage == ChooseThresholds.STAGE:
+            for attack, reason in Thresholds.read(store.read(task)).refused.items():
                 attacks_without.setdefault((task.label, reason), {})[attack] = None
-        elif task.stage == "power":
-            for attack, number, reason in store.read(task)["refused"]:
+        elif task.stage == MeasurePower.STAGE:
+            for (attack, number), reason in PowerFigures.read(store.read(task)).refused.items():
                 figures = f"power at {count(number, 'reference')} per side"
                 attacks_without.setdefault((figures, reason), {})[attack] = None
     # the same attacks lack thresholds on every variant, for the same reason: one sentence
@@ -145,10 +149,6 @@ def package_versions() -> dict[str, str]:
     """Return the versions of packages that the figures depend on."""
     names = ("bitleak", "torch", "numpy", "scipy", "scikit-learn")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def _row(line: Mapping[str, Any]) -> Row:
-    return Row(**{**line, "measure": Measure(**line["measure"])})
 
 
 def _curves(task: Task, curves: Mapping[str, Any]) -> list[RocCurve]:
@@ -217,7 +217,7 @@ def _calibration_inference_line(config: Config) -> str:
 
 def _variants(prepared: Prepared, rows: list[Row]) -> tuple[VariantSummary, ...]:
     figures = {(row.variant, row.metric): row.measure.value for row in rows if row.target == "all"}
-    entries: list[tuple[str, str, int | None]] = [("fp32", "", None)]
+    entries: list[tuple[str, str, int | None]] = [(FULL, "", None)]
     entries += [(entry.variant, entry.label, entry.levels) for entry in prepared.config.quantize]
     return tuple(
         VariantSummary(name, quantizer, levels, figures[name, "bits_per_weight"], round(figures[name, "bytes"]))

@@ -11,12 +11,15 @@ from PIL import Image
 
 from bitleak.audit.preparation import Prepared
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import Images, Measure, Splits
+from bitleak.core.types import Images, Splits
+from bitleak.core.variants import FULL
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow, RecordResults, Summary, VariantRecords, variant_records
+from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.measure_power import PowerFigures
 
 
 def decoded_result(store: Store, task: Task) -> Any:
@@ -29,7 +32,7 @@ def exposed_records(
     prepared: Prepared, store: Store, summary: Summary, images: Images, splits: Splits
 ) -> RecordResults:
     """Return every record's exposure and memorisation under every variant."""
-    variants = ["fp32"]
+    variants = [FULL]
     variants += [entry.variant for entry in prepared.config.quantize]
     return RecordResults(
         attack=summary.headline_attack,
@@ -46,11 +49,8 @@ def power_curve_rows(prepared: Prepared, store: Store) -> list[PowerRow]:
     """
     if prepared.plan.power is None:
         return []
-    rows = []
-    for row in store.read_key(prepared.plan.power)["rows"]:
-        fields = {**row, "measure": Measure(**row["measure"])}
-        rows.append(PowerRow("fp32", reference="fp32", **fields))
-    return rows
+    figures = PowerFigures.read(store.read_key(prepared.plan.power))
+    return [PowerRow(FULL, reference=FULL, **figure._asdict()) for figure in figures.rows]
 
 
 def pictures(images: Images, records: Iterable[int]) -> dict[int, bytes]:
@@ -63,13 +63,13 @@ def _variant(prepared: Prepared, store: Store, summary: Summary, splits: Splits,
     kinds = [kind for name, kind in prepared.plan.scores if name == variant]
     headline = summary.headline_reference
     kind = headline if headline in kinds else kinds[0]
-    result = store.read_key(prepared.plan.scores[variant, kind])
-    index = [attack["name"] for attack in result["attacks"]].index(summary.headline_attack)
+    scores = AttackScores.read(store.read_key(prepared.plan.scores[variant, kind]))
+    uses_references = {attack.name: attack.references for attack in scores.attacks}[summary.headline_attack]
     memorised = store.read_key(prepared.plan.memorisation[variant])
     return variant_records(
-        (variant, kind if result["attacks"][index]["references"] else ""),
-        np.asarray(result["scores"][index]),
-        splits.member[result["targets"]],
+        (variant, kind if uses_references else ""),
+        np.asarray(scores.of(summary.headline_attack)),
+        splits.member[list(scores.targets)],
         memorised=Memorisation(memorised["mean"], memorised["error"]),
         seed=seed_for(prepared.config.seed, "reliability"),
     )

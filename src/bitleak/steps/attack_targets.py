@@ -55,7 +55,7 @@ class AttackScores:
     targets: tuple[int, ...]
 
     def artifacts(self) -> dict[str, Any]:
-        """Return what the store keeps."""
+        """Return the stored arrays and JSON values by name."""
         population = {} if self.population is None else {"population": self.population}
         attacks = [attack._asdict() for attack in self.attacks]
         return {"scores": self.scores, **population, "attacks": attacks, "targets": list(self.targets)}
@@ -129,6 +129,7 @@ class AttackTargets:
         scores, population = [], []
         for place, (row, target) in enumerate(zip(self.targets, inputs.targets, strict=True)):
             view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
+            # The control comes first: recalibration is then fitted to answers without information, as to any others.
             if self.control:
                 view = negative_control(view, np.random.default_rng(seed_for(self.seed, "control", row)))
             if self.recalibrated:
@@ -150,8 +151,10 @@ def applicable(names: Sequence[str], *, recalibrate: bool, population: int) -> l
     Left out are attacks that need more population records than there are and, on a recalibrated view, attacks that
     read a signal which recalibration does not keep.
     """
-    forms = dict.fromkeys(attack for name in names for attack in expand(name))
-    attacks = [attack for attack in forms if attack.fewest_population <= population]
+    attacks: list[Attack] = []
+    for name in names:
+        attacks += [attack for attack in expand(name) if attack not in attacks]
+    attacks = [attack for attack in attacks if attack.fewest_population <= population]
     if not recalibrate:
         return attacks
     return [attack for attack in attacks if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS]
@@ -160,7 +163,7 @@ def applicable(names: Sequence[str], *, recalibrate: bool, population: int) -> l
 def target_view(
     data: Images, split: Splits, row: int, target: Outputs, answers: Mapping[int, Outputs], *, seed: int
 ) -> AttackView:
-    """Return what an attack on one target may see: its answers and its references', no membership of its own."""
+    """Return the view of an attack on one target: its answers and its references', but not its own membership."""
     rows, use = references(split, row, seed=seed)
     outputs = [answers[reference] for reference in rows.tolist()]
     return attack_view(

@@ -36,7 +36,7 @@ class Thresholds:
     refused: Mapping[str, str]
 
     def artifacts(self) -> dict[str, Any]:
-        """Return what the store keeps."""
+        """Return the stored arrays and JSON values by name."""
         return {"thresholds": self.thresholds, "attacks": list(self.attacks), "refused": dict(self.refused)}
 
     @classmethod
@@ -93,6 +93,7 @@ class ChooseThresholds:
         answers = dict(zip(self.references, inputs.references, strict=True))
         attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=len(split.population))
         attacks = [attack for attack in attacks if attack.uses_references]
+        # NaN stays where no reference can play the target; a reason is kept instead.
         thresholds = np.full((len(attacks), len(self.targets), len(self.fpr)), np.nan)
         refused: dict[str, str] = {}
         for place, row in enumerate(self.targets):

@@ -52,7 +52,7 @@ class LoadImages:
         return 2 * scale.decoded_bytes
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Images:
-        """Return the images, limited to what the config takes."""
+        """Return the images, limited to the number in the config."""
         path = {} if runtime.path is None else {"path": runtime.path}
         dataset = registry.resolve(registry.DATASETS, self.name, kind="data set")(**self.options, **path)
         images = dataset.load(None if runtime.data is None else Path(runtime.data))

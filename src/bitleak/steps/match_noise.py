@@ -35,7 +35,7 @@ class NoiseMatch:
     goal: float
 
     def artifacts(self) -> dict[str, Any]:
-        """Return what the store keeps."""
+        """Return the stored arrays and JSON values by name."""
         return {"match": asdict(self)}
 
     @classmethod
@@ -98,6 +98,7 @@ class MatchNoise:
         """Return the scale."""
         chosen = matching_records(inputs.splits, self.targets, records=self.records, seed=self.seed)
         goal = _accuracy(inputs, chosen)
+        # A variant that costs no accuracy is matched by no noise.
         if goal.verdict != "lower":
             return NoiseMatch(0.0, goal.value - (goal.difference or 0.0), True, 0, goal.value)
         from bitleak.steps.noisy_accuracy import NoisyAccuracy

@@ -82,7 +82,11 @@ class MeasureCalibration:
         for scores, split in zip(by_target, splits, strict=True):
             estimates = metrics.estimate_metrics(scores, split.member, fprs=self.fpr, seed=seed)
             means.append({metric: metrics.mean_over_records(of_models) for metric, of_models in estimates.items()})
-        figures = {metric: metrics.on_separate_records([mean[metric] for mean in means]) for metric in means[0]}
+        figures = {}
+        for metric in means[0]:
+            # No candidate is shared between targets, so the errors of their means are independent.
+            figures[metric] = metrics.on_separate_records([mean[metric] for mean in means])
+        # Every model is a reference of the others, which correlates their errors.
         return metrics.widen_for_mutual_references(metrics.measures_from(figures, mode="population"))
 
     def _detectable(self, splits: Sequence[Splits]) -> Row:

@@ -54,7 +54,7 @@ class PowerFigures:
     refused: Mapping[tuple[str, int], str]
 
     def artifacts(self) -> dict[str, Any]:
-        """Return what the store keeps."""
+        """Return the stored arrays and JSON values by name."""
         rows = [{**row._asdict(), "measure": asdict(row.measure)} for row in self.rows]
         return {"rows": rows, "refused": [[*key, reason] for key, reason in self.refused.items()]}
 
@@ -161,6 +161,7 @@ def power_figures(
         mode: Whether the targets share their records.
         seed: The root seed.
     """
+    # One array for the scores of all attacks with all numbers below the last, in a file if it is large.
     places: dict[tuple[str, int], int] = {}
     for attack in attacks:
         for count in counts[:-1]:
@@ -169,6 +170,7 @@ def power_figures(
     refused: dict[tuple[str, int], str] = {}
     for index, (target, view) in enumerate(zip(targets, views, strict=True)):
         subsets = Subsets(view, np.random.default_rng(seed_for(seed, "power", target)))
+        # One draw serves all numbers: smaller subsets are parts of larger ones.
         for count in counts[:-1]:
             for attack, answer in _with_fewer(subsets, attacks, count):
                 if isinstance(answer, str):
@@ -176,6 +178,7 @@ def power_figures(
                 else:
                     scores[places[attack.name, count], index] = answer
         release(scores)
+    # Figures of an attack exist for a number only if it could be run on every target.
     rows: list[PowerFigure] = []
     for attack in attacks:
         for count in counts:

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 
 from bitleak import metrics
 from bitleak.core.types import SIGNALS, Images, Measure, Outputs, Row, Splits
+from bitleak.core.variants import FULL
 from bitleak.engine.worker import Runtime
 from bitleak.steps.result_rows import Subject, Table, measure_rows
 from bitleak.steps.scale import Scale
@@ -63,7 +64,7 @@ class MeasureUtility:
         split = inputs.splits
         labels, member = inputs.images.labels[split.test], split.member[list(self.targets)]
         predicted, correct = answers_of(inputs.outputs)
-        full, full_correct = (None, None) if self.variant == "fp32" else answers_of(inputs.baseline)
+        full, full_correct = (None, None) if self.variant == FULL else answers_of(inputs.baseline)
         measures = metrics.accuracy_on_test(predicted, labels, mode=split.mode, baseline=full)
         measures |= metrics.accuracy_on_members(correct, member, mode=split.mode, baseline=full_correct)
         if full is not None:

@@ -11,6 +11,7 @@ from bitleak import metrics
 from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Row, SplitMode, Splits
+from bitleak.core.variants import FULL
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.choose_thresholds import Thresholds
@@ -77,7 +78,7 @@ class MeasureVariant:
         """Return the rows and curves."""
         scores, split = inputs.scores, inputs.splits
         member = split.member[list(scores.targets)]
-        full_precision = (self.variant, self.reference) == ("fp32", "fp32")
+        full_precision = (self.variant, self.reference) == (FULL, FULL)
         rows: list[Row] = []
         curves: dict[str, np.ndarray] = {}
         for index, attack in enumerate(scores.attacks):
@@ -85,6 +86,8 @@ class MeasureVariant:
                 continue
             reference = self.reference if attack.references else ""
             subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
+            # Full precision is its own baseline, whose estimates exist already. All others are compared
+            # with it, pair by pair of target and record.
             baseline = metrics.unpack_estimates(inputs.baseline, attack.name)
             target_curves = [metrics.roc(*pair) for pair in zip(scores.scores[index], member, strict=True)]
             if full_precision:
@@ -108,6 +111,7 @@ class MeasureVariant:
                 seed=self.seed,
                 entries=self.metrics,
             )
+            # Curves are for the eye, so they are stored with few points.
             name = f"{attack.name}/{reference}"
             for target, curve in zip(scores.targets, target_curves, strict=True):
                 curves[f"{name}/{target}"] = metrics.thin_curve(curve)

@@ -78,6 +78,7 @@ def calibration_images(
     seed = seed_for(seed, "calibration", model)
     source = split.pool[split.member[model]] if calibration.source == "members" else split.calibration
     chosen = np.sort(np.random.default_rng(seed).choice(source, calibration.records, replace=False))
+    # Sorted above: the order of the draw must not decide the order of a quantizer's sums.
     pixels = torch.from_numpy(data.pixels[chosen]).to(device)
     generator = torch.Generator().manual_seed(seed_for(seed, "augment"))
     rounds = [augmented(pixels, calibration.augment, generator) for _ in range(calibration.rounds)]

@@ -73,6 +73,7 @@ class QuantizeModel:
 
         weights, spec = inputs.weights, spec_of(inputs.weights)
         network = network_of(weights, runtime).to(runtime.device)
+        # Steps of one model with the same calibration follow each other, so their images are drawn once.
         for _, group in groupby(steps, key=lambda step: (step.model, step.calibration, step.seed)):
             alike = list(group)
             images = calibration_images(

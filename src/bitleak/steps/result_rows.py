@@ -41,7 +41,8 @@ class Table:
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def artifacts(self) -> dict[str, Any]:
-        """Return what the store keeps; a tenth of the time of `dataclasses.asdict`, which copies every text."""
+        """Return the stored rows and curves."""
+        # A tenth of the time of dataclasses.asdict, which copies every text.
         rows = [{**vars(row), "measure": dict(vars(row.measure))} for row in self.rows]
         return {"rows": rows, "curves": dict(self.curves)} if self.curves else {"rows": rows}
 

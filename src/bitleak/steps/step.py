@@ -8,7 +8,7 @@ class WeighWeights:
     STAGE: ClassVar = "weigh"            # folder in the store
     VERSION: ClassVar = "1"              # raised when the meaning of the result changes
 
-    class Inputs(NamedTuple):            # what is read from the store
+    class Inputs(NamedTuple):            # read from the store
         weights: Weights | QuantizedWeights
 
     def cost(self, scale): ...           # expected seconds, bytes on disk and bytes of memory
@@ -17,10 +17,11 @@ class WeighWeights:
     def run(self, inputs, runtime, progress) -> WeightSizes: ...
 ```
 
-The fields are the parameters. All of them are part of the key, so whatever decides what a result holds (attacks,
-metrics, rates) is a field. A field that is added later is declared with `core.params.later`, which leaves it out of the
-key while it has its default. Tasks that can share work have `run_together`, a static method for several instances with
-the same inputs, instead of `run`.
+The fields are the parameters. All of them are part of the key, so everything that decides the
+columns of a result (attacks, metrics, rates) is a field. A field that is added later is declared
+with `core.params.later`, which leaves it out of the key while it has its default. Tasks that can
+share work have `run_together`, a static method for several instances with the same inputs, instead
+of `run`.
 
 A step imports PyTorch inside of its functions only, so that planning, and attacking answers made elsewhere, need none.
 """
@@ -53,7 +54,7 @@ class Step(Protocol):
 
     @property
     def Inputs(self) -> Any:
-        """The named tuple of what is read from the store, a class of its own in every step."""
+        """The named tuple of the results that the step reads, a class of its own in every step."""
 
     def cost(self, scale: Scale) -> float:
         """Return the expected seconds on one worker."""

@@ -12,7 +12,6 @@ plan can be read before an hour is spent.
 """
 
 from bitleak.audit.graph.audit_graph import Plan, plan
-from bitleak.audit.graph.evaluation_tasks import CONTROL
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
 
-__all__ = ["CONTROL", "Plan", "plan", "reference_rows", "scale_of", "target_rows"]
+__all__ = ["Plan", "plan", "reference_rows", "scale_of", "target_rows"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
-from bitleak.audit.graph.evaluation_tasks import CONTROL, Models, evaluate
+from bitleak.audit.graph.evaluation_tasks import Models, evaluate
 from bitleak.audit.graph.noise_tasks import noise_tasks
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
@@ -13,6 +13,7 @@ from bitleak.audit.graph.release_tasks import release_tasks
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description
+from bitleak.core.variants import CONTROL, FULL
 from bitleak.engine.keys import Task
 from bitleak.steps.quantizing_work import RATES
 from bitleak.steps.scale import NetworkSize, Scale
@@ -84,7 +85,7 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
     results: list[Task] = []
     scores: dict[tuple[str, str], str] = {}
     memorised: dict[str, Task] = {}
-    for variant in ["fp32", *(entry.variant for entry in config.quantize), CONTROL]:
+    for variant in [FULL, *(entry.variant for entry in config.quantize), CONTROL]:
         attacks, measured = evaluate(planner, models, variant)
         listed += [*attacks, *measured]
         results += measured
@@ -123,14 +124,14 @@ def _models(planner: Planner) -> Models:
     rows = sorted({*targets, *references})
     weights, answers, sizes = {}, {}, {}
     for row in rows:
-        weights["fp32", row] = planner.train(row)
-        answers["fp32", row] = planner.query(weights["fp32", row], f"fp32 of model {row}", test=row in targets)
+        weights[FULL, row] = planner.train(row)
+        answers[FULL, row] = planner.query(weights[FULL, row], f"fp32 of model {row}", test=row in targets)
     for row in rows if "matched" in config.references else targets:
         for entry in config.quantize:
             label = f"{entry.variant} of model {row}"
-            weights[entry.variant, row] = planner.quantize(entry, row, weights["fp32", row])
+            weights[entry.variant, row] = planner.quantize(entry, row, weights[FULL, row])
             answers[entry.variant, row] = planner.query(weights[entry.variant, row], label, test=row in targets)
-    for variant in ["fp32", *(entry.variant for entry in config.quantize)]:
+    for variant in [FULL, *(entry.variant for entry in config.quantize)]:
         for row in targets:
             sizes[variant, row] = planner.weigh(weights[variant, row], f"{variant} of model {row}")
     return Models(targets, references, weights, answers, sizes)

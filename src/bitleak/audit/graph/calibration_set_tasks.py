@@ -13,6 +13,7 @@ from bitleak.config import CalibrationInferenceConfig, QuantizeConfig
 from bitleak.core.errors import ConfigError
 from bitleak.core.outside import versioned
 from bitleak.core.seeds import seed_for
+from bitleak.core.variants import FULL
 from bitleak.engine.keys import Task
 from bitleak.steps.attack_targets import AttackTargets
 from bitleak.steps.draw_candidates import DrawCandidates
@@ -41,7 +42,7 @@ def calibration_set_tasks(planner: Planner, models: Models) -> tuple[list[Task],
     for entry in [entry for entry in planner.config.quantize if entry.variant in section.variants]:
         attacks = []
         for row in rows:
-            trained = models.weights["fp32", row]
+            trained = models.weights[FULL, row]
             quantized = [
                 inference.quantize(entry, row, half, trained, candidates[row]) for half in range(section.models)
             ]
@@ -165,7 +166,11 @@ class _CalibrationSets:
     def _attacks(self) -> tuple[str, ...]:
         """Return the attacks that use references and need no more population records than there are."""
         entries = attack_entries(self.planner.config.attacks)
-        return tuple(name for name in entries if any(self._fits(attack) for attack in expand(name)))
+        names = []
+        for name in entries:
+            if any(self._fits(attack) for attack in expand(name)):
+                names.append(name)
+        return tuple(names)
 
     def _fits(self, attack: Attack) -> bool:
         return attack.uses_references and attack.fewest_population <= self._population()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from bitleak.attacks import attack_entries
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
+from bitleak.core.variants import CONTROL, FULL
 from bitleak.engine.keys import Task
 from bitleak.metrics import metric_entries
 from bitleak.steps.attack_targets import AttackTargets
@@ -16,9 +17,6 @@ from bitleak.steps.estimate_baseline import EstimateBaseline
 from bitleak.steps.measure_utility import MeasureUtility
 from bitleak.steps.measure_variant import MeasureVariant
 from bitleak.steps.step import InputKeys
-
-CONTROL = "control"
-"""The variant whose targets answer with noise."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,17 @@ class VariantColumns(NamedTuple):
 def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task], list[Task]]:
     """Plan the attacks on a variant, and the tasks that make its rows."""
     config = planner.config
-    if variant == "fp32":
-        kinds = ["fp32", *(kind for kind in config.references if kind == "recalibrated")]
+    # Full precision is its own matched reference, and the control is attacked in the simplest way.
+    if variant == FULL:
+        kinds = [FULL, *(kind for kind in config.references if kind == "recalibrated")]
     else:
-        kinds = ["fp32"] if variant == CONTROL else list(config.references)
+        kinds = [FULL] if variant == CONTROL else list(config.references)
     columns = columns_of(config, variant)
     attacks, measured = [], []
-    baseline = estimate(planner, attack(planner, models, "fp32", "fp32"))
+    baseline = estimate(planner, attack(planner, models, FULL, FULL))
     for kind in kinds:
         scores = attack(planner, models, variant, kind)
+        # The control has no thresholds: nothing that an adversary would choose can be right about noise.
         thresholds = None if variant == CONTROL else choose(planner, models, variant, kind)
         attacks += [scores, baseline, *([thresholds] if thresholds else [])]
         measured.append(
@@ -133,6 +133,7 @@ def measure(
         standalone=standalone,
         metrics=tuple(metric_entries(config.metrics)),
     )
+    # An input that is absent is absent from the key too, so it is added only if there is one.
     inputs = {"scores": scores.key, "baseline": baseline.key, "splits": planner.splits().key}
     if thresholds is not None:
         inputs["thresholds"] = thresholds.key
@@ -175,7 +176,7 @@ def compare(
 def attack(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     """Plan the attacks on one variant by one kind of reference."""
     config = planner.config
-    attacked = "fp32" if variant == CONTROL else variant
+    attacked = FULL if variant == CONTROL else variant
     step = AttackTargets(
         attacks=tuple(attack_entries(config.attacks)),
         recalibrated=kind == "recalibrated",
@@ -186,7 +187,7 @@ def attack(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     )
     inputs: InputKeys = {
         "targets": models.target_keys(attacked),
-        "references": models.reference_keys(attacked if kind == "matched" else "fp32"),
+        "references": models.reference_keys(attacked if kind == "matched" else FULL),
         **planner.data(),
     }
     return planner.task(step, inputs, f"attack {variant} by {kind}")
@@ -202,7 +203,7 @@ def estimate(planner: Planner, scores: Task) -> Task:
 def choose(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     """Plan the thresholds from references in the targets' place; those at full precision serve all variants."""
     config = planner.config
-    played = variant if kind == "matched" else "fp32"
+    played = variant if kind == "matched" else FULL
     step = ChooseThresholds(
         attacks=tuple(attack_entries(config.attacks)),
         recalibrated=kind == "recalibrated",
@@ -221,7 +222,7 @@ def utility(planner: Planner, models: Models, columns: VariantColumns) -> Task:
     step = MeasureUtility(*columns, targets=models.targets, seed=planner.config.seed)
     inputs: InputKeys = {
         "outputs": models.target_keys(columns.variant),
-        "baseline": models.target_keys("fp32"),
+        "baseline": models.target_keys(FULL),
         "sizes": tuple(models.sizes[columns.variant, row].key for row in models.targets),
         **planner.data(),
     }

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bitleak.audit.graph.evaluation_tasks import Models, attack, columns_of, compare, evaluate
 from bitleak.audit.graph.planner import Planner
-from bitleak.core.variants import noise_like
+from bitleak.core.variants import FULL, noise_like
 from bitleak.engine.keys import Task
 from bitleak.steps.add_noise import AddNoise
 from bitleak.steps.match_noise import MatchNoise
@@ -63,9 +63,9 @@ def _match(planner: Planner, models: Models, variant: str) -> Task:
         seed=planner.config.seed,
     )
     inputs = {
-        "weights": tuple(models.weights["fp32", row].key for row in models.targets),
+        "weights": tuple(models.weights[FULL, row].key for row in models.targets),
         "outputs": models.target_keys(variant),
-        "baseline": models.target_keys("fp32"),
+        "baseline": models.target_keys(FULL),
         **planner.data(),
     }
     return planner.task(step, inputs, f"noise as costly as {variant}")
@@ -78,10 +78,10 @@ def _noisy_models(planner: Planner, models: Models, variant: str, match: Task) -
     for row in [row for label, row in models.weights if label == variant]:
         label = f"{name} of model {row}"
         step = AddNoise(model=row, seed=planner.config.seed)
-        inputs = {"weights": models.weights["fp32", row].key, "match": match.key}
+        inputs = {"weights": models.weights[FULL, row].key, "match": match.key}
         weights[name, row] = planner.task(step, inputs, label)
         answers[name, row] = planner.query(weights[name, row], label, test=row in models.targets)
-    sizes = {**models.sizes, **{(name, row): models.sizes["fp32", row] for row in models.targets}}
+    sizes = {**models.sizes, **{(name, row): models.sizes[FULL, row] for row in models.targets}}
     return replace(models, weights=weights, answers=answers, sizes=sizes)
 
 

@@ -20,6 +20,8 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
         ConfigError: The records do not suffice; the message holds the numbers.
     """
     split, data = config.split, config.data
+    # A source with a test part of its own keeps it; from any other, a share is held out. The pool is even, since the
+    # two models of a pair share it out.
     test_part = description.held_out
     total = description.records - test_part
     total = min(total, data.limit) if data.limit else total
@@ -30,6 +32,7 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
     pool = (total if test_part else total - held_out) // 2 * 2
     members = pool // 2
     test = held_out - split.calibration - split.population if split.test is None else split.test
+    # All mistakes are reported together, with the numbers that do not fit.
     errors = []
     if test < 1 or split.calibration + split.population + test > held_out:
         errors.append(

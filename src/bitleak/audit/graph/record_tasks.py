@@ -4,6 +4,7 @@ from bitleak.attacks import attack_entries
 from bitleak.audit.graph.evaluation_tasks import Models, attack
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import references_per_side
+from bitleak.core.variants import FULL
 from bitleak.engine.keys import Task
 from bitleak.metrics import doubling_counts, headline_fpr
 from bitleak.steps.measure_memorisation import MeasureMemorisation
@@ -24,9 +25,9 @@ def power(planner: Planner, models: Models) -> Task:
         seed=config.seed,
     )
     inputs = {
-        "scores": attack(planner, models, "fp32", "fp32").key,
-        "targets": tuple(models.answers["fp32", row].key for row in targets),
-        "references": models.reference_keys("fp32"),
+        "scores": attack(planner, models, FULL, FULL).key,
+        "targets": tuple(models.answers[FULL, row].key for row in targets),
+        "references": models.reference_keys(FULL),
         **planner.data(),
     }
     return planner.task(step, inputs, "power by number of references")

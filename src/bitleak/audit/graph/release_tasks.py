@@ -20,7 +20,9 @@ def release_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Ta
         return [], []
     baseline = estimate(planner, joint_attack(planner, models, (FULL,)))
     attacks, results = [], []
-    alone = dict.fromkeys([FULL, *[name for releases in sets for name in releases]])
+    alone = {FULL: None}
+    for releases in sets:
+        alone |= dict.fromkeys(releases)
     for releases in [*[(name,) for name in alone], *sets]:
         attack = joint_attack(planner, models, releases)
         columns = columns_of(planner.config, joined(releases))

@@ -15,7 +15,7 @@ FIRST = (  # by CPU seconds; two processes end together only if the long ones do
     "cli/test_external_audit.py",
     "quantizers/network/test_plain_copy.py",
     "quantizers/test_unusual_calls.py",
-    "scores/test_run.py",
+    "answers/test_attack_run.py",
     "metrics/test_coverage.py",
     "cli/test_attack.py",
 )

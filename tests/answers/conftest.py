@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitleak.scores import Request, Scratch, attacked, prepare, tried
-from bitleak.scores.results import rows_and_curves
+from bitleak.answers import Request, Scratch, attacked, prepare, tried
+from bitleak.answers.attack_results import rows_and_curves
 
 FEW = ("lira-online-fixed", "lira-offline-one_sided-fixed", "threshold")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from bitleak.answers import Request, Scratch, attacked, prepare, tried
 from bitleak.core.errors import ConfigError, DataError
-from bitleak.scores import Request, Scratch, attacked, prepare, tried
 
 
 @pytest.fixture

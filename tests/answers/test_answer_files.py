@@ -5,9 +5,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from bitleak.answers import Request, Scratch, prepare, read
 from bitleak.core.errors import DataError
 from bitleak.report import write_rows
-from bitleak.scores import Request, Scratch, prepare, read
 
 FORMATS = ["compressed", "npy", "fortran", "parquet", "shards"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitleak.answers import Scratch, read
+from bitleak.answers.answer_signals import block_signals, signals_of
 from bitleak.core import signals as core
 from bitleak.core.types import SIGNALS
 from bitleak.query import signals as of_a_network
-from bitleak.scores import Scratch, read
-from bitleak.scores.signals import block_signals, signals_of
 
 CONFIDENCE = SIGNALS.index("logit_scaled")
 

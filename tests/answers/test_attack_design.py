@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from bitleak.answers.attack_design import chosen_targets, design
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.types import Splits
 from bitleak.data.splits import references
-from bitleak.scores.design import chosen_targets, design
 
 
 def of(member, targets=None, **options):

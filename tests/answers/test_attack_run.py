@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from stage_calls import run_stage
 
+from bitleak.answers import Request, Scratch, prepare, tried
+from bitleak.answers import attack as attack_all
 from bitleak.attacks import expand
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.signals import signals
 from bitleak.core.types import Images, Measure, Outputs, Row, Splits
 from bitleak.report import read_summary
-from bitleak.scores import Request, Scratch, prepare, tried
-from bitleak.scores import attack as attack_all
 
 
 def audited(arrays, attacks, *, target_arrays=None, recalibrated=False, control=False):

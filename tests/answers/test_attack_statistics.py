@@ -3,12 +3,12 @@
 import numpy as np
 
 from bitleak import metrics
+from bitleak.answers import Request, Scratch, attack, attacked, prepare, tried
+from bitleak.answers.attack_run import _views, attacking_seconds
+from bitleak.answers.target_views import Case
 from bitleak.attacks import LiRA, player_view, subset_view
 from bitleak.core.seeds import seed_for
 from bitleak.report import read_power, read_summary
-from bitleak.scores import Request, Scratch, attack, attacked, prepare, tried
-from bitleak.scores.run import _views, attacking_seconds
-from bitleak.scores.views import Case
 
 FULL = Case("fp32", "fp32")
 

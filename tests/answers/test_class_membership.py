@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from bitleak.answers import Request, Scratch, prepare
+from bitleak.answers.attack_results import summarize
 from bitleak.report import headline, tabulate
 from bitleak.report.headline import judge_control
-from bitleak.scores import Request, Scratch, prepare
-from bitleak.scores.results import summarize
 
 ATTACKS = ("lira-online-shrunk", "threshold")
 

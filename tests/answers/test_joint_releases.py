@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from bitleak.answers import Request, Scratch, attack, prepare, tried
 from bitleak.attacks import Joint, attack_view, two_class_signals
 from bitleak.core.errors import ConfigError
-from bitleak.scores import Request, Scratch, attack, prepare, tried
 
 FEW = ("lira-online-shrunk", "joint")
 SHIFTS = (1.0, 0.8)

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bitleak.answers.attack_design import design
 from bitleak.attacks import attack_view, player_view, subset_view, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.types import IN, OUT, UNUSED, Images
 from bitleak.data.splits import make_splits, references
 from bitleak.metrics import auc, roc
-from bitleak.scores.design import design
 
 RECORDS = 4000
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from bitleak.answers import Scratch, read
+from bitleak.answers.answer_signals import block_signals, signals_of
+from bitleak.answers.model_answers import Answers
+from bitleak.answers.probability_resolution import resolution_of
 from bitleak.core.errors import DataError
-from bitleak.scores import Scratch, read
-from bitleak.scores.answers import Answers
-from bitleak.scores.resolution import resolution_of
-from bitleak.scores.signals import block_signals, signals_of
 
 
 def bfloat16(p):

@@ -23,6 +23,8 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from bitleak.answers import Scratch
+from bitleak.answers.answer_files import read as read_answers
 from bitleak.config import read_config, validate
 from bitleak.core.errors import BitleakError, ConfigError, StoreError
 from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Row
@@ -43,8 +45,6 @@ from bitleak.report import (
     write_rows,
 )
 from bitleak.report.power_file import write_power
-from bitleak.scores import Scratch
-from bitleak.scores.reading import read as read_answers
 from bitleak.single_network import load_quantized, save_quantized
 from bitleak.single_network.weights_files import read_weights
 

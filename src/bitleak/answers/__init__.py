@@ -15,15 +15,15 @@ docs/scores.md shows every format by example.
 from dataclasses import replace
 from pathlib import Path
 
+from bitleak.answers.answer_files import read
+from bitleak.answers.attack_preparation import Prepared, Request, prepare
+from bitleak.answers.attack_results import rows_and_curves, summarize
+from bitleak.answers.attack_run import Attacked, Expected, OnStep, attacked, tried
+from bitleak.answers.attack_statistics import records_of
+from bitleak.answers.model_answers import Answers
 from bitleak.core.spill import Scratch
 from bitleak.metrics import adjust_verdicts
 from bitleak.report import exposed, write_all
-from bitleak.scores.answers import Answers
-from bitleak.scores.prepare import Prepared, Request, prepare
-from bitleak.scores.reading import read
-from bitleak.scores.results import rows_and_curves, summarize
-from bitleak.scores.run import Attacked, Expected, OnStep, attacked, tried
-from bitleak.scores.statistics import records_of
 
 __all__ = [
     "Answers",

@@ -23,14 +23,14 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.stats import rankdata
 
+from bitleak.answers.answer_signals import SUM_TOLERANCE, Signals
+from bitleak.answers.attack_design import Design
+from bitleak.answers.label_confusion import Confusion, confusion_of, renamed
+from bitleak.answers.model_answers import Answers
+from bitleak.answers.probability_resolution import resolution_of
 from bitleak.core.errors import DataError
 from bitleak.core.types import SIGNALS
 from bitleak.report.format import count, listed
-from bitleak.scores.answers import Answers
-from bitleak.scores.design import Design
-from bitleak.scores.mapping import Confusion, confusion_of, renamed
-from bitleak.scores.resolution import resolution_of
-from bitleak.scores.signals import SUM_TOLERANCE, Signals
 
 SAMPLE = 256
 """Records of every model that are looked at before the answers are read."""

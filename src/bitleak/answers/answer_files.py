@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from bitleak.answers.array_answers import load, read_folder, read_npz
+from bitleak.answers.experiment_folders import looks_like_experiments, read_experiments
+from bitleak.answers.model_answers import Answers, checked, checked_labels
+from bitleak.answers.parquet_answers import read_parquet
 from bitleak.core.errors import DataError
 from bitleak.core.spill import Scratch
-from bitleak.scores.answers import Answers, checked, checked_labels
-from bitleak.scores.arrays import load, read_folder, read_npz
-from bitleak.scores.experiments import looks_like_experiments, read_experiments
-from bitleak.scores.parquet import read_parquet
 
 FORMATS = (
     "expected an .npz file, a .parquet file, a folder of .npy or .parquet files, or a folder with one folder per model "

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from bitleak.answers.model_answers import Answers, Kind
+from bitleak.answers.probability_resolution import Resolution, of_dtype, resolution_of
 from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.signals import probability_signals, signals
 from bitleak.core.spill import Scratch, release
 from bitleak.core.types import SIGNALS
-from bitleak.scores.answers import Answers, Kind
-from bitleak.scores.resolution import Resolution, of_dtype, resolution_of
 
 BLOCK = 1 << 19
 """Numbers of the source handled at a time."""

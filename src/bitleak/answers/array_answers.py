@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from bitleak.answers.model_answers import KINDS, Answers, Kind, checked_labels, checked_member, floating, of_one_model
 from bitleak.core.archive import opened_npz
 from bitleak.core.checks import unknown_name
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
 from bitleak.core.npy import LONGEST_HEADER, Header, as_array, read_header
 from bitleak.core.spill import Scratch
-from bitleak.scores.answers import KINDS, Answers, Kind, checked_labels, checked_member, floating, of_one_model
 
 NAMES = (*KINDS, *(f"population_{kind}" for kind in KINDS), "labels", "population_labels", "member", "models")
 

@@ -2,7 +2,7 @@
 
 The matrix comes from elsewhere, so it may be anything. For each target the models whose training sets tell the target's
 are left out, and of the others as many IN as OUT references are used for every record, the same number for all, drawn
-at random where a record has more (`scores.serving`). Otherwise counts would tell members from non-members.
+at random where a record has more (`serving_models`). Otherwise counts would tell members from non-members.
 
 A record that fewer than 3 models were trained on, or fewer than 3 were not, cannot have 2 references on both sides
 and is left out for all targets. The rule counts the whole column, the target included, so that being left out says
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bitleak.answers.serving_models import Serving, mask, per_side, serving, tells, usable
 from bitleak.attacks import split_numbers
 from bitleak.core.errors import ConfigError, DataError
-from bitleak.scores.serving import Serving, mask, per_side, serving, tells, usable
 
 FEWEST = 3
 """Models with a record, and models without it, that it takes: the target or its complement, and 2 references."""

@@ -6,6 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bitleak.answers.answer_doubts import early, refuse
+from bitleak.answers.answer_files import read
+from bitleak.answers.attack_design import FEWEST, Design, chosen_targets, design
+from bitleak.answers.class_membership import by_class
+from bitleak.answers.model_answers import Answers
+from bitleak.answers.target_views import CONTROL, FULL, QUANTIZED, Case
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.limits import MODELS, QUERIES, RATES, why_too_many
@@ -13,12 +19,6 @@ from bitleak.core.spill import Scratch
 from bitleak.core.variants import JOINT
 from bitleak.metrics import ClassDependence
 from bitleak.report.format import count
-from bitleak.scores.answers import Answers
-from bitleak.scores.classes import by_class
-from bitleak.scores.design import FEWEST, Design, chosen_targets, design
-from bitleak.scores.plausible import early, refuse
-from bitleak.scores.reading import read
-from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case
 
 
 @dataclass(frozen=True)

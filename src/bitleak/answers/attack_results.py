@@ -7,6 +7,13 @@ from importlib import metadata
 import numpy as np
 
 from bitleak import metrics
+from bitleak.answers.attack_preparation import Prepared
+from bitleak.answers.attack_run import Attacked
+from bitleak.answers.attack_statistics import DELTA, PRIORS, source_of
+from bitleak.answers.attack_tables import MODE, curves_of, lines
+from bitleak.answers.class_membership import told, warning, within_rows
+from bitleak.answers.joint_releases import joint_rows
+from bitleak.answers.target_views import CONTROL, FULL, QUANTIZED, Case
 from bitleak.attacks import Attack
 from bitleak.core.seeds import seed_for
 from bitleak.core.text import printable
@@ -14,13 +21,6 @@ from bitleak.core.types import Row
 from bitleak.metrics import Estimates, Measures
 from bitleak.report import RocCurve, Summary, headline
 from bitleak.report.format import count
-from bitleak.scores.classes import told, warning, within_rows
-from bitleak.scores.joint import joint_rows
-from bitleak.scores.prepare import Prepared
-from bitleak.scores.run import Attacked
-from bitleak.scores.statistics import DELTA, PRIORS, source_of
-from bitleak.scores.tables import MODE, curves_of, lines
-from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case
 
 UNKNOWN = "not known: the answers were made elsewhere"
 

@@ -14,17 +14,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
-from bitleak.attacks import attack_view, signals_of_references, two_class_signals
-from bitleak.core.errors import DataError, TooFewForAttack, UnfitView
-from bitleak.core.spill import Scratch
-from bitleak.core.types import SIGNALS, AttackView
-from bitleak.metrics import Memorisation
-from bitleak.report import PowerRow
-from bitleak.scores.joint import RELEASES, joint_scores, joint_seconds
-from bitleak.scores.plausible import coarse, late
-from bitleak.scores.prepare import Prepared
-from bitleak.scores.signals import Signals, block_signals, signals_of
-from bitleak.scores.statistics import (
+from bitleak.answers.answer_doubts import coarse, late
+from bitleak.answers.answer_signals import Signals, block_signals, signals_of
+from bitleak.answers.attack_preparation import Prepared
+from bitleak.answers.attack_statistics import (
     DELTA,
     PLAYED,
     POWER_TARGETS,
@@ -32,7 +25,14 @@ from bitleak.scores.statistics import (
     memorised,
     power_rows,
 )
-from bitleak.scores.views import CONTROL, FULL, QUANTIZED, Case, References, Rows, Use, Views
+from bitleak.answers.joint_releases import RELEASES, joint_scores, joint_seconds
+from bitleak.answers.target_views import CONTROL, FULL, QUANTIZED, Case, References, Rows, Use, Views
+from bitleak.attacks import attack_view, signals_of_references, two_class_signals
+from bitleak.core.errors import DataError, TooFewForAttack, UnfitView
+from bitleak.core.spill import Scratch
+from bitleak.core.types import SIGNALS, AttackView
+from bitleak.metrics import Memorisation
+from bitleak.report import PowerRow
 
 CORRECT = SIGNALS.index("correct")
 

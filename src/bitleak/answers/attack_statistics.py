@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
+from bitleak.answers.attack_preparation import Prepared
+from bitleak.answers.attack_tables import MODE
+from bitleak.answers.target_views import FULL, QUANTIZED, Case, Views
 from bitleak.attacks import Attack, Player, exchangeable, population_view, recalibrated
 from bitleak.attacks.reference_subsets import Subsets
 from bitleak.core.errors import TooFewForAttack
@@ -16,9 +19,6 @@ from bitleak.core.spill import new_array, release
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow, RecordResults, Summary, variant_records
-from bitleak.scores.prepare import Prepared
-from bitleak.scores.tables import MODE
-from bitleak.scores.views import FULL, QUANTIZED, Case, Views
 
 PRIORS = (0.01, 0.1, 0.5)
 """Shares of members that precision is reported for."""

@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak import metrics
+from bitleak.answers.attack_preparation import Prepared
 from bitleak.core.types import Row, SplitMode
 from bitleak.metrics import Measures
 from bitleak.report import RocCurve
-from bitleak.scores.prepare import Prepared
 
 MODE: SplitMode = "population"
 """The targets share their records, so intervals resample records."""

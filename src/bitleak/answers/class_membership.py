@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak import metrics
+from bitleak.answers.attack_design import Design
+from bitleak.answers.model_answers import Answers
 from bitleak.core.metric_names import AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row, SplitMode
 from bitleak.metrics import ClassDependence, Estimates
 from bitleak.report.format import count, figure
-from bitleak.scores.answers import Answers
-from bitleak.scores.design import Design
 
 AUC = str(AUC_WITHIN_CLASS)
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from bitleak.answers.array_answers import load
+from bitleak.answers.model_answers import Answers, Kind, checked_labels, of_one_model
 from bitleak.core.errors import DataError
-from bitleak.scores.answers import Answers, Kind, checked_labels, of_one_model
-from bitleak.scores.arrays import load
 
 LABELS = ("labels.npy", "y_train.npy")
 

@@ -6,15 +6,15 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak import metrics
+from bitleak.answers.attack_preparation import Prepared
+from bitleak.answers.attack_tables import MODE, curves_of, lines
+from bitleak.answers.target_views import FULL, QUANTIZED, Case, Rows, Use, Views
 from bitleak.attacks import Joint
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, Row
 from bitleak.core.variants import joined
 from bitleak.metrics import Measures
 from bitleak.report import RocCurve
-from bitleak.scores.prepare import Prepared
-from bitleak.scores.tables import MODE, curves_of, lines
-from bitleak.scores.views import FULL, QUANTIZED, Case, Rows, Use, Views
 
 RELEASES = ((FULL,), (QUANTIZED,), (FULL, QUANTIZED))
 """Each alone, and both together."""

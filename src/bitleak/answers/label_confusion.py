@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from bitleak.scores.answers import Answers
-from bitleak.scores.design import Design
+from bitleak.answers.attack_design import Design
+from bitleak.answers.model_answers import Answers
 
 NUMBERS = 1 << 22
 """Numbers of the source that are read, about."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitleak.scores.answers import Answers
+from bitleak.answers.model_answers import Answers
 
 BLOCK = 1 << 19
 """Numbers handled at a time."""

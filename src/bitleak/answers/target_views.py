@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from bitleak.answers.answer_signals import Signals
+from bitleak.answers.attack_design import Design
 from bitleak.attacks import negative_control, recalibrated, side_values
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
 from bitleak.core.types import AttackView, ReferenceKind
-from bitleak.scores.design import Design
-from bitleak.scores.signals import Signals
 
 FULL, QUANTIZED, CONTROL = "fp32", "quantized", "control"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bitleak.scores import Expected, Prepared
+    from bitleak.answers import Expected, Prepared
 
 
 def attack_answers(
@@ -33,10 +33,10 @@ def attack_answers(
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
     """Attack answers that were made elsewhere: no model, no training."""
+    from bitleak.answers import Request, Scratch, prepare, tried
+    from bitleak.answers import attack as attack_all
     from bitleak.cli.terminal import StageBars, duration, print_results
     from bitleak.report import check_out
-    from bitleak.scores import Request, Scratch, prepare, tried
-    from bitleak.scores import attack as attack_all
 
     # Options as values; a wrong one is refused before the file is read.
     request = Request(
@@ -72,8 +72,8 @@ def _rates(text: str) -> tuple[float, ...]:
 
 def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None:
     """Print the models and records, warnings about them, and the expected time."""
+    from bitleak.answers.class_membership import told
     from bitleak.report.format import count
-    from bitleak.scores.classes import told
 
     answers, design = prepared.answers, prepared.design
     classes = f", {answers.classes} classes" if answers.classes else ""

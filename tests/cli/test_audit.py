@@ -6,12 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bitleak import audit as library
 from bitleak.attacks import known_names
+from bitleak.config import read_config, validate
+from bitleak.engine.store import Store
+from bitleak.steps.step import MANIFEST_BYTES
 
 VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control"]
 
@@ -41,6 +46,18 @@ def test_an_audit_leaves_everything(undisturbed):
     resolved = yaml.safe_load((out / "config.yaml").read_text())
     assert resolved["train"]["momentum"] == 0.9
     assert "# torch " in (out / "config.yaml").read_text()
+
+
+def test_the_forecast_of_the_disk_is_right_within_a_factor_of_two(undisturbed):
+    config = validate(read_config(undisturbed / "config.yaml"))
+    planned = Counter()
+    for task in library.prepare(config, device="cpu").plan.tasks:
+        planned[task.stage] += task.bytes - MANIFEST_BYTES
+    sizes = {stage: size for stage, (_, size) in Store(undisturbed / "store").sizes().items()}
+    assert set(sizes) == set(planned)
+    wrong = {stage: planned[stage] / size for stage, size in sizes.items() if size > 4096}
+    assert len(wrong) > 8
+    assert {stage: ratio for stage, ratio in wrong.items() if not 0.5 < ratio < 2} == {}
 
 
 def test_the_table_has_every_combination_once(undisturbed):

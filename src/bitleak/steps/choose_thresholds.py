@@ -80,8 +80,8 @@ class ChooseThresholds:
         return len(self.attacks) * scale.attack_seconds
 
     def bytes(self, scale: Scale) -> int:
-        """Bytes of the thresholds."""
-        return 8 * len(self.attacks) * len(self.targets) * len(self.fpr)
+        """Bytes of the thresholds, and of a name and perhaps a reason per attack."""
+        return len(self.attacks) * (8 * len(self.targets) * len(self.fpr) + 100)
 
     def memory(self, scale: Scale) -> int:
         """Memory of the stacked references and of a copy without the player."""

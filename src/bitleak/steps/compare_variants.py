@@ -8,7 +8,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Row, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores
-from bitleak.steps.result_rows import Subject, Table, measure_rows, renamed_measures
+from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, renamed_measures
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import Progress
 
@@ -52,8 +52,8 @@ class CompareVariants:
         return 2 * scale.measure_seconds
 
     def bytes(self, scale: Scale) -> int:
-        """Bytes of the rows: about 400 per attack, metric and target."""
-        return 400 * scale.attacks * (scale.targets + 1) * (2 + len(self.fpr))
+        """Bytes of the rows."""
+        return ROW_BYTES * scale.attacks * (scale.targets + 1) * (2 + len(self.fpr))
 
     def memory(self, scale: Scale) -> int:
         """Memory of the scores of two variants, and of the influences of an attack on each."""

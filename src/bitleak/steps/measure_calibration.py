@@ -12,7 +12,7 @@ from bitleak.core.types import Measure, Row, Splits
 from bitleak.core.variants import on_calibration
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores
-from bitleak.steps.result_rows import Subject, Table, measure_rows
+from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import Progress
 
@@ -52,7 +52,7 @@ class MeasureCalibration:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the rows and of a curve per attack."""
-        return 400 * scale.attacks * (len(self.targets) + 1) * (2 + len(self.fpr)) + 16 * 256 * scale.attacks
+        return ROW_BYTES * scale.attacks * (len(self.targets) + 1) * (2 + len(self.fpr)) + 16 * 256 * scale.attacks
 
     def memory(self, scale: Scale) -> int:
         """Memory of the scores and of their influences."""

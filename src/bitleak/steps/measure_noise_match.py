@@ -14,7 +14,7 @@ from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimates, excess_over_best
 from bitleak.steps.match_noise import NoiseMatch
 from bitleak.steps.measure_utility import answers_of
-from bitleak.steps.result_rows import Subject, Table, measure_rows, renamed_measures
+from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, renamed_measures
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import Progress
 
@@ -55,7 +55,7 @@ class MeasureNoiseMatch:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the rows."""
-        return 2000
+        return ROW_BYTES * (len(self.targets) + 3)
 
     def memory(self, scale: Scale) -> int:
         """Memory of two sets of answers of the targets."""

@@ -12,7 +12,7 @@ from bitleak import metrics
 from bitleak.core.types import SIGNALS, Images, Measure, Outputs, Row, Splits
 from bitleak.core.variants import FULL
 from bitleak.engine.worker import Runtime
-from bitleak.steps.result_rows import Subject, Table, measure_rows
+from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import Progress
 
@@ -53,7 +53,7 @@ class MeasureUtility:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the rows."""
-        return 2000
+        return ROW_BYTES * 6 * (len(self.targets) + 1)
 
     def memory(self, scale: Scale) -> int:
         """Memory of the targets' answers, at this precision and at full precision."""

@@ -15,7 +15,7 @@ from bitleak.core.variants import FULL
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.choose_thresholds import Thresholds
-from bitleak.steps.result_rows import Subject, Table, measure_rows, shown_rows
+from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, shown_rows
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import Progress
 
@@ -67,7 +67,10 @@ class MeasureVariant:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the rows and of the thinned curves."""
-        return 16 * scale.attacks * (scale.targets + 1) * 256
+        # AUC, balanced accuracy and epsilon; TPR, two rates at a chosen threshold and a precision per prior.
+        rates = len(self.fpr)
+        rows = 3 + 3 * rates + rates * len(self.priors) + len(self.metrics)
+        return scale.attacks * (scale.targets + 1) * (16 * 200 + ROW_BYTES * rows)
 
     def memory(self, scale: Scale) -> int:
         """Memory of the scores, and of the influences of an attack and of its baseline."""

@@ -14,6 +14,9 @@ from bitleak.steps.quantizing_work import quantizing_work
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import Progress
 
+RECORD_BYTES = 900
+"""Mean size of what is stored about a layer beside its codes: headers of its arrays, and its record as JSON."""
+
 
 @dataclass(frozen=True)
 class QuantizeModel:
@@ -50,8 +53,9 @@ class QuantizeModel:
         return quantizing_work(self.quantizer, self.options, self.calibration, scale.network, shared) / scale.rate
 
     def bytes(self, scale: Scale) -> int:
-        """Bytes of the codes, one per weight, and of the grids."""
-        return scale.network.parameters + 4 * scale.network.parameters // 50
+        """Bytes of the codes, one per weight, of the grids, and of each layer's record."""
+        channels = sum(out for out, _ in scale.network.layers)
+        return scale.network.parameters + 16 * channels + RECORD_BYTES * len(scale.network.layers)
 
     def memory(self, scale: Scale) -> int:
         """Memory of the images, of four copies of the weights, and of a layer's inputs."""

@@ -9,6 +9,9 @@ import numpy as np
 from bitleak.core.types import Measure, Row
 from bitleak.metrics import Measures, TotalAndTargets
 
+ROW_BYTES = 360
+"""Mean size of a row in the store, as JSON."""
+
 
 class Subject(NamedTuple):
     """The first columns of a row: the question that its figures answer.

@@ -38,6 +38,9 @@ from bitleak.engine.keys import Task
 from bitleak.engine.worker import Runtime, Stage
 from bitleak.steps.scale import Scale
 
+MANIFEST_BYTES = 4096
+"""Room that a manifest takes on disk."""
+
 Progress = Callable[[float], None]
 """Takes the fraction done of the task that is running, 0 to 1."""
 
@@ -95,7 +98,7 @@ def planned(
         label=label,
         cost=step.cost(scale) if cost is None else cost,
         memory=step.memory(scale),
-        bytes=step.bytes(scale) + 4096,  # the manifest
+        bytes=step.bytes(scale) + MANIFEST_BYTES,
         group=group,
     )
 

@@ -300,3 +300,30 @@ def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, cap
 def test_weights_cannot_name_code_as_a_model_of_the_registry():
     with pytest.raises(ModelError, match="unknown model 'os:getcwd'"):
         build(ModelSpec("os:getcwd", {}, 10, 1, 8, (0.3,), (0.4,)))
+
+
+def test_an_executor_from_outside_runs_the_tasks_and_an_unknown_one_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "elsewhere.py").write_text(
+        "from pathlib import Path\n"
+        "from bitleak.engine.executors.serial import Serial\n"
+        "class Counting(Serial):\n"
+        "    def submit(self, batch):\n"
+        "        with open('batches', 'a') as file: file.write('.')\n"
+        "        super().submit(batch)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "data": {"name": "digits", "limit": 200},
+        "split": {"models": 6, "targets": 1, "population": 20},
+        "model": {"name": "cnn", "width": 2},
+        "train": {"epochs": 1},
+        "attacks": ["threshold"],
+        "power": False,
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["audit", "config.yaml", "--executor", "elsewhere:Missing"]) == 2
+    assert "--executor: executor 'elsewhere:Missing'" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "batches").exists()
+    assert main(["audit", "config.yaml", "--executor", "elsewhere:Counting"]) == 0
+    assert len((tmp_path / "batches").read_text()) > 6

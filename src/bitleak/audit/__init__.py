@@ -54,7 +54,7 @@ def audit(
         prepared: The audit.
         out: Folder for the tables, figures and page; it is made if it does not exist.
         store: Store of finished tasks.
-        executor: A name of the registry's `EXECUTORS`.
+        executor: A name of the registry's `EXECUTORS`, or `package.module:Name`.
         workers: Number of processes; None for one per core on a CPU, one on a GPU, and with `ray`
             as many as the cluster has room for.
         memory: Bytes that they may use together, or None for no limit.
@@ -88,7 +88,7 @@ def audit(
     repaired: Counter[str] = Counter()
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        kind = registry.find(registry.EXECUTORS, executor, kind="executor")
+        kind = registry.resolve(registry.EXECUTORS, executor, kind="executor")
         runner = kind(store.location, prepared.runtime, workers if executor == "ray" else count)
         report = run_tasks(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
         runner.close()

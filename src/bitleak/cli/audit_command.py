@@ -154,13 +154,14 @@ def _run(config: Path, out: Path, options: _Options) -> int:
     from bitleak.cli.terminal import print_results
     from bitleak.config import override, read_config, validate
     from bitleak.core.amounts import bytes_of, seconds_of
-    from bitleak.core.checks import unknown_name
     from bitleak.core.errors import ConfigError
-    from bitleak.registry import EXECUTORS
+    from bitleak.registry import EXECUTORS, resolve
 
     # All that can be refused by its text alone comes first.
-    if options.executor not in EXECUTORS:
-        raise ConfigError(f"--executor: {unknown_name('executor', options.executor, EXECUTORS)}")
+    try:
+        resolve(EXECUTORS, options.executor, kind="executor")
+    except ValueError as error:
+        raise ConfigError(f"--executor: {error}") from None
     try:
         memory = None if options.memory is None else bytes_of(options.memory, "--memory")
         budget = None if options.budget is None else seconds_of(options.budget, "--budget")

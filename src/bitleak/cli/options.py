@@ -11,7 +11,9 @@ Data = Annotated[
 StoreFolder = Annotated[
     str, typer.Option("--store", help="A folder or URL where finished work is kept; shared by audits that name it.")
 ]
-ExecutorName = Annotated[str, typer.Option("--executor", help="How tasks run: processes, serial or ray.")]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="How tasks run: processes, serial, ray, or package.module:Name.")
+]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core unless given.")]
 Memory = Annotated[
     str | None,

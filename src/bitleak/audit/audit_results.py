@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,11 +16,19 @@ from bitleak.core.outside import short_name
 from bitleak.core.types import Row
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.data.data_notes import empty_channels
-from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.metrics import adjust_verdicts, headline_fpr
-from bitleak.report import RocCurve, Summary, VariantSummary, exposed, headline, pictured, write_all
-from bitleak.report.format import count
+from bitleak.report import (
+    RocCurve,
+    Summary,
+    VariantSummary,
+    absence_notes,
+    exposed,
+    headline,
+    named_curves,
+    pictured,
+    write_all,
+)
 from bitleak.steps.choose_thresholds import ChooseThresholds, Thresholds
 from bitleak.steps.measure_power import MeasurePower, PowerFigures
 from bitleak.steps.result_rows import Table
@@ -36,7 +43,10 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     for key in prepared.plan.results:
         table = Table.read(store.read(tasks[key]))
         rows += table.rows
-        curves += _curves(tasks[key], table.curves)
+        params = tasks[key].params
+        curves += named_curves(
+            params.get("variant", ""), params.get("quantizer", ""), params.get("levels"), table.curves
+        )
     quantized = (entry.variant for entry in prepared.config.quantize)
     order = [FULL, *quantized, *analysis_variants(prepared.config), CONTROL]
     rows.sort(key=lambda row: order.index(row.variant))
@@ -126,38 +136,20 @@ def _warnings(prepared: Prepared, counts: Mapping[str, int | float]) -> tuple[st
 
 def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:
     """Return a sentence per reason for which thresholds or points of the power curve are absent."""
-    attacks_without: dict[tuple[str, str], dict[str, None]] = {}  # by absent figures and reason, each attack once
+    thresholds = []
+    power: dict[tuple[str, int], str] = {}
     for task in prepared.plan.tasks:
         if task.stage == ChooseThresholds.STAGE:
-            for attack, reason in Thresholds.read(store.read(task)).refused.items():
-                attacks_without.setdefault((task.label, reason), {})[attack] = None
+            thresholds.append((task.label, Thresholds.read(store.read(task)).refused))
         elif task.stage == MeasurePower.STAGE:
-            for (attack, number), reason in PowerFigures.read(store.read(task)).refused.items():
-                figures = f"power at {count(number, 'reference')} per side"
-                attacks_without.setdefault((figures, reason), {})[attack] = None
-    # the same attacks lack thresholds on every variant, for the same reason: one sentence
-    figures_without: dict[tuple[str, str], list[str]] = {}
-    for (figures, reason), attacks in attacks_without.items():
-        figures_without.setdefault((", ".join(attacks), reason), []).append(figures)
-    return tuple(
-        f"Not computed for {attacks}: {'; '.join(figures)}, because {reason}."
-        for (attacks, reason), figures in figures_without.items()
-    )
+            power |= PowerFigures.read(store.read(task)).refused
+    return absence_notes(thresholds, power)
 
 
 def package_versions() -> dict[str, str]:
     """Return the versions of packages that the figures depend on."""
     names = ("bitleak", "torch", "numpy", "scipy", "scikit-learn")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def _curves(task: Task, curves: Mapping[str, Any]) -> list[RocCurve]:
-    variant = (task.params.get("variant", ""), task.params.get("quantizer", ""), task.params.get("levels"))
-    roc_curves = []
-    for name, points in curves.items():
-        attack, reference, target = name.split("/")
-        roc_curves.append(RocCurve(*variant, attack, reference, target, points))
-    return roc_curves
 
 
 def _config_text(prepared: Prepared) -> str:

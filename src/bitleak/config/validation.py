@@ -34,7 +34,7 @@ from bitleak.core.errors import ConfigError
 from bitleak.core.limits import RATES, VARIANTS, why_too_many
 from bitleak.core.outside import is_outside, parse_outside, short_name
 from bitleak.core.types import ReferenceKind
-from bitleak.metrics import load_metric
+from bitleak.metrics import DELTA, PRIORS, load_metric
 from bitleak.train.recipe import Recipe
 
 SECTIONS = (
@@ -77,8 +77,8 @@ def validate(raw: Mapping[str, Any]) -> Config:
             raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
         ),
         "fpr": tuple(sorted(fpr)),
-        "priors": tuple(number_list(raw.get("priors", [0.01, 0.1, 0.5]), "priors", errors)),
-        "delta": _delta(raw.get("delta", 1e-5), errors),
+        "priors": tuple(number_list(raw.get("priors", list(PRIORS)), "priors", errors)),
+        "delta": _delta(raw.get("delta", DELTA), errors),
         "power": typed_value(bool, raw.get("power", True), "power", errors),
         "query": section(QueryConfig, raw.get("query"), "query", errors),
         "seed": checked_value(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),

@@ -4,7 +4,7 @@ from bitleak.metrics.accuracy_and_size import accuracy_on_members, accuracy_on_t
 from bitleak.metrics.auc import auc, detectable_auc, doubling_counts, estimate_auc
 from bitleak.metrics.balanced_accuracy import estimate_balanced_accuracy, random_halvings
 from bitleak.metrics.comparison import excess, excess_over_best
-from bitleak.metrics.epsilon import EpsilonBound, epsilon_bounds, epsilon_measures
+from bitleak.metrics.epsilon import DELTA, EpsilonBound, epsilon_bounds, epsilon_measures
 from bitleak.metrics.estimates import Estimate, Estimates, pack_estimates, unpack_estimates
 from bitleak.metrics.exposure import (
     Exposure,
@@ -44,7 +44,7 @@ from bitleak.metrics.score_metric import (
     load_metric,
     metric_entries,
 )
-from bitleak.metrics.threshold_measures import measure_at_threshold, measure_at_thresholds
+from bitleak.metrics.threshold_measures import PRIORS, measure_at_threshold, measure_at_thresholds
 from bitleak.metrics.thresholds import (
     AtThreshold,
     Precision,
@@ -72,7 +72,9 @@ from bitleak.metrics.within_class import (
 
 __all__ = [
     "ALWAYS_MEASURED",
+    "DELTA",
     "FEWEST_TARGETS",
+    "PRIORS",
     "About",
     "AtThreshold",
     "ClassDependence",

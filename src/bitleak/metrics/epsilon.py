@@ -51,6 +51,9 @@ from bitleak.metrics.roc import Roc, roc
 Direction = Literal["members", "non_members"]
 DIRECTIONS: tuple[Direction, Direction] = ("members", "non_members")
 
+DELTA = 1e-5
+"""The delta at which epsilon is bounded in tables, unless another one is named."""
+
 CORNERS = 24
 """Points of the first half's ROC that are tried for each inequality, at most."""
 

@@ -36,6 +36,9 @@ from bitleak.metrics.measures import TotalAndTargets
 from bitleak.metrics.thresholds import AtThreshold, Rate, at_threshold, precision
 from bitleak.metrics.tpr import why_unmeasurable
 
+PRIORS = (0.01, 0.1, 0.5)
+"""Shares of members that precision is reported for, unless others are named."""
+
 WIDER = 2.241402728 / 1.959963985
 """Reach of a normal's 97.5 % interval relative to its 95 % interval."""
 

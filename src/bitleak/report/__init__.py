@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Row
+from bitleak.report.absent_figures import absence_notes
 from bitleak.report.conclusions import compact_table, sentences
 from bitleak.report.figures import FigureData, ReportFigure, draw, load_figures, write_figures
 from bitleak.report.headline import headline
@@ -29,7 +30,7 @@ from bitleak.report.record_exposure import (
     write_records,
 )
 from bitleak.report.results_table import ALL, Table, tabulate
-from bitleak.report.row_files import RocCurve, read_curves, read_rows, write_curves, write_rows
+from bitleak.report.row_files import RocCurve, named_curves, read_curves, read_rows, write_curves, write_rows
 from bitleak.report.sections.most_exposed import pictured, read_pictures, write_pictures
 from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
 
@@ -44,12 +45,14 @@ __all__ = [
     "Table",
     "VariantRecords",
     "VariantSummary",
+    "absence_notes",
     "as_one",
     "check_out",
     "compact_table",
     "exposed",
     "headline",
     "load_figures",
+    "named_curves",
     "pictured",
     "read_curves",
     "read_power",

@@ -81,6 +81,15 @@ class RocCurve:
     points: Curve
 
 
+def named_curves(variant: str, quantizer: str, levels: int | None, curves: Mapping[str, Curve]) -> list[RocCurve]:
+    """Return curves of one variant whose names are `attack/reference/target`, as steps name them."""
+    roc_curves = []
+    for name, points in curves.items():
+        attack, reference, target = name.split("/")
+        roc_curves.append(RocCurve(variant, quantizer, levels, attack, reference, target, points))
+    return roc_curves
+
+
 def write_rows(rows: Iterable[Row], folder: Path) -> None:
     """Write `results.csv` and `results.parquet` into the folder.
 

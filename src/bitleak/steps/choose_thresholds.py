@@ -94,19 +94,36 @@ class ChooseThresholds:
         attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=len(split.population))
         attacks = [attack for attack in attacks if attack.uses_references]
         # NaN stays where no reference can play the target; a reason is kept instead.
-        thresholds = np.full((len(attacks), len(self.targets), len(self.fpr)), np.nan)
-        refused: dict[str, str] = {}
+        played = []
         for place, row in enumerate(self.targets):
             stand_in = answers[self.references[0]]  # in the target's place until a reference takes it
             view = target_view(data, split, row, stand_in, answers, seed=self.seed)
             generator = np.random.default_rng(seed_for(self.seed, "player", row))
-            chosen, reasons = played_thresholds(view, attacks, self.fpr, generator, recalibrate=self.recalibrated)
-            refused |= reasons
-            for index, attack in enumerate(attacks):
-                if attack.name in chosen:
-                    thresholds[index, place] = chosen[attack.name]
+            played.append(played_thresholds(view, attacks, self.fpr, generator, recalibrate=self.recalibrated))
             progress((place + 1) / len(self.targets))
-        return Thresholds(thresholds, tuple(attack.name for attack in attacks), refused)
+        return gathered_thresholds(attacks, played, len(self.fpr))
+
+
+PlayedThresholds = tuple[dict[str, Float64[np.ndarray, "fprs"]], dict[str, str]]
+"""Thresholds of one target by attack, and the reasons of the attacks without."""
+
+
+def gathered_thresholds(attacks: Sequence[Attack], played: Sequence[PlayedThresholds], fprs: int) -> Thresholds:
+    """Return the thresholds of all targets.
+
+    Args:
+        attacks: Attacks with references.
+        played: Thresholds and reasons of each target, from `played_thresholds`.
+        fprs: Number of false positive rates.
+    """
+    thresholds = np.full((len(attacks), len(played), fprs), np.nan)
+    refused: dict[str, str] = {}
+    for place, (chosen, reasons) in enumerate(played):
+        refused |= reasons
+        for index, attack in enumerate(attacks):
+            if attack.name in chosen:
+                thresholds[index, place] = chosen[attack.name]
+    return Thresholds(thresholds, tuple(attack.name for attack in attacks), refused)
 
 
 def played_thresholds(
@@ -116,7 +133,7 @@ def played_thresholds(
     generator: np.random.Generator,
     *,
     recalibrate: bool,
-) -> tuple[dict[str, Float64[np.ndarray, "fprs"]], dict[str, str]]:
+) -> PlayedThresholds:
     """Return thresholds by attack, from one reference in the target's place, and the reasons of attacks without.
 
     Args:

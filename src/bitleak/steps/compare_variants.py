@@ -1,11 +1,15 @@
 """Compare one variant with others: by how much do its figures exceed the best of theirs?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+from jaxtyping import Bool, Float64
+
 from bitleak import metrics
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import Row, Splits
+from bitleak.core.types import Row, SplitMode, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, renamed_measures
@@ -68,16 +72,46 @@ class CompareVariants:
         for index, attack in enumerate(scores.attacks):
             if not attack.references and not self.standalone:
                 continue
-            measures = metrics.excess(
+            reference = self.reference if attack.references else ""
+            rows += excess_rows(
+                Subject(self.variant, self.quantizer, self.levels, attack.name, reference),
+                scores.targets,
                 scores.scores[index],
                 [other.of(attack.name) for other in inputs.others],
                 member,
+                over=self.over,
                 fprs=self.fpr,
                 mode=split.mode,
-                seed=seed_for(self.seed, "measure"),
+                seed=self.seed,
             )
-            reference = self.reference if attack.references else ""
-            subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
-            rows += measure_rows(subject, scores.targets, renamed_measures(measures, self.over))
             progress((index + 1) / len(scores.attacks))
         return Table(rows)
+
+
+def excess_rows(
+    subject: Subject,
+    targets: Sequence[int],
+    scores: Float64[np.ndarray, "targets records"],
+    rivals: Sequence[Float64[np.ndarray, "targets records"]],
+    member: Bool[np.ndarray, "targets records"],
+    *,
+    over: str,
+    fprs: Sequence[float],
+    mode: SplitMode,
+    seed: int,
+) -> list[Row]:
+    """Return rows of how far the figures of one attack exceed the best of the rivals.
+
+    Args:
+        subject: The first columns.
+        targets: Rows of the targets.
+        scores: Scores of one attack.
+        rivals: Scores that it is compared with.
+        member: Membership of the targets.
+        over: End of the metrics' names, after `_over_`.
+        fprs: False positive rates.
+        mode: Whether the targets share their records.
+        seed: The root seed.
+    """
+    measures = metrics.excess(scores, rivals, member, fprs=fprs, mode=mode, seed=seed_for(seed, "measure"))
+    return measure_rows(subject, targets, renamed_measures(measures, over))

@@ -13,7 +13,8 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Row, SplitMode, Splits
 from bitleak.core.variants import FULL
 from bitleak.engine.worker import Runtime
-from bitleak.steps.attack_targets import AttackScores
+from bitleak.metrics import Estimates
+from bitleak.steps.attack_targets import AttackLabel, AttackScores
 from bitleak.steps.choose_thresholds import Thresholds
 from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, shown_rows
 from bitleak.steps.scale import Scale
@@ -81,45 +82,79 @@ class MeasureVariant:
         """Return the rows and curves."""
         scores, split = inputs.scores, inputs.splits
         member = split.member[list(scores.targets)]
-        full_precision = (self.variant, self.reference) == (FULL, FULL)
         rows: list[Row] = []
         curves: dict[str, np.ndarray] = {}
         for index, attack in enumerate(scores.attacks):
-            if not attack.references and not self.standalone:
-                continue
-            reference = self.reference if attack.references else ""
-            subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
-            # Full precision is its own baseline, whose estimates exist already. All others are compared
-            # with it, pair by pair of target and record.
-            baseline = metrics.unpack_estimates(inputs.baseline, attack.name)
-            target_curves = [metrics.roc(*pair) for pair in zip(scores.scores[index], member, strict=True)]
-            if full_precision:
-                measures = metrics.measures_from(baseline, mode=split.mode)
-            else:
-                seed = seed_for(self.seed, "measure")
-                estimates = metrics.estimate_from_curves(target_curves, fprs=self.fpr, seed=seed)
-                measures = metrics.measures_from(estimates, mode=split.mode, baseline=baseline)
-            rows += measure_rows(subject, scores.targets, measures)
-            rows += adversary_rows(
-                subject,
-                scores.targets,
-                scores.scores[index],
-                member,
-                thresholds=_thresholds(inputs, index, self.fpr),
-                fprs=self.fpr,
-                priors=self.priors,
-                delta=self.delta,
-                comparisons=self.comparisons,
-                mode=split.mode,
-                seed=self.seed,
-                entries=self.metrics,
-            )
-            # Curves are for the eye, so they are stored with few points.
-            name = f"{attack.name}/{reference}"
-            for target, curve in zip(scores.targets, target_curves, strict=True):
-                curves[f"{name}/{target}"] = metrics.thin_curve(curve)
-            curves[f"{name}/all"] = metrics.mean_curve(target_curves)
-            progress((index + 1) / len(scores.attacks))
+            if attack.references or self.standalone:
+                table = self.attack_table(
+                    attack,
+                    scores.targets,
+                    scores.scores[index],
+                    member,
+                    baseline=metrics.unpack_estimates(inputs.baseline, attack.name),
+                    thresholds=_thresholds(inputs, index, self.fpr),
+                    mode=split.mode,
+                )
+                rows += table.rows
+                curves |= table.curves
+                progress((index + 1) / len(scores.attacks))
+        return Table(rows, curves)
+
+    def attack_table(
+        self,
+        attack: AttackLabel,
+        targets: Sequence[int],
+        scores: Float64[np.ndarray, "targets records"],
+        member: Bool[np.ndarray, "targets records"],
+        *,
+        baseline: Estimates,
+        thresholds: Float64[np.ndarray, "targets fprs"] | None,
+        mode: SplitMode,
+    ) -> Table:
+        """Return the rows and curves of one attack.
+
+        Args:
+            attack: The attack.
+            targets: Rows of the targets.
+            scores: Scores of the attack.
+            member: Membership of the targets.
+            baseline: Figures of the attack at full precision by full-precision references, which are reported as they
+                are if this is the same case.
+            thresholds: Chosen without the targets; None leaves these rows out, as for the control.
+            mode: Whether the targets share their records.
+        """
+        reference = self.reference if attack.references else ""
+        subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
+        # Full precision is its own baseline, whose estimates exist already. All others are compared
+        # with it, pair by pair of target and record.
+        target_curves = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
+        if (self.variant, self.reference) == (FULL, FULL):
+            measures = metrics.measures_from(baseline, mode=mode)
+        else:
+            seed = seed_for(self.seed, "measure")
+            estimates = metrics.estimate_from_curves(target_curves, fprs=self.fpr, seed=seed)
+            measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
+        rows = measure_rows(subject, targets, measures)
+        rows += adversary_rows(
+            subject,
+            targets,
+            scores,
+            member,
+            thresholds=thresholds,
+            fprs=self.fpr,
+            priors=self.priors,
+            delta=self.delta,
+            comparisons=self.comparisons,
+            mode=mode,
+            seed=self.seed,
+            entries=self.metrics,
+        )
+        # Curves are for the eye, so they are stored with few points.
+        name = f"{attack.name}/{reference}"
+        curves = {}
+        for target, curve in zip(targets, target_curves, strict=True):
+            curves[f"{name}/{target}"] = metrics.thin_curve(curve)
+        curves[f"{name}/all"] = metrics.mean_curve(target_curves)
         return Table(rows, curves)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.stats import rankdata
 
+from bitleak.answers.answer_correspondence import copy_doubts, membership_doubts
 from bitleak.answers.answer_signals import SUM_TOLERANCE, Signals
 from bitleak.answers.attack_design import Design
 from bitleak.answers.label_confusion import Confusion, confusion_of, renamed
@@ -123,9 +124,11 @@ def late(answers: Answers, signals: Signals, design: Design, fprs: Sequence[floa
     """
     rows = [answers.names.index(name) for name in signals.names]
     confidence, member = signals.pool[CONFIDENCE], design.member
+    sign = _sign(answers, confidence, member, design)
     return (
         *_labels(answers, signals, design),
-        *_sign(answers, confidence, member, design),
+        *(sign or membership_doubts(confidence, member, signals.names)),
+        *copy_doubts(confidence, signals.population[CONFIDENCE]),
         *_near_twins(answers, confidence, rows),
         *coarse(answers, signals, fprs),
     )

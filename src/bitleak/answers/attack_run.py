@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
+from bitleak.answers.answer_correspondence import pairing_doubts, population_pairing_doubts
 from bitleak.answers.answer_doubts import coarse, late
 from bitleak.answers.answer_signals import Signals, block_signals, signals_of
 from bitleak.answers.attack_preparation import Prepared
@@ -34,7 +35,7 @@ from bitleak.core.types import SIGNALS, AttackView
 from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow
 
-CORRECT = SIGNALS.index("correct")
+CONFIDENCE, CORRECT = SIGNALS.index("logit_scaled"), SIGNALS.index("correct")
 
 REPORTING = 10.0
 """Seconds of one core for the tables, the figures and the page, whatever the number of records."""
@@ -227,7 +228,16 @@ def _doubts(prepared: Prepared, views: Views) -> tuple[str, ...]:
     found = late(prepared.answers, views.signals[FULL], prepared.design, prepared.fprs)
     if prepared.quantized is not None:
         found += coarse(prepared.quantized, views.signals[QUANTIZED], prepared.fprs)
+        found += _unpaired(views.signals[FULL], views.signals[QUANTIZED])
     return found
+
+
+def _unpaired(full: Signals, quantized: Signals) -> tuple[str, ...]:
+    rows = np.array([full.names.index(name) for name in quantized.names])
+    return (
+        *pairing_doubts(full.pool[CONFIDENCE], quantized.pool[CONFIDENCE], rows, quantized.names),
+        *population_pairing_doubts(full.population[CONFIDENCE], quantized.population[CONFIDENCE]),
+    )
 
 
 def _views(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Views:

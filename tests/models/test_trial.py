@@ -213,11 +213,92 @@ class Kept(Projected):
         self.mixed = torch.randn(num_classes, num_classes, generator=generator)
 
 
+class Cached(Base):
+    """One object for all calls, as `functools.cache` on a factory gives."""
+
+    made = None
+
+    def __new__(cls, num_classes, in_chans):
+        if cls.made is None:
+            cls.made = Base(num_classes, in_chans)
+        return cls.made
+
+
+BACKBONE, NORM = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4, affine=False)
+FROZEN = nn.Conv2d(1, 4, 3, padding=1).requires_grad_(False)
+
+
+class SharedBackbone(Base):
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.conv = BACKBONE
+
+
+class SharedView(Base):
+    """Another parameter object in the same memory."""
+
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.conv.weight = nn.Parameter(BACKBONE.weight.detach())
+
+
+class SharedStatistics(Base):
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.norm = NORM
+
+    def features(self, x):
+        return functional.max_pool2d(self.norm(self.conv(x)), 2).flatten(1)
+
+
+class SharedFrozen(Base):
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.conv = FROZEN
+
+
+class Extra(Base):
+    def get_extra_state(self):
+        return {"gain": 1.0}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Merging(Base):
+    """Adds a product to the weights on eval() and takes it off on train(), as low-rank adapters do."""
+
+    def __init__(self, num_classes, in_chans):
+        super().__init__(num_classes, in_chans)
+        self.added, self.merged = nn.Parameter(torch.randn(num_classes, 64)), False
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode == self.merged:
+            self.head.weight.data += self.added.data * (-1 if mode else 1)
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        more = 0 if self.merged else self.features(x) @ self.added.T
+        return super().forward(x) + more
+
+
+def test_a_frozen_layer_may_be_shared_by_all_networks():
+    build(spec(SharedFrozen), seed=0)
+
+
 def test_a_tensor_that_is_the_same_in_every_network_need_not_be_saved():
     build(spec(Kept), seed=0)
 
 
 REFUSED = {
+    Cached: "gives two networks the same tensor 'conv.weight': .* Make new modules in every call",
+    SharedBackbone: "gives two networks the same tensor 'conv.weight'",
+    SharedView: "gives two networks the same tensor 'conv.weight'",
+    SharedStatistics: "gives two networks the same tensor 'norm.running_mean'",
+    Extra: "'_extra_state' of the state dict is a dict .* make it a buffer",
+    Merging: "with one state dict answer differently.* or eval.. and train.. change its weights",
     Projected: "with one state dict answer differently.*register_buffer",
     Complex: "parameter 'phase' is complex.*view_as_real",
     Placed: "depends on its place in the batch",

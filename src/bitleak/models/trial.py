@@ -32,6 +32,7 @@ from bitleak.core.errors import ModelError
 from bitleak.models.answer_difference import differing
 from bitleak.models.fingerprint import SAVE_REMEDY
 from bitleak.models.logit_output import Choice, Choices, chosen_output
+from bitleak.models.network_tensors import check_nothing_shared, check_tensors_alone
 from bitleak.models.network_trial import NetworkTrial, Shape, check_scale, draw_zeros
 from bitleak.models.precision import exact_float32
 from bitleak.models.training_trial import training_choice, training_step_in_channels_last
@@ -74,6 +75,7 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
         for seed in range(_STARTS):  # a narrow network may start dead by chance
             torch.default_generator.manual_seed(seed)
             tried = NetworkTrial(make(), name, shape)
+            check_tensors_alone(tried)
             result = _result(tried)
             if result is not None:
                 _check_state(make, tried)
@@ -85,21 +87,25 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial) -> None:
     """Refuse a network whose answers depend on tensors that its state dict does not hold.
 
     Models are stored as state dicts, and a stored one is built anew: with other draws, it would be
-    another network.
+    another network. The order is that of `bitleak.models.load`: the second network takes the tensors
+    while it is in training mode, and some change their tensors when they change the mode.
     """
     torch.default_generator.manual_seed(_OTHER_START)
     second = NetworkTrial(make(), tried.name, tried.shape)
     images = tried.images()
     second.output(images[:2])  # creates lazy parameters
     second.choice = tried.choice
-    second.network.load_state_dict(tried.network.eval().state_dict())
-    difference = differing(second.logits(images), tried.logits(images))
+    check_nothing_shared(tried, second, images)
+    expected = tried.logits(images)
+    second.network.train().load_state_dict(tried.network.eval().state_dict())
+    second.network.eval()
+    difference = differing(second.logits(images), expected)
     if difference:
         names = differing_names(unsaved(tried.network), unsaved(second.network))
         listed = f" ({', '.join(names[:6])})" if names else ""
         raise ModelError(
             f"{tried.name}: two networks of the factory with one state dict answer differently, {difference}: it draws "
-            f"values that the state dict does not hold{listed}; {SAVE_REMEDY}"
+            f"values that the state dict does not hold{listed}, or eval() and train() change its weights; {SAVE_REMEDY}"
         )
 
 

@@ -109,6 +109,10 @@ QUANTIZER = """
         name = "a@b"
 
     @dataclass(frozen=True)
+    class Required:
+        levels: int
+
+    @dataclass(frozen=True)
     class Bare:
         pass
 
@@ -125,6 +129,12 @@ def test_a_quantizer_from_outside_has_its_own_name_in_variants_and_the_package_i
     assert made.options["granularity"] == "tensor"
     assert validate({**RAW, "quantize": [{**entry, "label": "mine"}]}).quantize[0].variant == "mine-2"
     assert validate({**RAW, "quantize": [{**entry, "polish": 1}]}).quantize[0].looks_at_images
+
+
+def test_the_levels_of_a_quantizer_need_no_default(package):
+    package("quantizers", QUANTIZER)
+    made = validate({**RAW, "quantize": [{"name": "zoo.quantizers:Required", "levels": [4, 3]}]}).quantize
+    assert [(entry.variant, entry.levels) for entry in made] == [("Required-2", 4), ("Required-1.58", 3)]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,9 @@ def entry_class(
     except ValueError as error:
         errors.append(f"{where}.name: {error}")
         return None
-    missing = [member for member in members if not hasattr(cls, member)]
+    # A field without a default is no attribute of its class.
+    declared = [item.name for item in fields(cls)] if is_dataclass(cls) else []
+    missing = [member for member in members if member not in declared and not hasattr(cls, member)]
     if not isinstance(cls, type) or not is_dataclass(cls) or missing:
         lacks = f", which has no {', '.join(missing)}" if missing else ""
         errors.append(

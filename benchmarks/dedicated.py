@@ -27,16 +27,16 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from scipy.special import ndtr, ndtri
+from scipy.stats import t as student_t
 
 from bitleak.core.types import Measure
 from bitleak.metrics import (
+    Estimate,
     Estimates,
-    Measures,
     detectable_auc,
     estimate_metrics,
     estimate_proportion,
     holm,
-    measures_about,
     measures_from,
     verdict_about,
 )
@@ -57,9 +57,32 @@ def measured(
     baseline: Estimates | None = None,
 ) -> Mapping[str, Measure]:
     """Return the totals of dedicated targets by one of the two rules."""
-    make = measures_from if rule == "student" else measures_about
-    measures: Measures = make(estimates, mode="dedicated", baseline=baseline)
-    return measures.aggregate
+    if rule == "trainings":
+        return measures_from(estimates, mode="dedicated", baseline=baseline).aggregate
+    totals = {}
+    for metric, figures in estimates.items():
+        low, high, _ = student(centres(figures))
+        value = float(np.mean([figure.value for figure in figures]))
+        p_value = None
+        if baseline is not None:
+            _, _, p_value = student(centres(figures) - centres(baseline[metric]))
+        totals[metric] = Measure(value, max(low, 0.0), min(high, 1.0), p_value=p_value)
+    return totals
+
+
+def centres(figures: tuple[Estimate, ...]) -> np.ndarray:
+    """Return the centres of the targets' figures."""
+    return np.array([figure.centre for figure in figures])
+
+
+def student(values: np.ndarray) -> tuple[float, float, float]:
+    """Return Student's 95 % interval of the mean of targets, and the p-value of a mean of 0."""
+    freedom, mean = len(values) - 1, float(values.mean())
+    error = float(values.std(ddof=1)) / np.sqrt(len(values))
+    reach = float(student_t.ppf(0.975, freedom)) * error
+    if error == 0:
+        return mean, mean, 1.0 if mean == 0 else 0.0
+    return mean - reach, mean + reach, 2 * float(student_t.sf(abs(mean) / error, freedom))
 
 
 def halves(rng: np.random.Generator, targets: int, records: int) -> np.ndarray:

@@ -68,10 +68,10 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "attack": "9019c1731d86",
         "estimate": "05747fa0f354",
         "thresholds": "36aeecefea2c",
-        "measure": "84700b2caa21",
-        "utility": "273aff87e6e1",
+        "measure": "665fcca9f79e",
+        "utility": "d49d5ecfc7aa",
         "memorise": "455be705c8c4",
-        "power": "acc50737d173",
+        "power": "4d56b3e0921e",
     }
 
 

@@ -80,7 +80,17 @@ def test_verdicts_are_corrected_over_the_whole_table(undisturbed):
     for row in rows:
         assert float(row["p_adjusted"]) >= float(row["p_value"])
         assert (row["verdict"] == "not distinguishable") == (float(row["p_adjusted"]) >= 0.05)
-    family = [row for row in rows if row["target"] == "all" and row["metric"] == "auc" and row["variant"] != "control"]
+        assert row["about"] == "records"
+    planned = [row for row in rows if row["family"] == "headline"]
+    assert [row["variant"] for row in planned] == VARIANTS[1:3]
+    assert len({(row["attack"], row["reference"], row["metric"], row["target"]) for row in planned}) == 1
+    assert {row["family"] for row in rows if row["metric"] == planned[0]["metric"] and row["target"] == "all"} == {
+        "headline", f"{planned[0]['metric']}/all", f"control/{planned[0]['metric']}/all",
+    }  # fmt: skip
+    family = [row for row in rows if row["family"] == "auc/all"]
+    assert family == [
+        row for row in rows if row["target"] == "all" and row["metric"] == "auc" and row["variant"] != "control"
+    ]
     smallest = min(family, key=lambda row: float(row["p_value"]))
     expected = min(1.0, len(family) * float(smallest["p_value"]))
     assert float(smallest["p_adjusted"]) == pytest.approx(expected)

@@ -1,13 +1,15 @@
 """What every entry of the registry's METRICS promises."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from bitleak.core.types import Measure
 from bitleak.metrics import ScoreMetric, further_measures, load_metric
+from bitleak.metrics.advantage import Advantage
 from bitleak.registry import METRICS
 
 
@@ -56,15 +58,42 @@ def test_the_advantage_is_its_closed_form_and_its_bias_at_chance_that_of_kolmogo
     assert np.mean(chance) == pytest.approx(math.sqrt(math.pi / 8 * (2 / 500)), rel=0.1)
 
 
-def test_totals_are_means_with_an_interval_for_dedicated_targets_only():
-    targets = [world(seed, 1.0) for seed in range(3)]
-    scores, member = (np.stack(part) for part in zip(*targets, strict=True))
-    values = [load_metric("advantage")(*target) for target in targets]
-    shared, own = (further_measures(["advantage"], scores, member, mode=mode)["advantage"][0]
-                   for mode in ("population", "dedicated"))  # fmt: skip
-    assert shared == Measure(np.mean(values), std=np.std(values, ddof=1))
-    assert (own.value, own.std, own.interval) == (shared.value, shared.std, "t")
-    assert own.high - own.value == pytest.approx(4.302653 * own.std / math.sqrt(3), rel=1e-6)
+@dataclass(frozen=True)
+class WithInterval:
+    """The advantage, plus or minus a reach."""
+
+    reach: float
+    name = "advantage_with_interval"
+
+    def __call__(self, scores, member):
+        value = Advantage()(scores, member)
+        return Measure(value, value - self.reach, value + self.reach, interval="made_up")
+
+
+def total_of(entry, targets, mode):
+    pairs = [world(seed, 1.0) for seed in range(targets)]
+    scores, member = (np.stack(part) for part in zip(*pairs, strict=True))
+    (measures,) = further_measures([entry], scores, member, mode=mode).values()
+    return measures[0], [measure.value for measure in measures[1:]]
+
+
+def test_totals_are_means_without_an_interval_where_targets_have_none():
+    """The spread over targets alone does not know what they have in common on the same records."""
+    for mode in ("population", "dedicated"):
+        total, values = total_of("advantage", 6, mode)
+        assert total == Measure(np.mean(values), std=np.std(values, ddof=1))
+
+
+@pytest.mark.parametrize("reach", [0.001, 0.2])
+def test_a_total_of_five_dedicated_targets_is_no_surer_than_one_target_and_than_their_spread(reach, monkeypatch):
+    monkeypatch.setattr("bitleak.metrics.score_metric.resolve", lambda *_, **__: WithInterval(reach))
+    total, values = total_of("elsewhere:Metric", 5, "dedicated")
+    assert (total.value, total.interval, total.about) == (np.mean(values), "t", "trainings")
+    spread = t.ppf(0.975, 4) * np.std(values, ddof=1) / math.sqrt(5)
+    assert total.high - total.value >= max(reach, spread) - 1e-12
+    assert total.high - total.value == pytest.approx(max(reach, spread), rel=0.05)
+    few, _ = total_of("elsewhere:Metric", 4, "dedicated")
+    assert (few.low, few.about) == (None, "")
 
 
 def test_a_metric_that_is_not_finite_is_named(monkeypatch):

@@ -4,20 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t, ttest_1samp
+from scipy.stats import norm
 
 from bitleak.metrics import (
     auc,
     difference_over_records,
+    difference_over_trainings,
     estimate_auc,
     estimate_proportion,
     estimate_tpr,
-    interval_over_targets,
     mean_over_records,
     roc,
     wilson,
 )
-from bitleak.metrics.intervals import difference_over_targets
 
 Z = 1.959963984540054
 
@@ -113,23 +112,6 @@ def test_a_paired_difference_of_shares_is_newcombes_tenth_method():
     np.testing.assert_allclose(found[:3], [0.07, 0.07 - below, 0.07 + above])
 
 
-def test_dedicated_targets_have_a_t_interval():
-    rng = np.random.default_rng(5)
-    member = np.stack([rng.permutation(500) < 250 for _ in range(5)])
-    scores = rng.standard_normal((5, 500)) + member
-    other = scores + rng.standard_normal((5, 500))
-    first, second = areas(other, member), areas(scores, member)
-    values = np.array([one.value for one in second])
-    expected = t.interval(0.95, 4, values.mean(), values.std(ddof=1) / np.sqrt(5))
-    np.testing.assert_allclose(interval_over_targets(second), expected)
-    changes = np.array([one.value for one in first]) - values
-    expected = t.interval(0.95, 4, changes.mean(), changes.std(ddof=1) / np.sqrt(5))
-    found = difference_over_targets(first, second)
-    np.testing.assert_allclose(found, [changes.mean(), *expected, ttest_1samp(changes, 0).pvalue])
-    with pytest.raises(ValueError, match="at least 2 targets, got 1"):
-        interval_over_targets(second[:1])
-
-
 def test_what_is_unbounded_stays_so_in_means_and_differences():
     scores, other, member = population(6)
     rare = [estimate_tpr(roc(*target), 0.001) for target in zip(scores, member, strict=True)]
@@ -138,7 +120,8 @@ def test_what_is_unbounded_stays_so_in_means_and_differences():
     assert mean.low == -np.inf
     assert np.isfinite(mean.high)
     assert difference_over_records(mean_over_records(weaker), mean)[1:] == (-np.inf, np.inf, 1.0)
-    assert difference_over_targets(weaker, rare)[1:] == (-np.inf, np.inf, 1.0)
+    fewest = [*rare, *rare], [*weaker, *weaker]
+    assert difference_over_trainings(*fewest)[1:] == (-np.inf, np.inf, 1.0)
 
 
 def test_without_variance_a_mean_is_taken_as_fully_correlated():

@@ -46,19 +46,37 @@ def test_one_target_is_its_own_aggregate():
         assert measures[0] == measures[1]
 
 
-@pytest.mark.parametrize("mode", ["population", "dedicated"])
-def test_the_means_intervals_cover(mode):
-    """200 audits whose truth is known; shared records in a population, none in dedicated targets."""
-    threshold, covered = norm.isf(0.1), {"tpr": 0, "fpr": 0, "precision": 0}
+@pytest.mark.parametrize(("mode", "targets"), [("population", 4), ("dedicated", 4), ("dedicated", 6)])
+def test_the_means_intervals_cover(mode, targets):
+    """Audits whose truth is known, on records that all targets share."""
+    threshold, covered, audits = norm.isf(0.1), {"tpr": 0, "fpr": 0, "precision": 0}, 120
     tpr = norm.sf(threshold - 1.0)
     truth = {"tpr": tpr, "fpr": 0.1, "precision": 0.1 * tpr / (0.1 * tpr + 0.9 * 0.1)}
-    for run in range(200):
-        scores, member = world([2, run], shared=0.7 if mode == "population" else 0.0)
-        found = measure_at_threshold(scores, member, np.full(4, threshold), fpr=0.1, priors=[0.1], mode=mode)
+    about = "trainings" if (mode, targets) == ("dedicated", 6) else "records"
+    for run in range(audits):
+        scores, member = world([2, run], targets=targets)
+        thresholds = np.full(targets, threshold)
+        found = measure_at_threshold(scores, member, thresholds, fpr=0.1, priors=[0.1], mode=mode)
         for name, metric in zip(covered, found, strict=True):
             total = found[metric][0]
+            assert total.about == about
             covered[name] += total.low <= truth[name] <= total.high
-    assert min(covered.values()) >= 182, covered  # 5 % of 200 and three standard deviations
+    assert min(covered.values()) >= 107, covered  # 5 % of 120 and three standard deviations
+
+
+@pytest.mark.parametrize("absent", [0, 10])
+def test_equal_rates_in_all_dedicated_targets_are_no_certainty(absent):
+    """Six copies of one target, also without a false positive: the spread over targets is 0."""
+    scores, member = world(6, targets=1)
+    scores[~member] -= absent
+    copies = np.tile(scores, (6, 1)), np.tile(member, (6, 1)), np.full(6, 1.0)
+    alike, single = (
+        measure_at_threshold(*(part[:targets] for part in copies), fpr=0.1, priors=[0.1], mode="dedicated")
+        for targets in (6, 1)
+    )
+    for metric, (total, *_) in alike.items():
+        assert (total.interval, total.about) == ("t", "trainings")
+        assert total.high - total.low >= 0.9 * (single[metric][0].high - single[metric][0].low)
 
 
 def test_nobody_called_has_rates_of_zero_and_no_precision():

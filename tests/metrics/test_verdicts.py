@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from bitleak.core.types import Measure, Row
-from bitleak.metrics import adjust_verdicts, holm
+from bitleak.metrics import HEADLINE, adjust_verdicts, holm, holm_with_headline
 
 chances = st.floats(0, 1)
 
@@ -80,8 +80,82 @@ def test_rows_without_a_p_value_stay_as_they_are():
     rows = [Row("fp32", "", None, "", "", "all", "bytes", Measure(3.0)), row("a", 0.2)]
     found = adjust_verdicts(rows)
     assert found[0] == rows[0]
-    assert replace(found[1].measure, p_adjusted=None, verdict="old") == rows[1].measure
+    assert replace(found[1].measure, p_adjusted=None, verdict="old", family="") == rows[1].measure
     assert adjust_verdicts([]) == []
+
+
+def stepping_in_two_parts(headline, rest, level):
+    """The graphical procedure, hypothesis by hypothesis: an emptied part passes its level on."""
+    parts, levels = [dict(enumerate(headline)), dict(enumerate(rest))], [0.8 * level, 0.2 * level]
+    rejected = set()
+    while True:
+        for part in (0, 1):
+            if not parts[part]:
+                levels[1 - part], levels[part] = levels[0] + levels[1], 0.0
+        chosen = [
+            (part, index)
+            for part in (0, 1)
+            for index, p_value in parts[part].items()
+            if p_value <= levels[part] / len(parts[part])
+        ]
+        if not chosen:
+            return rejected
+        part, index = chosen[0]
+        rejected.add((part, index))
+        del parts[part][index]
+
+
+@given(st.lists(chances, max_size=6), st.lists(chances, max_size=6), st.floats(0.01, 0.5))
+@settings(max_examples=200, deadline=None)
+def test_a_headline_and_its_rest_reject_what_the_graphical_procedure_rejects(headline, rest, level):
+    parts = holm_with_headline([p * level for p in headline], [p * level for p in rest])
+    assert all((part >= 0).all() and (part <= 1).all() for part in parts)
+    nearly = any(abs(value - level) < 1e-9 for part in parts for value in part)
+    found = {(place, index) for place, part in enumerate(parts) for index, p in enumerate(part) if p <= level}
+    scaled = [p * level for p in headline], [p * level for p in rest]
+    assert nearly or found == stepping_in_two_parts(*scaled, level)
+
+
+def test_without_a_headline_and_without_a_rest_it_is_holms():
+    p_values = [0.01, 0.2, 0.03]
+    np.testing.assert_allclose(holm_with_headline([], p_values)[1], holm(p_values))
+    np.testing.assert_allclose(holm_with_headline(p_values, [])[0], holm(p_values))
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.9])
+@pytest.mark.parametrize("differ", ["nothing", "all of the headline", "half of the headline", "all of the rest"])
+def test_any_false_call_in_both_parts_together_is_rare_whatever_differs(shared, differ):
+    """1,000 tables of 9 planned and 100 other comparisons; those that differ do so by 6 errors."""
+    places = {"nothing": [], "all of the headline": range(9), "half of the headline": range(4)}
+    rng, effects, calls = np.random.default_rng(0), np.zeros(109), 0
+    effects[places.get(differ, range(9, 109))] = 6.0
+    for _ in range(1000):
+        noise = np.sqrt(shared) * rng.standard_normal() + np.sqrt(1 - shared) * rng.standard_normal(109)
+        p_values = 2 * ndtr(-np.abs(effects + noise))
+        adjusted = np.concatenate(holm_with_headline(p_values[:9], p_values[9:]))
+        calls += (adjusted[effects == 0] < 0.05).any()
+    assert calls / 1000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_a_planned_comparison_is_not_hidden_by_hundreds_of_others():
+    """p = .0013 for one variant of the headline, among 469 comparisons of the metric."""
+    p_values, rate = [0.0013, *[0.4] * 8], {"metric": "tpr@0.01"}
+    planned = [row(f"rtn-{place}", p_value, attack="lira", **rate) for place, p_value in enumerate(p_values)]
+    others = [row(f"rtn-{place % 9}", 0.5, attack=f"other{place // 9}", **rate) for place in range(460)]
+    together = adjust_verdicts([*planned, *others])
+    assert together[0].measure.p_adjusted == pytest.approx(469 * 0.0013)
+    assert {one.measure.family for one in together} == {"tpr@0.01/all"}
+    apart = adjust_verdicts([*planned, *others], planned=lambda one: one.attack == "lira")
+    assert apart[0].measure.verdict == "lower"
+    assert apart[0].measure.p_adjusted == pytest.approx(9 * 0.0013 / 0.8)
+    assert [one.measure.family for one in apart] == [HEADLINE] * 9 + ["tpr@0.01/all"] * 460
+    assert {one.measure.verdict for one in apart[1:]} == {"not distinguishable"}
+
+
+def test_a_family_is_named_by_its_question_metric_and_target():
+    rows = [row("a", 0.1), row("a", 0.1, target="3"), row("noise@a", 0.1), row("fp32&a", 0.1), row("control", 0.1)]
+    families = [one.measure.family for one in adjust_verdicts(rows)]
+    assert families == ["auc/all", "auc/3", "noise/auc/all", "joint/auc/all", "control/auc/all"]
 
 
 def test_what_is_no_chance_is_refused():

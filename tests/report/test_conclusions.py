@@ -24,6 +24,32 @@ def test_the_sentences_repeat_the_verdict_of_the_rows(make, verdict):
     assert sum(opening in at_two_bits for _, opening in EXPECTED.values()) == 1
 
 
+@pytest.mark.parametrize("about", ["records", "trainings"])
+def test_the_number_of_comparisons_and_their_subject_are_named(make, about):
+    judged = []
+    for row in make.rows(verdict="lower"):
+        if (row.variant, row.metric, row.target) == ("rtn-2", "tpr@0.01", "all"):
+            row = replace(row, measure=replace(row.measure, family="headline", about=about))
+        judged.append(row)
+    overall, *others = verdicts(tabulate(judged), make.summary(judged))
+    subject = {
+        "records": "these models on other records",
+        "trainings": "models trained anew with the same recipe, on other records",
+    }[about]
+    assert overall.endswith(f" These verdicts are corrected over 1 planned comparison, and are about {subject}.")
+    assert "comparison" not in others[0]
+
+
+def test_other_verdicts_name_the_number_of_comparisons_of_their_family(rows, summary):
+    judged = [replace(row, measure=replace(row.measure, family=f"{row.metric}/{row.target}")) for row in rows]
+    compared = [row for row in judged if row.target == "all" and row.metric == "auc"]
+    conclusions = verdicts(tabulate(judged), summary)
+    assert conclusions[-1].startswith("By AUC instead")
+    assert conclusions[-1].endswith(f" higher, corrected over {len(compared)} comparisons.")
+    plain = verdicts(tabulate(rows), summary)
+    assert "corrected" not in " ".join(plain)
+
+
 def test_the_cost_in_accuracy_is_the_paired_difference(make):
     rows = make.rows(verdict="lower")
     assert "test accuracy -1.2 points)" in verdicts(tabulate(rows), make.summary(rows))[1]

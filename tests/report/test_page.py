@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure
 from bitleak.core.variants import SIGNS
+from bitleak.metrics import detectable_auc
 from bitleak.report import tabulate, write_all, write_report, write_summary
 from bitleak.report.page import inlined, page
 
@@ -170,6 +171,25 @@ def test_dedicated_audits_and_single_attacks_have_pages(make):
     content = page(tabulate(rows), make.summary(rows, mode="dedicated", targets=1, presets=()), [])
     assert "independent random halves" in content
     assert "1 target," in content
+
+
+@pytest.mark.parametrize(
+    ("mode", "targets", "subject"),
+    [
+        ("population", 8, "They are about these models on other records; another training could differ by more."),
+        ("dedicated", 2, "about these models on other records. 2 dedicated targets cannot show how much"),
+        ("dedicated", 8, "are about models trained anew with the same recipe, on other records"),
+    ],
+)
+def test_a_page_says_what_its_intervals_are_about(make, mode, targets, subject):
+    rows = make.rows()
+    content = page(tabulate(rows), make.summary(rows, mode=mode, targets=targets), [])
+    assert subject in content
+    assert ("models trained anew" in content) == (mode == "dedicated" and targets == 8)
+    about = "trainings" if subject.startswith("are about models trained anew") else "records"
+    summary = make.summary(rows)
+    area = detectable_auc(summary.members, summary.non_members, targets=targets, about=about)
+    assert f"<dt>Smallest AUC noticed</dt><dd>{area:.4f}, in four of five" in content
 
 
 def test_fprs_that_take_more_non_members_are_told_with_the_number(make):

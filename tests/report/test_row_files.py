@@ -14,7 +14,7 @@ from bitleak.report import RocCurve, read_curves, read_rows, write_curves, write
 
 COLUMNS = (
     "variant,quantizer,levels,attack,reference,target,metric,value,low,high,std,"
-    "interval,difference,difference_low,difference_high,verdict,p_value,p_adjusted"
+    "interval,difference,difference_low,difference_high,verdict,p_value,p_adjusted,about,family"
 )
 words = st.text(max_size=12)
 numbers = st.floats(allow_nan=False)
@@ -31,6 +31,8 @@ measures = st.builds(
     verdict=words,
     p_value=st.none() | numbers,
     p_adjusted=st.none() | numbers,
+    about=st.sampled_from(["", "records", "trainings"]),
+    family=words,
 )
 some_rows = st.lists(
     st.builds(
@@ -60,7 +62,9 @@ def test_any_rows_come_back_from_parquet_and_csv_unchanged(tmp_path, rows):
 
 
 def test_the_csv_is_exactly_these_bytes(tmp_path):
-    measure = Measure(np.float64(0.1) + 0.2, low=1.0, interval="records", verdict="not distinguishable")
+    measure = Measure(
+        np.float64(0.1) + 0.2, low=1.0, interval="records", verdict="not distinguishable", about="trainings"
+    )
     rows = [
         Row("rtn-2", "rtn", 4, "threshold", "", "all", "auc", measure),
         Row("fp32", "", None, "", "", "3", "x", Measure(2.0)),
@@ -68,8 +72,8 @@ def test_the_csv_is_exactly_these_bytes(tmp_path):
     write_rows(rows, tmp_path)
     assert (tmp_path / "results.csv").read_bytes().decode() == (
         f"{COLUMNS}\n"
-        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable,,\n"
-        "fp32,,,,,3,x,2.0,,,,,,,,,,\n"
+        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable,,,trainings,\n"
+        "fp32,,,,,3,x,2.0,,,,,,,,,,,,\n"
     )
 
 

@@ -23,7 +23,7 @@ from bitleak.answers.attack_statistics import records_of
 from bitleak.answers.model_answers import Answers
 from bitleak.core.spill import Scratch
 from bitleak.metrics import adjust_verdicts
-from bitleak.report import exposed, write_all
+from bitleak.report import exposed, in_headline, write_all
 
 __all__ = [
     "Answers",
@@ -63,4 +63,5 @@ def attack(prepared: Prepared, out: Path, scratch: Scratch, on_step: OnStep = _s
     summary = replace(summary, warnings=(*summary.warnings, *prepared.doubts, *found.doubts))
     records = records_of(prepared, found.scores, found.memorised, summary)
     summary = replace(summary, exposed=exposed(records))
-    write_all(adjust_verdicts(rows), curves, summary, out, records=records, powered=found.power)
+    rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, summary))
+    write_all(rows, curves, summary, out, records=records, powered=found.power)

@@ -142,7 +142,7 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         expected_false_positives=fpr * non_members,
         presets=(),
         queries=answers.queries,
-        interval="95 % intervals over the records, which all targets share; they hold for these models",
+        interval="95 % intervals over the records, which all targets share; they are about these models",
         versions=versions(),
         machine=f"cpu, {platform.machine()}",
         seeds={"root": design.seed},

@@ -17,7 +17,7 @@ from bitleak.core.types import Row
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.data.data_notes import empty_channels
 from bitleak.engine.store import Store
-from bitleak.metrics import adjust_verdicts, headline_fpr
+from bitleak.metrics import FEWEST_TARGETS, adjust_verdicts, headline_fpr, verdict_about
 from bitleak.report import (
     RocCurve,
     Summary,
@@ -25,10 +25,12 @@ from bitleak.report import (
     absence_notes,
     exposed,
     headline,
+    in_headline,
     named_curves,
     pictured,
     write_all,
 )
+from bitleak.report.format import count
 from bitleak.steps.choose_thresholds import ChooseThresholds, Thresholds
 from bitleak.steps.measure_power import MeasurePower, PowerFigures
 from bitleak.steps.result_rows import Table
@@ -50,9 +52,9 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     quantized = (entry.variant for entry in prepared.config.quantize)
     order = [FULL, *quantized, *analysis_variants(prepared.config), CONTROL]
     rows.sort(key=lambda row: order.index(row.variant))
-    rows = adjust_verdicts(rows)
     counts = store.read(tasks[prepared.plan.copies])["counts"]
     summary = audit_summary(prepared, rows)
+    rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, summary))
 
     # Single records, whose exposure the summary lists.
     images = decoded_result(store, tasks[prepared.plan.images])
@@ -189,9 +191,13 @@ def _preset_lines(prepared: Prepared) -> tuple[str, ...]:
 
 
 def _interval_line(config: Config) -> str:
-    if config.split.mode == "dedicated":
-        return f"95 % t intervals over {config.split.targets} dedicated targets"
-    return "95 % intervals over the records, which all targets share; they hold for these models"
+    mode, targets = config.split.mode, config.split.targets
+    if mode == "population":
+        return "95 % intervals over the records, which all targets share; they are about these models"
+    if verdict_about(mode, targets) == "trainings":
+        return f"95 % intervals over {targets} dedicated targets and their records; they are about models trained anew"
+    over = f"95 % intervals over the records of {count(targets, 'dedicated target')}"
+    return f"{over}; they are about these models, as fewer than {FEWEST_TARGETS} targets say nothing on new trainings"
 
 
 def _calibration_inference_line(config: Config) -> str:

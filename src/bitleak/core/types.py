@@ -38,6 +38,9 @@ SignalName = Literal["log_probability", "logit_scaled", "hinge", "entropy", "mod
 ReferenceKind = Literal["fp32", "matched", "recalibrated"]
 SplitMode = Literal["population", "dedicated"]
 
+About = Literal["records", "trainings"]
+"""Subject of an interval: `records`: these models on other records; `trainings`: models trained anew, on others."""
+
 
 @dataclass(frozen=True)
 class Images:
@@ -298,6 +301,8 @@ class Measure:
             `p_adjusted` where there is one, else by `p_value`: below 0.05 is a difference.
         p_value: Two-sided p-value of no difference, from the same paired interval, or None.
         p_adjusted: `p_value` corrected over the whole table; None before the table is joined.
+        about: Subject of the interval and of the verdict, see `About`; empty where there is neither, and for epsilon.
+        family: Name of the comparisons that are corrected together; empty where there is no p-value.
     """
 
     value: float
@@ -311,6 +316,8 @@ class Measure:
     verdict: str = ""
     p_value: float | None = None
     p_adjusted: float | None = None
+    about: About | Literal[""] = ""
+    family: str = ""
 
 
 @dataclass(frozen=True)

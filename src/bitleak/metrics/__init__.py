@@ -20,7 +20,6 @@ from bitleak.metrics.exposure import (
 )
 from bitleak.metrics.intervals import (
     difference_over_records,
-    interval_over_targets,
     mean_over_records,
 )
 from bitleak.metrics.matched_scale import ScaleMatch, matched_scale
@@ -30,7 +29,6 @@ from bitleak.metrics.measures import (
     estimate_from_curves,
     estimate_metrics,
     measure,
-    measures_about,
     measures_from,
 )
 from bitleak.metrics.mutual_references import on_separate_records, widen_for_mutual_references
@@ -57,12 +55,12 @@ from bitleak.metrics.thresholds import (
 from bitleak.metrics.tpr import estimate_tpr, headline_fpr, tpr_at, why_unmeasurable
 from bitleak.metrics.trainings import (
     FEWEST_TARGETS,
-    About,
     difference_over_trainings,
     mean_over_trainings,
     verdict_about,
+    widening,
 )
-from bitleak.metrics.verdicts import adjust_verdicts, holm
+from bitleak.metrics.verdicts import HEADLINE, adjust_verdicts, holm, holm_with_headline
 from bitleak.metrics.within_class import (
     ClassDependence,
     auc_within_class,
@@ -74,8 +72,8 @@ __all__ = [
     "ALWAYS_MEASURED",
     "DELTA",
     "FEWEST_TARGETS",
+    "HEADLINE",
     "PRIORS",
-    "About",
     "AtThreshold",
     "ClassDependence",
     "EpsilonBound",
@@ -122,7 +120,7 @@ __all__ = [
     "further_measures",
     "headline_fpr",
     "holm",
-    "interval_over_targets",
+    "holm_with_headline",
     "load_metric",
     "matched_scale",
     "mean_curve",
@@ -131,7 +129,6 @@ __all__ = [
     "measure",
     "measure_at_threshold",
     "measure_at_thresholds",
-    "measures_about",
     "measures_from",
     "memorisation",
     "metric_entries",
@@ -154,5 +151,6 @@ __all__ = [
     "verdict_about",
     "why_unmeasurable",
     "widen_for_mutual_references",
+    "widening",
     "wilson",
 ]

@@ -2,7 +2,7 @@
 
 Accuracies and agreement are shares of records and are treated like the attacks' metrics: Wilson's
 interval for one target, records resampled over a population's targets (which share the test
-records), Student's t over dedicated targets.
+records); over dedicated targets see `trainings`.
 
 The size is that of a file that packs the codes as tightly as their levels allow.
 """

@@ -48,9 +48,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri, stdtrit
 
 from bitleak.core.checks import integer_in, number_in
+from bitleak.core.types import About
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
-from bitleak.metrics.trainings import FEWEST_TARGETS, About
+from bitleak.metrics.trainings import FEWEST_TARGETS
 
 POWER_NODES = 400
 """Quantiles of the deviation over targets that a power is averaged over."""

@@ -3,7 +3,7 @@
 For every metric the best of the others is the set with the largest mean over the targets. Since it
 is chosen on the data that is then reported, it looks a little better than it is, so the excess over
 it is a little too small, never too large. The difference is paired, by `difference_over_records`
-(over targets if they are dedicated).
+(`difference_over_trainings` if the targets are dedicated).
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,4 +95,5 @@ def _difference_alone(measure: Measure) -> Measure:
         difference_high=measure.difference_high,
         verdict=measure.verdict,
         p_value=measure.p_value,
+        about=measure.about,
     )

@@ -21,12 +21,11 @@ it is that target's interval. For a paired difference a - b,
 
 which for two shares with Wilson's intervals is Newcombe's (1998) method 10.
 
-*Over targets* (dedicated targets on independent halves): Student's t over the targets' centres,
-which holds for new trainings too.
+*Over trainings* (dedicated targets on independent halves): see `trainings`.
 
 The p-value of a difference (two-sided, for no difference) is that of the confidence level at which
-the interval would end at 0, its reach being proportional to the quantile of the normal (of
-Student's t over targets): it is below 0.05 if the 95 % interval leaves out 0.
+the interval would end at 0, its reach being proportional to the quantile of the normal: it is below
+0.05 if the 95 % interval leaves out 0.
 
 No bootstrap is run: it costs 400 passes for the variance that the influences give in one, and it
 puts ties into the scores. The variance that is no sum over records (of a best threshold) is that of
@@ -47,7 +46,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import ndtr
 
 from bitleak.metrics.estimates import Estimate, Z
 
@@ -112,29 +111,6 @@ def difference_over_records(first: Estimate, second: Estimate) -> Difference:
     return _difference(first.value - second.value, centre, centre - below, centre + above, p_value)
 
 
-def interval_over_targets(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """Return Student's 95 % interval for the mean over independent targets; at least 2."""
-    low, high = _student(np.array([estimate.centre for estimate in estimates]))
-    unbounded = any(np.isinf(estimate.low) for estimate in estimates)
-    return (-np.inf if unbounded else low), high
-
-
-def difference_over_targets(first: Sequence[Estimate], second: Sequence[Estimate]) -> Difference:
-    """Return the mean of first minus second, target by target, with Student's 95 % interval."""
-    changes, centres = [], []
-    for before, after in zip(first, second, strict=True):
-        changes.append(before.value - after.value)
-        centres.append(before.centre - after.centre)
-    change = float(np.mean(changes))
-    if any(np.isinf(estimate.low) for estimate in (*first, *second)):
-        return Difference(change, -np.inf, np.inf, 1.0)
-    low, high = _student(np.array(centres))
-    centre, freedom = float(np.mean(centres)), len(centres) - 1
-    reaches = _reaches_to_zero(centre, centre - low, high - centre)
-    p_value = 2 * float(stdtr(freedom, -stdtrit(freedom, 0.975) * reaches))
-    return _difference(change, centre, low, high, p_value)
-
-
 def _difference(
     change: float,
     centre: float,
@@ -152,13 +128,6 @@ def _reaches_to_zero(centre: float, below: float, above: float) -> float:
     if centre == 0 or np.isinf(reach):
         return 0.0
     return abs(centre) / reach if reach > 0 else np.inf
-
-
-def _student(values: Float64[np.ndarray, "targets"]) -> tuple[float, float]:
-    if len(values) < 2:
-        raise ValueError(f"a t interval needs at least 2 targets, got {len(values)}")
-    reach = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - reach), float(values.mean() + reach)
 
 
 def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> _Matrix:

@@ -5,13 +5,13 @@ of the same targets at fp32, into `Measure`s. `measure` does both.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak.core.metric_names import Metric
-from bitleak.core.types import Measure, SplitMode
+from bitleak.core.types import About, Measure, SplitMode
 from bitleak.metrics.auc import estimate_auc
 from bitleak.metrics.balanced_accuracy import (
     estimate_balanced_accuracy,
@@ -19,16 +19,14 @@ from bitleak.metrics.balanced_accuracy import (
     random_halvings,
 )
 from bitleak.metrics.estimates import Estimate, Estimates, Z
-from bitleak.metrics.intervals import (
-    Difference,
-    difference_over_records,
-    difference_over_targets,
-    interval_over_targets,
-    mean_over_records,
-)
+from bitleak.metrics.intervals import Difference, difference_over_records, mean_over_records
 from bitleak.metrics.roc import Roc, roc
 from bitleak.metrics.tpr import estimate_tpr, why_unmeasurable
-from bitleak.metrics.trainings import difference_over_trainings, mean_over_trainings
+from bitleak.metrics.trainings import (
+    difference_over_trainings,
+    mean_over_trainings,
+    verdict_about,
+)
 from bitleak.metrics.verdicts import verdict
 
 
@@ -70,7 +68,8 @@ def measure(
         member: The truth, for the same targets and records.
         fprs: FPRs in (0, 1); each gives the metric `tpr@FPR`, if a target has the 1 / FPR
             non-members that it takes (`why_unmeasurable` says why not).
-        mode: `population`: targets share records, which are resampled; `dedicated`: t over targets.
+        mode: `population`: targets share records, which are resampled; `dedicated`: as in
+            `trainings`, about models trained anew from 5 targets on.
         seed: Seed for the halvings of the balanced accuracy; equal for all scores that are
             compared.
         baseline: The same attack's scores of the same targets at fp32.
@@ -144,6 +143,9 @@ def measures_from(
 ) -> Measures:
     """Return the measures of estimates: intervals within the possible range, totals, verdicts.
 
+    From `FEWEST_TARGETS` dedicated targets on, a total and its verdict are about models trained
+    anew; with fewer, and in a population, about these models on other records (`verdict_about`).
+
     Args:
         estimates: Figures of the targets.
         mode: See `measure`.
@@ -155,28 +157,6 @@ def measures_from(
         targets[metric] = _targets(figures, at_fp32)
         aggregate[metric] = _aggregate(figures, at_fp32, mode)
     return Measures(targets, aggregate)
-
-
-def measures_about(
-    estimates: Estimates,
-    *,
-    mode: SplitMode,
-    baseline: Estimates | None = None,
-) -> Measures:
-    """Like `measures_from`, with totals over dedicated targets by `trainings`.
-
-    From `FEWEST_TARGETS` dedicated targets on a total and its verdict are about models trained
-    anew; with fewer they are about these models on other records (`verdict_about`).
-    """
-    single = measures_from(estimates, mode="population", baseline=baseline)
-    aggregate = dict(single.aggregate)
-    for metric, figures in estimates.items():
-        if mode == "dedicated" and len(figures) > 1:
-            at_fp32 = None if baseline is None else baseline.get(metric)
-            change = None if at_fp32 is None else difference_over_trainings(figures, at_fp32)
-            std = single.aggregate[metric].std
-            aggregate[metric] = _measure(mean_over_trainings(figures), std=std, difference=change)
-    return Measures(single.targets, aggregate)
 
 
 def _targets(
@@ -198,17 +178,16 @@ def _aggregate(
 ) -> Measure:
     if len(figures) == 1:
         return _targets(figures, baseline)[0]
-    mean = mean_over_records(figures)
     std = float(np.std([figure.value for figure in figures], ddof=1))
-    change = None
+    mean, change = mean_over_records(figures), None
+    about = verdict_about(mode, len(figures))
     if mode == "population":
         if baseline is not None:
             change = difference_over_records(mean, mean_over_records(baseline))
         return _measure(mean, std=std, difference=change)
     if baseline is not None:
-        change = difference_over_targets(figures, baseline)
-    low, high = interval_over_targets(figures)
-    return _measure(replace(mean, low=low, high=high, interval="t"), std=std, difference=change)
+        change = difference_over_trainings(figures, baseline)
+    return _measure(mean_over_trainings(figures), std=std, difference=change, about=about)
 
 
 def _measure(
@@ -216,13 +195,14 @@ def _measure(
     *,
     std: float | None = None,
     difference: Difference | None = None,
+    about: About = "records",
 ) -> Measure:
     """Return a measure whose interval is in the possible range and contains its value."""
     smallest, largest = figure.limits
     below, above = _ends(figure)
     low, high = _around(figure.value, max(below, smallest), min(above, largest))
     if difference is None:
-        return Measure(figure.value, low, high, std, figure.interval)
+        return Measure(figure.value, low, high, std, figure.interval, about=about)
 
     # two figures cannot differ by more than the whole range
     widest = largest - smallest
@@ -239,6 +219,7 @@ def _measure(
         difference_high=change_high,
         verdict=verdict(difference.value, difference.p_value),
         p_value=difference.p_value,
+        about=about,
     )
 
 

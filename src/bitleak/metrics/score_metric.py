@@ -8,17 +8,19 @@ thresholds), which are computed together and compared with full precision.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.stats import t
 
 from bitleak.core.checks import LONGEST
 from bitleak.core.metric_names import Metric
 from bitleak.core.outside import versioned
 from bitleak.core.types import Measure, SplitMode
+from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.measures import TotalAndTargets
+from bitleak.metrics.trainings import mean_over_trainings, verdict_about
 from bitleak.registry import METRICS, resolve
 
 ALWAYS_MEASURED = (
@@ -99,8 +101,9 @@ def further_measures(
 ) -> TotalAndTargets:
     """Return the measures of the metrics that a config names, for every target and for all of them.
 
-    The total is the mean over the targets. It has an interval, Student's t, for dedicated targets only: those of a
-    population share their records, and what that does to a metric is not known of any function.
+    The total is the mean over the targets. What targets have in common on the records that they share is not known of
+    any function, so that the total has an interval only for at least `FEWEST_TARGETS` dedicated targets whose figures
+    have intervals: that of `trainings`, as if the targets' errors over records were the same.
 
     Args:
         entries: See `load_metric`.
@@ -132,7 +135,7 @@ def _measure(
     measure = figure if isinstance(figure, Measure) else Measure(float(figure))
     if not math.isfinite(measure.value):
         raise ValueError(f"metric {metric.name!r} must give finite numbers, got {measure.value}")
-    return measure
+    return measure if measure.low is None else replace(measure, about="records")
 
 
 def _total(targets: Sequence[Measure], mode: SplitMode) -> Measure:
@@ -140,10 +143,20 @@ def _total(targets: Sequence[Measure], mode: SplitMode) -> Measure:
         return targets[0]
     values = np.array([measure.value for measure in targets])
     mean, std = float(values.mean()), float(values.std(ddof=1))
-    if mode == "population":
+    estimates = [estimate for estimate in map(_estimate, targets) if estimate is not None]
+    if len(estimates) < len(targets) or verdict_about(mode, len(targets)) == "records":
         return Measure(mean, std=std)
-    reach = float(t.ppf(0.975, len(values) - 1)) * std / math.sqrt(len(values))
-    return Measure(mean, mean - reach, mean + reach, std, "t")
+    total = mean_over_trainings(estimates)
+    return Measure(mean, total.low, total.high, std, total.interval, about="trainings")
+
+
+def _estimate(measure: Measure) -> Estimate | None:
+    """Return a figure with its whole error on one record, so that all correlate fully; None without an interval."""
+    if measure.low is None or measure.high is None:
+        return None
+    deviation = (measure.high - measure.low) / (2 * Z)
+    low, high = measure.low, measure.high
+    return Estimate(measure.value, measure.value, low, high, np.array([deviation]), measure.interval)
 
 
 def _check_name(name: object, entry: str) -> None:

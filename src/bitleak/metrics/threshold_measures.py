@@ -3,7 +3,7 @@
 A target's rates at its threshold have Clopper and Pearson's exact intervals (`thresholds`).
 Their means over the targets of a population are treated as every other mean: the intervals combined
 with the correlation of the records' influences, which for a rate are (called - rate) / group for
-the records of the group and 0 for all others; over dedicated targets by Student's t.
+the records of the group and 0 for all others; over dedicated targets as in `trainings`.
 
 The precision over all targets is that of their pooled guesses, not the mean of their precisions,
 which does not exist if no record is called a member (and follows from the two rates, so that each
@@ -11,7 +11,8 @@ of several targets has no precision):
 
     logit precision = logit prior + log mean TPR - log mean FPR,
 
-its interval the paired one of the difference of the two logs. If one of the means is 0, there is no
+its interval the paired one of the difference of the two logs; over dedicated targets that of the
+mean of TPR / mean TPR - FPR / mean FPR (delta method). If one of the means is 0, there is no
 reach on that scale; the two means' 97.5 % intervals are combined instead (Bonferroni), which is
 cautious. So is an interval of a mean that reaches down to a rate of 0: the interval of the
 precision then reaches to the end of its range.
@@ -27,14 +28,16 @@ from scipy.special import expit, logit
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.estimates import Estimate
-from bitleak.metrics.intervals import (
-    difference_over_records,
-    interval_over_targets,
-    mean_over_records,
-)
+from bitleak.metrics.intervals import difference_over_records, mean_over_records
 from bitleak.metrics.measures import TotalAndTargets
 from bitleak.metrics.thresholds import AtThreshold, Rate, at_threshold, precision
 from bitleak.metrics.tpr import why_unmeasurable
+from bitleak.metrics.trainings import (
+    mean_over_trainings,
+    reach_over_trainings,
+    verdict_about,
+    widening,
+)
 
 PRIORS = (0.01, 0.1, 0.5)
 """Shares of members that precision is reported for, unless others are named."""
@@ -61,7 +64,7 @@ def measure_at_threshold(
             called members.
         fpr: FPR that the thresholds were chosen for; it only names the metrics.
         priors: Shares of members among the records that are judged, in (0, 1).
-        mode: `population`: targets share records, which are resampled; `dedicated`: t over targets.
+        mode: As in `measure`.
 
     Raises:
         ValueError: Shapes differ, a number is NaN, or a target lacks members or non-members.
@@ -85,10 +88,9 @@ def measure_at_threshold(
         called = row >= rates.threshold
         tprs.append(_estimate(rates.tpr, called, truth))
         fprs.append(_estimate(rates.fpr, called, ~truth))
-    mean_tpr, mean_fpr = _over_targets(tprs, mode), _over_targets(fprs, mode)
     measures: dict[str, tuple[Measure | None, ...]] = {
-        str(Metric("tpr_chosen", fpr)): (_total(mean_tpr, tprs), *map(_measure, tprs)),
-        str(Metric("fpr_chosen", fpr)): (_total(mean_fpr, fprs), *map(_measure, fprs)),
+        str(Metric("tpr_chosen", fpr)): (_total(tprs, mode), *map(_measure, tprs)),
+        str(Metric("fpr_chosen", fpr)): (_total(fprs, mode), *map(_measure, fprs)),
     }
 
     # one target's precision has an exact interval; several have that of their pooled guesses alone
@@ -97,7 +99,7 @@ def measure_at_threshold(
         if len(targets) == 1:
             measures[metric] = (_precision(targets[0], prior),) * 2
         else:
-            pooled = pooled_precision(mean_tpr, mean_fpr, prior)
+            pooled = pooled_precision(tprs, fprs, prior, mode=mode)
             measures[metric] = (pooled, *[None] * len(targets))
     return measures
 
@@ -124,51 +126,78 @@ def measure_at_thresholds(
     return measures
 
 
-def pooled_precision(tpr: Estimate, fpr: Estimate, prior: float) -> Measure | None:
-    """Return the precision at a prior from two rates; None if no record was called a member.
+def pooled_precision(
+    tprs: Sequence[Estimate], fprs: Sequence[Estimate], prior: float, *, mode: SplitMode
+) -> Measure | None:
+    """Return the precision of all targets' guesses; None if no record was called a member.
 
     Args:
-        tpr: True-positive rate, with its interval and influence.
-        fpr: False-positive rate on the same records.
+        tprs: True-positive rate of each target, with its interval and influence.
+        fprs: False-positive rates of the same targets.
         prior: Share of members among the records that are judged, in (0, 1).
+        mode: As in `measure`.
     """
+    tpr, fpr = _over_targets(tprs, mode), _over_targets(fprs, mode)
     if tpr.value == 0 and fpr.value == 0:
         return None
+    about = verdict_about(mode, len(tprs))
     if tpr.value > 0 and fpr.value > 0:
-        ratio = difference_over_records(_log(tpr), _log(fpr))
-        low, high = (float(expit(logit(prior) + end)) for end in (ratio.low, ratio.high))
+        ends = _log_ratio(tprs, fprs, mode)
+        low, high = (float(expit(logit(prior) + end)) for end in ends)
     else:
-        (tpr_low, tpr_high), (fpr_low, fpr_high) = _wider(tpr), _wider(fpr)
+        factor = WIDER if about == "records" else widening(0.975, about, len(tprs))
+        (tpr_low, tpr_high), (fpr_low, fpr_high) = _wider(tpr, factor), _wider(fpr, factor)
         low, high = _share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior)
     value = _share(tpr.value, fpr.value, prior)
-    return Measure(value, min(low, value), max(high, value), interval=tpr.interval)
+    return Measure(value, min(low, value), max(high, value), interval=tpr.interval, about=about)
+
+
+def _log_ratio(tprs: Sequence[Estimate], fprs: Sequence[Estimate], mode: SplitMode) -> tuple[float, float]:
+    """Return the interval of log mean TPR - log mean FPR, both means above 0."""
+    tpr, fpr = _possible(mean_over_records(tprs)), _possible(mean_over_records(fprs))
+    whole = difference_over_records(_log(tpr), _log(fpr))
+    if verdict_about(mode, len(tprs)) == "records":
+        return whole.low, whole.high
+
+    # a target's two rates are of different records, so their reaches add as squares
+    centres, reaches = [], []
+    for called, wrong in zip(tprs, fprs, strict=True):
+        centres.append(called.value / tpr.value - wrong.value / fpr.value)
+        (tpr_below, tpr_above), (fpr_below, fpr_above) = called.reach, wrong.reach
+        below = np.hypot(tpr_below / tpr.value, fpr_above / fpr.value)
+        above = np.hypot(tpr_above / tpr.value, fpr_below / fpr.value)
+        reaches.append((below, above))
+    over_records = whole.value - whole.low, whole.high - whole.value
+    below, above = reach_over_trainings(np.array(centres), over_records, np.array(reaches))
+    return whole.value - below, whole.value + above
 
 
 def _over_targets(rates: Sequence[Estimate], mode: SplitMode) -> Estimate:
-    mean = mean_over_records(rates)
-    if mode == "dedicated" and len(rates) > 1:
-        low, high = interval_over_targets(rates)
-        # no influence: the two rates count as uncorrelated in the interval of their ratio
-        influence = np.zeros_like(mean.influence)
-        mean = replace(mean, low=low, high=high, interval="t", influence=influence)
-    return replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
+    dedicated = mode == "dedicated" and len(rates) > 1
+    return _possible(mean_over_trainings(rates) if dedicated else mean_over_records(rates))
 
 
-def _total(mean: Estimate, rates: Sequence[Estimate]) -> Measure:
+def _possible(rate: Estimate) -> Estimate:
+    return replace(rate, low=max(rate.low, 0.0), high=min(rate.high, 1.0))
+
+
+def _total(rates: Sequence[Estimate], mode: SplitMode) -> Measure:
     std = float(np.std([rate.value for rate in rates], ddof=1)) if len(rates) > 1 else None
-    return replace(_measure(mean), std=std)
+    total = _measure(_over_targets(rates, mode))
+    return replace(total, std=std, about=verdict_about(mode, len(rates)))
 
 
 def _measure(rate: Estimate) -> Measure:
     low, high = min(rate.low, rate.value), max(rate.high, rate.value)
-    return Measure(rate.value, low, high, interval=rate.interval)
+    return Measure(rate.value, low, high, interval=rate.interval, about="records")
 
 
 def _precision(rates: AtThreshold, prior: float) -> Measure | None:
     figure = precision(rates.tpr, rates.fpr, prior)
     if figure is None:
         return None
-    return Measure(figure.value, figure.low, figure.high, interval="clopper_pearson")
+    low, high = figure.low, figure.high
+    return Measure(figure.value, low, high, interval="clopper_pearson", about="records")
 
 
 def _estimate(
@@ -187,9 +216,9 @@ def _log(rate: Estimate) -> Estimate:
     return Estimate(value, value, low, high, rate.influence / rate.value, rate.interval)
 
 
-def _wider(rate: Estimate) -> tuple[float, float]:
-    low = rate.value - WIDER * (rate.value - rate.low)
-    return max(low, 0.0), min(rate.value + WIDER * (rate.high - rate.value), 1.0)
+def _wider(rate: Estimate, factor: float) -> tuple[float, float]:
+    low = rate.value - factor * (rate.value - rate.low)
+    return max(low, 0.0), min(rate.value + factor * (rate.high - rate.value), 1.0)
 
 
 def _share(tpr: float, fpr: float, prior: float) -> float:

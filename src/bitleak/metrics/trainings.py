@@ -29,18 +29,14 @@ the mean reaches up to the mean of the targets' upper ends.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from bitleak.core.types import SplitMode
+from bitleak.core.types import About, SplitMode
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.intervals import Difference, difference_over_records, mean_over_records
-
-About = Literal["records", "trainings"]
-"""Subject of an interval and its verdict: these models on other records, or models trained anew."""
 
 FEWEST_TARGETS = 5
 """Dedicated targets from which on there is a statement about new trainings."""
@@ -74,10 +70,8 @@ def mean_over_trainings(estimates: Sequence[Estimate]) -> Estimate:
         return mean
     centres = np.array([estimate.centre for estimate in estimates])
     reaches = np.array([estimate.reach for estimate in estimates])
-    below, above = mean.reach
-    low = mean.centre - _reach(centres, below, reaches[:, 0])
-    high = mean.centre + _reach(centres, above, reaches[:, 1])
-    return replace(mean, low=low, high=high, interval="t")
+    below, above = reach_over_trainings(centres, mean.reach, reaches)
+    return replace(mean, low=mean.centre - below, high=mean.centre + above, interval="t")
 
 
 def difference_over_trainings(first: Sequence[Estimate], second: Sequence[Estimate]) -> Difference:
@@ -108,9 +102,44 @@ def difference_over_trainings(first: Sequence[Estimate], second: Sequence[Estima
     if centre * whole.value > 0:
         side = 0 if centre > 0 else 1
         p_value = _p_value(abs(centre), values, (below, above)[side], sides[:, side])
-    low = centre - _reach(values, below, sides[:, 0])
-    high = centre + _reach(values, above, sides[:, 1])
-    return Difference(whole.value, low, high, p_value)
+    below, above = reach_over_trainings(values, (below, above), sides)
+    return Difference(whole.value, centre - below, centre + above, p_value)
+
+
+def reach_over_trainings(
+    centres: Float64[np.ndarray, "targets"],
+    over_records: tuple[float, float],
+    reaches: Float64[np.ndarray, "targets 2"],
+) -> tuple[float, float]:
+    """Return the reaches of the mean's 95 % interval below and above, over trainings and records.
+
+    Args:
+        centres: Figures of at least two targets.
+        over_records: Reaches of the mean's interval over records, below and above.
+        reaches: The same of the targets' own intervals.
+    """
+    below, above = over_records
+    return _reach(centres, below, reaches[:, 0]), _reach(centres, above, reaches[:, 1])
+
+
+def widening(level: float, about: About, targets: int) -> float:
+    """Return the factor on the reach of a 95 % interval that gives one of another level.
+
+    Over trainings the degrees of freedom are at least the targets less 1, for which it is largest.
+
+    Args:
+        level: The other level, in (0, 1).
+        about: Subject of the interval.
+        targets: Number of targets, at least 2 if it is about trainings.
+
+    Example:
+        >>> round(widening(0.999, "records", 8), 3), round(widening(0.999, "trainings", 8), 3)
+        (1.679, 2.287)
+    """
+    if about == "records":
+        return float(ndtri((1 + level) / 2)) / Z
+    freedom = targets - 1
+    return float(stdtrit(freedom, (1 + level) / 2) / stdtrit(freedom, 0.975))
 
 
 def _reach(

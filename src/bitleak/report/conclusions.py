@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
 from bitleak.core.variants import Variant
+from bitleak.metrics import HEADLINE
 from bitleak.report.format import (
+    ABOUT,
     DASH,
     REFERENCE_TITLES,
     bits,
@@ -46,7 +48,8 @@ def sentences(table: Table, summary: Summary) -> list[str]:
     conclusions = list(verdicts(table, summary))
     for section in page_sections(table, summary):
         conclusions += section.sentences
-    control = judge_control(table, summary.headline_attack, summary.headline_reference)
+    attack, reference = summary.headline_attack, summary.headline_reference
+    control = judge_control(table, attack, reference, targets=summary.targets)
     return [*conclusions, control.sentence, LOWER_BOUND]
 
 
@@ -135,18 +138,37 @@ def _overall(table: Table, summary: Summary) -> str:
     reference = REFERENCE_TITLES[summary.headline_reference]
     adversary = f"attack {summary.headline_attack}, {reference}"
     full = f"full precision: {_headline_text(table, summary, FULL)}"
-    return f"Of {number}, {counts}, by TPR at {fpr} FPR ({adversary}; {full})."
+    overall = f"Of {number}, {counts}, by TPR at {fpr} FPR ({adversary}; {full})."
+    return f"{overall}{_subject(table, summary)}"
+
+
+def _subject(table: Table, summary: Summary) -> str:
+    """Return a sentence on the number of the headline's comparisons and on their subject."""
+    for variant in table.quantized:
+        measure = _headline_rate(table, summary, variant)
+        if measure is not None and measure.family and measure.about:
+            number = count(table.comparisons(measure.family), "planned comparison")
+            subject = ABOUT[measure.about]
+            return f" These verdicts are corrected over {number}, and are about {subject}."
+    return ""
 
 
 def _counts(table: Table, summary: Summary, metric: Metric, reference: str) -> str:
     """Return the number of variants with each verdict, as a clause."""
     numbers: Counter[str] = Counter()
-    for variant in table.quantized:
-        measure = table.find(variant, metric, summary.headline_attack, reference)
+    attack = summary.headline_attack
+    measures = [table.find(variant, metric, attack, reference) for variant in table.quantized]
+    for measure in measures:
         numbers[measure.verdict if measure else ""] += 1
+    families = {measure.family for measure in measures if measure and measure.family}
+    if families - {HEADLINE}:
+        number = sum(map(table.comparisons, families))
+        corrected = f", corrected over {count(number, 'comparison')}"
+    else:
+        corrected = ""
     clause = (
         f"{numbers['lower']} measured lower than full precision, {numbers['not distinguishable']} "
-        f"not distinguishable from it and {numbers['higher']} higher"
+        f"not distinguishable from it and {numbers['higher']} higher{corrected}"
     )
     return f"{clause} ({numbers['']} not compared)" if numbers[""] else clause
 

@@ -1,15 +1,21 @@
 """Numbers and names as people read them; one form for the page, the figures and the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from bitleak.core.types import Measure
+from bitleak.core.types import About, Measure
 
 REFERENCES = ("fp32", "recalibrated", "matched", "")
 """Kinds of reference, from the weakest adversary to the strongest; empty = none are used."""
 
 DASH = "\N{EN DASH}"
 """Printed in place of a figure that was not measured."""
+
+ABOUT: Mapping[About, str] = {
+    "records": "these models on other records",
+    "trainings": "models trained anew with the same recipe, on other records",
+}
+"""Subjects of intervals and verdicts, by `Measure.about`."""
 
 REFERENCE_TITLES = {
     "fp32": "fp32 references",

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS
+from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row
+from bitleak.core.variants import question_of
+from bitleak.metrics import widening
 from bitleak.report.format import count, figure
-from bitleak.report.results_table import CONTROL, FULL, Table, tabulate
+from bitleak.report.results_table import ALL, CONTROL, FULL, Table, tabulate
+from bitleak.report.summary import Summary
 
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
 
@@ -68,7 +71,21 @@ def headline(rows: Iterable[Row]) -> tuple[str, str]:
     raise ValueError("no row holds the AUC of an attack on full-precision targets (variant fp32, target all)")
 
 
-def judge_control(table: Table, attack: str, reference: str) -> Control:
+def in_headline(row: Row, summary: Summary) -> bool:
+    """Whether a row is one of the headline's comparisons: a variant's TPR, all targets together.
+
+    Args:
+        row: Row of the results.
+        summary: Names the headline attack, reference and FPR.
+    """
+    if row.variant == FULL or row.target != ALL or question_of(row.variant, row.attack) != "plain":
+        return False
+    rate = str(Metric("tpr", summary.headline_fpr))
+    headline_key = (summary.headline_attack, summary.headline_reference, rate)
+    return (row.attack, row.reference, row.metric) == headline_key
+
+
+def judge_control(table: Table, attack: str, reference: str, *, targets: int = 2) -> Control:
     """Compare the AUC of the negative control under the headline attack with 0.5.
 
     Args:
@@ -76,6 +93,7 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
         attack: The headline attack.
         reference: The headline reference; if the control has no such row, that of another kind
             counts.
+        targets: Number of targets; it counts for intervals about models trained anew.
     """
     title, measures = _control_areas(table)
     keys = [(attack, kind) for kind in (reference, FULL, "", "recalibrated", "matched")]
@@ -87,14 +105,14 @@ def judge_control(table: Table, attack: str, reference: str) -> Control:
     shown = f"{title} {figure(measure, 3)}"
     if measure.low is None or measure.high is None:
         return Control("unknown", measure, f"Negative control: {shown}, without an interval.")
-    if _covers_half(measure):
+    if _covers_half(measure, targets):
         status: ControlStatus = "at chance"
         verdict = "at chance, as it must be (judged by the 99.9 % interval)"
     else:
         status = "not at chance"
         verdict = "NOT at chance by its 99.9 % interval: the measurement is biased; do not rely on the figures"
     sentence = f"Negative control (targets whose scores are noise): {shown}, {verdict}."
-    return Control(status, measure, f"{sentence}{_all_controls(measures)}")
+    return Control(status, measure, f"{sentence}{_all_controls(measures, targets)}")
 
 
 def _control_areas(table: Table) -> tuple[str, dict[tuple[str, str], Measure]]:
@@ -112,20 +130,23 @@ def _control_areas(table: Table) -> tuple[str, dict[tuple[str, str], Measure]]:
     return "AUC", areas.get(str(AUC), {})
 
 
-def _all_controls(measures: Mapping[tuple[str, str], Measure]) -> str:
+def _all_controls(measures: Mapping[tuple[str, str], Measure], targets: int) -> str:
     """Return a sentence on the number of controls off chance; empty if there is one control."""
     if len(measures) < 2:
         return ""
     off = 0
     for measure in measures.values():
-        off += not _covers_half(measure)
+        off += not _covers_half(measure, targets)
     controls = f"{count(len(measures), 'control')} (one per attack and adversary)"
     return f" Of all {controls}, {off} have a 99.9 % interval without 0.5."
 
 
-def _covers_half(measure: Measure) -> bool:
+def _covers_half(measure: Measure, targets: int) -> bool:
     """Whether the 99.9 % interval holds 0.5; the 95 % one fails in one sound audit of twenty."""
     if measure.low is None or measure.high is None:
         return True
-    low = measure.value - WIDENING * (measure.value - measure.low)
-    return low <= 0.5 <= measure.value + WIDENING * (measure.high - measure.value)
+    # an interval over few trainings has longer tails than the normal's
+    trainings = measure.about == "trainings"
+    factor = widening(0.999, "trainings", targets) if trainings else WIDENING
+    low = measure.value - factor * (measure.value - measure.low)
+    return low <= 0.5 <= measure.value + factor * (measure.high - measure.value)

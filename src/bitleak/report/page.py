@@ -7,7 +7,7 @@ from types import MappingProxyType
 import jinja2
 from markupsafe import Markup
 
-from bitleak.metrics import detectable_auc, why_unmeasurable
+from bitleak.metrics import detectable_auc, verdict_about, why_unmeasurable
 from bitleak.report import format as text
 from bitleak.report.conclusions import LOWER_BOUND, verdicts
 from bitleak.report.figures.report_figure import DrawnFigure
@@ -66,7 +66,7 @@ def page(
         summary=summary,
         text=text,
         verdicts=verdicts(table, summary),
-        control=judge_control(table, attack, reference),
+        control=judge_control(table, attack, reference, targets=summary.targets),
         lower_bound=LOWER_BOUND,
         adversaries=_adversaries(table),
         reference_title=text.REFERENCE_TITLES[reference],
@@ -74,7 +74,13 @@ def page(
         full=full,
         sections=page_sections(table, summary),
         compared=len(table.quantized),
-        detectable=detectable_auc(summary.members, summary.non_members, targets=summary.targets),
+        detectable=detectable_auc(
+            summary.members,
+            summary.non_members,
+            targets=summary.targets,
+            about=verdict_about(summary.mode, summary.targets),
+        ),
+        about=verdict_about(summary.mode, summary.targets),
         refused=list(filter(None, reasons)),
         figures=[image for image in figures if image.figure.section == "figures"],
         power_figures=[image for image in figures if image.figure.section == "power"],

@@ -43,6 +43,10 @@ class Table:
             return self.cells.get((str(variant), attack, FULL, str(metric)))
         return cell
 
+    def comparisons(self, family: str) -> int:
+        """Return the number of aggregated measures that were corrected together."""
+        return sum(measure.family == family for measure in self.cells.values())
+
     def references(self, attack: str) -> tuple[str, ...]:
         """Return the kinds of reference of the attack's rows, the weakest adversary first."""
         present = set()

@@ -42,9 +42,14 @@ ROWS_SCHEMA = pa.schema(
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("p_value", pa.float64()),
         pa.field("p_adjusted", pa.float64()),
+        pa.field("about", pa.string(), nullable=False),
+        pa.field("family", pa.string(), nullable=False),
     ]
 )
 """Columns of `results.csv` and `results.parquet`, in order."""
+
+LATER_COLUMNS = ("about", "family")
+"""Columns that runs of earlier versions lack; they are empty there."""
 
 _CURVE = ("variant", "quantizer", "levels", "attack", "reference", "target")
 _POINT = (
@@ -114,7 +119,7 @@ def read_rows(folder: Path, *, target: str | None = None) -> list[Row]:
     Raises:
         StoreError: The file is missing, broken or has other columns.
     """
-    table = from_parquet(folder / "results.parquet", ROWS_SCHEMA)
+    table = from_parquet(folder / "results.parquet", ROWS_SCHEMA, later=LATER_COLUMNS)
     if target is not None:
         table = table.filter(pc.equal(table["target"], target))
     return [_row(line) for line in table.to_pylist()]
@@ -201,8 +206,13 @@ def _quoted(content: str) -> str:
     return f'"{doubled}"'
 
 
-def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+def from_parquet(path: Path, schema: pa.Schema, *, later: Sequence[str] = ()) -> pa.Table:
     """Read a file that an audit wrote, with exactly the columns of the schema.
+
+    Args:
+        path: The file.
+        schema: Its columns.
+        later: Columns of text that earlier versions did not write, and that are empty then.
 
     Raises:
         StoreError: The file is missing, broken or has other columns.
@@ -214,6 +224,9 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     with opened_parquet(path, kind=StoreError, advice=REMEDY) as opened:
         table = opened.file.read()
         table.validate(full=True)  # text that is not UTF-8
+    for name in later:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([""] * len(table), pa.string()))
     absent = [name for name in schema.names if name not in table.column_names]
     if absent:
         raise StoreError(

@@ -42,7 +42,7 @@ class CompareVariants:
     standalone: bool
 
     STAGE: ClassVar[str] = "compare"
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
         """Scores of the variant and of the others, by the same attacks."""

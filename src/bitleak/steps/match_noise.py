@@ -69,7 +69,7 @@ class MatchNoise:
     seed: int
 
     STAGE: ClassVar[str] = "match"
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
 
     class Inputs(NamedTuple):
         """The targets, their answers as the variant and at full precision, and the records."""

@@ -38,7 +38,7 @@ class MeasureCalibration:
     seed: int
 
     STAGE: ClassVar[str] = "calibration"
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
         """Scores and candidates, by target."""

@@ -38,7 +38,7 @@ class MeasureNoiseMatch:
     seed: int
 
     STAGE: ClassVar[str] = "matched"
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
 
     class Inputs(NamedTuple):
         """The match, and answers of the targets as the variant and under noise."""

@@ -36,7 +36,7 @@ class MeasureUtility:
     seed: int
 
     STAGE: ClassVar[str] = "utility"
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
         """Answers of the targets, the same at full precision, and the sizes of their weights."""

@@ -10,8 +10,8 @@ full-precision network. With V per weight, h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 
 V starts where h is the fractional part. The regulariser is off for the first part of the
 iterations, then beta falls linearly and drives h to 0 or 1; at the end, h is rounded.
 Source: Nagel et al. 2020 (arXiv 2004.10568), eqs. 21 to 25, with the squared error summed over
-output channels and averaged over records and positions, as published implementations do it: the
-mean over positions, not their sum, is what gives lambda = 0.001 its meaning.
+output channels and averaged over records and positions, as published implementations do it:
+lambda = 0.001 is meant for the mean over positions, not for their sum.
 
 With `objective="activation"` the error is taken after the batch norm and the activation that follow
 the layer (eq. 25 of the paper has the activation), and `reconstruct` learns it on mini-batches.
@@ -92,8 +92,8 @@ class AdaRound(Scheme):
         decay: Adam's decay rates of the mean gradient and of the mean square, each in [0, 1).
         regularization: lambda.
         warmup: Part of the iterations without the regulariser, 0 to 1.
-        beta_start: Its exponent at first.
-        beta_end: Its exponent at last.
+        beta_start: The regulariser's exponent after the warm-up.
+        beta_end: The regulariser's exponent at the end.
         objective: Whether the error is that of the layer's `linear` output, or of the `activation`:
             the output of the batch norm and the activation that alone follow it, in a network that
             `torch.fx` traces; that goes with `grid` `zero` or `paper`.
@@ -103,9 +103,10 @@ class AdaRound(Scheme):
             the linear objective, and goes with that only.
         exchange: Sweeps of paired moves of codes after `polish`, at most; 0 = none (see
             `exchange`).
-        scaling: Of the linear objective beside the regulariser. `row`: each row's error counts in
-            units of its rounding errors (see `rounding_errors`), so that factors of weights,
-            outputs and inputs do not matter; `none`: the squared error as it is, as in the paper.
+        scaling: Scale of the linear objective relative to the regulariser. `row`: each row's error
+            counts in units of its rounding errors (see `rounding_errors`), so that factors of
+            weights, outputs and inputs do not matter; `none`: the squared error as it is, as in the
+            paper.
         grid: As in `Scheme`; by default `output` for the linear objective and `zero` for the other.
 
     With the linear objective nothing is drawn: the result does not depend on the generator, and so
@@ -160,7 +161,8 @@ class AdaRound(Scheme):
             )
 
     def _schedule(self) -> RoundingSchedule:
-        return RoundingSchedule(**{field.name: getattr(self, field.name) for field in fields(RoundingSchedule)})
+        shared = {field.name: getattr(self, field.name) for field in fields(RoundingSchedule)}
+        return RoundingSchedule(**shared)
 
     @on_plain_copy
     def __call__(
@@ -186,6 +188,7 @@ class AdaRound(Scheme):
             QuantizationError: A layer cannot be quantized, or the objective is `activation` and the
                 network cannot be traced.
         """
+        # Two copies: x comes from the full-precision one, x_q from the one whose weights are replaced.
         reference, layers, levels = prepare_layers(self, network, calibration)
         pieces = _pieces(reference, self) if self.objective == "activation" else {}
         quantized, quantized_layers, _ = prepare_layers(self, network, calibration)
@@ -207,7 +210,7 @@ class AdaRound(Scheme):
         return assemble_weights(reference, codes, grids, record, scheme=self, images=calibration)
 
     def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
-        """Codes of a layer by the quadratic, their grid, and facts for the record."""
+        """Return the codes of a layer by the quadratic, their grid, and facts for the record."""
         weight = layer.weight.detach()
         loss = quadratic(name, layer, pairs)
         codes, grid, facts = adapt_layer(self, weight, grid, loss)
@@ -215,35 +218,38 @@ class AdaRound(Scheme):
         return codes, grid, {"relative_error": loss.relative(change, weight.flatten(1)), **facts}
 
     def _adapt_activation(self, unit: Unit, generator: torch.Generator, records: int, share: int | None) -> Adapt:
-        """The same by mini-batches through the layer and what follows it; a map takes its `share` of memory."""
+        """Return `_adapt_linear`'s counterpart: mini-batches through the layer and its activation.
+
+        Each of the maps that are held may take `share` bytes of memory.
+        """
 
         def adapt(name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
-            behind, targets = collect_together(_with_targets(name, unit.run, pairs), records, memory=share)
+            inputs, targets = collect_together(_with_targets(name, unit.run, pairs), records, memory=share)
             with torch.enable_grad():
                 result = reconstruct(
                     unit.run,
                     {name: grid},
-                    behind,
+                    inputs,
                     targets,
                     schedule=self._schedule(),
                     generator=generator,
                     memory=share,
                 )
             error = result.loss / max(output_energy(targets), SILENT)
-            return result.codes[name], grid, {"relative_error": error, "kept": result.kept}
+            return result.codes[name], grid, {"relative_error": error, "kept": result.choice}
 
         return adapt
 
 
 def _with_targets(name: str, piece: fx.GraphModule, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
-    """The inputs after the quantized layers, and the outputs for the full-precision ones."""
-    for full, behind in pairs:
+    """Yield the inputs after the quantized layers, and the outputs for the full-precision ones."""
+    for full, quantized in pairs:
         check_finite(name, full, "calibration input")
-        yield behind, piece(in_memory_order(piece, full.clone()))
+        yield quantized, piece(in_memory_order(piece, full.clone()))
 
 
 def _pieces(network: nn.Module, scheme: Scheme) -> dict[str, Unit]:
-    """Each layer with the batch norm and the activation that follow it."""
+    """Return each layer with the batch norm and the activation that follow it."""
     try:
         return layer_units(network.requires_grad_(False), scheme)
     except QuantizationError as error:
@@ -255,12 +261,12 @@ def _pieces(network: nn.Module, scheme: Scheme) -> dict[str, Unit]:
 def adapt_layer(
     settings: AdaRound, weight: Float[Tensor, "out *rest"], grid: Grid, loss: Quadratic
 ) -> tuple[UInt8[Tensor, "out *rest"], Grid, dict[str, Any]]:
-    """The codes of one layer by the linear objective, with all that the settings ask for.
+    """Return the codes of one layer by the linear objective, on its best grid, polished if set.
 
     Args:
-        settings: The objective is not looked at.
+        settings: All but the objective, which is taken to be linear.
         weight: The full-precision weight.
-        grid: That of the weight.
+        grid: The grid of the weight.
         loss: The error of its output.
 
     Returns:
@@ -269,23 +275,26 @@ def adapt_layer(
         polish.
     """
     grids = grids_to_try(settings, grid, weight, weight, loss)
-    every = stack(grids, weight, weight, loss)
-    rounded = (every.split(rows) for rows in round_adaptively(settings, every.weight, every.grid, every.loss))
-    found, *others = (
-        GridAttempt(grid, codes, {"nearest": keeps_nearest})
-        for grid, codes, keeps_nearest in zip(grids, *rounded, strict=True)
-    )
+    stacked = stack(grids, weight, weight, loss)
+    codes, keeps_nearest = round_adaptively(settings, stacked.weight, stacked.grid, stacked.loss)
+    attempts: list[GridAttempt] = []
+    for tried, tried_codes, nearest in zip(grids, stacked.split(codes), stacked.split(keeps_nearest), strict=True):
+        attempts.append(GridAttempt(tried, tried_codes, {"nearest": nearest}))
+
+    # Each row stays on the grid that leaves it less error.
     facts: dict[str, Any] = {}
-    for other in others:
-        found, chosen = better_of(found, other, weight, loss)
+    best = attempts[0]
+    for attempt in attempts[1:]:
+        best, chosen = better_of(best, attempt, weight, loss)
         facts["rows_on_output_grid"] = int(chosen.sum())
-    facts["rows_kept_nearest"] = int(found.facts["nearest"].sum())
-    codes = found.codes
+    facts["rows_kept_nearest"] = int(best.facts["nearest"].sum())
+
+    codes = best.codes
     if settings.polish:
         codes, facts["polish_sweeps"] = polish(
-            codes, weight, found.grid, loss, sweeps=settings.polish, exchanges=settings.exchange
+            codes, weight, best.grid, loss, sweeps=settings.polish, exchanges=settings.exchange
         )
-    return codes, found.grid, facts
+    return codes, best.grid, facts
 
 
 def round_adaptively(
@@ -294,7 +303,7 @@ def round_adaptively(
     grid: Grid,
     loss: Quadratic,
 ) -> tuple[UInt8[Tensor, "out *rest"], Bool[Tensor, "out"]]:
-    """The codes of one layer on one grid.
+    """Return the codes of one layer on one grid.
 
     Args:
         settings: Iterations, rates and the regulariser.
@@ -308,23 +317,28 @@ def round_adaptively(
     scale, zero_point = per_weight(grid, weight)
     below = (weight / scale).floor()
     fraction = weight / scale - below
+
+    # A weight beyond the grid's end has no choice: the clip takes both of its codes to the end.
     below = below + zero_point
     free = (below >= 0) & (below < grid.levels - 1)
     below = below.clamp(0, grid.levels - 1)
+
+    # W_q - W = offset + step * h(V)
     step = (scale * free).flatten(1)
     offset = (scale * (below - zero_point) - weight).flatten(1)
-    up = _optimise(settings, fraction.flatten(1), step, offset, loss, by_row(grid, len(weight)).scale).reshape(
-        weight.shape
-    )
+    row_scale = by_row(grid, len(weight)).scale
+    up = _optimise(settings, fraction.flatten(1), step, offset, loss, row_scale).reshape(weight.shape)
+
+    # The relaxation may end above rounding to nearest, at few steps or where the regulariser is strong.
     adapted, nearest = (below + (up & free)).to(torch.uint8), to_codes(weight, grid)
-    errors = [loss.error((to_weights(codes, grid) - weight).flatten(1)) for codes in (adapted, nearest)]
-    worse = errors[0] > errors[1]
+    error = loss.error((to_weights(adapted, grid) - weight).flatten(1))
+    worse = error > loss.error((to_weights(nearest, grid) - weight).flatten(1))
     adapted[worse] = nearest[worse]
     return adapted, worse
 
 
 def rounding_errors(scale: Float[Tensor, "out"], loss: Quadratic) -> Float[Tensor, "groups rows 1"]:
-    """The unit of each row's error: what is left where `UNIT` of its weights are wrong by a step of the grid.
+    """Return the unit of each row's error: that of `UNIT` weights that are wrong by a step of the grid.
 
     It is UNIT * s^2 * m, with the step s, and m the mean square of an input, over positions and
     over the inputs that occur.
@@ -345,12 +359,17 @@ def rounding_errors(scale: Float[Tensor, "out"], loss: Quadratic) -> Float[Tenso
 def _optimise(
     settings: AdaRound, fraction: Tensor, step: Tensor, offset: Tensor, loss: Quadratic, scale: Tensor
 ) -> Bool[Tensor, "out columns"]:
-    """Which weights to round up: Adam on V, where W_q - W = offset + step * h(V); `scale` is that of each row."""
-    groups = len(loss.gram)
-    fraction, step, offset = (rows.unflatten(0, (groups, -1)) for rows in (fraction, step, offset))
-    second = (2 / loss.positions * loss.gram).float()  # the gradient with respect to W_q is E second - first
-    first = (2 / loss.positions * loss.moment).float().unflatten(0, (groups, -1))
-    relaxation = RoundingRelaxation(fraction, settings._schedule())
+    """Return which weights to round up, by Adam on V.
+
+    W_q - W = offset + step * h(V); `scale` holds the step of each row's grid.
+    """
+    shape = (len(loss.gram), -1)
+    step, offset = step.unflatten(0, shape), offset.unflatten(0, shape)
+
+    # The gradient with respect to W_q is E second - first, E = W_q - W.
+    second = (2 / loss.positions * loss.gram).float()
+    first = (2 / loss.positions * loss.moment).float().unflatten(0, shape)
+    relaxation = RoundingRelaxation(fraction.unflatten(0, shape), settings._schedule())
     towards = step if settings.scaling == "none" else step / rounding_errors(scale, loss)
     change, gradient = torch.empty_like(step), torch.empty_like(step)
     for iteration in range(settings.iterations):

@@ -23,14 +23,14 @@ def assemble_weights(
     scheme: Scheme,
     images: Tensor,
 ) -> QuantizedWeights:
-    """The quantized network as plain arrays, once it has been seen to multiply the weights of its codes.
+    """Return the quantized network as plain arrays, after one run that multiplied its codes' weights.
 
     Args:
         network: In evaluation mode, not changed; gives every tensor of the state dict that is not
             quantized (biases, batch norm, ...).
         codes: The uint8 codes per layer, in the shape of the layer's weight.
         grids: The grid of each of these layers.
-        record: What happened per layer, JSON values only.
+        record: Facts of the quantization per layer, JSON values only.
         scheme: Layers that it leaves in full precision are recorded with `fp32` as their levels.
         images: Normalised images, of which one batch is run, see `operands`.
 
@@ -40,21 +40,27 @@ def assemble_weights(
     Raises:
         QuantizationError: A layer multiplies other weights than those of its codes.
     """
-    state = network.state_dict()
-    layers = {name: _layer(codes[name], grids[name]) for name in codes}
-    rest = {key: _array(value) for key, value in state.items() if key.removesuffix(".weight") not in codes}
-    kept = {name: {"levels": FULL_PRECISION} for name, module in network.named_modules() if _kept(scheme, name, module)}
-    result = QuantizedWeights(layers=layers, rest=rest, record={**record, **kept})
-    weights = {f"{name}.weight": to_weights(codes[name], grids[name]) for name in codes}
+    layers: dict[str, QuantizedLayer] = {}
+    weights: dict[str, Tensor] = {}
+    for name, layer_codes in codes.items():
+        layers[name] = _layer(layer_codes, grids[name])
+        weights[f"{name}.weight"] = to_weights(layer_codes, grids[name])
+    rest: dict[str, np.ndarray] = {}
+    for key, value in network.state_dict().items():
+        if key.removesuffix(".weight") not in codes:
+            rest[key] = _array(value)
+
+    # Layers in full precision are recorded too: else nothing shows that they were left out on purpose.
+    facts = dict(record)
+    for name, module in network.named_modules():
+        if isinstance(module, Layer) and left_out(scheme, name):
+            facts[name] = {"levels": FULL_PRECISION}
+    result = QuantizedWeights(layers=layers, rest=rest, record=facts)
     return check_operands(network, result, images.detach().float(), weights=weights)
 
 
-def _kept(scheme: Scheme, name: str, module: nn.Module) -> bool:
-    return isinstance(module, Layer) and left_out(scheme, name)
-
-
 def deployed(network: nn.Module, quantized: QuantizedWeights) -> nn.Module:
-    """A copy of the network with the dequantized weights, in evaluation mode; the network is not changed."""
+    """Return a copy of the network with the dequantized weights, in evaluation mode."""
     copied = copy.deepcopy(network).eval()
     tensors = quantized.dequantize().tensors
     copied.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()})

@@ -75,9 +75,10 @@ class BRECQ(Scheme):
         decay: Adam's decay rates of the mean gradient and of the mean square, each in [0, 1).
         regularization: lambda.
         warmup: Part of the iterations without the regulariser, 0 to 1.
-        beta_start: Its exponent at first.
-        beta_end: Its exponent at last.
-        weighting: Of the squared error: `plain`, or by the `fisher` information of the prediction.
+        beta_start: The regulariser's exponent after the warm-up.
+        beta_end: The regulariser's exponent at the end.
+        weighting: Weights in the squared error: `plain` for none, or the prediction's `fisher`
+            information.
         start: Whether V starts at the `weights` themselves, or at codes found for each layer alone
             by `adaround` or `polish` (see `starting_codes`).
 
@@ -115,7 +116,8 @@ class BRECQ(Scheme):
         one_of("start", self.start, ("weights", "adaround", "polish"))
 
     def _schedule(self) -> RoundingSchedule:
-        return RoundingSchedule(**{field.name: getattr(self, field.name) for field in fields(RoundingSchedule)})
+        shared = {field.name: getattr(self, field.name) for field in fields(RoundingSchedule)}
+        return RoundingSchedule(**shared)
 
     @on_plain_copy
     def __call__(
@@ -147,6 +149,7 @@ class BRECQ(Scheme):
             QuantizationError: The network cannot be traced or cut into units, or a weight or a
                 calibration value is not finite.
         """
+        # Refusals first: nothing below fails for the network's make once the first unit is learnt.
         images = calibration.detach()
         names = list(quantizable(network, self))
         check_norms(network, self)
@@ -155,6 +158,9 @@ class BRECQ(Scheme):
         _check(folded, pieces, images)
         check_folded(network, folded, images)
         levels = layer_levels(self, layer_order(folded, names, images))
+
+        # `full` and `quantized` are the inputs of the next unit in either network; `before` are those
+        # of the full-precision network one unit earlier, which only a fit of single layers needs.
         codes: dict[str, Tensor] = {}
         grids: dict[str, Grid] = {}
         record: dict[str, dict[str, Any]] = {}
@@ -168,17 +174,20 @@ class BRECQ(Scheme):
             if not unit.layers:
                 quantized = outputs_of(unit.run, quantized, memory=share)
                 continue
-            unit_grids = {
-                name: grid_for(self, folded.get_parameter(f"{name}.weight"), levels[name]) for name in unit.layers
-            }
+            unit_grids: dict[str, Grid] = {}
+            for name in unit.layers:
+                unit_grids[name] = grid_for(self, folded.get_parameter(f"{name}.weight"), levels[name])
             for chunk in full.chunks():
                 check_finite(unit.layers[0], chunk, "output on the calibration images")
-            rest = pieces[index + 1 :]
-            importance = fisher(rest, full, generator, memory=share) if self.weighting == "fisher" else None
+
+            importance = None
+            if self.weighting == "fisher":
+                importance = fisher(pieces[index + 1 :], full, generator, memory=share)
             start = None
             if fitted:
                 by: Literal["adaround", "polish"] = "adaround" if self.start == "adaround" else "polish"
                 start, unit_grids = starting_codes(self, unit.run, unit_grids, before, quantized, by=by)
+
             result = reconstruct(
                 unit.run,
                 unit_grids,
@@ -193,19 +202,20 @@ class BRECQ(Scheme):
             quantized = result.outputs
             codes.update(result.codes)
             grids.update(unit_grids)
-            record.update({name: {"levels": levels[name], **_record(unit, result, full)} for name in unit.layers})
-            if on_layer is not None:
-                for name in unit.layers:
+            facts = _record(unit, result, full)
+            for name in unit.layers:
+                record[name] = {"levels": levels[name], **facts}
+                if on_layer is not None:
                     on_layer(name, list(levels).index(name), len(levels))
         return assemble_weights(folded, codes, grids, record, scheme=self, images=images)
 
 
 def _record(unit: Unit, result: ReconstructedPiece, targets: Activations) -> dict[str, Any]:
-    """What is recorded of a unit for each of its layers; `relative_error` is of the unit's output, not weighted."""
+    """Return a unit's facts for the record of its layers; `relative_error` is that of its output, unweighted."""
     energy = max(output_energy(targets), torch.finfo(torch.float32).tiny)
     return {
         "unit": unit.name,
-        "kept": result.kept,
+        "kept": result.choice,
         "loss": result.loss,
         "loss_nearest": result.nearest,
         "relative_error": mean_loss(result.outputs.chunks(), targets) / energy,
@@ -213,11 +223,13 @@ def _record(unit: Unit, result: ReconstructedPiece, targets: Activations) -> dic
 
 
 def _check(network: nn.Module, pieces: Sequence[Unit], images: Tensor) -> None:
-    """Refuse values that are not finite, and a network that does more than its graph says."""
+    """Refuse values that are not finite, and a network that does more than its graph shows."""
     if not len(images):
         raise QuantizationError("the calibration set is empty; at least one image is needed")
-    first = next(name for unit in pieces for name in unit.layers)
-    check_finite(first, images, "calibration input")
+    first_layers = next(unit.layers for unit in pieces if unit.layers)
+    check_finite(first_layers[0], images, "calibration input")
+
+    # The units one after the other have to give what the network gives.
     leading_images = images[:4]
     with torch.no_grad():
         expected = network(leading_images.clone())

@@ -1,4 +1,4 @@
-"""Whether a network and a quantizer fit each other, found out before anything is trained or learnt."""
+"""Check of a network against a quantizer, before anything is trained or learnt."""
 
 import copy
 
@@ -16,12 +16,12 @@ from bitleak.quantizers.scheme import Scheme, layer_levels, quantizable
 
 @torch.no_grad()
 def check_network(network: nn.Module, quantizer: object, images: Float[Tensor, "records *sample"]) -> None:
-    """Refuse what the quantizer would refuse of the network, independent of its weights.
+    """Refuse a network that the quantizer would refuse with any weights.
 
     Args:
         network: As it is used, not a copy; it is not changed.
-        quantizer: One that is no `Scheme` is not looked into.
-        images: At least one, of the shape that the network takes; values are no matter.
+        quantizer: A quantizer that is no `Scheme` is not checked.
+        images: At least one, of the shape that the network takes; their values do not matter.
 
     Raises:
         QuantizationError: A layer or a batch norm cannot be quantized as it is, a layer is called

@@ -5,10 +5,10 @@ factor of its inverse, H^-1 = U^T U, all rows at once, for the columns j in orde
 
     e = (w_j - q(w_j)) / U_jj,    w_k -= e U_jk  for the columns k after j.
 
-Row j of U is what OBQ's eliminations (see `obq`) leave of row j of the inverse, divided by the
-square root of its diagonal entry: this is OBQ with one order for all rows, and the orders of
-`index` (that of the weight tensor) and `activation` (descending H_jj, the columns with the largest
-inputs first) need no search.
+Row j of U is row j of the inverse after OBQ's eliminations (see `obq`), divided by the square root
+of its diagonal entry: this is OBQ with one order for all rows, and the orders `index` (as in the
+weight tensor) and `activation` (descending H_jj, the columns with the largest inputs first) need no
+search.
 Source: Frantar et al. 2022 (arXiv 2210.17323), algorithm 1; `activation` is the published code's
 `act_order`.
 
@@ -48,8 +48,8 @@ from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod
 from bitleak.quantizers.layers.obq import damped_factor
 from bitleak.quantizers.network.layer_inputs import OnLayer
 from bitleak.quantizers.network.layerwise import by_groups, quantize_layers
-from bitleak.quantizers.network.norm_statistics import Statistics, check_statistics
-from bitleak.quantizers.scheme import Scheme
+from bitleak.quantizers.network.norm_statistics import check_statistics
+from bitleak.quantizers.scheme import NormStatistics, Scheme
 
 BLOCK_COLUMNS = 64
 GPTQ_DAMPINGS = (1e-2, 1e-1, 1.0)  # dampings to try where `damping` does not suffice
@@ -60,9 +60,9 @@ class GPTQ(Scheme):
     """OBQ with one column order for all rows of a layer.
 
     Attributes:
-        order: Of the columns: as in the weight, `index`, or by descending second moment,
+        order: Order of the columns: as in the weight, `index`, or by descending second moment,
             `activation`.
-        damping: What is added to the diagonal of H, relative to its mean; at least 0.
+        damping: Amount added to the diagonal of H, relative to its mean; at least 0.
         inputs: `full_precision`: each layer should keep its output on the full-precision network's
             inputs. `quantized`: it should reach that output from the inputs after the quantized
             layers.
@@ -91,7 +91,7 @@ class GPTQ(Scheme):
     inputs: LayerInputs = "full_precision"
     polish: int = 0
     exchange: int = 0
-    reestimate: Statistics = "relative"
+    reestimate: NormStatistics = "relative"
     reestimate_images: int | None = 1024
     grid: Literal["zero", "paper", "output"] = "output"
 
@@ -133,7 +133,7 @@ class GPTQ(Scheme):
         return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
     def method(self) -> LayerMethod:
-        """How a layer is treated, for what quantizes by several methods or several models at once."""
+        """Return the treatment of a layer, which `shared_pass` combines with those of other quantizers."""
         return LayerMethod(
             scheme=self,
             quantize=partial(quantize_in_order, order=self.order, damping=self.damping),
@@ -155,10 +155,10 @@ def quantize_in_order(
     order: Literal["index", "activation"] = "activation",
     damping: float = 0.01,
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
-    """The codes of one layer.
+    """Return the codes of one layer.
 
     Args:
-        name: For messages.
+        name: The layer's name, for messages.
         weight: Weight to quantize.
         grid: Its grid.
         hessian: H per group, up to a factor.
@@ -174,10 +174,16 @@ def quantize_in_order(
     """
 
     def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        # H with rows and columns in the order of quantization, each group by its own order
         columns = column_order(second.diagonal(dim1=1, dim2=2), order)
-        ladder = (damping, *(larger for larger in GPTQ_DAMPINGS if larger > damping))
-        each = torch.arange(len(second), device=second.device)[:, None, None]
-        upper, used = inverse_factor(name, second[each, columns[:, :, None], columns[:, None]], ladder)
+        group = torch.arange(len(second), device=second.device)[:, None, None]
+        in_order = second[group, columns[:, :, None], columns[:, None]]
+
+        ladder = [damping]
+        for larger in GPTQ_DAMPINGS:
+            if larger > damping:
+                ladder.append(larger)
+        upper, used = inverse_factor(name, in_order, tuple(ladder))
         place = columns[:, None].expand_as(rows)
         sorted_codes = _in_order(rows.gather(2, place), upper, scale, zero_point, grid.levels)
         return torch.empty_like(sorted_codes).scatter_(2, place, sorted_codes), used
@@ -188,7 +194,7 @@ def quantize_in_order(
 def column_order(
     diagonal: Float64[Tensor, "groups columns"], order: Literal["index", "activation"]
 ) -> Int64[Tensor, "groups columns"]:
-    """The columns of each group in the order in which they are quantized; ties by index.
+    """Return the columns of each group in the order in which they are quantized; ties by index.
 
     Example:
         >>> column_order(torch.tensor([[1.0, 3.0, 3.0]], dtype=torch.float64), "activation").tolist()
@@ -202,7 +208,7 @@ def column_order(
 def inverse_factor(
     name: str, hessian: Float64[Tensor, "groups columns columns"], ladder: tuple[float, ...]
 ) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
-    """U with H^-1 = U^T U, upper triangular, and the relative damping of H that it took.
+    """Return U with H^-1 = U^T U, upper triangular, and the relative damping of H that it took.
 
     H with rows and columns reversed is G G^T; G reversed again is upper triangular, and its inverse
     is U.
@@ -222,7 +228,11 @@ def inverse_factor(
 
 
 def _in_order(weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
-    """The codes, column after column; the errors of a block reach the columns after it by one product."""
+    """Return the codes, column after column.
+
+    Within a block of columns each error is passed on at once; the columns after the block get the
+    errors of the whole block by one product, which keeps a CPU busier than many small ones.
+    """
     free = (weight.double() / scale[..., None]).mT.contiguous()  # (groups, columns, rows), in steps of the grid
     low = -zero_point.double()
     high = low + levels - 1
@@ -233,7 +243,7 @@ def _in_order(weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, 
             value = free[:, column].clone()
             free[:, column] = value.round().clamp_(low, high)
             errors[:, step] = (value - free[:, column]) / upper[:, column, column, None]
-            behind = upper[:, column, column + 1 : stop]
-            free[:, column + 1 : stop].baddbmm_(behind[..., None], errors[:, step, None], alpha=-1)
+            following = upper[:, column, column + 1 : stop]
+            free[:, column + 1 : stop].baddbmm_(following[..., None], errors[:, step, None], alpha=-1)
         free[:, stop:].baddbmm_(upper[:, start:stop, stop:].mT, errors, alpha=-1)
     return (free.mT - low[..., None]).to(torch.uint8)

@@ -59,7 +59,7 @@ def search_grid(
     symmetric: bool = False,
     style: Literal["zero", "paper"] = "zero",
 ) -> Grid:
-    """The best grid for a weight tensor by the search over shrink factors.
+    """Return the best grid for a weight tensor, by the search over shrink factors.
 
     Args:
         weight: The weights, finite; output channels first.
@@ -80,13 +80,18 @@ def search_grid(
     rows = weight.detach().float().reshape(len(weight) if granularity == "channel" else 1, -1)
     if not bool(torch.isfinite(rows).all()):
         raise ValueError("weight must be finite")
+
+    # A row whose weights are all equal: its range is empty, and no search is needed.
     low, high = rows.amin(1), rows.amax(1)
     value = low + (high - low) / 2
     constant = (high - low) <= (value.abs() * NEARLY_CONSTANT if style == "paper" else 0)
+
     centre = _centre(low, high, levels) if symmetric else None
     ends = _ends(low, high, symmetric=symmetric, style=style)
     best = _best_factor(rows, torch.where(constant, 1, ends), levels, centre)
     scale, zero_point = _grid_of(best * ends, levels, centre)
+
+    # c = |c| * (code - zero_point) is exact with the code one beside the zero point.
     if centre is None:
         centre = (value < 0).float()
     scale = torch.where(constant, torch.where(value == 0, 1, value.abs()), scale)
@@ -94,13 +99,13 @@ def search_grid(
 
 
 def grid_for(scheme: Scheme, weight: Float[Tensor, "out *rest"], levels: int) -> Grid:
-    """The grid of a weight as the scheme wants it; with `output`, where `output_grid` begins."""
+    """Return the scheme's grid for a weight; with `output`, the one that `output_grid` starts at."""
     style: Literal["zero", "paper"] = "paper" if scheme.grid == "paper" else "zero"
     return search_grid(weight, levels, granularity=scheme.granularity, symmetric=scheme.symmetric, style=style)
 
 
 def to_codes(weight: Float[Tensor, "out *rest"], grid: Grid) -> UInt8[Tensor, "out *rest"]:
-    """The codes of the nearest grid points, halves to even, clipped to the grid's range.
+    """Return the codes of the nearest grid points, halves to even, clipped to the grid's range.
 
     Example:
         >>> to_codes(torch.tensor([[-1.0, 0.2, 9.0]]), Grid(torch.ones(1), torch.ones(1), 4)).tolist()
@@ -111,7 +116,7 @@ def to_codes(weight: Float[Tensor, "out *rest"], grid: Grid) -> UInt8[Tensor, "o
 
 
 def to_weights(codes: UInt8[Tensor, "out *rest"], grid: Grid) -> Float32[Tensor, "out *rest"]:
-    """The weights that the codes stand for; bit for bit `QuantizedLayer.dequantize`.
+    """Return the weights that the codes stand for; bit for bit `QuantizedLayer.dequantize`.
 
     Example:
         >>> to_weights(torch.tensor([[0, 1, 3]], dtype=torch.uint8), Grid(torch.ones(1), torch.ones(1), 4)).tolist()
@@ -122,13 +127,13 @@ def to_weights(codes: UInt8[Tensor, "out *rest"], grid: Grid) -> Float32[Tensor,
 
 
 def per_weight(grid: Grid, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and zero point in the shape that broadcasts against a weight tensor."""
+    """Return scale and zero point in the shape that broadcasts against a weight tensor."""
     shape = (-1, *[1] * (weight.ndim - 1))
     return grid.scale.reshape(shape), grid.zero_point.reshape(shape)
 
 
 def _ends(low: Tensor, high: Tensor, *, symmetric: bool, style: str) -> Tensor:
-    """The unshrunk ends of the grid's range, shape (2, grids)."""
+    """Return the unshrunk ends of the grid's range, shape (2, grids)."""
     if symmetric:
         largest = torch.maximum(-low, high)
         return torch.stack((-largest, largest))
@@ -138,32 +143,35 @@ def _ends(low: Tensor, high: Tensor, *, symmetric: bool, style: str) -> Tensor:
 
 
 def _centre(low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """The zero point of a symmetric grid."""
+    """Return the zero point of a symmetric grid."""
+    # With two levels one of them is zero; the other has to reach the larger extreme.
     if levels == 2:
         return (-low >= high).float()
     return torch.full_like(low, levels // 2)
 
 
 def _grid_of(ends: Tensor, levels: int, centre: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scale and zero point of ranges whose ends are the first two entries of the last but one axis."""
+    """Return scale and zero point of ranges; the last axis but one of `ends` holds both ends."""
     low, high = ends.unbind(-2)
+    # A range of subnormal width would give the scale 0, and codes of NaN.
     scale = ((high - low) / (levels - 1)).clamp_(min=torch.finfo(torch.float32).tiny)
     return scale, torch.round(-low / scale) if centre is None else centre.expand_as(scale)
 
 
 def _best_factor(rows: Tensor, ends: Tensor, levels: int, centre: Tensor | None) -> Tensor:
-    """The shrink factor of each grid with the least error; the first one where several are equal."""
+    """Return the shrink factor of each grid with the least error; of equal ones, the first."""
     factors = torch.tensor([1 - step / 100 for step in range(SHRINK_FACTORS)], device=rows.device)
     errors = []
-    for some in factors.split(max(1, SEARCH_CHUNK // rows.numel())):
-        scale, zero_point = _grid_of(some[:, None, None] * ends, levels, centre)  # (some, grids)
+    for candidates in factors.split(max(1, SEARCH_CHUNK // rows.numel())):
+        scale, zero_point = _grid_of(candidates[:, None, None] * ends, levels, centre)  # (candidates, grids)
         errors.append(_error(rows, scale[..., None], zero_point[..., None], levels))
     return factors[torch.cat(errors).argmin(0)]
 
 
 def _error(rows: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
-    """Sum of |error|^2.4 per grid for several candidates: `encode` and `decode` in one buffer."""
-    weight = rows / scale  # (some, grids, weights)
+    """Return the sum of |error|^2.4 per grid for several candidates."""
+    # `to_codes` and `to_weights` in one buffer: 80 candidates are as many passes over the weights.
+    weight = rows / scale  # (candidates, grids, weights)
     weight.round_().add_(zero_point).clamp_(0, levels - 1)
     weight.sub_(zero_point).mul_(scale).sub_(rows).abs_().pow_(NORM)
     return weight.sum(-1)

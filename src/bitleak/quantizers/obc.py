@@ -31,8 +31,8 @@ from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod
 from bitleak.quantizers.layers.obq import BUDGET, eliminate, invert
 from bitleak.quantizers.network.layer_inputs import OnLayer
 from bitleak.quantizers.network.layerwise import by_groups, quantize_layers
-from bitleak.quantizers.network.norm_statistics import Statistics, check_statistics
-from bitleak.quantizers.scheme import Scheme
+from bitleak.quantizers.network.norm_statistics import check_statistics
+from bitleak.quantizers.scheme import NormStatistics, Scheme
 
 BESIDE = {"full_precision": 1, "quantized": 2}  # the walk holds the activations of two networks meanwhile
 INFLATION = 1e4  # of an input's variance; beyond it, float32 would lose the inverse's diagonal
@@ -54,7 +54,7 @@ class OBC(Scheme):
         reestimate_images: On how many of the calibration images, the first ones (rounded up to
             about 65,536 pixels); None = all. The statistics need fewer images than the second
             moments, and each takes a run of its own.
-        dtype: What the elimination computes in. The second moments and their inverse are float64 in
+        dtype: Number type of the elimination. The second moments and their inverse are float64 in
             either case. `float32` saves time on wide layers and may decide near ties differently; a
             layer with an input that the others almost determine is computed in float64 all the
             same.
@@ -69,7 +69,7 @@ class OBC(Scheme):
     inputs: LayerInputs = "full_precision"
     polish: int = 0
     exchange: int = 0
-    reestimate: Statistics = "relative"
+    reestimate: NormStatistics = "relative"
     reestimate_images: int | None = 1024
     dtype: Literal["float32", "float64"] = "float64"
 
@@ -110,7 +110,7 @@ class OBC(Scheme):
         return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
     def method(self) -> LayerMethod:
-        """How a layer is treated, for what quantizes by several methods or several models at once."""
+        """Return the treatment of a layer, which `shared_pass` combines with those of other quantizers."""
         return LayerMethod(
             scheme=self,
             quantize=partial(quantize_greedily, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]),
@@ -131,10 +131,10 @@ def quantize_greedily(
     dtype: torch.dtype = torch.float64,
     parts: int = 1,
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
-    """The codes of one layer.
+    """Return the codes of one layer.
 
     Args:
-        name: For messages.
+        name: The layer's name, for messages.
         weight: Weight to quantize.
         grid: Its grid.
         hessian: H per group, up to a factor.
@@ -151,6 +151,7 @@ def quantize_greedily(
 
     def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         inverse, damping = invert(name, second)
+
         # an input's variance over what the others leave of it: 1 / (1 - R^2)
         inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
         inflated = inflation > INFLATION
@@ -159,9 +160,9 @@ def quantize_greedily(
             kind = torch.float64 if bool(inflated[0]) else dtype
             return eliminate(rows, inverse.to(kind), scale, zero_point, grid.levels, budget=budget), damping
         codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
-        for some, kind in ((inflated, torch.float64), (~inflated, dtype)):
-            part = inverse[some].to(kind)
-            codes[some] = eliminate(rows[some], part, scale[some], zero_point[some], grid.levels, budget=budget)
+        for group, kind in ((inflated, torch.float64), (~inflated, dtype)):
+            part = inverse[group].to(kind)
+            codes[group] = eliminate(rows[group], part, scale[group], zero_point[group], grid.levels, budget=budget)
         return codes, damping
 
     return by_groups(name, weight, grid, hessian, solve)

@@ -2,12 +2,12 @@
 
     code = clip(round(w / scale) + zero_point, 0, levels - 1)
 
-No data is used but one image, which tells the order of the layers (for `last`). This is the
-baseline that every other quantizer starts from and must not fall after on its own objective.
+No data is used but one image, which gives the order of the layers (for `last`). This is the
+baseline that every other quantizer starts from, and must not be worse than on its own objective.
 
 With `polish`, coordinate descent over the codes follows, on each layer's output error with the
 inputs of the full-precision network (see `descent`); then the calibration images are used, and
-`record` holds the error of the output instead of the weight's.
+`record` holds the error of the output instead of the error of the weight.
 
 Cost: the grid search, 80 passes over the weights.
 """
@@ -53,7 +53,7 @@ class RoundToNearest(Scheme):
 
     @property
     def looks_at_images(self) -> bool:
-        """Whether codes depend on the calibration images: only with `polish`."""
+        """Whether the codes depend on the calibration images: only with `polish`."""
         return self.polish > 0
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
@@ -93,7 +93,7 @@ class RoundToNearest(Scheme):
             return plain.result(self._without_data(plain.network, plain.images, on_layer))
 
     def _without_data(self, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None) -> QuantizedWeights:
-        """The nearest codes; an image tells the order of the layers."""
+        """Return the nearest codes; one image gives the order of the layers."""
         copied, layers, levels = prepare_layers(self, network, calibration)
         codes, grids = {}, {}
         record: dict[str, dict[str, Any]] = {}
@@ -109,12 +109,10 @@ class RoundToNearest(Scheme):
         return assemble_weights(copied, codes, grids, record, scheme=self, images=calibration)
 
     def method(self) -> LayerMethod | None:
-        """How a layer is treated where images are used, for what quantizes several models at once; else None."""
-        return (
-            LayerMethod(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange)
-            if self.polish
-            else None
-        )
+        """Return the treatment of a layer with `polish`; None without, as no pass over images is needed."""
+        if not self.polish:
+            return None
+        return LayerMethod(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange)
 
 
 def _nearest(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:

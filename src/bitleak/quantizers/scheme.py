@@ -18,6 +18,9 @@ from bitleak.quantizers.network.shared_memory import shared_weights
 FULL_PRECISION: Literal["fp32"] = "fp32"
 """In `Scheme.layers`, in the place of a number of levels: the layer is not quantized."""
 
+NormStatistics = Literal["relative", "absolute", "none"]
+"""How batch norm is re-estimated after quantized weights (see `norm_statistics`)."""
+
 NAMES_LISTED = 3
 """Names that a message lists before it looks for patterns."""
 
@@ -71,7 +74,7 @@ class Scheme:
 
 
 def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, Layer]:
-    """The convolution and linear layers of a network that are quantized, by qualified name, in the order of definition.
+    """Return the layers that are quantized, by qualified name, in the order of definition.
 
     Args:
         network: As it is used: a copy no longer shows which weights share memory.
@@ -89,21 +92,28 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
         ['0', '3']
     """
     scheme = Scheme() if scheme is None else scheme
-    modules = dict(network.named_modules(remove_duplicate=False))
-    _check_left_out(scheme, modules)
-    modules = {name: module for name, module in modules.items() if not left_out(scheme, name)}
-    for name, module in modules.items():
+    named = dict(network.named_modules(remove_duplicate=False))
+    _check_left_out(scheme, named)
+
+    # A module that holds layers is left out with them, so names decide before kinds.
+    layers: dict[str, Layer] = {}
+    for name, module in named.items():
+        if left_out(scheme, name):
+            continue
+        if isinstance(module, Layer):
+            layers[name] = module
         if isinstance(module, nn.MultiheadAttention):
             raise QuantizationError(
                 f"{name!r} is an nn.MultiheadAttention, which reads its weights without calling a layer, so that they "
                 "cannot be quantized: write the attention with nn.Linear layers for queries, keys, values and output, "
                 f"or {leave_out(name)}"
             )
-    layers = {name: module for name, module in modules.items() if isinstance(module, Layer)}
     if not layers:
         scripted = any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
         hint = ": a scripted module hides its layers; give the module that it was made of" if scripted else ""
         raise QuantizationError(f"the network has no convolution or linear layer to quantize{hint}")
+
+    # Codes replace a parameter of a layer whose output is W x, so anything else cannot be quantized.
     owners: dict[int, str] = {}
     for name, module in layers.items():
         if "weight" not in module._parameters:
@@ -113,8 +123,8 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
             )
         reason = deviation(module)
         if reason is not None:
-            alike = [other for other, layer in layers.items() if deviation(layer) is not None]
-            way_out = leave_out(*alike, of=_all_names(network))
+            deviating = [layer_name for layer_name, layer in layers.items() if deviation(layer) is not None]
+            way_out = leave_out(*deviating, of=_all_names(network))
             raise QuantizationError(
                 f"layer {name!r} cannot be taken for a {_kind(module)}: {reason}. Make it one (what is done to the "
                 f"input or to the weight in the call belongs outside of the layer), or {way_out}"
@@ -125,24 +135,28 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
             raise QuantizationError(
                 f"layers {first!r} and {name!r} share one weight; it can have only one grid: give each layer its own"
             )
-    for name, other in shared_weights(network, list(layers)):
+
+    # One weight under two modules is caught above; views and slices have to be looked for in memory.
+    for name, tensor_name in shared_weights(network, list(layers)):
         raise QuantizationError(
-            f"layer {name!r} shares the memory of its weight with {other!r}: loading would put one over the other, and "
-            f"the layer would not lie on its grid. Give each a tensor of its own (clone it), or {leave_out(name)}"
+            f"layer {name!r} shares the memory of its weight with {tensor_name!r}: loading would put one over "
+            "the other, and the layer would not lie on its grid. Give each a tensor of its own (clone it), or "
+            f"{leave_out(name)}"
         )
     return layers
 
 
 def left_out(scheme: Scheme, name: str) -> bool:
-    """Whether the scheme leaves a module in full precision, by its name or that of a module that holds it.
+    """Return whether the scheme leaves a module, or one that holds it, in full precision.
 
     Example:
         >>> scheme = Scheme(layers={"aux": "fp32", "stem*": "fp32", "*": 4})
         >>> [left_out(scheme, name) for name in ("aux.0.conv", "stem1", "auxiliary", "head")]
         [True, True, False, False]
     """
-    parts = name.split(".")
-    holders = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    holders = [name]  # the module, and the modules that hold it
+    while "." in holders[-1]:
+        holders.append(holders[-1].rpartition(".")[0])
     for pattern, levels in scheme.layers.items():
         if levels == FULL_PRECISION and any(fnmatchcase(holder, pattern) for holder in holders):
             return True
@@ -152,23 +166,23 @@ def left_out(scheme: Scheme, name: str) -> bool:
 
 
 def leave_out(*names: str, of: Iterable[str] = ()) -> str:
-    """How to leave layers in full precision, for messages; `of` as in `spelling`.
+    """Return the advice to leave layers in full precision, for messages; `of` as in `spelling`.
 
     Example:
         >>> print(leave_out("stem"))
         leave it in full precision by the quantizer's option layers: {"stem": fp32}
     """
-    which = "it" if len(names) == 1 else "all of its kind"
-    return f"leave {which} in full precision by the quantizer's option {spelling(*names, of=of)}"
+    subject = "it" if len(names) == 1 else "all of its kind"
+    return f"leave {subject} in full precision by the quantizer's option {spelling(*names, of=of)}"
 
 
 def spelling(*names: str, of: Iterable[str] = ()) -> str:
-    """The option that leaves layers in full precision, or batch norms as they are.
+    """Return the option that leaves layers in full precision, or batch norms as they are.
 
     Args:
-        names: Their names.
-        of: The names of all layers and batch norms: many names become patterns that match no other
-            one of these.
+        names: Names of these layers or batch norms.
+        of: Names of all layers and batch norms. A long list of names is written as patterns if the
+            patterns match nothing else in `of`.
 
     Example:
         >>> print(spelling("stem.bn1", "body.0.bn1", "body.0.bn2", "body.1.bn1", of=["stem.bn1", "stem.conv1"]))
@@ -178,19 +192,18 @@ def spelling(*names: str, of: Iterable[str] = ()) -> str:
     if len(names) > NAMES_LISTED:
         short = dict.fromkeys("*" + re.sub(r"\d+", "*", name.rpartition(".")[2]) for name in names)
         scheme = Scheme(layers=dict.fromkeys(short, FULL_PRECISION))
-        others = [name for name in of if name not in names]
-        if not any(left_out(scheme, name) for name in others):
+        if not any(left_out(scheme, name) for name in of if name not in names):
             patterns = list(short)
     return "layers: {" + ", ".join(f'"{pattern}": {FULL_PRECISION}' for pattern in patterns) + "}"
 
 
 def norms_left(network: nn.Module, names: Iterable[str]) -> str:
-    """The option that leaves these batch norms of a network as they are."""
+    """Return the option that leaves these batch norms of a network as they are."""
     return spelling(*names, of=_all_names(network))
 
 
 def _all_names(network: nn.Module) -> list[str]:
-    """The layers and batch norms."""
+    """Return the names of the layers and batch norms."""
     return [name for name, module in network.named_modules() if isinstance(module, (*get_args(Layer), _BatchNorm))]
 
 
@@ -211,7 +224,7 @@ def _kind(module: Layer) -> str:
 
 
 def layer_levels(scheme: Scheme, names: Sequence[str]) -> dict[str, int]:
-    """The levels of each layer that is quantized.
+    """Return the levels of each layer that is quantized.
 
     Args:
         scheme: Holds `levels`, `last` and `layers`.
@@ -226,20 +239,24 @@ def layer_levels(scheme: Scheme, names: Sequence[str]) -> dict[str, int]:
         >>> layer_levels(Scheme(levels=3, last=256, layers={"head": "fp32"}), ["stem", "body", "head"])
         {'stem': 3, 'body': 3}
     """
-    numbers = {pattern: value for pattern, value in scheme.layers.items() if value != FULL_PRECISION}
-    for pattern in numbers:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise QuantizationError(f"layers[{pattern!r}] matches no layer; the layers are {', '.join(names)}")
     levels = dict.fromkeys(names, scheme.levels)
     if scheme.last is not None:
         levels[names[-1]] = scheme.last
-    for name in names:
-        matches = (int(value) for pattern, value in numbers.items() if fnmatchcase(name, pattern))
-        levels[name] = next(matches, levels[name])
+
+    by_pattern: dict[str, int] = {}
+    for pattern, value in scheme.layers.items():
+        if value == FULL_PRECISION:
+            continue
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
+            raise QuantizationError(f"layers[{pattern!r}] matches no layer; the layers are {', '.join(names)}")
+        for name in matching:
+            by_pattern.setdefault(name, int(value))  # the first pattern that matches wins
+    levels.update(by_pattern)
     return {name: value for name, value in levels.items() if not left_out(scheme, name)}
 
 
-def check_finite(name: str, values: torch.Tensor, what: str) -> None:
-    """Refuse NaN and infinity; `what` is what the layer `name` has too much of."""
+def check_finite(name: str, values: torch.Tensor, subject: str) -> None:
+    """Refuse NaN and infinity in the `subject` (weight, input, ...) of the layer `name`."""
     if not bool(torch.isfinite(values).all()):
-        raise QuantizationError(f"layer {name!r}: the {what} holds NaN or infinite values")
+        raise QuantizationError(f"layer {name!r}: the {subject} holds NaN or infinite values")

@@ -1,17 +1,16 @@
-"""Several precisions, methods or models at once, for less than one after the other.
+"""Several precisions, methods or models at once, in less time than one after the other.
 
 `quantize_together` quantizes one network by several quantizers. Those that look at the
 full-precision network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"`)
 share one pass over the images and one Gram matrix per layer. The others are called one after the
-other: what they look at depends on their own codes, layer by layer. (AdaRound at several precisions
+other: the inputs that they use depend on their own codes, layer by layer. (AdaRound at several precisions
 has the full-precision activations in common; they are the cheapest part of it, and to share them
 would hold all the networks' activations at once.) The re-estimation of batch norm is one pass of
-the quantized network per result, for the same reason; what it needs of the full-precision network
-comes from the shared pass.
+the quantized network per result, for the same reason; its statistics of the full-precision network
+come from the shared pass.
 
 `quantize_population` quantizes several networks of one architecture, each with its own images, by
-one such
-quantizer: small layers are stacked, see `layer_method`.
+one such quantizer: small layers are stacked, see `layer_method`.
 
 Either way a result equals that of the quantizer on its own: bit for bit from `quantize_together`;
 for stacked models, the solver's sums may round differently, which can decide a tie (the codes have
@@ -58,7 +57,7 @@ class LayerWise(Protocol):
     """A quantizer that takes each layer for itself."""
 
     def method(self) -> LayerMethod | None:
-        """How; None if its fields leave nothing to share."""
+        """Return the treatment of a layer; None if the quantizer's fields leave nothing to share."""
         ...
 
 
@@ -71,7 +70,7 @@ def quantize_together(
     on_layer: OnLayer | None = None,
     memory: int | None = None,
 ) -> Iterator[QuantizedWeights]:
-    """One network by several quantizers, from shared statistics where they can share them.
+    """Quantize one network by several quantizers, from shared statistics where they can share them.
 
     Args:
         quantizers: At any levels; methods may be mixed.
@@ -83,12 +82,12 @@ def quantize_together(
         memory: Bytes that the shared statistics may take, see `layerwise.quantize_layers`.
 
     Returns:
-        What each quantizer gives when it is called alone, in order; each is made when it is asked
-        for, the first of those that share together with what they share.
+        The result of each quantizer as if called alone, in order. Each is made when the iterator
+        reaches it; the shared statistics are made with the first that needs them.
 
     Raises:
         ValueError: There is not one generator per quantizer.
-        QuantizationError: A layer cannot be quantized (when the result is asked for).
+        QuantizationError: A layer cannot be quantized (raised when the iterator reaches it).
 
     Example:
         >>> from bitleak.quantizers.gptq import GPTQ
@@ -102,9 +101,11 @@ def quantize_together(
         raise ValueError(f"generators must be one per quantizer: {len(quantizers)} expected, got {len(generators)}")
     counted = None
     if on_layer is not None:
-        schemes = [quantizer if isinstance(quantizer, Scheme) else None for quantizer in quantizers]
-        counted = _counted(on_layer, sum(len(quantizable(network, scheme)) for scheme in schemes))
-    return _each(quantizers, network, calibration, generators, counted, memory)
+        total = 0
+        for quantizer in quantizers:
+            total += len(quantizable(network, quantizer if isinstance(quantizer, Scheme) else None))
+        counted = _counted(on_layer, total)
+    return _results(quantizers, network, calibration, generators, counted, memory)
 
 
 def quantize_population(
@@ -116,7 +117,7 @@ def quantize_population(
     on_layer: OnLayer | None = None,
     memory: int | None = None,
 ) -> Iterator[QuantizedWeights]:
-    """Several networks of one architecture by one quantizer, each with images of its own.
+    """Quantize several networks of one architecture by one quantizer, each with images of its own.
 
     Quantizers that cannot be shared (see the module) are called for one network after the other.
 
@@ -130,12 +131,12 @@ def quantize_population(
             one pass.
 
     Returns:
-        What the quantizer gives for each network alone, in order.
+        The quantizer's result for each network as if called alone, in order.
 
     Raises:
         ValueError: There are not as many calibrations and generators as networks.
-        QuantizationError: A layer cannot be quantized, or the networks differ in their layers (when
-            the result is asked for).
+        QuantizationError: A layer cannot be quantized, or the networks differ in their layers
+            (raised when the iterator reaches it).
 
     Example:
         >>> from bitleak.quantizers.gptq import GPTQ
@@ -144,23 +145,23 @@ def quantize_population(
         >>> len(list(quantize_population(GPTQ(levels=3), networks, [images] * 3, [chance] * 3)))
         3
     """
-    for name, given in (("calibrations", calibrations), ("generators", generators)):
-        if len(given) != len(networks):
-            raise ValueError(f"{name} must be one per network: {len(networks)} expected, got {len(given)}")
+    for name, values in (("calibrations", calibrations), ("generators", generators)):
+        if len(values) != len(networks):
+            raise ValueError(f"{name} must be one per network: {len(networks)} expected, got {len(values)}")
     method = shared_method(quantizer)
     if method is not None and networks:
         return quantize_alike([method], networks, calibrations, on_layer=on_layer, memory=memory)
     calls = zip(networks, calibrations, generators, strict=True)
-    return (quantizer(*one, on_layer=on_layer) for one in calls)
+    return (quantizer(*call, on_layer=on_layer) for call in calls)
 
 
 def shared_method(quantizer: Quantizer) -> LayerMethod | None:
-    """The method of a quantizer that looks at nothing but the full-precision network's inputs; else None."""
+    """Return the method of a quantizer that uses the full-precision network's inputs only; else None."""
     method = quantizer.method() if isinstance(quantizer, LayerWise) else None
     return method if method is not None and method.inputs == "full_precision" else None
 
 
-def _each(
+def _results(
     quantizers: Sequence[Quantizer],
     network: nn.Module,
     calibration: Tensor,
@@ -176,6 +177,6 @@ def _each(
 
 
 def _counted(on_layer: OnLayer, total: int) -> OnLayer:
-    """Tells the layers of all quantizers by one index."""
+    """Return a callback that counts the layers of all quantizers by one index."""
     index = count()
     return lambda name, _, of: on_layer(name, next(index), total)

@@ -109,7 +109,7 @@ def test_the_loop_is_the_published_one(block, decay):
     schedule = RoundingSchedule(iterations=40, batch=8, learning_rate=0.1, regularization=0.01, decay=decay)
     found = reconstruct(piece, grids, inputs, targets, schedule=schedule, generator=generator(3))
     expected = naive_codes(piece, grids, inputs, targets, schedule, generator(3))
-    assert found.kept == "learned"
+    assert found.choice == "learned"
     for name in grids:
         assert (found.codes[name] != expected[name]).double().mean() < 0.01  # what the order of sums decides
     assert not torch.equal(found.codes["conv1"], to_codes(piece.conv1.weight, grids["conv1"]))
@@ -195,7 +195,7 @@ def test_what_is_worse_than_rounding_to_the_nearest_is_dropped(block):
     piece, grids, inputs, targets = block
     harmful = RoundingSchedule(iterations=3, batch=1, learning_rate=50.0, regularization=0.0)
     found = reconstruct(piece, grids, inputs, targets, schedule=harmful, generator=generator())
-    assert found.kept == "nearest"
+    assert found.choice == "nearest"
     assert found.loss == found.nearest
     assert all(
         torch.equal(found.codes[name], to_codes(piece.get_parameter(f"{name}.weight"), grids[name])) for name in grids
@@ -306,7 +306,7 @@ def test_the_loop_begins_at_the_codes_that_it_is_given(block):
     still = RoundingSchedule(iterations=1, batch=8, learning_rate=1e-6, regularization=1e-4)
     found = reconstruct(piece, grids, inputs, targets, schedule=still, generator=generator(), start=best.codes)
     assert all(torch.equal(found.codes[name], best.codes[name]) for name in grids)
-    assert found.kept == "learned"
+    assert found.choice == "learned"
 
 
 def test_the_gradients_that_are_written_out_are_those_of_autograd():

@@ -47,7 +47,7 @@ def polish(
     sweeps: int,
     exchanges: int = 0,
 ) -> tuple[UInt8[Tensor, "out *rest"], int]:
-    """Codes whose error is at most that of the given ones.
+    """Return codes whose error is at most that of the given ones.
 
     Args:
         codes: Where to begin; not changed.
@@ -82,6 +82,7 @@ def descend(
     exchanges: int = 0,
 ) -> tuple[UInt8[Tensor, "out *rest"], Int64[Tensor, "groups"]]:
     """Polish as `polish` does; return the number of sweeps of each group too."""
+    # All in steps of the grid: codes, the moment D / scale, and with them the gradient G.
     groups, shape = len(loss.gram), weight.shape
     scale = grid.scale.double().expand(shape[0]).reshape(groups, 1, -1)
     target = _columns_first(weight.flatten(1).double(), groups)
@@ -94,6 +95,7 @@ def descend(
         change = (_columns_first(to_weights(_codes(current, shape), grid).flatten(1).double(), groups) - target) / scale
         return torch.baddbmm(moment[..., rows], loss.gram, change[..., rows], beta=-1)
 
+    # Rows are independent, so one that did not move in a sweep has arrived and drops out.
     for _ in range(sweeps):
         gradient = slope(active)
         before = current[..., active]
@@ -129,12 +131,11 @@ def _sweep(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) -> Ten
 
 
 def _sweep_block(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) -> Tensor:
-    """Sweep over some columns, in place; returns how far the codes moved."""
+    """Sweep over some columns, in place; return how far the codes moved."""
     steps = torch.empty_like(codes)
-    curvature = second.diagonal(dim1=1, dim2=2)
-    towards = torch.where(curvature > 0, (TIE_MARGIN - 1) / curvature, 0)[
-        ..., None
-    ]  # times the gradient: to the minimum
+    # -1 / A_jj, which times the gradient is the way to the minimum
+    curvature = second.diagonal(dim1=1, dim2=2)[..., None]
+    towards = torch.where(curvature > 0, (TIE_MARGIN - 1) / curvature, 0)
     for column in range(codes.shape[1]):
         nearest = torch.addcmul(codes[:, column], gradient[:, column], towards[:, column]).round_().clamp_(0, highest)
         step = torch.sub(nearest, codes[:, column], out=steps[:, column])

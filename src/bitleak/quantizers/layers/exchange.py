@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-LEAST_GAIN = 1e-9  # of A_ii: what a pair has to gain, so that ties and rounding move nothing
+LEAST_GAIN = 1e-9  # of A_ii: a pair that gains less does not move, so that ties and rounding move nothing
 
 
 def exchange(
@@ -37,9 +37,9 @@ def exchange(
         codes: Whole numbers from 0 to `highest`; changed.
         gradient: Half the derivative of the error by the codes, over the square of the grid's
             scale; changed with them.
-        second: Half the second derivative, over the same.
+        second: Half the second derivative, over the square of the scale.
         highest: The highest code.
-        sweeps: At most this many.
+        sweeps: Largest number of sweeps.
 
     Returns:
         The number of sweeps in which a pair moved, of each group.
@@ -68,7 +68,9 @@ def exchange(
 
 
 def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, highest: int) -> None:
-    """The best pair with a step of one column, in each row, where it gains."""
+    """Move the best pair with a step of one column, in each row in which it gains."""
+    # Of each partner j: the step t to the level nearest to its minimum, if column i moves by a = +-1,
+    # and its gain 2 t (G_j + a A_ij) + t^2 A_jj.
     curvature = second.diagonal(dim1=1, dim2=2)[..., None]  # (groups, columns, 1)
     towards = torch.where(curvature > 0, -1 / curvature, 0)
     signs = gradient.new_tensor([1.0, -1.0])[:, None, None]
@@ -77,13 +79,17 @@ def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, hi
     steps = torch.minimum((slope * towards).round_().maximum(-codes), highest - codes)
     steps[:, :, column] = 0
     gains, partner = slope.mul_(2).addcmul_(steps, curvature).mul_(steps).min(2)  # (signs, groups, rows)
+
+    # The pair costs 2 a G_i + A_ii less that gain; column i may not leave the grid's range.
     total = gains + 2 * signs * gradient[:, column] + curvature[:, column]
     target = codes[:, column] + signs
     total.masked_fill_((target < 0) | (target > highest), torch.inf)
     total, sign = total.min(0)  # (groups, rows)
     gain = (total < -LEAST_GAIN * curvature[:, column]) & (curvature[:, column] > 0)
-    if codes.device.type == "cpu" and not bool(gain.any()):
+    if codes.device.type == "cpu" and not bool(gain.any()):  # on a GPU, the question waits for the kernels
         return
+
+    # Both codes move, and the gradient by the two columns of A times their steps.
     partner = partner.gather(0, sign[None])[0]
     step = torch.where(gain, signs[:, 0, 0][sign], 0)
     partner_step = torch.where(

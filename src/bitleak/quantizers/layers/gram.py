@@ -30,7 +30,7 @@ PATCH_CHUNK = 1 << 21  # elements of unfolded patches, or of images where nothin
 
 
 def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tensor, "groups columns columns"]:
-    """Sum of x x^T over the positions of all records, where `layer(inputs)` is W x at each of them.
+    """Return the sum of x x^T over the positions of all records; `layer(inputs)` is W x at each.
 
     Args:
         layer: A convolution or linear layer.
@@ -49,18 +49,18 @@ def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tens
     inputs, padding = _padded(layer, inputs)
     by_shifts = layer.groups == 1 and set(layer.stride) == {1} and len(layer.kernel_size) <= 2
     size = inputs[0].numel() * (1 if by_shifts else layer.weight[0, 0].numel())
+    moments_of = _by_shifts if by_shifts else _by_patches
     parts = inputs.split(max(1, PATCH_CHUNK // size))
-    grams = ((_by_shifts if by_shifts else _by_patches)(layer, part, padding) for part in parts)
-    total = next(grams)
-    for further in grams:
-        total += further
+    total = moments_of(layer, parts[0], padding)
+    for part in parts[1:]:
+        total += moments_of(layer, part, padding)
     return total
 
 
 def moment(
     layer: Layer, inputs: Float[Tensor, "records *sample"], outputs: Float[Tensor, "records *result"]
 ) -> Float64[Tensor, "out columns"]:
-    """Sum of y x^T over the positions of all records: the gradient of <y, W x> with respect to W.
+    """Return the sum of y x^T over the positions of all records: the gradient of <y, W x> by W.
 
     Args:
         layer: A convolution or linear layer.
@@ -80,14 +80,14 @@ def moment(
 
 
 def product_with(layer: Layer, weight: Tensor, inputs: Tensor) -> Tensor:
-    """The layer's output for another weight of the same shape, and without the bias."""
+    """Return the layer's output for another weight of the same shape, and without the bias."""
     if isinstance(layer, nn.Linear):
         return F.linear(inputs, weight)
     return layer._conv_forward(inputs, weight, None)
 
 
 def _padded(layer: Layer, inputs: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """Inputs, and the zeros to add at both ends of each axis; other paddings are carried out here."""
+    """Return inputs and the zeros to add at both ends of each axis; do other paddings here."""
     assert not isinstance(layer, nn.Linear)
     if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         return inputs, tuple(layer.padding)
@@ -96,10 +96,13 @@ def _padded(layer: Layer, inputs: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def _by_patches(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor:
-    """The definition: unfold the patches and multiply."""
+    """Return the Gram matrices by their definition: unfold the patches and multiply."""
     assert not isinstance(layer, nn.Linear)
     axes = len(padding)
-    patches = F.pad(inputs, [amount for amount in reversed(padding) for _ in range(2)])
+    amounts: list[int] = []  # of the last axis first, before and after it
+    for amount in reversed(padding):
+        amounts += [amount, amount]
+    patches = F.pad(inputs, amounts)
     for axis, (taps, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
         patches = patches.unfold(2 + axis, dilation * (taps - 1) + 1, stride)[..., ::dilation]
     patches = patches.unflatten(1, (layer.groups, -1))  # (records, groups, channels, positions..., taps...)
@@ -109,7 +112,7 @@ def _by_patches(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tenso
 
 
 def _by_shifts(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor:
-    """Return the Gram matrix for stride 1 and one group, as the module's docstring says."""
+    """Return the Gram matrix for stride 1 and one group, as in the module's docstring."""
     assert not isinstance(layer, nn.Linear)
     kernel, dilation = layer.kernel_size, layer.dilation
     if len(kernel) == 1:
@@ -118,10 +121,14 @@ def _by_shifts(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor
     total = _everywhere(inputs, kernel, dilation)  # (channels, high, wide, channels, high, wide)
     reach = [spacing * (count - 1) for spacing, count in zip(dilation, kernel, strict=True)]
     visited = [range(-pad, size + pad - far) for pad, size, far in zip(padding, inputs.shape[2:], reach, strict=True)]
+
+    # Rows of positions that are not visited: only the taps `inside` of them lie on the image.
     for first, inside in _outside(visited[0], inputs.shape[2], kernel[0], dilation[0]):
         lines = inputs[:, :, [first + dilation[0] * tap for tap in inside]]
         part = _of_lines(F.pad(lines, (reach[1], reach[1])), kernel[1], dilation[1])
         total[:, inside[0] : inside[-1] + 1, :, :, inside[0] : inside[-1] + 1] -= part
+
+    # Columns likewise, among the visited rows, which is why the padding of the rows counts here.
     for first, inside in _outside(visited[1], inputs.shape[3], kernel[1], dilation[1]):
         lines = inputs[..., [first + dilation[1] * tap for tap in inside]].transpose(2, 3)
         part = _of_lines(F.pad(lines, (padding[0], padding[0])), kernel[0], dilation[0])
@@ -130,11 +137,13 @@ def _by_shifts(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor
 
 
 def _everywhere(inputs: Tensor, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
-    """The Gram matrix over all positions at which the kernel touches the image."""
+    """Return the Gram matrix over all positions at which the kernel touches the image."""
     (high, wide), (down, right) = kernel, dilation
     gap = (down * (high - 1), right * (wide - 1))  # zeros between rows and images, so that shifts do not mix them
     lines = F.pad(inputs, (0, gap[1], 0, gap[0])).transpose(0, 1).flatten(1)  # (channels, pixels)
     line, pixels = inputs.shape[3] + gap[1], lines.shape[1]
+
+    # R(-s) = R(s)^T, so half of the shifts are products.
     table = inputs.new_empty(2 * high - 1, 2 * wide - 1, len(lines), len(lines))
     for row, column in product(range(high), range(1 - wide, wide)):
         shift = row * down * line + column * right
@@ -143,6 +152,8 @@ def _everywhere(inputs: Tensor, kernel: tuple[int, ...], dilation: tuple[int, ..
         correlation = lines[:, : pixels - shift] @ lines[:, shift:].T
         table[high - 1 + row, wide - 1 + column] = correlation
         table[high - 1 - row, wide - 1 - column] = correlation.T
+
+    # A[i, j] = R(j - i)
     rows, columns = torch.arange(high), torch.arange(wide)
     down_by = rows[None, :] - rows[:, None] + high - 1  # (high, high): from tap to tap
     right_by = columns[None, :] - columns[:, None] + wide - 1
@@ -151,14 +162,17 @@ def _everywhere(inputs: Tensor, kernel: tuple[int, ...], dilation: tuple[int, ..
 
 
 def _outside(visited: range, size: int, taps: int, dilation: int) -> list[tuple[int, list[int]]]:
-    """Positions of the first tap that are not visited but touch the image, each with its taps on the image."""
-    rest = [first for first in range(-dilation * (taps - 1), size) if first not in visited]
-    touching = [(first, [tap for tap in range(taps) if 0 <= first + dilation * tap < size]) for first in rest]
-    return [(first, inside) for first, inside in touching if inside]
+    """Return the positions of the first tap that are not visited but touch the image, with their taps on it."""
+    touching: list[tuple[int, list[int]]] = []
+    for first in range(-dilation * (taps - 1), size):
+        inside = [tap for tap in range(taps) if 0 <= first + dilation * tap < size]
+        if inside and first not in visited:
+            touching.append((first, inside))
+    return touching
 
 
 def _of_lines(lines: Tensor, taps: int, dilation: int) -> Tensor:
-    """The Gram matrix of a kernel of some rows (all of them) and `taps` columns, moved along the columns."""
+    """Return the Gram matrix of a kernel of all these rows and `taps` columns, moved along the columns."""
     patches = lines.unfold(3, dilation * (taps - 1) + 1, 1)[..., ::dilation]  # (records, channels, rows, at, taps)
     columns = patches.permute(1, 2, 4, 0, 3).flatten(3)
     shape = columns.shape[:3]

@@ -3,8 +3,8 @@
 The layers of several models are stacked: each model brings its rows and its second moments as
 groups of one larger layer, and the solver runs once for all. The rows of different groups do not
 touch, so the codes are those of one model after the other. It saves the solver's many small
-operations, and pays where a layer is so small that these, not the arithmetic, are what takes the
-time: see `STACKED`.
+operations, and pays for layers that are so small that these take the time, not the arithmetic: see
+`STACKED`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +19,7 @@ from bitleak.quantizers.grid import Grid, grid_for, to_weights
 from bitleak.quantizers.layers.descent import descend
 from bitleak.quantizers.layers.output_grid import GridAttempt, better_of, grids_to_try, stack
 from bitleak.quantizers.layers.quadratic import Quadratic
-from bitleak.quantizers.network.norm_statistics import Statistics
-from bitleak.quantizers.scheme import Scheme
+from bitleak.quantizers.scheme import NormStatistics, Scheme
 
 STACKED = 1 << 16
 """Weights of one layer, of all models together, that are stacked on a CPU; on a GPU there is no limit."""
@@ -38,12 +37,12 @@ class LayerMethod:
     Attributes:
         scheme: Levels and grids.
         quantize: Quantizes one layer; each group of rows for itself.
-        inputs: Whether a layer's inputs are those of the full-precision network, or those after the
-            layers that are quantized already.
+        inputs: Whether a layer's inputs come from the full-precision network, or follow the layers
+            that are quantized already.
         sweeps: Largest number of sweeps of `polish`.
-        exchanges: Sweeps of paired moves after them, at most.
+        exchanges: Largest number of sweeps of paired moves after them.
         statistics: How batch norm is re-estimated.
-        statistics_images: On how many of the images, see `layer_inputs.leading_images`; None = all.
+        statistics_images: Number of images for it, see `layer_inputs.leading_images`; None = all.
         damping: The least that `quantize` records as the damping of H.
     """
 
@@ -52,7 +51,7 @@ class LayerMethod:
     inputs: LayerInputs = "full_precision"
     sweeps: int = 0
     exchanges: int = 0
-    statistics: Statistics = "none"
+    statistics: NormStatistics = "none"
     statistics_images: int | None = None
     damping: float = 0.0
 
@@ -63,7 +62,8 @@ class Weight:
 
     Attributes:
         original: Its full-precision weight W.
-        target: What its weight should be before rounding: W, or what makes up for other layers.
+        target: Weight to round: W, or the weight that makes up for the layers before (see
+            `layerwise`).
         loss: The error of its output as a function of the weight.
         records: Number of calibration images that `loss` sums over.
     """
@@ -90,11 +90,11 @@ class RoundedLayer:
 
 
 def rounded(method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], **facts: Any) -> list[RoundedLayer]:
-    """The layer `name` of each model, by one method.
+    """Quantize the layer `name` of each model by one method.
 
     Args:
         method: Treatment of the layer.
-        name: For messages.
+        name: The layer's name, for messages.
         levels: Number of codes of this layer.
         weights: The layer in each model, all of one shape.
         facts: Facts to add to the record.
@@ -103,18 +103,22 @@ def rounded(method: LayerMethod, name: str, levels: int, weights: Sequence[Weigh
         QuantizationError: The layer cannot be quantized.
     """
     batch = stacked_models(weights[0].original)
-    found: list[RoundedLayer] = []
+    results: list[RoundedLayer] = []
     for start in range(0, len(weights), batch):
         batch_weights = weights[start : start + batch]
-        stacked = _rounded(method, name, levels, batch_weights, facts) if len(batch_weights) > 1 else None
-        found += stacked or [
-            _alone(method, name, levels, weights, start + index, facts) for index in range(len(batch_weights))
-        ]
-    return found
+        if len(batch_weights) > 1:
+            stacked = _rounded(method, name, levels, batch_weights, facts)
+            if stacked:
+                results += stacked
+                continue
+        # One after the other, so that only the models that need it are damped, and a failure is named.
+        for index in range(start, start + len(batch_weights)):
+            results.append(_alone(method, name, levels, weights, index, facts))
+    return results
 
 
 def stacked_models(weight: Tensor) -> int:
-    """How many models' copies of a layer are stacked.
+    """Return how many models' copies of a layer are stacked.
 
     Example:
         >>> stacked_models(torch.zeros(8, 1, 3, 3)), stacked_models(torch.zeros(512, 512, 3, 3))
@@ -126,7 +130,7 @@ def stacked_models(weight: Tensor) -> int:
 def _alone(
     method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], index: int, facts: dict[str, Any]
 ) -> RoundedLayer:
-    """One of the models; its number is told where it fails."""
+    """Quantize the layer of one of the models; an error names its number."""
     try:
         return _rounded(method, name, levels, weights[index : index + 1], facts)[0]
     except QuantizationError as error:
@@ -136,70 +140,81 @@ def _alone(
 def _rounded(
     method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], facts: dict[str, Any]
 ) -> list[RoundedLayer]:
-    """The models' copies of a layer as one; nothing where one of them fails or is damped, as it is not known which."""
+    """Quantize the models' copies of a layer as one larger layer.
+
+    Returns:
+        One result per model; none if several models are stacked and one of them fails or is damped,
+        as the solver does not report which.
+    """
     # Rows of different models do not touch: one larger layer gives the codes of each.
-    target, original = (_joined([getattr(weight, field) for weight in weights]) for field in ("target", "original"))
+    models, loss = len(weights), _joined_loss(weights)
+    target = _joined([weight.target for weight in weights])
+    original = _joined([weight.original for weight in weights])
     hessian = _joined([weight.loss.gram * (2 / weight.records) for weight in weights])
-    loss, alone = _joined_loss(weights), len(weights) == 1
     searched = _joined_grid([grid_for(method.scheme, weight.target, levels) for weight in weights])
     grids = grids_to_try(method.scheme, searched, original, target, loss)
-    every = stack(grids, original, target, loss)
+    stacked = stack(grids, original, target, loss)
     try:
-        codes, found = method.quantize(name, every.target, every.grid, hessian)
+        codes, solver_facts = method.quantize(name, stacked.target, stacked.grid, hessian)
     except QuantizationError:
-        if alone:
+        if models == 1:
             raise
         return []
-    if not alone and found.get("damping", method.damping) > method.damping:
+    if models > 1 and solver_facts.get("damping", method.damping) > method.damping:
         return []
-    # The descent is bound to no order of columns, so it also lowers what the solver left.
+
+    # The descent is bound to no order of columns, so it lowers the error after the solver too.
     facts_by_model: list[dict[str, Any]] = [{} for _ in weights]
     if method.sweeps:
         codes, sweeps = descend(
-            codes, every.weight, every.grid, every.loss, sweeps=method.sweeps, exchanges=method.exchanges
+            codes, stacked.weight, stacked.grid, stacked.loss, sweeps=method.sweeps, exchanges=method.exchanges
         )
-        facts_by_model = [{"polish_sweeps": int(part.max())} for part in sweeps.chunk(len(weights))]
+        for model_facts, model_sweeps in zip(facts_by_model, sweeps.chunk(models), strict=True):
+            model_facts["polish_sweeps"] = int(model_sweeps.max())
+
     # Each row stays on the grid that leaves it less error.
-    kept, *others = (
-        GridAttempt(grid, layer_codes) for grid, layer_codes in zip(grids, every.split(codes), strict=True)
-    )
-    for other in others:
-        kept, chosen = better_of(kept, other, original, loss)
-        facts_by_model = [
-            {**facts, "rows_on_output_grid": int(part.sum())}
-            for facts, part in zip(facts_by_model, chosen.chunk(len(weights)), strict=True)
-        ]
+    attempts = list(map(GridAttempt, grids, stacked.split(codes)))
+    best = attempts[0]
+    for attempt in attempts[1:]:
+        best, chosen = better_of(best, attempt, original, loss)
+        for model_facts, model_chosen in zip(facts_by_model, chosen.chunk(models), strict=True):
+            model_facts["rows_on_output_grid"] = int(model_chosen.sum())
+
     # Back to one result per model.
-    parts = (each.chunk(len(weights)) for each in (kept.codes, kept.grid.scale, kept.grid.zero_point))
-    rounded = []
-    for weight, model_facts, layer_codes, scale, zero_point in zip(weights, facts_by_model, *parts, strict=True):
-        grid = Grid(scale, zero_point, levels)
-        rounded.append(
-            RoundedLayer(layer_codes, grid, _record(levels, layer_codes, grid, weight, found) | facts | model_facts)
-        )
-    return rounded
+    model_codes = best.codes.chunk(models)
+    scales, zero_points = best.grid.scale.chunk(models), best.grid.zero_point.chunk(models)
+    results: list[RoundedLayer] = []
+    for index, weight in enumerate(weights):
+        grid = Grid(scales[index], zero_points[index], levels)
+        record = _record(levels, model_codes[index], grid, weight, solver_facts)
+        results.append(RoundedLayer(model_codes[index], grid, record | facts | facts_by_model[index]))
+    return results
 
 
-def _record(levels: int, codes: Tensor, grid: Grid, weight: Weight, found: dict[str, Any]) -> dict[str, Any]:
+def _record(levels: int, codes: Tensor, grid: Grid, weight: Weight, solver_facts: dict[str, Any]) -> dict[str, Any]:
     change = (to_weights(codes, grid) - weight.original).flatten(1)
-    error = weight.loss.relative(change, weight.original.flatten(1))
-    dead = {"dead": int((weight.loss.gram.diagonal(dim1=1, dim2=2) == 0).sum())} if "dead" in found else {}
-    return {"levels": levels, "relative_error": error, **found, **dead}
+    record = {"levels": levels, "relative_error": weight.loss.relative(change, weight.original.flatten(1))}
+    record |= solver_facts
+    if "dead" in record:  # the solver counts those of all stacked models
+        record["dead"] = int((weight.loss.gram.diagonal(dim1=1, dim2=2) == 0).sum())
+    return record
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """One after the other along the first axis; a single one is not copied."""
+    """Join tensors along the first axis; a single one is not copied."""
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _joined_grid(grids: Sequence[Grid]) -> Grid:
-    scale, zero_point = (_joined([getattr(grid, field) for grid in grids]) for field in ("scale", "zero_point"))
+    scale = _joined([grid.scale for grid in grids])
+    zero_point = _joined([grid.zero_point for grid in grids])
     return Grid(scale, zero_point, grids[0].levels)
 
 
 def _joined_loss(weights: Sequence[Weight]) -> Quadratic:
-    losses = [weight.loss for weight in weights]
-    gram, moment, constant = (
-        _joined([getattr(loss, field) for loss in losses]) for field in ("gram", "moment", "constant")
+    return Quadratic(
+        gram=_joined([weight.loss.gram for weight in weights]),
+        moment=_joined([weight.loss.moment for weight in weights]),
+        constant=_joined([weight.loss.constant for weight in weights]),
+        positions=sum(weight.loss.positions for weight in weights),
     )
-    return Quadratic(gram, moment, constant, sum(loss.positions for loss in losses))

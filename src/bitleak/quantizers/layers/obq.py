@@ -13,13 +13,13 @@ A weight that has left the grid's range (its error exceeds half a step) goes fir
 the one with the smallest score.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 and 5.
 
-Deviations, the first of which changes no code (but for ties, and what rounding makes of near ties):
+Deviations, the first of which changes no code (but for ties, and near ties that rounding decides):
 - The published loop rewrites a rows x columns x columns inverse in every step and is bound by
   memory. Here the rank-1 terms are kept in a panel: the pivot's row is the stored inverse's row
   minus the panel's part, the diagonal is always up to date, and one product per `PANEL` steps
   brings the inverse up to date. Before that product, the last columns move to the places of those
-  that were quantized, so that what is left is always the leading block: nothing is computed for
-  quantized weights.
+  that were quantized, so that the free weights are always the leading block: nothing is computed
+  for quantized weights.
 - Among several outliers, the published code takes the one with the largest error. Here the smallest
   score decides among them too, as among all other weights: one more pass over the weights would be
   needed for theirs.
@@ -53,7 +53,7 @@ BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 def invert(
     name: str, hessian: Float64[Tensor, "groups columns columns"]
 ) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
-    """The inverses of positive definite matrices, and the relative damping that each took.
+    """Return the inverses of positive definite matrices, and the relative damping that each took.
 
     Raises:
         QuantizationError: A matrix is not finite, or no damping makes it positive definite.
@@ -70,7 +70,7 @@ def invert(
 def damped_factor(
     name: str, hessian: Float64[Tensor, "groups columns columns"], ladder: tuple[float, ...]
 ) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
-    """The lower Cholesky factors, and for each the first relative damping of the ladder that gives a good one.
+    """Return the lower Cholesky factors, with the first relative damping of the ladder that is enough.
 
     Only the matrices that have no good factor yet are tried with the next damping.
 
@@ -92,7 +92,7 @@ def damped_factor(
 
 
 def _factor(hessian: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """The factors with one relative damping, and which are good."""
+    """Return the factors with one relative damping, and which are good."""
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     damped = hessian
     if damping:
@@ -100,6 +100,7 @@ def _factor(hessian: Tensor, damping: float) -> tuple[Tensor, Tensor]:
         damped = hessian.clone()
         damped.diagonal(dim1=1, dim2=2).add_(ridge)
     factor, failed = torch.linalg.cholesky_ex(damped)
+    # A pivot far below its diagonal entry is the rounding of the sums: its inverse would be noise.
     pivots = factor.diagonal(dim1=1, dim2=2).square()
     return factor, (failed == 0) & (pivots >= LOST * damped.diagonal(dim1=1, dim2=2)).all(1)
 
@@ -113,11 +114,11 @@ def eliminate(
     *,
     budget: int | None = None,
 ) -> UInt8[Tensor, "groups rows columns"]:
-    """The codes of rows; those of a group share one Hessian.
+    """Return the codes of rows; the rows of a group share one Hessian.
 
     Args:
         weight: Rows to quantize.
-        inverse: H^-1 of each group; its dtype, float32 or float64, is what is computed in.
+        inverse: H^-1 of each group, float32 or float64, which is the type of the computation too.
         scale: Step of each row's grid.
         zero_point: Zero point of each row's grid.
         levels: Number of codes.
@@ -145,7 +146,7 @@ def eliminate(
 
 @dataclass(frozen=True)
 class _State:
-    """Rows on their way; of each tensor, the leading columns hold the weights that are left.
+    """Rows on their way; the leading columns of each tensor hold the weights that are left.
 
     Attributes:
         free: Weights in grid units.
@@ -164,7 +165,7 @@ class _State:
 
 
 def _eliminate(units: Tensor, stored: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """The greedy order for rows in grid units; the result is whole numbers from `low` to `high`."""
+    """Quantize rows in grid units in the greedy order; return whole numbers from `low` to `high`."""
     rows, left = units.shape
     result = torch.empty_like(units)
     state = _State(
@@ -185,29 +186,37 @@ def _eliminate(units: Tensor, stored: Tensor, low: Tensor, high: Tensor) -> Tens
 
 
 def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize `steps` of the `left` weights of each row; returns where they are and their values."""
+    """Quantize `steps` of the `left` weights of each row; return where they are and their values."""
     free, diagonal, panel = state.free[:, :left], state.diagonal[:, :left], state.panel[:, :steps, :left]
     lines = state.stored.flatten(0, 1)[:, :left]
     first = torch.arange(0, len(lines), state.free.shape[1], device=free.device)
+    # Buffers: a step is a few passes over the rows, and new tensors would take as long again.
     nearest, move, score, inside = (torch.empty_like(free) for _ in range(4))
     limit = free.new_full((), OUTLIER**2)
     pivots, values = [], []
     for step in range(steps):
+        # (q(w_p) - w_p)^2 / [H^-1]_pp of every free weight
         torch.maximum(torch.round(free, out=nearest), low, out=nearest)
         torch.sub(torch.minimum(nearest, high, out=nearest), free, out=move)
         torch.mul(move, move, out=score)
         torch.sub(limit, score, out=inside)  # negative: an outlier
         # As integers, negative floats come before the positive ones, both by ascending magnitude; NaN is last.
         pivot = score.div_(diagonal).copysign_(inside).view(BITS[score.dtype]).argmin(1, keepdim=True)
+
+        # [H^-1]_p now: the stored row minus the pending panel's part
         line = lines.index_select(0, first + pivot[:, 0])
         if step:
             pending = panel[:, :step]
             at_pivot = pending.gather(2, pivot[:, None].expand(-1, step, -1)).mT
             line = torch.baddbmm(line[:, None], at_pivot, pending, alpha=-1)[:, 0]
+
+        # w -= (w_p - q(w_p)) / [H^-1]_pp * [H^-1]_p, and the term of H^-1 joins the panel
         corner = line.gather(1, pivot)
         free.addcmul_(move.gather(1, pivot) / corner, line)
         term = torch.mul(line, corner.rsqrt_(), out=panel[:, step])
         diagonal.addcmul_(term, term, value=-1)
+
+        # NaN is last in the order of scores, so a quantized weight is not chosen again.
         pivots.append(pivot)
         values.append(nearest.gather(1, pivot))
         free.scatter_(1, pivot, values[-1])
@@ -218,28 +227,28 @@ def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> t
 def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
     """Move the last columns to where weights were quantized, and subtract the panel from the inverse.
 
-    As many of the last columns are left as places are to be filled; what remains is moved within
-    the end.
+    The last columns hold as many free weights as the leading block has places to fill; quantized
+    weights that lie in the last columns already are moved within them.
     """
     steps = pivots.shape[1]
     before = left + steps
-    places = pivots.sort(1).values  # those in the leading block first
+    places = pivots.sort(1).values  # places in the leading block first
     gone = state.diagonal[:, left:before].isnan().to(torch.uint8)
-    origins = left + gone.argsort(dim=1, stable=True)  # those that are left first
+    origins = left + gone.argsort(dim=1, stable=True)  # free weights first
     for part in (state.free, state.diagonal, state.column):
         part.scatter_(1, places, part.gather(1, origins))
     panel = state.panel[:, :steps, :before]
     _move_columns(panel, places, origins)
+
+    # Block by block of rows, so that a CPU finds the moved lines in its cache when it multiplies.
     on_cpu = state.stored.device.type == "cpu"
     size = max(1, BLOCK_BYTES_CPU // (before**2 * state.stored.element_size())) if on_cpu else len(pivots)
     width = state.stored.shape[1]
-    parts = (part.split(size) for part in (state.stored, panel, places, origins))
+    parts = (state.stored.split(size), panel.split(size), places.split(size), origins.split(size))
     for stored, terms, to, origin in zip(*parts, strict=True):
-        stored_lines, first = (
-            stored.flatten(0, 1),
-            torch.arange(0, len(stored) * width, width, device=stored.device)[:, None],
-        )
-        # Whole lines: one copy each, where gather and scatter look every entry up.
+        stored_lines = stored.flatten(0, 1)
+        first = torch.arange(0, len(stored) * width, width, device=stored.device)[:, None]
+        # Rows of the inverse as whole lines: one copy each, where gather and scatter look every entry up.
         lines = stored_lines.index_select(0, (first + origin).flatten()).reshape(len(stored), steps, width)
         _move_columns(lines[:, :, :before], to, origin)
         stored_lines.index_copy_(0, (first + to).flatten(), lines.flatten(0, 1))

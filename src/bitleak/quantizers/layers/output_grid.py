@@ -1,9 +1,9 @@
-"""The grid that suits a layer's output: steps and zero points by what is left of the error after descent.
+"""The grid that suits a layer's output: steps and zero points by the error that descent leaves.
 
 The search over the weights alone (see `grid`) takes each weight to its nearest point. But a
 quantizer that looks at the layer's output does not round to the nearest: it lets weights make up
-for each other, so that more is lost where weights lie beyond the grid's ends, where nothing makes
-up for them, and less between its points. So at few levels a wider grid is better. From the grid
+for each other, so that more is lost beyond the grid's ends, where nothing makes up for a weight,
+and less between its points. So at few levels a wider grid is better. From the grid
 that the weights alone give, per row:
 
 1. the step times 1.0, 1.1, ..., 1.5, zero point as it is;
@@ -15,9 +15,9 @@ Each candidate is judged by the error of the layer's output (see `quadratic`) af
 candidates are equal, the first one wins, which is the grid of the weights. A row whose weights are
 all equal keeps its grid, which is exact.
 
-What another quantizer makes of that grid is another matter. So the layer-wise ones quantize each
-layer on both, the grid of the weights and this one, and each row keeps what leaves it less error
-(`better_of`).
+Another quantizer's error on that grid may rank differently. So the layer-wise ones quantize each
+layer on both, the grid of the weights and this one, and each row keeps the one that leaves it less
+error (`better_of`).
 
 Source: none known; the criterion is that of Nagel et al. 2020 (arXiv 2004.10568, eq. 21), the
 descent QuantEase's (Behdin et al. 2023, arXiv 2309.01885).
@@ -53,9 +53,9 @@ class GridAttempt:
     """Codes on one grid.
 
     Attributes:
-        grid: One per row, or for as many rows each as there are more of them.
-        codes: On it.
-        facts: Per row, by name; whatever is to be chosen with the codes.
+        grid: One grid per row, or per block of rows of equal size.
+        codes: Codes on it.
+        facts: Facts per row, by name, which are chosen with the codes.
     """
 
     grid: Grid
@@ -70,7 +70,7 @@ def grids_to_try(
     target: Float[Tensor, "out *rest"],
     loss: Quadratic,
 ) -> list[Grid]:
-    """The grids that a scheme wants a layer quantized on: that of the weights and, if it says so, its output's."""
+    """Return the grids on which a scheme quantizes a layer: its weights' and, if set, its output's."""
     if scheme.grid != "output":
         return [grid]
     return [grid, output_grid(grid, weight, target, loss, symmetric=scheme.symmetric)]
@@ -84,10 +84,10 @@ def output_grid(
     *,
     symmetric: bool = False,
 ) -> Grid:
-    """The best grid that is tried.
+    """Return the best of the grids that are tried.
 
     Args:
-        grid: That of the weights: one per row, or for as many rows each as there are more of them.
+        grid: The grid of the weights, one per row or per block of rows of equal size.
         weight: The full-precision weight W, which `loss` is relative to.
         target: Weight to quantize.
         loss: The error of the layer's output.
@@ -96,43 +96,49 @@ def output_grid(
     Example:
         >>> weight, zero = torch.tensor([[-1.0, -0.5, 0.5, 2.0]]), torch.zeros(1, 4, dtype=torch.float64)
         >>> loss = Quadratic(torch.eye(4).double()[None], zero, zero[:, 0], 1)
-        >>> found = output_grid(Grid(torch.tensor([1.0]), torch.ones(1), 4), weight, weight, loss)
-        >>> round(found.scale.item(), 3), found.zero_point.item()
+        >>> best = output_grid(Grid(torch.tensor([1.0]), torch.ones(1), 4), weight, weight, loss)
+        >>> round(best.scale.item(), 3), best.zero_point.item()
         (0.95, 1.0)
     """
-    each = weight.reshape(len(grid.scale), -1)
-    search = _Search(weight, target, loss, fixed=(each == each[:, :1]).all(1))
-    found = search.best([_changed(grid, factor, 0) for factor in FACTORS])
-    changes = AROUND if symmetric else (*AROUND, *SHIFTED)
-    return search.best([found, *(_changed(found, *change) for change in changes)])
+    by_grid = weight.reshape(len(grid.scale), -1)
+    search = _Search(weight, target, loss, fixed=(by_grid == by_grid[:, :1]).all(1))
+    best = search.best([_changed(grid, factor, 0) for factor in FACTORS])
+    tried = [best]
+    for factor, shift in AROUND if symmetric else (*AROUND, *SHIFTED):
+        tried.append(_changed(best, factor, shift))
+    return search.best(tried)
 
 
 def better_of(
-    one: GridAttempt, other: GridAttempt, weight: Float[Tensor, "out *rest"], loss: Quadratic
+    first: GridAttempt, second: GridAttempt, weight: Float[Tensor, "out *rest"], loss: Quadratic
 ) -> tuple[GridAttempt, Bool[Tensor, "out"]]:
-    """Of each grid's rows those of the attempt that leaves less error, of the first where both leave as much.
+    """Return the rows of the attempt with less error, grid by grid; the first one's if errors are equal.
 
     Args:
-        one: An attempt.
-        other: Another one, with as many grids.
+        first: An attempt.
+        second: Another one, with as many grids.
         weight: The full-precision weight W.
         loss: The error of the layer's output.
 
     Returns:
-        The chosen rows, and where they are the other attempt's.
+        The chosen rows, and where they are the second attempt's.
     """
-    out, count = len(weight), len(one.grid.scale)
-    rounded = [to_weights(each.codes, by_row(each.grid, out)) for each in (one, other)]
-    errors = [loss.error((each - weight).flatten(1)).unflatten(0, (count, -1)).sum(1) for each in rounded]
+    out, count = len(weight), len(first.grid.scale)
+    errors: list[Tensor] = []
+    for attempt in (first, second):
+        change = to_weights(attempt.codes, by_row(attempt.grid, out)) - weight
+        errors.append(loss.error(change.flatten(1)).unflatten(0, (count, -1)).sum(1))  # (grids,)
     better = errors[1] < errors[0]
+
+    # Rows that share a grid go together: their codes mean nothing on the other one.
     rows = better.repeat_interleave(out // count)
     grid = Grid(
-        torch.where(better, other.grid.scale, one.grid.scale),
-        torch.where(better, other.grid.zero_point, one.grid.zero_point),
-        one.grid.levels,
+        torch.where(better, second.grid.scale, first.grid.scale),
+        torch.where(better, second.grid.zero_point, first.grid.zero_point),
+        first.grid.levels,
     )
-    codes = torch.where(rows.reshape(-1, *[1] * (weight.ndim - 1)), other.codes, one.codes)
-    facts = {name: torch.where(rows, other.facts[name], fact) for name, fact in one.facts.items()}
+    codes = torch.where(rows.reshape(-1, *[1] * (weight.ndim - 1)), second.codes, first.codes)
+    facts = {name: torch.where(rows, second.facts[name], fact) for name, fact in first.facts.items()}
     return GridAttempt(grid, codes, facts), rows
 
 
@@ -141,11 +147,11 @@ class StackedRows:
     """A layer's rows once for each of several grids, as rows of one layer with the same inputs.
 
     Attributes:
-        grid: Per row.
+        grid: One grid per row.
         weight: The full-precision weight.
         target: Weight to quantize.
         loss: The error of the output.
-        count: How many grids.
+        count: Number of grids.
     """
 
     grid: Grid
@@ -162,7 +168,8 @@ class StackedRows:
 def stack(
     grids: Sequence[Grid], weight: Float[Tensor, "out *rest"], target: Float[Tensor, "out *rest"], loss: Quadratic
 ) -> StackedRows:
-    """A layer's rows once for each grid: what solves a layer solves it on all of them at once."""
+    """Return a layer's rows once for each grid, so that one call of a solver does all grids."""
+    # Rows of a group share its second moments, so all copies of its rows come together.
     count, groups = len(grids), len(loss.gram)
 
     def repeated(rows: Tensor) -> Tensor:
@@ -172,9 +179,11 @@ def stack(
     def arranged(rows: list[Tensor]) -> Tensor:
         return torch.stack(rows).unflatten(1, (groups, -1)).transpose(0, 1).flatten()
 
-    each = [by_row(grid, len(weight)) for grid in grids]
+    per_row = [by_row(grid, len(weight)) for grid in grids]
+    scale = arranged([grid.scale for grid in per_row])
+    zero_point = arranged([grid.zero_point for grid in per_row])
     return StackedRows(
-        Grid(arranged([grid.scale for grid in each]), arranged([grid.zero_point for grid in each]), grids[0].levels),
+        Grid(scale, zero_point, grids[0].levels),
         repeated(weight),
         repeated(target),
         Quadratic(loss.gram, repeated(loss.moment), repeated(loss.constant), loss.positions),
@@ -199,7 +208,10 @@ def _changed(grid: Grid, factor: float, shift: int) -> Grid:
 
 @dataclass(frozen=True)
 class _Search:
-    """Tries grids on a layer; each grid holds for as many rows, and `fixed` grids stay the first that is tried."""
+    """Search over grids of a layer; a `fixed` grid stays the first that is tried.
+
+    Each grid serves a block of rows; all blocks have the same size.
+    """
 
     weight: Tensor
     target: Tensor
@@ -207,12 +219,12 @@ class _Search:
     fixed: Bool[Tensor, "grids"]
 
     def best(self, tried: Sequence[Grid]) -> Grid:
-        """The first with the least error, each grid for itself."""
+        """Return the grids with the least error, block by block; of equal ones, the first."""
         together = max(1, TOGETHER // self.weight.numel())
         parts = [self._errors(tried[start : start + together]) for start in range(0, len(tried), together)]
-        least, *others = torch.cat(parts)
-        scale, zero_point = tried[0].scale, tried[0].zero_point
-        for grid, error in zip(tried[1:], others, strict=True):
+        errors = torch.cat(parts)  # (tried, grids)
+        least, scale, zero_point = errors[0], tried[0].scale, tried[0].zero_point
+        for grid, error in zip(tried[1:], errors[1:], strict=True):
             better = (error < least) & ~self.fixed
             least = torch.where(better, error, least)
             scale = torch.where(better, grid.scale, scale)
@@ -221,9 +233,8 @@ class _Search:
 
     def _errors(self, tried: Sequence[Grid]) -> Float64[Tensor, "tried grids"]:
         """Return the error after a short descent, per grid."""
-        every = stack(tried, self.weight, self.target, self.loss)
-        codes, _ = descend(
-            to_codes(every.target, every.grid), every.weight, every.grid, every.loss, sweeps=CANDIDATE_SWEEPS
-        )
-        error = every.loss.error((to_weights(codes, every.grid) - every.weight).flatten(1))
-        return torch.stack(every.split(error)).unflatten(1, (len(self.fixed), -1)).sum(2)
+        stacked = stack(tried, self.weight, self.target, self.loss)
+        nearest = to_codes(stacked.target, stacked.grid)
+        codes, _ = descend(nearest, stacked.weight, stacked.grid, stacked.loss, sweeps=CANDIDATE_SWEEPS)
+        error = stacked.loss.error((to_weights(codes, stacked.grid) - stacked.weight).flatten(1))
+        return torch.stack(stacked.split(error)).unflatten(1, (len(self.fixed), -1)).sum(2)

@@ -27,7 +27,7 @@ SILENT = 1e-30  # energy below which an output counts as zero, so that a relativ
 
 @dataclass(frozen=True)
 class Quadratic:
-    """What is left of the calibration data of a layer, in the words of the module's docstring.
+    """The sums over the calibration data that give a layer's error, named as in the module's docstring.
 
     Attributes:
         gram: A.
@@ -42,25 +42,25 @@ class Quadratic:
     positions: int
 
     def error(self, change: Float[Tensor, "out columns"]) -> Float64[Tensor, "out"]:
-        """The error per output channel of the weight W + `change`, summed over records and positions."""
+        """Return the error of the weight W + `change` per output channel, over records and positions."""
         rows = change.double().unflatten(0, (len(self.gram), -1))  # (groups, out / groups, columns)
         linear = 2 * self.moment.unflatten(0, (len(self.gram), -1))
         return ((rows @ self.gram - linear) * rows).sum(-1).flatten() + self.constant
 
     def relative(self, change: Float[Tensor, "out columns"], weight: Float[Tensor, "out columns"]) -> float:
-        """Error of the layer's output over its energy; 0 where the output is 0 and stays 0."""
+        """Return the error of the layer's output over its energy; 0 if the output is 0 and stays 0."""
         error = float(self.error(change).sum())
         return error / max(float(self.energy(weight).sum()), SILENT) if error else 0.0
 
     def energy(self, weight: Float[Tensor, "out columns"]) -> Float64[Tensor, "out"]:
-        """The sum of (W x)^2 per output channel for the full-precision weight W: what errors are relative to."""
+        """Return the sum of (W x)^2 per output channel for the full-precision weight W."""
         rows = weight.double().unflatten(0, (len(self.gram), -1))
         linear = 2 * self.moment.unflatten(0, (len(self.gram), -1))
         return ((rows @ self.gram + linear) * rows).sum(-1).flatten() + self.constant
 
 
 def quadratic(name: str, layer: Layer, pairs: Iterable[tuple[Tensor, ...]]) -> Quadratic:
-    """The error of a layer from pairs of inputs: full-precision x, and x_q after the quantized layers.
+    """Sum a layer's error over pairs of inputs: full-precision x, and x_q after the quantized layers.
 
     Raises:
         QuantizationError: An input is not finite.
@@ -72,9 +72,14 @@ def quadratic(name: str, layer: Layer, pairs: Iterable[tuple[Tensor, ...]]) -> Q
         residual = product_with(layer, weight, inputs - quantized_inputs)
         axis = residual.ndim - 1 if isinstance(layer, nn.Linear) else 1
         positions += residual.numel() // residual.shape[axis]
-        constant = residual.square().sum([other for other in range(residual.ndim) if other != axis]).double()
+        summed_axes = [number for number in range(residual.ndim) if number != axis]
+        constant = residual.square().sum(summed_axes).double()
         parts = [gram(layer, quantized_inputs), moment(layer, quantized_inputs, residual), constant]
-        sums = [total.add_(part) for total, part in zip(sums, parts, strict=True)] if sums else parts
+        if not sums:
+            sums = parts
+            continue
+        for total, part in zip(sums, parts, strict=True):
+            total.add_(part)
     second, mixed, constant = sums
     check_finite(name, second, "calibration input")
     return Quadratic(second, mixed, constant, positions)

@@ -10,7 +10,7 @@ which is the Fisher information, and the Hessian at z of the divergence from the
 prediction. Its diagonal weights the squared error of a unit in BRECQ (Li et al. 2021, arXiv
 2102.05426, section 3.3 and equation 10). The paper squares the gradient of the task loss; at
 calibration there are no labels, and with the label that the network predicts, the gradient of a
-confident record nearly vanishes whatever its runner-up. So the label's expectation under p is
+confident record nearly vanishes for any runner-up. So the label's expectation under p is
 taken, as the Fisher information is defined. It is drawn by one backward pass instead of one per
 class: with independent signs s_c = +-1,
 
@@ -38,18 +38,18 @@ from bitleak.quantizers.network.reconstruction_units import Unit
 def fisher(
     rest: Sequence[Unit], outputs: Activations, generator: torch.Generator, *, memory: int | None = None
 ) -> Activations:
-    """The weight of each element of a unit's output.
+    """Return the weight of each element of a unit's output.
 
     Args:
         rest: The units after it, in the order of execution, in evaluation mode, with parameters
-            that need no gradient; the last one returns logits, `records classes`. None after it:
-            the outputs are the logits.
+            that need no gradient; the last one returns logits, `records classes`. If empty, the
+            outputs are the logits.
         outputs: The unit's outputs in the full-precision network.
         generator: Draws the signs.
         memory: Bytes that the weights may take in memory, see `activations.collect`.
 
     Returns:
-        Weights of at least 0, on average 1; all 1 where no output has any effect on the prediction.
+        Weights of at least 0, on average 1; all 1 if no output has any effect on the prediction.
     """
     squares = collect(
         (_squares(rest, chunk, generator) for chunk in outputs.chunks()),
@@ -57,8 +57,11 @@ def fisher(
         memory=memory,
         chunk=outputs.chunk,
     )
-    means = [(len(chunk), chunk.double().mean()) for chunk in squares.chunks()]
-    mean = (sum(count * part for count, part in means) / torch.tensor(len(squares))).float()
+    # Their mean in float64, chunk by chunk, as the squares may lie in a file.
+    total: Tensor | int = 0
+    for chunk in squares.chunks():
+        total = total + len(chunk) * chunk.double().mean()
+    mean = (total / torch.tensor(len(squares))).float()
     return collect(
         (torch.where(mean > 0, weights / mean, 1.0) for weights in squares.chunks()),
         len(squares),
@@ -69,11 +72,12 @@ def fisher(
 
 @torch.enable_grad()
 def _squares(rest: Sequence[Unit], outputs: Tensor, generator: torch.Generator) -> Tensor:
-    """One draw of the diagonal of F for some records."""
+    """Draw the diagonal of F once for some records."""
     moved = outputs.detach().requires_grad_()
     logits = moved.clone()  # units may change their argument
     for unit in rest:
         logits = unit.run(logits)
+    # v = sqrt(p) s - p (sqrt(p) . s), then the square of J^T v
     probability = logits.detach().softmax(1)
     draws = torch.randint(2, logits.shape, generator=generator, device=generator.device).to(logits.device)
     spread = probability.sqrt() * (2 * draws - 1)

@@ -1,20 +1,22 @@
 """The inputs of a network's layers: their order, and their inputs on the way of one pass over the images.
 
 `stream` runs the network over the images once, with all inputs of all watched modules on the way,
-and is for what needs no order. `layer_pass.visit_in_order` visits one module after the other, each
-after the changes to those before it.
+for statistics that need no order. `layer_pass.visit_in_order` visits one module after the other,
+each after the changes to those before it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from bitleak.core.errors import QuantizationError
-from bitleak.quantizers.network.plain_copy import evaluation_copy
-from bitleak.quantizers.scheme import Layer, Scheme, layer_levels, leave_out, quantizable
+from bitleak.quantizers.network.plain_copy import evaluation_copy, quantized_names
+from bitleak.quantizers.scheme import Layer, Scheme, layer_levels, leave_out
 
 POSITIONS = 1 << 16  # of a chunk: sums over the images are made chunk by chunk, so it is part of the results
 
@@ -23,7 +25,7 @@ OnLayer = Callable[[str, int, int], None]
 
 
 def chunks(calibration: Float[Tensor, "records *sample"]) -> tuple[Tensor, ...]:
-    """The calibration images in float32, in parts of about 65,536 pixels.
+    """Return the calibration images in float32, in parts of about 65,536 pixels.
 
     Raises:
         QuantizationError: There are no images.
@@ -65,16 +67,22 @@ def prepare_layers(
 def prepare_for_schemes(
     schemes: Sequence[Scheme], network: nn.Module, calibration: Float[Tensor, "records *sample"]
 ) -> tuple[nn.Module, dict[str, Layer], list[dict[str, int]]]:
-    """The same for several schemes; the layers are those that at least one of them quantizes, the levels by scheme."""
-    names = list(dict.fromkeys(name for scheme in schemes for name in quantizable(network, scheme)))
+    """Return the same as `prepare_layers` for several schemes, with the levels by scheme.
+
+    The layers are those that at least one of the schemes quantizes.
+    """
+    names = quantized_names(network, schemes)
     copied = evaluation_copy(network)
     order = layer_order(copied, names, calibration)
-    layers: dict[str, Any] = {name: copied.get_submodule(name) for name in order if name in names}
+    layers: dict[str, Any] = {}
+    for name in order:
+        if name in names:
+            layers[name] = copied.get_submodule(name)
     return copied, layers, [layer_levels(scheme, order) for scheme in schemes]
 
 
 def layer_order(network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]) -> list[str]:
-    """All layers that are run, in the order of execution; those in `names` must be called just once.
+    """Return all layers that are run, in the order of execution; those in `names` are called just once.
 
     Args:
         network: In evaluation mode.
@@ -84,8 +92,12 @@ def layer_order(network: nn.Module, names: Sequence[str], calibration: Float[Ten
     Raises:
         QuantizationError: A layer of `names` is called twice or never.
     """
-    others = [name for name, module in network.named_modules() if isinstance(module, Layer) and name not in names]
-    return execution_order(network, names, calibration, others=others)
+    # Layers in full precision count too: `last` means the layer that is executed last, quantized or not.
+    unquantized: list[str] = []
+    for name, module in network.named_modules():
+        if isinstance(module, Layer) and name not in names:
+            unquantized.append(name)
+    return execution_order(network, names, calibration, optional=unquantized)
 
 
 def execution_order(
@@ -93,16 +105,16 @@ def execution_order(
     names: Iterable[str],
     calibration: Float[Tensor, "records *sample"],
     *,
-    others: Iterable[str] = (),
+    optional: Iterable[str] = (),
 ) -> list[str]:
-    """The named modules in the order in which the network calls them.
+    """Return the named modules in the order in which the network calls them.
 
     Args:
         network: In evaluation mode.
         names: Qualified names of modules.
-        calibration: At least one image; the first two are used, as a loop over images calls a
-            module once for one; the others where these two give a module no inputs.
-        others: More modules, which may be called never or several times (then the last call
+        calibration: At least one image. The first two are used, as a loop over images calls a
+            module once for one; the rest only if these two give a module no inputs.
+        optional: More modules, which may be called never or several times (then the last call
             counts).
 
     Raises:
@@ -116,7 +128,7 @@ def execution_order(
     """
     called: list[str] = []
     served: set[str] = set()
-    needed, free = list(names), set(others)
+    needed, free = list(names), set(optional)
 
     def note(name: str, inputs: Tensor) -> None:
         layer = network.get_submodule(name)
@@ -126,16 +138,19 @@ def execution_order(
         if inputs.numel():
             served.add(name)
 
-    stream(network, calibration[:2], dict.fromkeys([*needed, *free], note))
-    twice = {name: called.count(name) for name in needed}
-    for images in chunks(calibration):  # an expert of a mixture may serve none of the first two images
+    # Calls are counted in one run; an expert of a mixture may serve none of the first two images.
+    watchers = dict.fromkeys([*needed, *free], note)
+    stream(network, calibration[:2], watchers)
+    calls = Counter(called)
+    for images in chunks(calibration):
         if served.issuperset(needed):
             break
-        stream(network, images, dict.fromkeys([*needed, *free], note))
+        stream(network, images, watchers)
+
     for name in needed:
-        if twice[name] > 1:
+        if calls[name] > 1:
             raise QuantizationError(
-                f"layer {name!r} is used {twice[name]} times in one run; give each use a layer of its own, "
+                f"layer {name!r} is used {calls[name]} times in one run; give each use a layer of its own, "
                 f"or {leave_out(name)}"
             )
         if name not in called:
@@ -148,7 +163,8 @@ def execution_order(
                 f"layer {name!r} is given no inputs by any of the {len(calibration)} calibration images; "
                 f"use more or other calibration images, or {leave_out(name)}"
             )
-    return [name for index, name in enumerate(called) if name not in called[index + 1 :]]
+    # By the last call of each: the classifier may be a layer that is called before as well.
+    return list(dict.fromkeys(reversed(called)))[::-1]
 
 
 def _check_records(name: str, inputs: Tensor, axes: int) -> None:
@@ -165,10 +181,10 @@ def stream(
     watch: Mapping[str, Callable[[str, Tensor], object]],
 ) -> None:
     """Run the network over the images once; each watcher gets its module's name and input, chunk by chunk."""
-    handles = [
-        network.get_submodule(name).register_forward_pre_hook(input_hook(name, watcher), with_kwargs=True)
-        for name, watcher in watch.items()
-    ]
+    handles: list[RemovableHandle] = []
+    for name, watcher in watch.items():
+        module = network.get_submodule(name)
+        handles.append(module.register_forward_pre_hook(input_hook(name, watcher), with_kwargs=True))
     try:
         with torch.no_grad():
             for images in chunks(calibration):
@@ -179,7 +195,7 @@ def stream(
 
 
 def input_hook(name: str, watcher: Callable[[str, Tensor], object]) -> Callable[..., None]:
-    """A forward pre-hook, with keyword arguments, that shows the first input; values of 16 bits become float32."""
+    """Return a forward pre-hook, with keyword arguments, that shows the first input, 16 bits as float32."""
 
     def show(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs = args[0] if args else next(iter(kwargs.values()))

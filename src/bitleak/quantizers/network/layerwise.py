@@ -1,4 +1,4 @@
-"""The common part of the quantizers that take each layer's output error for itself: OBC, GPTQ, polished rounding.
+"""The common part of the quantizers that go by each layer's output error: OBC, GPTQ, polished rounding.
 
 With `inputs="full_precision"`, one pass over the images through the full-precision network gives
 H = 2 / n sum x x^T for every layer (one per group of a convolution), n being the number of images;
@@ -6,9 +6,9 @@ then each layer is quantized to reproduce W x, and batch norm is re-estimated af
 weights at the end (see `norm_statistics`).
 
 With `inputs="quantized"`, one walk carries the activations of both networks: x as before, and x_q
-after the layers that are quantized already. The layer should give W x when it is fed x_q, so H = 2
-/ n sum x_q x_q^T, and what is quantized is no longer W but the weight that comes nearest to that
-before rounding,
+after the layers that are quantized already. The layer should give W x when it is fed x_q, so
+H = 2 / n sum x_q x_q^T, and instead of W, the weight that comes nearest to that before rounding is
+quantized,
 
     W* = W C (A + mu I)^-1,    A = sum x_q x_q^T,    C = sum x x_q^T,    mu = `TARGET_DAMPING` * mean of diag(A).
 
@@ -36,6 +36,7 @@ weight, and the activations of both networks in memory.
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -72,11 +73,11 @@ from bitleak.quantizers.scheme import Layer, Scheme, check_finite
 TARGET_DAMPING = 1e-3
 
 _Norms = dict[int | None, dict[str, Moments]]
-"""Of the batch norms at full precision, by how many images count."""
+"""Moments of the batch norms at full precision, by the number of images that count."""
 
 Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the codes and the
-relative damping of each H."""
+"""From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the
+codes and the relative damping of each H."""
 
 
 def quantize_layers(
@@ -90,7 +91,7 @@ def quantize_layers(
     """Quantize every layer of a network for itself.
 
     Args:
-        method: How.
+        method: Treatment of the layers.
         network: Any network; it is not changed.
         calibration: Normalised images.
         on_layer: Called after each layer.
@@ -103,7 +104,7 @@ def quantize_layers(
     if method.inputs == "quantized":
         with plain_arithmetic():
             plain = plain_copy([method.scheme], network, calibration)
-            return plain.result(_behind_the_quantized(method, plain.network, plain.images, on_layer, memory))
+            return plain.result(_after_quantized_layers(method, plain.network, plain.images, on_layer, memory))
     return next(quantize_alike([method], [network], [calibration], on_layer=on_layer, memory=memory))
 
 
@@ -125,8 +126,8 @@ def quantize_alike(
         memory: Bytes that the second moments may take at a time; None = those of one pass.
 
     Returns:
-        Network after network, each by all methods; batch norms are re-estimated when the result is
-        asked for.
+        Network after network, each by all methods; batch norms are re-estimated when the iterator
+        reaches the result.
 
     Raises:
         QuantizationError: A layer cannot be quantized, or the networks differ in their layers.
@@ -134,16 +135,17 @@ def quantize_alike(
     with plain_arithmetic():
         schemes = [method.scheme for method in methods]
         copies = [plain_copy(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
-    plain, images = [each.network for each in copies], [each.images for each in copies]
-    results = _alike(methods, plain, images, on_layer, memory)
-    for each in copies:
+    plain, images = [copied.network for copied in copies], [copied.images for copied in copies]
+    results = _quantized(methods, plain, images, on_layer, memory)
+    for copied in copies:
         for _ in methods:
+            # Around each step, not around the loop: what the caller does between results is no part of it.
             with plain_arithmetic():
                 result = next(results)
-            yield each.result(result)
+            yield copied.result(result)
 
 
-def _alike(
+def _quantized(
     methods: Sequence[LayerMethod],
     networks: Sequence[nn.Module],
     calibrations: Sequence[Tensor],
@@ -151,71 +153,94 @@ def _alike(
     memory: int | None,
 ) -> Iterator[QuantizedWeights]:
     """Quantize networks that need no copy."""
+    # Refusals first: all layers and batch norms are checked before the first pass over images.
     schemes = [method.scheme for method in methods]
-    # Refusals first: all layers and batch norms are looked at before the first pass over images.
-    models = [prepare_for_schemes(schemes, *pair) for pair in zip(networks, calibrations, strict=True)]
-    order, levels = _common_layers([layers for _, layers, _ in models]), models[0][2]
+    models: list[_Model] = []
+    for network, images in zip(networks, calibrations, strict=True):
+        copied, layers, levels = prepare_for_schemes(schemes, network, images)
+        models.append(_Model(copied, layers, levels, images, results=[{} for _ in methods]))
+    order, levels = _common_layers([model.layers for model in models]), models[0].levels
     for method in methods:
         if method.statistics != "none":
-            for copied, _, _ in models:
-                batch_norms(copied, method.scheme)
-    found: list[list[dict[str, RoundedLayer]]] = [[{} for _ in methods] for _ in models]
-    relative = [method.statistics_images for method in methods if method.statistics == "relative"]
-    full: list[_Norms] = [{images: {} for images in relative} for _ in models]
-    for number, some in enumerate(_passes(models[0][1], None if memory is None else memory // len(models))):
-        seconds = [
-            second_moments(
-                copied,
-                {name: layers[name] for name in some},
-                images,
-                moment_watchers(copied, images, norms) if number == 0 else {},
-            )
-            for (copied, layers, _), images, norms in zip(models, calibrations, full, strict=True)
-        ]
-        # The moments of a layer are dropped once all methods have used them.
-        for name in some:
-            originals = [layers[name].weight.detach() for _, layers, _ in models]
-            losses = [_symmetric(each.pop(name), len(weight)) for each, weight in zip(seconds, originals, strict=True)]
-            weights = [
-                Weight(weight, weight, loss, len(images))
-                for weight, loss, images in zip(originals, losses, calibrations, strict=True)
-            ]
+            for model in models:
+                batch_norms(model.network, method.scheme)
+        if method.statistics == "relative":
+            for model in models:
+                model.norms[method.statistics_images] = {}
+
+    # Moments of batch norms depend on no code: the first pass takes them along.
+    for number, part in enumerate(_passes(models[0].layers, None if memory is None else memory // len(models))):
+        seconds: list[dict[str, Tensor]] = []
+        for model in models:
+            watchers = moment_watchers(model.network, model.images, model.norms) if number == 0 else {}
+            observed = {name: model.layers[name] for name in part}
+            seconds.append(second_moments(model.network, observed, model.images, watchers))
+        # The second moments of a layer are dropped once all methods have used them.
+        for name in part:
+            weights: list[Weight] = []
+            for model, by_layer in zip(models, seconds, strict=True):
+                weight = model.layers[name].weight.detach()
+                loss = _symmetric(by_layer.pop(name), len(weight))
+                weights.append(Weight(weight, weight, loss, len(model.images)))
             for index, method in enumerate(methods):
                 if name not in levels[index]:
                     continue
-                results = rounded(method, name, levels[index][name], weights)
-                for own, result in zip(found, results, strict=True):
-                    own[index][name] = result
+                rounded_layers = rounded(method, name, levels[index][name], weights)
+                for model, layer in zip(models, rounded_layers, strict=True):
+                    model.results[index][name] = layer
                 if on_layer is not None:
                     on_layer(name, order.index(name) * len(methods) + index, len(order) * len(methods))
-    for (copied, _, _), own, images, norms in zip(models, found, calibrations, full, strict=True):
-        for method, layers in zip(methods, own, strict=True):
-            yield _finished(method, copied, layers, images, norms, memory)
+    for model in models:
+        for method, results in zip(methods, model.results, strict=True):
+            yield _finished(method, model, results, memory)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One of several models of one architecture.
+
+    Attributes:
+        network: A copy in evaluation mode.
+        layers: Its layers that a method quantizes, in the order of execution.
+        levels: Levels of these layers, by method.
+        images: Its calibration images.
+        results: The layers that are quantized so far, by method.
+        norms: Moments of its batch norms at full precision.
+    """
+
+    network: nn.Module
+    layers: Mapping[str, Layer]
+    levels: list[dict[str, int]]
+    images: Tensor
+    results: list[dict[str, RoundedLayer]]
+    norms: _Norms = field(default_factory=dict)
 
 
 def _common_layers(models: Sequence[Mapping[str, Layer]]) -> list[str]:
-    """The names of the layers, which all models must share, with the shapes of the weights."""
-    shapes = [{name: tuple(layer.weight.shape) for name, layer in layers.items()} for layers in models]
-    for number, other in enumerate(shapes):
-        if list(other.items()) != list(shapes[0].items()):
+    """Return the names of the layers, which all models must share, with the shapes of the weights."""
+    first: dict[str, tuple[int, ...]] = {}
+    for number, layers in enumerate(models):
+        shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}
+        first = first or shapes
+        if list(shapes.items()) != list(first.items()):
             raise QuantizationError(
                 f"network {number} has other layers than network 0; only networks of one architecture are quantized "
-                f"together: {_difference(shapes[0], other)}"
+                f"together: {_difference(first, shapes)}"
             )
-    return list(shapes[0])
+    return list(first)
 
 
-def _difference(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> str:
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    if not names:
-        return "they are called in another order"
-    return (
-        f"layer {names[0]!r} has weights of shape {one.get(names[0])} in network 0, {other.get(names[0])} in the other"
-    )
+def _difference(first: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    for name in {**first, **shapes}:
+        if first.get(name) != shapes.get(name):
+            return (
+                f"layer {name!r} has weights of shape {first.get(name)} in network 0, {shapes.get(name)} in the other"
+            )
+    return "they are called in another order"
 
 
 def _passes(layers: Mapping[str, Layer], memory: int | None) -> list[list[str]]:
-    """The layers in parts whose second moments fit into the memory, at least one layer each."""
+    """Return the layers in parts whose second moments fit into the memory, at least one layer each."""
     parts: list[list[str]] = [[]]
     used = 0
     for name, layer in layers.items():
@@ -230,24 +255,19 @@ def _passes(layers: Mapping[str, Layer], memory: int | None) -> list[list[str]]:
 
 
 def _finished(
-    method: LayerMethod,
-    network: nn.Module,
-    layers: Mapping[str, RoundedLayer],
-    calibration: Tensor,
-    norms: _Norms,
-    memory: int | None,
+    method: LayerMethod, model: _Model, layers: Mapping[str, RoundedLayer], memory: int | None
 ) -> QuantizedWeights:
-    """The result of one method, with the batch norms re-estimated after its weights."""
+    """Return the result of one method, with the batch norms re-estimated after its weights."""
     if method.statistics == "none":
-        return _assembled(network, layers, method.scheme, calibration)
-    changed = copy.deepcopy(network)
+        return _assembled(model.network, layers, method.scheme, model.images)
+    changed = copy.deepcopy(model.network)
     for name, layer in layers.items():
         changed.get_parameter(f"{name}.weight").data.copy_(to_weights(layer.codes, layer.grid))
-    images = method.statistics_images
-    reference = norms[images] if method.statistics == "relative" else None
-    norms_set = batch_norms(changed, method.scheme)
-    reestimate(changed, calibration, norms=norms_set, reference=reference, records=images, memory=memory)
-    return _assembled(changed, layers, method.scheme, calibration)
+    records = method.statistics_images
+    reference = model.norms[records] if method.statistics == "relative" else None
+    norms = batch_norms(changed, method.scheme)
+    reestimate(changed, model.images, norms=norms, reference=reference, records=records, memory=memory)
+    return _assembled(changed, layers, method.scheme, model.images)
 
 
 def _assembled(
@@ -259,13 +279,13 @@ def _assembled(
     return assemble_weights(network, codes, grids, record, scheme=scheme, images=calibration)
 
 
-def _behind_the_quantized(
+def _after_quantized_layers(
     method: LayerMethod, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None, memory: int | None
 ) -> QuantizedWeights:
-    """The walk with both networks side by side."""
+    """Quantize one layer after the other, each on its inputs after the layers that are quantized."""
     quantized, _, levels = prepare_layers(method.scheme, network, calibration)
     full, layers, _ = prepare_layers(method.scheme, network, calibration)
-    found: dict[str, RoundedLayer] = {}
+    results: dict[str, RoundedLayer] = {}
 
     def visit(name: str, pairs: Iterable[tuple[Tensor, ...]]) -> None:
         if name in norms:
@@ -274,10 +294,11 @@ def _behind_the_quantized(
         weight = layers[name].weight.detach()
         loss = quadratic(name, layers[name], pairs)
         task = Weight(weight, best_weight(weight, loss, TARGET_DAMPING), loss, len(calibration))
-        (found[name],) = rounded(method, name, levels[name], [task], target_damping=TARGET_DAMPING)
-        quantized.get_parameter(f"{name}.weight").copy_(to_weights(found[name].codes, found[name].grid))
+        (layer,) = rounded(method, name, levels[name], [task], target_damping=TARGET_DAMPING)
+        results[name] = layer
+        quantized.get_parameter(f"{name}.weight").copy_(to_weights(layer.codes, layer.grid))
         if on_layer is not None:
-            on_layer(name, len(found) - 1, len(levels))
+            on_layer(name, len(results) - 1, len(levels))
 
     names = batch_norms(quantized, method.scheme) if method.statistics != "none" else []
     norms = execution_order_of_norms(quantized, names, calibration)
@@ -286,22 +307,22 @@ def _behind_the_quantized(
     images = method.statistics_images
     moments = moments_of(full, calibration, images) if method.statistics == "relative" else {}
     visit_in_order([full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory)
-    return _assembled(quantized, found, method.scheme, calibration)
+    return _assembled(quantized, results, method.scheme, calibration)
 
 
 def second_moments(
     network: nn.Module,
     layers: Mapping[str, Layer],
     calibration: Float[Tensor, "records *sample"],
-    beside: Mapping[str, Callable[[str, Tensor], object]] | None = None,
+    watchers: Mapping[str, Callable[[str, Tensor], object]] | None = None,
 ) -> dict[str, Float64[Tensor, "groups columns columns"]]:
-    """Sum of x x^T over the inputs of each layer, all in one pass over the images.
+    """Return the sum of x x^T over the inputs of each layer, all in one pass over the images.
 
     Args:
         network: In evaluation mode.
         layers: Some of its layers.
         calibration: Normalised images.
-        beside: What else is to see inputs in this pass, by the name of the module.
+        watchers: Callbacks for the inputs of further modules in this pass, by the module's name.
     """
     totals: dict[str, Tensor] = {}
 
@@ -309,18 +330,18 @@ def second_moments(
         part = gram(layers[name], inputs)
         totals[name] = totals[name].add_(part) if name in totals else part
 
-    stream(network, calibration, {**(beside or {}), **dict.fromkeys(layers, add)})
+    stream(network, calibration, {**(watchers or {}), **dict.fromkeys(layers, add)})
     return totals
 
 
 def _symmetric(second: Tensor, out: int) -> Quadratic:
-    """The error where both networks give the layer the same inputs; positions are not counted."""
+    """Return the error if both networks give the layer the same inputs; positions are not counted."""
     zeros = second.new_zeros(out, second.shape[-1])
     return Quadratic(second, zeros, zeros[:, 0], 1)
 
 
 def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: float) -> Float[Tensor, "out *rest"]:
-    """The weight W* that best reproduces the full-precision output from x_q.
+    """Return the weight W* that best reproduces the full-precision output from x_q.
 
     Args:
         weight: The full-precision weight W.
@@ -337,10 +358,13 @@ def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: fl
     rows = weight.flatten(1).double().unflatten(0, (groups, -1))
     mean = loss.gram.diagonal(dim1=1, dim2=2).mean(1)
     ridge = (damping * mean).clamp_(min=torch.finfo(torch.float64).tiny)[:, None, None]  # positive where A is 0
+
+    # W* = (W A + D) (A + mu I)^-1 = W + (D - mu W) (A + mu I)^-1, without the small difference
     products = loss.moment.unflatten(0, (groups, -1)) - ridge * rows
     damped = loss.gram.clone()
     damped.diagonal(dim1=1, dim2=2).add_(ridge[:, :, 0])
     step = torch.linalg.solve(damped, products, left=False)
+    # A row whose weights are all equal keeps W, which its grid holds exactly.
     step.masked_fill_((rows == rows[..., :1]).all(2, keepdim=True), 0)
     return (rows + step).reshape(weight.shape).to(weight.dtype)
 
@@ -352,7 +376,7 @@ def by_groups(
     hessian: Float64[Tensor, "groups columns columns"],
     solve: Solve,
 ) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
-    """The codes of one layer, all groups at once; weights of inputs that never occur (H_jj = 0) become 0.
+    """Return the codes of a layer, all groups at once; inputs that never occur (H_jj = 0) get weight 0.
 
     If no input of the layer occurs at all (a dead layer comes before it), nothing is known of it,
     and its weights are rounded to nearest: zeros would silence it for every other image.
@@ -366,7 +390,10 @@ def by_groups(
     """
     check_finite(name, hessian, "calibration input")
     rows = weight.flatten(1).unflatten(0, (len(hessian), -1))  # (groups, out / groups, columns)
-    scale, zero_point = (part.expand(len(weight)).reshape(rows.shape[:2]) for part in (grid.scale, grid.zero_point))
+    scale = grid.scale.expand(len(weight)).reshape(rows.shape[:2])
+    zero_point = grid.zero_point.expand(len(weight)).reshape(rows.shape[:2])
+
+    # A 1 on the diagonal keeps H invertible and touches no other column.
     dead = hessian.diagonal(dim1=1, dim2=2) == 0
     count = int(dead.sum())
     alive = rows if bool(dead.all()) else rows.masked_fill(dead[:, None], 0)

@@ -31,13 +31,14 @@ from bitleak.quantizers.network.reconstruction_units import trace
 from bitleak.quantizers.scheme import Layer, Scheme, left_out, norms_left, spelling
 
 COMPARED = 4  # images on which the folded network is compared with the original
-ROUNDING = 1e-3  # of the largest output: far above what float32 loses by folding, far below what a wrong fold changes
+# of the largest output: far above the loss of float32 by folding, far below the change by a wrong fold
+ROUNDING = 1e-3
 
 
 def fold(
     network: nn.Module, images: Float[Tensor, "records *sample"] | None = None, scheme: Scheme | None = None
 ) -> nn.Module:
-    """A copy of a network, in evaluation mode, whose batch norms are pure shifts where that is possible.
+    """Return a copy of a network, in evaluation mode, whose batch norms are pure shifts if possible.
 
     A batch norm is left as it is where anything but a single layer feeds it, where the layer's
     output is used elsewhere too, where either is called more than once, where either has a
@@ -47,8 +48,8 @@ def fold(
 
     Args:
         network: Any network that `torch.fx` traces; it is not changed.
-        images: What shows which linear layers are given tokens; the first image is run. None: a
-            linear layer's output is taken to be `records features` where the sizes allow it.
+        images: Images; the first one is run to see which linear layers are given tokens. None: a
+            linear layer's output is taken to be `records features` if the sizes allow it.
         scheme: Layers and batch norms that it leaves in full precision are left as they are.
 
     Raises:
@@ -60,6 +61,7 @@ def fold(
         ([1.0, 1.0], [0.0, 0.0])
     """
     folded = evaluation_copy(network)
+    # After a linear layer, an output of rank 3 has tokens on axis 1, which the batch norm normalises.
     pairs = [(layer, norm) for *names, layer, norm in _pairs(folded) if not _left(scheme, names)]
     ranks = _ranks([layer for layer, _ in pairs if isinstance(layer, nn.Linear)], folded, images)
     for layer, norm in pairs:
@@ -69,11 +71,11 @@ def fold(
 
 
 def check_norms(network: nn.Module, scheme: Scheme | None = None) -> None:
-    """Refuse batch norms that would be folded if they were what their class says.
+    """Refuse batch norms that would be folded if they were plain ones of their class.
 
     Raises:
-        QuantizationError: One that a layer alone feeds has a forward pass of its own or hooks, and
-            the scheme does not leave it as it is; or `torch.fx` cannot trace the network.
+        QuantizationError: A batch norm that one layer alone feeds has a forward pass of its own or
+            hooks, and the scheme does not leave it as it is; or `torch.fx` cannot trace the network.
     """
     reasons: dict[str, str] = {}
     for layer_name, name, _, norm in _pairs(network):
@@ -93,17 +95,17 @@ def check_folded(network: nn.Module, folded: nn.Module, images: Float[Tensor, "r
 
     Args:
         network: In any mode.
-        folded: What `fold` made of it.
+        folded: Result of `fold` for it.
         images: The first `COMPARED` are run through both.
 
     Raises:
-        QuantizationError: The outputs of a batch norm differ beyond rounding; its name is that of
-            the first.
+        QuantizationError: The outputs of a batch norm differ beyond rounding; the first one is
+            named.
     """
-    original = evaluation_copy(network)
-    outputs = [_outputs(each, images[:COMPARED]) for each in (original, folded)]
-    for name, expected in outputs[0].items():
-        actual = outputs[1].get(name)
+    expected_outputs = _outputs(evaluation_copy(network), images[:COMPARED])
+    folded_outputs = _outputs(folded, images[:COMPARED])
+    for name, expected in expected_outputs.items():
+        actual = folded_outputs.get(name)
         if actual is None or not _alike(actual, expected):
             place = f"batch norm {name!r} gives" if name else "the network gives"
             advice = f", or leave it as it is by the quantizer's option {spelling(name)}"
@@ -115,7 +117,7 @@ def check_folded(network: nn.Module, folded: nn.Module, images: Float[Tensor, "r
 
 
 def _outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """What each batch norm gives, by name in the order of execution, and under no name what the network gives."""
+    """Return the batch norms' outputs by name, in the order of execution, and the network's under ""."""
     outputs: dict[str, Tensor] = {}
     handles = []
     for name, module in network.named_modules():
@@ -131,7 +133,7 @@ def _outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 def _alike(actual: Tensor, expected: Tensor) -> bool:
-    """Whether two outputs differ by no more than float32 rounding does on the way through a deep network."""
+    """Return whether two outputs differ by float32 rounding in a deep network at most."""
     if actual.shape != expected.shape:
         return False
     return bool((actual - expected).abs().max() <= ROUNDING * expected.abs().max().clamp(min=ROUNDING))
@@ -139,7 +141,7 @@ def _alike(actual: Tensor, expected: Tensor) -> bool:
 
 @torch.no_grad()
 def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -> dict[nn.Module, int]:
-    """The number of axes of each layer's output for an image; empty where there are no images."""
+    """Return the number of axes of each layer's output for an image; empty if there are no images."""
     ranks: dict[nn.Module, int] = {}
     if images is None or not layers or not len(images):
         return ranks
@@ -152,10 +154,11 @@ def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -
 
 
 def with_affine_norms(piece: fx.GraphModule) -> fx.GraphModule:
-    """The same function, with x * scale + shift in the place of each batch norm of maps in evaluation mode.
+    """Return the same function with x * scale + shift for each batch norm of maps in evaluation mode.
 
-    Where the scale is 1 it is a mere addition, whose backward pass costs nothing; that of a batch
-    norm is several passes over the maps. Nothing is learnt of scale and shift: they are constants.
+    With the scale 1 it is a mere addition, whose backward pass costs nothing, where the backward
+    pass of a batch norm takes several passes over the maps. Scale and shift are constants, not
+    learnt.
 
     Args:
         piece: Its modules are shared, not copied.
@@ -183,24 +186,26 @@ def with_affine_norms(piece: fx.GraphModule) -> fx.GraphModule:
 
 def _write_out(piece: fx.GraphModule, node: fx.Node, norm: _BatchNorm) -> None:
     """Replace the node of a batch norm by its arithmetic."""
-    constants = [values.float()[:, None, None] for values in _affine(norm)]
-    names = [f"{node.name}_{kind}" for kind in ("scale", "shift")]
+    scale, shift = _affine(norm)
     graph, source = piece.graph, node.args[0] if node.args else node.kwargs["input"]
+
+    def constant(name: str, values: Tensor) -> fx.Node:
+        piece.register_buffer(name, values.float()[:, None, None])
+        return graph.get_attr(name)
+
     with graph.inserting_before(node):
-        if bool((constants[0] == 1).all()):
-            piece.register_buffer(names[1], constants[1])
-            result = graph.call_function(torch.add, (source, graph.get_attr(names[1])))
+        if bool((scale.float() == 1).all()):
+            result = graph.call_function(torch.add, (source, constant(f"{node.name}_shift", shift)))
         else:
-            for name, values in zip(names, constants, strict=True):
-                piece.register_buffer(name, values)
-            scale, shift = (graph.get_attr(name) for name in names)
-            result = graph.call_function(torch.addcmul, (shift, source, scale))
+            factor = constant(f"{node.name}_scale", scale)
+            offset = constant(f"{node.name}_shift", shift)
+            result = graph.call_function(torch.addcmul, (offset, source, factor))
     node.replace_all_uses_with(result)
     graph.erase_node(node)
 
 
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a batch norm with running statistics in evaluation mode, in float64."""
+    """Return scale and shift of a batch norm with running statistics in evaluation mode, in float64."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gamma = 1.0 if norm.weight is None else norm.weight.detach().double()
@@ -210,7 +215,7 @@ def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[str, str, Layer, _BatchNorm]]:
-    """The layers with the batch norm that they alone feed, and the names of both."""
+    """Yield the layers with the batch norm that they alone feed, after the names of both."""
     for source, node, layer, norm in fed_by_one(trace(network), network):
         if isinstance(layer, Layer):
             yield str(source.target), str(node.target), layer, norm
@@ -226,12 +231,16 @@ def _fold_pair(layer: Layer, norm: _BatchNorm) -> None:
     plain = not any(deviation(module) or is_parametrized(module) for module in (layer, norm))
     if not plain or norm.running_mean is None or norm.running_var is None:
         return
+
+    # weight * gamma / sigma, bias 0, and all of the shift in the batch norm (see the module's docstring)
     factor, shift = _affine(norm)
     if layer.bias is not None:
         shift = shift + layer.bias.double() * factor
     layer.weight.copy_(layer.weight.double() * factor.reshape(-1, *[1] * (layer.weight.ndim - 1)))
     if layer.bias is not None:
         layer.bias.zero_()
+
+    # sqrt(running_var + eps) = 1 to the last bit
     norm.running_var.fill_(1 - norm.eps)
     norm.running_mean.copy_(-shift if norm.bias is None else torch.zeros_like(shift))
     if norm.bias is not None:

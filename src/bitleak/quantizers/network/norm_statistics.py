@@ -32,7 +32,7 @@ non-members; here the calibration images alone count, and batches do not matter.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -47,9 +47,6 @@ from bitleak.quantizers.network.layer_pass import activation_budget, visit_in_or
 from bitleak.quantizers.scheme import Scheme, check_finite, left_out, norms_left, spelling
 
 CONSTANT = 1e-10  # of the squared mean: a variance below is that of float32 rounding
-
-Statistics = Literal["relative", "absolute", "none"]
-"""How batch norm is re-estimated after quantized weights."""
 
 
 def check_statistics(statistics: object, images: object) -> None:

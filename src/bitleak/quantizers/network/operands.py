@@ -1,8 +1,8 @@
 """The weights that reach the products of a quantized network, compared with its codes.
 
-A table that says "3 levels" is right only if the convolution or the matrix product of a layer is
-given a weight with at most 3 different values per grid, and not merely if the file holds such
-codes: another name of the same tensor may have been loaded over them, or the network may set, scale
+"3 levels" in a table is right only if the convolution or the matrix product of a layer is given a
+weight with at most 3 different values per grid, and not merely if the file holds such codes:
+another name of the same tensor may have been loaded over them, or the network may set, scale
 or mask its weights while it runs. So the network with the dequantized weights is run on one batch,
 below all of its Python code, at PyTorch's dispatcher: while a layer is called, the operand of each
 product is taken and compared with the dequantized weight, bit for bit. Codes below `levels` then
@@ -39,7 +39,7 @@ def check_operands(
     *,
     weights: Mapping[str, Tensor] | None = None,
 ) -> QuantizedWeights:
-    """Run a quantized network on one batch and compare the weights that it multiplies with those of the codes.
+    """Run a quantized network on one batch; compare the weights that it multiplies with the codes'.
 
     Args:
         network: In evaluation mode.
@@ -72,7 +72,9 @@ def check_operands(
     with _replaced(network, weights or {}), _calls(network, list(seen)) as called, _Products(called, look):
         network(images[:CHECKED_RECORDS].clone())
     for name, differences in seen.items():
-        wrong = next((text for text in differences if text), None if differences else "no product of it is run")
+        wrong = None if differences else "no product of it is run"
+        for difference in differences:
+            wrong = wrong or difference
         if wrong:
             raise QuantizationError(
                 f"layer {name!r}: {wrong}. Something replaces or changes its weight once it is loaded or when the "
@@ -82,13 +84,14 @@ def check_operands(
 
 
 def _difference(layer: QuantizedLayer, operand: Tensor) -> str | None:
-    """How the operand of a product differs from the weight of the codes; None if it does not."""
+    """Return how the operand of a product differs from the weight of the codes; None if it does not."""
     expected = torch.from_numpy(layer.dequantize()).to(operand)
     fits = operand.shape == expected.shape
     if fits and torch.equal(operand, expected) and int(layer.codes.max()) < layer.levels:
         return None
     if operand.numel() != expected.numel():
         return f"its product is given a tensor of shape {tuple(operand.shape)}, its weight has {tuple(expected.shape)}"
+    # Too many values, and not just other ones, means that no quantization reaches the product at all.
     rows = operand.reshape(len(layer.scale), -1).sort(dim=1).values
     count = 1 + int((rows.diff(dim=1) != 0).sum(dim=1).max())
     if count > layer.levels:
@@ -98,7 +101,7 @@ def _difference(layer: QuantizedLayer, operand: Tensor) -> str | None:
 
 @contextmanager
 def _replaced(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """The network with other weights for a while; modules that share a parameter see them too."""
+    """Give the network other weights for a while; modules that share a parameter see them too."""
     before = {name: network.get_parameter(name).data for name in weights}
     try:
         for name, weight in weights.items():
@@ -111,7 +114,7 @@ def _replaced(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[Non
 
 @contextmanager
 def _calls(network: nn.Module, names: list[str]) -> Iterator[list[str]]:
-    """The names of the layers that are being called, innermost last."""
+    """Keep the names of the layers that are being called, innermost last."""
     called: list[str] = []
 
     def enter(name: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""The network that a quantizer works on, and its result under the names and in the types of the network given.
+"""The network that a quantizer works on, and its result in the names and types of the original network.
 
 Statistics are those of a network in float32 whose layers can be reached. So, in a copy,
 
@@ -17,7 +17,7 @@ Codes and grids are float32 in any case. All other tensors of the result have th
 network's, except bfloat16, which NumPy has not and float32 holds exactly; those that were not
 changed have the network's very values.
 
-Cost: one image through the network; a copy where there is something to change.
+Cost: one image through the network; a copy if there is something to change.
 """
 
 import copy
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -60,26 +61,30 @@ class PlainCopy:
     """A network that a quantizer can work on.
 
     Attributes:
-        network: It, or the network given where nothing had to be changed.
+        network: A copy, or the original network if nothing had to be changed.
         images: The calibration images, in float32.
-        given: The network given.
-        names: The name in `given` of each module of `network`.
+        original: The network that the quantizer was called with.
+        names: The name in `original` of each module of `network`.
     """
 
     network: nn.Module
     images: Tensor
-    given: nn.Module
+    original: nn.Module
     names: Mapping[str, str]
 
     def result(self, quantized: QuantizedWeights) -> QuantizedWeights:
-        """Return the result for the network given, made from that of `network`."""
-        if self.network is self.given:
+        """Return the result for the original network, made from the result for `network`."""
+        if self.network is self.original:
             return quantized
         layers = {self.names[name]: layer for name, layer in quantized.layers.items()}
         record = {self.names.get(name, name): facts for name, facts in quantized.record.items()}
         worked_on = {self._key(key): value for key, value in quantized.rest.items()}
-        state = {key: value for key, value in self.given.state_dict().items() if isinstance(value, Tensor)}
-        rest = {key: _typed(value, worked_on.get(key)) for key, value in state.items() if _layer_of(key) not in layers}
+
+        # A wrapper may hold tensors that the copy has not (a count of averaged models): they stay.
+        rest: dict[str, np.ndarray] = {}
+        for key, value in self.original.state_dict().items():
+            if isinstance(value, Tensor) and _layer_of(key) not in layers:
+                rest[key] = _typed(value, worked_on.get(key))
         return replace(quantized, layers=layers, rest=rest, record=record)
 
     def _key(self, key: str) -> str:
@@ -91,24 +96,24 @@ class PlainCopy:
 def plain_copy(
     schemes: Sequence[Scheme], network: nn.Module, calibration: Tensor, *, data_free: bool = False
 ) -> PlainCopy:
-    """The network as a quantizer can work on it.
+    """Return the network as a quantizer can work on it.
 
     Args:
         schemes: Schemes of the quantizers; they may leave layers out.
         network: Any network; it is not changed.
         calibration: Normalised images.
-        data_free: Whether the quantizer does not look at what the layers are given.
+        data_free: Whether the quantizer uses no inputs of layers.
 
     Raises:
-        QuantizationError: The network is none that can be quantized; the message says what to
-            change.
+        QuantizationError: The network cannot be quantized; the message names the change that it
+            needs.
     """
     _check_modules(network)
     _check_tensors(network)
     copied, names = network, {name: name for name, _ in network.named_modules()}
     if _wrapped(network) or _converted(network):
         with torch.no_grad():
-            _names(_unwrapped(network), schemes)  # of the network itself: a copy no longer shares memory
+            quantized_names(_unwrapped(network), schemes)  # of the network itself: a copy shares no memory
         copied, names = _copied(network)
     with torch.inference_mode(False):
         images = calibration.clone() if calibration.is_inference() else calibration
@@ -120,13 +125,13 @@ def plain_copy(
 
 @contextmanager
 def plain_arithmetic() -> Iterator[None]:
-    """Exact float32, and gradients where they are asked for, whatever the caller has set."""
+    """Compute in exact float32, with gradients for tensors that require them, under any settings outside."""
     with exact_float32(), torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 def on_plain_copy(call: Call) -> Call:
-    """For a quantizer's `__call__`: gives it the copy, and takes its result back to the network given."""
+    """Let a quantizer's `__call__` work on the copy, and make its result one for the original network."""
 
     @wraps(call)
     def quantized(
@@ -140,7 +145,7 @@ def on_plain_copy(call: Call) -> Call:
 
 
 def evaluation_copy(network: nn.Module) -> nn.Module:
-    """A deep copy in evaluation mode.
+    """Return a deep copy in evaluation mode.
 
     Raises:
         QuantizationError: The network cannot be copied.
@@ -154,9 +159,12 @@ def evaluation_copy(network: nn.Module) -> nn.Module:
         ) from error
 
 
-def _names(network: nn.Module, schemes: Sequence[Scheme]) -> list[str]:
-    """The layers that at least one of the schemes quantizes."""
-    return list(dict.fromkeys(name for scheme in schemes for name in quantizable(network, scheme)))
+def quantized_names(network: nn.Module, schemes: Sequence[Scheme]) -> list[str]:
+    """Return the layers that at least one of the schemes quantizes."""
+    names: dict[str, None] = {}
+    for scheme in schemes:
+        names.update(dict.fromkeys(quantizable(network, scheme)))
+    return list(names)
 
 
 def _check_modules(network: nn.Module) -> None:
@@ -180,7 +188,7 @@ def _has_layers(module: torch.jit.ScriptModule) -> bool:
 
 
 def _remedy(module: nn.Module, attribute: str) -> str:
-    """How to make the attribute a parameter."""
+    """Return the advice on how to make the attribute a parameter."""
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, BasePruningMethod):
             return f"make it a parameter by torch.nn.utils.prune.remove(module, {attribute!r})"
@@ -209,7 +217,7 @@ def _wrapped(network: nn.Module) -> bool:
 
 
 def _inner(module: nn.Module) -> nn.Module | None:
-    """The module that a wrapper calls; None for any other module."""
+    """Return the module that a wrapper calls; None for any other module."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel | AveragedModel):
         return cast(nn.Module, module.module)
     # By name, since the import of torch._dynamo takes seconds.
@@ -222,20 +230,24 @@ def _unwrapped(network: nn.Module) -> nn.Module:
 
 
 def _converted(network: nn.Module) -> bool:
-    """Whether a tensor is not of type float32, not in the usual order of memory, or knows no gradients."""
-    tensors = [*network.parameters(), *network.buffers()]
-    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
-    return any(tensor.dtype != torch.float32 or tensor.is_inference() or not _ordered(tensor) for tensor in floats)
+    """Return whether a tensor is not float32, not in the usual order of memory, or knows no gradients."""
+    for tensor in chain(network.parameters(), network.buffers()):
+        usual = tensor.dtype == torch.float32 and not tensor.is_inference() and _ordered(tensor)
+        if tensor.is_floating_point() and not usual:
+            return True
+    return False
 
 
 def _ordered(tensor: Tensor) -> bool:
-    """Whether the strides are those of a new tensor, also along axes of size 1, which `is_contiguous` lets pass."""
+    """Return whether the strides are those of a new tensor."""
+    # Also along axes of size 1, which `is_contiguous` lets pass and `view` does not.
     return tensor.stride() == torch.empty(tensor.shape, device="meta").stride()
 
 
 def _copied(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
-    """The copy, and the name in the network of each of its modules."""
+    """Return the copy, and the name in the network of each of its modules."""
     copied = evaluation_copy(network)
+    # Names before the wrappers go; afterwards the modules have shorter ones.
     before = {id(module): name for name, module in copied.named_modules()}
     plain = _unwrapped(copied)
     for module in list(plain.modules()):
@@ -248,12 +260,12 @@ def _copied(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
     return plain, {name: before[id(module)] for name, module in plain.named_modules()}
 
 
-def _typed(given: Tensor, made: np.ndarray | None) -> np.ndarray:
-    """A tensor of the result in the type of the network's; its very values where `made` are these."""
-    given = given.detach().cpu()
-    array: np.ndarray = (given.float() if given.dtype == torch.bfloat16 else given).numpy().copy()
-    if made is None or not given.is_floating_point() or np.array_equal(given.float().numpy(), made):
-        return array if made is None or given.is_floating_point() else made
+def _typed(original: Tensor, made: np.ndarray | None) -> np.ndarray:
+    """Return a tensor of the result in the original's type, with the original's values if unchanged."""
+    original = original.detach().cpu()
+    array: np.ndarray = (original.float() if original.dtype == torch.bfloat16 else original).numpy().copy()
+    if made is None or not original.is_floating_point() or np.array_equal(original.float().numpy(), made):
+        return array if made is None or original.is_floating_point() else made
     return made.astype(array.dtype)
 
 
@@ -262,7 +274,7 @@ def _layer_of(key: str) -> str:
 
 
 def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None:
-    """Run one image; refuse a network that fails, changes the precision, or reads weights that are to be observed."""
+    """Run one image; refuse a network that fails, changes the precision, or reads observed weights."""
     layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
     reads = _Reads({id(layer.weight): name for name, layer in layers.items()})
     training = [module for module in network.modules() if module.training]
@@ -283,6 +295,8 @@ def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None
             handle.remove()
         for module in training:
             module.training = True
+
+    # An output in 16 bits means a cast inside, by which statistics would not be those of float32.
     places = {f"layer {name!r} gives": kind for name, kind in reads.kinds.items()}
     if isinstance(output, Tensor) and output.is_floating_point():
         places["the network answers in"] = output.dtype
@@ -292,7 +306,9 @@ def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None
                 f"{place} {_text(kind)} though its weights are float32: take the cast or autocast out of the forward "
                 "pass"
             )
-    for name in _names(network, observing) if reads.outside else []:
+
+    # A weight that is read elsewhere multiplies inputs that no hook on the layer sees.
+    for name in quantized_names(network, observing) if reads.outside else []:
         if name in reads.outside and name in reads.kinds:
             raise QuantizationError(
                 f"layer {name!r} is also used otherwise: its weight is read or set outside of its call, so that not "
@@ -301,7 +317,7 @@ def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None
 
 
 class _Reads(TorchFunctionMode):
-    """Sees which weights are read outside of the call of their layer, and in which type layers answer."""
+    """Record of weights that are read outside of their layer's call, and of the layers' output types."""
 
     def __init__(self, weights: Mapping[int, str]) -> None:
         super().__init__()
@@ -334,7 +350,7 @@ class _Reads(TorchFunctionMode):
 
 
 def _describes(func: Any) -> bool:
-    """Whether a function of a tensor looks at its shape, type and the like only."""
+    """Return whether a function of a tensor looks at its shape, type and the like only."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         return getattr(getattr(func, "__self__", None), "__name__", "") not in _READING

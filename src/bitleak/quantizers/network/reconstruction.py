@@ -114,15 +114,15 @@ class ReconstructedPiece:
         codes: The codes of each layer.
         outputs: The piece's outputs with these codes.
         loss: Reconstruction loss over all calibration records, without the regulariser.
-        nearest: The same for rounding to the nearest.
-        kept: Which of the two the codes are.
+        nearest: This loss for rounding to the nearest.
+        choice: Which of the two the codes are.
     """
 
     codes: Mapping[str, UInt8[Tensor, "out *rest"]]
     outputs: Activations
     loss: float
     nearest: float
-    kept: Literal["learned", "nearest"]
+    choice: Literal["learned", "nearest"]
 
 
 class RoundingRelaxation:

@@ -1,4 +1,4 @@
-"""Whether the weight of a layer is stored where nothing else of the network is.
+"""Check that the memory of a layer's weight holds nothing else of the network.
 
 Codes replace a weight. If another module has the same memory as a parameter or buffer (a transposed
 convolution, an embedding, a transposed view, a slice of one large tensor), a state dict holds it
@@ -9,7 +9,7 @@ compared, so views count, and slices that do not meet do not.
 Copies of a module (`copy.deepcopy`, `Module.to` of another device) lose what views share, so the
 network itself must be looked at.
 
-Cost: none where no two tensors have a storage in common; else a mark per element of that storage.
+Cost: none if no two tensors have a storage in common; else a mark per element of that storage.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 def shared_weights(network: nn.Module, names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Layers whose weight shares memory, each with the name of a tensor that has some of it too.
+    """Yield layers whose weight shares memory, each with the name of a tensor that has some of it too.
 
     Args:
         network: As it is used, not a copy.
@@ -32,21 +32,24 @@ def shared_weights(network: nn.Module, names: Collection[str]) -> Iterator[tuple
         >>> list(shared_weights(network, ["0"]))
         [('0', '1.weight')]
     """
+    # Only tensors of one storage can overlap; the others need no look.
     tensors = dict(_tensors(network))
-    together: dict[int, list[str]] = defaultdict(list)
+    by_storage: dict[int, list[str]] = defaultdict(list)
     for name, tensor in tensors.items():
         if tensor.numel() and tensor.layout == torch.strided and tensor.device.type != "meta":
-            together[tensor.untyped_storage().data_ptr()].append(name)
+            by_storage[tensor.untyped_storage().data_ptr()].append(name)
     for name in names:
-        weight = f"{name}.weight" if name else "weight"
-        others = together.get(tensors[weight].untyped_storage().data_ptr(), []) if tensors[weight].numel() else []
-        for other in others:
-            if other != weight and _overlap(tensors[weight], tensors[other]):
-                yield name, other
+        weight_name = f"{name}.weight" if name else "weight"
+        weight = tensors[weight_name]
+        if not weight.numel():
+            continue
+        for tensor_name in by_storage.get(weight.untyped_storage().data_ptr(), []):
+            if tensor_name != weight_name and _overlap(weight, tensors[tensor_name]):
+                yield name, tensor_name
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, buffers, and tensors that are mere attributes, by qualified name; a tensor may have several."""
+    """Yield parameters, buffers and tensors that are mere attributes, under all their qualified names."""
     yield from network.named_parameters(remove_duplicate=False)
     yield from network.named_buffers(remove_duplicate=False)
     for name, module in network.named_modules():
@@ -60,26 +63,28 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _within(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, list | tuple):
-        yield from (item for item in value if isinstance(item, Tensor))
-    elif isinstance(value, Mapping):
-        yield from (item for item in value.values() if isinstance(item, Tensor))
+    elif isinstance(value, list | tuple | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            if isinstance(item, Tensor):
+                yield item
 
 
-def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one storage have a byte in common."""
-    first, second = (_reach(tensor) for tensor in (one, other))
-    if first[1] <= second[0] or second[1] <= first[0]:
+def _overlap(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors of one storage have a byte in common."""
+    (first_start, first_end), (second_start, second_end) = _reach(first), _reach(second)
+    if first_end <= second_start or second_end <= first_start:
         return False
-    if one.dtype != other.dtype:  # a view of the bytes as another type: strides count other units
+    if first.dtype != second.dtype:  # a view of the bytes as another type: strides count other units
         return True
-    marks = torch.zeros(one.untyped_storage().nbytes() // one.element_size(), dtype=torch.bool)
-    marks.as_strided(one.shape, one.stride(), one.storage_offset()).fill_(True)
-    return bool(marks.as_strided(other.shape, other.stride(), other.storage_offset()).any())
+    # Interleaved slices reach over each other without an element in common, so elements are marked.
+    marks = torch.zeros(first.untyped_storage().nbytes() // first.element_size(), dtype=torch.bool)
+    marks.as_strided(first.shape, first.stride(), first.storage_offset()).fill_(True)
+    return bool(marks.as_strided(second.shape, second.stride(), second.storage_offset()).any())
 
 
 def _reach(tensor: Tensor) -> tuple[int, int]:
-    """First byte and the one after the last, from the start of the storage."""
-    steps = [(int(size) - 1) * int(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
-    start, size = int(tensor.storage_offset()), tensor.element_size()
-    return size * start, size * (start + sum(steps) + 1)
+    """Return the first byte and the one after the last, from the start of the storage."""
+    start = last = int(tensor.storage_offset())
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        last += (int(size) - 1) * int(stride)
+    return tensor.element_size() * start, tensor.element_size() * (last + 1)

@@ -1,5 +1,4 @@
-"""Codes and grids for the layers of a piece of a network, each fitted to its own linear output: where `reconstruct`
-may begin.
+"""Codes and grids at which `reconstruct` may begin: each layer of a piece fitted to its linear output.
 
 Layer after layer within the piece, the inputs x of the full-precision network and x_q after the
 layers that have codes already give the quadratic of the layer's error (see `quadratic`), which is
@@ -8,10 +7,10 @@ lowered
 - by AdaRound's descent on the relaxed choice between the two nearest codes (see `adaround`), or
 - by coordinate descent over all codes, from the nearest ones (see `descent`).
 
-Where the scheme says so, the grid is settled by the same quadratic first (see `output_grid`).
+If the scheme's grid is `output`, it is settled by the same quadratic first (see `output_grid`).
 
-This sees the error of each layer only, where `reconstruct` sees that of the piece's output, but it
-is exact and takes a few seconds where the loop takes a minute.
+This lowers the error of each layer only, not that of the piece's output as `reconstruct` does, but
+it is exact and takes a few seconds where the loop takes a minute.
 
 Cost per layer: two passes through the piece, the sums of `quadratic`, and the descent.
 """
@@ -47,10 +46,10 @@ def starting_codes(
     *,
     by: Literal["adaround", "polish"],
 ) -> tuple[dict[str, UInt8[Tensor, "out *rest"]], dict[str, Grid]]:
-    """Codes for all layers of a piece, and their grids.
+    """Return codes for all layers of a piece, and their grids.
 
     Args:
-        scheme: Its `grid` says whether grids are settled anew.
+        scheme: Grids are settled anew if its `grid` is `output`.
         piece: A module of one argument in evaluation mode, with full-precision weights; not
             changed.
         grids: The grid of each layer as the weights give it, by its name in the piece, in the order
@@ -63,6 +62,7 @@ def starting_codes(
         Codes and grids by layer. A layer whose weight is used without a call of the layer (as
         attention does) has the nearest codes on its grid.
     """
+    # Each layer is fitted to the inputs after the rounded weights of the layers before it.
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
     settled = dict(grids)
     codes = {name: to_codes(weights[name], grid) for name, grid in grids.items()}
@@ -88,7 +88,7 @@ def _called(piece: fx.GraphModule, name: str) -> bool:
 def _inputs_of(
     piece: fx.GraphModule, name: str, full_inputs: Activations, inputs: Activations, rounded: Mapping[str, Tensor]
 ) -> Iterator[tuple[Tensor, ...]]:
-    """The inputs of a layer in the full-precision piece and after the weights in `rounded`, chunk by chunk."""
+    """Yield a layer's inputs in the full-precision piece and after the weights in `rounded`, by chunk."""
     seen: list[Tensor] = []
     show = input_hook(name, lambda _, layer_inputs: seen.append(layer_inputs))
     handle = piece.get_submodule(name).register_forward_pre_hook(show, with_kwargs=True)

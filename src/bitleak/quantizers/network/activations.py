@@ -1,10 +1,9 @@
 """The values of all calibration records at one place of a network: in memory, or in a scratch file.
 
-What learns on mini-batches needs the inputs and outputs of a piece of the network for all records,
-in any order, for as long as it learns. A map that may not stay in memory lies in an unnamed file in
-the folder for temporary files, from which batches are read by position: the system keeps what it
-has room for in its own cache, and nothing of it counts as memory of the process. The values are the
-same, bit for bit.
+Learning on mini-batches needs the inputs and outputs of a piece of the network for all records, in
+any order, to its end. A map that may not stay in memory is stored in an unnamed file in the folder
+for temporary files, from which batches are read by position: the system caches as much of it as it
+has room for, and none of it counts as memory of the process. The values are the same, bit for bit.
 
 Cost of a file: writing the map once, and a copy of each batch, which memory would take as well.
 """
@@ -31,24 +30,24 @@ class Activations(Protocol):
 
     @property
     def chunk(self) -> int:
-        """Records at a time where all are run through; every map of one network has the same."""
+        """Records at a time in a run through all; the same for every map of one network."""
         ...
 
     @property
     def index_device(self) -> torch.device:
-        """Where the numbers of a batch's records are wanted."""
+        """Device on which `batch` takes the numbers of records."""
         ...
 
     def __len__(self) -> int:
-        """The number of records."""
+        """Return the number of records."""
         ...
 
     def chunks(self) -> Iterator[Float[Tensor, "_ *shape"]]:
-        """All records in order, `chunk` at a time; not to be changed."""
+        """Yield all records in order, `chunk` at a time; not to be changed."""
         ...
 
     def batch(self, records: Int64[Tensor, "batch"]) -> Float[Tensor, "batch *shape"]:
-        """A copy of some records, by number."""
+        """Return a copy of some records, by number."""
         ...
 
 
@@ -70,18 +69,19 @@ class InMemoryActivations:
 
     @property
     def index_device(self) -> torch.device:
-        """Where the numbers of a batch's records are wanted."""
+        """Device on which `batch` takes the numbers of records."""
         return self.values.device
 
     def __len__(self) -> int:
         return len(self.values)
 
     def chunks(self) -> Iterator[Float[Tensor, "_ *shape"]]:
-        """All records in order."""
-        yield from (chunk.contiguous() for chunk in self.values.split(self.chunk))
+        """Yield all records in order."""
+        for chunk in self.values.split(self.chunk):
+            yield chunk.contiguous()
 
     def batch(self, records: Int64[Tensor, "batch"]) -> Float[Tensor, "batch *shape"]:
-        """A copy of some records, by number."""
+        """Return a copy of some records, by number."""
         return self.values[records].contiguous()
 
 
@@ -91,9 +91,9 @@ class SpilledActivations:
 
     Attributes:
         file: Open for reading; it ends with this object.
-        records: How many.
+        records: Number of records.
         shape: Shape of one record.
-        device: Where batches are wanted.
+        device: Device of batches and chunks.
         chunk: Records at a time.
     """
 
@@ -105,14 +105,14 @@ class SpilledActivations:
 
     @property
     def index_device(self) -> torch.device:
-        """Where the numbers of a batch's records are wanted."""
+        """Device on which `batch` takes the numbers of records."""
         return torch.device("cpu")
 
     def __len__(self) -> int:
         return self.records
 
     def chunks(self) -> Iterator[Float[Tensor, "_ *shape"]]:
-        """All records in order."""
+        """Yield all records in order."""
         for start in range(0, self.records, self.chunk):
             count = min(self.chunk, self.records - start)
             values = torch.empty(count, *self.shape)
@@ -120,17 +120,18 @@ class SpilledActivations:
             yield values.to(self.device)
 
     def batch(self, records: Int64[Tensor, "batch"]) -> Float[Tensor, "batch *shape"]:
-        """A copy of some records, by number."""
+        """Return a copy of some records, by number."""
         values = torch.empty(len(records), *self.shape)
         for row, record in enumerate(records.tolist()):
             self._read(values[row : row + 1], record)
         return values.to(self.device)
 
     def _read(self, values: Tensor, record: int) -> None:
-        """Fill a contiguous tensor with the records from one on."""
+        """Fill a contiguous tensor with the records from `record` on."""
         target = values.numpy().data.cast("B") if values.numel() else memoryview(b"")
         place = record * self.shape.numel() * values.element_size()
         while target:
+            # The system may give fewer bytes than asked for; at the end of the file it gives none.
             read = os.preadv(self.file.fileno(), [target], place)
             if not read:
                 raise OSError(f"the scratch file of activations ends at byte {place}, before record {record} is whole")
@@ -140,11 +141,11 @@ class SpilledActivations:
 def collect(
     chunks: Iterable[Float[Tensor, "_ *shape"]], records: int, *, memory: int | None, chunk: int = RECORDS_PER_CHUNK
 ) -> InMemoryActivations | SpilledActivations:
-    """The records that some chunks make up.
+    """Collect chunks of records into one map.
 
     Args:
         chunks: One after the other, of float32 values.
-        records: How many there will be in all.
+        records: Number of records of all chunks.
         memory: Bytes that may stay in memory; None: all of them.
         chunk: Records at a time in the result.
 
@@ -188,7 +189,7 @@ def collect_together(
 
 
 def _target(sample: Tensor, records: int, memory: int | None) -> Tensor | IO[bytes]:
-    """Where the chunks of a map go."""
+    """Return a tensor or a file for the chunks of a map."""
     if memory is None or sample.nbytes * records <= memory:
         return sample.new_empty(records, *sample.shape[1:])
     return spill_file(sample.nbytes * records)
@@ -204,23 +205,24 @@ def _finished(
 
 
 def image_activations(calibration: Float[Tensor, "records *sample"]) -> InMemoryActivations:
-    """The calibration images, in chunks of about 32,768 pixels.
+    """Return the calibration images, in chunks of about 32,768 pixels.
 
     Example:
         >>> image_activations(torch.zeros(9, 3, 64, 64)).chunk, image_activations(torch.zeros(9, 3, 8, 8)).chunk
         (8, 128)
     """
-    return InMemoryActivations(calibration, min(RECORDS_PER_CHUNK, max(1, PIXELS // max(1, calibration[0, 0].numel()))))
+    records = PIXELS // max(1, calibration[0, 0].numel())
+    return InMemoryActivations(calibration, min(RECORDS_PER_CHUNK, max(1, records)))
 
 
 def map_budget(calibration: Float[Tensor, "records *sample"], memory: int | None, *, maps: int) -> int | None:
-    """The bytes that each of some maps may take in memory; None if there is no limit.
+    """Return the bytes that each of some maps may take in memory; None if there is no limit.
 
     Args:
         calibration: The images.
-        memory: Bytes for all of them; None: on a CPU what `layer_pass.activation_budget` says,
+        memory: Bytes for all maps; None: on a CPU the default of `layer_pass.activation_budget`,
             elsewhere no limit.
-        maps: How many there are at a time.
+        maps: Number of maps at a time.
 
     Example:
         >>> map_budget(torch.zeros(1, 3, 32, 32), 1200, maps=3)

@@ -1,9 +1,8 @@
 """Layer after layer through copies of a network, each layer after the changes to those before it.
 
-`visit_in_order` stops before each watched module and shows what it is given by every copy, chunk by
-chunk. What the visitor does to a module (quantize its weight, set its statistics) holds for
-everything after it, so one walk carries the full-precision and the quantized activations side by
-side.
+`visit_in_order` stops before each watched module and shows its inputs in every copy, chunk by chunk.
+The visitor's change to a module (its weight quantized, its statistics set) holds for everything
+after it, so one walk carries the full-precision and the quantized activations side by side.
 
 The walk goes through the traced graph. Between two stops it holds each network's values of all
 images at one place in the graph: the last place up to the stop at which they fit into the memory
@@ -34,9 +33,9 @@ from bitleak.quantizers.network.reconstruction_units import trace
 MEMORY = 64 << 20
 SHARE = 4
 SAME = 1e-5  # of the largest output: the graph runs the same operations on the same values
-BLOCK_BYTES_HELD = (
-    33 << 20
-)  # held values lie in blocks that glibc maps for themselves (32 MiB up): its heap fragments to twice the size
+# Held values are stored in blocks that glibc maps one by one (from 32 MiB): its heap fragments to
+# twice the size.
+BLOCK_BYTES_HELD = 33 << 20
 
 Visit = Callable[[str, Iterable[tuple[Tensor, ...]]], None]
 """Called with a module's name and its inputs: chunk by chunk, one tensor per network; to be consumed once."""
@@ -49,7 +48,7 @@ class _Reached(Exception):
 
 
 def activation_budget(calibration: Tensor, memory: int | None) -> int:
-    """The bytes that activations may take: as given, or `MEMORY`, or `SHARE` times the images if that is more.
+    """Return the bytes for activations: `memory`, or else `MEMORY` or `SHARE` times the images if more.
 
     Example:
         >>> images = torch.zeros(1, 3, 32, 32)
@@ -76,8 +75,8 @@ def visit_in_order(
         calibration: Normalised images.
         watched: Names of the modules to visit, in the order of execution.
         visit: Called before each watched module is run.
-        alone: Watched modules at which only the last network is looked at: one tensor per chunk.
-        records: How many images, rounded up to whole chunks, are looked at there; None = all.
+        alone: Watched modules whose visits see the last network only: one tensor per chunk.
+        records: Number of images of these visits, rounded up to whole chunks; None = all.
         memory: Bytes that may be held between two visits, see `activation_budget`; it changes the
             time, not the values.
 
@@ -92,7 +91,8 @@ def visit_in_order(
         1 [[[7.0]]]
     """
     with torch.no_grad():
-        graph, few = _traced(networks[0], watched, calibration), len(chunks(leading_images(calibration, records)))
+        graph = _traced(networks[0], watched, calibration)
+        few = len(chunks(leading_images(calibration, records)))
         if graph is not None:
             _share_constants(graph, networks)
             memory = activation_budget(calibration, memory)
@@ -105,13 +105,14 @@ def visit_in_order(
 
 
 def _traced(network: nn.Module, watched: Sequence[str], calibration: Tensor) -> fx.Graph | None:
-    """The graph, if there is one that is the whole network and has each watched module as one node only."""
+    """Return the graph if it is the whole network and has each watched module as one node; else None."""
     try:
         graph = trace(network)
     except QuantizationError:
         return None
     called = [node.target for node in graph.nodes if node.op == "call_module"]
     weights = [node.target for node in graph.nodes if node.op == "get_attr"]
+    # A weight that is also read without a call has inputs that no visit would show.
     complete = all(called.count(name) == 1 and f"{name}.weight" not in weights for name in watched)
     return graph if complete and _is_whole(graph, network, calibration[:2]) else None
 
@@ -121,12 +122,12 @@ def _share_constants(graph: fx.Graph, networks: Sequence[nn.Module]) -> None:
     for node in graph.nodes:
         name = str(node.target)
         if node.op == "get_attr" and name.startswith("_tensor_constant"):
-            for other in networks[1:]:
-                setattr(other, name, getattr(networks[0], name))
+            for network in networks[1:]:
+                setattr(network, name, getattr(networks[0], name))
 
 
 def _is_whole(graph: fx.Graph, network: nn.Module, images: Tensor) -> bool:
-    """Whether the graph gives the network's outputs: hooks of the network itself, for one, are not in it."""
+    """Return whether the graph gives the network's outputs: hooks of the network are not in it."""
     values: Values = {}
     for node in graph.nodes:
         if not values:
@@ -148,38 +149,49 @@ def _walk_graph(
     alone: Mapping[str, int],
     memory: int,
 ) -> None:
-    """`visit_in_order` along the nodes; the last network holds its values first, the others where there is memory left.
+    """Visit the modules along the nodes of the graph.
 
-    Where a visit sees some of the chunks only, what is held stays where it is: it would have to be
-    computed for all.
+    The last network holds its values first, the others if there is memory left. If a visit sees
+    some of the chunks only, the held values stay at their place: they would have to be computed for
+    all.
     """
     nodes, dead = list(graph.nodes), _dead(graph)
     sizes = [size * len(calibration) for size in _live_bytes(nodes, dead, networks[0], calibration)]
     sizes[1] = 0  # the images are held in any case
     chunked = chunks(calibration)
-    runs = [_Run(each, nodes, dead, [{nodes[0]: images} for images in chunked]) for each in networks]
+    runs: list[_Run] = []
+    for network in networks:
+        values: list[Values] = [{nodes[0]: images} for images in chunked]
+        runs.append(_Run(network, nodes, dead, values))
+
     places = [1] * len(runs)
     for stop, node in enumerate(nodes):
         if node.op != "call_module" or node.target not in watched:
             continue
         name = str(node.target)
         first, few = (len(runs) - 1, alone[name]) if name in alone else (0, len(chunked))
+
+        # The last place up to the stop at which the values fit, beside those of the other networks.
         held = list(places)
         for number in reversed(range(first, len(runs))) if few == len(chunked) else ():
-            others = sum(sizes[place] for place in held) - sizes[held[number]]
-            fitting = [place for place in range(held[number], stop + 1) if sizes[place] + others <= memory]
-            held[number] = max(fitting, default=held[number])
-        seen = (runs[i].inputs_at(stop, places[i], held[i], few) for i in range(first, len(runs)))
+            taken = sum(sizes[place] for place in held) - sizes[held[number]]
+            for place in range(held[number], stop + 1):
+                if sizes[place] + taken <= memory:
+                    held[number] = place
+
+        seen: list[Iterator[Tensor]] = []
+        for number in range(first, len(runs)):
+            seen.append(runs[number].inputs_at(stop, places[number], held[number], few))
         inputs = zip(*seen, strict=True)
         visit(name, inputs)
-        for _ in inputs:  # what the visitor did not look at has to be computed all the same
+        for _ in inputs:  # chunks that the visitor did not take have to move to the held place too
             pass
         places = held
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One network on its way: the values of each chunk at the place that is held; place `i` is that before node `i`."""
+    """One network on its way, with the values of each chunk at the held place; place `i` is before node `i`."""
 
     network: nn.Module
     nodes: Sequence[fx.Node]
@@ -187,7 +199,7 @@ class _Run:
     chunks: list[Values]
 
     def inputs_at(self, stop: int, place: int, held: int, few: int) -> Iterator[Tensor]:
-        """The inputs of the node at `stop`, of the first chunks; then `held` is the place that is held, not `place`."""
+        """Yield the first chunks' inputs of the node at `stop`; the values move from `place` to `held`."""
         source = self.nodes[stop].all_input_nodes[0]
         free: dict[fx.Node, Tensor] = {}
         for number, values in enumerate(self.chunks[:few]):
@@ -198,13 +210,17 @@ class _Run:
             yield self.advance(values, held, stop)[source]
 
     def advance(self, values: Values, place: int, end: int) -> Values:
+        """Compute the nodes from one place to another, in `values`, which are returned."""
         for index in range(place, end):
             _compute(self.nodes[index], self.network, values, self.dead[index])
         return values
 
 
 def _packed(values: Values, free: dict[fx.Node, Tensor], left: int) -> Values:
-    """The values as parts of blocks, for as many chunks as are left; `free` has the rests of blocks, and is changed."""
+    """Return the values as parts of blocks, each for up to `left` chunks.
+
+    `free` holds the rests of blocks, and is changed. See `BLOCK_BYTES_HELD` for the reason.
+    """
     if _share_memory(values):
         return values
     packed = dict(values)
@@ -219,23 +235,28 @@ def _packed(values: Values, free: dict[fx.Node, Tensor], left: int) -> Values:
 
 
 def _copied(values: Values) -> Values:
-    """Tensors of their own, as the nodes to come may change them in place; those that share memory still do."""
+    """Copy values, as later nodes may change them in place; those that share memory still do."""
     if _share_memory(values):
         return dict(zip(values, copy.deepcopy(list(values.values())), strict=True))
     return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
 
 
 def _share_memory(values: Values) -> bool:
-    """Whether a value may share memory with another one; for other values than tensors that is not looked into."""
-    tensors = [value for value in values.values() if isinstance(value, Tensor)]
-    known = len(tensors) == sum(not isinstance(value, int | float | str | None) for value in values.values())
-    return not known or len({tensor.untyped_storage().data_ptr() for tensor in tensors}) < len(tensors)
+    """Return whether a value may share memory with another one: always for tuples, lists and the like."""
+    storages: set[int] = set()
+    for value in values.values():
+        if isinstance(value, int | float | str | None):
+            continue
+        if not isinstance(value, Tensor) or value.untyped_storage().data_ptr() in storages:
+            return True
+        storages.add(value.untyped_storage().data_ptr())
+    return False
 
 
 def _live_bytes(
     nodes: Sequence[fx.Node], dead: Sequence[Sequence[fx.Node]], network: nn.Module, calibration: Tensor
 ) -> list[int]:
-    """The bytes of all values that are held at each place of the graph, for one image."""
+    """Return the bytes of all values that are held at each place of the graph, for one image."""
     values: Values = {nodes[0]: calibration[:1].to(torch.float32, copy=True)}
     sizes = [0]
     for node, done in zip(nodes, dead, strict=True):
@@ -245,7 +266,7 @@ def _live_bytes(
 
 
 def _bytes(values: list[Any]) -> int:
-    """The memory that tensors hold together, what they share counted once."""
+    """Return the memory that tensors hold together; shared memory counts once."""
     held: dict[int, int] = {}
 
     def add(value: Any) -> None:
@@ -257,10 +278,14 @@ def _bytes(values: list[Any]) -> int:
 
 
 def _dead(graph: fx.Graph) -> list[list[fx.Node]]:
-    """For each node, those whose values are not needed after it."""
-    last = {source: node for node in graph.nodes for source in (node, *node.all_input_nodes)}
-    sources = {node: dict.fromkeys((node, *node.all_input_nodes)) for node in graph.nodes}
-    return [[each for each in sources[node] if last[each] is node] for node in graph.nodes]
+    """Return for each node the nodes whose values are not needed after it."""
+    last: dict[fx.Node, fx.Node] = {}  # the last user of each value; the node itself if it has none
+    for node in graph.nodes:
+        last.update(dict.fromkeys((node, *node.all_input_nodes), node))
+    dead: dict[fx.Node, list[fx.Node]] = {node: [] for node in graph.nodes}
+    for source, user in last.items():
+        dead[user].append(source)
+    return list(dead.values())
 
 
 def _compute(node: fx.Node, network: nn.Module, values: Values, dead: Sequence[fx.Node]) -> None:
@@ -272,7 +297,7 @@ def _compute(node: fx.Node, network: nn.Module, values: Values, dead: Sequence[f
 
 
 def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
-    """What the node computes; attributes are read where they are used, as the visitor may change them."""
+    """Return the node's value; attributes are read at their use, as the visitor may change them."""
 
     def of(source: fx.Node) -> Any:
         return operator.attrgetter(str(source.target))(network) if source.op == "get_attr" else values[source]
@@ -289,7 +314,7 @@ def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
 
 
 def _inputs_of(name: str, networks: Sequence[nn.Module], chunked: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """The inputs of one module in each network, chunk by chunk; no network is run beyond it."""
+    """Yield the inputs of one module in each network, chunk by chunk; no network is run beyond it."""
     for images in chunked:
         yield tuple(_input_of(name, network, images) for network in networks)
 

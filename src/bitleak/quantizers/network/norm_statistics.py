@@ -1,25 +1,25 @@
 """Batch-norm statistics that fit the quantized weights.
 
-Quantized weights shift what batch normalisation is given. With the mean m and the variance v of its
+Quantized weights shift the inputs of batch normalisation. With the mean m and the variance v of its
 input over the calibration images, its running mean M and variance V become
 
     absolute    M = m_q                  V = v_q
     relative    M = M + (m_q - m)        V = V v_q / v
 
-where the index q stands for the quantized network. `absolute` is what the published OBC does
-(Frantar and Alistarh 2022, arXiv 2208.11580, section 6). It also replaces what the network has
-learnt from its training images by what the calibration images are like, and if those were augmented
-and these are not, that alone can cost several points of accuracy at full precision. `relative`
-takes over the change that quantization makes and nothing else: without quantization it changes
-nothing. (A channel that is constant at full precision, v = 0, gets V = V + v_q.)
+where the index q stands for the quantized network. `absolute` is the method of the published OBC
+(Frantar and Alistarh 2022, arXiv 2208.11580, section 6). It also replaces the statistics of the
+training images by those of the calibration images, and if only the former were augmented, that
+alone can cost several points of accuracy at full precision. `relative` takes over the change that
+quantization makes and nothing else: without quantization it changes nothing. (A channel that is
+constant at full precision, v = 0, gets V = V + v_q.)
 
 One batch norm is set after the other in the order of execution: each one sees activations that
 passed those before it, as the deployed network will. Means are exact over all images and positions,
 variances are the unbiased ones that PyTorch keeps. No module is ever in training mode; weight, bias
 and momentum stay as they are.
 
-The moments of the full-precision network do not depend on any code: what has looked at its images
-already takes them along the way (`moment_watchers`), so that a re-estimation runs the quantized network
+The moments of the full-precision network do not depend on any code: an earlier pass over its images
+takes them along the way (`moment_watchers`), so that a re-estimation runs the quantized network
 alone.
 
 The statistics of some images are enough: on `cnn` of width 32, those of 1,024 CIFAR-10 images leave
@@ -50,10 +50,10 @@ CONSTANT = 1e-10  # of the squared mean: a variance below is that of float32 rou
 
 
 def check_statistics(statistics: object, images: object) -> None:
-    """The fields of a quantizer that say how batch norm is re-estimated.
+    """Check the fields of a quantizer that set how batch norm is re-estimated.
 
     Raises:
-        ValueError: One is out of range.
+        ValueError: A field is out of range.
     """
     one_of("reestimate", statistics, ("relative", "absolute", "none"))
     if images is not None:
@@ -61,7 +61,7 @@ def check_statistics(statistics: object, images: object) -> None:
 
 
 class Moments(NamedTuple):
-    """Of a batch norm's inputs: how many values a channel has, their means and sums of squared deviations."""
+    """Number, mean and sum of squared deviations of the values per channel of a batch norm's inputs."""
 
     values: int
     mean: Float64[Tensor, "channels"]
@@ -83,9 +83,9 @@ def reestimate(
         network: In evaluation mode; its buffers are changed.
         calibration: Normalised images.
         norms: Names of the batch norms; None = all.
-        reference: Of the batch norms of the full-precision network, on the same images, for
+        reference: Moments of the batch norms of the full-precision network, on the same images, for
             `relative` statistics; None for `absolute` ones.
-        records: How many of the images to look at, see `layer_inputs.leading_images`.
+        records: Number of images to use, see `layer_inputs.leading_images`.
         memory: Bytes that activations may take, see `layer_pass.activation_budget`; it changes the
             time only.
 
@@ -118,60 +118,67 @@ def reestimate(
 def moment_watchers(
     network: nn.Module,
     calibration: Float[Tensor, "records *sample"],
-    found: Mapping[int | None, dict[str, Moments]],
+    totals: Mapping[int | None, dict[str, Moments]],
 ) -> dict[str, Callable[[str, Tensor], None]]:
-    """For `layer_inputs.stream`: what adds the inputs of each batch norm to its moments.
+    """Return callbacks for `layer_inputs.stream` that add the batch norms' inputs to their moments.
 
     Args:
-        network: Whose batch norms.
-        calibration: What it will be run over.
-        found: By how many of the images count (see `layer_inputs.leading_images`), by the name of
-            the batch norm; is changed.
+        network: The network that has the batch norms.
+        calibration: The images that it will be run over.
+        totals: Moments by the number of images that count (see `layer_inputs.leading_images`), then
+            by the name of the batch norm; changed by the callbacks.
 
     Example:
-        >>> found: dict[int | None, dict[str, Moments]] = {None: {}}
+        >>> totals: dict[int | None, dict[str, Moments]] = {None: {}}
         >>> network = nn.Sequential(nn.BatchNorm1d(1)).eval()
         >>> images = torch.tensor([[1.0], [3.0], [5.0]])
-        >>> stream(network, images, moment_watchers(network, images, found))
-        >>> found[None]["0"].values, found[None]["0"].mean.item(), found[None]["0"].squares.item()
+        >>> stream(network, images, moment_watchers(network, images, totals))
+        >>> totals[None]["0"].values, totals[None]["0"].mean.item(), totals[None]["0"].squares.item()
         (3, 3.0, 8.0)
     """
-    counted = {records: len(chunks(leading_images(calibration, records))) for records in found}
+    # Chunks are not split: the sums over the first ones are those of a pass over these alone.
+    counted = {records: len(chunks(leading_images(calibration, records))) for records in totals}
     seen: Counter[str] = Counter()
 
     def add(name: str, inputs: Tensor) -> None:
         seen[name] += 1
-        for records, moments in found.items():
+        for records, moments in totals.items():
             if seen[name] <= counted[records]:
                 moments[name] = _added(moments.get(name), inputs)
 
-    return dict.fromkeys(_norms(network) if found else [], add)
+    return dict.fromkeys(_norms(network) if totals else [], add)
 
 
 def moments_of(
     network: nn.Module, calibration: Float[Tensor, "records *sample"], records: int | None = None
 ) -> dict[str, Moments]:
-    """Of every batch norm's inputs, in one pass over this many of the images (see `layer_inputs.leading_images`)."""
-    found: dict[int | None, dict[str, Moments]] = {None: {}}
+    """Return the moments of every batch norm's inputs, in one pass over the first `records` images.
+
+    The number is rounded up to whole chunks, see `layer_inputs.leading_images`.
+    """
+    moments: dict[str, Moments] = {}
     images = leading_images(calibration, records)
-    stream(network, images, moment_watchers(network, images, found))
-    return found[None]
+    stream(network, images, moment_watchers(network, images, {None: moments}))
+    return moments
 
 
 def batch_norms(network: nn.Module, scheme: Scheme | None = None) -> list[str]:
-    """The batch norms whose running statistics are to be set, in the order of definition.
+    """Return the batch norms whose running statistics are to be set, in the order of definition.
 
     Args:
-        network: Whose batch norms.
+        network: The network that has the batch norms.
         scheme: Its `layers` may leave some as they are; None leaves none.
 
     Raises:
-        QuantizationError: One has a forward pass of its own or hooks, so that its statistics may
-            mean anything.
+        QuantizationError: A batch norm has a forward pass of its own or hooks, so that its
+            statistics may mean anything.
     """
     names = [name for name in _norms(network) if scheme is None or not left_out(scheme, name)]
-    reasons = {name: deviation(network.get_submodule(name)) for name in names}
-    reasons = {name: reason for name, reason in reasons.items() if reason is not None}
+    reasons: dict[str, str] = {}
+    for name in names:
+        reason = deviation(network.get_submodule(name))
+        if reason is not None:
+            reasons[name] = reason
     if reasons:
         name, reason = next(iter(reasons.items()))
         raise QuantizationError(
@@ -182,7 +189,7 @@ def batch_norms(network: nn.Module, scheme: Scheme | None = None) -> list[str]:
 
 
 def _norms(network: nn.Module) -> list[str]:
-    """The batch norms that keep running statistics."""
+    """Return the batch norms that keep running statistics."""
     modules = network.named_modules()
     return [name for name, module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
 
@@ -190,7 +197,7 @@ def _norms(network: nn.Module) -> list[str]:
 def execution_order_of_norms(
     network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]
 ) -> list[str]:
-    """The batch norms of these names that are used, in the order in which the network calls them.
+    """Return the batch norms of these names that are used, in the order in which they are called.
 
     Args:
         network: In evaluation mode.
@@ -198,8 +205,8 @@ def execution_order_of_norms(
         calibration: At least one image; the first one is used.
 
     Raises:
-        QuantizationError: One is called more than once: it has one pair of statistics for inputs
-            that quantization changes differently.
+        QuantizationError: A batch norm is called more than once: it has one pair of statistics for
+            inputs that quantization changes differently.
 
     Example:
         >>> execution_order_of_norms(nn.Sequential(nn.BatchNorm1d(1)).eval(), ["0"], torch.zeros(1, 1))
@@ -221,13 +228,13 @@ def execution_order_of_norms(
 def set_statistics(
     name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]], reference: Moments | None = None
 ) -> None:
-    """Take over the statistics of the inputs; or, where those at full precision are known, what has changed.
+    """Set a batch norm to the statistics of its inputs, or change it by their change from a reference.
 
     Args:
-        name: For messages.
+        name: The batch norm's name, for messages.
         module: The batch norm.
         inputs: Chunk by chunk, one tensor each.
-        reference: The moments at full precision.
+        reference: The moments at full precision, for `relative` statistics.
 
     Raises:
         QuantizationError: An input is not finite.
@@ -242,11 +249,14 @@ def set_statistics(
     for moments in (measured, reference):
         if moments is not None:
             check_finite(name, moments.squares, "calibration input")
+
     variance = _variance(measured)
     if reference is None:
         module.running_mean.copy_(measured.mean)
         module.running_var.copy_(variance)
         return
+
+    # M + (m_q - m), and V v_q / v; a variance v of rounding alone would be divided by, so V + v_q there
     full, before = _variance(reference), module.running_var.double()
     module.running_mean.copy_(module.running_mean.double() + measured.mean - reference.mean)
     varied = full > CONSTANT * (reference.mean.square() + variance)
@@ -254,7 +264,8 @@ def set_statistics(
 
 
 def _added(before: Moments | None, inputs: Tensor) -> Moments:
-    """The moments with those of some more inputs."""
+    """Return the moments with those of some more inputs added."""
+    # Means and deviations per chunk, then merged: sums of squares would cancel where the mean is large.
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     mean = inputs.mean(axes, keepdim=True)
     measured, spread = mean.flatten().double(), (inputs - mean).square_().sum(axes).double()

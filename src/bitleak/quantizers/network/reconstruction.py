@@ -22,7 +22,7 @@ from the weights to V is written out. Adam's decay rates are fields: a shorter m
 0.999) stands rates tens of times larger than the published one, and needs tens of times fewer
 iterations for the same loss. Mini-batches are consecutive pieces of random permutations, drawn
 before the loop, so that all records are seen equally often. If the result has a larger loss on all
-calibration records than rounding to the nearest, rounding to the nearest is what is returned. Maps
+calibration records than rounding to the nearest, rounding to the nearest is returned. Maps
 are kept in channels-last order, which is faster on a CPU, unless the piece has functions that look
 at the order (`view`, `as_strided`) or that are not PyTorch's. Batch norms in the loop are written
 out (see `norm_folding`). The maps of all records may lie in scratch files, see `activations`; the
@@ -53,10 +53,10 @@ from bitleak.quantizers.network.norm_folding import with_affine_norms
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
 EDGE = 1e-6  # a weight on the grid, whose h is 0 or 1 but for rounding, is free to move
-ADAM_EPSILON = 1e-8  # of Adam
+ADAM_EPSILON = 1e-8
 # Tensors, since a Python number in most operations is made one, and converted, in every call.
 MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SHIFT, STRETCH))
-TINY = 1e-30  # |2h - 1| below it counts as it
+TINY = 1e-30  # the least |2h - 1|, so that its logarithm is finite
 ORDERED = {"view", "view_as", "as_strided", "stride", "is_contiguous", "storage_offset", "untyped_storage", "data_ptr"}
 """Functions and methods of tensors that look at their order of memory."""
 START_CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
@@ -98,7 +98,7 @@ class RoundingSchedule:
         number_in("beta_end", self.beta_end, 1.0, float("inf"))
 
     def beta(self, step: int) -> float | None:
-        """The regulariser's exponent at a step from 0 to iterations - 1; None during the warm-up."""
+        """Return the regulariser's exponent at a step from 0 to iterations - 1; None in the warm-up."""
         start = self.warmup * self.iterations
         if step < start:
             return None
@@ -128,10 +128,10 @@ class ReconstructedPiece:
 class RoundingRelaxation:
     """V and h(V) of some weights, and the steps of Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
 
-    All in buffers, since a new tensor in each step costs more than what is computed in it; for the
+    All in buffers, since a new tensor in each step costs more than the arithmetic on it. For the
     same reason the clipped h have their slope masked by the backward pass of the clip, not by a
-    comparison, and Adam is written out: what `torch.optim` does around its arithmetic takes longer
-    than a small layer's step.
+    comparison, and Adam is written out: the code of `torch.optim` around its arithmetic takes
+    longer than a small layer's step.
 
     Attributes:
         variable: V.
@@ -146,7 +146,8 @@ class RoundingRelaxation:
         self._refresh()
 
     def step(self, gradient: Float[Tensor, "*weights"], iteration: int) -> None:
-        """One step, given the derivative of the reconstruction loss by h, which is overwritten."""
+        """Make one step, given the derivative of the reconstruction loss by h, which is overwritten."""
+        # d/dh of lambda (1 - |2h - 1|^beta) = -2 lambda beta |2h - 1|^(beta - 1) sign(2h - 1)
         beta = self.schedule.beta(iteration)
         if beta is not None:
             torch.add(MINUS_ONE, self.up, alpha=2, out=self.spare)
@@ -156,17 +157,18 @@ class RoundingRelaxation:
         self._refresh()
 
     def _descend(self, gradient: Float[Tensor, "*weights"], step: int) -> None:
-        """Adam's step number `step`, from 1 on."""
-        of_mean, of_square = self.schedule.decay
-        self._mean.lerp_(gradient, 1 - of_mean)
-        self._square.mul_(of_square).addcmul_(gradient, gradient, value=1 - of_square)
-        root = math.sqrt(1 - of_square**step)
+        """Make Adam's step number `step`, from 1 on."""
+        mean_decay, square_decay = self.schedule.decay
+        self._mean.lerp_(gradient, 1 - mean_decay)
+        self._square.mul_(square_decay).addcmul_(gradient, gradient, value=1 - square_decay)
+        # Both bias corrections in the rate and the epsilon, which saves two passes over the weights.
+        root = math.sqrt(1 - square_decay**step)
         torch.sqrt(self._square, out=self.spare).add_(ADAM_EPSILON * root)
-        rate = self.schedule.learning_rate * root / (1 - of_mean**step)
+        rate = self.schedule.learning_rate * root / (1 - mean_decay**step)
         self.variable.addcdiv_(self._mean, self.spare, value=-rate)
 
     def _refresh(self) -> None:
-        """Compute h and its derivative from V."""
+        """Compute h and its derivative from V: 1.2 sigmoid (1 - sigmoid), and 0 where h is clipped."""
         torch.sigmoid(self.variable, out=self.slope)
         torch.add(MINUS_SHIFT, self.slope, alpha=STRETCH, out=self.up)
         self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCHED)
@@ -179,7 +181,7 @@ def loss_of(
     targets: Float[Tensor, "records *shape"],
     importance: Float[Tensor, "records *shape"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Squared error, times the importance if given, summed over channels (axis 1), mean over records and positions.
+    """Return the squared error, times any importance: sum over channels (axis 1), mean over the rest.
 
     Example:
         >>> float(loss_of(torch.ones(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)))
@@ -192,7 +194,7 @@ def loss_of(
 def mean_loss(
     outputs: Iterator[Float[Tensor, "_ *shape"]], targets: Activations, importance: Activations | None = None
 ) -> float:
-    """`loss_of` over all records, from outputs that come chunk by chunk.
+    """Return `loss_of` over all records, from outputs that come chunk by chunk.
 
     Example:
         >>> mean_loss(iter([torch.ones(128, 3), torch.ones(2, 3)]), InMemoryActivations(torch.zeros(130, 3)))
@@ -200,19 +202,20 @@ def mean_loss(
     """
     weights = iter(importance.chunks()) if importance is not None else None
     total = 0.0
-    for chunk, wanted in zip(outputs, targets.chunks(), strict=True):
-        total += len(chunk) * float(loss_of(chunk, wanted, None if weights is None else next(weights)))
+    for chunk, target in zip(outputs, targets.chunks(), strict=True):
+        total += len(chunk) * float(loss_of(chunk, target, None if weights is None else next(weights)))
     return total / len(targets)
 
 
 def output_energy(outputs: Activations) -> float:
-    """Squared values, summed over channels and averaged over records and positions: what losses are relative to.
+    """Return the unit of relative losses: squared values, summed over channels, averaged over the rest.
 
     Example:
         >>> output_energy(InMemoryActivations(torch.full((4, 3), 2.0)))
         12.0
     """
-    return math.fsum(len(chunk) * float(chunk.square().sum(1).mean()) for chunk in outputs.chunks()) / len(outputs)
+    sums = [len(chunk) * float(chunk.square().sum(1).mean()) for chunk in outputs.chunks()]
+    return math.fsum(sums) / len(outputs)
 
 
 def reconstruct(
@@ -237,11 +240,10 @@ def reconstruct(
         targets: Its outputs in the full-precision network.
         schedule: Steps, rates and regulariser.
         generator: Draws the mini-batches.
-        importance: What the squared error of each element of the output counts, at least 0, on
-            average 1; None counts all alike.
+        importance: Weight of each element of the output in the squared error, at least 0, on
+            average 1; None: all 1.
         start: Codes of each layer to begin at; None begins at the weights themselves.
-        memory: Bytes that the outputs may take in memory, None = as many as they need; changes no
-            value.
+        memory: Bytes that the outputs may take in memory; None = no limit. It changes no value.
 
     Returns:
         Codes that are on the calibration records at least as good as rounding to the nearest.
@@ -249,6 +251,7 @@ def reconstruct(
     weights = {name: piece.get_parameter(f"{name}.weight").detach() for name in grids}
     codes = {name: to_codes(weights[name], grids[name]) for name in grids}
     nearest = mean_loss(run(piece, inputs, codes, grids), targets, importance)
+    # Where rounding to the nearest loses nothing, no rounding is better.
     if schedule.iterations and nearest:
         rounding = _Rounding(weights, grids, start)
         data = (inputs, targets) if importance is None else (inputs, targets, importance)
@@ -269,7 +272,7 @@ def outputs_of(
     *,
     memory: int | None = None,
 ) -> InMemoryActivations | SpilledActivations:
-    """The piece's outputs for all records, with the codes' weights or with its own; `memory` as in `collect`."""
+    """Return the outputs for all records, by the codes' weights or the piece's; `memory` as in `collect`."""
     return collect(run(piece, inputs, codes, grids), len(inputs), memory=memory, chunk=inputs.chunk)
 
 
@@ -280,7 +283,10 @@ def run(
     grids: Mapping[str, Grid] | None = None,
 ) -> Iterator[Tensor]:
     """Yield the outputs chunk by chunk; the inputs are not changed."""
-    weights = {f"{name}.weight": to_weights(codes[name], grids[name]) for name in codes} if codes and grids else {}
+    weights: dict[str, Tensor] = {}
+    if codes and grids:
+        for name in codes:
+            weights[f"{name}.weight"] = to_weights(codes[name], grids[name])
     for chunk in inputs.chunks():
         with torch.no_grad():
             outputs = functional_call(piece, weights, (in_memory_order(piece, chunk.clone()),))
@@ -295,7 +301,7 @@ def in_memory_order(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
 
 
 def _depends_on_order(node: fx.Node) -> bool:
-    """Whether the node may fail, or give other values, for another order of memory: by its name, or as foreign code."""
+    """Return whether the node may depend on the order of memory: by its name, or as foreign code."""
     if node.op == "call_method":
         return node.target in ORDERED
     if node.op != "call_function" or not callable(node.target):
@@ -306,24 +312,32 @@ def _depends_on_order(node: fx.Node) -> bool:
 
 
 class _Rounding:
-    """The weights of several layers as one flat vector, and what rounding does to it."""
+    """The weights of several layers as one flat vector, and their two codes: `below` and the next."""
 
     def __init__(
         self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid], start: Mapping[str, Tensor] | None = None
     ) -> None:
         self.shapes = {name: weight.shape for name, weight in weights.items()}
-        spread = [
-            [part.expand_as(weights[name]) for part in per_weight(grids[name], weights[name])] for name in weights
-        ]
-        self.scale, zero_point = (torch.cat([parts[i].flatten() for parts in spread]) for i in (0, 1))
-        top = torch.cat([torch.full_like(weights[name].flatten(), grids[name].levels - 1) for name in weights])
+        scales: list[Tensor] = []
+        zero_points: list[Tensor] = []
+        tops: list[Tensor] = []
+        for name, weight in weights.items():
+            scale, zero_point = per_weight(grids[name], weight)
+            scales.append(scale.expand_as(weight).flatten())
+            zero_points.append(zero_point.expand_as(weight).flatten())
+            tops.append(torch.full_like(weight.flatten(), grids[name].levels - 1))
+        self.scale, zero_point, top = torch.cat(scales), torch.cat(zero_points), torch.cat(tops)
+
+        # h starts at the fractional part, or near the code that the weight starts at.
         position = torch.cat([weight.flatten() for weight in weights.values()]) / self.scale
         below = position.floor()
         up = position - below
         if start is not None:
-            found = torch.cat([start[name].flatten() for name in weights]) - zero_point
-            below = torch.where(found > position, found - 1, found)
-            up = torch.where(found > position, START_CONFIDENCE, 1 - START_CONFIDENCE)
+            start_units = torch.cat([start[name].flatten() for name in weights]) - zero_point
+            below = torch.where(start_units > position, start_units - 1, start_units)
+            up = torch.where(start_units > position, START_CONFIDENCE, 1 - START_CONFIDENCE)
+
+        # A weight beyond its grid's end is fixed there.
         below = below + zero_point
         self.free = (below >= 0) & (below < top)
         self.below = below.clamp(torch.zeros_like(top), top)
@@ -332,12 +346,12 @@ class _Rounding:
         self.up = up
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """The layers' tensors in a flat vector, as views."""
+        """Return the layers' tensors in a flat vector, as views."""
         parts = flat.split([shape.numel() for shape in self.shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def codes(self, up: Tensor) -> dict[str, Tensor]:
-        """The codes if the weights marked in `up` are rounded up."""
+        """Return the codes if the weights marked in `up` are rounded up."""
         return self.split((self.below + (up & self.free)).to(torch.uint8))
 
 
@@ -348,7 +362,7 @@ def _learn(
     schedule: RoundingSchedule,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The loop over mini-batches of inputs, targets and, if given, importance."""
+    """Learn the codes by mini-batches of inputs, targets and, if given, importance."""
     relaxation = RoundingRelaxation(rounding.up, schedule)
     weights = torch.empty_like(rounding.start)
     order = _batches(len(data[0]), schedule, generator)
@@ -357,21 +371,22 @@ def _learn(
         torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
         flat = weights.detach().requires_grad_()
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
-        inputs, *wanted = (values.batch(place[step]) for values, place in zip(data, places, strict=True))
+        inputs, *targets = (values.batch(place[step]) for values, place in zip(data, places, strict=True))
         outputs = functional_call(piece, tensors, (inputs,))
-        (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *wanted))
+        # Both ends of the chain rule written out: the graph holds the piece alone, not loss and rounding.
+        (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *targets))
         relaxation.step(gradient.mul_(rounding.step), step)
     return rounding.codes(relaxation.variable >= 0)
 
 
 def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None = None) -> Tensor:
-    """The derivative of `loss_of` by the outputs."""
+    """Return the derivative of `loss_of` by the outputs."""
     slope = (outputs - targets).mul_(2 * outputs.shape[1] / outputs.numel())
     return slope if importance is None else slope.mul_(importance)
 
 
 def _batches(records: int, schedule: RoundingSchedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:
-    """The record numbers of every mini-batch."""
+    """Draw the record numbers of every mini-batch."""
     batch = min(schedule.batch, records)
     rounds = math.ceil(schedule.iterations * batch / records)
     order = [torch.randperm(records, generator=generator, device=generator.device) for _ in range(rounds)]

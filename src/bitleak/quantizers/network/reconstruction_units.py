@@ -8,7 +8,7 @@ one output:
   is one unit;
 - of the segments that do not branch, each layer is a unit of its own;
 - batch norm and activation after a unit belong to it, so its output is the activation;
-- what is left between them (pooling, flatten, dropout) are units without layers, which only carry
+- the rest between them (pooling, flatten, dropout) makes units without layers, which only carry
   activations from one unit to the next.
 
 So the units are run one after the other, each on the previous one's output, and every convolution
@@ -54,8 +54,8 @@ class Unit:
     """A piece of the network with one input and one output.
 
     Attributes:
-        name: Of its layer, or what the names of its layers have in common; of its first node if it
-            has no layers.
+        name: Name of its layer, or the common module path of its layers; name of its first node if
+            it has no layers.
         layers: Its convolution and linear layers by qualified name, in the order of execution; may
             be empty.
         input: Graph node whose value it takes.
@@ -72,14 +72,14 @@ class Unit:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps subclasses of layers and of batch norm whole, wherever they are defined."""
+    """Tracer that keeps subclasses of layers and of batch norm whole, wherever they are defined."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Layer | _BatchNorm) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(network: nn.Module) -> fx.Graph:
-    """The graph of a network's forward pass; arguments other than the first take their defaults.
+    """Return the graph of a network's forward pass; arguments after the first take their defaults.
 
     Raises:
         QuantizationError: `torch.fx` cannot trace it.
@@ -102,7 +102,7 @@ def trace(network: nn.Module) -> fx.Graph:
 
 
 def units(network: nn.Module, scheme: Scheme | None = None) -> tuple[Unit, ...]:
-    """The network's reconstruction units, in the order of execution.
+    """Return the network's reconstruction units, in the order of execution.
 
     Args:
         network: Takes one tensor and returns one tensor. The units share its modules.
@@ -120,24 +120,33 @@ def units(network: nn.Module, scheme: Scheme | None = None) -> tuple[Unit, ...]:
     graph = trace(network)
     path = _data_path(graph)
     owned = _layers_of(graph, network, scheme)
-    groups: list[tuple[fx.Node, fx.Node, tuple[str, ...]]] = []
+    groups: list[tuple[fx.Node, fx.Node, tuple[str, ...]]] = []  # first and last node, layers
     for start, nodes in _segments(path):
-        layers = tuple(name for node in _between(start, nodes[-1]) for name in owned.get(node, ()))
-        first, _, held = groups[-1] if groups else (start, start, ())
-        joins = groups and not layers and (not held or all(_follows(node, network) for node in nodes))
-        groups[len(groups) - bool(joins) :] = [(first, nodes[-1], held) if joins else (start, nodes[-1], layers)]
+        layers: list[str] = []
+        for node in _between(start, nodes[-1]):
+            layers += owned.get(node, ())
+        # A segment without layers joins the unit before it if that has none either, or if it is its
+        # batch norm and activation.
+        if groups and not layers:
+            first, _, held = groups[-1]
+            if not held or all(_follows(node, network) for node in nodes):
+                groups[-1] = (first, nodes[-1], held)
+                continue
+        groups.append((start, nodes[-1], tuple(layers)))
+
+    pieces: list[Unit] = []
     names = _names([(held, end.name) for _, end, held in groups])
-    return tuple(
-        Unit(name, held, start.name, end.name, fx.GraphModule(network, _extract(start, end)))
-        for name, (start, end, held) in zip(names, groups, strict=True)
-    )
+    for name, (start, end, held) in zip(names, groups, strict=True):
+        module = fx.GraphModule(network, _extract(start, end))
+        pieces.append(Unit(name, held, start.name, end.name, module))
+    return tuple(pieces)
 
 
 def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, Unit]:
-    """A unit for each layer alone, with the normalisations and activations that alone follow it.
+    """Return a unit for each layer alone, with the normalisations and activations that alone follow it.
 
-    Unlike those of `units`, they need not be one after the other: inside of a block they are what
-    leads up to the addition.
+    Unlike the units of `units`, they need not be one after the other: inside of a block they end
+    before the addition.
 
     Raises:
         QuantizationError: The network cannot be traced, or a layer is not called just once, as a
@@ -165,23 +174,25 @@ def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, U
 
 
 def _data_path(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes between input and output, in the order of execution."""
+    """Return the nodes between input and output, in the order of execution."""
     source = next((node for node in graph.nodes if node.op == "placeholder"), None)
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if source is None or not isinstance(result, fx.Node):
         raise QuantizationError("the network must take one tensor and return one tensor, not several or none")
-    path = _between(source, result)
+    # Constants (buffers, parameters) are on the way to the result too, but do not depend on the input.
+    path = [source]
     reached = {source}
-    for node in path:
+    for node in _between(source, result):
         if reached.intersection(node.all_input_nodes):
             reached.add(node)
+            path.append(node)
     if result not in reached:
         raise QuantizationError("the network's output does not depend on its first argument")
-    return [source, *(node for node in path if node in reached)]
+    return path
 
 
 def _between(start: fx.Node, end: fx.Node) -> list[fx.Node]:
-    """What has to be computed for `end` once `start` is known, in the order of execution."""
+    """Return the nodes to compute for `end` once `start` is known, in the order of execution."""
     needed: set[fx.Node] = set()
     todo = [end] if end is not start else []
     while todo:
@@ -192,7 +203,8 @@ def _between(start: fx.Node, end: fx.Node) -> list[fx.Node]:
 
 
 def _segments(path: Sequence[fx.Node]) -> Iterable[tuple[fx.Node, list[fx.Node]]]:
-    """Each cut with the nodes up to the next cut."""
+    """Yield each cut with the nodes up to the next cut."""
+    # `furthest` is the last user of the nodes so far: a node is a cut if no edge jumps over it.
     position = {node: i for i, node in enumerate(path)}
     start, nodes, furthest = path[0], [], 0
     for i, node in enumerate(path):
@@ -201,21 +213,29 @@ def _segments(path: Sequence[fx.Node]) -> Iterable[tuple[fx.Node, list[fx.Node]]
             if furthest <= i and not _is_tuple(node):
                 yield start, nodes
                 start, nodes = node, []
-        furthest = max([furthest, *(position.get(user, 0) for user in node.users)])
+        for user in node.users:
+            furthest = max(furthest, position.get(user, 0))
 
 
 def _is_tuple(node: fx.Node) -> bool:
-    """Whether the value is taken apart by index (`chunk`, attention with weights): no single tensor."""
+    """Return whether the value is taken apart by index (`chunk`, attention with weights): no tensor."""
     return any(user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users)
 
 
 def _layers_of(graph: fx.Graph, network: nn.Module, scheme: Scheme | None) -> dict[fx.Node, tuple[str, ...]]:
-    """The layers that each node runs by calling a module."""
+    """Return the layers that each node runs by calling a module."""
     names = list(quantizable(network, scheme))
-    called = [node for node in graph.nodes if node.op == "call_module"]
-    owned = {node: tuple(name for name in names if f"{name}.".startswith(f"{node.target}.")) for node in called}
-    calls = Counter(name for held in owned.values() for name in held)
-    read = {node.target for node in graph.nodes if node.op == "get_attr" and not all(map(_describes, node.users))}
+    owned: dict[fx.Node, tuple[str, ...]] = {}
+    calls: Counter[str] = Counter()
+    read: set[object] = set()
+    for node in graph.nodes:
+        if node.op == "call_module":
+            # The module may hold the layer: what PyTorch defines is traced as one node (a transformer layer).
+            owned[node] = tuple(name for name in names if f"{name}.".startswith(f"{node.target}."))
+            calls.update(owned[node])
+        elif node.op == "get_attr" and not all(map(_describes, node.users)):
+            read.add(node.target)
+
     for name in names:
         if f"{name}.weight" in read:
             raise QuantizationError(
@@ -234,12 +254,12 @@ def _layers_of(graph: fx.Graph, network: nn.Module, scheme: Scheme | None) -> di
 
 
 def _describes(node: fx.Node) -> bool:
-    """Whether a node looks at the type or place of a tensor only (`x.to(self.head.weight.dtype)`)."""
+    """Return whether a node uses a tensor's type or place only (`x.to(self.head.weight.dtype)`)."""
     return node.target is getattr and node.args[1] in ("dtype", "device", "shape", "ndim")
 
 
 def _follows(node: fx.Node, network: nn.Module) -> bool:
-    """Whether a node is a normalisation or an activation, which belong to the unit before."""
+    """Return whether a node is a normalisation or an activation, which belong to the unit before."""
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         kind = type(module).__module__ in FOLLOWING_MODULES or isinstance(module, _BatchNorm)
@@ -249,16 +269,25 @@ def _follows(node: fx.Node, network: nn.Module) -> bool:
 
 
 def _names(groups: Sequence[tuple[tuple[str, ...], str]]) -> list[str]:
-    """A name per unit, given layers and output node: the common module path where it is unique."""
-    common = [os.path.commonpath([name.replace(".", "/") for name in held] or ["."]) for held, _ in groups]
-    return [
-        node if not held else path.replace("/", ".") if path and common.count(path) == 1 else f"{held[0]}..{held[-1]}"
-        for path, (held, node) in zip(common, groups, strict=True)
-    ]
+    """Return a name per unit, given layers and output node: the common module path if it is unique."""
+    common: list[str] = []
+    for held, _ in groups:
+        paths = [name.replace(".", "/") for name in held]
+        common.append(os.path.commonpath(paths or ["."]))
+
+    names: list[str] = []
+    for path, (held, node) in zip(common, groups, strict=True):
+        if not held:
+            names.append(node)
+        elif path and common.count(path) == 1:
+            names.append(path.replace("/", "."))
+        else:
+            names.append(f"{held[0]}..{held[-1]}")
+    return names
 
 
 def _extract(start: fx.Node, end: fx.Node) -> fx.Graph:
-    """The graph from one node (exclusive) to another, constants included."""
+    """Return the graph from one node (exclusive) to another, constants included."""
     graph = fx.Graph()
     copies: dict[Any, Any] = {start: graph.placeholder("inputs")}
     for node in _between(start, end):

@@ -1,11 +1,12 @@
-"""AdaRound: choose for every weight whether to round it down or up, so that the layer's output stays.
+"""AdaRound: choose for every weight whether to round down or up, so that the layer's output stays.
 
 Layer after layer, the inputs x_q come from the quantized prefix and the target W x from the
 full-precision network. With V per weight, h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1) and
 
     W_q = scale * (clip(floor(W / scale) + zero_point + h(V), 0, levels - 1) - zero_point),
 
-    minimise  mean over records and positions of |W x - W_q x_q|^2  +  lambda * sum(1 - |2 h(V) - 1|^beta).
+    minimise  mean over records and positions of |W x - W_q x_q|^2
+              + lambda * sum(1 - |2 h(V) - 1|^beta).
 
 V starts where h is the fractional part. The regulariser is off for the first part of the
 iterations, then beta falls linearly and drives h to 0 or 1; at the end, h is rounded.
@@ -79,7 +80,7 @@ Pairs = Iterable[tuple[Tensor, ...]]
 """A layer's inputs in the full-precision and in the quantized network, chunk by chunk."""
 
 Adapt = Callable[[str, Layer, Grid, Pairs], tuple[Tensor, Grid, dict[str, Any]]]
-"""From a layer, its grid so far and its inputs to its codes, their grid, and facts for the record."""
+"""From a layer, its grid so far and its inputs to codes, their grid, and facts for the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +189,7 @@ class AdaRound(Scheme):
             QuantizationError: A layer cannot be quantized, or the objective is `activation` and the
                 network cannot be traced.
         """
-        # Two copies: x comes from the full-precision one, x_q from the one whose weights are replaced.
+        # Two copies: x comes from the full-precision one, x_q from the one that is quantized.
         reference, layers, levels = prepare_layers(self, network, calibration)
         pieces = _pieces(reference, self) if self.objective == "activation" else {}
         quantized, quantized_layers, _ = prepare_layers(self, network, calibration)
@@ -329,7 +330,7 @@ def round_adaptively(
     row_scale = by_row(grid, len(weight)).scale
     up = _optimise(settings, fraction.flatten(1), step, offset, loss, row_scale).reshape(weight.shape)
 
-    # The relaxation may end above rounding to nearest, at few steps or where the regulariser is strong.
+    # The relaxation may end above rounding to nearest, after few steps or by a strong regulariser.
     adapted, nearest = (below + (up & free)).to(torch.uint8), to_codes(weight, grid)
     error = loss.error((to_weights(adapted, grid) - weight).flatten(1))
     worse = error > loss.error((to_weights(nearest, grid) - weight).flatten(1))
@@ -338,7 +339,7 @@ def round_adaptively(
 
 
 def rounding_errors(scale: Float[Tensor, "out"], loss: Quadratic) -> Float[Tensor, "groups rows 1"]:
-    """Return the unit of each row's error: that of `UNIT` weights that are wrong by a step of the grid.
+    """Return the unit of each row's error: that of `UNIT` weights that are wrong by a step.
 
     It is UNIT * s^2 * m, with the step s, and m the mean square of an input, over positions and
     over the inputs that occur.

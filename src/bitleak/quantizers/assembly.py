@@ -23,7 +23,7 @@ def assemble_weights(
     scheme: Scheme,
     images: Tensor,
 ) -> QuantizedWeights:
-    """Return the quantized network as plain arrays, after one run that multiplied its codes' weights.
+    """Return the quantized network as plain arrays, after a run that multiplied its codes' weights.
 
     Args:
         network: In evaluation mode, not changed; gives every tensor of the state dict that is not
@@ -50,7 +50,7 @@ def assemble_weights(
         if key.removesuffix(".weight") not in codes:
             rest[key] = _array(value)
 
-    # Layers in full precision are recorded too: else nothing shows that they were left out on purpose.
+    # Layers in full precision are recorded too: else nothing shows that this was on purpose.
     facts = dict(record)
     for name, module in network.named_modules():
         if isinstance(module, Layer) and left_out(scheme, name):

@@ -61,7 +61,8 @@ from bitleak.quantizers.network.reconstruction_units import Unit, units
 from bitleak.quantizers.network.starting_codes import starting_codes
 from bitleak.quantizers.scheme import Scheme, check_finite, layer_levels, quantizable
 
-UNIT_MAPS = 4  # of all records, at most, at a time: a unit's inputs and outputs, the next inputs, and the weighting
+# Maps of all records at a time, at most: a unit's inputs and outputs, next inputs, the weighting.
+UNIT_MAPS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +160,16 @@ class BRECQ(Scheme):
         check_folded(network, folded, images)
         levels = layer_levels(self, layer_order(folded, names, images))
 
-        # `full` and `quantized` are the inputs of the next unit in either network; `before` are those
-        # of the full-precision network one unit earlier, which only a fit of single layers needs.
+        # `full` and `quantized` are the inputs of the next unit in either network; `before` is
+        # `full` one unit earlier, which only a fit of single layers needs.
         codes: dict[str, Tensor] = {}
         grids: dict[str, Grid] = {}
         record: dict[str, dict[str, Any]] = {}
         share = map_budget(images, memory, maps=UNIT_MAPS)
         full: Activations = image_activations(images)
         quantized = before = full
-        fitted = self.start != "weights" or self.grid == "output"  # each layer for itself, before the unit
+        # Whether each layer is fitted for itself, before the unit.
+        fitted = self.start != "weights" or self.grid == "output"
         for index, unit in enumerate(pieces):
             before = full if unit.layers and fitted else before
             full = outputs_of(unit.run, full, memory=share)
@@ -211,7 +213,7 @@ class BRECQ(Scheme):
 
 
 def _record(unit: Unit, result: ReconstructedPiece, targets: Activations) -> dict[str, Any]:
-    """Return a unit's facts for the record of its layers; `relative_error` is that of its output, unweighted."""
+    """Return a unit's facts for the record of its layers; the relative error is unweighted."""
     energy = max(output_energy(targets), torch.finfo(torch.float32).tiny)
     return {
         "unit": unit.name,
@@ -229,7 +231,7 @@ def _check(network: nn.Module, pieces: Sequence[Unit], images: Tensor) -> None:
     first_layers = next(unit.layers for unit in pieces if unit.layers)
     check_finite(first_layers[0], images, "calibration input")
 
-    # The units one after the other have to give what the network gives.
+    # The units one after the other have to give the network's outputs.
     leading_images = images[:4]
     with torch.no_grad():
         expected = network(leading_images.clone())

@@ -1,4 +1,4 @@
-"""GPTQ: quantize the columns of a layer in one fixed order; the columns after make up for each error.
+"""GPTQ: quantize a layer's columns in one fixed order; the columns after make up for each error.
 
 With H = 2 / n sum x x^T, the relative damping added to its diagonal, and U the upper Cholesky
 factor of its inverse, H^-1 = U^T U, all rows at once, for the columns j in order:
@@ -44,10 +44,10 @@ from bitleak.core.checks import number_in, one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.grid import Grid
 from bitleak.quantizers.layers.descent import check_polish
-from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod
+from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod, by_groups
 from bitleak.quantizers.layers.obq import damped_factor
 from bitleak.quantizers.network.layer_inputs import OnLayer
-from bitleak.quantizers.network.layerwise import by_groups, quantize_layers
+from bitleak.quantizers.network.layerwise import quantize_layers
 from bitleak.quantizers.network.norm_statistics import check_statistics
 from bitleak.quantizers.scheme import NormStatistics, Scheme
 
@@ -133,7 +133,7 @@ class GPTQ(Scheme):
         return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
     def method(self) -> LayerMethod:
-        """Return the treatment of a layer, which `shared_pass` combines with those of other quantizers."""
+        """Return the treatment of a layer, which `shared_pass` combines with other quantizers'."""
         return LayerMethod(
             scheme=self,
             quantize=partial(quantize_in_order, order=self.order, damping=self.damping),
@@ -233,7 +233,8 @@ def _in_order(weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, 
     Within a block of columns each error is passed on at once; the columns after the block get the
     errors of the whole block by one product, which keeps a CPU busier than many small ones.
     """
-    free = (weight.double() / scale[..., None]).mT.contiguous()  # (groups, columns, rows), in steps of the grid
+    # In steps of the grid: (groups, columns, rows)
+    free = (weight.double() / scale[..., None]).mT.contiguous()
     low = -zero_point.double()
     high = low + levels - 1
     for start in range(0, free.shape[1], BLOCK_COLUMNS):

@@ -99,7 +99,7 @@ def search_grid(
 
 
 def grid_for(scheme: Scheme, weight: Float[Tensor, "out *rest"], levels: int) -> Grid:
-    """Return the scheme's grid for a weight; with `output`, the one that `output_grid` starts at."""
+    """Return the scheme's grid for a weight; with `output`, where `output_grid` starts."""
     style: Literal["zero", "paper"] = "paper" if scheme.grid == "paper" else "zero"
     return search_grid(weight, levels, granularity=scheme.granularity, symmetric=scheme.symmetric, style=style)
 
@@ -163,7 +163,8 @@ def _best_factor(rows: Tensor, ends: Tensor, levels: int, centre: Tensor | None)
     factors = torch.tensor([1 - step / 100 for step in range(SHRINK_FACTORS)], device=rows.device)
     errors = []
     for candidates in factors.split(max(1, SEARCH_CHUNK // rows.numel())):
-        scale, zero_point = _grid_of(candidates[:, None, None] * ends, levels, centre)  # (candidates, grids)
+        # Both (candidates, grids)
+        scale, zero_point = _grid_of(candidates[:, None, None] * ends, levels, centre)
         errors.append(_error(rows, scale[..., None], zero_point[..., None], levels))
     return factors[torch.cat(errors).argmin(0)]
 

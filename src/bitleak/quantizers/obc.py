@@ -6,8 +6,8 @@ layer (one per group of a convolution), n being the number of images. Inputs tha
 folded; its statistics are re-estimated after the quantized weights, see `norm_statistics`.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 to 6.
 
-Deviations, all off by default: with `inputs="quantized"`, a layer makes up for what the layers
-before it have lost (`layerwise` has the formula), `polish` follows OBQ by coordinate descent over
+Deviations, all off by default: with `inputs="quantized"`, a layer makes up for the loss of the
+layers before it (`layerwise` has the formula), `polish` follows OBQ by coordinate descent over
 the codes, and with `grid="output"` each row is quantized on two grids and keeps the better (see
 `output_grid`), in twice the time.
 
@@ -27,14 +27,15 @@ from bitleak.core.checks import one_of
 from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.grid import Grid
 from bitleak.quantizers.layers.descent import check_polish
-from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod
+from bitleak.quantizers.layers.layer_method import LayerInputs, LayerMethod, by_groups
 from bitleak.quantizers.layers.obq import BUDGET, eliminate, invert
 from bitleak.quantizers.network.layer_inputs import OnLayer
-from bitleak.quantizers.network.layerwise import by_groups, quantize_layers
+from bitleak.quantizers.network.layerwise import quantize_layers
 from bitleak.quantizers.network.norm_statistics import check_statistics
 from bitleak.quantizers.scheme import NormStatistics, Scheme
 
-BESIDE = {"full_precision": 1, "quantized": 2}  # the walk holds the activations of two networks meanwhile
+# Parts of the memory: with quantized inputs, the walk holds the activations of two networks too.
+BESIDE = {"full_precision": 1, "quantized": 2}
 INFLATION = 1e4  # of an input's variance; beyond it, float32 would lose the inverse's diagonal
 
 
@@ -110,7 +111,7 @@ class OBC(Scheme):
         return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
 
     def method(self) -> LayerMethod:
-        """Return the treatment of a layer, which `shared_pass` combines with those of other quantizers."""
+        """Return the treatment of a layer, which `shared_pass` combines with other quantizers'."""
         return LayerMethod(
             scheme=self,
             quantize=partial(quantize_greedily, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]),
@@ -152,7 +153,7 @@ def quantize_greedily(
     def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         inverse, damping = invert(name, second)
 
-        # an input's variance over what the others leave of it: 1 / (1 - R^2)
+        # an input's variance over its variance given the others: 1 / (1 - R^2)
         inflation = (inverse.diagonal(dim1=1, dim2=2) * second.diagonal(dim1=1, dim2=2)).amax(1)
         inflated = inflation > INFLATION
         budget = BUDGET[rows.device.type] // parts

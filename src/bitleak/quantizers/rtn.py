@@ -109,7 +109,7 @@ class RoundToNearest(Scheme):
         return assemble_weights(copied, codes, grids, record, scheme=self, images=calibration)
 
     def method(self) -> LayerMethod | None:
-        """Return the treatment of a layer with `polish`; None without, as no pass over images is needed."""
+        """Return the treatment of a layer with `polish`; None without, as it needs no images."""
         if not self.polish:
             return None
         return LayerMethod(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange)

@@ -1,4 +1,4 @@
-"""The common fields of all quantizers: how many levels each layer gets, and on which kind of grid."""
+"""The common fields of all quantizers: levels of each layer, and the kind of grid."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +113,7 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
         hint = ": a scripted module hides its layers; give the module that it was made of" if scripted else ""
         raise QuantizationError(f"the network has no convolution or linear layer to quantize{hint}")
 
-    # Codes replace a parameter of a layer whose output is W x, so anything else cannot be quantized.
+    # Codes replace a parameter of a layer whose output is W x; anything else is refused.
     owners: dict[int, str] = {}
     for name, module in layers.items():
         if "weight" not in module._parameters:
@@ -136,7 +136,7 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
                 f"layers {first!r} and {name!r} share one weight; it can have only one grid: give each layer its own"
             )
 
-    # One weight under two modules is caught above; views and slices have to be looked for in memory.
+    # One weight of two modules is caught above; views and slices are found by their memory only.
     for name, tensor_name in shared_weights(network, list(layers)):
         raise QuantizationError(
             f"layer {name!r} shares the memory of its weight with {tensor_name!r}: loading would put one over "

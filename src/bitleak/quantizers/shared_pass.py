@@ -3,11 +3,11 @@
 `quantize_together` quantizes one network by several quantizers. Those that look at the
 full-precision network's inputs only (`gptq`, `obc`, polished `rtn`, unless `inputs="quantized"`)
 share one pass over the images and one Gram matrix per layer. The others are called one after the
-other: the inputs that they use depend on their own codes, layer by layer. (AdaRound at several precisions
-has the full-precision activations in common; they are the cheapest part of it, and to share them
-would hold all the networks' activations at once.) The re-estimation of batch norm is one pass of
-the quantized network per result, for the same reason; its statistics of the full-precision network
-come from the shared pass.
+other: the inputs that they use depend on their own codes, layer by layer. (AdaRound at several
+precisions has the full-precision activations in common; they are the cheapest part of it, and to
+share them would hold all the networks' activations at once.) The re-estimation of batch norm is one
+pass of the quantized network per result, for the same reason; its statistics of the full-precision
+network come from the shared pass.
 
 `quantize_population` quantizes several networks of one architecture, each with its own images, by
 one such quantizer: small layers are stacked, see `layer_method`.
@@ -57,7 +57,7 @@ class LayerWise(Protocol):
     """A quantizer that takes each layer for itself."""
 
     def method(self) -> LayerMethod | None:
-        """Return the treatment of a layer; None if the quantizer's fields leave nothing to share."""
+        """Return the treatment of a layer; None if the fields leave nothing to share."""
         ...
 
 
@@ -156,7 +156,7 @@ def quantize_population(
 
 
 def shared_method(quantizer: Quantizer) -> LayerMethod | None:
-    """Return the method of a quantizer that uses the full-precision network's inputs only; else None."""
+    """Return a quantizer's method if it uses full-precision inputs only; else None."""
     method = quantizer.method() if isinstance(quantizer, LayerWise) else None
     return method if method is not None and method.inputs == "full_precision" else None
 

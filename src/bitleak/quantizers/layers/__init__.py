@@ -1,1 +1,1 @@
-"""One layer at a time: sums over its inputs, the error of its output, and searches for codes that lower it."""
+"""One layer at a time: sums over its inputs, its output's error, and searches for better codes."""

@@ -1,4 +1,4 @@
-"""Polish: cyclic coordinate descent over the codes of a layer, on the quadratic of its output's error.
+"""Polish: cyclic coordinate descent over the codes of a layer, on its output error's quadratic.
 
 With E = W_q - W and the error E A E^T - 2 E D^T + c per row (see `quadratic`), the error as a
 function of one weight w_j of a row, the others fixed, is a parabola with its minimum at
@@ -35,7 +35,8 @@ from bitleak.quantizers.layers.exchange import exchange
 from bitleak.quantizers.layers.quadratic import Quadratic
 
 DESCENT_BLOCK = 64
-TIE_MARGIN = 1e-9  # minima are taken to be nearer by this part, so that a weight between two levels stays
+# Minima are taken to be nearer by this part, so that a weight between two levels stays.
+TIE_MARGIN = 1e-9
 
 
 def polish(
@@ -121,7 +122,7 @@ def _codes(columns: Tensor, shape: torch.Size) -> UInt8[Tensor, "out *rest"]:
 
 
 def _sweep(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) -> Tensor:
-    """One sweep in steps of the grid; `codes` and `gradient`, (groups, columns, rows), are changed in place."""
+    """Make a sweep in steps of the grid; `codes` and `gradient` (groups, columns, rows) change."""
     for start in range(0, codes.shape[1], DESCENT_BLOCK):
         block = slice(start, min(start + DESCENT_BLOCK, codes.shape[1]))
         steps = _sweep_block(codes[:, block], gradient[:, block], second[:, block, block], highest)

@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-LEAST_GAIN = 1e-9  # of A_ii: a pair that gains less does not move, so that ties and rounding move nothing
+# Of A_ii: a pair that gains less does not move, so that ties and rounding move nothing.
+LEAST_GAIN = 1e-9
 
 
 def exchange(
@@ -69,8 +70,8 @@ def exchange(
 
 def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, highest: int) -> None:
     """Move the best pair with a step of one column, in each row in which it gains."""
-    # Of each partner j: the step t to the level nearest to its minimum, if column i moves by a = +-1,
-    # and its gain 2 t (G_j + a A_ij) + t^2 A_jj.
+    # For each partner j, if column i moves by a = +-1: the step t to the level nearest to j's
+    # minimum, and its gain 2 t (G_j + a A_ij) + t^2 A_jj.
     curvature = second.diagonal(dim1=1, dim2=2)[..., None]  # (groups, columns, 1)
     towards = torch.where(curvature > 0, -1 / curvature, 0)
     signs = gradient.new_tensor([1.0, -1.0])[:, None, None]
@@ -78,7 +79,7 @@ def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, hi
     slope = gradient + signs[..., None] * column_curvature  # (signs, groups, columns, rows)
     steps = torch.minimum((slope * towards).round_().maximum(-codes), highest - codes)
     steps[:, :, column] = 0
-    gains, partner = slope.mul_(2).addcmul_(steps, curvature).mul_(steps).min(2)  # (signs, groups, rows)
+    gains, partner = slope.mul_(2).addcmul_(steps, curvature).mul_(steps).min(2)
 
     # The pair costs 2 a G_i + A_ii less that gain; column i may not leave the grid's range.
     total = gains + 2 * signs * gradient[:, column] + curvature[:, column]
@@ -86,7 +87,8 @@ def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, hi
     total.masked_fill_((target < 0) | (target > highest), torch.inf)
     total, sign = total.min(0)  # (groups, rows)
     gain = (total < -LEAST_GAIN * curvature[:, column]) & (curvature[:, column] > 0)
-    if codes.device.type == "cpu" and not bool(gain.any()):  # on a GPU, the question waits for the kernels
+    # On a GPU, the test would wait for all kernels before.
+    if codes.device.type == "cpu" and not bool(gain.any()):
         return
 
     # Both codes move, and the gradient by the two columns of A times their steps.
@@ -99,5 +101,5 @@ def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, hi
     )
     codes[:, column] += step
     codes.scatter_add_(1, partner[:, None], partner_step[:, None])
-    rows = second.gather(1, partner[..., None].expand(-1, -1, second.shape[2])).mT  # (groups, columns, rows)
+    rows = second.gather(1, partner[..., None].expand(-1, -1, second.shape[2])).mT
     gradient.addcmul_(column_curvature, step[:, None]).addcmul_(rows, partner_step[:, None])

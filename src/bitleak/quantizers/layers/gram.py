@@ -105,9 +105,10 @@ def _by_patches(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tenso
     patches = F.pad(inputs, amounts)
     for axis, (taps, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
         patches = patches.unfold(2 + axis, dilation * (taps - 1) + 1, stride)[..., ::dilation]
-    patches = patches.unflatten(1, (layer.groups, -1))  # (records, groups, channels, positions..., taps...)
+    # From (records, groups, channels, positions..., taps...) to (groups, columns, positions)
+    patches = patches.unflatten(1, (layer.groups, -1))
     order = (1, 2, *range(3 + axes, 3 + 2 * axes), 0, *range(3, 3 + axes))
-    columns = patches.permute(order).flatten(2 + axes).flatten(1, 1 + axes)  # (groups, columns, positions)
+    columns = patches.permute(order).flatten(2 + axes).flatten(1, 1 + axes)
     return (columns @ columns.mT).double()
 
 
@@ -139,7 +140,8 @@ def _by_shifts(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor
 def _everywhere(inputs: Tensor, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
     """Return the Gram matrix over all positions at which the kernel touches the image."""
     (high, wide), (down, right) = kernel, dilation
-    gap = (down * (high - 1), right * (wide - 1))  # zeros between rows and images, so that shifts do not mix them
+    # Zeros between rows and images, so that shifts do not mix them.
+    gap = (down * (high - 1), right * (wide - 1))
     lines = F.pad(inputs, (0, gap[1], 0, gap[0])).transpose(0, 1).flatten(1)  # (channels, pixels)
     line, pixels = inputs.shape[3] + gap[1], lines.shape[1]
 
@@ -162,7 +164,7 @@ def _everywhere(inputs: Tensor, kernel: tuple[int, ...], dilation: tuple[int, ..
 
 
 def _outside(visited: range, size: int, taps: int, dilation: int) -> list[tuple[int, list[int]]]:
-    """Return the positions of the first tap that are not visited but touch the image, with their taps on it."""
+    """Return the first tap's places that are not visited but touch the image, with the taps."""
     touching: list[tuple[int, list[int]]] = []
     for first in range(-dilation * (taps - 1), size):
         inside = [tap for tap in range(taps) if 0 <= first + dilation * tap < size]
@@ -172,8 +174,9 @@ def _outside(visited: range, size: int, taps: int, dilation: int) -> list[tuple[
 
 
 def _of_lines(lines: Tensor, taps: int, dilation: int) -> Tensor:
-    """Return the Gram matrix of a kernel of all these rows and `taps` columns, moved along the columns."""
-    patches = lines.unfold(3, dilation * (taps - 1) + 1, 1)[..., ::dilation]  # (records, channels, rows, at, taps)
+    """Return the Gram matrix of a kernel of all rows and `taps` columns, moved along columns."""
+    # (records, channels, rows, at, taps)
+    patches = lines.unfold(3, dilation * (taps - 1) + 1, 1)[..., ::dilation]
     columns = patches.permute(1, 2, 4, 0, 3).flatten(3)
     shape = columns.shape[:3]
     columns = columns.flatten(0, 2)

@@ -1,4 +1,4 @@
-"""The treatment of one layer by a layer-wise quantizer, for one model or for several of one architecture.
+"""The treatment of one layer by a layer-wise quantizer, for one model or several of one make.
 
 The layers of several models are stacked: each model brings its rows and its second moments as
 groups of one larger layer, and the solver runs once for all. The rows of different groups do not
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from bitleak.core.errors import QuantizationError
@@ -19,15 +20,19 @@ from bitleak.quantizers.grid import Grid, grid_for, to_weights
 from bitleak.quantizers.layers.descent import descend
 from bitleak.quantizers.layers.output_grid import GridAttempt, better_of, grids_to_try, stack
 from bitleak.quantizers.layers.quadratic import Quadratic
-from bitleak.quantizers.scheme import NormStatistics, Scheme
+from bitleak.quantizers.scheme import NormStatistics, Scheme, check_finite
 
 STACKED = 1 << 16
-"""Weights of one layer, of all models together, that are stacked on a CPU; on a GPU there is no limit."""
+"""Weights of a layer, of all models together, that are stacked on a CPU; a GPU has no limit."""
 
 LayerInputs = Literal["full_precision", "quantized"]
 
 Quantize = Callable[[str, Tensor, Grid, Tensor], tuple[Tensor, dict[str, Any]]]
-"""From name, weight, grid and H (groups, columns, columns) to the codes and facts for the record."""
+"""From name, weight, grid and H (groups, columns, columns) to codes and facts for the record."""
+
+Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the
+codes and the relative damping of each H."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +116,7 @@ def rounded(method: LayerMethod, name: str, levels: int, weights: Sequence[Weigh
             if stacked:
                 results += stacked
                 continue
-        # One after the other, so that only the models that need it are damped, and a failure is named.
+        # One by one: only the models that need it are damped, and an error names its model.
         for index in range(start, start + len(batch_weights)):
             results.append(_alone(method, name, levels, weights, index, facts))
     return results
@@ -125,6 +130,39 @@ def stacked_models(weight: Tensor) -> int:
         (910, 1)
     """
     return max(1, STACKED // weight.numel()) if weight.device.type == "cpu" else 1 << 30
+
+
+def by_groups(
+    name: str,
+    weight: Float[Tensor, "out *rest"],
+    grid: Grid,
+    hessian: Float64[Tensor, "groups columns columns"],
+    solve: Solve,
+) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
+    """Return the codes of a layer, all groups at once; dead inputs (H_jj = 0) get the weight 0.
+
+    If no input of the layer occurs at all (a dead layer comes before it), nothing is known of it,
+    and its weights are rounded to nearest: zeros would silence it for every other image.
+
+    Returns:
+        The codes, and for the record: the number of dead columns, the largest relative damping of a
+        group.
+
+    Raises:
+        QuantizationError: H is not finite.
+    """
+    check_finite(name, hessian, "calibration input")
+    rows = weight.flatten(1).unflatten(0, (len(hessian), -1))  # (groups, out / groups, columns)
+    scale = grid.scale.expand(len(weight)).reshape(rows.shape[:2])
+    zero_point = grid.zero_point.expand(len(weight)).reshape(rows.shape[:2])
+
+    # A 1 on the diagonal keeps H invertible and touches no other column.
+    dead = hessian.diagonal(dim1=1, dim2=2) == 0
+    count = int(dead.sum())
+    alive = rows if bool(dead.all()) else rows.masked_fill(dead[:, None], 0)
+    second = hessian + torch.diag_embed(dead.to(hessian)) if count else hessian
+    codes, damping = solve(alive, second, scale, zero_point)
+    return codes.reshape(weight.shape), {"dead": count, "damping": float(damping.max())}
 
 
 def _alone(

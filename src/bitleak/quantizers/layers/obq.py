@@ -1,4 +1,4 @@
-"""OBQ: quantize one weight of a row at a time, the cheapest first; the rest of the row makes up for it.
+"""OBQ: quantize one weight of a row at a time, the cheapest first; the rest makes up for it.
 
 With a row w of weights, H = 2 / n sum x x^T of their inputs x, and H^-1 the inverse of H restricted
 to the weights that are still free: quantize the free weight p with the smallest
@@ -43,9 +43,10 @@ from bitleak.core.errors import QuantizationError
 
 PANEL = 48
 BUDGET = {"cpu": 64 << 20, "cuda": 4 << 30}  # bytes of inverses and panels at a time
-BLOCK_BYTES_CPU = 8 << 20  # bytes of inverses between moving their columns and the product: this stays in a CPU's cache
+# Bytes of inverses between moving their columns and the product: this stays in a CPU's cache.
+BLOCK_BYTES_CPU = 8 << 20
 LOST = 1e-6
-OBQ_DAMPINGS = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off where inputs are too few
+OBQ_DAMPINGS = (0.0, 1e-2, 1e-1, 1.0)  # less than 1e-2 lets weights run off if inputs are few
 OUTLIER = 0.5 * (1 + 1e-5)
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -70,7 +71,7 @@ def invert(
 def damped_factor(
     name: str, hessian: Float64[Tensor, "groups columns columns"], ladder: tuple[float, ...]
 ) -> tuple[Float64[Tensor, "groups columns columns"], Float64[Tensor, "groups"]]:
-    """Return the lower Cholesky factors, with the first relative damping of the ladder that is enough.
+    """Return the lower Cholesky factors, with the first relative damping that is enough for each.
 
     Only the matrices that have no good factor yet are tried with the next damping.
 
@@ -132,7 +133,8 @@ def eliminate(
     """
     groups, rows, columns = weight.shape
     budget = BUDGET[weight.device.type] if budget is None else budget
-    units = (weight / scale[:, :, None]).to(inverse).flatten(0, 1)  # in steps of the grid, relative to zero
+    # In steps of the grid, relative to zero.
+    units = (weight / scale[:, :, None]).to(inverse).flatten(0, 1)
     low = -zero_point.to(inverse).reshape(-1, 1)
     group = torch.arange(groups, device=weight.device).repeat_interleave(rows)
     chunk = min(len(units), max(1, budget // (columns * (columns + PANEL) * inverse.element_size())))
@@ -165,7 +167,7 @@ class _State:
 
 
 def _eliminate(units: Tensor, stored: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Quantize rows in grid units in the greedy order; return whole numbers from `low` to `high`."""
+    """Quantize rows in grid units in the greedy order; return integers from `low` to `high`."""
     rows, left = units.shape
     result = torch.empty_like(units)
     state = _State(
@@ -186,7 +188,7 @@ def _eliminate(units: Tensor, stored: Tensor, low: Tensor, high: Tensor) -> Tens
 
 
 def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize `steps` of the `left` weights of each row; return where they are and their values."""
+    """Quantize `steps` of the `left` weights of each row; return their columns and values."""
     free, diagonal, panel = state.free[:, :left], state.diagonal[:, :left], state.panel[:, :steps, :left]
     lines = state.stored.flatten(0, 1)[:, :left]
     first = torch.arange(0, len(lines), state.free.shape[1], device=free.device)
@@ -200,7 +202,8 @@ def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> t
         torch.sub(torch.minimum(nearest, high, out=nearest), free, out=move)
         torch.mul(move, move, out=score)
         torch.sub(limit, score, out=inside)  # negative: an outlier
-        # As integers, negative floats come before the positive ones, both by ascending magnitude; NaN is last.
+        # As integers, negative floats come before the positive ones, both by ascending magnitude;
+        # NaN is last.
         pivot = score.div_(diagonal).copysign_(inside).view(BITS[score.dtype]).argmin(1, keepdim=True)
 
         # [H^-1]_p now: the stored row minus the pending panel's part
@@ -225,7 +228,7 @@ def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> t
 
 
 def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
-    """Move the last columns to where weights were quantized, and subtract the panel from the inverse.
+    """Move the last columns to the quantized weights' places; subtract the panel from the inverse.
 
     The last columns hold as many free weights as the leading block has places to fill; quantized
     weights that lie in the last columns already are moved within them.
@@ -248,7 +251,7 @@ def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
     for stored, terms, to, origin in zip(*parts, strict=True):
         stored_lines = stored.flatten(0, 1)
         first = torch.arange(0, len(stored) * width, width, device=stored.device)[:, None]
-        # Rows of the inverse as whole lines: one copy each, where gather and scatter look every entry up.
+        # Rows of the inverse as whole lines: one copy each; gather and scatter look every entry up.
         lines = stored_lines.index_select(0, (first + origin).flatten()).reshape(len(stored), steps, width)
         _move_columns(lines[:, :, :before], to, origin)
         stored_lines.index_copy_(0, (first + to).flatten(), lines.flatten(0, 1))

@@ -70,7 +70,7 @@ def grids_to_try(
     target: Float[Tensor, "out *rest"],
     loss: Quadratic,
 ) -> list[Grid]:
-    """Return the grids on which a scheme quantizes a layer: its weights' and, if set, its output's."""
+    """Return the grids to quantize a layer on: its weights' and, if so set, its output's."""
     if scheme.grid != "output":
         return [grid]
     return [grid, output_grid(grid, weight, target, loss, symmetric=scheme.symmetric)]
@@ -112,7 +112,7 @@ def output_grid(
 def better_of(
     first: GridAttempt, second: GridAttempt, weight: Float[Tensor, "out *rest"], loss: Quadratic
 ) -> tuple[GridAttempt, Bool[Tensor, "out"]]:
-    """Return the rows of the attempt with less error, grid by grid; the first one's if errors are equal.
+    """Return the rows of the attempt with less error, grid by grid; of equal ones, the first.
 
     Args:
         first: An attempt.

@@ -1,4 +1,4 @@
-"""The squared error of a layer's linear output as a function of its weight: exact, and free of data.
+"""The squared error of a layer's linear output as a function of its weight: exact, without data.
 
 With the layer's input x in the full-precision network and x_q after the quantized layers, its
 weight W and a quantized weight W + E, the error of an output channel, summed over records and
@@ -27,7 +27,7 @@ SILENT = 1e-30  # energy below which an output counts as zero, so that a relativ
 
 @dataclass(frozen=True)
 class Quadratic:
-    """The sums over the calibration data that give a layer's error, named as in the module's docstring.
+    """The sums over calibration data that give a layer's error, named as in the module's docstring.
 
     Attributes:
         gram: A.
@@ -42,13 +42,13 @@ class Quadratic:
     positions: int
 
     def error(self, change: Float[Tensor, "out columns"]) -> Float64[Tensor, "out"]:
-        """Return the error of the weight W + `change` per output channel, over records and positions."""
+        """Return the error of the weight W + `change` per output channel, summed over positions."""
         rows = change.double().unflatten(0, (len(self.gram), -1))  # (groups, out / groups, columns)
         linear = 2 * self.moment.unflatten(0, (len(self.gram), -1))
         return ((rows @ self.gram - linear) * rows).sum(-1).flatten() + self.constant
 
     def relative(self, change: Float[Tensor, "out columns"], weight: Float[Tensor, "out columns"]) -> float:
-        """Return the error of the layer's output over its energy; 0 if the output is 0 and stays 0."""
+        """Return the error of the output over its energy; 0 if the output is 0 and stays 0."""
         error = float(self.error(change).sum())
         return error / max(float(self.energy(weight).sum()), SILENT) if error else 0.0
 
@@ -60,7 +60,7 @@ class Quadratic:
 
 
 def quadratic(name: str, layer: Layer, pairs: Iterable[tuple[Tensor, ...]]) -> Quadratic:
-    """Sum a layer's error over pairs of inputs: full-precision x, and x_q after the quantized layers.
+    """Sum a layer's error over pairs of inputs: full-precision x, x_q after the quantized layers.
 
     Raises:
         QuantizationError: An input is not finite.

@@ -1,1 +1,1 @@
-"""All layers of a network: inputs observed, batch norm adapted, units cut out of the graph and reconstructed."""
+"""All layers of a network: inputs, batch norm, and units of the graph that are reconstructed."""

@@ -26,7 +26,7 @@ PIXELS = 1 << 15  # of the images that belong to them
 
 @runtime_checkable
 class Activations(Protocol):
-    """One tensor per record, all of one shape; both members below give contiguous float32 tensors."""
+    """One tensor per record, all of one shape; classes below give contiguous float32 tensors."""
 
     @property
     def chunk(self) -> int:

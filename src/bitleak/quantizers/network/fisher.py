@@ -1,10 +1,11 @@
-"""Which elements of a unit's output the network's prediction depends on: the diagonal of the Fisher information.
+"""Influence of a unit's output elements on the prediction: the Fisher information's diagonal.
 
 For the output z of a unit in the full-precision network, the second-order change of the loss when z
 moves by e is 1/2 e^T H e. With the Jacobian J of the logits by z and the prediction p =
 softmax(logits), the Gauss-Newton form of H is, for each record,
 
-    F = J^T (diag(p) - p p^T) J = sum over classes c of p_c g_c g_c^T,    g_c = the gradient of -log p_c by z,
+    F = J^T (diag(p) - p p^T) J = sum over classes c of p_c g_c g_c^T,
+    g_c = the gradient of -log p_c by z,
 
 which is the Fisher information, and the Hessian at z of the divergence from the full-precision
 prediction. Its diagonal weights the squared error of a unit in BRECQ (Li et al. 2021, arXiv

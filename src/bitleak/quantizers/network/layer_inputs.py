@@ -1,4 +1,4 @@
-"""The inputs of a network's layers: their order, and their inputs on the way of one pass over the images.
+"""The layers of a network: their order, and their inputs during one pass over the images.
 
 `stream` runs the network over the images once, with all inputs of all watched modules on the way,
 for statistics that need no order. `layer_pass.visit_in_order` visits one module after the other,
@@ -18,7 +18,8 @@ from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.network.plain_copy import evaluation_copy, quantized_names
 from bitleak.quantizers.scheme import Layer, Scheme, layer_levels, leave_out
 
-POSITIONS = 1 << 16  # of a chunk: sums over the images are made chunk by chunk, so it is part of the results
+# Of a chunk: sums over the images are made chunk by chunk, so it is part of the results.
+POSITIONS = 1 << 16
 
 OnLayer = Callable[[str, int, int], None]
 """Called with a layer's name, its index in the order of execution, and the number of layers."""
@@ -82,7 +83,7 @@ def prepare_for_schemes(
 
 
 def layer_order(network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]) -> list[str]:
-    """Return all layers that are run, in the order of execution; those in `names` are called just once.
+    """Return all layers that are run, in order of execution; each of `names` is called just once.
 
     Args:
         network: In evaluation mode.
@@ -92,7 +93,7 @@ def layer_order(network: nn.Module, names: Sequence[str], calibration: Float[Ten
     Raises:
         QuantizationError: A layer of `names` is called twice or never.
     """
-    # Layers in full precision count too: `last` means the layer that is executed last, quantized or not.
+    # Layers in full precision count too: `last` is the layer that is executed last in any case.
     unquantized: list[str] = []
     for name, module in network.named_modules():
         if isinstance(module, Layer) and name not in names:
@@ -180,7 +181,7 @@ def stream(
     calibration: Float[Tensor, "records *sample"],
     watch: Mapping[str, Callable[[str, Tensor], object]],
 ) -> None:
-    """Run the network over the images once; each watcher gets its module's name and input, chunk by chunk."""
+    """Run the network over the images once; watchers get their module's name and input by chunk."""
     handles: list[RemovableHandle] = []
     for name, watcher in watch.items():
         module = network.get_submodule(name)
@@ -195,7 +196,7 @@ def stream(
 
 
 def input_hook(name: str, watcher: Callable[[str, Tensor], object]) -> Callable[..., None]:
-    """Return a forward pre-hook, with keyword arguments, that shows the first input, 16 bits as float32."""
+    """Return a forward pre-hook, with keyword arguments, that shows the first input as float32."""
 
     def show(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs = args[0] if args else next(iter(kwargs.values()))

@@ -1,7 +1,7 @@
 """Layer after layer through copies of a network, each layer after the changes to those before it.
 
-`visit_in_order` stops before each watched module and shows its inputs in every copy, chunk by chunk.
-The visitor's change to a module (its weight quantized, its statistics set) holds for everything
+`visit_in_order` stops before each watched module and shows its inputs in every copy by chunks. The
+visitor's change to a module (its weight quantized, its statistics set) holds for everything
 after it, so one walk carries the full-precision and the quantized activations side by side.
 
 The walk goes through the traced graph. Between two stops it holds each network's values of all
@@ -38,7 +38,7 @@ SAME = 1e-5  # of the largest output: the graph runs the same operations on the 
 BLOCK_BYTES_HELD = 33 << 20
 
 Visit = Callable[[str, Iterable[tuple[Tensor, ...]]], None]
-"""Called with a module's name and its inputs: chunk by chunk, one tensor per network; to be consumed once."""
+"""Called with a module's name and its inputs: by chunks, one tensor per network, to read once."""
 
 Values = dict[fx.Node, Any]
 
@@ -48,7 +48,7 @@ class _Reached(Exception):
 
 
 def activation_budget(calibration: Tensor, memory: int | None) -> int:
-    """Return the bytes for activations: `memory`, or else `MEMORY` or `SHARE` times the images if more.
+    """Return the bytes for activations: `memory`, or `MEMORY`, or `SHARE` times the images if more.
 
     Example:
         >>> images = torch.zeros(1, 3, 32, 32)
@@ -105,7 +105,7 @@ def visit_in_order(
 
 
 def _traced(network: nn.Module, watched: Sequence[str], calibration: Tensor) -> fx.Graph | None:
-    """Return the graph if it is the whole network and has each watched module as one node; else None."""
+    """Return the graph if it is the whole network, with one node per watched module; else None."""
     try:
         graph = trace(network)
     except QuantizationError:
@@ -118,7 +118,7 @@ def _traced(network: nn.Module, watched: Sequence[str], calibration: Tensor) -> 
 
 
 def _share_constants(graph: fx.Graph, networks: Sequence[nn.Module]) -> None:
-    """Give the copies the tensors that tracing computed from buffers and stored on the first network."""
+    """Give the copies the tensors that tracing computed and stored on the first network."""
     for node in graph.nodes:
         name = str(node.target)
         if node.op == "get_attr" and name.startswith("_tensor_constant"):
@@ -191,7 +191,7 @@ def _walk_graph(
 
 @dataclass(frozen=True)
 class _Run:
-    """One network on its way, with the values of each chunk at the held place; place `i` is before node `i`."""
+    """One network on its way: each chunk's values at one place; place `i` is before node `i`."""
 
     network: nn.Module
     nodes: Sequence[fx.Node]
@@ -199,7 +199,7 @@ class _Run:
     chunks: list[Values]
 
     def inputs_at(self, stop: int, place: int, held: int, few: int) -> Iterator[Tensor]:
-        """Yield the first chunks' inputs of the node at `stop`; the values move from `place` to `held`."""
+        """Yield the node's inputs of the first chunks; the values move from `place` to `held`."""
         source = self.nodes[stop].all_input_nodes[0]
         free: dict[fx.Node, Tensor] = {}
         for number, values in enumerate(self.chunks[:few]):
@@ -242,7 +242,7 @@ def _copied(values: Values) -> Values:
 
 
 def _share_memory(values: Values) -> bool:
-    """Return whether a value may share memory with another one: always for tuples, lists and the like."""
+    """Return whether values may share memory: always if one is a tuple, a list or the like."""
     storages: set[int] = set()
     for value in values.values():
         if isinstance(value, int | float | str | None):
@@ -314,7 +314,7 @@ def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
 
 
 def _inputs_of(name: str, networks: Sequence[nn.Module], chunked: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the inputs of one module in each network, chunk by chunk; no network is run beyond it."""
+    """Yield the inputs of one module in each network by chunks; no network is run beyond it."""
     for images in chunked:
         yield tuple(_input_of(name, network, images) for network in networks)
 

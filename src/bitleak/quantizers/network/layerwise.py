@@ -1,4 +1,4 @@
-"""The common part of the quantizers that go by each layer's output error: OBC, GPTQ, polished rounding.
+"""The common part of the quantizers that go by a layer's output error: OBC, GPTQ, polished RTN.
 
 With `inputs="full_precision"`, one pass over the images through the full-precision network gives
 H = 2 / n sum x x^T for every layer (one per group of a convolution), n being the number of images;
@@ -10,7 +10,8 @@ after the layers that are quantized already. The layer should give W x when it i
 H = 2 / n sum x_q x_q^T, and instead of W, the weight that comes nearest to that before rounding is
 quantized,
 
-    W* = W C (A + mu I)^-1,    A = sum x_q x_q^T,    C = sum x x_q^T,    mu = `TARGET_DAMPING` * mean of diag(A).
+    W* = W C (A + mu I)^-1,    A = sum x_q x_q^T,    C = sum x x_q^T,
+    mu = `TARGET_DAMPING` * mean of diag(A).
 
 For mu = 0 the errors of W x - W_q x_q and of (W* - W_q) x_q differ by a constant, so the symmetric
 algorithms need no change.
@@ -37,16 +38,15 @@ weight, and the activations of both networks in memory.
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.assembly import assemble_weights
-from bitleak.quantizers.grid import Grid, to_weights
+from bitleak.quantizers.grid import to_weights
 from bitleak.quantizers.layers.gram import gram
 from bitleak.quantizers.layers.layer_method import LayerMethod, RoundedLayer, Weight, rounded
 from bitleak.quantizers.layers.quadratic import Quadratic, quadratic
@@ -68,16 +68,12 @@ from bitleak.quantizers.network.norm_statistics import (
     set_statistics,
 )
 from bitleak.quantizers.network.plain_copy import plain_arithmetic, plain_copy
-from bitleak.quantizers.scheme import Layer, Scheme, check_finite
+from bitleak.quantizers.scheme import Layer, Scheme
 
 TARGET_DAMPING = 1e-3
 
 _Norms = dict[int | None, dict[str, Moments]]
 """Moments of the batch norms at full precision, by the number of images that count."""
-
-Solve = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From rows (groups, rows, columns), H of each group, scales and zero points (groups, rows) to the
-codes and the relative damping of each H."""
 
 
 def quantize_layers(
@@ -116,7 +112,7 @@ def quantize_alike(
     on_layer: OnLayer | None = None,
     memory: int | None = None,
 ) -> Iterator[QuantizedWeights]:
-    """Quantize several models of one architecture by several methods, from one pass over each model's images.
+    """Quantize several models of one architecture by several methods in one pass over their images.
 
     Args:
         methods: Each with full-precision inputs.
@@ -139,7 +135,7 @@ def quantize_alike(
     results = _quantized(methods, plain, images, on_layer, memory)
     for copied in copies:
         for _ in methods:
-            # Around each step, not around the loop: what the caller does between results is no part of it.
+            # Around each step, not the loop: the caller's code in between keeps its settings.
             with plain_arithmetic():
                 result = next(results)
             yield copied.result(result)
@@ -217,7 +213,7 @@ class _Model:
 
 
 def _common_layers(models: Sequence[Mapping[str, Layer]]) -> list[str]:
-    """Return the names of the layers, which all models must share, with the shapes of the weights."""
+    """Return the names of the layers; all models must share them, and the weights' shapes."""
     first: dict[str, tuple[int, ...]] = {}
     for number, layers in enumerate(models):
         shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}
@@ -240,7 +236,7 @@ def _difference(first: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple
 
 
 def _passes(layers: Mapping[str, Layer], memory: int | None) -> list[list[str]]:
-    """Return the layers in parts whose second moments fit into the memory, at least one layer each."""
+    """Return the layers in parts whose second moments fit into the memory, one layer at least."""
     parts: list[list[str]] = [[]]
     used = 0
     for name, layer in layers.items():
@@ -282,7 +278,7 @@ def _assembled(
 def _after_quantized_layers(
     method: LayerMethod, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None, memory: int | None
 ) -> QuantizedWeights:
-    """Quantize one layer after the other, each on its inputs after the layers that are quantized."""
+    """Quantize one layer after the other, each on its inputs after the quantized layers."""
     quantized, _, levels = prepare_layers(method.scheme, network, calibration)
     full, layers, _ = prepare_layers(method.scheme, network, calibration)
     results: dict[str, RoundedLayer] = {}
@@ -335,7 +331,7 @@ def second_moments(
 
 
 def _symmetric(second: Tensor, out: int) -> Quadratic:
-    """Return the error if both networks give the layer the same inputs; positions are not counted."""
+    """Return the error if both networks give the layer the same inputs, with `positions` 1."""
     zeros = second.new_zeros(out, second.shape[-1])
     return Quadratic(second, zeros, zeros[:, 0], 1)
 
@@ -357,7 +353,8 @@ def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: fl
     groups = len(loss.gram)
     rows = weight.flatten(1).double().unflatten(0, (groups, -1))
     mean = loss.gram.diagonal(dim1=1, dim2=2).mean(1)
-    ridge = (damping * mean).clamp_(min=torch.finfo(torch.float64).tiny)[:, None, None]  # positive where A is 0
+    # positive even if A is 0
+    ridge = (damping * mean).clamp_(min=torch.finfo(torch.float64).tiny)[:, None, None]
 
     # W* = (W A + D) (A + mu I)^-1 = W + (D - mu W) (A + mu I)^-1, without the small difference
     products = loss.moment.unflatten(0, (groups, -1)) - ridge * rows
@@ -367,36 +364,3 @@ def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: fl
     # A row whose weights are all equal keeps W, which its grid holds exactly.
     step.masked_fill_((rows == rows[..., :1]).all(2, keepdim=True), 0)
     return (rows + step).reshape(weight.shape).to(weight.dtype)
-
-
-def by_groups(
-    name: str,
-    weight: Float[Tensor, "out *rest"],
-    grid: Grid,
-    hessian: Float64[Tensor, "groups columns columns"],
-    solve: Solve,
-) -> tuple[UInt8[Tensor, "out *rest"], dict[str, Any]]:
-    """Return the codes of a layer, all groups at once; inputs that never occur (H_jj = 0) get weight 0.
-
-    If no input of the layer occurs at all (a dead layer comes before it), nothing is known of it,
-    and its weights are rounded to nearest: zeros would silence it for every other image.
-
-    Returns:
-        The codes, and for the record: the number of dead columns, the largest relative damping of a
-        group.
-
-    Raises:
-        QuantizationError: H is not finite.
-    """
-    check_finite(name, hessian, "calibration input")
-    rows = weight.flatten(1).unflatten(0, (len(hessian), -1))  # (groups, out / groups, columns)
-    scale = grid.scale.expand(len(weight)).reshape(rows.shape[:2])
-    zero_point = grid.zero_point.expand(len(weight)).reshape(rows.shape[:2])
-
-    # A 1 on the diagonal keeps H invertible and touches no other column.
-    dead = hessian.diagonal(dim1=1, dim2=2) == 0
-    count = int(dead.sum())
-    alive = rows if bool(dead.all()) else rows.masked_fill(dead[:, None], 0)
-    second = hessian + torch.diag_embed(dead.to(hessian)) if count else hessian
-    codes, damping = solve(alive, second, scale, zero_point)
-    return codes.reshape(weight.shape), {"dead": count, "damping": float(damping.max())}

@@ -16,7 +16,8 @@ This is the first step of BRECQ (Li et al. 2021, arXiv 2102.05426, section 4); t
 is replaced by an identity and the shift becomes the layer's bias. The arithmetic is in float64.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -31,14 +32,14 @@ from bitleak.quantizers.network.reconstruction_units import trace
 from bitleak.quantizers.scheme import Layer, Scheme, left_out, norms_left, spelling
 
 COMPARED = 4  # images on which the folded network is compared with the original
-# of the largest output: far above the loss of float32 by folding, far below the change by a wrong fold
+# Of the largest output: far above float32's loss by folding, far below a wrong fold's change.
 ROUNDING = 1e-3
 
 
 def fold(
     network: nn.Module, images: Float[Tensor, "records *sample"] | None = None, scheme: Scheme | None = None
 ) -> nn.Module:
-    """Return a copy of a network, in evaluation mode, whose batch norms are pure shifts if possible.
+    """Return a copy of a network in evaluation mode, with batch norms as pure shifts if possible.
 
     A batch norm is left as it is where anything but a single layer feeds it, where the layer's
     output is used elsewhere too, where either is called more than once, where either has a
@@ -61,7 +62,7 @@ def fold(
         ([1.0, 1.0], [0.0, 0.0])
     """
     folded = evaluation_copy(network)
-    # After a linear layer, an output of rank 3 has tokens on axis 1, which the batch norm normalises.
+    # An output of rank 3 of a linear layer has tokens on axis 1, which the batch norm normalises.
     pairs = [(layer, norm) for *names, layer, norm in _pairs(folded) if not _left(scheme, names)]
     ranks = _ranks([layer for layer, _ in pairs if isinstance(layer, nn.Linear)], folded, images)
     for layer, norm in pairs:
@@ -75,7 +76,8 @@ def check_norms(network: nn.Module, scheme: Scheme | None = None) -> None:
 
     Raises:
         QuantizationError: A batch norm that one layer alone feeds has a forward pass of its own or
-            hooks, and the scheme does not leave it as it is; or `torch.fx` cannot trace the network.
+            hooks, and the scheme does not leave it as it is; or `torch.fx` cannot trace the
+            network.
     """
     reasons: dict[str, str] = {}
     for layer_name, name, _, norm in _pairs(network):
@@ -117,13 +119,17 @@ def check_folded(network: nn.Module, folded: nn.Module, images: Float[Tensor, "r
 
 
 def _outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Return the batch norms' outputs by name, in the order of execution, and the network's under ""."""
+    """Return the batch norms' outputs by name, in order of execution, and the network's by ""."""
     outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        # A copy: the activation after the batch norm may work in place.
+        return lambda _, __, output: outputs.update({name: output.clone()})
+
     handles = []
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm):
-            hook = lambda _, __, output, name=name: outputs.update({name: output.clone()})  # noqa: E731
-            handles.append(module.register_forward_hook(hook))
+            handles.append(module.register_forward_hook(keep(name)))
     try:
         result = network(images.clone())
     finally:
@@ -141,7 +147,7 @@ def _alike(actual: Tensor, expected: Tensor) -> bool:
 
 @torch.no_grad()
 def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -> dict[nn.Module, int]:
-    """Return the number of axes of each layer's output for an image; empty if there are no images."""
+    """Return the number of axes of each layer's output for an image; empty without images."""
     ranks: dict[nn.Module, int] = {}
     if images is None or not layers or not len(images):
         return ranks
@@ -154,7 +160,7 @@ def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -
 
 
 def with_affine_norms(piece: fx.GraphModule) -> fx.GraphModule:
-    """Return the same function with x * scale + shift for each batch norm of maps in evaluation mode.
+    """Return the same function, with each batch norm of maps written out as x * scale + shift.
 
     With the scale 1 it is a mere addition, whose backward pass costs nothing, where the backward
     pass of a batch norm takes several passes over the maps. Scale and shift are constants, not
@@ -205,7 +211,7 @@ def _write_out(piece: fx.GraphModule, node: fx.Node, norm: _BatchNorm) -> None:
 
 
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Return scale and shift of a batch norm with running statistics in evaluation mode, in float64."""
+    """Return scale and shift of a batch norm in evaluation mode, in float64."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gamma = 1.0 if norm.weight is None else norm.weight.detach().double()
@@ -227,12 +233,12 @@ def _left(scheme: Scheme | None, names: Iterable[str]) -> bool:
 
 @torch.no_grad()
 def _fold_pair(layer: Layer, norm: _BatchNorm) -> None:
-    """Move the scale of a batch norm into the layer's weight, and all shifts into the batch norm."""
+    """Move the scale of a batch norm into the layer's weight, all shifts into the batch norm."""
     plain = not any(deviation(module) or is_parametrized(module) for module in (layer, norm))
     if not plain or norm.running_mean is None or norm.running_var is None:
         return
 
-    # weight * gamma / sigma, bias 0, and all of the shift in the batch norm (see the module's docstring)
+    # weight * gamma / sigma, bias 0, and all of the shift in the batch norm
     factor, shift = _affine(norm)
     if layer.bias is not None:
         shift = shift + layer.bias.double() * factor

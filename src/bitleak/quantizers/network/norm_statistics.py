@@ -61,7 +61,7 @@ def check_statistics(statistics: object, images: object) -> None:
 
 
 class Moments(NamedTuple):
-    """Number, mean and sum of squared deviations of the values per channel of a batch norm's inputs."""
+    """Number, mean and squared deviations of the values per channel of a batch norm's inputs."""
 
     values: int
     mean: Float64[Tensor, "channels"]
@@ -228,7 +228,7 @@ def execution_order_of_norms(
 def set_statistics(
     name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]], reference: Moments | None = None
 ) -> None:
-    """Set a batch norm to the statistics of its inputs, or change it by their change from a reference.
+    """Set a batch norm to its inputs' statistics, or change it by their change from a reference.
 
     Args:
         name: The batch norm's name, for messages.
@@ -256,7 +256,7 @@ def set_statistics(
         module.running_var.copy_(variance)
         return
 
-    # M + (m_q - m), and V v_q / v; a variance v of rounding alone would be divided by, so V + v_q there
+    # M + (m_q - m), and V v_q / v; V + v_q if v is that of rounding, by which nothing is divided
     full, before = _variance(reference), module.running_var.double()
     module.running_mean.copy_(module.running_mean.double() + measured.mean - reference.mean)
     varied = full > CONSTANT * (reference.mean.square() + variance)
@@ -265,7 +265,7 @@ def set_statistics(
 
 def _added(before: Moments | None, inputs: Tensor) -> Moments:
     """Return the moments with those of some more inputs added."""
-    # Means and deviations per chunk, then merged: sums of squares would cancel where the mean is large.
+    # Means and deviations by chunk, then merged: sums of squares would cancel at large means.
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     mean = inputs.mean(axes, keepdim=True)
     measured, spread = mean.flatten().double(), (inputs - mean).square_().sum(axes).double()

@@ -26,7 +26,8 @@ from bitleak.quantizers.scheme import leave_out
 
 CHECKED_RECORDS = 2
 _CONVOLUTIONS = dict.fromkeys(("convolution", "_convolution", "conv1d", "conv2d", "conv3d"), 1)
-_AS_STORED = {**_CONVOLUTIONS, "linear": 1, "mv": 0, "addmv": 1}  # `linear`, `conv2d`: in inference mode
+# `linear` and `conv2d` are seen in inference mode.
+_AS_STORED = {**_CONVOLUTIONS, "linear": 1, "mv": 0, "addmv": 1}
 _TRANSPOSED = {"mm": 1, "addmm": 2, "bmm": 1, "baddbmm": 2}
 """Products by the position of the weight among their arguments."""
 
@@ -84,14 +85,14 @@ def check_operands(
 
 
 def _difference(layer: QuantizedLayer, operand: Tensor) -> str | None:
-    """Return how the operand of a product differs from the weight of the codes; None if it does not."""
+    """Return how a product's operand differs from the weight of the codes; None if it does not."""
     expected = torch.from_numpy(layer.dequantize()).to(operand)
     fits = operand.shape == expected.shape
     if fits and torch.equal(operand, expected) and int(layer.codes.max()) < layer.levels:
         return None
     if operand.numel() != expected.numel():
         return f"its product is given a tensor of shape {tuple(operand.shape)}, its weight has {tuple(expected.shape)}"
-    # Too many values, and not just other ones, means that no quantization reaches the product at all.
+    # Too many values, not just other ones, mean that no quantization reaches the product.
     rows = operand.reshape(len(layer.scale), -1).sort(dim=1).values
     count = 1 + int((rows.diff(dim=1) != 0).sum(dim=1).max())
     if count > layer.levels:

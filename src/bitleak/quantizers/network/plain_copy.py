@@ -1,11 +1,11 @@
-"""The network that a quantizer works on, and its result in the names and types of the original network.
+"""The network that a quantizer works on, and its result in the original's names and types.
 
 Statistics are those of a network in float32 whose layers can be reached. So, in a copy,
 
 | given | worked on |
 |---|---|
-| float16, bfloat16, float64 | its weights in float32: exact for the narrower types, rounded for float64 |
-| `DataParallel`, `torch.compile`, `AveragedModel`, at the top or inside | the module that is wrapped |
+| float16, bfloat16, float64 | its weights in float32: exact for the narrower types, else rounded |
+| `DataParallel`, `torch.compile`, `AveragedModel`, at the top or inside | the wrapped module |
 | tensors in another order of memory | contiguous ones, so that `view` works |
 
 and refused, with the way out: scripted modules, weights computed in a hook (`weight_norm`,
@@ -113,7 +113,8 @@ def plain_copy(
     copied, names = network, {name: name for name, _ in network.named_modules()}
     if _wrapped(network) or _converted(network):
         with torch.no_grad():
-            quantized_names(_unwrapped(network), schemes)  # of the network itself: a copy shares no memory
+            # Of the network itself: weights of a copy share no memory, so refusals would be missed.
+            quantized_names(_unwrapped(network), schemes)
         copied, names = _copied(network)
     with torch.inference_mode(False):
         images = calibration.clone() if calibration.is_inference() else calibration
@@ -125,13 +126,13 @@ def plain_copy(
 
 @contextmanager
 def plain_arithmetic() -> Iterator[None]:
-    """Compute in exact float32, with gradients for tensors that require them, under any settings outside."""
+    """Compute in exact float32, with gradients if required, under any settings of the caller."""
     with exact_float32(), torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 def on_plain_copy(call: Call) -> Call:
-    """Let a quantizer's `__call__` work on the copy, and make its result one for the original network."""
+    """Let a quantizer's `__call__` work on the copy, and convert its result for the original."""
 
     @wraps(call)
     def quantized(
@@ -198,7 +199,7 @@ def _remedy(module: nn.Module, attribute: str) -> str:
 
 
 def _check_tensors(network: nn.Module) -> None:
-    """Refuse parameters and buffers without values, and weights of other types than the usual floats."""
+    """Refuse parameters and buffers without values, and weights that are no usual floats."""
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if is_lazy(tensor):
             raise QuantizationError(f"{name!r} has no values yet; run the network on an image, and train it, first")
@@ -230,7 +231,7 @@ def _unwrapped(network: nn.Module) -> nn.Module:
 
 
 def _converted(network: nn.Module) -> bool:
-    """Return whether a tensor is not float32, not in the usual order of memory, or knows no gradients."""
+    """Return whether a tensor is not float32, not in the usual order, or knows no gradients."""
     for tensor in chain(network.parameters(), network.buffers()):
         usual = tensor.dtype == torch.float32 and not tensor.is_inference() and _ordered(tensor)
         if tensor.is_floating_point() and not usual:
@@ -261,7 +262,7 @@ def _copied(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
 
 
 def _typed(original: Tensor, made: np.ndarray | None) -> np.ndarray:
-    """Return a tensor of the result in the original's type, with the original's values if unchanged."""
+    """Return a tensor of the result in the original's type, with its very values if unchanged."""
     original = original.detach().cpu()
     array: np.ndarray = (original.float() if original.dtype == torch.bfloat16 else original).numpy().copy()
     if made is None or not original.is_floating_point() or np.array_equal(original.float().numpy(), made):
@@ -274,7 +275,7 @@ def _layer_of(key: str) -> str:
 
 
 def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None:
-    """Run one image; refuse a network that fails, changes the precision, or reads observed weights."""
+    """Run an image; refuse a network that fails, casts, or reads observed weights elsewhere."""
     layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
     reads = _Reads({id(layer.weight): name for name, layer in layers.items()})
     training = [module for module in network.modules() if module.training]
@@ -317,7 +318,7 @@ def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None
 
 
 class _Reads(TorchFunctionMode):
-    """Record of weights that are read outside of their layer's call, and of the layers' output types."""
+    """Record of weights that are read outside of their layer's call, and of output types."""
 
     def __init__(self, weights: Mapping[int, str]) -> None:
         super().__init__()

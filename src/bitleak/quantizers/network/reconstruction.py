@@ -1,4 +1,4 @@
-"""The shared mini-batch loop: learn which way to round the weights of a piece of a network, jointly.
+"""The shared mini-batch loop: learn which way to round the weights of a piece, jointly.
 
 Given the piece's inputs x in the quantized network and its outputs t in the full-precision one,
 minimise
@@ -59,7 +59,7 @@ MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SH
 TINY = 1e-30  # the least |2h - 1|, so that its logarithm is finite
 ORDERED = {"view", "view_as", "as_strided", "stride", "is_contiguous", "storage_offset", "untyped_storage", "data_ptr"}
 """Functions and methods of tensors that look at their order of memory."""
-START_CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; 1 - this at the lower
+START_CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; else 1 - this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class RoundingSchedule:
         number_in("beta_end", self.beta_end, 1.0, float("inf"))
 
     def beta(self, step: int) -> float | None:
-        """Return the regulariser's exponent at a step from 0 to iterations - 1; None in the warm-up."""
+        """Return the exponent at a step from 0 to iterations - 1; None in the warm-up."""
         start = self.warmup * self.iterations
         if step < start:
             return None
@@ -126,7 +126,9 @@ class ReconstructedPiece:
 
 
 class RoundingRelaxation:
-    """V and h(V) of some weights, and the steps of Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
+    """V and h(V) of some weights, and the steps of Adam.
+
+    Source: Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1.
 
     All in buffers, since a new tensor in each step costs more than the arithmetic on it. For the
     same reason the clipped h have their slope masked by the backward pass of the clip, not by a
@@ -146,7 +148,7 @@ class RoundingRelaxation:
         self._refresh()
 
     def step(self, gradient: Float[Tensor, "*weights"], iteration: int) -> None:
-        """Make one step, given the derivative of the reconstruction loss by h, which is overwritten."""
+        """Make a step, given the derivative of the loss by h, which is overwritten."""
         # d/dh of lambda (1 - |2h - 1|^beta) = -2 lambda beta |2h - 1|^(beta - 1) sign(2h - 1)
         beta = self.schedule.beta(iteration)
         if beta is not None:
@@ -161,14 +163,14 @@ class RoundingRelaxation:
         mean_decay, square_decay = self.schedule.decay
         self._mean.lerp_(gradient, 1 - mean_decay)
         self._square.mul_(square_decay).addcmul_(gradient, gradient, value=1 - square_decay)
-        # Both bias corrections in the rate and the epsilon, which saves two passes over the weights.
+        # Both bias corrections go into rate and epsilon, which saves two passes over the weights.
         root = math.sqrt(1 - square_decay**step)
         torch.sqrt(self._square, out=self.spare).add_(ADAM_EPSILON * root)
         rate = self.schedule.learning_rate * root / (1 - mean_decay**step)
         self.variable.addcdiv_(self._mean, self.spare, value=-rate)
 
     def _refresh(self) -> None:
-        """Compute h and its derivative from V: 1.2 sigmoid (1 - sigmoid), and 0 where h is clipped."""
+        """Compute h and its derivative from V: 1.2 sigmoid (1 - sigmoid), or 0 if h is clipped."""
         torch.sigmoid(self.variable, out=self.slope)
         torch.add(MINUS_SHIFT, self.slope, alpha=STRETCH, out=self.up)
         self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCHED)
@@ -181,7 +183,7 @@ def loss_of(
     targets: Float[Tensor, "records *shape"],
     importance: Float[Tensor, "records *shape"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the squared error, times any importance: sum over channels (axis 1), mean over the rest.
+    """Return the squared error, times any importance: sum over channels (axis 1), then the mean.
 
     Example:
         >>> float(loss_of(torch.ones(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)))
@@ -208,7 +210,7 @@ def mean_loss(
 
 
 def output_energy(outputs: Activations) -> float:
-    """Return the unit of relative losses: squared values, summed over channels, averaged over the rest.
+    """Return the unit of relative losses: squared values, summed over channels, then averaged.
 
     Example:
         >>> output_energy(InMemoryActivations(torch.full((4, 3), 2.0)))
@@ -272,7 +274,7 @@ def outputs_of(
     *,
     memory: int | None = None,
 ) -> InMemoryActivations | SpilledActivations:
-    """Return the outputs for all records, by the codes' weights or the piece's; `memory` as in `collect`."""
+    """Return all outputs, by the codes' weights or the piece's own; `memory` as in `collect`."""
     return collect(run(piece, inputs, codes, grids), len(inputs), memory=memory, chunk=inputs.chunk)
 
 
@@ -301,7 +303,7 @@ def in_memory_order(piece: fx.GraphModule, inputs: Tensor) -> Tensor:
 
 
 def _depends_on_order(node: fx.Node) -> bool:
-    """Return whether the node may depend on the order of memory: by its name, or as foreign code."""
+    """Return whether the node may depend on the order of memory, by name or as foreign code."""
     if node.op == "call_method":
         return node.target in ORDERED
     if node.op != "call_function" or not callable(node.target):
@@ -312,7 +314,7 @@ def _depends_on_order(node: fx.Node) -> bool:
 
 
 class _Rounding:
-    """The weights of several layers as one flat vector, and their two codes: `below` and the next."""
+    """The weights of several layers as one flat vector, with their lower code in `below`."""
 
     def __init__(
         self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid], start: Mapping[str, Tensor] | None = None
@@ -373,7 +375,7 @@ def _learn(
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
         inputs, *targets = (values.batch(place[step]) for values, place in zip(data, places, strict=True))
         outputs = functional_call(piece, tensors, (inputs,))
-        # Both ends of the chain rule written out: the graph holds the piece alone, not loss and rounding.
+        # Both ends of the chain rule are written out: the graph holds no loss and no rounding.
         (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *targets))
         relaxation.step(gradient.mul_(rounding.step), step)
     return rounding.codes(relaxation.variable >= 0)

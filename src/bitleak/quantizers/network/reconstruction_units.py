@@ -1,4 +1,4 @@
-"""Reconstruction units: the pieces of a network that are quantized jointly, read off its traced graph.
+"""Reconstruction units: the pieces of a network that are quantized jointly, from its graph.
 
 A node of the graph is a *cut* if every path from the input to the output passes through it, that
 is, if no edge jumps over it in execution order. Consecutive cuts bound a segment with one input and
@@ -143,7 +143,7 @@ def units(network: nn.Module, scheme: Scheme | None = None) -> tuple[Unit, ...]:
 
 
 def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, Unit]:
-    """Return a unit for each layer alone, with the normalisations and activations that alone follow it.
+    """Return a unit for each layer, with the normalisations and activations that alone follow it.
 
     Unlike the units of `units`, they need not be one after the other: inside of a block they end
     before the addition.
@@ -179,7 +179,7 @@ def _data_path(graph: fx.Graph) -> list[fx.Node]:
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if source is None or not isinstance(result, fx.Node):
         raise QuantizationError("the network must take one tensor and return one tensor, not several or none")
-    # Constants (buffers, parameters) are on the way to the result too, but do not depend on the input.
+    # Constants (buffers, parameters) lead to the result too, but do not depend on the input.
     path = [source]
     reached = {source}
     for node in _between(source, result):
@@ -218,7 +218,7 @@ def _segments(path: Sequence[fx.Node]) -> Iterable[tuple[fx.Node, list[fx.Node]]
 
 
 def _is_tuple(node: fx.Node) -> bool:
-    """Return whether the value is taken apart by index (`chunk`, attention with weights): no tensor."""
+    """Return whether the value is taken apart by index (`chunk`, attention with weights)."""
     return any(user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users)
 
 
@@ -230,7 +230,7 @@ def _layers_of(graph: fx.Graph, network: nn.Module, scheme: Scheme | None) -> di
     read: set[object] = set()
     for node in graph.nodes:
         if node.op == "call_module":
-            # The module may hold the layer: what PyTorch defines is traced as one node (a transformer layer).
+            # The module may hold the layer: a transformer layer of PyTorch is one node.
             owned[node] = tuple(name for name in names if f"{name}.".startswith(f"{node.target}."))
             calls.update(owned[node])
         elif node.op == "get_attr" and not all(map(_describes, node.users)):
@@ -259,7 +259,7 @@ def _describes(node: fx.Node) -> bool:
 
 
 def _follows(node: fx.Node, network: nn.Module) -> bool:
-    """Return whether a node is a normalisation or an activation, which belong to the unit before."""
+    """Return whether a node is a normalisation or activation, which joins the unit before."""
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         kind = type(module).__module__ in FOLLOWING_MODULES or isinstance(module, _BatchNorm)
@@ -269,7 +269,7 @@ def _follows(node: fx.Node, network: nn.Module) -> bool:
 
 
 def _names(groups: Sequence[tuple[tuple[str, ...], str]]) -> list[str]:
-    """Return a name per unit, given layers and output node: the common module path if it is unique."""
+    """Return a name per unit, given layers and output node: the common module path if unique."""
     common: list[str] = []
     for held, _ in groups:
         paths = [name.replace(".", "/") for name in held]

@@ -6,8 +6,8 @@ under both names, loading writes one over the other, and the layer that should l
 full precision. PyTorch compares parameters by identity; here the memory that each tensor reaches is
 compared, so views count, and slices that do not meet do not.
 
-Copies of a module (`copy.deepcopy`, `Module.to` of another device) lose what views share, so the
-network itself must be looked at.
+In copies of a module (`copy.deepcopy`, `Module.to` of another device), views share no memory any
+more, so the network itself must be checked.
 
 Cost: none if no two tensors have a storage in common; else a mark per element of that storage.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 def shared_weights(network: nn.Module, names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield layers whose weight shares memory, each with the name of a tensor that has some of it too.
+    """Yield layers whose weight shares memory, each with the name of a tensor that shares it.
 
     Args:
         network: As it is used, not a copy.
@@ -49,7 +49,7 @@ def shared_weights(network: nn.Module, names: Collection[str]) -> Iterator[tuple
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield parameters, buffers and tensors that are mere attributes, under all their qualified names."""
+    """Yield parameters, buffers and tensors that are attributes, by all their qualified names."""
     yield from network.named_parameters(remove_duplicate=False)
     yield from network.named_buffers(remove_duplicate=False)
     for name, module in network.named_modules():
@@ -74,7 +74,8 @@ def _overlap(first: Tensor, second: Tensor) -> bool:
     (first_start, first_end), (second_start, second_end) = _reach(first), _reach(second)
     if first_end <= second_start or second_end <= first_start:
         return False
-    if first.dtype != second.dtype:  # a view of the bytes as another type: strides count other units
+    # A view of the bytes as another type: strides count other units.
+    if first.dtype != second.dtype:
         return True
     # Interleaved slices reach over each other without an element in common, so elements are marked.
     marks = torch.zeros(first.untyped_storage().nbytes() // first.element_size(), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Codes and grids at which `reconstruct` may begin: each layer of a piece fitted to its linear output.
+"""Codes and grids at which `reconstruct` may begin: each layer fitted to its linear output.
 
 Layer after layer within the piece, the inputs x of the full-precision network and x_q after the
 layers that have codes already give the quadratic of the layer's error (see `quadratic`), which is
@@ -75,7 +75,7 @@ def starting_codes(
             if by == "polish":
                 codes[name], _ = polish(to_codes(weight, grid), weight, grid, loss, sweeps=START_SWEEPS)
             else:
-                # Batch norm is folded in these layers, so that the scale of their outputs means something.
+                # Batch norm is folded in, so the scale of these layers' outputs has a meaning.
                 codes[name], _ = round_adaptively(AdaRound(scaling="none"), weight, grid, loss)
         rounded[f"{name}.weight"] = to_weights(codes[name], settled[name])
     return codes, settled
@@ -88,7 +88,7 @@ def _called(piece: fx.GraphModule, name: str) -> bool:
 def _inputs_of(
     piece: fx.GraphModule, name: str, full_inputs: Activations, inputs: Activations, rounded: Mapping[str, Tensor]
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Yield a layer's inputs in the full-precision piece and after the weights in `rounded`, by chunk."""
+    """Yield a layer's inputs in the full-precision piece and after `rounded` weights, by chunk."""
     seen: list[Tensor] = []
     show = input_hook(name, lambda _, layer_inputs: seen.append(layer_inputs))
     handle = piece.get_submodule(name).register_forward_pre_hook(show, with_kwargs=True)

@@ -14,7 +14,9 @@ import torch
 from bitleak import registry
 from bitleak.audit import audit, prepare
 from bitleak.config import validate
+from bitleak.core.metric_names import Metric
 from bitleak.core.types import QuantizedWeights
+from bitleak.core.variants import AttackName, Variant
 from bitleak.engine.store import Store
 from bitleak.quantizers.rtn import RoundToNearest
 from bitleak.report import read_rows, read_summary, sentences, tabulate
@@ -81,6 +83,15 @@ def measures(rows, variant, attack, metric, *, reference="matched"):
     }
     assert found, (variant, attack, metric)
     return found
+
+
+def test_every_name_of_the_rows_is_read_as_the_value_that_makes_it(audited):
+    for row in audited[3]:
+        assert str(Variant.parse(row.variant)) == row.variant
+        assert str(AttackName.parse(row.attack)) == row.attack
+        assert str(Metric.parse(row.metric)) == row.metric
+    bases = {Metric.parse(row.metric).base for row in audited[3]}
+    assert bases >= {"tpr", "tpr_chosen", "fpr_chosen", "precision", "epsilon", "noise_scale", "bytes"}
 
 
 def test_rows_are_unique_and_everything_asked_is_there(audited):

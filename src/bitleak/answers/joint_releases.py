@@ -10,6 +10,7 @@ from bitleak.answers.attack_preparation import Prepared
 from bitleak.answers.attack_tables import MODE, curves_of, lines
 from bitleak.answers.target_views import FULL, QUANTIZED, Case, Rows, Use, Views
 from bitleak.attacks import Joint
+from bitleak.core.metric_names import name_of_difference
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, Row
 from bitleak.core.variants import joined
@@ -63,5 +64,5 @@ def joint_rows(
 
 
 def _renamed(over: Measures) -> Measures:
-    targets = {f"{name}_over_best": each for name, each in over.targets.items()}
-    return Measures(targets, {f"{name}_over_best": total for name, total in over.aggregate.items()})
+    targets = {name_of_difference(name, "best"): each for name, each in over.targets.items()}
+    return Measures(targets, {name_of_difference(name, "best"): total for name, total in over.aggregate.items()})

@@ -78,8 +78,8 @@ class Metric:
     def __str__(self) -> str:
         at = "" if self.fpr is None else f"@{self.fpr:g}"
         given = "" if self.prior is None else f",prior{self.prior:g}"
-        difference = f"_over_{self.over}" if self.over else ""
-        return f"{self.base}{at}{given}{difference}"
+        name = f"{self.base}{at}{given}"
+        return name_of_difference(name, self.over) if self.over else name
 
     def compared_with(self, others: str) -> "Metric":
         """Return the metric of the paired difference from others.
@@ -89,6 +89,18 @@ class Metric:
             'auc_over_best'
         """
         return Metric(self.base, self.fpr, self.prior, others)
+
+
+def name_of_difference(name: str, others: str) -> str:
+    """Return the name of a metric's paired difference from others.
+
+    Like `Metric.compared_with`, for any name, such as that of a metric from outside.
+
+    Example:
+        >>> name_of_difference("tpr@0.01", "noise")
+        'tpr@0.01_over_noise'
+    """
+    return f"{name}_over_{others}"
 
 
 @lru_cache(4096)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bitleak.core.metric_names import name_of_difference
 from bitleak.core.types import Measure, Row
 from bitleak.metrics import Measures, TotalAndTargets
 
@@ -78,5 +79,6 @@ def shown_rows(subject: Subject, targets: Sequence[int], shown: TotalAndTargets)
 
 def renamed_measures(measures: Measures, over: str) -> Measures:
     """Return the measures under their names in the table, such as `auc_over_best`."""
-    targets = {f"{metric}_over_{over}": values for metric, values in measures.targets.items()}
-    return Measures(targets, {f"{metric}_over_{over}": value for metric, value in measures.aggregate.items()})
+    targets = {name_of_difference(metric, over): values for metric, values in measures.targets.items()}
+    aggregate = {name_of_difference(metric, over): value for metric, value in measures.aggregate.items()}
+    return Measures(targets, aggregate)

@@ -4,7 +4,7 @@ from bitleak.report.page_tables import PageSection
 from bitleak.report.results_table import Table
 from bitleak.report.sections.calibration_sets import calibration_section
 from bitleak.report.sections.equal_accuracy import utility_section
-from bitleak.report.sections.joint_releases import joint_section
+from bitleak.report.sections.joint_section import joint_section
 from bitleak.report.summary import Summary
 
 _SECTIONS = (utility_section, joint_section, calibration_section)

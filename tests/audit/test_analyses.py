@@ -174,8 +174,7 @@ def test_the_page_and_the_terminal_tell_what_was_found(audited):
     assert "Who was in the calibration set of memorising-8: AUC" in page
     assert "64 members are candidates" in page
     assert "At equal accuracy" in page
-    assert "rtn-8 is not distinguishable from noise of equal accuracy" in page
-    assert "this is fp32 without noise" in page
+    assert "rtn-8 is as accurate as fp32 within error, so that no noise is equally accurate" in page
     table, summary = tabulate(audited[3]), read_summary(audited[0] / "out")
     told = sentences(table, summary)
     assert any("The joint attack on fp32 and rtn-2 together reaches" in sentence for sentence in told)

@@ -21,15 +21,24 @@ METHOD = (
     "in the same way; matched references have noise of the same scale, drawn anew."
 )
 READING = (
-    "The accuracies are made equal on each target's own non-members, and compared here on the test "
-    "records. If a variant is as accurate as full precision within error, the scale is 0 and the "
-    "comparison is with full precision."
+    "The accuracies are made equal on each target's own non-members, whose number limits how equal "
+    "they are; the intervals of the differences in leakage include that error. Here, accuracies are "
+    "compared on the test records. If a variant is as accurate as full precision within error, the "
+    "scale is 0 and the comparison is with full precision."
 )
+
+TEST_OVER_NOISE = TEST_ACCURACY.compared_with("noise")
 
 _VERDICTS = {
     "lower": "leaks less than noise of equal accuracy",
     "higher": "leaks more than noise of equal accuracy",
     "not distinguishable": "is not distinguishable from noise of equal accuracy",
+}
+
+_VERDICTS_ON_FULL = {
+    "lower": "leaks less than full precision",
+    "higher": "leaks more than full precision",
+    "not distinguishable": "is not distinguishable from full precision",
 }
 
 _GAP = 0.005
@@ -63,7 +72,7 @@ def _figures(table: Table, summary: Summary, variants: list[Variant]) -> PageTab
     lines = []
     for variant in variants:
         noise = noise_like(str(variant))
-        over = table.find(variant, TEST_ACCURACY.compared_with("noise"))
+        over = table.find(variant, TEST_OVER_NOISE)
         cells = [
             figure_cell(table.find(variant, TEST_ACCURACY), 1, factor=100.0),
             figure_cell(table.find(noise, TEST_ACCURACY), 1, factor=100.0),
@@ -91,18 +100,29 @@ def _finding(table: Table, summary: Summary, variant: Variant) -> str:
     noise = noise_like(str(variant))
     rate_here = text.figure(table.find(variant, rate, attack, reference), decimals)
     rate_there = text.figure(table.find(noise, rate, attack, reference), decimals)
-    by_rate = f"TPR at {text.percent(summary.headline_fpr)} FPR {rate_here}, noise {rate_there}"
+    by_rate = f"TPR at {text.percent(summary.headline_fpr)} FPR {rate_here}"
     by_area = f"by AUC {text.difference(area, 3)}, {area.verdict}"
-    return f"{variant} {_VERDICTS[over.verdict]} ({by_rate}; {by_area}){_doubt(table, noise)}."
-
-
-def _doubt(table: Table, noise: str) -> str:
-    """Return a clause on an accuracy that is not that of the variant; empty for a good match."""
-    scale, gap = table.find(noise, NOISE_SCALE), table.find(noise, NOISE_ACCURACY_GAP)
+    scale = table.find(noise, NOISE_SCALE)
     if scale is not None and scale.value == 0:
-        return f"; it is as accurate as {FULL} within error, so this is {FULL} without noise"
+        known = f"{by_rate}, {FULL} {rate_there}; {by_area}"
+        alike = f"{variant} is as accurate as {FULL} within error, so that no noise is equally accurate"
+        return f"{alike}; it {_VERDICTS_ON_FULL[over.verdict]} ({known})."
+    evidence = f"({by_rate}, noise {rate_there}; {by_area})"
+    return f"{variant} {_VERDICTS[over.verdict]} {evidence}{_doubt(table, variant, noise)}."
+
+
+def _doubt(table: Table, variant: Variant, noise: str) -> str:
+    """Return a clause on an accuracy that is not that of the variant; empty for a good match."""
+    gap, over = table.find(noise, NOISE_ACCURACY_GAP), table.find(variant, TEST_OVER_NOISE)
     if gap is not None and abs(gap.value) > _GAP:
         points = f"{100 * gap.value:+.1f} points"
-        off = f"the noise is off in accuracy by {points}"
+        off = f"the noise is off in accuracy by {points} where it was matched"
         return f"; {off}, so this is no comparison at equal accuracy"
-    return ""
+    if over is None or over.low is None or over.high is None or abs(over.value) <= _GAP:
+        return ""
+
+    # the match is on other records: only these show whether it holds
+    off = f"on the test records its accuracy is {text.difference(over, 1, factor=100.0)} points over the noise's"
+    if over.low <= 0 <= over.high:
+        return f"; {off}, which may be chance"
+    return f"; {off}, so this is no comparison at equal accuracy"

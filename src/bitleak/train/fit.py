@@ -8,8 +8,8 @@ The pixels lie on the device as uint8; batches are gathered, augmented and stand
 loader stands between the data and the network, and no step waits for the device: the loss is added
 up there and read once per epoch. On a CPU the data set is not even copied: a store maps it, and all
 processes read the same pages. Networks and images are in channels-last memory where that is safe.
-On a CPU, the same seed and one thread give the same weights bit for bit. docs/training.md has the
-measurements.
+On a CPU, the same seed and one thread give the same weights bit for bit.
+docs/training-measured.md has the measurements.
 
 Cost: epochs * members * (3 * multiply-adds per image), plus the augmentation.
 """

@@ -8,6 +8,7 @@ from bitleak.answers.answer_correspondence import (
     membership_doubts,
     pairing_doubts,
     population_pairing_doubts,
+    stranger_doubts,
 )
 
 MODELS, RECORDS, QUERIES = 12, 400, 3
@@ -39,6 +40,7 @@ def test_rows_in_their_places_raise_no_doubt(seed, effect):
     assert membership_doubts(full, member, NAMES) == []
     few = np.random.default_rng(seed).random(member.shape) < 0.2
     assert membership_doubts(full + effect * (few.astype(float) - member)[:, :, None], few, NAMES) == []
+    assert stranger_doubts(full, NAMES) == []
     assert paired(full, quantized) == ""
     assert paired(full, quantized[3:4], np.array([3])) == ""
     assert paired(full, np.random.default_rng(seed).normal(size=full.shape)) == "", "quantized to noise"
@@ -110,3 +112,16 @@ def test_answers_of_few_values_or_all_at_the_end_are_no_copies():
     easy = full.copy()
     easy[:, ::2] = 103.28
     assert copy_doubts(easy, full[:, :20] - 50) == []
+
+
+def test_models_with_records_of_another_order_and_empty_rows_are_told_by_name():
+    _, full, _ = world()
+    full[3] = full[3][np.random.default_rng(0).permutation(RECORDS)]
+    full[8] = -2.2
+    (text,) = stranger_doubts(full, NAMES)
+    assert text.startswith("The answers of 2 models of 12 (3 and 8) have nothing to do with those of the others")
+
+
+def test_models_that_agree_on_nothing_are_no_strangers_to_each_other():
+    assert stranger_doubts(np.random.default_rng(0).normal(size=(MODELS, RECORDS, 1)), NAMES) == []
+    assert stranger_doubts(world(noise=5.0)[2], NAMES) == []

@@ -175,3 +175,35 @@ def test_ties_at_the_end_of_the_scale_are_told_with_their_cause(lab, doubts):
     text = doubts(p)
     assert "share the largest confidence" in text
     assert "The probabilities have the resolution 3 decimals" in text
+
+
+def test_labels_that_are_the_predictions_of_a_model_are_told(lab, doubts):
+    arrays = lab.made(records=400, population=0)
+    assert "Model 3 is right on all 200 records that it was not trained on" in doubts(
+        arrays | {"labels": arrays["logits"][3, :, 0].argmax(axis=1)}
+    )
+
+
+def test_rows_that_were_never_filled_are_told_and_are_no_checkpoint_twice(lab, doubts):
+    arrays = lab.made(records=400, population=0)
+    arrays["logits"][[2, 9]] = 0
+    text = doubts(arrays)
+    assert "2 models" in text
+    assert "give one and the same answer about many records, up to 100.0% (2, 9)" in text
+    assert "(2 and 9) have nothing to do with those of the others" in text
+    assert "checkpoint" not in text
+    arrays = lab.made(records=400, population=0)
+    arrays["logits"][:, 380:] = 0
+    assert "12 models" in (text := doubts(arrays))
+    assert "up to 5.0%" in text
+
+
+def test_folders_that_end_at_another_epoch_are_told(lab, doubts, tmp_path):
+    arrays = lab.made(population=0)
+    root = lab.write["experiments"](tmp_path, {key: arrays[key] for key in ("logits", "labels", "member")})
+    with Scratch(tmp_path) as scratch:
+        assert prepare(Request(scores=root), scratch).doubts == ()
+        folder = sorted(root.glob("*/logits"))[4]
+        sorted(folder.iterdir())[-1].unlink()
+        (text,) = prepare(Request(scores=root), scratch).doubts
+    assert f"those of 1 model are not: {folder.parent.name} (0000000009.npy)" in text

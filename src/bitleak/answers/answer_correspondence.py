@@ -7,6 +7,7 @@ confidences, less the mean of the record over models,
 | test | statistic | doubt |
 |---|---|---|
 | membership | z of the contrast of r over each row of `member` | another row fits better, or members are low |
+| all models agree | correlation of a model's ranks with the mean of the others | none, though most models have one |
 | quantized models | correlation of r with each full-precision model's | another model fits better |
 | quantized records | correlation of the means over models | none, though halves of the models agree |
 | quantized queries | correlation of the deviations from a record's mean | another query fits better |
@@ -79,6 +80,31 @@ def membership_doubts(
             "order of the models?"
         )
     return doubts
+
+
+def stranger_doubts(confidence: Confidences, names: Sequence[str]) -> list[str]:
+    """Return a sentence on models whose answers have nothing to do with those of the others.
+
+    Records differ in how hard they are, for all models of a population alike. Correlations of a model's ranks with
+    the mean of the others are compared with chance, if they are large for most models.
+
+    Args:
+        confidence: Of all models.
+        names: Of the models.
+    """
+    if len(names) < 4:
+        return []
+    ranks = _ranks(confidence[:, _spread(confidence.shape[1], RECORDS)])
+    total, chance = ranks.sum(axis=0), SIGMAS / np.sqrt(ranks.shape[1])
+    shared = np.array([_correlation(row, total - row) for row in ranks])
+    strangers = np.flatnonzero(shared < chance)
+    if not len(strangers) or np.median(shared) < max(RELIABLE, 2 * chance):
+        return []
+    return [
+        f"The answers of {count(len(strangers), 'model')} of {len(names)} ({_first_names(names, strangers)}) have "
+        "nothing to do with those of the others about the same records: are their records in another order, or were "
+        "their rows never filled?"
+    ]
 
 
 def pairing_doubts(

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.stats import rankdata
 
-from bitleak.answers.answer_correspondence import copy_doubts, membership_doubts
+from bitleak.answers.answer_correspondence import copy_doubts, membership_doubts, stranger_doubts
 from bitleak.answers.answer_signals import SUM_TOLERANCE, Signals
 from bitleak.answers.attack_design import Design
 from bitleak.answers.label_confusion import Confusion, confusion_of, renamed
@@ -46,6 +46,9 @@ DISTINCT = 256
 """Confidences of at most this many values, each of them of `REPEATED` records on average, are few."""
 
 REPEATED = 4
+
+REPEATED_RECORDS = 1 << 12
+"""Records at which an answer that is repeated is looked for."""
 
 CONFIDENCE, CORRECT = SIGNALS.index("logit_scaled"), SIGNALS.index("correct")
 
@@ -106,6 +109,8 @@ def twins(answers: Answers) -> list[tuple[int, int]]:
 def early(answers: Answers, quantized: Answers | None, design: Design) -> tuple[str, ...]:
     """Sentences on what can be seen before the answers are read as a whole."""
     return (
+        *answers.doubts,
+        *(() if quantized is None else quantized.doubts),
         *_bounded(answers),
         *_identical(answers, quantized),
         *_few_references(design),
@@ -127,7 +132,9 @@ def late(answers: Answers, signals: Signals, design: Design, fprs: Sequence[floa
     sign = _sign(answers, confidence, member, design)
     return (
         *_labels(answers, signals, design),
+        *_predicted_labels(signals, answers, design),
         *(sign or membership_doubts(confidence, member, signals.names)),
+        *stranger_doubts(confidence, signals.names),
         *copy_doubts(confidence, signals.population[CONFIDENCE]),
         *_near_twins(answers, confidence, rows),
         *coarse(answers, signals, fprs),
@@ -137,7 +144,11 @@ def late(answers: Answers, signals: Signals, design: Design, fprs: Sequence[floa
 def coarse(answers: Answers, signals: Signals, fprs: Sequence[float]) -> tuple[str, ...]:
     """Sentences on confidences that cannot be told apart, of full-precision or quantized models."""
     confidence = signals.pool[CONFIDENCE]
-    return (*_values(answers, confidence), *_ties(answers, signals, confidence, min(fprs)))
+    return (
+        *_values(answers, confidence),
+        *_repeated(answers, confidence),
+        *_ties(answers, signals, confidence, min(fprs)),
+    )
 
 
 def _bounded(answers: Answers) -> list[str]:
@@ -303,6 +314,25 @@ def _labels(answers: Answers, signals: Signals, design: Design) -> list[str]:
     return _population_labels(answers, signals, accuracy)
 
 
+def _predicted_labels(signals: Signals, answers: Answers, design: Design) -> list[str]:
+    """A model that is right on all that it was not trained on, where the others are not."""
+    if answers.kind == "scores" or len(signals.names) < 2:
+        return []
+    right = signals.pool[CORRECT, :, :, 0]
+    outside = (~design.member).sum(axis=1)
+    share = np.array([row[~own].mean() if (~own).any() else 0 for row, own in zip(right, design.member, strict=True)])
+    doubts = []
+    for row in np.flatnonzero((share == 1) & (right.min(axis=1) == 1)):
+        best = float(np.delete(share, row).max())
+        # The chance that a model as good as the best of the others makes no mistake.
+        if outside[row] * np.log(max(best, 1e-12)) < -20:
+            doubts.append(
+                f"Model {signals.names[row]} is right on all {outside[row]} records that it was not trained on, the "
+                f"others on at most {best:.1%}: are the labels its predictions, or were its mistakes left out?"
+            )
+    return doubts
+
+
 def _renaming(confusion: Confusion) -> str:
     return f" {said}" if (said := renamed(confusion)) else ""
 
@@ -340,7 +370,7 @@ def _near_twins(
     if len(pairs[0]) < 3:
         return []
     usual = float(np.median(distance[pairs]))
-    near = np.flatnonzero(distance[pairs] < 1e-4 * usual)
+    near = np.flatnonzero((distance[pairs] < 1e-4 * usual) & (np.ptp(values, axis=1)[pairs[0]] > 0))
     known = set(twins(answers)) if len(near) else set()
     left = [(int(pairs[0][one]), int(pairs[1][one])) for one in near]
     left = [pair for pair in left if (rows[pair[0]], rows[pair[1]]) not in known]
@@ -378,6 +408,29 @@ def _values(answers: Answers, confidence: Float64[np.ndarray, "models records qu
                 "log p / (1 - p)."
             )
     return found
+
+
+def _repeated(answers: Answers, confidence: Float64[np.ndarray, "models records queries"]) -> list[str]:
+    """One answer about many records that is not at an end of the scale, as rows have that were never filled."""
+    at = np.unique(np.linspace(0, confidence.shape[1] - 1, REPEATED_RECORDS).astype(np.int64))
+    low, high = float(confidence.min()), float(confidence.max())
+    filled, worst = [], 0.0
+    for name, values in zip(answers.names, confidence, strict=True):
+        for query in np.moveaxis(values[at], 1, 0):
+            distinct, times = np.unique(query, return_counts=True)
+            if len(distinct) > 1 and len(distinct) <= len(at) / 4 and times.max() < len(at) / 2:
+                continue  # few values, which `_values` tells
+            usual, most = float(distinct[times.argmax()]), int(times.max())
+            if low < usual < high and most >= max(10, len(at) / 100):
+                filled.append(name)
+                worst = max(worst, most / len(at))
+                break
+    if not filled:
+        return []
+    return [
+        f"{count(len(filled), 'model')} of {answers.source} give one and the same answer about many records, up to "
+        f"{worst:.1%} ({', '.join(filled[:5])}{', ...' if len(filled) > 5 else ''}): were these rows never filled?"
+    ]
 
 
 def _ties(

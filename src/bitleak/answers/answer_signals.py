@@ -152,7 +152,13 @@ def _check(
     bad = ~np.isfinite(values)
     if bad.any():
         at = np.unravel_index(int(bad.argmax()), bad.shape)
-        raise DataError(f"{_where(answers, row, records, part, at)}: must be finite, got {values[at]}")
+        value = values[at]
+        remedy = (
+            "; for a class that is left out, write a finite number far below the others, or leave the class out"
+            if answers.kind == "logits" and value == -np.inf
+            else ""
+        )
+        raise DataError(f"{_where(answers, row, records, part, at)}: must be finite, got {value}{remedy}")
     if resolution is None:
         return
     total = values.sum(axis=2, dtype=np.float64)

@@ -23,6 +23,7 @@ from jaxtyping import Int64
 from bitleak.answers.array_answers import load
 from bitleak.answers.model_answers import Answers, Kind, checked_labels, of_one_model
 from bitleak.core.errors import DataError
+from bitleak.report.format import count
 
 LABELS = ("labels.npy", "y_train.npy")
 
@@ -64,6 +65,25 @@ def read_experiments(
         pool=pool,
         member=np.stack(member),
         labels=labels,
+        doubts=_mixed_files(models, kind),
+    )
+
+
+def _mixed_files(models: list[Path], kind: Kind) -> tuple[str, ...]:
+    """A sentence if the last files of the models have different names, which are those of epochs."""
+    by_file: dict[str, list[str]] = {}
+    for model in models:
+        file = _file(model, kind)
+        if file is not None:
+            by_file.setdefault(file.name, []).append(model.name)
+    if len(by_file) < 2:
+        return ()
+    usual = max(by_file, key=lambda name: len(by_file[name]))
+    others = [f"{model} ({name})" for name, group in by_file.items() if name != usual for model in group]
+    return (
+        f"The last {kind} of most models are {usual}, those of {count(len(others), 'model')} are not: "
+        f"{', '.join(others[:5])}{', ...' if len(others) > 5 else ''}. Did their training or evaluation end early? "
+        "Such models leak otherwise than the rest.",
     )
 
 

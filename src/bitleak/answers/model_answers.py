@@ -41,6 +41,7 @@ class Answers:
         record_numbers: Number of each audited record in the source; None if its records are only in an order.
         population_numbers: The same of the population.
         query_numbers: The same of the queries.
+        doubts: Reasons to doubt the answers that the layout of the source gives, a sentence each.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Answers:
     record_numbers: Int64[np.ndarray, "numbered"] | None = None
     population_numbers: Int64[np.ndarray, "population_numbered"] | None = None
     query_numbers: Int64[np.ndarray, "queries_numbered"] | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def records(self) -> int:

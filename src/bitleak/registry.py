@@ -33,15 +33,15 @@ QUANTIZERS = {
     "gptq": "bitleak.quantizers.gptq:GPTQ",
 }
 ATTACKS = {
-    "lira": "bitleak.attacks.lira:FORMS",
-    "rmia": "bitleak.attacks.rmia:FORMS",
+    "lira": "bitleak.attacks.lira:LIRA_FORMS",
+    "rmia": "bitleak.attacks.rmia:RMIA_FORMS",
     "threshold": "bitleak.attacks.threshold:Threshold",
     "signals": "bitleak.attacks.threshold:ON_OTHER_SIGNALS",
-    "gap": "bitleak.attacks.threshold:GAP",
+    "gap": "bitleak.attacks.threshold:GAP_ATTACK",
     "population": "bitleak.attacks.population:Population",
     "reference": "bitleak.attacks.reference:Reference",
-    "calibrated": "bitleak.attacks.calibrated:FORMS",
-    "quantile": "bitleak.attacks.quantile:FORMS",
+    "calibrated": "bitleak.attacks.calibrated:CALIBRATED_FORMS",
+    "quantile": "bitleak.attacks.quantile:QUANTILE_FORMS",
 }
 """A word of a config names an attack's class, of which it makes the default form, or several forms in a tuple."""
 

@@ -65,7 +65,7 @@ def test_the_reference_attack_is_a_mid_rank_among_out_references(edge, name):
 def test_the_reference_attack_is_handled_in_blocks_without_a_seam(worlds, monkeypatch):
     view, _ = view_with_ties(worlds)
     whole = Reference()(view)
-    monkeypatch.setattr("bitleak.attacks.attack.BLOCK", 6 * 2 * 7)
+    monkeypatch.setattr("bitleak.attacks.attack.SCORE_BLOCK", 6 * 2 * 7)
     np.testing.assert_array_equal(Reference()(view), whole)
 
 

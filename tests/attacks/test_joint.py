@@ -190,7 +190,7 @@ def test_the_slopes_are_those_of_weighted_least_squares(worlds, monkeypatch):
     use = np.ones_like(member)
     use[0, :50] = False
     answers = rng.normal(size=(6, 200, 3)) @ rng.normal(size=(3, 3)) * np.exp(rng.normal(size=(1, 200, 1)))
-    monkeypatch.setattr("bitleak.attacks.attack.BLOCK", 6 * 3 * 7)
+    monkeypatch.setattr("bitleak.attacks.attack.SCORE_BLOCK", 6 * 3 * 7)
     rows, weights = [], []
     sides = use & member, use & ~member
     for side in sides:

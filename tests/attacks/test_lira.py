@@ -63,7 +63,7 @@ def test_a_large_view_is_handled_in_blocks_without_a_seam(worlds, monkeypatch):
     member = worlds["pairs"](rng, 8, 501)
     view = worlds["view"](rng.normal(size=(501, 2)), rng.normal(size=(8, 501, 2)), member)
     whole = [attack(view) for attack in FORMS]
-    monkeypatch.setattr("bitleak.attacks.attack.BLOCK", 8 * 2 * 7)
+    monkeypatch.setattr("bitleak.attacks.attack.SCORE_BLOCK", 8 * 2 * 7)
     for attack, expected in zip(FORMS, whole, strict=True):
         np.testing.assert_allclose(attack(view), expected, rtol=1e-12)
 

@@ -6,7 +6,7 @@ from scipy.stats import kstest, norm
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from bitleak.attacks import LiRA, Quantile, Threshold, two_class_signals
-from bitleak.attacks.quantile import GAP, normal_score
+from bitleak.attacks.quantile import LEAST_GAP, normal_score
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
 
@@ -54,7 +54,7 @@ def slow_place(value, knots, at):
     """Where a value lies on the line through the sorted quantiles, which are kept apart."""
     raw = knots.copy()
     for k in range(1, len(at)):
-        knots[k] = knots[k - 1] + max(raw[k] - raw[k - 1], GAP * (at[k] - at[k - 1]))
+        knots[k] = knots[k - 1] + max(raw[k] - raw[k - 1], LEAST_GAP * (at[k] - at[k - 1]))
     k = 0
     while k < len(at) - 2 and value >= knots[k + 1]:
         k += 1
@@ -81,8 +81,8 @@ def test_a_score_is_found_by_interpolation_between_sorted_quantiles(seed):
     found = normal_score(value, quantiles, at)
     for record in range(50):
         knots = np.sort(quantiles[:, record])
-        knots[1] = max(knots[1], knots[0] + GAP)
-        knots[2] = max(np.sort(quantiles[:, record])[2] - np.sort(quantiles[:, record])[1], 2 * GAP) + knots[1]
+        knots[1] = max(knots[1], knots[0] + LEAST_GAP)
+        knots[2] = max(np.sort(quantiles[:, record])[2] - np.sort(quantiles[:, record])[1], 2 * LEAST_GAP) + knots[1]
         if value[record] < knots[0]:
             expected = -1 + (value[record] - knots[0]) / (knots[1] - knots[0])
         elif value[record] > knots[2]:

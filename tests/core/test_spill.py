@@ -62,7 +62,7 @@ def test_rows_of_a_stack_are_its_rows_in_a_file_and_in_memory(monkeypatch):
 
 
 def test_sums_over_blocks_are_the_same_from_a_file(small_is_large, monkeypatch):
-    monkeypatch.setattr("bitleak.attacks.attack.BLOCK", 100)
+    monkeypatch.setattr("bitleak.attacks.attack.SCORE_BLOCK", 100)
     parts = answers(6)
     used = np.random.default_rng(1).random((6, 40)) < 0.7
     used[:2] = True
@@ -83,7 +83,7 @@ def test_what_only_this_process_sees_is_not_let_go_of(tmp_path):
 
 
 def test_memory_holds_a_block_and_not_the_stack(small_is_large, monkeypatch):
-    monkeypatch.setattr("bitleak.attacks.attack.BLOCK", 60_000)
+    monkeypatch.setattr("bitleak.attacks.attack.SCORE_BLOCK", 60_000)
     whole = stack_arrays(answers(30, 20_000))  # 58 MB
     references = signal_of(whole, "logit_scaled")
     before, most = resident(), 0

@@ -103,7 +103,7 @@ def table_of(images: list[bytes], **options) -> bytes:
 
 
 def test_batches_hold_bytes_and_not_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "BATCH", 1 << 20)
+    monkeypatch.setattr(parquet, "PARQUET_BATCH", 1 << 20)
     noise = np.random.default_rng(0)
     large = [noise.bytes(100_000) for _ in range(64)]
     file = tmp_path / "train.parquet"
@@ -116,7 +116,7 @@ def test_batches_hold_bytes_and_not_rows(tmp_path, monkeypatch):
 
 
 def test_a_value_that_a_dictionary_repeats_counts_in_every_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "BATCH", 1 << 20)
+    monkeypatch.setattr(parquet, "PARQUET_BATCH", 1 << 20)
     file = tmp_path / "train.parquet"
     file.write_bytes(table_of([np.random.default_rng(0).bytes(100_000)] * 500))
     assert file.stat().st_size < 200_000

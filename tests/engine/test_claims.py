@@ -11,7 +11,7 @@ import pytest
 
 from bitleak.core.errors import StoreError
 from bitleak.engine import claims as module
-from bitleak.engine.claims import FOLDER, Claims
+from bitleak.engine.claims import CLAIMS_FOLDER, Claims
 
 KEY = "k" * 64
 
@@ -40,7 +40,7 @@ def make(tmp_path):
 
 def foreign(root: Path, **changes) -> Path:
     """The claim of an owner on another machine."""
-    path = root / FOLDER / KEY
+    path = root / CLAIMS_FOLDER / KEY
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"owner": "x", "machine": "elsewhere", "locked": True, **changes}))
     return path
@@ -62,7 +62,7 @@ def test_closing_gives_everything_back_and_leaves_no_file(make, tmp_path):
     assert first.take("other")
     first.close()
     first.close()
-    assert list((tmp_path / FOLDER).iterdir()) == []
+    assert list((tmp_path / CLAIMS_FOLDER).iterdir()) == []
     assert second.take(KEY)
 
 
@@ -76,7 +76,7 @@ def test_an_owner_that_is_killed_is_noticed_at_once(make, tmp_path):
     start = time.monotonic()
     assert claims.take(KEY)
     assert time.monotonic() - start < 1
-    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [KEY]
+    assert [path.name for path in (tmp_path / CLAIMS_FOLDER).iterdir()] == [KEY]
 
 
 def test_a_process_number_that_is_used_again_revives_nobody(make, tmp_path):
@@ -102,7 +102,7 @@ def test_an_owner_elsewhere_is_dead_after_a_lease_without_a_sign_of_life(make, t
 
 def test_owners_give_signs_of_life(make, tmp_path):
     make(beat=0.02).take(KEY)
-    path = tmp_path / FOLDER / KEY
+    path = tmp_path / CLAIMS_FOLDER / KEY
     os.utime(path, (7, 7))
     deadline = time.monotonic() + 5
     while path.stat().st_mtime == 7:
@@ -117,12 +117,12 @@ def test_without_locks_the_lease_decides(make, tmp_path, monkeypatch):
     monkeypatch.setattr(module.fcntl, "flock", unsupported)
     first, second = make(), make(lease=0.05)
     assert first.take(KEY)
-    assert json.loads((tmp_path / FOLDER / KEY).read_text())["locked"] is False
+    assert json.loads((tmp_path / CLAIMS_FOLDER / KEY).read_text())["locked"] is False
     assert not second.take(KEY)
     time.sleep(0.1)
     assert second.take(KEY)
     first.release(KEY)  # what it held is another's now, and stays
-    assert (tmp_path / FOLDER / KEY).exists()
+    assert (tmp_path / CLAIMS_FOLDER / KEY).exists()
 
 
 def test_two_who_come_at_once_do_not_both_get_it(make, tmp_path, monkeypatch):
@@ -136,7 +136,7 @@ def test_two_who_come_at_once_do_not_both_get_it(make, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.os, "link", overtaken)
     assert not first.take(KEY)
-    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [KEY]
+    assert [path.name for path in (tmp_path / CLAIMS_FOLDER).iterdir()] == [KEY]
 
 
 def test_a_store_that_cannot_be_written_to_is_a_store_error(make, monkeypatch):
@@ -152,7 +152,7 @@ def test_sweeping_takes_only_the_dead(make, tmp_path):
     alive = make()
     alive.take("alive")
     foreign(tmp_path, machine=module.machine())
-    (tmp_path / FOLDER / ".left.over").write_text(json.dumps({"machine": module.machine(), "locked": True}))
-    (tmp_path / FOLDER / "elsewhere").write_text(json.dumps({"machine": "elsewhere", "locked": True}))
+    (tmp_path / CLAIMS_FOLDER / ".left.over").write_text(json.dumps({"machine": module.machine(), "locked": True}))
+    (tmp_path / CLAIMS_FOLDER / "elsewhere").write_text(json.dumps({"machine": "elsewhere", "locked": True}))
     assert make().sweep() == 2
-    assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == ["alive", "elsewhere"]
+    assert sorted(path.name for path in (tmp_path / CLAIMS_FOLDER).iterdir()) == ["alive", "elsewhere"]

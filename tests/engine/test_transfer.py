@@ -208,7 +208,7 @@ def test_what_was_tampered_with_is_refused_and_nothing_is_taken(store, there, tm
 
 
 def test_a_manifest_too_large_to_be_one_is_not_read(store, there, tmp_path, monkeypatch):
-    monkeypatch.setattr(tar_check, "LARGEST", 100)
+    monkeypatch.setattr(tar_check, "LARGEST_MANIFEST", 100)
     with pytest.raises(StoreError, match="a manifest of"):
         import_results(there, [packed(tmp_path / "x.tar", members(store))])
 
@@ -336,7 +336,7 @@ class Disk:
 def test_every_file_has_reached_the_disk_before_its_result_counts_and_every_entry_at_the_end(
     store, there, tmp_path, monkeypatch, batch, whole
 ):
-    monkeypatch.setattr(importing, "BATCH", batch)
+    monkeypatch.setattr(importing, "BATCH_RESULTS", batch)
     (path,) = export_results(store, tmp_path / "x.tar")
     power = Disk(monkeypatch)
     monkeypatch.setattr(disk, "file_system", lambda device: "ext4" if whole else "nfs4")
@@ -353,7 +353,7 @@ def test_every_file_has_reached_the_disk_before_its_result_counts_and_every_entr
 def test_an_import_that_is_killed_at_any_rename_leaves_whole_results_and_goes_on(
     store, there, tmp_path, monkeypatch, at, batch
 ):
-    monkeypatch.setattr(importing, "BATCH", batch)
+    monkeypatch.setattr(importing, "BATCH_RESULTS", batch)
     (path,) = export_results(store, tmp_path / "x.tar")
     rename, calls = os.rename, []
 
@@ -375,9 +375,9 @@ def test_an_import_that_is_killed_at_any_rename_leaves_whole_results_and_goes_on
 
 
 def test_progress_is_told_of_both_passes_and_of_an_export(store, there, tmp_path, monkeypatch):
-    monkeypatch.setattr(importing, "BATCH", 3)
-    monkeypatch.setattr(exporting, "REPORT_EVERY", 2)
-    monkeypatch.setattr(tar_check, "REPORT_EVERY", 2)
+    monkeypatch.setattr(importing, "BATCH_RESULTS", 3)
+    monkeypatch.setattr(exporting, "PACKED_PER_REPORT", 2)
+    monkeypatch.setattr(tar_check, "CHECKED_PER_REPORT", 2)
     told: list[tuple[float, str]] = []
     paths = export_results(store, tmp_path / "x.tar", on_step=lambda *step: told.append(step))
     assert told == [(n / 8, "writing results") for n in (2, 4, 6, 8)]

@@ -7,7 +7,7 @@ import pytest
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.engine.threads import limited_threads
-from bitleak.engine.worker import Runtime, Step, outcomes, run_batch
+from bitleak.engine.worker import Progress, Runtime, outcomes, run_batch
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_steps_name_the_task_in_flight(root, runtime):
     tasks = [Task("draw", "1", {"seed": seed}, group="g") for seed in range(2)]
     steps = []
     list(outcomes(root, tasks, runtime, steps.append))
-    assert steps == [Step(task.key, fraction) for task in tasks for fraction in (0.0, 0.5)]
+    assert steps == [Progress(task.key, fraction) for task in tasks for fraction in (0.0, 0.5)]
 
 
 def test_a_store_that_is_gone_fails_every_task(tmp_path, runtime):

@@ -14,7 +14,7 @@ from bitleak.answers.model_answers import Answers
 from bitleak.answers.target_views import CONTROL, FULL, QUANTIZED, Case
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word
 from bitleak.core.errors import ConfigError, DataError
-from bitleak.core.limits import MODELS, QUERIES, RATES, why_too_many
+from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_RATES, why_too_many
 from bitleak.core.spill import Scratch
 from bitleak.core.variants import JOINT
 from bitleak.metrics import ClassDependence
@@ -129,7 +129,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
     """
     named = request.attacks
     attacks = _attacks(None if named is None else tuple(name for name in named if name != JOINT))
-    reason = why_too_many(len(request.fprs), RATES, "rates")
+    reason = why_too_many(len(request.fprs), MOST_RATES, "rates")
     if reason:
         raise ConfigError(f"--fpr: {reason}")
     for fpr in request.fprs:
@@ -138,7 +138,10 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
     answers = read(request.scores, scratch, labels=request.labels)
     if answers.member is None:
         raise DataError(f"{answers.source}: member is missing; it says which model was trained on which record")
-    for count_, limit, subject in ((len(answers.pool), MODELS, "models"), (answers.queries, QUERIES, "queries")):
+    for count_, limit, subject in (
+        (len(answers.pool), MOST_MODELS, "models"),
+        (answers.queries, MOST_QUERIES, "queries"),
+    ):
         reason = why_too_many(count_, limit, subject)
         if reason:
             raise DataError(f"{answers.source}: {reason}")

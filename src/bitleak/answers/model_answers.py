@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from bitleak.core.errors import DataError
-from bitleak.core.limits import CLASSES
+from bitleak.core.limits import MOST_CLASSES
 
 Kind = Literal["logits", "probabilities", "scores"]
 
@@ -173,7 +173,7 @@ def _check_labels(answers: Answers, name: str, labels: np.ndarray | None, count:
         swapped = len(labels) in answers.pool[0].shape or len(labels) == len(answers.pool)
         axes = "; the axes of the answers are [models records queries classes], are they in another order?"
         raise DataError(f"{source}: {name} must be one per record, {count}, got {len(labels)}{axes if swapped else ''}")
-    most = classes or CLASSES
+    most = classes or MOST_CLASSES
     wrong = np.flatnonzero((labels < 0) | (labels >= most))
     if len(wrong):
         raise DataError(f"{source}: {name} must be from 0 to {most - 1}, got {labels[wrong[0]]} for record {wrong[0]}")

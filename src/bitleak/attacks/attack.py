@@ -17,7 +17,7 @@ from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 RECALIBRATED_SIGNALS: tuple[SignalName, ...] = ("log_probability", "logit_scaled")
 """The signals that follow from the confidence alone; attacks on others have no recalibrated row."""
 
-BLOCK = 2**19
+SCORE_BLOCK = 2**19
 """Reference scores handled at a time."""
 
 DESCENDING: tuple[SignalName, ...] = ("entropy", "modified_entropy")
@@ -114,9 +114,9 @@ def refuse_small_population(population: Float64[np.ndarray, "population *rest"],
 
 
 def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:
-    """Yield slices of records of about `BLOCK` scores each; memory of a file is released after each."""
+    """Yield slices of records of about `SCORE_BLOCK` scores each; memory of a file is released after each."""
     refs, records, queries = references.shape
-    step = max(1, BLOCK // max(1, refs * queries))
+    step = max(1, SCORE_BLOCK // max(1, refs * queries))
     for start in range(0, records, step):
         yield slice(start, start + step)
         release(references)

@@ -71,7 +71,7 @@ class Calibrated:
         return (signal_of(view.target, self.signal) - usual).mean(axis=1)
 
 
-FORMS = (
+CALIBRATED_FORMS = (
     Calibrated("offline"),
     Calibrated("online"),
     Calibrated("offline", "logit_scaled"),

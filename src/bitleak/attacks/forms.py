@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from bitleak import registry
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack
-from bitleak.core.checks import LONGEST, unknown_name
+from bitleak.core.checks import LONGEST_LABEL, unknown_name
 from bitleak.core.outside import is_outside, versioned
 from bitleak.core.types import SIGNALS
 
@@ -104,9 +104,9 @@ def _check_form(form: object, entry: str) -> None:
     if type(form).__hash__ is None:
         raise ValueError(f"attack {entry!r} must be a frozen dataclass, got {type(form).__name__}, which has no hash")
     # names are columns of tables, parts of file names, and must not hold the signs that make variants' names
-    if not isinstance(form.name, str) or not _NAME.fullmatch(form.name) or len(form.name) > LONGEST:
+    if not isinstance(form.name, str) or not _NAME.fullmatch(form.name) or len(form.name) > LONGEST_LABEL:
         raise ValueError(
-            f"attack {entry!r}: name must hold at most {LONGEST} letters, digits, '_', '-', '.' and '+', "
+            f"attack {entry!r}: name must hold at most {LONGEST_LABEL} letters, digits, '_', '-', '.' and '+', "
             f"got {form.name!a}"
         )
     if form.signal not in SIGNALS:

@@ -54,7 +54,7 @@ from bitleak.core.types import AttackView, Scores
 
 SINGULAR = 1e-10
 """Directions in which earlier releases vary less than that share of the largest have no slope."""
-PLAYERS, TRIED, FEWEST = 2, 10_000, 2
+PLAYERS, PLAYER_RECORDS, FEWEST_OF_PLAYER = 2, 10_000, 2
 """References that play the target, on how many records at most, with how many references a side at least."""
 
 
@@ -139,13 +139,13 @@ def _tried(
     views: Sequence[AttackView], player: int
 ) -> tuple[Float64[np.ndarray, "releases some"], Bool[np.ndarray, "some"]] | None:
     """Return the ratios of a reference that plays the target on some of the records, and its membership."""
-    step = -(-len(views[0].target) // TRIED)
+    step = -(-len(views[0].target) // PLAYER_RECORDS)
     try:  # the same draws for every release, since these have the same membership
         played = [player_view(_every(view, step), np.random.default_rng(player)) for view in views]
     except TooFewForAttack:
         return None
     view, known = played[0]
-    if min(int(side.sum(axis=0).min()) for side in (view.member, view.outside)) < FEWEST:
+    if min(int(side.sum(axis=0).min()) for side in (view.member, view.outside)) < FEWEST_OF_PLAYER:
         return None
     return joint_ratios([view for view, _ in played]), known
 

@@ -40,7 +40,7 @@ from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
 from bitleak.attacks.attack import blocks, reference_signal, signal_of
-from bitleak.attacks.reference_sums import References, Sums, side_of, side_sums
+from bitleak.attacks.reference_sums import SideName, Sums, side_of, side_sums
 from bitleak.attacks.shrink import (
     ABSOLUTE_FLOOR,
     RELATIVE_FLOOR,
@@ -57,7 +57,7 @@ Mode = Literal["online", "offline"]
 Variance = Literal["shrunk", "per_record", "fixed", "paper"]
 Side = Literal["one_sided", "two_sided"]
 
-FEWEST = {"shrunk": 2, "per_record": 2, "fixed": 2, "paper": 1}
+FEWEST_OF_VARIANCE = {"shrunk": 2, "per_record": 2, "fixed": 2, "paper": 1}
 """References per side that a deviation, or a residual, takes."""
 
 
@@ -93,7 +93,7 @@ class LiRA:
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("online", "offline"))
-        one_of("variance", self.variance, tuple(FEWEST))
+        one_of("variance", self.variance, tuple(FEWEST_OF_VARIANCE))
         one_of("side", self.side, ("one_sided", "two_sided"))
         one_of("signal", self.signal, SIGNALS)
 
@@ -135,11 +135,11 @@ class LiRA:
             normal_out = normal_out._replace(deviation=normal_in.deviation)
         return (_log_density(target, normal_in) - _log_density(target, normal_out)).mean(axis=1)
 
-    def _sums(self, view: AttackView, side: References) -> Sums:
+    def _sums(self, view: AttackView, side: SideName) -> Sums:
         caller = f"variance {self.variance!r}"
-        return side_sums(view, self.signal, side, fewest=FEWEST[self.variance], caller=caller)
+        return side_sums(view, self.signal, side, fewest=FEWEST_OF_VARIANCE[self.variance], caller=caller)
 
-    def _normal(self, side_sums: Sums, view: AttackView, side: References) -> Normal:
+    def _normal(self, side_sums: Sums, view: AttackView, side: SideName) -> Normal:
         if self.variance == "paper":
             key = ("median", self.signal, side)
             if key not in view.shared:
@@ -152,7 +152,7 @@ class LiRA:
         return Normal(side_sums.mean, np.maximum(deviation, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)))
 
 
-FORMS = (
+LIRA_FORMS = (
     LiRA("online", "shrunk"),
     LiRA("online", "per_record"),
     LiRA("online", "fixed"),

@@ -17,7 +17,7 @@ correctness. What is regressed is u, so that trees without a split are already t
 `shrunk`, calibrated on the population; labels of population records are not known to an attack. The deviation of a
 normal is regressed as the log of the squared residuals, whose mean is log s^2 - 1.27. The references of a population
 record are all OUT, twice as many as those of an audited one; `deviation` counts that in. Crossed quantiles are sorted,
-and are at least `GAP` apart.
+and are at least `LEAST_GAP` apart.
 
 `normal` finds more at low false-positive rates where the population is small: 100 records do not place the highest
 quantiles. A target that is differently calibrated than its references, as a quantized one, shifts the regression along:
@@ -51,7 +51,7 @@ LOG_SQUARE_OF_NORMAL = float(digamma(0.5) + np.log(2))
 """Mean of the log of a squared standard normal, -1.27."""
 LEAST_SQUARE = 1e-3
 """Added to squared residuals before the log."""
-GAP = 0.05
+LEAST_GAP = 0.05
 """Least distance of neighbouring quantiles, in units of u per unit of z."""
 
 
@@ -120,7 +120,7 @@ class Quantile:
         return normal_score(of_x, np.stack([model.predict(seen) for model in models]), ndtri(np.array(self.levels)))
 
 
-FORMS = (Quantile("normal"), Quantile("pinball"))
+QUANTILE_FORMS = (Quantile("normal"), Quantile("pinball"))
 """Both ways to predict the distribution."""
 
 
@@ -153,7 +153,7 @@ def normal_score(
     """
     apart = np.diff(at)[:, None]
     ascending = np.sort(quantiles, axis=0)
-    gaps = np.maximum(np.diff(ascending, axis=0), GAP * apart)
+    gaps = np.maximum(np.diff(ascending, axis=0), LEAST_GAP * apart)
     knots = np.concatenate([ascending[:1], ascending[:1] + np.cumsum(gaps, axis=0)])
     segment = np.clip((value >= knots).sum(axis=0) - 1, 0, len(at) - 2)[None]
     start, gap = np.take_along_axis(knots, segment, 0)[0], np.take_along_axis(gaps, segment, 0)[0]

@@ -20,7 +20,7 @@ from jaxtyping import Float64
 from bitleak.core.errors import TooFewForAttack, UnfitView
 from bitleak.core.types import SIGNALS, AttackView
 
-CONFIDENCE = SIGNALS.index("logit_scaled")
+LOGIT_SCALED = SIGNALS.index("logit_scaled")
 LOG_PROBABILITY = SIGNALS.index("log_probability")
 
 
@@ -37,7 +37,7 @@ def recalibrated(view: AttackView) -> AttackView:
         UnfitView: The target's confidence does not vary on the population records.
         TooFewForAttack: There are fewer than two.
     """
-    seen = view.population_target[..., CONFIDENCE]
+    seen = view.population_target[..., LOGIT_SCALED]
     if seen.shape[0] < 2:
         raise TooFewForAttack(f"recalibration needs at least 2 population records, got {seen.shape[0]}")
     spread = float(seen.std())
@@ -52,7 +52,7 @@ def recalibrated(view: AttackView) -> AttackView:
 
 def average_reference(view: AttackView) -> tuple[float, float]:
     """Return mean and deviation of one reference's confidence on the population records, averaged over references."""
-    confidence = view.population_references[..., CONFIDENCE]
+    confidence = view.population_references[..., LOGIT_SCALED]
     seen = np.isfinite(confidence)
     if not seen.all():  # audited records in the population's place, some references being hidden for some of them
         means, deviations = [], []
@@ -66,6 +66,6 @@ def average_reference(view: AttackView) -> tuple[float, float]:
 
 def _mapped(signals: Float64[np.ndarray, "*axes signals"], scale: float, shift: float) -> np.ndarray:
     result = np.full_like(signals, np.nan)
-    result[..., CONFIDENCE] = scale * signals[..., CONFIDENCE] + shift
-    result[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -result[..., CONFIDENCE])
+    result[..., LOGIT_SCALED] = scale * signals[..., LOGIT_SCALED] + shift
+    result[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -result[..., LOGIT_SCALED])
     return result

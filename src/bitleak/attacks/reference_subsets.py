@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 
-from bitleak.attacks.attack import BLOCK, Attack
+from bitleak.attacks.attack import SCORE_BLOCK, Attack
 from bitleak.attacks.attack_views import masked_view
 from bitleak.core.checks import integer_in
 from bitleak.core.spill import copy_rows, new_array, release
@@ -195,9 +195,9 @@ def _taken(
 
 
 def _record_blocks(*arrays: np.ndarray) -> Iterator[slice]:
-    """Return slices of records of about `BLOCK` numbers of all arrays."""
+    """Return slices of records of about `SCORE_BLOCK` numbers of all arrays."""
     records = arrays[0].shape[1]
-    step = max(1, BLOCK * records // max(1, sum(array.size for array in arrays)))
+    step = max(1, SCORE_BLOCK * records // max(1, sum(array.size for array in arrays)))
     return (slice(start, start + step) for start in range(0, records, step))
 
 

@@ -14,7 +14,7 @@ from bitleak.attacks.attack import blocks, reference_signal
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, SignalName
 
-References = Literal["IN", "OUT"]
+SideName = Literal["IN", "OUT"]
 """Which side of a record: those trained on it, or the others."""
 
 
@@ -78,19 +78,19 @@ def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, caller: str,
         )
 
 
-def side_of(view: AttackView, side: References) -> Bool[np.ndarray, "refs records"]:
+def side_of(view: AttackView, side: SideName) -> Bool[np.ndarray, "refs records"]:
     """Return which references of one side may be used."""
     return view.member if side == "IN" else view.outside
 
 
-def side_sums(view: AttackView, signal: SignalName, side: References, *, fewest: int, caller: str) -> Sums:
+def side_sums(view: AttackView, signal: SignalName, side: SideName, *, fewest: int, caller: str) -> Sums:
     """Return `sums` of a signal of one side's references, computed once for all attacks on a view.
 
     Args:
         view: View that is attacked.
         signal: Name of the references' signal.
         side: `IN` or `OUT`.
-        fewest: References that every record needs.
+        fewest: SideName that every record needs.
         caller: Name for the message.
 
     Raises:

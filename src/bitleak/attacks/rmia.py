@@ -205,7 +205,7 @@ class RMIA:
         return log_mean, complement
 
 
-FORMS = (RMIA("online"), RMIA("offline"), RMIA("online", ties="kept"), RMIA("offline", ties="kept"))
+RMIA_FORMS = (RMIA("online"), RMIA("offline"), RMIA("online", ties="kept"), RMIA("offline", ties="kept"))
 """Online and offline, with ties broken by the log ratio and with the paper's counts."""
 
 

@@ -71,5 +71,5 @@ ON_OTHER_SIGNALS = (
     Threshold("modified_entropy"),
 )
 """A threshold on each signal but the default one and `correct`."""
-GAP = (Threshold("correct"),)
+GAP_ATTACK = (Threshold("correct"),)
 """The gap attack."""

@@ -12,7 +12,7 @@ from bitleak.audit.audit_warnings import copy_warnings
 from bitleak.audit.exposed_records import decoded_result, exposed_records, pictures, power_curve_rows
 from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
-from bitleak.core.outside import short_name
+from bitleak.core.outside import bare_name
 from bitleak.core.types import Row
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.data.data_notes import empty_channels
@@ -94,8 +94,8 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
     calibrations = [entry.calibration for entry in config.quantize if entry.looks_at_images]
     shown = list(dict.fromkeys(_calibration_line(calibration) for calibration in calibrations))
     return Summary(
-        title=config.title or f"{short_name(config.data.name)}, {name}",
-        dataset=str(config.data.options.get("path") or short_name(config.data.name)),
+        title=config.title or f"{bare_name(config.data.name)}, {name}",
+        dataset=str(config.data.options.get("path") or bare_name(config.data.name)),
         records=sizes.pool,
         members=sizes.members,
         non_members=non_members,

@@ -44,8 +44,8 @@ def expected(prepared: Prepared, store: Store) -> list[Task]:
     overall = _ratio(sizes)
     tasks = []
     for task in planned:
-        same = measured[kind_of(task)].get(task.cost)
-        cost = math.fsum(same.seconds) / len(same.seconds) if same else task.cost * rates.get(kind_of(task), overall)
+        same = measured[task_kind(task)].get(task.cost)
+        cost = math.fsum(same.seconds) / len(same.seconds) if same else task.cost * rates.get(task_kind(task), overall)
         memory = (same.memory if same else 0) or INTERPRETER + task.memory
         tasks.append(replace(task, cost=cost, memory=memory))
     return tasks
@@ -56,7 +56,7 @@ def measured_rates(tasks: Iterable[Task], store: Store, device: str) -> dict[str
     return {kind: _ratio(sizes.items()) for kind, sizes in _measured(tasks, store, device).items()}
 
 
-def kind_of(task: Task) -> str:
+def task_kind(task: Task) -> str:
     """Return the kind of a task: within a kind, measured seconds scale with planned seconds."""
     return f"{task.stage}:{task.params.get('quantizer', '')}" if task.stage == "quantize" else task.stage
 
@@ -69,9 +69,9 @@ def _measured(tasks: Iterable[Task], store: Store, device: str) -> defaultdict[s
         runtime, task = manifest["runtime"], known[key]
         seconds = _number(runtime, "seconds")
         if seconds > 0 and str(runtime.get("device", "")).split(" ")[0].split(":")[0] == device.split(":")[0]:
-            before = measured[kind_of(task)].get(task.cost, Measured((), 0))
+            before = measured[task_kind(task)].get(task.cost, Measured((), 0))
             memory = max(before.memory, int(_number(runtime, "peak_memory")))
-            measured[kind_of(task)][task.cost] = Measured((*before.seconds, seconds), memory)
+            measured[task_kind(task)][task.cost] = Measured((*before.seconds, seconds), memory)
     return measured
 
 

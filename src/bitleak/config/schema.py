@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bitleak.core.checks import integer_in, number_in
-from bitleak.core.limits import MODELS, QUERIES, ROUNDS, why_too_many
+from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_ROUNDS, why_too_many
 from bitleak.core.types import ReferenceKind, SplitMode
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import Augment, check_queries
@@ -71,10 +71,10 @@ class SplitConfig:
         if self.test is not None:
             integer_in("test", self.test, 1)
         count = "models" if self.mode == "population" else "shadows"
-        value = integer_in(count, getattr(self, count), 6 if self.mode == "population" else 4, MODELS)
+        value = integer_in(count, getattr(self, count), 6 if self.mode == "population" else 4, MOST_MODELS)
         if value % 2:
             raise ValueError(f"{count} must be even (the models come in complementary halves), got {value}")
-        integer_in("targets", self.targets, 1, self.models if self.mode == "population" else MODELS)
+        integer_in("targets", self.targets, 1, self.models if self.mode == "population" else MOST_MODELS)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         integer_in("records", self.records, 1)
-        integer_in("rounds", self.rounds, 1, ROUNDS)
+        integer_in("rounds", self.rounds, 1, MOST_ROUNDS)
         if self.rounds > 1 and not self.augment:
             raise ValueError(f"rounds must be 1 without augmentation (the images would repeat), got {self.rounds}")
 
@@ -150,7 +150,7 @@ class QueryConfig:
 
     def __post_init__(self) -> None:
         integer_in("batch", self.batch, 1)
-        reason = why_too_many(len(self.augment), QUERIES, "queries per record")
+        reason = why_too_many(len(self.augment), MOST_QUERIES, "queries per record")
         if reason:
             raise ValueError(f"augment: {reason}")
         try:

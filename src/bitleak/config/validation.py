@@ -31,8 +31,8 @@ from bitleak.config.schema import (
 )
 from bitleak.core.checks import integer_in, label_text, unknown_name
 from bitleak.core.errors import ConfigError
-from bitleak.core.limits import RATES, VARIANTS, why_too_many
-from bitleak.core.outside import is_outside, parse_outside, short_name
+from bitleak.core.limits import MOST_RATES, MOST_VARIANTS, why_too_many
+from bitleak.core.outside import bare_name, is_outside, parse_outside
 from bitleak.core.types import ReferenceKind
 from bitleak.metrics import DELTA, PRIORS, load_metric
 from bitleak.train.recipe import Recipe
@@ -206,7 +206,7 @@ def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, erro
     preset = rest.pop("preset", "")
     if preset and preset not in presets:
         errors.append(f"{where}.preset: {unknown_name('preset', preset, presets)}")
-    own_name = getattr(quantizer, "name", short_name(name)) if is_outside(name) else name
+    own_name = getattr(quantizer, "name", bare_name(name)) if is_outside(name) else name
     label = _label(rest.pop("label", own_name), f"{where}.label", errors)
     if "calibration" in rest:
         base = asdict(calibration) if calibration else {}
@@ -309,7 +309,7 @@ def _figures(raw: Any, errors: list[str]) -> tuple[str, ...]:
 def _check_across(config: dict[str, Any], errors: list[str]) -> None:
     """Check the sections against each other."""
     # Numbers of entries come first: the checks below take time that grows with them.
-    limits = (("quantize", VARIANTS, "variants"), ("fpr", RATES, "rates"), ("priors", RATES, "shares"))
+    limits = (("quantize", MOST_VARIANTS, "variants"), ("fpr", MOST_RATES, "rates"), ("priors", MOST_RATES, "shares"))
     for name, limit, subject in limits:
         reason = why_too_many(len(config[name]), limit, subject)
         if reason:

@@ -72,14 +72,14 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
     return str(value)
 
 
-LONGEST = 60
+LONGEST_LABEL = 60
 """Letters of a title or a label, at most: more does not fit tables and figures."""
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First letters by which spreadsheets take a cell for a formula, the wide ones of Asian keyboards too."""
 
 
-def label_text(name: str, value: str, *, longest: int | None = LONGEST) -> str:
+def label_text(name: str, value: str, *, longest: int | None = LONGEST_LABEL) -> str:
     """Return `value` if tables, figures, pages and spreadsheets can show it as it is.
 
     Args:

@@ -34,7 +34,7 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 """Around the call of a library on a file that was handed in, and around nothing else."""
 
-LONGEST = 300
+LONGEST_REASON = 300
 """Letters of a library's message that are shown."""
 
 
@@ -68,7 +68,7 @@ def damage_as(
 
 
 def reason(error: Exception) -> str:
-    r"""Return an error's message as one line of at most `LONGEST` letters; its kind if it has none.
+    r"""Return an error's message as one line of at most `LONGEST_REASON` letters; its kind if it has none.
 
     Example:
         >>> reason(KeyError("a")), reason(ValueError()), reason(ValueError("one\n  two"))
@@ -80,4 +80,4 @@ def reason(error: Exception) -> str:
         return "nested too deep"
     if isinstance(error, KeyError) or not line:
         line = f"{type(error).__name__}: {line}".removesuffix(": ")
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

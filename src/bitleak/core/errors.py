@@ -28,7 +28,7 @@ fit, is none of them: it is a bug, and ends the task.
 
 from bitleak.core.text import printable
 
-LONGEST = 1600
+LONGEST_LINE = 1600
 """Letters of a line of a message at most; the middle of a longer one is left out."""
 
 
@@ -40,7 +40,7 @@ def shown(line: str) -> str:
         a\x07 1607
     """
     text = printable(line)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 400]} [...] {text[-400:]}"
+    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 400]} [...] {text[-400:]}"
 
 
 class BitleakError(Exception):

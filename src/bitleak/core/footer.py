@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LARGEST = 16 << 20
+LARGEST_FOOTER = 16 << 20
 """Bytes of a footer at most."""
 
-DEEPEST = 16
+DEEPEST_FOOTER = 16
 MOST_ROWS = 1 << 31
 _MAGIC = b"PAR1"
 _BYTES = (6, 7)
@@ -62,7 +62,7 @@ def read_footer(path: Path) -> tuple[Group, ...]:
         length = int.from_bytes(end[:4], "little")
         if end[4:] != _MAGIC:
             raise ValueError("it does not end as a Parquet file does")
-        if not 0 < length <= min(LARGEST, size - 12):
+        if not 0 < length <= min(LARGEST_FOOTER, size - 12):
             raise ValueError(f"a footer of {length} bytes in a file of {size}")
         file.seek(size - 8 - length)
         fields = _Compact(file.read(length)).structure()
@@ -128,8 +128,8 @@ class _Compact:
 
     def structure(self, depth: int = 0) -> dict[int, Any]:
         """Return the structure that begins here."""
-        if depth > DEEPEST:
-            raise ValueError(f"its footer is nested more than {DEEPEST} deep")
+        if depth > DEEPEST_FOOTER:
+            raise ValueError(f"its footer is nested more than {DEEPEST_FOOTER} deep")
         fields: dict[int, Any] = {}
         number = 0
         while head := self._take(1)[0]:

@@ -73,11 +73,11 @@ def sweep(folder: Path, prefix: str) -> int:
     """Remove the entries that `dead` yields, as far as possible; return their number."""
     found = list(dead(folder, prefix))
     for path in found:
-        remove(path)
+        remove_path(path)
     return len(found)
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """Remove a file or a folder, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -3,22 +3,22 @@
 Checked before any work, each with an error that names the field, the limit and the number that came.
 """
 
-MODELS = 4096
+MOST_MODELS = 4096
 """Models of a population, shadow models or targets, and models whose answers are attacked."""
 
-VARIANTS = 1000
+MOST_VARIANTS = 1000
 """Quantized variants of one audit."""
 
-RATES = 100
+MOST_RATES = 100
 """False positive rates, and shares of members that precision is reported for."""
 
-ROUNDS = 1000
+MOST_ROUNDS = 1000
 """Augmented rounds of calibration."""
 
-QUERIES = 1000
+MOST_QUERIES = 1000
 """Queries per record."""
 
-CLASSES = 1_000_000
+MOST_CLASSES = 1_000_000
 """Classes that labels may number where nothing else says how many there are."""
 
 
@@ -26,9 +26,9 @@ def why_too_many(count: int, limit: int, subject: str) -> str | None:
     """Return the reason why a run cannot have as many of a thing; None if it can.
 
     Example:
-        >>> why_too_many(101, RATES, "false positive rates")
+        >>> why_too_many(101, MOST_RATES, "false positive rates")
         'expected at most 100 false positive rates, got 101'
-        >>> why_too_many(100, RATES, "false positive rates") is None
+        >>> why_too_many(100, MOST_RATES, "false positive rates") is None
         True
     """
     return f"expected at most {limit:,} {subject}, got {count:,}" if count > limit else None

@@ -89,11 +89,11 @@ def load_outside(name: str, kind: str) -> Any:
     return found
 
 
-def short_name(name: str) -> str:
+def bare_name(name: str) -> str:
     """Return a name for people: the attribute of outside code, any other name as it is.
 
     Example:
-        >>> short_name("zoo.data:Blobs@2"), short_name("digits")
+        >>> bare_name("zoo.data:Blobs@2"), bare_name("digits")
         ('Blobs', 'digits')
     """
     return name.partition("@")[0].rpartition(":")[2] if is_outside(name) else name

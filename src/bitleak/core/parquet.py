@@ -18,10 +18,10 @@ from bitleak.core.damage import damage_as
 from bitleak.core.errors import BitleakError, DataError
 from bitleak.core.footer import Group, read_footer
 
-BATCH = 32 << 20
+PARQUET_BATCH = 32 << 20
 """Bytes of a batch, about, as Arrow holds it."""
 
-ROWS = 1 << 17
+PARQUET_ROWS = 1 << 17
 """Rows of a batch at most."""
 
 
@@ -50,8 +50,8 @@ class Opened:
         return self.file.schema_arrow
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Return the rows of some columns, about `BATCH` bytes at a time; text is valid UTF-8."""
-        rows = max(1, min(ROWS, BATCH // max(1, row_bytes(self.groups, columns))))
+        """Return the rows of some columns, about `PARQUET_BATCH` bytes at a time; text is valid UTF-8."""
+        rows = max(1, min(PARQUET_ROWS, PARQUET_BATCH // max(1, row_bytes(self.groups, columns))))
         for batch in self.file.iter_batches(rows, columns=list(columns)):
             batch.validate(full=True)
             yield batch

@@ -17,12 +17,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, runtime_checkable
+from typing import IO
 
 import numpy as np
 from jaxtyping import Bool, Shaped
 
 from bitleak.core.errors import StoreError
+from bitleak.core.npy import Stream
 
 LARGE = 16 << 20
 """Arrays of at least this many bytes are stored in files."""
@@ -175,14 +176,6 @@ def release(array: np.ndarray) -> None:
         owner = owner.base
     if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         owner.madvise(mmap.MADV_DONTNEED)
-
-
-@runtime_checkable
-class Stream(Protocol):
-    """Something to read bytes from."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
 
 
 class Scratch:

@@ -133,7 +133,7 @@ class AttackName:
         return f"{_CALIBRATION if self.calibration else ''}{self.attack}"
 
 
-FULL_PRECISION = Variant("full", (FULL,))
+UNQUANTIZED = Variant("full", (FULL,))
 NEGATIVE_CONTROL = Variant("control", (CONTROL,))
 
 

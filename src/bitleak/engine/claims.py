@@ -33,7 +33,7 @@ from bitleak.core.errors import StoreError
 from bitleak.core.interrupts import uninterrupted
 from bitleak.core.leftovers import machine
 
-FOLDER = ".claims"
+CLAIMS_FOLDER = ".claims"
 BEAT = 10.0
 """Seconds between two signs of life."""
 LEASE = 60.0
@@ -76,7 +76,7 @@ class Claims:
     """
 
     def __init__(self, root: str | Path, *, beat: float = BEAT, lease: float = LEASE) -> None:
-        self._folder = Path(root) / FOLDER
+        self._folder = Path(root) / CLAIMS_FOLDER
         self._beat = beat
         self._lease = lease
         self._held: dict[str, int] = {}  # key -> the descriptor whose lock holds it

@@ -29,7 +29,7 @@ from bitleak.engine.artifacts import Artifact
 
 Value = Images | Splits | Weights | QuantizedWeights | Outputs | Mapping[str, Artifact]
 
-LARGEST = 1 << 20
+LARGEST_SPEC = 1 << 20
 """Classes, channels and pixels of a side of a network that is read, at most."""
 
 _INDICES = ("pool", "targets", "calibration", "population", "test")
@@ -107,8 +107,10 @@ def _check_spec(value: Any) -> None:
     if not isinstance(value["name"], str) or not isinstance(value["options"], Mapping):
         raise ValueError("a network's spec must have a name and options by name")
     for name in ("classes", "channels", "size"):
-        if type(value[name]) is not int or not 0 < value[name] <= LARGEST:
-            raise ValueError(f"a network's {name} must be an integer from 1 to {LARGEST}, got {str(value[name])[:60]}")
+        if type(value[name]) is not int or not 0 < value[name] <= LARGEST_SPEC:
+            raise ValueError(
+                f"a network's {name} must be an integer from 1 to {LARGEST_SPEC}, got {str(value[name])[:60]}"
+            )
     for name in ("mean", "std"):
         numbers = value[name]
         if not isinstance(numbers, list | tuple) or not all(

@@ -22,7 +22,7 @@ from bitleak.engine.keys import Task
 from bitleak.engine.schedule import Schedule
 from bitleak.engine.store import Store
 from bitleak.engine.time_left import TimeLeft
-from bitleak.engine.worker import Outcome, Step, ignore
+from bitleak.engine.worker import Outcome, Progress, ignore
 
 POLL = 0.5
 """Seconds between two looks at a task that another run is doing."""
@@ -44,7 +44,7 @@ REPAIRS = 3
 
 _PATIENCE = 1.0
 
-Kind = Literal["started", "progress", "finished", "waiting", "repair"]
+EventKind = Literal["started", "progress", "finished", "waiting", "repair"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Event:
         outcome: How the task ended, for `finished`; what found the damage, for `repair`.
     """
 
-    kind: Kind
+    kind: EventKind
     task: Task | None
     fraction: float
     done: int
@@ -286,7 +286,7 @@ class _Drive:
     def _late(self, grace: float) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline + grace
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Progress) -> None:
         self._estimate.proceed(step.key, step.fraction)
         self._tell("progress" if step.fraction > 0 else "started", self._schedule.todo[step.key], step.fraction)
 
@@ -328,7 +328,7 @@ class _Drive:
             if not tasks:
                 del self._in_flight[number]
 
-    def _tell(self, kind: Kind, task: Task | None, fraction: float, outcome: Outcome | None = None) -> None:
+    def _tell(self, kind: EventKind, task: Task | None, fraction: float, outcome: Outcome | None = None) -> None:
         done, total = len(self._ended), len(self._schedule.todo)
         self._on_event(Event(kind, task, fraction, done, total, self._estimate.remaining(), outcome))
 

@@ -17,10 +17,10 @@ from bitleak.core.errors import BrokenResult
 from bitleak.engine.artifacts import why_unreadable
 from bitleak.engine.keys import Task, identity_key
 
-LARGEST = 4 << 20
+LARGEST_MANIFEST = 4 << 20
 """Bytes of a manifest at most."""
 
-DEEPEST = 64
+DEEPEST_MANIFEST = 64
 """How deep a manifest may be nested."""
 
 MOST = 10**18
@@ -74,7 +74,7 @@ def load_manifest(place: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a manifest: a plain file of at most `LARGEST` bytes.
+    """Return the text of a manifest: a plain file of at most `LARGEST_MANIFEST` bytes.
 
     Raises:
         OSError, ValueError: It cannot be read, is something else, or is larger.
@@ -82,7 +82,7 @@ def read_text(path: Path) -> str:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is not a plain file")
-    if status.st_size > LARGEST:
+    if status.st_size > LARGEST_MANIFEST:
         raise ValueError(f"it has {status.st_size} bytes")
     return path.read_text(encoding="utf-8")
 
@@ -124,8 +124,8 @@ def _check(manifest: Any) -> None:
     """
     if not isinstance(manifest, dict):
         raise ValueError("it is not a mapping")
-    if _depth(manifest) > DEEPEST:
-        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    if _depth(manifest) > DEEPEST_MANIFEST:
+        raise ValueError(f"it is nested more than {DEEPEST_MANIFEST} deep")
     kinds = {"task": dict, "runtime": dict, "files": dict, "label": str, "created": str}
     for name, kind in kinds.items():
         if not isinstance(manifest.get(name, "" if kind is str else None), kind):
@@ -150,7 +150,7 @@ def _check(manifest: Any) -> None:
 def _depth(value: Any) -> int:
     """Return how deep a JSON value is nested."""
     depth, level = 0, [value]
-    while level and depth <= DEEPEST:
+    while level and depth <= DEEPEST_MANIFEST:
         inside: list[Any] = []
         for item in level:
             if isinstance(item, dict | list):

@@ -67,7 +67,7 @@ class Runtime:
 
 
 @dataclass(frozen=True)
-class Step:
+class Progress:
     """A task that has started (fraction 0) or got further.
 
     Attributes:
@@ -119,7 +119,7 @@ def run_batch(store_root: str, tasks: Sequence[Task], runtime: Runtime) -> list[
 
 
 def outcomes(
-    store_root: str, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Step], None] = ignore
+    store_root: str, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Progress], None] = ignore
 ) -> Iterator[Outcome]:
     """Do a batch, and yield one outcome per task, in order, as soon as it is known.
 
@@ -147,7 +147,7 @@ def outcomes(
 
 
 def _attempt(
-    store: Store, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Step], None]
+    store: Store, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Progress], None]
 ) -> Iterator[Outcome]:
     """Outcomes up to and including the first that is not ok."""
     start = time.perf_counter()
@@ -155,19 +155,19 @@ def _attempt(
     committing = False
     forget_peak()
     try:
-        on_step(Step(current.key, 0.0))
+        on_step(Progress(current.key, 0.0))
         stage = find_stage(runtime, current.stage)
         inputs = {name: _value(store, keys, runtime) for name, keys in current.inputs.items()}
         with limited_threads(runtime.threads):
 
             def progress(done: float) -> None:
                 if done > 0:  # 0 has been told
-                    on_step(Step(current.key, min(1.0, float(done))))
+                    on_step(Progress(current.key, min(1.0, float(done))))
 
             produced = iter(stage([task.params for task in tasks], inputs, runtime, progress))
             for current in tasks:
                 if current is not tasks[0]:
-                    on_step(Step(current.key, 0.0))
+                    on_step(Progress(current.key, 0.0))
                 artifacts = encode(_next(produced, current))
                 committing = True
                 store.write(current, artifacts, {**_environment(runtime), **_spent(start)})

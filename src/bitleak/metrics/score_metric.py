@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from bitleak.core.checks import LONGEST
+from bitleak.core.checks import LONGEST_LABEL
 from bitleak.core.metric_names import Metric
 from bitleak.core.outside import versioned
 from bitleak.core.types import Measure, SplitMode
@@ -164,9 +164,9 @@ def _check_name(name: object, entry: str) -> None:
         parsed = Metric.parse(str(name))
     except ValueError as error:
         raise ValueError(f"metric {entry!r}: {error}") from None
-    if parsed != Metric(parsed.base) or len(parsed.base) > LONGEST:
+    if parsed != Metric(parsed.base) or len(parsed.base) > LONGEST_LABEL:
         raise ValueError(
-            f"metric {entry!r}: name must hold at most {LONGEST} lower-case letters, digits and underlines, "
+            f"metric {entry!r}: name must hold at most {LONGEST_LABEL} lower-case letters, digits and underlines, "
             f"got {name!r}"
         )
     if parsed.base in ALWAYS_MEASURED:

@@ -120,7 +120,7 @@ def as_one(out: Path, *, replaced: re.Pattern[str] = NOTHING) -> Iterator[Path]:
         raise StoreError(str(error).replace(str(folder), str(out))) from error
     finally:
         with uninterrupted():
-            leftovers.remove(folder)
+            leftovers.remove_path(folder)
 
 
 def complete(out: Path) -> None:
@@ -161,7 +161,7 @@ def _put_in_place(ready: Path, out: Path) -> None:
         for name in sorted(names, key=lambda name: (name == CONFIG, name)):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(ready / name, out / name)
-        leftovers.remove(ready)
+        leftovers.remove_path(ready)
         with contextlib.suppress(OSError):
             flush(out)
 

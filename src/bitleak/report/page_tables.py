@@ -14,7 +14,7 @@ from bitleak.core.metric_names import (
     Metric,
 )
 from bitleak.core.types import Measure
-from bitleak.core.variants import FULL_PRECISION, NEGATIVE_CONTROL, Variant, question_of
+from bitleak.core.variants import NEGATIVE_CONTROL, UNQUANTIZED, Variant, question_of
 from bitleak.report import format as text
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
@@ -133,7 +133,7 @@ def rate_column(fpr: float) -> Column:
 
 def audited(table: Table) -> tuple[Variant, ...]:
     """Return full precision, the quantized variants and the control, in the order of all tables."""
-    return (FULL_PRECISION, *table.quantized, NEGATIVE_CONTROL)
+    return (UNQUANTIZED, *table.quantized, NEGATIVE_CONTROL)
 
 
 def headline_table(table: Table, summary: Summary, reference: str) -> PageTable:

@@ -5,7 +5,7 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.config import Config, QuantizeConfig
-from bitleak.core.outside import short_name, versioned
+from bitleak.core.outside import bare_name, versioned
 from bitleak.core.params import known_params
 from bitleak.core.types import Description
 from bitleak.engine.keys import Task
@@ -50,7 +50,7 @@ class Planner:
             fingerprint=self.description.fingerprint,
             seed=self.config.seed,
         )
-        return self.task(step, {}, f"images of {short_name(data.name)}")
+        return self.task(step, {}, f"images of {bare_name(data.name)}")
 
     def splits(self) -> Task:
         """Plan the draw of the membership matrix."""

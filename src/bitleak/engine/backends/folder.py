@@ -66,7 +66,7 @@ class Folder:
                 write_text(temporary, text)
                 temporary.replace(path)
         finally:
-            leftovers.remove(temporary)
+            leftovers.remove_path(temporary)
 
     def has(self, place: PurePath) -> bool:
         """Return whether there is a manifest."""

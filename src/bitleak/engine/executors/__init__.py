@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from bitleak.engine.graph import Batch
-from bitleak.engine.worker import Outcome, Step, ignore
+from bitleak.engine.worker import Outcome, Progress, ignore
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class Executor(Protocol):
     def submit(self, batch: Batch) -> None:
         """Take a batch whose inputs are in the store; return at once."""
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
         """Return the outcome of the next task to end; every task of every batch has exactly one.
 
         Args:

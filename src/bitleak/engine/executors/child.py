@@ -1,6 +1,6 @@
 """The process at the other end of `processes`: it does batches until it is told, or left, to stop.
 
-Messages to it are batches, as tuples of tasks; None = stop. Messages from it are `Step` and
+Messages to it are batches, as tuples of tasks; None = stop. Messages from it are `Progress` and
 `Outcome`, and one None when it is ready.
 """
 
@@ -20,7 +20,7 @@ from typing import NoReturn
 from bitleak.core.interrupts import END_SIGNALS
 from bitleak.engine.keys import Task
 from bitleak.engine.malloc import keep_freed_memory
-from bitleak.engine.worker import Runtime, Step, outcomes
+from bitleak.engine.worker import Progress, Runtime, outcomes
 
 STEP_SECONDS = 0.1
 """Least time between two reports of progress."""
@@ -55,7 +55,7 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
 def _serve_batch(connection: Connection, tasks: Sequence[Task], root: str, runtime: Runtime, log: Path) -> None:
     reported = 0.0
 
-    def report(step: Step) -> None:
+    def report(step: Progress) -> None:
         nonlocal reported
         if step.fraction == 0 or time.monotonic() - reported > STEP_SECONDS:
             reported = time.monotonic()

@@ -28,7 +28,7 @@ from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import make_folder, shared
 from bitleak.engine.threads import thread_variables, usable_cores
-from bitleak.engine.worker import Outcome, Runtime, Step, ignore, log_path, write_log
+from bitleak.engine.worker import Outcome, Progress, Runtime, ignore, log_path, write_log
 
 ATTEMPTS = 2
 """How many workers a task may take with it before it has failed."""
@@ -83,7 +83,7 @@ class Processes:
             self._pool += [self._start() for _ in range(self.workers)]
         self._feed()
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
         """Return the outcome of the next task to end; None where the time is up or nothing was submitted.
 
         Raises:
@@ -158,14 +158,14 @@ class Processes:
             theirs.close()
         return _Worker(process, leftovers.owner(process.pid), ours, log, ready=False, tasks={}, current="")
 
-    def _listen(self, worker: _Worker, on_step: Callable[[Step], None]) -> None:
+    def _listen(self, worker: _Worker, on_step: Callable[[Progress], None]) -> None:
         """Take one message, or notice that there will be no more."""
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
             self._mourn(worker)
             return
-        if isinstance(message, Step):
+        if isinstance(message, Progress):
             worker.current = message.key
             self._failed_starts = 0
             on_step(message)

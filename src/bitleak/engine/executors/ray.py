@@ -32,13 +32,13 @@ from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import is_url, shared
 from bitleak.engine.threads import usable_cores
-from bitleak.engine.worker import Outcome, Runtime, Step, ignore, outcomes, write_log
+from bitleak.engine.worker import Outcome, Progress, Runtime, ignore, outcomes, write_log
 
 if find_spec("ray"):
     import ray
     from ray import exceptions
 
-ATTEMPTS = 2
+RAY_ATTEMPTS = 2
 """How many workers a task may take with it before it has failed."""
 
 LOSSES = 10
@@ -53,7 +53,7 @@ LOADED = 64
 PATIENCE = 120.0
 """Seconds without a machine that a task fits on, after which the run ends."""
 
-STEP_SECONDS = 0.5
+RAY_STEP_SECONDS = 0.5
 """Least time between two reports of a task's progress; longer where there are hundreds of workers."""
 
 _STARTS = 3
@@ -140,7 +140,7 @@ class Ray:
                 load.remote(self._runtime.stages)
         self._send({task.key: task for task in batch.tasks})
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
         """Return the outcome of the next task to end; None where the time is up or nothing was submitted.
 
         Raises:
@@ -184,11 +184,11 @@ class Ray:
             max_retries=0,
             name=next(iter(tasks.values())).name,
         )
-        interval = max(STEP_SECONDS, self.workers / 100)
+        interval = max(RAY_STEP_SECONDS, self.workers / 100)
         stream = remote.remote(self._root, tuple(tasks.values()), self._runtime, interval)
         self._flights.append(_Flight(stream, tasks))
 
-    def _listen(self, flight: _Flight, on_step: Callable[[Step], None]) -> None:
+    def _listen(self, flight: _Flight, on_step: Callable[[Progress], None]) -> None:
         """Take one message, or notice that there will be no more."""
         try:
             message = ray.get(next(flight.stream))
@@ -200,8 +200,8 @@ class Ray:
         else:
             self._take(flight, message, on_step)
 
-    def _take(self, flight: _Flight, message: object, on_step: Callable[[Step], None]) -> None:
-        if isinstance(message, Step):
+    def _take(self, flight: _Flight, message: object, on_step: Callable[[Progress], None]) -> None:
+        if isinstance(message, Progress):
             flight.begun = True
             self._lost.starts = 0
             on_step(message)
@@ -236,7 +236,7 @@ class Ray:
         if culprit:
             losses = self._lost.machines if machine_lost else self._lost.workers
             losses[culprit.key] += 1
-            if losses[culprit.key] == (LOSSES if machine_lost else ATTEMPTS):
+            if losses[culprit.key] == (LOSSES if machine_lost else RAY_ATTEMPTS):
                 self._done.append(self._give_up(flight.tasks.pop(culprit.key), error, losses[culprit.key]))
 
     def _give_up(self, task: Task, error: Exception, times: int) -> Outcome:
@@ -285,7 +285,7 @@ class _Relay:
             self.messages.put(error)
         self.messages.put(None)
 
-    def _report(self, step: Step) -> None:
+    def _report(self, step: Progress) -> None:
         if step.fraction == 0 or time.monotonic() - self._reported > self._interval:
             self._reported = time.monotonic()
             self.messages.put(step)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from bitleak.engine.graph import Batch
-from bitleak.engine.worker import Outcome, Runtime, Step, ignore, outcomes
+from bitleak.engine.worker import Outcome, Progress, Runtime, ignore, outcomes
 
 
 class Serial:
@@ -22,13 +22,13 @@ class Serial:
         self._runtime = runtime
         self._queue: deque[Batch] = deque()
         self._current: Iterator[Outcome] = iter(())
-        self._on_step: Callable[[Step], None] = ignore
+        self._on_step: Callable[[Progress], None] = ignore
 
     def submit(self, batch: Batch) -> None:
         """Take a batch."""
         self._queue.append(batch)
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Step], None] = ignore) -> Outcome | None:
+    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
         """Works until a task has ended, however long that takes; None where there is none left."""
         self._on_step = on_step
         while (outcome := next(self._current, None)) is None and self._queue:

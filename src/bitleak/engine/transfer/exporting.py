@@ -14,7 +14,7 @@ from bitleak.engine.backends.folder import MANIFEST
 from bitleak.engine.manifest import fault
 from bitleak.engine.store import Entry, Store
 
-REPORT_EVERY = 256
+PACKED_PER_REPORT = 256
 """Results between two reports of progress."""
 
 
@@ -61,7 +61,7 @@ def export_results(
         for target, part in zip(paths, parts, strict=True):
             for _ in _write_part(store, target, part):
                 written += 1
-                if on_step and (written % REPORT_EVERY == 0 or written == len(entries)):
+                if on_step and (written % PACKED_PER_REPORT == 0 or written == len(entries)):
                     on_step(written / len(entries), "writing results")
     except BaseException:  # some parts of an export would be taken for all of it
         for target in paths:

@@ -13,13 +13,13 @@ from bitleak.engine.backends.folder import MANIFEST
 from bitleak.engine.store import Store
 from bitleak.engine.transfer.tar_check import CHUNK, PackedFile, PackedResult, check_tar
 
-BATCH = 1024
+BATCH_RESULTS = 1024
 """Number of results at most that appear in the store after one wait for the disk."""
 
 BATCH_BYTES = 256 << 20
 """Bytes of their files, beyond which a batch takes no more results."""
 
-OnStep = Callable[[float, str], None]
+OnFraction = Callable[[float, str], None]
 """Called with the fraction done and the name of the pass."""
 
 
@@ -38,7 +38,7 @@ class Imported:
     size: int
 
 
-def import_results(store: Store, paths: Sequence[Path], on_step: OnStep | None = None) -> Imported:
+def import_results(store: Store, paths: Sequence[Path], on_step: OnFraction | None = None) -> Imported:
     """Check tar files and, if all of them are intact, take the results that the store does not have.
 
     Each result appears in the store at once or, when this is interrupted, not at all.
@@ -67,7 +67,7 @@ def _ignore(done: float, doing: str) -> None:
     """Report no progress."""
 
 
-def _check_all(paths: Sequence[Path], on_step: OnStep) -> list[PackedResult]:
+def _check_all(paths: Sequence[Path], on_step: OnFraction) -> list[PackedResult]:
     """Return the results in all files, after the last byte of the last file has been checked."""
     sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
     total = max(1, sum(sizes))
@@ -77,7 +77,7 @@ def _check_all(paths: Sequence[Path], on_step: OnStep) -> list[PackedResult]:
     return results
 
 
-def _report_check(on_step: OnStep, before: int, total: int, position: int) -> None:
+def _report_check(on_step: OnFraction, before: int, total: int, position: int) -> None:
     on_step((before + position) / total, "checking")
 
 
@@ -95,7 +95,7 @@ def _batches(results: Sequence[PackedResult]) -> Iterator[list[PackedResult]]:
     for result in results:
         batch.append(result)
         size += result.size
-        if len(batch) >= BATCH or size >= BATCH_BYTES:
+        if len(batch) >= BATCH_RESULTS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

@@ -18,12 +18,12 @@ from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import StoreError
 from bitleak.engine.backends.folder import MANIFEST
 from bitleak.engine.keys import identity_key
-from bitleak.engine.manifest import LARGEST, checked_manifest
+from bitleak.engine.manifest import LARGEST_MANIFEST, checked_manifest
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
 
-REPORT_EVERY = 256
+CHECKED_PER_REPORT = 256
 """Results between two reports of progress."""
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -102,7 +102,7 @@ def check_tar(path: Path, on_position: Callable[[int], None]) -> list[PackedResu
             results = []
             for result in _results(path, file, size):
                 results.append(result)
-                if len(results) % REPORT_EVERY == 0:
+                if len(results) % CHECKED_PER_REPORT == 0:
                     on_position(file.tell())
             return results
     except (OSError, tarfile.TarError, EOFError) as error:
@@ -129,7 +129,7 @@ def _results(path: Path, file: BinaryIO, size: int) -> Iterator[PackedResult]:
         if first.name != MANIFEST or first.folder in seen:
             raise ValueError(f"{first.path}: a result must be in one piece, its manifest first")
         seen.add(first.folder)
-        if not 0 < first.size <= LARGEST:
+        if not 0 < first.size <= LARGEST_MANIFEST:
             raise ValueError(f"{first.path}: a manifest of {first.size} bytes")
         file.seek(first.offset)
         manifest = _read(file, first.size)

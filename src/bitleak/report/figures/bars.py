@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import FULL_PRECISION
+from bitleak.core.variants import UNQUANTIZED
 from bitleak.report.figures.report_figure import FigureData, ReportFigure
 from bitleak.report.figures.style import CHANCE_LINE, INK, MUTED, colours, labels
 from bitleak.report.format import percent, precision
@@ -45,7 +45,7 @@ def draw_bars(data: FigureData) -> Figure:
     attack, reference = summary.headline_attack, summary.headline_reference
     fpr = summary.headline_fpr
     panels = []
-    if table.find(FULL_PRECISION, TEST_ACCURACY) is not None:
+    if table.find(UNQUANTIZED, TEST_ACCURACY) is not None:
         panels.append(Panel("test accuracy", TEST_ACCURACY, "", "", 0.0))
     panels.append(Panel("AUC (0.5 is chance)", AUC, attack, reference, 0.5))
     rate = Metric("tpr", fpr)
@@ -77,7 +77,7 @@ def _draw_panel(axes: Axes, table: Table, panel: Panel) -> None:
     palette = colours(table)
 
     # Full precision is a group of its own, its bar as wide as if every family had one next to it.
-    full = table.find(FULL_PRECISION, panel.metric, panel.attack, panel.reference)
+    full = table.find(UNQUANTIZED, panel.metric, panel.attack, panel.reference)
     _draw_bar(axes, full, 0.0, INK, width=_WIDTH / max(2, len(palette)), base=panel.base)
     for group, levels in enumerate(table.levels, start=1):
         members = [variant for variant in table.quantized if variant.levels == levels]

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from bitleak.core.metric_names import NOISE_SCALE, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import FULL_PRECISION, Variant, noise_like
+from bitleak.core.variants import UNQUANTIZED, Variant, noise_like
 from bitleak.report.figures.report_figure import FigureData, ReportFigure
 from bitleak.report.figures.style import (
     CHANCE_LINE,
@@ -68,7 +68,7 @@ def draw_tradeoff(data: FigureData) -> Figure | None:
     horizontal axis is then compressed towards the low end, by an inverse hyperbolic sine.
     """
     table, summary = data.table, data.summary
-    if table.find(FULL_PRECISION, TEST_ACCURACY) is None:
+    if table.find(UNQUANTIZED, TEST_ACCURACY) is None:
         return None
     references = table.references(summary.headline_attack)
     size = (10, 4.9) if len(references) > 1 else (7.5, 5.2)
@@ -122,7 +122,7 @@ def _noise_point(table: Table, summary: Summary, variant: Variant, reference: st
 
 def _points(table: Table, summary: Summary, references: Sequence[str]) -> Iterator[Point]:
     """The places of full precision and of all quantized variants in all panels."""
-    for variant in (FULL_PRECISION, *table.quantized):
+    for variant in (UNQUANTIZED, *table.quantized):
         for reference in references:
             point = _point(table, summary, variant, reference)
             if point is not None:
@@ -186,7 +186,7 @@ def _draw_panel(axes: Axes, table: Table, summary: Summary, reference: str) -> N
                 axes.plot(across, along, color=colour, linestyle=(0, (1, 1.5)), linewidth=1,
                           zorder=2.2)  # fmt: skip
                 axes.plot(across[1:], along[1:], color=colour, zorder=2.9, **CROSS)
-    full = _point(table, summary, FULL_PRECISION, reference)
+    full = _point(table, summary, UNQUANTIZED, reference)
     if full is not None and full.height > 0:
         _mark(axes, full, INK, "*", size=17.0)
 

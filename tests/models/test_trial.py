@@ -284,6 +284,20 @@ class Merging(Base):
         return super().forward(x) + more
 
 
+class Seeded(Base):
+    """Sets the seed of everything, as scripts do."""
+
+    def __init__(self, num_classes, in_chans):
+        torch.manual_seed(0)
+        super().__init__(num_classes, in_chans)
+
+
+def test_a_note_says_where_all_models_start_from_the_same_weights():
+    (note,) = trial_of(spec(Seeded)).notes
+    assert "Seeded starts from the same weights every time (pretrained, or a seed that the factory sets)" in note
+    assert trial_of(spec(Base)).notes == trial_of(spec(Lazy)).notes == ()
+
+
 def test_a_frozen_layer_may_be_shared_by_all_networks():
     build(spec(SharedFrozen), seed=0)
 

@@ -1,5 +1,5 @@
 """Checks of the tensors of a network under trial: that they are
-tensors, and that two networks of a factory share none that training changes.
+tensors, that two networks of a factory share none that training changes, and start differently.
 
 A population is trained model by model. If a factory gives the same module twice (`functools.cache`,
 a network or a backbone in a variable of its module), every model goes on from the weights of the
@@ -58,6 +58,21 @@ def check_nothing_shared(tried: NetworkTrial, second: NetworkTrial, images: Tens
                 "the one trained before it. Make new modules in every call (no `cache` on the factory, no network or "
                 "layer in a variable of the module or class)"
             )
+
+
+def sums_of(network: nn.Module) -> dict[str, float]:
+    """Return the sum of each parameter whose values differ, which tell two initialisations apart.
+
+    Constants such as the gains of norms are the same in all networks; lazy parameters have no values yet.
+    """
+    return {
+        name: float(parameter.detach().double().sum())
+        for name, parameter in network.named_parameters()
+        if not isinstance(parameter, nn.UninitializedParameter)
+        and parameter.numel() > 1
+        and parameter.is_floating_point()
+        and bool((parameter != parameter.reshape(-1)[0]).any())
+    }
 
 
 def _all(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

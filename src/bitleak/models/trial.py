@@ -22,7 +22,7 @@ Cost: about 40 images through the network, once per process.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ from bitleak.core.errors import ModelError
 from bitleak.models.answer_difference import differing
 from bitleak.models.fingerprint import SAVE_REMEDY
 from bitleak.models.logit_output import Choice, Choices, chosen_output
-from bitleak.models.network_tensors import check_nothing_shared, check_tensors_alone
+from bitleak.models.network_tensors import check_nothing_shared, check_tensors_alone, sums_of
 from bitleak.models.network_trial import NetworkTrial, Shape, check_scale, draw_zeros
 from bitleak.models.precision import exact_float32
 from bitleak.models.training_trial import training_choice, training_step_in_channels_last
@@ -76,22 +76,32 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
             torch.default_generator.manual_seed(seed)
             tried = NetworkTrial(make(), name, shape)
             check_tensors_alone(tried)
+            start = sums_of(tried.network)
             result = _result(tried)
             if result is not None:
-                _check_state(make, tried)
-                return result
+                alike = _check_state(make, tried, start)
+                return replace(result, notes=(*result.notes, alike)) if alike else result
         raise ModelError(f"{name} answers every image alike, {_STARTS} times: does its forward use the image?")
 
 
-def _check_state(make: Callable[[], Any], tried: NetworkTrial) -> None:
+def _check_state(make: Callable[[], Any], tried: NetworkTrial, start: dict[str, float]) -> str:
     """Refuse a network whose answers depend on tensors that its state dict does not hold.
 
     Models are stored as state dicts, and a stored one is built anew: with other draws, it would be
     another network. The order is that of `bitleak.models.load`: the second network takes the tensors
     while it is in training mode, and some change their tensors when they change the mode.
+
+    Args:
+        make: Makes a network.
+        tried: The network under trial.
+        start: Sums of its parameters as the factory made them.
+
+    Returns:
+        A note if the second network starts from the same weights; else nothing.
     """
     torch.default_generator.manual_seed(_OTHER_START)
     second = NetworkTrial(make(), tried.name, tried.shape)
+    is_alike = bool(start) and sums_of(second.network) == start
     images = tried.images()
     second.output(images[:2])  # creates lazy parameters
     second.choice = tried.choice
@@ -107,6 +117,13 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial) -> None:
             f"{tried.name}: two networks of the factory with one state dict answer differently, {difference}: it draws "
             f"values that the state dict does not hold{listed}, or eval() and train() change its weights; {SAVE_REMEDY}"
         )
+    if not is_alike:
+        return ""
+    return (
+        f"{tried.name} starts from the same weights every time (pretrained, or a seed that the factory sets): all "
+        "models of the population do, so the references know where the target began; with an unknown start it may leak "
+        "less"
+    )
 
 
 def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) -> bool:

@@ -2,13 +2,13 @@
 # Ray 2.60.0: RAY_AUTH_MODE=token, set after `import ray` and before `ray.init()`, does not turn tokens on. It makes
 # every local start fail, with a message that says the mode is 'disabled'.
 #
-# Expected: a local cluster whose clients need a token. Unset, the variable gives just that since 2.59, and the
-# documentation asks for it "before starting your Ray cluster", which here is `ray.init()`.
-# Seen: the driver keeps the mode that it read when ray was imported, while the processes that it starts read the new
-# one. They refuse the driver, after about six seconds: "Failed to start GCS", AuthenticationError, "RAY_AUTH_MODE is
-# currently 'disabled'". Set before the import, or left unset, the same script works.
-# Why it matters: a library that starts Ray for its users, and is imported after them, cannot ask for tokens in the
-# documented way; its users see a cluster that does not start, and a mode that nobody set.
+# Expected: a local cluster whose clients need a token. Since 2.59 this is the default if the variable is unset, and
+# according to the documentation it is set "before starting your Ray cluster", which here is `ray.init()`.
+# Observed: the driver keeps the mode that it read when ray was imported, while the processes that it starts read the
+# new mode. They refuse the driver after about six seconds: "Failed to start GCS", AuthenticationError, "RAY_AUTH_MODE
+# is currently 'disabled'". If the variable is set before the import, or not at all, the same script works.
+# Consequence: a library that starts Ray for its users, and is imported after ray, cannot turn tokens on in the
+# documented way. Its users see a cluster that does not start, and a mode that was never set.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

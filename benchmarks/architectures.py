@@ -1,11 +1,12 @@
-"""What every quantizer leaves of networks of many kinds: logits and accuracy, as a Markdown table.
+"""Logits and accuracy of networks of many kinds after every quantizer, as a Markdown table.
 
     python benchmarks/architectures.py [--seeds 3] [--steps 150] [--images 128] [NETWORK ...]
 
-The networks are those of `tests/quantizers/architectures.py`, trained for some steps on the digits of
-scikit-learn in random colours, 1,200 records. Each is quantized with its first images as calibration data, by
-the presets `quick`. A cell holds the relative squared error of the logits on the calibration images, and the
-accuracy on the other 597 records in percent; both are means over the seeds, which differ in initialisation and batches.
+The networks are those of `tests/quantizers/architectures.py`, trained for some steps on the digits
+of scikit-learn in random colours, 1,200 records. Each is quantized with its first images as
+calibration data, by the presets `quick`. A cell holds the relative squared error of the logits on
+the calibration images, and the accuracy on the other 597 records in percent; both are means over
+the seeds, which differ in initialisation and batches.
 """
 
 import argparse
@@ -45,7 +46,7 @@ Cell = tuple[float, float]
 
 
 def cells(network: nn.Module, images: Tensor, labels: Tensor, calibration: int) -> dict[tuple[str, int], Cell | None]:
-    """The cells of one network by method and levels; None where the method refuses it."""
+    """Return the cells of one network by method and levels; None if the method refuses it."""
     found: dict[tuple[str, int], Cell | None] = {}
     for levels in LEVELS:
         for name, method in METHODS.items():
@@ -60,7 +61,7 @@ def cells(network: nn.Module, images: Tensor, labels: Tensor, calibration: int) 
 
 
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of the records that were not trained on."""
+    """Return the accuracy on the records that were not trained on."""
     with torch.no_grad():
         return float((network(images[RECORDS:]).argmax(1) == labels[RECORDS:]).double().mean())
 

@@ -1,11 +1,13 @@
-"""CPU seconds and memory of `bitleak attack` on answers made elsewhere, by this code and by another version.
+"""CPU seconds and memory of `bitleak attack` on answers made elsewhere, by this code and by another
+version.
 
     python benchmarks/attack_scores.py --other SRC [--models 256] [--records 50000] [--targets 4] [--turns 1]
     python benchmarks/attack_scores.py --other SRC --models 64 --queries 2 --classes 10
 
-SRC is the folder `src` of another checkout. Without `--classes` every model gives one score per record, normal with
-mean 1 for members; with it, float16 logits. CPU seconds are those of the process and its children, memory is the
-largest resident set. The results folders of both are compared, file by file.
+SRC is the folder `src` of another checkout. Without `--classes` every model gives one score per
+record, normal with mean 1 for members; with it, float16 logits. CPU seconds are those of the
+process and its children, memory is the largest resident set. The results folders of both are
+compared, file by file.
 """
 
 import argparse
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def _made(folder: Path, options: argparse.Namespace) -> Path:
-    """A file with answers: members score higher by 1 on average."""
+    """Write a file with answers: members score higher by 1 on average."""
     generator = np.random.default_rng(0)
     member = generator.random((options.models, options.records)) < 0.5
     arrays = {"member": member}
@@ -71,7 +73,7 @@ def _made(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def _attacked(source: Path, path: Path, out: Path, options: argparse.Namespace) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and gigabytes of one run of the command."""
+    """Return CPU seconds, wall seconds and gigabytes of one run of the command."""
     targets = ",".join(map(str, range(options.targets)))
     command = [sys.executable, "-m", "bitleak", "attack", str(path), "--targets", targets, "--out", str(out)]
     command += ["--attacks", options.attacks] if options.attacks else []
@@ -86,7 +88,9 @@ def _attacked(source: Path, path: Path, out: Path, options: argparse.Namespace) 
 
 
 def _compare(this: Path, other: Path) -> None:
-    """Say which files of the results differ, and by how much in the figures of results.csv."""
+    """Print the files of the results that differ, and the differences of the figures of
+    results.csv.
+    """
     names = sorted({path.name for folder in (this, other) for path in folder.iterdir() if path.is_file()})
     for name in names:
         pair = [folder / name for folder in (this, other)]

@@ -2,20 +2,22 @@
 
     python benchmarks/attacks.py [--only lira joint] [--json FILE]
 
-64 references, 50,000 records, 2 queries and 10,000 population records, of made-up logit-scaled confidences. The
-signals are first stored, one file per model, as an audit stores them. Every attack then runs in a process of its own,
-one after the other, on one thread: it loads the files into a view as the audit's stage does, runs the attack once to
-warm up on a few records, then `REPEATS` times, each sharing nothing with the others. Printed are the CPU seconds of the
-attack (the median), those of the loading, and the peak memory of the whole process, view and libraries included.
+64 references, 50,000 records, 2 queries and 10,000 population records, of made-up logit-scaled
+confidences. The signals are first stored, one file per model, as an audit stores them. Every attack
+then runs in a process of its own, one after the other, on one thread: it loads the files into a
+view as the audit's step does, runs the attack once to warm up on a few records, then `REPEATS`
+times, without shared intermediate results. The CPU seconds of the attack (the median) and of the
+loading are printed, and the peak memory of the whole process, view and libraries included.
 
-Two attacks are compared with what they replace, as written here from its description:
+Two attacks are compared with plain versions, written here from their description:
 
-- `lira-online-per_record` with a Python loop over records, as the published implementations have it: gather the
-  record's IN and OUT scores, their means and deviations, and `scipy.stats.norm.logpdf` of the target's score under
-  both. The loop runs on `LOOP_RECORDS` records spread over the file, and its time is scaled up.
-- RMIA's comparison of every record with every population record, all N Z ratios being formed, `PAIRS` at a time,
-  with the sorted one. It is timed in full, and the counts of all records must be equal. The means over the
-  references, which both need, are not part of it.
+- `lira-online-per_record` with a Python loop over records, as the published implementations have
+  it: gather the record's IN and OUT scores, their means and deviations, and
+  `scipy.stats.norm.logpdf` of the target's score under both. The loop runs on `LOOP_RECORDS`
+  records spread over the file, and its time is scaled up.
+- RMIA's comparison of every record with every population record, all N Z ratios being formed,
+  `PAIRS` at a time, with the sorted one. It is timed in full, and the counts of all records must be
+  equal. The means over the references, which both need, are not part of it.
 """
 
 import argparse
@@ -50,7 +52,7 @@ ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 
 
 def store(folder: Path, references: int = REFERENCES, records: int = RECORDS, population: int = POPULATION) -> None:
-    """Signals of a target and of complementary pairs of references, and who is whose member."""
+    """Store signals of a target and of complementary pairs of references, and their membership."""
     rng = np.random.default_rng(0)
     first = rng.random((references // 2, records)).argsort(axis=1) < records // 2
     member = np.stack([first, ~first], axis=1).reshape(references, records)
@@ -66,7 +68,7 @@ def store(folder: Path, references: int = REFERENCES, records: int = RECORDS, po
 
 
 def load(folder: Path) -> AttackView:
-    """The view of the target, as the stage of an audit makes it from stored answers."""
+    """Return the view of the target, as an audit's step makes it from stored answers."""
     member = np.load(folder / "member.npy")
     pool, population = (
         [np.load(folder / f"{part}-{row}.npy") for row in range(len(member) + 1)] for part in ("pool", "population")
@@ -83,7 +85,7 @@ def load(folder: Path) -> AttackView:
 
 
 def measured(folder: Path, name: str) -> dict[str, Any]:
-    """What one process finds: CPU seconds, peak memory, and of comparisons how many times faster."""
+    """Return one process's CPU seconds and peak memory, and for comparisons the ratio of the times."""
     start = time.process_time()
     view = load(folder)
     loading = time.process_time() - start
@@ -100,7 +102,7 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
 
 
 def published_lira(view: AttackView) -> np.ndarray:
-    """LiRA online with a variance per record, by a Python loop over the records."""
+    """Compute LiRA online with a variance per record, by a Python loop over the records."""
     target, references = (of[..., SIGNALS.index("logit_scaled")] for of in (view.target, view.references))
     dat_in, dat_out = [], []
     for record in range(len(target)):
@@ -116,7 +118,7 @@ def published_lira(view: AttackView) -> np.ndarray:
 
 
 def compared_pairs(of_x: np.ndarray, of_z: np.ndarray, gamma: float) -> np.ndarray:
-    """RMIA's counts with every likelihood ratio formed."""
+    """Compute RMIA's counts with every likelihood ratio formed."""
     x, z = np.exp(of_x), np.exp(of_z)
     counts = np.empty(len(x), np.int64)
     step = max(1, PAIRS // len(z))
@@ -145,7 +147,7 @@ def _rmia_pairs(view: AttackView) -> dict[str, Any]:
 
 
 def _fresh(view: AttackView) -> AttackView:
-    """The view without what attacks before have left for those after them."""
+    """Return the view without the sums that earlier attacks have cached."""
     return replace(view)
 
 

@@ -1,12 +1,13 @@
-"""What a change of the target's calibration hides from an adversary who does not expect it.
+"""Leakage that a change of the target's calibration hides from an adversary who does not expect it.
 
     python benchmarks/calibration_shift.py [--out docs/figures/calibration-shift.png] [--targets 4]
 
-64 reference models in complementary pairs, 50,000 records of different difficulty, memory and spread; the target's
-logit-scaled confidence f becomes 0.6 f, or f - 2, on every record alike, trained on or not. Online LiRA then attacks
-it with the references as they are (`fp32`), with the target's confidence brought back to the references' moments on
-4,000 population records (`recalibrated`), and with references that are changed in the same way (`matched`). Drawn and
-printed is the TPR at an FPR of 0.1 % with the interval of an audit, mean over targets of one population.
+64 reference models in complementary pairs, 50,000 records of different difficulty, memory and
+spread; the target's logit-scaled confidence f becomes 0.6 f, or f - 2, on every record, trained on
+or not. Online LiRA then attacks it with the references as they are (`fp32`), with the target's
+confidence brought back to the references' moments on 4,000 population records (`recalibrated`), and
+with references that are changed in the same way (`matched`). The TPR at an FPR of 0.1 % with the
+interval of an audit, mean over targets of one population, is printed and drawn.
 """
 
 import argparse
@@ -32,7 +33,9 @@ ADVERSARIES = {"fp32": ("#d55e00", "o"), "recalibrated": ("#0072b2", "s"), "matc
 
 
 def views(targets: int, seed: int = 0) -> tuple[list[AttackView], np.ndarray]:
-    """Targets that are rows of one population, each with the 64 rows that are not its pair, and their membership."""
+    """Return targets of one population, each with the 64 rows that are not its pair, and their
+    membership.
+    """
     rng = np.random.default_rng(seed)
     models = REFERENCES + 2
     first = rng.random((models // 2, RECORDS)).argsort(axis=1).argsort(axis=1) < RECORDS // 2
@@ -59,7 +62,7 @@ def views(targets: int, seed: int = 0) -> tuple[list[AttackView], np.ndarray]:
 
 
 def seen_by(adversary: str, view: AttackView, change: tuple[float, float]) -> AttackView:
-    """What an adversary has before it when the target's confidence has changed."""
+    """Return the view of an adversary after the target's confidence has changed."""
     changed = replace(
         view, target=_changed(view.target, change), population_target=_changed(view.population_target, change)
     )
@@ -74,7 +77,7 @@ def _changed(signals: np.ndarray, change: tuple[float, float]) -> np.ndarray:
 
 
 def figures(targets: int) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """TPR and both ends of its interval, by change and adversary."""
+    """Return the TPR and both ends of its interval, by change and adversary."""
     found, (attacked, member) = {}, views(targets)
     for change, of in CHANGES.items():
         for adversary in ADVERSARIES:
@@ -85,7 +88,7 @@ def figures(targets: int) -> dict[tuple[str, str], tuple[float, float, float]]:
 
 
 def draw(found: dict[tuple[str, str], tuple[float, float, float]], out: Path) -> None:
-    """One group of three points per change, each with its interval."""
+    """Draw a group of three points per change, each with its interval."""
     with plt.rc_context(settings()):
         figure, axes = plt.subplots(figsize=(6.4, 3.4), constrained_layout=True)
         for place, change in enumerate(CHANGES):

@@ -1,8 +1,8 @@
 """The loop that most training scripts have, as the alternative that `training.py` measures against.
 
-A `Dataset` of PIL images, a random crop with padding 4, a flip, conversion to a tensor and normalisation image
-by image, a `DataLoader`, float32 in PyTorch's own memory order, eager, SGD as it comes, and `loss.item()` in
-every step. Asking a network goes the same way, once per augmentation.
+A `Dataset` of PIL images, a random crop with padding 4, a flip, conversion to a tensor and
+normalisation image by image, a `DataLoader`, float32 in PyTorch's default memory order, eager,
+default SGD, and `loss.item()` in every step. Queries use the same loop, once per augmentation.
 """
 
 import random
@@ -42,17 +42,17 @@ class Photos(Dataset):
 
 
 def flipped(photo: Image.Image) -> Image.Image:
-    """Mirrored with probability 1/2."""
+    """Mirror with probability 1/2."""
     return mirrored(photo) if random.random() < 0.5 else photo
 
 
 def mirrored(photo: Image.Image) -> Image.Image:
-    """Mirrored left to right."""
+    """Mirror left to right."""
     return photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 def cropped(photo: Image.Image) -> Image.Image:
-    """A random window of the photo with 4 black pixels around."""
+    """Return a random window of the photo with a margin of 4 black pixels."""
     padded = ImageOps.expand(photo, border=4)
     left, top = random.randint(0, 8), random.randint(0, 8)
     return padded.crop((left, top, left + photo.width, top + photo.height))
@@ -70,7 +70,7 @@ def train(
     workers: int = 0,
     on_epoch: Callable[[int, float], None],
 ) -> None:
-    """Trains the network; `on_epoch` takes the epoch's number from 1 and its mean loss."""
+    """Train the network; `on_epoch` takes the epoch's number from 1 and its mean loss."""
     loader = DataLoader(photos, recipe.batch, shuffle=True, num_workers=workers, pin_memory=device != "cpu")
     network.to(device).train()
     optimizer = torch.optim.SGD(
@@ -90,7 +90,7 @@ def train(
 
 
 def ask(network: nn.Module, photos: Photos, *, batch: int, device: str = "cpu", workers: int = 0) -> np.ndarray:
-    """The logits of all photos."""
+    """Return the logits of all photos."""
     loader = DataLoader(photos, batch, num_workers=workers, pin_memory=device != "cpu")
     network.to(device).eval()
     with torch.no_grad():

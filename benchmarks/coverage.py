@@ -1,22 +1,24 @@
-"""How often the intervals of `bitleak.metrics` contain the truth, in worlds where the truth is known.
+"""Coverage of the intervals of `bitleak.metrics` in worlds with known truth.
 
     python benchmarks/coverage.py [--audits 1000] [--world population] [--shape mixture] [--at 0.6 0.95]
 
-Each simulated audit draws a set of targets and a variant of each; the share of audits whose 95 % interval
-contains the population's figure is the coverage. Worlds:
+Each simulated audit draws a set of targets and a variant of each; the share of audits whose 95 %
+interval contains the population's figure is the coverage. Worlds:
 
-- `single`: one target, members N(shift, 1) and non-members N(0, 1) (`normal`), or a share of the members
-  moved by 3 and the others not at all (`mixture`, which is closer to a memorising model).
-- `population`: 8 targets, complementary halves of the same records, half of the scores' variance a property of
-  the record. The variant's shift is 0.8 times as large and its noise correlates 0.9 with the baseline's.
+- `single`: one target, members N(shift, 1) and non-members N(0, 1) (`normal`), or a share of the
+  members moved by 3 and the others not at all (`mixture`, which is closer to a memorising model).
+- `population`: 8 targets, complementary halves of the same records, half of the scores' variance a
+  property of the record. The variant's shift is 0.8 times as large and its noise correlates 0.9
+  with the baseline's.
 - `null`: as `population`, but the variant has the same shift, so that every true difference is 0.
 - `dedicated`: 10 targets on fresh records, whose shifts differ by N(0, 0.1).
 - `shares`: 8 targets' accuracies on 1,000 shared test records, and a variant's.
-- `versions`: calibration-set inference on 2 targets: 64 candidates, 16 versions, each attacked by LiRA with all others
-  but its complement as references. Confidences are N(difficulty + shift, 1) in the calibration set; `at` is the AUC of
-  an adversary who knows the difficulty; the truth is chance at 0.5, and else the mean over the audits.
-- `fixed`: one target as in `single`, its threshold set for each FPR on as many other non-members: the TPR and FPR of
-  that threshold, and the precision at priors of 50, 10 and 1 %.
+- `versions`: calibration-set inference on 2 targets: 64 candidates, 16 versions, each attacked by
+  LiRA with all others but its complement as references. Confidences are N(difficulty + shift, 1) in
+  the calibration set; `at` is the AUC of an adversary who knows the difficulty; the truth is chance
+  at 0.5, and else the mean over the audits.
+- `fixed`: one target as in `single`, its threshold set for each FPR on as many other non-members:
+  the TPR and FPR of that threshold, and the precision at priors of 50, 10 and 1 %.
 """
 
 import argparse
@@ -56,15 +58,15 @@ MOST = float(ndtr(MOVED / np.sqrt(2)))  # AUC if every member is moved
 
 
 def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: str = "normal", seed: int = 0) -> dict:
-    """Share of audits whose interval contains the truth, by the name of the figure.
+    """Return the share of audits whose interval contains the truth, by the name of the figure.
 
     Args:
         world: One of `WORLDS`.
         at: The AUC, or the accuracy in `shares`.
-        audits: How many to simulate.
+        audits: Number of simulated audits.
         records: Members and non-members together.
         shape: `normal` or `mixture`.
-        seed: Of everything that is drawn.
+        seed: Seed for all draws.
     """
     if world == "versions":
         draws = [np.random.default_rng([seed, audit, round(1000 * at)]) for audit in range(audits)]
@@ -83,7 +85,9 @@ def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: 
 
 
 def _of_versions(found: Sequence[Measures], at: float) -> dict[str, float]:
-    """The coverage of means over targets, and of single targets; away from 0.5 of the AUC, whose value has no bias."""
+    """Return the coverage of means over targets, and of single targets; away from 0.5 only of the
+    AUC, which has no bias.
+    """
     shares = {}
     for name in found[0].aggregate:
         truth = float(np.mean([one.aggregate[name].value for one in found]))
@@ -99,7 +103,7 @@ def _of_versions(found: Sequence[Measures], at: float) -> dict[str, float]:
 
 
 def _versions(rng: np.random.Generator, at: float, *, candidates: int = 64, versions: int = 16) -> Measures:
-    """One audit, as the stage `calibration` measures it."""
+    """Simulate one audit, as the step `calibration` measures it."""
     found = []
     for _ in range(2):
         member = balanced_pairs(candidates, versions, rng)
@@ -133,7 +137,7 @@ def _within(value: float, low: float | None, high: float | None) -> bool:
 
 
 def truth_at(at: float, shape: str = "normal") -> dict[str, float]:
-    """The population's figures where the AUC is `at`."""
+    """Return the population's figures for the AUC `at`."""
     grid = np.linspace(-6, 9, 30001)
     tail = _tail(grid, at, shape)
     rates = {f"tpr@{fpr:g}": float(_tail(-ndtri(fpr), at, shape)) for fpr in FPRS}
@@ -141,7 +145,7 @@ def truth_at(at: float, shape: str = "normal") -> dict[str, float]:
 
 
 def _tail(threshold: np.ndarray | float, at: float, shape: str) -> np.ndarray:
-    """Chance that a member scores above the threshold."""
+    """Return the chance that a member scores above the threshold."""
     if shape == "normal":
         return np.asarray(ndtr(_shift(at) - threshold))
     moved = _moved(at)
@@ -214,7 +218,7 @@ def _population(
 def _dedicated(
     rng: np.random.Generator, at: float, records: int, seed: int
 ) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
-    """Shifts vary by 0.1 over targets: a figure's truth is its mean over N(shift, 0.1)."""
+    """Simulate targets whose shifts vary by 0.1: a figure's truth is its mean over N(shift, 0.1)."""
     member = np.concatenate([_halves(rng, 1, records) for _ in range(10)])
     shifts = _shift(at) + 0.1 * rng.standard_normal((10, 1))
     scores = shifts * member + rng.standard_normal(member.shape)
@@ -237,7 +241,9 @@ def _shares(rng: np.random.Generator, at: float) -> tuple[Measures, Mapping[str,
 def _fixed(
     rng: np.random.Generator, at: float, records: int, shape: str
 ) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
-    """The truth is that of the threshold that was chosen, not that of the FPR it was chosen for."""
+    """Simulate a chosen threshold: the truth is that of this threshold, not that of the FPR it was
+    chosen for.
+    """
     member = _halves(rng, 1, records)
     scores = (_signal(rng, member, at, shape) + rng.standard_normal(member.shape))[0]
     known = rng.standard_normal(records // 2)

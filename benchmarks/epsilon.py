@@ -1,16 +1,16 @@
-"""How near the lower bounds on epsilon come to mechanisms whose epsilon is known.
+"""Lower bounds on epsilon as a share of the truth, for mechanisms whose epsilon is known.
 
     python benchmarks/epsilon.py [--records 50000] [--runs 5]
 
-- Randomised response: every record tells its membership, truly with odds e^epsilon.
-- A Gaussian mechanism: members score N(shift, 1) and others N(0, 1), whose epsilon at a delta is exact (Balle and Wang
-  2018, Theorem 8); the shift is found for the epsilon of the row.
+- Randomised response: every record answers its membership, correctly with odds e^epsilon.
+- A Gaussian mechanism: members score N(shift, 1) and others N(0, 1), whose epsilon at a delta is
+  exact (Balle and Wang 2018, Theorem 8); the shift is found for the epsilon of the row.
 
-Half of the records are members, by independent coins, so that both kinds of bound apply. Printed are the mean bound
-over the runs as a share of the truth, and in how many runs it was above the truth, which a run may be in 5 %. The
-one-run bound gets the number of guesses beforehand: all records where each answer is as good as any other (randomised
-response); for the normal scores a twentieth, a hundredth and a thousandth of the records on either side, all three
-paid for.
+Half of the records are members, by independent coins, so that both kinds of bound apply. The mean
+bound over the runs is printed as a share of the truth, with the number of runs in which it was
+above the truth, at most 5 % expected. The one-run bound gets the number of guesses beforehand: all
+records where each answer is as good as any other (randomised response); for the normal scores a
+twentieth, a hundredth and a thousandth of the records on either side, all three paid for.
 """
 
 import argparse
@@ -30,13 +30,13 @@ SHARES = (0.05, 0.01, 0.001)
 
 
 def randomised_response(rng: np.random.Generator, member: np.ndarray, epsilon: float) -> np.ndarray:
-    """Answers with ties broken at random."""
+    """Return answers with ties broken at random."""
     told = member ^ (rng.random(len(member)) < 1 / (1 + math.exp(epsilon)))
     return told + 0.5 * rng.random(len(member))
 
 
 def gaussian_epsilon(shift: float, delta: float) -> float:
-    """Epsilon of N(shift, 1) against N(0, 1)."""
+    """Return the epsilon of N(shift, 1) against N(0, 1)."""
 
     def beyond(epsilon: float) -> float:
         log_second = epsilon + norm.logcdf(-shift / 2 - epsilon / shift)
@@ -46,7 +46,7 @@ def gaussian_epsilon(shift: float, delta: float) -> float:
 
 
 def shift_for(epsilon: float, delta: float) -> float:
-    """The shift at which a Gaussian mechanism has this epsilon."""
+    """Return the shift at which a Gaussian mechanism has this epsilon."""
     return brentq(lambda shift: gaussian_epsilon(shift, delta) - epsilon, 1e-3, 8)
 
 
@@ -59,7 +59,7 @@ def judged(
     runs: int,
     whole: bool,
 ) -> list[str]:
-    """Mean share of the truth and number of runs above it, of both kinds of bound."""
+    """Return the mean share of the truth and the number of runs above it, for both kinds of bound."""
     found = []
     for run in range(runs):
         rng = np.random.default_rng([run, round(1000 * epsilon)])

@@ -1,14 +1,16 @@
-"""Ends a small audit in every way there is, and says what each said, left behind, and came to when it was run again.
+"""Interrupt a small audit in every way, and print its message, its leftovers and the result of the
+next run.
 
     python -m benchmarks.faults                 # thirty kills, signals, full disks (as root): some ten minutes
     python -m benchmarks.faults --kills 3       # fewer
     python -m benchmarks.faults --executor ray  # the same with a local Ray cluster, its agents killed too
 
-Every case starts from an empty store. An audit in a session of its own is disturbed at a moment drawn by `--seed`,
-then what it left is listed, then the same command is run to its end. What must come out is in the last columns:
-the bytes of `results.csv` of an undisturbed run, and nothing left: no temporary file, claim, scratch, log of a
-worker, process or socket. After a kill -9 of the driver only the next run can tidy: it is looked at after that one.
-Caches of PyTorch's and Ray's own in the folder for temporary files do not count.
+Every case starts from an empty store. An audit in a session of its own is disturbed at a moment
+drawn by `--seed`, then its leftovers are listed, then the same command is run to its end. The last
+columns show the expected result: the bytes of `results.csv` of an undisturbed run, and nothing
+left: no temporary file, claim, scratch, log of a worker, process or socket. After a kill -9 of the
+driver only the next run can tidy up, so the check follows that run. PyTorch's and Ray's own caches
+in the folder for temporary files do not count.
 """
 
 import argparse
@@ -48,7 +50,7 @@ SETTLE = 10.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where one case runs: everything that it may write to."""
+    """Folders of one case: everything that it may write to."""
 
     root: Path
 
@@ -70,7 +72,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """What a case came to: code and last line of the disturbed run; leftovers and sameness after it and the next."""
+    """Result of a case: code and last line of the disturbed run; leftovers and sameness after it
+    and after the next run.
+    """
 
     case: str
     code: int | None
@@ -83,8 +87,8 @@ class Runs:
     """The audit, ready to be started.
 
     Args:
-        root: Where cases run.
-        executor: Of the audit.
+        root: Folder of the cases.
+        executor: Executor of the audit.
     """
 
     def __init__(self, root: Path, executor: str) -> None:
@@ -94,14 +98,14 @@ class Runs:
         self.config.write_text(CONFIG)
 
     def start(self, place: Place) -> subprocess.Popen:
-        """Starts the audit in a session of its own."""
+        """Start the audit in a session of its own."""
         place.temporary.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "bitleak", "audit", str(self.config), "--out", str(place.out)]
         command += ["--store", str(place.store), "--executor", self.executor, "--workers", "2", "--device", "cpu"]
         return self.popen(command, place)
 
     def popen(self, command: list[str], place: Place) -> subprocess.Popen:
-        """Starts a command whose output goes to the place's file `said`."""
+        """Start a command whose output goes to the place's file `said`."""
         environment = {**os.environ, "TMPDIR": str(place.temporary), "OMP_NUM_THREADS": "1"}
         with (place.root / "said").open("wb") as said:
             return subprocess.Popen(
@@ -109,19 +113,21 @@ class Runs:
             )
 
     def finish(self, place: Place) -> int:
-        """Runs the audit to its end."""
+        """Run the audit to its end."""
         return self.start(place).wait(TIMEOUT)
 
 
 def said(place: Place) -> str:
-    """The last line that is about the end."""
+    """Return the last line about the end of the run."""
     lines = (place.root / "said").read_text(errors="replace").splitlines()
     told = [line for line in lines if line.startswith(("failed", "error", "interrupted", "ended"))]
     return (told or [""])[-1].replace(str(place.root), "...")[:150]
 
 
 def family(place: Place) -> list[int]:
-    """All processes that have this place's folder for temporary files: the driver, and whatever came of it."""
+    """Return all processes that have this place's folder for temporary files: the driver and its
+    descendants.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -135,7 +141,7 @@ def family(place: Place) -> list[int]:
 
 
 def leftovers(place: Place) -> list[str]:
-    """What should not be there when nobody works, and processes that go on."""
+    """Return the files that should not exist when nothing runs, and the processes that go on."""
     deadline = time.monotonic() + SETTLE
     while family(place) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -148,7 +154,7 @@ def leftovers(place: Place) -> list[str]:
 
 
 def kind_of(process: int) -> str:
-    """The role of a process of an audit, by its command line."""
+    """Return the role of a process of an audit, by its command line."""
     try:
         line = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
@@ -167,7 +173,7 @@ def kind_of(process: int) -> str:
 
 
 def killed(runs: Runs, place: Place, kind: str, chance: random.Random, seconds: float) -> int:
-    """Kills one process of a kind at a moment, with kill -9."""
+    """Kill one process of a kind at a moment, with kill -9."""
     driver = runs.start(place)
     time.sleep(chance.uniform(0.05, 0.95) * seconds)
     deadline = time.monotonic() + seconds
@@ -181,7 +187,9 @@ def killed(runs: Runs, place: Place, kind: str, chance: random.Random, seconds: 
 
 
 def signalled(runs: Runs, place: Place, numbers: list[int], chance: random.Random, seconds: float) -> int:
-    """Sends signals to the driver, a twentieth of a second apart; SIGHUP to all of its group, as of a terminal."""
+    """Send signals to the driver, a twentieth of a second apart; SIGHUP to all of its group, as a
+    terminal does.
+    """
     driver = runs.start(place)
     time.sleep(chance.uniform(0.1, 0.9) * seconds)
     for number in numbers:
@@ -193,7 +201,7 @@ def signalled(runs: Runs, place: Place, numbers: list[int], chance: random.Rando
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """A file system of so many bytes."""
+    """Mount a file system of a given number of bytes."""
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
     try:
@@ -203,7 +211,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 
 
 def full_store(runs: Runs, place: Place) -> int:
-    """The store's disk has room for some results and not for all; later it has."""
+    """Give the store's disk room for some of the results, and later for all."""
     with small_disk(place.store, 300_000):
         code = runs.finish(place)
         tidy = leftovers(place)
@@ -219,7 +227,7 @@ def full_store(runs: Runs, place: Place) -> int:
 
 
 def full_out(runs: Runs, place: Place) -> int:
-    """A run of another seed is in the output folder, whose disk is full: not a byte of it changes."""
+    """Fill the disk of an output folder that has a run of another seed: not a byte of it changes."""
     with small_disk(place.out, 4 << 20):
         place.temporary.mkdir()
         other = [sys.executable, "-m", "bitleak", "audit", str(runs.config), "--out", str(place.out)]
@@ -244,7 +252,7 @@ def full_out(runs: Runs, place: Place) -> int:
 
 
 def full_for_attack(runs: Runs, place: Place, disk: Path, answers: Path) -> int:
-    """`bitleak attack` where the disk of its scratch files is too small for them."""
+    """Run `bitleak attack` with a disk that is too small for its scratch files."""
     with small_disk(disk, 4 << 20):
         place.temporary.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "bitleak", "attack", str(answers), "--out", str(place.out)]
@@ -255,12 +263,12 @@ def full_for_attack(runs: Runs, place: Place, disk: Path, answers: Path) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder."""
+    """Return the contents of all files of a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def case(runs: Runs, name: str, expected: bytes, disturb: Callable[[Place], int], *, tidy: bool = True) -> Found:
-    """Runs one: disturbed, looked at, run again, looked at."""
+    """Run one case: disturb it, check it, run it again, check it again."""
     place = Place(runs.root / name.replace(" ", "-").replace(",", ""))
     place.root.mkdir()
     code, line = disturb(place), said(place)
@@ -275,7 +283,7 @@ def case(runs: Runs, name: str, expected: bytes, disturb: Callable[[Place], int]
 
 
 def answers_of(path: Path) -> Path:
-    """Answers of so many models about so many records that their stacks go into files."""
+    """Write answers of enough models and records that their stacks are kept in files."""
     chance = np.random.default_rng(0)
     member = np.concatenate([half := chance.random((8, 30_000)) < 0.5, ~half])
     scores = chance.normal(size=(*member.shape, 5)) + member[..., None]

@@ -1,10 +1,10 @@
-"""The tables of docs/findings.md, from what audits have left.
+"""The tables of docs/findings.md, from the results of audits.
 
     python benchmarks/findings.py AUDIT [--dedicated OTHER] [--csv FILE]
 
-AUDIT and OTHER are folders that `bitleak audit` wrote: of a population, and of dedicated targets of the same size. For
-every attack and adversary that both have, the two are compared. `--csv` keeps the mean AUC and TPR of every variant,
-attack and adversary.
+AUDIT and OTHER are folders that `bitleak audit` wrote: of a population, and of dedicated targets of
+the same size. For every attack and adversary that both have, the two are compared. `--csv` keeps
+the mean AUC and TPR of every variant, attack and adversary.
 """
 
 import argparse
@@ -53,13 +53,13 @@ def main() -> None:
 
 
 def means(folder: Path) -> Rows:
-    """The rows over all targets."""
+    """Return the rows over all targets."""
     listed = pq.read_table(folder / "results.parquet").to_pylist()
     return {tuple(row[name] or "" for name in KEY): row for row in listed if row["target"] == "all"}  # type: ignore[misc]
 
 
 def table(rows: Rows, metric: str) -> Iterable[str]:
-    """Variants by attack and adversary."""
+    """Yield the table of variants by attack and adversary."""
     yield f"| variant | attack | {' | '.join(f'`{reference}`' for reference in REFERENCES)} |"
     yield "|---|---|---|---|---|"
     for variant in dict.fromkeys(key[0] for key in rows):
@@ -70,7 +70,7 @@ def table(rows: Rows, metric: str) -> Iterable[str]:
 
 
 def by_attack(rows: Rows, variants: Sequence[str], metric: str) -> Iterable[str]:
-    """All attacks, on some variants; full precision has its own references."""
+    """Yield the table of all attacks, on some variants; full precision has its own references."""
     yield f"| attack | {' | '.join(variants)} |"
     yield f"|---|{'---|' * len(variants)}"
     for attack in dict.fromkeys(key[1] for key in rows if key[0] == "fp32" and key[3] == metric and key[1] != "joint"):
@@ -84,7 +84,9 @@ def by_attack(rows: Rows, variants: Sequence[str], metric: str) -> Iterable[str]
 
 
 def agreement(one: Rows, other: Rows) -> Iterable[str]:
-    """Per metric: how many pairs there are, how many intervals meet, and the largest difference in standard errors."""
+    """Return, per metric, the number of pairs and of overlapping intervals, and the largest
+    difference in standard errors.
+    """
     yield "| metric | pairs | intervals that overlap | differences beyond 1.96 standard errors | largest |"
     yield "|---|---|---|---|---|"
     shared = [key for key in one if key in other and key[0] != "control" and key[1]]
@@ -106,7 +108,7 @@ def agreement(one: Rows, other: Rows) -> Iterable[str]:
 
 
 def cell(row: dict | None) -> str:
-    """Value and interval."""
+    """Return value and interval as text."""
     return "" if row is None else f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 

@@ -1,11 +1,13 @@
-"""What the matched adversary costs: every shadow quantized in every way, by this code and by another version of it.
+"""Cost of the matched adversary: every shadow quantized in every way, by this code and by another
+version.
 
     python benchmarks/matched_shadows.py --other SRC [--networks 64] [--workers 2]
 
-SRC is the folder `src` of another checkout. The networks are those of `bitleak demo`, trained by this code for a few
-epochs; each is quantized by adaround, brecq and obc at 16, 4 and 3 levels with the presets `quick`, in as many
-processes as `--workers`, one thread each. The two versions take turns by quarters of the networks. The precisions of
-one quantizer are asked for together where the version can share what they have in common, as its audits do.
+SRC is the folder `src` of another checkout. The networks are those of `bitleak demo`, trained by
+this code for a few epochs; each is quantized by adaround, brecq and obc at 16, 4 and 3 levels with
+the presets `quick`, in as many processes as `--workers`, one thread each. The two versions take
+turns by quarters of the networks. The precisions of one quantizer are computed together if the
+version can share their common work, as its audits do.
 """
 
 import argparse
@@ -48,7 +50,7 @@ def main() -> None:
 
 
 def _quantized(source: Path, folder: str, numbers: range, workers: int) -> dict[str, float]:
-    """Wall seconds of all processes, and CPU seconds by method."""
+    """Return wall seconds of all processes, and CPU seconds by method."""
     start = time.perf_counter()
     with ExitStack() as stack:
         shares = [numbers[worker::workers] for worker in range(workers)]

@@ -20,14 +20,14 @@ EPOCHS = 4  # enough for batch-norm statistics and weights that are no noise
 
 
 def spec_of() -> ModelSpec:
-    """The demo's network."""
+    """Return the spec of the demo's network."""
     images = Digits().load(None)
     mean, std = channel_statistics(images, np.arange(600))
     return ModelSpec("cnn", {"width": 16}, 10, 1, 8, mean, std)
 
 
 def train(folder: Path, numbers: range) -> None:
-    """A network per number, each on 600 records of its own draw."""
+    """Train a network per number, each on 600 records of its own draw."""
     from bitleak.train.fit import fit
     from bitleak.train.recipe import Recipe
 
@@ -41,7 +41,7 @@ def train(folder: Path, numbers: range) -> None:
 
 
 def quantize(folder: Path, numbers: range) -> None:
-    """Prints the CPU seconds by method."""
+    """Print the CPU seconds by method."""
     images, spec = Digits().load(None), spec_of()
     spent = dict.fromkeys(METHODS, 0.0)
     for number in numbers:

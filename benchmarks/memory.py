@@ -1,16 +1,17 @@
-"""How much memory the driver and its workers take, by the number of models.
+"""Memory of the driver and its workers, by the number of models.
 
     python -m benchmarks.memory --models 16,32,64 --records 50000
 
-makes a store as if so many models had been trained and asked about so many records (synthetic answers: members are
-a little more confident), and audits from there: attacks, measures, report. No image is looked at and no network
-is trained, so this takes minutes. Peaks are those of the processes, as the kernel counts them: `VmHWM`, mapped
-files and libraries included, and the largest anonymous part (`RssAnon`), sampled every 20 ms.
+makes a store as if that many models had been trained and queried on that many records (synthetic
+answers: members are a little more confident), and runs the rest of the audit: attacks, measures,
+report. No image is read and no network is trained, so this takes minutes. Peaks are those of the
+processes, as the kernel counts them: `VmHWM`, mapped files and libraries included, and the largest
+anonymous part (`RssAnon`), sampled every 20 ms.
 
     python -m benchmarks.memory --models 16,64 --alone
 
-runs the attacks on one target, each number of models in a process of its own without PyTorch: seconds, and the
-peak of every attack.
+runs the attacks on one target, each number of models in a process of its own without PyTorch:
+seconds, and the peak of every attack.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def config(models: int, targets: int, attacks: list[str], data: Path) -> dict:
 
 
 def write_data(folder: Path, records: int) -> Path:
-    """A data set of the right size, every image of which is noise."""
+    """Write a data set of the right size whose images are noise."""
     generator = np.random.default_rng(0)
     parts = {}
     for prefix, count in (("", records), ("test_", HELD_OUT)):
@@ -64,7 +65,7 @@ def write_data(folder: Path, records: int) -> Path:
 def answer(
     member: np.ndarray, hardness: np.ndarray, population: int, test: int, generator: np.random.Generator
 ) -> Outputs:
-    """Answers of a model that is a little more confident of its members."""
+    """Return answers of a model that is a little more confident of its members."""
 
     def signals(mean: np.ndarray) -> np.ndarray:
         confidence = generator.normal(mean[:, None], 1.0, (len(mean), 2))
@@ -83,7 +84,7 @@ def answer(
 
 
 def fill(prepared: Any, store: Any) -> None:
-    """Writes what training and asking would have left."""
+    """Write the results of trainings and queries."""
     from bitleak.data.array_files import Arrays
     from bitleak.data.splits import make_splits
     from bitleak.engine.codecs import encode
@@ -107,7 +108,7 @@ def fill(prepared: Any, store: Any) -> None:
 
 
 class Peaks:
-    """The largest anonymous memory of this process and of its workers, sampled."""
+    """Largest anonymous memory of this process and of its workers, sampled."""
 
     def __init__(self) -> None:
         self.driver = self.workers = 0
@@ -170,7 +171,9 @@ def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path
 
 
 def alone(models: int, records: int, names: str) -> None:
-    """Prints the peak of every attack on one target; each step is a process of its own, and starts with no memory."""
+    """Print the peak of every attack on one target; each step is a process of its own, and starts
+    with no memory.
+    """
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="bitleak-memory-") as temporary:
         for step in (write_answers, attack_answers):
@@ -180,7 +183,7 @@ def alone(models: int, records: int, names: str) -> None:
 
 
 def write_answers(folder: Path, models: int, records: int, names: str) -> None:
-    """Answers as a store keeps them, and who is a member."""
+    """Write answers as a store keeps them, and the membership."""
     generator = np.random.default_rng(0)
     member = np.zeros((models, records), bool)
     for row in range(0, models, 2):
@@ -195,7 +198,7 @@ def write_answers(folder: Path, models: int, records: int, names: str) -> None:
 
 
 def attack_answers(folder: Path, models: int, records: int, names: str) -> None:
-    """Attacks the first model, of which the second is the complement."""
+    """Attack the first model, whose complement is the second."""
     start = time.process_time()
     forget_peak()
     peaks = {"before": peak_memory()}

@@ -1,12 +1,14 @@
-"""Both null tests: what every attack finds where there is nothing to find.
+"""Both null tests: the AUC of every attack if nothing is leaked.
 
     python benchmarks/null.py [--records 20000] [--models 6 8 16 64] [--only joint]
 
-The target's answers are noise. In the world `noise` the references' are too; in `informative` they remember their
-members and differ between records, so that a leak of membership through the counts or the means of a record's
-references shows. Membership is that of an audit: `population` is complementary pairs, the target being a row and its
-complement left out; `dedicated` is a target on a random half and shadows that hold every record exactly half of the
-times. Printed is, for every attack, its AUC in all 16 designs: least, most, and which one is furthest from 1/2.
+The target's answers are noise. In the world `noise` the references' answers are noise too; in
+`informative` they remember their members and differ between records, so that a leak of membership
+through the counts or the means of a record's references is visible. Membership is that of an audit:
+`population` is complementary pairs, the target being a row and its complement left out; `dedicated`
+is a target on a random half and shadows that hold every record exactly half of the times. For every
+attack the smallest and the largest AUC of all 16 designs are printed, and the design furthest from
+1/2.
 """
 
 import argparse
@@ -25,7 +27,7 @@ ATTACKS = tuple(attack for word in forms_by_word() for attack in expand(word))
 
 
 def design(rng: np.random.Generator, mode: str, models: int, records: int) -> tuple[np.ndarray, np.ndarray]:
-    """Membership of the target and of its references."""
+    """Draw the membership of the target and of its references."""
     if mode == "dedicated":
         target = rng.random(records).argsort() < records // 2
         return target, rng.random((models, records)).argsort(axis=0) < models // 2
@@ -35,7 +37,7 @@ def design(rng: np.random.Generator, mode: str, models: int, records: int) -> tu
 
 
 def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[list[AttackView], np.ndarray]:
-    """Two releases of a target that knows nothing, and who its members would be."""
+    """Return two releases of a target that has learnt nothing, and its nominal members."""
     rng = np.random.default_rng([MODELS.index(models), MODES.index(mode), WORLDS.index(name)])
     target, member = design(rng, mode, models, records)
     hard, steady = name == "informative", (len(member), records)
@@ -61,7 +63,7 @@ def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[li
 
 
 def areas(views: Sequence[AttackView], target: np.ndarray, only: str = "") -> Iterator[tuple[str, float]]:
-    """Name and AUC of every attack, the joint one on both releases."""
+    """Yield name and AUC of every attack, the joint one on both releases."""
     for attack in ATTACKS:
         if only in attack.name:
             yield attack.name, auc(roc(attack(views[0]), target))

@@ -1,9 +1,10 @@
-"""The tables of docs/reproduction.md: an audit by the paper's protocol beside the paper's figures (CIFAR-100).
+"""The tables of docs/reproduction.md: an audit by the paper's protocol against the paper's figures
+(CIFAR-100).
 
     python benchmarks/reproduction.py AUDIT [--attack lira-online-shrunk] [--fpr 0.01]
 
-AUDIT is a folder that `bitleak audit` wrote. The paper's figures are those of arXiv 2512.15335 for online LiRA at 0.1 %
-FPR, means of 10 targets; its adversary has references at full precision.
+AUDIT is a folder that `bitleak audit` wrote. The paper's figures are those of arXiv 2512.15335 for
+online LiRA at 0.1 % FPR, means of 10 targets; its adversary has references at full precision.
 """
 
 import argparse
@@ -43,7 +44,9 @@ def main() -> None:
 
 
 def beside(rows: Rows, attack: str, metric: str) -> Iterator[str]:
-    """What each variant changes, there and here: accuracy in points, TPR as a share of full precision's."""
+    """Yield the changes by each variant, in the paper and here: accuracy in points, TPR as a share
+    of full precision's.
+    """
     names = " | ".join(f"`{name}`" for name in REFERENCES)
     yield f"| variant | accuracy, paper | accuracy, here | share of the TPR, paper | share, here: {names} |"
     yield "|---|---|---|---|---|---|---|"
@@ -65,7 +68,9 @@ def beside(rows: Rows, attack: str, metric: str) -> Iterator[str]:
 
 
 def by_adversary(rows: Rows, attack: str, metric: str) -> Iterator[str]:
-    """Every variant's figure by the three adversaries, with what the paired comparison with full precision says."""
+    """Yield every variant's figure by the three adversaries, with the paired comparison with full
+    precision.
+    """
     names = " | ".join(f"`{name}`" for name in REFERENCES)
     yield f"| variant | test accuracy % | {names} | difference, `matched` | verdict |"
     yield "|---|---|---|---|---|---|---|"
@@ -85,7 +90,7 @@ def by_adversary(rows: Rows, attack: str, metric: str) -> Iterator[str]:
 
 
 def attacks(rows: Rows, metrics: tuple[str, ...]) -> Iterator[str]:
-    """All attacks on full precision."""
+    """Yield all attacks on full precision."""
     yield f"| attack | {' | '.join(metrics)} |"
     yield f"|---|{'---|' * len(metrics)}"
     for attack in dict.fromkeys(key[1] for key in rows if key[0] == "fp32" and key[1]):
@@ -95,12 +100,12 @@ def attacks(rows: Rows, metrics: tuple[str, ...]) -> Iterator[str]:
 
 
 def variants(rows: Rows) -> list[str]:
-    """The precisions in the order of the table, without the control."""
+    """Return the precisions in the order of the table, without the control."""
     return [name for name in dict.fromkeys(key[0] for key in rows if key[3] == "test_accuracy") if name != "control"]
 
 
 def _known(rows: Rows, variant: str, attack: str) -> list[str]:
-    """The adversaries, `fp32` standing for all of them at full precision."""
+    """Return the adversaries; at full precision `fp32` stands for all of them."""
     names = [name for name in REFERENCES if any(key[:3] == (variant, attack, name) for key in rows)]
     return names if len(names) == len(REFERENCES) else ["fp32"] * len(REFERENCES)
 

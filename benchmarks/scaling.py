@@ -1,15 +1,16 @@
-"""What many machines are worth: Ray against `processes`, and a schedule that is predicted and then run.
+"""Time saved by many machines: Ray against `processes`, and predicted schedules against runs.
 
     python benchmarks/scaling.py compare [--repeats 3]      # two Ray nodes of one core each, two processes
-    python benchmarks/scaling.py requests                   # what a task asks of a store, by stage
+    python benchmarks/scaling.py requests                   # requests of a task to a store, by stage
     python benchmarks/scaling.py driver                     # seconds of the driver per task
-    python benchmarks/scaling.py predict [CONFIG]           # 1 to 1,000 GPUs, and what limits them
+    python benchmarks/scaling.py predict [CONFIG]           # 1 to 1,000 GPUs, and their limits
 
-`compare` does the same audit of digits with each executor, from an empty store, in turns, with Ray on two fresh
-nodes each time, so that no worker has been there before; their start is told apart. The prediction for both is
-the time of a run of the first task alone, and the schedule of the rest played through with the seconds that the
-workers of `processes` took: Ray's own runs of the audit say nothing to it. `predict` uses the plan's costs (assumed
-rates, see `bitleak.steps.quantizing_work.RATES`) and the figures given on the command line for store and driver.
+`compare` runs the same audit of digits with each executor, from an empty store, in turns, with Ray
+on two fresh nodes each time, so that no worker exists beforehand; their start is timed separately.
+The prediction for both is the time of a run of the first task alone, plus the simulated schedule of
+the rest with the seconds that the workers of `processes` took. Ray's own runs of the audit do not
+enter it. `predict` uses the plan's costs (assumed rates, see `bitleak.steps.quantizing_work.RATES`)
+and the figures given on the command line for store and driver.
 """
 
 import argparse
@@ -74,7 +75,9 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Wall times in turns, and what the seconds that `processes` measured predict for both."""
+    """Print wall times in turns, and the prediction for both from the seconds that `processes`
+    measured.
+    """
     prepared = prepare(validate(DIGITS), device="cpu")
     graph = Graph(prepared.plan.tasks, wanted=prepared.plan.wanted)
     first = Graph([graph.tasks[prepared.plan.images]])
@@ -107,7 +110,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def _wall(name: str, graph: Graph, store: Store, runtime: Runtime) -> tuple[float, dict[str, float]]:
-    """Seconds of a run, and those that the worker took for each task, its reading and writing included."""
+    """Return the seconds of a run, and of the worker for each task, with reading and writing."""
     from bitleak.engine.executors.ray import Ray
 
     if name == "ray" and not _joined():
@@ -137,7 +140,7 @@ def _joined() -> bool:
 
 @contextlib.contextmanager
 def two_nodes() -> Iterator[float]:
-    """A Ray cluster of two nodes with a core each, which this process has joined; yields the seconds it took."""
+    """Start and join a Ray cluster of two nodes with a core each; yield the seconds of the start."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -157,7 +160,9 @@ def two_nodes() -> Iterator[float]:
 
 
 def requests(arguments: argparse.Namespace) -> None:
-    """Requests to a store under a URL: median per task of each stage, with the copies of a warm machine."""
+    """Print the requests to a store under a URL: median per task of each stage, on a machine that
+    has copies of the inputs.
+    """
     import fsspec
 
     from bitleak.engine.executors.serial import Serial
@@ -206,7 +211,7 @@ def _counting(method: Any, kind: str, counted: Counter[str]) -> Any:
 
 
 class _Instant:
-    """An executor whose workers need no time: what is left is the driver's own."""
+    """An executor whose workers need no time, so that the driver's time remains."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -223,7 +228,7 @@ class _Instant:
 
 
 def driver(arguments: argparse.Namespace) -> None:
-    """Seconds of the driver's own work per task, and with Ray's on top."""
+    """Print the seconds of the driver's own work per task, and with Ray's work added."""
     from bitleak.engine.executors.ray import Ray
 
     count = arguments.tasks
@@ -249,7 +254,7 @@ def driver(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Hours and what limits them, by number of GPUs, at the plan's rates."""
+    """Print hours and their limits, by number of GPUs, at the plan's rates."""
     prepared = planned(arguments.config)
     graph = Graph(prepared.plan.tasks, wanted=prepared.plan.wanted)
     tasks = list(graph.tasks.values())
@@ -279,7 +284,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def planned(path: Path) -> Prepared:
-    """A plan for GPUs, of CIFAR-100 as it is known to be where it is not at hand."""
+    """Return a plan for GPUs; CIFAR-100 is described by its known size if it is not available."""
     from bitleak import registry
     from bitleak.data.hub import Hub
 

@@ -1,10 +1,12 @@
-"""Seconds that `store import` and `store export` take for many small results, by this code and by another version.
+"""Seconds that `store import` and `store export` take for many small results, by this code and by
+another version.
 
     python benchmarks/store_import.py --other SRC [--results 20000] [--turns 1] [--folder /on/the/disk]
 
-SRC is the folder `src` of another checkout. Every result has one array of 100 numbers and a manifest. The results
-are made once by this code; each version writes them all to a tar file, and takes all of them from one tar file into
-an empty store. The versions take turns; the stores must be the same byte for byte, and free of damage.
+SRC is the folder `src` of another checkout. Every result has one array of 100 numbers and a
+manifest. The results are made once by this code; each version writes them all to a tar file, and
+takes all of them from one tar file into an empty store. The versions take turns; the stores must be
+the same byte for byte, and free of damage.
 """
 
 import argparse
@@ -58,7 +60,9 @@ def main() -> None:
 
 
 def _call(source: Path, other: Path, *job: str) -> tuple[float, str]:
-    """Seconds of a job in a process of its own, and a digest of the store's files after an import."""
+    """Return the seconds of a job in a process of its own, and a digest of the store's files after
+    an import.
+    """
     command = [sys.executable, str(HERE), "--other", str(other), "--job", *job]
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)

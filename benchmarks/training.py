@@ -1,16 +1,16 @@
-"""How fast models are trained and asked, beside the common loop, and whether they come out as good.
+"""Speed of training and queries against the common loop, and the accuracy of the trained models.
 
     python benchmarks/training.py speed --data PATH        # CPU: images per second of one core, two networks
-    python benchmarks/training.py query --data PATH        # CPU: the same for asking a network
+    python benchmarks/training.py query --data PATH        # CPU: the same for queries
     python benchmarks/training.py population --data PATH   # 20 models on two cores against one process, two threads
-    python benchmarks/training.py profile --data PATH      # where a step's time goes
+    python benchmarks/training.py profile --data PATH      # shares of a step's time
     python benchmarks/training.py accuracy --data PATH     # fit against a plain float32 loop, over seeds
     python benchmarks/training.py gpu --data PATH          # images per second summed over models, matrix rate, query
 
-PATH is a folder with CIFAR-10 as Parquet files in the Hub's layout. Every measurement is a process of its own,
-with one thread unless it says otherwise; the sides take turns, `--repeats` times. Rates on the CPU are per second
-of processor time, so that a busy machine disturbs them little, and the median over the repeats is shown; every
-single one is in the JSON that `--json` writes.
+PATH is a folder with CIFAR-10 as Parquet files in the Hub's layout. Every measurement is a process
+of its own, with one thread unless stated otherwise; the sides take turns, `--repeats` times. Rates
+on the CPU are per second of processor time, so that a busy machine disturbs them little. The median
+over the repeats is shown; the JSON that `--json` writes has all of them.
 """
 
 import argparse
@@ -86,17 +86,17 @@ def spec_of(name: str, images: Images) -> ModelSpec:
 
 
 class Clock:
-    """Processor and wall seconds since the first epoch ended."""
+    """Processor and wall seconds since the end of the first epoch."""
 
     def __init__(self) -> None:
         self.marks: list[tuple[float, float]] = []
 
     def __call__(self, epoch: int, loss: float) -> None:
-        """Notes the time; takes what `fit` tells after an epoch."""
+        """Record the time; takes the arguments of `on_epoch` of `fit`."""
         self.marks.append((time.process_time(), time.perf_counter()))
 
     def rates(self, images: int) -> dict[str, float]:
-        """Images per processor second and per second, from the second epoch on."""
+        """Return images per processor second and per second, from the second epoch on."""
         (cpu, wall), (cpu_end, wall_end) = self.marks[0], self.marks[-1]
         seen = images * (len(self.marks) - 1)
         return {"per_cpu_second": seen / (cpu_end - cpu), "per_second": seen / (wall_end - wall)}
@@ -105,7 +105,9 @@ class Clock:
 def measure_training(
     side: str, name: str, images: Images, autocast: Arithmetic, device: str = "cpu", count: int = 0
 ) -> dict[str, float]:
-    """Rates of one side: `bitleak`, or `common`, in float32 on a CPU, with a loader's worker processes on a GPU."""
+    """Measure the rates of one side: `bitleak`, or `common`, in float32 on a CPU, with a loader's
+    worker processes on a GPU.
+    """
     spec, members = spec_of(name, images), np.arange(count or IMAGES[name])
     gpu = device != "cpu"
     recipe = Recipe(epochs=2, batch=128, augment=("crop", "flip"), autocast=autocast)
@@ -121,7 +123,7 @@ def measure_training(
 
 
 def measure_query(side: str, name: str, images: Images, device: str = "cpu", count: int = 0) -> dict[str, float]:
-    """Answers per second of one side, after a pass over some of the images that is not counted."""
+    """Measure the answers per second of one side, after a warm-up pass over some of the images."""
     spec = spec_of(name, images)
     network, records = build(spec, seed=0), np.arange(count or 2 * IMAGES[name])
     ready = fused(network)  # as an audit asks it
@@ -147,7 +149,9 @@ def measure_query(side: str, name: str, images: Images, device: str = "cpu", cou
 
 
 def measure_matrices(device: str, dtype: torch.dtype, size: int) -> float:
-    """Floating-point operations per second of the product of two square matrices: the best of 10."""
+    """Measure floating-point operations per second of the product of two square matrices: the best
+    of 10.
+    """
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     clock = time.process_time if device == "cpu" else time.perf_counter
     best = float("inf")
@@ -161,7 +165,7 @@ def measure_matrices(device: str, dtype: torch.dtype, size: int) -> float:
 
 
 def measure_population(kind: str, workers: int, threads: int, folder: Path) -> None:
-    """Trains the 20 models of the prepared store in `folder`."""
+    """Train the 20 models of the prepared store in `folder`."""
     from dataclasses import replace
 
     prepared = _population(os.environ["BENCHMARK_POPULATION"], Path(os.environ["BENCHMARK_DATA"]))
@@ -177,7 +181,9 @@ def measure_population(kind: str, workers: int, threads: int, folder: Path) -> N
 
 
 def speed(options: argparse.Namespace) -> dict[str, Any]:
-    """CPU images per second per core, and what the processor could do at most in the arithmetic of the training."""
+    """Measure CPU images per second per core, and the processor's maximum in the arithmetic of the
+    training.
+    """
     found: dict[str, Any] = {"matrices": _child(options, "matrices")}
     rate, arithmetic = found["matrices"]["flops"], found["matrices"]["arithmetic"]
     for name in options.networks:
@@ -190,12 +196,12 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def query(options: argparse.Namespace) -> dict[str, Any]:
-    """CPU answers per second per core."""
+    """Measure CPU answers per second per core."""
     return {name: _sides(options, "query", name) for name in options.networks}
 
 
 def population(options: argparse.Namespace) -> dict[str, Any]:
-    """Wall seconds of 20 trainings, the sides taking turns."""
+    """Measure wall seconds of 20 trainings, with the sides in turns."""
     found: dict[str, list[dict[str, float]]] = {"two processes": [], "one process, two threads": []}
     sides = {"two processes": ("processes", 2, 1), "one process, two threads": ("serial", 1, 2)}
     with tempfile.TemporaryDirectory() as folder:
@@ -215,7 +221,9 @@ def population(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def accuracy(options: argparse.Namespace) -> dict[str, Any]:
-    """Test accuracy of `fit` and of a plain loop with the same seeds; the paired difference with its t interval."""
+    """Measure the test accuracy of `fit` and of a plain loop with the same seeds, and the paired
+    difference with its t interval.
+    """
     found = [_child(options, "accuracy", str(seed)) for seed in range(options.seeds)]
     for seed, one in enumerate(found):
         print(f"seed {seed}: fit {one['fit']:.2f} %, plain loop {one['plain']:.2f} %", flush=True)
@@ -226,7 +234,7 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autocast: Arithmetic) -> dict[str, float]:
-    """Test accuracy in percent of both, on all held-out records."""
+    """Measure the test accuracy in percent of both, on all held-out records."""
     keep_freed_memory()
     spec, test = spec_of("cnn", images), np.flatnonzero(images.held_out)
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:members]
@@ -243,7 +251,9 @@ def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autoc
 
 
 def plain_loop(images: Images, members: np.ndarray, recipe: Recipe, spec: ModelSpec, seed: int) -> nn.Module:
-    """The recipe spelled out in float32: no layout, no fused optimiser; the same initialisation, order and draws."""
+    """Train by the recipe in plain float32: no layout, no fused optimiser; the same initialisation,
+    order and draws.
+    """
     network = build(spec, seed=seed_for(seed, "initialisation")).train()
     pixels, labels = torch.from_numpy(images.pixels[members]), torch.from_numpy(images.labels[members])
     order = torch.Generator().manual_seed(seed_for(seed, "order"))
@@ -263,12 +273,14 @@ def plain_loop(images: Images, members: np.ndarray, recipe: Recipe, spec: ModelS
 
 
 def profiled(options: argparse.Namespace) -> dict[str, Any]:
-    """Shares of a step's time by kind of operation, and how long a step of 2 images takes: what does not scale."""
+    """Measure the shares of a step's time by kind of operation, and the time of a step of 2 images,
+    which does not scale.
+    """
     return {name: _child(options, "profile", name) for name in options.networks}
 
 
 def measure_profile(name: str, images: Images, autocast: Arithmetic) -> dict[str, Any]:
-    """The table of one network."""
+    """Measure the table of one network."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as watch
 
@@ -315,7 +327,9 @@ def _group(key: str) -> str:
 
 
 def gpu(options: argparse.Namespace) -> dict[str, Any]:
-    """The GPU's lines: matrix rate, training summed over models at a time, and the query."""
+    """Measure the GPU's lines: matrix rate, training summed over simultaneous models, and the
+    query.
+    """
     if not torch.cuda.is_available():
         raise SystemExit("the GPU's lines need a CUDA device, and PyTorch finds none here")
     device, name = "cuda", "resnet18"
@@ -337,7 +351,7 @@ def gpu(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sides(options: argparse.Namespace, job: str, name: str) -> dict[str, Any]:
-    """Both sides, taking turns; prints the medians."""
+    """Run both sides in turns and print the medians."""
     found: dict[str, list[dict[str, float]]] = {"common": [], "bitleak": []}
     for _ in range(options.repeats):
         for side, some in found.items():
@@ -354,7 +368,7 @@ def _child(options: argparse.Namespace, *arguments: str) -> Any:
 
 
 def _children(options: argparse.Namespace, count: int, *arguments: str) -> list[Any]:
-    """What processes of this script, all at the same time, print as JSON in their last line."""
+    """Return the JSON in the last lines of processes of this script that run at the same time."""
     cifar(options.data, options.cache)
     with ExitStack() as stack:
         running = [
@@ -376,7 +390,9 @@ def _command(options: argparse.Namespace, arguments: Sequence[str]) -> list[str]
 
 
 def _timed(arguments: list[str], options: argparse.Namespace) -> dict[str, float]:
-    """Wall seconds of a process of this script with all its children, and their processor seconds."""
+    """Return the wall seconds of a process of this script with all its children, and their
+    processor seconds.
+    """
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "BENCHMARK_DATA": str(options.data), "BENCHMARK_POPULATION": options.population}
     subprocess.run([sys.executable, __file__, *arguments, "--data", str(options.data)], check=True, env=environment)
@@ -386,7 +402,9 @@ def _timed(arguments: list[str], options: argparse.Namespace) -> dict[str, float
 
 
 def _population(which: str, data: Path) -> audit.Prepared:
-    """20 models: of the small network on CIFAR-10, one epoch of 2,000 images each, or those of the demo."""
+    """Describe 20 models: of the small network on CIFAR-10, one epoch of 2,000 images each, or
+    those of the demo.
+    """
     if which == "demo":
         demo = yaml.safe_load(resources.files("bitleak").joinpath("demo.yaml").read_text(encoding="utf-8"))
         return audit.prepare(validate({**demo, "split": {**demo["split"], "models": 20}}), device="cpu")

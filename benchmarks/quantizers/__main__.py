@@ -1,13 +1,15 @@
-"""Speed and accuracy of the quantizers on a trained network, and of the algorithms that were published.
+"""Speed and accuracy of the quantizers on a trained network, and of the algorithms that were
+published.
 
     python -m benchmarks.quantizers PART [--seeds 0 1 2] [--levels 16 4 3] [--cache DIR] [--out DIR] [...]
 
-Run from the repository root, on one thread (OMP_NUM_THREADS=1). The step `train` makes the networks. Every part is
-a set of jobs; a job leaves one JSON file under `--out` and is not repeated unless asked, so a run may be stopped at
-any time. `table` prints what is there as Markdown. Times are CPU seconds of one thread. See the modules for what is
-measured: `exact` (obq, grid), `learned` (adaround, brecq), `loops`, `accuracy` (accuracy, peers), `together`,
-`memory`, `hotspots` (profile). `peers` needs another environment with brevitas 0.13.4 and aimet-torch 2.42, its
-Python given by `--peers`; `jaxtyping` must be installed there too.
+Run from the repository root, on one thread (OMP_NUM_THREADS=1). The step `train` makes the
+networks. Every part is a set of jobs; a job writes one JSON file under `--out` and is not repeated
+unless requested, so a run may be stopped at any time. `table` prints the results as Markdown. Times
+are CPU seconds of one thread. The modules describe the measurements: `exact` (obq, grid), `learned`
+(adaround, brecq), `loops`, `accuracy` (accuracy, peers), `together`, `memory`, `hotspots`
+(profile). `peers` needs another environment with brevitas 0.13.4 and aimet-torch 2.42, its Python
+given by `--peers`; `jaxtyping` must be installed there too.
 """
 
 import argparse

@@ -1,7 +1,8 @@
-"""What each method leaves of the networks: test accuracy, error of the logits, CPU seconds.
+"""Test accuracy, error of the logits and CPU seconds of each method on the networks.
 
-Also the other tools' methods: they run in their own environment and hand back weights, which are judged here as
-the others are, with the batch norm as the tool leaves it and with its statistics re-estimated as `obc` does.
+The other tools' methods run in their own environment and return weights, which are evaluated here
+like the others, with the batch norm as the tool leaves it and with its statistics re-estimated as
+`obc` does.
 """
 
 import copy
@@ -36,7 +37,7 @@ AUGMENTED = ("obc", "obc-quantized-polish", "gptq-activation")  # also with imag
 
 
 def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
-    """One job per method, levels and seed, and the networks as they are."""
+    """Yield one job per method, levels and seed, and one per unchanged network."""
     for seed in seeds:
         yield Job("accuracy", "fp32", seed, lambda seed=seed: _full_precision(bench, seed))
         for count in levels:
@@ -71,7 +72,7 @@ def _run(
 
 
 def judged(bench: Bench, seed: int, changed: nn.Module) -> dict[str, Any]:
-    """Accuracy and error of the logits of a changed network, on the test images."""
+    """Return accuracy and error of the logits of a changed network, on the test images."""
     pixels, labels = bench.test()
     expected, logits = _expected(bench, seed, pixels), bench.logits(changed, pixels)
     predictions = logits.argmax(1)
@@ -83,7 +84,7 @@ def judged(bench: Bench, seed: int, changed: nn.Module) -> dict[str, Any]:
 
 
 def _expected(bench: Bench, seed: int, pixels: Tensor) -> np.ndarray:
-    """The full-precision network's logits, kept in the folder of results."""
+    """Return the full-precision network's logits, kept in the folder of results."""
     stored = bench.out / f"logits-{seed}-{len(pixels)}.npy"
     if not stored.exists():
         bench.out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,9 @@ def _full_precision(bench: Bench, seed: int) -> dict[str, Any]:
 
 
 def _before(bench: Bench, seed: int, network: nn.Module, quantized: QuantizedWeights) -> dict[str, float]:
-    """The accuracy with the batch-norm statistics of the full-precision network, where the weights are its own."""
+    """Return the accuracy with the full-precision network's batch-norm statistics, if the weights
+    are its own.
+    """
     state = network.state_dict()
     statistics = {key: state[key].numpy() for key in state if "running_" in key}
     factors = [key for key in quantized.rest if key.endswith(".weight")]
@@ -110,12 +113,12 @@ def _before(bench: Bench, seed: int, network: nn.Module, quantized: QuantizedWei
 
 
 def most_codes(weight: np.ndarray) -> int:
-    """Number of different values in an output channel, at most."""
+    """Return the largest number of different values in an output channel."""
     return max(len(np.unique(row)) for row in weight.reshape(len(weight), -1))
 
 
 def peer_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
-    """One job per tool, algorithm and settings."""
+    """Yield one job per tool, algorithm and settings."""
     for seed, count in product(seeds, levels):
         for script, options in _peer_options(count):
             words = [str(value) for key, value in options.items() if key not in ("levels", "folded")]
@@ -161,7 +164,7 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
 def _peer(
     bench: Bench, seed: int, script: str, options: Mapping[str, Any], network: nn.Module
 ) -> tuple[dict[str, Tensor], float]:
-    """The state dict that the tool leaves, and its CPU seconds."""
+    """Return the state dict that the tool writes, and its CPU seconds."""
     bench.spec()
     passed = json.dumps({key: value for key, value in options.items() if key != "folded"})
     with tempfile.TemporaryDirectory() as folder:

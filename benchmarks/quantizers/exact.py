@@ -1,4 +1,6 @@
-"""OBQ and the grid search against the published loops, on layers of a trained network and their real Hessians."""
+"""OBQ and the grid search against the published loops, on layers of a trained network and their
+real Hessians.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,13 +23,13 @@ REPEATS = 3
 
 
 def obq_jobs(bench: Bench, seeds: list[int], levels: list[int], rows: tuple[int, ...] = (1, 8, ROWS)) -> Iterator[Job]:
-    """One job per layer, dtype, levels and seed.
+    """Yield one job per layer, dtype, levels and seed.
 
     Args:
         bench: Networks and sizes.
-        seeds: Of the networks.
-        levels: Of the grids.
-        rows: How many rows the loop takes at a time: the published default, and fewer, whose copies of the
+        seeds: Seeds of the networks.
+        levels: Levels of the grids.
+        rows: Rows that the loop processes at a time: the published default, and fewer, whose copies of the
             inverse stay in a cache.
     """
     for seed in seeds:
@@ -65,7 +67,7 @@ def _obq(bench: Bench, seed: int, levels: int, size: str, dtype: str, chunks: tu
 
 
 def layer_problem(bench: Bench, seed: int, name: str) -> tuple[Tensor, Tensor]:
-    """A layer's weight, and the H of its inputs on the calibration images."""
+    """Return a layer's weight, and the H of its inputs on the calibration images."""
     network, calibration = bench.network(seed), bench.calibration(seed)
     layer = quantizable(network)[name]
     second = second_moments(network, {name: layer}, calibration)[name]
@@ -81,7 +83,7 @@ def _middle(seconds: list[float]) -> float:
 
 
 def grid_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
-    """One job per levels and seed: all layers of the network."""
+    """Yield one job per levels and seed: all layers of the network."""
     for seed in seeds:
         for count in levels:
             yield Job("grid", f"search@{count}", seed, _grid(bench, seed, count))

@@ -1,4 +1,4 @@
-"""Where OBQ, AdaRound and BRECQ spend their time, and what one thread of this machine can do at most."""
+"""Time of OBQ, AdaRound and BRECQ by operation, and the limits of one thread of this machine."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +22,9 @@ BYTES = 1 << 28  # of each array whose copying is timed: beyond the caches
 
 
 def hotspot_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
-    """The machine's limits, and one profile per algorithm, for the first seed and the first levels."""
+    """Yield the jobs for the machine's limits, and one profile per algorithm, for the first seed
+    and the first levels.
+    """
     seed, count = seeds[0], levels[0]
     yield Job("profile", "machine", seed, _machine)
     for size in LAYERS:
@@ -45,7 +47,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _matrix_rate(size: int, dtype: torch.dtype) -> float:
-    """Billions of operations per second of a square product."""
+    """Return billions of operations per second of a square product."""
     left = torch.rand(size, size, dtype=dtype)
     out = left @ left
     times = max(3, int(4e9 / (2 * size**3)))
@@ -75,7 +77,7 @@ def _brecq(bench: Bench, seed: int, levels: int) -> dict[str, Any]:
 
 
 def _profiled(call: Callable[[], object]) -> dict[str, Any]:
-    """The operations that take the most time themselves, after one run without the profiler."""
+    """Return the operations that take the most time themselves, after one run without the profiler."""
     _, seconds = timed(call)
     with profile(activities=[ProfilerActivity.CPU]) as taken:
         call()

@@ -1,4 +1,4 @@
-"""Jobs that leave one JSON file each, so that a benchmark can be stopped and taken up again."""
+"""Jobs that write one JSON file each, so that a benchmark can be stopped and continued."""
 
 import json
 import subprocess
@@ -20,10 +20,10 @@ class Job:
     """One piece of work.
 
     Attributes:
-        part: Of the benchmark: its folder.
-        name: What is measured.
-        seed: Of the network.
-        run: Returns the figures, JSON values; an array goes into an .npz file beside the JSON.
+        part: Part of the benchmark, and its folder.
+        name: Name of the measurement.
+        seed: Seed of the network.
+        run: Returns the figures, JSON values; an array is written into an .npz file next to the JSON.
     """
 
     part: str
@@ -32,12 +32,12 @@ class Job:
     run: Callable[[], Mapping[str, Any]]
 
     def file(self, out: Path) -> Path:
-        """Where its figures are."""
+        """File of its figures."""
         return out / self.part / f"{self.name}-{self.seed}.json"
 
 
 def run_jobs(jobs: Iterable[Job], out: Path, *, again: bool) -> None:
-    """Runs the jobs that have left no file yet, or all of them `again`."""
+    """Run the jobs without a file, or all of them `again`."""
     for job in jobs:
         file = job.file(out)
         if file.exists() and not again:
@@ -62,25 +62,25 @@ def run_jobs(jobs: Iterable[Job], out: Path, *, again: bool) -> None:
 
 
 def results(out: Path, part: str) -> list[dict[str, Any]]:
-    """What the jobs of a part have left, by name and seed."""
+    """Return the results of a part's jobs, by name and seed."""
     found = [json.loads(file.read_text()) for file in sorted((out / part).glob("*.json"))]
     return sorted(found, key=lambda figures: (figures["name"], figures["seed"]))
 
 
 def array(out: Path, figures: Mapping[str, Any], key: str) -> np.ndarray:
-    """An array that a job has left."""
+    """Return an array that a job has written."""
     return np.load(out / figures["part"] / f"{figures['name']}-{figures['seed']}.npz")[key]
 
 
 def timed(call: Callable[[], Result]) -> tuple[Result, float]:
-    """A call's result and its CPU seconds."""
+    """Return a call's result and its CPU seconds."""
     start = time.process_time()
     result = call()
     return result, time.process_time() - start
 
 
 def environment() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return the versions and the machine that the figures depend on."""
     git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude", "*"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     models = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]

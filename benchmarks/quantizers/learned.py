@@ -33,10 +33,10 @@ class Problem:
     """One layer's rounding problem.
 
     Attributes:
-        layer: With the full-precision weight.
-        grid: Of its weight.
+        layer: Layer with the full-precision weight.
+        grid: Grid of its weight.
         inputs: Full-precision inputs.
-        behind: Inputs behind the layers quantized before it.
+        behind: Inputs after the layers quantized before it.
         targets: Full-precision outputs.
     """
 
@@ -47,13 +47,13 @@ class Problem:
     targets: Tensor
 
     def statistics(self) -> Quadratic:
-        """What AdaRound keeps of the images."""
+        """Return the statistics that AdaRound keeps of the images."""
         pairs = zip(self.inputs.split(CHUNK), self.behind.split(CHUNK), strict=True)
         return quadratic(LAYER, self.layer, pairs)
 
 
 def adaround_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
-    """Per levels and seed one job for the package, and one for the loop in full."""
+    """Return, per levels and seed, one job for the package and one for the full loop."""
     for seed in seeds:
         for count in levels:
             yield Job("adaround", f"package@{count}", seed, _adaround_ours(bench, seed, count))
@@ -61,7 +61,7 @@ def adaround_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator
 
 
 def _problem(bench: Bench, seed: int, levels: int) -> Problem:
-    """The layer, where the layers before it are quantized by AdaRound on the grids of the weights."""
+    """Return the problem of a layer after layers quantized by AdaRound on the grids of the weights."""
     network, calibration = bench.network(seed), bench.calibration(seed)
     settings = AdaRound(levels=levels, grid="zero")
     quantized = deployed(network, settings(network, calibration, torch.Generator()))
@@ -101,7 +101,7 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
 
 
 def _error(loss: Quadratic, codes: Tensor, grid: Grid, weight: Tensor) -> float:
-    """Relative squared error of the layer's output over all calibration images."""
+    """Return the relative squared error of the layer's output over all calibration images."""
     return loss.relative((to_weights(codes, grid) - weight).flatten(1), weight.flatten(1))
 
 
@@ -139,14 +139,16 @@ def _adaround_loop(bench: Bench, seed: int, levels: int) -> Any:
 
 
 def _slope(loop: Any, counts: Sequence[int]) -> float:
-    """CPU seconds per iteration, from runs of two lengths after a short one to warm up."""
+    """Return CPU seconds per iteration, from runs of two lengths after a short warm-up."""
     loop(2)
     few, more = (timed(lambda count=count: loop(count))[1] for count in counts)
     return (more - few) / (counts[1] - counts[0])
 
 
 def brecq_jobs(bench: Bench, seeds: list[int], levels: list[int], full: bool) -> Iterator[Job]:
-    """Per seed the time of the loop by its slope, beside the package; where asked, preset `paper` in full."""
+    """Return, per seed, jobs for the loop's time by its slope and for the package; on request,
+    preset `paper` in full.
+    """
     for seed in seeds:
         for count in levels:
             yield Job("brecq", f"slope@{count}", seed, _brecq_slope(bench, seed, count))
@@ -175,7 +177,9 @@ def _brecq_slope(bench: Bench, seed: int, levels: int) -> Any:
 
 
 def _unit_slopes(network: nn.Module, calibration: Tensor, levels: int) -> dict[str, float]:
-    """CPU seconds per iteration of the loop by unit; inputs are the full-precision ones, which take as long."""
+    """Return CPU seconds per iteration of the loop by unit; inputs are the full-precision ones,
+    which take as long.
+    """
     slopes, inputs = {}, calibration
     for unit in units(network):
         outputs = outputs_of(unit, inputs)

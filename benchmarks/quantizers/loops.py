@@ -1,7 +1,8 @@
-"""What the published mini-batch loops leave of the networks, layer by layer and block by block.
+"""Accuracy of the networks after the published mini-batch loops, layer by layer and block by block.
 
-The whole network by the loops of `published`, for as many iterations as the presets `paper` are given in the table,
-from the same grids and the same images: the accuracy that those presets have to reach.
+The whole network by the loops of `published`, for as many iterations as the presets `paper` are
+given in the table, from the same grids and the same images: the accuracy that those presets have to
+reach.
 """
 
 import copy
@@ -28,7 +29,7 @@ REGULARIZATION = {"adaround": 0.001, "brecq": 0.01}
 
 
 def loop_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
-    """One job per algorithm, levels and seed."""
+    """Yield one job per algorithm, levels and seed."""
     for seed in seeds:
         for count in levels:
             for kind, whole in (("adaround", _layers), ("brecq", _blocks)):
@@ -46,7 +47,9 @@ def _run(bench: Bench, seed: int, levels: int, kind: str, whole: Callable[..., n
 
 
 def _layers(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, Any]) -> nn.Module:
-    """AdaRound: every layer on its linear output, its inputs coming through the layers quantized before it."""
+    """Run AdaRound: every layer on its linear output, with inputs through the layers quantized
+    before it.
+    """
     quantized = copy.deepcopy(network)
     for name, layer in quantizable(network).items():
         wanted = inputs_of(network, name, images)
@@ -62,7 +65,9 @@ def _layers(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, A
 
 
 def _blocks(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, Any]) -> nn.Module:
-    """BRECQ: batch norm folded, every block on its output, its inputs coming through the blocks before it."""
+    """Run BRECQ: batch norm folded, every block on its output, with inputs through the blocks
+    quantized before it.
+    """
     quantized = fold(network).requires_grad_(False)
     wanted = behind = images
     for unit in units(quantized):
@@ -74,14 +79,14 @@ def _blocks(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, A
 
 
 def with_weights(unit: Unit, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-    """What a unit makes of these inputs with other weights of its layers, by name."""
+    """Return a unit's outputs for these inputs with other weights of its layers, by name."""
     changed = {f"{name}.weight": weight for name, weight in weights.items()}
     return functional_call(unit.run, changed, (inputs,))
 
 
 @torch.no_grad()
 def outputs_of(unit: Unit, inputs: Tensor) -> Tensor:
-    """What a unit makes of all inputs, which stay as they are."""
+    """Return a unit's outputs for all inputs, which are not changed."""
     return torch.cat([unit.run(some.clone()) for some in inputs.split(CHUNK)])
 
 
@@ -94,7 +99,7 @@ def _round(
     levels: int,
     how: Mapping[str, Any],
 ) -> None:
-    """Puts the layers' weights on their grids, as the loop rounds them."""
+    """Round the layers' weights to their grids, as the loop does."""
     weights = {name: network.get_parameter(f"{name}.weight").detach().clone() for name in names}
     grids = {name: search_grid(weight, levels, style="paper") for name, weight in weights.items()}
     codes = rounded_by_batches(call, weights, grids, inputs, targets, **how)
@@ -105,7 +110,7 @@ def _round(
 
 @torch.no_grad()
 def inputs_of(network: nn.Module, name: str, images: Tensor) -> Tensor:
-    """What a layer is given, for all images."""
+    """Return a layer's inputs for all images."""
     taken: list[Tensor] = []
     layer = network.get_submodule(name)
     handle = layer.register_forward_pre_hook(lambda module, given: taken.append(given[0].clone()))

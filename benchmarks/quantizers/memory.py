@@ -1,7 +1,8 @@
-"""Extra peak memory of each method: a process of its own, in which network and images are loaded already.
+"""Extra peak memory of each method: a process of its own, in which network and images are loaded
+already.
 
-So are the modules that a first step of `torch.optim.Adam` imports (some 75 MB, whatever is optimised), and the
-libraries' own buffers: what is measured is what the method takes.
+The modules that a first step of `torch.optim.Adam` imports (some 75 MB in every case) and the
+libraries' own buffers are loaded too, so that the memory of the method alone is measured.
 """
 
 import json
@@ -20,7 +21,7 @@ RESET_PEAK = "5"  # what `clear_refs` takes to set the peak to what is resident 
 
 
 def memory_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
-    """One job per method, for the first seed and the first levels."""
+    """Yield one job per method, for the first seed and the first levels."""
     for name in methods(levels[0], bench.sizes):
         yield Job("memory", f"{name}@{levels[0]}", seeds[0], _memory(bench, seeds[0], levels[0], name))
 

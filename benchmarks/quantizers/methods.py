@@ -25,10 +25,11 @@ Method = Callable[[nn.Module, Tensor, torch.Generator], QuantizedWeights]
 
 
 def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
-    """All methods of this package at these levels, and round-to-nearest between the extremes.
+    """Return all methods of this package at these levels, and round-to-nearest between the
+    extremes.
 
-    `kept`: the batch-norm statistics stay those of the training. `absolute`: they become those of the calibration
-    images, which are not cropped as those of the training are.
+    `kept`: the batch-norm statistics stay those of the training. `absolute`: they become those of
+    the calibration images, which are not cropped, unlike those of the training.
     """
     short = sizes.short
     schemes: dict[str, Scheme] = {

@@ -1,11 +1,12 @@
 """The networks and images of the benchmark: `cnn` of width 32, trained on CIFAR-10.
 
-The weights of the published tables are kept in `trained`; other seeds, and all of them where that folder is taken
-away, are trained anew in bfloat16 (minutes each on one core that has its instructions, hours on one that has not).
-A folder, the cache, holds what is made once: the decoded images (`cifar10.npz`), the spec (`spec.json`), and per
-seed the trained weights (`net-0.safetensors`) and the calibration images (`calibration-0.safetensors`), which
-other tools read as well. The members are all 50,000 training images; 1,024 of them, drawn by seed and not
-augmented, are the calibration images of every method.
+The weights of the published tables are kept in `trained`; other seeds, and all seeds without that
+folder, are trained in bfloat16 (minutes each on a core with its instructions, hours on one
+without). A folder, the cache, holds the files that are made once: the decoded images
+(`cifar10.npz`), the spec (`spec.json`), and per seed the trained weights (`net-0.safetensors`) and
+the calibration images (`calibration-0.safetensors`), which other tools read as well. The members
+are all 50,000 training images; 1,024 of them, drawn by seed and not augmented, are the calibration
+images of every method.
 """
 
 import json
@@ -34,13 +35,13 @@ KEPT = Path(__file__).resolve().parent / "trained"  # networks that were trained
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything; the defaults are those of the published tables.
+    """Numbers of images and iterations; the defaults are those of the published tables.
 
     Attributes:
         calibration: Images for calibration.
         test: Test images.
-        loop: Iterations of the published loops where they are run in full.
-        short: Iterations where preset `paper` is cut short.
+        loop: Iterations of the published loops if they are run in full.
+        short: Iterations if preset `paper` is cut short.
     """
 
     calibration: int = 1024
@@ -51,7 +52,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where things are: the data, what is made once, what the parts find, another tool's Python, and the sizes."""
+    """Folders of the data, the cache and the results, another tool's Python, and the sizes."""
 
     data: Path
     cache: Path
@@ -60,7 +61,7 @@ class Bench:
     sizes: Sizes
 
     def images(self) -> Images:
-        """All of CIFAR-10, decoded once."""
+        """Return all of CIFAR-10, decoded once."""
         stored = self.cache / "cifar10.npz"
         if not stored.exists():
             if not self.data.is_dir():
@@ -72,7 +73,7 @@ class Bench:
         return Images(arrays["pixels"], arrays["labels"], tuple(map(str, range(10))), arrays["held_out"])
 
     def spec(self) -> ModelSpec:
-        """The network's spec, with the standardisation of the members."""
+        """Return the network's spec, with the standardisation of the members."""
         stored = self.cache / "spec.json"
         if not stored.exists():
             images = self.images()
@@ -82,12 +83,12 @@ class Bench:
         return ModelSpec(**json.loads(stored.read_text()))
 
     def weights(self, seed: int) -> Path:
-        """The file of the trained weights: of the cache, else what is kept here."""
+        """Return the file of the trained weights, in the cache or else in `trained`."""
         own, kept = self.cache / f"net-{seed}.safetensors", KEPT / f"net-{seed}.safetensors"
         return kept if kept.exists() and not own.exists() else own
 
     def train(self, seed: int) -> None:
-        """Trains the network of a seed where it is missing."""
+        """Train the network of a seed if it is missing."""
         if self.weights(seed).exists():
             return
         images = self.images()
@@ -99,13 +100,13 @@ class Bench:
         save_file(tensors, self.cache / f"net-{seed}.safetensors")
 
     def network(self, seed: int) -> nn.Module:
-        """The trained network."""
+        """Return the trained network."""
         if not self.weights(seed).exists():
             raise SystemExit(f"{self.weights(seed)} is missing: run the step `train` first")
         return load(Weights(load_file(self.weights(seed)), self.spec()))
 
     def calibration_file(self, seed: int) -> Path:
-        """The file of the calibration images, drawn from the members."""
+        """Return the file of the calibration images, drawn from the members."""
         stored = self.cache / f"calibration-{seed}-{self.sizes.calibration}.safetensors"
         if not stored.exists():
             images = self.images()
@@ -114,25 +115,27 @@ class Bench:
         return stored
 
     def calibration(self, seed: int) -> Tensor:
-        """The calibration images, standardised."""
+        """Return the calibration images, standardised."""
         return torch.from_numpy(load_file(self.calibration_file(seed))["calibration"].copy())
 
     def augmented(self, seed: int, *, records: int, rounds: int) -> Tensor:
-        """Calibration images as the paper's OBC takes them: some members, augmented anew in each round."""
+        """Return calibration images as in the paper's OBC: some members, augmented anew in each
+        round.
+        """
         images = self.images()
         pixels = torch.from_numpy(images.pixels[self._members(images, seed)[:records]])
         chance = torch.Generator().manual_seed(seed_for(seed, "augment", "calibration"))
         return torch.cat([self._standard(augmented(pixels, RECIPE.augment, chance)) for _ in range(rounds)])
 
     def test(self) -> tuple[Tensor, np.ndarray]:
-        """Test pixels and labels."""
+        """Return test pixels and labels."""
         images = self.images()
         chosen = np.flatnonzero(images.held_out)[: self.sizes.test]
         return torch.from_numpy(images.pixels[chosen]), images.labels[chosen]
 
     @torch.no_grad()
     def logits(self, network: nn.Module, pixels: Tensor) -> np.ndarray:
-        """The network's answers to test pixels; nothing of the time this takes is counted anywhere."""
+        """Return the network's answers to test pixels; this time is not counted."""
         network = network.to(memory_format=torch.channels_last)
         parts = [
             network(self._standard(some).contiguous(memory_format=torch.channels_last)) for some in pixels.split(BATCH)

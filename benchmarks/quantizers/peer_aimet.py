@@ -3,8 +3,8 @@
     PYTHONPATH=src PEERS/bin/python benchmarks/quantizers/peer_aimet.py SPEC WEIGHTS CALIBRATION RESULT OPTIONS
 
 `OPTIONS` is JSON: `levels` (a power of 2), `iterations` per layer, `scheme` (`min_max` or
-`post_training_tf_enhanced`, AIMET's default). Weights only, per channel, asymmetric.
-`RESULT` gets the state dict with the quantized weights, and the CPU seconds in its metadata.
+`post_training_tf_enhanced`, AIMET's default). Weights only, per channel, asymmetric. `RESULT` gets
+the state dict with the quantized weights, and the CPU seconds in its metadata.
 """
 
 import json
@@ -39,7 +39,7 @@ CONFIG = {
 
 
 def quantized(network: nn.Module, calibration: Tensor, *, levels: int, iterations: int, scheme: str) -> nn.Module:
-    """A network with AIMET's weights."""
+    """Return a network with AIMET's weights."""
     from aimet_torch.adaround.adaround_weight import Adaround, AdaroundParameters
     from aimet_torch.common.defs import QuantScheme
 
@@ -63,7 +63,8 @@ def quantized(network: nn.Module, calibration: Tensor, *, levels: int, iteration
 
 
 def _without_compiled_torchvision() -> torch.library.Library:
-    """Declares two operators without which a torchvision for CUDA does not import beside a torch for the CPU.
+    """Declare two operators that a torchvision for CUDA needs to be imported with a torch for the
+    CPU.
 
     AIMET imports torchvision, but calls neither.
     """

@@ -2,11 +2,12 @@
 
     PYTHONPATH=src PEERS/bin/python benchmarks/quantizers/peer_brevitas.py SPEC WEIGHTS CALIBRATION RESULT OPTIONS
 
-`OPTIONS` is JSON: `algorithm` (`gpfq`, `qronos` or `gptq`), `levels` (a power of 2, or 3), `grid` (`stats` or
-`mse`), `order` (`index` or `activation`). The functions of brevitas' ImageNet example do the work, in the order
-of its `ptq_evaluate.py`: weights only, per channel, float scales, first and last layer like the rest. The grid of
-2**b levels is its asymmetric one; 3 levels are its symmetric 2 bits with a narrow range.
-`RESULT` gets the state dict with the quantized weights, and the CPU seconds in its metadata.
+`OPTIONS` is JSON: `algorithm` (`gpfq`, `qronos` or `gptq`), `levels` (a power of 2, or 3), `grid`
+(`stats` or `mse`), `order` (`index` or `activation`). The functions of brevitas' ImageNet example
+do the work, in the order of its `ptq_evaluate.py`: weights only, per channel, float scales, first
+and last layer like the rest. The grid of 2**b levels is its asymmetric one; 3 levels are its
+symmetric 2 bits with a narrow range. `RESULT` gets the state dict with the quantized weights, and
+the CPU seconds in its metadata.
 """
 
 import json
@@ -34,7 +35,7 @@ BATCH = 64  # the example's default
 
 
 def quantized(network: nn.Module, calibration: Tensor, *, algorithm: str, levels: int, grid: str, order: str) -> dict:
-    """The state dict with brevitas' weights in place of the network's."""
+    """Return the state dict with brevitas' weights instead of the network's."""
     narrow = levels == 3
     bits = 2 if narrow else levels.bit_length() - 1
     model = quantize_model(

@@ -1,7 +1,8 @@
 """The baselines: the published algorithms' loops, written from the papers' descriptions.
 
-Nothing here is part of the package. Each follows what the paper (and the default settings of the code that was
-published with it) does, step by step, with PyTorch's own operations and automatic derivatives.
+Nothing here is part of the package. Each function follows the paper (and the default settings of
+the code that was published with it) step by step, with PyTorch's own operations and automatic
+derivatives.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,10 +17,10 @@ Call = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
 def rank_one(weight: Tensor, inverse: Tensor, grid: Grid) -> Tensor:
-    """OBQ's codes for some rows, (rows, columns), all rows side by side.
+    """Return OBQ's codes for some rows, (rows, columns), all rows in parallel.
 
-    Frantar and Alistarh 2022 (arXiv 2208.11580), algorithm 3: in every step, the cheapest weight of each row is
-    quantized, and its rank-1 term is subtracted from the row's own copy of the inverse.
+    Frantar and Alistarh 2022 (arXiv 2208.11580), algorithm 3: in every step, the cheapest weight of
+    each row is quantized, and its rank-1 term is subtracted from the row's own copy of the inverse.
     Weights that are more than half a step off go first.
     """
     rows = torch.arange(len(weight))
@@ -46,7 +47,9 @@ def rank_one(weight: Tensor, inverse: Tensor, grid: Grid) -> Tensor:
 
 
 def searched_by_channel(weight: Tensor, levels: int) -> Grid:
-    """The grid of each channel by a loop over channels and shrink factors, zero in range, 2.4-norm."""
+    """Search the grid of each channel by a loop over channels and shrink factors, zero in range,
+    2.4-norm.
+    """
     grids = [_searched(row, levels) for row in weight.flatten(1)]
     scale, zero_point = (torch.stack(parts) for parts in zip(*grids, strict=True))
     return Grid(scale, zero_point, levels)
@@ -67,7 +70,7 @@ def _searched(row: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 def min_max(weight: Tensor, levels: int) -> Grid:
-    """The grid from the smallest to the largest weight of each channel, zero in range."""
+    """Return the grid from the smallest to the largest weight of each channel, zero in range."""
     rows = weight.flatten(1)
     low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
     scale = (high - low) / (levels - 1)
@@ -87,12 +90,12 @@ def rounded_by_batches(
     batch: int = 32,
     rate: float = 1e-3,
 ) -> dict[str, Tensor]:
-    """AdaRound's and BRECQ's codes: the rectified sigmoid learnt by mini-batches.
+    """Learn AdaRound's and BRECQ's codes: the rectified sigmoid by mini-batches.
 
-    Nagel et al. 2020 (arXiv 2004.10568), equations 21 to 25, and Li et al. 2021 (arXiv 2102.05426), algorithm 1.
-    Each step draws a batch, and Adam follows the derivative of the squared error (summed over channels, mean over
-    records and positions) plus the regulariser, which is off for a fifth of the steps; its exponent then falls
-    linearly from 20 to 2.
+    Nagel et al. 2020 (arXiv 2004.10568), equations 21 to 25, and Li et al. 2021 (arXiv 2102.05426),
+    algorithm 1. Each step draws a batch, and Adam follows the derivative of the squared error
+    (summed over channels, mean over records and positions) plus the regulariser, which is off for a
+    fifth of the steps; its exponent then falls linearly from 20 to 2.
     """
     below, variables = {}, {}
     for name, weight in weights.items():

@@ -1,4 +1,4 @@
-"""Markdown tables of what the jobs have left."""
+"""Markdown tables of the jobs' results."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ COMPARED = (("accuracy", 100, "{:.2f}"), ("logit_error", 1, "{:.3f}"), ("cpu_sec
 
 
 def tables(out: Path) -> str:
-    """All tables for which there are results."""
+    """Return all tables for which there are results."""
     made = [(title, make(out)) for title, make in TABLES.items()]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in made if text)
 
@@ -108,7 +108,7 @@ def _brecq(out: Path) -> str:
 
 
 def _accuracy(out: Path) -> str:
-    """Own methods and other tools', by levels."""
+    """Return the package's and other tools' methods, by levels."""
     base = {one["seed"]: one["accuracy"] for one in results(out, "accuracy") if one["name"] == "fp32"}
     rows = _accuracy_rows(out)
     lines = []
@@ -134,7 +134,9 @@ def _accuracy(out: Path) -> str:
 
 
 def _accuracy_rows(out: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    """The figures of each method by levels and name; a change of batch norm makes another row."""
+    """Return the figures of each method by levels and name; a change of batch norm makes another
+    row.
+    """
     rows: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for one in results(out, "accuracy"):
         if one["name"] == "fp32":
@@ -156,7 +158,7 @@ def _accuracy_rows(out: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
 
 
 def _paired(out: Path) -> str:
-    """The best layer-wise methods against each of the other tools' at the same levels."""
+    """Compare the best layer-wise methods with each of the other tools' at the same levels."""
     lines = [line for best in BEST for line in _paired_with(out, best)]
     return _table(["ours", "minus", "points of test accuracy (95 %)", "by seed", "its CPU s / ours"], lines)
 
@@ -183,7 +185,7 @@ def _paired_with(out: Path, best: str) -> Iterator[list[str]]:
 
 
 def _loops(out: Path) -> str:
-    """The presets `paper` against the published loops, both cut short, on the same networks."""
+    """Compare the presets `paper` with the published loops, both cut short, on the same networks."""
     lines = []
     rows = _by_name(one for one in results(out, "accuracy") if "-paper-" in one["name"] or "-loop-" in one["name"])
     found = {name: {one["seed"]: one for one in group} for name, group in rows}
@@ -201,14 +203,16 @@ def _loops(out: Path) -> str:
 
 
 def _points(differences: np.ndarray) -> tuple[str, str]:
-    """The mean difference with its interval, and the differences by seed, in points."""
+    """Return the mean difference with its interval, and the differences by seed, in points."""
     low, high = interval(differences)
     each = ", ".join(f"{100 * value:+.2f}" for value in differences.mean(1))
     return f"{100 * differences.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})", each
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean over seeds and test images, (seeds, images): the same images are redrawn for all."""
+    """Return the 95 % interval of the mean over seeds and test images, (seeds, images): the same
+    images are redrawn for all.
+    """
     mean = differences.mean(0)
     rng = np.random.default_rng(0)
     draws = [mean[rng.integers(0, len(mean), len(mean))].mean() for _ in range(DRAWS)]
@@ -286,7 +290,7 @@ def _by_name(found: Iterable[Any]) -> list[tuple[str, list[Any]]]:
 
 
 def _spread(values: Sequence[float], form: str) -> str:
-    """The mean, and where there are several values their standard deviation."""
+    """Return the mean, and the standard deviation if there are several values."""
     if not values:
         return ""
     mean = form.format(fmean(values))

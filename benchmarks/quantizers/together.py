@@ -16,7 +16,7 @@ RECORDS, ROUNDS = 2048, 10  # the paper's calibration for OBC
 
 
 def together_jobs(bench: Bench, seeds: list[int]) -> Iterator[Job]:
-    """One job per seed."""
+    """Yield one job per seed."""
     for seed in seeds:
         yield Job("together", "obc", seed, lambda seed=seed: _together(bench, seed))
 

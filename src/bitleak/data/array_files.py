@@ -99,7 +99,7 @@ class Arrays:
         )
 
     def load(self, root: Path | None) -> Images:
-        """All records in the order of the file, `test_pixels` last.
+        """Return all records in the order of the file, `test_pixels` last.
 
         Args:
             root: File to read instead of `path`, or a folder with a file of `path`'s name.
@@ -111,9 +111,8 @@ class Arrays:
         return self._read(self._file(root))[0]
 
     def _read(self, file: Path) -> tuple[Images, tuple[str, ...], bool]:
-        """Return the images, how labels and arrays were read, and whether
-        labels are positions among sorted values.
-        """
+        """Return the images, notes on the reading, and whether labels are sorted positions."""
+        # Both parts are read before any is checked against the other.
         arrays, notes = _read(file)
         pixels, labels = [_pixels(arrays, "pixels", file)], [_labels(arrays, "labels", file)]
         if ("test_pixels" in arrays) != ("test_labels" in arrays):
@@ -131,7 +130,7 @@ class Arrays:
             if any(part.dtype.kind == "U" for part in labels):
                 raise DataError(f"{file}: with class_names, labels must be integers, got text or truth values")
         else:
-            places = [_place(file, name) for name in ("labels", "test_labels")]
+            places = [_place(file, "labels"), _place(file, "test_labels")]
             classes = classes_of(labels, places[: len(labels)], self.classes)
             labels, names, is_sorted = list(classes.labels), classes.names, classes.is_sorted
             notes += (classes.note,) if classes.note else ()
@@ -141,7 +140,7 @@ class Arrays:
             pixels=np.ascontiguousarray(np.concatenate(pixels)),
             labels=np.concatenate(labels),
             class_names=names,
-            held_out=np.repeat([False, True][: len(labels)], [len(part) for part in labels]),
+            held_out=np.repeat([False, True][: len(labels)], list(map(len, labels))),
         )
         count = len(labels[0])
         checked_images(
@@ -163,7 +162,8 @@ def _place(file: Path, name: str) -> Callable[[int], str]:
 
 
 def _read(file: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
-    """The arrays by the names of this module, and which were left out."""
+    """Return the arrays by the names of this module, and which were left out."""
+    # Names before values: an unknown array is refused without being read.
     with opened_npz(file) as (archive, entries):
         names = _names(entries, file)
         arrays = {}
@@ -176,17 +176,19 @@ def _read(file: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
 
 
 def _names(entries: Iterable[str], file: Path) -> dict[str, str]:
-    """The names of this module by those of the file, without arrays that are not read.
+    """Return the names of this module by those of the file, without arrays that are not read.
 
     Raises:
         DataError: A name is not known.
     """
     names = {name: name for name in entries if name not in UNREAD}
+    # Only in a file without `pixels`: next to it, `images` would be a second array of them.
     for aliases in ALIASES:
-        if "pixels" not in names.values() and any(aliases.get(name) == "pixels" for name in names):
-            names = {name: aliases.get(name, name) for name in names}
-    for name, known in names.items():
-        if known not in ARRAYS:
+        known = {name: aliases.get(name, name) for name in names}
+        if "pixels" not in names.values() and "pixels" in known.values():
+            names = known
+    for name, array in names.items():
+        if array not in ARRAYS:
             known_names = ", ".join([*ARRAYS, *ALIASES[0], *ALIASES[1], *ALIASES[2]])
             raise DataError(f"{file}: unknown array {name!r}; known: {known_names}")
     return names
@@ -199,10 +201,12 @@ def _array(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarra
 
 
 def _pixels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
-    """The pixels as `records channels height width`."""
+    """Return the pixels as `records channels height width`."""
     pixels = _array(arrays, name, file)
     if pixels.dtype != np.uint8:
         raise DataError(f"{file}: {name} must be uint8 from 0 to 255, got {pixels.dtype}; scale to 0..255 and convert")
+
+    # An axis of 1 or 3 elements is that of the channels; with both, nothing decides.
     if pixels.ndim == 3:
         pixels = pixels[:, None]
     first = pixels.ndim == 4 and pixels.shape[1] in (1, 3) and pixels.shape[2] == pixels.shape[3]

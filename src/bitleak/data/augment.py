@@ -23,7 +23,7 @@ _CHUNK = 4096
 def channel_statistics(
     images: Images, records: Int64[np.ndarray, "some"]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels of these records, in [0, 1].
+    """Return mean and deviation of each channel over all pixels of these records, in [0, 1].
 
     Exact: sums of integers. The standard deviation divides by the number of pixels.
 
@@ -31,17 +31,22 @@ def channel_statistics(
         ValueError: No records, or no channel has any contrast. One without contrast beside others
             has deviation 1.
     """
+    # Histograms: 256 counts per channel are all that mean and deviation need of the pixels.
     channels = images.pixels.shape[1]
     counts = np.zeros((channels, 256), np.int64)
     for start in range(0, len(records), _CHUNK):
         pixels = images.pixels[records[start : start + _CHUNK]]
-        counts += np.stack([np.bincount(pixels[:, channel].ravel(), minlength=256) for channel in range(channels)])
+        for channel in range(channels):
+            counts[channel] += np.bincount(pixels[:, channel].ravel(), minlength=256)
+
     values, total = np.arange(256), max(int(counts[0].sum()), 1)
     mean = counts @ values / total
-    std = np.sqrt([(counts[channel] * (values - mean[channel]) ** 2).sum() / total for channel in range(channels)])
+    std = np.empty(channels)
+    for channel in range(channels):
+        std[channel] = np.sqrt((counts[channel] * (values - mean[channel]) ** 2).sum() / total)
     if not std.any():
         raise ValueError(f"channel {int(np.argmin(std))} of {len(records)} images is constant: nothing to standardise")
-    # an empty channel beside others says nothing: with deviation 1 it becomes a constant 0
+    # An empty channel next to others holds nothing: with deviation 1 it becomes a constant 0.
     std[std == 0] = 255
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
@@ -77,15 +82,14 @@ class Standard:
         layout: torch.memory_format = torch.channels_last,
     ) -> "Standard":
         """Return the standardisation of images on this device."""
-        means, stds = (
-            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1) for values in (mean, std)
-        )
+        means = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
+        stds = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
         return cls(means, stds, layout)
 
     def __call__(
         self, pixels: UInt8[Tensor, "records channels height width"]
     ) -> Float32[Tensor, "records channels height width"]:
-        """The network's input; the pixels are not changed."""
+        """Return the network's input; the pixels are not changed."""
         inputs = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device, memory_format=self.layout)
         return inputs.copy_(pixels).div_(255).sub_(self.mean).div_(self.std)
 
@@ -107,13 +111,13 @@ def standardize(
 def augmented(
     pixels: Shaped[Tensor, "records channels height width"], names: Sequence[str], generator: torch.Generator
 ) -> Shaped[Tensor, "records channels height width"]:
-    """Each image under the named augmentations in their order, drawn anew for every image.
+    """Return each image under the named augmentations in their order, drawn anew for every image.
 
     Args:
         pixels: A batch, on any device. It is not changed.
         names: Names of `AUGMENTS`; without any, the batch is returned as it is.
-        generator: Source of the random draws. On the CPU, the draws are the same whatever the
-            batch's device.
+        generator: Source of the random draws. On the CPU, the draws are the same for a batch on any
+            device.
 
     Raises:
         ValueError: A name is not known.
@@ -132,7 +136,7 @@ def padding(size: int) -> int:
 def apply_query(
     pixels: Shaped[Tensor, "records channels height width"], name: str
 ) -> Shaped[Tensor, "records channels height width"]:
-    """The batch under one of the fixed augmentations of `bitleak.data.augmentation_names`.
+    """Return the batch under one of the fixed augmentations of `bitleak.data.augmentation_names`.
 
     Raises:
         ValueError: The name is not known.
@@ -145,7 +149,7 @@ def apply_query(
     if offset is None:
         return pixels.flip(-1) if name == "flip" else pixels
     right, down = offset
-    # Negative padding cuts off, so each side gets what the other loses.
+    # Negative padding cuts off, so a side gets as many pixels as the opposite one loses.
     return functional.pad(pixels, (right, -right, down, -down))
 
 
@@ -160,5 +164,6 @@ def _cropped(pixels: Tensor, generator: torch.Generator) -> Tensor:
     down, right = draws.to(pixels.device)
     height, width = pixels.shape[2:]
     padded = functional.pad(pixels, (border, border, border, border))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (records, channels, down, right, height, width), a view
+    # All windows as a view, (records, channels, down, right, height, width); one per record is copied.
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(len(pixels), device=pixels.device), :, down, right]

@@ -1,5 +1,4 @@
-"""The names of augmentations: random ones for training, fixed
-ones under which every model is evaluated.
+"""The names of augmentations: random ones for training, fixed ones for evaluation.
 
 The fixed ones:
 
@@ -7,7 +6,7 @@ The fixed ones:
 |---|---|
 | `identity` | as it is; always the first |
 | `flip` | mirrored left to right |
-| `shift:DX,DY` | moved DX pixels to the right and DY down (negative: left, up); pixels without a source are 0 |
+| `shift:DX,DY` | moved DX pixels right and DY down (negative: left, up); pixels without a source are 0 |
 """
 
 import re
@@ -22,14 +21,14 @@ every side, then a random window of the image's size, all windows equally likely
 AUGMENTS: tuple[Augment, ...] = ("flip", "crop")
 
 DIGIT_QUERIES = ("identity", "shift:1,0", "shift:-1,0", "shift:0,1", "shift:0,-1")
-"""For digits of 8x8 pixels, which have a right way round."""
+"""For digits of 8x8 pixels, which a mirror would make other characters."""
 
 PHOTO_QUERIES = ("identity", "flip", "shift:2,2", "shift:-2,-2")
-"""For small photographs such as CIFAR's, within what training with flip and crop has seen."""
+"""For small photographs such as CIFAR's, within the range of training with flip and crop."""
 
 
 def check_queries(names: Sequence[str], size: int | None = None) -> tuple[str, ...]:
-    """The names, if they are a list that every model can be asked.
+    """Return the names, or refuse them if models cannot be evaluated under them.
 
     Args:
         names: At least one; the first is `identity`, none occurs twice.
@@ -57,7 +56,7 @@ def check_queries(names: Sequence[str], size: int | None = None) -> tuple[str, .
 
 
 def offsets(name: str) -> tuple[int, int] | None:
-    """Pixels to the right and down for a shift, None for `identity` and `flip`.
+    """Return pixels to the right and down for a shift, None for `identity` and `flip`.
 
     ValueError for other names.
     """

@@ -1,11 +1,10 @@
-"""Who may have been in the calibration set of one target, and who
-was in that of each of its quantized models.
+"""Candidates for the calibration set of a target, and the calibration sets of its quantized models.
 
-The same membership matrix as that of a population, one level down: the pool are candidate members
-of the target, the rows are quantized versions of that one target, and each is calibrated on the
-half of the candidates that its row says. Rows come in complementary pairs, so that every candidate
+The membership matrix of a population, one level down: the pool are candidate members of the target,
+the rows are quantized versions of that one target, and each is calibrated on the half of the
+candidates that its row marks. Rows come in complementary pairs, so that every candidate
 is in exactly half of the calibration sets and any row can be attacked with all others but its
-complement as references. All candidates are members of the target, so a figure is of calibration
+complement as references. All candidates are members of the target, so a figure measures calibration
 and not training.
 """
 

@@ -101,6 +101,7 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
         DataError: A negative label, labels of two kinds, labels that are as many as the images, or
             labels that are no indices below `count`.
     """
+    # An empty part has no kind of its own.
     kinds = {part.dtype.kind for part in parts if len(part)}
     if len(kinds) > 1:
         raise DataError(f"{where[0](0)}: labels are integers in one part and text in the other")
@@ -111,7 +112,7 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
         return _as_stored(parts, where, values, count)
 
     # Ids of images, perhaps of a column that is no label.
-    images = sum(len(part) for part in parts)
+    images = sum(map(len, parts))
     if images >= OWN_VALUES and 2 * len(values) > images:
         raise DataError(
             f"{where[0](0)}: labels have {len(values)} different values for {images} images: these are no classes "
@@ -122,14 +123,14 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
     counted = kinds != {"U"}
     if counted and (not len(values) or (values[0] == 0 and values[-1] < 2 * len(values))):
         return _as_stored(parts, where, values, int(values[-1]) + 1 if len(values) else 0)
-    labels = tuple(np.searchsorted(values, part).astype(np.int64) for part in parts)
+    positions = [np.searchsorted(values, part).astype(np.int64) for part in parts]
     kind = "numbers" if counted else "text or truth values"
     note = f"labels are {kind} from {values[0]} to {values[-1]}; sorted, they are classes 0 to {len(values) - 1}"
-    names = tuple(str(value) for value in values)
+    names = tuple(map(str, values))
     alike = _alike(names)
     if alike:
         note += f"; classes whose names differ only by capitals or spaces: {alike}"
-    return Classes(labels, names, note, is_sorted=True)
+    return Classes(tuple(positions), names, note, is_sorted=True)
 
 
 def _text(labels: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
@@ -140,7 +141,7 @@ def _text(labels: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
 
 
 def _alike(names: Sequence[str]) -> str:
-    """The first names that are equal but for capitals and spaces; empty if there are none."""
+    """Return the first names that differ only by capitals or spaces; empty if none do."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault("".join(name.casefold().split()), []).append(name)
@@ -176,6 +177,6 @@ def _as_stored(
 
 
 def check_count(count: int | None, named: int, source: str) -> None:
-    """Refuse a number of classes that is not that of the names which the data set brings."""
+    """Refuse a number of classes other than the number of names that the data set has."""
     if count is not None and count != named:
         raise DataError(f"{source}: classes: {count} was given, but the data set names {named} classes; leave it out")

@@ -17,12 +17,12 @@ UPRIGHT = "images are turned as their orientation demands"
 
 
 def checked_images(images: Images, source: str, where: Callable[[int], str] | None = None) -> Images:
-    """The images as they came, once everything about them is known to be right.
+    """Return the images unchanged after all checks.
 
     Args:
         images: Pixels, labels, class names and the held-out mark.
         source: Name of the file or data set, for the message.
-        where: File and row of a record; None says `SOURCE, row N`. Rows count from 0.
+        where: File and row of a record; None gives `SOURCE, row N`. Rows count from 0.
 
     Raises:
         DataError: Wrong dtypes or lengths, images that are not square, no record to train on, a
@@ -44,7 +44,7 @@ def checked_images(images: Images, source: str, where: Callable[[int], str] | No
 
 
 def check_labels(labels: np.ndarray, classes: int, where: Callable[[int], str]) -> None:
-    """Refuses a label that is not the index of a class, by file and row."""
+    """Refuse a label that is not the index of a class, by file and row."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         row = int(wrong[0])
@@ -52,7 +52,7 @@ def check_labels(labels: np.ndarray, classes: int, where: Callable[[int], str]) 
 
 
 def check_classes(labels: np.ndarray, class_names: Sequence[str], source: str) -> None:
-    """Refuses training labels of fewer than two classes."""
+    """Refuse training labels of fewer than two classes."""
     if not len(labels):
         raise DataError(f"{source}: no images to train on")
     present = np.unique(labels)
@@ -61,13 +61,13 @@ def check_classes(labels: np.ndarray, class_names: Sequence[str], source: str) -
 
 
 def counts_of(labels: np.ndarray, class_names: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """The number of images of each class, by the class's name."""
+    """Return the number of images of each class, by the class's name."""
     counts = np.bincount(labels, minlength=len(class_names)).tolist()
     return tuple(zip(class_names, counts, strict=True))
 
 
 def untrained(labels: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
-    """A sentence if classes occur in the held-out part only: no model can learn them."""
+    """Return a sentence if classes occur in the held-out part only: no model can learn them."""
     learnt = np.bincount(labels[~held_out], minlength=len(class_names))
     tested = np.bincount(labels[held_out], minlength=len(class_names))
     names = [repr(class_names[index]) for index in np.flatnonzero((learnt == 0) & (tested > 0)).tolist()]
@@ -78,17 +78,18 @@ def untrained(labels: np.ndarray, held_out: np.ndarray, class_names: Sequence[st
 
 
 def existing(path: Path, source: str) -> Path:
-    """The path, if there is a file or folder."""
+    """Return the path, or refuse it if there is no file or folder."""
     if not path.exists():
         raise DataError(f"{source}: no such file or folder: {path}")
     return path
 
 
 def content_fingerprint(files: Iterable[Path], root: Path) -> str:
-    """SHA-256 over names relative to the root and contents.
+    """Return SHA-256 over names relative to the root and contents.
 
     The order of the files does not matter.
     """
+    # Lengths come before names and contents, so that no two lists of files give the same bytes.
     total = hashlib.sha256()
     for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
         total.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
@@ -103,8 +104,8 @@ def read_as(content: str, readings: Sequence[str]) -> str:
 
     Args:
         content: Fingerprint of the content.
-        readings: How it is read, such as `labels sorted`. Without any, the fingerprint is that of
-            the content, so that results of before keep their keys.
+        readings: Changes by the reading, such as `SORTED`. Without any, the fingerprint is that of
+            the content, so that earlier results keep their keys.
     """
     if not readings:
         return content

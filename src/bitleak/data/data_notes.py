@@ -11,9 +11,9 @@ def data_lines(description: Description) -> list[str]:
     lines = list(description.notes)
     counts = [count for _, count in description.counts]
     if counts:
-        per_class = (
-            f"{min(counts)} to {max(counts)} images each" if min(counts) < max(counts) else f"{counts[0]} images each"
-        )
+        per_class = f"{counts[0]} images each"
+        if min(counts) < max(counts):
+            per_class = f"{min(counts)} to {max(counts)} images each"
         if len(counts) <= LISTED_CLASSES:
             per_class = ", ".join(f"{name[:40]!r}: {count}" for name, count in description.counts)
         lines.append(f"{sum(counts)} images, {len(counts)} classes ({per_class})")
@@ -21,9 +21,7 @@ def data_lines(description: Description) -> list[str]:
 
 
 def numbering_hint(description: Description) -> str:
-    """How labels became classes and how to keep their numbers, for
-    the message that a network has other classes.
-    """
+    """Return the advice on renumbered labels, for the message that a network has other classes."""
     if not description.sorted_labels:
         return ""
     names = [name[:20] for name, _ in description.counts]
@@ -35,20 +33,19 @@ def numbering_hint(description: Description) -> str:
 
 
 def empty_channels(images: Images) -> tuple[str, ...]:
-    """A sentence if a colour channel has one value in all images."""
-    pixels = images.pixels
-    empty = [
-        str(channel) for channel in range(pixels.shape[1]) if (pixels[:, channel] == pixels[0, 0 + channel, 0, 0]).all()
-    ]
+    """Return a sentence if a colour channel has one value in all images."""
+    empty: list[str] = []
+    for channel in range(images.pixels.shape[1]):
+        values = images.pixels[:, channel]
+        if (values == values[0, 0, 0]).all():
+            empty.append(str(channel))
     if not empty:
         return ()
     return (f"Channel {', '.join(empty)} has one value in all images: it is standardised with deviation 1.",)
 
 
 def unscaled(images: Images) -> tuple[str, ...]:
-    """A sentence if no pixel is above 1: numbers from 0 to 1 that
-    became integers lose nearly everything.
-    """
+    """Return a sentence if no pixel is above 1, as when numbers from 0 to 1 became integers."""
     if images.pixels.max(initial=0) > 1:
         return ()
     return (

@@ -37,11 +37,11 @@ Item = tuple[bytes | Path, str]
 
 
 def stacked(items: Iterable[Item], count: int) -> UInt8[np.ndarray, "records channels height width"]:
-    """All images decoded, in order.
+    """Return all images decoded, in order.
 
     Args:
         items: The encoded images.
-        count: How many there are, at least 1.
+        count: Number of images, at least 1.
 
     Raises:
         DataError: An image cannot be decoded, is not square, or is not of the first one's size.
@@ -51,6 +51,7 @@ def stacked(items: Iterable[Item], count: int) -> UInt8[np.ndarray, "records cha
         image = _decoded(source, where, expected=pixels.shape[2] if row else None)
         if row == 0:
             pixels = np.empty((count, *image.shape), np.uint8)
+        # The first image in colour turns all before it into RGB.
         if image.shape[0] > pixels.shape[1]:
             pixels = np.repeat(pixels, 3, axis=1)
         pixels[row] = image
@@ -58,12 +59,12 @@ def stacked(items: Iterable[Item], count: int) -> UInt8[np.ndarray, "records cha
 
 
 def geometry(items: Iterable[Item]) -> tuple[int, int]:
-    """Channels and size of the stacked images, from one decoded
-    image and as few headers as will do.
+    """Return channels and size of the stacked images, from one decoded image and few headers.
 
     Raises:
-        DataError: There is no image, or one that was looked at cannot be read or is not square.
+        DataError: There is no image, or one that was read is damaged or not square.
     """
+    # One image in colour decides; only greyscale sets are read to their end.
     size = 0
     for row, (source, where) in enumerate(items):
         if row == 0:
@@ -79,9 +80,7 @@ def geometry(items: Iterable[Item]) -> tuple[int, int]:
 def _decoded(
     source: bytes | Path, where: str, expected: int | None = None
 ) -> UInt8[np.ndarray, "channels height width"]:
-    """Decode an image whose size, depth and number of frames, as
-    its header states them, can be used.
-    """
+    """Decode an image, or refuse it for the size, depth or number of frames in its header."""
     with _damage_of(where, "decoded"), opened(source) as image:
         refused = _refused_size(image, expected) or _refused(image)
         if refused:
@@ -92,8 +91,7 @@ def _decoded(
 
 @contextmanager
 def _damage_of(where: str, verb: str) -> Iterator[None]:
-    """Turn errors of Pillow into one line, and its warnings (of
-    damaged tags, of large pictures) into none.
+    """Turn errors of Pillow into one line; silence its warnings on damaged tags and large pictures.
 
     Its decoders report some kinds of broken bytes by a `MemoryError`; sizes have been compared by
     then.
@@ -124,7 +122,7 @@ def _too_large(width: int, height: int) -> str:
 
 
 def _refused(image: Image.Image) -> str:
-    """The reason why an opened image is not decoded; empty if it can be."""
+    """Return the reason why an opened image is not decoded; empty if it can be."""
     if image.mode in DEEP:
         return f"image must have 8 bits per channel, got Pillow's mode {image.mode!r}"
     if any(_is_deep(raw) for raw in _raw_modes(image)):
@@ -139,15 +137,17 @@ def _is_deep(raw: str) -> bool:
 
 
 def _raw_modes(image: Image.Image) -> Iterator[str]:
-    """Yield how the file stores its pixels, such as `RGB` or `RGB;16B`.
+    """Yield the raw modes of the file's pixels, such as `RGB` or `RGB;16B`.
 
     A PPM's largest value above 255 counts as 16 bits.
     """
     for tile in getattr(image, "tile", ()):
         values = tile[3] if isinstance(tile[3], tuple | list) else (tile[3],)
-        yield from (value for value in values if isinstance(value, str))
-        if image.format == "PPM" and any(isinstance(value, int) and value > 255 for value in values[1:]):
-            yield "PPM;16"
+        for index, value in enumerate(values):
+            if isinstance(value, str):
+                yield value
+            elif image.format == "PPM" and index and isinstance(value, int) and value > 255:
+                yield "PPM;16"
 
 
 def is_turned(image: Image.Image) -> bool:
@@ -156,9 +156,7 @@ def is_turned(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image) -> np.ndarray:
-    """Return the pixels `[size, size]` or `[size, size, 3]`,
-    turned as the file's orientation demands.
-    """
+    """Return the pixels `[size, size]` or `[size, size, 3]`, in the file's orientation."""
     upright = ImageOps.exif_transpose(image) if is_turned(image) else image
     return np.asarray(upright.convert("L" if image.mode in GREY else "RGB"))
 
@@ -186,11 +184,10 @@ def opened(source: bytes | Path) -> Image.Image:
 
 
 def _check_canvas(source: bytes | Path) -> None:
-    """Refuse a WebP whose header states too large a canvas: room
-    for it is made when the file is opened.
+    """Refuse a WebP with too large a canvas, for which memory is taken as soon as it is opened.
 
     Raises:
-        ValueError: It does.
+        ValueError: The canvas in its header is too large.
     """
     if isinstance(source, bytes):
         head = source[:30]
@@ -199,12 +196,15 @@ def _check_canvas(source: bytes | Path) -> None:
             head = file.read(30)
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
         return
+    # The three kinds of a first chunk: extended (24 bits each), lossless and lossy (14 bits each).
     if head[12:16] == b"VP8X":
-        width, height = (1 + int.from_bytes(head[start : start + 3], "little") for start in (24, 27))
+        width = 1 + int.from_bytes(head[24:27], "little")
+        height = 1 + int.from_bytes(head[27:30], "little")
     elif head[12:16] == b"VP8L":
         packed = int.from_bytes(head[21:25], "little")
         width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
     else:
-        width, height = (int.from_bytes(head[start : start + 2], "little") & 0x3FFF for start in (26, 28))
+        width = int.from_bytes(head[26:28], "little") & 0x3FFF
+        height = int.from_bytes(head[28:30], "little") & 0x3FFF
     if reason := _too_large(width, height):
         raise ValueError(reason)

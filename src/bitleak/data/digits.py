@@ -26,7 +26,7 @@ class Digits:
     """
 
     def describe(self, root: Path | None) -> Description:
-        """Counts, size and a fingerprint of the pixels and labels.
+        """Return counts, size and a fingerprint of the pixels and labels.
 
         Args:
             root: Must be None.
@@ -47,7 +47,7 @@ class Digits:
         )
 
     def load(self, root: Path | None) -> Images:
-        """All records, in scikit-learn's order.
+        """Return all records, in scikit-learn's order.
 
         Args:
             root: Must be None.
@@ -57,13 +57,14 @@ class Digits:
         """
         if root is not None:
             raise DataError(f"data set digits ships with scikit-learn and reads no folder, got {root}")
-        from sklearn.datasets import load_digits  # here, since importing scikit-learn takes a second
+        # Here, since importing scikit-learn takes a second.
+        from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)
         images = Images(
             pixels=np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8),
             labels=labels.astype(np.int64),
-            class_names=tuple(str(digit) for digit in range(10)),
+            class_names=tuple(map(str, range(10))),
             held_out=np.zeros(len(labels), bool),
         )
         return checked_images(images, "digits")

@@ -23,11 +23,15 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 
 def subfolders(folder: Path) -> tuple[str, ...]:
     """Names of the folders in a folder, sorted; hidden ones are left out."""
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    names: list[str] = []
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.name.startswith("."):
+            names.append(entry.name)
+    return tuple(sorted(names))
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images in a folder by their suffix, sorted by name; other and hidden files are left out.
+    """Return the images in a folder, sorted by name; hidden files and other suffixes are left out.
 
     Raises:
         DataError: There are none.
@@ -46,10 +50,7 @@ def _is_image(entry: Path) -> bool:
 
 
 def unread_files(folder: Path) -> str:
-    """How many files and folders in the class folders are not read, by suffix.
-
-    Empty if there are none.
-    """
+    """Return a note on files and folders in the class folders that are not read; empty if none."""
     counts: Counter[str] = Counter()
     for name in subfolders(folder):
         for entry in (folder / name).iterdir():
@@ -68,6 +69,7 @@ def within(file: Path, folder: Path) -> Path:
     Raises:
         DataError: It is elsewhere.
     """
+    # A link in somebody's data set must not make other files of this machine part of a result.
     target, root = file.resolve(), folder.resolve()
     if not target.is_relative_to(root) and not any(target.is_relative_to(blobs) for blobs in _blobs(root)):
         raise DataError(
@@ -78,21 +80,21 @@ def within(file: Path, folder: Path) -> Path:
 
 
 def _blobs(folder: Path) -> list[Path]:
-    """Return where the files of a snapshot of the Hub's cache are stored.
-
-    Nothing for any other folder.
-    """
-    snapshots = [parent for parent in (folder, *folder.parents) if parent.name == "snapshots"]
-    return [parent.parent / "blobs" for parent in snapshots if (parent.parent / "blobs").is_dir()]
+    """Return the folders with the files of a snapshot of the Hub's cache; none for other folders."""
+    blobs: list[Path] = []
+    for parent in (folder, *folder.parents):
+        if parent.name == "snapshots" and (parent.parent / "blobs").is_dir():
+            blobs.append(parent.parent / "blobs")
+    return blobs
 
 
 def class_folders(folder: Path, class_names: Sequence[str], root: Path) -> list[tuple[Path, int]]:
-    """Every image of a split with its label, by class and name.
+    """Return every image of a split with its label, by class and name.
 
     Args:
         folder: Holds one folder per class.
         root: The data's folder, out of which no link may lead.
-        class_names: The classes that there are; a label is a position in it.
+        class_names: Names of the classes; a label is a position among them.
 
     Raises:
         DataError: A folder of another name, or one without images.
@@ -101,14 +103,16 @@ def class_folders(folder: Path, class_names: Sequence[str], root: Path) -> list[
     for name in subfolders(folder):
         if name not in labels:
             raise DataError(f"{folder / name}: no class of this name in the training part")
-    files = [(file, labels[name]) for name in subfolders(folder) for file in images_in(folder / name)]
-    for file, _ in files:
-        within(file, root)
+    files: list[tuple[Path, int]] = []
+    for name in subfolders(folder):
+        for file in images_in(folder / name):
+            files.append((within(file, root), labels[name]))
     return files
 
 
 def layout_hint(folder: Path, train: str) -> str:
     """Return advice for an image folder without the folder of the split `train`."""
+    # By how common the mistake is: one folder too high, other capitals, classes without splits.
     names = subfolders(folder)
     inner = [name for name in names if (folder / name / train).is_dir()]
     if inner:
@@ -122,9 +126,7 @@ def layout_hint(folder: Path, train: str) -> str:
 
 
 def check_class_folders(folder: Path) -> None:
-    """Refuse a split that has no folders of classes, such as one
-    whose labels are in a table beside it.
-    """
+    """Refuse a split without folders of classes, such as one whose labels are in a table."""
     if not subfolders(folder):
         raise DataError(
             f"{folder}: no class folders; an image folder holds one folder per class, {folder.name}/<class>/, and "
@@ -133,7 +135,7 @@ def check_class_folders(folder: Path) -> None:
 
 
 def file_part(files: Sequence[tuple[Path, int]]) -> Part:
-    """A part whose images are files of their own."""
+    """Return a part whose images are files of their own."""
     items: list[Item] = [(file, str(file)) for file, _ in files]
     labels = np.array([label for _, label in files], np.int64)
     return Part(items=lambda: iter(items), labels=labels, where=lambda row: items[row][1])

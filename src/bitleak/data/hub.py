@@ -1,6 +1,4 @@
-"""Any image-classification set that Hugging Face's `datasets`
-knows, from the Hub or a local folder.
-"""
+"""Image-classification sets of Hugging Face's `datasets`, from the Hub or a local folder."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -27,7 +25,7 @@ from bitleak.data.folders import (
 from bitleak.data.image_source import Part, Source, source_description, source_images
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
-"""Where a held-out part is looked for, in this order, if none is named."""
+"""Splits that are taken for a held-out part, in this order, if none is named."""
 
 
 WHOLE = "."
@@ -90,7 +88,7 @@ class Hub:
         return source_description(self._opened(root))
 
     def load(self, root: Path | None) -> Images:
-        """All images, the training split first, in the order of their files and rows.
+        """Return all images, the training split first, in the order of their files and rows.
 
         Args:
             root: Local folder to read instead of `path`.
@@ -102,9 +100,7 @@ class Hub:
         return source_images(self._opened(root))
 
     def is_remote(self, root: Path | None) -> bool:
-        """Return whether `describe` and `load` ask the Hub, which
-        downloads files that its cache lacks.
-        """
+        """Return whether `describe` and `load` need the Hub, and so perhaps a download."""
         path = Path(self.path)
         return root is None and not (path.exists() or path.is_absolute() or self.path.startswith("."))
 
@@ -117,7 +113,8 @@ class Hub:
         return self._remote()
 
     def _local(self, folder: Path) -> Source:
-        from bitleak.data.parquet_images import parquet_part, parquet_splits  # here, since importing pyarrow takes time
+        # Here, since importing pyarrow takes time.
+        from bitleak.data.parquet_images import parquet_part, parquet_splits
 
         splits = parquet_splits(folder, [name for name in (self.train, self.test) if name])
         if not splits:
@@ -133,7 +130,9 @@ class Hub:
             return part, columns.class_names
 
         def digest(names: Iterable[str]) -> str:
-            files = list(chain.from_iterable(splits[name] for name in names))
+            files: list[Path] = []
+            for name in names:
+                files += splits[name]
             return content_fingerprint(files, Path(os.path.commonpath([file.parent for file in files])))
 
         return self._source(str(folder), splits, read, digest, notes)
@@ -156,7 +155,9 @@ class Hub:
             return file_part(class_folders(folder / split, class_names, folder)), class_names
 
         def digest(names: Iterable[str]) -> str:
-            files = [file for name in names for file, _ in class_folders(folder / name, class_names, folder)]
+            files: list[Path] = []
+            for name in names:
+                files += [file for file, _ in class_folders(folder / name, class_names, folder)]
             return content_fingerprint(files, folder)
 
         return self._source(str(folder), splits, read, digest, notes)
@@ -184,8 +185,8 @@ class Hub:
         digest: Callable[[Iterable[str]], str],
         notes: Iterable[str],
     ) -> Source:
-        """The training and test splits that were asked for, read."""
-        # The two splits by name; the test split may be looked for.
+        """Return the training and test splits, read."""
+        # The two splits by name, or the first split that can be a test split.
         known = sorted(splits)
         for split in (self.train, self.test):
             if split is not None and split not in known:
@@ -193,15 +194,15 @@ class Hub:
         train, class_names = read(self.train)
         test_split, test = self._test(known, read, (train, class_names), name)
         used = [self.train] if test_split is None else [self.train, test_split]
-        unused = [split for split in known if split not in used]
-        readings = [f"splits that are not read: {', '.join(unused)}"] if unused else []
+        readings: list[str] = []
+        if unused := [split for split in known if split not in used]:
+            readings.append(f"splits that are not read: {', '.join(unused)}")
 
         # Without class names, labels of both parts become indices together.
-        parts = [part for part in (train, test) if part is not None]
+        parts = [train] if test is None else [train, test]
         as_stored = all(part.integers for part in parts)
         if class_names is None:
-            labels, places = [part.labels for part in parts], [part.where for part in parts]
-            classes = classes_of(labels, places, self.classes)
+            classes = classes_of([part.labels for part in parts], [part.where for part in parts], self.classes)
             parts = [replace(part, labels=labels) for part, labels in zip(parts, classes.labels, strict=True)]
             class_names, as_stored = classes.names, as_stored and not classes.is_sorted
             readings = [*filter(None, [classes.note]), *readings]
@@ -225,10 +226,11 @@ class Hub:
         train: tuple[Part, tuple[str, ...] | None],
         name: str,
     ) -> tuple[str | None, Part | None]:
-        candidates = (
-            [self.test] if self.test is not None else [s for s in TEST_SPLITS if s in known and s != self.train]
-        )
+        """Return the name and the part of the test split; None twice if there is none."""
+        candidates = TEST_SPLITS if self.test is None else (self.test,)
         for split in candidates:
+            if self.test is None and (split not in known or split == self.train):
+                continue
             part, class_names = read(split)
             if class_names != train[1]:
                 raise DataError(f"{name}: splits {self.train!r} and {split!r} must have the same class names")
@@ -239,7 +241,8 @@ class Hub:
 
 
 def _downloaded(name: str, revision: str | None) -> Any:
-    import datasets  # here, since importing it takes seconds
+    # Here, since importing it takes seconds.
+    import datasets
 
     try:
         return datasets.load_dataset(name, revision=revision)
@@ -251,7 +254,7 @@ def _downloaded(name: str, revision: str | None) -> Any:
 
 
 def _cache_folders(name: str) -> list[Path]:
-    """Where `datasets` stores the image files of a set from the Hub, if they are not in its tables."""
+    """Return the folders of `datasets` for image files of a Hub set that are not in its tables."""
     from datasets import config
     from huggingface_hub import constants
 

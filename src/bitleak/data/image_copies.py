@@ -82,10 +82,11 @@ def find_copies(
         >>> from bitleak.data.digits import Digits
         >>> images = Digits().load(None)
         >>> once = np.arange(len(images.labels))
-        >>> found = find_copies(images.pixels, images.labels, np.append(once, 3), once[:0])
-        >>> found.exact, int((found.groups == found.groups[3]).sum())
+        >>> copies = find_copies(images.pixels, images.labels, np.append(once, 3), once[:0])
+        >>> copies.exact, int((copies.groups == copies.groups[3]).sum())
         (2, 2)
     """
+    # Neighbours are searched among different contents; an exact copy would fill up their number.
     index = np.concatenate([pool, held_out])
     first, content = _contents(pixels, index)
     distance = near_distance(pixels, index[first])
@@ -94,16 +95,16 @@ def find_copies(
 
     # per content: records of the pool that have it, and whether one near it is in the pool
     counts = np.bincount(of_pool, minlength=len(first))
-    beside = np.zeros(len(first), bool)
-    beside[pairs[counts[pairs[:, 1]] > 0, 0]] = True
-    beside[pairs[counts[pairs[:, 0]] > 0, 1]] = True
+    has_neighbour = np.zeros(len(first), bool)
+    has_neighbour[pairs[counts[pairs[:, 1]] > 0, 0]] = True
+    has_neighbour[pairs[counts[pairs[:, 0]] > 0, 1]] = True
 
     exact = counts[of_pool] > 1
     return Copies(
         groups=_components(len(first), pairs)[of_pool],
         exact=int(exact.sum()),
-        near=int((~exact & beside[of_pool]).sum()),
-        held_out=int(((counts > 0) | beside)[of_others].sum()),
+        near=int((~exact & has_neighbour[of_pool]).sum()),
+        held_out=int(((counts > 0) | has_neighbour)[of_others].sum()),
         contradicting=_contradicting(of_pool, labels[pool]),
         distance=distance,
     )
@@ -118,11 +119,14 @@ def near_distance(
         pixels: All images.
         index: Images to compare, no two of them with equal pixels.
     """
-    # evenly spread, so that no chance is needed; the tenth neighbour is no copy unless there are ten
-    sample, neighbours = (index[:: max(1, len(index) // count)][:count] for count in (_SOME, _OTHERS))
+    # Evenly spread, so nothing is drawn; the tenth neighbour is no copy unless there are ten.
+    sample = index[:: max(1, len(index) // _SOME)][:_SOME]
+    neighbours = index[:: max(1, len(index) // _OTHERS)][:_OTHERS]
     if len(neighbours) <= _TENTH:
         return FARTHEST
-    left, right = (_standardised(pixels[part]) for part in (sample, neighbours))
+
+    # |a - b|^2 = 2 - 2 a.b for standardised images, as a mean over pixels.
+    left, right = _standardised(pixels[sample]), _standardised(pixels[neighbours])
     squares = np.sort(2 - 2 * (left @ right.T) / left.shape[1], axis=1)
     usual = float(np.median(np.sqrt(np.maximum(squares[:, _TENTH], 0))))
     return min(FARTHEST, NEAR_SHARE * usual)
@@ -131,9 +135,7 @@ def near_distance(
 def _contents(
     pixels: np.ndarray, index: np.ndarray
 ) -> tuple[Int64[np.ndarray, "contents"], Int64[np.ndarray, "images"]]:
-    """Return where each different content occurs first, and the
-    number of the content of each image.
-    """
+    """Return the first image of each different content, and the number of each image's content."""
     digests = [blake2b(pixels[image].tobytes(), digest_size=16).digest() for image in index]
     _, first, content = np.unique(np.array(digests), return_index=True, return_inverse=True)
     return first.astype(np.int64), content.astype(np.int64)
@@ -141,8 +143,11 @@ def _contents(
 
 def _near_pairs(pixels: np.ndarray, index: np.ndarray, distance: float) -> Int64[np.ndarray, "pairs two"]:
     """Return the pairs of different contents that are near copies, as positions in `index`."""
-    detailed = np.concatenate([_deviations(pixels[part]) >= FLAT for part in _batches(index)] or [np.empty(0, bool)])
-    rows = np.flatnonzero(detailed)
+    # Images of almost one colour are standardised noise, and near copies of nothing.
+    detailed = [np.empty(0, bool)]
+    for part in _batches(index):
+        detailed.append(_deviations(pixels[part]) >= FLAT)
+    rows = np.flatnonzero(np.concatenate(detailed))
     if len(rows) < 2:
         return np.empty((0, 2), np.int64)
     points = np.concatenate([_block_means(pixels[index[part]]) for part in _batches(rows)])
@@ -151,14 +156,15 @@ def _near_pairs(pixels: np.ndarray, index: np.ndarray, distance: float) -> Int64
     count = min(NEIGHBOURS + 1, len(rows))
     _, nearest = KDTree(_projected(points)).query(_projected(points), k=count, distance_upper_bound=distance + 1e-4)
     left, right = np.repeat(np.arange(len(rows)), count), nearest.reshape(-1)
-    known = (right < len(rows)) & (left != right)  # a neighbour that is missing has the number of rows
+    # The tree gives a missing neighbour the number of rows.
+    known = (right < len(rows)) & (left != right)
     ends = np.sort(np.stack([left[known], right[known]], axis=1), axis=1)
     candidates = rows[np.unique(ends, axis=0)]
 
-    near = [
-        _distances(pixels[index[part[:, 0]]], pixels[index[part[:, 1]]]) <= distance for part in _batches(candidates)
-    ]
-    return candidates[np.concatenate([*near, np.empty(0, bool)])]
+    near = [np.empty(0, bool)]
+    for part in _batches(candidates):
+        near.append(_distances(pixels[index[part[:, 0]]], pixels[index[part[:, 1]]]) <= distance)
+    return candidates[np.concatenate(near)]
 
 
 def _distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ _METADATA = (b"Exif", b"EXIF", b"eXIf", b"Raw profile type", b"Orientation", b"X
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOUR_TYPE = 25
-"""Position of the byte that says the kind of colour in a PNG: 4 and 6 have an alpha channel."""
+"""Position of the byte for the kind of colour in a PNG: 4 and 6 have an alpha channel."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ class Marks:
 
 
 def marks_of(items: Iterable[Item]) -> Marks:
-    """Count the images that carry an orientation or transparency.
-
-    One that cannot be opened has none.
+    """Count the images that carry an orientation or transparency; damaged images have neither.
 
     Raises:
         DataError: An image is missing.
@@ -57,6 +55,7 @@ def marks_of(items: Iterable[Item]) -> Marks:
     turned = transparent = 0
     for source, where in items:
         content = _bytes(source, where)
+        # A TIFF has no name for its fields, only numbers.
         if content.startswith(_TIFF) or any(name in content for name in _METADATA):
             turned += _opens(source, is_turned)
         if _may_be_transparent(content):

@@ -1,6 +1,4 @@
-"""The common result of all readers of encoded images: where the
-images are, their labels, and which records are held out.
-"""
+"""The common result of all readers of encoded images: places, labels, and held-out records."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ class Part:
 
     Attributes:
         items: Starts over at every call: each image as bytes or file, with its file and row.
-        labels: Not checked yet; text where the source has no numbers, until the source is put
+        labels: Labels, not checked yet; text if the source has no numbers, until its parts are put
             together.
         where: File and row of a record, counted from 0, for messages.
         integers: Whether the labels are stored as integers.
@@ -48,11 +46,11 @@ class Source:
 
     Attributes:
         name: Folder or Hub name, for messages.
-        class_names: One per class.
+        class_names: One name per class.
         train: Part that models may train on.
         test: Held-out part, or None.
         fingerprint: Returns a digest of the content.
-        notes: How it was read, a sentence each.
+        notes: Sentences on how it was read.
         sorted_labels: Whether the labels are positions among sorted values, and not the integers
             that are stored.
     """
@@ -71,6 +69,7 @@ def source_description(source: Source) -> Description:
 
     One image is decoded, the bytes of all are searched for marks.
     """
+    # Labels first: they cost nothing, and a wrong one makes the rest useless.
     labels = _checked_labels(source)
     channels, size = geometry(_items(source))
     marks = marks_of(_items(source))
@@ -91,7 +90,7 @@ def source_description(source: Source) -> Description:
 
 
 def source_images(source: Source) -> Images:
-    """All images, the training part first, then the held-out part."""
+    """Return all images, the training part first, then the held-out part."""
     labels = _checked_labels(source)
     images = Images(
         pixels=stacked(_items(source), len(labels)),
@@ -108,7 +107,7 @@ def _items(source: Source) -> Iterator[Item]:
 
 
 def _checked_labels(source: Source) -> Int64[np.ndarray, "records"]:
-    """All labels, checked before anything is decoded."""
+    """Return all labels, checked before anything is decoded."""
     parts = [source.train] if source.test is None else [source.train, source.test]
     for part in parts:
         check_labels(part.labels, len(source.class_names), part.where)

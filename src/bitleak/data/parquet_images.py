@@ -1,5 +1,4 @@
-"""Tables of encoded images in the Hugging Face Hub's layout:
-Parquet files, or a table from the Hub.
+"""Tables of encoded images in the Hugging Face Hub's layout: Parquet files, or a Hub's table.
 
 The files are read with pyarrow, whose schema carries the Hub's features: this needs no copy in a
 cache, and every image keeps the name of its file and its row (counted from 0 in the file).
@@ -51,7 +50,7 @@ class Columns:
     Attributes:
         image: A column of bytes, or of structs with `bytes` and `path`.
         label: A column of integers, text or truth values.
-        class_names: From the label's feature; None if it has no names.
+        class_names: Names in the label's feature; None if it has none.
         integers: Whether the labels are stored as integers.
     """
 
@@ -62,15 +61,14 @@ class Columns:
 
     @property
     def sentence(self) -> str:
-        """Which columns are read, for people."""
+        """A sentence on the columns that are read."""
         return f"images from column {self.image!r}, labels from column {self.label!r}"
 
 
 def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Path]]:
-    """The Parquet files of a folder, of its subfolder `data`, or of
-    its only subfolder that has any, by split.
+    """Return by split the Parquet files of a folder, its subfolder `data`, or its only one with any.
 
-    Where these hold no file but one folder per split (`train/0000.parquet`), its name is the split.
+    If these hold no file but one folder per split (`train/0000.parquet`), its name is the split.
 
     `train-00000-of-00002.parquet` and `train.parquet` belong to the split `train`. Shards are in
     the order of their names.
@@ -104,25 +102,27 @@ def _has_parquet(folder: Path, depth: int = 2) -> bool:
 
 
 def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, source: str) -> Columns:
-    """The image and label columns, from the features or as named.
+    """Return the image and label columns, from the features or as named.
 
     Args:
-        schema: With the Hub's features in its metadata, if it has them.
+        schema: Schema of the table, with the Hub's features in its metadata if it has them.
         image: Name of the image column; None finds the only one.
-        label: Name of the label column; None finds the only column of class labels or, where there
-            are none, the only one with a name of `LABEL_NAMES`, unless it holds no integers and
-            others do.
-        source: For messages.
+        label: Name of the label column; None finds the only column of class labels or, without any,
+            the only one with a name of `LABEL_NAMES`, unless it holds no integers and others do.
+        source: Name of the table, for messages.
 
     Raises:
         DataError: A named column is missing or of the wrong type, or there is not exactly one
             candidate.
     """
+    # The Hub's features decide; without them, the types and the usual names.
     features = _features(schema, source)
     images = [field.name for field in schema if _holds_images(field.type)]
     usable = [field.name for field in schema if _holds_labels(field.type)]
     classes = [name for name in usable if features.get(name, {}).get("_type") == "ClassLabel"]
     called = [name for name in schema.names if name.lower() in LABEL_NAMES and name != image]
+
+    # A list of labels per image is the usual reason why no column can be used.
     multiple = [name for name in called if not classes and _is_list(schema.field(name).type)]
     if label in schema.names and _is_list(schema.field(label).type):
         multiple = [label]
@@ -130,6 +130,7 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
         raise DataError(
             f"{source}: column {multiple[0]!r} holds several labels an image; one class per image is needed"
         )
+
     image = _column("image", image, images, images, schema=schema, source=source)
     labels = classes or [name for name in called if name in usable]
     if label is None and not classes:
@@ -144,7 +145,7 @@ def columns_of(schema: pa.Schema, image: str | None, label: str | None, *, sourc
 
 
 def parquet_part(files: list[Path], image: str | None, label: str | None) -> tuple[Part, Columns]:
-    """The shards of one split, whose schemas must agree.
+    """Read the shards of one split, whose schemas must agree.
 
     Raises:
         DataError: As `columns_of`, or a file cannot be read.
@@ -171,14 +172,13 @@ def parquet_part(files: list[Path], image: str | None, label: str | None) -> tup
 def table_part(
     tables: Callable[[], Iterable[pa.Table]], columns: Columns, source: str, folders: Sequence[Path] = ()
 ) -> Part:
-    """Return a split that comes as Arrow tables: one of the Hub's.
+    """Return a split of the Hub, which comes as Arrow tables.
 
     Args:
         tables: Starts over at every call.
         columns: The columns to read.
-        source: Name for messages.
-        folders: Where images that are stored as paths may be: the folders of this data set in the
-            Hub's cache.
+        source: Name of the split, for messages.
+        folders: Folders of this data set in the Hub's cache, for images that are stored as paths.
     """
 
     def items() -> Iterator[Item]:
@@ -196,7 +196,7 @@ def _listed(class_names: tuple[str, ...] | None) -> str:
 
 
 def _features(schema: pa.Schema, source: str) -> dict[str, Any]:
-    """The Hub's features by column; empty if the schema has none.
+    """Return the Hub's features by column; empty if the schema has none.
 
     Raises:
         DataError: There are some that are no JSON mapping: class names would be lost.
@@ -227,7 +227,7 @@ def _is_list(kind: pa.DataType) -> bool:
 def _holds_labels(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    # the name, since the oldest pyarrow that may be installed has no test for views
+    # By its name, since the oldest pyarrow that may be installed has no test for views
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
     return bool(text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
 
@@ -291,30 +291,32 @@ def _tables(file: Path, column: str) -> Iterator[pa.RecordBatch]:
 
 
 def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:
-    parts, rows = [np.empty(0, np.int64)], 0
+    parts: list[np.ndarray] = []
+    rows = 0
     for table in tables:
         values = table.column(column)
         if values.null_count:
             row = rows + values.is_null().to_pylist().index(True)
             raise DataError(f"{source}, row {row}: label is missing")
         with damage_as(DataError, f"{source}: labels cannot be read", also=(pa.ArrowException,)):
-            parts.append(np.array(values.to_pylist()))
+            # An empty batch has no type of its own, and would turn text or integers into objects.
+            if len(values):
+                parts.append(np.array(values.to_pylist()))
         rows += len(values)
-    return plain_labels(
-        np.concatenate([part for part in parts if len(part)] or parts), lambda row: f"{source}, row {row}"
-    )
+    labels = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    return plain_labels(labels, lambda row: f"{source}, row {row}")
 
 
 def _images(tables: Iterable[Any], column: str, source: str, locate: Callable[[str], Path | None]) -> Iterator[Item]:
     row = 0
     for table in tables:
-        for value in (item.as_py() for item in table.column(column)):
-            yield _encoded(value, f"{source}, row {row}", locate), f"{source}, row {row}"
+        for item in table.column(column):
+            yield _encoded(item.as_py(), f"{source}, row {row}", locate), f"{source}, row {row}"
             row += 1
 
 
 def _encoded(value: Any, where: str, locate: Callable[[str], Path | None]) -> bytes | Path:
-    """The bytes of an image or, if its row has none, the file that its path names."""
+    """Return the bytes of an image or, if its row has none, the file that its path names."""
     content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     if content is not None:
         return bytes(content)
@@ -341,16 +343,14 @@ def _below(folder: Path) -> Callable[[str], Path | None]:
 
 
 def _in_cache(path: str, folders: Sequence[Path]) -> Path | None:
-    """The file of an absolute path in one of these folders once links are resolved.
-
-    None for any other.
-    """
+    """Return the file of an absolute path in one of these folders, links resolved; else None."""
     target = Path(path).resolve()
     known = Path(path).is_absolute() and any(target.is_relative_to(folder.resolve()) for folder in folders)
     return target if known else None
 
 
 def _where(files: list[Path], counts: list[int]) -> Callable[[int], str]:
+    """Return the function from a row of the split to its file and the row there."""
     ends = np.cumsum(counts)
 
     def where(row: int) -> str:

@@ -1,4 +1,4 @@
-"""Who is in whose training set, and which held-out records play which part.
+"""Membership of records in training sets, and the parts of the held-out records.
 
 Two designs of the same membership matrix:
 
@@ -42,19 +42,19 @@ def make_splits(
     """Draw the membership matrix and the parts of the held-out records, all from one seed.
 
     Args:
-        images: The data set; its own held-out records are held out, and only they.
+        images: The data set; if it has held-out records, they and no others are held out.
         mode: `population` or `dedicated`.
         targets: Number of models to attack. Of a population these are the rows 0, 2, 4, ... and
             only then 1, 3, 5, ..., so that no two are complements of each other as long as that is
             possible.
         calibration: Held-out records for calibrating quantizers, from 0.
-        population: Held-out records for what an adversary may know of the distribution, from 0.
+        population: Held-out records as an adversary's sample of the distribution, from 0.
         seed: The audit's root seed.
         models: Rows of a population, even. Not used in the mode `dedicated`.
         shadows: Shadow models next to the targets, even. Not used in the mode `population`.
         held_out: Fraction of the records to hold out, in (0, 1), the same of every class up to
-            rounding. Not used where the source has a held-out part.
-        test: Held-out records for the accuracy, from 1; None takes all that the others leave.
+            rounding. Not used if the source has a held-out part.
+        test: Held-out records for the accuracy, from 1; None takes the rest.
 
     Raises:
         ValueError: A number is out of range, or `models` or `shadows` is missing.
@@ -93,12 +93,12 @@ def make_splits(
 def references(
     splits: Splits, target: int | np.integer, *, seed: int = 0
 ) -> tuple[Int64[np.ndarray, "refs"], Bool[np.ndarray, "refs records"]]:
-    """The reference models of a target, and which of them to use for which record.
+    """Return the reference models of a target, and which of them to use for which record.
 
     Args:
         splits: Splits of either mode.
         target: A row of `splits.member`.
-        seed: The audit's root seed; it decides something only where the matrix is unbalanced.
+        seed: The audit's root seed; it has an effect only if the matrix is unbalanced.
 
     Returns:
         Rows of `splits.member`: of a population all but the target and its complement, else all
@@ -109,6 +109,7 @@ def references(
         ValueError: No such target, or a record has fewer than 2 usable references per side.
     """
     integer_in("target", target, 0, len(splits.member) - 1)
+    # The complement would give away the target's own membership, see the module's docstring.
     left_out = np.append(target ^ 1 if splits.mode == "population" else splits.targets, target)
     rows = np.setdiff1d(np.arange(len(splits.member)), left_out)
     return rows, even_mask(splits.member[rows], seed_for(seed, "references", int(target)))
@@ -117,7 +118,7 @@ def references(
 def even_mask(
     member: Bool[np.ndarray, "refs records"], seed: int, *, fewest: int = 2
 ) -> Bool[np.ndarray, "refs records"]:
-    """A mask under which every record has the same number of IN and of OUT references.
+    """Return a mask under which every record has the same number of IN and of OUT references.
 
     The number is the smallest count of either side over all records; where a record has more,
     those used are drawn at random.
@@ -148,6 +149,8 @@ def even_mask(
         return np.ones_like(member)
     if not used:
         return np.zeros_like(member)
+
+    # The references with the smallest random keys, block by block of records to bound the memory.
     keys = np.random.default_rng(seed).random(member.shape)
     mask = np.empty_like(member)
     step = max(1, KEYS_AT_ONCE // len(member))
@@ -161,30 +164,29 @@ def even_mask(
 def _smallest(
     side: Bool[np.ndarray, "records refs"], keys: Float64[np.ndarray, "records refs"], count: int
 ) -> Bool[np.ndarray, "records refs"]:
-    """The `count` references per side with the smallest keys, which
-    are below 1 and, but for chance, different.
-    """
+    """Return the `count` references of a side with the smallest keys, which are below 1."""
     of_side = np.where(side, keys, 2.0)
     chosen = of_side <= np.partition(of_side, count - 1, axis=1)[:, count - 1, None]
-    for record in np.flatnonzero(chosen.sum(axis=1) != count):  # two equal keys: the first row counts
+    # Of two equal keys, which are rare, the first row counts.
+    for record in np.flatnonzero(chosen.sum(axis=1) != count):
         chosen[record] = False
         chosen[record, np.argsort(of_side[record], kind="stable")[:count]] = True
     return chosen
 
 
 def balanced_pairs(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:
-    """Random halves of an even number of records, each followed by its complement."""
+    """Return random halves of an even number of records, each followed by its complement."""
     halves = np.stack([_half(records, rng) for _ in range(models // 2)])
     return np.stack([halves, ~halves], axis=1).reshape(models, records)
 
 
 def check_splits(splits: Splits) -> None:
-    """Refuses splits that contradict themselves.
+    """Refuse splits that contradict themselves.
 
     Raises:
-        ValueError: A record has two parts to play or plays one twice, the pool is not ascending,
-            the matrix does not fit it, a target is no row or occurs twice, or rows 2i and 2i + 1 of
-            a population are not each other's complement.
+        ValueError: A record is in two parts or twice in one, the pool is not ascending, the matrix
+            does not fit it, a target is no row or occurs twice, or rows 2i and 2i + 1 of a
+            population are not each other's complement.
     """
     parts = {name: getattr(splits, name) for name in ("pool", "calibration", "population", "test")}
     records, counts = np.unique(np.concatenate(list(parts.values())), return_counts=True)
@@ -205,7 +207,7 @@ def check_splits(splits: Splits) -> None:
 
 
 def _held_out(images: Images, fraction: float, seed: int) -> Int64[np.ndarray, "held_out"]:
-    """The source's own held-out records or, where it has none, a fraction drawn from every class."""
+    """Return the source's held-out records or, without any, a fraction drawn from every class."""
     if images.held_out.any():
         return np.flatnonzero(images.held_out)
     number_in("held_out", fraction, 0.0, 1.0, ends="()")
@@ -214,6 +216,7 @@ def _held_out(images: Images, fraction: float, seed: int) -> Int64[np.ndarray, "
     rng = np.random.default_rng(seed_for(seed, "held_out"))
     order = rng.permutation(records)
     by_class = order[np.argsort(images.labels[order], kind="stable")]
+
     # One record of every window of records / count, so each class gives its share up to rounding.
     windows = np.floor((np.arange(count) + rng.random()) * (records / count)).astype(np.int64)
     return np.sort(by_class[np.minimum(windows, records - 1)])
@@ -230,7 +233,7 @@ def _even_pool(pool: np.ndarray, seed: int) -> Int64[np.ndarray, "pool"]:
 def _parts(
     outside: np.ndarray, calibration: int, population: int, test: int | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Disjoint random parts of the held-out records, each ascending."""
+    """Return disjoint random parts of the held-out records, each ascending."""
     integer_in("calibration", calibration, 0)
     integer_in("population", population, 0)
     needed = calibration + population + (1 if test is None else integer_in("test", test, 1))
@@ -240,9 +243,8 @@ def _parts(
             f"and test ({'at least 1' if test is None else test}), which need {needed}: lower these or hold out more"
         )
     order = np.random.default_rng(seed_for(seed, "parts")).permutation(outside)
-    first, second, third, _ = np.split(
-        order, np.cumsum([calibration, population, len(order) - calibration - population if test is None else test])
-    )
+    tested = len(order) - calibration - population if test is None else test
+    first, second, third, _ = np.split(order, np.cumsum([calibration, population, tested]))
     return np.sort(first), np.sort(second), np.sort(third)
 
 
@@ -261,4 +263,5 @@ def _half(records: int, rng: np.random.Generator) -> Bool[np.ndarray, "records"]
 
 
 def _balanced(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:
+    # Twice `argsort` gives the rank of each model; the lower half gets the record.
     return rng.random((models, records)).argsort(axis=0).argsort(axis=0) < models // 2

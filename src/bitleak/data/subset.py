@@ -17,8 +17,8 @@ def limited(images: Images, limit: int | None, seed: int, *, held_out: int | Non
 
     Args:
         images: A data set.
-        limit: Largest number of records, at least 2: of those that are not held out if the source has
-            a held-out part, else of all. None, or at least the number there is, keeps them all.
+        limit: Largest number of records, at least 2: of all that are not held out. None, or a limit
+            that is not reached, keeps them all.
         seed: The audit's root seed.
         held_out: Largest number of the source's held-out records; no effect if there are none.
 
@@ -48,9 +48,7 @@ def limited(images: Images, limit: int | None, seed: int, *, held_out: int | Non
 def balanced_draw(
     labels: Int64[np.ndarray, "records"], count: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, "drawn"]:
-    """Positions of `count` records (or all, if there are fewer),
-    ascending, classes as equal as counts allow.
-    """
+    """Return ascending positions of at most `count` records, with classes as equal as possible."""
     if count >= len(labels):
         return np.arange(len(labels))
     order = rng.permutation(len(labels))

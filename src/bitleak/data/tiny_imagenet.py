@@ -1,5 +1,4 @@
-"""Tiny ImageNet as its authors pack it: 200 classes, 100,000
-training and 10,000 validation images of 64x64.
+"""Tiny ImageNet: 200 classes, 100,000 training and 10,000 validation images of 64x64 pixels.
 
 The layout of `tiny-imagenet-200.zip`: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`,
 `val/images/*.JPEG` and `val/val_annotations.txt`. The test part has no labels and is not read.
@@ -22,7 +21,7 @@ _NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
 class TinyImageNet:
     """The original archive's folders; the validation part is held out, greyscale images become RGB.
 
-    Classes are the sorted `wnids.txt`, named by `words.txt` where it is there.
+    Classes are the sorted `wnids.txt`, named by `words.txt` if it is there.
 
     Attributes:
         path: The unpacked folder.
@@ -46,7 +45,7 @@ class TinyImageNet:
         return source_description(self._opened(root))
 
     def load(self, root: Path | None) -> Images:
-        """All images: training by class and file name, then validation by file name.
+        """Return all images: training by class and file name, then validation by file name.
 
         Args:
             root: Folder to read instead of `path`.
@@ -60,6 +59,7 @@ class TinyImageNet:
 
     def _opened(self, root: Path | None) -> Source:
         folder = Path(self.path) if root is None else root
+        # Names of classes become paths, so anything but a plain name is refused.
         listed = _lines(folder / "wnids.txt")
         wnids = sorted({wnid.strip() for _, wnid in listed})
         for number, wnid in listed:
@@ -67,15 +67,18 @@ class TinyImageNet:
                 raise DataError(
                     f"{folder / 'wnids.txt'}, line {number}: expected the name of a folder, got {wnid[:60]!r}"
                 )
+
         labels = {wnid: label for label, wnid in enumerate(wnids)}
-        train = [(file, labels[wnid]) for wnid in wnids for file in _images(folder / "train" / wnid / "images")]
+        train: list[tuple[Path, int]] = []
+        for wnid in wnids:
+            for file in _images(folder / "train" / wnid / "images"):
+                train.append((file, labels[wnid]))
         test = _validation(folder / "val", labels)
-        for file, _ in [*train, *test]:
-            within(file, folder)
+        files = [within(file, folder) for file, _ in train + test]
         texts = [folder / "wnids.txt", folder / "val" / "val_annotations.txt"]
 
         def digest() -> str:
-            return content_fingerprint([*texts, *(file for file, _ in [*train, *test])], folder)
+            return content_fingerprint([*texts, *files], folder)
 
         return Source(str(folder), _names(folder / "words.txt", wnids), file_part(train), file_part(test), digest)
 
@@ -93,10 +96,12 @@ def _validation(folder: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
         if name not in names:
             raise DataError(f"{annotations}, line {number}: no file {folder / 'images' / name[:60]}")
         labels_by_file[name] = labels[wnid]
+    labelled: list[tuple[Path, int]] = []
     for file in files:
         if file.name not in labels_by_file:
             raise DataError(f"{file}: no line for this image in {annotations}")
-    return [(file, labels_by_file[file.name]) for file in files]
+        labelled.append((file, labels_by_file[file.name]))
+    return labelled
 
 
 def _images(folder: Path) -> list[Path]:
@@ -104,7 +109,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:
-    """The lines of a file that are not empty, with their numbers from 1."""
+    """Return the lines of a file that are not empty, with their numbers from 1."""
     if not existing(file, "tiny_imagenet").is_file():
         raise DataError(f"{file}: not a regular file; a text is needed")
     try:
@@ -115,9 +120,11 @@ def _lines(file: Path) -> list[tuple[int, str]]:
 
 
 def _names(words: Path, wnids: list[str]) -> tuple[str, ...]:
-    """The words of each class; the wnid of a class that has none."""
+    """Return the words of each class; the wnid of a class that has none."""
     if not words.exists():
         return tuple(wnids)
-    pairs = (line.partition("\t") for _, line in _lines(words))
-    named = {wnid.strip(): name.strip() for wnid, _, name in pairs}
+    named: dict[str, str] = {}
+    for _, line in _lines(words):
+        wnid, _, name = line.partition("\t")
+        named[wnid.strip()] = name.strip()
     return tuple(named.get(wnid, wnid) for wnid in wnids)

@@ -25,7 +25,7 @@ __all__ = ["Profile", "build", "load", "profile", "state"]
 
 
 def build(spec: ModelSpec, seed: int | None = None) -> nn.Module:
-    """The network of a spec, freshly initialised, in training mode, on the CPU.
+    """Return the network of a spec, freshly initialised, in training mode, on the CPU.
 
     Args:
         spec: Name, options and the shape of the data.
@@ -53,10 +53,10 @@ def build(spec: ModelSpec, seed: int | None = None) -> nn.Module:
 
 
 def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
-    """The network of the weights' spec with these weights, in evaluation mode, on the CPU.
+    """Return the network of the weights' spec with these weights, in evaluation mode, on the CPU.
 
     Args:
-        weights: Tensors and spec. A spec that was read from a file is the file's word.
+        weights: Tensors and spec. A spec that was read from a file is not to be trusted.
         allow_external: Whether the spec may name outside code: its module is imported and its
             factory called.
 
@@ -88,7 +88,7 @@ def check_own(spec: ModelSpec) -> None:
     """Refuse a spec that names code outside this package.
 
     Raises:
-        ModelError: It does; names the module.
+        ModelError: It names such code; the message has the module.
     """
     factory = factory_of(spec)
     if factory is not None:
@@ -100,7 +100,7 @@ def check_own(spec: ModelSpec) -> None:
 
 
 def state(network: nn.Module) -> dict[str, np.ndarray]:
-    """The network's state dict as contiguous NumPy copies, by name.
+    """Return the network's state dict as contiguous NumPy copies, by name.
 
     Example:
         >>> sorted(state(nn.Linear(3, 2)))
@@ -116,9 +116,6 @@ def profile(spec: ModelSpec) -> Profile:
     If that image does not reach a layer, which may be an expert that serves few images, random ones
     are evaluated too.
 
-    On the meta device nothing would be computed, but PyTorch would load modules for longer than this
-    takes.
-
     Raises:
         ModelError: As `build`.
 
@@ -126,6 +123,7 @@ def profile(spec: ModelSpec) -> Profile:
         >>> profile(ModelSpec("resnet18", {}, 10, 3, 32, (0.5,) * 3, (0.25,) * 3)).parameters
         11173962
     """
+    # Not on the meta device: PyTorch would load modules for longer than one image takes.
     with torch.random.fork_rng(devices=[]):
         network = _constructed(spec)
         first = profile_of(network, torch.zeros(1, spec.channels, spec.size, spec.size))

@@ -7,8 +7,7 @@ from bitleak.models.residual import residual_network
 
 
 def cnn(classes: int, channels: int, size: int, *, width: int = 16, depth: int = 1) -> nn.Module:
-    """A stem and three stages of basic blocks (two below 16x16
-    pixels), so that the last map is at least 4x4.
+    """Return a stem and three stages of basic blocks, or two for images below 16x16 pixels.
 
     Args:
         classes: Number of classes, at least 2.
@@ -27,5 +26,6 @@ def cnn(classes: int, channels: int, size: int, *, width: int = 16, depth: int =
     integer_in("size of the images for model cnn", size, 8)
     integer_in("width", width, 1)
     integer_in("depth", depth, 1)
+    # The last map is at least 4x4, as two or one of the stages halve it.
     stages = 3 if size >= 16 else 2
     return residual_network(classes, channels, widths=tuple(width * 2**i for i in range(stages)), depth=depth)

@@ -34,20 +34,20 @@ def external(
     version: str = "",
     name: str = "",
 ) -> nn.Module:
-    """A network made by other code, tried before it is given away.
+    """Return a network made by other code, after a trial on random images.
 
     Args:
         classes: Number of classes.
         channels: Channels of an image.
         size: Height and width of an image.
         factory: `timm:NAME` for a model of timm, which must be installed; or
-            `package.module:factory`, importable from here. It is given the numbers of classes and
-            channels and the size of the images under the parameters that it has for them
-            (`CLASS_PARAMETERS`, `CHANNEL_PARAMETERS`, `SIZE_PARAMETERS`), and the options.
+            `package.module:factory`, importable from here. It is called with the numbers of classes
+            and channels and the size of the images under its parameters for them
+            (`CLASS_PARAMETERS`, `CHANNEL_PARAMETERS`, `SIZE_PARAMETERS`), and with the options.
         options: Further arguments of the factory, JSON values; they come before the numbers above.
         version: Raised by the user when the factory's code changes; a part of the keys of results,
             and nothing else.
-        name: The factory, in specs of before `factory` was a name of its own.
+        name: The factory, in specs that were stored before `factory` had a name of its own.
 
     Raises:
         ModelError: The module or the factory cannot be imported or called, an option is not one of
@@ -66,6 +66,7 @@ def external(
     shape = Shape(classes, channels, size)
     result = _tried(call, options, shape)
     network: nn.Module = _maker(call, options, shape)()
+    # Lazy parameters get their shapes in a first pass, without which there is nothing to train.
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in network.parameters()):
         with torch.no_grad():
             network.eval()(torch.zeros(2, channels, size, size))
@@ -86,7 +87,7 @@ def trial_of(spec: ModelSpec) -> Trial | None:
 
 
 def factory_of(spec: ModelSpec) -> str | None:
-    """The outside code that a spec names; None if it names none.
+    """Return the outside code that a spec names; None if it names none.
 
     Example:
         >>> factory_of(ModelSpec("external", {"factory": "zoo:net"}, 10, 3, 32, (0.5,) * 3, (0.25,) * 3))
@@ -98,11 +99,11 @@ def factory_of(spec: ModelSpec) -> str | None:
 
 
 def split(factory: str) -> tuple[str, str]:
-    """Module and attribute of a factory.
+    """Return module and attribute of a factory.
 
     Raises:
-        ModelError: It is not written as one, or it lies in the script that was started, which
-            workers do not have.
+        ModelError: It has another form, or it is in the script that was started, which workers do
+            not have.
 
     Example:
         >>> split("zoo.small:net")
@@ -126,7 +127,7 @@ def _trial(function: Callable[..., Any], call: str, options: str, shape: Shape) 
 
 
 def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callable[[], Any]:
-    """The call of a factory, all arguments bound."""
+    """Return the call of a factory, all arguments bound."""
     function = _callable(call)
     first = [split(call)[1]] if call.startswith(TIMM) else []
     named = _arguments(function, call, dict(options or {}), shape, positional=len(first))
@@ -135,9 +136,10 @@ def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callab
         try:
             return function(*first, **named)
         except Exception as error:  # foreign code may raise anything
-            unwanted = [key for key in CHANNEL_PARAMETERS if f"unexpected keyword argument '{key}'" in str(error)]
-            for key in unwanted:  # a factory of any keywords, whose network has a fixed number of channels
-                if key in named and key not in (options or {}):
+            # A factory of any keywords, whose network has a fixed number of channels: once without it.
+            for key in CHANNEL_PARAMETERS:
+                unwanted = f"unexpected keyword argument '{key}'" in str(error)
+                if unwanted and key in named and key not in (options or {}):
                     del named[key]
                     return make()
             raise ModelError(f"{call} cannot be built: {type(error).__name__}: {error}") from error
@@ -164,7 +166,8 @@ def _timm() -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or "timm"
         raise ModelError(f"cannot import timm: {error} (install {missing} to use timm's models)") from error
-    except Exception as error:  # torchvision registers operators that an unfit PyTorch does not have
+    except Exception as error:
+        # torchvision registers operators that an unfit PyTorch does not have.
         raise ModelError(
             f"cannot import timm: {error} (timm is installed, but cannot be loaded: torchvision, which it imports, "
             f"must be the release made for PyTorch {torch.__version__})"
@@ -179,7 +182,7 @@ def _imported(module: str, hint: str) -> Any:
 
 
 def _numeric(parameter: inspect.Parameter) -> bool:
-    """Whether a number may replace its default, if it has one: not a name or a list."""
+    """Return whether a number may take the place of its default: none, None or a number."""
     return parameter.default in (parameter.empty, None) or type(parameter.default) is int
 
 
@@ -191,9 +194,12 @@ def _arguments(
         parameters = list(inspect.signature(function).parameters.values())[positional:]
     except (ValueError, TypeError):  # a builtin, which has none
         parameters = [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
-    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    known = {parameter.name: parameter for parameter in parameters if parameter.kind in by_keyword}
+    takes_any = False
+    known: dict[str, inspect.Parameter] = {}
+    for parameter in parameters:
+        takes_any = takes_any or parameter.kind == parameter.VAR_KEYWORD
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            known[parameter.name] = parameter
     for key in options:
         if key not in known and not takes_any:
             raise ModelError(unknown_name(f"option of {call}", key, known or {"none"}))
@@ -205,7 +211,7 @@ def _arguments(
         (CHANNEL_PARAMETERS, shape.channels),
         (SIZE_PARAMETERS, shape.size),
     ):
-        if any(key in options for key in names):
+        if not options.keys().isdisjoint(names):
             continue
         numeric = [name for name in names if name in known and _numeric(known[name])]
         if numeric:
@@ -214,9 +220,10 @@ def _arguments(
             arguments[names[0]] = value
 
     # A parameter that nothing gives a value would fail later, in words of Python.
-    empty = inspect.Parameter.empty
-    required = [name for name, parameter in known.items() if parameter.default is empty]
-    missing = [name for name in required if name not in arguments]
+    missing: list[str] = []
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            missing.append(name)
     if missing:
         offered = ", ".join((CLASS_PARAMETERS[0], CHANNEL_PARAMETERS[0], SIZE_PARAMETERS[0]))
         raise ModelError(

@@ -1,5 +1,4 @@
-"""Answers of an outside network about fixed images, stored with its
-weights and compared wherever they are loaded.
+"""Answers of an outside network about fixed images, stored with its weights and compared at loading.
 
 Models are stored as state dicts, and every process builds its networks anew. A network of this
 package is its state dict; an outside one may hold more (a permutation drawn at import, the order of
@@ -29,11 +28,9 @@ Stored = TypeVar("Stored", Weights, QuantizedWeights)
 IMAGES = 4
 """Images of a fingerprint."""
 RANDOM_IMAGES = 64
-"""Random images that reach the layers of a network, also an expert of a mixture that serves few of them."""
+"""Random images that reach all layers of a network, also an expert of a mixture for few of them."""
 ANSWER_TOLERANCE = 1e-3
-"""Largest difference, relative to the largest logit, that
-another device or release of PyTorch may make.
-"""
+"""Largest difference by another device or release of PyTorch, relative to the largest logit."""
 SAVE_REMEDY = (
     "make it a parameter or a saved buffer (`self.register_buffer(name, tensor)`), or draw it from a generator of a "
     "fixed seed"
@@ -41,7 +38,7 @@ SAVE_REMEDY = (
 
 
 def is_external(spec: ModelSpec) -> bool:
-    """Whether a spec's network is made by code from outside this package."""
+    """Return whether a spec's network is made by code from outside this package."""
     return spec.name == "external"
 
 
@@ -66,8 +63,7 @@ def answer_fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarra
 
 
 def with_fingerprint(weights: Stored, network: nn.Module) -> Stored:
-    """Return the weights with the fingerprint of their network if
-    it is from outside, else as they are.
+    """Return the weights with the fingerprint of their network if it is from outside.
 
     Args:
         weights: Weights with their spec.
@@ -76,7 +72,7 @@ def with_fingerprint(weights: Stored, network: nn.Module) -> Stored:
     if weights.spec is None or not is_external(weights.spec):
         return weights
     answers = answer_fingerprint(network, weights.spec)
-    # The records will show it too, with an error of their own.
+    # Answers that are not finite are an error of the evaluation, which names the record.
     return replace(weights, fingerprint=answers) if np.isfinite(answers).all() else weights
 
 
@@ -88,7 +84,7 @@ def check_fingerprint(network: nn.Module, weights: Weights) -> None:
         weights: Weights with their spec; without a fingerprint, nothing is compared.
 
     Raises:
-        ModelError: It answers otherwise; names the values outside its state dict.
+        ModelError: Its answers differ; the message has the values outside its state dict.
     """
     if weights.fingerprint is None or weights.spec is None:
         return

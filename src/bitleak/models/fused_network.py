@@ -1,6 +1,4 @@
-"""A network of this package made ready to be asked: the same
-function in fewer passes over the maps.
-"""
+"""A network of this package for evaluation: the same function in fewer passes over the maps."""
 
 from collections import Counter
 
@@ -11,16 +9,15 @@ from bitleak.models.layer_kinds import deviation, fed_by_one
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode with the batch norms in the
-    convolutions before them, which rectifies in place.
+    """Return a copy in evaluation mode with batch norms in the convolutions, and ReLUs in place.
 
     Outputs are those of the network up to the rounding of float32. On a CPU, batch norm and ReLU
     are a pass each through memory, together a third of the time of a small residual network.
 
-    A batch norm stays as it is where it or the convolution has a forward pass of its own or hooks
-    (see `layer_kinds`), where it has no running statistics, where anything but one convolution
-    feeds it, or where the convolution's output is used elsewhere; a ReLU stays where its input is
-    not that of a convolution or an addition alone, or where it is called twice.
+    A batch norm stays as it is if it or the convolution has a forward pass of its own or hooks (see
+    `layer_kinds`), if it has no running statistics, if anything but one convolution feeds it, or if
+    the convolution's output is used elsewhere; a ReLU stays if its input comes from anything but a
+    convolution or an addition, or has other users, or if it is called twice.
 
     Args:
         network: A network that `torch.fx` traces and that has no effect but its output, as those of
@@ -35,6 +32,7 @@ def fused(network: nn.Module) -> nn.Module:
         >>> [type(part).__name__ for part in fused(network).children()]
         ['Conv2d', 'ReLU']
     """
+    # The batch norm's scale and shift go into the convolution's weight and bias.
     traced = fx.symbolic_trace(network.eval())
     for before, node, layer, norm in list(fed_by_one(traced.graph, traced)):
         plain = deviation(layer) is None and deviation(norm) is None
@@ -42,6 +40,8 @@ def fused(network: nn.Module) -> nn.Module:
             traced.add_submodule(str(before.target), fuse_conv_bn_eval(layer, norm))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
+
+    # In place only where nothing else reads the input: a new tensor with this one user.
     times = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     for node in traced.graph.nodes:
         alone = type(_called(traced, node)) is nn.ReLU and times[node.target] == 1
@@ -57,6 +57,6 @@ def _called(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 
 def _fresh(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the value is a new tensor that nothing else looks at."""
+    """Return whether the value is a new tensor with a single user."""
     adds = node.op == "call_function" and getattr(node.target, "__name__", "") in ("add", "iadd")
     return len(node.users) == 1 and (adds or isinstance(_called(traced, node), nn.Conv2d | nn.BatchNorm2d))

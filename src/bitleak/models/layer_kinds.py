@@ -1,10 +1,10 @@
-"""Whether a module runs the code of its kind, and which batch norms a single layer feeds.
+"""Check that a module runs the code of its kind, and the batch norms that a single layer feeds.
 
 A subclass with a forward pass of its own may do anything with the same attributes: pad by the size
 of its input, mask or standardise its weight, keep gamma as the difference from 1. The same holds
-for a method that was replaced on one instance, and for hooks, which may change what goes in and
-comes out. So the attributes of a layer or of a batch norm say what it computes only if the code
-that runs is that of its kind.
+for a method that was replaced on one instance, and for hooks, which may change inputs and outputs.
+So the attributes of a layer or of a batch norm describe its function only if the code that runs is
+that of its kind.
 """
 
 from collections import Counter
@@ -25,13 +25,11 @@ _HOOKS = {"_forward_pre_hooks": "pre-hook", "_forward_hooks": "hook"}
 
 
 def deviation(module: nn.Module) -> str | None:
-    """Why the module may compute something else than its kind does.
-
-    None if it runs the code of its kind.
+    """Return the reason why the module may differ from its kind; None if it runs its kind's code.
 
     Args:
-        module: A convolution, a linear layer or a batch norm; for any other module, only hooks are
-            looked at.
+        module: A convolution, a linear layer or a batch norm; for any other module, only hooks
+            count.
 
     Example:
         >>> class Masked(nn.Linear):
@@ -40,8 +38,10 @@ def deviation(module: nn.Module) -> str | None:
         >>> deviation(nn.Linear(2, 2)), deviation(Masked(2, 2))
         (None, 'its class Masked has a forward pass of its own')
     """
-    kinds = next((kinds for base, kinds in _KINDS.items() if isinstance(module, base)), None)
-    if kinds is not None:
+    for base, kinds in _KINDS.items():
+        if not isinstance(module, base):
+            continue
+        # A method on the instance comes before that of its class.
         for method in _METHODS:
             if method in vars(module):
                 return f"its method {method} was replaced by another one"
@@ -55,9 +55,7 @@ def deviation(module: nn.Module) -> str | None:
 
 
 def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, fx.Node, nn.Module, _BatchNorm]]:
-    """Every batch norm that takes a module's output, which nothing else takes.
-
-    Both are called once.
+    """Yield every batch norm that alone takes a module's output, both being called once.
 
     Either may have a forward pass of its own, see `deviation`.
 
@@ -68,13 +66,15 @@ def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, f
     Yields:
         The nodes of module and batch norm, and the two, in the order of execution.
     """
-    calls = [node for node in graph.nodes if node.op == "call_module"]
-    modules = {node: network.get_submodule(str(node.target)) for node in calls}
-    times = Counter(id(module) for module in modules.values())
-    for node in calls:
+    modules: dict[fx.Node, nn.Module] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            modules[node] = network.get_submodule(str(node.target))
+    times = Counter(map(id, modules.values()))
+    for node, norm in modules.items():
         source = next(iter(node.all_input_nodes), None)  # also where it is called by keyword
         if source is None or len(source.users) > 1:
             continue
-        module, norm = modules.get(source), modules[node]
+        module = modules.get(source)
         if module is not None and isinstance(norm, _BatchNorm) and times[id(module)] == times[id(norm)] == 1:
             yield source, node, module, norm

@@ -13,12 +13,11 @@ _VECTOR = 8
 
 
 def memory_format(network: nn.Module, device: torch.device | str, *, channels_last: bool = True) -> torch.memory_format:
-    """Channels-last, which is faster, wherever the weight
-    gradients of all convolutions are safe in it.
+    """Return channels-last, which is faster, if the weight gradients of convolutions are safe in it.
 
     Args:
         network: The network to train.
-        device: Where to train it.
+        device: Device of the training.
         channels_last: Whether it gives the same answers in that order, see `bitleak.models.trial`.
 
     On a CPU, oneDNN (seen in PyTorch 2.13 on AVX2) writes past its memory in the weight gradient of
@@ -39,13 +38,12 @@ def memory_format(network: nn.Module, device: torch.device | str, *, channels_la
 
 
 def evaluation_format(network: nn.Module, spec: ModelSpec, device: torch.device | str) -> torch.memory_format:
-    """Channels-last, unless a network from outside this package does
-    not work in it, which a few images show.
+    """Return channels-last, unless a few images show that an outside network does not work in it.
 
     Args:
         network: In evaluation mode, on the device.
         spec: Its spec, for the name and the shape of the data.
-        device: Where it is.
+        device: Device that holds it.
 
     Raises:
         ModelError: The network is from outside, and its answers are no logits, or not those of one

@@ -1,6 +1,4 @@
-"""Which tensor of a network's output holds the logits: networks also
-return mappings, tuples and auxiliary heads.
-"""
+"""The tensor of a network's output with the logits: there are mappings, tuples and further heads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -17,7 +15,7 @@ PREFERRED = ("logits", "out")
 
 @dataclass(frozen=True)
 class Choice:
-    """How the logits are taken from an output.
+    """The place of the logits in an output.
 
     Attributes:
         way: The output itself, an item of it (a mapping, a tuple) or an attribute of it (a
@@ -31,7 +29,7 @@ class Choice:
     flat: bool = False
 
     def of(self, output: Any) -> Any:
-        """The logits, [records, classes]."""
+        """Return the logits, [records, classes]."""
         if self.way == "item":
             output = output[self.key]
         elif self.way == "attribute":
@@ -61,22 +59,21 @@ def logit_candidates(output: Any, records: int, classes: int) -> dict[Choice, Te
 
 
 def preferred(output: Any, tensors: Mapping[Choice, Tensor]) -> Choice | None:
-    """The candidate that is called as logits are, or that is alone.
-
-    None if that decides nothing.
-    """
-    names: list[Any] = list(PREFERRED)
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        names = [output._fields.index(name) for name in PREFERRED if name in output._fields]
+    """Return the candidate with a usual name of logits, or the only one; None if neither decides."""
+    by_key = {choice.key: choice for choice in tensors}
     parts = {choice.key for choice in _parts(output)}
-    for name in names:
-        if name in parts:
-            return next((choice for choice in tensors if choice.key == name), None)
+    for name in PREFERRED:
+        key: str | int = name
+        if isinstance(output, tuple) and name in getattr(output, "_fields", ()):
+            key = output._fields.index(name)  # type: ignore[attr-defined]
+        # A part of this name that is no candidate is a fault of the network, not a reason to guess.
+        if key in parts:
+            return by_key.get(key)
     return next(iter(tensors)) if len(tensors) == 1 else None
 
 
 def chosen_output(output: Any, name: str, records: int, classes: int) -> Choice:
-    """Return where the logits are in an output of evaluation mode.
+    """Return the place of the logits in an output of evaluation mode.
 
     Args:
         output: Answer of a network about `records` images.
@@ -85,7 +82,7 @@ def chosen_output(output: Any, name: str, records: int, classes: int) -> Choice:
         classes: Number of classes.
 
     Raises:
-        ModelError: Nothing in it is known to be the logits, or they are of another precision.
+        ModelError: No part of it can be taken for the logits, or they are of another precision.
     """
     tensors = logit_candidates(output, records, classes)
     choice = preferred(output, tensors)
@@ -99,7 +96,7 @@ def chosen_output(output: Any, name: str, records: int, classes: int) -> Choice:
 
 
 def _no_logits(output: Any, tensors: Mapping[Choice, Tensor], name: str, records: int, classes: int) -> str:
-    """Why no logits are found in an output."""
+    """Return the message for an output without logits."""
     expected = f"{name} must answer {records} images with shape ({records}, {classes})"
     if isinstance(output, Tensor):
         text = f"{expected}, got {output_in_words(output)}"
@@ -108,7 +105,7 @@ def _no_logits(output: Any, tensors: Mapping[Choice, Tensor], name: str, records
         if output.numel() == records * classes or not output.is_floating_point():
             return f"{text}; expected logits in floating point, one row per image"
         return text
-    listed = ", ".join(str(choice) for choice in tensors) or "none"
+    listed = ", ".join(map(str, tensors)) or "none"
     return (
         f"{expected}, or have such a tensor as 'logits' or 'out'; got {output_in_words(output)}, of which {listed} "
         "would do: let forward return the logits alone"
@@ -116,7 +113,7 @@ def _no_logits(output: Any, tensors: Mapping[Choice, Tensor], name: str, records
 
 
 def output_in_words(output: Any) -> str:
-    """Type and shapes of an output, for a message."""
+    """Return type and shapes of an output, for a message."""
     if isinstance(output, Tensor):
         return f"{output.dtype} of shape {tuple(output.shape)}".removeprefix("torch.")
     parts = [f"{choice.key!r}: {output_in_words(value)}" for choice, value in _parts(output).items()]
@@ -124,7 +121,7 @@ def output_in_words(output: Any) -> str:
 
 
 def answering(network: nn.Module, choices: Choices) -> nn.Module:
-    """The network, with logits for an output; names of modules and tensors stay.
+    """Return the network with logits as its output; names of modules and tensors stay.
 
     Its class is replaced by a subclass whose `forward` takes the logits, so that tracing and
     copying see it too.
@@ -149,15 +146,17 @@ def answering(network: nn.Module, choices: Choices) -> nn.Module:
 
 
 def _parts(output: Any) -> dict[Choice, Tensor]:
-    """The tensors of an output, without those that are nested deeper."""
+    """Return the tensors of an output, without those that are nested deeper."""
     if isinstance(output, Tensor):
         return {Choice(): output}
+    pairs: dict[Choice, Any] = {}
     if isinstance(output, Mapping):
-        pairs = [(Choice("item", key), value) for key, value in output.items()]
+        for key, value in output.items():
+            pairs[Choice("item", key)] = value
     elif isinstance(output, tuple | list):
-        pairs = [(Choice("item", index), value) for index, value in enumerate(output)]
+        for index, value in enumerate(output):
+            pairs[Choice("item", index)] = value
     elif is_dataclass(output) and not isinstance(output, type):
-        pairs = [(Choice("attribute", item.name), getattr(output, item.name)) for item in fields(output)]
-    else:
-        pairs = []
-    return {choice: value for choice, value in pairs if isinstance(value, torch.Tensor)}
+        for item in fields(output):
+            pairs[Choice("attribute", item.name)] = getattr(output, item.name)
+    return {choice: value for choice, value in pairs.items() if isinstance(value, torch.Tensor)}

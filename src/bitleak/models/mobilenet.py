@@ -26,10 +26,7 @@ BLOCK_GROUPS = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, filter each channel by 3x3, project by 1x1.
-
-    Added to the input where the shape stays.
-    """
+    """Expand by 1x1, filter each channel by 3x3, project by 1x1; add the input if the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -37,13 +34,15 @@ class InvertedResidual(nn.Module):
         expand = _convolution(inputs, hidden, 1) if expansion > 1 else []
         project = [("project", nn.Conv2d(hidden, outputs, 1, bias=False)), ("bn", nn.BatchNorm2d(outputs))]
         filter_each = _convolution(hidden, hidden, 3, stride=stride, groups=hidden)
-        named = [(f"expand_{name}", layer) for name, layer in expand]
-        named += [(f"depthwise_{name}", layer) for name, layer in filter_each]
-        self.body = nn.Sequential(OrderedDict([*named, *project]))
+        body: OrderedDict[str, nn.Module] = OrderedDict()
+        for prefix, layers in (("expand_", expand), ("depthwise_", filter_each), ("", project)):
+            for name, layer in layers:
+                body[prefix + name] = layer
+        self.body = nn.Sequential(body)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, maps: Maps) -> Maps:
-        """Feature maps in, feature maps out; height and width are divided by the stride."""
+        """Map feature maps to feature maps; height and width are divided by the stride."""
         projected: Maps = self.body(maps)
         return operator.add(maps, projected) if self.residual else projected
 
@@ -88,6 +87,6 @@ def _convolution(
 
 
 def _multiple_of_8(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and not below 90 % of the given number."""
+    """Return the nearest multiple of 8, at least 8, and not below 90 % of the given number."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

@@ -1,6 +1,4 @@
-"""Size and cost of a network, from one forward pass of one image,
-and the tensors that it has several names for.
-"""
+"""Size and cost of a network, by a forward pass of one image, and tensors with several names."""
 
 from collections import defaultdict
 from collections.abc import Container
@@ -52,7 +50,10 @@ def profile_of(network: nn.Module, images: Tensor) -> Profile:
 
         return layer.register_forward_hook(hook)
 
-    handles = [watch(name, layer) for name, layer in network.named_modules() if isinstance(layer, _PROFILED)]
+    handles = []
+    for name, layer in network.named_modules():
+        if isinstance(layer, _PROFILED):
+            handles.append(watch(name, layer))
     with torch.no_grad():
         network.eval()(images)
     for handle in handles:
@@ -62,7 +63,7 @@ def profile_of(network: nn.Module, images: Tensor) -> Profile:
 
 
 def reaches_all_layers(network: nn.Module, layers: Container[str]) -> bool:
-    """Whether all convolutions and linear layers of a network are among those that a pass has reached."""
+    """Return whether `layers` has all convolutions and linear layers of a network."""
     return all(name in layers for name, layer in network.named_modules() if isinstance(layer, _PROFILED))
 
 
@@ -76,14 +77,15 @@ def shared_names(network: nn.Module) -> tuple[tuple[str, ...], ...]:
     """
     names = defaultdict(list)
     for name, tensor in network.state_dict(keep_vars=True).items():
+        # Empty tensors may all have the address 0.
         if tensor.numel():
             place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
             names[place].append(name)
-    return tuple(tuple(listed) for listed in names.values() if len(listed) > 1)
+    return tuple(tuple(aliases) for aliases in names.values() if len(aliases) > 1)
 
 
 def repeated_names(network: nn.Module) -> frozenset[str]:
-    """Return the names of the state dict whose tensor stands under an earlier name too."""
+    """Return the names of the state dict whose tensor has an earlier name too."""
     repeated: set[str] = set()
     for names in shared_names(network):
         repeated.update(names[1:])

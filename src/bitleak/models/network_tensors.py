@@ -1,5 +1,4 @@
-"""Checks of the tensors of a network under trial: that they are
-tensors, that two networks of a factory share none that training changes, and start differently.
+"""Checks of the tensors of a network under trial: plain, not shared between two, started anew.
 
 A population is trained model by model. If a factory gives the same module twice (`functools.cache`,
 a network or a backbone in a variable of its module), every model goes on from the weights of the

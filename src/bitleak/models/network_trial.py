@@ -1,7 +1,6 @@
-"""Checks of a network under trial in evaluation mode: a pass,
-the answers twice, and alone or in company.
-"""
+"""Checks of a network under trial in evaluation mode: a pass, a second one, and other company."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +25,7 @@ _MATES = (
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of the data: numbers of classes and channels, and
-    the images' height and width in pixels.
-    """
+    """Shape of the data: numbers of classes and channels, height and width of images in pixels."""
 
     classes: int
     channels: int
@@ -39,9 +36,7 @@ class Shape:
 
 
 def draw_zeros(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw the parameters anew that are zero, or nearly so: a head
-    that starts at zero hides all before it.
-    """
+    """Draw parameters anew that are nearly zero: a head that starts at zero hides all before it."""
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < _SMALL:
@@ -106,6 +101,7 @@ class NetworkTrial:
 
     def check_twice(self, images: Tensor, first: Tensor) -> None:
         """Refuse other answers about the same images."""
+        # A pass that draws random numbers may give the same answer once, by chance.
         state = torch.get_rng_state()
         difference = differing(self.logits(images), first)
         if torch.equal(state, torch.get_rng_state()):
@@ -133,6 +129,8 @@ class NetworkTrial:
                 f"{self.name}: the answer about an image depends on its place in the batch ({difference}), or on an "
                 "earlier pass that the network remembers; it must depend on the image alone"
             )
+
+        # Mates of another scale: statistics of the batch would differ by far more than rounding.
         company = torch.cat([images[:1], 3 * self.images()[1:] + 1])
         alone = images[:1]
         for batch in (company, alone):
@@ -159,7 +157,7 @@ def refusal_of_images(name: str, shape: Shape, count: int, error: Exception, mod
     text = f"{name} does not take {mode}{'one image' if count == 1 else f'{count} images'} of {shape}: {reason}"
     if "channels" in reason:
         return f"{text} (is the number of channels fixed in the factory?)"
-    if any(word in reason.lower() for word in ("size", "shape", "kernel", "multipl")):
+    if re.search("size|shape|kernel|multipl", reason.lower()):
         return (
             f"{text} (a network for images of another size? give its factory the size under `options`, such as "
             f"{{img_size: {shape.size}}}, if it takes one)"

@@ -1,5 +1,4 @@
-"""An outside network is made once more in a new process, as
-workers will make it, before work starts.
+"""Check of an outside network in a new process, which makes it as workers will.
 
 The trial compares networks of one process. Values that a process draws once (a permutation at
 import without a seed, the order of a set, the time, the number of threads) are the same in all of
@@ -42,7 +41,7 @@ def check_in_new_process(spec: ModelSpec) -> None:
 
     Raises:
         ModelError: A new process cannot make the network, or its network answers otherwise with the
-            same state dict; names the values that differ.
+            same state dict; the message has the values that differ.
     """
     factory = factory_of(spec)
     if factory is None or not sys.executable:
@@ -66,15 +65,13 @@ def check_in_new_process(spec: ModelSpec) -> None:
 
 
 def answer(folder: str) -> None:
-    """Make the network that a folder describes, and leave its
-    answers there: the part of the new process.
-    """
+    """Make the network that a folder describes and write its answers there, in the new process."""
     place = Path(folder)
     torch.set_num_threads(1)  # as workers have
     request = json.loads((place / _REQUEST).read_text(encoding="utf-8"))
     unit = (0.5,) * int(request["channels"])
-    classes, channels, size = (request[name] for name in _SHAPE)
-    spec = ModelSpec("external", request["options"], classes, channels, size, mean=unit, std=unit)
+    shape = {name: int(request[name]) for name in _SHAPE}
+    spec = ModelSpec("external", request["options"], **shape, mean=unit, std=unit)
     try:
         with np.load(place / _STATE, allow_pickle=False) as tensors:
             arrays = {name: tensors[f"arr_{index}"] for index, name in enumerate(request["names"])}
@@ -94,10 +91,10 @@ def _write_request(folder: Path, spec: ModelSpec, network: nn.Module) -> None:
 
 
 def _answered(folder: Path, factory: str) -> tuple[np.ndarray, dict[str, str]]:
-    """The new process's answers, and digests of the values outside its state dict.
+    """Return the new process's answers, and digests of the values outside its state dict.
 
     Raises:
-        ModelError: It has none.
+        ModelError: The process ended without answers.
     """
     # Another order of sets of texts than here, whether or not this process has a fixed one.
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"

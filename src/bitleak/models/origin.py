@@ -1,6 +1,4 @@
-"""Where the code of an outside network comes from: its distribution
-and version, or files that anybody may edit.
-"""
+"""Origin of an outside network's code: a distribution and its version, or editable files."""
 
 import functools
 import importlib.util
@@ -13,13 +11,13 @@ from bitleak.models.external import TIMM, split
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the code of a factory comes from.
+    """Origin of a factory's code.
 
     Attributes:
         made_by: Name and version of each distribution that has the factory's top-level package,
             such as `timm 1.0.9`; empty if no installed distribution has it.
-        files: Its Python files, if no distribution holds them as they are (a local module, an
-            editable install).
+        files: Its Python files, if no distribution has recorded them (a local module, an editable
+            install).
     """
 
     made_by: str
@@ -27,12 +25,16 @@ class Origin:
 
     @property
     def changed(self) -> float:
-        """When the newest of the files was written, in seconds since 1970; 0 if there are none."""
-        return max((path.stat().st_mtime for path in self.files if path.exists()), default=0.0)
+        """Time of the newest file's last change, in seconds since 1970; 0 if there are none."""
+        newest = 0.0
+        for path in self.files:
+            if path.exists():
+                newest = max(newest, path.stat().st_mtime)
+        return newest
 
 
 def origin(factory: str) -> Origin:
-    """The origin of a factory, whose module must be importable; it is not imported for this.
+    """Return the origin of a factory, whose module must be importable and is not imported.
 
     Args:
         factory: `timm:NAME` or `package.module:factory`.
@@ -43,11 +45,15 @@ def origin(factory: str) -> Origin:
     """
     package = ("timm" if factory.startswith(TIMM) else split(factory)[0]).partition(".")[0]
     names = _distributions(package)
-    made_by = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     files = _files(package)
+    versions: list[str] = []
     held: set[Path] = set()
     for name in names:
-        held.update(Path(str(file.locate())) for file in metadata.files(name) or ())
+        versions.append(f"{name} {metadata.version(name)}")
+        for file in metadata.files(name) or ():
+            held.add(Path(str(file.locate())))
+    made_by = ", ".join(versions)
+    # An editable install has a distribution too, but its files are not among the recorded ones.
     if files and files[0] in held:
         return Origin(made_by, ())
     return Origin(made_by, files)
@@ -60,16 +66,14 @@ def _distributions(package: str) -> tuple[str, ...]:
 
 
 def _files(package: str) -> tuple[Path, ...]:
-    """The Python files of a top-level package, or of a module."""
+    """Return the Python files of a top-level package, or of a module."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # a module without a spec, made by hand
         return ()
     if spec is None:
         return ()
-    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    first = [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
-    files = list(first)
-    for folder in folders:
-        files += sorted(folder.rglob("*.py"))
+    files = [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+    for folder in spec.submodule_search_locations or ():
+        files += sorted(Path(folder).rglob("*.py"))
     return tuple(files)

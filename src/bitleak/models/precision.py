@@ -1,4 +1,4 @@
-"""In which precision a device multiplies: float32 that is float32, and who has bfloat16.
+"""The precision of products on a device: float32 that is float32, and support of bfloat16.
 
 PyTorch keeps the precision of float32 products in a tree: one setting for all, one per backend, one
 per backend and operation. A setting of `none` takes that of the level above.
@@ -8,24 +8,24 @@ in different places; the older ones raise an error if the newer have made them d
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 
 import torch
 
 _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
-"""What PyTorch calls the instructions of x86 and ARM processors that multiply in bfloat16."""
+"""PyTorch's names of the instructions of x86 and ARM processors that multiply in bfloat16."""
 
 _ABOVE = (("generic", "all"), ("mkldnn", "all"), ("cuda", "all"))
-_OPERATIONS = tuple((backend, operation) for backend in ("mkldnn", "cuda") for operation in ("matmul", "conv", "rnn"))
+_OPERATIONS = tuple(product(("mkldnn", "cuda"), ("matmul", "conv", "rnn")))
 _EXACT = ("ieee", "none")
-"""Settings of an operation that leave float32 as it is; `none`
-only if the levels above say nothing else.
-"""
+"""Settings of an operation that leave float32 as it is; `none` if the levels above do."""
 
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """A context, or decorator, in which float32 products are those of
-    float32, by cuDNN's deterministic algorithms.
+    """Compute float32 products in float32, by cuDNN's deterministic algorithms.
+
+    A context manager, and a decorator.
 
     Without it, a GPU rounds the inputs of convolutions to 10 bits (TF32), and matrix products and
     convolutions may have 7 bits (bfloat16), also on a CPU, if the caller's settings allow it.
@@ -48,8 +48,7 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def _products(precision: str) -> Iterator[None]:
-    """Set the precision at the levels above, and at every operation
-    that has a less exact setting of its own.
+    """Set the precision at the upper levels, and at operations with a less exact setting of their own.
 
     An operation without a setting of its own is not written to: no value that can be written brings
     back its state.
@@ -61,7 +60,8 @@ def _products(precision: str) -> Iterator[None]:
         torch._C._set_fp32_precision_setter(backend, operation, value)
 
     try:
-        change(*_ABOVE[0], "none")  # so that those of the backends are read as they are, not as inherited
+        # First, so that the backends' settings are read as they are, not as inherited.
+        change(*_ABOVE[0], "none")
         for level in (*_ABOVE[1:], _ABOVE[0]):
             change(*level, precision)
         for level in _OPERATIONS:
@@ -79,9 +79,10 @@ def _cudnn(**flags: bool) -> Iterator[None]:
 
     Its own context reads `allow_tf32`, which may raise an error.
     """
-    before = {name: getattr(torch.backends.cudnn, name) for name in flags}
+    before: dict[str, bool] = {}
     try:
         for name, value in flags.items():
+            before[name] = getattr(torch.backends.cudnn, name)
             setattr(torch.backends.cudnn, name, value)
         yield
     finally:
@@ -90,7 +91,7 @@ def _cudnn(**flags: bool) -> Iterator[None]:
 
 
 def multiplies_in_bfloat16(device: torch.device | str) -> bool:
-    """Whether the device has instructions for it, so that autocast makes it faster.
+    """Return whether the device has instructions for bfloat16, so that autocast saves time.
 
     A processor without them converts back and forth: a training step then takes several times as
     long as in float32. An x86 processor that PyTorch (before 2.10) cannot ask counts as one

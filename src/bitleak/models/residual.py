@@ -1,4 +1,4 @@
-"""The parts that residual networks share: a convolution with its batch norm, and the basic block."""
+"""The common parts of residual networks: the basic block, and a stem with stages of blocks."""
 
 from collections import OrderedDict
 from itertools import pairwise
@@ -10,7 +10,7 @@ from torch.fx import Proxy
 from bitleak.core.checks import integer_in
 
 Maps = Tensor | Proxy
-"""Feature maps, `records channels height width`, or what stands for them while torch.fx traces."""
+"""Feature maps, `records channels height width`, or their proxy while torch.fx traces."""
 
 Shortcut = Literal["projection", "padding"]
 
@@ -19,7 +19,7 @@ class BasicBlock(nn.Module):
     """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)), He et al. 2016 (arXiv 1512.03385), figure 2.
 
     Attributes:
-        shortcut: Empty where the shape stays; else a 1x1 convolution with batch norm (`projection`,
+        shortcut: Empty if the shape stays; else a 1x1 convolution with batch norm (`projection`,
             their option B) or every second pixel and zero channels (`padding`, their option A).
     """
 
@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, maps: Maps) -> Maps:
-        """Feature maps in, feature maps out; height and width are divided by the stride."""
+        """Map feature maps to feature maps; height and width are divided by the stride."""
         hidden = self.relu1(self.bn1(self.conv1(maps)))
         total: Maps = self.bn2(self.conv2(hidden)) + self.shortcut(maps)
         activated: Maps = self.relu2(total)
@@ -44,8 +44,7 @@ class BasicBlock(nn.Module):
 def residual_network(
     classes: int, channels: int, *, widths: tuple[int, ...], depth: int, shortcut: Shortcut = "projection"
 ) -> nn.Sequential:
-    """A 3x3 stem, one stage of `depth` basic blocks per width,
-    global average pooling and a classifier.
+    """Return a 3x3 stem, a stage of `depth` basic blocks per width, average pooling, a classifier.
 
     The first stage keeps the image's size, each later one halves it. Convolutions have no bias;
     the initialisation is PyTorch's own.

@@ -1,4 +1,4 @@
-"""Checks of a network under trial in training mode: which output is trained, and one training step."""
+"""Checks of a network under trial in training mode: the output to train, and one training step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ def training_choice(tried: NetworkTrial, images: Tensor) -> tuple[Choice, list[s
 
     It is the one with the values of evaluation mode while the layers compute as in evaluation mode.
     """
+    # The layers in evaluation mode: with dropout or batch statistics, no output would be equal.
     expected = tried.logits(images)
     with _training(tried.network, layers=False):
         output = tried.output(images.clone(), "in training mode ")
@@ -77,14 +78,11 @@ def training_step_in_channels_last(tried: NetworkTrial, images: Tensor, choice: 
 
 @contextmanager
 def _training(network: nn.Module, *, layers: bool) -> Iterator[None]:
-    """The network in training mode.
-
-    Without `layers`, its innermost modules stay in evaluation mode.
-    """
+    """Put the network into training mode; without `layers`, its innermost modules stay out of it."""
     network.train()
     if not layers:
         for module in network.modules():
-            if module is not network and not any(True for _ in module.children()):
+            if module is not network and next(module.children(), None) is None:
                 module.eval()
     try:
         yield

@@ -1,5 +1,4 @@
-"""An outside network is tried once, on random images, before
-anything is trained, quantized or evaluated.
+"""Trial of an outside network on random images, before anything is trained, quantized or evaluated.
 
 Figures of leakage mean something only if the answer about an image depends on that image and the
 weights alone, so the trial evaluates each image twice, alone and in company, in both orders of
@@ -8,8 +7,8 @@ memory, and makes one training step:
 | found | then |
 |---|---|
 | another answer the second time (dropout that is always on) | refused, with the module's name |
-| an answer that depends on the other images of the batch (norms without running statistics) | refused, likewise |
-| an answer that depends on the place in the batch, on the pass before, or on no image at all | refused |
+| an answer that depends on the batch's other images (norms without statistics) | refused, likewise |
+| an answer that depends on the place in the batch, the pass before, or no image at all | refused |
 | images that the network changes in place, probabilities, integers, half precision | refused |
 | a mapping or tuple with the logits in it | the logits are taken |
 | no answer, or another one, in channels-last memory (`view`) | it always runs in contiguous order |
@@ -46,10 +45,10 @@ _OTHER_START = 2_718
 
 @dataclass(frozen=True)
 class Trial:
-    """Result of a trial: how the network is to be used.
+    """Result of a trial.
 
     Attributes:
-        choices: Where the logits are in the network's output.
+        choices: Places of the logits in the network's output.
         channels_last: Whether it gives the same answers in channels-last memory, training included.
         notes: Sentences for the owner of the network.
     """
@@ -68,7 +67,7 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
         shape: Shape of the data.
 
     Raises:
-        ModelError: The network cannot be audited on such data; says why, and what to change.
+        ModelError: The network cannot be audited on such data; with the reason and the remedy.
     """
     # The caller may be one that only evaluates.
     with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(devices=[]), exact_float32():
@@ -127,7 +126,7 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial, start: dict[str, 
 
 
 def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) -> bool:
-    """Try a network as it is, in evaluation mode alone, without making ansecond.
+    """Try a network as it is, in evaluation mode alone, without making a second one.
 
     Args:
         network: In evaluation mode, on the device; answers with logits.
@@ -153,7 +152,7 @@ def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) 
 
 
 def _same_in_channels_last(network: nn.Module, images: Tensor, choice: Choice) -> bool:
-    """Whether a network in evaluation mode answers the same in channels-last memory.
+    """Return whether a network in evaluation mode answers the same in channels-last memory.
 
     It is left there if so.
     """

@@ -1,6 +1,4 @@
-"""Values that a network holds outside its state dict, with a
-digest of each, to name those that differ.
-"""
+"""Values that a network holds outside its state dict, with digests, to name those that differ."""
 
 import hashlib
 import sys
@@ -18,9 +16,9 @@ _SCALARS = (bool, int, float, complex, str, bytes)
 
 
 def unsaved(network: nn.Module, *, constants: bool = True) -> dict[str, str]:
-    """Return digests of the values outside the state dict, by a name that says where they are.
+    """Return digests of the values outside the state dict, by the name of their place.
 
-    Looked at are buffers that are not saved, attributes of modules and of their classes, variables
+    These are buffers that are not saved, attributes of modules and of their classes, variables
     that a `forward` encloses, and variables of the Python modules that define the classes. Layers
     of PyTorch are left out.
 
@@ -50,7 +48,8 @@ def differing_names(first: Mapping[str, str], second: Mapping[str, str]) -> list
 
 
 def _values(network: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Values with their names, each once."""
+    """Yield values with their names, each once."""
+    # Instances, then their classes, then the Python modules that define these.
     classes: dict[type, None] = {}
     for prefix, module in network.named_modules():
         path = f"{prefix}." if prefix else ""
@@ -60,7 +59,7 @@ def _values(network: nn.Module) -> Iterator[tuple[str, Any]]:
             for key, value in vars(module).items():
                 if key not in _OWN:
                     yield f"attribute '{path}{key}'", value
-            classes.update(dict.fromkeys(kind for kind in type(module).__mro__ if _foreign(kind)))
+            classes.update(dict.fromkeys(filter(_foreign, type(module).__mro__)))
     for kind in classes:
         for key, value in vars(kind).items():
             if not key.startswith("__"):
@@ -80,10 +79,7 @@ def _foreign(kind: type) -> bool:
 
 
 def _digest(value: Any) -> str:
-    """A digest of a value, in the order of its items.
-
-    Empty for functions, modules and the like.
-    """
+    """Return a digest of a value, in the order of its items; empty for functions and modules."""
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided:
             return ""

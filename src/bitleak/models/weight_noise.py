@@ -24,7 +24,7 @@ _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> dict[str, np.ndarray]:
-    """The noise at scale 1, float32, by the name of the tensor that it is added to.
+    """Return the noise at scale 1, float32, by the name of the tensor that it is added to.
 
     Raises:
         ModelError: The weights have no spec, or one of outside code that is not allowed, see
@@ -34,18 +34,19 @@ def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> d
         raise ModelError("weights without a spec have no known layers")
     # All of them, whether or not an image reaches them: an expert may serve few.
     network = load(weights, allow_external=allow_external)
-    layers = [name for name, layer in network.named_modules() if isinstance(layer, _LAYERS)]
     noise = {}
-    for layer in layers:
-        name = f"{layer}.weight"
+    for layer_name, layer in network.named_modules():
+        if not isinstance(layer, _LAYERS):
+            continue
+        name = f"{layer_name}.weight"
         weight = weights.tensors[name]
-        drawn = np.random.default_rng(seed_for(seed, layer)).standard_normal(weight.shape)
+        drawn = np.random.default_rng(seed_for(seed, layer_name)).standard_normal(weight.shape)
         noise[name] = (weight.std(dtype=np.float64) * drawn).astype(np.float32)
     return noise
 
 
 def with_noise(weights: Weights, noise: Mapping[str, np.ndarray], scale: float) -> Weights:
-    """The weights with `scale` times the noise; at 0 they are the same.
+    """Return the weights with `scale` times the noise; at 0 they are the same.
 
     Raises:
         ValueError: The scale is negative.

@@ -16,14 +16,14 @@ from torch.nn import functional
 from bitleak.train.recipe import Arithmetic
 
 SMALL_MAP = 64
-"""Of an output map, at most, where the product is faster."""
+"""Pixels of an output map up to which the product is faster."""
 
 
 class Convolution(nn.Conv2d):
     """A convolution with another's weight, in the same place of the network."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The outputs, as of the other."""
+        """Return the outputs of `nn.Conv2d`, with another backward pass."""
         if not torch.is_grad_enabled():
             return super().forward(input)
         outputs: Tensor = _Convolved.apply(input, self.weight, self.stride, self.padding)
@@ -31,7 +31,7 @@ class Convolution(nn.Conv2d):
 
 
 def with_products(network: nn.Module, autocast: Arithmetic, device: torch.device) -> nn.Module:
-    """The network with its plain convolutions replaced where that is of use: on a CPU, in bfloat16.
+    """Return the network with its plain convolutions replaced, on a CPU in bfloat16.
 
     Names, parameters and outputs stay; weight gradients change by the order of their sums.
 
@@ -46,6 +46,7 @@ def with_products(network: nn.Module, autocast: Arithmetic, device: torch.device
         if name and type(module) is nn.Conv2d and _plain(module):
             names = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
             settings: dict[str, Any] = {name: getattr(module, name) for name in names}
+            # On the meta device, so that no weight is drawn: it is the other's.
             replacement = Convolution(**settings, bias=False, device="meta")
             replacement.weight = module.weight
             replacement.train(module.training)
@@ -96,9 +97,8 @@ def weight_gradient(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> Float[Tensor, "outputs inputs kernel_rows kernel_columns"]:
-    """The derivative by the weight, from that by the outputs:
-    one product over records and positions.
-    """
+    """Return the derivative by the weight, as one product over records and positions."""
+    # The windows of the padded images as a view, channels last, copied once as rows of a matrix.
     outputs, inputs, rows, columns = weight.shape
     padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
     by_record, by_row, by_column, by_channel = padded.stride()

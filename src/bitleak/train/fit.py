@@ -46,7 +46,7 @@ class TrainingRecords:
     Attributes:
         pixels: Pixels of the members, and perhaps of other records.
         labels: Labels of the same records.
-        members: Which of these records the members are.
+        members: Positions of the members among these records.
         standard: The standardisation of the network's input.
     """
 
@@ -58,10 +58,8 @@ class TrainingRecords:
     def batch(
         self, chosen: Int64[Tensor, "batch"], augment: Sequence[str], chance: torch.Generator
     ) -> tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]:
-        """Inputs of the network, augmented anew, and their labels.
-
-        Nothing is copied to or from the device.
-        """
+        """Return inputs of the network, augmented anew, and their labels."""
+        # Nothing is copied to or from the device, so that a step waits for nothing.
         pixels = augmented(self.pixels.index_select(0, chosen), augment, chance)
         return self.standard(pixels), self.labels.index_select(0, chosen)
 
@@ -81,10 +79,10 @@ def fit(
     Args:
         images: The data set.
         members: Indices of the records to train on.
-        recipe: How.
-        spec: Which network, and the standardisation of its input.
+        recipe: Epochs, rates and augmentation.
+        spec: The network, and the standardisation of its input.
         seed: Seed for the initialisation, the order of the records and the augmentation.
-        device: Where to train.
+        device: Device of the training.
         on_epoch: Called after each epoch with its number from 1 and the mean loss in nats.
 
     Returns:
@@ -93,7 +91,7 @@ def fit(
     Raises:
         ModelError: The network cannot be made, or an external one cannot be audited (see
             `bitleak.models.trial`).
-        TrainingError: The loss is not finite; says at which epoch and learning rate.
+        TrainingError: The loss is not finite; with the epoch and the learning rate.
         ValueError: Fewer than 2 members.
     """
     if len(members) < 2:
@@ -140,7 +138,7 @@ def fit(
 
 
 def settled(recipe: Recipe, device: torch.device | str) -> Recipe:
-    """The recipe with its arithmetic on this device in the place of `auto`.
+    """Return the recipe with its arithmetic on this device in the place of `auto`.
 
     Example:
         >>> settled(Recipe(autocast="auto"), "cpu").autocast in ("none", "bfloat16")
@@ -154,21 +152,20 @@ def settled(recipe: Recipe, device: torch.device | str) -> Recipe:
 def records_on(
     device: torch.device, images: Images, members: Int64[np.ndarray, "members"], standard: Standard
 ) -> TrainingRecords:
-    """The members on the device.
-
-    On the CPU, the whole data set where it is, read-only pages of a file perhaps.
-    """
+    """Return the members on the device; on the CPU, the whole data set without a copy."""
     if device.type == "cpu":
+        # The arrays may be read-only pages of a file; they are only read.
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
-            pixels, labels = (torch.from_numpy(array) for array in (images.pixels, images.labels))
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
         return TrainingRecords(pixels, labels, torch.from_numpy(np.array(members)), standard)
-    pixels, labels = (torch.from_numpy(array[members]).to(device) for array in (images.pixels, images.labels))
+    pixels = torch.from_numpy(images.pixels[members]).to(device)
+    labels = torch.from_numpy(images.labels[members]).to(device)
     return TrainingRecords(pixels, labels, torch.arange(len(members), device=device), standard)
 
 
 def record_batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
-    """The records in groups of `batch`; a last group of one joins the one before it.
+    """Return the records in groups of `batch`; a last group of one joins the one before it.
 
     Batch normalisation has no statistics of a single record.
     """
@@ -186,10 +183,8 @@ def training_step(
     *,
     autocast: Arithmetic,
 ) -> Float32[Tensor, ""]:
-    """One step on one batch.
-
-    Returns its mean loss in nats, on the device, without waiting for it.
-    """
+    """Make one step on one batch; return its mean loss in nats, on the device, without a wait."""
+    # Autocast for the forward pass alone: loss and step are in float32.
     with exact_float32():
         with _arithmetic(autocast, inputs.device):
             logits = network(inputs)
@@ -201,7 +196,7 @@ def training_step(
 
 
 def _arithmetic(autocast: Arithmetic, device: torch.device) -> AbstractContextManager:
-    """The autocast context that the recipe asks for."""
+    """Return the recipe's autocast context."""
     if autocast == "none":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -53,7 +53,7 @@ class Recipe:
 
 
 def rate_at(recipe: Recipe, epoch: int) -> float:
-    """The learning rate of an epoch, counted from 0.
+    """Return the learning rate of an epoch, counted from 0.
 
     Example:
         >>> rate_at(Recipe(epochs=10, learning_rate=0.1), 5)

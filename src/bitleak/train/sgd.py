@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 
@@ -34,24 +34,31 @@ class SGD:
     ) -> None:
         self.rate = rate
         self._parameters = list(parameters)
-        # From zero, the first step gives the gradient itself, as where PyTorch starts without a buffer.
+        # From zero, the first step gives the gradient itself, as PyTorch does without a buffer.
         self._momenta = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._momentum, self._weight_decay, self._nesterov = momentum, weight_decay, nesterov
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Forget the gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves the parameters by their gradients."""
-        pairs = zip(self._parameters, self._momenta, strict=True)
-        moved = [(parameter, parameter.grad, momentum) for parameter, momentum in pairs if parameter.grad is not None]
+        """Move the parameters by their gradients."""
+        # A parameter without a gradient stays, and so does its momentum.
+        parameters: list[Tensor] = []
+        gradients: list[Tensor] = []
+        momenta: list[Tensor | None] = []
+        for parameter, momentum in zip(self._parameters, self._momenta, strict=True):
+            if parameter.grad is not None:
+                parameters.append(parameter)
+                gradients.append(parameter.grad)
+                momenta.append(momentum)
         sgd(
-            [parameter for parameter, _, _ in moved],
-            [gradient for _, gradient, _ in moved],
-            [momentum for _, _, momentum in moved],
+            parameters,
+            gradients,
+            momenta,
             fused=True,
             lr=self.rate,
             momentum=self._momentum,

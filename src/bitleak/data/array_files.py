@@ -44,7 +44,7 @@ class Arrays:
 
     | name | type | shape |
     |---|---|---|
-    | `pixels` | uint8 | `[records, channels, size, size]`, `[records, size, size, channels]`, `[records, size, size]` |
+    | `pixels` | uint8 | `[records, channels, size, size]`, channels last, or without channels |
     | `labels` | integers, text or truth values | `[records]` or `[records, 1]` |
     | `test_pixels`, `test_labels` | the same | both or neither; the held-out part |
     | `class_names` | text | `[classes]`; without it, classes are named by their numbers |

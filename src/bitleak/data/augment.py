@@ -149,7 +149,7 @@ def apply_query(
     if offset is None:
         return pixels.flip(-1) if name == "flip" else pixels
     right, down = offset
-    # Negative padding cuts off, so a side gets as many pixels as the opposite one loses.
+    # Negative padding cuts off: as many pixels as are added at the left are lost at the right.
     return functional.pad(pixels, (right, -right, down, -down))
 
 
@@ -164,6 +164,6 @@ def _cropped(pixels: Tensor, generator: torch.Generator) -> Tensor:
     down, right = draws.to(pixels.device)
     height, width = pixels.shape[2:]
     padded = functional.pad(pixels, (border, border, border, border))
-    # All windows as a view, (records, channels, down, right, height, width); one per record is copied.
+    # All windows as a view, (records, channels, down, right, height, width); one each is copied.
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(len(pixels), device=pixels.device), :, down, right]

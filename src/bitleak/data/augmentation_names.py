@@ -6,7 +6,7 @@ The fixed ones:
 |---|---|
 | `identity` | as it is; always the first |
 | `flip` | mirrored left to right |
-| `shift:DX,DY` | moved DX pixels right and DY down (negative: left, up); pixels without a source are 0 |
+| `shift:DX,DY` | moved DX pixels right and DY down (negative: left, up); the rest is 0 |
 """
 
 import re

@@ -142,6 +142,7 @@ def _text(labels: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
 
 def _alike(names: Sequence[str]) -> str:
     """Return the first names that differ only by capitals or spaces; empty if none do."""
+    # "Cat" and "cat " are two classes here, and one for the person who typed them.
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault("".join(name.casefold().split()), []).append(name)
@@ -171,6 +172,7 @@ def _as_stored(
         large = np.flatnonzero(part >= count) if len(part) else part
         if len(large):
             raise DataError(f"{place(int(large[0]))}: label must be from 0 to {count - 1}, got {part[large[0]]}")
+    # No error: a class without images is usual in a subset, and its index has to stay.
     missing = count - len(values)
     note = f"{missing} of the {count} classes have no image" if missing else ""
     return Classes(tuple(part.astype(np.int64) for part in parts), tuple(map(str, range(count))), note)

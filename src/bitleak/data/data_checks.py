@@ -68,6 +68,7 @@ def counts_of(labels: np.ndarray, class_names: Sequence[str]) -> tuple[tuple[str
 
 def untrained(labels: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence if classes occur in the held-out part only: no model can learn them."""
+    # A note and no error: a test part from elsewhere may have more classes.
     learnt = np.bincount(labels[~held_out], minlength=len(class_names))
     tested = np.bincount(labels[held_out], minlength=len(class_names))
     names = [repr(class_names[index]) for index in np.flatnonzero((learnt == 0) & (tested > 0)).tolist()]

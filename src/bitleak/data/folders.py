@@ -80,7 +80,7 @@ def within(file: Path, folder: Path) -> Path:
 
 
 def _blobs(folder: Path) -> list[Path]:
-    """Return the folders with the files of a snapshot of the Hub's cache; none for other folders."""
+    """Return the folders with a snapshot's files in the Hub's cache; none for other folders."""
     blobs: list[Path] = []
     for parent in (folder, *folder.parents):
         if parent.name == "snapshots" and (parent.parent / "blobs").is_dir():

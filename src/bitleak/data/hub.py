@@ -122,6 +122,7 @@ class Hub:
         for file in chain.from_iterable(splits.values()):
             within(file, folder)
 
+        # A note per sentence: both splits mostly give the same one.
         notes: dict[str, None] = {}
 
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
@@ -138,6 +139,7 @@ class Hub:
         return self._source(str(folder), splits, read, digest, notes)
 
     def _image_folder(self, folder: Path) -> Source:
+        # Every other folder next to the training split is a split that may be named.
         splits = (WHOLE,) if self.train == WHOLE else subfolders(folder)
         if not splits:
             raise DataError(f"{folder}: neither Parquet files nor folders {self.train}/<class>/ with images")

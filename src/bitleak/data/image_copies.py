@@ -99,6 +99,7 @@ def find_copies(
     has_neighbour[pairs[counts[pairs[:, 1]] > 0, 0]] = True
     has_neighbour[pairs[counts[pairs[:, 0]] > 0, 1]] = True
 
+    # A record of the pool counts itself, so two of a content make a copy.
     exact = counts[of_pool] > 1
     return Copies(
         groups=_components(len(first), pairs)[of_pool],
@@ -215,6 +216,7 @@ def _components(count: int, pairs: np.ndarray) -> Int64[np.ndarray, "contents"]:
 
 def _contradicting(content: np.ndarray, labels: np.ndarray) -> int:
     """Return the number of records whose content occurs with another label too."""
+    # Contents with two or more different labels, each pair once.
     different = np.unique(np.stack([content, labels], axis=1), axis=0)
     names_of = np.bincount(different[:, 0], minlength=int(content.max(initial=-1)) + 1)
     return int((names_of[content] > 1).sum())

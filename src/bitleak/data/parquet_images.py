@@ -66,7 +66,7 @@ class Columns:
 
 
 def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Path]]:
-    """Return by split the Parquet files of a folder, its subfolder `data`, or its only one with any.
+    """Return by split the Parquet files of a folder, its subfolder `data`, or its only one.
 
     If these hold no file but one folder per split (`train/0000.parquet`), its name is the split.
 
@@ -150,6 +150,7 @@ def parquet_part(files: list[Path], image: str | None, label: str | None) -> tup
     Raises:
         DataError: As `columns_of`, or a file cannot be read.
     """
+    # Shards of different makes would mix columns, or number the classes differently.
     columns = [columns_of(_schema(file), image, label, source=str(file)) for file in files]
     for file, shard in zip(files, columns, strict=True):
         if shard != columns[0]:

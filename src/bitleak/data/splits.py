@@ -164,7 +164,7 @@ def even_mask(
 def _smallest(
     side: Bool[np.ndarray, "records refs"], keys: Float64[np.ndarray, "records refs"], count: int
 ) -> Bool[np.ndarray, "records refs"]:
-    """Return the `count` references of a side with the smallest keys, which are below 1."""
+    """Return the `count` references of one side with the smallest keys, which are below 1."""
     of_side = np.where(side, keys, 2.0)
     chosen = of_side <= np.partition(of_side, count - 1, axis=1)[:, count - 1, None]
     # Of two equal keys, which are rare, the first row counts.
@@ -188,6 +188,7 @@ def check_splits(splits: Splits) -> None:
             does not fit it, a target is no row or occurs twice, or rows 2i and 2i + 1 of a
             population are not each other's complement.
     """
+    # A record in two parts would be trained on and held out, and leak into calibration or accuracy.
     parts = {name: getattr(splits, name) for name in ("pool", "calibration", "population", "test")}
     records, counts = np.unique(np.concatenate(list(parts.values())), return_counts=True)
     if (counts > 1).any():
@@ -223,6 +224,7 @@ def _held_out(images: Images, fraction: float, seed: int) -> Int64[np.ndarray, "
 
 
 def _even_pool(pool: np.ndarray, seed: int) -> Int64[np.ndarray, "pool"]:
+    # Drawn, so that no place in the file decides which record is lost.
     if len(pool) % 2:
         pool = np.delete(pool, np.random.default_rng(seed_for(seed, "odd")).integers(len(pool)))
     if len(pool) < 2:

@@ -57,5 +57,6 @@ def balanced_draw(
     for label in np.unique(labels):
         mine = order[labels[order] == label]
         place[mine] = np.arange(len(mine))
+    # Records by place first: one of every class, then a second of every class, and so on.
     turn = rng.permutation(labels.max() + 1)[labels]
     return np.sort(np.lexsort((turn, place))[:count])

@@ -47,6 +47,7 @@ def build(spec: ModelSpec, seed: int | None = None) -> nn.Module:
     """
     if seed is None:
         return _constructed(spec)
+    # Layers draw from the global generator; `fork_rng` gives it back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return _constructed(spec)

@@ -136,7 +136,7 @@ def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callab
         try:
             return function(*first, **named)
         except Exception as error:  # foreign code may raise anything
-            # A factory of any keywords, whose network has a fixed number of channels: once without it.
+            # A factory of any keywords may make a network with a fixed number of channels.
             for key in CHANNEL_PARAMETERS:
                 unwanted = f"unexpected keyword argument '{key}'" in str(error)
                 if unwanted and key in named and key not in (options or {}):

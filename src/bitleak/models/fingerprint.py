@@ -1,4 +1,4 @@
-"""Answers of an outside network about fixed images, stored with its weights and compared at loading.
+"""Answers of an outside network about fixed images, stored with its weights, compared at loading.
 
 Models are stored as state dicts, and every process builds its networks anew. A network of this
 package is its state dict; an outside one may hold more (a permutation drawn at import, the order of

@@ -13,7 +13,7 @@ _VECTOR = 8
 
 
 def memory_format(network: nn.Module, device: torch.device | str, *, channels_last: bool = True) -> torch.memory_format:
-    """Return channels-last, which is faster, if the weight gradients of convolutions are safe in it.
+    """Return channels-last, which is faster, if all weight gradients are safe in it.
 
     Args:
         network: The network to train.

@@ -1,4 +1,4 @@
-"""The tensor of a network's output with the logits: there are mappings, tuples and further heads."""
+"""The tensor of a network's output with the logits, also in mappings and tuples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -59,7 +59,7 @@ def logit_candidates(output: Any, records: int, classes: int) -> dict[Choice, Te
 
 
 def preferred(output: Any, tensors: Mapping[Choice, Tensor]) -> Choice | None:
-    """Return the candidate with a usual name of logits, or the only one; None if neither decides."""
+    """Return the candidate with a usual name, or the only one; None if neither decides."""
     by_key = {choice.key: choice for choice in tensors}
     parts = {choice.key for choice in _parts(output)}
     for name in PREFERRED:

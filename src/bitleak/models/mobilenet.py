@@ -26,7 +26,7 @@ BLOCK_GROUPS = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, filter each channel by 3x3, project by 1x1; add the input if the shape stays."""
+    """Expand by 1x1, filter each channel by 3x3, project by 1x1; add the input if shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ def profile_of(network: nn.Module, images: Tensor) -> Profile:
     counts: list[int] = []
 
     def watch(name: str, layer: nn.Conv2d | nn.Linear) -> Any:
+        # Each output number of a layer takes as many multiplications as a row of its weight has.
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             layers[name] = (len(layer.weight), layer.weight[0].numel())
             counts.append(layer.weight[0].numel() * output.numel())

@@ -18,7 +18,7 @@ def check_tensors_alone(tried: NetworkTrial) -> None:
     """Refuse a network whose state dict holds anything but tensors.
 
     Raises:
-        ModelError: It does; names the entry.
+        ModelError: An entry is no tensor; it is named.
     """
     for name, value in tried.network.state_dict().items():
         if not isinstance(value, Tensor):
@@ -41,10 +41,11 @@ def check_nothing_shared(tried: NetworkTrial, second: NetworkTrial, images: Tens
         images: A few images for the pass.
 
     Raises:
-        ModelError: They do; names the first one.
+        ModelError: A tensor is shared; the first one is named.
     """
-    first = {_memory(tensor) for _, tensor in _all(tried.network)}
-    shared = [(name, tensor) for name, tensor in _all(second.network) if _memory(tensor) in first]
+    # Buffers that are the same tensor count only once a pass has shown that training changes them.
+    first = {_memory(tensor) for _, tensor in _tensors(tried.network)}
+    shared = [(name, tensor) for name, tensor in _tensors(second.network) if _memory(tensor) in first]
     before = [tensor.detach().clone() for _, tensor in shared]
     if shared:
         second.network.train()
@@ -60,21 +61,18 @@ def check_nothing_shared(tried: NetworkTrial, second: NetworkTrial, images: Tens
 
 
 def sums_of(network: nn.Module) -> dict[str, float]:
-    """Return the sum of each parameter whose values differ, which tell two initialisations apart.
-
-    Constants such as the gains of norms are the same in all networks; lazy parameters have no values yet.
-    """
-    return {
-        name: float(parameter.detach().double().sum())
-        for name, parameter in network.named_parameters()
-        if not isinstance(parameter, nn.UninitializedParameter)
-        and parameter.numel() > 1
-        and parameter.is_floating_point()
-        and bool((parameter != parameter.reshape(-1)[0]).any())
-    }
+    """Return the sum of each parameter whose values differ, by which two initialisations differ."""
+    sums: dict[str, float] = {}
+    for name, parameter in network.named_parameters():
+        # Lazy parameters have no values yet; constants (gains of norms) are equal in all networks.
+        if isinstance(parameter, nn.UninitializedParameter) or not parameter.is_floating_point():
+            continue
+        if parameter.numel() > 1 and bool((parameter != parameter.reshape(-1)[0]).any()):
+            sums[name] = float(parameter.detach().double().sum())
+    return sums
 
 
-def _all(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from network.named_parameters()
     yield from network.named_buffers()
 

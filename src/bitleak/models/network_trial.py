@@ -69,7 +69,7 @@ class NetworkTrial:
             raise ModelError(refusal_of_images(self.name, self.shape, len(images), error, mode)) from error
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the answers about images, or refuse those that are not logits of the right shape."""
+        """Return the answers about images, or refuse them unless they are logits of that shape."""
         output = self.output(images.clone())
         try:
             logits: Tensor = self.choice.of(output)

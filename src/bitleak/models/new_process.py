@@ -99,6 +99,7 @@ def _answered(folder: Path, factory: str) -> tuple[np.ndarray, dict[str, str]]:
     # Another order of sets of texts than here, whether or not this process has a fixed one.
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     code = _START + "new.answer(sys.argv[2])"
+    # The same path of imports as here: the factory may be found by it alone.
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(sys.path), str(folder)],
         env={**os.environ, "PYTHONHASHSEED": seed},

@@ -48,7 +48,7 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def _products(precision: str) -> Iterator[None]:
-    """Set the precision at the upper levels, and at operations with a less exact setting of their own.
+    """Set the precision at the upper levels, and at operations with a less exact one of their own.
 
     An operation without a setting of its own is not written to: no value that can be written brings
     back its state.

@@ -78,7 +78,7 @@ def training_step_in_channels_last(tried: NetworkTrial, images: Tensor, choice: 
 
 @contextmanager
 def _training(network: nn.Module, *, layers: bool) -> Iterator[None]:
-    """Put the network into training mode; without `layers`, its innermost modules stay out of it."""
+    """Put the network into training mode; without `layers`, not its innermost modules."""
     network.train()
     if not layers:
         for module in network.modules():

@@ -7,7 +7,7 @@ memory, and makes one training step:
 | found | then |
 |---|---|
 | another answer the second time (dropout that is always on) | refused, with the module's name |
-| an answer that depends on the batch's other images (norms without statistics) | refused, likewise |
+| an answer that depends on the batch's other images (norms without statistics) | refused likewise |
 | an answer that depends on the place in the batch, the pass before, or no image at all | refused |
 | images that the network changes in place, probabilities, integers, half precision | refused |
 | a mapping or tuple with the logits in it | the logits are taken |
@@ -71,7 +71,8 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
     """
     # The caller may be one that only evaluates.
     with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(devices=[]), exact_float32():
-        for seed in range(_STARTS):  # a narrow network may start dead by chance
+        # A narrow network may start dead by chance, and answer all images alike.
+        for seed in range(_STARTS):
             torch.default_generator.manual_seed(seed)
             tried = NetworkTrial(make(), name, shape)
             check_tensors_alone(tried)
@@ -87,8 +88,8 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial, start: dict[str, 
     """Refuse a network whose answers depend on tensors that its state dict does not hold.
 
     Models are stored as state dicts, and a stored one is built anew: with other draws, it would be
-    another network. The order is that of `bitleak.models.load`: the second network takes the tensors
-    while it is in training mode, and some change their tensors when they change the mode.
+    another network. The order is that of `bitleak.models.load`: the second network takes the
+    tensors while it is in training mode, and some change their tensors when they change the mode.
 
     Args:
         make: Makes a network.

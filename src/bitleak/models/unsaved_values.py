@@ -64,6 +64,7 @@ def _values(network: nn.Module) -> Iterator[tuple[str, Any]]:
         for key, value in vars(kind).items():
             if not key.startswith("__"):
                 yield f"attribute '{key}' of class {kind.__name__}", value
+        # A decorator such as `torch.no_grad()` hides the function that encloses the variables.
         forward = getattr(vars(kind).get("forward"), "__wrapped__", vars(kind).get("forward"))
         code, cells = getattr(forward, "__code__", None), getattr(forward, "__closure__", None) or ()
         for key, cell in zip(getattr(code, "co_freevars", ()), cells, strict=True):

@@ -52,5 +52,6 @@ def with_noise(weights: Weights, noise: Mapping[str, np.ndarray], scale: float) 
         ValueError: The scale is negative.
     """
     number_in("scale", scale, 0, np.inf, ends="[)")
+    # A scalar of float64 would make the weights float64.
     moved = {name: weights.tensors[name] + np.float32(scale) * values for name, values in noise.items()}
     return Weights({**weights.tensors, **moved}, weights.spec)

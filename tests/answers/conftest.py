@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitleak.answers import Request, Scratch, attacked, prepare, tried
+from bitleak.answers import AttackRequest, Scratch, prepare_attack, run_attacks, try_attacks
 from bitleak.answers.attack_results import rows_and_curves
 
 FEW = ("lira-online-fixed", "lira-offline-one_sided-fixed", "threshold")
@@ -137,10 +137,14 @@ def rows_of(folder, path, *, in_memory=1 << 29, **request):
     """The rows of a run, without its report."""
     request = {"attacks": FEW, "fprs": (0.1,), **request}
     with Scratch(folder, in_memory=in_memory) as scratch:
-        prepared, _ = tried(prepare(Request(scores=path, **request), scratch))
-        found = attacked(prepared, scratch, lambda done, what: None)
+        prepared, _ = try_attacks(prepare_attack(AttackRequest(scores=path, **request), scratch))
+        found = run_attacks(prepared, scratch, lambda done, stage: None)
         rows, _ = rows_and_curves(prepared, found, lambda done: None)
-        return rows, prepared, {key: np.array(value) for key, value in found.scores.items()}
+        scores = {}
+        for case, of_case in found.scores.items():
+            for label in of_case.attacks:
+                scores[case, label.name] = np.array(of_case.of(label.name))
+        return rows, prepared, scores
 
 
 @pytest.fixture

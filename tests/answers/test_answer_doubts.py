@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bitleak.answers import Request, Scratch, attacked, prepare, tried
+from bitleak.answers import AttackRequest, Scratch, prepare_attack, run_attacks, try_attacks
 from bitleak.core.errors import ConfigError, DataError
 
 
@@ -16,8 +16,8 @@ def doubts(lab, tmp_path):
         smaller = None if quantized is None else lab.write["npz"](tmp_path, quantized, "quantized.npz")
         request = {"attacks": ("threshold", "lira-online-fixed"), "power": False, "targets": "0", **request}
         with Scratch(tmp_path) as scratch:
-            prepared, _ = tried(prepare(Request(scores=path, quantized=smaller, **request), scratch))
-            found = attacked(prepared, scratch, lambda done, what: None)
+            prepared, _ = try_attacks(prepare_attack(AttackRequest(scores=path, quantized=smaller, **request), scratch))
+            found = run_attacks(prepared, scratch, lambda done, what: None)
             return " ".join((*prepared.doubts, *found.doubts))
 
     return said
@@ -202,8 +202,8 @@ def test_folders_that_end_at_another_epoch_are_told(lab, doubts, tmp_path):
     arrays = lab.made(population=0)
     root = lab.write["experiments"](tmp_path, {key: arrays[key] for key in ("logits", "labels", "member")})
     with Scratch(tmp_path) as scratch:
-        assert prepare(Request(scores=root), scratch).doubts == ()
+        assert prepare_attack(AttackRequest(scores=root), scratch).doubts == ()
         folder = sorted(root.glob("*/logits"))[4]
         sorted(folder.iterdir())[-1].unlink()
-        (text,) = prepare(Request(scores=root), scratch).doubts
+        (text,) = prepare_attack(AttackRequest(scores=root), scratch).doubts
     assert f"those of 1 model are not: {folder.parent.name} (0000000009.npy)" in text

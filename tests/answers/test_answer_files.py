@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from bitleak.answers import Request, Scratch, prepare, read
+from bitleak.answers import AttackRequest, Scratch, prepare_attack, read_answers
 from bitleak.core.errors import DataError
 from bitleak.report import write_rows
 
@@ -67,11 +67,13 @@ def test_a_quantized_file_about_other_records_is_refused_by_the_first_of_them(la
     arrays = lab.made(models=6, population=0)
     full = numbered(lab, tmp_path, "full.parquet", arrays, 100)
     with Scratch(tmp_path) as scratch:
-        same = prepare(Request(scores=full, quantized=numbered(lab, tmp_path, "same.parquet", arrays, 100)), scratch)
+        same = prepare_attack(
+            AttackRequest(scores=full, quantized=numbered(lab, tmp_path, "same.parquet", arrays, 100)), scratch
+        )
         assert same.answers.record_numbers[0] == 100
         shifted = numbered(lab, tmp_path, "shifted.parquet", arrays, 101)
         with pytest.raises(DataError, match=r"shifted.parquet: records must be those of .*; record 100 is in .*full"):
-            prepare(Request(scores=full, quantized=shifted), scratch)
+            prepare_attack(AttackRequest(scores=full, quantized=shifted), scratch)
 
 
 def test_scores_of_the_exact_confidence_give_the_results_of_the_logits(lab, tmp_path):
@@ -91,7 +93,7 @@ def test_scores_of_the_exact_confidence_give_the_results_of_the_logits(lab, tmp_
 def test_an_uncompressed_archive_is_mapped_and_a_large_array_is_not_read(lab, tmp_path):
     arrays = lab.made()
     with Scratch(tmp_path) as scratch:
-        answers = read(lab.write["npz"](tmp_path, arrays), scratch)
+        answers = read_answers(lab.write["npz"](tmp_path, arrays), scratch)
         assert all(isinstance(one.base, np.memmap) or isinstance(one, np.memmap) for one in answers.pool)
         for one, expected in zip(answers.pool, arrays["logits"], strict=True):
             np.testing.assert_array_equal(one, expected)
@@ -100,7 +102,7 @@ def test_an_uncompressed_archive_is_mapped_and_a_large_array_is_not_read(lab, tm
 def test_models_of_the_lira_code_are_in_the_order_of_their_numbers(lab, tmp_path):
     arrays = lab.made(models=12, population=0)
     with Scratch(tmp_path) as scratch:
-        answers = read(lab.write["experiments"](tmp_path, arrays), scratch)
+        answers = read_answers(lab.write["experiments"](tmp_path, arrays), scratch)
         assert answers.names[2] == "experiment-2_12"
         assert answers.names[10] == "experiment-10_12"
         np.testing.assert_array_equal(answers.member, arrays["member"])
@@ -120,7 +122,7 @@ def test_labels_from_a_file_take_the_place_of_those_of_the_source(lab, tmp_path)
 def test_the_population_of_a_parquet_file_is_what_has_no_membership(lab, tmp_path):
     arrays = lab.made(records=40, population=7)
     with Scratch(tmp_path) as scratch:
-        answers = read(lab.write["parquet"](tmp_path, arrays), scratch)
+        answers = read_answers(lab.write["parquet"](tmp_path, arrays), scratch)
         assert (answers.records, answers.population_records) == (40, 7)
         np.testing.assert_array_equal(answers.member, arrays["member"])
         np.testing.assert_array_equal(answers.population_labels, arrays["population_labels"])
@@ -138,4 +140,4 @@ def test_one_label_of_a_million_millions_is_an_error(lab, tmp_path, way):
         Scratch(tmp_path) as scratch,
         pytest.raises(DataError, match="from 0 to 999999, got 1099511627776 for record 3"),
     ):
-        read(path, scratch)
+        read_answers(path, scratch)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitleak.answers import Scratch, read
+from bitleak.answers import Scratch, read_answers
 from bitleak.answers.answer_signals import block_signals, signals_of
 from bitleak.core import signals as core
 from bitleak.core.types import SIGNALS
@@ -67,7 +67,7 @@ def test_signals_in_a_file_equal_those_in_memory(lab, tmp_path):
     planes = []
     for limit in (0, 1 << 29):
         with Scratch(tmp_path, in_memory=limit) as scratch:
-            answers = read(lab.write["npz"](tmp_path, arrays), scratch)
+            answers = read_answers(lab.write["npz"](tmp_path, arrays), scratch)
             found = signals_of(answers, chosen, scratch, lambda done: None)
             assert isinstance(found.pool, np.memmap) == (limit == 0)
             planes.append((np.array(found.pool), np.array(found.population)))

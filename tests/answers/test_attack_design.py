@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bitleak.answers.attack_design import chosen_targets, design
+from bitleak.answers.attack_design import attack_design, chosen_targets
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.types import Splits
 from bitleak.data.splits import references
@@ -11,7 +11,7 @@ from bitleak.data.splits import references
 
 def of(member, targets=None, **options):
     targets = tuple(range(len(member))) if targets is None else targets
-    return design(member, targets, **{"references": True, "seed": 0, "source": "FILE", **options})
+    return attack_design(member, targets, **{"references": True, "seed": 0, "source": "FILE", **options})
 
 
 def test_a_population_gets_the_references_of_an_audit(lab):

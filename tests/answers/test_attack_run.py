@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from stage_calls import run_stage
 
-from bitleak.answers import Request, Scratch, prepare, tried
-from bitleak.answers import attack as attack_all
+from bitleak.answers import AttackRequest, Scratch, prepare_attack, try_attacks, write_attack
 from bitleak.attacks import expand
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.signals import signals
@@ -213,10 +212,10 @@ def test_an_answer_that_is_no_number_is_named(lab, tmp_path):
 def test_expected_seconds_grow_with_the_work(lab, tmp_path):
     path = lab.write["npz"](tmp_path, lab.made(models=8, records=400))
     with Scratch(tmp_path) as scratch:
-        _, one = tried(prepare(Request(path, targets="0"), scratch))
-        _, all_of_them = tried(prepare(Request(path), scratch))
+        _, one = try_attacks(prepare_attack(AttackRequest(path, targets="0"), scratch))
+        _, all_of_them = try_attacks(prepare_attack(AttackRequest(path), scratch))
     assert 0 < one.attacking < all_of_them.attacking
-    assert all_of_them.seconds > all_of_them.attacking
+    assert all_of_them.total > all_of_them.attacking
 
 
 def test_one_model_is_reported_without_a_warning_of_numpys(lab, tmp_path):
@@ -224,8 +223,8 @@ def test_one_model_is_reported_without_a_warning_of_numpys(lab, tmp_path):
     arrays = lab.made(models=2, population=0)
     one = {name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()}
     with Scratch(tmp_path) as scratch:
-        prepared, _ = tried(prepare(Request(lab.write["npz"](tmp_path, one), power=False), scratch))
-        attack_all(prepared, tmp_path, scratch)
+        prepared, _ = try_attacks(prepare_attack(AttackRequest(lab.write["npz"](tmp_path, one), power=False), scratch))
+        write_attack(prepared, tmp_path, scratch)
     exposed = read_summary(tmp_path).exposed
     assert exposed is not None
     assert exposed.variants[0].memorisation is None

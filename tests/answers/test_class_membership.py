@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bitleak.answers import Request, Scratch, prepare
+from bitleak.answers import AttackRequest, Scratch, prepare_attack
 from bitleak.answers.attack_results import summarize
 from bitleak.report import headline, tabulate
 from bitleak.report.headline import judge_control
@@ -77,7 +77,7 @@ def test_scores_without_labels_cannot_tell(lab, tmp_path):
     arrays = lacking()
     path = lab.write["npz"](tmp_path, {"scores": arrays["logits"][..., 0], "member": arrays["member"]})
     with Scratch(tmp_path) as scratch:
-        assert not prepare(Request(path, attacks=("threshold",)), scratch).by_class
+        assert not prepare_attack(AttackRequest(path, attacks=("threshold",)), scratch).by_class
 
 
 def test_the_control_is_judged_within_classes(lab, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.answers import Request, Scratch, attack, prepare, tried
+from bitleak.answers import AttackRequest, Scratch, prepare_attack, try_attacks, write_attack
 from bitleak.attacks import Joint, attack_view, two_class_signals
 from bitleak.core.errors import ConfigError
 
@@ -73,25 +73,27 @@ def test_the_scores_are_those_of_the_attack_itself(lab, tmp_path, scores):
 def test_it_is_run_by_default_where_it_applies_and_not_elsewhere(lab, tmp_path, scores):
     full, quantized = written(lab, tmp_path, [{name: array[:8] for name, array in one.items()} for one in scores])
     with Scratch(tmp_path) as scratch:
-        assert prepare(Request(full, quantized=quantized), scratch).joint
-        assert not prepare(Request(full), scratch).joint
-        assert not prepare(Request(full, quantized=quantized, attacks=("lira",)), scratch).joint
+        assert prepare_attack(AttackRequest(full, quantized=quantized), scratch).joint
+        assert not prepare_attack(AttackRequest(full), scratch).joint
+        assert not prepare_attack(AttackRequest(full, quantized=quantized, attacks=("lira",)), scratch).joint
 
 
 def test_where_it_cannot_be_run_it_is_refused(lab, tmp_path, scores):
     full, quantized = written(lab, tmp_path, [{name: array[:8] for name, array in one.items()} for one in scores])
     with Scratch(tmp_path) as scratch:
         with pytest.raises(ConfigError, match=r"joint cannot be run on .*: it needs --quantized"):
-            prepare(Request(full, attacks=("lira", "joint")), scratch)
+            prepare_attack(AttackRequest(full, attacks=("lira", "joint")), scratch)
         with pytest.raises(ConfigError, match="joint is read beside an attack on each release"):
-            prepare(Request(full, quantized=quantized, attacks=("joint",)), scratch)
+            prepare_attack(AttackRequest(full, quantized=quantized, attacks=("joint",)), scratch)
 
 
 def test_the_report_says_whether_both_tell_more(lab, tmp_path, scores):
     full, quantized = written(lab, tmp_path, [{name: array[:8] for name, array in one.items()} for one in scores])
     with Scratch(tmp_path) as scratch:
-        prepared, _ = tried(prepare(Request(full, quantized=quantized, attacks=FEW, targets="0,2"), scratch))
-        attack(prepared, tmp_path, scratch)
+        prepared, _ = try_attacks(
+            prepare_attack(AttackRequest(full, quantized=quantized, attacks=FEW, targets="0,2"), scratch)
+        )
+        write_attack(prepared, tmp_path, scratch)
     page = (tmp_path / "report.html").read_text()
     assert "Several releases of one target" in page
     assert "The joint attack on fp32 and quantized together reaches AUC 0." in page

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bitleak.answers.attack_design import design
+from bitleak.answers.attack_design import attack_design
 from bitleak.attacks import attack_view, player_view, subset_view, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.types import IN, OUT, UNUSED, Images
@@ -121,7 +121,7 @@ def error(member):
 @pytest.mark.parametrize("name", MATRICES)
 def test_nothing_in_a_view_tells_members_from_others(name):
     matrix = MATRICES[name](np.random.default_rng(0))
-    found = design(matrix, (0,), references=True, seed=0, source="FILE")
+    found = attack_design(matrix, (0,), references=True, seed=0, source="FILE")
     member, view = found.member[0], view_of(matrix, found)
     assert found.referenced
     assert set(view.side.sum(axis=0)) == {0}
@@ -143,7 +143,7 @@ def test_the_same_split_and_folds_never_serve():
     member = rng.random((16, RECORDS)) < 0.5
     member[1], member[2], member[3] = member[0], member[0], ~member[0]
     member[12:] = folds(rng, 4, 1)
-    found = design(member, (0, 12), references=True, seed=0, source="FILE")
+    found = attack_design(member, (0, 12), references=True, seed=0, source="FILE")
     assert found.references(0)[0].tolist() == list(range(4, 16))
     assert found.serving[0].twins == (1, 2)
     assert found.references(12)[0].tolist() == list(range(12))
@@ -154,14 +154,16 @@ def test_models_that_lack_the_same_class_still_serve_each_other():
     rng = np.random.default_rng(4)
     labels, lacking = rng.integers(0, 4, 20_000), np.arange(16) % 4
     member = (rng.random((16, 20_000)) < 0.5) & (labels[None] != lacking[:, None])
-    known = design(member, (0,), references=True, seed=0, source="FILE", labels=labels)
+    known = attack_design(member, (0,), references=True, seed=0, source="FILE", labels=labels)
     assert known.serving[0].kin == ()
-    assert design(member, (0,), references=True, seed=0, source="FILE").serving[0].kin  # by the matrix alone: related
+    assert (
+        attack_design(member, (0,), references=True, seed=0, source="FILE").serving[0].kin
+    )  # by the matrix alone: related
 
 
 def test_what_a_player_and_fewer_references_see_is_hidden_as_well():
     matrix = keep(np.random.default_rng(5), 14)
-    view = view_of(matrix, design(matrix, (0,), references=True, seed=0, source="FILE"))
+    view = view_of(matrix, attack_design(matrix, (0,), references=True, seed=0, source="FILE"))
     few = subset_view(view, 3, np.random.default_rng(0))
     played, known = player_view(view, np.random.default_rng(0))
     for seen in (few, played):
@@ -195,7 +197,7 @@ def test_the_splits_made_here_hide_nothing_and_betray_nothing(mode):
 def test_subsets_within_subsets_have_no_references(target):
     """A record of a smaller set is in every larger one, so that the sides of a few models place the target's."""
     matrix = np.random.default_rng(0).random(RECORDS) < np.linspace(0.3, 0.7, 16)[:, None]
-    assert not design(matrix, (target,), references=True, seed=0, source="FILE").referenced
+    assert not attack_design(matrix, (target,), references=True, seed=0, source="FILE").referenced
 
 
 def test_a_target_that_its_references_tell_is_refused_by_name():
@@ -204,5 +206,5 @@ def test_a_target_that_its_references_tell_is_refused_by_name():
     member[0] = member[1:6].sum(axis=0) + 0.8 * rng.normal(size=RECORDS) > 2.5  # a vote of five others, nearly
     member[1:6] ^= rng.random((5, RECORDS)) < 0.35  # each of which alone says little
     with pytest.raises(DataError, match="references of target 0 were trained on tells its members"):
-        design(member, tuple(range(12)), references=True, seed=0, source="FILE")
-    assert design(member, (6, 7), references=True, seed=0, source="FILE").referenced
+        attack_design(member, tuple(range(12)), references=True, seed=0, source="FILE")
+    assert attack_design(member, (6, 7), references=True, seed=0, source="FILE").referenced

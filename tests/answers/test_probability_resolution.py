@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bitleak.answers import Scratch, read
+from bitleak.answers import Scratch, read_answers
 from bitleak.answers.answer_signals import block_signals, signals_of
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.probability_resolution import resolution_of
@@ -78,7 +78,7 @@ def test_a_zero_and_a_one_are_read_at_half_a_step(tmp_path, lab):
     arrays = {"probabilities": p, "labels": np.zeros(100, np.int64), "member": lab.pairs(rng, 6, 100)}
     with Scratch(tmp_path) as scratch:
         found = signals_of(
-            read(lab.write["npz"](tmp_path, arrays), scratch), np.arange(100), scratch, lambda done: None
+            read_answers(lab.write["npz"](tmp_path, arrays), scratch), np.arange(100), scratch, lambda done: None
         )
     half = 0.0005
     np.testing.assert_allclose(found.pool[1, 0, :2, 0], [np.log(1 / half), np.log(half / 1)], rtol=1e-12)
@@ -111,7 +111,9 @@ def test_rows_of_eight_bits_may_miss_the_sum_by_half_a_step_per_class(tmp_path, 
         "member": lab.pairs(rng, 6, 50),
     }
     with Scratch(tmp_path) as scratch:
-        found = signals_of(read(lab.write["npz"](tmp_path, arrays), scratch), np.arange(50), scratch, lambda done: None)
+        found = signals_of(
+            read_answers(lab.write["npz"](tmp_path, arrays), scratch), np.arange(50), scratch, lambda done: None
+        )
         assert np.isfinite(found.pool).all()
         assert found.resolution.name == "1/256"
 
@@ -130,7 +132,7 @@ def test_no_probabilities_are_refused_with_their_likely_kind(tmp_path, lab, chan
     p = np.random.default_rng(0).dirichlet([1] * 4, (6, 50, 1))
     arrays = {"probabilities": change(p), "labels": np.zeros(50, np.int64), "member": np.zeros((6, 50), bool)}
     with Scratch(tmp_path) as scratch:
-        answers = read(lab.write["npz"](tmp_path, arrays), scratch)
+        answers = read_answers(lab.write["npz"](tmp_path, arrays), scratch)
         with pytest.raises(DataError, match=words):
             signals_of(answers, np.arange(50), scratch, lambda done: None)
 

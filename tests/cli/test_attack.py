@@ -108,7 +108,7 @@ def test_an_interrupt_ends_with_130_and_leaves_no_scratch(bitleak, tmp_path, goo
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitleak.answers.attacked", interrupted)
+    monkeypatch.setattr("bitleak.answers.run_attacks", interrupted)
     np.savez_compressed(tmp_path / "answers.npz", **good)
     code, out, _ = bitleak("attack", "answers.npz", "--out", "out")
     assert code == 130

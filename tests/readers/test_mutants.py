@@ -23,8 +23,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from bitleak.answers import Scratch
-from bitleak.answers.answer_files import read as read_answers
+from bitleak.answers import Scratch, read_answers
 from bitleak.config import read_config, validate
 from bitleak.core.errors import BitleakError, ConfigError, StoreError
 from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeights, Row

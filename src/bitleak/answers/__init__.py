@@ -1,25 +1,26 @@
 """Attacking answers that come from anywhere: no model, no training, no torch.
 
 ```
-request = Request(scores=Path("answers.npz"), targets="0,1")
+request = AttackRequest(scores=Path("answers.npz"), targets="0,1")
 with Scratch(out) as scratch:
-    prepared, expected = tried(prepare(request, scratch))     # what will be done, and how long it should take
-    attack(prepared, out, scratch)                            # results.csv, report.html, ...
+    prepared, expected = try_attacks(prepare_attack(request, scratch))     # the attacks that can be run, and their time
+    write_attack(prepared, out, scratch)                                   # results.csv, report.html, ...
 ```
 
-`answers` says what is read, `reading` and its formats (`arrays`, `parquet`, `experiments`) how; `signals` turns it into
-what attacks look at, `design` and `views` decide who serves whom as a reference, `run` attacks, `results` reports.
-docs/scores.md shows every format by example.
+`model_answers` describes answers, which `answer_files` reads in every format (`array_answers`, `parquet_answers`,
+`experiment_folders`); `answer_signals` turns them into the signals that attacks look at, `attack_design` and
+`serving_models` choose the references of each target, `attack_run` attacks, and `attack_results` measures with the
+steps of an audit. docs/scores.md shows every format by example.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
-from bitleak.answers.answer_files import read
-from bitleak.answers.attack_preparation import Prepared, Request, prepare
-from bitleak.answers.attack_results import rows_and_curves, summarize
-from bitleak.answers.attack_run import Attacked, Expected, OnStep, attacked, tried
-from bitleak.answers.attack_statistics import records_of
+from bitleak.answers.answer_files import read_answers
+from bitleak.answers.attack_forecast import ExpectedSeconds, try_attacks
+from bitleak.answers.attack_preparation import AttackRequest, PreparedAttack, prepare_attack
+from bitleak.answers.attack_results import not_computed, power_curve, record_results, rows_and_curves, summarize
+from bitleak.answers.attack_run import AttackOutcome, ShowStep, run_attacks
 from bitleak.answers.model_answers import Answers
 from bitleak.core.spill import Scratch
 from bitleak.metrics import adjust_verdicts
@@ -27,41 +28,45 @@ from bitleak.report import exposed, in_headline, write_all
 
 __all__ = [
     "Answers",
-    "Attacked",
-    "Expected",
-    "Prepared",
-    "Request",
+    "AttackOutcome",
+    "AttackRequest",
+    "ExpectedSeconds",
+    "PreparedAttack",
     "Scratch",
-    "attack",
-    "attacked",
-    "prepare",
-    "read",
-    "tried",
+    "prepare_attack",
+    "read_answers",
+    "run_attacks",
+    "try_attacks",
+    "write_attack",
 ]
 
 
-def _silent(done: float, what: str) -> None:
-    """Shows nothing."""
+def _silent(done: float, stage: str) -> None:
+    """Show nothing."""
 
 
-def attack(prepared: Prepared, out: Path, scratch: Scratch, on_step: OnStep = _silent) -> None:
-    """Runs the attacks and writes tables, curves, figures and page.
+def write_attack(prepared: PreparedAttack, out: Path, scratch: Scratch, on_step: ShowStep = _silent) -> None:
+    """Run the attacks, and write tables, curves, figures and page.
 
     Args:
-        prepared: After `tried`.
+        prepared: After `try_attacks`.
         out: Folder for the results; exists.
         scratch: Where large arrays go.
         on_step: Called with the fraction done of a stage, and its name.
 
     Raises:
-        DataError: An answer is not finite or otherwise cannot be, or a target's answers cannot be attacked.
+        DataError: An answer is not finite or otherwise impossible, or a target's answers cannot be attacked.
         StoreError: `out` cannot be written to, or the disk is too small.
     """
-    found = attacked(prepared, scratch, on_step)
-    rows, curves = rows_and_curves(prepared, found, lambda done: on_step(done, "measuring"))
+    outcome = run_attacks(prepared, scratch, on_step)
+    rows, curves = rows_and_curves(prepared, outcome, lambda done: on_step(done, "measuring"))
     summary = summarize(prepared, rows)
-    summary = replace(summary, warnings=(*summary.warnings, *prepared.doubts, *found.doubts))
-    records = records_of(prepared, found.scores, found.memorised, summary)
-    summary = replace(summary, exposed=exposed(records))
+    records = record_results(prepared, outcome, summary)
+    summary = replace(
+        summary,
+        exposed=exposed(records),
+        notes=(*summary.notes, *not_computed(outcome)),
+        warnings=(*summary.warnings, *prepared.doubts, *outcome.doubts),
+    )
     rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, summary))
-    write_all(rows, curves, summary, out, records=records, powered=found.power)
+    write_all(rows, curves, summary, out, records=records, powered=power_curve(outcome))

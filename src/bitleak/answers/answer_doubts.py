@@ -1,8 +1,9 @@
 """Reasons to doubt a file of answers, read from the file itself.
 
-A number that is not what its name says gives a figure that is not true, at exit code 0. `refuse` ends a run where no
-reading is right; `early` and `late` are sentences for the first lines of the report where a person has to decide. Each
-rests on a test that ordinary files pass: a threshold of 6 standard errors, or an equality that chance does not make.
+A number that is not what its name says gives a figure that is not true, at exit code 0. `refuse_answers` ends a run
+if no reading is right; `doubts_of_files` and `doubts_of_signals` return sentences for the first lines of the report if
+a person has to decide. Each rests on a test that ordinary files pass: a threshold of 6 standard errors, or an equality
+that does not occur by chance.
 
 | sign | question |
 |---|---|
@@ -24,22 +25,22 @@ from jaxtyping import Bool, Float64
 from scipy.stats import rankdata
 
 from bitleak.answers.answer_correspondence import copy_doubts, membership_doubts, stranger_doubts
-from bitleak.answers.answer_signals import SUM_TOLERANCE, Signals
+from bitleak.answers.answer_signals import SUM_TOLERANCE, AnswerSignals
 from bitleak.answers.attack_design import Design
-from bitleak.answers.label_confusion import Confusion, confusion_of, renamed
+from bitleak.answers.label_confusion import Confusion, confusion_of, renaming_sentence
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.probability_resolution import resolution_of
 from bitleak.core.errors import DataError
 from bitleak.core.types import SIGNALS
 from bitleak.report.format import count, listed
 
-SAMPLE = 256
+SAMPLED_RECORDS = 256
 """Records of every model that are looked at before the answers are read."""
 
-ROWS = 10
+FEWEST_ROWS = 10
 """Rows that it takes to say what all rows are."""
 
-SIGMAS = 6.0
+DOUBT_SIGMAS = 6.0
 """Standard errors from which a difference is none of chance: one file in a billion."""
 
 DISTINCT = 256
@@ -50,10 +51,10 @@ REPEATED = 4
 REPEATED_RECORDS = 1 << 12
 """Records at which an answer that is repeated is looked for."""
 
-CONFIDENCE, CORRECT = SIGNALS.index("logit_scaled"), SIGNALS.index("correct")
+_CONFIDENCE, _CORRECT = SIGNALS.index("logit_scaled"), SIGNALS.index("correct")
 
 
-def refuse(answers: Answers) -> None:
+def refuse_answers(answers: Answers) -> None:
     """End a run on answers of which no reading is right.
 
     Raises:
@@ -63,7 +64,7 @@ def refuse(answers: Answers) -> None:
     if answers.kind == "logits":
         _refuse_probabilities(answers)
     if answers.member is not None:
-        for first, second in twins(answers):
+        for first, second in identical_models(answers):
             if (answers.member[first] != answers.member[second]).any():
                 raise DataError(
                     f"{answers.source}: models {answers.names[first]} and {answers.names[second]} have identical "
@@ -75,7 +76,7 @@ def refuse(answers: Answers) -> None:
 def _refuse_probabilities(answers: Answers) -> None:
     shown = _sampled(answers)
     rows = np.concatenate(shown).astype(np.float64).reshape(-1, answers.classes)
-    if len(rows) < ROWS or not np.isfinite(rows).all() or (rows < 0).any():
+    if len(rows) < FEWEST_ROWS or not np.isfinite(rows).all() or (rows < 0).any():
         return
     if (rows <= 1 + SUM_TOLERANCE).all():
         step = resolution_of(replace(answers, pool=shown, population=())).step
@@ -92,7 +93,7 @@ def _refuse_probabilities(answers: Answers) -> None:
         )
 
 
-def twins(answers: Answers) -> list[tuple[int, int]]:
+def identical_models(answers: Answers) -> list[tuple[int, int]]:
     """Pairs of models with identical answers about all records; a model has at most one pair as the second."""
     first: dict[bytes, int] = {}
     found = []
@@ -106,7 +107,7 @@ def twins(answers: Answers) -> list[tuple[int, int]]:
     return found
 
 
-def early(answers: Answers, quantized: Answers | None, design: Design) -> tuple[str, ...]:
+def doubts_of_files(answers: Answers, quantized: Answers | None, design: Design) -> tuple[str, ...]:
     """Sentences on what can be seen before the answers are read as a whole."""
     return (
         *answers.doubts,
@@ -118,7 +119,9 @@ def early(answers: Answers, quantized: Answers | None, design: Design) -> tuple[
     )
 
 
-def late(answers: Answers, signals: Signals, design: Design, fprs: Sequence[float]) -> tuple[str, ...]:
+def doubts_of_signals(
+    answers: Answers, signals: AnswerSignals, design: Design, fprs: Sequence[float]
+) -> tuple[str, ...]:
     """Sentences on what the confidences of all models show.
 
     Args:
@@ -128,22 +131,22 @@ def late(answers: Answers, signals: Signals, design: Design, fprs: Sequence[floa
         fprs: Rates that the TPR is reported at.
     """
     rows = [answers.names.index(name) for name in signals.names]
-    confidence, member = signals.pool[CONFIDENCE], design.member
+    confidence, member = signals.pool[_CONFIDENCE], design.member
     sign = _sign(answers, confidence, member, design)
     return (
         *_labels(answers, signals, design),
         *_predicted_labels(signals, answers, design),
         *(sign or membership_doubts(confidence, member, signals.names)),
         *stranger_doubts(confidence, signals.names),
-        *copy_doubts(confidence, signals.population[CONFIDENCE]),
+        *copy_doubts(confidence, signals.population[_CONFIDENCE]),
         *_near_twins(answers, confidence, rows),
-        *coarse(answers, signals, fprs),
+        *coarse_confidences(answers, signals, fprs),
     )
 
 
-def coarse(answers: Answers, signals: Signals, fprs: Sequence[float]) -> tuple[str, ...]:
+def coarse_confidences(answers: Answers, signals: AnswerSignals, fprs: Sequence[float]) -> tuple[str, ...]:
     """Sentences on confidences that cannot be told apart, of full-precision or quantized models."""
-    confidence = signals.pool[CONFIDENCE]
+    confidence = signals.pool[_CONFIDENCE]
     return (
         *_values(answers, confidence),
         *_repeated(answers, confidence),
@@ -155,7 +158,7 @@ def _bounded(answers: Answers) -> list[str]:
     """Logits of which none leaves the range of a sigmoid."""
     shown = _sampled(answers) if answers.kind == "logits" else ()
     rows = sum(one.shape[0] * one.shape[1] for one in shown)
-    if rows < ROWS or min(float(one.min()) for one in shown) < 0 or max(float(one.max()) for one in shown) > 1:
+    if rows < FEWEST_ROWS or min(float(one.min()) for one in shown) < 0 or max(float(one.max()) for one in shown) > 1:
         return []
     if all(float(one.max()) == float(one.min()) for one in shown):
         return []
@@ -165,13 +168,13 @@ def _bounded(answers: Answers) -> list[str]:
 
 
 def _sampled(answers: Answers) -> tuple[np.ndarray, ...]:
-    at = np.unique(np.linspace(0, answers.records - 1, SAMPLE).astype(np.int64))
+    at = np.unique(np.linspace(0, answers.records - 1, SAMPLED_RECORDS).astype(np.int64))
     return tuple(np.ascontiguousarray(one[at]) for one in answers.pool)
 
 
 def _identical(answers: Answers, quantized: Answers | None) -> list[str]:
     found = []
-    pairs = twins(answers)
+    pairs = identical_models(answers)
     if pairs:
         names = listed([f"{answers.names[one]} and {answers.names[other]}" for one, other in pairs[:5]])
         found.append(
@@ -190,7 +193,7 @@ def _identical(answers: Answers, quantized: Answers | None) -> list[str]:
 
 
 def _sampled_of(answers: Answers, row: int) -> np.ndarray:
-    return np.ascontiguousarray(answers.pool[row][:SAMPLE])
+    return np.ascontiguousarray(answers.pool[row][:SAMPLED_RECORDS])
 
 
 def _few_references(design: Design) -> list[str]:
@@ -244,11 +247,11 @@ def _sign(
         ]
         effect = float(max((area - 0.5) / sigma for area, sigma in zip(areas, error, strict=True)))
     square = member.shape[0] == member.shape[1] and not np.array_equal(member, member.T)
-    if square and effect < SIGMAS:
+    if square and effect < DOUBT_SIGMAS:
         other = effect_of_membership(confidence, np.ascontiguousarray(member.T))
-        if other is not None and other > SIGMAS:
+        if other is not None and other > DOUBT_SIGMAS:
             return ["The answers do not depend on member, but on its transpose: its axes are [models records]."]
-    if effect > -SIGMAS:
+    if effect > -DOUBT_SIGMAS:
         return []
     losses = "are these losses, which are lower for members (negate them)" if answers.kind == "scores" else (
         "are the signs of the logits right"
@@ -284,7 +287,7 @@ def _area(scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "reco
     return float(ranks / (inside * (len(member) - inside)))
 
 
-def _labels(answers: Answers, signals: Signals, design: Design) -> list[str]:
+def _labels(answers: Answers, signals: AnswerSignals, design: Design) -> list[str]:
     """Models that do not know the labels of what they were trained on."""
     labels = answers.labels
     if answers.kind == "scores" or labels is None:
@@ -292,7 +295,7 @@ def _labels(answers: Answers, signals: Signals, design: Design) -> list[str]:
     asked = labels[design.records]
     right, inside = np.zeros(answers.classes), np.zeros(answers.classes)
     for row, own in enumerate(design.member):
-        right += np.bincount(asked[own], signals.pool[CORRECT, row, own, 0], answers.classes)
+        right += np.bincount(asked[own], signals.pool[_CORRECT, row, own, 0], answers.classes)
         inside += np.bincount(asked[own], minlength=answers.classes)
     accuracy, occurring = right.sum() / max(1.0, inside.sum()), inside > 0
     if (right[occurring] >= 0.5 * inside[occurring]).all():
@@ -314,11 +317,11 @@ def _labels(answers: Answers, signals: Signals, design: Design) -> list[str]:
     return _population_labels(answers, signals, accuracy)
 
 
-def _predicted_labels(signals: Signals, answers: Answers, design: Design) -> list[str]:
+def _predicted_labels(signals: AnswerSignals, answers: Answers, design: Design) -> list[str]:
     """A model that is right on all that it was not trained on, where the others are not."""
     if answers.kind == "scores" or len(signals.names) < 2:
         return []
-    right = signals.pool[CORRECT, :, :, 0]
+    right = signals.pool[_CORRECT, :, :, 0]
     outside = (~design.member).sum(axis=1)
     share = np.array([row[~own].mean() if (~own).any() else 0 for row, own in zip(right, design.member, strict=True)])
     doubts = []
@@ -334,16 +337,17 @@ def _predicted_labels(signals: Signals, answers: Answers, design: Design) -> lis
 
 
 def _renaming(confusion: Confusion) -> str:
-    return f" {said}" if (said := renamed(confusion)) else ""
+    sentence = renaming_sentence(confusion)
+    return f" {sentence}" if sentence else ""
 
 
-def _population_labels(answers: Answers, signals: Signals, known: float) -> list[str]:
+def _population_labels(answers: Answers, signals: AnswerSignals, known: float) -> list[str]:
     labels = answers.population_labels
     if labels is None or len(labels) < 50 or not answers.population:
         return []
     share = np.bincount(labels, minlength=answers.classes) / len(labels)
     chance = float((share**2).sum())
-    accuracy = float(np.mean([one[:, 0].mean() for one in signals.population[CORRECT]]))
+    accuracy = float(np.mean([one[:, 0].mean() for one in signals.population[_CORRECT]]))
     if knows(accuracy, chance, len(labels)) or not (known - chance) > 0.5 * (1 - chance):
         return []
     return [
@@ -371,7 +375,7 @@ def _near_twins(
         return []
     usual = float(np.median(distance[pairs]))
     near = np.flatnonzero((distance[pairs] < 1e-4 * usual) & (np.ptp(values, axis=1)[pairs[0]] > 0))
-    known = set(twins(answers)) if len(near) else set()
+    known = set(identical_models(answers)) if len(near) else set()
     left = [(int(pairs[0][one]), int(pairs[1][one])) for one in near]
     left = [pair for pair in left if (rows[pair[0]], rows[pair[1]]) not in known]
     few_valued = len(np.unique(values)) <= 16
@@ -434,7 +438,7 @@ def _repeated(answers: Answers, confidence: Float64[np.ndarray, "models records 
 
 
 def _ties(
-    answers: Answers, signals: Signals, confidence: Float64[np.ndarray, "models records queries"], fpr: float
+    answers: Answers, signals: AnswerSignals, confidence: Float64[np.ndarray, "models records queries"], fpr: float
 ) -> list[str]:
     """Answers at the end of the scale, which hold the records that leak most."""
     ends, total = np.zeros(2), confidence.size

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from bitleak.answers.array_answers import load, read_folder, read_npz
+from bitleak.answers.array_answers import load_npy, read_folder, read_npz
 from bitleak.answers.experiment_folders import looks_like_experiments, read_experiments
 from bitleak.answers.model_answers import Answers, checked, checked_labels
 from bitleak.answers.parquet_answers import read_parquet
@@ -19,7 +19,7 @@ FORMATS = (
 )
 
 
-def read(path: Path, scratch: Scratch, *, labels: Path | None = None, known: Answers | None = None) -> Answers:
+def read_answers(path: Path, scratch: Scratch, *, labels: Path | None = None, known: Answers | None = None) -> Answers:
     """The answers of a file or folder of any format, checked as far as it goes without reading them.
 
     Args:
@@ -55,7 +55,7 @@ def read_labels(path: Path) -> Int64[np.ndarray, "records"]:
     """
     if not path.is_file():
         raise DataError(f"--labels {path}: no such file")
-    return checked_labels(load(path), f"--labels {path}")
+    return checked_labels(load_npy(path), f"--labels {path}")
 
 
 def _folder(path: Path, scratch: Scratch, given: np.ndarray | None, known: Answers | None) -> Answers:

@@ -14,23 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from bitleak.answers.model_answers import Answers, Kind
-from bitleak.answers.probability_resolution import Resolution, of_dtype, resolution_of
+from bitleak.answers.model_answers import AnswerKind, Answers
+from bitleak.answers.probability_resolution import BLOCK_NUMBERS, Resolution, of_dtype, resolution_of
 from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.signals import probability_signals, signals
 from bitleak.core.spill import Scratch, release
 from bitleak.core.types import SIGNALS
 
-BLOCK = 1 << 19
-"""Numbers of the source handled at a time."""
-
 SUM_TOLERANCE = 1e-2
 """How far probabilities may be from summing to 1, besides half a step of their resolution per class."""
 
 
 @dataclass(frozen=True)
-class Signals:
+class AnswerSignals:
     """The signals of some models.
 
     Attributes:
@@ -59,7 +56,7 @@ def signals_of(
     records: Int64[np.ndarray, "records"],
     scratch: Scratch,
     on_step: Callable[[float], None],
-) -> Signals:
+) -> AnswerSignals:
     """The signals of all models of a source.
 
     Args:
@@ -82,12 +79,12 @@ def signals_of(
         if answers.population:
             _fill(population[:, row], answers, row, outside, resolution, part="population_")
         on_step((row + 1) / models)
-    return Signals(answers.names, pool, population, resolution)
+    return AnswerSignals(answers.names, pool, population, resolution)
 
 
 def block_signals(
     values: np.ndarray,
-    kind: Kind,
+    kind: AnswerKind,
     labels: Int64[np.ndarray, "records"] | None,
     resolution: Resolution | None = None,
 ) -> Float64[np.ndarray, "records queries signals"]:
@@ -128,7 +125,7 @@ def _fill(
     source, labels = (
         (answers.population[row], answers.population_labels) if part else (answers.pool[row], answers.labels)
     )
-    step = max(1, BLOCK // int(np.prod(source.shape[1:])))
+    step = max(1, BLOCK_NUMBERS // int(np.prod(source.shape[1:])))
     whole = len(records) == len(source)
     for start in range(0, len(records), step):
         stop = min(start + step, len(records))

@@ -19,7 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bitleak.answers.model_answers import KINDS, Answers, Kind, checked_labels, checked_member, floating, of_one_model
+from bitleak.answers.model_answers import (
+    KINDS,
+    AnswerKind,
+    Answers,
+    checked_labels,
+    checked_member,
+    floating,
+    of_one_model,
+)
 from bitleak.core.archive import opened_npz
 from bitleak.core.checks import unknown_name
 from bitleak.core.damage import damage_as
@@ -52,10 +60,10 @@ def read_folder(folder: Path) -> Answers:
     Raises:
         DataError: As `read_npz`.
     """
-    return assemble({file.stem: load(file) for file in sorted(folder.glob("*.npy"))}, str(folder))
+    return assemble({file.stem: load_npy(file) for file in sorted(folder.glob("*.npy"))}, str(folder))
 
 
-def load(file: Path) -> np.ndarray:
+def load_npy(file: Path) -> np.ndarray:
     """The array of an `.npy` file, memory-mapped.
 
     Raises:
@@ -109,7 +117,7 @@ def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
     )
 
 
-def _kind(arrays: Mapping[str, np.ndarray], source: str) -> Kind:
+def _kind(arrays: Mapping[str, np.ndarray], source: str) -> AnswerKind:
     found = [kind for kind in KINDS if kind in arrays]
     if len(found) != 1:
         raise DataError(
@@ -119,7 +127,7 @@ def _kind(arrays: Mapping[str, np.ndarray], source: str) -> Kind:
     return found[0]
 
 
-def _by_model(array: np.ndarray, kind: Kind, where: str) -> tuple[np.ndarray, ...]:
+def _by_model(array: np.ndarray, kind: AnswerKind, where: str) -> tuple[np.ndarray, ...]:
     floating(array, where)
     axes = 3 if kind == "scores" else 4
     if array.ndim not in (axes - 1, axes) or 0 in array.shape:

@@ -18,8 +18,12 @@ from jaxtyping import Bool, Int64
 from bitleak.answers.serving_models import Serving, mask, per_side, serving, tells, usable
 from bitleak.attacks import split_numbers
 from bitleak.core.errors import ConfigError, DataError
+from bitleak.core.types import SplitMode
 
-FEWEST = 3
+MODE: SplitMode = "population"
+"""The targets share their records, so intervals resample records."""
+
+FEWEST_MODELS = 3
 """Models with a record, and models without it, that it takes: the target or its complement, and 2 references."""
 
 
@@ -65,7 +69,7 @@ class Design:
         return min(fewest, default=0)
 
 
-def design(
+def attack_design(
     member: Bool[np.ndarray, "models records"],
     targets: tuple[int, ...],
     *,
@@ -89,12 +93,12 @@ def design(
 
     Example:
         >>> member = np.array([[1, 0, 1, 0], [0, 1, 0, 1]] * 2 + [[1, 1, 0, 0], [0, 0, 1, 1]] * 2, bool)
-        >>> found = design(member, (0,), references=True, seed=0, source="FILE")
+        >>> found = attack_design(member, (0,), references=True, seed=0, source="FILE")
         >>> found.complements, found.references(0)[0].tolist(), found.per_side()
         ((1,), [4, 5, 6, 7], 2)
     """
     inside = member.sum(axis=0)
-    enough = (inside >= FEWEST) & (len(member) - inside >= FEWEST)
+    enough = (inside >= FEWEST_MODELS) & (len(member) - inside >= FEWEST_MODELS)
     served: tuple[Serving, ...] = ()
     if references and enough.any():
         known = np.flatnonzero(enough)

@@ -1,38 +1,45 @@
-"""Everything that can be checked of a run on scores before the answers are read."""
+"""Everything that can be checked of a run on answers before they are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Int64
 
-from bitleak.answers.answer_doubts import early, refuse
-from bitleak.answers.answer_files import read
-from bitleak.answers.attack_design import FEWEST, Design, chosen_targets, design
-from bitleak.answers.class_membership import by_class
+from bitleak.answers.answer_doubts import doubts_of_files, refuse_answers
+from bitleak.answers.answer_files import read_answers
+from bitleak.answers.attack_design import FEWEST_MODELS, Design, attack_design, chosen_targets
+from bitleak.answers.class_membership import class_dependences
 from bitleak.answers.model_answers import Answers
-from bitleak.answers.target_views import CONTROL, FULL, QUANTIZED, Case
+from bitleak.answers.quantized_pairing import paired
+from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, QUANTIZED_BY_MATCHED, Case
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word
+from bitleak.core.checks import number_in
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_RATES, why_too_many
 from bitleak.core.spill import Scratch
-from bitleak.core.variants import JOINT
-from bitleak.metrics import ClassDependence
+from bitleak.core.variants import CONTROL, FULL, JOINT
+from bitleak.metrics import DELTA, PRIORS, ClassDependence, load_metric, metric_entries
 from bitleak.report.format import count
+from bitleak.steps.measure_variant import MeasureVariant
 
 
 @dataclass(frozen=True)
-class Request:
-    """What `bitleak attack` is asked for.
+class AttackRequest:
+    """Options of `bitleak attack`.
 
     Attributes:
         scores: File or folder with the answers.
-        quantized: The same of the quantized models; None where there is none.
+        quantized: The same for quantized versions of the models; None if there is none.
         labels: An `.npy` file with labels.
         targets: Models to attack, with commas between them; None is all.
         attacks: Words or names that `expand` knows, and `joint`; None is all that apply.
-        fprs: False-positive rates in (0, 1) at which the TPR is reported.
-        seed: Of all that is drawn.
+        fprs: False positive rates in (0, 1) at which the TPR is reported.
+        priors: Shares of members in (0, 1) for which precision is reported.
+        delta: The delta at which epsilon is bounded, in [0, 1).
+        metrics: Further metrics, as `metrics.load_metric` takes them.
+        seed: Seed of all draws.
         power: Whether the attacks are also run with fewer references.
     """
 
@@ -42,23 +49,29 @@ class Request:
     targets: str | None = None
     attacks: tuple[str, ...] | None = None
     fprs: tuple[float, ...] = (0.001, 0.01)
+    priors: tuple[float, ...] = PRIORS
+    delta: float = DELTA
+    metrics: tuple[str, ...] = ()
     seed: int = 0
     power: bool = True
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedAttack:
     """A run whose input is known to fit together.
 
     Attributes:
-        answers: Of the full-precision models.
-        quantized: Of the same models, quantized.
-        design: Who is attacked with which references.
-        attacks: What is run.
-        asked: Whether the attacks were named; then one that cannot run is an error, else it is left out.
+        answers: Answers of the full-precision models.
+        quantized: Answers of the same models, quantized.
+        design: Targets and their references.
+        attacks: Attacks to run.
+        named: Whether the attacks were named; then one that cannot run is an error, else it is left out.
         cases: Variants and kinds of reference, `fp32` with its own references first.
         fprs: Ascending.
-        remarks: What a reader must know: what was left out, and why.
+        priors: Ascending.
+        delta: The delta at which epsilon is bounded.
+        metrics: Further metrics, as parameters of a step.
+        remarks: Sentences on parts of the input that are left out, and why.
         unrun: Names of the attacks that are left out, by reason.
         power: Whether the attacks are also run with fewer references.
         joint: Whether the joint attack on full-precision and quantized answers is run.
@@ -70,9 +83,12 @@ class Prepared:
     quantized: Answers | None
     design: Design
     attacks: tuple[Attack, ...]
-    asked: bool
+    named: bool
     cases: tuple[Case, ...]
     fprs: tuple[float, ...]
+    priors: tuple[float, ...]
+    delta: float
+    metrics: tuple[str, ...]
     remarks: tuple[str, ...]
     unrun: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     joint: bool = False
@@ -80,14 +96,42 @@ class Prepared:
     by_class: Mapping[int, ClassDependence] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
+    @property
+    def labels(self) -> Int64[np.ndarray, "records"]:
+        """Classes of the audited records; zeros if the source has none."""
+        records = self.design.records
+        return np.zeros(len(records), np.int64) if self.answers.labels is None else self.answers.labels[records]
+
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
-        """The attacks that say something of their own in this case."""
-        if case.reference == "fp32":
+        """Return the attacks whose scores differ in this case from those in others."""
+        if case.reference == FULL:
             return self.attacks
-        by_reference = tuple(attack for attack in self.attacks if attack.uses_references)
-        if case.reference == "matched":
-            return by_reference
-        return tuple(attack for attack in by_reference if attack.signal in RECALIBRATED_SIGNALS)
+        if case.recalibrated:
+            return tuple(attack for attack in self.by_reference(case) if attack.signal in RECALIBRATED_SIGNALS)
+        return self.by_reference(case)
+
+    def by_reference(self, case: Case) -> tuple[Attack, ...]:
+        """Return the attacks with references that are run in this case."""
+        attacks = tuple(attack for attack in self.attacks if attack.uses_references)
+        if not case.recalibrated:
+            return attacks
+        return tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)
+
+    def measuring(self, variant: str, quantizer: str, reference: str, *, comparisons: int) -> MeasureVariant:
+        """Return the step that measures one variant by one kind of reference, with this run's parameters."""
+        return MeasureVariant(
+            variant,
+            quantizer,
+            levels=None,
+            reference=reference,
+            fpr=self.fprs,
+            priors=self.priors,
+            delta=self.delta,
+            comparisons=comparisons,
+            seed=self.design.seed,
+            standalone=True,
+            metrics=self.metrics,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -97,96 +141,138 @@ class Prepared:
 
     @property
     def _doubted(self) -> str:
-        """The doubts, for the end of a message: what is doubtful is often the reason."""
+        """The doubts, for the end of a message: a doubt is often the reason."""
         return f". Doubts about the answers: {' '.join(self.doubts)}" if self.doubts else ""
 
-    def without(self, attack: Attack, reason: str) -> "Prepared":
-        """The same run without an attack that cannot be run on it.
+    def without(self, attack: Attack, reason: str) -> "PreparedAttack":
+        """Return the run without an attack that cannot be run on it.
 
         Raises:
-            ConfigError: The attack was asked for by name, or no attack is left.
+            ConfigError: The attack was named, or no attack is left.
         """
-        if self.asked:
+        if self.named:
             raise ConfigError(
                 f"--attacks: {attack.name} cannot be run on {self.answers.source}: {reason}{self._doubted}"
             )
-        rest = tuple(one for one in self.attacks if one != attack)
+        rest = tuple(other for other in self.attacks if other != attack)
         if not rest:
             raise ConfigError(f"{self.answers.source}: no attack can be run; the last reason: {reason}{self._doubted}")
         return replace(self, attacks=rest, unrun={**self.unrun, reason: (*self.unrun.get(reason, ()), attack.name)})
 
 
-def prepare(request: Request, scratch: Scratch) -> Prepared:
-    """Reads what describes the answers, and decides what to run.
+def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
+    """Read what describes the answers, and decide what to run.
 
     Args:
-        request: What was asked for.
+        request: The options.
         scratch: Where answers are laid out that cannot be read in place.
 
     Raises:
         DataError: The files do not hold what they should, or do not fit together.
-        ConfigError: A target, an attack or a rate cannot be used.
+        ConfigError: A target, an attack, a metric or a number cannot be used.
     """
-    named = request.attacks
-    attacks = _attacks(None if named is None else tuple(name for name in named if name != JOINT))
-    reason = why_too_many(len(request.fprs), MOST_RATES, "rates")
-    if reason:
-        raise ConfigError(f"--fpr: {reason}")
-    for fpr in request.fprs:
-        if not 0 < fpr < 1:
-            raise ConfigError(f"--fpr must be numbers between 0 and 1, got {fpr:g}")
-    answers = read(request.scores, scratch, labels=request.labels)
-    if answers.member is None:
-        raise DataError(f"{answers.source}: member is missing; it says which model was trained on which record")
-    for count_, limit, subject in (
-        (len(answers.pool), MOST_MODELS, "models"),
-        (answers.queries, MOST_QUERIES, "queries"),
-    ):
-        reason = why_too_many(count_, limit, subject)
-        if reason:
-            raise DataError(f"{answers.source}: {reason}")
+    # Options first, which need no file.
+    names = request.attacks
+    attacks = _attacks(None if names is None else tuple(name for name in names if name != JOINT))
+    fprs = _shares("--fpr", request.fprs, "rates")
+    priors = _shares("--priors", request.priors, "shares")
+    delta = _delta(request.delta)
+    metrics = _metrics(request.metrics)
+
+    # The files, described but not read as a whole.
+    answers = read_answers(request.scores, scratch, labels=request.labels)
+    member = _checked_member(answers)
     quantized = None
     allowed = tuple(range(len(answers.names)))
     if request.quantized is not None:
-        quantized = paired(answers, read(request.quantized, scratch, labels=request.labels, known=answers))
+        quantized = paired(answers, read_answers(request.quantized, scratch, labels=request.labels, known=answers))
         allowed = tuple(row for row in allowed if answers.names[row] in quantized.names)
-    for one in filter(None, (answers, quantized)):
-        refuse(one)
-    attacks, unrun = _fitting(attacks, answers, asked=request.attacks is not None)
-    found = design(
-        answers.member,
+        refuse_answers(quantized)
+    refuse_answers(answers)
+
+    # Attacks that apply, and their targets and references.
+    attacks, unrun = _fitting(attacks, answers, named=names is not None)
+    design = attack_design(
+        member,
         chosen_targets(request.targets, answers.names, allowed),
-        references=JOINT in (named or ()) or any(attack.uses_references for attack in attacks),
+        references=JOINT in (names or ()) or any(attack.uses_references for attack in attacks),
         seed=request.seed,
         source=answers.source,
         labels=answers.labels,
     )
-    cases = _cases(answers, quantized, found)
-    prepared = Prepared(
+    cases = _cases(answers, quantized, design)
+    prepared = PreparedAttack(
         answers=answers,
         quantized=quantized,
-        design=found,
+        design=design,
         attacks=attacks,
-        asked=request.attacks is not None,
+        named=names is not None,
         cases=cases,
-        fprs=tuple(sorted(set(request.fprs))),
-        remarks=_notes(answers, quantized, found),
+        fprs=fprs,
+        priors=priors,
+        delta=delta,
+        metrics=metrics,
+        remarks=_remarks(answers, quantized, design),
         unrun=unrun,
-        joint=_joint(named, attacks, cases, answers.source),
+        joint=_joint(names, attacks, cases, answers.source),
         power=request.power,
-        by_class=by_class(answers, found),
-        doubts=early(answers, quantized, found),
+        by_class=class_dependences(answers, design),
+        doubts=doubts_of_files(answers, quantized, design),
     )
-    if not found.referenced:
+    if not design.referenced:
         reason = (
             "for want of reference models (no record has 2 that were trained on it and 2 that were not, besides models "
             "whose training sets tell the target's)"
         )
-        for attack in [attack for attack in attacks if attack.uses_references]:
-            prepared = prepared.without(attack, reason)
-    for attack in [attack for attack in prepared.attacks if attack.fewest_population > answers.population_records]:
-        prepared = prepared.without(attack, _population_reason(answers, attack.fewest_population))
+        for attack in attacks:
+            if attack.uses_references:
+                prepared = prepared.without(attack, reason)
+    for attack in prepared.attacks:
+        if attack.fewest_population > answers.population_records:
+            prepared = prepared.without(attack, _population_reason(answers, attack.fewest_population))
     return prepared
+
+
+def _shares(option: str, values: tuple[float, ...], subject: str) -> tuple[float, ...]:
+    """Return numbers between 0 and 1, ascending, each once."""
+    reason = why_too_many(len(values), MOST_RATES, subject)
+    if reason:
+        raise ConfigError(f"{option}: {reason}")
+    for value in values:
+        if not 0 < value < 1:
+            raise ConfigError(f"{option} must be numbers between 0 and 1, got {value:g}")
+    return tuple(sorted(set(values)))
+
+
+def _delta(delta: float) -> float:
+    try:
+        return number_in("--delta", delta, 0, 1, ends="[)")
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from None
+
+
+def _metrics(entries: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the metrics as parameters of a step, each tried."""
+    try:
+        names = [load_metric(entry).name for entry in dict.fromkeys(entries)]
+    except ValueError as error:
+        raise ConfigError(f"--metrics: {error}") from None
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--metrics: two metrics are called {name!r}")
+    return tuple(metric_entries(entries))
+
+
+def _checked_member(answers: Answers) -> Bool[np.ndarray, "models records"]:
+    """Return the membership; refuse answers without it, and of more models or queries than any run has."""
+    if answers.member is None:
+        raise DataError(f"{answers.source}: member is missing; it says which model was trained on which record")
+    sizes = ((len(answers.pool), MOST_MODELS, "models"), (answers.queries, MOST_QUERIES, "queries"))
+    for size, limit, subject in sizes:
+        reason = why_too_many(size, limit, subject)
+        if reason:
+            raise DataError(f"{answers.source}: {reason}")
+    return answers.member
 
 
 def _population_reason(answers: Answers, fewest: int) -> str:
@@ -206,71 +292,6 @@ def _words(names: tuple[str, ...]) -> list[str]:
     return [*words, *left]
 
 
-def _check_numbers(answers: Answers, quantized: Answers) -> None:
-    """Refuse answers about records, or queries, of other numbers than those of full precision.
-
-    Numbers are sorted when a file is read, so that equal ones are in the same order. Where one source has
-    none, records are compared by their order.
-
-    Raises:
-        DataError: A number is in one source only; names the first.
-    """
-    named = (("record", "records", "record"), ("population record", "population records", "population"))
-    for subject, plural, name in (*named, ("query", "queries", "query")):
-        ours, theirs = (getattr(source, f"{name}_numbers") for source in (answers, quantized))
-        if ours is None or theirs is None or not (len(ours) and len(theirs)):
-            continue
-        strangers = np.setxor1d(ours, theirs)
-        if len(strangers):
-            only = answers.source if strangers[0] in ours else quantized.source
-            raise DataError(
-                f"{quantized.source}: {plural} must be those of {answers.source}; {subject} {strangers[0]} is in "
-                f"{only} only"
-            )
-
-
-def paired(answers: Answers, quantized: Answers) -> Answers:
-    """The quantized answers, if they are about the same models, records and queries.
-
-    Raises:
-        DataError: They are not.
-    """
-    source = quantized.source
-    strangers = [name for name in quantized.names if name not in answers.names]
-    if strangers:
-        raise DataError(
-            f"{source}: model {strangers[0]} is none of {answers.source}; rows are matched by the models' names, of "
-            "arrays by their row numbers unless an array `models` names them"
-        )
-    if "scores" in (answers.kind, quantized.kind) and answers.kind != quantized.kind:
-        raise DataError(
-            f"{source}: kind must be as in {answers.source}, {answers.kind}, got {quantized.kind}; logits and "
-            "probabilities can be compared, scores with scores only"
-        )
-    for what in ("records", "queries", "classes"):
-        ours, theirs = getattr(answers, what), getattr(quantized, what)
-        if ours != theirs:
-            raise DataError(f"{source}: {what} must be as in {answers.source}, {ours}, got {theirs}")
-    _check_numbers(answers, quantized)
-    rows = [answers.row(name) for name in quantized.names]
-    if quantized.member is not None and answers.member is not None:
-        differs = (quantized.member != answers.member[rows]).any(axis=1)
-        if differs.any():
-            name = quantized.names[int(differs.argmax())]
-            raise DataError(f"{source}: member of model {name} differs from {answers.source}; a quantized model has "
-                            "the training set of the model it was made from")  # fmt: skip
-    if quantized.population and answers.population_records not in (0, quantized.population_records):
-        raise DataError(
-            f"{source}: the population must be that of {answers.source}, {answers.population_records} records, got "
-            f"{quantized.population_records}"
-        )
-    for what in ("labels", "population_labels"):
-        ours, theirs = getattr(answers, what), getattr(quantized, what)
-        if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
-            raise DataError(f"{source}: {what} differ from those of {answers.source}; the records must be the same")
-    return quantized
-
-
 def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
     try:
         found = [attack for name in (forms_by_word() if names is None else names) for attack in expand(name)]
@@ -281,7 +302,7 @@ def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
 
 def _joint(named: tuple[str, ...] | None, attacks: tuple[Attack, ...], cases: tuple[Case, ...], source: str) -> bool:
     """Whether the joint attack is run: wherever it applies, unless other attacks are named."""
-    applies = Case(QUANTIZED, "matched") in cases
+    applies = QUANTIZED_BY_MATCHED in cases
     if named is None or JOINT not in named:
         return applies and named is None
     if not attacks:
@@ -294,60 +315,59 @@ def _joint(named: tuple[str, ...] | None, attacks: tuple[Attack, ...], cases: tu
 
 
 def _fitting(
-    attacks: tuple[Attack, ...], answers: Answers, *, asked: bool
+    attacks: tuple[Attack, ...], answers: Answers, *, named: bool
 ) -> tuple[tuple[Attack, ...], dict[str, tuple[str, ...]]]:
     """Of ready scores, only the attacks on what follows from a confidence; the others by reason."""
     if answers.kind != "scores":
         return attacks, {}
     fitting = tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)
     others = [attack.name for attack in attacks if attack not in fitting]
-    if others and asked:
+    if others and named:
         raise ConfigError(f"--attacks: {others[0]} needs logits or probabilities, but {answers.source} holds scores")
     return fitting, {"for want of logits or probabilities": tuple(others)} if others else {}
 
 
-def _cases(answers: Answers, quantized: Answers | None, found: Design) -> tuple[Case, ...]:
-    both = answers.population_records > 1 and found.referenced
-    cases = [Case(FULL, "fp32")]
+def _cases(answers: Answers, quantized: Answers | None, design: Design) -> tuple[Case, ...]:
+    both = answers.population_records > 1 and design.referenced
+    cases = [FULL_BY_FULL]
     if both:
         cases.append(Case(FULL, "recalibrated"))
     if quantized is not None:
         cases.append(Case(QUANTIZED, "fp32"))
         if both and quantized.population_records > 1:
             cases.append(Case(QUANTIZED, "recalibrated"))
-        if found.referenced and set(quantized.names) == set(answers.names):
-            cases.append(Case(QUANTIZED, "matched"))
+        if design.referenced and set(quantized.names) == set(answers.names):
+            cases.append(QUANTIZED_BY_MATCHED)
     return (*cases, Case(CONTROL, "fp32"))
 
 
-def _notes(answers: Answers, quantized: Answers | None, found: Design) -> tuple[str, ...]:
+def _remarks(answers: Answers, quantized: Answers | None, design: Design) -> tuple[str, ...]:
     notes = []
-    if len(found.left_out):
-        numbers = np.arange(answers.records) if answers.record_numbers is None else answers.record_numbers
-        first = ", ".join(str(record) for record in numbers[found.left_out[:10]])
-        dropped = any(of.twins or of.kin for of in found.serving)
+    if len(design.left_out):
+        first = ", ".join(map(str, answers.numbered(design.left_out[:10])))
+        dropped = any(of.twins or of.kin for of in design.serving)
         related = ", those not counted that are no references" if dropped else ""
         notes.append(
-            f"{count(len(found.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
-            f"{FEWEST} models{related}: {first}{', ...' if len(found.left_out) > 10 else ''}."
+            f"{count(len(design.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
+            f"{FEWEST_MODELS} models{related}: {first}{', ...' if len(design.left_out) > 10 else ''}."
         )
-    notes += _related(answers, found) if found.referenced else []
+    notes += _related(answers, design) if design.referenced else []
     if quantized is not None and set(quantized.names) != set(answers.names):
-        matched = "; no matched references" if found.referenced else ""
+        matched = "; no matched references" if design.referenced else ""
         notes.append(
             f"The quantized file has {len(quantized.names)} of {len(answers.names)} models, and only these are "
             f"attacked{matched}."
         )
     populations = quantized is not None and answers.population and quantized.population
-    if quantized is not None and found.referenced and not populations:
+    if quantized is not None and design.referenced and not populations:
         notes.append("No recalibrated references: they need population records in both files.")
     return tuple(notes)
 
 
-def _related(answers: Answers, found: Design) -> list[str]:
+def _related(answers: Answers, design: Design) -> list[str]:
     """Models that serve a target for no record, by reason."""
     notes = []
-    pairs = list(zip(found.targets, found.serving, strict=True))
+    pairs = list(zip(design.targets, design.serving, strict=True))
     for rows, reason in (
         ({target: of.twins for target, of in pairs}, "they were trained on the target's training set"),
         ({target: of.kin for target, of in pairs}, "their training sets tell the target's"),

@@ -1,116 +1,141 @@
-"""From scores to the rows, curves and summary of a report."""
+"""From scores to the rows, curves, records and summary of a report."""
 
 import platform
 from collections.abc import Callable, Mapping
 from importlib import metadata
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from bitleak import metrics
-from bitleak.answers.attack_preparation import Prepared
-from bitleak.answers.attack_run import Attacked
-from bitleak.answers.attack_statistics import DELTA, PRIORS, source_of
-from bitleak.answers.attack_tables import MODE, curves_of, lines
-from bitleak.answers.class_membership import told, warning, within_rows
+from bitleak.answers.attack_design import MODE
+from bitleak.answers.attack_preparation import PreparedAttack
+from bitleak.answers.attack_run import AttackOutcome
+from bitleak.answers.class_membership import class_figures_warning, class_warning, within_class_rows
 from bitleak.answers.joint_releases import joint_rows
-from bitleak.answers.target_views import CONTROL, FULL, QUANTIZED, Case
+from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, Case
 from bitleak.attacks import Attack
 from bitleak.core.seeds import seed_for
 from bitleak.core.text import printable
 from bitleak.core.types import Row
+from bitleak.core.variants import CONTROL, FULL
 from bitleak.metrics import Estimates, Measures
-from bitleak.report import RocCurve, Summary, headline
+from bitleak.report import (
+    PowerRow,
+    RecordResults,
+    RocCurve,
+    Summary,
+    absence_notes,
+    headline,
+    named_curves,
+    variant_records,
+)
 from bitleak.report.format import count
+from bitleak.steps.attack_targets import AttackLabel
+from bitleak.steps.result_rows import Subject, Table, measure_rows
 
 UNKNOWN = "not known: the answers were made elsewhere"
 
 
 def rows_and_curves(
-    prepared: Prepared, found: Attacked, on_step: Callable[[float], None]
+    prepared: PreparedAttack, outcome: AttackOutcome, on_step: Callable[[float], None]
 ) -> tuple[list[Row], list[RocCurve]]:
-    """Every figure and curve of a run, variant by variant.
+    """Return every figure and curve of a run, variant by variant.
 
     Args:
         prepared: The run.
-        found: Its scores.
+        outcome: Its scores.
         on_step: Called with the fraction done.
     """
     member = prepared.design.member[list(prepared.design.targets)]
-    known = prepared.answers.labels
-    labels = np.empty(0, np.int64) if known is None else known[prepared.design.records]
-    by_case: dict[Case, list[Row]] = {case: [] for case in prepared.cases}
-    curves: dict[Case, list[RocCurve]] = {case: [] for case in prepared.cases}
+    # Attack by attack, so that the estimates of one attack are in memory at a time.
+    tables: dict[Case, list[Table]] = {case: [] for case in prepared.cases}
     for index, attack in enumerate(prepared.attacks):
-        baseline: Estimates | None = None
-        within: Estimates | None = None
-        for case in [case for case in prepared.cases if attack in prepared.attacks_of(case)]:
-            scores = found.scores[case, attack.name]
-            seed = seed_for(prepared.design.seed, "measure")
-            estimates = metrics.estimate_metrics(scores, member, fprs=prepared.fprs, seed=seed)
-            measures = metrics.measures_from(estimates, mode=MODE, baseline=baseline)
-            baseline = estimates if baseline is None else baseline  # the first case is fp32 by fp32
-            by_case[case] += _rows(case, attack, prepared, measures)
-            by_case[case] += _further(case, attack, prepared, found, member)
-            if prepared.by_class:
-                reference = case.reference if attack.uses_references else ""
-                added, estimates = within_rows(
-                    (case.variant, _quantizer(case.variant), None, attack.name, reference),
-                    scores,
-                    member,
-                    labels,
-                    targets=prepared.design.targets,
-                    fprs=prepared.fprs,
-                    baseline=within,
-                    mode=MODE,
-                )
-                within = estimates if within is None else within
-                by_case[case] += added
-            curves[case] += _curves(case, attack, prepared, scores, member)
+        for case, table in _attack_tables(prepared, outcome, attack, member).items():
+            tables[case].append(table)
         on_step((index + 1) / len(prepared.attacks))
+
+    # Variant by variant, each with its accuracies at the end.
     rows: list[Row] = []
+    curves: list[RocCurve] = []
     for variant in dict.fromkeys(case.variant for case in prepared.cases):
-        rows += [row for case in prepared.cases if case.variant == variant for row in by_case[case]]
-        if variant in found.correct:
-            own = (variant, _quantizer(variant), None, "", "")
-            rows += lines(own, prepared, _accuracies(found, member, variant))
-    listed = [curve for case in prepared.cases for curve in curves[case]]
-    if found.joint is not None:
-        together, of_all = joint_rows(prepared, found.joint, member)
-        rows, listed = rows + together, listed + of_all
-    return rows, listed
+        for case in prepared.cases:
+            if case.variant == variant:
+                for table in tables[case]:
+                    rows += table.rows
+                    curves += named_curves(variant, case.quantizer, None, table.curves)
+        if variant in outcome.correct:
+            rows += _accuracy_rows(prepared, outcome.correct, member, variant)
+    if outcome.joint:
+        together, together_curves = joint_rows(prepared, outcome.joint, member)
+        rows, curves = rows + together, curves + together_curves
+    return rows, curves
 
 
-def _further(case: Case, attack: Attack, prepared: Prepared, found: Attacked, member: np.ndarray) -> list[Row]:
-    """Rates at chosen thresholds, and the bound on epsilon."""
-    scores = np.asarray(found.scores[case, attack.name])
-    chosen = found.thresholds.get((source_of(case, attack), attack.name))
-    shown = dict(
-        metrics.epsilon_measures(
+def _attack_tables(
+    prepared: PreparedAttack, outcome: AttackOutcome, attack: Attack, member: Bool[np.ndarray, "targets records"]
+) -> dict[Case, Table]:
+    """Return the rows and curves of one attack, by case."""
+    design, label = prepared.design, AttackLabel(attack.name, attack.uses_references)
+    baseline = metrics.estimate_metrics(
+        outcome.scores[FULL_BY_FULL].of(attack.name),
+        member,
+        fprs=prepared.fprs,
+        seed=seed_for(design.seed, "measure"),
+    )
+    within_baseline: Estimates | None = None
+    tables = {}
+    for case in prepared.cases:
+        if attack not in prepared.attacks_of(case):
+            continue
+        scores = outcome.scores[case].of(attack.name)
+        comparisons = len(prepared.attacks) * sum(other.variant == case.variant for other in prepared.cases)
+        step = prepared.measuring(case.variant, case.quantizer, case.reference, comparisons=comparisons)
+        table = step.attack_table(
+            label,
+            design.targets,
             scores,
             member,
-            seed=seed_for(prepared.design.seed, "epsilon"),
-            delta=DELTA,
-            comparisons=len(prepared.attacks) * sum(one.variant == case.variant for one in prepared.cases),
+            baseline=baseline,
+            thresholds=outcome.thresholds(case, attack),
+            mode=MODE,
         )
+        within: list[Row] = []
+        if prepared.by_class:
+            reference = case.reference if attack.uses_references else ""
+            within, estimates = within_class_rows(
+                Subject(case.variant, case.quantizer, None, attack.name, reference),
+                scores,
+                member,
+                prepared.labels,
+                targets=design.targets,
+                fprs=prepared.fprs,
+                baseline=within_baseline,
+            )
+            within_baseline = estimates if within_baseline is None else within_baseline
+        tables[case] = Table([*table.rows, *within], table.curves)
+    return tables
+
+
+def _accuracy_rows(
+    prepared: PreparedAttack,
+    correct: Mapping[str, Float64[np.ndarray, "targets records"]],
+    member: Bool[np.ndarray, "targets records"],
+    variant: str,
+) -> list[Row]:
+    """Return the accuracy of each target on its own non-members (test) and members (train)."""
+    baseline = None if variant == FULL else correct[FULL]
+    trained = metrics.accuracy_on_members(correct[variant], member, mode=MODE, baseline=baseline)
+    tested = metrics.accuracy_on_members(correct[variant], ~member, mode=MODE, baseline=baseline)
+    renamed = Measures(
+        {"test_accuracy": tested.targets["train_accuracy"]}, {"test_accuracy": tested.aggregate["train_accuracy"]}
     )
-    if chosen is not None and case.variant != CONTROL:
-        shown = {
-            **metrics.measure_at_thresholds(scores, member, chosen, fprs=prepared.fprs, priors=PRIORS, mode=MODE),
-            **shown,
-        }
-    reference = case.reference if attack.uses_references else ""
-    about = (case.variant, _quantizer(case.variant), None, attack.name, reference)
-    names = ["all", *map(str, prepared.design.targets)]
-    return [
-        Row(*about, name, metric, measure)
-        for metric, measures in shown.items()
-        for name, measure in zip(names, measures, strict=True)
-        if measure is not None
-    ]
+    subject = Subject(variant, QUANTIZED if variant == QUANTIZED else "")
+    return measure_rows(subject, prepared.design.targets, renamed | trained)
 
 
-def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
-    """What the report says besides the figures."""
+def summarize(prepared: PreparedAttack, rows: list[Row]) -> Summary:
+    """Return the settings of a run, its headline attack, and notes and warnings for the reader."""
     answers, design = prepared.answers, prepared.design
     member = design.member[list(design.targets)]
     members, records = member.sum(axis=1), member.shape[1]
@@ -150,18 +175,52 @@ def summarize(prepared: Prepared, rows: list[Row]) -> Summary:
         source=_sources(prepared),
         membership=membership(prepared),
         notes=prepared.notes,
-        warnings=_warnings(prepared, rows, attack),
-        priors=PRIORS,
-        delta=DELTA,
+        warnings=_class_warnings(prepared, rows, attack),
+        priors=prepared.priors,
+        delta=prepared.delta,
     )
 
 
-def _warnings(prepared: Prepared, rows: list[Row], attack: str) -> tuple[str, ...]:
-    sentence = told(prepared.by_class, prepared.answers, prepared.design)
-    return (warning(sentence, rows, attack, prepared.by_class),) if sentence else ()
+def record_results(prepared: PreparedAttack, outcome: AttackOutcome, summary: Summary) -> RecordResults:
+    """Return exposure under the headline attack, and memorisation, of every audited record under every variant."""
+    design, attack = prepared.design, summary.headline_attack
+    member = design.member[list(design.targets)]
+    seed = seed_for(design.seed, "reliability")
+    variants = []
+    for variant in dict.fromkeys(case.variant for case in prepared.cases if case.variant != CONTROL):
+        cases = []
+        for case, scores in outcome.scores.items():
+            if case.variant == variant and attack in [label.name for label in scores.attacks]:
+                cases.append(case)
+        chosen = next((case for case in cases if case.reference == summary.headline_reference), cases[0])
+        names = (variant, chosen.reference if summary.headline_reference else "")
+        scores_of_attack = np.asarray(outcome.scores[chosen].of(attack))
+        memorised = outcome.memorised.get(variant)
+        variants.append(variant_records(names, scores_of_attack, member, memorised=memorised, seed=seed))
+    labels = None if prepared.answers.labels is None else prepared.labels
+    return RecordResults(attack, prepared.answers.numbered(design.records), labels, tuple(variants))
 
 
-def membership(prepared: Prepared) -> str:
+def power_curve(outcome: AttackOutcome) -> list[PowerRow]:
+    """Return the figures with fewer references as rows of the report."""
+    return [PowerRow(FULL, reference=FULL, **figure._asdict()) for figure in outcome.power.rows]
+
+
+def not_computed(outcome: AttackOutcome) -> tuple[str, ...]:
+    """Return a sentence per reason for which thresholds or points of the power curve are absent."""
+    thresholds = []
+    for case, played in outcome.played.items():
+        mapped = ", recalibrated" if case.recalibrated else ""
+        thresholds.append((f"thresholds on {case.variant}{mapped}", played.refused))
+    return absence_notes(thresholds, outcome.power.refused)
+
+
+def _class_warnings(prepared: PreparedAttack, rows: list[Row], attack: str) -> tuple[str, ...]:
+    sentence = class_warning(prepared.by_class, prepared.answers, prepared.design)
+    return (class_figures_warning(sentence, rows, attack, prepared.by_class),) if sentence else ()
+
+
+def membership(prepared: PreparedAttack) -> str:
     """Who was trained on what, and how the references were evened, in a sentence."""
     design = prepared.design
     inside = design.member.sum(axis=0)
@@ -183,33 +242,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
-def _sources(prepared: Prepared) -> str:
+def _sources(prepared: PreparedAttack) -> str:
     quantized = f" and, quantized, {prepared.quantized.source}" if prepared.quantized else ""
     return f"{prepared.answers.source}{quantized} ({prepared.answers.kind})"
-
-
-def _quantizer(variant: str) -> str:
-    return variant if variant == QUANTIZED else ""
-
-
-def _rows(case: Case, attack: Attack, prepared: Prepared, measures: Measures) -> list[Row]:
-    reference = case.reference if attack.uses_references else ""
-    return lines((case.variant, _quantizer(case.variant), None, attack.name, reference), prepared, measures)
-
-
-def _curves(case: Case, attack: Attack, prepared: Prepared, scores: np.ndarray, member: np.ndarray) -> list[RocCurve]:
-    reference = case.reference if attack.uses_references else ""
-    about = (case.variant, _quantizer(case.variant), None, attack.name, reference)
-    return curves_of(about, prepared, scores, member)
-
-
-def _accuracies(found: Attacked, member: np.ndarray, variant: str) -> Measures:
-    """Accuracy of each target on its own members (train) and on its own non-members (test)."""
-    correct: Mapping[str, np.ndarray] = found.correct
-    baseline = None if variant == FULL else correct[FULL]
-    trained = metrics.accuracy_on_members(correct[variant], member, mode=MODE, baseline=baseline)
-    tested = metrics.accuracy_on_members(correct[variant], ~member, mode=MODE, baseline=baseline)
-    renamed = Measures(
-        {"test_accuracy": tested.targets["train_accuracy"]}, {"test_accuracy": tested.aggregate["train_accuracy"]}
-    )
-    return renamed | trained

@@ -1,12 +1,7 @@
-"""The attacks on every target in every case, and how long they should take.
+"""The attacks on every target in every case, with thresholds, fewer references and memorisation."""
 
-Every attack is first tried on a few made-up records with the run's own membership and numbers of references, queries
-and population records. That gives the rate, and tells which attacks cannot be run at all before an hour is spent.
-"""
-
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,281 +10,286 @@ from jaxtyping import Float64
 
 from bitleak import metrics
 from bitleak.answers.answer_correspondence import pairing_doubts, population_pairing_doubts
-from bitleak.answers.answer_doubts import coarse, late
-from bitleak.answers.answer_signals import Signals, block_signals, signals_of
-from bitleak.answers.attack_preparation import Prepared
-from bitleak.answers.attack_statistics import (
-    DELTA,
-    PLAYED,
-    POWER_TARGETS,
-    chosen_thresholds,
-    memorised,
-    power_rows,
+from bitleak.answers.answer_doubts import coarse_confidences, doubts_of_signals
+from bitleak.answers.answer_signals import AnswerSignals, signals_of
+from bitleak.answers.attack_design import MODE
+from bitleak.answers.attack_preparation import PreparedAttack
+from bitleak.answers.joint_releases import RELEASES, joint_scores
+from bitleak.answers.target_views import (
+    FULL_BY_FULL,
+    PLAYED_CASES,
+    QUANTIZED,
+    Case,
+    ReferenceSignals,
+    TargetViews,
+    threshold_case,
 )
-from bitleak.answers.joint_releases import RELEASES, joint_scores, joint_seconds
-from bitleak.answers.target_views import CONTROL, FULL, QUANTIZED, Case, References, Rows, Use, Views
-from bitleak.attacks import attack_view, signals_of_references, two_class_signals
-from bitleak.core.errors import DataError, TooFewForAttack, UnfitView
+from bitleak.attacks import Attack, Joint, population_view, signals_of_references
+from bitleak.core.errors import DataError, UnfitView
+from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
 from bitleak.core.types import SIGNALS, AttackView
-from bitleak.metrics import Memorisation
-from bitleak.report import PowerRow
+from bitleak.core.variants import CONTROL, FULL
+from bitleak.steps.attack_targets import AttackLabel, AttackScores
+from bitleak.steps.choose_thresholds import (
+    PlayedThresholds,
+    Thresholds,
+    gathered_thresholds,
+    played_thresholds,
+)
+from bitleak.steps.measure_memorisation import memorisation_by_block
+from bitleak.steps.measure_power import POWER_TARGETS, PowerFigures, power_figures
 
-CONFIDENCE, CORRECT = SIGNALS.index("logit_scaled"), SIGNALS.index("correct")
-
-REPORTING = 10.0
-"""Seconds of one core for the tables, the figures and the page, whatever the number of records."""
-
-TRIAL_NUMBERS = 1 << 19
-TRIAL_RECORDS = (64, 4000)
-"""A trial has this many reference answers, but at least and at most so many records."""
-
-OnStep = Callable[[float, str], None]
-"""Called with the fraction done and what is being done."""
+ShowStep = Callable[[float, str], None]
+"""Takes the fraction done of a stage, and the name of the stage."""
 
 
 @dataclass(frozen=True)
-class Attacked:
-    """What the attacks say.
+class AttackOutcome:
+    """Scores of all attacks, and everything else that the tables are made from.
 
     Attributes:
-        scores: By case and name of the attack, `[targets records]`.
+        scores: By case.
         correct: By variant, whether each target classifies each audited record correctly at its first query, as
-            0.0 or 1.0; empty for scores, which do not tell.
-        joint: Scores of the joint attack, by `RELEASES`; None where it was not run.
-        thresholds: By case and name of the attack, those chosen without the targets.
-        power: The attacks with fewer references.
+            0.0 or 1.0; empty for scores, which do not show it.
+        joint: Scores of the joint attack by releases; empty if it was not run.
+        played: Thresholds of attacks with references, from a reference in the target's place, by `threshold_case`.
+        outside: Thresholds of attacks without references, from the population records, by case and attack.
+        power: Figures with fewer references.
         memorised: By variant; empty for scores.
         doubts: Reasons to doubt the answers, now that all are read, a sentence each.
     """
 
-    scores: Mapping[tuple[Case, str], Float64[np.ndarray, "targets records"]]
+    scores: Mapping[Case, AttackScores]
     correct: Mapping[str, Float64[np.ndarray, "targets records"]]
-    joint: Float64[np.ndarray, "releases targets records"] | None = None
-    thresholds: Mapping[tuple[Case, str], Float64[np.ndarray, "targets fprs"]] = field(default_factory=dict)
-    power: tuple[PowerRow, ...] = ()
-    memorised: Mapping[str, Memorisation] = field(default_factory=dict)
+    joint: Mapping[tuple[str, ...], AttackScores] = field(default_factory=dict)
+    played: Mapping[Case, Thresholds] = field(default_factory=dict)
+    outside: Mapping[tuple[Case, str], Float64[np.ndarray, "targets fprs"]] = field(default_factory=dict)
+    power: PowerFigures = field(default_factory=lambda: PowerFigures([], {}))
+    memorised: Mapping[str, metrics.Memorisation] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True)
-class Expected:
-    """How long a run should take.
-
-    Attributes:
-        reading: Seconds until all signals are there.
-        attacking: Seconds of all attacks on all targets.
-        measuring: Seconds of the metrics.
-        reporting: Seconds of tables, figures and page.
-    """
-
-    reading: float
-    attacking: float
-    measuring: float
-    reporting: float = REPORTING
-
-    @property
-    def seconds(self) -> float:
-        """All together."""
-        return self.reading + self.attacking + self.measuring + self.reporting
+    def thresholds(self, case: Case, attack: Attack) -> Float64[np.ndarray, "targets fprs"] | None:
+        """Return the thresholds of one attack in one case; None for the control, and if there are none."""
+        if case.variant == CONTROL:
+            return None
+        if not attack.uses_references:
+            return self.outside.get((case, attack.name))
+        played = self.played[threshold_case(case)]
+        return played.thresholds[played.attacks.index(attack.name)]
 
 
-def tried(prepared: Prepared) -> tuple[Prepared, Expected]:
-    """The run with the attacks that can be run, and the time it should take.
-
-    Raises:
-        ConfigError: An attack that was asked for cannot be run, or none can.
-    """
-    start = time.perf_counter()
-    rows, use = prepared.design.references(prepared.design.targets[0])
-    choosing = time.perf_counter() - start
-    view = trial_view(prepared, rows, use)
-    seconds: dict[str, float] = {}
-    for attack in prepared.attacks:
-        try:
-            seconds[attack.name] = _seconds(partial(attack, view))
-        except TooFewForAttack as error:
-            prepared = prepared.without(attack, f"for want of what it takes ({error})")
-    records, answers = len(prepared.design.records), prepared.answers
-    scale = records / len(view.labels)
-    targets = len(prepared.design.targets)
-    together = joint_seconds(view) if prepared.joint else 0.0
-    case = prepared.cases[0]
-    playing = _seconds(partial(chosen_thresholds, prepared, view, prepared.design.targets[0], case))
-    attacking = attacking_seconds(prepared, seconds, playing=playing, together=together) * scale + choosing * targets
-    pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
-    sets = len(pairs) + (len(RELEASES) if prepared.joint else 0)
-    measuring = _measuring(view, prepared) * sets * targets * scale
-    models = len(answers.pool) + (len(prepared.quantized.pool) if prepared.quantized else 0)
-    reading = _reading(prepared) * models * (records + answers.population_records)
-    return prepared, Expected(reading, attacking, measuring)
-
-
-def attacking_seconds(prepared: Prepared, seconds: Mapping[str, float], *, playing: float, together: float) -> float:
-    """Seconds of everything that is done once or more for a target, on as many records as were tried.
+def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -> AttackOutcome:
+    """Return the scores of every attack on every target in every case, and the figures that need answers.
 
     Args:
-        prepared: The run.
-        seconds: Of each attack on one target, by name.
-        playing: Of the thresholds chosen without the target, in one case.
-        together: Of the joint attack on one target.
-    """
-    targets, most = len(prepared.design.targets), prepared.design.per_side()
-    pairs = [attack.name for case in prepared.cases for attack in prepared.attacks_of(case)]
-    played = sum(case in PLAYED for case in prepared.cases)
-    per_target = math.fsum(seconds[name] for name in pairs) + played * playing + together
-    few = 0.0
-    if prepared.power and most >= 2:  # an attack with fewer references takes its share of the seconds
-        share = sum(metrics.doubling_counts(most)[:-1]) / most
-        by_reference = [seconds[attack.name] for attack in prepared.attacks if attack.uses_references]
-        few = min(targets, POWER_TARGETS) * share * math.fsum(by_reference)
-    return targets * per_target + few
-
-
-def trial_view(prepared: Prepared, rows: Rows, use: Use) -> AttackView:
-    """A view of made-up confidences with the first target's references."""
-    design, answers = prepared.design, prepared.answers
-    low, high = TRIAL_RECORDS
-    records = min(max(TRIAL_NUMBERS // (max(1, len(rows)) * answers.queries), low), high, len(design.records))
-    # spread over the file, lest a file sorted by class or membership give one of them alone
-    chosen = np.unique(np.linspace(0, len(design.records) - 1, records).astype(np.int64))
-    population = min(answers.population_records, high)
-    generator = np.random.default_rng(0)
-    member, use = design.member[rows][:, chosen], use[:, chosen]
-
-    def made_up(*shape: int) -> np.ndarray:
-        return two_class_signals(generator.normal(2.0, 2.0, (*shape, answers.queries)))
-
-    labels = np.zeros(len(design.records), np.int64) if answers.labels is None else answers.labels[design.records]
-    return attack_view(
-        target=made_up(len(chosen)),
-        references=made_up(len(rows), len(chosen)),
-        member=member,
-        use=use,
-        population_target=made_up(population),
-        population_references=made_up(len(rows), population),
-        labels=labels[chosen],
-    )
-
-
-def attacked(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Attacked:
-    """The scores of every attack on every target in every case.
-
-    Args:
-        prepared: After `tried`.
+        prepared: After `try_attacks`.
         scratch: Where large arrays go.
-        on_step: Called with the fraction done and what is being done.
+        on_step: Called with the fraction done of a stage, and its name.
 
     Raises:
-        DataError: An answer is not finite or otherwise cannot be, or a target's answers cannot be attacked.
+        DataError: An answer is not finite or otherwise impossible, or a target's answers cannot be attacked.
     """
-    views = _views(prepared, scratch, on_step)
+    views = views_of_answers(prepared, scratch, on_step)
     doubts = _doubts(prepared, views)
     design = prepared.design
+    # One array for all cases, so that it goes into a file as soon as all of it is large.
     pairs = [(case, attack) for case in prepared.cases for attack in prepared.attacks_of(case)]
+    places = {(case, attack.name): place for place, (case, attack) in enumerate(pairs)}
     scores = scratch.allocate((len(pairs), len(design.targets), len(design.records)))
     together = scratch.allocate((len(RELEASES), *scores.shape[1:])) if prepared.joint else None
-    chosen: dict[tuple[Case, str], list[np.ndarray]] = {}
+    played: dict[Case, list[PlayedThresholds]] = {case: [] for case in _played_cases(prepared)}
+    outside: dict[tuple[Case, str], list[np.ndarray]] = {}
     done = 0
-    for place, target in enumerate(design.targets):
+    for index, target in enumerate(design.targets):
+        # The references of a target are drawn once for all of its cases.
         rows, use = design.references(target)
         for case in prepared.cases:
-            try:
+            with _target_named(prepared, target, case):
                 view = views.of(target, case, rows, use)
-                if case.variant != CONTROL:
-                    for name, threshold in chosen_thresholds(prepared, view, target, case).items():
-                        chosen.setdefault((case, name), []).append(threshold)
+                if case in played:
+                    source = views.of(target, FULL_BY_FULL, rows, use) if case.recalibrated else view
+                    played[case].append(_played(prepared, source, target, case))
+                for name, thresholds in _outside_thresholds(prepared, view, case).items():
+                    outside.setdefault((case, name), []).append(thresholds)
                 for attack in prepared.attacks_of(case):
-                    scores[done % len(pairs), place] = attack(view)
+                    scores[places[case, attack.name], index] = attack(view)
                     done += 1
                     on_step(done / (len(pairs) * len(design.targets)), "attacking")
-            except UnfitView as error:
-                raise DataError(
-                    f"{prepared.answers.source}: target {target}, {case.variant} with {case.reference} references: "
-                    f"{error}"
-                ) from error
         if together is not None:
-            together[:, place] = joint_scores(views, target, rows, use)
-    named = {(case, attack.name): scores[index] for index, (case, attack) in enumerate(pairs)}
-    full = {name: found for (case, name), found in named.items() if case == Case(FULL, "fp32")}
-    return Attacked(
-        scores=named,
-        correct={} if prepared.answers.kind == "scores" else _correct(views),
-        joint=together,
-        thresholds={key: np.stack(of) for key, of in chosen.items() if len(of) == len(design.targets)},
-        power=tuple(power_rows(prepared, views, full, on_step)) if prepared.power else (),
-        memorised=memorised(prepared, views),
+            together[:, index] = joint_scores(views, target, rows, use)
+    by_case = {case: _scores_of(prepared, case, scores, places) for case in prepared.cases}
+    return AttackOutcome(
+        scores=by_case,
+        correct=_correct(prepared, views),
+        joint={} if together is None else _joint(prepared, together),
+        played=_gathered(prepared, played),
+        outside={key: np.stack(thresholds) for key, thresholds in outside.items()},
+        power=_power(prepared, views, by_case[FULL_BY_FULL], on_step),
+        memorised=_memorised(prepared, views),
         doubts=doubts,
     )
 
 
-def _doubts(prepared: Prepared, views: Views) -> tuple[str, ...]:
-    """Doubts about both files; those about the records and their labels are told once."""
-    found = late(prepared.answers, views.signals[FULL], prepared.design, prepared.fprs)
+def views_of_answers(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -> TargetViews:
+    """Return the views of all targets, once all answers are read.
+
+    Raises:
+        DataError: An answer is not finite or otherwise impossible.
+    """
+    design = prepared.design
+    sources = {FULL: prepared.answers}
     if prepared.quantized is not None:
-        found += coarse(prepared.quantized, views.signals[QUANTIZED], prepared.fprs)
-        found += _unpaired(views.signals[FULL], views.signals[QUANTIZED])
-    return found
+        sources[QUANTIZED] = prepared.quantized
+    count = signals_of_references(prepared.attacks)
+    signals: dict[str, AnswerSignals] = {}
+    references: dict[str, ReferenceSignals] = {}
+    for variant, source in sources.items():
+        step = partial(_reading_step, on_step, f"reading {variant}")
+        signals[variant] = signals_of(source, design.records, scratch, step)
+        references[variant] = ReferenceSignals(signals[variant], scratch, count)
+    return TargetViews(design, prepared.labels, signals, references)
 
 
-def _unpaired(full: Signals, quantized: Signals) -> tuple[str, ...]:
+def _reading_step(on_step: ShowStep, stage: str, done: float) -> None:
+    on_step(done, stage)
+
+
+@contextmanager
+def _target_named(prepared: PreparedAttack, target: int, case: Case) -> Iterator[None]:
+    """Report answers that an attack cannot take with the target and the case."""
+    try:
+        yield
+    except UnfitView as error:
+        raise DataError(
+            f"{prepared.answers.source}: target {target}, {case.variant} with {case.reference} references: {error}"
+        ) from error
+
+
+def _doubts(prepared: PreparedAttack, views: TargetViews) -> tuple[str, ...]:
+    """Return the doubts about both files; those about the records and their labels are raised once."""
+    doubts = doubts_of_signals(prepared.answers, views.signals[FULL], prepared.design, prepared.fprs)
+    if prepared.quantized is not None:
+        doubts += coarse_confidences(prepared.quantized, views.signals[QUANTIZED], prepared.fprs)
+        doubts += _pairing_doubts(views.signals[FULL], views.signals[QUANTIZED])
+    return doubts
+
+
+def _pairing_doubts(full: AnswerSignals, quantized: AnswerSignals) -> tuple[str, ...]:
+    """Return the doubts that quantized answers are about the same models and records."""
+    confidence = SIGNALS.index("logit_scaled")
     rows = np.array([full.names.index(name) for name in quantized.names])
     return (
-        *pairing_doubts(full.pool[CONFIDENCE], quantized.pool[CONFIDENCE], rows, quantized.names),
-        *population_pairing_doubts(full.population[CONFIDENCE], quantized.population[CONFIDENCE]),
+        *pairing_doubts(full.pool[confidence], quantized.pool[confidence], rows, quantized.names),
+        *population_pairing_doubts(full.population[confidence], quantized.population[confidence]),
     )
 
 
-def _views(prepared: Prepared, scratch: Scratch, on_step: OnStep) -> Views:
-    design, answers = prepared.design, prepared.answers
-    sources = {FULL: answers} | ({QUANTIZED: prepared.quantized} if prepared.quantized else {})
-    found: dict[str, Signals] = {}
-    for variant, source in sources.items():
-        step = partial(_reading_step, on_step, f"reading {variant}")
-        found[variant] = signals_of(source, design.records, scratch, step)
-    labels = np.zeros(len(design.records), np.int64) if answers.labels is None else answers.labels[design.records]
-    count = signals_of_references(prepared.attacks)
-    return Views(design, labels, found, {name: References(signals, scratch, count) for name, signals in found.items()})
+def _scores_of(
+    prepared: PreparedAttack,
+    case: Case,
+    scores: Float64[np.ndarray, "pairs targets records"],
+    places: Mapping[tuple[Case, str], int],
+) -> AttackScores:
+    """Return the scores of one case, whose attacks have consecutive places."""
+    labels = tuple(AttackLabel(attack.name, attack.uses_references) for attack in prepared.attacks_of(case))
+    start = places[case, labels[0].name] if labels else 0
+    return AttackScores(scores[start : start + len(labels)], None, labels, prepared.design.targets)
 
 
-def _reading_step(on_step: OnStep, what: str, done: float) -> None:
-    on_step(done, what)
+def _joint(
+    prepared: PreparedAttack, together: Float64[np.ndarray, "releases targets records"]
+) -> dict[tuple[str, ...], AttackScores]:
+    label = AttackLabel(Joint().name, references=True)
+    scores = {}
+    for place, releases in enumerate(RELEASES):
+        scores[releases] = AttackScores(together[place : place + 1], None, (label,), prepared.design.targets)
+    return scores
 
 
-def _correct(views: Views) -> dict[str, Float64[np.ndarray, "targets records"]]:
-    names = views.signals[FULL].names
-    rows = [names[target] for target in views.design.targets]
-    return {
-        variant: np.stack([signals.of(signals.names.index(name))[:, 0, CORRECT] for name in rows])
-        for variant, signals in views.signals.items()
-    }
+def _played_cases(prepared: PreparedAttack) -> list[Case]:
+    """Return the cases in which a reference plays the target; none without references."""
+    if not prepared.design.referenced:
+        return []
+    return [case for case in prepared.cases if case in PLAYED_CASES]
 
 
-def _reading(prepared: Prepared) -> float:
-    """Seconds per model and record, from a block of the file."""
-    answers, records = prepared.answers, min(len(prepared.design.records), 2000)
-    labels = None if answers.labels is None else answers.labels[:records]
-    with np.errstate(all="ignore"):  # what is wrong with the numbers is told when they are read
-        block = np.nan_to_num(np.ascontiguousarray(answers.pool[0][:records]))
-        return _seconds(partial(block_signals, block, answers.kind, labels)) / records
+def _played(prepared: PreparedAttack, view: AttackView, target: int, case: Case) -> PlayedThresholds:
+    generator = np.random.default_rng(seed_for(prepared.design.seed, "player", target))
+    attacks = prepared.by_reference(case)
+    return played_thresholds(view, attacks, prepared.fprs, generator, recalibrate=case.recalibrated)
 
 
-def _measuring(view: AttackView, prepared: Prepared) -> float:
-    """Seconds per set of scores of as many records as the view has."""
-    scores = np.random.default_rng(0).normal(size=(1, len(view.labels)))
-    member = np.arange(len(view.labels))[None] % 2 == 0
-    seconds = _seconds(partial(metrics.estimate_metrics, scores, member, fprs=prepared.fprs))
-    if member.size >= 4:  # the bound takes two records of a kind
-        bound = partial(metrics.epsilon_measures, scores, member, seed=0, delta=DELTA, comparisons=1)
-        seconds += _seconds(bound)
-    return seconds
+def _gathered(prepared: PreparedAttack, played: Mapping[Case, list[PlayedThresholds]]) -> dict[Case, Thresholds]:
+    gathered = {}
+    for case, by_target in played.items():
+        gathered[case] = gathered_thresholds(prepared.by_reference(case), by_target, len(prepared.fprs))
+    return gathered
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """The shortest of three calls: the first one warms up, and others may be in the way of any."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _outside_thresholds(
+    prepared: PreparedAttack, view: AttackView, case: Case
+) -> dict[str, Float64[np.ndarray, "fprs"]]:
+    """Return the thresholds that the population sets for attacks without references."""
+    if case.variant == CONTROL or not len(view.population_target):
+        return {}
+    outside = population_view(view)
+    thresholds = {}
+    for attack in prepared.attacks_of(case):
+        if not attack.uses_references:
+            thresholds[attack.name] = metrics.thresholds_for(attack(outside), prepared.fprs)
+    return thresholds
+
+
+def _power(prepared: PreparedAttack, views: TargetViews, scores: AttackScores, on_step: ShowStep) -> PowerFigures:
+    """Return AUC and TPR at full precision by number of references, for the first targets."""
+    design = prepared.design
+    targets, attacks = design.targets[:POWER_TARGETS], prepared.by_reference(FULL_BY_FULL)
+    if not (prepared.power and attacks and design.per_side() >= 2):
+        return PowerFigures([], {})
+    member = design.member[list(targets)]
+
+    def target_views() -> Iterator[AttackView]:
+        for place, target in enumerate(targets):
+            yield views.of(target, FULL_BY_FULL, *design.references(target))
+            on_step((place + 1) / len(targets), "fewer references")
+
+    return power_figures(
+        target_views(),
+        attacks,
+        metrics.doubling_counts(design.per_side()),
+        {label.name: scores.of(label.name) for label in scores.attacks},
+        member,
+        targets=targets,
+        fpr=metrics.headline_fpr(prepared.fprs, int((~member).sum(axis=1).min())),
+        mode=MODE,
+        seed=design.seed,
+    )
+
+
+def _memorised(prepared: PreparedAttack, views: TargetViews) -> dict[str, metrics.Memorisation]:
+    """Return the memorisation by variant, at the first query; scores give no probability and have none."""
+    if prepared.answers.kind == "scores":
+        return {}
+    memorised = {}
+    for variant, signals in views.signals.items():
+        rows = [prepared.answers.row(name) for name in signals.names]
+        block_of = partial(_probability, signals)
+        memorised[variant] = memorisation_by_block(block_of, prepared.design.member[rows])
+    return memorised
+
+
+def _probability(signals: AnswerSignals, records: slice) -> Float64[np.ndarray, "models block"]:
+    """Return the probability of the true class at the first query, by every model."""
+    return np.exp(np.asarray(signals.pool[SIGNALS.index("log_probability"), :, records, 0]))
+
+
+def _correct(prepared: PreparedAttack, views: TargetViews) -> dict[str, Float64[np.ndarray, "targets records"]]:
+    if prepared.answers.kind == "scores":
+        return {}
+    names = [prepared.answers.names[target] for target in prepared.design.targets]
+    correct = {}
+    for variant, signals in views.signals.items():
+        rows = [signals.names.index(name) for name in names]
+        correct[variant] = np.stack([signals.of(row)[:, 0, SIGNALS.index("correct")] for row in rows])
+    return correct

@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak import metrics
-from bitleak.answers.attack_design import Design
+from bitleak.answers.attack_design import MODE, Design
 from bitleak.answers.model_answers import Answers
 from bitleak.core.metric_names import AUC_WITHIN_CLASS, Metric
-from bitleak.core.types import Measure, Row, SplitMode
+from bitleak.core.types import Measure, Row
+from bitleak.core.variants import FULL
 from bitleak.metrics import ClassDependence, Estimates
 from bitleak.report.format import count, figure
+from bitleak.steps.result_rows import Subject
 
 AUC = str(AUC_WITHIN_CLASS)
 
@@ -22,7 +24,7 @@ LISTED = 8
 """Targets whose figures a sentence holds."""
 
 
-def by_class(answers: Answers, design: Design) -> Mapping[int, ClassDependence]:
+def class_dependences(answers: Answers, design: Design) -> Mapping[int, ClassDependence]:
     """The targets whose membership depends on the class; none without labels."""
     if answers.labels is None:
         return {}
@@ -31,7 +33,7 @@ def by_class(answers: Answers, design: Design) -> Mapping[int, ClassDependence]:
     return {target: found for target, found in tested.items() if found.depends}
 
 
-def told(dependent: Mapping[int, ClassDependence], answers: Answers, design: Design) -> str:
+def class_warning(dependent: Mapping[int, ClassDependence], answers: Answers, design: Design) -> str:
     """The sentence before work starts; empty if membership does not depend on the class."""
     if not dependent:
         return ""
@@ -55,8 +57,8 @@ def within_class(
     return ({AUC: tuple(known.values())} if known else {}), tuple(known)
 
 
-def within_rows(
-    about: tuple[str, str, None, str, str],
+def within_class_rows(
+    subject: Subject,
     scores: Float64[np.ndarray, "targets records"],
     member: Bool[np.ndarray, "targets records"],
     labels: np.ndarray,
@@ -64,29 +66,50 @@ def within_rows(
     targets: Sequence[int],
     fprs: Sequence[float],
     baseline: Estimates | None,
-    mode: SplitMode,
 ) -> tuple[list[Row], Estimates]:
-    """Rows of one attack in one case, the mean over the targets that have the figure first; and what they rest on."""
+    """Return the rows of one attack in one case, the mean over the targets that have the figure first.
+
+    Args:
+        subject: The first columns.
+        scores: Scores of the attack.
+        member: Membership of the targets.
+        labels: Classes of the records.
+        targets: Rows of the targets.
+        fprs: False positive rates.
+        baseline: Estimates at full precision, as this function returned them; None if these are they.
+
+    Returns:
+        The rows, and the estimates of the areas.
+    """
     estimates, known = within_class(scores, member, labels, targets)
     if not known:
         return [], {}
-    made = metrics.measures_from(estimates, mode=mode, baseline=baseline)
-    rows = [Row(*about, "all", AUC, made.aggregate[AUC])]
-    rows += [Row(*about, str(target), AUC, one) for target, one in zip(known, made.targets[AUC], strict=True)]
+    measures = metrics.measures_from(estimates, mode=MODE, baseline=baseline)
+    rows = [Row(*subject, "all", AUC, measures.aggregate[AUC])]
+    for target, measure in zip(known, measures.targets[AUC], strict=True):
+        rows.append(Row(*subject, str(target), AUC, measure))
     rates = [metrics.tpr_within_class(*pair, labels, fprs) for pair in zip(scores, member, strict=True)]
     for fpr in fprs:
-        own = {target: rate[fpr] for target, rate in zip(targets, rates, strict=True) if fpr in rate}
-        if own:
+        tprs = {target: rate[fpr] for target, rate in zip(targets, rates, strict=True) if fpr in rate}
+        if tprs:
             name = str(Metric("tpr_within_class", fpr))
-            rows.append(Row(*about, "all", name, Measure(float(np.mean(list(own.values()))))))
-            rows += [Row(*about, str(target), name, Measure(rate)) for target, rate in own.items()]
+            rows.append(Row(*subject, "all", name, Measure(float(np.mean(list(tprs.values()))))))
+            rows += [Row(*subject, str(target), name, Measure(tpr)) for target, tpr in tprs.items()]
     return rows, estimates
 
 
-def warning(sentence: str, rows: Sequence[Row], attack: str, dependent: Mapping[int, ClassDependence]) -> str:
+def class_figures_warning(
+    sentence: str, rows: Sequence[Row], attack: str, dependent: Mapping[int, ClassDependence]
+) -> str:
     """The sentence with the figures of an attack at full precision: the mean, and the dependent targets one by one."""
-    own = [row for row in rows if (row.variant, row.attack) == ("fp32", attack) and row.reference in ("fp32", "")]
-    area, within = ({row.target: row.measure for row in own if row.metric == metric} for metric in ("auc", AUC))
+    area: dict[str, Measure] = {}
+    within: dict[str, Measure] = {}
+    for row in rows:
+        if (row.variant, row.attack) == (FULL, attack) and row.reference in (FULL, ""):
+            if row.metric == "auc":
+                area[row.target] = row.measure
+            elif row.metric == AUC:
+                within[row.target] = row.measure
     text = f"M{sentence[1:]}."
     if "all" not in within:
         return f"{text} No class has members and non-members, so nothing can be measured within classes."

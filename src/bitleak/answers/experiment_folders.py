@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from bitleak.answers.array_answers import load
-from bitleak.answers.model_answers import Answers, Kind, checked_labels, of_one_model
+from bitleak.answers.array_answers import load_npy
+from bitleak.answers.model_answers import AnswerKind, Answers, checked_labels, of_one_model
 from bitleak.core.errors import DataError
 from bitleak.report.format import count
 
@@ -69,7 +69,7 @@ def read_experiments(
     )
 
 
-def _mixed_files(models: list[Path], kind: Kind) -> tuple[str, ...]:
+def _mixed_files(models: list[Path], kind: AnswerKind) -> tuple[str, ...]:
     """A sentence if the last files of the models have different names, which are those of epochs."""
     by_file: dict[str, list[str]] = {}
     for model in models:
@@ -89,15 +89,15 @@ def _mixed_files(models: list[Path], kind: Kind) -> tuple[str, ...]:
 
 def _own_labels(folder: Path) -> Int64[np.ndarray, "records"] | None:
     file = next((folder / name for name in LABELS if (folder / name).is_file()), None)
-    return None if file is None else checked_labels(load(file), str(file))
+    return None if file is None else checked_labels(load_npy(file), str(file))
 
 
 def _is_model(folder: Path) -> bool:
     return (folder / "keep.npy").is_file() or any(_file(folder, kind) for kind in ("logits", "scores"))
 
 
-def _kind(folder: Path, models: list[Path], *, labelled: bool) -> Kind:
-    found: list[Kind] = [kind for kind in ("logits", "scores") if all(_file(model, kind) for model in models)]
+def _kind(folder: Path, models: list[Path], *, labelled: bool) -> AnswerKind:
+    found: list[AnswerKind] = [kind for kind in ("logits", "scores") if all(_file(model, kind) for model in models)]
     if not found:
         lacking = next(model for model in models if not any(_file(model, kind) for kind in ("logits", "scores")))
         raise DataError(f"{lacking}: neither logits nor scores; every model needs logits/*.npy or scores/*.npy")
@@ -106,18 +106,18 @@ def _kind(folder: Path, models: list[Path], *, labelled: bool) -> Kind:
     return "scores"
 
 
-def _answers(model: Path, kind: Kind) -> np.ndarray:
+def _answers(model: Path, kind: AnswerKind) -> np.ndarray:
     file = _file(model, kind)
     if file is None:
         raise DataError(f"{model}: {kind} are missing, which other models of the folder have")
-    array = load(file)
+    array = load_npy(file)
     if kind == "logits" and array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
     return of_one_model(array, kind, str(file))
 
 
 def _keep(model: Path, records: int) -> np.ndarray:
-    keep = load(model / "keep.npy")
+    keep = load_npy(model / "keep.npy")
     if keep.dtype != np.bool_ or keep.shape != (records,):
         raise DataError(f"{model / 'keep.npy'}: expected bool [records], here {records}, got {keep.dtype} {keep.shape}")
     return np.array(keep)

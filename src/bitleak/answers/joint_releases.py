@@ -1,68 +1,93 @@
 """The joint attack on full-precision and quantized answers of the same models."""
 
-import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak import metrics
-from bitleak.answers.attack_preparation import Prepared
-from bitleak.answers.attack_tables import MODE, curves_of, lines
-from bitleak.answers.target_views import FULL, QUANTIZED, Case, Rows, Use, Views
+from bitleak.answers.attack_design import MODE
+from bitleak.answers.attack_preparation import PreparedAttack
+from bitleak.answers.class_membership import within_class_rows
+from bitleak.answers.serving_models import ReferenceRows, ReferenceUse
+from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, QUANTIZED_BY_MATCHED, TargetViews
 from bitleak.attacks import Joint
-from bitleak.core.metric_names import name_of_difference
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, Row
-from bitleak.core.variants import joined
-from bitleak.metrics import Measures
-from bitleak.report import RocCurve
+from bitleak.core.variants import FULL, joined
+from bitleak.metrics import Estimates
+from bitleak.report import RocCurve, named_curves
+from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.compare_variants import excess_rows
+from bitleak.steps.result_rows import Subject
 
 RELEASES = ((FULL,), (QUANTIZED,), (FULL, QUANTIZED))
-"""Each alone, and both together."""
+"""Each release alone, and both together."""
 
-CASES = {FULL: Case(FULL, "fp32"), QUANTIZED: Case(QUANTIZED, "matched")}
+JOINT_CASES = {FULL: FULL_BY_FULL, QUANTIZED: QUANTIZED_BY_MATCHED}
 
 
-def joint_seconds(view: AttackView) -> float:
-    """What the attack takes on all of `RELEASES` of one target, with as many records as the view has."""
-    start = time.perf_counter()
+def joint_attack(views: Sequence[AttackView]) -> Float64[np.ndarray, "records"]:
+    """Return the scores of one target, seen in several releases."""
+    return Joint()(views)
+
+
+def joint_scores(
+    views: TargetViews, target: int, rows: ReferenceRows, use: ReferenceUse
+) -> Float64[np.ndarray, "releases records"]:
+    """Return the scores of one target for each of `RELEASES`."""
+    by_release = {name: views.of(target, case, rows, use) for name, case in JOINT_CASES.items()}
+    scores = []
     for releases in RELEASES:
-        Joint()([view] * len(releases))
-    return time.perf_counter() - start
-
-
-def joint_scores(views: Views, target: int, rows: Rows, use: Use) -> Float64[np.ndarray, "releases records"]:
-    """The scores of one target for each of `RELEASES`."""
-    of = {name: views.of(target, case, rows, use) for name, case in CASES.items()}
-    return np.stack([Joint()([of[name] for name in releases]) for releases in RELEASES])
+        scores.append(joint_attack([by_release[name] for name in releases]))
+    return np.stack(scores)
 
 
 def joint_rows(
-    prepared: Prepared,
-    scores: Float64[np.ndarray, "releases targets records"],
+    prepared: PreparedAttack,
+    scores: Mapping[tuple[str, ...], AttackScores],
     member: Bool[np.ndarray, "targets records"],
 ) -> tuple[list[Row], list[RocCurve]]:
-    """Rows and curves of every release alone and of both, and how far both lie over the better one."""
-    seed = seed_for(prepared.design.seed, "measure")
-    estimates = [metrics.estimate_metrics(each, member, fprs=prepared.fprs, seed=seed) for each in scores]
+    """Return rows and curves of each release alone and of both, and by how much both exceed the better one."""
+    design = prepared.design
+    (label,) = scores[RELEASES[0]].attacks
+    alone = [of_release.scores[0] for releases, of_release in scores.items() if len(releases) == 1]
+    baseline = metrics.estimate_metrics(alone[0], member, fprs=prepared.fprs, seed=seed_for(design.seed, "measure"))
+    within_baseline: Estimates | None = None
     rows: list[Row] = []
     curves: list[RocCurve] = []
-    for index, releases in enumerate(RELEASES):
-        variant, alone = joined(releases), len(releases) == 1
+    for releases, of_releases in scores.items():
         quantizer = QUANTIZED if releases == (QUANTIZED,) else ""
-        about = (variant, quantizer, None, Joint().name, FULL if releases == (FULL,) else "matched")
-        rows += lines(
-            about,
-            prepared,
-            metrics.measures_from(estimates[index], mode=MODE, baseline=estimates[0] if index else None),
+        reference = FULL if releases == (FULL,) else "matched"
+        step = prepared.measuring(joined(releases), quantizer, reference, comparisons=1)
+        subject = Subject(step.variant, quantizer, None, label.name, reference)
+        table = step.attack_table(
+            label, design.targets, of_releases.scores[0], member, baseline=baseline, thresholds=None, mode=MODE
         )
-        curves += curves_of(about, prepared, scores[index], member)
-        if not alone:
-            over = metrics.excess_over_best(estimates[index], estimates[:index], mode=MODE)
-            rows += lines(about, prepared, _renamed(over))
+        rows += table.rows
+        curves += named_curves(step.variant, quantizer, None, table.curves)
+        if prepared.by_class:
+            within, estimates = within_class_rows(
+                subject,
+                of_releases.scores[0],
+                member,
+                prepared.labels,
+                targets=design.targets,
+                fprs=prepared.fprs,
+                baseline=within_baseline,
+            )
+            within_baseline = estimates if within_baseline is None else within_baseline
+            rows += within
+        if len(releases) > 1:
+            rows += excess_rows(
+                subject,
+                design.targets,
+                of_releases.scores[0],
+                alone,
+                member,
+                over="best",
+                fprs=prepared.fprs,
+                mode=MODE,
+                seed=design.seed,
+            )
     return rows, curves
-
-
-def _renamed(over: Measures) -> Measures:
-    targets = {name_of_difference(name, "best"): each for name, each in over.targets.items()}
-    return Measures(targets, {name_of_difference(name, "best"): total for name, total in over.aggregate.items()})

@@ -67,7 +67,7 @@ def confusion_of(answers: Answers, design: Design) -> Confusion:
     return Confusion(counts)
 
 
-def renamed(confusion: Confusion) -> str:
+def renaming_sentence(confusion: Confusion) -> str:
     """A sentence on another numbering of the classes that would make most answers right; empty if there is none."""
     usual = confusion.usual()
     right = sum(confusion.counts[label, predicted] for label, predicted in usual.items())

@@ -19,9 +19,9 @@ from jaxtyping import Bool, Int64
 from bitleak.core.errors import DataError
 from bitleak.core.limits import MOST_CLASSES
 
-Kind = Literal["logits", "probabilities", "scores"]
+AnswerKind = Literal["logits", "probabilities", "scores"]
 
-KINDS: tuple[Kind, ...] = ("logits", "probabilities", "scores")
+KINDS: tuple[AnswerKind, ...] = ("logits", "probabilities", "scores")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Answers:
     """
 
     source: str
-    kind: Kind
+    kind: AnswerKind
     names: tuple[str, ...]
     pool: tuple[np.ndarray, ...]
     member: Bool[np.ndarray, "models records"] | None
@@ -78,11 +78,15 @@ class Answers:
         return self.population[0].shape[0] if self.population else 0
 
     def row(self, name: str) -> int:
-        """Position of the model of this name."""
+        """Return the position of the model of this name."""
         return self.names.index(name)
 
+    def numbered(self, positions: Int64[np.ndarray, "some"]) -> Int64[np.ndarray, "some"]:
+        """Return the numbers that the source gives to audited records; their positions if it numbers none."""
+        return positions if self.record_numbers is None else self.record_numbers[positions]
 
-def of_one_model(array: np.ndarray, kind: Kind, where: str) -> np.ndarray:
+
+def of_one_model(array: np.ndarray, kind: AnswerKind, where: str) -> np.ndarray:
     """One model's answers with their query axis, dtype and number of axes checked."""
     floating(array, where)
     full = 2 if kind == "scores" else 3

@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from bitleak.answers.model_answers import Answers, Kind
+from bitleak.answers.model_answers import AnswerKind, Answers
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import DataError
 from bitleak.core.parquet import opened_parquet, without_index
 from bitleak.core.spill import Scratch
 
-ANSWERS: dict[str, Kind] = {"logits": "logits", "probabilities": "probabilities", "score": "scores"}
+ANSWERS: dict[str, AnswerKind] = {"logits": "logits", "probabilities": "probabilities", "score": "scores"}
 COLUMNS = ("model", "record", "query", "label", "member", *ANSWERS)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from bitleak.answers.model_answers import Answers
 
-BLOCK = 1 << 19
+BLOCK_NUMBERS = 1 << 19
 """Numbers handled at a time."""
 
 CHANCE = 1e-12
@@ -30,7 +30,7 @@ INFORMATIVE = 0.125
 FINEST_MULTIPLE = 1 / 1024
 """Smallest step that is guessed from the smallest positive value; below, float16's own spacing would pass."""
 
-SAMPLE = 4096
+SAMPLED_NUMBERS = 4096
 """Numbers of a block that a step is first tried on."""
 
 _STEPS = {
@@ -106,7 +106,7 @@ def resolution_of(answers: Answers) -> Resolution:
 
 def _blocks(answers: Answers) -> Iterator[np.ndarray]:
     for array in (*answers.pool, *answers.population):
-        rows = max(1, BLOCK // int(np.prod(array.shape[1:])))
+        rows = max(1, BLOCK_NUMBERS // int(np.prod(array.shape[1:])))
         for start in range(0, len(array), rows):
             yield np.ascontiguousarray(array[start : start + rows]).ravel()
 
@@ -122,7 +122,7 @@ def _candidates(smallest: float) -> list[float]:
 def _surviving(steps: dict[float, float], positive: np.ndarray, eps: float) -> dict[float, float]:
     """The steps of which all these values are multiples, each with its chance so far, as a logarithm."""
     found = {}
-    sample = positive[:: max(1, len(positive) // SAMPLE)].astype(np.float64)
+    sample = positive[:: max(1, len(positive) // SAMPLED_NUMBERS)].astype(np.float64)
     whole = None
     for step, chance in steps.items():
         if math.isinf(_log_chance(sample, step, eps)):

@@ -4,7 +4,7 @@ A reference must not tell the target's membership by its own. In a matrix made e
 
 - It was trained on the target's training set (another seed of the same split) or on the complement, or nearly so. Such
   models are left out. "Nearly" is a test: within classes, the correlation of the two rows of the matrix, less the
-  median of those of all other rows, is more than `SIGMAS` standard errors from 0.
+  median of those of all other rows, is more than `RELATED_SIGMAS` standard errors from 0.
 - With others it makes up a constant: each record is in half of the models, in one of the clients, out of one of the
   folds, or several such experiments are put together. The row of the target is then a constant less the sum of the rows
   of its *group*, found among the sums of rows that have no variance. In the group the counts are evened by themselves
@@ -29,7 +29,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.data.splits import even_mask
 from bitleak.metrics import auc_within_class
 
-SIGMAS = 6.5
+RELATED_SIGMAS = 6.5
 """Standard errors from which a correlation is none of chance: one pair of models in ten billion."""
 
 TRIED, RIDGE, SURE = 4000, 10.0, 5.0
@@ -38,10 +38,14 @@ TRIED, RIDGE, SURE = 4000, 10.0, 5.0
 NULL = 1e-8
 """Variance per record, and weight, below which a sum is constant."""
 
-FEWEST = 2
+FEWEST_PER_SIDE = 2
 """References per side that a record needs."""
 
-Rows = Int64[np.ndarray, "refs"]
+ReferenceRows = Int64[np.ndarray, "refs"]
+"""ReferenceRows of models that serve as references, ascending."""
+
+ReferenceUse = Bool[np.ndarray, "refs records"]
+"""Which reference is used for which record."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,11 @@ class Serving:
         rows: Ascending.
         group: Those of them that make up a constant with the target, ascending; evened by themselves.
         paired: Whether the target's complement is a row, which is left out.
-        twins: Rows left out because they were trained on the target's training set.
-        kin: Rows left out because their training sets follow from the target's.
+        twins: ReferenceRows left out because they were trained on the target's training set.
+        kin: ReferenceRows left out because their training sets follow from the target's.
     """
 
-    rows: Rows
+    rows: ReferenceRows
     group: Int64[np.ndarray, "group"]
     paired: bool
     twins: tuple[int, ...] = ()
@@ -74,7 +78,7 @@ def serving(
     Args:
         member: True if the model was trained on the record.
         split: `bitleak.attacks.split_numbers` of it.
-        targets: Rows that are attacked.
+        targets: ReferenceRows that are attacked.
         labels: Classes of the records, within which correlations are looked for; None is one class.
     """
     constant = _constant_sums(member, split)
@@ -107,14 +111,17 @@ def usable(
     of: Serving,
     target: int,
 ) -> Bool[np.ndarray, "records"]:
-    """Whether a record has `FEWEST` references per side, by a rule that says nothing about the target's membership."""
+    """Return whether a record has `FEWEST_PER_SIDE` references per side.
+
+    The rule does not depend on the target's membership.
+    """
     rest = np.setdiff1d(of.rows, of.group)
     sure = _per_side(member[of.group], split[of.group])
     inside, outside = _counts(member[rest], split[rest])
     if of.paired or len(of.group):  # what remains does not depend on the target
-        return np.minimum(inside, outside) + sure >= FEWEST
+        return np.minimum(inside, outside) + sure >= FEWEST_PER_SIDE
     own = member[target]
-    return np.minimum(inside + own, outside + ~own) >= FEWEST + 1
+    return np.minimum(inside + own, outside + ~own) >= FEWEST_PER_SIDE + 1
 
 
 def tells(
@@ -192,7 +199,7 @@ def _constant_sums(
     return weights[which][:, which]
 
 
-def _group(target: int, rows: Rows, weights: Float64[np.ndarray, "models"]) -> Int64[np.ndarray, "group"]:
+def _group(target: int, rows: ReferenceRows, weights: Float64[np.ndarray, "models"]) -> Int64[np.ndarray, "group"]:
     """The rows whose splits make up a constant with the target's; none if there are no such."""
     if np.isnan(weights[target]):
         return rows[:0]
@@ -215,7 +222,7 @@ def _unusual(
     error = np.sqrt(values @ values.T)
     others = correlation[~np.eye(len(member), dtype=bool)].reshape(len(member), -1)
     usual = np.median(others, axis=1, keepdims=True) if others.size else 0.0
-    return np.abs(correlation - usual) * scale > SIGMAS * np.maximum(error, np.finfo(float).tiny)
+    return np.abs(correlation - usual) * scale > RELATED_SIGMAS * np.maximum(error, np.finfo(float).tiny)
 
 
 def _counts(

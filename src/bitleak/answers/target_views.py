@@ -1,4 +1,4 @@
-"""What an attack may see of one target: views over the signals, for every variant and kind of reference.
+"""Views of one target that an attack may see, over the signals, for every variant and kind of reference.
 
 The references of consecutive targets differ in a row or two, so they are kept in one array of which only those rows are
 written again; where the references are consecutive rows and none is hidden for any record, nothing is copied at all.
@@ -10,19 +10,19 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
-from bitleak.answers.answer_signals import Signals
+from bitleak.answers.answer_signals import AnswerSignals
 from bitleak.answers.attack_design import Design
+from bitleak.answers.serving_models import ReferenceRows, ReferenceUse
 from bitleak.attacks import negative_control, recalibrated, side_values
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
 from bitleak.core.types import AttackView, ReferenceKind
+from bitleak.core.variants import CONTROL, FULL
 
-FULL, QUANTIZED, CONTROL = "fp32", "quantized", "control"
-
-Rows = Int64[np.ndarray, "refs"]
-Use = Bool[np.ndarray, "refs records"]
+QUANTIZED = "quantized"
+"""Name of the quantized variant in tables."""
 
 CONTROL_RECORDS = 10_000
 """Records whose answers give the control its mean and deviation where there is no population."""
@@ -33,39 +33,66 @@ class Case(NamedTuple):
 
     Attributes:
         variant: `fp32`, `quantized` or `control`.
-        reference: Where the references come from.
+        reference: Kind of the references.
     """
 
     variant: str
     reference: ReferenceKind
 
+    @property
+    def quantizer(self) -> str:
+        """Entry of the column `quantizer`."""
+        return QUANTIZED if self.variant == QUANTIZED else ""
 
-class Latest(NamedTuple):
+    @property
+    def recalibrated(self) -> bool:
+        """Whether the references' answers are mapped onto the target's first."""
+        return self.reference == "recalibrated"
+
+
+FULL_BY_FULL = Case(FULL, "fp32")
+"""The first case of every run, which all others are compared with."""
+
+QUANTIZED_BY_MATCHED = Case(QUANTIZED, "matched")
+
+PLAYED_CASES = (FULL_BY_FULL, Case(FULL, "recalibrated"), QUANTIZED_BY_MATCHED)
+"""Cases in which a reference plays the target, to choose thresholds."""
+
+
+def threshold_case(case: Case) -> Case:
+    """Return the case whose thresholds serve this one: those at full precision serve all variants."""
+    return case if case.reference == "matched" else Case(FULL, case.reference)
+
+
+class LatestView(NamedTuple):
     """A view and the references that it was made for."""
 
-    rows: Rows
-    use: Use
+    rows: ReferenceRows
+    use: ReferenceUse
     view: AttackView
 
 
-class References:
-    """The reference models of one target after the other.
+class ReferenceSignals:
+    """The signals of the references of one target after another.
 
     Args:
-        signals: Of all models.
+        signals: Signals of all models.
         scratch: Where a large array goes.
-        count: How many signals, from the first on, are read of references; None is all.
+        count: Number of signals, from the first on, that attacks read from references; None is all.
     """
 
-    def __init__(self, signals: Signals, scratch: Scratch, count: int | None = None) -> None:
+    def __init__(self, signals: AnswerSignals, scratch: Scratch, count: int | None = None) -> None:
         self._signals = replace(signals, pool=signals.pool[:count], population=signals.population[:count])
         self._scratch = scratch
         self._pool = self._population = np.empty(0)
         self._held: list[int] | None = None
-        self._shown: Use = np.empty((0, 0), bool)
+        self._shown: ReferenceUse = np.empty((0, 0), bool)
 
-    def take(self, rows: Rows, use: Use) -> tuple[np.ndarray, np.ndarray]:
-        """Signals of these models on the pool, NaN where not used, and on the population; valid until the next call."""
+    def take(self, rows: ReferenceRows, use: ReferenceUse) -> tuple[np.ndarray, np.ndarray]:
+        """Return the signals of these models on the pool, NaN if not used, and on the population.
+
+        Both are valid until the next call.
+        """
         signals = self._signals
         if len(rows) and (np.diff(rows) == 1).all() and use.all():
             span = slice(int(rows[0]), int(rows[-1]) + 1)
@@ -91,44 +118,44 @@ class References:
 
 
 @dataclass(frozen=True)
-class Views:
+class TargetViews:
     """Makes the views of a run.
 
     Attributes:
-        design: Who is attacked with which references.
-        labels: Of the audited records; zeros where the source has none.
+        design: Targets and their references.
+        labels: Classes of the audited records; zeros if the source has none.
         signals: By variant: `fp32`, and `quantized` if there is one.
         references: Likewise.
-        latest: The last view by each of them, of which other cases with the same references take what is computed.
+        latest: The last view by variant of the references, whose sums serve other cases with the same references.
     """
 
     design: Design
     labels: Int64[np.ndarray, "records"]
-    signals: Mapping[str, Signals]
-    references: Mapping[str, References]
-    latest: dict[str, Latest] = field(default_factory=dict, init=False, compare=False, repr=False)
+    signals: Mapping[str, AnswerSignals]
+    references: Mapping[str, ReferenceSignals]
+    latest: dict[str, LatestView] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def of(self, target: int, case: Case, rows: Rows, use: Use) -> AttackView:
-        """The view of one target in one case, with the references that `Design.references` gave for it.
+    def of(self, target: int, case: Case, rows: ReferenceRows, use: ReferenceUse) -> AttackView:
+        """Return the view of one target in one case, with the references that `Design.references` gave for it.
 
         Raises:
             ValueError: The target's answers cannot be recalibrated.
         """
         name = self.signals[FULL].names[target]
         attacked = self.signals[QUANTIZED if case.variant == QUANTIZED else FULL]
-        by = QUANTIZED if case == (QUANTIZED, "matched") else FULL
+        by = QUANTIZED if case == QUANTIZED_BY_MATCHED else FULL
         row = attacked.names.index(name)
-        own, by_view = attacked.population_of(row), self._by(by, rows, use)
-        if own.shape[0] != by_view.population_references.shape[1]:  # one of the two files has no population
-            own = own[:0]
+        population, by_view = attacked.population_of(row), self._by(by, rows, use)
+        if population.shape[0] != by_view.population_references.shape[1]:  # one of the two files has no population
+            population = population[:0]
             by_view = replace(by_view, population_references=by_view.population_references[:, :0])
-        view = by_view.of_target(attacked.of(row), own)
+        view = by_view.of_target(attacked.of(row), population)
         if case.variant == CONTROL:
             return control_of(view, np.random.default_rng(seed_for(self.design.seed, "control", target)))
-        return recalibrated(view) if case.reference == "recalibrated" else view
+        return recalibrated(view) if case.recalibrated else view
 
-    def _by(self, by: str, rows: Rows, use: Use) -> AttackView:
-        """A view by these references; its target is to be replaced."""
+    def _by(self, by: str, rows: ReferenceRows, use: ReferenceUse) -> AttackView:
+        """Return a view by these references, whose target is to be replaced."""
         held = self.latest.get(by)
         if held is None or not (np.array_equal(held.rows, rows) and np.array_equal(held.use, use)):
             names = self.signals[by].names
@@ -143,12 +170,12 @@ class Views:
                 population_references=population,
                 labels=self.labels,
             )
-            self.latest[by] = held = Latest(rows, use, view)
+            self.latest[by] = held = LatestView(rows, use, view)
         return held.view
 
 
 def control_of(view: AttackView, generator: np.random.Generator) -> AttackView:
-    """The negative control; without a population its noise has the moments of answers about audited records."""
+    """Return the negative control; without a population its noise has the moments of answers about audited records."""
     if view.population_references.shape[0] and view.population_references.shape[1]:
         return negative_control(view, generator)
     seen = view.references if view.references.shape[0] else view.target[None]
@@ -164,5 +191,5 @@ def control_of(view: AttackView, generator: np.random.Generator) -> AttackView:
 
 
 def _as_seen(planes: Float64[np.ndarray, "signals *axes"]) -> Float64[np.ndarray, "*axes signals"]:
-    """With the signals as the last axis; nothing is copied."""
+    """Return the planes with the signals as the last axis; nothing is copied."""
     return np.moveaxis(planes, 0, -1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bitleak.answers import Expected, Prepared
+    from bitleak.answers import ExpectedSeconds, PreparedAttack
 
 
 def attack_answers(
@@ -30,22 +30,34 @@ def attack_answers(
     power: Annotated[
         bool, typer.Option("--power/--no-power", help="Whether attacks are also run with 1, 2, 4, ... references.")
     ] = True,
-    seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
+    priors: Annotated[
+        str | None, typer.Option("--priors", help="Shares of members to report precision for; 0.01,0.1,0.5.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option("--delta", help="The delta at which epsilon is bounded; 1e-05.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Further metrics, such as advantage or package.module:Name.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all draws.")] = 0,
 ) -> int:
     """Attack answers that were made elsewhere: no model, no training."""
-    from bitleak.answers import Request, Scratch, prepare, tried
-    from bitleak.answers import attack as attack_all
+    from bitleak.answers import AttackRequest, Scratch, prepare_attack, try_attacks, write_attack
     from bitleak.cli.terminal import StageBars, duration, print_results
+    from bitleak.metrics import DELTA, PRIORS
     from bitleak.report import check_out
 
     # Options as values; a wrong one is refused before the file is read.
-    request = Request(
+    request = AttackRequest(
         scores=scores,
         quantized=quantized,
         labels=labels,
         targets=targets,
         attacks=None if attacks is None else tuple(part.strip() for part in attacks.split(",")),
-        fprs=_rates(fpr),
+        fprs=_numbers("--fpr", fpr),
+        priors=PRIORS if priors is None else _numbers("--priors", priors),
+        delta=DELTA if delta is None else delta,
+        metrics=() if metrics is None else tuple(part.strip() for part in metrics.split(",")),
         seed=seed,
         power=power,
     )
@@ -53,26 +65,28 @@ def attack_answers(
     folder = out or Path("audits") / scores.stem
     check_out(folder)
     with Scratch(folder) as scratch:
-        prepared, expected = tried(prepare(request, scratch))
-        _print_plan(prepared, expected, duration(expected.seconds))
+        prepared, expected = try_attacks(prepare_attack(request, scratch))
+        _print_plan(prepared, expected, duration(expected.total))
         with StageBars() as steps:
-            attack_all(prepared, folder, scratch, steps.show)
+            write_attack(prepared, folder, scratch, steps.show)
     print_results(folder)
     return 0
 
 
-def _rates(text: str) -> tuple[float, ...]:
+def _numbers(option: str, text: str) -> tuple[float, ...]:
     from bitleak.core.errors import ConfigError
 
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--fpr must be numbers with commas between them, such as 0.001,0.01, got {text!r}") from None
+        raise ConfigError(
+            f"{option} must be numbers with commas between them, such as 0.001,0.01, got {text!r}"
+        ) from None
 
 
-def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None:
+def _print_plan(prepared: "PreparedAttack", expected: "ExpectedSeconds", in_all: str) -> None:
     """Print the models and records, warnings about them, and the expected time."""
-    from bitleak.answers.class_membership import told
+    from bitleak.answers.class_membership import class_warning
     from bitleak.report.format import count
 
     answers, design = prepared.answers, prepared.design
@@ -86,7 +100,7 @@ def _print_plan(prepared: "Prepared", expected: "Expected", in_all: str) -> None
         f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks) + prepared.joint, 'attack')}, "
         f"{len(prepared.cases)} variants by adversaries"
     )
-    sentence = told(prepared.by_class, answers, design)
+    sentence = class_warning(prepared.by_class, answers, design)
     if sentence:
         print(f"warning: {sentence}")
     for doubt in prepared.doubts:

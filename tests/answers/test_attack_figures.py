@@ -3,37 +3,38 @@
 import numpy as np
 
 from bitleak import metrics
-from bitleak.answers import Request, Scratch, attack, attacked, prepare, tried
-from bitleak.answers.attack_run import _views, attacking_seconds
-from bitleak.answers.target_views import Case
-from bitleak.attacks import LiRA, player_view, subset_view
+from bitleak.answers import AttackRequest, Scratch, prepare_attack, run_attacks, try_attacks, write_attack
+from bitleak.answers.attack_forecast import attacking_seconds
+from bitleak.answers.attack_run import views_of_answers
+from bitleak.answers.target_views import FULL_BY_FULL
+from bitleak.attacks import LiRA, Threshold, player_view, subset_view
 from bitleak.core.seeds import seed_for
 from bitleak.report import read_power, read_summary
-
-FULL = Case("fp32", "fp32")
 
 
 def test_thresholds_power_and_memorisation_are_those_of_the_functions(lab, tmp_path):
     arrays = lab.made(models=12)
     path = lab.write["npz"](tmp_path, arrays)
     with Scratch(tmp_path) as scratch:
-        prepared, _ = tried(
-            prepare(Request(path, attacks=("lira-online-fixed", "threshold"), fprs=(0.1,), targets="0,3"), scratch)
+        prepared, _ = try_attacks(
+            prepare_attack(
+                AttackRequest(path, attacks=("lira-online-fixed", "threshold"), fprs=(0.1,), targets="0,3"), scratch
+            )
         )
-        found = attacked(prepared, scratch, lambda done, what: None)
-        views = _views(prepared, scratch, lambda done, what: None)
+        found = run_attacks(prepared, scratch, lambda done, stage: None)
+        views = views_of_answers(prepared, scratch, lambda done, stage: None)
         rows, use = prepared.design.references(3)
-        view = views.of(3, FULL, rows, use)
+        view = views.of(3, FULL_BY_FULL, rows, use)
         played, member = player_view(view, np.random.default_rng(seed_for(0, "player", 3)))
         expected = metrics.threshold_for(LiRA("online", "fixed")(played)[~member], 0.1)
-        assert found.thresholds[FULL, "lira-online-fixed"][1, 0] == expected
+        assert found.thresholds(FULL_BY_FULL, LiRA("online", "fixed"))[1, 0] == expected
         outside = metrics.threshold_for(view.population_target[:, :, 1].mean(axis=1), 0.1)
-        assert found.thresholds[FULL, "threshold"][1, 0] == outside
+        assert found.thresholds(FULL_BY_FULL, Threshold())[1, 0] == outside
         few = subset_view(view, 2, np.random.default_rng(seed_for(0, "power", 3)))
         area = metrics.auc(metrics.roc(LiRA("online", "fixed")(few), prepared.design.member[3]))
-        by_row = {(row.attack, row.references, row.target, row.metric): row.measure.value for row in found.power}
+        by_row = {(row.attack, row.references, row.target, row.metric): row.measure.value for row in found.power.rows}
         assert by_row["lira-online-fixed", 2, "3", "auc"] == area
-        assert {row.references for row in found.power} == {2, 4, 5}
+        assert {row.references for row in found.power.rows} == {2, 4, 5}
         probability = np.exp(lab.confidence(arrays["logits"], arrays["labels"])[:, :, 0])
         probability = probability / (1 + probability)
         inside = arrays["member"][:, 7]
@@ -46,8 +47,10 @@ def test_a_folder_has_all_of_it(lab, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     with Scratch(out) as scratch:
-        prepared, _ = tried(prepare(Request(path, attacks=lab.few, fprs=(0.1,), power=False), scratch))
-        attack(prepared, out, scratch)
+        prepared, _ = try_attacks(
+            prepare_attack(AttackRequest(path, attacks=lab.few, fprs=(0.1,), power=False), scratch)
+        )
+        write_attack(prepared, out, scratch)
     assert read_power(out) == []
     found = read_summary(out)
     assert (found.delta, found.priors) == (1e-5, (0.01, 0.1, 0.5))
@@ -63,8 +66,8 @@ def test_expected_seconds_count_targets_cases_thresholds_and_fewer_references(la
 
     def total(targets: str, power: bool) -> float:
         with Scratch(tmp_path) as scratch:
-            request = Request(path, attacks=few, fprs=(0.1,), targets=targets, power=power)
-            return attacking_seconds(prepare(request, scratch), seconds, playing=3.0, together=0.5)
+            request = AttackRequest(path, attacks=few, fprs=(0.1,), targets=targets, power=power)
+            return attacking_seconds(prepare_attack(request, scratch), seconds, playing=3.0, joint=0.5)
 
     # fp32, recalibrated and control: LiRA in three cases, the threshold in two; a player in two of them
     per_target = 7.0 * 2 + 1.0 * 2 + 7.0 + 3.0 * 2 + 0.5

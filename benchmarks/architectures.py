@@ -47,17 +47,17 @@ Cell = tuple[float, float]
 
 def cells(network: nn.Module, images: Tensor, labels: Tensor, calibration: int) -> dict[tuple[str, int], Cell | None]:
     """Return the cells of one network by method and levels; None if the method refuses it."""
-    found: dict[tuple[str, int], Cell | None] = {}
+    by_method: dict[tuple[str, int], Cell | None] = {}
     for levels in LEVELS:
         for name, method in METHODS.items():
             quantizer = replace(method, levels=levels)
             try:
                 quantized = quantizer(network, images[:calibration], torch.Generator().manual_seed(0))
             except QuantizationError:
-                found[name, levels] = None
+                by_method[name, levels] = None
                 continue
-            found[name, levels] = _cell(network, deployed(network, quantized), images, labels, calibration)
-    return found
+            by_method[name, levels] = _cell(network, deployed(network, quantized), images, labels, calibration)
+    return by_method
 
 
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -73,11 +73,11 @@ def _cell(network: nn.Module, changed: nn.Module, images: Tensor, labels: Tensor
     return float(error), accuracy(changed, images, labels)
 
 
-def _mean(some: list[Cell | None]) -> str:
-    kept = [cell for cell in some if cell is not None]
-    if not kept:
+def _mean(cells_of_seeds: list[Cell | None]) -> str:
+    measured = [cell for cell in cells_of_seeds if cell is not None]
+    if not measured:
         return "refused"
-    error, share = (sum(part) / len(kept) for part in zip(*kept, strict=True))
+    error, share = (sum(part) / len(measured) for part in zip(*measured, strict=True))
     return f"{error:.2g}, {100 * share:.1f}"
 
 
@@ -86,17 +86,17 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*NETWORKS, []], metavar="NETWORK")
     for option, default in (("seeds", 3), ("steps", 150), ("images", 128)):
         parser.add_argument(f"--{option}", type=int, default=default)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     images, labels = coloured_digits()
     start = time.process_time()
     print(f"| network | layers, weights | accuracy | levels | {' | '.join(METHODS)} |")
     print("|" + "---|" * (4 + len(METHODS)))
-    for name in asked.names or NETWORKS:
+    for name in options.names or NETWORKS:
         networks = [
-            trained(name, images[:RECORDS], labels[:RECORDS], steps=asked.steps, seed=i) for i in range(asked.seeds)
+            trained(name, images[:RECORDS], labels[:RECORDS], steps=options.steps, seed=i) for i in range(options.seeds)
         ]
-        share = sum(accuracy(each, images, labels) for each in networks) / len(networks)
-        results = [cells(each, images, labels, asked.images) for each in networks]
+        share = sum(accuracy(network, images, labels) for network in networks) / len(networks)
+        results = [cells(network, images, labels, options.images) for network in networks]
         layers = quantizable(networks[0])
         size = f"{len(layers)}, {sum(layer.weight.numel() for layer in layers.values()):,}"
         for levels in LEVELS:

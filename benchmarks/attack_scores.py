@@ -46,9 +46,9 @@ def main() -> None:
                 spent[name].append(_attacked(sources[name], path, Path(folder, f"{name}-{turn}"), options))
                 print("{}: CPU {:.1f} s, wall {:.1f} s, {:.2f} GB".format(name, *spent[name][-1]), flush=True)
         _compare(Path(folder, "this-0"), Path(folder, "other-0"))
-    this, other = (np.array(spent[name]) for name in ("this", "other"))
-    print(f"CPU, this / other: {this[:, 0].sum() / other[:, 0].sum():.2f}")
-    print(f"memory, GB: this {this[:, 2].max():.2f}, other {other[:, 2].max():.2f}")
+    ours, theirs = (np.array(spent[name]) for name in ("this", "other"))
+    print(f"CPU, this / other: {ours[:, 0].sum() / theirs[:, 0].sum():.2f}")
+    print(f"memory, GB: this {ours[:, 2].max():.2f}, other {theirs[:, 2].max():.2f}")
 
 
 def _made(folder: Path, options: argparse.Namespace) -> Path:
@@ -87,18 +87,18 @@ def _attacked(source: Path, path: Path, out: Path, options: argparse.Namespace) 
     return cpu, time.perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def _compare(this: Path, other: Path) -> None:
+def _compare(ours: Path, theirs: Path) -> None:
     """Print the files of the results that differ, and the differences of the figures of
     results.csv.
     """
-    names = sorted({path.name for folder in (this, other) for path in folder.iterdir() if path.is_file()})
+    names = sorted({path.name for folder in (ours, theirs) for path in folder.iterdir() if path.is_file()})
     for name in names:
-        pair = [folder / name for folder in (this, other)]
+        pair = [folder / name for folder in (ours, theirs)]
         if not all(path.is_file() for path in pair):
             print(f"{name}: in one of the two only")
             continue
-        same = pair[0].read_bytes() == pair[1].read_bytes()
-        print(f"{name}: {'the same bytes' if same else 'differs' + _difference(*pair)}")
+        equal = pair[0].read_bytes() == pair[1].read_bytes()
+        print(f"{name}: {'the same bytes' if equal else 'differs' + _difference(*pair)}")
 
 
 def _difference(this: Path, other: Path) -> str:

@@ -90,15 +90,15 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     view = load(folder)
     loading = time.process_time() - start
     if name == COMPARED[0]:
-        found = _lira_loop(view)
+        figures = _lira_loop(view)
     elif name == COMPARED[1]:
-        found = _rmia_pairs(view)
+        figures = _rmia_pairs(view)
     else:
-        attack: Callable = (lambda one: Joint()([one, one])) if name == JOINT else ATTACKS[name]
+        attack: Callable = (lambda release: Joint()([release, release])) if name == JOINT else ATTACKS[name]
         attack(_few(view, 500))
-        found = {"seconds": statistics.median(_seconds(lambda: attack(_fresh(view))) for _ in range(REPEATS))}
+        figures = {"seconds": statistics.median(_seconds(lambda: attack(_fresh(view))) for _ in range(REPEATS))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"name": name, "loading": loading, "peak": peak, **found}
+    return {"name": name, "loading": loading, "peak": peak, **figures}
 
 
 def published_lira(view: AttackView) -> np.ndarray:
@@ -182,25 +182,28 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        print(json.dumps(measured(asked.folder, asked.child)))
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measured(options.folder, options.child)))
         return
-    names = [name for name in (*ATTACKS, JOINT, *COMPARED) if any(part in name for part in asked.only)]
-    found = []
+    names = [name for name in (*ATTACKS, JOINT, *COMPARED) if any(part in name for part in options.only)]
+    lines = []
     with tempfile.TemporaryDirectory() as folder:
         store(Path(folder))
         print("| attack | CPU seconds | peak, GB | loading, CPU seconds | |\n|---|---|---|---|---|")
         for name in names:
-            one = _in_its_own_process(Path(folder), name)
-            found.append(one)
-            more = f"replaces {one['replaced']:.1f} s: {one['times']:.0f} times" if "times" in one else ""
+            figures = _in_its_own_process(Path(folder), name)
+            lines.append(figures)
+            comparison = (
+                f"replaces {figures['replaced']:.1f} s: {figures['times']:.0f} times" if "times" in figures else ""
+            )
             print(
-                f"| `{name}` | {one['seconds']:.3f} | {one['peak'] / 1e9:.2f} | {one['loading']:.2f} | {more} |",
+                f"| `{name}` | {figures['seconds']:.3f} | {figures['peak'] / 1e9:.2f} "
+                f"| {figures['loading']:.2f} | {comparison} |",
                 flush=True,
             )
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(lines, indent=1))
 
 
 if __name__ == "__main__":

@@ -44,21 +44,21 @@ def views(targets: int, seed: int = 0) -> tuple[list[AttackView], np.ndarray]:
     pool = rng.normal(4.0, 2.0, RECORDS) + spread * (memory * member + rng.standard_normal(member.shape))
     steady = np.exp(0.5 * rng.standard_normal(POPULATION))
     outside = rng.normal(4.0, 2.0, POPULATION) + steady * rng.standard_normal((models, POPULATION))
-    found = []
+    targets_seen = []
     for row in range(0, 2 * targets, 2):
-        others = np.setdiff1d(np.arange(models), [row, row + 1])
-        found.append(
+        reference_rows = np.setdiff1d(np.arange(models), [row, row + 1])
+        targets_seen.append(
             attack_view(
                 target=two_class_signals(pool[row][:, None]),
-                references=two_class_signals(pool[others][:, :, None]),
-                member=member[others],
-                use=np.ones((len(others), RECORDS), bool),
+                references=two_class_signals(pool[reference_rows][:, :, None]),
+                member=member[reference_rows],
+                use=np.ones((len(reference_rows), RECORDS), bool),
                 population_target=two_class_signals(outside[row][:, None]),
-                population_references=two_class_signals(outside[others][:, :, None]),
+                population_references=two_class_signals(outside[reference_rows][:, :, None]),
                 labels=np.zeros(RECORDS, np.int64),
             )
         )
-    return found, member[: 2 * targets : 2]
+    return targets_seen, member[: 2 * targets : 2]
 
 
 def seen_by(adversary: str, view: AttackView, change: tuple[float, float]) -> AttackView:
@@ -78,22 +78,22 @@ def _changed(signals: np.ndarray, change: tuple[float, float]) -> np.ndarray:
 
 def figures(targets: int) -> dict[tuple[str, str], tuple[float, float, float]]:
     """Return the TPR and both ends of its interval, by change and adversary."""
-    found, (attacked, member) = {}, views(targets)
+    rates, (attacked, member) = {}, views(targets)
     for change, of in CHANGES.items():
         for adversary in ADVERSARIES:
             scores = np.stack([LiRA()(seen_by(adversary, view, of)) for view in attacked])
-            one = measure(scores, member, fprs=(FPR,)).aggregate[f"tpr@{FPR:g}"]
-            found[change, adversary] = one.value, one.low, one.high
-    return found
+            rate = measure(scores, member, fprs=(FPR,)).aggregate[f"tpr@{FPR:g}"]
+            rates[change, adversary] = rate.value, rate.low, rate.high
+    return rates
 
 
-def draw(found: dict[tuple[str, str], tuple[float, float, float]], out: Path) -> None:
+def draw(rates: dict[tuple[str, str], tuple[float, float, float]], out: Path) -> None:
     """Draw a group of three points per change, each with its interval."""
     with plt.rc_context(settings()):
         figure, axes = plt.subplots(figsize=(6.4, 3.4), constrained_layout=True)
         for place, change in enumerate(CHANGES):
             for side, (adversary, (colour, marker)) in zip((-0.2, 0.0, 0.2), ADVERSARIES.items(), strict=True):
-                value, low, high = (100 * number for number in found[change, adversary])
+                value, low, high = (100 * number for number in rates[change, adversary])
                 axes.errorbar(
                     place + side,
                     value,
@@ -110,7 +110,7 @@ def draw(found: dict[tuple[str, str], tuple[float, float, float]], out: Path) ->
         axes.set_xticks(range(len(CHANGES)), list(CHANGES))
         axes.set_xlabel("the target")
         axes.set_xlim(-0.5, len(CHANGES) - 0.5)
-        axes.set_ylim(0, 1.15 * max(100 * high for _, _, high in found.values()))
+        axes.set_ylim(0, 1.15 * max(100 * high for _, _, high in rates.values()))
         axes.set_ylabel(f"TPR at {100 * FPR:g} % FPR, %")
         axes.grid(visible=False, axis="x")
         axes.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.14), columnspacing=1.2, handletextpad=0.4)
@@ -121,15 +121,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/calibration-shift.png"))
     parser.add_argument("--targets", type=int, default=4)
-    asked = parser.parse_args()
-    found = figures(asked.targets)
+    options = parser.parse_args()
+    rates = figures(options.targets)
     print("| target | `fp32` | `recalibrated` | `matched` |\n|---|---|---|---|")
     for change in CHANGES:
         cells = (
-            f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in (found[change, a] for a in ADVERSARIES)
+            f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in (rates[change, a] for a in ADVERSARIES)
         )
         print(f"| {change} | {' | '.join(cells)} |")
-    draw(found, asked.out)
+    draw(rates, options.out)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Photos(Dataset):
         channels_last = images.pixels[records].transpose(0, 2, 3, 1)
         self.photos = [Image.fromarray(pixels) for pixels in channels_last]
         self.labels = images.labels[records].tolist()
-        self.mean, self.std = (torch.tensor(each).view(-1, 1, 1) for each in (spec.mean, spec.std))
+        self.mean, self.std = (torch.tensor(moments).view(-1, 1, 1) for moments in (spec.mean, spec.std))
         self.transforms = transforms
 
     def __len__(self) -> int:

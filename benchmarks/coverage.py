@@ -84,35 +84,38 @@ def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: 
     return {name: count / judged[name] for name, count in hits.items()}
 
 
-def _of_versions(found: Sequence[Measures], at: float) -> dict[str, float]:
+def _of_versions(audits: Sequence[Measures], at: float) -> dict[str, float]:
     """Return the coverage of means over targets, and of single targets; away from 0.5 only of the
     AUC, which has no bias.
     """
     shares = {}
-    for name in found[0].aggregate:
-        truth = float(np.mean([one.aggregate[name].value for one in found]))
+    for name in audits[0].aggregate:
+        truth = float(np.mean([audit.aggregate[name].value for audit in audits]))
         if at == 0.5:
             truth = float(name.partition("@")[2] or 0.5)
         elif name != "auc":
             continue
-        means = [one.aggregate[name] for one in found]
-        alone = [target for one in found for target in one.targets[name]]
-        shares[f"{name} ({truth:.3f})"] = float(np.mean([_within(truth, each.low, each.high) for each in means]))
-        shares[f"{name} of one"] = float(np.mean([_within(truth, each.low, each.high) for each in alone]))
+        means = [audit.aggregate[name] for audit in audits]
+        alone = [target for audit in audits for target in audit.targets[name]]
+        shares[f"{name} ({truth:.3f})"] = float(np.mean([_within(truth, figure.low, figure.high) for figure in means]))
+        shares[f"{name} of one"] = float(np.mean([_within(truth, figure.low, figure.high) for figure in alone]))
     return shares
 
 
 def _versions(rng: np.random.Generator, at: float, *, candidates: int = 64, versions: int = 16) -> Measures:
     """Simulate one audit, as the step `calibration` measures it."""
-    found = []
+    figures_of_targets = []
     for _ in range(2):
         member = balanced_pairs(candidates, versions, rng)
         difficulty = rng.normal(2.0, 1.0, candidates)
         answers = difficulty + _shift(at) * member + rng.standard_normal(member.shape)
         scores = np.array([_attacked(answers, member, version) for version in range(versions)])
         figures = estimate_metrics(scores, member, fprs=VERSIONS_FPRS)
-        found.append({name: mean_over_records(each) for name, each in figures.items()})
-    apart_each = {name: on_separate_records([one[name] for one in found]) for name in found[0]}
+        figures_of_targets.append({name: mean_over_records(values) for name, values in figures.items()})
+    apart_each = {
+        name: on_separate_records([target_figures[name] for target_figures in figures_of_targets])
+        for name in figures_of_targets[0]
+    }
     return widen_for_mutual_references(measures_from(apart_each, mode="population"))
 
 
@@ -174,8 +177,8 @@ def _halves(rng: np.random.Generator, targets: int, records: int) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int], shared: float) -> np.ndarray:
-    own = rng.standard_normal(shape)
-    return np.sqrt(shared) * rng.standard_normal(shape[1]) + np.sqrt(1 - shared) * own
+    drawn = rng.standard_normal(shape)
+    return np.sqrt(shared) * rng.standard_normal(shape[1]) + np.sqrt(1 - shared) * drawn
 
 
 def _audits(
@@ -204,14 +207,14 @@ def _population(
     signal = _signal(rng, member, at, shape)
     weaker = 1.0 if equal else 0.8
     noise = _noise(rng, member.shape, 0.5)
-    other = 0.9 * noise + np.sqrt(1 - 0.9**2) * _noise(rng, member.shape, 0.5)
+    variant_noise = 0.9 * noise + np.sqrt(1 - 0.9**2) * _noise(rng, member.shape, 0.5)
     less = at if equal else (float(ndtr(0.8 * _shift(at) / np.sqrt(2))))
     if shape == "mixture" and not equal:  # a fifth of the moved members is not moved
         less, weaker = 0.5 + 0.8 * (at - 0.5), 1.0
         signal_less = signal * (rng.random(member.shape) < 0.8)
     else:
         signal_less = weaker * signal
-    result = measure(signal_less + other, member, fprs=FPRS, seed=seed, baseline=signal + noise)
+    result = measure(signal_less + variant_noise, member, fprs=FPRS, seed=seed, baseline=signal + noise)
     return result, _pair(truth_at(less, shape), truth_at(at, shape))
 
 
@@ -230,10 +233,10 @@ def _dedicated(
 
 def _shares(rng: np.random.Generator, at: float) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
     difficulty = _noise(rng, (8, 1000), 0.5)
-    other = 0.9 * difficulty + np.sqrt(1 - 0.9**2) * _noise(rng, (8, 1000), 0.5)
+    variant_difficulty = 0.9 * difficulty + np.sqrt(1 - 0.9**2) * _noise(rng, (8, 1000), 0.5)
     less = at - 0.02 * (1 - at)
     labels = np.ones(1000, np.int64)
-    predictions = (other < ndtri(less)).astype(np.int64)
+    predictions = (variant_difficulty < ndtri(less)).astype(np.int64)
     result = accuracy_on_test(predictions, labels, baseline=(difficulty < ndtri(at)).astype(np.int64))
     return result, {"test_accuracy": (less, less - at)}
 
@@ -255,9 +258,9 @@ def _fixed(
         for name, rate, value in zip(("tpr", "fpr"), (found.tpr, found.fpr), rates, strict=True):
             figures[f"{name}@{fpr:g}"], truth[f"{name}@{fpr:g}"] = Measure(rate.value, rate.low, rate.high), value
         for prior in PRIORS:
-            if one := precision(found.tpr, found.fpr, prior):
+            if interval := precision(found.tpr, found.fpr, prior):
                 name = f"precision@{fpr:g},{prior:g}"
-                figures[name] = Measure(one.value, one.low, one.high)
+                figures[name] = Measure(interval.value, interval.low, interval.high)
                 truth[name] = prior * rates[0] / (prior * rates[0] + (1 - prior) * rates[1])
     return Measures({}, figures), _pair(truth, None)
 

@@ -31,8 +31,8 @@ SHARES = (0.05, 0.01, 0.001)
 
 def randomised_response(rng: np.random.Generator, member: np.ndarray, epsilon: float) -> np.ndarray:
     """Return answers with ties broken at random."""
-    told = member ^ (rng.random(len(member)) < 1 / (1 + math.exp(epsilon)))
-    return told + 0.5 * rng.random(len(member))
+    answers = member ^ (rng.random(len(member)) < 1 / (1 + math.exp(epsilon)))
+    return answers + 0.5 * rng.random(len(member))
 
 
 def gaussian_epsilon(shift: float, delta: float) -> float:
@@ -60,7 +60,7 @@ def judged(
     whole: bool,
 ) -> list[str]:
     """Return the mean share of the truth and the number of runs above it, for both kinds of bound."""
-    found = []
+    lines = []
     for run in range(runs):
         rng = np.random.default_rng([run, round(1000 * epsilon)])
         member = rng.random(records) < 0.5
@@ -70,8 +70,8 @@ def judged(
         coarse = np.floor(scores) if whole else scores  # no threshold is better than the one between the two answers
         halves = epsilon_bounds(coarse, member, seed=run, delta=delta)[0].epsilon
         one_run = one_run_bounds(scores, member, guesses=guesses, independent=True, delta=delta)[0].epsilon
-        found.append((halves, one_run))
-    bounds = np.array(found)
+        lines.append((halves, one_run))
+    bounds = np.array(lines)
     return [
         f"{mean / epsilon:.2f} ({above})" for mean, above in zip(bounds.mean(0), (bounds > epsilon).sum(0), strict=True)
     ]
@@ -81,8 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--runs", type=int, default=5)
-    asked = parser.parse_args()
-    size = {"records": asked.records, "runs": asked.runs}
+    options = parser.parse_args()
+    size = {"records": options.records, "runs": options.runs}
     print("| mechanism | delta | epsilon | `epsilon_bounds` | `one_run_bounds` |\n|---|---|---|---|---|")
     for epsilon in EPSILONS:
         answers = judged(lambda rng, m, e=epsilon: randomised_response(rng, m, e), epsilon, 0.0, whole=True, **size)

@@ -120,15 +120,15 @@ class Runs:
 def said(place: Place) -> str:
     """Return the last line about the end of the run."""
     lines = (place.root / "said").read_text(errors="replace").splitlines()
-    told = [line for line in lines if line.startswith(("failed", "error", "interrupted", "ended"))]
-    return (told or [""])[-1].replace(str(place.root), "...")[:150]
+    endings = [line for line in lines if line.startswith(("failed", "error", "interrupted", "ended"))]
+    return (endings or [""])[-1].replace(str(place.root), "...")[:150]
 
 
 def family(place: Place) -> list[int]:
     """Return all processes that have this place's folder for temporary files: the driver and its
     descendants.
     """
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
@@ -136,8 +136,8 @@ def family(place: Place) -> list[int]:
             except OSError:
                 continue
             if f"TMPDIR={place.temporary}\0".encode() in environment + b"\0":
-                found.append(int(entry.name))
-    return sorted(found)
+                processes.append(int(entry.name))
+    return sorted(processes)
 
 
 def leftovers(place: Place) -> list[str]:
@@ -230,16 +230,16 @@ def full_out(runs: Runs, place: Place) -> int:
     """Fill the disk of an output folder that has a run of another seed: not a byte of it changes."""
     with small_disk(place.out, 4 << 20):
         place.temporary.mkdir()
-        other = [sys.executable, "-m", "bitleak", "audit", str(runs.config), "--out", str(place.out)]
-        other += ["--store", str(place.root / "other"), "--executor", "serial", "--set", "seed=7"]
-        assert runs.popen(other, place).wait(TIMEOUT) == 0
+        command = [sys.executable, "-m", "bitleak", "audit", str(runs.config), "--out", str(place.out)]
+        command += ["--store", str(place.root / "other"), "--executor", "serial", "--set", "seed=7"]
+        assert runs.popen(command, place).wait(TIMEOUT) == 0
         (place.out / "notes.txt").write_text("of a user")
         with (place.out / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
             while True:
                 ballast.write(bytes(1024))
         before = contents(place.out)
         code = runs.finish(place)
-        whole = contents(place.out) == before
+        unchanged = contents(place.out) == before
         (place.out / "ballast").unlink()
         message = (place.root / "said").read_text()
         assert runs.finish(place) == 0
@@ -248,7 +248,7 @@ def full_out(runs: Runs, place: Place) -> int:
         shutil.copytree(place.out, place.root / "kept")
     shutil.rmtree(place.out)
     (place.root / "kept").rename(place.out)
-    return code if whole else -1
+    return code if unchanged else -1
 
 
 def full_for_attack(runs: Runs, place: Place, disk: Path, answers: Path) -> int:
@@ -275,11 +275,11 @@ def case(runs: Runs, name: str, expected: bytes, disturb: Callable[[Place], int]
     left = leftovers(place) if tidy else []
     again = runs.finish(place)
     left += leftovers(place)
-    same = again == 0 and (place.out / "results.csv").read_bytes() == expected
-    if not same or left:
+    equal = again == 0 and (place.out / "results.csv").read_bytes() == expected
+    if not equal or left:
         print((place.root / "said").read_text(errors="replace")[-2000:])
     shutil.rmtree(place.root)
-    return Found(name, code, line, left, same)
+    return Found(name, code, line, left, equal)
 
 
 def answers_of(path: Path) -> Path:
@@ -353,10 +353,10 @@ def main() -> None:
         bad = 0
         for name, disturb, tidy in cases:
             if options.only in name:
-                found = case(runs, name, expected, disturb, tidy=tidy)
-                bad += bool(found.left) or not found.same
-                left, same = ", ".join(found.left) or "nothing", "yes" if found.same else "NO"
-                print(f"| {found.case} | {found.code} | {found.said} | {left} | {same} |", flush=True)
+                outcome = case(runs, name, expected, disturb, tidy=tidy)
+                bad += bool(outcome.left) or not outcome.same
+                left, equal = ", ".join(outcome.left) or "nothing", "yes" if outcome.same else "NO"
+                print(f"| {outcome.case} | {outcome.code} | {outcome.said} | {left} | {equal} |", flush=True)
     print(f"{bad} of the cases left something or came to other bytes")
     sys.exit(bad > 0)
 

@@ -66,7 +66,7 @@ def table(rows: Rows, metric: str) -> Iterable[str]:
         for attack in SHOWN:
             cells = [cell(rows.get((variant, attack, reference, metric))) for reference in ("", *REFERENCES)]
             if any(cells):
-                yield f"| {variant} | `{attack}` | {' | '.join(one or cells[0] for one in cells[1:])} |"
+                yield f"| {variant} | `{attack}` | {' | '.join(entry or cells[0] for entry in cells[1:])} |"
 
 
 def by_attack(rows: Rows, variants: Sequence[str], metric: str) -> Iterable[str]:
@@ -74,24 +74,24 @@ def by_attack(rows: Rows, variants: Sequence[str], metric: str) -> Iterable[str]
     yield f"| attack | {' | '.join(variants)} |"
     yield f"|---|{'---|' * len(variants)}"
     for attack in dict.fromkeys(key[1] for key in rows if key[0] == "fp32" and key[3] == metric and key[1] != "joint"):
-        found = [
+        entries = [
             next(
                 filter(None, (rows.get((variant, attack, reference, metric)) for reference in ("matched", "fp32", "")))
             )
             for variant in variants
         ]
-        yield f"| `{attack}` | {' | '.join(cell(row) for row in found)} |"
+        yield f"| `{attack}` | {' | '.join(cell(row) for row in entries)} |"
 
 
-def agreement(one: Rows, other: Rows) -> Iterable[str]:
+def agreement(rows: Rows, other_rows: Rows) -> Iterable[str]:
     """Return, per metric, the number of pairs and of overlapping intervals, and the largest
     difference in standard errors.
     """
     yield "| metric | pairs | intervals that overlap | differences beyond 1.96 standard errors | largest |"
     yield "|---|---|---|---|---|"
-    shared = [key for key in one if key in other and key[0] != "control" and key[1]]
+    shared = [key for key in rows if key in other_rows and key[0] != "control" and key[1]]
     for metric in dict.fromkeys(key[3] for key in shared):
-        pairs = [(one[key], other[key]) for key in shared if key[3] == metric]
+        pairs = [(rows[key], other_rows[key]) for key in shared if key[3] == metric]
         pairs = [pair for pair in pairs if all(row["high"] is not None and row["high"] > row["low"] for row in pair)]
         if (
             (metric not in ("auc", "balanced_accuracy") and not metric.startswith("tpr@"))
@@ -104,7 +104,7 @@ def agreement(one: Rows, other: Rows) -> Iterable[str]:
             abs(a["value"] - b["value"]) / (sum(((x["high"] - x["low"]) / 2) ** 2 for x in (a, b)) ** 0.5 / Z)
             for a, b in pairs
         ]
-        yield f"| {metric} | {len(pairs)} | {meet} | {sum(each > Z for each in apart)} | {max(apart):.2f} |"
+        yield f"| {metric} | {len(pairs)} | {meet} | {sum(distance > Z for distance in apart)} | {max(apart):.2f} |"
 
 
 def cell(row: dict | None) -> str:

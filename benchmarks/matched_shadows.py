@@ -42,7 +42,9 @@ def main() -> None:
             for name in list(sources) if turn % 2 == 0 else list(sources)[::-1]:
                 spent[name].append(_quantized(sources[name], folder, numbers, options.workers))
                 print(f"{name}: networks {numbers.start} to {numbers.stop - 1}: {spent[name][-1]}", flush=True)
-    total = {name: {key: sum(each[key] for each in some) for key in some[0]} for name, some in spent.items()}
+    total = {
+        name: {key: sum(seconds[key] for seconds in rounds) for key in rounds[0]} for name, rounds in spent.items()
+    }
     for name, figures in total.items():
         print(f"{name}: {', '.join(f'{key} {value:.1f}' for key, value in figures.items())}")
     for key in total["this"]:
@@ -65,9 +67,9 @@ def _quantized(source: Path, folder: str, numbers: range, workers: int) -> dict[
             )
             for share in shares
         ]
-        said = [json.loads(process.communicate()[0]) for process in running]
+        reports = [json.loads(process.communicate()[0]) for process in running]
     wall = time.perf_counter() - start
-    return {"wall": wall, **{name: sum(one[name] for one in said) for name in METHODS}}
+    return {"wall": wall, **{name: sum(report[name] for report in reports) for name in METHODS}}
 
 
 def _command(job: str, folder: str, *numbers: int) -> list[str]:

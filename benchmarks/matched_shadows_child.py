@@ -51,15 +51,15 @@ def quantize(folder: Path, numbers: range) -> None:
         for name in METHODS:
             start = time.process_time()
             kind = find(QUANTIZERS, name, kind="quantizer")
-            several = [kind(**{**kind.PRESETS["quick"], "levels": levels}) for levels in LEVELS]
-            chances = [torch.Generator().manual_seed(number) for _ in several]
+            quantizers = [kind(**{**kind.PRESETS["quick"], "levels": levels}) for levels in LEVELS]
+            chances = [torch.Generator().manual_seed(number) for _ in quantizers]
             try:
                 from bitleak.quantizers.shared_pass import quantize_together
 
-                list(quantize_together(several, network, calibration, chances))
+                list(quantize_together(quantizers, network, calibration, chances))
             except ImportError:
-                for one, chance in zip(several, chances, strict=True):
-                    one(network, calibration, chance)
+                for quantizer, chance in zip(quantizers, chances, strict=True):
+                    quantizer(network, calibration, chance)
             spent[name] += time.process_time() - start
     print(json.dumps(spent))
 

@@ -101,8 +101,8 @@ def fill(prepared: Any, store: Any) -> None:
         elif task.stage == "query":
             model = int(task.label.split()[-1])
             generator = np.random.default_rng([2, model])
-            found = answer(split.member[model], hardness, sizes.population, len(split.test), generator)
-            store.write(task, encode(found), {})
+            answers = answer(split.member[model], hardness, sizes.population, len(split.test), generator)
+            store.write(task, encode(answers), {})
         elif task.stage == "weigh":
             store.write(task, {"bytes": 1e5, "bits_per_weight": 32.0}, {})
 
@@ -192,9 +192,9 @@ def write_answers(folder: Path, models: int, records: int, names: str) -> None:
     hardness = generator.normal(2.0, 1.0, records)
     write_artifact(folder, "member", member)
     for row in range(models):
-        found = answer(member[row], hardness, 5000, 1, generator)
-        write_artifact(folder, f"signals-{row}", found.signals)
-        write_artifact(folder, f"population-{row}", found.population_signals)
+        answers = answer(member[row], hardness, 5000, 1, generator)
+        write_artifact(folder, f"signals-{row}", answers.signals)
+        write_artifact(folder, f"population-{row}", answers.population_signals)
 
 
 def attack_answers(folder: Path, models: int, records: int, names: str) -> None:

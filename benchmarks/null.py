@@ -45,9 +45,9 @@ def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[li
     views = []
     for _ in range(2):
         references = difficulty + hard * 2.0 * member + rng.standard_normal(steady)
-        others = outside + rng.standard_normal((len(member) + 1, POPULATION))
-        own = rng.normal(4.0, 2.5, records) if hard else rng.standard_normal(records)
-        signals = [two_class_signals(of[..., None]) for of in (own, references, others)]
+        population_scores = outside + rng.standard_normal((len(member) + 1, POPULATION))
+        target_scores = rng.normal(4.0, 2.5, records) if hard else rng.standard_normal(records)
+        signals = [two_class_signals(of[..., None]) for of in (target_scores, references, population_scores)]
         views.append(
             attack_view(
                 target=signals[0],
@@ -76,19 +76,19 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--models", type=int, nargs="*", default=MODELS, choices=MODELS)
     parser.add_argument("--only", default="", help="only attacks with this in their name")
-    asked = parser.parse_args()
-    start, found = time.process_time(), {}
-    for models in asked.models:
+    options = parser.parse_args()
+    start, results = time.process_time(), {}
+    for models in options.models:
         for mode in MODES:
             for name in WORLDS:
-                views, target = world(name, mode, models, asked.records)
-                for attack, area in areas(views, target, asked.only):
-                    found.setdefault(attack, {})[f"{name}, {mode}, {models} models"] = area
+                views, target = world(name, mode, models, options.records)
+                for attack, area in areas(views, target, options.only):
+                    results.setdefault(attack, {})[f"{name}, {mode}, {models} models"] = area
     print("| attack | least | most | furthest from 1/2 in |\n|---|---|---|---|")
-    for attack, by_design in found.items():
+    for attack, by_design in results.items():
         worst = max(by_design, key=lambda one: abs(by_design[one] - 0.5))
         print(f"| `{attack}` | {min(by_design.values()):.4f} | {max(by_design.values()):.4f} | {worst} |")
-    print(f"\n{asked.records:,} records, {time.process_time() - start:.0f} CPU seconds")
+    print(f"\n{options.records:,} records, {time.process_time() - start:.0f} CPU seconds")
 
 
 if __name__ == "__main__":

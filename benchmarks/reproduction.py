@@ -76,9 +76,9 @@ def by_adversary(rows: Rows, attack: str, metric: str) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for variant in [*variants(rows), "control"]:
         accuracy = rows.get((variant, "", "", "test_accuracy"))
-        found = [rows.get((variant, attack, reference, metric)) for reference in REFERENCES]
-        figures = [cell(row) for row in found]
-        last = found[-1]
+        entries = [rows.get((variant, attack, reference, metric)) for reference in REFERENCES]
+        figures = [cell(row) for row in entries]
+        last = entries[-1]
         compared = last is not None and last["difference"] is not None
         change = (
             f"{last['difference']:+.3f} [{last['difference_low']:+.3f}, {last['difference_high']:+.3f}]"
@@ -94,8 +94,8 @@ def attacks(rows: Rows, metrics: tuple[str, ...]) -> Iterator[str]:
     yield f"| attack | {' | '.join(metrics)} |"
     yield f"|---|{'---|' * len(metrics)}"
     for attack in dict.fromkeys(key[1] for key in rows if key[0] == "fp32" and key[1]):
-        found = [rows.get(("fp32", attack, "fp32", name)) or rows.get(("fp32", attack, "", name)) for name in metrics]
-        cells = ["" if row is None else f"{row['value']:.4f}" for row in found]
+        entries = [rows.get(("fp32", attack, "fp32", name)) or rows.get(("fp32", attack, "", name)) for name in metrics]
+        cells = ["" if row is None else f"{row['value']:.4f}" for row in entries]
         yield f"| `{attack}` | {' | '.join(cells)} |"
 
 

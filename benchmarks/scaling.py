@@ -260,10 +260,13 @@ def predict(arguments: argparse.Namespace) -> None:
     tasks = list(graph.tasks.values())
     total, sizes = sum(task.cost for task in tasks), {task.key: task.bytes for task in tasks}
     print(f"{len(tasks)} tasks, {total / 3600:.1f} GPU hours, {sum(task.bytes for task in tasks) / 1e9:.1f} GB")
-    for stage, some in _by_stage(tasks).items():
-        costs = [task.cost for task in some]
-        size = median(task.bytes for task in some)
-        print(f"  {stage}: {len(some)} x {median(costs):.1f} s (longest {max(costs):.1f}), {size / 1e6:.1f} MB each")
+    for stage, stage_tasks in _by_stage(tasks).items():
+        costs = [task.cost for task in stage_tasks]
+        size = median(task.bytes for task in stage_tasks)
+        print(
+            f"  {stage}: {len(stage_tasks)} x {median(costs):.1f} s (longest {max(costs):.1f}), "
+            f"{size / 1e6:.1f} MB each"
+        )
     print("| GPUs | hours | busy | longest chain | driver | moved |\n|---|---|---|---|---|---|")
     for workers in GPUS:
         site = Site(
@@ -279,8 +282,8 @@ def predict(arguments: argparse.Namespace) -> None:
         ("no latency", {"latency": 0.0}),
         ("endless bandwidth", {"bandwidth": float("inf"), "total": float("inf")}),
     ):
-        found = simulate(graph, replace(site, **change), sizes=sizes)
-        print(f"{workers} GPUs with {name}: {found.seconds / 3600:.3f} hours")
+        timeline = simulate(graph, replace(site, **change), sizes=sizes)
+        print(f"{workers} GPUs with {name}: {timeline.seconds / 3600:.3f} hours")
 
 
 def planned(path: Path) -> Prepared:
@@ -294,22 +297,22 @@ def planned(path: Path) -> Prepared:
     return prepare(config, device="cuda", on_this_machine=False)
 
 
-def _line(workers: int, found: Timeline) -> str:
+def _line(workers: int, timeline: Timeline) -> str:
     cells = (
-        f"{found.seconds / 3600:.3f}",
-        f"{100 * found.busy:.0f} %",
-        f"{found.longest / 3600:.3f} h",
-        f"{found.driver:.0f} s",
-        f"{found.moved / 1e9:.0f} GB",
+        f"{timeline.seconds / 3600:.3f}",
+        f"{100 * timeline.busy:.0f} %",
+        f"{timeline.longest / 3600:.3f} h",
+        f"{timeline.driver:.0f} s",
+        f"{timeline.moved / 1e9:.0f} GB",
     )
     return f"| {workers} | {' | '.join(cells)} |"
 
 
 def _by_stage(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    found: defaultdict[str, list[Task]] = defaultdict(list)
+    by_stage: defaultdict[str, list[Task]] = defaultdict(list)
     for task in tasks:
-        found[task.stage].append(task)
-    return found
+        by_stage[task.stage].append(task)
+    return by_stage
 
 
 if __name__ == "__main__":

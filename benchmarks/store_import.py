@@ -55,8 +55,8 @@ def main() -> None:
             if len(digests) > 1:
                 raise SystemExit("the two versions made different stores")
     for job in ("import", "export"):
-        this, other = (sum(spent[name][job]) for name in ("this", "other"))
-        print(f"{job}: this {this:.1f} s, other {other:.1f} s, other / this: {other / this:.1f}")
+        ours, theirs = (sum(spent[name][job]) for name in ("this", "other"))
+        print(f"{job}: this {ours:.1f} s, other {theirs:.1f} s, other / this: {theirs / ours:.1f}")
 
 
 def _call(source: Path, other: Path, *job: str) -> tuple[float, str]:

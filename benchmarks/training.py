@@ -129,21 +129,23 @@ def measure_query(side: str, name: str, images: Images, device: str = "cpu", cou
     ready = fused(network)  # as an audit asks it
     batch = 64 if device == "cpu" else 1000
 
-    def ask(some: np.ndarray) -> None:
+    def ask(rows: np.ndarray) -> None:
         if side == "bitleak":
-            nobody = np.arange(0)
-            splits = Splits("population", some, np.zeros((2, len(some)), bool), np.array([0]), nobody, nobody, nobody)
+            no_rows = np.arange(0)
+            splits = Splits(
+                "population", rows, np.zeros((2, len(rows)), bool), np.array([0]), no_rows, no_rows, no_rows
+            )
             outputs(ready, images, splits, spec=spec, queries=QUERIES, batch=batch, device=device)
             return
         for transforms in ([], [common_loop.mirrored]):
-            photos = common_loop.Photos(images, some, spec, transforms)
+            photos = common_loop.Photos(images, rows, spec, transforms)
             common_loop.ask(network, photos, batch=batch, device=device, workers=0 if device == "cpu" else 8)
 
     if side == "bitleak":
         keep_freed_memory()
     clock = Clock()
-    for some in (records[:128], records):
-        ask(some)
+    for rows in (records[:128], records):
+        ask(rows)
         clock(0, 0.0)
     return clock.rates(len(QUERIES) * len(records))
 
@@ -184,15 +186,15 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     """Measure CPU images per second per core, and the processor's maximum in the arithmetic of the
     training.
     """
-    found: dict[str, Any] = {"matrices": _child(options, "matrices")}
-    rate, arithmetic = found["matrices"]["flops"], found["matrices"]["arithmetic"]
+    results: dict[str, Any] = {"matrices": _child(options, "matrices")}
+    rate, arithmetic = results["matrices"]["flops"], results["matrices"]["arithmetic"]
     for name in options.networks:
-        found[name] = _sides(options, "training", name)
+        results[name] = _sides(options, "training", name)
         work = 6 * profile(ModelSpec(name, NETWORKS[name], 10, 3, 32, (0.5,) * 3, (0.5,) * 3)).multiply_adds
-        found[name]["most"] = rate / work
+        results[name]["most"] = rate / work
         print(f"  at the rate of its matrix products, {rate / 1e9:.0f} GFLOP/s in {arithmetic}, this core could do")
-        print(f"  {found[name]['most']:.0f} images/s of {name}", flush=True)
-    return found
+        print(f"  {results[name]['most']:.0f} images/s of {name}", flush=True)
+    return results
 
 
 def query(options: argparse.Namespace) -> dict[str, Any]:
@@ -202,7 +204,7 @@ def query(options: argparse.Namespace) -> dict[str, Any]:
 
 def population(options: argparse.Namespace) -> dict[str, Any]:
     """Measure wall seconds of 20 trainings, with the sides in turns."""
-    found: dict[str, list[dict[str, float]]] = {"two processes": [], "one process, two threads": []}
+    runs: dict[str, list[dict[str, float]]] = {"two processes": [], "one process, two threads": []}
     sides = {"two processes": ("processes", 2, 1), "one process, two threads": ("serial", 1, 2)}
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
@@ -213,24 +215,24 @@ def population(options: argparse.Namespace) -> dict[str, Any]:
             for side, arguments in sides.items():
                 store = Path(folder) / f"{side}-{repeat}".replace(" ", "-")
                 copytree(ready, store)
-                found[side].append(_timed([*map(str, ("_population", *arguments, store))], options))
-                print(f"{side}: {found[side][-1]}", flush=True)
-    wall = {side: statistics.median(each["seconds"] for each in some) for side, some in found.items()}
+                runs[side].append(_timed([*map(str, ("_population", *arguments, store))], options))
+                print(f"{side}: {runs[side][-1]}", flush=True)
+    wall = {side: statistics.median(run["seconds"] for run in of_side) for side, of_side in runs.items()}
     print(f"one process, two threads / two processes: {wall['one process, two threads'] / wall['two processes']:.2f} x")
-    return found
+    return runs
 
 
 def accuracy(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the test accuracy of `fit` and of a plain loop with the same seeds, and the paired
     difference with its t interval.
     """
-    found = [_child(options, "accuracy", str(seed)) for seed in range(options.seeds)]
-    for seed, one in enumerate(found):
-        print(f"seed {seed}: fit {one['fit']:.2f} %, plain loop {one['plain']:.2f} %", flush=True)
-    difference = np.array([one["fit"] - one["plain"] for one in found])
-    half = stats.t.ppf(0.975, len(found) - 1) * difference.std(ddof=1) / len(found) ** 0.5
-    print(f"fit - plain: {difference.mean():+.2f} points, 95 % t interval +- {half:.2f}, {len(found)} seeds")
-    return {"seeds": found, "mean": difference.mean(), "half_width": half}
+    seeds = [_child(options, "accuracy", str(seed)) for seed in range(options.seeds)]
+    for seed, pair in enumerate(seeds):
+        print(f"seed {seed}: fit {pair['fit']:.2f} %, plain loop {pair['plain']:.2f} %", flush=True)
+    difference = np.array([pair["fit"] - pair["plain"] for pair in seeds])
+    half = stats.t.ppf(0.975, len(seeds) - 1) * difference.std(ddof=1) / len(seeds) ** 0.5
+    print(f"fit - plain: {difference.mean():+.2f} points, 95 % t interval +- {half:.2f}, {len(seeds)} seeds")
+    return {"seeds": seeds, "mean": difference.mean(), "half_width": half}
 
 
 def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autocast: Arithmetic) -> dict[str, float]:
@@ -243,11 +245,11 @@ def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autoc
         "fit": load(fit(images, chosen, recipe, spec=spec, seed=seed)),
         "plain": plain_loop(images, chosen, recipe, spec, seed),
     }
-    found = {}
+    accuracies = {}
     for name, network in networks.items():
         predicted = logits(network, images, test, spec=spec, batch=500).argmax(axis=1)
-        found[name] = 100 * float((predicted == images.labels[test]).mean())
-    return found
+        accuracies[name] = 100 * float((predicted == images.labels[test]).mean())
+    return accuracies
 
 
 def plain_loop(images: Images, members: np.ndarray, recipe: Recipe, spec: ModelSpec, seed: int) -> nn.Module:
@@ -294,17 +296,20 @@ def measure_profile(name: str, images: Images, autocast: Arithmetic) -> dict[str
         return batch / clock.rates(count)["per_cpu_second"]
 
     seconds = {batch: trained(4 * batch, batch) for batch in (2, 128)}
-    with watch(activities=[ProfilerActivity.CPU]) as found:
+    with watch(activities=[ProfilerActivity.CPU]) as trace:
         recipe = Recipe(epochs=1, batch=128, augment=("crop", "flip"), autocast=autocast)
         fit(images, np.arange(512), recipe, spec=spec, seed=0)
     groups: dict[str, float] = {}
-    for event in found.key_averages():
+    for event in trace.key_averages():
         groups[_group(event.key)] = groups.get(_group(event.key), 0.0) + event.self_cpu_time_total
     total = sum(groups.values())
     print(f"{name}, batch 128: a step takes {1000 * seconds[128]:.1f} ms; one of 2 images {1000 * seconds[2]:.2f} ms")
-    for group, own in sorted(groups.items(), key=lambda item: -item[1]):
-        print(f"  {100 * own / total:5.1f} %  {group}")
-    return {"seconds_per_step": seconds, "shares": {group: own / total for group, own in groups.items()}}
+    for group, spent in sorted(groups.items(), key=lambda item: -item[1]):
+        print(f"  {100 * spent / total:5.1f} %  {group}")
+    return {
+        "seconds_per_step": seconds,
+        "shares": {group: spent / total for group, spent in groups.items()},
+    }
 
 
 GROUPS = {
@@ -335,32 +340,32 @@ def gpu(options: argparse.Namespace) -> dict[str, Any]:
     device, name = "cuda", "resnet18"
     rate = measure_matrices(device, torch.bfloat16, 8192)
     work = 6 * profile(spec_of(name, cifar(options.data, options.cache))).multiply_adds
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "bfloat16_flops": rate}
-    print(f"{found['device']}: {rate / 1e12:.0f} TFLOP/s in bfloat16 matrix products", flush=True)
+    results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "bfloat16_flops": rate}
+    print(f"{results['device']}: {rate / 1e12:.0f} TFLOP/s in bfloat16 matrix products", flush=True)
     for job, count in (("training", 25_000), ("query", 60_000)):
         common = _child(options, job, "common", name, device, str(count if job == "query" else 12_800))
         print(f"{job}, common loop: {common['per_second']:.0f} images/s", flush=True)
-        found[job] = {"common": common["per_second"]}
+        results[job] = {"common": common["per_second"]}
         for models in options.models:
             together = _children(options, models, job, "bitleak", name, device, str(count))
-            total = sum(one["per_second"] for one in together)
-            found[job][models] = total
+            total = sum(child["per_second"] for child in together)
+            results[job][models] = total
             share = f", {100 * total * work / rate:.0f} % of the matrix rate" if job == "training" else ""
             print(f"{job}, {models} at a time: {total:.0f} images/s, {total / common['per_second']:.1f} x{share}")
-    return found
+    return results
 
 
 def _sides(options: argparse.Namespace, job: str, name: str) -> dict[str, Any]:
     """Run both sides in turns and print the medians."""
-    found: dict[str, list[dict[str, float]]] = {"common": [], "bitleak": []}
+    runs: dict[str, list[dict[str, float]]] = {"common": [], "bitleak": []}
     for _ in range(options.repeats):
-        for side, some in found.items():
-            some.append(_child(options, job, side, name))
-    rate = {side: statistics.median(each["per_cpu_second"] for each in some) for side, some in found.items()}
+        for side, of_side in runs.items():
+            of_side.append(_child(options, job, side, name))
+    rate = {side: statistics.median(run["per_cpu_second"] for run in of_side) for side, of_side in runs.items()}
     ratio = rate["bitleak"] / rate["common"]
     print(f"{job} of {name}, images per second of one core: bitleak {rate['bitleak']:.0f}, common loop ", end="")
     print(f"{rate['common']:.0f}: {ratio:.2f} x", flush=True)
-    return {**found, "ratio": ratio}
+    return {**runs, "ratio": ratio}
 
 
 def _child(options: argparse.Namespace, *arguments: str) -> Any:
@@ -375,12 +380,12 @@ def _children(options: argparse.Namespace, count: int, *arguments: str) -> list[
             stack.enter_context(subprocess.Popen(_command(options, arguments), stdout=subprocess.PIPE, text=True))
             for _ in range(count)
         ]
-        said = [process.communicate()[0] for process in running]
+        printed = [process.communicate()[0] for process in running]
     if any(process.returncode for process in running):
         raise SystemExit(f"{' '.join(arguments)} failed; see above")
-    for text in said:
+    for text in printed:
         print("\n".join(text.splitlines()[:-1]), end="\n" if "\n" in text.strip() else "", flush=True)
-    return [json.loads(text.splitlines()[-1]) for text in said]
+    return [json.loads(text.splitlines()[-1]) for text in printed]
 
 
 def _command(options: argparse.Namespace, arguments: Sequence[str]) -> list[str]:
@@ -401,11 +406,11 @@ def _timed(arguments: list[str], options: argparse.Namespace) -> dict[str, float
     return {"seconds": round(time.perf_counter() - start, 2), "cpu_seconds": round(cpu, 2)}
 
 
-def _population(which: str, data: Path) -> audit.Prepared:
+def _population(kind: str, data: Path) -> audit.Prepared:
     """Describe 20 models: of the small network on CIFAR-10, one epoch of 2,000 images each, or
     those of the demo.
     """
-    if which == "demo":
+    if kind == "demo":
         demo = yaml.safe_load(resources.files("bitleak").joinpath("demo.yaml").read_text(encoding="utf-8"))
         return audit.prepare(validate({**demo, "split": {**demo["split"], "models": 20}}), device="cpu")
     config = {
@@ -483,11 +488,11 @@ def main() -> None:
         if options.job == "_child":
             print(json.dumps(_run_child(options)))
             return
-        found = {options.job: JOBS[options.job](options)}
-    found["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    found["torch"] = torch.__version__
+        results = {options.job: JOBS[options.job](options)}
+    results["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    results["torch"] = torch.__version__
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1, default=float))
+        options.json.write_text(json.dumps(results, indent=1, default=float))
 
 
 if __name__ == "__main__":

@@ -29,36 +29,36 @@ from benchmarks.quantizers.tables import tables
 from benchmarks.quantizers.together import together_jobs
 
 PARTS: dict[str, Callable[[Bench, argparse.Namespace], Iterator[Job]]] = {
-    "obq": lambda bench, asked: obq_jobs(bench, asked.seeds, asked.levels, tuple(asked.rows)),
-    "grid": lambda bench, asked: grid_jobs(bench, asked.seeds, asked.levels),
-    "adaround": lambda bench, asked: adaround_jobs(bench, asked.seeds, asked.levels),
-    "brecq": lambda bench, asked: brecq_jobs(bench, asked.seeds, asked.levels, asked.full),
-    "loops": lambda bench, asked: loop_jobs(bench, asked.seeds, asked.levels),
-    "accuracy": lambda bench, asked: accuracy_jobs(bench, asked.seeds, asked.levels),
-    "peers": lambda bench, asked: peer_jobs(bench, asked.seeds, asked.levels),
-    "together": lambda bench, asked: together_jobs(bench, asked.seeds),
-    "memory": lambda bench, asked: memory_jobs(bench, asked.seeds, asked.levels),
-    "profile": lambda bench, asked: hotspot_jobs(bench, asked.seeds, asked.levels),
+    "obq": lambda bench, options: obq_jobs(bench, options.seeds, options.levels, tuple(options.rows)),
+    "grid": lambda bench, options: grid_jobs(bench, options.seeds, options.levels),
+    "adaround": lambda bench, options: adaround_jobs(bench, options.seeds, options.levels),
+    "brecq": lambda bench, options: brecq_jobs(bench, options.seeds, options.levels, options.full),
+    "loops": lambda bench, options: loop_jobs(bench, options.seeds, options.levels),
+    "accuracy": lambda bench, options: accuracy_jobs(bench, options.seeds, options.levels),
+    "peers": lambda bench, options: peer_jobs(bench, options.seeds, options.levels),
+    "together": lambda bench, options: together_jobs(bench, options.seeds),
+    "memory": lambda bench, options: memory_jobs(bench, options.seeds, options.levels),
+    "profile": lambda bench, options: hotspot_jobs(bench, options.seeds, options.levels),
 }
 
 
 def main() -> None:
-    asked = _parser().parse_args()
+    options = _parser().parse_args()
     torch.set_num_threads(1)
-    sizes = Sizes(asked.calibration, asked.test, asked.loop, asked.short)
-    bench = Bench(asked.data, asked.cache, asked.out, asked.peers, sizes)
-    if asked.part == "table":
-        print(tables(asked.out))
+    sizes = Sizes(options.calibration, options.test, options.loop, options.short)
+    bench = Bench(options.data, options.cache, options.out, options.peers, sizes)
+    if options.part == "table":
+        print(tables(options.out))
         return
-    if asked.part == "train":
-        for seed in asked.seeds:
+    if options.part == "train":
+        for seed in options.seeds:
             bench.train(seed)
         return
-    jobs = [job for job in PARTS[asked.part](bench, asked) if any(some in job.name for some in asked.only)]
-    if asked.list:
-        print("\n".join(str(job.file(asked.out)) for job in jobs))
+    jobs = [job for job in PARTS[options.part](bench, options) if any(word in job.name for word in options.only)]
+    if options.list:
+        print("\n".join(str(job.file(options.out)) for job in jobs))
         return
-    run_jobs(jobs, asked.out, again=asked.again)
+    run_jobs(jobs, options.out, again=options.again)
 
 
 def _parser() -> argparse.ArgumentParser:

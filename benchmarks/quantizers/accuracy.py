@@ -58,9 +58,9 @@ def _run(
         chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
         quantized, seconds = timed(lambda: method(network, calibration, chance))
         errors = [layer["relative_error"] for layer in quantized.record.values() if "relative_error" in layer]
-        found = judged(bench, seed, deployed(network, quantized))
+        figures = judged(bench, seed, deployed(network, quantized))
         return {
-            **found,
+            **figures,
             **(_before(bench, seed, network, quantized) if before else {}),
             "levels": levels,
             "codes": max(most_codes(layer.codes) for layer in quantized.layers.values()),
@@ -107,8 +107,8 @@ def _before(bench: Bench, seed: int, network: nn.Module, quantized: QuantizedWei
         return {}
     if all((quantized.rest[key] == value).all() for key, value in statistics.items()):
         return {}
-    kept = QuantizedWeights(quantized.layers, {**quantized.rest, **statistics})
-    before = judged(bench, seed, deployed(network, kept))
+    with_statistics = QuantizedWeights(quantized.layers, {**quantized.rest, **statistics})
+    before = judged(bench, seed, deployed(network, with_statistics))
     return {"accuracy_before_statistics": before["accuracy"], "logit_error_before": before["logit_error"]}
 
 
@@ -154,9 +154,9 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
             "cpu_seconds": seconds,
         }
         images = bench.calibration(seed)
-        _, more = timed(lambda: reestimate(network, images, reference=moments_of(reference, images)))
+        _, seconds_more = timed(lambda: reestimate(network, images, reference=moments_of(reference, images)))
         again = {f"{key}_reestimated": value for key, value in judged(bench, seed, network).items()}
-        return {**figures, **again, "cpu_seconds_reestimation": more}
+        return {**figures, **again, "cpu_seconds_reestimation": seconds_more}
 
     return run
 

@@ -49,9 +49,9 @@ def _obq(bench: Bench, seed: int, levels: int, size: str, dtype: str, chunks: tu
         for chunk in chunks:
             codes, seconds = timed(lambda: quantize_greedily("layer", weight, grid, hessian, dtype=DTYPES[dtype])[0])
             ours.append(seconds)
-            some = Grid(grid.scale[:chunk], grid.zero_point[:chunk], levels)
+            part = Grid(grid.scale[:chunk], grid.zero_point[:chunk], levels)
             rows = weight.flatten(1)[:chunk]
-            expected, seconds = timed(lambda rows=rows, some=some: rank_one(rows, inverse, some))
+            expected, seconds = timed(lambda rows=rows, part=part: rank_one(rows, inverse, part))
             loops[chunk] = seconds * len(weight) / chunk
             equal[chunk] = float((codes.flatten(1)[:chunk] == expected).double().mean())
         return {
@@ -94,13 +94,13 @@ def _grid(bench: Bench, seed: int, levels: int) -> Any:
         weights = [layer.weight.detach() for layer in quantizable(bench.network(seed)).values()]
         ours, loop = [], []
         for _ in range(REPEATS):
-            found, seconds = timed(lambda: [search_grid(weight, levels) for weight in weights])
+            grids, seconds = timed(lambda: [search_grid(weight, levels) for weight in weights])
             ours.append(seconds)
             expected, seconds = timed(lambda: [searched_by_channel(weight, levels) for weight in weights])
             loop.append(seconds)
         equal = [
             torch.equal(a.scale, b.scale) and torch.equal(a.zero_point, b.zero_point)
-            for a, b in zip(found, expected, strict=True)
+            for a, b in zip(grids, expected, strict=True)
         ]
         return {
             "ours_seconds": ours,

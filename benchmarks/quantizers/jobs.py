@@ -49,22 +49,22 @@ def run_jobs(jobs: Iterable[Job], out: Path, *, again: bool) -> None:
         arrays = {key: figures.pop(key) for key in list(figures) if isinstance(figures[key], np.ndarray)}
         if arrays:
             np.savez_compressed(file.with_suffix(".npz"), **arrays)
-        whole = {"part": job.part, "name": job.name, "seed": job.seed, **figures}
-        whole["job"] = {
+        record = {"part": job.part, "name": job.name, "seed": job.seed, **figures}
+        record["job"] = {
             "seconds": time.time() - start,
             "cpu_seconds": time.process_time() - processor,
             **environment(),
         }
         unfinished = file.with_suffix(".part")
-        unfinished.write_text(json.dumps(whole, indent=1))
+        unfinished.write_text(json.dumps(record, indent=1))
         unfinished.replace(file)
-        print(json.dumps(whole), flush=True)
+        print(json.dumps(record), flush=True)
 
 
 def results(out: Path, part: str) -> list[dict[str, Any]]:
     """Return the results of a part's jobs, by name and seed."""
-    found = [json.loads(file.read_text()) for file in sorted((out / part).glob("*.json"))]
-    return sorted(found, key=lambda figures: (figures["name"], figures["seed"]))
+    records = [json.loads(file.read_text()) for file in sorted((out / part).glob("*.json"))]
+    return sorted(records, key=lambda figures: (figures["name"], figures["seed"]))
 
 
 def array(out: Path, figures: Mapping[str, Any], key: str) -> np.ndarray:

@@ -65,11 +65,11 @@ def _problem(bench: Bench, seed: int, levels: int) -> Problem:
     network, calibration = bench.network(seed), bench.calibration(seed)
     settings = AdaRound(levels=levels, grid="zero")
     quantized = deployed(network, settings(network, calibration, torch.Generator()))
-    inputs, behind = (inputs_of(each, LAYER, calibration) for each in (network, quantized))
+    inputs, behind = (inputs_of(source, LAYER, calibration) for source in (network, quantized))
     layer = network.get_submodule(LAYER)
     assert isinstance(layer, nn.Conv2d)
     with torch.no_grad():
-        targets = torch.cat([layer(some) for some in inputs.split(CHUNK)])
+        targets = torch.cat([layer(chunk) for chunk in inputs.split(CHUNK)])
     return Problem(layer, search_grid(layer.weight, levels), inputs, behind, targets)
 
 
@@ -79,7 +79,7 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
         weight = problem.layer.weight.detach()
         with torch.no_grad():
             loss, statistics = timed(problem.statistics)
-        found = {
+        figures = {
             "nearest": {"error": _error(loss, to_codes(weight, problem.grid), problem.grid, weight), "cpu_seconds": 0.0}
         }
         default = AdaRound(levels=levels)
@@ -94,8 +94,8 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
             (codes, grid, _), seconds = timed(
                 lambda settings=settings: adapt_layer(settings, weight, problem.grid, loss)
             )
-            found[name] = {"error": _error(loss, codes, grid, weight), "cpu_seconds": statistics + seconds}
-        return {"statistics_cpu_seconds": statistics, "found": found}
+            figures[name] = {"error": _error(loss, codes, grid, weight), "cpu_seconds": statistics + seconds}
+        return {"statistics_cpu_seconds": statistics, "found": figures}
 
     return run
 
@@ -141,8 +141,8 @@ def _adaround_loop(bench: Bench, seed: int, levels: int) -> Any:
 def _slope(loop: Any, counts: Sequence[int]) -> float:
     """Return CPU seconds per iteration, from runs of two lengths after a short warm-up."""
     loop(2)
-    few, more = (timed(lambda count=count: loop(count))[1] for count in counts)
-    return (more - few) / (counts[1] - counts[0])
+    few, many = (timed(lambda count=count: loop(count))[1] for count in counts)
+    return (many - few) / (counts[1] - counts[0])
 
 
 def brecq_jobs(bench: Bench, seeds: list[int], levels: list[int], full: bool) -> Iterator[Job]:

@@ -32,15 +32,17 @@ def loop_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job
     """Yield one job per algorithm, levels and seed."""
     for seed in seeds:
         for count in levels:
-            for kind, whole in (("adaround", _layers), ("brecq", _blocks)):
-                run = partial(_run, bench, seed, count, kind, whole)
+            for kind, loop_over_network in (("adaround", _layers), ("brecq", _blocks)):
+                run = partial(_run, bench, seed, count, kind, loop_over_network)
                 yield Job("accuracy", f"{kind}-loop-{bench.sizes.short}@{count}", seed, run)
 
 
-def _run(bench: Bench, seed: int, levels: int, kind: str, whole: Callable[..., nn.Module]) -> dict[str, Any]:
+def _run(
+    bench: Bench, seed: int, levels: int, kind: str, loop_over_network: Callable[..., nn.Module]
+) -> dict[str, Any]:
     chance = torch.Generator().manual_seed(seed_for(seed, "loop"))
     how = {"iterations": bench.sizes.short, "regularization": REGULARIZATION[kind], "generator": chance}
-    quantized, seconds = timed(lambda: whole(bench.network(seed), bench.calibration(seed), levels, how))
+    quantized, seconds = timed(lambda: loop_over_network(bench.network(seed), bench.calibration(seed), levels, how))
     weights = [quantized.get_parameter(f"{name}.weight").detach().numpy() for name in quantizable(quantized)]
     codes = max(most_codes(weight) for weight in weights)
     return {**judged(bench, seed, quantized), "levels": levels, "codes": codes, "cpu_seconds": seconds}
@@ -52,10 +54,10 @@ def _layers(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, A
     """
     quantized = copy.deepcopy(network)
     for name, layer in quantizable(network).items():
-        wanted = inputs_of(network, name, images)
+        full_inputs = inputs_of(network, name, images)
         behind = inputs_of(quantized, name, images)
         with torch.no_grad():
-            targets = torch.cat([layer(some) for some in wanted.split(CHUNK)])
+            targets = torch.cat([layer(chunk) for chunk in full_inputs.split(CHUNK)])
 
         def call(weights: Mapping[str, Tensor], inputs: Tensor, name: str = name, layer: nn.Module = layer) -> Tensor:
             return functional_call(layer, {"weight": weights[name]}, (inputs,))
@@ -69,11 +71,11 @@ def _blocks(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, A
     quantized before it.
     """
     quantized = fold(network).requires_grad_(False)
-    wanted = behind = images
+    full_inputs = behind = images
     for unit in units(quantized):
-        wanted = outputs_of(unit, wanted)
+        full_inputs = outputs_of(unit, full_inputs)
         if unit.layers:
-            _round(partial(with_weights, unit), quantized, unit.layers, behind, wanted, levels, how)
+            _round(partial(with_weights, unit), quantized, unit.layers, behind, full_inputs, levels, how)
         behind = outputs_of(unit, behind)
     return quantized
 
@@ -87,7 +89,7 @@ def with_weights(unit: Unit, weights: Mapping[str, Tensor], inputs: Tensor) -> T
 @torch.no_grad()
 def outputs_of(unit: Unit, inputs: Tensor) -> Tensor:
     """Return a unit's outputs for all inputs, which are not changed."""
-    return torch.cat([unit.run(some.clone()) for some in inputs.split(CHUNK)])
+    return torch.cat([unit.run(chunk.clone()) for chunk in inputs.split(CHUNK)])
 
 
 def _round(
@@ -113,8 +115,8 @@ def inputs_of(network: nn.Module, name: str, images: Tensor) -> Tensor:
     """Return a layer's inputs for all images."""
     taken: list[Tensor] = []
     layer = network.get_submodule(name)
-    handle = layer.register_forward_pre_hook(lambda module, given: taken.append(given[0].clone()))
-    for some in images.split(CHUNK):
-        network(some)
+    handle = layer.register_forward_pre_hook(lambda module, arguments: taken.append(arguments[0].clone()))
+    for chunk in images.split(CHUNK):
+        network(chunk)
     handle.remove()
     return torch.cat(taken)

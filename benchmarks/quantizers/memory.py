@@ -33,9 +33,9 @@ def _memory(bench: Bench, seed: int, levels: int, name: str) -> Any:
         child = multiprocessing.get_context("spawn").Process(target=_child, args=(bench, seed, levels, name, sender))
         child.start()
         sender.close()
-        found = json.loads(receiver.recv())
+        figures = json.loads(receiver.recv())
         child.join()
-        return found
+        return figures
 
     return run
 

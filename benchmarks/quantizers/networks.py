@@ -84,8 +84,8 @@ class Bench:
 
     def weights(self, seed: int) -> Path:
         """Return the file of the trained weights, in the cache or else in `trained`."""
-        own, kept = self.cache / f"net-{seed}.safetensors", KEPT / f"net-{seed}.safetensors"
-        return kept if kept.exists() and not own.exists() else own
+        cached, published = self.cache / f"net-{seed}.safetensors", KEPT / f"net-{seed}.safetensors"
+        return published if published.exists() and not cached.exists() else cached
 
     def train(self, seed: int) -> None:
         """Train the network of a seed if it is missing."""
@@ -138,7 +138,8 @@ class Bench:
         """Return the network's answers to test pixels; this time is not counted."""
         network = network.to(memory_format=torch.channels_last)
         parts = [
-            network(self._standard(some).contiguous(memory_format=torch.channels_last)) for some in pixels.split(BATCH)
+            network(self._standard(chunk).contiguous(memory_format=torch.channels_last))
+            for chunk in pixels.split(BATCH)
         ]
         return torch.cat(parts).numpy()
 

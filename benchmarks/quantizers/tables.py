@@ -28,17 +28,17 @@ def _obq(out: Path) -> str:
     lines = []
     for name, group in _by_name(results(out, "obq")):
         loops = {
-            rows: fmean(one["loop_seconds_by_rows_at_a_time"][rows] for one in group)
+            rows: fmean(record["loop_seconds_by_rows_at_a_time"][rows] for record in group)
             for rows in group[0]["loop_seconds_by_rows_at_a_time"]
         }
-        equal = fmean(share for one in group for share in one["equal_codes"].values())
+        equal = fmean(share for record in group for share in record["equal_codes"].values())
         lines.append(
             [
                 name + (" (in float64 all the same)" if group[0]["in_float64_all_the_same"] else ""),
-                _spread([min(one["ours_seconds"]) for one in group], "{:.2f}"),
+                _spread([min(record["ours_seconds"]) for record in group], "{:.2f}"),
                 ", ".join(f"{rows}: {seconds:.0f}" for rows, seconds in loops.items()),
-                _spread([one["ratio_published"] for one in group], "{:.0f}"),
-                _spread([one["ratio_best_loop"] for one in group], "{:.0f}"),
+                _spread([record["ratio_published"] for record in group], "{:.0f}"),
+                _spread([record["ratio_best_loop"] for record in group], "{:.0f}"),
                 f"{100 * equal:.3f}",
             ]
         )
@@ -49,10 +49,10 @@ def _grid(out: Path) -> str:
     lines = [
         [
             name,
-            _spread([min(one["ours_seconds"]) for one in group], "{:.3f}"),
-            _spread([min(one["loop_seconds"]) for one in group], "{:.2f}"),
-            _spread([one["ratio"] for one in group], "{:.1f}"),
-            f"{sum(one['layers_equal'] for one in group)} of {sum(one['layers'] for one in group)}",
+            _spread([min(record["ours_seconds"]) for record in group], "{:.3f}"),
+            _spread([min(record["loop_seconds"]) for record in group], "{:.2f}"),
+            _spread([record["ratio"] for record in group], "{:.1f}"),
+            f"{sum(record['layers_equal'] for record in group)} of {sum(record['layers'] for record in group)}",
         ]
         for name, group in _by_name(results(out, "grid"))
     ]
@@ -60,18 +60,18 @@ def _grid(out: Path) -> str:
 
 
 def _adaround(out: Path) -> str:
-    found = results(out, "adaround")
-    loops = {(_levels(one), one["seed"]): one for one in found if one["name"].startswith("loop")}
+    records = results(out, "adaround")
+    loops = {(_levels(record), record["seed"]): record for record in records if record["name"].startswith("loop")}
     rows: dict[tuple[int, str], list[tuple[float, float | None, float]]] = defaultdict(list)
-    for one in found:
-        loop = loops.get((_levels(one), one["seed"]))
-        if loop is None or one is loop:
+    for record in records:
+        loop = loops.get((_levels(record), record["seed"]))
+        if loop is None or record is loop:
             continue
-        rows[_levels(one), f"loop, {loop['iterations']} steps"].append((loop["cpu_seconds"], 1.0, 1.0))
-        for name, figures in one["found"].items():
+        rows[_levels(record), f"loop, {loop['iterations']} steps"].append((loop["cpu_seconds"], 1.0, 1.0))
+        for name, figures in record["found"].items():
             seconds = figures["cpu_seconds"]
             faster = loop["cpu_seconds"] / seconds if seconds else None  # rounding to nearest takes no time
-            rows[_levels(one), name].append((seconds, faster, figures["error"] / loop["error"]))
+            rows[_levels(record), name].append((seconds, faster, figures["error"] / loop["error"]))
     lines = [
         [
             str(levels),
@@ -88,20 +88,21 @@ def _adaround(out: Path) -> str:
 
 
 def _brecq(out: Path) -> str:
-    found = results(out, "brecq")
+    records = results(out, "brecq")
     lines = [
         [
             name,
-            _spread([fmean(one["ours_cpu_seconds"]) for one in group], "{:.0f}"),
-            _spread([one["loop_cpu_seconds"] for one in group], "{:.0f}"),
-            _spread([one["ratio"] for one in group], "{:.0f}"),
+            _spread([fmean(record["ours_cpu_seconds"]) for record in group], "{:.0f}"),
+            _spread([record["loop_cpu_seconds"] for record in group], "{:.0f}"),
+            _spread([record["ratio"] for record in group], "{:.0f}"),
         ]
-        for name, group in _by_name(one for one in found if "loop_cpu_seconds" in one)
+        for name, group in _by_name(record for record in records if "loop_cpu_seconds" in record)
     ]
     full = [
-        f"\n{one['name']}, seed {one['seed']}: {100 * one['accuracy']:.2f} % in {one['cpu_seconds']:.0f} CPU s"
-        for one in found
-        if "accuracy" in one
+        f"\n{record['name']}, seed {record['seed']}: {100 * record['accuracy']:.2f} % "
+        f"in {record['cpu_seconds']:.0f} CPU s"
+        for record in records
+        if "accuracy" in record
     ]
     table = _table(["BRECQ", "ours (defaults), CPU s", "loop in full (by its slope), CPU s", "ratio"], lines)
     return table + "\n".join(full)
@@ -109,7 +110,7 @@ def _brecq(out: Path) -> str:
 
 def _accuracy(out: Path) -> str:
     """Return the package's and other tools' methods, by levels."""
-    base = {one["seed"]: one["accuracy"] for one in results(out, "accuracy") if one["name"] == "fp32"}
+    base = {record["seed"]: record["accuracy"] for record in results(out, "accuracy") if record["name"] == "fp32"}
     rows = _accuracy_rows(out)
     lines = []
     for (levels, name), group in sorted(rows.items(), key=lambda item: (-item[0][0], item[0][1])):
@@ -117,14 +118,17 @@ def _accuracy(out: Path) -> str:
             [
                 str(levels),
                 name,
-                _spread([100 * one["accuracy"] for one in group], "{:.2f}"),
+                _spread([100 * record["accuracy"] for record in group], "{:.2f}"),
                 _spread(
-                    [100 * (one["accuracy"] - base[one["seed"]]) for one in group if one["seed"] in base], "{:+.2f}"
+                    [100 * (record["accuracy"] - base[record["seed"]]) for record in group if record["seed"] in base],
+                    "{:+.2f}",
                 ),
-                _spread([one["logit_error"] for one in group], "{:.3g}"),
-                _spread([one["layer_error"] for one in group if one.get("layer_error") is not None], "{:.3g}"),
-                _spread([one["cpu_seconds"] for one in group], "{:.1f}"),
-                str(max((one["codes"] for one in group if "codes" in one), default="")),  # "": they were not counted
+                _spread([record["logit_error"] for record in group], "{:.3g}"),
+                _spread([record["layer_error"] for record in group if record.get("layer_error") is not None], "{:.3g}"),
+                _spread([record["cpu_seconds"] for record in group], "{:.1f}"),
+                str(
+                    max((record["codes"] for record in group if "codes" in record), default="")
+                ),  # "": they were not counted
                 str(len(group)),
             ]
         )
@@ -138,22 +142,26 @@ def _accuracy_rows(out: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
     row.
     """
     rows: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
-    for one in results(out, "accuracy"):
-        if one["name"] == "fp32":
+    for record in results(out, "accuracy"):
+        if record["name"] == "fp32":
             continue
-        name = one["name"].split("@")[0]
-        rows[_levels(one), name].append(one)
-        if "accuracy_before_statistics" in one:
-            before = {**one, "accuracy": one["accuracy_before_statistics"], "logit_error": one["logit_error_before"]}
-            rows[_levels(one), f"{name}, statistics as trained"].append(before)
-    for one in results(out, "peers"):
-        name = one["name"].split("@")[0]
-        rows[_levels(one), name].append(one)
-        again = {key.removesuffix("_reestimated"): one[key] for key in one if key.endswith("_reestimated")}
+        name = record["name"].split("@")[0]
+        rows[_levels(record), name].append(record)
+        if "accuracy_before_statistics" in record:
+            before = {
+                **record,
+                "accuracy": record["accuracy_before_statistics"],
+                "logit_error": record["logit_error_before"],
+            }
+            rows[_levels(record), f"{name}, statistics as trained"].append(before)
+    for record in results(out, "peers"):
+        name = record["name"].split("@")[0]
+        rows[_levels(record), name].append(record)
+        again = {key.removesuffix("_reestimated"): record[key] for key in record if key.endswith("_reestimated")}
         if not again:
             continue
-        seconds = one["cpu_seconds"] + one["cpu_seconds_reestimation"]
-        rows[_levels(one), f"{name}, statistics re-estimated"].append({**one, **again, "cpu_seconds": seconds})
+        seconds = record["cpu_seconds"] + record["cpu_seconds_reestimation"]
+        rows[_levels(record), f"{name}, statistics re-estimated"].append({**record, **again, "cpu_seconds": seconds})
     return rows
 
 
@@ -164,18 +172,26 @@ def _paired(out: Path) -> str:
 
 
 def _paired_with(out: Path, best: str) -> Iterator[list[str]]:
-    ours = {(_levels(one), one["seed"]): one for one in results(out, "accuracy") if one["name"].split("@")[0] == best}
+    ours = {
+        (_levels(record), record["seed"]): record
+        for record in results(out, "accuracy")
+        if record["name"].split("@")[0] == best
+    }
     for name, group in _by_name(results(out, "peers")):
-        pairs = [(ours[_levels(one), one["seed"]], one) for one in group if (_levels(one), one["seed"]) in ours]
+        pairs = [
+            (ours[_levels(record), record["seed"]], record)
+            for record in group
+            if (_levels(record), record["seed"]) in ours
+        ]
         for key in ("correct", "correct_reestimated"):
-            if not pairs or any(key.replace("correct", "accuracy") not in other for _, other in pairs):
+            if not pairs or any(key.replace("correct", "accuracy") not in theirs for _, theirs in pairs):
                 continue
             differences = np.stack(
-                [array(out, own, "correct").astype(float) - array(out, other, key) for own, other in pairs]
+                [array(out, mine, "correct").astype(float) - array(out, theirs, key) for mine, theirs in pairs]
             )
             extra = "cpu_seconds_reestimation" if key != "correct" else None
-            own_seconds = fmean(own["cpu_seconds"] for own, _ in pairs)
-            its_seconds = fmean(other["cpu_seconds"] + (other[extra] if extra else 0.0) for _, other in pairs)
+            own_seconds = fmean(mine["cpu_seconds"] for mine, _ in pairs)
+            its_seconds = fmean(theirs["cpu_seconds"] + (theirs[extra] if extra else 0.0) for _, theirs in pairs)
             yield [
                 best,
                 name + (", statistics re-estimated" if key != "correct" else ""),
@@ -187,17 +203,19 @@ def _paired_with(out: Path, best: str) -> Iterator[list[str]]:
 def _loops(out: Path) -> str:
     """Compare the presets `paper` with the published loops, both cut short, on the same networks."""
     lines = []
-    rows = _by_name(one for one in results(out, "accuracy") if "-paper-" in one["name"] or "-loop-" in one["name"])
-    found = {name: {one["seed"]: one for one in group} for name, group in rows}
-    for name in [name for name in found if "-paper-" in name and name.replace("-paper-", "-loop-") in found]:
-        loops = found[name.replace("-paper-", "-loop-")]
-        pairs = [(one, loops[seed]) for seed, one in sorted(found[name].items()) if seed in loops]
-        right = [[array(out, one, "correct").astype(float) for one in pair] for pair in pairs]
+    rows = _by_name(
+        record for record in results(out, "accuracy") if "-paper-" in record["name"] or "-loop-" in record["name"]
+    )
+    records = {name: {record["seed"]: record for record in group} for name, group in rows}
+    for name in [name for name in records if "-paper-" in name and name.replace("-paper-", "-loop-") in records]:
+        loops = records[name.replace("-paper-", "-loop-")]
+        pairs = [(record, loops[seed]) for seed, record in sorted(records[name].items()) if seed in loops]
+        right = [[array(out, record, "correct").astype(float) for record in pair] for pair in pairs]
         cells = [
-            ", ".join(_spread([scale * one[key] for one in side], form) for side in zip(*pairs, strict=True))
+            ", ".join(_spread([scale * record[key] for record in side], form) for side in zip(*pairs, strict=True))
             for key, scale, form in COMPARED
         ]
-        lines.append([name, *cells, *_points(np.stack([own - other for own, other in right]))])
+        lines.append([name, *cells, *_points(np.stack([ours - theirs for ours, theirs in right]))])
     head = ["preset", "test accuracy %, loop's", "error of the logits, loop's", "CPU s, loop's"]
     return _table([*head, "points of test accuracy (95 %)", "by seed"], lines) if lines else ""
 
@@ -205,8 +223,8 @@ def _loops(out: Path) -> str:
 def _points(differences: np.ndarray) -> tuple[str, str]:
     """Return the mean difference with its interval, and the differences by seed, in points."""
     low, high = interval(differences)
-    each = ", ".join(f"{100 * value:+.2f}" for value in differences.mean(1))
-    return f"{100 * differences.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})", each
+    by_seed = ", ".join(f"{100 * value:+.2f}" for value in differences.mean(1))
+    return f"{100 * differences.mean():+.2f} ({100 * low:+.2f} to {100 * high:+.2f})", by_seed
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
@@ -222,45 +240,52 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
 def _together(out: Path) -> str:
     lines = [
         [
-            f"{one['images']:,}",
-            ", ".join(map(str, one["levels"])),
-            f"{fmean(one['one_cpu_seconds']):.0f}",
-            f"{one['together_cpu_seconds']:.0f}",
-            f"{one['ratio']:.2f}",
-            f"{one['layers_equal']} of {one['layers']}",
+            f"{record['images']:,}",
+            ", ".join(map(str, record["levels"])),
+            f"{fmean(record['one_cpu_seconds']):.0f}",
+            f"{record['together_cpu_seconds']:.0f}",
+            f"{record['ratio']:.2f}",
+            f"{record['layers_equal']} of {record['layers']}",
         ]
-        for one in results(out, "together")
+        for record in results(out, "together")
     ]
     return _table(["images", "levels", "one, CPU s", "all at once, CPU s", "ratio", "layers equal"], lines)
 
 
 def _memory(out: Path) -> str:
     lines = [
-        [one["name"], f"{one['extra_megabytes']:.0f}", f"{one['before_megabytes']:.0f}"]
-        for one in results(out, "memory")
+        [record["name"], f"{record['extra_megabytes']:.0f}", f"{record['before_megabytes']:.0f}"]
+        for record in results(out, "memory")
     ]
     return _table(["method", "extra peak, MB", "network, images and libraries, MB"], lines)
 
 
 def _profile(out: Path) -> str:
-    found = results(out, "profile")
+    records = results(out, "profile")
     lines = [
-        [one["name"], f"{one['cpu_seconds_unprofiled']:.2f}", _operations(one["top"])] for one in found if "top" in one
+        [record["name"], f"{record['cpu_seconds_unprofiled']:.2f}", _operations(record["top"])]
+        for record in records
+        if "top" in record
     ]
-    limits = [f"\n- {key}: {value:.1f} GFLOP/s" for one in found for key, value in one.get("matmul_gflops", {}).items()]
+    limits = [
+        f"\n- {key}: {value:.1f} GFLOP/s"
+        for record in records
+        for key, value in record.get("matmul_gflops", {}).items()
+    ]
     limits += [
-        f"\n- copy: {one[key]:.1f} GB/s read and written"
-        for one in found
-        for key in one
+        f"\n- copy: {record[key]:.1f} GB/s read and written"
+        for record in records
+        for key in record
         if key.startswith("copy_gigabytes")
     ]
     table = _table(["what", "CPU s", "share of the time by operation (calls)"], lines)
-    return table + "\n\nOne thread of this machine, at most:\n" + "".join(limits) if found else ""
+    return table + "\n\nOne thread of this machine, at most:\n" + "".join(limits) if records else ""
 
 
 def _operations(top: Iterable[Figures]) -> str:
     return ", ".join(
-        f"{one['operation'].removeprefix('aten::')} {100 * one['share']:.0f} % ({one['calls']})" for one in top
+        f"{record['operation'].removeprefix('aten::')} {100 * record['share']:.0f} % ({record['calls']})"
+        for record in top
     )
 
 
@@ -282,9 +307,9 @@ def _levels(figures: Figures) -> int:
     return int(figures["name"].split("@")[1])
 
 
-def _by_name(found: Iterable[Any]) -> list[tuple[str, list[Any]]]:
+def _by_name(records: Iterable[Any]) -> list[tuple[str, list[Any]]]:
     groups: dict[str, list[Any]] = defaultdict(list)
-    for figures in found:
+    for figures in records:
         groups[figures["name"]].append(figures)
     return list(groups.items())
 

@@ -26,13 +26,13 @@ def _together(bench: Bench, seed: int) -> dict[str, Any]:
     calibration = bench.augmented(seed, records=bench.sizes.calibration * RECORDS // 1024, rounds=ROUNDS)
     methods = [OBC(levels=levels) for levels in LEVELS]
     chances = [torch.Generator().manual_seed(0) for _ in methods]
-    one, first = timed(lambda: methods[0](network, calibration, chances[0]))
-    several, seconds = timed(lambda: tuple(quantize_together(methods, network, calibration, chances)))
-    singles = [one, *(method(network, calibration, torch.Generator()) for method in methods[1:])]
+    single, first = timed(lambda: methods[0](network, calibration, chances[0]))
+    together, seconds = timed(lambda: tuple(quantize_together(methods, network, calibration, chances)))
+    singles = [single, *(method(network, calibration, torch.Generator()) for method in methods[1:])]
     equal = [
         np.array_equal(layer.codes, alone.layers[name].codes)
-        for alone, other in zip(singles, several, strict=True)
-        for name, layer in other.layers.items()
+        for alone, shared in zip(singles, together, strict=True)
+        for name, layer in shared.layers.items()
     ]
     _, last = timed(lambda: methods[0](network, calibration, chances[0]))
     return {

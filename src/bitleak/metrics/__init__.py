@@ -22,6 +22,7 @@ from bitleak.metrics.intervals import (
     difference_over_records,
     mean_over_records,
 )
+from bitleak.metrics.match_error import MatchedAccuracies, at_equal_accuracy
 from bitleak.metrics.matched_scale import ScaleMatch, matched_scale
 from bitleak.metrics.measures import (
     Measures,
@@ -80,6 +81,7 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Exposure",
+    "MatchedAccuracies",
     "Measures",
     "Memorisation",
     "Movement",
@@ -94,6 +96,7 @@ __all__ = [
     "accuracy_on_test",
     "adjust_verdicts",
     "agreement",
+    "at_equal_accuracy",
     "at_threshold",
     "auc",
     "auc_within_class",

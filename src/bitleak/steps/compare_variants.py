@@ -1,17 +1,22 @@
 """Compare one variant with others: by how much do its figures exceed the best of theirs?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from bitleak import metrics
+from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import Row, SplitMode, Splits
+from bitleak.core.types import Outputs, Row, SplitMode, Splits
 from bitleak.engine.worker import Runtime
+from bitleak.metrics import Estimate, Estimates, MatchedAccuracies
 from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.match_noise import matching_records
+from bitleak.steps.measure_utility import answers_of
 from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, renamed_measures
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import Progress
@@ -30,6 +35,8 @@ class CompareVariants:
         fpr: False positive rates.
         seed: The audit's seed.
         standalone: Whether attacks without references have their rows here.
+        matched_records: Non-members of each target, at most, on which noise was matched to the variant; 0 if the
+            others are no such noise.
     """
 
     variant: str
@@ -40,16 +47,25 @@ class CompareVariants:
     fpr: tuple[float, ...]
     seed: int
     standalone: bool
+    matched_records: int = later(0)
 
     STAGE: ClassVar[str] = "compare"
     VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
-        """Scores of the variant and of the others, by the same attacks."""
+        """Scores of the variant and of the others, by the same attacks; for noise also answers of the targets.
+
+        `baseline` are the figures at full precision (`EstimateBaseline`), `outputs`, `noise` and `full_precision` the
+        answers of the variant, under noise and at full precision.
+        """
 
         scores: AttackScores
         others: tuple[AttackScores, ...]
         splits: Splits
+        baseline: Mapping[str, Any] | None = None
+        outputs: tuple[Outputs, ...] = ()
+        noise: tuple[Outputs, ...] = ()
+        full_precision: tuple[Outputs, ...] = ()
 
     def cost(self, scale: Scale) -> float:
         """Seconds of the estimates of two variants."""
@@ -60,19 +76,28 @@ class CompareVariants:
         return ROW_BYTES * scale.attacks * (scale.targets + 1) * (2 + len(self.fpr))
 
     def memory(self, scale: Scale) -> int:
-        """Memory of the scores of two variants, and of the influences of an attack on each."""
+        """Memory of the scores of two variants, and of the influences of an attack on each; for noise also answers."""
         influences = 2 * (2 + len(self.fpr))
-        return 8 * (2 * scale.attacks + influences) * scale.targets * scale.pool
+        scores = 8 * (2 * scale.attacks + influences) * scale.targets * scale.pool
+        if not self.matched_records:
+            return scores
+        baseline = 8 * scale.attacks * (2 + len(self.fpr)) * scale.targets * scale.pool
+        return scores + baseline + 3 * scale.targets * scale.answer_bytes
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
         """Return the rows."""
         scores, split = inputs.scores, inputs.splits
         member = split.member[list(scores.targets)]
+        accuracies = self._accuracies(inputs) if self.matched_records else None
         rows: list[Row] = []
         for index, attack in enumerate(scores.attacks):
             if not attack.references and not self.standalone:
                 continue
             reference = self.reference if attack.references else ""
+            corrected = None
+            if accuracies is not None and inputs.baseline is not None:
+                at_fp32 = metrics.unpack_estimates(inputs.baseline, attack.name)
+                corrected = partial(metrics.at_equal_accuracy, full_precision=at_fp32, accuracies=accuracies)
             rows += excess_rows(
                 Subject(self.variant, self.quantizer, self.levels, attack.name, reference),
                 scores.targets,
@@ -83,9 +108,21 @@ class CompareVariants:
                 fprs=self.fpr,
                 mode=split.mode,
                 seed=self.seed,
+                corrected=corrected,
             )
             progress((index + 1) / len(scores.attacks))
         return Table(rows)
+
+    def _accuracies(self, inputs: Inputs) -> MatchedAccuracies:
+        """Return the accuracies of every target on the records on which noise was matched."""
+        targets = inputs.scores.targets
+        chosen = matching_records(inputs.splits, targets, records=self.matched_records, seed=self.seed)
+
+        def shares(outputs: Sequence[Outputs]) -> tuple[Estimate, ...]:
+            correct = answers_of(outputs)[1] > 0.5
+            return tuple(map(metrics.estimate_proportion, correct, chosen))
+
+        return MatchedAccuracies(shares(inputs.outputs), shares(inputs.noise), shares(inputs.full_precision))
 
 
 def excess_rows(
@@ -99,6 +136,7 @@ def excess_rows(
     fprs: Sequence[float],
     mode: SplitMode,
     seed: int,
+    corrected: Callable[[Estimates], Estimates] | None = None,
 ) -> list[Row]:
     """Return rows of how far the figures of one attack exceed the best of the rivals.
 
@@ -112,6 +150,12 @@ def excess_rows(
         fprs: False positive rates.
         mode: Whether the targets share their records.
         seed: The root seed.
+        corrected: Corrects the rivals' figures; None leaves them as they are.
     """
-    measures = metrics.excess(scores, rivals, member, fprs=fprs, mode=mode, seed=seed_for(seed, "measure"))
+    halvings = seed_for(seed, "measure")
+    estimates = metrics.estimate_metrics(scores, member, fprs=fprs, seed=halvings)
+    of_rivals = [metrics.estimate_metrics(rival, member, fprs=fprs, seed=halvings) for rival in rivals]
+    if corrected is not None:
+        of_rivals = list(map(corrected, of_rivals))
+    measures = metrics.excess_over_best(estimates, of_rivals, mode=mode)
     return measure_rows(subject, targets, renamed_measures(measures, over))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bitleak.attacks import attack_entries
@@ -149,6 +150,8 @@ def compare(
     others: Sequence[Task],
     over: str,
     standalone: bool = False,
+    matched_records: int = 0,
+    match: InputKeys = MappingProxyType({}),
 ) -> Task:
     """Plan the rows of how far one variant's figures exceed the best of other variants'.
 
@@ -160,15 +163,24 @@ def compare(
         others: The same attacks on the others.
         over: End of the metrics' names, after `_over_`.
         standalone: Whether attacks without references have their rows here.
+        matched_records: As in `CompareVariants`.
+        match: Keys of the further inputs for noise, as in `CompareVariants`.
     """
     config = planner.config
     step = CompareVariants(
-        *columns, reference=reference, over=over, fpr=config.fpr, seed=config.seed, standalone=standalone
+        *columns,
+        reference=reference,
+        over=over,
+        fpr=config.fpr,
+        seed=config.seed,
+        standalone=standalone,
+        matched_records=matched_records,
     )
     inputs: InputKeys = {
         "scores": scores.key,
         "others": tuple(other.key for other in others),
         "splits": planner.splits().key,
+        **match,
     }
     return planner.task(step, inputs, f"compare {columns.variant} by {reference} over {over}")
 

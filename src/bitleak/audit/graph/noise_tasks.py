@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
-from bitleak.audit.graph.evaluation_tasks import Models, attack, columns_of, compare, evaluate
+from bitleak.audit.graph.evaluation_tasks import Models, attack, columns_of, compare, estimate, evaluate
 from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import FULL, noise_like
 from bitleak.engine.keys import Task
 from bitleak.steps.add_noise import AddNoise
 from bitleak.steps.match_noise import MatchNoise
 from bitleak.steps.measure_noise_match import MeasureNoiseMatch
+from bitleak.steps.step import InputKeys
 
 RECORDS = 1000
 """Non-members of each target, at most, on which the accuracies are made equal."""
@@ -37,6 +38,13 @@ def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task
         made += attacks
         results += [*measured, _measured_match(planner, noisy, variant, match)]
         kinds = planner.config.references
+        baseline = estimate(planner, attack(planner, models, FULL, FULL))
+        answers: InputKeys = {
+            "baseline": baseline.key,
+            "outputs": models.target_keys(variant),
+            "noise": noisy.target_keys(name),
+            "full_precision": models.target_keys(FULL),
+        }
         for kind in kinds:
             comparison = compare(
                 planner,
@@ -46,6 +54,8 @@ def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task
                 others=[attack(planner, noisy, name, kind)],
                 over="noise",
                 standalone=kind == kinds[0],
+                matched_records=RECORDS,
+                match=answers,
             )
             results.append(comparison)
     return made, results

@@ -1,0 +1,88 @@
+"""The error of a match in accuracy, as a part of the leakage at equal accuracy.
+
+Noise is as accurate as a variant on the records on which it was matched; on the population its
+accuracy is off by a difference d whose estimate there is 0, and whose error is that of a paired
+difference of shares. Noise that is exactly as accurate as the variant would leak
+
+    L_equal = L_noise - slope d,    slope = (L_fp32 - L_noise) / (A_fp32 - A_noise),
+
+the slope being the secant between full precision and the noise, from the means over the targets.
+So every record's influence on L_noise changes by -slope times its influence on d, and a reach l of
+the interval, with m = 1.96 |slope| sd(d) and the correlation R of both influences, becomes
+
+    sqrt(l^2 + m^2 + 2 R l m).
+
+The values stay: d's estimate is within the tolerance of the match. The slope's own error meets an
+estimate of d near 0, and is of second order. The mean over the targets is what was matched; a
+single target's accuracies may differ by more. Cost: a pass over the influences.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from bitleak.metrics.estimates import Estimate, Estimates, Z
+
+
+class MatchedAccuracies(NamedTuple):
+    """Accuracies of every target on the records on which noise was matched.
+
+    Attributes:
+        variant: Accuracy of the variant.
+        noise: Accuracy under noise.
+        full_precision: Accuracy at full precision.
+    """
+
+    variant: Sequence[Estimate]
+    noise: Sequence[Estimate]
+    full_precision: Sequence[Estimate]
+
+
+def at_equal_accuracy(noise: Estimates, full_precision: Estimates, accuracies: MatchedAccuracies) -> Estimates:
+    """Return the figures under noise with intervals that include the error of the match.
+
+    Args:
+        noise: Figures under noise.
+        full_precision: Figures of the same targets at full precision, of at least these metrics.
+        accuracies: Accuracies of the same targets, on the same axis of records.
+
+    Returns:
+        The same values; the figures themselves if noise is not less accurate than full precision.
+    """
+    lost = _mean(accuracies.full_precision) - _mean(accuracies.noise)
+    if lost <= 0:
+        return noise
+    offs = []
+    for under_noise, variant in zip(accuracies.noise, accuracies.variant, strict=True):
+        offs.append(under_noise.influence - variant.influence)
+    widened = {}
+    for metric, figures in noise.items():
+        slope = (_mean(full_precision[metric]) - _mean(figures)) / lost
+        pairs = zip(figures, offs, strict=True)
+        widened[metric] = tuple(_widened(figure, -slope * off) for figure, off in pairs)
+    return widened
+
+
+def _widened(figure: Estimate, added: Float64[np.ndarray, "records"]) -> Estimate:
+    """Return a figure with an influence added to its own, and with reaches to match."""
+    own, match = float(np.linalg.norm(figure.influence)), float(np.linalg.norm(added))
+    alike = float(figure.influence @ added) / (own * match) if own * match > 0 else 0.0
+    # differences multiply the reach by `pairing`, which is about the figure's own error alone
+    width = Z * match / figure.pairing
+    below, above = (_joined(reach, width, alike) for reach in figure.reach)
+    influence = figure.influence + added
+    low, high = figure.centre - below, figure.centre + above
+    return replace(figure, low=low, high=high, influence=influence)
+
+
+def _joined(reach: float, added: float, correlation: float) -> float:
+    if np.isinf(reach):
+        return reach
+    return float(np.sqrt(max(reach**2 + added**2 + 2 * correlation * reach * added, 0.0)))
+
+
+def _mean(figures: Sequence[Estimate]) -> float:
+    return float(np.mean([figure.value for figure in figures]))

@@ -53,7 +53,7 @@ KEYS = {
     "match": "d0d0fa7af025",
     "noise": "93a0e483e93c",
     "matched": "6db90d0bb74f",
-    "compare": "d4db357b198a",
+    "compare": "db951948765a",
     "joint": "560c113ba6a4",
     "candidates": "442e1f0ecf00",
     "calibration": "0cbb6fafa8f0",

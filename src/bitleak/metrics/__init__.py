@@ -22,7 +22,7 @@ from bitleak.metrics.intervals import (
     difference_over_records,
     mean_over_records,
 )
-from bitleak.metrics.match_error import MatchedAccuracies, at_equal_accuracy
+from bitleak.metrics.match_error import MatchedAccuracies, at_equal_accuracy, matching_records
 from bitleak.metrics.matched_scale import ScaleMatch, matched_scale
 from bitleak.metrics.measures import (
     Measures,
@@ -126,6 +126,7 @@ __all__ = [
     "holm_with_headline",
     "load_metric",
     "matched_scale",
+    "matching_records",
     "mean_curve",
     "mean_over_records",
     "mean_over_trainings",

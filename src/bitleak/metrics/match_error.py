@@ -22,8 +22,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import Splits
 from bitleak.metrics.estimates import Estimate, Estimates, Z
 
 
@@ -39,6 +41,25 @@ class MatchedAccuracies(NamedTuple):
     variant: Sequence[Estimate]
     noise: Sequence[Estimate]
     full_precision: Sequence[Estimate]
+
+
+def matching_records(
+    split: Splits, targets: Sequence[int], *, records: int, seed: int
+) -> Bool[np.ndarray, "targets records"]:
+    """Return the records on which noise is matched: non-members of each target, no test records.
+
+    Args:
+        split: Membership.
+        targets: Rows of the targets.
+        records: Number of non-members of each target, at most.
+        seed: The audit's seed.
+    """
+    chosen = np.zeros((len(targets), len(split.pool)), bool)
+    for place, row in enumerate(targets):
+        outside = np.flatnonzero(~split.member[row])
+        order = np.random.default_rng(seed_for(seed, "match", row)).permutation(outside)
+        chosen[place, order[:records]] = True
+    return chosen
 
 
 def at_equal_accuracy(noise: Estimates, full_precision: Estimates, accuracies: MatchedAccuracies) -> Estimates:

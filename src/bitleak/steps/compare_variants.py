@@ -15,7 +15,6 @@ from bitleak.core.types import Outputs, Row, SplitMode, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimate, Estimates, MatchedAccuracies
 from bitleak.steps.attack_targets import AttackScores
-from bitleak.steps.match_noise import matching_records
 from bitleak.steps.measure_utility import answers_of
 from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, renamed_measures
 from bitleak.steps.scale import Scale
@@ -116,7 +115,7 @@ class CompareVariants:
     def _accuracies(self, inputs: Inputs) -> MatchedAccuracies:
         """Return the accuracies of every target on the records on which noise was matched."""
         targets = inputs.scores.targets
-        chosen = matching_records(inputs.splits, targets, records=self.matched_records, seed=self.seed)
+        chosen = metrics.matching_records(inputs.splits, targets, records=self.matched_records, seed=self.seed)
 
         def shares(outputs: Sequence[Outputs]) -> tuple[Estimate, ...]:
             correct = answers_of(outputs)[1] > 0.5

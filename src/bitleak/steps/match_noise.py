@@ -96,7 +96,7 @@ class MatchNoise:
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> NoiseMatch:
         """Return the scale."""
-        chosen = matching_records(inputs.splits, self.targets, records=self.records, seed=self.seed)
+        chosen = metrics.matching_records(inputs.splits, self.targets, records=self.records, seed=self.seed)
         goal = _accuracy(inputs, chosen)
         # A variant that costs no accuracy is matched by no noise.
         if goal.verdict != "lower":
@@ -122,18 +122,6 @@ class MatchNoise:
             evaluations=self.evaluations,
         )
         return NoiseMatch(**asdict(match), goal=goal.value)
-
-
-def matching_records(
-    split: Splits, targets: tuple[int, ...], *, records: int, seed: int
-) -> Bool[np.ndarray, "targets records"]:
-    """Return at most `records` of each target's own non-members: held out for it, and none of the test records."""
-    chosen = np.zeros((len(targets), len(split.pool)), bool)
-    for place, row in enumerate(targets):
-        outside = np.flatnonzero(~split.member[row])
-        order = np.random.default_rng(seed_for(seed, "match", row)).permutation(outside)
-        chosen[place, order[:records]] = True
-    return chosen
 
 
 def noise_seed(seed: int, row: int) -> int:

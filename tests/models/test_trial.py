@@ -298,6 +298,22 @@ def test_a_note_says_where_all_models_start_from_the_same_weights():
     assert trial_of(spec(Base)).notes == trial_of(spec(Lazy)).notes == ()
 
 
+class Counting(Base):
+    """Counts the passes of all networks together."""
+
+    passes = 0
+
+    def forward(self, x):
+        if self.training:
+            Counting.passes += 1
+        return super().forward(x)
+
+
+def test_a_note_says_which_values_all_networks_of_a_process_change_together():
+    (note,) = trial_of(spec(Counting)).notes
+    assert "attribute 'passes' of class Counting changes when a network runs, and all networks of a process" in note
+
+
 def test_a_frozen_layer_may_be_shared_by_all_networks():
     build(spec(SharedFrozen), seed=0)
 

@@ -28,6 +28,7 @@ from bitleak.answers.answer_correspondence import copy_doubts, membership_doubts
 from bitleak.answers.answer_signals import SUM_TOLERANCE, AnswerSignals
 from bitleak.answers.attack_design import Design
 from bitleak.answers.label_confusion import Confusion, confusion_of, renaming_sentence
+from bitleak.answers.mixed_answers import refuse_some_probabilities, same_query_doubts, scale_doubts
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.probability_resolution import resolution_of
 from bitleak.core.errors import DataError
@@ -63,6 +64,7 @@ def refuse_answers(answers: Answers) -> None:
     """
     if answers.kind == "logits":
         _refuse_probabilities(answers)
+        refuse_some_probabilities(answers, _sampled(answers))
     if answers.member is not None:
         for first, second in identical_models(answers):
             if (answers.member[first] != answers.member[second]).any():
@@ -116,6 +118,7 @@ def doubts_of_files(answers: Answers, quantized: Answers | None, design: Design)
         *_identical(answers, quantized),
         *_few_references(design),
         *_transposed(answers),
+        *same_query_doubts(answers, _sampled(answers)),
     )
 
 
@@ -130,7 +133,6 @@ def doubts_of_signals(
         design: Membership and targets.
         fprs: Rates that the TPR is reported at.
     """
-    rows = [answers.names.index(name) for name in signals.names]
     confidence, member = signals.pool[_CONFIDENCE], design.member
     sign = _sign(answers, confidence, member, design)
     return (
@@ -139,7 +141,6 @@ def doubts_of_signals(
         *(sign or membership_doubts(confidence, member, signals.names)),
         *stranger_doubts(confidence, signals.names),
         *copy_doubts(confidence, signals.population[_CONFIDENCE]),
-        *_near_twins(answers, confidence, rows),
         *coarse_confidences(answers, signals, fprs),
     )
 
@@ -147,7 +148,10 @@ def doubts_of_signals(
 def coarse_confidences(answers: Answers, signals: AnswerSignals, fprs: Sequence[float]) -> tuple[str, ...]:
     """Sentences on confidences that cannot be told apart, of full-precision or quantized models."""
     confidence = signals.pool[_CONFIDENCE]
+    rows = [answers.names.index(name) for name in signals.names]
     return (
+        *_near_twins(answers, confidence, rows),
+        *scale_doubts(answers, confidence),
         *_values(answers, confidence),
         *_repeated(answers, confidence),
         *_ties(answers, signals, confidence, min(fprs)),

@@ -187,7 +187,8 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
     if request.quantized is not None:
         quantized = paired(answers, read_answers(request.quantized, scratch, labels=request.labels, known=answers))
         allowed = tuple(row for row in allowed if answers.names[row] in quantized.names)
-        refuse_answers(quantized)
+        rows = [answers.row(name) for name in quantized.names]
+        refuse_answers(replace(quantized, member=member[rows]))
     refuse_answers(answers)
 
     # Attacks that apply, and their targets and references.

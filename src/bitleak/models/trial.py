@@ -20,7 +20,7 @@ anew in it, since a head or a branch that starts at zero would hide everything b
 Cost: about 40 images through the network, once per process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,11 +76,11 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
             torch.default_generator.manual_seed(seed)
             tried = NetworkTrial(make(), name, shape)
             check_tensors_alone(tried)
-            start = sums_of(tried.network)
+            start, before = sums_of(tried.network), unsaved(tried.network)
             result = _result(tried)
             if result is not None:
-                alike = _check_state(make, tried, start)
-                return replace(result, notes=(*result.notes, alike)) if alike else result
+                notes = (_check_state(make, tried, start), _common_values(tried, before))
+                return replace(result, notes=(*result.notes, *filter(None, notes)))
         raise ModelError(f"{name} answers every image alike, {_STARTS} times: does its forward use the image?")
 
 
@@ -123,6 +123,19 @@ def _check_state(make: Callable[[], Any], tried: NetworkTrial, start: dict[str, 
         f"{tried.name} starts from the same weights every time (pretrained, or a seed that the factory sets): all "
         "models of the population do, so the references know where the target began; with an unknown start it may leak "
         "less"
+    )
+
+
+def _common_values(tried: NetworkTrial, before: Mapping[str, str]) -> str:
+    """Return a note if passes change values that all networks of the factory share; else nothing."""
+    changed = differing_names(before, unsaved(tried.network))
+    common = [name for name in changed if " of class " in name or " of module " in name]
+    if not common:
+        return ""
+    return (
+        f"{tried.name}: {', '.join(common[:3])} {'changes' if len(common) == 1 else 'change'} when a network runs, and "
+        "all networks of a process share it: if training reads it, a model depends on those trained before it; keep it "
+        "in the network (`self`)"
     )
 
 

@@ -14,7 +14,8 @@ from bitleak.report import RocCurve, read_curves, read_rows, write_curves, write
 
 COLUMNS = (
     "variant,quantizer,levels,attack,reference,target,metric,value,low,high,std,"
-    "interval,difference,difference_low,difference_high,verdict,p_value,p_adjusted,about,family"
+    "interval,difference,difference_low,difference_high,verdict,p_value,p_adjusted,about,family,"
+    "fpr_obtained,step_fpr,step_value,unbiased"
 )
 words = st.text(max_size=12)
 numbers = st.floats(allow_nan=False)
@@ -33,6 +34,10 @@ measures = st.builds(
     p_adjusted=st.none() | numbers,
     about=st.sampled_from(["", "records", "trainings"]),
     family=words,
+    fpr_obtained=st.none() | numbers,
+    step_fpr=st.none() | numbers,
+    step_value=st.none() | numbers,
+    unbiased=st.none() | numbers,
 )
 some_rows = st.lists(
     st.builds(
@@ -72,8 +77,8 @@ def test_the_csv_is_exactly_these_bytes(tmp_path):
     write_rows(rows, tmp_path)
     assert (tmp_path / "results.csv").read_bytes().decode() == (
         f"{COLUMNS}\n"
-        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable,,,trainings,\n"
-        "fp32,,,,,3,x,2.0,,,,,,,,,,,,\n"
+        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable,,,trainings,,,,,\n"
+        "fp32,,,,,3,x,2.0,,,,,,,,,,,,,,,,\n"
     )
 
 

@@ -303,6 +303,12 @@ class Measure:
         p_adjusted: `p_value` corrected over the whole table; None before the table is joined.
         about: Subject of the interval and of the verdict, see `About`; empty where there is neither, and for epsilon.
         family: Name of the comparisons that are corrected together; empty where there is no p-value.
+        fpr_obtained: FPR of the ROC point that a TPR is taken at (the mean over the targets); None for other figures.
+        step_fpr: FPR at the other end of a step: tied scores leave the TPR open between `value` and `step_value`.
+            There is no interval then (`interval` is `step`) and no verdict. None if there is no step.
+        step_value: TPR at the other end of the step.
+        unbiased: Estimate that is free of the bias of the rule for `value`, which the interval and the p-value are
+            made around; None where it is the same.
     """
 
     value: float
@@ -318,6 +324,10 @@ class Measure:
     p_adjusted: float | None = None
     about: About | Literal[""] = ""
     family: str = ""
+    fpr_obtained: float | None = None
+    step_fpr: float | None = None
+    step_value: float | None = None
+    unbiased: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ n / (n - 1).
 The interval is symmetric on the log-odds of the AUC, which keeps it inside (0, 1) and covers better
 near the ends (Pepe 2003, section 5.2). If every member outscores every non-member, the variance is
 0 and says nothing. Then m = min(members, non-members) disjoint pairs were all won, which has chance
-AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0. Scores that are
-all equal have an AUC of 0.5 for certain, and the interval is that point.
+AUC^m, so the lower end is 0.025^(1/m) and the upper end 1; mirrored for AUC = 0. If more than half
+of the records have the same score, the interval reaches at least as far as rare scores may move it
+(`ties`), all scores being equal included.
 
 *The smallest AUC that would be noticed* bounds a leak that "no leak was found" may hide. If the
 scores say nothing, the AUC of one target with m members and n non-members has the mean 1/2 and,
@@ -51,6 +52,7 @@ from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import About
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
+from bitleak.metrics.ties import rare_reach
 from bitleak.metrics.trainings import FEWEST_TARGETS
 
 POWER_NODES = 400
@@ -97,6 +99,9 @@ def estimate_auc(curve: Roc) -> Estimate:
     inflation = np.where(curve.member, member_inflation, non_members / max(non_members - 1, 1))
     variance = float((influence**2 * inflation).sum())
     low, high = auc_interval(area, np.sqrt(variance), min(members, non_members))
+    if 0.0 < area < 1.0:
+        below_area, above_area = rare_reach(curve)
+        low, high = min(low, area - below_area), max(high, area + above_area)
     return Estimate(area, area, low, high, influence, "delong")
 
 

@@ -49,6 +49,7 @@ from scipy.special import ndtr
 
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc, best_balanced_accuracy
+from bitleak.metrics.ties import rare_reach
 
 HALVINGS = 8
 WAY_TO_MAXIMUM = (2 ** (2 / 3) / 3) / (1 + 2 ** (2 / 3) / 3)
@@ -107,8 +108,9 @@ def estimate_balanced_accuracy(
     optimism = (maximum - out_of_half) ** 2
     choice_below = float(np.interp(weight, (0, 1), CHOICE) * optimism)
     choice_above = float(CHOICE[1] * optimism)
-    below = Z * float(np.sqrt(variance + choice_below))
-    above = Z * float(np.sqrt(variance + choice_above))
+    rare_below, rare_above = rare_reach(curve)
+    below = max(Z * float(np.sqrt(variance + choice_below)), rare_below)
+    above = max(Z * float(np.sqrt(variance + choice_above)), rare_above)
     return Estimate(
         value=maximum,
         centre=centre,

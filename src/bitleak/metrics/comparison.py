@@ -63,13 +63,15 @@ def excess_over_best(
     *,
     mode: SplitMode,
 ) -> Measures:
-    """Like `excess`, from estimates; of the metrics that all sets have in common."""
+    """Like `excess`, from estimates; of the metrics that all sets have, and have no step."""
     compared: dict[str, tuple[Estimate, ...]] = {}
     best: dict[str, tuple[Estimate, ...]] = {}
     for metric, figures in estimates.items():
         if all(metric in rival for rival in rivals):
             compared[metric] = figures
             best[metric] = max((rival[metric] for rival in rivals), key=_mean)
+        if any(figure.is_step for figure in (*compared.get(metric, ()), *best.get(metric, ()))):
+            del compared[metric]  # a step of the ROC is compared with nothing
     measures = measures_from(compared, mode=mode, baseline=best)
     targets: Mapping[str, tuple[Measure, ...]] = {
         metric: tuple(map(_difference_alone, row)) for metric, row in measures.targets.items()

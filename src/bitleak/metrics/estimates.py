@@ -13,6 +13,7 @@ Estimates can be packed into arrays and unpacked bit for bit, so that a baseline
 all variants that are compared with it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,10 @@ class Estimate:
             bound a mean over targets from below.
         reaches_limit: Whether the population's figure may well be the least of `limits` while the
             centre is normal around it; the interval is then made by `interval_near_limit`.
+        fpr: FPR of the ROC point that a TPR is taken at; NaN for other figures.
+        step_fpr: FPR at the other end of a step that tied scores make of the ROC there; NaN if
+            there is no step. With a step, the interval says nothing and nothing is compared.
+        step_value: TPR at the other end.
     """
 
     value: float
@@ -58,6 +63,14 @@ class Estimate:
     pairing: float = 1.0
     bounded_below: bool = True
     reaches_limit: bool = False
+    fpr: float = math.nan
+    step_fpr: float = math.nan
+    step_value: float = math.nan
+
+    @property
+    def is_step(self) -> bool:
+        """Whether tied scores make a step of the ROC at the FPR asked for."""
+        return not math.isnan(self.step_value)
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -68,7 +81,17 @@ class Estimate:
 Estimates = Mapping[str, tuple[Estimate, ...]]
 """By metric name, one estimate per target."""
 
-ESTIMATE_NUMBERS = ("value", "centre", "low", "high", "choice_variance", "pairing")
+ESTIMATE_NUMBERS = (
+    "value",
+    "centre",
+    "low",
+    "high",
+    "choice_variance",
+    "pairing",
+    "fpr",
+    "step_fpr",
+    "step_value",
+)
 ESTIMATE_FLAGS = ("bounded_below", "reaches_limit")
 
 

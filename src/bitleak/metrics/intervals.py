@@ -83,6 +83,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
 
     # the targets' choices of threshold are independent: the variance of their mean goes as 1 / n^2
     choice_variance = math.fsum(estimate.choice_variance for estimate in estimates)
+    step_fpr, step_value = _mean_step(estimates)
     centre = float(np.mean([estimate.centre for estimate in estimates]))
     return Estimate(
         value=float(np.mean([estimate.value for estimate in estimates])),
@@ -96,7 +97,21 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         pairing=float(np.mean([estimate.pairing for estimate in estimates])),
         bounded_below=all(estimate.bounded_below for estimate in estimates),
         reaches_limit=all(estimate.reaches_limit for estimate in estimates),
+        fpr=float(np.mean([estimate.fpr for estimate in estimates])),
+        step_fpr=step_fpr,
+        step_value=step_value,
     )
+
+
+def _mean_step(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Return the mean other end of the targets' steps; NaN if no target has one."""
+    if not any(estimate.is_step for estimate in estimates):
+        return math.nan, math.nan
+    fprs, values = [], []
+    for estimate in estimates:
+        fprs.append(estimate.step_fpr if estimate.is_step else estimate.fpr)
+        values.append(estimate.step_value if estimate.is_step else estimate.value)
+    return float(np.mean(fprs)), float(np.mean(values))
 
 
 def difference_over_records(first: Estimate, second: Estimate) -> Difference:

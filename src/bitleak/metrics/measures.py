@@ -4,8 +4,9 @@
 of the same targets at fp32, into `Measure`s. `measure` does both.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -143,6 +144,7 @@ def measures_from(
 ) -> Measures:
     """Return the measures of estimates: intervals within the possible range, totals, verdicts.
 
+    A TPR at a step of the ROC (`ties`) has both ends of the step, no interval and no verdict.
     From `FEWEST_TARGETS` dedicated targets on, a total and its verdict are about models trained
     anew; with fewer, and in a population, about these models on other records (`verdict_about`).
 
@@ -167,7 +169,10 @@ def _targets(
         return tuple(map(_measure, figures))
     measures = []
     for figure, at_fp32 in zip(figures, baseline, strict=True):
-        measures.append(_measure(figure, difference=difference_over_records(figure, at_fp32)))
+        change = None
+        if not (figure.is_step or at_fp32.is_step):
+            change = difference_over_records(figure, at_fp32)
+        measures.append(_measure(figure, difference=change))
     return tuple(measures)
 
 
@@ -181,6 +186,8 @@ def _aggregate(
     std = float(np.std([figure.value for figure in figures], ddof=1))
     mean, change = mean_over_records(figures), None
     about = verdict_about(mode, len(figures))
+    if baseline is not None and any(figure.is_step for figure in (*figures, *baseline)):
+        baseline = None
     if mode == "population":
         if baseline is not None:
             change = difference_over_records(mean, mean_over_records(baseline))
@@ -198,28 +205,43 @@ def _measure(
     about: About = "records",
 ) -> Measure:
     """Return a measure whose interval is in the possible range and contains its value."""
+    obtained = None if math.isnan(figure.fpr) else figure.fpr
+    if figure.is_step:
+        return Measure(
+            value=figure.value,
+            std=std,
+            interval="step",
+            fpr_obtained=obtained,
+            step_fpr=figure.step_fpr,
+            step_value=figure.step_value,
+        )
     smallest, largest = figure.limits
     below, above = _ends(figure)
     low, high = _around(figure.value, max(below, smallest), min(above, largest))
-    if difference is None:
-        return Measure(figure.value, low, high, std, figure.interval, about=about)
-
-    # two figures cannot differ by more than the whole range
-    widest = largest - smallest
-    ends = max(difference.low, -widest), min(difference.high, widest)
-    change_low, change_high = _around(difference.value, *ends)
-    return Measure(
+    alone = Measure(
         value=figure.value,
         low=low,
         high=high,
         std=std,
         interval=figure.interval,
+        about=about,
+        fpr_obtained=obtained,
+        unbiased=None if figure.centre == figure.value else figure.centre,
+    )
+    if difference is None:
+        return alone
+
+    # two figures cannot differ by more than the whole range
+    widest = largest - smallest
+    ends = max(difference.low, -widest), min(difference.high, widest)
+    change_low, change_high = _around(difference.value, *ends)
+    return replace(
+        alone,
         difference=difference.value,
         difference_low=change_low,
         difference_high=change_high,
         verdict=verdict(difference.value, difference.p_value),
         p_value=difference.p_value,
-        about=about,
     )
 
 

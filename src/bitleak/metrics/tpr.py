@@ -46,6 +46,7 @@ from scipy.stats import binom
 from bitleak.core.checks import integer_in, number_in
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
+from bitleak.metrics.ties import step_at
 
 NODES = 64
 """Ranks of the threshold that the mixture is computed at, at most."""
@@ -113,6 +114,10 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
         curve: One target's ROC.
         fpr: False-positive rate, in (0, 1).
 
+    Returns:
+        An estimate with the FPR obtained. If tied scores make a step of the ROC there, it has the
+        other end of the step, and its interval says nothing (see `ties`).
+
     Raises:
         ValueError: `fpr` is out of range.
 
@@ -134,8 +139,9 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
 
     # P(K = 0): from 2.5 % on the data do not bound the threshold from above, nor the TPR from below
     none_above = (1 - fpr) ** curve.non_members
+    point, step = curve.last_point(fpr), step_at(curve, fpr, high - low)
     return Estimate(
-        value=tpr_at(curve, fpr),
+        value=float(curve.tpr[point]),
         centre=centre,
         low=low if fpr * curve.non_members >= 1 - 1e-9 else -np.inf,
         high=high,
@@ -143,6 +149,9 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
         interval="threshold_rank",
         pairing=_pairing(influence, high - low) if none_above <= 0.025 else 1.0,
         bounded_below=none_above <= 0.025,
+        fpr=float(curve.fpr[point]),
+        step_fpr=math.nan if step is None else step.fpr,
+        step_value=math.nan if step is None else step.tpr,
     )
 
 

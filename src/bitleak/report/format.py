@@ -72,12 +72,16 @@ def value(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str
 
 
 def interval(measure: Measure | None, decimals: int, *, factor: float = 1.0) -> str:
-    """Return the interval in brackets; empty if there is none.
+    """Return the interval in brackets, or the other end of a step; empty if there is neither.
 
     Example:
         >>> interval(Measure(0.5, low=0.45, high=0.55), 2)
         '[0.45, 0.55]'
+        >>> interval(Measure(0.1, step_fpr=0.02, step_value=0.25), 2)
+        'to 0.25 (tied scores)'
     """
+    if measure is not None and measure.step_value is not None:
+        return f"to {factor * measure.step_value:.{decimals}f} (tied scores)"
     if measure is None or measure.low is None or measure.high is None:
         return ""
     return f"[{factor * measure.low:.{decimals}f}, {factor * measure.high:.{decimals}f}]"

@@ -44,11 +44,15 @@ ROWS_SCHEMA = pa.schema(
         pa.field("p_adjusted", pa.float64()),
         pa.field("about", pa.string(), nullable=False),
         pa.field("family", pa.string(), nullable=False),
+        pa.field("fpr_obtained", pa.float64()),
+        pa.field("step_fpr", pa.float64()),
+        pa.field("step_value", pa.float64()),
+        pa.field("unbiased", pa.float64()),
     ]
 )
 """Columns of `results.csv` and `results.parquet`, in order."""
 
-LATER_COLUMNS = ("about", "family")
+LATER_COLUMNS = ("about", "family", "fpr_obtained", "step_fpr", "step_value", "unbiased")
 """Columns that runs of earlier versions lack; they are empty there."""
 
 _CURVE = ("variant", "quantizer", "levels", "attack", "reference", "target")
@@ -212,7 +216,7 @@ def from_parquet(path: Path, schema: pa.Schema, *, later: Sequence[str] = ()) ->
     Args:
         path: The file.
         schema: Its columns.
-        later: Columns of text that earlier versions did not write, and that are empty then.
+        later: Columns that earlier versions did not write, and that are empty then.
 
     Raises:
         StoreError: The file is missing, broken or has other columns.
@@ -226,7 +230,9 @@ def from_parquet(path: Path, schema: pa.Schema, *, later: Sequence[str] = ()) ->
         table.validate(full=True)  # text that is not UTF-8
     for name in later:
         if name not in table.column_names:
-            table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+            text = pa.types.is_string(schema.field(name).type)
+            empty = pa.array([""] * len(table), pa.string()) if text else pa.nulls(len(table))
+            table = table.append_column(name, empty)
     absent = [name for name in schema.names if name not in table.column_names]
     if absent:
         raise StoreError(

@@ -1,0 +1,123 @@
+"""Tied scores: the step that they make of a TPR, and rare scores next to one that nearly all have.
+
+*A step.* The ROC jumps over a group of equal scores, so a TPR at an FPR alpha inside the jump, or
+nearer to it than the n non-members can tell, is not one number: the rule "last point with FPR <=
+alpha" takes one end or the other by chance. The number of non-members above the true threshold is
+K ~ Binomial(n, alpha), with deviation s = sqrt(n alpha (1 - alpha)). A group of ties is a step if
+
+- it lies in the central 95 % of K, or holds part of it, and
+- it has more than max(2, s) non-members (max(2, s / 2) if alpha is inside the group), or more than
+  half of the interval's width in members.
+
+Smaller ties move the threshold by less than its own error, which the interval holds.
+
+*Rare scores.* If more than half of the records have the same score, the others may be few: DeLong's
+variance, which counts those that were seen, is 0 if there are none. A classifier with 1,000 right
+answers of 1,000 is still wrong on up to 3.8 of 1,000. The AUC is, but for pairs of two rare scores,
+
+    1/2 + sum over cuts (TPR_c - FPR_c) / 2,
+
+with one cut above the largest group and one below it, as far as there are records on both sides of
+the cut. Each difference of two shares has the reach of Newcombe's (1998) method 10, from Wilson's
+intervals; the squares of the reaches add up. If all scores are equal, the cut is one nobody has
+crossed, and the reach is the larger of both. The same holds for a balanced accuracy.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binom
+
+from bitleak.metrics.proportions import wilson
+from bitleak.metrics.roc import Roc
+
+FEW_TIES = 2
+"""Non-members of a group of ties that is no step, whatever the FPR."""
+
+
+class Step(NamedTuple):
+    """The other end of a step whose one end is the last ROC point at the FPR asked for."""
+
+    fpr: float
+    tpr: float
+
+
+def step_at(curve: Roc, fpr: float, width: float) -> Step | None:
+    """Return the other end of a step of the ROC at this FPR; None if there is no step.
+
+    Args:
+        curve: One target's ROC.
+        fpr: False-positive rate, in (0, 1).
+        width: Width of the TPR's interval.
+
+    Example:
+        >>> from bitleak.metrics.roc import roc
+        >>> scores, member = np.arange(400) // 100, np.arange(400) % 2 == 0
+        >>> step_at(roc(scores + 0.0, member), 0.1, width=0.1)
+        Step(fpr=0.25, tpr=0.25)
+    """
+    least, most = _central_counts(curve.non_members, fpr)
+    first = int(np.searchsorted(curve.false_positives, least, side="right")) - 1
+    end = int(np.searchsorted(curve.false_positives, most, side="right"))
+    non_members = np.diff(curve.false_positives[first : end + 1])
+    members = np.diff(curve.true_positives[first : end + 1])
+    spread = math.sqrt(curve.non_members * fpr * (1 - fpr))
+    point = curve.last_point(fpr)
+    enough = np.full(len(non_members), max(FEW_TIES, spread))
+    enough[point - first : point - first + 1] = max(FEW_TIES, spread / 2)
+    steep = (members >= 2) & (non_members >= 1) & (members > width / 2 * curve.members)
+    steps = first + np.flatnonzero((non_members > enough) | steep)
+    if not len(steps):
+        return None
+
+    # a step goes from its point to the next: the one that the rule's point begins, else the nearest
+    nearest = int(steps[np.abs(steps - point).argmin()])
+    other = nearest if nearest < point else nearest + 1
+    return Step(float(curve.fpr[other]), float(curve.tpr[other]))
+
+
+@lru_cache(maxsize=64)
+def _central_counts(non_members: int, fpr: float) -> tuple[int, int]:
+    """Return the ends of the central 95 % of the false positives of the true threshold."""
+    return int(binom.ppf(0.025, non_members, fpr)), int(binom.ppf(0.975, non_members, fpr))
+
+
+def rare_reach(curve: Roc) -> tuple[float, float]:
+    """Return how far the interval of an AUC must reach below and above, since scores are rare.
+
+    Args:
+        curve: One target's ROC.
+
+    Returns:
+        Lengths below and above the value; zeros if no score is that of more than half of the
+        records.
+
+    Example:
+        >>> from bitleak.metrics.roc import roc
+        >>> below, above = rare_reach(roc(np.zeros(2000), np.arange(2000) % 2 == 0))
+        >>> round(below, 5), round(above, 5)
+        (0.00191, 0.00191)
+    """
+    above_point = curve.true_positives + curve.false_positives
+    sizes = np.diff(above_point)
+    largest = int(sizes.argmax())
+    if 2 * sizes[largest] <= len(curve.point):
+        return 0.0, 0.0
+    if len(sizes) == 1:
+        reaches = [_cut_reach(curve, 0), _cut_reach(curve, 1)]
+        return max(below for below, _ in reaches) / 2, max(above for _, above in reaches) / 2
+    cuts = [cut for cut in (largest, largest + 1) if 0 < cut < len(sizes)]
+    squares = np.square([_cut_reach(curve, cut) for cut in cuts]).sum(axis=0)
+    return float(np.sqrt(squares[0])) / 2, float(np.sqrt(squares[1])) / 2
+
+
+def _cut_reach(curve: Roc, point: int) -> tuple[float, float]:
+    """Return the reaches of Newcombe's interval for TPR - FPR at a point of the curve."""
+    tpr, fpr = float(curve.tpr[point]), float(curve.fpr[point])
+    tpr_low, tpr_high = wilson(int(curve.true_positives[point]), curve.members)
+    fpr_low, fpr_high = wilson(int(curve.false_positives[point]), curve.non_members)
+    below = math.hypot(tpr - tpr_low, fpr_high - fpr)
+    above = math.hypot(tpr_high - tpr, fpr - fpr_low)
+    return below, above

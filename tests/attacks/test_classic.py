@@ -5,7 +5,7 @@ import pytest
 
 from bitleak.attacks import Calibrated, LiRA, Population, Reference, Threshold, masked_view
 from bitleak.core.types import SIGNALS
-from bitleak.metrics import auc, roc
+from bitleak.metrics import auc, roc, tpr_at
 
 
 def view_with_ties(worlds, seed=0, records=30, models=8, queries=2, population=11):
@@ -52,14 +52,48 @@ def test_the_population_attacks_score_is_a_p_value(worlds):
         assert np.mean(1 - scores <= level) == pytest.approx(level, abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["logit_scaled", "entropy"])
-def test_the_reference_attack_is_a_mid_rank_among_out_references(edge, name):
+def slow_level(loss, others):
+    """The smallest level at which the loss is at most the interpolated quantile; of ties, the middle."""
+    losses = np.sort([0.0, *others, 1000.0])
+    levels = np.linspace(0, 1, len(losses))
+    tied = levels[1:-1][losses[1:-1] == loss]
+    if len(tied):
+        return tied.mean()
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if np.quantile(losses, middle) >= loss else (middle, high)
+    return high
+
+
+@pytest.mark.parametrize("name", ["logit_scaled", "log_probability", "entropy"])
+def test_the_reference_attack_is_interpolated_between_the_sorted_out_losses(edge, name):
     target, references = signal(edge.target, name), signal(edge.references, name)
-    out, queries = edge.use & ~edge.member, range(target.shape[1])
-    expected = [
-        np.mean([mid_rank(target[r, q], references[out[:, r], r, q]) for q in queries]) for r in range(len(target))
-    ]
-    np.testing.assert_allclose(Reference(name)(edge), expected, rtol=1e-12)
+    if name == "logit_scaled":
+        target, references = np.log1p(np.exp(-target)), np.log1p(np.exp(-references))
+    else:
+        target, references = -target, -references
+    out, expected = edge.use & ~edge.member, []
+    for record in range(len(target)):
+        levels = []
+        for query in range(target.shape[1]):
+            others = references[out[:, record], record, query]
+            levels.append(slow_level(target[record, query], others))
+        expected.append(1 - np.mean(levels))
+    np.testing.assert_allclose(Reference(name)(edge), expected, atol=1e-9)
+    assert len(np.unique(expected)) > len(references) + 1
+
+
+def test_the_reference_attack_reaches_fprs_below_one_in_its_references(worlds):
+    """4 OUT references leave steps of a fifth to ranks; Attack-R's interpolation goes below."""
+    rng = np.random.default_rng(3)
+    trained = worlds["pairs"](rng, 8, 4000)
+    member = rng.permutation(4000) < 2000
+    confidence = rng.normal(2, 1, (4000, 1)) + 1.5 * member[:, None]
+    references = rng.normal(2, 1, (8, 4000, 1)) + 1.5 * trained[..., None]
+    population = rng.normal(2, 1, (100, 1)), rng.normal(2, 1, (8, 100, 1))
+    curve = roc(Reference()(worlds["view"](confidence, references, trained, None, *population)), member)
+    assert tpr_at(curve, 0.01) == pytest.approx(0.13, abs=0.06)
 
 
 def test_the_reference_attack_is_handled_in_blocks_without_a_seam(worlds, monkeypatch):

@@ -65,13 +65,13 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "quantize": "3b7215ad2d0b",
         "query": "5aa984e31437",
         "weigh": "b6b75b79bf66",
-        "attack": "9019c1731d86",
-        "estimate": "05747fa0f354",
-        "thresholds": "36aeecefea2c",
-        "measure": "665fcca9f79e",
+        "attack": "0b10226df3ae",
+        "estimate": "b0712b1882b0",
+        "thresholds": "6fbfaeb4a36c",
+        "measure": "56f4c76fd8d8",
         "utility": "d49d5ecfc7aa",
         "memorise": "455be705c8c4",
-        "power": "4d56b3e0921e",
+        "power": "1fa2045fd45d",
     }
 
 

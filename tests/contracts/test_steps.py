@@ -45,10 +45,10 @@ KEYS = {
     "quantize": "aec60511484b",
     "query": "409e18cef58f",
     "weigh": "751593a15678",
-    "attack": "02ccb7361e17",
-    "estimate": "d0bc6d7fa233",
-    "thresholds": "3d60a6f97282",
-    "measure": "201bce3e3247",
+    "attack": "04228148bb9c",
+    "estimate": "78acbd1325f1",
+    "thresholds": "8a593319bc5b",
+    "measure": "e1989580dd87",
     "utility": "7de8460a91ad",
     "match": "d0d0fa7af025",
     "noise": "93a0e483e93c",
@@ -56,9 +56,9 @@ KEYS = {
     "compare": "db951948765a",
     "joint": "560c113ba6a4",
     "candidates": "442e1f0ecf00",
-    "calibration": "0cbb6fafa8f0",
+    "calibration": "6eaca93eaf06",
     "memorise": "bd17d809c12d",
-    "power": "b86640a56e05",
+    "power": "43357561adb6",
 }
 HEAVY = ("networks", "noisy_accuracy", "stages")
 """Modules of the room that import PyTorch; steps import them when they run."""

@@ -19,6 +19,7 @@ from bitleak.metrics import (
     tpr_at,
     wilson,
 )
+from bitleak.metrics.ties import rare_reach
 
 
 def world(seed, records=400, shift=1.0, ties=False):
@@ -92,9 +93,24 @@ def test_complete_separation_has_the_interval_of_pairs_won():
     assert worst.high == pytest.approx(1 - best.low)
 
 
-def test_constant_scores_have_an_auc_of_one_half_for_certain():
-    estimate = estimate_auc(roc(np.zeros(50), np.arange(50) % 2 == 0))
-    assert (estimate.low, estimate.value, estimate.high) == (0.5, 0.5, 0.5)
+def test_constant_scores_have_wilsons_interval_of_no_event():
+    """All answers right: 1,000 of 1,000 leave up to 3.84 in 1,003.84 of either group wrong."""
+    estimate = estimate_auc(roc(np.zeros(2000), np.arange(2000) % 2 == 0))
+    reach = 3.841458820694124 / 1003.841458820694 / 2
+    np.testing.assert_allclose((estimate.low, estimate.value, estimate.high), (0.5 - reach, 0.5, 0.5 + reach))
+
+
+def test_two_values_have_at_least_newcombes_interval():
+    wrong = np.zeros(2000)
+    wrong[[1, 3, 5]] = 1  # three of the 1,000 non-members
+    estimate = estimate_auc(roc(-wrong, np.arange(2000) % 2 == 0))
+    members, non_members = wilson(1000, 1000), wilson(997, 1000)
+    assert estimate.value == 0.5015
+    assert estimate.low == pytest.approx(0.5015 - np.hypot(1 - members[0], non_members[1] - 0.997) / 2)
+    assert estimate.high >= 0.5015 + (0.997 - non_members[0]) / 2 - 1e-12
+    continuous = estimate_auc(roc(np.arange(2000.0), np.arange(2000) % 3 == 0))
+    assert rare_reach(roc(np.arange(2000.0), np.arange(2000) % 3 == 0)) == (0.0, 0.0)
+    assert continuous.low < 0.5 < continuous.high
 
 
 def slow_mixture(scores, member, fpr, probability):

@@ -26,7 +26,8 @@ are steady (mean over 64 small networks for digits, 31 OUT references, one query
 AUC 0.650 against 0.646). Offline is one-sided by default, as the paper's test is: the two-sided density of the code
 calls a very low confidence a member. `log P` is computed as such and does not underflow. A deviation is at least 1e-3
 of the pooled one of its side and 1e-6 nats (what float32 logits resolve), so that a record whose references all agree
-still has a finite score.
+still has a finite score. Pooled deviations are root mean squares and not robust: records with margins of hundreds of
+nats dominate them, and forms other than `per_record` then find less on the rest.
 
 Cost: O(refs records queries), in blocks of records, so that the memory beyond the view is a few MB; `paper`
 sorts the references of each record.

@@ -96,7 +96,7 @@ class AttackTargets:
     seed: int
 
     STAGE: ClassVar[str] = "attack"
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
 
     class Inputs(NamedTuple):
         """Answers of the targets and of the references, in the order of their rows."""

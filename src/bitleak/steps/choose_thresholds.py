@@ -66,7 +66,7 @@ class ChooseThresholds:
     seed: int
 
     STAGE: ClassVar[str] = "thresholds"
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
 
     class Inputs(NamedTuple):
         """Answers of the references, in the order of their rows."""

@@ -49,7 +49,7 @@ class CompareVariants:
     matched_records: int = later(0)
 
     STAGE: ClassVar[str] = "compare"
-    VERSION: ClassVar[str] = "4"
+    VERSION: ClassVar[str] = "5"
 
     class Inputs(NamedTuple):
         """Scores of the variant and of the others, by the same attacks; for noise also answers of the targets.

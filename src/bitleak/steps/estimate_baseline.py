@@ -26,7 +26,7 @@ class EstimateBaseline:
     seed: int
 
     STAGE: ClassVar[str] = "estimate"
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
 
     class Inputs(NamedTuple):
         """Scores at full precision, and the membership."""

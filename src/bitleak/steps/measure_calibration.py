@@ -38,7 +38,7 @@ class MeasureCalibration:
     seed: int
 
     STAGE: ClassVar[str] = "calibration"
-    VERSION: ClassVar[str] = "4"
+    VERSION: ClassVar[str] = "5"
 
     class Inputs(NamedTuple):
         """Scores and candidates, by target."""

@@ -86,7 +86,7 @@ class MeasurePower:
     seed: int
 
     STAGE: ClassVar[str] = "power"
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
         """Scores with all references, and the answers at full precision."""

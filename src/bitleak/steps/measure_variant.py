@@ -52,7 +52,7 @@ class MeasureVariant:
     metrics: tuple[str, ...] = later(())
 
     STAGE: ClassVar[str] = "measure"
-    VERSION: ClassVar[str] = "8"
+    VERSION: ClassVar[str] = "9"
 
     class Inputs(NamedTuple):
         """Scores, figures at full precision (`EstimateBaseline`), membership and thresholds."""

@@ -11,8 +11,8 @@ over references: the average *single* reference. Moments are matched instead of 
 target, because a regression attenuates even where nothing has shifted. Without a shift f' = f within error.
 
 The mean and the deviation of P population records have errors of 1 / sqrt(P) and 1 / sqrt(2 P) deviations for normal f,
-so that all f' of a target are off by std_ref / sqrt(P) at a time. The intervals of `recalibrated` rows resample the audited
-records and do not include this error; 100 population records cost 0.006 of AUC on small networks for digits.
+so that all f' of a target are off by std_ref / sqrt(P) at a time. The intervals of `recalibrated` rows resample the
+audited records and do not include this error; 100 population records cost 0.006 of AUC on small networks for digits.
 
 `log_probability` follows as log sigmoid(f'). The other signals do not follow from the confidence and are set to
 NaN, which attacks refuse.

@@ -53,7 +53,7 @@ KEYS = {
     "match": "d0d0fa7af025",
     "noise": "93a0e483e93c",
     "matched": "6db90d0bb74f",
-    "compare": "db951948765a",
+    "compare": "1346eefdbd6f",
     "joint": "560c113ba6a4",
     "candidates": "442e1f0ecf00",
     "calibration": "6eaca93eaf06",

@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from bitleak.answers import AttackRequest, Scratch, prepare_attack, read_answers
+from bitleak.answers import AttackRequest, Scratch, prepare_attack, read_answers, try_attacks, write_attack
 from bitleak.core.errors import DataError
 from bitleak.report import write_rows
 
@@ -74,6 +74,76 @@ def test_a_quantized_file_about_other_records_is_refused_by_the_first_of_them(la
         shifted = numbered(lab, tmp_path, "shifted.parquet", arrays, 101)
         with pytest.raises(DataError, match=r"shifted.parquet: records must be those of .*; record 100 is in .*full"):
             prepare_attack(AttackRequest(scores=full, quantized=shifted), scratch)
+
+
+def test_messages_number_records_and_queries_as_the_file_does(lab, tmp_path):
+    arrays = lab.made(models=6, population=5)
+    arrays["logits"][2, 7, 1, 0] = np.nan
+    broken = numbered(lab, tmp_path, "broken.parquet", arrays, 100)
+    with pytest.raises(DataError, match=r"logits of model 2, record 107, query 1: must be finite"):
+        lab.rows_of(tmp_path, broken)
+    arrays = lab.made(models=6, population=5)
+    arrays["population_logits"][3, 4, 0, 0] = np.inf
+    outside = numbered(lab, tmp_path, "outside.parquet", arrays, 100)
+    with pytest.raises(DataError, match=r"population_logits of model 3, record 304, query 0: must be finite"):
+        lab.rows_of(tmp_path, outside)
+    arrays = lab.made(models=6, population=5)
+    labels = arrays["labels"].copy()
+    labels[9] = 4
+    wrong = numbered(lab, tmp_path, "wrong.parquet", arrays | {"labels": labels}, 100)
+    with pytest.raises(DataError, match=r"labels must be from 0 to 3, got 4 for record 109"):
+        lab.rows_of(tmp_path, wrong)
+
+
+def test_records_of_the_results_have_the_numbers_of_the_file(lab, tmp_path):
+    path = numbered(lab, tmp_path, "answers.parquet", lab.made(models=6, population=0), 100)
+    out = tmp_path / "out"
+    out.mkdir()
+    with Scratch(out) as scratch:
+        request = AttackRequest(path, attacks=("threshold",), fprs=(0.1,))
+        prepared, _ = try_attacks(prepare_attack(request, scratch))
+        write_attack(prepared, out, scratch)
+    assert pq.read_table(out / "records.parquet")["record"].to_pylist() == list(range(100, 300))
+
+
+def test_a_quantized_file_about_another_population_or_other_queries_is_refused(lab, tmp_path):
+    arrays = lab.made(models=6, population=20)
+    path = lab.write["npz"](tmp_path, arrays)
+    fewer = {name: array[:, :15] if name == "population_logits" else array for name, array in arrays.items()}
+    fewer["population_labels"] = arrays["population_labels"][:15]
+    few = lab.write["npz"](tmp_path, fewer, "few.npz")
+    rows = lab.table(arrays)
+    pq.write_table(rows, tmp_path / "full.parquet")
+    place = rows.schema.get_field_index("query")
+    pq.write_table(rows.set_column(place, "query", pc.add(rows["query"], 1)), tmp_path / "queries.parquet")
+    other = AttackRequest(tmp_path / "full.parquet", quantized=tmp_path / "queries.parquet")
+    with Scratch(tmp_path) as scratch:
+        with pytest.raises(DataError, match=r"few.npz: the population must be that of .*, 20 records, got 15"):
+            prepare_attack(AttackRequest(path, quantized=few), scratch)
+        with pytest.raises(
+            DataError, match=r"queries must be those of .*full.parquet; query 0 is in .*full.parquet only"
+        ):
+            request = AttackRequest(tmp_path / "full.parquet", quantized=tmp_path / "queries.parquet")
+            prepare_attack(request, scratch)
+
+
+def test_labels_that_are_given_are_in_the_order_of_the_numbers_of_the_records(lab, tmp_path):
+    arrays = lab.made(models=6, population=5)
+    np.save(tmp_path / "labels.npy", arrays["labels"])
+    path = numbered(lab, tmp_path, "answers.parquet", arrays | {"labels": np.zeros(200, np.int64)}, 100)
+    with Scratch(tmp_path) as scratch:
+        answers = read_answers(path, scratch, labels=tmp_path / "labels.npy")
+        np.testing.assert_array_equal(answers.labels, arrays["labels"])
+        np.testing.assert_array_equal(answers.population_labels, arrays["population_labels"])
+
+
+def test_targets_of_named_models_are_listed_with_their_rows(lab, tmp_path):
+    path = lab.write["experiments"](tmp_path, {k: v for k, v in lab.made(models=6).items() if "population" not in k})
+    with Scratch(tmp_path) as scratch:
+        notes = prepare_attack(AttackRequest(path, targets="experiment-4_6,1"), scratch).notes
+        assert "Targets in tables are rows of member: 1 is model experiment-1_6, 4 is model experiment-4_6." in notes
+        rows = lab.write["npz"](tmp_path, lab.made(models=6))
+        assert not any("rows of member" in note for note in prepare_attack(AttackRequest(rows), scratch).notes)
 
 
 def test_scores_of_the_exact_confidence_give_the_results_of_the_logits(lab, tmp_path):

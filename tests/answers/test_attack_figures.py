@@ -1,6 +1,7 @@
 """Thresholds, power and single records of answers made elsewhere, against the functions they are made of."""
 
 import numpy as np
+import pytest
 
 from bitleak import metrics
 from bitleak.answers import AttackRequest, Scratch, prepare_attack, run_attacks, try_attacks, write_attack
@@ -8,6 +9,7 @@ from bitleak.answers.attack_forecast import attacking_seconds
 from bitleak.answers.attack_run import views_of_answers
 from bitleak.answers.target_views import FULL_BY_FULL
 from bitleak.attacks import LiRA, Threshold, player_view, subset_view
+from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
 from bitleak.report import read_power, read_summary
 
@@ -74,3 +76,48 @@ def test_expected_seconds_count_targets_cases_thresholds_and_fewer_references(la
     assert total("0", False) == per_target
     assert total("0,3,5", False) == 3 * per_target
     assert total("0,3", True) == 2 * per_target + 2 * 7.0 * (1 + 2 + 4) / 5
+
+
+def test_priors_delta_and_metrics_are_those_of_the_request(lab, tmp_path):
+    path = lab.write["npz"](tmp_path, lab.made(models=8))
+    options = {"priors": (0.3, 0.2), "delta": 0.01, "metrics": ("advantage",)}
+    rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=("threshold",), targets="0", **options)
+    at_default, _, _ = lab.rows_of(tmp_path, path, attacks=("threshold",), targets="0")
+    names = {row.metric for row in rows}
+    assert {name for name in names if "prior" in name} == {"precision@0.1,prior0.2", "precision@0.1,prior0.3"}
+    assert (prepared.priors, prepared.delta) == ((0.2, 0.3), 0.01)
+
+    def value(rows, metric):
+        return next(row.measure.value for row in rows if (row.variant, row.target, row.metric) == ("fp32", "0", metric))
+
+    assert value(rows, "epsilon") <= value(at_default, "epsilon")
+    assert value(rows, "advantage") > 0
+    assert "advantage" not in {row.metric for row in at_default}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"priors": (0.1, 1.0)}, "--priors must be numbers between 0 and 1, got 1"),
+        ({"delta": 1.0}, r"--delta must be a number in \[0, 1\), got 1.0"),
+        ({"metrics": ("advantag",)}, "--metrics: unknown metric 'advantag'"),
+    ],
+)
+def test_bad_priors_delta_and_metrics_are_refused_before_a_file_is_read(tmp_path, options, message):
+    with Scratch(tmp_path) as scratch, pytest.raises(ConfigError, match=message):
+        prepare_attack(AttackRequest(tmp_path / "absent.npz", **options), scratch)
+
+
+def test_figures_that_are_absent_for_want_of_references_are_reported_as_in_an_audit(lab, tmp_path):
+    path = lab.write["npz"](tmp_path, lab.made(models=6))
+    out = tmp_path / "out"
+    out.mkdir()
+    with Scratch(out) as scratch:
+        request = AttackRequest(path, attacks=("lira-online-fixed",), fprs=(0.1,))
+        prepared, _ = try_attacks(prepare_attack(request, scratch))
+        write_attack(prepared, out, scratch)
+    (note,) = [note for note in read_summary(out).notes if note.startswith("Not computed")]
+    assert note.startswith(
+        "Not computed for lira-online-fixed: thresholds on fp32; thresholds on fp32, recalibrated; power at 1 "
+        "reference per side, because variance 'fixed' needs at least 2 usable "
+    )

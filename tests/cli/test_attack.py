@@ -44,7 +44,7 @@ def test_a_file_becomes_a_report(bitleak, tmp_path, good):
     assert code == 0, err
     for word in (
         "logits of 8 models: 120 records",
-        "2 targets, 3 references a side, 2 attacks",
+        "2 targets, 3 references per side, 2 attacks",
         "expected: ",
         "fp32",
         "quantized",

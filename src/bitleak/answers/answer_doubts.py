@@ -116,7 +116,7 @@ def doubts_of_files(answers: Answers, quantized: Answers | None, design: Design)
         *(() if quantized is None else quantized.doubts),
         *_bounded(answers),
         *_identical(answers, quantized),
-        *_few_references(design),
+        *_few_references(answers, design),
         *_transposed(answers),
         *same_query_doubts(answers, _sampled(answers)),
     )
@@ -200,7 +200,7 @@ def _sampled_of(answers: Answers, row: int) -> np.ndarray:
     return np.ascontiguousarray(answers.pool[row][:SAMPLED_RECORDS])
 
 
-def _few_references(design: Design) -> list[str]:
+def _few_references(answers: Answers, design: Design) -> list[str]:
     if not design.referenced:
         return []
     inside = design.member.sum(axis=0)
@@ -208,7 +208,7 @@ def _few_references(design: Design) -> list[str]:
     usual, fewest = int(np.median(smaller)) - 1, design.per_side()
     if fewest > 2 and fewest > usual / 2:
         return []
-    record = int(design.records[smaller.argmin()])
+    record = answers.numbered(design.records[smaller.argmin() :][:1])[0]
     return [
         f"Only {count(fewest, 'reference')} per side for each record, of {count(len(design.member), 'model')}: record "
         f"{record} decides it, which is in {inside[smaller.argmin()]} of them, and half of the records could have "

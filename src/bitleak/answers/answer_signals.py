@@ -8,7 +8,7 @@ Signals are kept plane by plane, `[signals models records queries]`, so that an 
 Cost: O(models records queries classes); memory beyond the result: one block.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,7 +141,7 @@ def _check(
     values: np.ndarray,
     answers: Answers,
     row: int,
-    records: Sequence[int] | np.ndarray,
+    records: Int64[np.ndarray, "block"],
     resolution: Resolution | None,
     part: str,
 ) -> None:
@@ -185,7 +185,8 @@ def _instead(row: Float64[np.ndarray, "classes"]) -> str:
     return "if these are logits, name them logits"
 
 
-def _where(answers: Answers, row: int, records: Sequence[int] | np.ndarray, part: str, at: tuple) -> str:
-    return (
-        f"{answers.source}: {part}{answers.kind} of model {answers.names[row]}, record {records[at[0]]}, query {at[1]}"
-    )
+def _where(answers: Answers, row: int, records: Int64[np.ndarray, "block"], part: str, at: tuple) -> str:
+    """Return the place of an answer, with the numbers that the source has."""
+    numbered = answers.numbered_outside if part else answers.numbered
+    record, query = numbered(records[at[0] : at[0] + 1])[0], answers.query_number(int(at[1]))
+    return f"{answers.source}: {part}{answers.kind} of model {answers.names[row]}, record {record}, query {query}"

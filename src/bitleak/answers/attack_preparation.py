@@ -24,6 +24,9 @@ from bitleak.metrics import DELTA, PRIORS, ClassDependence, load_metric, metric_
 from bitleak.report.format import count
 from bitleak.steps.measure_variant import MeasureVariant
 
+LISTED_TARGETS = 20
+"""Targets whose names a note holds."""
+
 
 @dataclass(frozen=True)
 class AttackRequest:
@@ -352,6 +355,7 @@ def _remarks(answers: Answers, quantized: Answers | None, design: Design) -> tup
             f"{count(len(design.left_out), 'record')} of {answers.records:,} left out, being in, or out of, fewer than "
             f"{FEWEST_MODELS} models{related}: {first}{', ...' if len(design.left_out) > 10 else ''}."
         )
+    notes += _target_names(answers, design)
     notes += _related(answers, design) if design.referenced else []
     if quantized is not None and set(quantized.names) != set(answers.names):
         matched = "; no matched references" if design.referenced else ""
@@ -363,6 +367,15 @@ def _remarks(answers: Answers, quantized: Answers | None, design: Design) -> tup
     if quantized is not None and design.referenced and not populations:
         notes.append("No recalibrated references: they need population records in both files.")
     return tuple(notes)
+
+
+def _target_names(answers: Answers, design: Design) -> list[str]:
+    """Return a sentence on the models' names of targets, which tables show by their rows; none if these are equal."""
+    pairs = [f"{target} is model {answers.names[target]}" for target in design.targets]
+    if all(answers.names[target] == str(target) for target in design.targets):
+        return []
+    more = f", ... ({len(pairs)} targets)" if len(pairs) > LISTED_TARGETS else ""
+    return [f"Targets in tables are rows of member: {', '.join(pairs[:LISTED_TARGETS])}{more}."]
 
 
 def _related(answers: Answers, design: Design) -> list[str]:

@@ -81,9 +81,17 @@ class Answers:
         """Return the position of the model of this name."""
         return self.names.index(name)
 
-    def numbered(self, positions: Int64[np.ndarray, "some"]) -> Int64[np.ndarray, "some"]:
+    def numbered(self, positions: Int64[np.ndarray, "positions"]) -> Int64[np.ndarray, "positions"]:
         """Return the numbers that the source gives to audited records; their positions if it numbers none."""
         return positions if self.record_numbers is None else self.record_numbers[positions]
+
+    def numbered_outside(self, positions: Int64[np.ndarray, "positions"]) -> Int64[np.ndarray, "positions"]:
+        """Return the numbers that the source gives to population records; their positions if it numbers none."""
+        return positions if self.population_numbers is None else self.population_numbers[positions]
+
+    def query_number(self, position: int) -> int:
+        """Return the number that the source gives to a query; its position if it numbers none."""
+        return position if self.query_numbers is None else int(self.query_numbers[position])
 
 
 def of_one_model(array: np.ndarray, kind: AnswerKind, where: str) -> np.ndarray:
@@ -180,4 +188,6 @@ def _check_labels(answers: Answers, name: str, labels: np.ndarray | None, count:
     most = classes or MOST_CLASSES
     wrong = np.flatnonzero((labels < 0) | (labels >= most))
     if len(wrong):
-        raise DataError(f"{source}: {name} must be from 0 to {most - 1}, got {labels[wrong[0]]} for record {wrong[0]}")
+        numbered = answers.numbered if name == "labels" else answers.numbered_outside
+        record = numbered(wrong[:1])[0]
+        raise DataError(f"{source}: {name} must be from 0 to {most - 1}, got {labels[wrong[0]]} for record {record}")

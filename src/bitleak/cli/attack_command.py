@@ -95,7 +95,7 @@ def _print_plan(prepared: "PreparedAttack", expected: "ExpectedSeconds", in_all:
         f"{answers.kind} of {count(len(answers.pool), 'model')}: {count(answers.records, 'record')}, "
         f"{answers.queries} per record{classes}, {count(answers.population_records, 'population record')}"
     )
-    side = f"{design.per_side()} references a side" if design.referenced else "no references: attacks that need none"
+    side = f"{design.per_side()} references per side" if design.referenced else "no references: attacks that need none"
     print(
         f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks) + prepared.joint, 'attack')}, "
         f"{len(prepared.cases)} variants by adversaries"

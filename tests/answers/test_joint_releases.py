@@ -70,6 +70,21 @@ def test_the_scores_are_those_of_the_attack_itself(lab, tmp_path, scores):
     assert measures(rows, "fp32&quantized")["auc", "2"].value == pytest.approx(area, abs=1e-9)
 
 
+def test_it_has_a_bound_on_epsilon_and_figures_within_classes_as_other_attacks_have(lab, tmp_path, scores):
+    labels = np.arange(3000) % 3
+    depends = scores[0]["member"] & (labels != np.arange(24)[:, None] % 3)
+    both = [{"member": depends, "labels": labels, "scores": one["scores"]} for one in scores]
+    full, quantized = written(lab, tmp_path, both)
+    rows, prepared, _ = lab.rows_of(tmp_path, full, quantized=quantized, attacks=FEW, targets="0,1")
+    assert set(prepared.by_class) == {0, 1}
+    of_both = measures(rows, "fp32&quantized")
+    for target in ("all", "0", "1"):
+        assert of_both["epsilon", target].value >= 0
+        assert of_both["auc_within_class", target].value > 0.6
+    assert of_both["auc_within_class", "all"].verdict == "higher"
+    assert measures(rows, "quantized")["auc_within_class", "all"].verdict == "lower"
+
+
 def test_it_is_run_by_default_where_it_applies_and_not_elsewhere(lab, tmp_path, scores):
     full, quantized = written(lab, tmp_path, [{name: array[:8] for name, array in one.items()} for one in scores])
     with Scratch(tmp_path) as scratch:

@@ -20,7 +20,7 @@ FORMATS = (
 
 
 def read_answers(path: Path, scratch: Scratch, *, labels: Path | None = None, known: Answers | None = None) -> Answers:
-    """The answers of a file or folder of any format, checked as far as it goes without reading them.
+    """Return the answers of a file or folder of any format, checked as far as it goes without reading them.
 
     Args:
         path: See `FORMATS`.
@@ -39,7 +39,7 @@ def read_answers(path: Path, scratch: Scratch, *, labels: Path | None = None, kn
 
 
 def labelled(answers: Answers, given: Int64[np.ndarray, "records"] | None, known: Answers | None) -> Answers:
-    """The answers with the labels that were given, else their own, else those that are known."""
+    """Return the answers with the labels that were given, else their own, else those that are known."""
     labels, outside = answers.labels if given is None else given, answers.population_labels
     if known is not None:
         labels = known.labels if labels is None else labels
@@ -48,7 +48,7 @@ def labelled(answers: Answers, given: Int64[np.ndarray, "records"] | None, known
 
 
 def read_labels(path: Path) -> Int64[np.ndarray, "records"]:
-    """The labels of an `.npy` file.
+    """Return the labels of an `.npy` file.
 
     Raises:
         DataError: It is no such file, or not integers with one axis.

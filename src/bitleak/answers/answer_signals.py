@@ -31,9 +31,9 @@ class AnswerSignals:
     """The signals of some models.
 
     Attributes:
-        names: Of the models, in the order of the rows.
-        pool: Of the audited records; of scores only `RECALIBRATED_SIGNALS`, which are the first of `SIGNALS`.
-        population: Of the records outside every model; with zero records where there are none.
+        names: Names of the models, in the order of the rows.
+        pool: Signals of the audited records; for scores only `RECALIBRATED_SIGNALS`, the first of `SIGNALS`.
+        population: Signals of the records outside every model; zero records if there are none.
         resolution: How far apart the probabilities of the source are; None for logits and scores.
     """
 
@@ -43,11 +43,11 @@ class AnswerSignals:
     resolution: Resolution | None = None
 
     def of(self, row: int) -> Float64[np.ndarray, "records queries signals"]:
-        """One model's signals of the audited records, as attacks take them."""
+        """Return one model's signals of the audited records, as attacks take them."""
         return np.moveaxis(self.pool[:, row], 0, -1)
 
     def population_of(self, row: int) -> Float64[np.ndarray, "population queries signals"]:
-        """The same of the population."""
+        """Return one model's signals of the population records."""
         return np.moveaxis(self.population[:, row], 0, -1)
 
 
@@ -57,10 +57,10 @@ def signals_of(
     scratch: Scratch,
     on_step: Callable[[float], None],
 ) -> AnswerSignals:
-    """The signals of all models of a source.
+    """Return the signals of all models of a source.
 
     Args:
-        answers: What the source holds.
+        answers: Answers of the source.
         records: Positions of the records to take, ascending.
         scratch: Where large arrays go.
         on_step: Called with the fraction done.
@@ -88,11 +88,11 @@ def block_signals(
     labels: Int64[np.ndarray, "records"] | None,
     resolution: Resolution | None = None,
 ) -> Float64[np.ndarray, "records queries signals"]:
-    """The signals of one block of one model's answers, which are known to be sound.
+    """Return the signals of one block of one model's answers, which are known to be sound.
 
     Args:
         values: The answers.
-        kind: What they are.
+        kind: Kind of the answers.
         labels: True classes; None for scores.
         resolution: That of the file of probabilities; None takes that of the dtype.
 
@@ -145,7 +145,7 @@ def _check(
     resolution: Resolution | None,
     part: str,
 ) -> None:
-    """Refuses a block with a number that cannot be, by model, record and query."""
+    """Refuse a block with a number that cannot be, by model, record and query."""
     bad = ~np.isfinite(values)
     if bad.any():
         at = np.unravel_index(int(bad.argmax()), bad.shape)
@@ -171,7 +171,7 @@ def _check(
 
 
 def _instead(row: Float64[np.ndarray, "classes"]) -> str:
-    """What a row that is no probabilities may be, and what to do with it."""
+    """Return the likely nature of a row that is no probabilities, with the remedy."""
     total = float(row.sum())
     if (row <= 0).all() and abs(float(np.logaddexp.reduce(row))) < SUM_TOLERANCE:
         return "these are log-probabilities: name them logits, which is exact"

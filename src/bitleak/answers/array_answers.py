@@ -43,7 +43,7 @@ _LOCAL_HEADER = 30
 
 
 def read_npz(path: Path, scratch: Scratch) -> Answers:
-    """The answers of an `.npz` file.
+    """Return the answers of an `.npz` file.
 
     Raises:
         DataError: It is no archive of plain arrays, or an array is missing, unknown, or of a wrong type or shape.
@@ -55,7 +55,7 @@ def read_npz(path: Path, scratch: Scratch) -> Answers:
 
 
 def read_folder(folder: Path) -> Answers:
-    """The answers of a folder of `.npy` files.
+    """Return the answers of a folder of `.npy` files.
 
     Raises:
         DataError: As `read_npz`.
@@ -64,7 +64,7 @@ def read_folder(folder: Path) -> Answers:
 
 
 def load_npy(file: Path) -> np.ndarray:
-    """The array of an `.npy` file, memory-mapped.
+    """Return the array of an `.npy` file, memory-mapped.
 
     Raises:
         DataError: It is no such file, is cut off, or holds a pickle.
@@ -89,7 +89,7 @@ def check_names(names: Iterable[str], source: str) -> None:
 
 
 def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
-    """Answers from arrays by name, the first axis of the large ones being the models.
+    """Return answers from arrays by name, the first axis of the large ones being the models.
 
     Raises:
         DataError: An array is missing, unknown, or of a wrong type or number of axes.

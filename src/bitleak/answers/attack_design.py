@@ -32,14 +32,14 @@ class Design:
     """Targets, records and references.
 
     Attributes:
-        member: Of the audited records, without those left out.
+        member: Membership of the audited records, without the records left out.
         split: Number of each model's training set, see `AttackView.split`.
         targets: Rows that are attacked.
         records: Positions of the audited records in the source, ascending.
         left_out: Positions of the others.
         serving: The models that serve each target; empty if not `referenced`.
         referenced: Whether the targets have references.
-        seed: What draws the references where a record has more than others.
+        seed: Seed for the draw of references, if a record has more than others.
     """
 
     member: Bool[np.ndarray, "models records"]
@@ -57,14 +57,14 @@ class Design:
         return tuple(int(next(iter(np.flatnonzero(self.split == -self.split[row])), -1)) for row in self.targets)
 
     def references(self, target: int) -> tuple[Int64[np.ndarray, "refs"], Bool[np.ndarray, "refs records"]]:
-        """Rows that serve a target as references, ascending, and which of them to use for which record."""
+        """Return the rows that serve a target as references, ascending, and which of them to use for which record."""
         if not self.referenced:
             return np.empty(0, np.int64), np.empty((0, len(self.records)), bool)
         of = self.serving[self.targets.index(target)]
         return of.rows, mask(self.member, self.split, of, self.seed, target)
 
     def per_side(self) -> int:
-        """References per side that are used for every record of every target; the fewest."""
+        """Return the fewest references per side over all targets, the same for every record of a target."""
         fewest = [per_side(self.member, self.split, of) for of in self.serving]
         return min(fewest, default=0)
 
@@ -78,13 +78,13 @@ def attack_design(
     source: str,
     labels: Int64[np.ndarray, "records"] | None = None,
 ) -> Design:
-    """The design of a run on a membership matrix.
+    """Return the design of a run on a membership matrix.
 
     Args:
         member: True where the model was trained on the record.
         targets: Rows to attack.
         references: Whether an attack needs references.
-        seed: Of the draw of references.
+        seed: Seed for the draw of references.
         source: For messages.
         labels: Classes of the records, if known: that two models lack the same class does not relate them.
 
@@ -157,11 +157,11 @@ def _telling(
 
 
 def chosen_targets(text: str | None, names: tuple[str, ...], allowed: tuple[int, ...]) -> tuple[int, ...]:
-    """The rows that `--targets` names, ascending; all that are allowed where it is None.
+    """Return the rows that `--targets` names, ascending; all allowed rows if it is None.
 
     Args:
         text: Names of models, or row numbers where the names are not numbers, with commas between them.
-        names: Of all rows.
+        names: Names of all rows.
         allowed: Rows that may be attacked.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from bitleak import metrics
 from bitleak.answers.answer_signals import block_signals
 from bitleak.answers.attack_preparation import PreparedAttack
-from bitleak.answers.joint_releases import RELEASES, joint_attack
+from bitleak.answers.joint_releases import RELEASES, score_releases
 from bitleak.answers.serving_models import ReferenceRows, ReferenceUse
 from bitleak.answers.target_views import FULL_BY_FULL, PLAYED_CASES
 from bitleak.attacks import attack_view, two_class_signals
@@ -137,7 +137,7 @@ def trial_view(prepared: PreparedAttack, rows: ReferenceRows, use: ReferenceUse)
 def _all_releases(view: AttackView) -> None:
     """Run the joint attack as often as for one target."""
     for releases in RELEASES:
-        joint_attack([view] * len(releases))
+        score_releases([view] * len(releases))
 
 
 def _playing(prepared: PreparedAttack, view: AttackView) -> float:

@@ -321,7 +321,7 @@ def _joint(named: tuple[str, ...] | None, attacks: tuple[Attack, ...], cases: tu
 def _fitting(
     attacks: tuple[Attack, ...], answers: Answers, *, named: bool
 ) -> tuple[tuple[Attack, ...], dict[str, tuple[str, ...]]]:
-    """Of ready scores, only the attacks on what follows from a confidence; the others by reason."""
+    """Return the attacks that the answers allow (scores: those on a confidence), and the others by reason."""
     if answers.kind != "scores":
         return attacks, {}
     fitting = tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)

@@ -25,7 +25,7 @@ LISTED = 8
 
 
 def class_dependences(answers: Answers, design: Design) -> Mapping[int, ClassDependence]:
-    """The targets whose membership depends on the class; none without labels."""
+    """Return the targets whose membership depends on the class; none without labels."""
     if answers.labels is None:
         return {}
     labels = answers.labels[design.records]
@@ -34,7 +34,7 @@ def class_dependences(answers: Answers, design: Design) -> Mapping[int, ClassDep
 
 
 def class_warning(dependent: Mapping[int, ClassDependence], answers: Answers, design: Design) -> str:
-    """The sentence before work starts; empty if membership does not depend on the class."""
+    """Return the sentence before work starts; empty if membership does not depend on the class."""
     if not dependent:
         return ""
     target, worst = min(dependent.items(), key=lambda pair: pair[1].p_value)
@@ -51,7 +51,7 @@ def within_class(
     labels: np.ndarray,
     targets: Sequence[int],
 ) -> tuple[Estimates, tuple[int, ...]]:
-    """The AUC within classes of the targets that have one, and these targets."""
+    """Return the AUC within classes of the targets that have one, and these targets."""
     found = [metrics.auc_within_class(*pair, labels) for pair in zip(scores, member, strict=True)]
     known = {target: one for target, one in zip(targets, found, strict=True) if one is not None}
     return ({AUC: tuple(known.values())} if known else {}), tuple(known)

@@ -36,12 +36,12 @@ def looks_like_experiments(folder: Path) -> bool:
 def read_experiments(
     folder: Path, given: Int64[np.ndarray, "records"] | None, known: Int64[np.ndarray, "records"] | None
 ) -> Answers:
-    """The answers of all experiments of a folder.
+    """Return the answers of all experiments of a folder.
 
     Args:
         folder: Holds one folder per model.
         given: Labels of the records; None takes those of the folder.
-        known: Labels where neither says them; None where nobody knows.
+        known: Labels where neither says them; None if they are not known.
 
     Raises:
         DataError: A model lacks its membership or its answers, or an array is of a wrong type or shape.

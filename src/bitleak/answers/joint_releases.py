@@ -27,7 +27,7 @@ RELEASES = ((FULL,), (QUANTIZED,), (FULL, QUANTIZED))
 JOINT_CASES = {FULL: FULL_BY_FULL, QUANTIZED: QUANTIZED_BY_MATCHED}
 
 
-def joint_attack(views: Sequence[AttackView]) -> Float64[np.ndarray, "records"]:
+def score_releases(views: Sequence[AttackView]) -> Float64[np.ndarray, "records"]:
     """Return the scores of one target, seen in several releases."""
     return Joint()(views)
 
@@ -39,7 +39,7 @@ def joint_scores(
     by_release = {name: views.of(target, case, rows, use) for name, case in JOINT_CASES.items()}
     scores = []
     for releases in RELEASES:
-        scores.append(joint_attack([by_release[name] for name in releases]))
+        scores.append(score_releases([by_release[name] for name in releases]))
     return np.stack(scores)
 
 

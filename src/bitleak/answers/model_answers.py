@@ -1,4 +1,4 @@
-"""What a number of models answered, as it lies in files: described and checked, not yet read.
+"""Answers of several models as they are stored in files: described and checked, not yet read.
 
 | kind | per model | read as |
 |---|---|---|
@@ -30,7 +30,7 @@ class Answers:
 
     Attributes:
         source: File or folder, for messages.
-        kind: What the arrays hold.
+        kind: Kind of the arrays.
         names: One per model; how a quantized file says which models its rows belong to.
         pool: One array per model about the audited records, `[records queries classes]` or, of scores,
             `[records queries]`; memory-mapped where the format allows it.
@@ -39,8 +39,8 @@ class Answers:
         population: Like `pool`, about records outside every model's training set; empty if there are none.
         population_labels: True class of those; None if the source does not say.
         record_numbers: Number of each audited record in the source; None if its records are only in an order.
-        population_numbers: The same of the population.
-        query_numbers: The same of the queries.
+        population_numbers: Numbers of the population records; None likewise.
+        query_numbers: Numbers of the queries; None likewise.
         doubts: Reasons to doubt the answers that the layout of the source gives, a sentence each.
     """
 
@@ -95,7 +95,7 @@ class Answers:
 
 
 def of_one_model(array: np.ndarray, kind: AnswerKind, where: str) -> np.ndarray:
-    """One model's answers with their query axis, dtype and number of axes checked."""
+    """Return one model's answers with their query axis, dtype and number of axes checked."""
     floating(array, where)
     full = 2 if kind == "scores" else 3
     axes = "[records queries]" if kind == "scores" else "[records queries classes]"
@@ -111,13 +111,13 @@ def of_one_model(array: np.ndarray, kind: AnswerKind, where: str) -> np.ndarray:
 
 
 def floating(array: np.ndarray, where: str) -> None:
-    """Refuses what is not float16, float32 or float64."""
+    """Refuse an array that is not float16, float32 or float64."""
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise DataError(f"{where}: expected float16, float32 or float64, got {array.dtype}; convert it with .astype")
 
 
 def checked_member(array: np.ndarray, where: str) -> Bool[np.ndarray, "models records"]:
-    """The membership matrix, if it is boolean and has two axes."""
+    """Return the membership matrix, if it is boolean and has two axes."""
     if array.dtype != np.bool_:
         raise DataError(f"{where}: member must be bool, got {array.dtype}; save it as member.astype(bool)")
     if array.ndim != 2:
@@ -126,7 +126,7 @@ def checked_member(array: np.ndarray, where: str) -> Bool[np.ndarray, "models re
 
 
 def checked_labels(array: np.ndarray, where: str) -> Int64[np.ndarray, "records"]:
-    """Labels as int64, if they are integers with one axis."""
+    """Return labels as int64, if they are integers with one axis."""
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.dtype == np.uint64:
         raise DataError(f"{where}: labels must be integers [records], got {array.dtype} {array.shape}")
     return np.array(array, np.int64)

@@ -40,7 +40,7 @@ class Layout:
         source: File or folder.
         column: The column of the answers.
         columns: All columns.
-        dtype: Of the answers.
+        dtype: Type of the answers.
         models: Numbers of the models.
         pool: Numbers of the records with a membership.
         population: Numbers of those without.
@@ -60,7 +60,7 @@ class Layout:
 
 
 def read_parquet(files: list[Path], source: str, scratch: Scratch) -> Answers:
-    """The answers of one or more Parquet files.
+    """Return the answers of one or more Parquet files.
 
     Raises:
         DataError: A file is broken, a column is missing, unknown or of a wrong type, an answer is missing
@@ -156,7 +156,7 @@ def _integers(batch: pa.RecordBatch, name: str, source: str) -> np.ndarray:
 
 
 def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
-    """The arrays, from a second pass."""
+    """Return the arrays, from a second pass."""
     records = np.concatenate([layout.pool, layout.population])
     order = np.argsort(records)
     tail = (layout.classes,) if layout.classes else ()
@@ -215,7 +215,7 @@ def _values(batch: pa.RecordBatch, layout: Layout) -> np.ndarray:
 
 
 def _once(seen: np.ndarray, at: tuple[np.ndarray, ...], records: np.ndarray, layout: Layout) -> None:
-    """Marks the answers as seen, each for the first time."""
+    """Mark the answers as seen, each for the first time."""
     flat = np.ravel_multi_index(at, seen.shape)
     _, first = np.unique(flat, return_index=True)
     again = seen[at]

@@ -54,7 +54,7 @@ class Serving:
 
     Attributes:
         rows: Ascending.
-        group: Those of them that make up a constant with the target, ascending; evened by themselves.
+        group: Rows that make up a constant with the target, ascending; evened by themselves.
         paired: Whether the target's complement is a row, which is left out.
         twins: ReferenceRows left out because they were trained on the target's training set.
         kin: ReferenceRows left out because their training sets follow from the target's.
@@ -73,7 +73,7 @@ def serving(
     targets: tuple[int, ...],
     labels: Int64[np.ndarray, "records"] | None,
 ) -> tuple[Serving, ...]:
-    """The models that serve each target.
+    """Return the models that serve each target.
 
     Args:
         member: True if the model was trained on the record.
@@ -93,7 +93,7 @@ def mask(
     seed: int,
     target: int,
 ) -> Bool[np.ndarray, "refs records"]:
-    """Which of `of.rows` to use for which record."""
+    """Return which of `of.rows` to use for which record."""
     rest = np.setdiff1d(of.rows, of.group)
     use = np.zeros((len(of.rows), member.shape[1]), bool)
     if len(of.group):
@@ -152,7 +152,7 @@ def tells(
 
 
 def _within(values: Float64[np.ndarray, "rows records"], which: Int64[np.ndarray, "records"]) -> np.ndarray:
-    """Every row less its means by class."""
+    """Return every row less its means by class."""
     size = np.maximum(np.bincount(which), 1)
     return np.stack([row - (np.bincount(which, row) / size)[which] for row in values]) if len(values) else values
 

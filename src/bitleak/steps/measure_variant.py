@@ -134,6 +134,13 @@ class MeasureVariant:
             seed = seed_for(self.seed, "measure")
             estimates = metrics.estimate_from_curves(target_curves, fprs=self.fpr, seed=seed)
             measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
+        # Curves are for the eye, so they are stored with few points.
+        name = f"{attack.name}/{reference}"
+        curves = {}
+        for target, curve in zip(targets, target_curves, strict=True):
+            curves[f"{name}/{target}"] = metrics.thin_curve(curve)
+        curves[f"{name}/all"] = metrics.mean_curve(target_curves)
+        del target_curves  # as large as the scores, and not needed by the rows below
         rows = measure_rows(subject, targets, measures)
         rows += adversary_rows(
             subject,
@@ -149,12 +156,6 @@ class MeasureVariant:
             seed=self.seed,
             entries=self.metrics,
         )
-        # Curves are for the eye, so they are stored with few points.
-        name = f"{attack.name}/{reference}"
-        curves = {}
-        for target, curve in zip(targets, target_curves, strict=True):
-            curves[f"{name}/{target}"] = metrics.thin_curve(curve)
-        curves[f"{name}/all"] = metrics.mean_curve(target_curves)
         return Table(rows, curves)
 
 

@@ -8,7 +8,8 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def bytes_of(text: str, name: str = "size") -> int:
-    """Return the bytes that `8G`, `1.5GiB`, `512 MB` or `1000000` stand for; K, M, G and T are powers of 1000.
+    """Return the bytes that `8G`, `1.5GiB`, `512 MB` or `1000000` stand for; K, M, G and T are
+    powers of 1000.
 
     Raises:
         ValueError: It is no size, or nothing.
@@ -17,8 +18,8 @@ def bytes_of(text: str, name: str = "size") -> int:
         >>> bytes_of("16M"), bytes_of("1.5GiB")
         (16000000, 1610612736)
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?|[KMG]I)B?\s*", text.upper())
-    count = int(float(found[1]) * _BYTES[found[2]]) if found else 0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?|[KMG]I)B?\s*", text.upper())
+    count = int(float(match[1]) * _BYTES[match[2]]) if match else 0
     if count < 1:
         raise ValueError(f"{name} must be a size such as 8G, 512M or 1.5GiB, got {text!r}")
     return count

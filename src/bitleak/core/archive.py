@@ -1,7 +1,7 @@
 """The entries of an `.npz` file, checked before any of them is unpacked.
 
-A zip file says itself how large its entries are and where they lie. Entries that would unpack to far more than they
-take, that lie over each other, or of which there are more than any reader knows names are refused.
+A zip file states the sizes and positions of its entries itself. Entries that would unpack to far
+more than they take, that overlap, or that outnumber the names that any reader knows are refused.
 """
 
 import zipfile
@@ -14,13 +14,13 @@ from bitleak.core.errors import DataError
 from bitleak.core.text import printable
 
 ENTRIES = 64
-"""Arrays of a file at most."""
+"""Largest number of arrays of a file."""
 
 UNPACKED = 64 << 20
-"""Bytes up to which an array may unpack from however few."""
+"""Size of an unpacked array, in bytes, up to which its compression is not questioned."""
 
 RATIO = 1100
-"""Bytes beyond that which one packed byte may stand for: deflate, which NumPy packs by, reaches 1032 at most."""
+"""Largest compression of a larger array: deflate, which NumPy uses, reaches 1032 at most."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def opened_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.
     """Open an archive of arrays; yields it with its entries by the names of the arrays.
 
     Raises:
-        DataError: It is no such archive, or what is done with it meets damage.
+        DataError: It is no such archive, or the caller's block meets damage.
     """
     if not path.is_file():
         raise DataError(f"{path}: not an .npz file: not a regular file")
@@ -63,8 +63,11 @@ def _check(infos: list[zipfile.ZipInfo], path: Path) -> None:
 
 
 def _check_lzma(info: zipfile.ZipInfo, path: Path) -> None:
-    """Refuse a packed entry whose first bytes ask for a large dictionary: room is made for all of it."""
+    """Refuse a packed entry that declares a large dictionary: memory is reserved for all of it."""
     with path.open("rb") as raw:
+        # A local header has 30 bytes, the last 4 the lengths of the name and the extra field; the
+        # packed data begins with 4 bytes of zip and 5 of LZMA properties, the last 4 the
+        # dictionary's size.
         raw.seek(info.header_offset + 26)
         lengths = raw.read(4)
         raw.seek(

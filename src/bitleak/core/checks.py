@@ -1,4 +1,4 @@
-"""Checks whose messages say what was expected, what came, and what to do."""
+"""Checks whose messages state the expected value, the given one, and the remedy."""
 
 import difflib
 import math
@@ -8,7 +8,8 @@ import numpy as np
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
-    """Return the message for a name that is not known, with the nearest known one and the full list.
+    """Return the message for a name that is not known, with the nearest known one and the full
+    list.
 
     Example:
         >>> unknown_name("quantizer", "adarond", ["rtn", "adaround"])
@@ -21,7 +22,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
 
 
 def integer_in(name: str, value: object, low: int, high: int | None = None) -> int:
-    """`value` as an integer in [low, high]; `high=None` is no upper bound.
+    """Return `value` as an integer in [low, high]; `high=None` is no upper bound.
 
     Raises:
         ValueError: It is not an integer, or it is out of range.
@@ -33,14 +34,15 @@ def integer_in(name: str, value: object, low: int, high: int | None = None) -> i
         ValueError: levels must be an integer from 2 to 256, got 300
     """
     span = f"of at least {low}" if high is None else f"from {low} to {high}"
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):  # type: ignore[operator]
+    # bool is a subclass of int, but `levels: true` is a slip
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < low or (high is not None and value > high):  # type: ignore[operator]
         raise ValueError(f"{name} must be an integer {span}, got {value!r}")
     return int(value)  # type: ignore[call-overload]
 
 
 def number_in(name: str, value: object, low: int | float, high: int | float, *, ends: str = "[]") -> float:
-    """`value` as a finite number in the interval; `ends` says which ends belong to it.
+    """Return `value` as a finite number in the interval; `ends` has a bracket per included end.
 
     Raises:
         ValueError: It is not a number, not finite, or out of range.
@@ -51,20 +53,21 @@ def number_in(name: str, value: object, low: int | float, high: int | float, *, 
         ...
         ValueError: fpr must be a number in (0, 1], got 0.0
     """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    found = float(value) if number else math.nan  # type: ignore[arg-type]
-    above = found >= low if ends[0] == "[" else found > low
-    below = found <= high if ends[1] == "]" else found < high
-    if not (above and below and math.isfinite(found)):
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    # every comparison with NaN is false, so no number fails here too
+    above = number >= low if ends[0] == "[" else number > low
+    below = number <= high if ends[1] == "]" else number < high
+    if not (above and below and math.isfinite(number)):
         raise ValueError(f"{name} must be a number in {ends[0]}{low}, {high}{ends[1]}, got {value!r}")
-    return found
+    return number
 
 
 def one_of(name: str, value: object, known: Iterable[str]) -> str:
-    """`value` if it is one of the known names.
+    """Return `value` if it is one of the known names.
 
     Raises:
-        ValueError: It is not; the message names the nearest.
+        ValueError: It is unknown; the message names the nearest.
     """
     names = list(known)
     if value not in names:
@@ -73,10 +76,12 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
 
 
 LONGEST_LABEL = 60
-"""Letters of a title or a label, at most: more does not fit tables and figures."""
+"""Largest number of letters of a title or a label: more does not fit tables and figures."""
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""First letters by which spreadsheets take a cell for a formula, the wide ones of Asian keyboards too."""
+"""First letters by which spreadsheets take a cell for a formula, the wide ones of Asian keyboards
+too.
+"""
 
 
 def label_text(name: str, value: str, *, longest: int | None = LONGEST_LABEL) -> str:
@@ -85,7 +90,7 @@ def label_text(name: str, value: str, *, longest: int | None = LONGEST_LABEL) ->
     Args:
         name: Name for the message.
         value: Title or label; may be empty.
-        longest: Letters at most; None if there is no limit.
+        longest: Largest number of letters; None if there is no limit.
 
     Raises:
         ValueError: It holds a letter that is not printable (control characters, line breaks, lone

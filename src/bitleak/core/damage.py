@@ -1,9 +1,11 @@
-"""Errors that libraries raise on files that are not as they should be, turned into one line of bitleak.
+"""Errors that libraries raise on files that are not as they should be, turned into one line of
+bitleak.
 
-A damaged file reaches its reader's library at any depth, and each of them has errors of its own: `zlib.error` and
-`lzma.LZMAError` of packed streams, `struct.error` of short headers, `tokenize.TokenError` of a header cut in a
-bracket, `RecursionError` of nesting, `OverflowError` of sizes, `UnicodeDecodeError` of names, `TypeError` and
-`AttributeError` of metadata of another type. `MemoryError` is not among them: sizes are checked before room is made.
+A damaged file reaches its reader's library at any depth, and each of them has errors of its own:
+`zlib.error` and `lzma.LZMAError` of packed streams, `struct.error` of short headers,
+`tokenize.TokenError` of a header cut in a bracket, `RecursionError` of nesting, `OverflowError` of
+sizes, `UnicodeDecodeError` of names, `TypeError` and `AttributeError` of metadata of another type.
+`MemoryError` is not among them: sizes are checked before room is made.
 """
 
 import lzma
@@ -32,10 +34,12 @@ DAMAGE: tuple[type[Exception], ...] = (
     lzma.LZMAError,
     zipfile.BadZipFile,
 )
-"""Around the call of a library on a file that was handed in, and around nothing else."""
+"""Errors that count as damage around the call of a library on a file that was handed in, only
+there.
+"""
 
 LONGEST_REASON = 300
-"""Letters of a library's message that are shown."""
+"""Number of letters of a library's message that are shown."""
 
 
 @contextmanager

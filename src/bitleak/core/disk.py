@@ -1,9 +1,11 @@
-"""Waiting until files have reached the disk: one after the other, many at a time, or a whole file system at once.
+"""Waiting until files have reached the disk: one after the other, many at a time, or a whole file
+system at once.
 
-A file is durable after `fsync` of the file and of the folder that names it, which costs a write of the journal each
-time: about 4 for every small result. `syncfs` makes everything durable that was written to a file system before, in
-one write of the journal. It is used where it can be relied on, for many files: on Linux from 5.8 on (older ones do
-not report failed writes), and on the file systems of `_WHOLE`, whose `syncfs` waits for the disk's own cache too.
+A file is durable after `fsync` of the file and of the folder that names it, which costs a write of
+the journal each time: about 4 for every small result. `syncfs` makes everything durable that was
+written to a file system before, in one write of the journal. It is used where it can be relied on,
+for many files: on Linux from 5.8 on (older ones do not report failed writes), and on the file
+systems of `_WHOLE`, whose `syncfs` waits for the disk's own cache too.
 """
 
 import ctypes
@@ -20,7 +22,9 @@ SYNCS = 32
 """Number of files that wait for the disk at a time: a journal writes their entries together."""
 
 MANY = 512
-"""Least number of files and folders for which a whole file system is waited for, with all that others wrote to it."""
+"""Least number of files and folders for which a whole file system is waited for, with all that
+others wrote to it.
+"""
 
 _WHOLE = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs"}
 
@@ -44,8 +48,8 @@ def flush_all(paths: Iterable[str | Path]) -> None:
 class Barrier:
     """Waits for all that is written below a folder between its start and `wait`.
 
-    The folder is opened before anything is written: the system reports a failed write once to every descriptor that
-    was open when it failed.
+    The folder is opened before anything is written: the system reports a failed write once to every
+    descriptor that was open when it failed.
 
     Args:
         root: The folder.
@@ -69,14 +73,16 @@ class Barrier:
 
         Args:
             paths: The files and folders.
-            parents: Folders that hold all of them, any of which may be a link to another file system.
+            parents: Folders that hold all of them, any of which may be a link to another file
+                system.
 
         Raises:
             OSError: One of them could not be written.
         """
         sync = syncfs()
-        whole = all(os.stat(parent).st_dev == self._device for parent in parents)
-        if self._descriptor is None or sync is None or not whole or len(paths) < MANY:
+        # a folder mounted below the root is another file system, which `syncfs` would not reach
+        one_device = all(os.stat(parent).st_dev == self._device for parent in parents)
+        if self._descriptor is None or sync is None or not one_device or len(paths) < MANY:
             flush_all(paths)
         else:
             sync(self._descriptor)
@@ -84,7 +90,9 @@ class Barrier:
 
 @functools.cache
 def syncfs() -> Callable[[int], None] | None:
-    """Return the call that waits for the file system of a descriptor, or None if it cannot be relied on here."""
+    """Return the call that waits for the file system of a descriptor, or None if it cannot be
+    relied on here.
+    """
     version = re.match(r"(\d+)\.(\d+)", platform.release())
     if platform.system() != "Linux" or version is None or (int(version[1]), int(version[2])) < (5, 8):
         return None
@@ -102,8 +110,10 @@ def syncfs() -> Callable[[int], None] | None:
 
 
 def file_system(device: int) -> str:
-    """Return the type of the file system with a device number, or an empty text if it is not known."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    """Return the type of the file system with a device number, or an empty text if it is not
+    known.
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -111,6 +121,6 @@ def file_system(device: int) -> str:
     for line in lines:
         mount, _, source = line.partition(" - ")
         fields = mount.split()
-        if len(fields) > 2 and fields[2] == wanted and source:
+        if len(fields) > 2 and fields[2] == number and source:
             return source.split()[0]
     return ""

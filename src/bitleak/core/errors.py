@@ -1,4 +1,4 @@
-"""Every error bitleak raises on purpose.
+"""Errors that bitleak raises on purpose.
 
 ```
 BitleakError
@@ -29,7 +29,7 @@ fit, is none of them: it is a bug, and ends the task.
 from bitleak.core.text import printable
 
 LONGEST_LINE = 1600
-"""Letters of a line of a message at most; the middle of a longer one is left out."""
+"""Largest number of letters of a message's line; the middle of a longer line is left out."""
 
 
 def shown(line: str) -> str:
@@ -44,18 +44,18 @@ def shown(line: str) -> str:
 
 
 class BitleakError(Exception):
-    """Base of the errors that bitleak raises on purpose; its text can be printed, whatever names came from a file."""
+    """Base of bitleak's errors; its text is printable even if names in it came from a file."""
 
     def __str__(self) -> str:
         return "\n".join(shown(line) for line in super().__str__().split("\n"))
 
 
 class InputError(BitleakError):
-    """Something handed in is wrong; the message says what was expected and what came."""
+    """Wrong input; the message states the expected value and the given one."""
 
 
 class ConfigError(InputError):
-    """One or more mistakes in a config; the message lists them all, one per line."""
+    """Mistakes in a config, at least one; the message lists all of them, one per line."""
 
 
 class DataError(InputError):

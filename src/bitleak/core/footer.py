@@ -1,8 +1,9 @@
 """The footer of a Parquet file, read and checked here before a library trusts the numbers in it.
 
-A file ends in its description (a structure in Thrift's compact protocol), its length in 4 bytes, and `PAR1`. Libraries
-take some of its numbers as they are, and a process may end by them; here they are compared with each other and with
-the size of the file. Format: https://parquet.apache.org/docs/file-format/metadata/
+A file ends in its description (a structure in Thrift's compact protocol), the length of that in 4
+bytes, and `PAR1`. Libraries trust some of the numbers in it, and a wrong one can crash the process;
+here they are compared with each other and with the size of the file.
+Format: https://parquet.apache.org/docs/file-format/metadata/
 """
 
 import struct
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_FOOTER = 16 << 20
-"""Bytes of a footer at most."""
+"""Largest footer, in bytes."""
 
 DEEPEST_FOOTER = 16
 MOST_ROWS = 1 << 31
@@ -52,7 +53,8 @@ def read_footer(path: Path) -> tuple[Group, ...]:
     """Read the row groups of a file.
 
     Raises:
-        ValueError: The footer is cut off, or its numbers contradict each other or the size of the file.
+        ValueError: The footer is cut off, or its numbers contradict each other or the size of the
+            file.
         OSError: The file cannot be read.
     """
     size = path.stat().st_size
@@ -70,6 +72,8 @@ def read_footer(path: Path) -> tuple[Group, ...]:
 
 
 def _groups(fields: dict[int, Any], size: int) -> tuple[Group, ...]:
+    # Field 2 of the file is its schema, depth first; an element without children (field 5) is a
+    # column.
     leaves = sum(1 for element in _structures(fields, 2) if not element.get(5))
     groups = []
     for group in _structures(fields, 4):
@@ -84,19 +88,24 @@ def _groups(fields: dict[int, Any], size: int) -> tuple[Group, ...]:
 
 
 def _chunk(column: dict[int, Any], size: int) -> Chunk:
-    about = column.get(3)
-    if not isinstance(about, dict):
+    metadata = column.get(3)
+    if not isinstance(metadata, dict):
         raise ValueError("a column without a description")
-    names = about.get(3)
+    names = metadata.get(3)
     if not isinstance(names, list) or not names or not isinstance(names[0], bytes):
         raise ValueError("a column without a name")
-    unpacked, packed, data = _number(about, 6, 1 << 50), _number(about, 7, size), _number(about, 9, size)
-    start = _number(about, 11, size) if 11 in about else data
+    # ColumnMetaData: 6 and 7 are the unpacked and packed bytes, 9 and 11 where data and dictionary
+    # begin.
+    unpacked, packed = _number(metadata, 6, 1 << 50), _number(metadata, 7, size)
+    data = _number(metadata, 9, size)
+    start = _number(metadata, 11, size) if 11 in metadata else data
     first = min(start, data) if start else data
     if first + packed > size:
         raise ValueError(f"a column of {packed} bytes from byte {first} on, in a file of {size}")
+    # The unpacked size of the dictionary alone is not stored: it is taken to be packed as the whole
+    # column is.
     repeated = 0
-    if 0 < start < data and about.get(1) in _BYTES:
+    if 0 < start < data and metadata.get(1) in _BYTES:
         repeated = min(unpacked, (data - start) * max(1, -(-unpacked // max(1, packed))))
     return Chunk(names[0].decode("utf-8"), unpacked, repeated)
 
@@ -108,10 +117,10 @@ def _structures(fields: dict[int, Any], key: int) -> list[dict[int, Any]]:
     return value
 
 
-def _number(fields: dict[int, Any], key: int, most: int) -> int:
+def _number(fields: dict[int, Any], key: int, largest: int) -> int:
     value = fields.get(key)
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"its field {key} must be a number from 0 to {most}, got {str(value)[:40]}")
+    if type(value) is not int or not 0 <= value <= largest:
+        raise ValueError(f"its field {key} must be a number from 0 to {largest}, got {str(value)[:40]}")
     return value
 
 
@@ -133,12 +142,17 @@ class _Compact:
         fields: dict[int, Any] = {}
         number = 0
         while head := self._take(1)[0]:
+            # a field's number is a difference from the one before in the upper 4 bits, or follows
+            # if that is 0
             number = number + (head >> 4) if head >> 4 else self._signed()
             kind = head & 15
+            # a truth value of a structure has no byte of its own: its type is its value
             fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
+        # 1, 2: bool; 3: i8; 4 to 6: i16 to i64; 7: double; 8: binary; 9, 10: list, set; 11: map;
+        # 12: struct
         if kind in (1, 2):
             return self._take(1)[0] == 1
         if kind == 3:
@@ -185,5 +199,5 @@ class _Compact:
         raise ValueError("its footer holds a number of more than 64 bits")
 
     def _signed(self) -> int:
-        value = self._unsigned()
+        value = self._unsigned()  # zigzag: 0, -1, 1, -2, ...
         return (value >> 1) ^ -(value & 1)

@@ -1,8 +1,9 @@
-"""How a command is ended from outside: Ctrl-C, a scheduler's SIGTERM, the SIGHUP of a terminal that closes.
+"""Signals that end a command: Ctrl-C, a scheduler's SIGTERM, the SIGHUP of a terminal that closes.
 
-All three are raised in the main thread as `Ended`, once: what cleans up after the first is not
-disturbed by a second. One that comes `CLEANUP_SECONDS` seconds later, while the cleaning up still lasts, ends the
-process at once. A signal that the process was started to ignore (`nohup`, a shell's background job) stays ignored.
+All three are raised in the main thread as `Ended`, once: a second signal does not disturb the
+cleaning up after the first. A signal that comes `CLEANUP_SECONDS` seconds later, while the cleaning
+up still lasts, ends the process at once. A signal that the process was started to ignore (`nohup`,
+a shell's background job) stays ignored.
 """
 
 import os
@@ -91,6 +92,7 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         _State.depth -= 1
+        # only the outermost block delivers the delayed signal
         if _State.depth == 0 and _State.waiting is not None:
             number, _State.waiting = _State.waiting, None
             _end(number)

@@ -1,8 +1,9 @@
-"""Temporary files that say whose they are, so that what a killed process left can be told from what is in use.
+"""Temporary files named by their owner, which separates leftovers of killed processes from files in
+use.
 
-A name holds `owner()`: the machine as long as it runs, with the process's own view of process numbers (a container
-has one), the number of the process, and when it started. It is dead where that machine has no such process any
-more. Of other machines nothing is said.
+A name holds `owner()`: the machine since its start, its numbering of processes (a container has its
+own), the number of the process, and the time of its start. The owner is dead if this machine has no
+such process any more. About processes of other machines nothing is known.
 """
 
 import contextlib
@@ -47,6 +48,7 @@ def is_dead(owner_name: str) -> bool:
     number, _, started = rest.partition(".")
     if where != place() or not number.isdigit() or not started.isdigit() or int(number) == 0:
         return False
+    # signal 0 is never delivered: it only checks that the process exists
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:
@@ -71,10 +73,10 @@ def dead(folder: Path, prefix: str) -> Iterator[Path]:
 
 def sweep(folder: Path, prefix: str) -> int:
     """Remove the entries that `dead` yields, as far as possible; return their number."""
-    found = list(dead(folder, prefix))
-    for path in found:
+    paths = list(dead(folder, prefix))
+    for path in paths:
         remove_path(path)
-    return len(found)
+    return len(paths)
 
 
 def remove_path(path: Path) -> None:
@@ -87,7 +89,7 @@ def remove_path(path: Path) -> None:
 
 
 def new_name(prefix: str) -> str:
-    """Return a name for a temporary file or folder of this process that nobody else has."""
+    """Return a unique name for a temporary file or folder of this process."""
     return f"{prefix}{owner()}.{uuid.uuid4().hex[:12]}"
 
 
@@ -102,6 +104,7 @@ def _status(process: int) -> tuple[str, str]:
     """Return the state of a process, and its start in ticks since the machine's; 0 if unknown."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
+            # the command's name in brackets may hold spaces and brackets; the state comes after it
             fields = file.read().rpartition(b")")[2].split()
         return fields[0].decode(), fields[19].decode()
     except (OSError, IndexError):

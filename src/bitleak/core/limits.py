@@ -1,6 +1,7 @@
-"""The largest runs that are accepted: beyond them lies a slip of the pen, or a design that no machine would finish.
+"""The largest runs that are accepted: a larger number is a slip, or a design that no machine would
+finish.
 
-Checked before any work, each with an error that names the field, the limit and the number that came.
+Each is checked before any work; the error names the field, the limit and the given number.
 """
 
 MOST_MODELS = 4096
@@ -19,7 +20,7 @@ MOST_QUERIES = 1000
 """Queries per record."""
 
 MOST_CLASSES = 1_000_000
-"""Classes that labels may number where nothing else says how many there are."""
+"""Classes of labels whose number nothing else states."""
 
 
 def why_too_many(count: int, limit: int, subject: str) -> str | None:

@@ -81,14 +81,14 @@ class Metric:
         name = f"{self.base}{at}{given}"
         return name_of_difference(name, self.over) if self.over else name
 
-    def compared_with(self, others: str) -> "Metric":
-        """Return the metric of the paired difference from others.
+    def compared_with(self, baseline: str) -> "Metric":
+        """Return the metric of the paired difference from a baseline.
 
         Example:
             >>> str(AUC.compared_with("best"))
             'auc_over_best'
         """
-        return Metric(self.base, self.fpr, self.prior, others)
+        return Metric(self.base, self.fpr, self.prior, baseline)
 
 
 def name_of_difference(name: str, others: str) -> str:

@@ -1,7 +1,8 @@
-"""Arrays in the format of `numpy.save`: the header read and checked before any room is made, never a pickle.
+"""Arrays in the format of `numpy.save`: the header read and checked before any room is made, never
+a pickle.
 
-A header is a Python literal in a file that was handed in. Shape, type and the number of bytes that are there are
-compared here, so that no number in it decides how much memory is taken.
+A header is a Python literal in a file that was handed in. Shape, type and the number of bytes that
+are there are compared here, so that no number in it decides how much memory is taken.
 """
 
 import ast
@@ -64,21 +65,26 @@ def read_header(stream: Stream, where: str, available: int) -> Header:
         available: Bytes of the stream, header and numbers.
 
     Raises:
-        DataError: It is no such stream, holds Python objects, or its numbers are more than there are bytes.
+        DataError: It is no such stream, holds Python objects, or its numbers take more than
+            `available`.
     """
+    # magic, version (2 bytes), length of the header (2 or 4 bytes, by the version), header
     with damage_as(DataError, f"{where}: not an .npy array", "write it again with numpy.save"):
         if stream.read(len(MAGIC)) != MAGIC:
             raise ValueError("it does not begin as one")
         version = stream.read(2)
         width = _LENGTH[version[0]]
-        length = int.from_bytes(_whole(stream, width), "little")
+        length = int.from_bytes(_exactly(stream, width), "little")
         if length > LONGEST_HEADER:
             raise ValueError(f"a header of {length} bytes")
-        text = _whole(stream, length).decode("latin1")
+        text = _exactly(stream, length).decode("latin1")
         shape, order, descr = _fields(text)
+        # `np.dtype` evaluates its text: only plain types get that far
         if not _TYPE.fullmatch(descr):
             raise ValueError(f"arrays of numbers or text are needed, got type {descr!r}")
         dtype = np.dtype(descr)
+
+    # the sizes are compared before memory is reserved
     if dtype.hasobject:
         raise DataError(f"{where}: holds Python objects, a pickle; pickles are never loaded, so save plain numbers")
     header = Header(shape, order, dtype, len(MAGIC) + 2 + width + length)
@@ -121,7 +127,7 @@ def as_array(content: np.ndarray, header: Header, where: str) -> np.ndarray:
     return content[: header.size].view(header.dtype).reshape(header.shape, order=header.order)  # type: ignore[call-overload]
 
 
-def _whole(stream: Stream, size: int) -> bytes:
+def _exactly(stream: Stream, size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise ValueError("its header is cut off")

@@ -1,9 +1,12 @@
-"""Code outside this package, which a config names as `package.module:Name` or `package.module:Name@VERSION`.
+"""Code outside this package, which a config names as `package.module:Name` or
+`package.module:Name@VERSION`.
 
-It is imported and runs with the rights of the user: the config that names it is trusted as a script is.
+It is imported and runs with the rights of the user: the config that names it is trusted as a script
+is.
 
-What depends on such code has its version in its key: the VERSION that follows `@`, which the author of a config raises
-when the code changes, and the versions of the installed distributions that hold the module. Local files have none.
+The keys of results that depend on such code hold its version: the VERSION that follows `@`, which
+the author of a config raises when the code changes, and the versions of the installed distributions
+that hold the module. Local files have none.
 """
 
 import functools
@@ -27,7 +30,8 @@ class OutsideName(NamedTuple):
 
 
 def is_outside(name: object) -> bool:
-    """Return whether a name is meant to be one of outside code; names of this package hold no colon.
+    """Return whether a name is meant to be one of outside code; names of this package hold no
+    colon.
 
     Example:
         >>> is_outside("zoo.attacks:Loudest"), is_outside("lira")
@@ -41,10 +45,11 @@ def parse_outside(name: str, kind: str) -> OutsideName:
 
     Args:
         name: As the config has it.
-        kind: What it should be, in the singular, for the message.
+        kind: Expected kind of object, in the singular, for the message.
 
     Raises:
-        ValueError: It is not written as one, or it is in the script that was started, which workers do not have.
+        ValueError: It is not written as one, or it is in the script that was started, which workers
+            do not have.
 
     Example:
         >>> parse_outside("zoo.attacks:Loudest@2", "attack")
@@ -75,7 +80,7 @@ def load_outside(name: str, kind: str) -> Any:
     """
     module, attribute, _ = parse_outside(name, kind)
     try:
-        found: Any = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
     except Exception as error:  # foreign code may raise anything
         reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise ValueError(
@@ -83,10 +88,10 @@ def load_outside(name: str, kind: str) -> Any:
             "PYTHONPATH=. adds this one)"
         ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             raise ValueError(f"{kind} {name!r}: module {module} has no {attribute}")
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def bare_name(name: str) -> str:
@@ -100,7 +105,8 @@ def bare_name(name: str) -> str:
 
 
 def versioned(name: str) -> str:
-    """Return the name as it goes into keys: with the versions of its distributions; other names as they are.
+    """Return the name as it goes into keys: with the versions of its distributions; other names as
+    they are.
 
     Example:
         >>> versioned("yaml:load@2") == f"yaml:load@2, PyYAML {metadata.version('PyYAML')}"

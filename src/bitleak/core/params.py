@@ -1,8 +1,9 @@
 """Parameters as plain values, from which keys of results are made.
 
-A key is a hash of all parameters of a task, so a field that a dataclass gains would rename every result in every
-store. Such a field is declared with `later(default)` and left out of the parameters while it has its default: results
-of before stay valid, and a value that changes results makes new ones.
+A key is a hash of all parameters of a task, so a field that a dataclass gains would rename every
+result in every store. Such a field is declared with `later(default)` and left out of the parameters
+while it has its default: earlier results stay valid, and a value that changes results makes new
+ones.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,10 @@ _LATER = "later"
 
 
 def later(default: Any) -> Any:
-    """Declare a dataclass field that came after results were stored.
+    """Declare a dataclass field that was added after results had been stored.
 
     Args:
-        default: Value under which the results are those of before.
+        default: Value under which the results are equal to the earlier ones.
 
     Example:
         >>> from dataclasses import dataclass
@@ -31,7 +32,9 @@ def later(default: Any) -> Any:
 
 
 def params_of(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass as lists, mappings and plain values, without later fields at their default."""
+    """Return the fields of a dataclass as lists, mappings and plain values, without later fields at
+    their default.
+    """
     values = {item.name: (item, getattr(instance, item.name)) for item in fields(instance)}
     return {name: _plain(value) for name, (item, value) in values.items() if not _left_out(item, value)}
 

@@ -1,7 +1,8 @@
-"""Parquet files, written with a checksum per page and read with all that a damaged file may hold in mind.
+"""Parquet files, written with a checksum per page and read with checks against damaged files.
 
-A page's checksum covers its data, so that a flipped bit of an answer or a label is noticed; files of others may have
-none. Batches hold a number of bytes, not of rows: rows may be labels or photographs.
+A page's checksum covers its data, so that a flipped bit of an answer or a label is noticed; files
+from elsewhere may have none. Batches hold a number of bytes, not of rows: rows may be labels or
+photographs.
 """
 
 import io
@@ -19,10 +20,10 @@ from bitleak.core.errors import BitleakError, DataError
 from bitleak.core.footer import Group, read_footer
 
 PARQUET_BATCH = 32 << 20
-"""Bytes of a batch, about, as Arrow holds it."""
+"""Approximate size of a batch in memory, in bytes."""
 
 PARQUET_ROWS = 1 << 17
-"""Rows of a batch at most."""
+"""Largest number of rows of a batch."""
 
 
 def to_parquet(table: pa.Table) -> bytes:
@@ -50,7 +51,9 @@ class Opened:
         return self.file.schema_arrow
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Return the rows of some columns, about `PARQUET_BATCH` bytes at a time; text is valid UTF-8."""
+        """Return the rows of some columns, about `PARQUET_BATCH` bytes at a time; text is valid
+        UTF-8.
+        """
         rows = max(1, min(PARQUET_ROWS, PARQUET_BATCH // max(1, row_bytes(self.groups, columns))))
         for batch in self.file.iter_batches(rows, columns=list(columns)):
             batch.validate(full=True)
@@ -90,18 +93,22 @@ def without_index(schema: pa.Schema) -> pa.Schema:
     except (KeyError, TypeError, ValueError):  # written by another library, or damaged: nothing is known of an index
         return schema
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-    kept = [field for field in schema if field.name not in names]
-    return pa.schema(kept, metadata=schema.metadata)
+    fields = [field for field in schema if field.name not in names]
+    return pa.schema(fields, metadata=schema.metadata)
 
 
 def row_bytes(groups: Sequence[Group], columns: Sequence[str]) -> int:
     """Return the bytes of a row of some columns: the largest mean of a row group.
 
-    A value of a dictionary is stored once and may stand in every row, so there it is the whole dictionary.
+    A value of a dictionary is stored once and may stand in every row, so there it is the whole
+    dictionary.
     """
     largest = 0
     for group in groups:
-        chunks = [chunk for chunk in group.chunks if chunk.column in columns]
-        mean = sum(chunk.size for chunk in chunks) // max(1, group.rows)
-        largest = max(largest, mean, *(chunk.repeated for chunk in chunks))
+        size = 0
+        for chunk in group.chunks:
+            if chunk.column in columns:
+                size += chunk.size
+                largest = max(largest, chunk.repeated)
+        largest = max(largest, size // max(1, group.rows))
     return largest

@@ -1,11 +1,12 @@
 """Arrays and files that may be larger than memory: stored in temporary files without a name.
 
-The answers of 64 models on 50,000 records under two queries are 300 MB, and every attack task reads them
-for each of its targets. Stacked in a temporary file they can be read like any array. Code that reads them block by
-block, and calls `release` after each, holds one block in memory, however many models there are.
+The answers of 64 models on 50,000 records under two queries are 300 MB, and every attack task reads
+them for each of its targets. Stacked in a temporary file they can be read like any array. Code that
+reads them block by block, and calls `release` after each, holds one block in memory, however many
+models there are.
 
-All the room of a file is reserved before it is used: writing to a mapped file on a full disk would end the process
-by a signal. The file has no name, so that nothing of it is left however the process ends.
+The whole file is reserved before it is used: writing to a mapped file on a full disk would end the
+process by a signal. The file has no name, so that nothing of it is left however the process ends.
 """
 
 import contextlib
@@ -29,7 +30,9 @@ LARGE = 16 << 20
 """Arrays of at least this many bytes are stored in files."""
 
 IN_MEMORY = 1 << 29
-"""Arrays of at most this many bytes are kept in memory by `Scratch`, unless it is given another limit."""
+"""Arrays of at most this many bytes are kept in memory by `Scratch`, unless it is given another
+limit.
+"""
 
 BLOCK_BYTES = 8 << 20
 """Bytes read or written at a time."""
@@ -106,13 +109,13 @@ def stack_arrays(
     """
     if len(arrays) * arrays[0].nbytes < LARGE:
         return np.stack(arrays)
-    whole = new_array((len(arrays), *arrays[0].shape), arrays[0].dtype)
-    for block in record_blocks(whole):
-        for place, array in enumerate(arrays):
-            whole[place, block] = array[block]
+    stacked = new_array((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    for block in record_blocks(stacked):
+        for row, array in enumerate(arrays):
+            stacked[row, block] = array[block]
             release(array)
-        release(whole)
-    return whole
+        release(stacked)
+    return stacked
 
 
 def copy_rows(
@@ -157,18 +160,21 @@ def copy_columns(
     return copied
 
 
-def record_blocks(whole: np.ndarray) -> Iterator[slice]:
+def record_blocks(array: np.ndarray) -> Iterator[slice]:
     """Yield slices of the second axis of about `BLOCK_BYTES` each."""
-    records = whole.shape[1]
-    step = max(1, BLOCK_BYTES * records // max(1, whole.nbytes))
+    records = array.shape[1]
+    step = max(1, BLOCK_BYTES * records // max(1, array.nbytes))
     return (slice(start, start + step) for start in range(0, records, step))
 
 
 def release(array: np.ndarray) -> None:
-    """Give back the memory of an array in a file, or of the array that it is a part of; it is read again when needed.
+    """Free the memory of an array in a file, or of the array that it views; it is read again when
+    needed.
 
-    Arrays in memory stay as they are, as do those whose changes are not written to their file.
+    Arrays in memory stay as they are, and so do arrays whose changes are not written to their file.
     """
+    # the chain of views ends at the map; one that is private to the process (mode "c") would lose
+    # its changes
     owner: object = array
     while isinstance(owner, np.ndarray):
         if isinstance(owner, np.memmap) and owner.mode == "c":
@@ -209,12 +215,12 @@ class Scratch:
             StoreError: The folder cannot be written to, or has no room.
         """
         content = np.empty(size, np.uint8) if size < LARGE else self._in_file((size,), np.dtype(np.uint8))
-        place = 0
-        while place < size and (part := stream.read(min(BLOCK_BYTES // 2, size - place))):
-            content[place : place + len(part)] = np.frombuffer(part, np.uint8)
-            place += len(part)
+        filled = 0
+        while filled < size and (part := stream.read(min(BLOCK_BYTES // 2, size - filled))):
+            content[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+            filled += len(part)
         stream.read(1)  # the checksum is compared at the end
-        return content[:place]
+        return content[:filled]
 
     def allocate(self, shape: tuple[int, ...], dtype: type = np.float64) -> np.ndarray:
         """Return an array to be filled: in memory or, beyond the limit, in a file.
@@ -250,7 +256,9 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 @contextlib.contextmanager
 def _room_named(folder: Path, size: int, advice: str) -> Iterator[None]:
-    """Turn an error of the file system into one that names the folder and the bytes that it must hold."""
+    """Turn an error of the file system into one that names the folder and the bytes it must
+    hold.
+    """
     try:
         yield
     except OSError as error:

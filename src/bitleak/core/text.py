@@ -1,10 +1,10 @@
-"""Text that was handed in, in a form that can be shown; imports nothing, since every error needs it."""
+"""Printable forms of text from elsewhere; imports nothing, since every error needs it."""
 
 
 def printable(text: str) -> str:
     r"""Return the text with every letter that cannot be printed written as its escape.
 
-    For names that are given, such as those of files, and have to be shown.
+    For names from elsewhere, such as names of files, in messages.
 
     Example:
         >>> print(printable(f"a{chr(7)}b"))

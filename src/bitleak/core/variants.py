@@ -31,7 +31,9 @@ _CALIBRATION = "calibration:"
 VariantKind = Literal["full", "plain", "joint", "noise", "control"]
 
 Question = Literal["plain", "joint", "noise", "calibration", "control"]
-"""Subject of a row of the results: rows of different questions are never compared or corrected together."""
+"""Subject of a row of the results: rows of different questions are never compared or corrected
+together.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,14 @@ class Variant:
 
     @property
     def suffix(self) -> str:
-        """What follows the first `+` of a label: how some layers differ from the rest."""
+        """Part of a label after its first `+`, which describes layers that differ from the rest."""
         return self.labels[0].partition("+")[2] if self.kind == "plain" else ""
 
     @property
     def family(self) -> tuple[str, str]:
-        """The quantizer and the suffix: variants that differ in their precision only have both in common."""
+        """The quantizer and the suffix: variants that differ in their precision only have both in
+        common.
+        """
         return self.quantizer, self.suffix
 
 

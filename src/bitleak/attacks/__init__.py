@@ -1,4 +1,4 @@
-"""Membership-inference attacks: one per file, from answers to scores; NumPy and SciPy (`quantile`: scikit-learn)."""
+"""Membership-inference attacks, one per file: from answers to scores, without torch."""
 
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack, signal_of
 from bitleak.attacks.attack_views import attack_view, masked_view, side_values, split_numbers

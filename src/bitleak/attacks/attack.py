@@ -15,23 +15,26 @@ from bitleak.core.spill import release
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
 RECALIBRATED_SIGNALS: tuple[SignalName, ...] = ("log_probability", "logit_scaled")
-"""The signals that follow from the confidence alone; attacks on others have no recalibrated row."""
+"""Signals that follow from the confidence alone; attacks on other signals have no recalibrated
+row.
+"""
 
 SCORE_BLOCK = 2**19
-"""Reference scores handled at a time."""
+"""Number of reference scores handled at a time."""
 
 DESCENDING: tuple[SignalName, ...] = ("entropy", "modified_entropy")
-"""The signals that are smaller for members."""
+"""Signals that are smaller for members."""
 
 
 @runtime_checkable
 class Attack(Protocol):
     """An attack as the rest of bitleak sees it.
 
-    Two more attributes make attacks with fewer references cheaper; without them all is read and copied.
+    Two optional attributes make it cheaper with fewer references; without them everything is
+    copied.
 
     * `exchangeable = True`: see `reference_subsets.exchangeable`.
-    * `reads_one_signal = True`: of the references it reads `signal` alone.
+    * `reads_one_signal = True`: `signal` is the only signal of the references that it reads.
     """
 
     @property
@@ -44,7 +47,7 @@ class Attack(Protocol):
 
     @property
     def uses_references(self) -> bool:
-        """True if the reference models' answers are read."""
+        """Whether the reference models' answers are read."""
 
     @property
     def fewest_population(self) -> int:
@@ -55,10 +58,11 @@ class Attack(Protocol):
 
 
 def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
-    """Return one of the signals, without a copy; entropies negated, so that larger always means member.
+    """Return a signal, without a copy; entropies negated, so that larger always means member.
 
     Raises:
-        UnfitView: It is not finite somewhere, as after a recalibration it does not follow from; or it is not there.
+        UnfitView: It is not stored, or not finite: a recalibration leaves NaN for signals that do
+            not follow from the confidence.
     """
     values = _plane(signals, name)
     if not _finite(values):
@@ -71,9 +75,10 @@ def reference_signal(view: AttackView, name: SignalName) -> Float64[np.ndarray, 
     """Return `signal_of` the references; NaN where a reference is hidden, finite elsewhere.
 
     Raises:
-        UnfitView: It is not finite for a reference that is used, or it is not there.
+        UnfitView: It is not stored, or not finite for a reference that is used.
     """
     values = _plane(view.references, name)
+    # many attacks read the same references: their values are checked once per view
     key = ("finite", name)
     if key not in view.shared:
         if not _finite(values):
@@ -91,10 +96,10 @@ def _refuse_infinite(
 
 
 def _plane(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
-    place = SIGNALS.index(name)
-    if place >= signals.shape[-1]:
+    index = SIGNALS.index(name)
+    if index >= signals.shape[-1]:
         raise UnfitView(f"signal {name!r} is not there; these answers have {', '.join(SIGNALS[: signals.shape[-1]])}")
-    return signals[..., place]
+    return signals[..., index]
 
 
 def _finite(values: Float64[np.ndarray, "*axes"]) -> bool:
@@ -114,7 +119,7 @@ def refuse_small_population(population: Float64[np.ndarray, "population *rest"],
 
 
 def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:
-    """Yield slices of records of about `SCORE_BLOCK` scores each; memory of a file is released after each."""
+    """Yield slices of about `SCORE_BLOCK` scores; a file's memory is released after each."""
     refs, records, queries = references.shape
     step = max(1, SCORE_BLOCK // max(1, refs * queries))
     for start in range(0, records, step):

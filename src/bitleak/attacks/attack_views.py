@@ -1,12 +1,13 @@
 """Views that attacks get, in which nothing depends on the target's membership.
 
-A membership matrix leaves each record with the number of IN and OUT references that it happens to have, and these
-counts betray the target: where every record is in half of all models, the target's members have one IN reference fewer.
-So a mask evens the counts (`bitleak.data.even_mask`), and a reference that is not used for a record is *hidden* there:
-its side is `UNUSED`, whatever it was trained on, and all its signals are NaN. Where the mask leaves nothing out, which
-holds for all matrices that bitleak makes itself, nothing is hidden and nothing is copied.
+A membership matrix leaves each record with the number of IN and OUT references that it happens to
+have, and these counts betray the target: where every record is in half of all models, the target's
+members have one IN reference fewer. So a mask evens the counts (`bitleak.data.even_mask`), and a
+reference that is not used for a record is *hidden* there: its side is `UNUSED`, trained on the
+record or not, and all its signals are NaN. If the mask leaves nothing out, which holds for all
+matrices that bitleak makes itself, nothing is hidden and nothing is copied.
 
-Cost: O(refs records); where something is hidden, a copy of the references.
+Cost: O(refs records); if something is hidden, a copy of the references.
 """
 
 from dataclasses import replace
@@ -59,7 +60,7 @@ def attack_view(
 
 
 def masked_view(view: AttackView, use: Bool[np.ndarray, "refs records"]) -> AttackView:
-    """Return the view with the references hidden where `use` is False; what is hidden already stays hidden."""
+    """Return the view with further references hidden: those for which `use` is False."""
     if (use | ~view.use).all():
         return view
     side = np.where(use, view.side, np.int8(UNUSED))
@@ -88,12 +89,14 @@ def hidden(
 
 
 def split_numbers(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "refs"]:
-    """Return the number of each reference's training set, from 1; the negative number stands for its complement.
+    """Return the number of each reference's training set, from 1; negative for a complement.
 
     Example:
         >>> split_numbers(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 1, 0]], bool)).tolist()
         [1, 2, -1, 1]
     """
+    # a set or its complement, whichever comes first, gets the next number; the other one is its
+    # negative
     known: dict[bytes, int] = {}
     numbers = []
     for row in member:

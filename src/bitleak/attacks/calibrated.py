@@ -3,10 +3,11 @@
     offline:  score(x) = mean over queries of s(x) - mean over OUT references of s_r(x)
     online:   score(x) = mean over queries of s(x) - (mean over IN + mean over OUT) / 2
 
-Watson et al. 2022 (arXiv 2111.08440), whose s is minus the loss (here the default, the log-probability).
-Their references are trained without the record: `offline`. `online` takes both kinds with equal weights, which
-subtracts half of what the record's membership adds and changes the order only where that differs between records.
-It is LiRA's test for records that all spread alike, as far as the signal is a normal one.
+Watson et al. 2022 (arXiv 2111.08440), whose s is minus the loss (here the default, the
+log-probability). Their references are trained without the record: `offline`. `online` takes both
+kinds with equal weights, which subtracts half of the rise that membership adds and changes the
+order only where that rise differs between records. It is LiRA's test for a normal signal whose
+deviation is the same for all records.
 
 Cost: O(refs records queries), in blocks of records.
 """
@@ -63,7 +64,7 @@ class Calibrated:
         """Return the mean difference over the queries.
 
         Raises:
-            ValueError: A record has no usable reference on a side, or a signal is not finite.
+            ValueError: A record lacks usable references on one side, or a signal is not finite.
         """
         usual = side_sums(view, self.signal, "OUT", fewest=1, caller=self.name).mean
         if self.mode == "online":

@@ -1,8 +1,8 @@
-"""From a config's word for an attack to the attacks that it stands for.
+"""Attacks by the words of a config.
 
-The words are those of the registry's `ATTACKS`; each names the forms that the attack's own file exports. There is no
-word for all attacks: what it stands for would change with every version, and the best of many attacks, chosen by what
-they found, looks better than it is.
+The words are the names in the registry's `ATTACKS`; each stands for the forms that the attack's own
+file exports. There is no word for all attacks: its meaning would change with every version, and the
+best of many attacks, chosen by their results, looks better than it is.
 """
 
 import re
@@ -26,10 +26,12 @@ def expand(entry: str) -> tuple[Attack, ...]:
     """Return the attacks that a config's entry stands for.
 
     Args:
-        entry: A word of the registry, for all its forms; the full name of one form; or `package.module:Name`.
+        entry: A word of the registry, for all its forms; the full name of one form; or
+            `package.module:Name`.
 
     Raises:
-        ValueError: The entry is none of these, the message lists the known words; or what it names is no attack.
+        ValueError: The entry is none of these, the message lists the known words; or the named
+            object is no attack.
 
     Example:
         >>> [attack.name for attack in expand("threshold")]
@@ -47,26 +49,28 @@ def expand(entry: str) -> tuple[Attack, ...]:
 
 
 def attack_entries(entries: Iterable[str]) -> list[str]:
-    """Return the entries as parameters of tasks: full names of forms, outside code with its version, each once.
+    """Return the entries as parameters of tasks, each once: names of forms, versioned outside code.
 
     Example:
         >>> attack_entries(["calibrated", "gap", "calibrated-online"])[1:]
         ['calibrated-online', 'calibrated-offline-logit_scaled', 'calibrated-online-logit_scaled', 'threshold-correct']
     """
-    names: dict[str, None] = {}
+    names: list[str] = []
     for entry in entries:
-        for name in [versioned(entry)] if is_outside(entry) else [attack.name for attack in expand(entry)]:
-            names[name] = None
-    return list(names)
+        if is_outside(entry):
+            names.append(versioned(entry))
+        else:
+            names += [attack.name for attack in expand(entry)]
+    return list(dict.fromkeys(names))
 
 
 def signals_of_references(attacks: Iterable[Attack]) -> int:
-    """Return how many of `SIGNALS`, from the first on, attacks and control read of references: 2 to 6."""
+    """Return the number of leading `SIGNALS` that attacks and control read of references: 2 to 6."""
     count = len(RECALIBRATED_SIGNALS)
     for attack in attacks:
         if getattr(attack, "reads_one_signal", False):
             count = max(count, 1 + SIGNALS.index(attack.signal))
-        elif attack.uses_references:  # any of them
+        elif attack.uses_references:  # it does not declare which
             count = len(SIGNALS)
     return count
 
@@ -103,7 +107,8 @@ def _check_form(form: object, entry: str) -> None:
         )
     if type(form).__hash__ is None:
         raise ValueError(f"attack {entry!r} must be a frozen dataclass, got {type(form).__name__}, which has no hash")
-    # names are columns of tables, parts of file names, and must not hold the signs that make variants' names
+    # a form is a key of dictionaries; its name is a column of tables and a part of file names, and
+    # must not hold the signs of variants' names
     if not isinstance(form.name, str) or not _NAME.fullmatch(form.name) or len(form.name) > LONGEST_LABEL:
         raise ValueError(
             f"attack {entry!r}: name must hold at most {LONGEST_LABEL} letters, digits, '_', '-', '.' and '+', "

@@ -1,38 +1,44 @@
-"""Joint attack: how much do several releases of one model tell together?
+"""Joint attack: how much do several releases of one model leak together?
 
-Someone who sees a model and its quantized copy has, per record and query, a vector of scores s_1, s_2, ..., one per
-release (its logit-scaled confidence). The references exist in every release too, so IN and OUT each give a
-multivariate distribution, and the score is its log-likelihood ratio. The covariance of a record and side is taken as
+An adversary who sees a model and its quantized copy has, per record and query, a vector of scores
+s_1, s_2, ..., one per release (its logit-scaled confidence). The references exist in every release
+too, so IN and OUT each give a multivariate distribution, and the score is its log-likelihood ratio.
+The covariance of a record and side is taken as
 
-    C = B D B',    B unit lower triangular, the same for all records;    D diagonal, the record's own
+    C = B D B',    B unit lower triangular, the same for all records,
+                   D diagonal, the record's own
 
-(the modified Cholesky factorisation). Row k of B^-1 holds minus the slopes of release k on those before it, so that
+(the modified Cholesky factorisation). Row k of B^-1 holds minus the slopes of release k on those
+before it, so that
 
     e_1 = s_1,    e_2 = s_2 - b_21 s_1,    e_3 = s_3 - b_31 s_1 - b_32 s_2,    ...
 
-are uncorrelated, the volume is kept, and the ratio of the vectors is the sum of the ratios of the e_k: of release k,
-what the ones before do not say already. Each is that of `lira-online-shrunk`, with variances and shifts shrunk as in
-`attacks.shrink`, and the mean over the queries. The slopes are those of weighted least squares over all records,
-references and both sides, of residuals around the record's mean of its side, weighted by one over the record's variance
-in release k.
+are uncorrelated, the volume is kept, and the ratio of the vectors is the sum of the ratios of the
+e_k: the evidence of release k beyond the releases before it. Each is the ratio of
+`lira-online-shrunk`, with variances and shifts shrunk as in `attacks.shrink`, and the mean over the
+queries. The slopes come from weighted least squares over all records, references and both sides, on
+residuals around the record's mean of its side, weighted by one over the record's variance in
+release k.
 
-So the variances are shrunk towards the pooled ones as far as the data say, and the correlations all the way: with a
-few references a record's own correlations are mostly noise. (An inverse-Wishart prior on C, whose one strength must do
-for both, lost 0.7 to 1.2 points of AUC to the first release alone in the simulation of a noisy copy with 3 to 32
-references a side; this form, on the same worlds, 0.02 at most.) Carlini et al. 2022 (arXiv 2112.03570) use several
-queries as a vector, with the record's own covariances.
+So the variances are shrunk towards the pooled ones as far as the data support it, and the
+correlations all the way: with a few references a record's own correlations are mostly noise. (An
+inverse-Wishart prior on C, whose one strength must do for both, lost 0.7 to 1.2 points of AUC to
+the first release alone in the simulation of a noisy copy with 3 to 32 references per side; this
+form, on the same worlds, 0.02 at most.) Carlini et al. 2022 (arXiv 2112.03570) use several queries
+as a vector, with the record's own covariances.
 
-*What is believed.* The ratios of the later e_k rest on estimated distributions, and where a copy adds nothing they add
-noise: on trained networks the plain sum lost 0.3 to 0.7 points of AUC to the first release alone. So the score is
-sum_k w_k r_k, where the weights w >= 0 are those of a logistic regression of membership on the ratios r_k, for
-references that play the target against the others (`attacks.player`): the attack is tuned on models whose training sets
-the adversary knows, never on the target. The prior of a weight is N(1, 1), the ratio being taken at its word; the
-largest is then set to 1, which changes no order. Where a player would leave a record less than 2 references a side, all
-weights are 1.
+*Weights.* The ratios of the later e_k rest on estimated distributions, and if a copy adds nothing
+they add noise: on trained networks the plain sum lost 0.3 to 0.7 points of AUC to the first release
+alone. So the score is sum_k w_k r_k, where the weights w >= 0 come from a logistic regression of
+membership on the ratios r_k, for references that play the target against the others
+(`attacks.player`): the attack is tuned on models whose training sets the adversary knows, never on
+the target. The prior of a weight is N(1, 1), under which the ratio is used as it is; the largest is
+then set to 1, which changes no order. If a player would leave a record less than 2 references per
+side, all weights are 1.
 
-The order of the releases matters where slopes differ between records: put the one that says most first, such as full
-precision. The references must be `matched`. Whether a copy says more than the original is what comparing this attack
-with the best single release shows.
+The order of the releases matters where slopes differ between records: put the most informative
+first, such as full precision. The references must be `matched`. Comparing this attack with the best
+single release shows whether a copy leaks more than the original.
 
 Cost: O(refs records releases (queries + releases)).
 """
@@ -53,9 +59,11 @@ from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, Scores
 
 SINGULAR = 1e-10
-"""Directions in which earlier releases vary less than that share of the largest have no slope."""
+"""Share of the largest variance below which a direction of earlier releases has no slope."""
 PLAYERS, PLAYER_RECORDS, FEWEST_OF_PLAYER = 2, 10_000, 2
-"""References that play the target, on how many records at most, with how many references a side at least."""
+"""Number of references that play the target, their records at most, their references per side at
+least.
+"""
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,12 @@ class Joint:
         """Return the weighted log-likelihood ratio of every record.
 
         Args:
-            views: One per release, of the same target, with the same references in the same order; the release that
-                says most first.
+            views: One per release, of the same target, with the same references in the same order;
+                the most informative release first.
 
         Raises:
-            ValueError: There is no view, the views do not belong together, a record has fewer than 2 usable references
-                on a side, or a confidence is not finite.
+            ValueError: There is no view, the views do not belong together, a record has fewer than
+                2 usable references on one side, or a confidence is not finite.
         """
         _refuse_strangers(views)
         inside, outside = views[0].member, views[0].outside
@@ -92,7 +100,7 @@ class Joint:
 
 
 def believed(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases"]:
-    """Return the weight of each release's ratio, 0 to 1, by references that play the target; 1 if these are too few."""
+    """Return the weight of each release's ratio, 0 to 1; without players all are 1."""
     all_ratios, memberships = [], []
     for player in range(PLAYERS):
         attempt = _tried(views, player)
@@ -107,7 +115,7 @@ def believed(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases"]:
 def weights(
     ratios: Float64[np.ndarray, "releases records"], member: Bool[np.ndarray, "records"]
 ) -> Float64[np.ndarray, "releases"]:
-    """Return the weights of a logistic regression of membership on log ratios, the largest set to 1.
+    """Return the weights of a logistic regression of membership on log ratios; the largest is 1.
 
     They are at least 0 and have the prior N(1, 1).
 
@@ -120,6 +128,8 @@ def weights(
     """
     sign = np.where(member, 1.0, -1.0)
 
+    # sum of log(1 + exp(-margin)) + |w - 1|^2 / 2, and its gradient; the bias, `point[0]`, has no
+    # prior
     def cost(point: Float64[np.ndarray, "_"]) -> tuple[float, Float64[np.ndarray, "_"]]:
         margin = sign * (point[0] + point[1:] @ ratios)
         pull = -sign * expit(-margin)
@@ -128,9 +138,8 @@ def weights(
 
     start = np.concatenate([[0.0], np.ones(len(ratios))])
     bounds = [(None, None), *[(0.0, None)] * len(ratios)]
-    fitted = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9}).x[
-        1:
-    ]
+    solution = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9})
+    fitted = solution.x[1:]
     largest = fitted.max()
     return fitted / largest if largest > 0 else np.ones(len(ratios))
 
@@ -138,16 +147,16 @@ def weights(
 def _tried(
     views: Sequence[AttackView], player: int
 ) -> tuple[Float64[np.ndarray, "releases some"], Bool[np.ndarray, "some"]] | None:
-    """Return the ratios of a reference that plays the target on some of the records, and its membership."""
+    """Return the ratios of a reference that plays the target on some records, and its membership."""
     step = -(-len(views[0].target) // PLAYER_RECORDS)
     try:  # the same draws for every release, since these have the same membership
         played = [player_view(_every(view, step), np.random.default_rng(player)) for view in views]
     except TooFewForAttack:
         return None
-    view, known = played[0]
+    view, member = played[0]
     if min(int(side.sum(axis=0).min()) for side in (view.member, view.outside)) < FEWEST_OF_PLAYER:
         return None
-    return joint_ratios([view for view, _ in played]), known
+    return joint_ratios([view for view, _ in played]), member
 
 
 def _every(view: AttackView, step: int) -> AttackView:
@@ -162,24 +171,25 @@ def _every(view: AttackView, step: int) -> AttackView:
 
 
 def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases records"]:
-    """Return the mean over queries of each release's log-likelihood ratio beyond the releases before it."""
+    """Return each release's mean log-likelihood ratio beyond the releases before it."""
     inside, outside = views[0].member, views[0].outside
     target = np.stack([signal_of(view.target, "logit_scaled") for view in views], axis=-1)
     answers = [reference_signal(view, "logit_scaled") for view in views]
     ratios = np.zeros((len(views), len(target)))
     for query in range(target.shape[1]):
         # (refs, records, releases), each release's in a piece of memory of its innovation
-        confidence = np.moveaxis(np.stack([of[:, :, query] for of in answers]), 0, -1)
+        confidence = np.moveaxis(np.stack([release_answers[:, :, query] for release_answers in answers]), 0, -1)
         side_sums = sums(confidence, inside), sums(confidence, outside)
         for release in range(len(views)):
             slope = slopes(confidence[..., : release + 1], inside, outside, side_sums)
+            # e_k = s_k - sum over j < k of b_kj s_j, for the target and for the references
             innovation = target[:, query, release] - target[:, query, :release] @ slope
             if release:
                 new = confidence[..., release] - confidence[..., :release] @ slope  # (refs, records)
-                of_in, of_out = (sums(new[..., None], side) for side in (inside, outside))
+                sums_in, sums_out = sums(new[..., None], inside), sums(new[..., None], outside)
             else:
-                of_in, of_out = (of.only(0) for of in side_sums)
-            student_in, student_out = predictive_pair(of_in, of_out)
+                sums_in, sums_out = side_sums[0].only(0), side_sums[1].only(0)
+            student_in, student_out = predictive_pair(sums_in, sums_out)
             ratios[release] += (
                 log_density(innovation[:, None], student_in) - log_density(innovation[:, None], student_out)
             )[:, 0]
@@ -200,17 +210,19 @@ def slopes(
         outside: References that were not.
         known: Sums over each side.
     """
+    # normal equations of weighted least squares: residuals around the means of record and side,
+    # each divided by the record's deviation in the last release
     releases = answers.shape[2]
     if releases == 1:
         return np.zeros(0)
     products = np.zeros((releases, releases))
-    for used, of in zip((inside, outside), known, strict=True):
-        rooted = 1 / np.sqrt(posterior(of.only(releases - 1))[0][:, 0])
+    for used, side in zip((inside, outside), known, strict=True):
+        precision = 1 / np.sqrt(posterior(side.only(releases - 1))[0][:, 0])
         for block in blocks(answers):
-            scale = used[:, block] * rooted[block]
+            scale = used[:, block] * precision[block]
             residuals = []
             for release in range(releases):
-                centred = answers[:, block, release] - of.mean[block, release]
+                centred = answers[:, block, release] - side.mean[block, release]
                 residuals.append(np.where(used[:, block], centred * scale, 0.0).ravel())
             for row, first in enumerate(residuals):
                 for column, second in enumerate(residuals):

@@ -1,7 +1,8 @@
-"""LiRA: how much likelier is the target's answer under models trained on the record than under others?
+"""LiRA: how much likelier is the target's answer under models trained on the record than not?
 
-Per record and query, the references trained on the record (IN) and those not trained on it (OUT) give a
-normal distribution each for the logit-scaled confidence f. The score is the mean over queries of
+Per record and query, the references trained on the record (IN) and those not trained on it (OUT)
+give a normal distribution each for the logit-scaled confidence f. The score is the mean over
+queries of
 
     online:              log N(f; mu_in, sigma_in) - log N(f; mu_out, sigma_out)
     offline, one-sided:  -log P(N(mu_out, sigma_out) > f)
@@ -9,28 +10,34 @@ normal distribution each for the logit-scaled confidence f. The score is the mea
 
 Carlini et al. 2022 (arXiv 2112.03570), Algorithm 1 and equation (4). The centres and deviations are
 
-    shrunk      mean of the record's own references, the shift between IN and OUT shrunk; Student t in place of the
-                normal, with the record's own variance drawn towards that of all records (`attacks.shrink`)
+    shrunk      mean of the record's own references, the shift between IN and OUT shrunk; Student t
+                in place of the normal, with the record's own variance drawn towards the variance of
+                all records (`attacks.shrink`)
     per_record  mean and deviation (n - 1) of the record's own references
-    fixed       mean of the record's own references; one deviation per query and side from the residuals of all
-                records around their centres, sqrt(sum of squares / (references - records))
-    paper       median of the record's own references; one deviation of the raw, uncentred scores of all
-                records and queries: of IN for both sides online, of OUT offline (as the authors' code does)
+    fixed       mean of the record's own references; one deviation per query and side from the
+                residuals of all records around their centres,
+                sqrt(sum of squares / (references - records))
+    paper       median of the record's own references; one deviation of the raw, uncentred scores of
+                all records and queries: of IN for both sides online, of OUT offline (as the authors'
+                code does)
 
-Deviations from the published code. One fixed list of queries for all models, and the mean of the per-query ratios.
-`fixed` pools residuals, IN and OUT apart, because raw scores also spread with the difficulty of the records. `shrunk`
-is the default: online it is near the better one of `per_record` and `fixed` at every number of references, and above
-both where records differ and references are few. Offline that holds in simulations, but on networks that fit their
-data, `fixed` finds more: without IN references nothing says that membership moves a record less because its OUT answers
-are steady (mean over 64 small networks for digits, 31 OUT references, one query: TPR at 1 % FPR 7.6 % against 5.4 %,
-AUC 0.650 against 0.646). Offline is one-sided by default, as the paper's test is: the two-sided density of the code
-calls a very low confidence a member. `log P` is computed as such and does not underflow. A deviation is at least 1e-3
-of the pooled one of its side and 1e-6 nats (what float32 logits resolve), so that a record whose references all agree
-still has a finite score. Pooled deviations are root mean squares and not robust: records with margins of hundreds of
-nats dominate them, and forms other than `per_record` then find less on the rest.
+Deviations from the published code. One fixed list of queries for all models, and the mean of the
+per-query ratios. `fixed` pools residuals, IN and OUT separately, because raw scores also spread
+with the difficulty of the records. `shrunk` is the default: online it is near the better one of
+`per_record` and `fixed` at every number of references, and above both where records differ and
+references are few. Offline that holds in simulations, but on networks that fit their data, `fixed`
+finds more: steady OUT answers do not imply that membership moves a record less, and without IN
+references that cannot be seen (mean over 64 small networks for digits, 31 OUT references, one
+query: TPR at 1 % FPR 7.6 % against 5.4 %, AUC 0.650 against 0.646). Offline is one-sided by
+default, as the paper's test is: the two-sided density of the code calls a very low confidence a
+member. `log P` is computed as such and does not underflow. A deviation is at least 1e-3 of the
+pooled one of its side and 1e-6 nats (the resolution of float32 logits), so that a record whose
+references all agree still has a finite score. Pooled deviations are root mean squares and not
+robust: records with margins of hundreds of nats dominate them, and forms other than `per_record`
+then find less on the rest.
 
-Cost: O(refs records queries), in blocks of records, so that the memory beyond the view is a few MB; `paper`
-sorts the references of each record.
+Cost: O(refs records queries), in blocks of records, so that the memory beyond the view is a few MB;
+`paper` sorts the references of each record.
 """
 
 from dataclasses import dataclass
@@ -59,7 +66,7 @@ Variance = Literal["shrunk", "per_record", "fixed", "paper"]
 Side = Literal["one_sided", "two_sided"]
 
 FEWEST_OF_VARIANCE = {"shrunk": 2, "per_record": 2, "fixed": 2, "paper": 1}
-"""References per side that a deviation, or a residual, takes."""
+"""Fewest references per side for a deviation or a residual, by `variance`."""
 
 
 class Normal(NamedTuple):
@@ -76,7 +83,8 @@ class LiRA:
     Attributes:
         mode: `online` uses IN and OUT references, `offline` OUT references only.
         variance: Where the deviations come from, see the module.
-        side: Tail of the offline test: `one_sided` (survival function) or `two_sided` (density). Online ignores it.
+        side: Tail of the offline test: `one_sided` (survival function) or `two_sided` (density).
+            Online ignores it.
         signal: Which signal; the normal assumption is made for the default.
 
     Example:
@@ -119,7 +127,8 @@ class LiRA:
         """Return the mean log-likelihood ratio of every record.
 
         Raises:
-            ValueError: A record has too few usable references on a side, or a signal is not finite.
+            ValueError: A record has too few usable references on one side, or a signal is not
+                finite.
         """
         target = np.ascontiguousarray(signal_of(view.target, self.signal))
         outside = self._sums(view, "OUT")
@@ -128,11 +137,12 @@ class LiRA:
             return _offline(target, alone, self.side).mean(axis=1)
         inside = self._sums(view, "IN")
         if self.variance == "shrunk":
-            of_in, of_out = predictive_pair(inside, outside)
-            return (log_density(target, of_in) - log_density(target, of_out)).mean(axis=1)
+            student_in, student_out = predictive_pair(inside, outside)
+            ratio = log_density(target, student_in) - log_density(target, student_out)
+            return ratio.mean(axis=1)
         normal_in = self._normal(inside, view, "IN")
         normal_out = self._normal(outside, view, "OUT")
-        if self.variance == "paper":
+        if self.variance == "paper":  # the authors' code takes the deviation of IN for both
             normal_out = normal_out._replace(deviation=normal_in.deviation)
         return (_log_density(target, normal_in) - _log_density(target, normal_out)).mean(axis=1)
 
@@ -167,7 +177,9 @@ LIRA_FORMS = (
     LiRA("offline", "paper", "one_sided"),
     LiRA("offline", "paper", "two_sided"),
 )
-"""Every form: online and offline, the latter one-sided (the paper's test) and two-sided (its code)."""
+"""Every form: online and offline, the latter one-sided (the paper's test) and two-sided (its
+code).
+"""
 
 
 def _offline(
@@ -183,12 +195,15 @@ def _offline(
 def _log_density(
     target: Float64[np.ndarray, "records queries"], normal: Normal
 ) -> Float64[np.ndarray, "records queries"]:
-    """Return the log density of the normal, without the constant that cancels or shifts all scores alike."""
+    """Return the log density of the normal, without the constant, which changes no order."""
     return -0.5 * ((target - normal.centre) / normal.deviation) ** 2 - np.log(normal.deviation)
 
 
 def _raw_deviation(side_sums: Sums) -> Float64[np.ndarray, ""]:
-    """Return the deviation (n) of all scores around their grand mean, from those within and between records."""
+    """Return the deviation (n) of all scores around their grand mean.
+
+    The sum of squares is the sum within records plus the counts times the squares between them.
+    """
     counts, mean, squares = side_sums
     queries = mean.shape[1]
     grand = (counts @ mean).sum() / (counts.sum() * queries)
@@ -201,8 +216,10 @@ def _median(
 ) -> Float64[np.ndarray, "records queries"]:
     median = np.empty(references.shape[1:])
     for block in blocks(references):
+        # unused references sort last; the median is the mean of the two middle ones of the used
         ascending = np.sort(np.where(used[:, block, None], references[:, block], np.inf), axis=0)
         counts = used[:, block].sum(axis=0)[None, :, None]
-        below, above = (np.take_along_axis(ascending, at, axis=0)[0] for at in ((counts - 1) // 2, counts // 2))
+        below = np.take_along_axis(ascending, (counts - 1) // 2, axis=0)[0]
+        above = np.take_along_axis(ascending, counts // 2, axis=0)[0]
         median[block] = (below + above) / 2
     return median

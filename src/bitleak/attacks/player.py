@@ -1,9 +1,9 @@
-"""A reference in the target's place: how an adversary tries an attack out where the membership is known.
+"""A reference in the target's place: an attack is tried out where the membership is known.
 
-The adversary who attacks a target has models of the same kind, whose training sets are known. One of them plays the
-target, the others are its references; what the attack says of the records that the player was not trained on shows
-which scores non-members get, and a threshold can be set on them. Neither the target nor its complement has a part in
-it.
+The adversary who attacks a target has models of the same kind, whose training sets are known. One
+of them plays the target, the others are its references; its scores of the records that it was not
+trained on are scores of non-members, and a threshold can be set on them. Neither the target nor its
+complement takes part.
 """
 
 from dataclasses import replace
@@ -20,57 +20,67 @@ from bitleak.core.types import IN, OUT, AttackView
 
 
 class Player:
-    """A random reference in the target's place, by all others but those on its training set or on the complement.
+    """A random reference in the target's place, with the references on other training sets.
+
+    References on its own training set or on the complement are left out.
 
     Args:
-        view: Of any target.
-        generator: What the player, and the references used where the counts are uneven, are drawn from.
+        view: View of any target.
+        generator: Source of the player and, if the counts are uneven, of the references that are
+            used.
 
     Attributes:
-        member: Which of the records the player was trained on.
+        member: True for the records that the player was trained on.
 
     Raises:
-        TooFewForAttack: Some record would have no reference on a side.
+        TooFewForAttack: Some record would have no reference on one side.
     """
 
     def __init__(self, view: AttackView, generator: np.random.Generator) -> None:
         row = int(generator.integers(len(view.references))) if len(view.references) else -1
         if row < 0:
             raise TooFewForAttack("a reference in the target's place needs references, got none")
-        self._whole = view
-        self._others = other_models(view, row)
+        self._original = view
+        self._references = other_models(view, row)
         # hidden for the other records: neither its answers nor its membership are known
         self._records = view.use[row]
         self.member = view.member[row, self._records]
-        side = view.side[self._others][:, self._records]
-        fewest = min(int((side == which).sum(axis=0).min()) for which in (IN, OUT)) if side.size else 0
+
+        # uneven counts per side would betray the membership: all records get as many as the poorest
+        # one
+        side = view.side[self._references][:, self._records]
+        fewest = 0
+        if side.size:
+            fewest = min(int((side == value).sum(axis=0).min()) for value in (IN, OUT))
         if fewest < 1:
             raise TooFewForAttack(
                 "with a reference in the target's place, some record has no other reference on a side"
             )
         self._count = fewest
+
+        # without the references' signals, which only `view` copies
         self._bare = replace(
             view,
             target=copy_rows(view.references, np.array([row]))[0][self._records],
             references=np.empty((*side.shape, view.references.shape[2], 0)),
             side=side,
-            split=view.split[self._others],
+            split=view.split[self._references],
             population_target=copy_rows(view.population_references, np.array([row]))[0],
-            population_references=view.population_references[self._others, ..., :0],
+            population_references=view.population_references[self._references, ..., :0],
             labels=view.labels[self._records],
         )
         self._subsets = Subsets(self._bare, generator)
 
     def view(self) -> AttackView:
-        """The view of the player, with the records that it is used for.
+        """Return the view of the player, with the records that it is used for.
 
-        Every record has the same number of references on both sides, the largest that the others allow; so at least
-        one fewer per side than in the view itself.
+        Every record has the same number of references on both sides, the largest possible one; so
+        at least one fewer per side than in the original view.
         """
-        references = copy_rows(self._whole.references, self._others)
+        references = copy_rows(self._original.references, self._references)
         if not self._records.all():
             references = copy_columns(references, self._records)
-        population = copy_rows(self._whole.population_references, self._others)
+        population = copy_rows(self._original.population_references, self._references)
         full = replace(self._bare, references=references, population_references=population)
         return self._subsets.of(full).view(self._count)
 
@@ -78,21 +88,21 @@ class Player:
         """Like `view`, for attacks that are `exchangeable`; the references are copied once."""
         if self._subsets.paired:
             return self.view()
-        places = np.flatnonzero(self._others), np.flatnonzero(self._records)
-        return self._subsets.gathered(self._count, self._whole.references, *places)
+        rows, columns = np.flatnonzero(self._references), np.flatnonzero(self._records)
+        return self._subsets.gathered(self._count, self._original.references, rows, columns)
 
 
 def player_view(view: AttackView, generator: np.random.Generator) -> tuple[AttackView, Bool[np.ndarray, "records"]]:
-    """Return `Player.view`, and which of its records were in the player's training set."""
+    """Return `Player.view`, and True for each of its records in the player's training set."""
     player = Player(view, generator)
     return player.view(), player.member
 
 
 def population_view(view: AttackView) -> AttackView:
-    """Return the view with the target's answers about the population records in place of those about the audited ones.
+    """Return the view with the population records in place of the audited ones.
 
-    For attacks without references: the population has no members, so its scores show where a threshold
-    must be.
+    For attacks without references: the population has no members, so its scores show where a
+    threshold must be.
     """
     return replace(
         view,
@@ -104,7 +114,7 @@ def population_view(view: AttackView) -> AttackView:
 
 
 class StandIn(NamedTuple):
-    """The median reference in the target's place: confidences, and its membership, which is known."""
+    """The median reference in the target's place: confidences, and its known membership."""
 
     target: Float64[np.ndarray, "records queries"]
     references: Float64[np.ndarray, "refs records queries"]
@@ -113,7 +123,7 @@ class StandIn(NamedTuple):
 
 
 def stand_in(view: AttackView) -> StandIn:
-    """Return the reference with the median mean confidence as target, on the records that it may be used for.
+    """Return the reference with the median mean confidence as target, on the records it may serve.
 
     Unlike `Player` it is not drawn, so that an attack that tunes itself on it is deterministic, and
     only confidences are copied, block by block.
@@ -123,23 +133,23 @@ def stand_in(view: AttackView) -> StandIn:
     # the population decides, the audited records only where its means tie
     means = [_mean_confidence(confidence), _mean_confidence(population)]
     row = int(np.lexsort(means)[(len(means[0]) - 1) // 2])
-    others, used = other_models(view, row), view.use[row]
+    rest, used = other_models(view, row), view.use[row]
 
-    # `first` is where a block's records are among those that are used
+    # `first` is the position of a block's records among the used ones
     first = np.cumsum(used) - used
-    references = new_array((int(others.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
+    references = new_array((int(rest.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
     target = np.empty(references.shape[1:])
     for block in blocks(confidence):
         inside = used[block]
-        place = slice(first[block][0], first[block][0] + inside.sum())
-        references[:, place] = confidence[:, block][np.ix_(others, inside)]
-        target[place] = confidence[row, block][inside]
+        columns = slice(first[block][0], first[block][0] + inside.sum())
+        references[:, columns] = confidence[:, block][np.ix_(rest, inside)]
+        target[columns] = confidence[row, block][inside]
         release(references)
-    return StandIn(target, references, view.outside[np.ix_(others, used)], view.member[row][used])
+    return StandIn(target, references, view.outside[np.ix_(rest, used)], view.member[row][used])
 
 
 def other_models(view: AttackView, row: int) -> Bool[np.ndarray, "refs"]:
-    """Return which references share neither a reference's training set nor its complement."""
+    """Return True for references on another training set than a reference's or its complement."""
     return np.abs(view.split) != abs(view.split[row])
 
 

@@ -1,12 +1,14 @@
-"""Attack-P: how unusual is the target's confidence in the record among records that nobody trained on?
+"""Attack-P: how unusual is the target's confidence in the record among records without members?
 
-    score(x) = mean over queries of the share of population records z with s(z) < s(x), ties counted half
+    score(x) = mean over queries of the share of population records z with s(z) < s(x), ties counted
+    half
 
-Ye et al. 2022 (arXiv 2111.09679), with the empirical distribution and the logit-scaled confidence in
-place of minus the loss, which orders records alike. 1 - score is a p-value: the false-positive rate at which the
-threshold would be the record's own confidence. With one query the order of the records is that of the attack
-`threshold`, coarsened to the population's resolution; what is added is the scale. With several queries each is ranked
-among answers to the same query, which the mean of the confidences is not.
+Ye et al. 2022 (arXiv 2111.09679), with the empirical distribution and the logit-scaled confidence
+in place of minus the loss, which orders records alike. 1 - score is a p-value: the false-positive
+rate at which the threshold would be the record's own confidence. With one query the attack
+`threshold` orders the records alike, but for the population's resolution; this attack adds the
+scale. With several queries each answer is ranked among answers to the same query, unlike the mean
+of the confidences.
 
 Cost: O((records + population) queries log population).
 """
@@ -59,10 +61,12 @@ class Population:
             ValueError: There are no population records, or a signal is not finite.
         """
         refuse_small_population(view.population_target, self.fewest_population, self.name)
-        target, population = (signal_of(of, self.signal) for of in (view.target, view.population_target))
+        target = signal_of(view.target, self.signal)
+        population = signal_of(view.population_target, self.signal)
         score = np.zeros(len(target))
         for query in range(target.shape[1]):
             ascending = np.sort(population[:, query])
-            below, up_to = (np.searchsorted(ascending, target[:, query], side=side) for side in ("left", "right"))
-            score += (below + up_to) / (2 * len(ascending))
+            below = np.searchsorted(ascending, target[:, query], side="left")
+            up_to = np.searchsorted(ascending, target[:, query], side="right")
+            score += (below + up_to) / (2 * len(ascending))  # ties counted half
         return score / target.shape[1]

@@ -1,30 +1,31 @@
 """Quantile regression: how confident is the target on a non-member that looks like this record?
 
-On population records, of which nobody is a member, the distribution of the target's confidence is regressed on what the
-references say of a record. An audited record's score is its place in the distribution predicted for it, as a normal
-score:
+On population records, none of them a member, the distribution of the target's confidence is
+regressed on the references' answers about a record. An audited record's score is its place in the
+distribution predicted for it, as a normal score:
 
     u(x) = (mean over queries of f(x) - centre(x)) / deviation(x)
     normal    score(x) = (u(x) - m(x)) / s(x), m the regressed mean of u and s of its deviation
-    pinball   score(x) = z at u(x) on the line through the points (q_k(x), z_k), its ends prolonged, q_k being the
-              regressed alpha_k-quantile of u and z_k the alpha_k-quantile of the normal
+    pinball   score(x) = z at u(x) on the line through the points (q_k(x), z_k), its ends prolonged,
+              q_k being the regressed alpha_k-quantile of u and z_k the alpha_k-quantile of the normal
 
-Bertran et al. 2023 (arXiv 2307.03694): one model of non-members' scores, so that the test has the same false-positive
-rate for all kinds of records; they regress a normal's mean and log deviation, or quantiles by the pinball loss, on the
-image itself and need no references. Deviations: the regressor is scikit-learn's gradient boosting on features of the
-OUT references' answers: centre and deviation of the confidence (Student's, `attacks.shrink`), mean entropy, mean
-correctness. What is regressed is u, so that trees without a split are already the offline LiRA, in its variance form
-`shrunk`, calibrated on the population; labels of population records are not known to an attack. The deviation of a
-normal is regressed as the log of the squared residuals, whose mean is log s^2 - 1.27. The references of a population
-record are all OUT, twice as many as those of an audited one; `deviation` counts that in. Crossed quantiles are sorted,
-and are at least `LEAST_GAP` apart.
+Bertran et al. 2023 (arXiv 2307.03694): one model of non-members' scores, so that the test has the
+same false-positive rate for all kinds of records; they regress a normal's mean and log deviation,
+or quantiles by the pinball loss, on the image itself and need no references. Deviations: the
+regressor is scikit-learn's gradient boosting on features of the OUT references' answers: centre and
+deviation of the confidence (Student's, `attacks.shrink`), mean entropy, mean correctness. The trees
+regress u, so that trees without a split are already the offline LiRA, in its variance form
+`shrunk`, calibrated on the population; labels of population records are not known to an attack. The
+deviation of a normal is regressed as the log of the squared residuals, whose mean is log s^2 -
+1.27. The references of a population record are all OUT, twice as many as those of an audited one;
+`deviation` counts that in. Crossed quantiles are sorted, and are at least `LEAST_GAP` apart.
 
-`normal` finds more at low false-positive rates where the population is small: 100 records do not place the highest
-quantiles. A target that is differently calibrated than its references, as a quantized one, shifts the regression along:
-this attack needs no recalibration.
+`normal` finds more at low false-positive rates where the population is small: 100 records do not
+place the highest quantiles. A target with another calibration than its references, such as a
+quantized one, shifts the regression with it: this attack needs no recalibration.
 
-Cost: O(refs records queries), and 2 (`pinball`: one per level) times `TREES` boosting steps over the population and
-predictions for all records.
+Cost: O(refs records queries), and 2 (`pinball`: one per level) times `TREES` boosting steps over
+the population and predictions for all records.
 """
 
 from collections.abc import Callable
@@ -60,7 +61,8 @@ class Quantile:
     """The confidence's place in the distribution predicted for a non-member.
 
     Attributes:
-        form: How that is predicted: `normal` by mean and deviation, `pinball` by quantiles.
+        form: Prediction of the distribution: `normal` by mean and deviation, `pinball` by
+            quantiles.
         levels: Levels of the quantiles, at least two, ascending, in (0, 1); `normal` ignores them.
 
     Example:
@@ -95,29 +97,36 @@ class Quantile:
 
     @property
     def fewest_population(self) -> int:
-        """50: with fewer records a tree has no two leaves to split them into, and the highest quantile no place."""
+        """50: fewer records cannot fill two leaves of a tree, nor resolve the highest quantile."""
         return 50
 
     def __call__(self, view: AttackView) -> Scores:
         """Return the normal score of every record's confidence in the predicted distribution.
 
         Raises:
-            ValueError: There are too few population records, a record has fewer than 2 usable OUT references, or a
-                signal is not finite.
+            ValueError: There are too few population records, a record has fewer than 2 usable OUT
+                references, or a signal is not finite.
         """
         refuse_small_population(view.population_target, self.fewest_population, self.name)
         out = view.outside
         refuse_few(out, 2, self.name, side="OUT")
         everyone = np.ones(view.population_references.shape[:2], bool)
-        seen, of_x = _standardized(view.target, partial(reference_signal, view), out)
-        known, of_z = _standardized(view.population_target, partial(signal_of, view.population_references), everyone)
+        features, u = _standardized(view.target, partial(reference_signal, view), out)
+        references_on_population = partial(signal_of, view.population_references)
+        population, population_u = _standardized(view.population_target, references_on_population, everyone)
+
+        # E[log residual^2] = log s^2 + E[log of a squared standard normal]
         if self.form == "normal":
-            mean = _trees(self.form).fit(known, of_z)
-            squares = (of_z - mean.predict(known)) ** 2 + LEAST_SQUARE
-            log_variance = _trees(self.form).fit(known, np.log(squares)).predict(seen) - LOG_SQUARE_OF_NORMAL
-            return (of_x - mean.predict(seen)) * np.exp(-log_variance / 2)
-        models = (_trees(self.form, loss="quantile", quantile=level).fit(known, of_z) for level in self.levels)
-        return normal_score(of_x, np.stack([model.predict(seen) for model in models]), ndtri(np.array(self.levels)))
+            mean = _trees(self.form).fit(population, population_u)
+            squares = (population_u - mean.predict(population)) ** 2 + LEAST_SQUARE
+            log_squares = _trees(self.form).fit(population, np.log(squares)).predict(features)
+            return (u - mean.predict(features)) * np.exp(-(log_squares - LOG_SQUARE_OF_NORMAL) / 2)
+
+        quantiles = []
+        for level in self.levels:
+            trees = _trees(self.form, loss="quantile", quantile=level).fit(population, population_u)
+            quantiles.append(trees.predict(features))
+        return normal_score(u, np.stack(quantiles), ndtri(np.array(self.levels)))
 
 
 QUANTILE_FORMS = (Quantile("normal"), Quantile("pinball"))
@@ -143,7 +152,7 @@ def normal_score(
     quantiles: Float64[np.ndarray, "levels records"],
     at: Float64[np.ndarray, "levels"],
 ) -> Float64[np.ndarray, "records"]:
-    """Where a value lies on the line through its quantiles at the given normal scores.
+    """Return the place of a value on the line through its quantiles at the given normal scores.
 
     Example:
         >>> quantiles = np.array([[0.0], [1.0], [3.0]])
@@ -151,13 +160,17 @@ def normal_score(
         >>> [float(normal_score(np.array([v]), quantiles, at)[0]) for v in (0.5, 2.0, 5.0)]
         [0.5, 1.5, 3.0]
     """
-    apart = np.diff(at)[:, None]
+    spacing = np.diff(at)[:, None]
+
+    # crossed quantiles are sorted and moved up until each is `LEAST_GAP` above the one before
     ascending = np.sort(quantiles, axis=0)
-    gaps = np.maximum(np.diff(ascending, axis=0), LEAST_GAP * apart)
+    gaps = np.maximum(np.diff(ascending, axis=0), LEAST_GAP * spacing)
     knots = np.concatenate([ascending[:1], ascending[:1] + np.cumsum(gaps, axis=0)])
+
+    # the first and the last segment are prolonged
     segment = np.clip((value >= knots).sum(axis=0) - 1, 0, len(at) - 2)[None]
     start, gap = np.take_along_axis(knots, segment, 0)[0], np.take_along_axis(gaps, segment, 0)[0]
-    return at[segment[0]] + (value - start) / gap * apart[segment[0], 0]
+    return at[segment[0]] + (value - start) / gap * spacing[segment[0], 0]
 
 
 def _standardized(
@@ -167,9 +180,9 @@ def _standardized(
 ) -> tuple[Float64[np.ndarray, "records features"], Float64[np.ndarray, "records"]]:
     """Return features from the used references' answers, and u."""
     confidence = query_means(references("logit_scaled"))[:, :, None]
-    of = predictive(sums(confidence, used))
+    student = predictive(sums(confidence, used))
     names: tuple[SignalName, ...] = ("entropy", "correct")
     means = [sums(references(name), used).mean.mean(axis=1) for name in names]
-    centre, deviation = of.centre[:, 0], of.deviation[:, 0]
+    centre, deviation = student.centre[:, 0], student.deviation[:, 0]
     value = signal_of(target, "logit_scaled").mean(axis=1)
     return np.column_stack([centre, deviation, *means]), (value - centre) / deviation

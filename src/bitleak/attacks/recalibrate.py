@@ -1,21 +1,23 @@
-"""The adversary who has only full-precision references, but corrects the target's calibration.
+"""Recalibration of the target, for an adversary who has only full-precision references.
 
-Quantizing rescales and shifts a network's confidence on every record, trained on or not, and an attack with
-full-precision references takes that for evidence. On the population records nobody is a member, so the
-adversary can see the shift there. With f the logit-scaled confidence,
+Quantizing rescales and shifts a network's confidence on every record, trained on or not, and an
+attack with full-precision references takes that for evidence. The population records have no
+members, so the adversary can see the shift there. With f the logit-scaled confidence,
 
     f' = mean_ref + std_ref (f - mean_target) / std_target,
 
-where mean and std are taken over the population records and queries, and those of the references are averaged
-over references: the average *single* reference. Moments are matched instead of regressing references on the
-target, because a regression attenuates even where nothing has shifted. Without a shift f' = f within error.
+where mean and std are taken over the population records and queries, and those of the references
+are averaged over references: the average *single* reference. Moments are matched instead of
+regressing references on the target, because a regression attenuates even where nothing has shifted.
+Without a shift f' = f within error.
 
-The mean and the deviation of P population records have errors of 1 / sqrt(P) and 1 / sqrt(2 P) deviations for normal f,
-so that all f' of a target are off by std_ref / sqrt(P) at a time. The intervals of `recalibrated` rows resample the
-audited records and do not include this error; 100 population records cost 0.006 of AUC on small networks for digits.
+The mean and the deviation of P population records have errors of 1 / sqrt(P) and 1 / sqrt(2 P)
+deviations for normal f, so that all f' of a target are off by std_ref / sqrt(P) at a time. The
+intervals of `recalibrated` rows resample the audited records and do not include this error; 100
+population records cost 0.006 of AUC on small networks for digits.
 
-`log_probability` follows as log sigmoid(f'). The other signals do not follow from the confidence and are set to
-NaN, which attacks refuse.
+`log_probability` follows as log sigmoid(f'). The other signals do not follow from the confidence
+and are set to NaN, which attacks refuse.
 """
 
 import numpy as np
@@ -41,26 +43,28 @@ def recalibrated(view: AttackView) -> AttackView:
         UnfitView: The target's confidence does not vary on the population records.
         TooFewForAttack: There are fewer than two.
     """
-    seen = view.population_target[..., LOGIT_SCALED]
-    if seen.shape[0] < 2:
-        raise TooFewForAttack(f"recalibration needs at least 2 population records, got {seen.shape[0]}")
-    spread = float(seen.std())
+    confidence = view.population_target[..., LOGIT_SCALED]
+    if confidence.shape[0] < 2:
+        raise TooFewForAttack(f"recalibration needs at least 2 population records, got {confidence.shape[0]}")
+    spread = float(confidence.std())
     if not spread > 0:
         raise UnfitView(f"the target's confidence must vary on the population records, got deviation {spread}")
     mean, std = average_reference(view)
     scale = std / spread
-    shift = mean - scale * float(seen.mean())
-    target, population = (_mapped(signals, scale, shift) for signals in (view.target, view.population_target))
-    return view.of_target(target, population)
+    shift = mean - scale * float(confidence.mean())
+    target = _mapped(view.target, scale, shift)
+    return view.of_target(target, _mapped(view.population_target, scale, shift))
 
 
 def average_reference(view: AttackView) -> tuple[float, float]:
-    """Return mean and deviation of one reference's confidence on the population records, averaged over references."""
+    """Return mean and deviation of the population confidences, averaged over references."""
     confidence = view.population_references[..., LOGIT_SCALED]
-    seen = np.isfinite(confidence)
-    if not seen.all():  # audited records in the population's place, some references being hidden for some of them
+    finite = np.isfinite(confidence)
+    # audited records may stand in the population's place, and some references be hidden for some of
+    # them
+    if not finite.all():
         means, deviations = [], []
-        for answers, shown in zip(confidence, seen, strict=True):
+        for answers, shown in zip(confidence, finite, strict=True):
             if shown.any():
                 means.append(answers[shown].mean())
                 deviations.append(answers[shown].std())

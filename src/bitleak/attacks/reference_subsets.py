@@ -1,7 +1,8 @@
-"""The same target seen by an adversary with fewer references, for a curve of leakage against cost.
+"""Views of a target for adversaries with fewer references: a curve of leakage against cost.
 
-Cost: one sort of random keys over the references of every record serves all counts. A view by a mask is a copy of all
-references; `compact_view`, for attacks that ask only on which side an answer is, holds 2 `count` references.
+Cost: one sort of random keys over the references of every record serves all counts. A view by a
+mask is a copy of all references; `compact_view`, for attacks that distinguish answers by their side
+alone, holds 2 `count` references.
 """
 
 from collections.abc import Iterator
@@ -24,27 +25,29 @@ SMALL = 1 << 15
 def subset_view(view: AttackView, count: int, generator: np.random.Generator) -> AttackView:
     """Return the view with `count` references per side for every record.
 
-    References that are each other's complements are kept or left out in pairs, so that `count` pairs are what an
-    adversary with 2 `count` models has: their answers to population records are the only ones left. Where the
-    references do not pair up, every record keeps `count` random ones a side by the mask, and the population records
-    keep all of theirs.
+    References that are each other's complements are kept or left out in pairs: `count` pairs are
+    the 2 `count` models of a weaker adversary, and only their answers to population records are
+    left. If the references do not pair up, every record keeps `count` random ones per side by the
+    mask, and the population records keep all of theirs.
 
     Args:
         view: View of any target.
         count: References per side, at least 1.
-        generator: Source of the choice; smaller counts under the same seed are subsets of larger ones.
+        generator: Source of the choice; smaller counts under the same seed are subsets of larger
+            ones.
 
     Raises:
-        ValueError: A record has fewer usable references on a side.
+        ValueError: A record has fewer usable references on one side.
     """
     integer_in("count", count, 1)
     return Subsets(view, generator).view(count)
 
 
 def exchangeable(attack: Attack) -> bool:
-    """Return whether it only matters to an attack on which side of a record an answer is.
+    """Return whether an attack distinguishes a record's reference answers by their side alone.
 
-    Such an attack has `exchangeable = True`: which model gave an answer changes nothing, and it looks at no population.
+    Such an attack has `exchangeable = True`: the model that gave an answer does not matter, and it
+    reads no population records.
     """
     return getattr(attack, "exchangeable", False)
 
@@ -53,8 +56,9 @@ class Subsets:
     """References that every count keeps, drawn once for a view.
 
     Args:
-        view: Of any target.
-        generator: What the choice is drawn from; smaller counts keep subsets of what larger ones keep.
+        view: View of any target.
+        generator: Source of the choice; smaller counts keep subsets of the references of larger
+            counts.
     """
 
     def __init__(self, view: AttackView, generator: np.random.Generator) -> None:
@@ -69,7 +73,7 @@ class Subsets:
 
     @property
     def paired(self) -> bool:
-        """True if references that are each other's complements are kept or left out together."""
+        """Whether references that are each other's complements are kept or left out together."""
         return self._pairs is not None
 
     def of(self, view: AttackView) -> "Subsets":
@@ -82,7 +86,7 @@ class Subsets:
         """Return the view with `count` references per side, see `subset_view`.
 
         Raises:
-            ValueError: A record has fewer usable references on a side.
+            ValueError: A record has fewer usable references on one side.
         """
         self._refuse_few(count)
         if self._pairs is not None:
@@ -95,16 +99,16 @@ class Subsets:
     def compact_view(self, count: int) -> AttackView:
         """Like `view`, with one row per place among a record's references instead of one per model.
 
-        For attacks to which the references on one side of a record are exchangeable, and which look at no population:
-        rows 0 to `count` - 1 are IN for every record, the others OUT, each in the order of the models.
+        For attacks that are `exchangeable`: rows 0 to `count` - 1 are IN for every record, the
+        others OUT, each in the order of the models.
 
         Raises:
-            ValueError: A record has fewer usable references on a side.
+            ValueError: A record has fewer usable references on one side.
         """
         if self.paired:
             return self.view(count)
-        places = np.arange(len(self._full.side)), np.arange(self._full.side.shape[1])
-        return self.gathered(count, self._full.references, *places)
+        refs, records = self._full.side.shape
+        return self.gathered(count, self._full.references, np.arange(refs), np.arange(records))
 
     def gathered(
         self,
@@ -113,20 +117,21 @@ class Subsets:
         rows: Int64[np.ndarray, "refs"],
         columns: Int64[np.ndarray, "records"],
     ) -> AttackView:
-        """`compact_view` of unpaired references that are rows and columns of a larger array.
+        """Return `compact_view` of unpaired references that are rows and columns of a larger array.
 
         Args:
-            count: References a side, at least 1.
-            references: Those of the view, and others.
-            rows: Where each of the view's references is in it.
-            columns: Where each of the view's records is in it.
+            count: References per side, at least 1.
+            references: Array of signals that holds the view's references.
+            rows: Row of each of the view's references in it.
+            columns: Column of each of the view's records in it.
 
         Raises:
-            ValueError: A record has fewer usable references on a side.
+            ValueError: A record has fewer usable references on one side.
         """
         self._refuse_few(count)
         full = self._full
         chosen = np.concatenate([_ascending(order[:count]) for order in self._orders])  # (2 count, records)
+        # two bytes instead of eight: there is one number per reference and record
         small = rows.astype(np.int16 if len(references) <= SMALL else np.int32)
         planes = _taken(references, small[chosen], columns)
         side = np.repeat(np.array([IN, OUT], np.int8), count)[:, None]
@@ -160,10 +165,11 @@ def _of_rows(view: AttackView, rows: Int64[np.ndarray, "rows"]) -> AttackView:
 def _order(
     keys: Float64[np.ndarray, "refs records"], side: Bool[np.ndarray, "refs records"]
 ) -> Int[np.ndarray, "most records"]:
-    """Return the references of one side by their keys, as many as every record has there."""
+    """Return the references of one side in the order of their keys, as many as every record has."""
     count = int(side.sum(axis=0).min())
     order = np.empty((count, keys.shape[1]), np.int16 if len(keys) <= SMALL else np.int32)
     for block in _record_blocks(keys):
+        # keys are below 1, so references of the other side sort last
         order[:, block] = np.where(side[:, block], keys[:, block], 2.0).argsort(axis=0)[:count]
     return order
 
@@ -179,7 +185,7 @@ def _taken(
     rows: Int[np.ndarray, "some records"],
     columns: Int64[np.ndarray, "records"],
 ) -> Float64[np.ndarray, "signals some records queries"]:
-    """Return the references in these rows of each of these columns, signal by signal."""
+    """Return the given rows of each of the given columns, signal by signal."""
     taken = new_array((references.shape[-1], *rows.shape, references.shape[2]), references.dtype)
     planes = np.moveaxis(np.asarray(references), -1, 0)  # a memory map takes long to index
     for block in _record_blocks(rows, taken):
@@ -202,7 +208,7 @@ def _record_blocks(*arrays: np.ndarray) -> Iterator[slice]:
 
 
 def complementary_pairs(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "pairs 2"] | None:
-    """Return rows that are each other's complement, by the first of the two; None if some row has no partner left.
+    """Return pairs of complementary rows, by the first of the two; None if a row has no partner.
 
     Example:
         >>> complementary_pairs(np.array([[1, 0], [1, 1], [0, 0], [0, 1]], bool)).tolist()

@@ -1,8 +1,7 @@
-"""Sums over a record's IN or OUT references, which most attacks with references start from.
+"""Sums over a record's IN or OUT references, from which most attacks with references start.
 
-They are kept in `AttackView.shared` and go with the view: twelve forms of LiRA need the same two.
-
-Everything goes over blocks of records, so that the memory beyond the view is a few MB.
+They are kept in `AttackView.shared`: twelve forms of LiRA need the same two. All of them are
+computed in blocks of records, so that the memory beyond the view is a few MB.
 """
 
 from typing import Literal, NamedTuple
@@ -15,7 +14,7 @@ from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, SignalName
 
 SideName = Literal["IN", "OUT"]
-"""Which side of a record: those trained on it, or the others."""
+"""Side of a record: references trained on it, or not."""
 
 
 class Sums(NamedTuple):
@@ -37,9 +36,9 @@ class Sums(NamedTuple):
 
 
 def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]) -> Sums:
-    """Return counts, means and squared residuals of the used references; others, NaN too, have no part in them."""
+    """Return counts, means and squared residuals of the used references; hidden ones may be NaN."""
     counts = used.sum(axis=0)
-    mean, squares = (np.empty(references.shape[1:]) for _ in range(2))
+    mean, squares = np.empty(references.shape[1:]), np.empty(references.shape[1:])
     for block in blocks(references):
         weights = used[:, block].astype(np.float64)
         for query in range(references.shape[2]):  # an axis of two or three at the end would make every pass slow
@@ -79,7 +78,7 @@ def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, caller: str,
 
 
 def side_of(view: AttackView, side: SideName) -> Bool[np.ndarray, "refs records"]:
-    """Return which references of one side may be used."""
+    """Return True for the references of one side that may be used."""
     return view.member if side == "IN" else view.outside
 
 

@@ -2,37 +2,40 @@
 
 With p(x | theta) the target's probability of the true class, and p(x) its mean over models,
 
-    LR(x, z) = (p(x | theta) / p(x)) / (p(z | theta) / p(z)),      score(x) = share of z with LR(x, z) >= gamma
+    LR(x, z) = (p(x | theta) / p(x)) / (p(z | theta) / p(z))
+    score(x) = share of z with LR(x, z) >= gamma
 
 Zarifzadeh et al. 2024 (arXiv 2312.03262). p(x) is
 
     online   the mean of p over IN and over OUT references, each half
-    offline  ((1 + a) p_out(x) + 1 - a) / 2: p_in taken to be linear in p_out, and 1 where that is 1
+    offline  ((1 + a) p_out(x) + 1 - a) / 2: p_in taken to be linear in p_out, and 1 at p_out = 1
 
-and p(z), z being nobody's member, the mean over all references online and the offline form offline. `a` = "tuned" is
-found on a model that is not the target: the reference whose mean confidence on the population is the median one plays
-the target, its membership is known, and the others (its complement left out) are its references; the best of 0, 0.1,
-..., 1 by AUC.
+and p(z), z being a member of no model, the mean over all references online and the offline form
+offline. `a` = "tuned" is chosen on a model that is not the target: the reference with the median
+mean confidence on the population plays the target, its membership is known, and the others (its
+complement left out) are its references; the best of 0, 0.1, ..., 1 by AUC.
 
-Deviations. The z are held-out records, never audited ones, so none can be the target's member. The temperature, which
-the authors apply to logits, divides the logit-scaled confidence f instead: p = sigmoid(f / T), exact for T = 1 and for
-two classes, as the signals hold no more than f. It is 2 by default, as the authors suggest for images, there with a
-softmax expanded in a Taylor series and given a margin, which has no counterpart in f. The reason is that networks that
-fit their data answer with p near 1 for members and non-members alike, which T = 1 takes for no difference. (Mean AUC of
-`online` over all 64 small networks for digits, 31 references a side, one query: 0.648 at T = 1, 0.685 at 2, 0.688 at 3,
-0.678 at 8; online LiRA 0.697. The best T depends on the networks; none was chosen by these figures.)
-Several queries: the log ratios log p(x | theta) - log p(x) are averaged over the queries, of x and of z alike (a vote
-of the queries would coarsen the score).
+Deviations. The z are held-out records, never audited ones, so none can be the target's member. The
+temperature, which the authors apply to logits, divides the logit-scaled confidence f instead: p =
+sigmoid(f / T), exact for T = 1 and for two classes, as the signals hold no more than f. It is 2 by
+default, as the authors suggest for images, there with a softmax expanded in a Taylor series and
+given a margin, which has no counterpart in f. The reason is that networks that fit their data
+answer with p near 1 for members and non-members alike, which T = 1 takes for no difference. (Mean
+AUC of `online` over all 64 small networks for digits, 31 references per side, one query: 0.648 at T
+= 1, 0.685 at 2, 0.688 at 3, 0.678 at 8; online LiRA 0.697. The best T depends on the networks; none
+was chosen by these figures.) Several queries: the log ratios log p(x | theta) - log p(x) are
+averaged over the queries, of x and of z alike (a vote of the queries would coarsen the score).
 
-Ties. The share is a step function of the log ratio of x alone. Many records share 0 or 1, so `ties` = "broken"
-(default) orders records with equal counts by the log ratio: it adds the record's rank among the audited, below one
-count. The order is then that of the ratio p(x | theta) / p(x) itself, whatever z and gamma are; these two decide where
-the score lies between 0 and 1, and matter to the order only where ties are "kept", as in the paper. gamma is 1 by
-default, which spreads the counts most: of the same networks at T = 1 with ties kept, gamma = 2 finds an AUC of 0.524
-and gamma = 1 one of 0.648.
+Ties. The share is a step function of the log ratio of x alone. Many records share 0 or 1, so `ties`
+= "broken" (default) orders records with equal counts by the log ratio: it adds the record's rank
+among the audited, below one count. The ratio p(x | theta) / p(x) alone then decides the order; z
+and gamma place the score between 0 and 1, and matter to the order only if ties are "kept", as in
+the paper. gamma is 1 by default, which spreads the counts most: of the same networks at T = 1 with
+ties kept, gamma = 2 finds an AUC of 0.524 and gamma = 1 one of 0.648.
 
-Cost: O(refs (records + population) queries) for the means; all comparisons by one sort of the population and one
-binary search per record, O((records + population) log population). Tuning adds one pass over the references.
+Cost: O(refs (records + population) queries) for the means; all comparisons by one sort of the
+population and one binary search per record, O((records + population) log population). Tuning adds
+one pass over the references.
 """
 
 from collections.abc import Sequence
@@ -62,7 +65,7 @@ class RMIA:
 
     Attributes:
         mode: `online` uses IN and OUT references, `offline` OUT references only.
-        gamma: How much larger the ratio of x must be than that of z, at least 1.
+        gamma: Factor by which the ratio of x must exceed the ratio of z, at least 1.
         temperature: T of p = sigmoid(f / T), > 0.
         a: Slope of p_in over p_out, 0 to 1, or `tuned`; online ignores it.
         ties: `broken` by the log ratio or `kept`.
@@ -121,8 +124,8 @@ class RMIA:
         """Return the share of population records that every record stands out against.
 
         Raises:
-            ValueError: There are no population records, a record has too few usable references, or a confidence is
-                not finite.
+            ValueError: There are no population records, a record has too few usable references, or
+                a confidence is not finite.
         """
         refuse_small_population(view.population_target, self.fewest_population, self.name)
         refuse_few(view.outside, 1, self.name, side="OUT")
@@ -137,7 +140,7 @@ class RMIA:
         return (counts + rankdata(of_x) / (len(of_x) + 1)) / len(of_z)
 
     def tuned_a(self, view: AttackView) -> float:
-        """Return the `a` with the best AUC in an attack on one of the references, with the help of the others.
+        """Return the `a` with the best AUC in an attack on one of the references by the others.
 
         Raises:
             ValueError: No other references are left to attack it with.
@@ -147,13 +150,16 @@ class RMIA:
         refuse_few(out, 1, f"{self.name} with a='tuned'", side="OUT")
         log_target = log_sigmoid(known.target / self.temperature)
         means = self._log_means(known.references, [out])
-        areas = [_area((log_target - blended(*means, a)).mean(axis=1), known.known) for a in CANDIDATES]
+        areas = []
+        for a in CANDIDATES:
+            scores = (log_target - blended(*means, a)).mean(axis=1)
+            areas.append(_area(scores, known.known))
         return CANDIDATES[int(np.argmax(areas))]
 
     def _ratios(
         self, view: AttackView, a: float | None = None
     ) -> tuple[Float64[np.ndarray, "records"], Float64[np.ndarray, "population"]]:
-        """Return the mean log ratio over the queries for audited records and population; online without `a`."""
+        """Return the mean log ratio of audited records and of the population; online without `a`."""
         sides = [view.outside]
         if a is None:
             sides.append(view.member)
@@ -184,19 +190,24 @@ class RMIA:
         references: Float64[np.ndarray, "refs records queries"],
         sides: Sequence[Bool[np.ndarray, "refs records"]],
     ) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
-        """Return log of the mean probability, and mean of 1 - p: means over sides of means over their references."""
-        mean, complement = (np.empty(references.shape[1:]) for _ in range(2))
+        """Return log of the mean probability and mean of 1 - p, each the mean of the sides' means."""
+        mean, complement = np.empty(references.shape[1:]), np.empty(references.shape[1:])
         for block in blocks(references):
             share = _share(sides, block)
             confidence = np.ascontiguousarray(references[:, block]) / self.temperature
             hidden = np.isnan(confidence)
             if hidden.any():  # their share is 0, and 0 times NaN is NaN
                 confidence = np.where(hidden, 0.0, confidence)
-            ratio = np.exp(-np.abs(confidence))  # of the smaller of p and 1 - p to the larger
+            # the smaller of p and 1 - p over the larger; each is computed without a difference from
+            # 1
+            ratio = np.exp(-np.abs(confidence))
             larger = 1 / (1 + ratio)
             smaller, likely = ratio * larger, confidence > 0
             mean[block] = np.einsum("mrq,mr->rq", np.where(likely, larger, smaller), share)
             complement[block] = np.einsum("mrq,mr->rq", np.where(likely, smaller, larger), share)
+
+        # log of the mean from whichever of mean and 1 - mean is the smaller; by logarithms where it
+        # underflows
         near_one, tiny = complement < 0.5, np.flatnonzero((mean < SMALLEST_MEAN).any(axis=1))
         log_mean = np.log(np.maximum(mean, SMALLEST_MEAN))
         log_mean[near_one] = np.log1p(-complement[near_one])
@@ -217,7 +228,7 @@ def evenly(used: Bool[np.ndarray, "refs records"]) -> Float64[np.ndarray, "refs 
 def _share(
     sides: Sequence[Bool[np.ndarray, "refs records"]], of: slice | Int64[np.ndarray, "some"]
 ) -> Float64[np.ndarray, "refs some"]:
-    """Return the weights of the mean over sides of the mean over their references, for some of the records."""
+    """Return the weights of the mean over sides of their references' means, for some records."""
     return np.mean([evenly(used[:, of]) for used in sides], axis=0)
 
 
@@ -236,14 +247,14 @@ def dominated(
 def blended(
     log_out: Float64[np.ndarray, "records queries"], complement: Float64[np.ndarray, "records queries"], a: float
 ) -> Float64[np.ndarray, "records queries"]:
-    """Return log(((1 + a) p_out + 1 - a) / 2) from log p_out and 1 - p_out, with the precision of both ends."""
+    """Return log(((1 + a) p_out + 1 - a) / 2) from log p_out and 1 - p_out, precise at both ends."""
     if a == 1:
         return log_out
     return np.log1p(-(1 + a) / 2 * complement)
 
 
 def log_sigmoid(confidence: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
-    """Log of the probability whose log-odds are the confidence."""
+    """Return the log of the probability whose log-odds are the confidence."""
     return -np.logaddexp(0.0, -confidence)
 
 

@@ -2,20 +2,21 @@
 
     score(x) = mean over queries of log p_y / (1 - p_y) = z_y - logsumexp(z_others)
 
-The simplest attack there is. It needs no reference models and cannot tell an easy record from a member. The signal
-makes it one of the classic attacks:
+The simplest attack there is. It needs no reference models and takes an easy record for a member.
+The signal makes it one of the classic attacks:
 
-    logit_scaled      the default: the same order as the loss, but resolved where probabilities round to 1
+    logit_scaled      the default: the order of the loss, but resolved where probabilities round to 1
     log_probability   minus the loss (Yeom et al. 2018, arXiv 1709.01604, section 3.2)
-    correct           members are classified correctly more often: the gap attack, which sees labels only (the same
-                      paper); with few queries its scores have few values and most of them tie
+    correct           members are classified correctly more often: the gap attack, which sees labels
+                      only (the same paper); with few queries most of its scores tie
     hinge             the margin z_y - max z_others
-    entropy           members are classified with less doubt; blind to the label (Song and Mittal 2021,
-                      arXiv 2003.10595)
-    modified_entropy  the entropy that also falls with the true class's probability (the same paper, equation 9)
+    entropy           members are classified with less doubt; blind to the label (Song and Mittal
+                      2021, arXiv 2003.10595)
+    modified_entropy  the entropy that also falls with the true class's probability (the same paper,
+                      equation 9)
 
-Entropies are negated, so that larger means member throughout. The second paper sets one threshold per class from
-shadow models; here there is one threshold for all.
+Entropies are negated, so that larger means member throughout. The second paper sets one threshold
+per class from shadow models; here there is one threshold for all.
 
 Cost: O(records queries).
 """

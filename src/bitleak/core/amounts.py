@@ -8,8 +8,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def bytes_of(text: str, name: str = "size") -> int:
-    """Return the bytes that `8G`, `1.5GiB`, `512 MB` or `1000000` stand for; K, M, G and T are
-    powers of 1000.
+    """Return the bytes of `8G`, `1.5GiB`, `512 MB` or `1000000`; K, M, G and T are powers of 1000.
 
     Raises:
         ValueError: It is no size, or nothing.

@@ -8,8 +8,7 @@ import numpy as np
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
-    """Return the message for a name that is not known, with the nearest known one and the full
-    list.
+    """Return the message for an unknown name, with the nearest known one and the full list.
 
     Example:
         >>> unknown_name("quantizer", "adarond", ["rtn", "adaround"])
@@ -79,9 +78,7 @@ LONGEST_LABEL = 60
 """Largest number of letters of a title or a label: more does not fit tables and figures."""
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""First letters by which spreadsheets take a cell for a formula, the wide ones of Asian keyboards
-too.
-"""
+"""First letters of a spreadsheet's formula, with the wide ones of Asian keyboards."""
 
 
 def label_text(name: str, value: str, *, longest: int | None = LONGEST_LABEL) -> str:

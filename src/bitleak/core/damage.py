@@ -1,5 +1,4 @@
-"""Errors that libraries raise on files that are not as they should be, turned into one line of
-bitleak.
+"""Errors of libraries on damaged files, turned into one line of bitleak.
 
 A damaged file reaches its reader's library at any depth, and each of them has errors of its own:
 `zlib.error` and `lzma.LZMAError` of packed streams, `struct.error` of short headers,
@@ -34,9 +33,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     lzma.LZMAError,
     zipfile.BadZipFile,
 )
-"""Errors that count as damage around the call of a library on a file that was handed in, only
-there.
-"""
+"""Errors that count as damage, but only around a library's call on a file from elsewhere."""
 
 LONGEST_REASON = 300
 """Number of letters of a library's message that are shown."""

@@ -1,5 +1,4 @@
-"""Waiting until files have reached the disk: one after the other, many at a time, or a whole file
-system at once.
+"""Waiting until files have reached the disk: singly, many at a time, or a whole file system.
 
 A file is durable after `fsync` of the file and of the folder that names it, which costs a write of
 the journal each time: about 4 for every small result. `syncfs` makes everything durable that was
@@ -22,9 +21,7 @@ SYNCS = 32
 """Number of files that wait for the disk at a time: a journal writes their entries together."""
 
 MANY = 512
-"""Least number of files and folders for which a whole file system is waited for, with all that
-others wrote to it.
-"""
+"""Fewest files and folders for which a whole file system is flushed, with all writes to it."""
 
 _WHOLE = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs"}
 
@@ -90,9 +87,7 @@ class Barrier:
 
 @functools.cache
 def syncfs() -> Callable[[int], None] | None:
-    """Return the call that waits for the file system of a descriptor, or None if it cannot be
-    relied on here.
-    """
+    """Return the call that flushes a descriptor's file system, or None if it is unreliable here."""
     version = re.match(r"(\d+)\.(\d+)", platform.release())
     if platform.system() != "Linux" or version is None or (int(version[1]), int(version[2])) < (5, 8):
         return None
@@ -110,9 +105,7 @@ def syncfs() -> Callable[[int], None] | None:
 
 
 def file_system(device: int) -> str:
-    """Return the type of the file system with a device number, or an empty text if it is not
-    known.
-    """
+    """Return the type of the file system with a device number; empty if it is not known."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()

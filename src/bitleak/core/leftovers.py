@@ -1,5 +1,4 @@
-"""Temporary files named by their owner, which separates leftovers of killed processes from files in
-use.
+"""Temporary files named by their owner, so that leftovers of killed processes are recognised.
 
 A name holds `owner()`: the machine since its start, its numbering of processes (a container has its
 own), the number of the process, and the time of its start. The owner is dead if this machine has no

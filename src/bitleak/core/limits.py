@@ -1,5 +1,4 @@
-"""The largest runs that are accepted: a larger number is a slip, or a design that no machine would
-finish.
+"""The largest runs that are accepted: more is a slip, or a design that no machine would finish.
 
 Each is checked before any work; the error names the field, the limit and the given number.
 """

@@ -1,5 +1,4 @@
-"""Arrays in the format of `numpy.save`: the header read and checked before any room is made, never
-a pickle.
+"""Arrays in the format of `numpy.save`: the header is checked before memory is reserved.
 
 A header is a Python literal in a file that was handed in. Shape, type and the number of bytes that
 are there are compared here, so that no number in it decides how much memory is taken.

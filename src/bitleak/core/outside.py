@@ -1,5 +1,4 @@
-"""Code outside this package, which a config names as `package.module:Name` or
-`package.module:Name@VERSION`.
+"""Code outside this package, named by a config as `package.module:Name` or `...:Name@VERSION`.
 
 It is imported and runs with the rights of the user: the config that names it is trusted as a script
 is.
@@ -30,8 +29,7 @@ class OutsideName(NamedTuple):
 
 
 def is_outside(name: object) -> bool:
-    """Return whether a name is meant to be one of outside code; names of this package hold no
-    colon.
+    """Return whether a name means outside code; names of this package hold no colon.
 
     Example:
         >>> is_outside("zoo.attacks:Loudest"), is_outside("lira")
@@ -105,8 +103,7 @@ def bare_name(name: str) -> str:
 
 
 def versioned(name: str) -> str:
-    """Return the name as it goes into keys: with the versions of its distributions; other names as
-    they are.
+    """Return the name for keys: outside code with the versions of its distributions.
 
     Example:
         >>> versioned("yaml:load@2") == f"yaml:load@2, PyYAML {metadata.version('PyYAML')}"

@@ -32,9 +32,7 @@ def later(default: Any) -> Any:
 
 
 def params_of(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass as lists, mappings and plain values, without later fields at
-    their default.
-    """
+    """Return the fields of a dataclass as plain values, without later fields at their default."""
     values = {item.name: (item, getattr(instance, item.name)) for item in fields(instance)}
     return {name: _plain(value) for name, (item, value) in values.items() if not _left_out(item, value)}
 

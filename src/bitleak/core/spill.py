@@ -30,9 +30,7 @@ LARGE = 16 << 20
 """Arrays of at least this many bytes are stored in files."""
 
 IN_MEMORY = 1 << 29
-"""Arrays of at most this many bytes are kept in memory by `Scratch`, unless it is given another
-limit.
-"""
+"""Largest array that `Scratch` keeps in memory by default, in bytes."""
 
 BLOCK_BYTES = 8 << 20
 """Bytes read or written at a time."""
@@ -168,8 +166,7 @@ def record_blocks(array: np.ndarray) -> Iterator[slice]:
 
 
 def release(array: np.ndarray) -> None:
-    """Free the memory of an array in a file, or of the array that it views; it is read again when
-    needed.
+    """Free the memory of an array in a file, or of the array it views; it is read again on use.
 
     Arrays in memory stay as they are, and so do arrays whose changes are not written to their file.
     """
@@ -256,9 +253,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 @contextlib.contextmanager
 def _room_named(folder: Path, size: int, advice: str) -> Iterator[None]:
-    """Turn an error of the file system into one that names the folder and the bytes it must
-    hold.
-    """
+    """Turn an error of the file system into one that names the folder and the size."""
     try:
         yield
     except OSError as error:

@@ -31,9 +31,7 @@ _CALIBRATION = "calibration:"
 VariantKind = Literal["full", "plain", "joint", "noise", "control"]
 
 Question = Literal["plain", "joint", "noise", "calibration", "control"]
-"""Subject of a row of the results: rows of different questions are never compared or corrected
-together.
-"""
+"""Subject of a row of the results; rows of different subjects are never compared."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +102,7 @@ class Variant:
 
     @property
     def family(self) -> tuple[str, str]:
-        """The quantizer and the suffix: variants that differ in their precision only have both in
-        common.
-        """
+        """The quantizer and the suffix, which variants share that differ only in their precision."""
         return self.quantizer, self.suffix
 
 

@@ -83,7 +83,7 @@ def test_what_is_kept_is_read_once_per_worker():
     tasks = fan(4)
     sizes = {tasks[0].key: 100}
     moved = {
-        (workers, kept): simulate(Graph(tasks), Site(workers, kept=kept), sizes=sizes).moved
+        (workers, kept): simulate(Graph(tasks), Site(workers, reused=kept), sizes=sizes).moved
         for workers in (1, 2)
         for kept in ((), ("images",))
     }

@@ -65,7 +65,7 @@ def attack_entries(entries: Iterable[str]) -> list[str]:
 
 
 def signals_of_references(attacks: Iterable[Attack]) -> int:
-    """Return the number of leading `SIGNALS` that attacks and control read of references: 2 to 6."""
+    """Return the number of leading `SIGNALS` that attacks and control read: 2 to 6."""
     count = len(RECALIBRATED_SIGNALS)
     for attack in attacks:
         if getattr(attack, "reads_one_signal", False):

@@ -147,7 +147,7 @@ def weights(
 def _tried(
     views: Sequence[AttackView], player: int
 ) -> tuple[Float64[np.ndarray, "releases some"], Bool[np.ndarray, "some"]] | None:
-    """Return the ratios of a reference that plays the target on some records, and its membership."""
+    """Return a player's ratios on some of the records, and its membership."""
     step = -(-len(views[0].target) // PLAYER_RECORDS)
     try:  # the same draws for every release, since these have the same membership
         played = [player_view(_every(view, step), np.random.default_rng(player)) for view in views]

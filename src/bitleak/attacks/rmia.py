@@ -159,7 +159,7 @@ class RMIA:
     def _ratios(
         self, view: AttackView, a: float | None = None
     ) -> tuple[Float64[np.ndarray, "records"], Float64[np.ndarray, "population"]]:
-        """Return the mean log ratio of audited records and of the population; online without `a`."""
+        """Return the mean log ratio of audited records and population; online without `a`."""
         sides = [view.outside]
         if a is None:
             sides.append(view.member)
@@ -190,7 +190,7 @@ class RMIA:
         references: Float64[np.ndarray, "refs records queries"],
         sides: Sequence[Bool[np.ndarray, "refs records"]],
     ) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
-        """Return log of the mean probability and mean of 1 - p, each the mean of the sides' means."""
+        """Return log of the mean probability and mean of 1 - p: means of the sides' means."""
         mean, complement = np.empty(references.shape[1:]), np.empty(references.shape[1:])
         for block in blocks(references):
             share = _share(sides, block)
@@ -247,7 +247,7 @@ def dominated(
 def blended(
     log_out: Float64[np.ndarray, "records queries"], complement: Float64[np.ndarray, "records queries"], a: float
 ) -> Float64[np.ndarray, "records queries"]:
-    """Return log(((1 + a) p_out + 1 - a) / 2) from log p_out and 1 - p_out, precise at both ends."""
+    """Return log(((1 + a) p_out + 1 - a) / 2) from log p_out and 1 - p_out."""
     if a == 1:
         return log_out
     return np.log1p(-(1 + a) / 2 * complement)

@@ -71,7 +71,7 @@ class Prior(NamedTuple):
 
 
 def predictive(side: Sums) -> Student:
-    """Return the distribution of a new score given one side's references; flat prior on the mean."""
+    """Return the distribution of a new score given one side; flat prior on the mean."""
     variance, freedom = posterior(side)
     return Student(side.mean, np.sqrt(variance * (1 + 1 / side.counts[:, None])), freedom)
 

@@ -120,9 +120,7 @@ def open_store(location: str | Path) -> Store:
 
 
 def worker_count(prepared: Prepared, workers: int | None) -> int:
-    """Return the number of processes: the given one, else one per core on a CPU and one on a
-    GPU.
-    """
+    """Return the number of processes: the given one, one per core, or one on a GPU."""
     if workers is not None:
         return workers
     return usable_cores() if prepared.runtime.device == "cpu" else 1

@@ -48,8 +48,7 @@ def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: 
 
 
 def newer_code(prepared: Prepared, store: Store) -> str:
-    """Return a sentence if the code of an outside network is newer than its results in the store,
-    else an empty text.
+    """Return a warning if an outside network's code is newer than its results, else "".
 
     A key holds the version of the distribution that the code comes from, the factory's options and
     `model.version`. Code that no distribution holds (a local file, an editable install) and that

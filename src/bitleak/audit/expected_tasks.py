@@ -1,9 +1,10 @@
-"""Expected seconds and memory of an audit's tasks: measured if the store has such a task, else planned by its step.
+"""Expected seconds and memory of an audit's tasks: measured in the store, or planned.
 
-Tasks of the same kind (stage and quantizer) with the same planned seconds have the same sizes: they are expected to
-take the mean of the measured seconds and the largest of the measured peaks. For other sizes of a kind, the planned
-seconds are scaled by the kind's measured over planned seconds; for a kind that was never measured, by the ratio of all
-kinds together. Only results of the same type of device count.
+Tasks of the same kind (stage and quantizer) with the same planned seconds have the same sizes: they
+are expected to take the mean of the measured seconds and the largest of the measured peaks. For
+other sizes of a kind, the planned seconds are scaled by the kind's measured over planned seconds;
+for a kind that was never measured, by the ratio of all kinds together. Only results of the same
+type of device count.
 """
 
 import math
@@ -34,7 +35,7 @@ class Measured:
 
 
 def expected(prepared: Prepared, store: Store) -> list[Task]:
-    """Return the tasks of a plan with their expected seconds and their expected peak memory, the worker's included."""
+    """Return a plan's tasks with expected seconds and peak memory, the worker's included."""
     planned = prepared.plan.tasks
     measured = _measured(planned, store, prepared.runtime.device)
     rates = measured_rates(planned, store, prepared.runtime.device)
@@ -44,9 +45,14 @@ def expected(prepared: Prepared, store: Store) -> list[Task]:
     overall = _ratio(sizes)
     tasks = []
     for task in planned:
-        same = measured[task_kind(task)].get(task.cost)
-        cost = math.fsum(same.seconds) / len(same.seconds) if same else task.cost * rates.get(task_kind(task), overall)
-        memory = (same.memory if same else 0) or INTERPRETER + task.memory
+        # measurements of equal tasks are better than a rate, and the rate of a kind better than the
+        # overall one
+        equal = measured[task_kind(task)].get(task.cost)
+        if equal:
+            cost = math.fsum(equal.seconds) / len(equal.seconds)
+        else:
+            cost = task.cost * rates.get(task_kind(task), overall)
+        memory = (equal.memory if equal else 0) or INTERPRETER + task.memory
         tasks.append(replace(task, cost=cost, memory=memory))
     return tasks
 
@@ -84,7 +90,7 @@ def _ratio(sizes: Iterable[tuple[float, Measured]]) -> float:
     """Return measured over planned seconds; 1 if nothing was measured."""
     planned: list[float] = []
     measured: list[float] = []
-    for cost, same in sizes:
-        planned.append(cost * len(same.seconds))
-        measured += same.seconds
+    for cost, measurements in sizes:
+        planned.append(cost * len(measurements.seconds))
+        measured += measurements.seconds
     return math.fsum(measured) / math.fsum(planned) if planned else 1.0

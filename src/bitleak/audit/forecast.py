@@ -1,6 +1,4 @@
-"""Forecast of an audit: tasks to do, and their expected time, disk and memory, at rates measured in
-the store.
-"""
+"""Forecast of an audit: its tasks and their time, disk and memory, at the store's rates."""
 
 import math
 import shutil

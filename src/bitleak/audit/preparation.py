@@ -1,6 +1,4 @@
-"""Preparation of an audit: data set, network, sizes and plan are checked without computing
-anything.
-"""
+"""Preparation of an audit: data set, network and plan are checked, nothing is computed."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,8 +91,7 @@ def prepare(
 
 
 def check_model(prepared: Prepared) -> None:
-    """Refuse a network from outside that workers would make differently; one of this package costs
-    nothing.
+    """Refuse a network from outside that workers would make differently.
 
     Raises:
         ConfigError: It is one.
@@ -118,7 +115,7 @@ def _spec(config: Config, description: Description) -> ModelSpec:
 
 
 def _check_figures(config: Config) -> None:
-    """Refuse a figure that could not be drawn once all is computed; Matplotlib is imported if there is one."""
+    """Refuse a figure that could not be drawn once all is computed."""
     if not config.figures:
         return
     from bitleak.report.figures import load_figures

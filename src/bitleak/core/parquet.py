@@ -51,7 +51,7 @@ class Opened:
         return self.file.schema_arrow
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of some columns in batches of about `PARQUET_BATCH` bytes; text is valid UTF-8."""
+        """Yield rows of some columns, about `PARQUET_BATCH` bytes at a time; text is valid UTF-8."""
         rows = max(1, min(PARQUET_ROWS, PARQUET_BATCH // max(1, row_bytes(self.groups, columns))))
         for batch in self.file.iter_batches(rows, columns=list(columns)):
             batch.validate(full=True)

@@ -102,7 +102,7 @@ class Variant:
 
     @property
     def family(self) -> tuple[str, str]:
-        """The quantizer and the suffix, which variants share that differ only in their precision."""
+        """The quantizer and the suffix: shared by variants that differ only in their precision."""
         return self.quantizer, self.suffix
 
 

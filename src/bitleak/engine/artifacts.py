@@ -64,7 +64,7 @@ def read_artifact(path: Path) -> Artifact:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not what its name says.
+        ValueError: Its content is not of the kind that its name states.
     """
     if not path.is_file():
         raise ValueError("missing, or not a regular file")

@@ -1,19 +1,20 @@
 """Claims: who is doing a task, so that two runs on one store share the work.
 
-A claim is a file, `ROOT/.claims/<key>`. It says who holds it, and its owner keeps it locked (flock) for as
-long as the owner lives.
+A claim is a file, `ROOT/.claims/<key>`. It says who holds it, and its owner keeps it locked (flock)
+for as long as the owner lives.
 
 | the owner is | and is taken for dead |
 |---|---|
-| on this machine | at once when it has gone, whatever became of it: the system then lifts its lock |
+| on this machine | as soon as its process has ended in any way: the system then lifts its lock |
 | on another machine, or on a file system without locks | when its file has not changed for `LEASE` seconds |
 
-Owners touch their claims every `BEAT` seconds. Whoever waits measures the lease with a clock of its own,
-from when it first saw the file as it is: no two clocks are compared, and no clock need be right.
+Owners touch their claims every `BEAT` seconds. A waiting run measures the lease with its own clock,
+from its first sight of the unchanged file: no two clocks are compared, and no clock need be right.
 
-A claim saves work; it protects nothing. Results are committed by one rename, whoever made them, and the second
-of two is dropped. So the rare cases in which two owners meet (a machine that slept for longer than the lease, two
-machines that bury the same dead owner in the same instant) cost a task done twice, and no more.
+A claim saves work; it protects nothing. Every result is committed by one rename, and the second of
+two is dropped. So the rare cases in which two owners meet (a machine that slept for longer than the
+lease, two machines that bury the same dead owner in the same instant) cost a task done twice, and
+no more.
 """
 
 import contextlib
@@ -128,7 +129,8 @@ class Claims:
     def living(self) -> list[Claim]:
         """Return the claims whose owners live; those of the dead are removed.
 
-        An owner of this machine is known at once; on another machine, one is waited for until its lease is over.
+        An owner of this machine is known at once; on another machine, one is waited for until its
+        lease is over.
         """
         first: dict[str, int] = {}
         while True:
@@ -137,7 +139,7 @@ class Claims:
             for path in self._paths():
                 with contextlib.suppress(FileNotFoundError):
                     if not self._bury(path):
-                        record = _about_of(path)
+                        record = _facts_of(path)
                         claims.append(Claim(path.name, str(record.get("host", "")), record.get("process")))
                         changed = path.stat().st_mtime_ns
                         moved = moved or first.setdefault(path.name, changed) != changed
@@ -156,7 +158,7 @@ class Claims:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         placed = False
         try:
-            os.write(descriptor, json.dumps(_about(locked=_lock(descriptor))).encode())
+            os.write(descriptor, json.dumps(_claim_facts(locked=_lock(descriptor))).encode())
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
                 placed = True
@@ -209,13 +211,13 @@ class Claims:
                         os.utime(descriptor)
 
 
-def _about(*, locked: bool) -> dict[str, Any]:
+def _claim_facts(*, locked: bool) -> dict[str, Any]:
     host, process = platform.node(), os.getpid()
     return {"owner": uuid.uuid4().hex, "machine": machine(), "host": host, "process": process, "locked": locked}
 
 
 def _lock(descriptor: int) -> bool:
-    """Locks a file, if nobody else has and the file system can."""
+    """Lock a file, if no other process has and the file system can."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -231,7 +233,7 @@ def _read(descriptor: int) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _about_of(path: Path) -> dict[str, Any]:
+def _facts_of(path: Path) -> dict[str, Any]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return _read(descriptor)

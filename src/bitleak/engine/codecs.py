@@ -1,4 +1,4 @@
-"""Core types <-> artifacts: what the store keeps of each type, and how it comes back, bit for bit.
+"""Core types <-> artifacts: the stored form of each type, which comes back bit for bit.
 
 | type | artifacts |
 |---|---|
@@ -8,10 +8,10 @@
 | `QuantizedWeights` | `codes`, `scale`, `zero_point` (by layer), `rest` |
 | `Outputs` | `signals`, `population_signals`, `test_predictions` |
 
-and for each of them `about`, JSON that names the type and holds what is not an array. Images and
-signals are single arrays, so that the store can map them instead of reading them. Weights of a network from outside
-have its `fingerprint` too. Artifacts
-without an `about` that names a type are a plain dict of arrays and JSON values.
+and for each of them `about`, JSON that names the type and holds everything but arrays. Images and
+signals are single arrays, so that the store can map them instead of reading them. Weights of a
+network from outside have its `fingerprint` too. Artifacts without an `about` that names a type are
+a plain dict of arrays and JSON values.
 """
 
 import math
@@ -30,7 +30,7 @@ from bitleak.engine.artifacts import Artifact
 Value = Images | Splits | Weights | QuantizedWeights | Outputs | Mapping[str, Artifact]
 
 LARGEST_SPEC = 1 << 20
-"""Classes, channels and pixels of a side of a network that is read, at most."""
+"""Largest number of classes, channels and pixels per side of a network that is read."""
 
 _INDICES = ("pool", "targets", "calibration", "population", "test")
 
@@ -114,7 +114,7 @@ def _check_spec(value: Any) -> None:
     for name in ("mean", "std"):
         numbers = value[name]
         if not isinstance(numbers, list | tuple) or not all(
-            type(one) in (int, float) and math.isfinite(one) for one in numbers
+            type(number) in (int, float) and math.isfinite(number) for number in numbers
         ):
             raise ValueError(f"a network's {name} must be finite numbers, got {str(numbers)[:60]}")
 
@@ -156,7 +156,7 @@ def _write_fingerprint(value: Weights | QuantizedWeights) -> dict[str, Artifact]
 
 
 def _read_fingerprint(artifacts: Mapping[str, Artifact]) -> np.ndarray | None:
-    """Return the fingerprint of weights, which those of the registry's networks have none of."""
+    """Return the fingerprint of weights; None for networks of the registry."""
     stored = artifacts.get("fingerprint")
     if stored is None:
         return None
@@ -166,7 +166,9 @@ def _read_fingerprint(artifacts: Mapping[str, Artifact]) -> np.ndarray | None:
 
 
 def _write_quantized(value: QuantizedWeights) -> dict[str, Artifact]:
-    parts = {part: {name: getattr(layer, part) for name, layer in value.layers.items()} for part in _GRID}
+    parts: dict[str, Artifact] = {}
+    for part in _GRID:
+        parts[part] = {name: getattr(layer, part) for name, layer in value.layers.items()}
     facts = {
         "levels": [[name, layer.levels] for name, layer in value.layers.items()],
         "names": list(value.rest),
@@ -178,15 +180,14 @@ def _write_quantized(value: QuantizedWeights) -> dict[str, Artifact]:
 
 def _read_quantized(artifacts: Mapping[str, Artifact]) -> QuantizedWeights:
     facts = artifacts["about"]
-    layers = {
-        name: QuantizedLayer(levels=levels, **{part: artifacts[part][name] for part in _GRID})
-        for name, levels in facts["levels"]
-    }
-    for name, layer in layers.items():
-        _check_layer(name, layer)
+    layers: dict[str, QuantizedLayer] = {}
+    for name, levels in facts["levels"]:
+        codes, scale, zero_point = (artifacts[part][name] for part in _GRID)
+        layers[name] = QuantizedLayer(codes, scale, zero_point, levels)
+        _check_layer(name, layers[name])
     _check_tensors(artifacts["rest"])
     if not isinstance(facts["record"], Mapping) or not all(
-        isinstance(one, Mapping) for one in facts["record"].values()
+        isinstance(layer_facts, Mapping) for layer_facts in facts["record"].values()
     ):
         raise ValueError("its record must be facts by name of the layer")
     rest = _ordered(artifacts["rest"], facts["names"])

@@ -1,9 +1,9 @@
-"""Drives a graph through an executor: keeps its workers busy, tells what happens, reports the end.
+"""Execution of a graph by an executor: keeps its workers busy, reports events and the end.
 
-A task that fails takes its descendants with it and nothing else. Running again does only what is
-missing. Several runs on one store share the work: what another run has claimed is waited for, and
-taken from the store when it is there. An input that is not as it was written is thrown away and
-made again. A store that takes nothing more ends the run.
+A task that fails takes its descendants with it and nothing else. Running again computes the missing
+results only. Several runs on one store share the work: a run waits for tasks that another run has
+claimed, and takes their results from the store. An input that differs from its manifest is removed
+and made again. A store that takes nothing more ends the run.
 """
 
 import os
@@ -25,19 +25,19 @@ from bitleak.engine.time_left import TimeLeft
 from bitleak.engine.worker import Outcome, Progress, ignore
 
 POLL = 0.5
-"""Seconds between two looks at a task that another run is doing."""
+"""Seconds between two looks at a task that another run has claimed."""
 
 MARGIN = 1.2
-"""What a task may take beyond the expected seconds, where there is a limit."""
+"""Factor on a task's expected seconds under a time limit."""
 
 ALLOWANCE = 2.0
-"""Seconds on top, for a worker that has yet to start."""
+"""Seconds added for the start of a worker."""
 
 GRACE = 0.1
-"""Share of the limit by which a task that was expected to end in time may be late before it is stopped."""
+"""Share of the time limit by which a started task may be late before it is stopped."""
 
 LEAST_GRACE = 10.0
-"""Seconds of it at least."""
+"""Least such delay, in seconds."""
 
 REPAIRS = 3
 """How often a task may find an input damaged."""
@@ -52,9 +52,11 @@ class Limits:
     """Limits of a run; None means no limit.
 
     Attributes:
-        memory: Bytes that the tasks in flight may take together, by their expected peaks. One always runs.
-        idle: Bytes that a worker takes which has done a task and has none now.
-        seconds: From the start of the run. No task is started that is not expected to end in time.
+        memory: Limit for the tasks in flight together, in bytes, by their expected peaks. One
+            always runs.
+        idle: Memory of an idle worker, in bytes.
+        seconds: Time from the start of the run. A task starts only if it is expected to end in
+            time.
     """
 
     memory: int | None = None
@@ -64,17 +66,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Event:
-    """Something to tell people about.
+    """A change in the state of a run, for a display.
 
     Attributes:
         kind: `started`, `progress`, `finished` (well or not), `waiting` (a second has passed), or
             `repair` (a damaged result was removed, and is made again).
-        task: Which task; None for `waiting`.
-        fraction: How much of it is done, 0 to 1.
-        done: Tasks of this run that have ended, those that cannot run included.
-        total: Tasks of this run.
-        remaining: Expected seconds to the end of the run; None where nothing is known.
-        outcome: How the task ended, for `finished`; what found the damage, for `repair`.
+        task: Its task; None for `waiting`.
+        fraction: Share of the task that is done, 0 to 1.
+        done: Number of tasks of this run that have ended or cannot run.
+        total: Number of tasks of this run.
+        remaining: Expected seconds to the end of the run; None if nothing is known.
+        outcome: End of the task, for `finished`; of the task that met the damage, for `repair`.
     """
 
     kind: EventKind
@@ -88,15 +90,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended; all but `failed` are keys, in the order of the graph.
+    """The end of a run; all but `failed` are keys, in the order of the graph.
 
     Attributes:
-        done: Made by this run.
-        cached: Not made by this run: in the store, or needed by nothing that was to do.
-        failed: In the order in which they failed.
+        done: Results of this run.
+        cached: Results not made by this run: in the store, or not needed by an unfinished task.
+        failed: Failures, in the order in which they happened.
         not_run: Tasks that need a failed one, or had not begun when the store took nothing more.
-        left: Tasks that there was no time for.
-        seconds: Expected seconds of those on all workers; None where nothing is known.
+        left: Tasks for which no time was left.
+        seconds: Expected seconds of `left` on all workers; None if nothing is known.
     """
 
     done: tuple[str, ...]
@@ -116,16 +118,17 @@ def run_tasks(
     limits: Limits | None = None,
     claims: Claims | None = None,
 ) -> Report:
-    """Do all tasks of the graph that are to do.
+    """Do all unfinished tasks of a graph.
 
     Args:
         graph: The tasks.
-        store: Where the executor's workers read and write.
-        executor: Who does them; it is closed if this ends with an exception or out of time, and left open otherwise.
-        on_event: Called with everything that happens, in this thread.
-        limits: Memory and time that it may use.
-        claims: What this run has claimed; its own claims on the store unless given, and none where the store is not
-            a folder. Closed at the end.
+        store: The store from which the executor's workers read and to which they write.
+        executor: Runs the tasks; it is closed if this ends with an exception or out of time, and
+            left open otherwise.
+        on_event: Called with every event, in this thread.
+        limits: Limits of memory and time.
+        claims: Claims of this run; None for new ones on the store, if it is a folder. Closed at the
+            end.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; workers have been ended and their temporary files removed.
@@ -149,7 +152,7 @@ def run_tasks(
 
 
 class _Drive:
-    """The state of a run: what is in flight, what others do, what has ended how."""
+    """The state of a run: tasks in flight, tasks of other runs, and outcomes."""
 
     def __init__(
         self,
@@ -169,7 +172,7 @@ class _Drive:
         self._schedule = Schedule(graph, store.snapshot())
         self._estimate = TimeLeft(self._schedule.todo.values(), executor.workers)
         self._in_flight: dict[int, dict[str, Task]] = {}
-        self._most = 0
+        self._busiest = 0
         self._numbers = 0
         self._elsewhere: dict[str, float] = {}
         self._repairs: Counter[str] = Counter()
@@ -178,17 +181,22 @@ class _Drive:
         self._deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
 
     def advance(self) -> bool:
-        """Submits what may be, then waits for one task to end; False where there is nothing left."""
+        """Submit the tasks that may start, then wait for one to end; return False if none is
+        left.
+        """
         before = len(self._ended)
         self._hand_out()
         if not self._in_flight and len(self._ended) > before:
-            return True  # others have done something, on which more may follow
+            return True  # results of other runs have arrived, on which more tasks may follow
+
+        # only tasks of other runs are left: wait for them, unless time or store forbid
         if not self._in_flight:
             if self._full or not self._elsewhere or self._late(0.0):
                 return False
             time.sleep(POLL)
             self._tell("waiting", None, 0.0)
             return True
+
         outcome = self._executor.next_done(_PATIENCE, self._step)
         if outcome is not None:
             self._end(outcome)
@@ -208,11 +216,11 @@ class _Drive:
         left = set(self._schedule.open)
         if self._full:
             not_run, left = not_run | left, set()
-        others = done.union(not_run, left, (outcome.key for outcome in failed))
+        handled = done.union(not_run, left, (outcome.key for outcome in failed))
         keys = list(self._graph.tasks)
         return Report(
             done=tuple(key for key in keys if key in done),
-            cached=tuple(key for key in keys if key not in others),
+            cached=tuple(key for key in keys if key not in handled),
             failed=tuple(failed),
             not_run=tuple(key for key in keys if key in not_run),
             left=tuple(key for key in keys if key in left),
@@ -220,7 +228,7 @@ class _Drive:
         )
 
     def _hand_out(self) -> None:
-        """Submits the batches that are ready, fit, and are nobody else's, to workers that are free."""
+        """Submit batches to free workers: ready ones that fit and that no other run has claimed."""
         for number in self._schedule.ready:
             if self._full or len(self._in_flight) >= self._executor.workers:
                 return
@@ -238,14 +246,15 @@ class _Drive:
     def _submit(self, tasks: list[Task]) -> None:
         self._in_flight[self._numbers] = {task.key: task for task in tasks}
         self._numbers += 1
-        self._most = max(self._most, len(self._in_flight))
+        self._busiest = max(self._busiest, len(self._in_flight))
         self._executor.submit(Batch(tuple(tasks)))
 
     def _room(self, tasks: Sequence[Task]) -> bool:
-        """Return whether the tasks fit into the memory that is left; the first always does."""
+        """Return whether the tasks fit into the remaining memory; the first always does."""
         if self._limits.memory is None or not self._in_flight:
             return True
-        idle = max(0, self._most - len(self._in_flight) - 1) * self._limits.idle
+        # a worker that has once had a task stays, and keeps its interpreter and libraries
+        idle = max(0, self._busiest - len(self._in_flight) - 1) * self._limits.idle
         used = sum(_memory(flying.values()) for flying in self._in_flight.values())
         return used + idle + _memory(tasks) <= self._limits.memory
 
@@ -254,13 +263,13 @@ class _Drive:
         if self._deadline is None:
             return list(tasks)
         end = time.monotonic() + ALLOWANCE
-        found = []
+        affordable = []
         for task in tasks:
             end += MARGIN * self._estimate.expected(task)
             if end > self._deadline:
                 break
-            found.append(task)
-        return found
+            affordable.append(task)
+        return affordable
 
     def _claimed(self, tasks: Sequence[Task]) -> list[Task]:
         """Return the tasks that this run has claimed now."""
@@ -310,7 +319,7 @@ class _Drive:
         self._tell("finished", task, 1.0, outcome)
 
     def _repair(self, outcome: Outcome) -> bool:
-        """Throws a damaged input away, and has it made again before the task is tried again."""
+        """Remove a damaged input, and make it again before the task is tried again."""
         self._repairs[outcome.key] += 1
         if self._repairs[outcome.key] > REPAIRS or outcome.broken not in self._graph.tasks:
             return False
@@ -334,5 +343,5 @@ class _Drive:
 
 
 def _memory(tasks: Iterable[Task]) -> int:
-    """Expected peak of a worker that does these tasks one after the other."""
+    """Return the expected peak of a worker that does these tasks one after the other, in bytes."""
     return max((task.memory for task in tasks), default=0)

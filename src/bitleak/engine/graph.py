@@ -15,7 +15,7 @@ from bitleak.engine.keys import Task, canonical_json
 
 @runtime_checkable
 class Shelf(Protocol):
-    """The part of a store that a plan asks."""
+    """The part of a store that a plan needs."""
 
     def has(self, task: Task) -> bool:
         """Return whether the task is done."""
@@ -32,9 +32,9 @@ class Graph:
     """Tasks by key, in an order in which every task comes after its inputs.
 
     Args:
-        tasks: In any order; of tasks with the same key, the first is kept. Among those that could
-            come next, the one listed first does.
-        wanted: Keys of the results that are asked for; None = of the tasks that nobody needs.
+        tasks: Tasks in any order; of tasks with the same key, the first is kept. Among tasks that
+            could come next, the one listed first does.
+        wanted: Keys of the requested results; None = of the tasks that no other task needs.
 
     Raises:
         ValueError: An input or a wanted key is not one of the tasks, or tasks need each other.
@@ -52,7 +52,9 @@ class Graph:
             listed.setdefault(task.key, task)
         _check_inputs(listed)
         self.tasks = _sorted(listed)
-        needed = {key for task in listed.values() for key in task.input_keys}
+        needed: set[str] = set()
+        for task in listed.values():
+            needed.update(task.input_keys)
         self.wanted = tuple(key for key in self.tasks if key not in needed) if wanted is None else tuple(wanted)
         unknown = [key for key in self.wanted if key not in self.tasks]
         if unknown:
@@ -71,7 +73,7 @@ class Graph:
 
 
 def batches(tasks: Iterable[Task]) -> list[Batch]:
-    """Groups tasks that can share work, by their `group`, in the order of each group's first."""
+    """Group tasks that can share work, by their `group`, in the order of each group's first."""
     groups: dict[object, list[Task]] = {}
     for task in tasks:
         shared = (task.stage, task.version, canonical_json(task.inputs), task.group)
@@ -98,6 +100,7 @@ def _check_inputs(tasks: dict[str, Task]) -> None:
 
 
 def _sorted(tasks: dict[str, Task]) -> dict[str, Task]:
+    # Kahn's algorithm; the heap keeps the given order among the tasks that could come next
     place = {key: index for index, key in enumerate(tasks)}
     users: dict[str, list[str]] = {key: [] for key in tasks}
     missing = {key: len(task.input_keys) for key, task in tasks.items()}

@@ -22,14 +22,16 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 
 
 def canonical_json(value: object) -> bytes:
-    """Write a JSON value in the one canonical way: sorted keys, no whitespace, ASCII, floats by `repr`.
+    """Write a JSON value in the one canonical way: sorted keys, no whitespace, ASCII, floats by
+    `repr`.
 
     Args:
         value: None, bool, int, float, str, or lists, tuples and mappings of those. 1 and 1.0 are
             different values; a tuple is written as a list.
 
     Raises:
-        TypeError: Something in it is of another type (NumPy's numbers too) or a key is not a string.
+        TypeError: Something in it is of another type (NumPy's numbers too) or a key is not a
+            string.
         ValueError: A number in it is NaN or infinite. Both messages say where.
 
     Example:
@@ -44,7 +46,9 @@ def canonical_json(value: object) -> bytes:
 
 
 def identity_key(identity: Mapping[str, Any]) -> str:
-    """Return the key of a task whose identity was read from JSON, where numbers are finite and all types plain."""
+    """Return the key of a task whose identity was read from JSON, where numbers are finite and all
+    types plain.
+    """
     return hashlib.sha256(_ENCODER.encode(identity).encode("ascii")).hexdigest()
 
 
@@ -80,13 +84,13 @@ def _name(key: object, path: str) -> str:
 class Task:
     """One call of a stage: what to compute, from what.
 
-    Two tasks are equal if what can change their result is equal; label, cost, memory, bytes and group are
-    not part of that, nor of the key.
+    Two tasks are equal if everything that can change their result is equal; label, cost, memory,
+    bytes and group are not part of that, nor of the key.
 
     Attributes:
         stage: Name of the stage function; also the folder in the store.
-        version: Kept beside the stage function and raised when its meaning changes.
-        params: JSON values; tuples become lists, so that a stage sees what the manifest records.
+        version: Version of the stage, raised when the meaning of its results changes.
+        params: JSON values; tuples become lists, so that a stage gets the values of the manifest.
         inputs: Name -> key of the task that makes it, or a tuple of keys in order.
         label: For people, e.g. `train model 3`.
         cost: Expected seconds on one worker; 0 where it is not known.
@@ -135,5 +139,7 @@ class Task:
     @property
     def input_keys(self) -> tuple[str, ...]:
         """Keys of all inputs, in order, each once."""
-        groups = [(keys,) if isinstance(keys, str) else keys for keys in self.inputs.values()]
-        return tuple(dict.fromkeys(key for group in groups for key in group))
+        ordered: dict[str, None] = {}
+        for keys in self.inputs.values():
+            ordered |= dict.fromkeys((keys,) if isinstance(keys, str) else keys)
+        return tuple(ordered)

@@ -1,4 +1,4 @@
-"""Manifests: what a finished task was, what it ran on, and a size and digest of each of its files."""
+"""Manifests: the identity of a finished task, its environment, and size and digest of its files."""
 
 import datetime
 import functools

@@ -1,7 +1,7 @@
 """Unfinished tasks: those that may start, and those that wait for inputs.
 
-Among the batches that could start, the one with the longest chain of expected seconds behind it comes
-first; where no costs are known, the order of the graph decides.
+Among the batches that could start, the one at the head of the longest chain of expected seconds
+comes first; if no costs are known, the order of the graph decides.
 """
 
 import bisect
@@ -40,7 +40,7 @@ class Schedule:
 
     @property
     def ready(self) -> list[int]:
-        """Numbers of the batches that may start, first things first."""
+        """Numbers of the batches that may start, the most urgent first."""
         return [number for _, number in self._ready]
 
     @property
@@ -53,7 +53,7 @@ class Schedule:
         return self._batches[number]
 
     def hand_out(self, number: int, keys: Collection[str]) -> None:
-        """These tasks of a ready batch have gone; the others stay, as a batch of their own."""
+        """Mark tasks of a ready batch as handed out; its other tasks stay, as a new batch."""
         tasks = self._batches.pop(number)
         self._ready = [item for item in self._ready if item[1] != number]
         rest = tuple(task for task in tasks if task.key not in keys)
@@ -78,11 +78,11 @@ class Schedule:
 
         Args:
             key: The task, which has been handed out.
-            damaged: Key of its input, which is in the store no more.
-            store: Results that are there.
+            damaged: Key of its input, which has been removed from the store.
+            store: Stored results.
 
         Returns:
-            The tasks that the run has to do on top.
+            The additional tasks of the run.
         """
         graph = Graph(self._graph.tasks.values(), wanted=[damaged])
         again = [task for task in graph.pending(store) if task.key not in self._open]
@@ -110,7 +110,7 @@ class Schedule:
 
 
 def _priorities(tasks: list[Task]) -> dict[str, float]:
-    """Expected seconds from the start of each task to the end of the longest chain behind it."""
+    """Return expected seconds from the start of each task to the end of its longest chain."""
     longest = dict.fromkeys((task.key for task in tasks), 0.0)
     for task in reversed(tasks):
         longest[task.key] += task.cost

@@ -1,12 +1,14 @@
-"""How long a graph takes on so many workers: the real schedule, played through without doing anything.
+"""Duration of a graph on a number of workers: the real schedule, played through without any work.
 
-Workers take batches in the order in which a run hands them out (`bitleak.engine.schedule`). Each batch
-waits for the driver, then for its inputs; each of its tasks takes its expected seconds and then writes
-its result. The driver, and the store's total bandwidth, are queues that all workers share:
+Workers take batches in the order in which a run hands them out (`bitleak.engine.schedule`). Each
+batch waits for the driver, then for its inputs; each of its tasks takes its expected seconds and
+then writes its result. The driver, and the store's total bandwidth, are queues that all workers
+share:
 
-    batch:  driver (dispatch)  ->  read (latency, bandwidth)  ->  [overhead + cost  ->  write] per task
+    batch:  driver (dispatch)  ->  read (latency, bandwidth)  ->  [overhead + cost  ->  write] per
+        task
 
-What a worker has read it keeps, if its stage is one of `kept`.
+A worker reads results of the stages in `reused` once and keeps them.
 """
 
 import heapq
@@ -22,19 +24,19 @@ from bitleak.engine.schedule import Schedule
 
 @dataclass(frozen=True)
 class Site:
-    """Where a graph is to be done: workers and what they share.
+    """A number of workers and the resources that they share.
 
     Attributes:
-        workers: How many batches at a time.
-        start: Seconds until the workers are there.
-        dispatch: Seconds of the driver per batch; it does one at a time.
-        overhead: Seconds of the worker per task, beside its cost.
+        workers: Number of batches at a time.
+        start: Seconds until the workers have started.
+        dispatch: Seconds of the driver per batch; it handles one at a time.
+        overhead: Seconds of the worker per task, in addition to its cost.
         latency: Seconds per request to the store.
         reads: Requests per input that is read.
         writes: Requests per result.
         bandwidth: Bytes per second between the store and one worker.
         total: Bytes per second of the store, all workers together.
-        kept: Stages whose results a worker reads once and keeps.
+        reused: Stages whose results a worker reads once and keeps.
     """
 
     workers: int
@@ -46,7 +48,7 @@ class Site:
     writes: float = 4.0
     bandwidth: float = math.inf
     total: float = math.inf
-    kept: Collection[str] = ("images", "splits")
+    reused: Collection[str] = ("images", "splits")
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ class Timeline:
     """The result of a simulation.
 
     Attributes:
-        seconds: From the start to the end of the last task.
-        busy: Seconds of workers spent on the costs of tasks, of those that there were; 0 to 1.
+        seconds: Time from the start to the end of the last task.
+        busy: Share of the workers' time that was spent on the costs of tasks; 0 to 1.
         driver: Seconds that the driver spent on handing out.
         moved: Bytes read from and written to the store.
-        longest: Seconds of the longest chain of tasks: no number of workers is faster.
+        longest: Seconds of the longest chain of tasks, a lower bound for any number of workers.
     """
 
     seconds: float
@@ -80,13 +82,13 @@ class _Nothing:
 def simulate(
     graph: Graph, site: Site, *, sizes: Mapping[str, int] | None = None, store: Shelf | None = None
 ) -> Timeline:
-    """Plays the schedule of a graph through.
+    """Play the schedule of a graph through.
 
     Args:
         graph: Tasks with their expected seconds.
-        site: Where they are to be done.
-        sizes: Bytes of each result by key; none = nothing is moved.
-        store: Which tasks are done already; None = none.
+        site: Workers and shared resources.
+        sizes: Bytes of each result by key; None = nothing is moved.
+        store: Store of finished tasks; None = there are none.
 
     Raises:
         ValueError: There are no workers.
@@ -103,7 +105,9 @@ def simulate(
 
 
 class _Play:
-    """The state of a simulation: the clock, the idle workers, and when the driver and the store are free."""
+    """The state of a simulation: the clock, the idle workers, and when the driver and the store are
+    free.
+    """
 
     def __init__(self, graph: Graph, site: Site, sizes: Mapping[str, int], store: Shelf) -> None:
         self._graph = graph
@@ -114,12 +118,12 @@ class _Play:
         self._idle = list(range(site.workers))
         self._driver_free = self._store_free = site.start
         self._driver = self._moved = self._cost = 0.0
-        self._kept: defaultdict[int, set[str]] = defaultdict(set)
+        self._read: defaultdict[int, set[str]] = defaultdict(set)
         self._events: list[tuple[float, int, Iterator[float]]] = []
         self._count = 0
 
     def timeline(self) -> Timeline:
-        """Plays to the end."""
+        """Play to the end."""
         todo = list(self._schedule.todo.values())
         self._hand_out()
         while self._events:
@@ -148,9 +152,9 @@ class _Play:
         self._driver += site.dispatch
         self._driver_free = max(self._driver_free, self._now) + site.dispatch
         yield self._driver_free
-        wanted = [key for key in tasks[0].input_keys if key not in self._kept[worker]]
-        self._kept[worker].update(key for key in wanted if self._graph.tasks[key].stage in site.kept)
-        yield self._moving(sum(self._sizes.get(key, 0) for key in wanted), site.reads * len(wanted))
+        missing = [key for key in tasks[0].input_keys if key not in self._read[worker]]
+        self._read[worker].update(key for key in missing if self._graph.tasks[key].stage in site.reused)
+        yield self._moving(sum(self._sizes.get(key, 0) for key in missing), site.reads * len(missing))
         for task in tasks:
             self._cost += task.cost
             yield self._now + site.overhead + task.cost
@@ -159,7 +163,7 @@ class _Play:
         self._idle.append(worker)
 
     def _moving(self, size: int, requests: float) -> float:
-        """When so many bytes, which are asked for now, have been moved."""
+        """Return the time at which a request of this size, made now, has been served."""
         self._moved += size
         self._store_free = max(self._store_free, self._now) + size / self._site.total
         alone = self._now + requests * self._site.latency + size / self._site.bandwidth

@@ -1,9 +1,9 @@
-"""The store: what finished tasks made, in places named by their keys.
+"""The store: results of finished tasks, in places named by their keys.
 
 A result is all there or not at all: a manifest exists = the task is done. Two writers of one task
-write the same; the second is dropped. The manifest records the task, what it ran on, and a size and
-SHA-256 digest per file. How files are kept, and how a result appears at once, is the business of
-`bitleak.engine.backends`: `folder` for a path, `bucket` for a URL.
+write the same; the second is dropped. The manifest records the task, its environment, and a size
+and SHA-256 digest per file. `bitleak.engine.backends` stores the files, and makes a result appear
+at once: `folder` for a path, `bucket` for a URL.
 """
 
 import contextlib
@@ -99,7 +99,7 @@ class Store:
 
     @property
     def logs(self) -> Path:
-        """The folder of this machine for the logs of workers; nobody has made it."""
+        """The folder of this machine for the logs of workers; it may be missing."""
         return self._files.logs
 
     def path(self, task: Task) -> PurePath:
@@ -111,7 +111,9 @@ class Store:
         return self._files.has(self.path(task))
 
     def snapshot(self) -> Shelf:
-        """Return an object that answers `has` for many tasks: the store or, for a URL, a listing."""
+        """Return an object that answers `has` for many tasks: the store or, for a URL, a
+        listing.
+        """
         keys = self._files.finished()
         return self if keys is None else Snapshot(keys)
 
@@ -120,10 +122,11 @@ class Store:
         return self._files.find(key)
 
     def folder(self, place: PurePath) -> Path:
-        """Return a folder of this machine with the files of a finished task: its place, or a checked copy.
+        """Return a folder of this machine with the files of a finished task: its place, or a
+        checked copy.
 
         Raises:
-            StoreError: Under a URL: a file is missing, or is not what was written.
+            StoreError: Under a URL: a file is missing, or differs from its digest.
         """
         return self._files.folder(place)
 
@@ -133,7 +136,7 @@ class Store:
         places = [self.path(task) for task in tasks if done.has(task)]
         manifests = {}
         for place, text in self._files.manifests(places):
-            with contextlib.suppress(StoreError):  # it is damaged: whoever reads the result is told
+            with contextlib.suppress(StoreError):  # it is damaged: reading its result raises the error
                 manifests[place.name] = parse_manifest(text, place)
         return manifests
 
@@ -146,7 +149,7 @@ class Store:
             runtime: Record of machine and cost: JSON values.
 
         Returns:
-            Its place; what somebody else committed before stays as it is.
+            Its place; a result that another writer committed before stays as it is.
 
         Raises:
             StoreError: The disk is full, or the store cannot be written to.
@@ -174,11 +177,13 @@ class Store:
         return {name for name in self._files.existing(names) if not self._discarded(self.root / name)}
 
     def adopt_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
-        """Commit many results made elsewhere, each of them whole or not at all, in a few waits for the disk.
+        """Commit many results made elsewhere, each of them whole or not at all, in a few waits for
+        the disk.
 
         Args:
-            batches: Results that appear after one wait: name as in `intact`, with a function that writes all files
-                of a result, the manifest too, into a folder and returns their paths; it need not flush them.
+            batches: Results that appear after one wait: name as in `intact`, with a function that
+                writes all files of a result, the manifest too, into a folder and returns their
+                paths; it need not flush them.
 
         Yields:
             The number of results of each batch, when it has appeared; all are durable at the end.
@@ -250,7 +255,8 @@ class Store:
         """Return the place of the one result whose key begins with these digits, damaged or not.
 
         Raises:
-            StoreError: They are not 8 to 64 hexadecimal digits, or there is no such result, or several.
+            StoreError: They are not 8 to 64 hexadecimal digits, or there is no such result, or
+                several.
         """
         if not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
             raise StoreError(f"a key is 64 hexadecimal digits, of which 8 or more are needed, got {digits[:80]!r}")
@@ -280,7 +286,7 @@ class Store:
 
         Args:
             keep: Keys of tasks.
-            dry_run: Only say what would be removed.
+            dry_run: Report the results, but do not remove them.
 
         Returns:
             The places removed, and leftovers.

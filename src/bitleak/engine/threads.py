@@ -1,4 +1,4 @@
-"""One thread for a CPU task, whoever runs it: sums in another order are other numbers."""
+"""One thread for a CPU task in every executor: sums in another order are other numbers."""
 
 import contextlib
 import importlib
@@ -42,7 +42,7 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 
 def _limited_blas(threads: int) -> contextlib.AbstractContextManager:
-    """NumPy's matrix products, through threadpoolctl (which scikit-learn depends on)."""
+    """Limit NumPy's matrix products, by threadpoolctl (on which scikit-learn depends)."""
     try:
         return importlib.import_module("threadpoolctl").threadpool_limits(limits=threads)
     except ImportError:  # pragma: no cover - then NumPy's library keeps the variables it was started with
@@ -50,7 +50,7 @@ def _limited_blas(threads: int) -> contextlib.AbstractContextManager:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group."""
+    """Return the number of cores that this process may use: its affinity and its group's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:

@@ -1,4 +1,4 @@
-"""Seconds left, from the costs that tasks were expected to have and the time they took."""
+"""Seconds left, from expected costs of tasks and the time they took."""
 
 import math
 from collections import defaultdict
@@ -11,11 +11,11 @@ class TimeLeft:
     """Seconds left = sum over unfinished tasks of cost * (1 - fraction) * pace, over the workers.
 
     The pace of a stage is the seconds that its finished tasks took over the seconds that they were
-    expected to; where none has finished, the pace of all stages; 1 before anything has.
+    expected to; if none has finished, the pace of all stages; 1 before any task has.
 
     Args:
         tasks: Unfinished tasks.
-        workers: How many tasks are done at the same time.
+        workers: Number of tasks done at the same time.
     """
 
     def __init__(self, tasks: Iterable[Task], workers: int) -> None:
@@ -38,7 +38,9 @@ class TimeLeft:
         self._fractions[key] = fraction
 
     def finish(self, key: str, seconds: float | None = None) -> None:
-        """Note the end of a task; `seconds` is the time it took, or None if that says nothing."""
+        """Note the end of a task; `seconds` is the time it took, or None if it is no
+        measurement.
+        """
         task = self._left.pop(key, None)
         if task and seconds is not None and task.cost > 0:
             self._taken[task.stage] += seconds

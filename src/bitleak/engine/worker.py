@@ -1,7 +1,7 @@
 """The work of a worker on a batch of tasks, the same in every executor.
 
 It reads the inputs from the store, finds the stage by name, and commits each result as the stage
-yields it, so that whoever is killed loses at most the task in flight. A stage is
+yields it, so that a killed process loses at most the task in flight. A stage is
 
     def stage(params: Sequence[Mapping], inputs: Mapping[str, Any], runtime: Runtime,
               progress: Callable[[float], None]) -> Iterator[result]
@@ -44,14 +44,15 @@ class Runtime:
         device: `cpu`, `cuda`, `cuda:1`, ... (results are byte-identical per type of device).
         threads: Threads of a CPU task.
         stages: Module that holds the stage functions.
-        path: Where the config says that the data set is; None = the data set has no such field.
-        data: A place that takes its place; None = there is none.
-        logs: Folder for the logs of what fails; None = `logs` in the store.
+        path: Path of the data set in the config; None = the data set has no such field.
+        data: Local path that overrides `path`, or None.
+        logs: Folder for the logs of failures; None = `logs` in the store.
         address: Address of the Ray cluster, or None to start one here.
-        num_cpus: CPUs that a Ray task asks for.
-        num_gpus: GPUs that a Ray task asks for, 0.25 is four tasks to a GPU; None = one if the device is one.
-        network: Name and options of the network that all weights must be of, so that no result in the store decides
-            which code is loaded; None = not compared.
+        num_cpus: CPUs that a Ray task reserves.
+        num_gpus: GPUs that a Ray task reserves, 0.25 is four tasks to a GPU; None = one if the
+            device is one.
+        network: Name and options of the network that all weights must belong to, so that no result
+            in the store decides which code is loaded; None = not compared.
     """
 
     device: str = "cpu"
@@ -81,18 +82,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended.
+    """The end of a task.
 
     Attributes:
         key: The task's key.
         ok: Whether its result is in the store.
-        text: Why not, for people; empty if it is.
+        text: Reason why it is not, for people; empty if it is.
         kind: `input` if something handed in is wrong, `error` for anything else; empty if ok.
         log: File with the traceback; None if there is none.
-        seconds: Time taken, the share of the batch's common work included in its first task.
-        cached: The result was in the store already, made by somebody else since the run began.
-        broken: Key of an input that is not as it was written, which is why; empty if that is not why.
-        fatal: The store takes nothing more (it is full, or read-only): no other task can succeed either.
+        seconds: Time taken; the batch's common work counts for its first task.
+        cached: Whether the result was in the store already, made by another run in the meantime.
+        broken: Key of the damaged input that is the reason; empty for other reasons.
+        fatal: Whether the store takes nothing more (full, or read-only): no other task can succeed.
     """
 
     key: str
@@ -110,7 +111,7 @@ Stage = Callable[[Sequence[Mapping], Mapping[str, Any], Runtime, Callable[[float
 
 
 def ignore(step: object) -> None:
-    """Do nothing: the default for those who do not watch."""
+    """Do nothing: the default for callers that need no progress."""
 
 
 def run_batch(store_root: str, tasks: Sequence[Task], runtime: Runtime) -> list[Outcome]:
@@ -128,7 +129,7 @@ def outcomes(
     Args:
         store_root: Root of the store that holds the inputs and takes the results.
         tasks: Tasks with the same stage and the same inputs.
-        runtime: Where this is.
+        runtime: Settings of this worker.
         on_step: Called as tasks start and proceed.
     """
     try:
@@ -149,7 +150,7 @@ def outcomes(
 def _attempt(
     store: Store, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Progress], None]
 ) -> Iterator[Outcome]:
-    """Outcomes up to and including the first that is not ok."""
+    """Yield outcomes up to and including the first that is not ok."""
     start = time.perf_counter()
     current = tasks[0]
     committing = False
@@ -161,7 +162,7 @@ def _attempt(
         with limited_threads(runtime.threads):
 
             def progress(done: float) -> None:
-                if done > 0:  # 0 has been told
+                if done > 0:  # 0 has been reported
                     on_step(Progress(current.key, min(1.0, float(done))))
 
             produced = iter(stage([task.params for task in tasks], inputs, runtime, progress))
@@ -194,7 +195,7 @@ def find_stage(runtime: Runtime, name: str) -> Stage:
 
 
 def log_path(store: Store, runtime: Runtime, name: str) -> Path:
-    """Where the log of a worker is."""
+    """Return the path of a worker's log."""
     return Path(runtime.logs or store.logs) / f"{name}.log"
 
 
@@ -230,12 +231,12 @@ def _value(store: Store, keys: str | tuple[str, ...], runtime: Runtime) -> Any:
 
 
 def _check_network(spec: ModelSpec | None, expected: tuple[str, Mapping[str, Any]], place: str) -> None:
-    """Refuse weights of another network than the tasks are about: what builds it may be anybody's code."""
-    found = None if spec is None else (spec.name, plain(spec.options))
-    if found != (expected[0], plain(expected[1])):
-        said = "no network" if found is None else f"the network {found[0]} {json.dumps(found[1])}"
+    """Refuse weights of another network than the audit's: a stored name could load foreign code."""
+    stored = None if spec is None else (spec.name, plain(spec.options))
+    if stored != (expected[0], plain(expected[1])):
+        network = "no network" if stored is None else f"the network {stored[0]} {json.dumps(stored[1])}"
         raise StoreError(
-            f"result {place} says that its weights are those of {said}, but this audit is about {expected[0]} "
+            f"result {place} says that its weights are those of {network}, but this audit is about {expected[0]} "
             f"{json.dumps(plain(expected[1]))}: it is not what its task makes, and no code that it names was loaded. "
             "Remove this folder, and the result is made again; was it imported?"
         )

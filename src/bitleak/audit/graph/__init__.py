@@ -6,9 +6,9 @@ images -> splits -> train (per model) -> quantize (per model and variant) -> que
        -> memorise (per variant), power (at fp32)
 ```
 
-Rows need answers and sizes (`weigh`), never weights: an audit goes on from answers that were brought from elsewhere.
-Every task is a step of `bitleak.steps` with its parameters, which also gives its expected seconds and bytes, so that a
-plan can be read before an hour is spent.
+Rows need answers and sizes (`weigh`), never weights: an audit goes on from answers that were
+brought from elsewhere. Every task is a step of `bitleak.steps` with its parameters, which also
+gives its expected seconds and bytes, so that a plan can be read before an hour is spent.
 """
 
 from bitleak.audit.graph.audit_graph import Plan, plan

@@ -8,7 +8,7 @@ from bitleak.audit.graph.evaluation_tasks import Models, evaluate
 from bitleak.audit.graph.noise_tasks import noise_tasks
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
-from bitleak.audit.graph.record_tasks import memorisation, power
+from bitleak.audit.graph.record_tasks import memorisation_task, power
 from bitleak.audit.graph.release_tasks import release_tasks
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
@@ -85,7 +85,8 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
     results: list[Task] = []
     scores: dict[tuple[str, str], str] = {}
     memorised: dict[str, Task] = {}
-    for variant in [FULL, *(entry.variant for entry in config.quantize), CONTROL]:
+    quantized = [entry.variant for entry in config.quantize]
+    for variant in [FULL, *quantized, CONTROL]:
         attacks, measured = evaluate(planner, models, variant)
         listed += [*attacks, *measured]
         results += measured
@@ -93,8 +94,8 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
             if "scores" in task.inputs:
                 scores[variant, task.params["reference"]] = str(task.inputs["scores"])
         if variant != CONTROL:
-            memorised[variant] = memorisation(planner, models, variant)
-    # Questions of their own, each off unless the config asks for it.
+            memorised[variant] = memorisation_task(planner, models, variant)
+    # Optional analyses, each off unless the config turns it on.
     for extra_tasks in (noise_tasks, release_tasks, calibration_set_tasks):
         made, measured = extra_tasks(planner, models)
         listed += [*made, *measured]
@@ -118,7 +119,7 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
 
 
 def _models(planner: Planner) -> Models:
-    """Plan training, quantizing and querying of every model that is attacked or serves as a reference."""
+    """Plan training, quantizing and querying of all targets and references."""
     config = planner.config
     targets, references = target_rows(config), reference_rows(config)
     rows = sorted({*targets, *references})
@@ -131,7 +132,8 @@ def _models(planner: Planner) -> Models:
             label = f"{entry.variant} of model {row}"
             weights[entry.variant, row] = planner.quantize(entry, row, weights[FULL, row])
             answers[entry.variant, row] = planner.query(weights[entry.variant, row], label, test=row in targets)
-    for variant in [FULL, *(entry.variant for entry in config.quantize)]:
+    quantized = [entry.variant for entry in config.quantize]
+    for variant in [FULL, *quantized]:
         for row in targets:
             sizes[variant, row] = planner.weigh(weights[variant, row], f"{variant} of model {row}")
     return Models(targets, references, weights, answers, sizes)

@@ -1,13 +1,13 @@
-"""The tasks of calibration-set inference: quantizing the same targets on random halves of their candidates.
+"""Tasks of calibration-set inference: targets quantized on halves of their candidates.
 
-Quantizing, querying and attacking are the steps of any audit, with the candidates of one target in the place of the
-pool and its quantized models in the place of the population.
+Quantizing, querying and attacking are the steps of any audit, with the candidates of one target in
+the place of the pool and its quantized models in the place of the population.
 """
 
 from dataclasses import dataclass, replace
 
 from bitleak.attacks import Attack, attack_entries, expand
-from bitleak.audit.graph.evaluation_tasks import Models, columns_of
+from bitleak.audit.graph.evaluation_tasks import Models, variant_columns
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import CalibrationInferenceConfig, QuantizeConfig
 from bitleak.core.errors import ConfigError
@@ -132,7 +132,7 @@ class _CalibrationSets:
     ) -> Task:
         """Plan the rows of one variant."""
         config = self.planner.config
-        columns = columns_of(config, entry.variant)
+        columns = variant_columns(config, entry.variant)
         step = MeasureCalibration(*columns, targets=rows, fpr=self.section.fpr, seed=config.seed)
         inputs = {
             "scores": tuple(task.key for task in attacks),
@@ -164,7 +164,7 @@ class _CalibrationSets:
         return seed_for(self.planner.config.seed, "calibration_inference", row)
 
     def _attacks(self) -> tuple[str, ...]:
-        """Return the attacks that use references and need no more population records than there are."""
+        """Return the attacks that use references and have enough population records."""
         entries = attack_entries(self.planner.config.attacks)
         names = []
         for name in entries:

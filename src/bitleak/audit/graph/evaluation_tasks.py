@@ -66,19 +66,20 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
     config = planner.config
     # Full precision is its own matched reference, and the control is attacked in the simplest way.
     if variant == FULL:
-        kinds = [FULL, *(kind for kind in config.references if kind == "recalibrated")]
+        kinds = [FULL, "recalibrated"] if "recalibrated" in config.references else [FULL]
     else:
         kinds = [FULL] if variant == CONTROL else list(config.references)
-    columns = columns_of(config, variant)
+    columns = variant_columns(config, variant)
     attacks, measured = [], []
-    baseline = estimate(planner, attack(planner, models, FULL, FULL))
+    baseline = estimate(planner, attack_variant(planner, models, FULL, FULL))
     for kind in kinds:
-        scores = attack(planner, models, variant, kind)
-        # The control has no thresholds: nothing that an adversary would choose can be right about noise.
+        scores = attack_variant(planner, models, variant, kind)
+        # The control has no thresholds: nothing that an adversary would choose can be right about
+        # noise.
         thresholds = None if variant == CONTROL else choose(planner, models, variant, kind)
         attacks += [scores, baseline, *([thresholds] if thresholds else [])]
         measured.append(
-            measure(
+            measure_attacks(
                 planner,
                 columns,
                 kind,
@@ -94,7 +95,7 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
     return attacks, measured
 
 
-def measure(
+def measure_attacks(
     planner: Planner,
     columns: VariantColumns,
     reference: str,
@@ -160,7 +161,7 @@ def compare(
         columns: The variant's columns in the rows.
         reference: Kind of the references, as in the rows.
         scores: The attack's task.
-        others: The same attacks on the others.
+        others: Tasks of the same attacks on the other variants.
         over: End of the metrics' names, after `_over_`.
         standalone: Whether attacks without references have their rows here.
         matched_records: As in `CompareVariants`.
@@ -178,14 +179,14 @@ def compare(
     )
     inputs: InputKeys = {
         "scores": scores.key,
-        "others": tuple(other.key for other in others),
+        "others": tuple(task.key for task in others),
         "splits": planner.splits().key,
         **match,
     }
     return planner.task(step, inputs, f"compare {columns.variant} by {reference} over {over}")
 
 
-def attack(planner: Planner, models: Models, variant: str, kind: str) -> Task:
+def attack_variant(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     """Plan the attacks on one variant by one kind of reference."""
     config = planner.config
     attacked = FULL if variant == CONTROL else variant
@@ -206,14 +207,14 @@ def attack(planner: Planner, models: Models, variant: str, kind: str) -> Task:
 
 
 def estimate(planner: Planner, scores: Task) -> Task:
-    """Plan the figures at full precision that variants are compared with, made once for all of them."""
+    """Plan the figures at full precision, once for all variants compared with them."""
     step = EstimateBaseline(fpr=planner.config.fpr, seed=planner.config.seed)
     inputs = {"scores": scores.key, "splits": planner.splits().key}
     return planner.task(step, inputs, f"figures of {scores.label.removeprefix('attack ')}")
 
 
 def choose(planner: Planner, models: Models, variant: str, kind: str) -> Task:
-    """Plan the thresholds from references in the targets' place; those at full precision serve all variants."""
+    """Plan the thresholds from references; those at full precision serve all variants."""
     config = planner.config
     played = variant if kind == "matched" else FULL
     step = ChooseThresholds(
@@ -241,7 +242,7 @@ def utility(planner: Planner, models: Models, columns: VariantColumns) -> Task:
     return planner.task(step, inputs, f"accuracy of {columns.variant}")
 
 
-def columns_of(config: Config, variant: str) -> VariantColumns:
+def variant_columns(config: Config, variant: str) -> VariantColumns:
     """Return the columns that name a variant in its rows."""
     for entry in config.quantize:
         if entry.variant == variant:

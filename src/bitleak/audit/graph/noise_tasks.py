@@ -1,8 +1,8 @@
-"""The tasks of the utility-matched reading: noise as costly as quantization, attacked in the same way."""
+"""Tasks of the utility-matched reading: noise as costly as quantization, attacked alike."""
 
 from dataclasses import replace
 
-from bitleak.audit.graph.evaluation_tasks import Models, attack, columns_of, compare, estimate, evaluate
+from bitleak.audit.graph.evaluation_tasks import Models, attack_variant, compare, estimate, evaluate, variant_columns
 from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import FULL, noise_like
 from bitleak.engine.keys import Task
@@ -11,7 +11,7 @@ from bitleak.steps.match_noise import MatchNoise
 from bitleak.steps.measure_noise_match import MeasureNoiseMatch
 from bitleak.steps.step import InputKeys
 
-RECORDS = 1000
+MATCH_RECORDS = 1000
 """Non-members of each target, at most, on which the accuracies are made equal."""
 
 LOW, HIGH = 0.01, 2.0
@@ -34,11 +34,13 @@ def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task
         name = noise_like(variant)
         rows = sorted({row for label, row in noisy.weights if label == name})
         attacks, measured = evaluate(planner, noisy, name)
-        made += [match, *[noisy.weights[name, row] for row in rows], *[noisy.answers[name, row] for row in rows]]
+        made.append(match)
+        made += [noisy.weights[name, row] for row in rows]
+        made += [noisy.answers[name, row] for row in rows]
         made += attacks
         results += [*measured, _measured_match(planner, noisy, variant, match)]
         kinds = planner.config.references
-        baseline = estimate(planner, attack(planner, models, FULL, FULL))
+        baseline = estimate(planner, attack_variant(planner, models, FULL, FULL))
         answers: InputKeys = {
             "baseline": baseline.key,
             "outputs": models.target_keys(variant),
@@ -48,13 +50,13 @@ def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task
         for kind in kinds:
             comparison = compare(
                 planner,
-                columns_of(planner.config, variant),
+                variant_columns(planner.config, variant),
                 kind,
-                scores=attack(planner, noisy, variant, kind),
-                others=[attack(planner, noisy, name, kind)],
+                scores=attack_variant(planner, noisy, variant, kind),
+                others=[attack_variant(planner, noisy, name, kind)],
                 over="noise",
                 standalone=kind == kinds[0],
-                matched_records=RECORDS,
+                matched_records=MATCH_RECORDS,
                 match=answers,
             )
             results.append(comparison)
@@ -64,7 +66,7 @@ def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task
 def _match(planner: Planner, models: Models, variant: str) -> Task:
     step = MatchNoise(
         targets=models.targets,
-        records=RECORDS,
+        records=MATCH_RECORDS,
         low=LOW,
         high=HIGH,
         tolerance=TOLERANCE,
@@ -96,7 +98,7 @@ def _noisy_models(planner: Planner, models: Models, variant: str, match: Task) -
 
 
 def _measured_match(planner: Planner, models: Models, variant: str, match: Task) -> Task:
-    columns = columns_of(planner.config, variant)
+    columns = variant_columns(planner.config, variant)
     step = MeasureNoiseMatch(*columns, targets=models.targets, seed=planner.config.seed)
     inputs = {
         "match": match.key,

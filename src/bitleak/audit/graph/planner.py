@@ -1,4 +1,4 @@
-"""Single tasks of an audit: which parameters a step takes from the config, and which results it reads."""
+"""Single tasks of an audit: the parameters of each step from the config, and its inputs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +87,7 @@ class Planner:
         return self.task(step, self.data(), f"train model {row}")
 
     def quantize(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
-        """Plan one model at one precision; precisions that share a pass over the images share a group."""
+        """Plan one model at one precision; precisions that share a pass share a group."""
         step = QuantizeModel(
             model=row,
             quantizer=versioned(entry.name),
@@ -96,7 +96,9 @@ class Planner:
             calibration=entry.calibration,
             seed=self.config.seed,
         )
-        first = next(other for other in self.config.quantize if other.label == entry.label)
+        # the first precision of a quantizer pays for the pass over the images that all of them
+        # share
+        first = next(item for item in self.config.quantize if item.label == entry.label)
         return planned(
             step,
             {"weights": trained.key, **self.data()},
@@ -107,11 +109,11 @@ class Planner:
         )
 
     def quantizer_options(self, entry: QuantizeConfig) -> dict[str, Any]:
-        """Return the arguments of an entry's quantizer that are part of the key, all but the levels."""
+        """Return an entry's quantizer arguments that are part of the key, all but the levels."""
         return known_params(registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer"), entry.options)
 
     def query(self, weights: Task, label: str, *, test: bool) -> Task:
-        """Plan the answers of one set of weights, about the test records only if its accuracy is reported."""
+        """Plan a model's answers, on the test records only if its accuracy is reported."""
         query = self.config.query
         step = QueryModel(queries=query.augment, batch=query.batch, test=test)
         return self.task(step, {"weights": weights.key, **self.data()}, f"query {label}")

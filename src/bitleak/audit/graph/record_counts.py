@@ -20,8 +20,8 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
         ConfigError: The records do not suffice; the message holds the numbers.
     """
     split, data = config.split, config.data
-    # A source with a test part of its own keeps it; from any other, a share is held out. The pool is even, since the
-    # two models of a pair share it out.
+    # A source with a test part of its own keeps it; from any other, a share is held out. The pool
+    # is even, since the two models of a pair share it out.
     test_part = description.held_out
     total = description.records - test_part
     total = min(total, data.limit) if data.limit else total
@@ -68,7 +68,7 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
 
 
 def target_rows(config: Config) -> tuple[int, ...]:
-    """Return the rows of the attacked models: of a population the first of every pair, then their complements."""
+    """Return the rows of targets: the first of every pair, then their complements."""
     if config.split.mode == "dedicated":
         return tuple(range(config.split.targets))
     rows = [*range(0, config.split.models, 2), *range(1, config.split.models, 2)]

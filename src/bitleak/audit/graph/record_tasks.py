@@ -1,7 +1,7 @@
 """The tasks of fewer references, and of single records."""
 
 from bitleak.attacks import attack_entries
-from bitleak.audit.graph.evaluation_tasks import Models, attack
+from bitleak.audit.graph.evaluation_tasks import Models, attack_variant
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import references_per_side
 from bitleak.core.variants import FULL
@@ -25,7 +25,7 @@ def power(planner: Planner, models: Models) -> Task:
         seed=config.seed,
     )
     inputs = {
-        "scores": attack(planner, models, FULL, FULL).key,
+        "scores": attack_variant(planner, models, FULL, FULL).key,
         "targets": tuple(models.answers[FULL, row].key for row in targets),
         "references": models.reference_keys(FULL),
         **planner.data(),
@@ -33,7 +33,7 @@ def power(planner: Planner, models: Models) -> Task:
     return planner.task(step, inputs, "power by number of references")
 
 
-def memorisation(planner: Planner, models: Models, variant: str) -> Task:
+def memorisation_task(planner: Planner, models: Models, variant: str) -> Task:
     """Plan the memorisation of every record by the models of a variant."""
     rows = tuple(row for name, row in models.answers if name == variant)
     inputs: InputKeys = {

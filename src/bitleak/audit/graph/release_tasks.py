@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bitleak.audit.graph.evaluation_tasks import Models, columns_of, compare, estimate, measure
+from bitleak.audit.graph.evaluation_tasks import Models, compare, estimate, measure_attacks, variant_columns
 from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import FULL, joined
 from bitleak.engine.keys import Task
@@ -10,10 +10,10 @@ from bitleak.steps.attack_releases import AttackReleases
 
 
 def release_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task]]:
-    """Plan the joint attack on every set of releases, and on every release alone, and the tasks that make the rows.
+    """Plan the joint attack on every set of releases and on each release alone, and its rows.
 
-    A release alone has its rows once, however many sets it is in. Full precision always has them, since the others are
-    compared with it.
+    A release alone has its rows once, however many sets it is in. Full precision always has them,
+    since the others are compared with it.
     """
     sets = planner.config.joint
     if not sets:
@@ -23,15 +23,16 @@ def release_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Ta
     alone = {FULL: None}
     for releases in sets:
         alone |= dict.fromkeys(releases)
-    for releases in [*[(name,) for name in alone], *sets]:
+    singles = [(name,) for name in alone]
+    for releases in [*singles, *sets]:
         attack = joint_attack(planner, models, releases)
-        columns = columns_of(planner.config, joined(releases))
+        columns = variant_columns(planner.config, joined(releases))
         reference = FULL if columns.variant == FULL else "matched"
         attacks += [attack, baseline] if releases == (FULL,) else [attack]
-        results.append(measure(planner, columns, reference, scores=attack, baseline=baseline, standalone=False))
+        results.append(measure_attacks(planner, columns, reference, scores=attack, baseline=baseline, standalone=False))
         if len(releases) > 1:
-            others = [joint_attack(planner, models, (name,)) for name in releases]
-            results.append(compare(planner, columns, reference, scores=attack, others=others, over="best"))
+            single_attacks = [joint_attack(planner, models, (name,)) for name in releases]
+            results.append(compare(planner, columns, reference, scores=attack, others=single_attacks, over="best"))
     return attacks, results
 
 

@@ -28,7 +28,7 @@ class Backend(Protocol):
 
     @property
     def logs(self) -> Path:
-        """A folder of this machine for the logs of workers; nobody has made it."""
+        """A folder of this machine for the logs of workers; it may be missing."""
 
     def read_format(self) -> str | None:
         """Return the text of `write_format`, or None if there is none."""
@@ -40,7 +40,7 @@ class Backend(Protocol):
         """Return whether there is a manifest."""
 
     def find(self, key: str) -> PurePath | None:
-        """Return the place of the task with this key, whatever its stage, if it has a manifest."""
+        """Return the place of the task with this key, of any stage, if it has a manifest."""
 
     def places(self) -> Iterator[PurePath]:
         """Return all places, sorted, those without a manifest too."""
@@ -52,10 +52,11 @@ class Backend(Protocol):
         """Return the text of each manifest that can be read."""
 
     def folder(self, place: PurePath) -> Path:
-        """Return a folder of this machine that holds the files as they were written, the manifest too.
+        """Return a folder of this machine that holds the files as they were written, the manifest
+        too.
 
         Raises:
-            StoreError: One of them is missing, or is not what the manifest says.
+            StoreError: One of them is missing, or differs from the manifest.
         """
 
     def forget(self, place: PurePath) -> None:
@@ -67,18 +68,20 @@ class Backend(Protocol):
     def commit(self, place: PurePath, fill: Callable[[Path], None]) -> None:
         """Add the files that `fill` writes into an empty folder: all or, when interrupted, none.
 
-        The manifest is among it. What is there already stays.
+        The manifest is part of it. An existing result stays.
         """
 
     def existing(self, names: Iterable[str]) -> list[str]:
         """Return the names, `stage/first two digits/key`, of those places that have a manifest."""
 
     def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
-        """Add many results as `commit` does: each is complete or absent at any moment and after any failure.
+        """Add many results as `commit` does: each is complete or absent at any moment and after any
+        failure.
 
         Args:
-            batches: Results that become visible together, by name as in `existing`, each with a function that writes
-                all files of a result into a folder and returns their paths. It need not wait for the disk.
+            batches: Results that become visible together, by name as in `existing`, each with a
+                function that writes all files of a result into a folder and returns their paths. It
+                need not wait for the disk.
 
         Yields:
             The number of results of a batch, when it has been added; all are durable at the end.

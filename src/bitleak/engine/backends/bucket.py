@@ -9,7 +9,7 @@ URL/<stage>/<first two digits of the key>/<key>/<first 16 digits of the digest>.
 
 Objects cannot be renamed together, and need not be: the files go first, the manifest last, and a
 reader without a manifest sees nothing. Since an object is named by its content, two writers of one
-task never mix theirs, and whoever reads while the second commits gets all of one of them.
+task never mix theirs, and a reader during the second commit gets one of them as a whole.
 
 Stages map large arrays, so a result is copied to a cache of this machine before it is read: once
 for all workers here, checked against the digests on its way, and removed when others need the room.
@@ -76,9 +76,9 @@ class Bucket:
         return bool(self._ask(self._fs.exists, str(place / MANIFEST)))
 
     def find(self, key: str) -> PurePath | None:
-        """Return the place of the task with this key, whatever its stage, if it has a manifest.
+        """Return the place of the task with this key, of any stage, if it has a manifest.
 
-        A copy on this machine answers without a request. Then the stage that answered last is asked
+        A copy on this machine needs no request. Otherwise the stage of the last answer is tried
         first: the inputs of a task are mostly of one stage.
         """
         known = self._cache.find(key)
@@ -88,7 +88,8 @@ class Bucket:
             for stage in stages:
                 place = self.root / stage / key[:2] / key
                 if self.has(place):
-                    self._recent = [stage, *(known_stage for known_stage in self._recent if known_stage != stage)]
+                    rest = [recent for recent in self._recent if recent != stage]
+                    self._recent = [stage, *rest]
                     return place
         return None
 
@@ -126,7 +127,7 @@ class Bucket:
 
     @contextlib.contextmanager
     def inspected(self, place: PurePath) -> Iterator[Path]:
-        """A copy of what is there now, which nobody else sees."""
+        """Yield a private copy of the current files."""
         with tempfile.TemporaryDirectory(prefix="bitleak-") as temporary:
             folder = Path(temporary, place.name)
             folder.mkdir()
@@ -280,8 +281,11 @@ class Bucket:
 
     def _make_room(self) -> None:
         """Remove the copies that were not used for longest, while all of them take too much."""
-        copies = [Path(place) for place in self._cache.places()]
-        sizes = {copy: sum(path.stat().st_size for path in copy.iterdir()) for copy in copies if copy.exists()}
+        sizes: dict[Path, int] = {}
+        for place in self._cache.places():
+            copy = Path(place)
+            if copy.exists():
+                sizes[copy] = sum(path.stat().st_size for path in copy.iterdir())
         used = sum(sizes.values())
         for copy in sorted(sizes, key=lambda copy: copy.stat().st_mtime):
             if used <= CACHE_BYTES or time.time() - copy.stat().st_mtime < RESTING:

@@ -6,7 +6,7 @@ ROOT/logs/<name>.log
 ROOT/<stage>/<first two digits of the key>/<key>/{manifest.json, *.npy, *.safetensors, *.json}
 ```
 
-Whoever is killed leaves a temporary folder, which counts for nothing.
+A killed process leaves a temporary folder, which no reader takes for a result.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class Folder:
         return Path(place, MANIFEST).is_file()
 
     def find(self, key: str) -> PurePath | None:
-        """Return the place of the task with this key, whatever its stage, if it has a manifest."""
+        """Return the place of the task with this key, of any stage, if it has a manifest."""
         places = (stage / key[:2] / key for stage in self._stages())
         return next((place for place in places if self.has(place)), None)
 
@@ -122,11 +122,12 @@ class Folder:
         return [name for name in names if os.path.isfile(f"{self.root}/{name}/{MANIFEST}")]
 
     def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
-        """Add many results, each as a whole; the disk is waited for once per batch, while the next one is written.
+        """Add many results, each as a whole; the disk is waited for once per batch, while the next
+        one is written.
 
-        All files of a batch and their folders reach the disk before the first of them is renamed, so that a power
-        failure at any moment leaves no place with a manifest and damaged or missing files. Paths are texts, since
-        a `Path` takes as long as a system call.
+        All files of a batch and their folders reach the disk before the first of them is renamed,
+        so that a power failure at any moment leaves no place with a manifest and damaged or missing
+        files. Paths are texts, since a `Path` takes as long as a system call.
         """
         staged: dict[str, str] = {}
         parents: set[str] = set()
@@ -196,9 +197,9 @@ class Folder:
 
     def drop_temporaries(self, processes: Iterable[int]) -> None:
         """Remove the temporary folders of processes of this machine that are known to be dead."""
-        numbers = list(processes)
         with contextlib.suppress(OSError):
-            self.discard(path for number in numbers for path in self._temporaries(f"{leftovers.place()}.{number}."))
+            for number in processes:
+                self.discard(self._temporaries(f"{leftovers.place()}.{number}."))
 
     def sweep(self) -> None:
         """Remove half results and logs of workers of killed processes of this machine."""
@@ -230,12 +231,15 @@ class Folder:
         return sorted(path for path in folders if path.name != "logs")
 
     def _folders(self) -> Iterator[Path]:
-        """Where results are, and temporary folders beside them."""
+        """Yield the folders that hold results and temporary folders."""
         for stage in self._stages():
             yield from sorted(stage.glob("[0-9a-f][0-9a-f]"))
 
     def _temporaries(self, owner: str = "") -> list[Path]:
-        return [path for folder in self._folders() for path in sorted(folder.glob(f"{_TEMPORARY}{owner}*"))]
+        paths: list[Path] = []
+        for folder in self._folders():
+            paths += sorted(folder.glob(f"{_TEMPORARY}{owner}*"))
+        return paths
 
 
 def make_folder(path: Path) -> None:
@@ -290,7 +294,8 @@ def _place(batch: Mapping[str, str], staged: dict[str, str]) -> int:
 
 
 def _rename(temporary: str | Path, place: str | Path) -> bool:
-    """Rename a folder unless the place has a finished result; a place without a manifest makes room.
+    """Rename a folder unless the place has a finished result; a place without a manifest makes
+    room.
 
     Returns:
         Whether it was renamed.

@@ -12,12 +12,12 @@ class Executor(Protocol):
     """Does batches of tasks, somewhere, through `bitleak.engine.worker.outcomes`.
 
     Every executor is constructed as `Name(root, runtime, workers)`: the root of the store, a
-    `bitleak.engine.worker.Runtime`, and how many workers (None = as many as make sense). Whatever
-    is sent to a worker is small: tasks one way, steps and outcomes the other. Artifacts go through
-    the store.
+    `bitleak.engine.worker.Runtime`, and the number of workers (None = as many as make sense).
+    Messages to and from a worker are small: tasks one way, progress and outcomes the other.
+    Artifacts go through the store.
 
     Attributes:
-        workers: How many batches are done at the same time, at least 1.
+        workers: Number of batches done at the same time, at least 1.
     """
 
     workers: int
@@ -34,8 +34,8 @@ class Executor(Protocol):
             on_step: Called, while waiting, with each task that starts or gets further.
 
         Returns:
-            None where the time is up or where nothing was submitted.
+            None if the time is up or if nothing was submitted.
         """
 
     def close(self) -> None:
-        """End all workers, busy or not; what is not committed is lost. May be repeated."""
+        """End all workers, busy or not; uncommitted results are lost. May be repeated."""

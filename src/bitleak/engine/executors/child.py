@@ -30,10 +30,10 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
     """Run until `None` or the end of the connection, or until the parent is gone.
 
     Args:
-        connection: To the parent.
+        connection: Connection to the parent.
         root: Root of the store.
-        runtime: Where this is.
-        log: File, in an existing folder, that takes what anything in here prints, and the trace of a crash.
+        runtime: Settings of this worker.
+        log: File, in an existing folder, for all output of this process and the trace of a crash.
     """
     for number in END_SIGNALS:  # the parent decides; SIGTERM is for this one alone
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
@@ -44,7 +44,7 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
     keep_freed_memory()
     try:
         connection.send(None)
-        with contextlib.suppress(Exception):  # the first task says what is wrong with the stages
+        with contextlib.suppress(Exception):  # the first task reports an error of the stages
             importlib.import_module(runtime.stages)
         while tasks := connection.recv():
             _serve_batch(connection, tasks, root, runtime, path)
@@ -77,7 +77,7 @@ def _watch(log: Path) -> None:
 
 
 def _leave(log: Path) -> NoReturn:
-    """End at once, without a word: the parent is gone. What is not committed is lost."""
+    """End at once and silently: the parent is gone. Uncommitted results are lost."""
     with contextlib.suppress(OSError):
         log.unlink(missing_ok=True)
     os._exit(1)

@@ -1,11 +1,12 @@
 """The source of workers: forks of one process that has loaded the stages.
 
-To load them (PyTorch above all) takes seconds of a core and a hundred megabytes; so a server process does it once,
-while the caller still reads its config, and a worker is there at once with most of its memory shared. The
-server is `multiprocessing`'s fork server: it runs nothing but imports, has one thread, and touches no GPU, so
-what it forks is as good as new. It ends with the process that started it. Where there is none (macOS, whose
-libraries do not all bear a fork; a temporary folder that cannot hold its socket, as one with a path of more
-than about 80 characters), and for workers of several threads, each worker is started afresh: the same, only later.
+To load them (PyTorch above all) takes seconds of a core and a hundred megabytes; so a server
+process does it once, while the caller still reads its config, and a worker is there at once with
+most of its memory shared. The server is `multiprocessing`'s fork server: it runs nothing but
+imports, has one thread, and touches no GPU, so a fork of it is as good as a new process. It ends
+with the process that started it. Without a server (on macOS, whose libraries do not all bear a
+fork; with a temporary folder whose path of more than about 80 characters cannot hold its socket),
+and for workers of several threads, each worker is started afresh: the same, only later.
 """
 
 import multiprocessing
@@ -56,9 +57,9 @@ def open_fork_server(stages: str, threads: int = 1) -> ForkServerContext | Spawn
 def unimported_main() -> Iterator[None]:
     """Processes that are started meanwhile do not run the script that this one was started with.
 
-    `multiprocessing` has its children import it, in case the function that they call is defined there. Workers call
-    a function of this package; a script that starts an audit without `if __name__ == "__main__":` would be run by
-    each of them, and each would start an audit.
+    `multiprocessing` has its children import it, in case the function that they call is defined
+    there. Workers call a function of this package; a script that starts an audit without `if
+    __name__ == "__main__":` would be run by each of them, and each would start an audit.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -70,7 +71,9 @@ def unimported_main() -> Iterator[None]:
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C and its like wait, in this process and the one that is started: they must not meet a worker half awake."""
+    """Ctrl-C and its like wait, in this process and the one that is started: they must not meet a
+    worker half awake.
+    """
     resource_tracker.ensure_running()  # by itself it would lift the block
     with uninterrupted():
         before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
@@ -83,7 +86,8 @@ def interrupts_wait() -> Iterator[None]:
 def _name_folder() -> None:
     """Name the folder of the server's socket after this process; remove folders of dead ones.
 
-    `multiprocessing` keeps to a folder that it has, and removes its own as it ends, but a killed process cannot.
+    `multiprocessing` keeps to a folder that it has, and removes its own as it ends, but a killed
+    process cannot.
     """
     config = getattr(process.current_process(), "_config", {})
     if config.get("tempdir") is not None:

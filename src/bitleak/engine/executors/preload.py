@@ -1,7 +1,7 @@
 """Loads the stages where it is imported: in the process that workers are forked from.
 
-What it loads is kept out of the garbage collector's sight, which would touch, and so copy, the shared pages.
-A module that cannot be loaded is left to the workers, which say what is wrong with it.
+Loaded objects are hidden from the garbage collector, which would touch, and so copy, the shared
+pages. A module that cannot be loaded is left to the workers, which report the error.
 """
 
 import contextlib

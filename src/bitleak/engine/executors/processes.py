@@ -1,9 +1,10 @@
 """One process per core, each with one thread: the default on a CPU.
 
-Workers are started together with the first batch, so that all are there when there is work for them (see
-`fork_server`); later ones take the place of those that are lost. Each has one batch at a time. A worker that dies
-(killed, out of memory, a segmentation fault) costs the task in flight one attempt; the rest of its batch goes to a
-fresh worker, and so does the task, once more. Workers ignore Ctrl-C, and end by themselves when this process is gone.
+Workers are started together with the first batch, so that all are there when there is work for them
+(see `fork_server`); later ones take the place of those that are lost. Each has one batch at a time.
+A worker that dies (killed, out of memory, a segmentation fault) costs the task in flight one
+attempt; the rest of its batch goes to a fresh worker, and so does the task, once more. Workers
+ignore Ctrl-C, and end by themselves when this process is gone.
 """
 
 import itertools
@@ -43,7 +44,7 @@ _REPLACED = 0.2
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, its name for good, and what it was given: the tasks without an outcome, and the one begun last."""
+    """A process, its permanent name, its tasks without an outcome, and the task begun last."""
 
     process: ForkServerProcess | SpawnProcess
     owner: str
@@ -84,7 +85,8 @@ class Processes:
         self._feed()
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
-        """Return the outcome of the next task to end; None where the time is up or nothing was submitted.
+        """Return the outcome of the next task to end; None if the time is up or nothing was
+        submitted.
 
         Raises:
             ExecutionError: Workers end before they begin a task.
@@ -211,7 +213,7 @@ class Processes:
 
 
 def _end_orphan(worker: _Worker) -> None:
-    """End a worker whose server was killed: nobody then knows whether it lives."""
+    """End a worker whose server was killed: its state is then unknown."""
     deadline = time.monotonic() + 1.0
     while not leftovers.is_dead(worker.owner) and time.monotonic() < deadline:
         with suppress(OSError):

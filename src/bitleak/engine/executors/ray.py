@@ -1,14 +1,15 @@
 """Tasks on the machines of a Ray cluster, or of one that is started here for the time being.
 
-Each batch is a Ray task that asks for `num_cpus` and `num_gpus` (a fraction shares a GPU) and for the
-memory it should take. It is sent the root of the store and the tasks, and sends back steps and outcomes,
-one by one as they come; artifacts go through the store, which all machines must reach: a shared folder or
-a URL. Ray retries nothing by itself. A worker that dies costs the task in flight one attempt, as with
-`processes`; a machine that is lost costs none, and what it had goes to another.
+Each batch is a Ray task that asks for `num_cpus` and `num_gpus` (a fraction shares a GPU) and for
+the memory it should take. It is sent the root of the store and the tasks, and sends back steps and
+outcomes, one by one as they come; artifacts go through the store, which all machines must reach: a
+shared folder or a URL. Ray retries nothing by itself. A worker that dies costs the task in flight
+one attempt, as with `processes`; a machine that is lost costs none, and its tasks go to another.
 
-As many batches are out as the cluster can run at a time, so that Ray's queue stays short and the order is
-the driver's. When machines come or go, that number follows. Before the first batch, each place for one (up to
-`LOADED`) loads the stages, so that a second worker need not begin with that when its first batch comes.
+As many batches are out as the cluster can run at a time, so that Ray's queue stays short and the
+order is the driver's. When machines come or go, that number follows. Before the first batch, each
+place for one (up to `LOADED`) loads the stages, so that a second worker need not begin with that
+when its first batch comes.
 """
 
 import importlib
@@ -48,13 +49,17 @@ REFRESH = 5.0
 """Seconds between two looks at which machines there are."""
 
 LOADED = 64
-"""Workers that load the stages beforehand, at most: on a cluster of more, an audit takes hours, and they seconds."""
+"""Workers that load the stages beforehand, at most: on a cluster of more, an audit takes hours, and
+they seconds.
+"""
 
 PATIENCE = 120.0
 """Seconds without a machine that a task fits on, after which the run ends."""
 
 RAY_STEP_SECONDS = 0.5
-"""Least time between two reports of a task's progress; longer where there are hundreds of workers."""
+"""Least time between two reports of a task's progress; longer where there are hundreds of
+workers.
+"""
 
 _STARTS = 3
 """How many Ray tasks in a row may end before they have begun one of ours."""
@@ -70,7 +75,9 @@ class _Place:
 
 @dataclass(eq=False)
 class _Flight:
-    """A batch that is out: its messages, the tasks without an outcome by key, where it is, and whether it has begun."""
+    """A batch that is out: its messages, the tasks without an outcome by key, where it is, and
+    whether it has begun.
+    """
 
     stream: Any
     tasks: dict[str, Task]
@@ -80,7 +87,7 @@ class _Flight:
 
 @dataclass
 class _Losses:
-    """How often tasks have lost the worker, or the machine, that they were on; and what was given to those."""
+    """How often each task has lost its worker or its machine, and the tasks that were there."""
 
     workers: Counter[str] = field(default_factory=Counter)
     machines: Counter[str] = field(default_factory=Counter)
@@ -93,13 +100,13 @@ class Ray:
 
     Args:
         root: Root of the store, the same on every machine.
-        runtime: Where this is; `address` is the cluster's, None starts one here; `num_cpus` and
-            `num_gpus` are what each task asks for.
-        workers: How many batches at a time; None = as many as the cluster has room for.
+        runtime: Settings of the workers; `address` is the cluster's, None starts one here; each
+            task reserves `num_cpus` and `num_gpus`.
+        workers: Number of batches at a time; None = as many as the cluster has room for.
 
     Raises:
-        ConfigError: Ray is not installed, a share is out of range, no cluster answers, or no machine
-            of it is large enough for a task.
+        ConfigError: Ray is not installed, a share is out of range, no cluster answers, or no
+            machine of it is large enough for a task.
     """
 
     def __init__(self, root: str, runtime: Runtime, workers: int | None = None) -> None:
@@ -110,7 +117,7 @@ class Ray:
         self._store = shared(root)
         self._root = root if is_url(root) else str(Path(self._store.location).absolute())
         self._runtime = runtime
-        self._asked = workers
+        self._requested = workers
         self._cpus, self._gpus = demands(runtime)
         self._flights: list[_Flight] = []
         self._done: deque[Outcome] = deque()
@@ -126,10 +133,12 @@ class Ray:
 
     @property
     def workers(self) -> int:
-        """How many batches are done at the same time: as asked for, or as the cluster has room for now."""
-        if self._asked is None and time.monotonic() - self._looked > REFRESH:
+        """How many batches are done at the same time: as asked for, or as the cluster has room for
+        now.
+        """
+        if self._requested is None and time.monotonic() - self._looked > REFRESH:
             self._refresh()
-        return self._asked or max(1, self._room)
+        return self._requested or max(1, self._room)
 
     def submit(self, batch: Batch) -> None:
         """Take a batch."""
@@ -141,10 +150,12 @@ class Ray:
         self._send({task.key: task for task in batch.tasks})
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
-        """Return the outcome of the next task to end; None where the time is up or nothing was submitted.
+        """Return the outcome of the next task to end; None if the time is up or nothing was
+        submitted.
 
         Raises:
-            ExecutionError: Workers end before they begin a task, or no machine is left that is large enough.
+            ExecutionError: Workers end before they begin a task, or no machine is left that is
+                large enough.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._done:
@@ -161,7 +172,7 @@ class Ray:
         return self._done.popleft()
 
     def close(self) -> None:
-        """End all workers at once; what is not committed is lost. May be repeated."""
+        """End all workers at once; uncommitted results are lost. May be repeated."""
         for flight in self._flights:
             if not flight.tasks:  # it is ending by itself; Ray 2.60 can bring this process down if it is cancelled then
                 continue
@@ -176,7 +187,7 @@ class Ray:
 
     def _send(self, tasks: dict[str, Task]) -> None:
         expected = max((task.memory for task in tasks.values()), default=0)
-        remote = ray.remote(inspect.unwrap(_serve)).options(  # Ray must see a generator, whatever checks its types
+        remote = ray.remote(inspect.unwrap(_serve)).options(  # Ray must see the generator, not its type check
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             memory=min(expected, self._memory) or None,
@@ -269,7 +280,7 @@ class Ray:
 
 
 class _Relay:
-    """Does a batch in a thread, and passes on what happens: outcomes, a step now and then, None at the end."""
+    """A batch in a thread, which passes its messages on: outcomes, some steps, None at the end."""
 
     def __init__(self, interval: float) -> None:
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()

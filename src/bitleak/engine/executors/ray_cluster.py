@@ -1,4 +1,6 @@
-"""The Ray cluster of a run: joined by its address, or started on this machine with a random token."""
+"""The Ray cluster of a run: joined by its address, or started on this machine with a random
+token.
+"""
 
 import importlib
 import logging
@@ -96,8 +98,8 @@ def room_text(cpus: float, gpus: float) -> str:
 def _token_variables() -> dict[str, str]:
     """Return the environment of a local cluster that refuses clients without its random token.
 
-    A local cluster listens on all interfaces, whatever address its node is given (Ray 2.60), and a
-    client can run any code. The token is new for every run and is written to no file.
+    A local cluster listens on all interfaces, with any address of its node (Ray 2.60), and a client
+    can run any code. The token is new for every run and is written to no file.
 
     Raises:
         ConfigError: The installed Ray knows no tokens.

@@ -1,4 +1,6 @@
-"""Tasks one after the other, in the calling thread: the executor that all others must agree with."""
+"""Tasks one after the other, in the calling thread: the executor that all others must agree
+with.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -8,12 +10,12 @@ from bitleak.engine.worker import Outcome, Progress, Runtime, ignore, outcomes
 
 
 class Serial:
-    """Does what was submitted while somebody waits for it.
+    """Does submitted tasks while the caller waits for them.
 
     Args:
         root: Root of the store.
         runtime: Where this is.
-        workers: There is one, whatever is asked for.
+        workers: Ignored: there is one.
     """
 
     def __init__(self, root: str, runtime: Runtime, workers: int | None = None) -> None:
@@ -29,7 +31,7 @@ class Serial:
         self._queue.append(batch)
 
     def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
-        """Works until a task has ended, however long that takes; None where there is none left."""
+        """Work until a task has ended, without a time limit; return None if no task is left."""
         self._on_step = on_step
         while (outcome := next(self._current, None)) is None and self._queue:
             batch = self._queue.popleft()
@@ -37,6 +39,6 @@ class Serial:
         return outcome
 
     def close(self) -> None:
-        """Forget what was submitted."""
+        """Forget the submitted tasks."""
         self._queue.clear()
         self._current = iter(())

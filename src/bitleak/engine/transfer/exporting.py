@@ -41,7 +41,8 @@ def export_results(
         The files, in order.
 
     Raises:
-        StoreError: There is nothing to write, a result is larger than a part, a file exists or cannot be written.
+        StoreError: There is nothing to write, a result is larger than a part, a file exists or
+            cannot be written.
         BrokenResult: A result is not as it was written.
     """
     entries = [

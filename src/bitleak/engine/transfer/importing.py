@@ -39,27 +39,29 @@ class Imported:
 
 
 def import_results(store: Store, paths: Sequence[Path], on_step: OnFraction | None = None) -> Imported:
-    """Check tar files and, if all of them are intact, take the results that the store does not have.
+    """Check tar files and, if all of them are intact, take the results that the store does not
+    have.
 
     Each result appears in the store at once or, when this is interrupted, not at all.
 
     Args:
         store: The store that takes them. A result in it that is damaged is replaced.
         paths: Files of `export_results`, all parts or some.
-        on_step: Called with the fraction done of each pass: first `checking`, then `taking results`.
+        on_step: Called with the fraction done of each pass: first `checking`, then `taking
+            results`.
 
     Raises:
         StoreError: A file is not intact; nothing was taken. Or the store cannot be written to.
     """
     step = on_step or _ignore
     results = _check_all(paths, step)
-    wanted = {result.name: result for result in results}
-    known = store.intact(wanted)
-    new = [result for name, result in wanted.items() if name not in known]
+    by_name = {result.name: result for result in results}
+    known = store.intact(by_name)
+    new = [result for name, result in by_name.items() if name not in known]
     done = len(known)
     for count in store.adopt_all(_fills(new)):
         done += count
-        step(done / len(wanted), "taking results")
+        step(done / len(by_name), "taking results")
     return Imported(len(new), len(results) - len(new), sum(result.size for result in new))
 
 
@@ -82,10 +84,15 @@ def _report_check(on_step: OnFraction, before: int, total: int, position: int) -
 
 
 def _fills(results: Sequence[PackedResult]) -> Iterator[dict[str, Callable[[str], list[str]]]]:
-    """Yield batches of results, each with a function that writes it, which can be called until the next batch."""
+    """Yield batches of results, each with a function to write it, which works until the next
+    batch.
+    """
     for batch in _batches(results):
         with contextlib.ExitStack() as stack:
-            files = {path: stack.enter_context(path.open("rb")).fileno() for path in {item.path for item in batch}}
+            files: dict[Path, int] = {}
+            for item in batch:
+                if item.path not in files:
+                    files[item.path] = stack.enter_context(item.path.open("rb")).fileno()
             yield {item.name: partial(_extract, item, files[item.path]) for item in batch}
 
 

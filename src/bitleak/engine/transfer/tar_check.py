@@ -1,8 +1,8 @@
 """Reading the results in a tar file, every byte of which is checked.
 
-Most headers are those of `export_results`: plain files of the ustar format. They are read here, since `tarfile` takes
-longer for a header than all other checks of a small result together. From the first header of another kind on, be it
-the end, `tarfile` reads the file.
+Most headers are those of `export_results`: plain files of the ustar format. They are read here,
+since `tarfile` takes longer for a header than all other checks of a small result together. From the
+first header of another kind on, be it the end, `tarfile` reads the file.
 """
 
 import hashlib
@@ -94,7 +94,8 @@ def check_tar(path: Path, on_position: Callable[[int], None]) -> list[PackedResu
         on_position: Called now and then with the number of bytes that have been checked.
 
     Raises:
-        StoreError: It cannot be read, or something in it is not as `bitleak.engine.transfer` describes.
+        StoreError: It cannot be read, or something in it is not as `bitleak.engine.transfer`
+            describes.
     """
     try:
         with path.open("rb", buffering=CHUNK) as file:
@@ -172,9 +173,11 @@ def _members(file: BinaryIO, size: int) -> Iterator[_Member]:
 
 
 def _ustar_member(file: BinaryIO, offset: int) -> _Member | None:
-    """Return the plain file whose header is at a place, or None if it is not one of the common kind.
+    """Return the plain file whose header is at a place, or None if it is not one of the common
+    kind.
 
-    name 0:100, size 124:136 in octal digits, checksum 148:156, type 156, magic 257:265, prefix of the name 345:500
+    name 0:100, size 124:136 in octal digits, checksum 148:156, type 156, magic 257:265, prefix of
+    the name 345:500
     """
     file.seek(offset)
     header = file.read(_BLOCK)
@@ -204,7 +207,9 @@ def _member(name: str, offset: int, size: int) -> _Member:
 
 
 def _expected_files(member: _Member, content: bytes) -> Mapping[str, Mapping[str, Any]]:
-    """Return the files that a manifest names, after its task has been compared with the folder's name."""
+    """Return the files that a manifest names, after its task has been compared with the folder's
+    name.
+    """
     stage, _, key = member.folder.split("/")
     try:
         manifest = checked_manifest(content.decode("utf-8"))

@@ -5,8 +5,7 @@ batch waits for the driver, then for its inputs; each of its tasks takes its exp
 then writes its result. The driver, and the store's total bandwidth, are queues that all workers
 share:
 
-    batch:  driver (dispatch)  ->  read (latency, bandwidth)  ->  [overhead + cost  ->  write] per
-        task
+    batch:  driver (dispatch)  ->  read (latency, bandwidth)  ->  per task [overhead + cost  ->  write]
 
 A worker reads results of the stages in `reused` once and keeps them.
 """

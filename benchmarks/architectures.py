@@ -45,18 +45,24 @@ Cell = tuple[float, float]
 """Relative squared error of the logits, and accuracy."""
 
 
-def cells(network: nn.Module, images: Tensor, labels: Tensor, calibration: int) -> dict[tuple[str, int], Cell | None]:
+def cells(
+    network: nn.Module, images: Tensor, labels: Tensor, calibration: int
+) -> dict[tuple[str, int], Cell | None]:
     """Return the cells of one network by method and levels; None if the method refuses it."""
     by_method: dict[tuple[str, int], Cell | None] = {}
     for levels in LEVELS:
         for name, method in METHODS.items():
             quantizer = replace(method, levels=levels)
             try:
-                quantized = quantizer(network, images[:calibration], torch.Generator().manual_seed(0))
+                quantized = quantizer(
+                    network, images[:calibration], torch.Generator().manual_seed(0)
+                )
             except QuantizationError:
                 by_method[name, levels] = None
                 continue
-            by_method[name, levels] = _cell(network, deployed(network, quantized), images, labels, calibration)
+            by_method[name, levels] = _cell(
+                network, deployed(network, quantized), images, labels, calibration
+            )
     return by_method
 
 
@@ -67,7 +73,9 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 @torch.no_grad()
-def _cell(network: nn.Module, changed: nn.Module, images: Tensor, labels: Tensor, calibration: int) -> Cell:
+def _cell(
+    network: nn.Module, changed: nn.Module, images: Tensor, labels: Tensor, calibration: int
+) -> Cell:
     expected = network(images[:calibration])
     error = (changed(images[:calibration]) - expected).square().sum() / expected.square().sum()
     return float(error), accuracy(changed, images, labels)
@@ -93,7 +101,8 @@ def main() -> None:
     print("|" + "---|" * (4 + len(METHODS)))
     for name in options.names or NETWORKS:
         networks = [
-            trained(name, images[:RECORDS], labels[:RECORDS], steps=options.steps, seed=i) for i in range(options.seeds)
+            trained(name, images[:RECORDS], labels[:RECORDS], steps=options.steps, seed=i)
+            for i in range(options.seeds)
         ]
         share = sum(accuracy(network, images, labels) for network in networks) / len(networks)
         results = [cells(network, images, labels, options.images) for network in networks]
@@ -101,7 +110,10 @@ def main() -> None:
         size = f"{len(layers)}, {sum(layer.weight.numel() for layer in layers.values()):,}"
         for levels in LEVELS:
             row = [_mean([result[method, levels] for result in results]) for method in METHODS]
-            print(f"| {name} | {size} | {100 * share:.1f} | {levels} | {' | '.join(row)} |", flush=True)
+            print(
+                f"| {name} | {size} | {100 * share:.1f} | {levels} | {' | '.join(row)} |",
+                flush=True,
+            )
     print(f"\n{time.process_time() - start:.0f} CPU seconds")
 
 

@@ -24,7 +24,9 @@ HERE = Path(__file__).resolve()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--other", type=Path, required=True)
     parser.add_argument("--models", type=int, default=256)
     parser.add_argument("--records", type=int, default=50_000)
@@ -36,15 +38,22 @@ def main() -> None:
     parser.add_argument("--attacks", help="as of `bitleak attack`; default: all that apply")
     options = parser.parse_args()
     if not (options.other / "bitleak" / "__init__.py").is_file():
-        parser.error(f"--other must be a folder that holds the package bitleak, got {options.other}")
+        parser.error(
+            f"--other must be a folder that holds the package bitleak, got {options.other}"
+        )
     sources = {"this": HERE.parents[1] / "src", "other": options.other.resolve()}
     spent: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sources}
     with tempfile.TemporaryDirectory() as folder:
         path = _made(Path(folder), options)
         for turn in range(options.turns):
             for name in list(sources) if turn % 2 == 0 else list(sources)[::-1]:
-                spent[name].append(_attacked(sources[name], path, Path(folder, f"{name}-{turn}"), options))
-                print("{}: CPU {:.1f} s, wall {:.1f} s, {:.2f} GB".format(name, *spent[name][-1]), flush=True)
+                spent[name].append(
+                    _attacked(sources[name], path, Path(folder, f"{name}-{turn}"), options)
+                )
+                print(
+                    "{}: CPU {:.1f} s, wall {:.1f} s, {:.2f} GB".format(name, *spent[name][-1]),
+                    flush=True,
+                )
         _compare(Path(folder, "this-0"), Path(folder, "other-0"))
     ours, theirs = (np.array(spent[name]) for name in ("this", "other"))
     print(f"CPU, this / other: {ours[:, 0].sum() / theirs[:, 0].sum():.2f}")
@@ -56,7 +65,10 @@ def _made(folder: Path, options: argparse.Namespace) -> Path:
     generator = np.random.default_rng(0)
     member = generator.random((options.models, options.records)) < 0.5
     arrays = {"member": member}
-    for prefix, inside in (("", member), ("population_", np.zeros((options.models, options.population), bool))):
+    for prefix, inside in (
+        ("", member),
+        ("population_", np.zeros((options.models, options.population), bool)),
+    ):
         if not inside.shape[1]:
             continue
         shape = (*inside.shape, options.queries)
@@ -72,10 +84,22 @@ def _made(folder: Path, options: argparse.Namespace) -> Path:
     return path
 
 
-def _attacked(source: Path, path: Path, out: Path, options: argparse.Namespace) -> tuple[float, float, float]:
+def _attacked(
+    source: Path, path: Path, out: Path, options: argparse.Namespace
+) -> tuple[float, float, float]:
     """Return CPU seconds, wall seconds and gigabytes of one run of the command."""
     targets = ",".join(map(str, range(options.targets)))
-    command = [sys.executable, "-m", "bitleak", "attack", str(path), "--targets", targets, "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "bitleak",
+        "attack",
+        str(path),
+        "--targets",
+        targets,
+        "--out",
+        str(out),
+    ]
     command += ["--attacks", options.attacks] if options.attacks else []
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
@@ -84,14 +108,20 @@ def _attacked(source: Path, path: Path, out: Path, options: argparse.Namespace) 
     if status:
         raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
     cpu = usage.ru_utime + usage.ru_stime
-    return cpu, time.perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return (
+        cpu,
+        time.perf_counter() - start,
+        usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9,
+    )
 
 
 def _compare(ours: Path, theirs: Path) -> None:
     """Print the files of the results that differ, and the differences of the figures of
     results.csv.
     """
-    names = sorted({path.name for folder in (ours, theirs) for path in folder.iterdir() if path.is_file()})
+    names = sorted(
+        {path.name for folder in (ours, theirs) for path in folder.iterdir() if path.is_file()}
+    )
     for name in names:
         pair = [folder / name for folder in (ours, theirs)]
         if not all(path.is_file() for path in pair):

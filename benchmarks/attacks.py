@@ -51,7 +51,9 @@ COMPARED = ("lira loop", "rmia pairs")
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 
 
-def store(folder: Path, references: int = REFERENCES, records: int = RECORDS, population: int = POPULATION) -> None:
+def store(
+    folder: Path, references: int = REFERENCES, records: int = RECORDS, population: int = POPULATION
+) -> None:
     """Store signals of a target and of complementary pairs of references, and their membership."""
     rng = np.random.default_rng(0)
     first = rng.random((references // 2, records)).argsort(axis=1) < records // 2
@@ -62,7 +64,8 @@ def store(folder: Path, references: int = REFERENCES, records: int = RECORDS, po
         pool = difficulty + 2 * inside[row, :, None] + rng.standard_normal((records, QUERIES))
         np.save(folder / f"pool-{row}.npy", two_class_signals(pool))
         np.save(
-            folder / f"population-{row}.npy", two_class_signals(outside + rng.standard_normal((population, QUERIES)))
+            folder / f"population-{row}.npy",
+            two_class_signals(outside + rng.standard_normal((population, QUERIES))),
         )
     np.save(folder / "member.npy", member)
 
@@ -71,7 +74,8 @@ def load(folder: Path) -> AttackView:
     """Return the view of the target, as an audit's step makes it from stored answers."""
     member = np.load(folder / "member.npy")
     pool, population = (
-        [np.load(folder / f"{part}-{row}.npy") for row in range(len(member) + 1)] for part in ("pool", "population")
+        [np.load(folder / f"{part}-{row}.npy") for row in range(len(member) + 1)]
+        for part in ("pool", "population")
     )
     return attack_view(
         target=pool[0],
@@ -94,16 +98,24 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     elif name == COMPARED[1]:
         figures = _rmia_pairs(view)
     else:
-        attack: Callable = (lambda release: Joint()([release, release])) if name == JOINT else ATTACKS[name]
+        attack: Callable = (
+            (lambda release: Joint()([release, release])) if name == JOINT else ATTACKS[name]
+        )
         attack(_few(view, 500))
-        figures = {"seconds": statistics.median(_seconds(lambda: attack(_fresh(view))) for _ in range(REPEATS))}
+        figures = {
+            "seconds": statistics.median(
+                _seconds(lambda: attack(_fresh(view))) for _ in range(REPEATS)
+            )
+        }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"name": name, "loading": loading, "peak": peak, **figures}
 
 
 def published_lira(view: AttackView) -> np.ndarray:
     """Compute LiRA online with a variance per record, by a Python loop over the records."""
-    target, references = (of[..., SIGNALS.index("logit_scaled")] for of in (view.target, view.references))
+    target, references = (
+        of[..., SIGNALS.index("logit_scaled")] for of in (view.target, view.references)
+    )
     dat_in, dat_out = [], []
     for record in range(len(target)):
         dat_in.append(references[view.member[:, record], record, :])
@@ -123,7 +135,9 @@ def compared_pairs(of_x: np.ndarray, of_z: np.ndarray, gamma: float) -> np.ndarr
     counts = np.empty(len(x), np.int64)
     step = max(1, PAIRS // len(z))
     for start in range(0, len(x), step):
-        counts[start : start + step] = (x[start : start + step, None] / z[None, :] >= gamma).sum(axis=1)
+        counts[start : start + step] = (x[start : start + step, None] / z[None, :] >= gamma).sum(
+            axis=1
+        )
     return counts
 
 
@@ -132,8 +146,15 @@ def _lira_loop(view: AttackView) -> dict[str, Any]:
     alone = published_lira(few)
     loop = _seconds(lambda: published_lira(few)) * len(view.target) / len(few.target)
     ours = statistics.median(_seconds(lambda: attack(_fresh(view))) for _ in range(REPEATS))
-    apart = np.abs(attack(few) / alone - 1).max()  # the floor of the deviations is never reached here
-    return {"seconds": ours, "replaced": loop, "times": loop / ours, "largest relative difference": float(apart)}
+    apart = np.abs(
+        attack(few) / alone - 1
+    ).max()  # the floor of the deviations is never reached here
+    return {
+        "seconds": ours,
+        "replaced": loop,
+        "times": loop / ours,
+        "largest relative difference": float(apart),
+    }
 
 
 def _rmia_pairs(view: AttackView) -> dict[str, Any]:
@@ -170,15 +191,21 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 def _in_its_own_process(folder: Path, name: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--folder", str(folder), "--child", name]
-    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr}")
     return json.loads(done.stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[""], help="only names with one of these in them")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="only names with one of these in them"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -186,7 +213,9 @@ def main() -> None:
     if options.child:
         print(json.dumps(measured(options.folder, options.child)))
         return
-    names = [name for name in (*ATTACKS, JOINT, *COMPARED) if any(part in name for part in options.only)]
+    names = [
+        name for name in (*ATTACKS, JOINT, *COMPARED) if any(part in name for part in options.only)
+    ]
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         store(Path(folder))
@@ -195,7 +224,9 @@ def main() -> None:
             figures = _in_its_own_process(Path(folder), name)
             lines.append(figures)
             comparison = (
-                f"replaces {figures['replaced']:.1f} s: {figures['times']:.0f} times" if "times" in figures else ""
+                f"replaces {figures['replaced']:.1f} s: {figures['times']:.0f} times"
+                if "times" in figures
+                else ""
             )
             print(
                 f"| `{name}` | {figures['seconds']:.3f} | {figures['peak'] / 1e9:.2f} "

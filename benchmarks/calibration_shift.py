@@ -27,8 +27,16 @@ from bitleak.report.figures.style import MUTED, settings
 
 REFERENCES, RECORDS, POPULATION, FPR = 64, 50_000, 4000, 0.001
 CONFIDENCE = SIGNALS.index("logit_scaled")
-CHANGES = {"left as it is": (1.0, 0.0), "logits scaled by 0.6": (0.6, 0.0), "confidence shifted by -2": (1.0, -2.0)}
-ADVERSARIES = {"fp32": ("#d55e00", "o"), "recalibrated": ("#0072b2", "s"), "matched": ("#009e73", "D")}
+CHANGES = {
+    "left as it is": (1.0, 0.0),
+    "logits scaled by 0.6": (0.6, 0.0),
+    "confidence shifted by -2": (1.0, -2.0),
+}
+ADVERSARIES = {
+    "fp32": ("#d55e00", "o"),
+    "recalibrated": ("#0072b2", "s"),
+    "matched": ("#009e73", "D"),
+}
 """Colours of Okabe and Ito (2008), and markers."""
 
 
@@ -41,7 +49,9 @@ def views(targets: int, seed: int = 0) -> tuple[list[AttackView], np.ndarray]:
     first = rng.random((models // 2, RECORDS)).argsort(axis=1).argsort(axis=1) < RECORDS // 2
     member = np.stack([first, ~first], axis=1).reshape(models, RECORDS)
     spread, memory = np.exp(0.5 * rng.standard_normal(RECORDS)), rng.exponential(3.0, RECORDS)
-    pool = rng.normal(4.0, 2.0, RECORDS) + spread * (memory * member + rng.standard_normal(member.shape))
+    pool = rng.normal(4.0, 2.0, RECORDS) + spread * (
+        memory * member + rng.standard_normal(member.shape)
+    )
     steady = np.exp(0.5 * rng.standard_normal(POPULATION))
     outside = rng.normal(4.0, 2.0, POPULATION) + steady * rng.standard_normal((models, POPULATION))
     targets_seen = []
@@ -64,7 +74,9 @@ def views(targets: int, seed: int = 0) -> tuple[list[AttackView], np.ndarray]:
 def seen_by(adversary: str, view: AttackView, change: tuple[float, float]) -> AttackView:
     """Return the view of an adversary after the target's confidence has changed."""
     changed = replace(
-        view, target=_changed(view.target, change), population_target=_changed(view.population_target, change)
+        view,
+        target=_changed(view.target, change),
+        population_target=_changed(view.population_target, change),
     )
     if adversary == "matched":
         return replace(changed, references=_changed(view.references, change))
@@ -92,7 +104,9 @@ def draw(rates: dict[tuple[str, str], tuple[float, float, float]], out: Path) ->
     with plt.rc_context(settings()):
         figure, axes = plt.subplots(figsize=(6.4, 3.4), constrained_layout=True)
         for place, change in enumerate(CHANGES):
-            for side, (adversary, (colour, marker)) in zip((-0.2, 0.0, 0.2), ADVERSARIES.items(), strict=True):
+            for side, (adversary, (colour, marker)) in zip(
+                (-0.2, 0.0, 0.2), ADVERSARIES.items(), strict=True
+            ):
                 value, low, high = (100 * number for number in rates[change, adversary])
                 axes.errorbar(
                     place + side,
@@ -113,12 +127,20 @@ def draw(rates: dict[tuple[str, str], tuple[float, float, float]], out: Path) ->
         axes.set_ylim(0, 1.15 * max(100 * high for _, _, high in rates.values()))
         axes.set_ylabel(f"TPR at {100 * FPR:g} % FPR, %")
         axes.grid(visible=False, axis="x")
-        axes.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.14), columnspacing=1.2, handletextpad=0.4)
+        axes.legend(
+            loc="upper center",
+            ncols=3,
+            bbox_to_anchor=(0.5, 1.14),
+            columnspacing=1.2,
+            handletextpad=0.4,
+        )
         figure.savefig(out, dpi=160)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/figures/calibration-shift.png"))
     parser.add_argument("--targets", type=int, default=4)
     options = parser.parse_args()
@@ -126,7 +148,8 @@ def main() -> None:
     print("| target | `fp32` | `recalibrated` | `matched` |\n|---|---|---|---|")
     for change in CHANGES:
         cells = (
-            f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in (rates[change, a] for a in ADVERSARIES)
+            f"{value:.3f} ({low:.3f} to {high:.3f})"
+            for value, low, high in (rates[change, a] for a in ADVERSARIES)
         )
         print(f"| {change} | {' | '.join(cells)} |")
     draw(rates, options.out)

@@ -23,11 +23,15 @@ Transform = Callable[[Image.Image], Image.Image]
 class Photos(Dataset):
     """Records as standardised tensors, one at a time."""
 
-    def __init__(self, images: Images, records: np.ndarray, spec: ModelSpec, transforms: list[Transform]) -> None:
+    def __init__(
+        self, images: Images, records: np.ndarray, spec: ModelSpec, transforms: list[Transform]
+    ) -> None:
         channels_last = images.pixels[records].transpose(0, 2, 3, 1)
         self.photos = [Image.fromarray(pixels) for pixels in channels_last]
         self.labels = images.labels[records].tolist()
-        self.mean, self.std = (torch.tensor(moments).view(-1, 1, 1) for moments in (spec.mean, spec.std))
+        self.mean, self.std = (
+            torch.tensor(moments).view(-1, 1, 1) for moments in (spec.mean, spec.std)
+        )
         self.transforms = transforms
 
     def __len__(self) -> int:
@@ -71,10 +75,15 @@ def train(
     on_epoch: Callable[[int, float], None],
 ) -> None:
     """Train the network; `on_epoch` takes the epoch's number from 1 and its mean loss."""
-    loader = DataLoader(photos, recipe.batch, shuffle=True, num_workers=workers, pin_memory=device != "cpu")
+    loader = DataLoader(
+        photos, recipe.batch, shuffle=True, num_workers=workers, pin_memory=device != "cpu"
+    )
     network.to(device).train()
     optimizer = torch.optim.SGD(
-        network.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
+        network.parameters(),
+        recipe.learning_rate,
+        recipe.momentum,
+        weight_decay=recipe.weight_decay,
     )
     for epoch in range(recipe.epochs):
         for group in optimizer.param_groups:
@@ -89,7 +98,9 @@ def train(
         on_epoch(epoch + 1, total / len(photos))
 
 
-def ask(network: nn.Module, photos: Photos, *, batch: int, device: str = "cpu", workers: int = 0) -> np.ndarray:
+def ask(
+    network: nn.Module, photos: Photos, *, batch: int, device: str = "cpu", workers: int = 0
+) -> np.ndarray:
     """Return the logits of all photos."""
     loader = DataLoader(photos, batch, num_workers=workers, pin_memory=device != "cpu")
     network.to(device).eval()

@@ -57,7 +57,9 @@ MOVED = 3.0
 MOST = float(ndtr(MOVED / np.sqrt(2)))  # AUC if every member is moved
 
 
-def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: str = "normal", seed: int = 0) -> dict:
+def coverage(
+    world: str, at: float, *, audits: int, records: int = 2000, shape: str = "normal", seed: int = 0
+) -> dict:
     """Return the share of audits whose interval contains the truth, by the name of the figure.
 
     Args:
@@ -80,7 +82,9 @@ def coverage(world: str, at: float, *, audits: int, records: int = 2000, shape: 
             hits[name] += _within(value, figure.low, figure.high)
             if figure.difference is not None:
                 judged[f"{name} change"] += 1
-                hits[f"{name} change"] += _within(change, figure.difference_low, figure.difference_high)
+                hits[f"{name} change"] += _within(
+                    change, figure.difference_low, figure.difference_high
+                )
     return {name: count / judged[name] for name, count in hits.items()}
 
 
@@ -97,12 +101,18 @@ def _of_versions(audits: Sequence[Measures], at: float) -> dict[str, float]:
             continue
         means = [audit.aggregate[name] for audit in audits]
         alone = [target for audit in audits for target in audit.targets[name]]
-        shares[f"{name} ({truth:.3f})"] = float(np.mean([_within(truth, figure.low, figure.high) for figure in means]))
-        shares[f"{name} of one"] = float(np.mean([_within(truth, figure.low, figure.high) for figure in alone]))
+        shares[f"{name} ({truth:.3f})"] = float(
+            np.mean([_within(truth, figure.low, figure.high) for figure in means])
+        )
+        shares[f"{name} of one"] = float(
+            np.mean([_within(truth, figure.low, figure.high) for figure in alone])
+        )
     return shares
 
 
-def _versions(rng: np.random.Generator, at: float, *, candidates: int = 64, versions: int = 16) -> Measures:
+def _versions(
+    rng: np.random.Generator, at: float, *, candidates: int = 64, versions: int = 16
+) -> Measures:
     """Simulate one audit, as the step `calibration` measures it."""
     figures_of_targets = []
     for _ in range(2):
@@ -111,7 +121,9 @@ def _versions(rng: np.random.Generator, at: float, *, candidates: int = 64, vers
         answers = difficulty + _shift(at) * member + rng.standard_normal(member.shape)
         scores = np.array([_attacked(answers, member, version) for version in range(versions)])
         figures = estimate_metrics(scores, member, fprs=VERSIONS_FPRS)
-        figures_of_targets.append({name: mean_over_records(values) for name, values in figures.items()})
+        figures_of_targets.append(
+            {name: mean_over_records(values) for name, values in figures.items()}
+        )
     apart_each = {
         name: on_separate_records([target_figures[name] for target_figures in figures_of_targets])
         for name in figures_of_targets[0]
@@ -121,7 +133,9 @@ def _versions(rng: np.random.Generator, at: float, *, candidates: int = 64, vers
 
 def _attacked(answers: np.ndarray, member: np.ndarray, version: int) -> np.ndarray:
     others = [other for other in range(len(member)) if other // 2 != version // 2]
-    target, references = (two_class_signals(some[..., None]) for some in (answers[version], answers[others]))
+    target, references = (
+        two_class_signals(some[..., None]) for some in (answers[version], answers[others])
+    )
     nobody = two_class_signals(np.empty((len(others), 0, 1)))
     view = attack_view(
         target=target,
@@ -214,7 +228,9 @@ def _population(
         signal_less = signal * (rng.random(member.shape) < 0.8)
     else:
         signal_less = weaker * signal
-    result = measure(signal_less + variant_noise, member, fprs=FPRS, seed=seed, baseline=signal + noise)
+    result = measure(
+        signal_less + variant_noise, member, fprs=FPRS, seed=seed, baseline=signal + noise
+    )
     return result, _pair(truth_at(less, shape), truth_at(at, shape))
 
 
@@ -227,17 +243,24 @@ def _dedicated(
     scores = shifts * member + rng.standard_normal(member.shape)
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     over = [truth_at(float(ndtr((_shift(at) + 0.1 * node) / np.sqrt(2)))) for node in nodes]
-    mean = {name: float(np.average([truth[name] for truth in over], weights=weights)) for name in over[0]}
+    mean = {
+        name: float(np.average([truth[name] for truth in over], weights=weights))
+        for name in over[0]
+    }
     return measure(scores, member, fprs=FPRS, mode="dedicated", seed=seed), _pair(mean, None)
 
 
-def _shares(rng: np.random.Generator, at: float) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
+def _shares(
+    rng: np.random.Generator, at: float
+) -> tuple[Measures, Mapping[str, tuple[float, float]]]:
     difficulty = _noise(rng, (8, 1000), 0.5)
     variant_difficulty = 0.9 * difficulty + np.sqrt(1 - 0.9**2) * _noise(rng, (8, 1000), 0.5)
     less = at - 0.02 * (1 - at)
     labels = np.ones(1000, np.int64)
     predictions = (variant_difficulty < ndtri(less)).astype(np.int64)
-    result = accuracy_on_test(predictions, labels, baseline=(difficulty < ndtri(at)).astype(np.int64))
+    result = accuracy_on_test(
+        predictions, labels, baseline=(difficulty < ndtri(at)).astype(np.int64)
+    )
     return result, {"test_accuracy": (less, less - at)}
 
 
@@ -256,7 +279,10 @@ def _fixed(
         found = at_threshold(scores, member[0], threshold)
         rates = float(_tail(threshold, at, shape)), float(ndtr(-threshold))
         for name, rate, value in zip(("tpr", "fpr"), (found.tpr, found.fpr), rates, strict=True):
-            figures[f"{name}@{fpr:g}"], truth[f"{name}@{fpr:g}"] = Measure(rate.value, rate.low, rate.high), value
+            figures[f"{name}@{fpr:g}"], truth[f"{name}@{fpr:g}"] = (
+                Measure(rate.value, rate.low, rate.high),
+                value,
+            )
         for prior in PRIORS:
             if interval := precision(found.tpr, found.fpr, prior):
                 name = f"precision@{fpr:g},{prior:g}"
@@ -266,11 +292,15 @@ def _fixed(
 
 
 def _pair(truth: dict[str, float], base: dict[str, float] | None) -> dict[str, tuple[float, float]]:
-    return {name: (value, 0.0 if base is None else value - base[name]) for name, value in truth.items()}
+    return {
+        name: (value, 0.0 if base is None else value - base[name]) for name, value in truth.items()
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--records", type=int, default=2000)
     parser.add_argument("--world", choices=WORLDS, nargs="*", default=WORLDS)
@@ -288,7 +318,9 @@ def main() -> None:
 
 def _grid(worlds: Iterable[str]) -> Iterator[tuple[str, str, float]]:
     for world in worlds:
-        for shape in ("normal",) if world in ("dedicated", "shares", "versions") else ("normal", "mixture"):
+        for shape in (
+            ("normal",) if world in ("dedicated", "shares", "versions") else ("normal", "mixture")
+        ):
             for at in {"shares": SHARES, "versions": VERSIONS_AUCS}.get(world, AUCS):
                 yield world, shape, at
 

@@ -66,34 +66,60 @@ def judged(
         member = rng.random(records) < 0.5
         scores = scores_of(rng, member)[None]
         half = int(0.49 * records)  # the coins decide how many members there are
-        guesses = [(half, half)] if whole else [(int(share * records), int(share * records)) for share in SHARES]
-        coarse = np.floor(scores) if whole else scores  # no threshold is better than the one between the two answers
+        guesses = (
+            [(half, half)]
+            if whole
+            else [(int(share * records), int(share * records)) for share in SHARES]
+        )
+        coarse = (
+            np.floor(scores) if whole else scores
+        )  # no threshold is better than the one between the two answers
         halves = epsilon_bounds(coarse, member, seed=run, delta=delta)[0].epsilon
-        one_run = one_run_bounds(scores, member, guesses=guesses, independent=True, delta=delta)[0].epsilon
+        one_run = one_run_bounds(scores, member, guesses=guesses, independent=True, delta=delta)[
+            0
+        ].epsilon
         lines.append((halves, one_run))
     bounds = np.array(lines)
     return [
-        f"{mean / epsilon:.2f} ({above})" for mean, above in zip(bounds.mean(0), (bounds > epsilon).sum(0), strict=True)
+        f"{mean / epsilon:.2f} ({above})"
+        for mean, above in zip(bounds.mean(0), (bounds > epsilon).sum(0), strict=True)
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     size = {"records": options.records, "runs": options.runs}
-    print("| mechanism | delta | epsilon | `epsilon_bounds` | `one_run_bounds` |\n|---|---|---|---|---|")
+    print(
+        "| mechanism | delta | epsilon | `epsilon_bounds` | `one_run_bounds` |\n|---|---|---|---|---|"
+    )
     for epsilon in EPSILONS:
-        answers = judged(lambda rng, m, e=epsilon: randomised_response(rng, m, e), epsilon, 0.0, whole=True, **size)
+        answers = judged(
+            lambda rng, m, e=epsilon: randomised_response(rng, m, e),
+            epsilon,
+            0.0,
+            whole=True,
+            **size,
+        )
         print(f"| randomised response | 0 | {epsilon:g} | {' | '.join(answers)} |", flush=True)
     for delta in DELTAS:
         for epsilon in GAUSSIAN:
             shift = shift_for(epsilon, delta)
             normal = judged(
-                lambda rng, m, s=shift: s * m + rng.standard_normal(len(m)), epsilon, delta, whole=False, **size
+                lambda rng, m, s=shift: s * m + rng.standard_normal(len(m)),
+                epsilon,
+                delta,
+                whole=False,
+                **size,
             )
-            print(f"| Gaussian, shift {shift:.2f} | {delta:g} | {epsilon:g} | {' | '.join(normal)} |", flush=True)
+            print(
+                f"| Gaussian, shift {shift:.2f} | {delta:g} | {epsilon:g} | {' | '.join(normal)} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -100,8 +100,25 @@ class Runs:
     def start(self, place: Place) -> subprocess.Popen:
         """Start the audit in a session of its own."""
         place.temporary.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "bitleak", "audit", str(self.config), "--out", str(place.out)]
-        command += ["--store", str(place.store), "--executor", self.executor, "--workers", "2", "--device", "cpu"]
+        command = [
+            sys.executable,
+            "-m",
+            "bitleak",
+            "audit",
+            str(self.config),
+            "--out",
+            str(place.out),
+        ]
+        command += [
+            "--store",
+            str(place.store),
+            "--executor",
+            self.executor,
+            "--workers",
+            "2",
+            "--device",
+            "cpu",
+        ]
         return self.popen(command, place)
 
     def popen(self, command: list[str], place: Place) -> subprocess.Popen:
@@ -109,7 +126,12 @@ class Runs:
         environment = {**os.environ, "TMPDIR": str(place.temporary), "OMP_NUM_THREADS": "1"}
         with (place.root / "said").open("wb") as said:
             return subprocess.Popen(
-                command, stdout=said, stderr=said, start_new_session=True, env=environment, cwd=place.root
+                command,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                env=environment,
+                cwd=place.root,
             )
 
     def finish(self, place: Place) -> int:
@@ -120,7 +142,9 @@ class Runs:
 def said(place: Place) -> str:
     """Return the last line about the end of the run."""
     lines = (place.root / "said").read_text(errors="replace").splitlines()
-    endings = [line for line in lines if line.startswith(("failed", "error", "interrupted", "ended"))]
+    endings = [
+        line for line in lines if line.startswith(("failed", "error", "interrupted", "ended"))
+    ]
     return (endings or [""])[-1].replace(str(place.root), "...")[:150]
 
 
@@ -146,17 +170,29 @@ def leftovers(place: Place) -> list[str]:
     while family(place) and time.monotonic() < deadline:
         time.sleep(0.1)
     names = [f"process {number}" for number in family(place)]
-    hidden = [path for top in (place.store, place.out) for path in top.rglob(".*") if path.name != ".claims"]
+    hidden = [
+        path
+        for top in (place.store, place.out)
+        for path in top.rglob(".*")
+        if path.name != ".claims"
+    ]
     claims = list((place.store / ".claims").glob("*"))
     logs = list((place.store / "logs").glob("worker-*"))
     temporary = [path for path in place.temporary.iterdir() if not path.name.startswith(OTHERS)]
-    return names + [str(path.relative_to(place.root)) for path in {*hidden, *claims, *logs, *temporary}]
+    return names + [
+        str(path.relative_to(place.root)) for path in {*hidden, *claims, *logs, *temporary}
+    ]
 
 
 def kind_of(process: int) -> str:
     """Return the role of a process of an audit, by its command line."""
     try:
-        line = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        line = (
+            Path(f"/proc/{process}/cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+        )
         parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
         above = Path(f"/proc/{parent}/cmdline").read_bytes()
     except (OSError, ValueError):
@@ -186,7 +222,9 @@ def killed(runs: Runs, place: Place, kind: str, chance: random.Random, seconds: 
     return driver.wait(TIMEOUT)
 
 
-def signalled(runs: Runs, place: Place, numbers: list[int], chance: random.Random, seconds: float) -> int:
+def signalled(
+    runs: Runs, place: Place, numbers: list[int], chance: random.Random, seconds: float
+) -> int:
     """Send signals to the driver, a twentieth of a second apart; SIGHUP to all of its group, as a
     terminal does.
     """
@@ -230,7 +268,15 @@ def full_out(runs: Runs, place: Place) -> int:
     """Fill the disk of an output folder that has a run of another seed: not a byte of it changes."""
     with small_disk(place.out, 4 << 20):
         place.temporary.mkdir()
-        command = [sys.executable, "-m", "bitleak", "audit", str(runs.config), "--out", str(place.out)]
+        command = [
+            sys.executable,
+            "-m",
+            "bitleak",
+            "audit",
+            str(runs.config),
+            "--out",
+            str(place.out),
+        ]
         command += ["--store", str(place.root / "other"), "--executor", "serial", "--set", "seed=7"]
         assert runs.popen(command, place).wait(TIMEOUT) == 0
         (place.out / "notes.txt").write_text("of a user")
@@ -264,10 +310,16 @@ def full_for_attack(runs: Runs, place: Place, disk: Path, answers: Path) -> int:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the contents of all files of a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def case(runs: Runs, name: str, expected: bytes, disturb: Callable[[Place], int], *, tidy: bool = True) -> Found:
+def case(
+    runs: Runs, name: str, expected: bytes, disturb: Callable[[Place], int], *, tidy: bool = True
+) -> Found:
     """Run one case: disturb it, check it, run it again, check it again."""
     place = Place(runs.root / name.replace(" ", "-").replace(",", ""))
     place.root.mkdir()
@@ -292,7 +344,9 @@ def answers_of(path: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--executor", default="processes", choices=["processes", "ray"])
@@ -311,7 +365,9 @@ def main() -> None:
             f"undisturbed: {seconds:.0f} s, {len(expected)} bytes of results.csv, left: {leftovers(place) or 'nothing'}"
         )
         kinds = (
-            ["driver", "worker", "fork server"] if options.executor == "processes" else ["driver", "worker", "agent"]
+            ["driver", "worker", "fork server"]
+            if options.executor == "processes"
+            else ["driver", "worker", "agent"]
         )
         cases: list[tuple[str, Callable[[Place], int], bool]] = []
         for number in range(options.kills):
@@ -333,14 +389,24 @@ def main() -> None:
         ):
             one = random.Random(chance.random())
             cases.append(
-                (name, lambda place, numbers=numbers, one=one: signalled(runs, place, numbers, one, seconds), True)
+                (
+                    name,
+                    lambda place, numbers=numbers, one=one: signalled(
+                        runs, place, numbers, one, seconds
+                    ),
+                    True,
+                )
             )
         if os.geteuid() == 0:
             answers = answers_of(runs.root / "answers.npz")
             cases += [
                 ("disk full, store", lambda place: full_store(runs, place), True),
                 ("disk full, out", lambda place: full_out(runs, place), True),
-                ("disk full, out of attack", lambda place: full_for_attack(runs, place, place.out, answers), True),
+                (
+                    "disk full, out of attack",
+                    lambda place: full_for_attack(runs, place, place.out, answers),
+                    True,
+                ),
                 (
                     "disk full, TMPDIR of attack",
                     lambda place: full_for_attack(runs, place, place.temporary, answers),
@@ -356,7 +422,10 @@ def main() -> None:
                 outcome = case(runs, name, expected, disturb, tidy=tidy)
                 bad += bool(outcome.left) or not outcome.same
                 left, equal = ", ".join(outcome.left) or "nothing", "yes" if outcome.same else "NO"
-                print(f"| {outcome.case} | {outcome.code} | {outcome.said} | {left} | {equal} |", flush=True)
+                print(
+                    f"| {outcome.case} | {outcome.code} | {outcome.said} | {left} | {equal} |",
+                    flush=True,
+                )
     print(f"{bad} of the cases left something or came to other bytes")
     sys.exit(bad > 0)
 

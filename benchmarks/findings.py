@@ -17,21 +17,33 @@ import pyarrow.parquet as pq
 REFERENCES = ("fp32", "recalibrated", "matched")
 KEPT = ("variant", "attack", "reference", "metric", "value", "low", "high", "difference", "verdict")
 KEY = ("variant", "attack", "reference", "metric")
-SHOWN = ("lira-online-shrunk", "rmia-online", "lira-offline-one_sided-shrunk", "quantile-normal", "threshold")
+SHOWN = (
+    "lira-online-shrunk",
+    "rmia-online",
+    "lira-offline-one_sided-shrunk",
+    "quantile-normal",
+    "threshold",
+)
 Z = 1.959964
 
 Rows = dict[tuple[str, str, str, str], dict]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("audit", type=Path)
     parser.add_argument("--dedicated", type=Path)
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     rows = means(options.audit)
     metrics = sorted(
-        {key[3] for key in rows if key[3] == "auc" or (key[3].startswith("tpr@") and "over" not in key[3])}
+        {
+            key[3]
+            for key in rows
+            if key[3] == "auc" or (key[3].startswith("tpr@") and "over" not in key[3])
+        }
     )
     for metric in metrics:
         print(f"\n### {metric}\n")
@@ -48,7 +60,10 @@ def main() -> None:
             for key, row in rows.items():
                 if key[3] in metrics:
                     writer.writerow(
-                        [f"{row[name]:.4f}" if isinstance(row[name], float) else row[name] for name in KEPT]
+                        [
+                            f"{row[name]:.4f}" if isinstance(row[name], float) else row[name]
+                            for name in KEPT
+                        ]
                     )
 
 
@@ -64,7 +79,10 @@ def table(rows: Rows, metric: str) -> Iterable[str]:
     yield "|---|---|---|---|---|"
     for variant in dict.fromkeys(key[0] for key in rows):
         for attack in SHOWN:
-            cells = [cell(rows.get((variant, attack, reference, metric))) for reference in ("", *REFERENCES)]
+            cells = [
+                cell(rows.get((variant, attack, reference, metric)))
+                for reference in ("", *REFERENCES)
+            ]
             if any(cells):
                 yield f"| {variant} | `{attack}` | {' | '.join(entry or cells[0] for entry in cells[1:])} |"
 
@@ -73,10 +91,18 @@ def by_attack(rows: Rows, variants: Sequence[str], metric: str) -> Iterable[str]
     """Yield the table of all attacks, on some variants; full precision has its own references."""
     yield f"| attack | {' | '.join(variants)} |"
     yield f"|---|{'---|' * len(variants)}"
-    for attack in dict.fromkeys(key[1] for key in rows if key[0] == "fp32" and key[3] == metric and key[1] != "joint"):
+    for attack in dict.fromkeys(
+        key[1] for key in rows if key[0] == "fp32" and key[3] == metric and key[1] != "joint"
+    ):
         entries = [
             next(
-                filter(None, (rows.get((variant, attack, reference, metric)) for reference in ("matched", "fp32", "")))
+                filter(
+                    None,
+                    (
+                        rows.get((variant, attack, reference, metric))
+                        for reference in ("matched", "fp32", "")
+                    ),
+                )
             )
             for variant in variants
         ]
@@ -92,7 +118,11 @@ def agreement(rows: Rows, other_rows: Rows) -> Iterable[str]:
     shared = [key for key in rows if key in other_rows and key[0] != "control" and key[1]]
     for metric in dict.fromkeys(key[3] for key in shared):
         pairs = [(rows[key], other_rows[key]) for key in shared if key[3] == metric]
-        pairs = [pair for pair in pairs if all(row["high"] is not None and row["high"] > row["low"] for row in pair)]
+        pairs = [
+            pair
+            for pair in pairs
+            if all(row["high"] is not None and row["high"] > row["low"] for row in pair)
+        ]
         if (
             (metric not in ("auc", "balanced_accuracy") and not metric.startswith("tpr@"))
             or not pairs
@@ -101,7 +131,8 @@ def agreement(rows: Rows, other_rows: Rows) -> Iterable[str]:
             continue
         meet = sum(a["low"] <= b["high"] and b["low"] <= a["high"] for a, b in pairs)
         apart = [
-            abs(a["value"] - b["value"]) / (sum(((x["high"] - x["low"]) / 2) ** 2 for x in (a, b)) ** 0.5 / Z)
+            abs(a["value"] - b["value"])
+            / (sum(((x["high"] - x["low"]) / 2) ** 2 for x in (a, b)) ** 0.5 / Z)
             for a, b in pairs
         ]
         yield f"| {metric} | {len(pairs)} | {meet} | {sum(distance > Z for distance in apart)} | {max(apart):.2f} |"

@@ -46,8 +46,15 @@ def audit(
     # as many right answers of the noise as of the variant, over all targets
     right = int((1 + hardness + variant[1] > damage)[~member].sum())
     matched = float(np.sort((1 + hardness + noise[1])[~member])[-right]) - 1e-9
-    accuracies = MatchedAccuracies(accuracy(variant[1], damage), accuracy(noise[1], matched), accuracy(full[1], 0.0))
-    return leakage(variant[0], damage), leakage(noise[0], matched), leakage(full[0], 0.0), accuracies
+    accuracies = MatchedAccuracies(
+        accuracy(variant[1], damage), accuracy(noise[1], matched), accuracy(full[1], 0.0)
+    )
+    return (
+        leakage(variant[0], damage),
+        leakage(noise[0], matched),
+        leakage(full[0], 0.0),
+        accuracies,
+    )
 
 
 def coverage(audits: int, **world: float) -> dict[str, tuple[float, float]]:
@@ -66,7 +73,9 @@ def coverage(audits: int, **world: float) -> dict[str, tuple[float, float]]:
             inside[name] += low <= 0 <= high
             widths[name] += high - low
         values.append(total.value)
-    shares = {name: (count / audits, widths[name] / audits / 3.92) for name, count in inside.items()}
+    shares = {
+        name: (count / audits, widths[name] / audits / 3.92) for name, count in inside.items()
+    }
     return shares | {"differences": (float("nan"), float(np.std(values)))}
 
 
@@ -76,9 +85,14 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=1000)
     options = parser.parse_args()
     for shift, damage in WORLDS:
-        for name, (share, deviation) in coverage(options.audits, shift=shift, damage=damage).items():
+        for name, (share, deviation) in coverage(
+            options.audits, shift=shift, damage=damage
+        ).items():
             covers = "" if name == "differences" else f" covers {100 * share:.1f} %,"
-            print(f"shift {shift:g}, damage {damage:g}, {name}:{covers} deviation {deviation:.4f}", flush=True)
+            print(
+                f"shift {shift:g}, damage {damage:g}, {name}:{covers} deviation {deviation:.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

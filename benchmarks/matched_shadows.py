@@ -26,24 +26,38 @@ LEVELS, METHODS, RECORDS, TURNS = (16, 4, 3), ("adaround", "brecq", "obc"), 256,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--other", type=Path, required=True)
     parser.add_argument("--networks", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     if not (options.other / "bitleak" / "__init__.py").is_file():
-        parser.error(f"--other must be a folder that holds the package bitleak, got {options.other}")
+        parser.error(
+            f"--other must be a folder that holds the package bitleak, got {options.other}"
+        )
     sources = {"this": HERE.parents[1] / "src", "other": options.other.resolve()}
     spent: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(_command("train", folder, 0, options.networks), check=True, env=_environment(sources["this"]))
+        subprocess.run(
+            _command("train", folder, 0, options.networks),
+            check=True,
+            env=_environment(sources["this"]),
+        )
         for turn in range(TURNS):
-            numbers = range(turn * options.networks // TURNS, (turn + 1) * options.networks // TURNS)
+            numbers = range(
+                turn * options.networks // TURNS, (turn + 1) * options.networks // TURNS
+            )
             for name in list(sources) if turn % 2 == 0 else list(sources)[::-1]:
                 spent[name].append(_quantized(sources[name], folder, numbers, options.workers))
-                print(f"{name}: networks {numbers.start} to {numbers.stop - 1}: {spent[name][-1]}", flush=True)
+                print(
+                    f"{name}: networks {numbers.start} to {numbers.stop - 1}: {spent[name][-1]}",
+                    flush=True,
+                )
     total = {
-        name: {key: sum(seconds[key] for seconds in rounds) for key in rounds[0]} for name, rounds in spent.items()
+        name: {key: sum(seconds[key] for seconds in rounds) for key in rounds[0]}
+        for name, rounds in spent.items()
     }
     for name, figures in total.items():
         print(f"{name}: {', '.join(f'{key} {value:.1f}' for key, value in figures.items())}")
@@ -73,7 +87,13 @@ def _quantized(source: Path, folder: str, numbers: range, workers: int) -> dict[
 
 
 def _command(job: str, folder: str, *numbers: int) -> list[str]:
-    return [sys.executable, str(HERE.parent / "matched_shadows_child.py"), job, folder, *map(str, numbers)]
+    return [
+        sys.executable,
+        str(HERE.parent / "matched_shadows_child.py"),
+        job,
+        folder,
+        *map(str, numbers),
+    ]
 
 
 def _environment(source: Path) -> dict[str, Any]:

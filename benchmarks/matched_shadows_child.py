@@ -36,7 +36,10 @@ def train(folder: Path, numbers: range) -> None:
         members = np.sort(np.random.default_rng(number).permutation(len(images.labels))[:600])
         recipe = Recipe(epochs=EPOCHS, batch=64, augment=())
         trained = fit(images, members, recipe, spec=spec, seed=number)
-        save_file({name: np.array(value) for name, value in trained.tensors.items()}, folder / f"{number}.safetensors")
+        save_file(
+            {name: np.array(value) for name, value in trained.tensors.items()},
+            folder / f"{number}.safetensors",
+        )
         np.save(folder / f"{number}.npy", members)
 
 

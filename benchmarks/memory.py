@@ -63,7 +63,11 @@ def write_data(folder: Path, records: int) -> Path:
 
 
 def answer(
-    member: np.ndarray, hardness: np.ndarray, population: int, test: int, generator: np.random.Generator
+    member: np.ndarray,
+    hardness: np.ndarray,
+    population: int,
+    test: int,
+    generator: np.random.Generator,
 ) -> Outputs:
     """Return answers of a model that is a little more confident of its members."""
 
@@ -72,7 +76,14 @@ def answer(
         log_true, log_other = -np.logaddexp(0, -confidence), -np.logaddexp(0, confidence)
         share = np.exp(log_true)
         entropy = -share * log_true - (1 - share) * log_other
-        parts = [log_true, confidence, confidence, entropy, -2 * (1 - share) * log_true, confidence > 0]
+        parts = [
+            log_true,
+            confidence,
+            confidence,
+            entropy,
+            -2 * (1 - share) * log_true,
+            confidence > 0,
+        ]
         assert len(parts) == len(SIGNALS)
         return np.stack(parts, axis=-1).astype(np.float64)
 
@@ -91,7 +102,9 @@ def fill(prepared: Any, store: Any) -> None:
 
     sizes, config_ = prepared.plan.scale, prepared.config
     images = Arrays(config_.data.options["path"]).load(None)
-    split = make_splits(images, **next(task.params for task in prepared.plan.tasks if task.stage == "splits"))
+    split = make_splits(
+        images, **next(task.params for task in prepared.plan.tasks if task.stage == "splits")
+    )
     hardness = np.random.default_rng(1).normal(2.0, 1.0, sizes.pool)
     for task in prepared.plan.tasks:
         if task.stage == "images":
@@ -101,7 +114,9 @@ def fill(prepared: Any, store: Any) -> None:
         elif task.stage == "query":
             model = int(task.label.split()[-1])
             generator = np.random.default_rng([2, model])
-            answers = answer(split.member[model], hardness, sizes.population, len(split.test), generator)
+            answers = answer(
+                split.member[model], hardness, sizes.population, len(split.test), generator
+            )
             store.write(task, encode(answers), {})
         elif task.stage == "weigh":
             store.write(task, {"bytes": 1e5, "bits_per_weight": 32.0}, {})
@@ -138,7 +153,9 @@ def anonymous(process: str) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
-def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str, object]:
+def measure(
+    models: int, arguments: argparse.Namespace, data: Path, folder: Path
+) -> dict[str, object]:
     from bitleak import audit as library
     from bitleak.config import validate
     from bitleak.engine.store import Store
@@ -150,7 +167,9 @@ def measure(models: int, arguments: argparse.Namespace, data: Path, folder: Path
     start = time.perf_counter()
     forget_peak()
     with Peaks() as peaks:
-        report = library.audit(prepared, out=folder / f"out-{models}", store=store, workers=arguments.workers)
+        report = library.audit(
+            prepared, out=folder / f"out-{models}", store=store, workers=arguments.workers
+        )
     assert not report.failed, report.failed
     seconds = time.perf_counter() - start
     driver = peak_memory()
@@ -203,7 +222,8 @@ def attack_answers(folder: Path, models: int, records: int, names: str) -> None:
     forget_peak()
     peaks = {"before": peak_memory()}
     signals, population = (
-        [read_artifact(folder / f"{name}-{row}.npy") for row in range(models)] for name in ("signals", "population")
+        [read_artifact(folder / f"{name}-{row}.npy") for row in range(models)]
+        for name in ("signals", "population")
     )
     view = attack_view(
         target=signals[0],
@@ -223,7 +243,9 @@ def attack_answers(folder: Path, models: int, records: int, names: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", default="16,32,64")
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--targets", type=int, default=2)

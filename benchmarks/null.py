@@ -26,7 +26,9 @@ MODELS, MODES, WORLDS = (6, 8, 16, 64), ("population", "dedicated"), ("noise", "
 ATTACKS = tuple(attack for word in forms_by_word() for attack in expand(word))
 
 
-def design(rng: np.random.Generator, mode: str, models: int, records: int) -> tuple[np.ndarray, np.ndarray]:
+def design(
+    rng: np.random.Generator, mode: str, models: int, records: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the membership of the target and of its references."""
     if mode == "dedicated":
         target = rng.random(records).argsort() < records // 2
@@ -36,7 +38,9 @@ def design(rng: np.random.Generator, mode: str, models: int, records: int) -> tu
     return member[0], member[2:]
 
 
-def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[list[AttackView], np.ndarray]:
+def world(
+    name: str, mode: str, models: int, records: int = RECORDS
+) -> tuple[list[AttackView], np.ndarray]:
     """Return two releases of a target that has learnt nothing, and its nominal members."""
     rng = np.random.default_rng([MODELS.index(models), MODES.index(mode), WORLDS.index(name)])
     target, member = design(rng, mode, models, records)
@@ -47,7 +51,10 @@ def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[li
         references = difficulty + hard * 2.0 * member + rng.standard_normal(steady)
         population_scores = outside + rng.standard_normal((len(member) + 1, POPULATION))
         target_scores = rng.normal(4.0, 2.5, records) if hard else rng.standard_normal(records)
-        signals = [two_class_signals(of[..., None]) for of in (target_scores, references, population_scores)]
+        signals = [
+            two_class_signals(of[..., None])
+            for of in (target_scores, references, population_scores)
+        ]
         views.append(
             attack_view(
                 target=signals[0],
@@ -62,7 +69,9 @@ def world(name: str, mode: str, models: int, records: int = RECORDS) -> tuple[li
     return views, target
 
 
-def areas(views: Sequence[AttackView], target: np.ndarray, only: str = "") -> Iterator[tuple[str, float]]:
+def areas(
+    views: Sequence[AttackView], target: np.ndarray, only: str = ""
+) -> Iterator[tuple[str, float]]:
     """Yield name and AUC of every attack, the joint one on both releases."""
     for attack in ATTACKS:
         if only in attack.name:
@@ -72,7 +81,9 @@ def areas(views: Sequence[AttackView], target: np.ndarray, only: str = "") -> It
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--models", type=int, nargs="*", default=MODELS, choices=MODELS)
     parser.add_argument("--only", default="", help="only attacks with this in their name")
@@ -87,7 +98,9 @@ def main() -> None:
     print("| attack | least | most | furthest from 1/2 in |\n|---|---|---|---|")
     for attack, by_design in results.items():
         worst = max(by_design, key=lambda one: abs(by_design[one] - 0.5))
-        print(f"| `{attack}` | {min(by_design.values()):.4f} | {max(by_design.values()):.4f} | {worst} |")
+        print(
+            f"| `{attack}` | {min(by_design.values()):.4f} | {max(by_design.values()):.4f} | {worst} |"
+        )
     print(f"\n{options.records:,} records, {time.process_time() - start:.0f} CPU seconds")
 
 

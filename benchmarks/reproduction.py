@@ -29,7 +29,9 @@ PAPER = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("audit", type=Path)
     parser.add_argument("--attack", default="lira-online-shrunk")
     parser.add_argument("--fpr", default="0.01")
@@ -55,7 +57,8 @@ def beside(rows: Rows, attack: str, metric: str) -> Iterator[str]:
         accuracy = rows[variant, "", "", "test_accuracy"]
         base = rows["fp32", "", "", "test_accuracy"]["value"]
         shares = [
-            rows[variant, attack, reference, metric]["value"] / full for reference in _known(rows, variant, attack)
+            rows[variant, attack, reference, metric]["value"] / full
+            for reference in _known(rows, variant, attack)
         ]
         theirs, leak = PAPER.get(variant.removesuffix("+last8"), (None, None))
         cells = [
@@ -94,14 +97,21 @@ def attacks(rows: Rows, metrics: tuple[str, ...]) -> Iterator[str]:
     yield f"| attack | {' | '.join(metrics)} |"
     yield f"|---|{'---|' * len(metrics)}"
     for attack in dict.fromkeys(key[1] for key in rows if key[0] == "fp32" and key[1]):
-        entries = [rows.get(("fp32", attack, "fp32", name)) or rows.get(("fp32", attack, "", name)) for name in metrics]
+        entries = [
+            rows.get(("fp32", attack, "fp32", name)) or rows.get(("fp32", attack, "", name))
+            for name in metrics
+        ]
         cells = ["" if row is None else f"{row['value']:.4f}" for row in entries]
         yield f"| `{attack}` | {' | '.join(cells)} |"
 
 
 def variants(rows: Rows) -> list[str]:
     """Return the precisions in the order of the table, without the control."""
-    return [name for name in dict.fromkeys(key[0] for key in rows if key[3] == "test_accuracy") if name != "control"]
+    return [
+        name
+        for name in dict.fromkeys(key[0] for key in rows if key[3] == "test_accuracy")
+        if name != "control"
+    ]
 
 
 def _known(rows: Rows, variant: str, attack: str) -> list[str]:

@@ -45,7 +45,10 @@ DIGITS: dict[str, Any] = {
     "model": {"name": "cnn", "width": 8},
     "train": {"epochs": 12, "batch": 64, "augment": [], "autocast": "none"},
     "calibration": {"records": 64},
-    "quantize": [{"name": "rtn", "levels": [16, 4]}, {"name": "obc", "levels": [4], "preset": "quick"}],
+    "quantize": [
+        {"name": "rtn", "levels": [16, 4]},
+        {"name": "obc", "levels": [4], "preset": "quick"},
+    ],
     "attacks": ["lira", "threshold"],
     "fpr": [0.01],
 }
@@ -57,7 +60,9 @@ CIFAR100 = Description(60_000, 10_000, 100, 3, 32, "planned")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("compare")
     verb.add_argument("--repeats", type=int, default=3)
@@ -67,11 +72,15 @@ def main() -> None:
     verb = verbs.add_parser("predict")
     verb.add_argument("config", nargs="?", type=Path, default=Path("examples/paper-cifar100.yaml"))
     verb.add_argument("--dispatch", type=float, default=0.01, help="seconds of the driver per task")
-    verb.add_argument("--latency", type=float, default=0.05, help="seconds per request to the store")
+    verb.add_argument(
+        "--latency", type=float, default=0.05, help="seconds per request to the store"
+    )
     verb.add_argument("--bandwidth", type=float, default=1e8, help="bytes per second of one worker")
     verb.add_argument("--total", type=float, default=1e9, help="bytes per second of the store")
     arguments = parser.parse_args()
-    {"compare": compare, "requests": requests, "driver": driver, "predict": predict}[arguments.verb](arguments)
+    {"compare": compare, "requests": requests, "driver": driver, "predict": predict}[
+        arguments.verb
+    ](arguments)
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -93,7 +102,10 @@ def compare(arguments: argparse.Namespace) -> None:
                 starts[name].append(_wall(name, first, alone, prepared.runtime)[0])
                 wall, seconds = _wall(name, graph, store, prepared.runtime)
                 walls[name].append(wall)
-                print(f"{name}: {walls[name][-1]:.1f} s, the first task alone {starts[name][-1]:.1f} s", flush=True)
+                print(
+                    f"{name}: {walls[name][-1]:.1f} s, the first task alone {starts[name][-1]:.1f} s",
+                    flush=True,
+                )
                 if name == "processes":
                     for key, taken in seconds.items():
                         costs[key].append(taken)
@@ -109,7 +121,9 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"ray against processes: {ray - base:+.1f} s, {100 * (ray / base - 1):+.1f} %")
 
 
-def _wall(name: str, graph: Graph, store: Store, runtime: Runtime) -> tuple[float, dict[str, float]]:
+def _wall(
+    name: str, graph: Graph, store: Store, runtime: Runtime
+) -> tuple[float, dict[str, float]]:
     """Return the seconds of a run, and of the worker for each task, with reading and writing."""
     from bitleak.engine.executors.ray import Ray
 
@@ -148,8 +162,15 @@ def two_nodes() -> Iterator[float]:
 
     os.environ.update(dict.fromkeys(QUIET, "0"))
     begin = time.perf_counter()
-    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "no_monitor": True})
+    node: dict[str, Any] = {
+        "num_cpus": 1,
+        "object_store_memory": 80 << 20,
+        "include_log_monitor": False,
+    }
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={**node, "include_dashboard": False, "no_monitor": True},
+    )
     cluster.add_node(**node)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     try:
@@ -198,7 +219,10 @@ def requests(arguments: argparse.Namespace) -> None:
     print("| stage | tasks | inputs | HEAD | GET | PUT | LIST |\n|---|---|---|---|---|---|---|")
     for stage, counts in found.items():
         inputs = median(len(task.input_keys) for task in prepared.plan.tasks if task.stage == stage)
-        cells = " | ".join(f"{median(count[kind] for count in counts):g}" for kind in ("HEAD", "GET", "PUT", "LIST"))
+        cells = " | ".join(
+            f"{median(count[kind] for count in counts):g}"
+            for kind in ("HEAD", "GET", "PUT", "LIST")
+        )
         print(f"| {stage} | {len(counts)} | {inputs:g} | {cells} |")
 
 
@@ -237,7 +261,9 @@ def driver(arguments: argparse.Namespace) -> None:
         for workers in (10, 1000):
             begin = time.process_time()
             run_tasks(Graph(tasks), Store(Path(folder, str(workers))), _Instant(workers))
-            print(f"driver, {workers} workers: {1e3 * (time.process_time() - begin) / count:.2f} ms per task")
+            print(
+                f"driver, {workers} workers: {1e3 * (time.process_time() - begin) / count:.2f} ms per task"
+            )
         Path(folder, "noop_stages.py").write_text(
             "def noop(params, *_):\n    for _ in params:\n        yield {'x': 1}\n"
         )
@@ -249,8 +275,12 @@ def driver(arguments: argparse.Namespace) -> None:
             begin, used = time.perf_counter(), time.process_time()
             run_tasks(Graph(tasks[4 : 4 + count // 10]), store, executor)
             wall, used = time.perf_counter() - begin, time.process_time() - used
-            print(f"ray, {WORKERS} workers: {1e3 * used / (count // 10):.1f} ms of the driver's processor per task,")
-            print(f"{1e3 * WORKERS * wall / (count // 10):.1f} ms from one task of a worker to its next")
+            print(
+                f"ray, {WORKERS} workers: {1e3 * used / (count // 10):.1f} ms of the driver's processor per task,"
+            )
+            print(
+                f"{1e3 * WORKERS * wall / (count // 10):.1f} ms from one task of a worker to its next"
+            )
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -259,7 +289,9 @@ def predict(arguments: argparse.Namespace) -> None:
     graph = Graph(prepared.plan.tasks, wanted=prepared.plan.wanted)
     tasks = list(graph.tasks.values())
     total, sizes = sum(task.cost for task in tasks), {task.key: task.bytes for task in tasks}
-    print(f"{len(tasks)} tasks, {total / 3600:.1f} GPU hours, {sum(task.bytes for task in tasks) / 1e9:.1f} GB")
+    print(
+        f"{len(tasks)} tasks, {total / 3600:.1f} GPU hours, {sum(task.bytes for task in tasks) / 1e9:.1f} GB"
+    )
     for stage, stage_tasks in _by_stage(tasks).items():
         costs = [task.cost for task in stage_tasks]
         size = median(task.bytes for task in stage_tasks)

@@ -23,20 +23,28 @@ HERE = Path(__file__).resolve()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--other", type=Path, required=True)
     parser.add_argument("--results", type=int, default=20_000)
     parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="where the stores are; default: the folder of temporary files")
+    parser.add_argument(
+        "--folder", type=Path, help="where the stores are; default: the folder of temporary files"
+    )
     parser.add_argument("--job", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not (options.other / "bitleak" / "__init__.py").is_file():
-        parser.error(f"--other must be a folder that holds the package bitleak, got {options.other}")
+        parser.error(
+            f"--other must be a folder that holds the package bitleak, got {options.other}"
+        )
     if options.job:
         print(json.dumps(_job(*options.job)))
         return
     sources = {"this": HERE.parents[1] / "src", "other": options.other.resolve()}
-    spent: dict[str, dict[str, list[float]]] = {name: {"import": [], "export": []} for name in sources}
+    spent: dict[str, dict[str, list[float]]] = {
+        name: {"import": [], "export": []} for name in sources
+    }
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         made = Path(folder, "made.tar")
         _call(sources["this"], options.other, "make", str(made), str(options.results))
@@ -44,13 +52,18 @@ def main() -> None:
             digests = set()
             for name in list(sources) if turn % 2 == 0 else list(sources)[::-1]:
                 # Nothing is removed in between: ext4 looks at every inode that was freed in the last minutes.
-                store, tar = Path(folder, f"store-{name}-{turn}"), Path(folder, f"{name}-{turn}.tar")
+                store, tar = (
+                    Path(folder, f"store-{name}-{turn}"),
+                    Path(folder, f"{name}-{turn}.tar"),
+                )
                 os.sync()
                 for job in ("import", "export"):
                     arguments = (str(store), str(made if job == "import" else tar))
                     seconds, digest = _call(sources[name], options.other, job, *arguments)
                     spent[name][job].append(seconds)
-                    print(f"{name}: {job} of {options.results} results: {seconds:.1f} s", flush=True)
+                    print(
+                        f"{name}: {job} of {options.results} results: {seconds:.1f} s", flush=True
+                    )
                 digests.add((digest, hashlib.sha256(tar.read_bytes()).hexdigest()))
             if len(digests) > 1:
                 raise SystemExit("the two versions made different stores")
@@ -105,10 +118,21 @@ def _make(path: Path, count: int) -> None:
             task = Task("query", "1", {"n": number}, label=f"query {number}")
             content = io.BytesIO()
             np.save(content, generator.normal(size=100))
-            file = {"size": len(content.getvalue()), "sha256": hashlib.sha256(content.getvalue()).hexdigest()}
-            manifest = {"task": task.identity, "label": task.label, "runtime": {}, "files": {"x.npy": file}}
+            file = {
+                "size": len(content.getvalue()),
+                "sha256": hashlib.sha256(content.getvalue()).hexdigest(),
+            }
+            manifest = {
+                "task": task.identity,
+                "label": task.label,
+                "runtime": {},
+                "files": {"x.npy": file},
+            }
             manifest["created"] = "2026-01-01T00:00:00+00:00"
-            for name, data in (("manifest.json", json.dumps(manifest).encode()), ("x.npy", content.getvalue())):
+            for name, data in (
+                ("manifest.json", json.dumps(manifest).encode()),
+                ("x.npy", content.getvalue()),
+            ):
                 member = tarfile.TarInfo(f"query/{task.key[:2]}/{task.key}/{name}")
                 member.size, member.mode = len(data), 0o644
                 archive.addfile(member, io.BytesIO(data))

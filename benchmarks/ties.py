@@ -146,12 +146,17 @@ def main() -> None:
     parser.add_argument("--world", choices=WORLDS, action="append")
     parser.add_argument("--targets", type=int, action="append")
     options = parser.parse_args()
-    print("world | targets | metric | intervals % | covered % | steps that hold it % | bias % | of centre %")
+    print(
+        "world | targets | metric | intervals % | covered % | steps that hold it % | bias % | of centre %"
+    )
     start = time.perf_counter()
     for name in options.world or WORLDS:
         for targets in options.targets or (1, 8):
             for metric, shares in row(name, targets, options.audits).items():
-                print(" | ".join([name, str(targets), metric, *(f"{share:.1f}" for share in shares)]), flush=True)
+                print(
+                    " | ".join([name, str(targets), metric, *(f"{share:.1f}" for share in shares)]),
+                    flush=True,
+                )
     print(f"{time.perf_counter() - start:.0f} s")
 
 

@@ -116,13 +116,19 @@ def measure_training(
         keep_freed_memory()
         fit(images, members, recipe, spec=spec, seed=0, device=device, on_epoch=clock)
     else:
-        photos = common_loop.Photos(images, members, spec, [common_loop.cropped, common_loop.flipped])
+        photos = common_loop.Photos(
+            images, members, spec, [common_loop.cropped, common_loop.flipped]
+        )
         workers = 8 if gpu else 0
-        common_loop.train(build(spec, seed=0), photos, recipe, device=device, workers=workers, on_epoch=clock)
+        common_loop.train(
+            build(spec, seed=0), photos, recipe, device=device, workers=workers, on_epoch=clock
+        )
     return clock.rates(len(members))
 
 
-def measure_query(side: str, name: str, images: Images, device: str = "cpu", count: int = 0) -> dict[str, float]:
+def measure_query(
+    side: str, name: str, images: Images, device: str = "cpu", count: int = 0
+) -> dict[str, float]:
     """Measure the answers per second of one side, after a warm-up pass over some of the images."""
     spec = spec_of(name, images)
     network, records = build(spec, seed=0), np.arange(count or 2 * IMAGES[name])
@@ -133,13 +139,21 @@ def measure_query(side: str, name: str, images: Images, device: str = "cpu", cou
         if side == "bitleak":
             no_rows = np.arange(0)
             splits = Splits(
-                "population", rows, np.zeros((2, len(rows)), bool), np.array([0]), no_rows, no_rows, no_rows
+                "population",
+                rows,
+                np.zeros((2, len(rows)), bool),
+                np.array([0]),
+                no_rows,
+                no_rows,
+                no_rows,
             )
             outputs(ready, images, splits, spec=spec, queries=QUERIES, batch=batch, device=device)
             return
         for transforms in ([], [common_loop.mirrored]):
             photos = common_loop.Photos(images, rows, spec, transforms)
-            common_loop.ask(network, photos, batch=batch, device=device, workers=0 if device == "cpu" else 8)
+            common_loop.ask(
+                network, photos, batch=batch, device=device, workers=0 if device == "cpu" else 8
+            )
 
     if side == "bitleak":
         keep_freed_memory()
@@ -175,7 +189,9 @@ def measure_population(kind: str, workers: int, threads: int, folder: Path) -> N
     graph = Graph(trained, wanted=[task.key for task in trained if task.stage == "train"])
     if kind == "serial":
         keep_freed_memory()  # as every worker of `processes` does
-    executor = find(EXECUTORS, kind, kind="executor")(str(folder), replace(prepared.runtime, threads=threads), workers)
+    executor = find(EXECUTORS, kind, kind="executor")(
+        str(folder), replace(prepared.runtime, threads=threads), workers
+    )
     report = run_tasks(graph, Store(folder), executor)
     executor.close()
     if report.failed:
@@ -190,9 +206,16 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     rate, arithmetic = results["matrices"]["flops"], results["matrices"]["arithmetic"]
     for name in options.networks:
         results[name] = _sides(options, "training", name)
-        work = 6 * profile(ModelSpec(name, NETWORKS[name], 10, 3, 32, (0.5,) * 3, (0.5,) * 3)).multiply_adds
+        work = (
+            6
+            * profile(
+                ModelSpec(name, NETWORKS[name], 10, 3, 32, (0.5,) * 3, (0.5,) * 3)
+            ).multiply_adds
+        )
         results[name]["most"] = rate / work
-        print(f"  at the rate of its matrix products, {rate / 1e9:.0f} GFLOP/s in {arithmetic}, this core could do")
+        print(
+            f"  at the rate of its matrix products, {rate / 1e9:.0f} GFLOP/s in {arithmetic}, this core could do"
+        )
         print(f"  {results[name]['most']:.0f} images/s of {name}", flush=True)
     return results
 
@@ -210,15 +233,23 @@ def population(options: argparse.Namespace) -> dict[str, Any]:
         ready = Path(folder) / "ready"
         prepared = _population(options.population, options.data)
         serial = find(EXECUTORS, "serial", kind="executor")(str(ready), prepared.runtime)
-        run_tasks(Graph([t for t in prepared.plan.tasks if t.stage in ("images", "splits")]), Store(ready), serial)
+        run_tasks(
+            Graph([t for t in prepared.plan.tasks if t.stage in ("images", "splits")]),
+            Store(ready),
+            serial,
+        )
         for repeat in range(options.repeats):
             for side, arguments in sides.items():
                 store = Path(folder) / f"{side}-{repeat}".replace(" ", "-")
                 copytree(ready, store)
                 runs[side].append(_timed([*map(str, ("_population", *arguments, store))], options))
                 print(f"{side}: {runs[side][-1]}", flush=True)
-    wall = {side: statistics.median(run["seconds"] for run in of_side) for side, of_side in runs.items()}
-    print(f"one process, two threads / two processes: {wall['one process, two threads'] / wall['two processes']:.2f} x")
+    wall = {
+        side: statistics.median(run["seconds"] for run in of_side) for side, of_side in runs.items()
+    }
+    print(
+        f"one process, two threads / two processes: {wall['one process, two threads'] / wall['two processes']:.2f} x"
+    )
     return runs
 
 
@@ -231,16 +262,22 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
         print(f"seed {seed}: fit {pair['fit']:.2f} %, plain loop {pair['plain']:.2f} %", flush=True)
     difference = np.array([pair["fit"] - pair["plain"] for pair in seeds])
     half = stats.t.ppf(0.975, len(seeds) - 1) * difference.std(ddof=1) / len(seeds) ** 0.5
-    print(f"fit - plain: {difference.mean():+.2f} points, 95 % t interval +- {half:.2f}, {len(seeds)} seeds")
+    print(
+        f"fit - plain: {difference.mean():+.2f} points, 95 % t interval +- {half:.2f}, {len(seeds)} seeds"
+    )
     return {"seeds": seeds, "mean": difference.mean(), "half_width": half}
 
 
-def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autocast: Arithmetic) -> dict[str, float]:
+def measure_accuracy(
+    images: Images, seed: int, members: int, epochs: int, autocast: Arithmetic
+) -> dict[str, float]:
     """Measure the test accuracy in percent of both, on all held-out records."""
     keep_freed_memory()
     spec, test = spec_of("cnn", images), np.flatnonzero(images.held_out)
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:members]
-    recipe = Recipe(epochs=epochs, batch=128, learning_rate=0.1, augment=("flip",), autocast=autocast)
+    recipe = Recipe(
+        epochs=epochs, batch=128, learning_rate=0.1, augment=("flip",), autocast=autocast
+    )
     networks = {
         "fit": load(fit(images, chosen, recipe, spec=spec, seed=seed)),
         "plain": plain_loop(images, chosen, recipe, spec, seed),
@@ -252,18 +289,25 @@ def measure_accuracy(images: Images, seed: int, members: int, epochs: int, autoc
     return accuracies
 
 
-def plain_loop(images: Images, members: np.ndarray, recipe: Recipe, spec: ModelSpec, seed: int) -> nn.Module:
+def plain_loop(
+    images: Images, members: np.ndarray, recipe: Recipe, spec: ModelSpec, seed: int
+) -> nn.Module:
     """Train by the recipe in plain float32: no layout, no fused optimiser; the same initialisation,
     order and draws.
     """
     network = build(spec, seed=seed_for(seed, "initialisation")).train()
-    pixels, labels = torch.from_numpy(images.pixels[members]), torch.from_numpy(images.labels[members])
+    pixels, labels = (
+        torch.from_numpy(images.pixels[members]),
+        torch.from_numpy(images.labels[members]),
+    )
     order = torch.Generator().manual_seed(seed_for(seed, "order"))
     chance = torch.Generator().manual_seed(seed_for(seed, "augment"))
     velocity = [torch.zeros_like(value) for value in network.parameters()]
     for epoch in range(recipe.epochs):
         for chosen in record_batches(torch.randperm(len(members), generator=order), recipe.batch):
-            inputs = standardize(augmented(pixels[chosen], recipe.augment, chance), spec.mean, spec.std)
+            inputs = standardize(
+                augmented(pixels[chosen], recipe.augment, chance), spec.mean, spec.std
+            )
             loss = nn.functional.cross_entropy(network(inputs), labels[chosen])
             network.zero_grad()
             loss.backward()
@@ -303,7 +347,9 @@ def measure_profile(name: str, images: Images, autocast: Arithmetic) -> dict[str
     for event in trace.key_averages():
         groups[_group(event.key)] = groups.get(_group(event.key), 0.0) + event.self_cpu_time_total
     total = sum(groups.values())
-    print(f"{name}, batch 128: a step takes {1000 * seconds[128]:.1f} ms; one of 2 images {1000 * seconds[2]:.2f} ms")
+    print(
+        f"{name}, batch 128: a step takes {1000 * seconds[128]:.1f} ms; one of 2 images {1000 * seconds[2]:.2f} ms"
+    )
     for group, spent in sorted(groups.items(), key=lambda item: -item[1]):
         print(f"  {100 * spent / total:5.1f} %  {group}")
     return {
@@ -343,15 +389,23 @@ def gpu(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "bfloat16_flops": rate}
     print(f"{results['device']}: {rate / 1e12:.0f} TFLOP/s in bfloat16 matrix products", flush=True)
     for job, count in (("training", 25_000), ("query", 60_000)):
-        common = _child(options, job, "common", name, device, str(count if job == "query" else 12_800))
+        common = _child(
+            options, job, "common", name, device, str(count if job == "query" else 12_800)
+        )
         print(f"{job}, common loop: {common['per_second']:.0f} images/s", flush=True)
         results[job] = {"common": common["per_second"]}
         for models in options.models:
             together = _children(options, models, job, "bitleak", name, device, str(count))
             total = sum(child["per_second"] for child in together)
             results[job][models] = total
-            share = f", {100 * total * work / rate:.0f} % of the matrix rate" if job == "training" else ""
-            print(f"{job}, {models} at a time: {total:.0f} images/s, {total / common['per_second']:.1f} x{share}")
+            share = (
+                f", {100 * total * work / rate:.0f} % of the matrix rate"
+                if job == "training"
+                else ""
+            )
+            print(
+                f"{job}, {models} at a time: {total:.0f} images/s, {total / common['per_second']:.1f} x{share}"
+            )
     return results
 
 
@@ -361,9 +415,15 @@ def _sides(options: argparse.Namespace, job: str, name: str) -> dict[str, Any]:
     for _ in range(options.repeats):
         for side, of_side in runs.items():
             of_side.append(_child(options, job, side, name))
-    rate = {side: statistics.median(run["per_cpu_second"] for run in of_side) for side, of_side in runs.items()}
+    rate = {
+        side: statistics.median(run["per_cpu_second"] for run in of_side)
+        for side, of_side in runs.items()
+    }
     ratio = rate["bitleak"] / rate["common"]
-    print(f"{job} of {name}, images per second of one core: bitleak {rate['bitleak']:.0f}, common loop ", end="")
+    print(
+        f"{job} of {name}, images per second of one core: bitleak {rate['bitleak']:.0f}, common loop ",
+        end="",
+    )
     print(f"{rate['common']:.0f}: {ratio:.2f} x", flush=True)
     return {**runs, "ratio": ratio}
 
@@ -377,19 +437,30 @@ def _children(options: argparse.Namespace, count: int, *arguments: str) -> list[
     cifar(options.data, options.cache)
     with ExitStack() as stack:
         running = [
-            stack.enter_context(subprocess.Popen(_command(options, arguments), stdout=subprocess.PIPE, text=True))
+            stack.enter_context(
+                subprocess.Popen(_command(options, arguments), stdout=subprocess.PIPE, text=True)
+            )
             for _ in range(count)
         ]
         printed = [process.communicate()[0] for process in running]
     if any(process.returncode for process in running):
         raise SystemExit(f"{' '.join(arguments)} failed; see above")
     for text in printed:
-        print("\n".join(text.splitlines()[:-1]), end="\n" if "\n" in text.strip() else "", flush=True)
+        print(
+            "\n".join(text.splitlines()[:-1]), end="\n" if "\n" in text.strip() else "", flush=True
+        )
     return [json.loads(text.splitlines()[-1]) for text in printed]
 
 
 def _command(options: argparse.Namespace, arguments: Sequence[str]) -> list[str]:
-    shared = ["--data", str(options.data), "--cache", str(options.cache), "--members", str(options.members)]
+    shared = [
+        "--data",
+        str(options.data),
+        "--cache",
+        str(options.cache),
+        "--members",
+        str(options.members),
+    ]
     shared += ["--epochs", str(options.epochs), "--autocast", options.autocast]
     return [sys.executable, __file__, "_child", *arguments, *shared]
 
@@ -399,8 +470,16 @@ def _timed(arguments: list[str], options: argparse.Namespace) -> dict[str, float
     processor seconds.
     """
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "BENCHMARK_DATA": str(options.data), "BENCHMARK_POPULATION": options.population}
-    subprocess.run([sys.executable, __file__, *arguments, "--data", str(options.data)], check=True, env=environment)
+    environment = {
+        **os.environ,
+        "BENCHMARK_DATA": str(options.data),
+        "BENCHMARK_POPULATION": options.population,
+    }
+    subprocess.run(
+        [sys.executable, __file__, *arguments, "--data", str(options.data)],
+        check=True,
+        env=environment,
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": round(time.perf_counter() - start, 2), "cpu_seconds": round(cpu, 2)}
@@ -411,8 +490,12 @@ def _population(kind: str, data: Path) -> audit.Prepared:
     those of the demo.
     """
     if kind == "demo":
-        demo = yaml.safe_load(resources.files("bitleak").joinpath("demo.yaml").read_text(encoding="utf-8"))
-        return audit.prepare(validate({**demo, "split": {**demo["split"], "models": 20}}), device="cpu")
+        demo = yaml.safe_load(
+            resources.files("bitleak").joinpath("demo.yaml").read_text(encoding="utf-8")
+        )
+        return audit.prepare(
+            validate({**demo, "split": {**demo["split"], "models": 20}}), device="cpu"
+        )
     config = {
         "data": {"name": "hub", "path": "uoft-cs/cifar10", "limit": 4000, "held_out": 200},
         "split": {"mode": "population", "models": 20, "targets": 2, "population": 50},
@@ -435,7 +518,10 @@ def _run_child(options: argparse.Namespace) -> Any:
     if job == "matrices":
         arithmetic = settled(Recipe(autocast=options.autocast), "cpu").autocast
         dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
-        return {"flops": measure_matrices("cpu", dtype, 1024), "arithmetic": str(dtype).removeprefix("torch.")}
+        return {
+            "flops": measure_matrices("cpu", dtype, 1024),
+            "arithmetic": str(dtype).removeprefix("torch."),
+        }
     images = cifar(options.data, options.cache)
     if job in ("training", "query"):
         side, name, *more = rest
@@ -459,19 +545,29 @@ JOBS: dict[str, Callable[[argparse.Namespace], Any]] = {
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("job", choices=[*JOBS, "_child", "_population"])
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, help="where the decoded images lie; a temporary folder unless given")
+    parser.add_argument(
+        "--cache", type=Path, help="where the decoded images lie; a temporary folder unless given"
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--members", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--population", choices=["cifar10", "demo"], default="cifar10", help="which 20 models")
-    parser.add_argument("--autocast", default="auto", help="of this package's trainings: none, bfloat16 or auto")
-    parser.add_argument("--models", type=int, nargs="+", default=[1, 2, 4], help="models at a time on the GPU")
+    parser.add_argument(
+        "--population", choices=["cifar10", "demo"], default="cifar10", help="which 20 models"
+    )
+    parser.add_argument(
+        "--autocast", default="auto", help="of this package's trainings: none, bfloat16 or auto"
+    )
+    parser.add_argument(
+        "--models", type=int, nargs="+", default=[1, 2, 4], help="models at a time on the GPU"
+    )
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
@@ -489,7 +585,10 @@ def main() -> None:
             print(json.dumps(_run_child(options)))
             return
         results = {options.job: JOBS[options.job](options)}
-    results["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    results["machine"] = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+    }
     results["torch"] = torch.__version__
     if options.json:
         options.json.write_text(json.dumps(results, indent=1, default=float))

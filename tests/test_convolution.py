@@ -20,10 +20,14 @@ CPU = torch.device("cpu")
 )  # fmt: skip
 def test_the_weight_gradient_is_that_of_autograd(kernel, stride, padding, size, layout):
     chance = torch.Generator().manual_seed(0)
-    images = torch.randn(3, 4, *size, generator=chance, dtype=torch.float64).to(memory_format=layout)
+    images = torch.randn(3, 4, *size, generator=chance, dtype=torch.float64).to(
+        memory_format=layout
+    )
     weight = torch.randn(6, 4, *kernel, generator=chance, dtype=torch.float64).requires_grad_()
     outputs = nn.functional.conv2d(images, weight, stride=stride, padding=padding)
-    gradient = torch.randn(outputs.shape, generator=chance, dtype=torch.float64).to(memory_format=layout)
+    gradient = torch.randn(outputs.shape, generator=chance, dtype=torch.float64).to(
+        memory_format=layout
+    )
     (expected,) = torch.autograd.grad(outputs, weight, gradient)
     found = weight_gradient(images, gradient, weight, stride, padding)
     assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
@@ -53,7 +57,9 @@ def test_replaced_convolutions_have_the_same_outputs_and_gradients_up_to_roundin
     assert list(other.state_dict()) == list(plain.state_dict())
     found = []
     for each in (plain, other):
-        images = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        images = torch.randn(
+            8, 3, 12, 12, generator=torch.Generator().manual_seed(1)
+        ).requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = each(images.contiguous(memory_format=torch.channels_last))
         outputs.float().square().mean().backward()
@@ -68,13 +74,18 @@ def test_replaced_convolutions_have_the_same_outputs_and_gradients_up_to_roundin
 
 
 def test_float32_other_devices_hooks_and_subclasses_are_left_alone():
-    assert not any(isinstance(module, Convolution) for module in with_products(network(), "none", CPU).modules())
+    assert not any(
+        isinstance(module, Convolution)
+        for module in with_products(network(), "none", CPU).modules()
+    )
     meta = with_products(network(), "bfloat16", torch.device("meta"))
     assert not any(isinstance(module, Convolution) for module in meta.modules())
     hooked = network()
     hooked[0].register_forward_hook(lambda layer, given, result: result)
     hooked[2] = nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False, padding_mode="reflect")
-    assert [type(module) is Convolution for module in with_products(hooked, "bfloat16", CPU)[:6:2]] == [
+    assert [
+        type(module) is Convolution for module in with_products(hooked, "bfloat16", CPU)[:6:2]
+    ] == [
         False,
         False,
         True,

@@ -34,6 +34,12 @@ def test_an_unknown_name_gets_the_nearest_and_the_list():
 
 
 def test_every_name_of_the_registry_can_be_found():
-    for table in (registry.DATASETS, registry.MODELS, registry.QUANTIZERS, registry.ATTACKS, registry.EXECUTORS):
+    for table in (
+        registry.DATASETS,
+        registry.MODELS,
+        registry.QUANTIZERS,
+        registry.ATTACKS,
+        registry.EXECUTORS,
+    ):
         for name in table:
             assert registry.find(table, name, kind="entry") is not None

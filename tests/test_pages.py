@@ -34,7 +34,9 @@ def test_every_link_leads_to_a_file(page):
 
 
 def test_the_readme_names_no_page_as_plain_text():
-    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(
+        r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     plain = re.sub(r"\[[^\]]*\]\([^)]*\)", "", text)
     assert re.findall(r"docs/[\w-]+\.md|[A-Z]+\.md", plain) == []
 
@@ -52,13 +54,18 @@ def test_files_named_by_the_contributing_page_exist():
     table = text.partition("## Adding something")[2].partition("\n\n")[2].partition("\n\n")[0]
     named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)(?:NAME\.py)?`", table)
     assert len(named) > 12
-    package, tests = ROOT / "src" / "bitleak", {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    package, tests = (
+        ROOT / "src" / "bitleak",
+        {path.name for path in (ROOT / "tests").rglob("test_*.py")},
+    )
     assert [name for name in named if name not in tests and not (package / name).exists()] == []
 
 
 def test_hooks_before_a_commit_are_the_checks_of_make_lint():
     makefile = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
-    entries = [hook["entry"].replace(".venv/bin/python", "$(PY)") for hook in config["repos"][0]["hooks"]]
+    entries = [
+        hook["entry"].replace(".venv/bin/python", "$(PY)") for hook in config["repos"][0]["hooks"]
+    ]
     commands = [line.strip() for line in makefile.splitlines()[1:]]
     assert [entry.replace(" --force-exclude", "") for entry in entries] == commands

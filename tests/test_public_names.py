@@ -35,8 +35,12 @@ def test_type_checkers_refuse_unknown_names_and_arguments(tmp_path):
     call = [sys.executable, "-m", "mypy", "--config-file", tmp_path / "mypy.ini", "--no-pretty"]
     call += ["--cache-dir", ROOT / ".mypy_cache" / "public", tmp_path / "use.py"]
     checked = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
-    lines = [line.partition("use.py:")[2] for line in checked.stdout.splitlines() if "use.py:" in line]
-    assert [line.split(" ")[0] for line in lines if "error:" in line] == ["4:", "5:"], checked.stdout
+    lines = [
+        line.partition("use.py:")[2] for line in checked.stdout.splitlines() if "use.py:" in line
+    ]
+    assert [line.split(" ")[0] for line in lines if "error:" in line] == ["4:", "5:"], (
+        checked.stdout
+    )
     assert '4: error: Unexpected keyword argument "lvels" for "AdaRound"' in lines[0]
     assert any(line.startswith('8: note: Revealed type is "str"') for line in lines)
 

@@ -32,13 +32,22 @@ def world(records=4000, models=10):
 
 
 def test_the_python_of_the_readme_runs(capsys):
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (block,) = re.findall(
+        r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(12, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    )
     before = network[1].weight.detach().clone()
     view, member = world()
     block = block.replace("AdaRound(levels=4)", "AdaRound(levels=4, iterations=20)")
-    names = {"network": network.eval(), "calibration": torch.randn(32, 3, 2, 2), "view": view, "member": member}
+    names = {
+        "network": network.eval(),
+        "calibration": torch.randn(32, 3, 2, 2),
+        "view": view,
+        "member": member,
+    }
     exec(compile(block, "README.md", "exec"), names)
     assert "Measure(value=0." in capsys.readouterr().out
     assert isinstance(names["smaller"], bitleak.Weights)

@@ -16,7 +16,14 @@ from bitleak.core.types import Images, ModelSpec
 from bitleak.data.augment import Standard, augmented, standardize
 from bitleak.models import build, load
 from bitleak.models.layout import memory_format
-from bitleak.train.fit import TrainingRecords, fit, record_batches, records_on, settled, training_step
+from bitleak.train.fit import (
+    TrainingRecords,
+    fit,
+    record_batches,
+    records_on,
+    settled,
+    training_step,
+)
 from bitleak.train.recipe import Recipe, rate_at
 from bitleak.train.sgd import SGD
 
@@ -74,7 +81,9 @@ def test_training_ignores_who_is_not_a_member():
     changed = Images(data.pixels.copy(), data.labels, data.class_names, data.held_out)
     changed.pixels[40:] = 255 - changed.pixels[40:]
     recipe = Recipe(epochs=1, batch=16)
-    first, second = (fit(each, np.arange(40), recipe, spec=SPEC, seed=1) for each in (data, changed))
+    first, second = (
+        fit(each, np.arange(40), recipe, spec=SPEC, seed=1) for each in (data, changed)
+    )
     assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
 
 
@@ -82,17 +91,30 @@ def test_a_model_learns_what_can_be_learned():
     data = images(90)
     epochs = []
     recipe = Recipe(epochs=8, batch=16, learning_rate=0.05, augment=())
-    fit(data, np.arange(90), recipe, spec=SPEC, seed=0, on_epoch=lambda epoch, loss: epochs.append((epoch, loss)))
+    fit(
+        data,
+        np.arange(90),
+        recipe,
+        spec=SPEC,
+        seed=0,
+        on_epoch=lambda epoch, loss: epochs.append((epoch, loss)),
+    )
     assert [epoch for epoch, _ in epochs] == list(range(1, 9))
     assert epochs[-1][1] < 0.25 * math.log(3)
 
 
 def test_a_batch_is_the_plain_gather_augmented_and_standardised_bit_for_bit():
     data, members = images(), np.arange(5, 45)
-    records = records_on(torch.device("cpu"), data, members, Standard.on("cpu", SPEC.mean, SPEC.std))
+    records = records_on(
+        torch.device("cpu"), data, members, Standard.on("cpu", SPEC.mean, SPEC.std)
+    )
     rows = torch.tensor([7, 41, 7, 19])
     found, labels = records.batch(rows, ("flip", "crop"), torch.Generator().manual_seed(3))
-    pixels = augmented(torch.from_numpy(data.pixels[rows.numpy()]), ("flip", "crop"), torch.Generator().manual_seed(3))
+    pixels = augmented(
+        torch.from_numpy(data.pixels[rows.numpy()]),
+        ("flip", "crop"),
+        torch.Generator().manual_seed(3),
+    )
     assert torch.equal(found, standardize(pixels, SPEC.mean, SPEC.std))
     assert labels.tolist() == data.labels[[7, 41, 7, 19]].tolist()
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -102,7 +124,9 @@ def test_a_mapped_data_set_is_not_copied(tmp_path, recwarn):
     data = images()
     np.save(tmp_path / "pixels.npy", data.pixels)
     mapped = replace(data, pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"))
-    records = records_on(torch.device("cpu"), mapped, np.arange(40), Standard.on("cpu", SPEC.mean, SPEC.std))
+    records = records_on(
+        torch.device("cpu"), mapped, np.arange(40), Standard.on("cpu", SPEC.mean, SPEC.std)
+    )
     assert records.pixels.data_ptr() == mapped.pixels.ctypes.data
     recipe = Recipe(epochs=1, batch=16)
     first, second = (fit(each, np.arange(40), recipe, spec=SPEC, seed=1) for each in (data, mapped))
@@ -110,7 +134,18 @@ def test_a_mapped_data_set_is_not_copied(tmp_path, recwarn):
     assert not recwarn.list
 
 
-HOST = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "__index__", "nonzero", "to")
+HOST = (
+    "item",
+    "cpu",
+    "numpy",
+    "tolist",
+    "__bool__",
+    "__float__",
+    "__int__",
+    "__index__",
+    "nonzero",
+    "to",
+)
 """Methods of a tensor by which a program waits for the device (`to` is allowed between types and to where it is)."""
 
 
@@ -122,7 +157,9 @@ def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
     optimizer = SGD(network.parameters(), rate=0.1, momentum=0.9, weight_decay=0.0, nesterov=False)
     chance = torch.Generator().manual_seed(0)
     chosen = records.members[:16]
-    training_step(network, optimizer, *records.batch(chosen, ("flip", "crop"), chance), autocast="bfloat16")
+    training_step(
+        network, optimizer, *records.batch(chosen, ("flip", "crop"), chance), autocast="bfloat16"
+    )
     told = []
 
     def watched(name, method):
@@ -135,7 +172,9 @@ def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
             patch.setattr(torch, name, watched(name, getattr(torch, name)))
         total = torch.zeros(())
         inputs, labels = records.batch(chosen, ("flip", "crop"), chance)
-        total += training_step(network, optimizer, inputs, labels, autocast="bfloat16") * len(chosen)
+        total += training_step(network, optimizer, inputs, labels, autocast="bfloat16") * len(
+            chosen
+        )
     assert set(told) <= {"to"}  # of the draws, to the device where they are already
     assert math.isfinite(float(total))
 
@@ -143,7 +182,9 @@ def test_no_step_waits_for_the_device_or_sends_anything_to_it(monkeypatch):
 def test_a_step_runs_where_tensors_have_no_values():
     """On the meta device every look at a value is an error."""
     network = build(SPEC, seed=0).to("meta")
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)  # its kernel knows meta
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3
+    )  # its kernel knows meta
     pixels = torch.zeros(30, 1, 8, 8, dtype=torch.uint8, device="meta")
     members = torch.arange(30, device="meta")
     records = TrainingRecords(pixels, members, members, Standard.on("meta", SPEC.mean, SPEC.std))
@@ -161,7 +202,10 @@ def test_descent_is_that_of_pytorch_also_where_a_parameter_has_no_gradient(momen
     chance = torch.Generator().manual_seed(0)
     start = [torch.randn(5, 3, generator=chance) for _ in range(3)]
     ours, theirs = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
-    optimizer, oracle = SGD(ours, rate=1.0, **how), torch.optim.SGD(theirs, lr=1.0, fused=True, **how)
+    optimizer, oracle = (
+        SGD(ours, rate=1.0, **how),
+        torch.optim.SGD(theirs, lr=1.0, fused=True, **how),
+    )
     for rate in (0.1, 0.05, 0.01):
         optimizer.zero_grad()
         for mine, other in list(zip(ours, theirs, strict=True))[:2]:  # the third never has one
@@ -209,7 +253,13 @@ def test_narrow_networks_with_projections_keep_out_of_a_layout_that_is_not_safe_
 
 def test_divergence_is_an_error_that_names_epoch_and_rate():
     with pytest.raises(TrainingError, match=r"epoch 1 at learning rate 1e\+30"):
-        fit(images(), np.arange(40), Recipe(epochs=2, batch=8, learning_rate=1e30), spec=SPEC, seed=0)
+        fit(
+            images(),
+            np.arange(40),
+            Recipe(epochs=2, batch=8, learning_rate=1e30),
+            spec=SPEC,
+            seed=0,
+        )
 
 
 def test_the_cosine_ends_near_zero_and_starts_at_the_rate():

@@ -20,7 +20,9 @@ BOUND = re.compile(r"([A-Za-z0-9_.-]+)>=([0-9][0-9a-z.]*)")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=("newest", "lowest"))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--resolve", action="store_true")
@@ -29,20 +31,29 @@ def main() -> None:
     kinds = [options.only] if options.only else ["newest", "lowest"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        failed = [kind for kind in kinds if not _passes(kind, folder, options.arguments, resolve=options.resolve)]
+        failed = [
+            kind
+            for kind in kinds
+            if not _passes(kind, folder, options.arguments, resolve=options.resolve)
+        ]
     raise SystemExit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
 def _passes(kind: str, folder: Path, arguments: list[str], *, resolve: bool) -> bool:
     constraints = folder / f"{kind}.txt"
     constraints.parent.mkdir(parents=True, exist_ok=True)
-    constraints.write_text("\n".join(_torch() if kind == "newest" else [*_lowest(), *_torch()]) + "\n")
+    constraints.write_text(
+        "\n".join(_torch() if kind == "newest" else [*_lowest(), *_torch()]) + "\n"
+    )
     python = str(folder / kind / "bin" / "python")
     commands = [[sys.executable, "-m", "venv", "--clear", str(folder / kind)]]
     install = [python, "-m", "pip", "install", "--quiet", "--upgrade", "-c", str(constraints)]
     commands += [[*install, *(["--dry-run"] if resolve else []), "-e", f"{ROOT}[dev]"]]
     if not resolve:
-        commands += [[python, "-m", "pip", "list"], [python, "-m", "pytest", "-q", "tests/contracts", *arguments]]
+        commands += [
+            [python, "-m", "pip", "list"],
+            [python, "-m", "pytest", "-q", "tests/contracts", *arguments],
+        ]
     for command in commands:
         print("+", *command, flush=True)
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
@@ -51,7 +62,11 @@ def _passes(kind: str, folder: Path, arguments: list[str], *, resolve: bool) -> 
 
 
 def _torch() -> list[str]:
-    return [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")]
+    return [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line.startswith("torch==")
+    ]
 
 
 def _lowest() -> list[str]:

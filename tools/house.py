@@ -108,10 +108,14 @@ class Measure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="the package's folder")
     parser.add_argument("--against", type=Path, help="another tree, shown beside it")
-    parser.add_argument("--list", dest="listed", metavar="NAME", help="print the places of a measure")
+    parser.add_argument(
+        "--list", dest="listed", metavar="NAME", help="print the places of a measure"
+    )
     options = parser.parse_args()
     for folder in (options.folder, options.against):
         if folder is not None and not any(folder.rglob("*.py")):
@@ -180,7 +184,9 @@ def measure_package(folder: Path) -> dict[str, Measure]:
 def _read(path: Path, folder: Path) -> Module:
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text, filename=str(path))
-    docstrings = frozenset(line for node in _docstrings(tree) for line in range(node.lineno, _end(node) + 1))
+    docstrings = frozenset(
+        line for node in _docstrings(tree) for line in range(node.lineno, _end(node) + 1)
+    )
     comments, code = _tokens(text)
     return Module(
         path=path,
@@ -338,7 +344,9 @@ def _bound(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.attr, node.lineno
         elif isinstance(node, ast.arg) and node.arg not in ("self", "cls"):
             yield node.arg, node.lineno
-        elif isinstance(node, (ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar, *FUNCTIONS)):
+        elif isinstance(
+            node, (ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar, *FUNCTIONS)
+        ):
             # `except` and `case` may bind no name.
             yield from [(node.name, node.lineno)] if node.name else []
 

@@ -29,7 +29,9 @@ from benchmarks.quantizers.tables import tables
 from benchmarks.quantizers.together import together_jobs
 
 PARTS: dict[str, Callable[[Bench, argparse.Namespace], Iterator[Job]]] = {
-    "obq": lambda bench, options: obq_jobs(bench, options.seeds, options.levels, tuple(options.rows)),
+    "obq": lambda bench, options: obq_jobs(
+        bench, options.seeds, options.levels, tuple(options.rows)
+    ),
     "grid": lambda bench, options: grid_jobs(bench, options.seeds, options.levels),
     "adaround": lambda bench, options: adaround_jobs(bench, options.seeds, options.levels),
     "brecq": lambda bench, options: brecq_jobs(bench, options.seeds, options.levels, options.full),
@@ -54,7 +56,11 @@ def main() -> None:
         for seed in options.seeds:
             bench.train(seed)
         return
-    jobs = [job for job in PARTS[options.part](bench, options) if any(word in job.name for word in options.only)]
+    jobs = [
+        job
+        for job in PARTS[options.part](bench, options)
+        if any(word in job.name for word in options.only)
+    ]
     if options.list:
         print("\n".join(str(job.file(options.out)) for job in jobs))
         return
@@ -74,9 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, default=Path("build/quantizers/cache"))
     parser.add_argument("--out", type=Path, default=Path("build/quantizers/results"))
     parser.add_argument("--peers", type=Path, default=Path("build/quantizers/peers/bin/python"))
-    parser.add_argument("--only", nargs="+", default=[""], help="only jobs with one of these in their name")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32], help="of OBQ's loop at a time")
-    parser.add_argument("--full", action="store_true", help="brecq: also preset `paper` with all its iterations")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="only jobs with one of these in their name"
+    )
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[1, 8, 32], help="of OBQ's loop at a time"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="brecq: also preset `paper` with all its iterations"
+    )
     parser.add_argument("--again", action="store_true", help="repeat jobs that are done")
     parser.add_argument("--list", action="store_true", help="only say which files the jobs leave")
     for name, value in vars(Sizes()).items():

@@ -33,7 +33,11 @@ from bitleak.quantizers.network.norm_statistics import moments_of, reestimate
 from bitleak.quantizers.scheme import quantizable
 
 ROOT = Path(__file__).resolve().parents[2]
-AUGMENTED = ("obc", "obc-quantized-polish", "gptq-activation")  # also with images augmented as in training
+AUGMENTED = (
+    "obc",
+    "obc-quantized-polish",
+    "gptq-activation",
+)  # also with images augmented as in training
 
 
 def accuracy_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
@@ -57,7 +61,11 @@ def _run(
             calibration = bench.augmented(seed, records=bench.sizes.calibration, rounds=1)
         chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
         quantized, seconds = timed(lambda: method(network, calibration, chance))
-        errors = [layer["relative_error"] for layer in quantized.record.values() if "relative_error" in layer]
+        errors = [
+            layer["relative_error"]
+            for layer in quantized.record.values()
+            if "relative_error" in layer
+        ]
         figures = judged(bench, seed, deployed(network, quantized))
         return {
             **figures,
@@ -96,7 +104,9 @@ def _full_precision(bench: Bench, seed: int) -> dict[str, Any]:
     return judged(bench, seed, bench.network(seed))
 
 
-def _before(bench: Bench, seed: int, network: nn.Module, quantized: QuantizedWeights) -> dict[str, float]:
+def _before(
+    bench: Bench, seed: int, network: nn.Module, quantized: QuantizedWeights
+) -> dict[str, float]:
     """Return the accuracy with the full-precision network's batch-norm statistics, if the weights
     are its own.
     """
@@ -109,7 +119,10 @@ def _before(bench: Bench, seed: int, network: nn.Module, quantized: QuantizedWei
         return {}
     with_statistics = QuantizedWeights(quantized.layers, {**quantized.rest, **statistics})
     before = judged(bench, seed, deployed(network, with_statistics))
-    return {"accuracy_before_statistics": before["accuracy"], "logit_error_before": before["logit_error"]}
+    return {
+        "accuracy_before_statistics": before["accuracy"],
+        "logit_error_before": before["logit_error"],
+    }
 
 
 def most_codes(weight: np.ndarray) -> int:
@@ -121,18 +134,28 @@ def peer_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job
     """Yield one job per tool, algorithm and settings."""
     for seed, count in product(seeds, levels):
         for script, options in _peer_options(count):
-            words = [str(value) for key, value in options.items() if key not in ("levels", "folded")]
+            words = [
+                str(value) for key, value in options.items() if key not in ("levels", "folded")
+            ]
             name = "-".join([script, *words, *(["folded"] if options["folded"] else [])])
             yield Job("peers", f"{name}@{count}", seed, _run_peer(bench, seed, script, options))
 
 
 def _peer_options(levels: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    choices = product(("gpfq", "qronos", "gptq"), ("stats", "mse"), ("index", "activation"), (False, True))
+    choices = product(
+        ("gpfq", "qronos", "gptq"), ("stats", "mse"), ("index", "activation"), (False, True)
+    )
     if levels in (2, 3, 4, 8, 16, 256):
         for algorithm, grid, order, folded in choices:
             yield (
                 "brevitas",
-                {"algorithm": algorithm, "levels": levels, "grid": grid, "order": order, "folded": folded},
+                {
+                    "algorithm": algorithm,
+                    "levels": levels,
+                    "grid": grid,
+                    "order": order,
+                    "folded": folded,
+                },
             )
     if levels in (4, 16, 256):
         for scheme in ("post_training_tf_enhanced", "min_max"):
@@ -150,11 +173,15 @@ def _run_peer(bench: Bench, seed: int, script: str, options: Mapping[str, Any]) 
         figures = {
             **judged(bench, seed, network),
             "options": dict(options),
-            "codes": max(most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)),
+            "codes": max(
+                most_codes(tensors[f"{name}.weight"].numpy()) for name in quantizable(network)
+            ),
             "cpu_seconds": seconds,
         }
         images = bench.calibration(seed)
-        _, seconds_more = timed(lambda: reestimate(network, images, reference=moments_of(reference, images)))
+        _, seconds_more = timed(
+            lambda: reestimate(network, images, reference=moments_of(reference, images))
+        )
         again = {f"{key}_reestimated": value for key, value in judged(bench, seed, network).items()}
         return {**figures, **again, "cpu_seconds_reestimation": seconds_more}
 
@@ -170,7 +197,12 @@ def _peer(
     with tempfile.TemporaryDirectory() as folder:
         weights, result = Path(folder) / "weights.safetensors", Path(folder) / "result.safetensors"
         save_file(network.state_dict(), weights)
-        command = [bench.peers, Path(__file__).parent / f"peer_{script}.py", bench.cache / "spec.json", weights]
+        command = [
+            bench.peers,
+            Path(__file__).parent / f"peer_{script}.py",
+            bench.cache / "spec.json",
+            weights,
+        ]
         ran = subprocess.run(
             [*command, bench.calibration_file(seed), result, passed],
             env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},

@@ -22,7 +22,9 @@ ROWS = 32  # rows that the published code takes at a time by default
 REPEATS = 3
 
 
-def obq_jobs(bench: Bench, seeds: list[int], levels: list[int], rows: tuple[int, ...] = (1, 8, ROWS)) -> Iterator[Job]:
+def obq_jobs(
+    bench: Bench, seeds: list[int], levels: list[int], rows: tuple[int, ...] = (1, 8, ROWS)
+) -> Iterator[Job]:
     """Yield one job per layer, dtype, levels and seed.
 
     Args:
@@ -40,14 +42,18 @@ def obq_jobs(bench: Bench, seeds: list[int], levels: list[int], rows: tuple[int,
                     yield Job("obq", f"{size}-{dtype}@{count}", seed, run)
 
 
-def _obq(bench: Bench, seed: int, levels: int, size: str, dtype: str, chunks: tuple[int, ...]) -> Any:
+def _obq(
+    bench: Bench, seed: int, levels: int, size: str, dtype: str, chunks: tuple[int, ...]
+) -> Any:
     def run() -> dict[str, Any]:
         weight, hessian = layer_problem(bench, seed, LAYERS[size])
         grid = search_grid(weight, levels)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[0])).to(DTYPES[dtype])
         ours, loops, equal = [], {}, {}
         for chunk in chunks:
-            codes, seconds = timed(lambda: quantize_greedily("layer", weight, grid, hessian, dtype=DTYPES[dtype])[0])
+            codes, seconds = timed(
+                lambda: quantize_greedily("layer", weight, grid, hessian, dtype=DTYPES[dtype])[0]
+            )
             ours.append(seconds)
             part = Grid(grid.scale[:chunk], grid.zero_point[:chunk], levels)
             rows = weight.flatten(1)[:chunk]
@@ -96,7 +102,9 @@ def _grid(bench: Bench, seed: int, levels: int) -> Any:
         for _ in range(REPEATS):
             grids, seconds = timed(lambda: [search_grid(weight, levels) for weight in weights])
             ours.append(seconds)
-            expected, seconds = timed(lambda: [searched_by_channel(weight, levels) for weight in weights])
+            expected, seconds = timed(
+                lambda: [searched_by_channel(weight, levels) for weight in weights]
+            )
             loop.append(seconds)
         equal = [
             torch.equal(a.scale, b.scale) and torch.equal(a.zero_point, b.zero_point)

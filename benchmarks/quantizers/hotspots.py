@@ -28,8 +28,15 @@ def hotspot_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[
     seed, count = seeds[0], levels[0]
     yield Job("profile", "machine", seed, _machine)
     for size in LAYERS:
-        yield Job("profile", f"obq-{size}@{count}", seed, lambda size=size: _obq(bench, seed, count, size))
-        yield Job("profile", f"adaround-{size}@{count}", seed, lambda size=size: _adaround(bench, seed, count, size))
+        yield Job(
+            "profile", f"obq-{size}@{count}", seed, lambda size=size: _obq(bench, seed, count, size)
+        )
+        yield Job(
+            "profile",
+            f"adaround-{size}@{count}",
+            seed,
+            lambda size=size: _adaround(bench, seed, count, size),
+        )
     yield Job("profile", f"brecq@{count}", seed, lambda: _brecq(bench, seed, count))
 
 
@@ -43,7 +50,10 @@ def _machine() -> dict[str, Any]:
     target = torch.empty_like(source)
     target.copy_(source)
     _, seconds = timed(lambda: [target.copy_(source) for _ in range(8)])
-    return {"matmul_gflops": rates, "copy_gigabytes_per_second_read_and_written": 8 * 2 * BYTES / seconds / 1e9}
+    return {
+        "matmul_gflops": rates,
+        "copy_gigabytes_per_second_read_and_written": 8 * 2 * BYTES / seconds / 1e9,
+    }
 
 
 def _matrix_rate(size: int, dtype: torch.dtype) -> float:
@@ -67,7 +77,9 @@ def _adaround(bench: Bench, seed: int, levels: int, size: str) -> dict[str, Any]
     zeros = hessian.new_zeros(len(weight), hessian.shape[-1])
     loss = Quadratic(hessian, zeros, zeros[:, 0], 1)
     grid = search_grid(weight, levels)
-    return _profiled(lambda: round_adaptively(AdaRound(levels=levels, iterations=300), weight, grid, loss))
+    return _profiled(
+        lambda: round_adaptively(AdaRound(levels=levels, iterations=300), weight, grid, loss)
+    )
 
 
 def _brecq(bench: Bench, seed: int, levels: int) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def run_jobs(jobs: Iterable[Job], out: Path, *, again: bool) -> None:
         start, processor = time.time(), time.process_time()
         figures = dict(job.run())
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {key: figures.pop(key) for key in list(figures) if isinstance(figures[key], np.ndarray)}
+        arrays = {
+            key: figures.pop(key) for key in list(figures) if isinstance(figures[key], np.ndarray)
+        }
         if arrays:
             np.savez_compressed(file.with_suffix(".npz"), **arrays)
         record = {"part": job.part, "name": job.name, "seed": job.seed, **figures}
@@ -83,7 +85,11 @@ def environment() -> dict[str, Any]:
     """Return the versions and the machine that the figures depend on."""
     git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude", "*"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    models = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    models = [
+        line.split(":")[1].strip()
+        for line in _lines("/proc/cpuinfo")
+        if line.startswith("model name")
+    ]
     return {
         "commit": commit,
         "torch": torch.__version__,

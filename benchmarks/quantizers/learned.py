@@ -80,21 +80,33 @@ def _adaround_ours(bench: Bench, seed: int, levels: int) -> Any:
         with torch.no_grad():
             loss, statistics = timed(problem.statistics)
         figures = {
-            "nearest": {"error": _error(loss, to_codes(weight, problem.grid), problem.grid, weight), "cpu_seconds": 0.0}
+            "nearest": {
+                "error": _error(loss, to_codes(weight, problem.grid), problem.grid, weight),
+                "cpu_seconds": 0.0,
+            }
         }
         default = AdaRound(levels=levels)
-        schemes = {f"{steps} steps": replace(default, iterations=steps, grid="zero") for steps in STEPS}
-        schemes |= {f"{name}, polish": replace(scheme, polish=SWEEPS) for name, scheme in schemes.items()}
+        schemes = {
+            f"{steps} steps": replace(default, iterations=steps, grid="zero") for steps in STEPS
+        }
+        schemes |= {
+            f"{name}, polish": replace(scheme, polish=SWEEPS) for name, scheme in schemes.items()
+        }
         schemes["quick"] = AdaRound(**{**AdaRound.PRESETS["quick"], "levels": levels})
         for words, grid in (("default", "output"), ("grid of the weights", "zero")):
             schemes[words] = replace(default, grid=grid)
             schemes[f"{words}, polish"] = replace(schemes[words], polish=SWEEPS)
-            schemes[f"{words}, polish and exchange"] = replace(schemes[words], polish=SWEEPS, exchange=EXCHANGES)
+            schemes[f"{words}, polish and exchange"] = replace(
+                schemes[words], polish=SWEEPS, exchange=EXCHANGES
+            )
         for name, settings in schemes.items():
             (codes, grid, _), seconds = timed(
                 lambda settings=settings: adapt_layer(settings, weight, problem.grid, loss)
             )
-            figures[name] = {"error": _error(loss, codes, grid, weight), "cpu_seconds": statistics + seconds}
+            figures[name] = {
+                "error": _error(loss, codes, grid, weight),
+                "cpu_seconds": statistics + seconds,
+            }
         return {"statistics_cpu_seconds": statistics, "found": figures}
 
     return run
@@ -153,7 +165,12 @@ def brecq_jobs(bench: Bench, seeds: list[int], levels: list[int], full: bool) ->
         for count in levels:
             yield Job("brecq", f"slope@{count}", seed, _brecq_slope(bench, seed, count))
             if full:
-                yield Job("brecq", f"paper-{bench.sizes.loop}@{count}", seed, _brecq_full(bench, seed, count))
+                yield Job(
+                    "brecq",
+                    f"paper-{bench.sizes.loop}@{count}",
+                    seed,
+                    _brecq_full(bench, seed, count),
+                )
 
 
 def _brecq_slope(bench: Bench, seed: int, levels: int) -> Any:
@@ -190,7 +207,9 @@ def _unit_slopes(network: nn.Module, calibration: Tensor, levels: int) -> dict[s
 
             def loop(steps: int, problem: Any = problem) -> Any:
                 chance = torch.Generator().manual_seed(0)
-                return rounded_by_batches(*problem, iterations=steps, regularization=0.01, generator=chance)
+                return rounded_by_batches(
+                    *problem, iterations=steps, regularization=0.01, generator=chance
+                )
 
             slopes[unit.name] = _slope(loop, SLOPE)
         inputs = outputs
@@ -200,7 +219,9 @@ def _unit_slopes(network: nn.Module, calibration: Tensor, levels: int) -> dict[s
 def _brecq_full(bench: Bench, seed: int, levels: int) -> Any:
     def run() -> dict[str, Any]:
         network = bench.network(seed)
-        settings = replace(BRECQ(**BRECQ.PRESETS["paper"]), levels=levels, iterations=bench.sizes.loop)
+        settings = replace(
+            BRECQ(**BRECQ.PRESETS["paper"]), levels=levels, iterations=bench.sizes.loop
+        )
         chance = torch.Generator().manual_seed(seed_for(seed, "quantize"))
         quantized, seconds = timed(lambda: settings(network, bench.calibration(seed), chance))
         return {"cpu_seconds": seconds, **judged(bench, seed, deployed(network, quantized))}

@@ -41,11 +41,25 @@ def _run(
     bench: Bench, seed: int, levels: int, kind: str, loop_over_network: Callable[..., nn.Module]
 ) -> dict[str, Any]:
     chance = torch.Generator().manual_seed(seed_for(seed, "loop"))
-    how = {"iterations": bench.sizes.short, "regularization": REGULARIZATION[kind], "generator": chance}
-    quantized, seconds = timed(lambda: loop_over_network(bench.network(seed), bench.calibration(seed), levels, how))
-    weights = [quantized.get_parameter(f"{name}.weight").detach().numpy() for name in quantizable(quantized)]
+    how = {
+        "iterations": bench.sizes.short,
+        "regularization": REGULARIZATION[kind],
+        "generator": chance,
+    }
+    quantized, seconds = timed(
+        lambda: loop_over_network(bench.network(seed), bench.calibration(seed), levels, how)
+    )
+    weights = [
+        quantized.get_parameter(f"{name}.weight").detach().numpy()
+        for name in quantizable(quantized)
+    ]
     codes = max(most_codes(weight) for weight in weights)
-    return {**judged(bench, seed, quantized), "levels": levels, "codes": codes, "cpu_seconds": seconds}
+    return {
+        **judged(bench, seed, quantized),
+        "levels": levels,
+        "codes": codes,
+        "cpu_seconds": seconds,
+    }
 
 
 def _layers(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, Any]) -> nn.Module:
@@ -59,7 +73,12 @@ def _layers(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, A
         with torch.no_grad():
             targets = torch.cat([layer(chunk) for chunk in full_inputs.split(CHUNK)])
 
-        def call(weights: Mapping[str, Tensor], inputs: Tensor, name: str = name, layer: nn.Module = layer) -> Tensor:
+        def call(
+            weights: Mapping[str, Tensor],
+            inputs: Tensor,
+            name: str = name,
+            layer: nn.Module = layer,
+        ) -> Tensor:
             return functional_call(layer, {"weight": weights[name]}, (inputs,))
 
         _round(call, quantized, (name,), behind, targets, levels, how)
@@ -75,7 +94,15 @@ def _blocks(network: nn.Module, images: Tensor, levels: int, how: Mapping[str, A
     for unit in units(quantized):
         full_inputs = outputs_of(unit, full_inputs)
         if unit.layers:
-            _round(partial(with_weights, unit), quantized, unit.layers, behind, full_inputs, levels, how)
+            _round(
+                partial(with_weights, unit),
+                quantized,
+                unit.layers,
+                behind,
+                full_inputs,
+                levels,
+                how,
+            )
         behind = outputs_of(unit, behind)
     return quantized
 
@@ -115,7 +142,9 @@ def inputs_of(network: nn.Module, name: str, images: Tensor) -> Tensor:
     """Return a layer's inputs for all images."""
     taken: list[Tensor] = []
     layer = network.get_submodule(name)
-    handle = layer.register_forward_pre_hook(lambda module, arguments: taken.append(arguments[0].clone()))
+    handle = layer.register_forward_pre_hook(
+        lambda module, arguments: taken.append(arguments[0].clone())
+    )
     for chunk in images.split(CHUNK):
         network(chunk)
     handle.remove()

@@ -23,14 +23,18 @@ RESET_PEAK = "5"  # what `clear_refs` takes to set the peak to what is resident 
 def memory_jobs(bench: Bench, seeds: list[int], levels: list[int]) -> Iterator[Job]:
     """Yield one job per method, for the first seed and the first levels."""
     for name in methods(levels[0], bench.sizes):
-        yield Job("memory", f"{name}@{levels[0]}", seeds[0], _memory(bench, seeds[0], levels[0], name))
+        yield Job(
+            "memory", f"{name}@{levels[0]}", seeds[0], _memory(bench, seeds[0], levels[0], name)
+        )
 
 
 def _memory(bench: Bench, seed: int, levels: int, name: str) -> Any:
     def run() -> dict[str, Any]:
         bench.calibration_file(seed)  # made here, so that the child does not hold all images
         receiver, sender = multiprocessing.Pipe(duplex=False)
-        child = multiprocessing.get_context("spawn").Process(target=_child, args=(bench, seed, levels, name, sender))
+        child = multiprocessing.get_context("spawn").Process(
+            target=_child, args=(bench, seed, levels, name, sender)
+        )
         child.start()
         sender.close()
         figures = json.loads(receiver.recv())
@@ -51,7 +55,9 @@ def _child(bench: Bench, seed: int, levels: int, name: str, sender: Any) -> None
     before = _kilobytes("VmRSS")
     method(network, calibration, torch.Generator().manual_seed(0))
     megabytes = (_kilobytes("VmHWM") - before) / 1e3 * 1.024
-    sender.send(json.dumps({"extra_megabytes": megabytes, "before_megabytes": before / 1e3 * 1.024}))
+    sender.send(
+        json.dumps({"extra_megabytes": megabytes, "before_megabytes": before / 1e3 * 1.024})
+    )
 
 
 def _step_of_adam() -> None:

@@ -54,7 +54,9 @@ def methods(levels: int, sizes: Sizes) -> dict[str, Method]:
         "gptq-quantized-polish": GPTQ(inputs="quantized", polish=SWEEPS),
         "gptq-quantized-polish-kept": GPTQ(inputs="quantized", polish=SWEEPS, reestimate="none"),
     }
-    ours: dict[str, Method] = {name: replace(scheme, levels=levels) for name, scheme in schemes.items()}
+    ours: dict[str, Method] = {
+        name: replace(scheme, levels=levels) for name, scheme in schemes.items()
+    }
     return {"rtn-min-max": _between_extremes(levels), **ours}
 
 
@@ -63,7 +65,9 @@ def _preset(kind: Any, name: str, **changes: Any) -> Scheme:
 
 
 def _between_extremes(levels: int) -> Method:
-    def quantize(network: nn.Module, calibration: Tensor, generator: torch.Generator) -> QuantizedWeights:
+    def quantize(
+        network: nn.Module, calibration: Tensor, generator: torch.Generator
+    ) -> QuantizedWeights:
         layers = quantizable(network)
         grids = {name: min_max(layer.weight.detach(), levels) for name, layer in layers.items()}
         codes = {name: to_codes(layer.weight, grids[name]) for name, layer in layers.items()}

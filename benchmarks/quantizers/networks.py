@@ -28,9 +28,18 @@ from bitleak.train.fit import fit
 from bitleak.train.recipe import Recipe
 
 WIDTH = 32
-RECIPE = Recipe(epochs=9, batch=128, learning_rate=0.1, augment=("flip", "crop"), autocast="bfloat16", nesterov=True)
+RECIPE = Recipe(
+    epochs=9,
+    batch=128,
+    learning_rate=0.1,
+    augment=("flip", "crop"),
+    autocast="bfloat16",
+    nesterov=True,
+)
 BATCH = 500  # test images at a time
-KEPT = Path(__file__).resolve().parent / "trained"  # networks that were trained once, so that figures belong together
+KEPT = (
+    Path(__file__).resolve().parent / "trained"
+)  # networks that were trained once, so that figures belong together
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,16 @@ class Bench:
         stored = self.cache / "cifar10.npz"
         if not stored.exists():
             if not self.data.is_dir():
-                raise SystemExit(f"--data must be a folder with CIFAR-10 as Parquet, got {self.data}")
+                raise SystemExit(
+                    f"--data must be a folder with CIFAR-10 as Parquet, got {self.data}"
+                )
             images = find(DATASETS, "hub", kind="data set")(path="uoft-cs/cifar10").load(self.data)
             self.cache.mkdir(parents=True, exist_ok=True)
             np.savez(stored, pixels=images.pixels, labels=images.labels, held_out=images.held_out)
         arrays = np.load(stored)
-        return Images(arrays["pixels"], arrays["labels"], tuple(map(str, range(10))), arrays["held_out"])
+        return Images(
+            arrays["pixels"], arrays["labels"], tuple(map(str, range(10))), arrays["held_out"]
+        )
 
     def spec(self) -> ModelSpec:
         """Return the network's spec, with the standardisation of the members."""
@@ -78,7 +91,9 @@ class Bench:
         if not stored.exists():
             images = self.images()
             mean, std = channel_statistics(images, np.flatnonzero(~images.held_out))
-            spec = ModelSpec("cnn", {"width": WIDTH}, classes=10, channels=3, size=32, mean=mean, std=std)
+            spec = ModelSpec(
+                "cnn", {"width": WIDTH}, classes=10, channels=3, size=32, mean=mean, std=std
+            )
             stored.write_text(json.dumps(asdict(spec)))
         return ModelSpec(**json.loads(stored.read_text()))
 
@@ -94,9 +109,16 @@ class Bench:
         images = self.images()
         members = np.flatnonzero(~images.held_out)
         trained = fit(
-            images, members, RECIPE, spec=self.spec(), seed=seed, on_epoch=lambda epoch, loss: print(seed, epoch, loss)
+            images,
+            members,
+            RECIPE,
+            spec=self.spec(),
+            seed=seed,
+            on_epoch=lambda epoch, loss: print(seed, epoch, loss),
         )
-        tensors = {name: torch.from_numpy(np.array(value)) for name, value in trained.tensors.items()}
+        tensors = {
+            name: torch.from_numpy(np.array(value)) for name, value in trained.tensors.items()
+        }
         save_file(tensors, self.cache / f"net-{seed}.safetensors")
 
     def network(self, seed: int) -> nn.Module:
@@ -125,7 +147,9 @@ class Bench:
         images = self.images()
         pixels = torch.from_numpy(images.pixels[self._members(images, seed)[:records]])
         chance = torch.Generator().manual_seed(seed_for(seed, "augment", "calibration"))
-        return torch.cat([self._standard(augmented(pixels, RECIPE.augment, chance)) for _ in range(rounds)])
+        return torch.cat(
+            [self._standard(augmented(pixels, RECIPE.augment, chance)) for _ in range(rounds)]
+        )
 
     def test(self) -> tuple[Tensor, np.ndarray]:
         """Return test pixels and labels."""
@@ -144,7 +168,9 @@ class Bench:
         return torch.cat(parts).numpy()
 
     def _members(self, images: Images, seed: int) -> np.ndarray:
-        return np.random.default_rng(seed_for(seed, "calibration")).permutation(np.flatnonzero(~images.held_out))
+        return np.random.default_rng(seed_for(seed, "calibration")).permutation(
+            np.flatnonzero(~images.held_out)
+        )
 
     def _standard(self, pixels: np.ndarray | Tensor) -> Tensor:
         return standardize(torch.as_tensor(pixels), self.spec().mean, self.spec().std)

@@ -38,7 +38,9 @@ CONFIG = {
 }
 
 
-def quantized(network: nn.Module, calibration: Tensor, *, levels: int, iterations: int, scheme: str) -> nn.Module:
+def quantized(
+    network: nn.Module, calibration: Tensor, *, levels: int, iterations: int, scheme: str
+) -> nn.Module:
     """Return a network with AIMET's weights."""
     from aimet_torch.adaround.adaround_weight import Adaround, AdaroundParameters
     from aimet_torch.common.defs import QuantScheme
@@ -52,7 +54,10 @@ def quantized(network: nn.Module, calibration: Tensor, *, levels: int, iteration
             network,
             calibration[:1],
             AdaroundParameters(
-                loader, len(loader), default_num_iterations=iterations, forward_fn=lambda model, batch: model(batch[0])
+                loader,
+                len(loader),
+                default_num_iterations=iterations,
+                forward_fn=lambda model, batch: model(batch[0]),
             ),
             folder,
             "adaround",
@@ -87,7 +92,11 @@ def main() -> None:
     found = quantized(network, images, **json.loads(sys.argv[5]))
     seconds = time.process_time() - start
     modules = dict(found.named_modules())
-    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
     for name in layers:
         state[f"{name}.weight"] = modules[name].weight.detach().contiguous()
     save_file(state, result, metadata={"cpu_seconds": str(seconds), "layers": json.dumps(layers)})

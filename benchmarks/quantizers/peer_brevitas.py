@@ -34,7 +34,9 @@ from bitleak.models import load
 BATCH = 64  # the example's default
 
 
-def quantized(network: nn.Module, calibration: Tensor, *, algorithm: str, levels: int, grid: str, order: str) -> dict:
+def quantized(
+    network: nn.Module, calibration: Tensor, *, algorithm: str, levels: int, grid: str, order: str
+) -> dict:
     """Return the state dict with brevitas' weights instead of the network's."""
     narrow = levels == 3
     bits = 2 if narrow else levels.bit_length() - 1
@@ -64,7 +66,11 @@ def quantized(network: nn.Module, calibration: Tensor, *, algorithm: str, levels
         apply_qronos(model, batches, act_order=by_activation)
     else:
         apply_gptq(batches, model, act_order=by_activation)
-    return {name: module.quant_weight() for name, module in model.named_modules() if hasattr(module, "quant_weight")}
+    return {
+        name: module.quant_weight()
+        for name, module in model.named_modules()
+        if hasattr(module, "quant_weight")
+    }
 
 
 def main() -> None:
@@ -79,7 +85,9 @@ def main() -> None:
     for name, weight in found.items():
         value = weight.value if isinstance(weight, QuantTensor) else weight
         state[f"{name}.weight"] = value.detach().contiguous()
-    save_file(state, result, metadata={"cpu_seconds": str(seconds), "layers": json.dumps(list(found))})
+    save_file(
+        state, result, metadata={"cpu_seconds": str(seconds), "layers": json.dumps(list(found))}
+    )
 
 
 if __name__ == "__main__":

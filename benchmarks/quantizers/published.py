@@ -118,7 +118,8 @@ def rounded_by_batches(
         loss.backward()
         optimizer.step()
     return {
-        name: _codes(below[name] + (variable >= 0), grids[name]).to(torch.uint8) for name, variable in variables.items()
+        name: _codes(below[name] + (variable >= 0), grids[name]).to(torch.uint8)
+        for name, variable in variables.items()
     }
 
 

@@ -24,7 +24,12 @@ def tables(out: Path) -> str:
 
 
 def _obq(out: Path) -> str:
-    head = ["layer, dtype, levels", "ours, CPU s", "loop (rows at a time: CPU s)", "published / ours"]
+    head = [
+        "layer, dtype, levels",
+        "ours, CPU s",
+        "loop (rows at a time: CPU s)",
+        "published / ours",
+    ]
     lines = []
     for name, group in _by_name(results(out, "obq")):
         loops = {
@@ -34,7 +39,8 @@ def _obq(out: Path) -> str:
         equal = fmean(share for record in group for share in record["equal_codes"].values())
         lines.append(
             [
-                name + (" (in float64 all the same)" if group[0]["in_float64_all_the_same"] else ""),
+                name
+                + (" (in float64 all the same)" if group[0]["in_float64_all_the_same"] else ""),
                 _spread([min(record["ours_seconds"]) for record in group], "{:.2f}"),
                 ", ".join(f"{rows}: {seconds:.0f}" for rows, seconds in loops.items()),
                 _spread([record["ratio_published"] for record in group], "{:.0f}"),
@@ -56,21 +62,31 @@ def _grid(out: Path) -> str:
         ]
         for name, group in _by_name(results(out, "grid"))
     ]
-    return _table(["grid", "ours, CPU s", "loop over channels, CPU s", "ratio", "layers bit-equal"], lines)
+    return _table(
+        ["grid", "ours, CPU s", "loop over channels, CPU s", "ratio", "layers bit-equal"], lines
+    )
 
 
 def _adaround(out: Path) -> str:
     records = results(out, "adaround")
-    loops = {(_levels(record), record["seed"]): record for record in records if record["name"].startswith("loop")}
+    loops = {
+        (_levels(record), record["seed"]): record
+        for record in records
+        if record["name"].startswith("loop")
+    }
     rows: dict[tuple[int, str], list[tuple[float, float | None, float]]] = defaultdict(list)
     for record in records:
         loop = loops.get((_levels(record), record["seed"]))
         if loop is None or record is loop:
             continue
-        rows[_levels(record), f"loop, {loop['iterations']} steps"].append((loop["cpu_seconds"], 1.0, 1.0))
+        rows[_levels(record), f"loop, {loop['iterations']} steps"].append(
+            (loop["cpu_seconds"], 1.0, 1.0)
+        )
         for name, figures in record["found"].items():
             seconds = figures["cpu_seconds"]
-            faster = loop["cpu_seconds"] / seconds if seconds else None  # rounding to nearest takes no time
+            faster = (
+                loop["cpu_seconds"] / seconds if seconds else None
+            )  # rounding to nearest takes no time
             rows[_levels(record), name].append((seconds, faster, figures["error"] / loop["error"]))
     lines = [
         [
@@ -83,7 +99,14 @@ def _adaround(out: Path) -> str:
         for (levels, name), group in sorted(rows.items(), key=lambda item: -item[0][0])
     ]
     return _table(
-        ["levels", "AdaRound on 64x576", "CPU s", "loop's time / its time", "its error / loop's error"], lines
+        [
+            "levels",
+            "AdaRound on 64x576",
+            "CPU s",
+            "loop's time / its time",
+            "its error / loop's error",
+        ],
+        lines,
     )
 
 
@@ -104,13 +127,19 @@ def _brecq(out: Path) -> str:
         for record in records
         if "accuracy" in record
     ]
-    table = _table(["BRECQ", "ours (defaults), CPU s", "loop in full (by its slope), CPU s", "ratio"], lines)
+    table = _table(
+        ["BRECQ", "ours (defaults), CPU s", "loop in full (by its slope), CPU s", "ratio"], lines
+    )
     return table + "\n".join(full)
 
 
 def _accuracy(out: Path) -> str:
     """Return the package's and other tools' methods, by levels."""
-    base = {record["seed"]: record["accuracy"] for record in results(out, "accuracy") if record["name"] == "fp32"}
+    base = {
+        record["seed"]: record["accuracy"]
+        for record in results(out, "accuracy")
+        if record["name"] == "fp32"
+    }
     rows = _accuracy_rows(out)
     lines = []
     for (levels, name), group in sorted(rows.items(), key=lambda item: (-item[0][0], item[0][1])):
@@ -120,11 +149,22 @@ def _accuracy(out: Path) -> str:
                 name,
                 _spread([100 * record["accuracy"] for record in group], "{:.2f}"),
                 _spread(
-                    [100 * (record["accuracy"] - base[record["seed"]]) for record in group if record["seed"] in base],
+                    [
+                        100 * (record["accuracy"] - base[record["seed"]])
+                        for record in group
+                        if record["seed"] in base
+                    ],
                     "{:+.2f}",
                 ),
                 _spread([record["logit_error"] for record in group], "{:.3g}"),
-                _spread([record["layer_error"] for record in group if record.get("layer_error") is not None], "{:.3g}"),
+                _spread(
+                    [
+                        record["layer_error"]
+                        for record in group
+                        if record.get("layer_error") is not None
+                    ],
+                    "{:.3g}",
+                ),
                 _spread([record["cpu_seconds"] for record in group], "{:.1f}"),
                 str(
                     max((record["codes"] for record in group if "codes" in record), default="")
@@ -132,9 +172,20 @@ def _accuracy(out: Path) -> str:
                 str(len(group)),
             ]
         )
-    head = ["levels", "method", "test accuracy %", "minus fp32", "error of the logits", "mean error of the layers"]
+    head = [
+        "levels",
+        "method",
+        "test accuracy %",
+        "minus fp32",
+        "error of the logits",
+        "mean error of the layers",
+    ]
     note = f"fp32: {_spread([100 * value for value in base.values()], '{:.2f}')} %, seeds: {len(base)}\n\n"
-    return note + _table([*head, "CPU s", "codes per channel, at most", "seeds"], lines) if lines else ""
+    return (
+        note + _table([*head, "CPU s", "codes per channel, at most", "seeds"], lines)
+        if lines
+        else ""
+    )
 
 
 def _accuracy_rows(out: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
@@ -157,18 +208,26 @@ def _accuracy_rows(out: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
     for record in results(out, "peers"):
         name = record["name"].split("@")[0]
         rows[_levels(record), name].append(record)
-        again = {key.removesuffix("_reestimated"): record[key] for key in record if key.endswith("_reestimated")}
+        again = {
+            key.removesuffix("_reestimated"): record[key]
+            for key in record
+            if key.endswith("_reestimated")
+        }
         if not again:
             continue
         seconds = record["cpu_seconds"] + record["cpu_seconds_reestimation"]
-        rows[_levels(record), f"{name}, statistics re-estimated"].append({**record, **again, "cpu_seconds": seconds})
+        rows[_levels(record), f"{name}, statistics re-estimated"].append(
+            {**record, **again, "cpu_seconds": seconds}
+        )
     return rows
 
 
 def _paired(out: Path) -> str:
     """Compare the best layer-wise methods with each of the other tools' at the same levels."""
     lines = [line for best in BEST for line in _paired_with(out, best)]
-    return _table(["ours", "minus", "points of test accuracy (95 %)", "by seed", "its CPU s / ours"], lines)
+    return _table(
+        ["ours", "minus", "points of test accuracy (95 %)", "by seed", "its CPU s / ours"], lines
+    )
 
 
 def _paired_with(out: Path, best: str) -> Iterator[list[str]]:
@@ -184,14 +243,21 @@ def _paired_with(out: Path, best: str) -> Iterator[list[str]]:
             if (_levels(record), record["seed"]) in ours
         ]
         for key in ("correct", "correct_reestimated"):
-            if not pairs or any(key.replace("correct", "accuracy") not in theirs for _, theirs in pairs):
+            if not pairs or any(
+                key.replace("correct", "accuracy") not in theirs for _, theirs in pairs
+            ):
                 continue
             differences = np.stack(
-                [array(out, mine, "correct").astype(float) - array(out, theirs, key) for mine, theirs in pairs]
+                [
+                    array(out, mine, "correct").astype(float) - array(out, theirs, key)
+                    for mine, theirs in pairs
+                ]
             )
             extra = "cpu_seconds_reestimation" if key != "correct" else None
             own_seconds = fmean(mine["cpu_seconds"] for mine, _ in pairs)
-            its_seconds = fmean(theirs["cpu_seconds"] + (theirs[extra] if extra else 0.0) for _, theirs in pairs)
+            its_seconds = fmean(
+                theirs["cpu_seconds"] + (theirs[extra] if extra else 0.0) for _, theirs in pairs
+            )
             yield [
                 best,
                 name + (", statistics re-estimated" if key != "correct" else ""),
@@ -204,15 +270,26 @@ def _loops(out: Path) -> str:
     """Compare the presets `paper` with the published loops, both cut short, on the same networks."""
     lines = []
     rows = _by_name(
-        record for record in results(out, "accuracy") if "-paper-" in record["name"] or "-loop-" in record["name"]
+        record
+        for record in results(out, "accuracy")
+        if "-paper-" in record["name"] or "-loop-" in record["name"]
     )
     records = {name: {record["seed"]: record for record in group} for name, group in rows}
-    for name in [name for name in records if "-paper-" in name and name.replace("-paper-", "-loop-") in records]:
+    for name in [
+        name
+        for name in records
+        if "-paper-" in name and name.replace("-paper-", "-loop-") in records
+    ]:
         loops = records[name.replace("-paper-", "-loop-")]
-        pairs = [(record, loops[seed]) for seed, record in sorted(records[name].items()) if seed in loops]
+        pairs = [
+            (record, loops[seed]) for seed, record in sorted(records[name].items()) if seed in loops
+        ]
         right = [[array(out, record, "correct").astype(float) for record in pair] for pair in pairs]
         cells = [
-            ", ".join(_spread([scale * record[key] for record in side], form) for side in zip(*pairs, strict=True))
+            ", ".join(
+                _spread([scale * record[key] for record in side], form)
+                for side in zip(*pairs, strict=True)
+            )
             for key, scale, form in COMPARED
         ]
         lines.append([name, *cells, *_points(np.stack([ours - theirs for ours, theirs in right]))])
@@ -249,7 +326,9 @@ def _together(out: Path) -> str:
         ]
         for record in results(out, "together")
     ]
-    return _table(["images", "levels", "one, CPU s", "all at once, CPU s", "ratio", "layers equal"], lines)
+    return _table(
+        ["images", "levels", "one, CPU s", "all at once, CPU s", "ratio", "layers equal"], lines
+    )
 
 
 def _memory(out: Path) -> str:

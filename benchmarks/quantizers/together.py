@@ -23,11 +23,15 @@ def together_jobs(bench: Bench, seeds: list[int]) -> Iterator[Job]:
 
 def _together(bench: Bench, seed: int) -> dict[str, Any]:
     network = bench.network(seed)
-    calibration = bench.augmented(seed, records=bench.sizes.calibration * RECORDS // 1024, rounds=ROUNDS)
+    calibration = bench.augmented(
+        seed, records=bench.sizes.calibration * RECORDS // 1024, rounds=ROUNDS
+    )
     methods = [OBC(levels=levels) for levels in LEVELS]
     chances = [torch.Generator().manual_seed(0) for _ in methods]
     single, first = timed(lambda: methods[0](network, calibration, chances[0]))
-    together, seconds = timed(lambda: tuple(quantize_together(methods, network, calibration, chances)))
+    together, seconds = timed(
+        lambda: tuple(quantize_together(methods, network, calibration, chances))
+    )
     singles = [single, *(method(network, calibration, torch.Generator()) for method in methods[1:])]
     equal = [
         np.array_equal(layer.codes, alone.layers[name].codes)

@@ -56,7 +56,11 @@ def outputs(
     """
     if not queries or queries[0] != "identity":
         raise ValueError(f"the first query must be 'identity', got {list(queries)[:1]}")
-    parts = {"pool": splits.pool, "population": splits.population, "test": splits.test if test else splits.test[:0]}
+    parts = {
+        "pool": splits.pool,
+        "population": splits.population,
+        "test": splits.test if test else splits.test[:0],
+    }
     part_queries = {"pool": tuple(queries), "population": tuple(queries), "test": ("identity",)}
     total = sum(len(records) * len(part_queries[part]) for part, records in parts.items())
     done = 0
@@ -71,7 +75,14 @@ def outputs(
     # Every part under its own queries; the test records as they are.
     for part, records in parts.items():
         logits_by_part[part] = answers(
-            network, images, records, spec=spec, queries=part_queries[part], batch=batch, device=device, on_batch=count
+            network,
+            images,
+            records,
+            spec=spec,
+            queries=part_queries[part],
+            batch=batch,
+            device=device,
+            on_batch=count,
         )
 
     def signals_of(part: str) -> np.ndarray:
@@ -99,7 +110,9 @@ def logits(
     Raises:
         ValueError: A logit is not finite.
     """
-    return answers(network, images, records, spec=spec, queries=("identity",), batch=batch, device=device)[0]
+    return answers(
+        network, images, records, spec=spec, queries=("identity",), batch=batch, device=device
+    )[0]
 
 
 def answers(
@@ -135,7 +148,9 @@ def answers(
     layout = evaluation_format(network, spec, device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     standard = Standard.on(device, spec.mean, spec.std, layout)
-    parts: list[list[torch.Tensor]] = [[torch.empty(0, spec.classes, device=device)] for _ in queries]
+    parts: list[list[torch.Tensor]] = [
+        [torch.empty(0, spec.classes, device=device)] for _ in queries
+    ]
 
     # Each batch goes to the device once, for all queries.
     with torch.inference_mode(), exact_float32():

@@ -19,7 +19,9 @@ def pairs(rng, models, records):
     return np.stack([first, ~first], axis=1).reshape(models, records)
 
 
-def made(models=12, records=200, queries=2, classes=4, population=50, seed=0, effect=2.0, member=None):
+def made(
+    models=12, records=200, queries=2, classes=4, population=50, seed=0, effect=2.0, member=None
+):
     """Logits whose true class is higher for members; float32."""
     rng = np.random.default_rng(seed)
     member = pairs(rng, models, records) if member is None else member
@@ -30,9 +32,13 @@ def made(models=12, records=200, queries=2, classes=4, population=50, seed=0, ef
     for model in range(models):
         raised = (hard + effect * member[model]).astype(np.float32)
         logits[model, np.arange(records), :, labels] += raised[:, None]
-        others[model, np.arange(population), :, outside] += rng.normal(1, 1.5, population).astype(np.float32)[:, None]
+        others[model, np.arange(population), :, outside] += rng.normal(1, 1.5, population).astype(
+            np.float32
+        )[:, None]
     found = {"logits": logits, "labels": labels, "member": member}
-    return found | ({"population_logits": others, "population_labels": outside} if population else {})
+    return found | (
+        {"population_logits": others, "population_labels": outside} if population else {}
+    )
 
 
 def softmax(logits):
@@ -90,12 +96,17 @@ def table(arrays, seed=0):
         "record": at[1],
         "query": at[2],
         "member": pa.array(
-            [bool(arrays["member"][m, r]) if r < pool else None for m, r in zip(at[0], at[1], strict=True)]
+            [
+                bool(arrays["member"][m, r]) if r < pool else None
+                for m, r in zip(at[0], at[1], strict=True)
+            ]
         ),
         column: pa.array(list(flat)) if flat.ndim == 2 else flat,
     }
     if "labels" in arrays:
-        labels = np.concatenate([arrays["labels"], arrays.get("population_labels", np.empty(0, np.int64))])
+        labels = np.concatenate(
+            [arrays["labels"], arrays.get("population_labels", np.empty(0, np.int64))]
+        )
         columns["label"] = labels[at[1]]
     return pa.table(columns)
 
@@ -127,7 +138,9 @@ def experiments(folder, arrays):
                 (own / kind).mkdir()
                 values = arrays[kind][model]
                 np.save(own / kind / "0000000009.npy", np.zeros_like(values))
-                np.save(own / kind / "0000000100.npy", values[:, None] if kind == "logits" else values)
+                np.save(
+                    own / kind / "0000000100.npy", values[:, None] if kind == "logits" else values
+                )
     if "labels" in arrays:
         np.save(root / "y_train.npy", arrays["labels"])
     return root

@@ -39,11 +39,16 @@ def test_rows_in_their_places_raise_no_doubt(seed, effect):
     _, outside, rough = world(seed + 100, 0.0, records=60)
     assert membership_doubts(full, member, NAMES) == []
     few = np.random.default_rng(seed).random(member.shape) < 0.2
-    assert membership_doubts(full + effect * (few.astype(float) - member)[:, :, None], few, NAMES) == []
+    assert (
+        membership_doubts(full + effect * (few.astype(float) - member)[:, :, None], few, NAMES)
+        == []
+    )
     assert stranger_doubts(full, NAMES) == []
     assert paired(full, quantized) == ""
     assert paired(full, quantized[3:4], np.array([3])) == ""
-    assert paired(full, np.random.default_rng(seed).normal(size=full.shape)) == "", "quantized to noise"
+    assert paired(full, np.random.default_rng(seed).normal(size=full.shape)) == "", (
+        "quantized to noise"
+    )
     assert population_pairing_doubts(outside, rough) == []
     assert copy_doubts(full, outside) == []
 
@@ -60,14 +65,18 @@ def test_inverted_rows_are_told_by_their_models():
     member, full, _ = world()
     member[[1, 4, 9]] ^= True
     (text,) = membership_doubts(full, member, NAMES)
-    assert text.startswith("Members have lower confidences than non-members in 3 models of 12 (1, 4 and 9)")
+    assert text.startswith(
+        "Members have lower confidences than non-members in 3 models of 12 (1, 4 and 9)"
+    )
 
 
 def test_quantized_models_in_another_order_are_told_also_when_there_are_few():
     _, full, quantized = world()
     order = np.roll(np.arange(MODELS), 1)
     text = paired(full, quantized[order])
-    assert text.startswith("The quantized answers of 12 models of 12 follow another full-precision model")
+    assert text.startswith(
+        "The quantized answers of 12 models of 12 follow another full-precision model"
+    )
     assert "first: model 0, row 11 at full precision" in text
     assert "1 model of 1 follow" in paired(full, quantized[7:8], np.array([3]))
     assert "row 7 at full precision" in paired(full, quantized[7:8], np.array([3]))
@@ -76,13 +85,17 @@ def test_quantized_models_in_another_order_are_told_also_when_there_are_few():
 def test_a_scale_and_an_offset_of_the_quantized_answers_change_nothing():
     _, full, quantized = world()
     assert paired(full, 40 * quantized - 300) == ""
-    assert "first: model 0, row 11" in paired(full, 40 * quantized[np.roll(np.arange(MODELS), 1)] - 300)
+    assert "first: model 0, row 11" in paired(
+        full, 40 * quantized[np.roll(np.arange(MODELS), 1)] - 300
+    )
 
 
 def test_quantized_records_in_another_order_are_told_in_the_pool_and_the_population():
     _, full, quantized = world()
     order = np.random.default_rng(1).permutation(RECORDS)
-    assert "about the records, but not with the full-precision ones" in paired(full, quantized[:, order])
+    assert "about the records, but not with the full-precision ones" in paired(
+        full, quantized[:, order]
+    )
     (text,) = population_pairing_doubts(full, quantized[:, order])
     assert "are the population records in another order" in text
 
@@ -119,7 +132,9 @@ def test_models_with_records_of_another_order_and_empty_rows_are_told_by_name():
     full[3] = full[3][np.random.default_rng(0).permutation(RECORDS)]
     full[8] = -2.2
     (text,) = stranger_doubts(full, NAMES)
-    assert text.startswith("The answers of 2 models of 12 (3 and 8) have nothing to do with those of the others")
+    assert text.startswith(
+        "The answers of 2 models of 12 (3 and 8) have nothing to do with those of the others"
+    )
 
 
 def test_models_that_agree_on_nothing_are_no_strangers_to_each_other():

@@ -13,10 +13,19 @@ def doubts(lab, tmp_path):
 
     def said(arrays, quantized=None, **request):
         path = lab.write["npz"](tmp_path, arrays)
-        smaller = None if quantized is None else lab.write["npz"](tmp_path, quantized, "quantized.npz")
-        request = {"attacks": ("threshold", "lira-online-fixed"), "power": False, "targets": "0", **request}
+        smaller = (
+            None if quantized is None else lab.write["npz"](tmp_path, quantized, "quantized.npz")
+        )
+        request = {
+            "attacks": ("threshold", "lira-online-fixed"),
+            "power": False,
+            "targets": "0",
+            **request,
+        }
         with Scratch(tmp_path) as scratch:
-            prepared, _ = try_attacks(prepare_attack(AttackRequest(scores=path, quantized=smaller, **request), scratch))
+            prepared, _ = try_attacks(
+                prepare_attack(AttackRequest(scores=path, quantized=smaller, **request), scratch)
+            )
             found = run_attacks(prepared, scratch, lambda done, what: None)
             return " ".join((*prepared.doubts, *found.doubts))
 
@@ -24,7 +33,10 @@ def doubts(lab, tmp_path):
 
 
 def scored(lab, arrays):
-    return {"scores": lab.confidence(arrays["logits"], arrays["labels"]), "member": arrays["member"]}
+    return {
+        "scores": lab.confidence(arrays["logits"], arrays["labels"]),
+        "member": arrays["member"],
+    }
 
 
 ORDINARY = {
@@ -56,10 +68,15 @@ def test_a_matrix_of_independent_draws_raises_no_doubt(lab, doubts):
     assert doubts(lab.made(models=64, records=150, member=member)) == ""
 
 
-@pytest.mark.parametrize("rounded", [lambda p: p, lambda p: np.round(p, 3), lambda p: p.astype(np.float16)])
+@pytest.mark.parametrize(
+    "rounded", [lambda p: p, lambda p: np.round(p, 3), lambda p: p.astype(np.float16)]
+)
 def test_probabilities_called_logits_are_refused(lab, doubts, rounded):
     arrays = lab.made(population=0)
-    with pytest.raises(DataError, match="logits are from 0 to 1 and sum to 1 in every row, so they are probabilities"):
+    with pytest.raises(
+        DataError,
+        match="logits are from 0 to 1 and sum to 1 in every row, so they are probabilities",
+    ):
         doubts(arrays | {"logits": rounded(lab.softmax(arrays["logits"]))})
 
 
@@ -67,13 +84,17 @@ def test_log_probabilities_are_logits_and_their_negatives_are_refused(lab, doubt
     arrays = lab.made(population=0)
     logs = np.log(lab.softmax(arrays["logits"]))
     assert doubts(arrays | {"logits": logs}) == ""
-    with pytest.raises(DataError, match="negative log-probabilities in every row; change their sign"):
+    with pytest.raises(
+        DataError, match="negative log-probabilities in every row; change their sign"
+    ):
         doubts(arrays | {"logits": -logs})
 
 
 def test_outputs_of_a_sigmoid_called_logits_are_told(lab, doubts):
     arrays = lab.made(population=0)
-    assert "All logits are from 0 to 1" in doubts(arrays | {"logits": 1 / (1 + np.exp(-arrays["logits"]))})
+    assert "All logits are from 0 to 1" in doubts(
+        arrays | {"logits": 1 / (1 + np.exp(-arrays["logits"]))}
+    )
 
 
 def test_losses_are_asked_about(lab, doubts):
@@ -81,14 +102,18 @@ def test_losses_are_asked_about(lab, doubts):
     assert "AUC of the confidence itself 0." in doubts(arrays | {"scores": -arrays["scores"]})
     losses = np.logaddexp(0, -arrays["scores"])
     assert "are these losses" in doubts(arrays | {"scores": losses})
-    assert "does member mark the records that were left out" in doubts(arrays | {"member": ~arrays["member"]})
+    assert "does member mark the records that were left out" in doubts(
+        arrays | {"member": ~arrays["member"]}
+    )
 
 
 def test_log_probabilities_and_probabilities_of_the_true_class_are_no_scores(lab, doubts):
     arrays = scored(lab, lab.made(population=0))
     log_p = -np.logaddexp(0, -arrays["scores"])
     assert "log-probabilities log p of the true class?" in doubts(arrays | {"scores": log_p})
-    assert "are they probabilities p of the true class?" in doubts(arrays | {"scores": np.exp(log_p)})
+    assert "are they probabilities p of the true class?" in doubts(
+        arrays | {"scores": np.exp(log_p)}
+    )
 
 
 def test_labels_that_count_from_one_are_recognized(lab, doubts):
@@ -102,7 +127,9 @@ def test_labels_that_count_from_one_are_recognized(lab, doubts):
 
 def test_labels_of_other_records_are_recognized(lab, doubts):
     arrays = lab.made(classes=6, effect=4.0, population=0)
-    assert "labels count from 0, in the order" in doubts(arrays | {"labels": np.roll(arrays["labels"], 7)})
+    assert "labels count from 0, in the order" in doubts(
+        arrays | {"labels": np.roll(arrays["labels"], 7)}
+    )
 
 
 def test_classes_in_another_order_are_recognized(lab, doubts):
@@ -112,7 +139,9 @@ def test_classes_in_another_order_are_recognized(lab, doubts):
         arrays | {"labels": order[arrays["labels"]]}
     )
     two = np.array([0, 1, 2, 3, 5, 4])
-    assert "with the labels 4 and 5 are taken for one another" in doubts(arrays | {"labels": two[arrays["labels"]]})
+    assert "with the labels 4 and 5 are taken for one another" in doubts(
+        arrays | {"labels": two[arrays["labels"]]}
+    )
 
 
 def test_population_labels_of_other_records_are_recognized(lab, doubts):
@@ -131,22 +160,31 @@ def test_one_checkpoint_twice_is_told_or_refused(lab, doubts):
     assert "Models with identical answers: 3 and 16." in doubts(twice)
     near = twice["logits"].copy()
     near[16] += 1e-4 * np.random.default_rng(0).normal(size=near[16].shape).astype(np.float32)
-    assert "differ a hundred times less than those of others: 3 and 16." in doubts(twice | {"logits": near})
+    assert "differ a hundred times less than those of others: 3 and 16." in doubts(
+        twice | {"logits": near}
+    )
     twice["member"] = np.concatenate([arrays["member"], ~arrays["member"][3:4]])
-    with pytest.raises(DataError, match="models 3 and 16 have identical answers but different rows of member"):
+    with pytest.raises(
+        DataError, match="models 3 and 16 have identical answers but different rows of member"
+    ):
         doubts(twice)
 
 
 def test_quantized_answers_that_are_those_at_full_precision_are_told(lab, doubts):
     arrays = lab.made(population=0)
-    assert "The quantized answers of 12 models (first: 0) are those at full precision" in doubts(arrays, arrays)
+    assert "The quantized answers of 12 models (first: 0) are those at full precision" in doubts(
+        arrays, arrays
+    )
 
 
 def test_a_record_with_few_references_is_told(lab, doubts):
     member = np.random.default_rng(0).random((24, 100)) < 0.5
     member[:, 7] = np.arange(24) >= 21
     text = doubts(lab.made(models=24, records=100, member=member, population=0))
-    assert "references per side for each record, of 24 models: record 7 decides it, which is in 3 of them" in text
+    assert (
+        "references per side for each record, of 24 models: record 7 decides it, which is in 3 of them"
+        in text
+    )
 
 
 def test_a_transposed_matrix_is_told(lab, doubts):
@@ -156,16 +194,26 @@ def test_a_transposed_matrix_is_told(lab, doubts):
     wide = scored(lab, lab.made(models=40, records=200, queries=1))
     turned = {"scores": wide["scores"].transpose(1, 0, 2), "member": wide["member"].T.copy()}
     assert "models (200) than records (40)" in doubts(turned, attacks=("threshold",))
-    with pytest.raises(ConfigError, match=r"population cannot be run .* Doubts about the answers: .*models \(200\)"):
+    with pytest.raises(
+        ConfigError, match=r"population cannot be run .* Doubts about the answers: .*models \(200\)"
+    ):
         doubts(turned, attacks=("population",))
     labels = lab.made(models=12, records=50, queries=2)
     with pytest.raises(DataError, match="are they in another order"):
-        doubts({"logits": labels["logits"].swapaxes(0, 1), "labels": labels["labels"], "member": labels["member"].T})
+        doubts(
+            {
+                "logits": labels["logits"].swapaxes(0, 1),
+                "labels": labels["labels"],
+                "member": labels["member"].T,
+            }
+        )
 
 
 def test_scores_of_few_values_are_told(lab, doubts):
     arrays = scored(lab, lab.made(records=400, population=0))
-    assert " distinct values: records of one value" in doubts(arrays | {"scores": np.rint(arrays["scores"])})
+    assert " distinct values: records of one value" in doubts(
+        arrays | {"scores": np.rint(arrays["scores"])}
+    )
 
 
 def test_ties_at_the_end_of_the_scale_are_told_with_their_cause(lab, doubts):
@@ -200,7 +248,9 @@ def test_rows_that_were_never_filled_are_told_and_are_no_checkpoint_twice(lab, d
 
 def test_folders_that_end_at_another_epoch_are_told(lab, doubts, tmp_path):
     arrays = lab.made(population=0)
-    root = lab.write["experiments"](tmp_path, {key: arrays[key] for key in ("logits", "labels", "member")})
+    root = lab.write["experiments"](
+        tmp_path, {key: arrays[key] for key in ("logits", "labels", "member")}
+    )
     with Scratch(tmp_path) as scratch:
         assert prepare_attack(AttackRequest(scores=root), scratch).doubts == ()
         folder = sorted(root.glob("*/logits"))[4]

@@ -5,7 +5,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from bitleak.answers import AttackRequest, Scratch, prepare_attack, read_answers, try_attacks, write_attack
+from bitleak.answers import (
+    AttackRequest,
+    Scratch,
+    prepare_attack,
+    read_answers,
+    try_attacks,
+    write_attack,
+)
 from bitleak.core.errors import DataError
 from bitleak.report import write_rows
 
@@ -31,14 +38,19 @@ def test_every_format_gives_the_same_results(lab, tmp_path, form):
 def test_every_format_gives_the_same_results_without_a_population(lab, tmp_path, form, kind):
     arrays = lab.made(population=0)
     if kind == "scores":
-        arrays = {"scores": lab.confidence(arrays["logits"], arrays["labels"]), "member": arrays["member"]}
+        arrays = {
+            "scores": lab.confidence(arrays["logits"], arrays["labels"]),
+            "member": arrays["member"],
+        }
     expected = csv(lab, tmp_path, lab.write["npz"](tmp_path, arrays))
     assert csv(lab, tmp_path, lab.write[form](tmp_path, arrays)) == expected
 
 
 def test_a_missing_query_axis_is_one_query(lab, tmp_path):
     arrays = lab.made(queries=1)
-    flat = {name: array[:, :, 0] if name.endswith("logits") else array for name, array in arrays.items()}
+    flat = {
+        name: array[:, :, 0] if name.endswith("logits") else array for name, array in arrays.items()
+    }
     expected = csv(lab, tmp_path, lab.write["npz"](tmp_path, arrays))
     assert csv(lab, tmp_path, lab.write["npz"](tmp_path, flat, "flat.npz")) == expected
     rows = lab.table(arrays).drop_columns(["query"])
@@ -68,11 +80,17 @@ def test_a_quantized_file_about_other_records_is_refused_by_the_first_of_them(la
     full = numbered(lab, tmp_path, "full.parquet", arrays, 100)
     with Scratch(tmp_path) as scratch:
         same = prepare_attack(
-            AttackRequest(scores=full, quantized=numbered(lab, tmp_path, "same.parquet", arrays, 100)), scratch
+            AttackRequest(
+                scores=full, quantized=numbered(lab, tmp_path, "same.parquet", arrays, 100)
+            ),
+            scratch,
         )
         assert same.answers.record_numbers[0] == 100
         shifted = numbered(lab, tmp_path, "shifted.parquet", arrays, 101)
-        with pytest.raises(DataError, match=r"shifted.parquet: records must be those of .*; record 100 is in .*full"):
+        with pytest.raises(
+            DataError,
+            match=r"shifted.parquet: records must be those of .*; record 100 is in .*full",
+        ):
             prepare_attack(AttackRequest(scores=full, quantized=shifted), scratch)
 
 
@@ -85,7 +103,9 @@ def test_messages_number_records_and_queries_as_the_file_does(lab, tmp_path):
     arrays = lab.made(models=6, population=5)
     arrays["population_logits"][3, 4, 0, 0] = np.inf
     outside = numbered(lab, tmp_path, "outside.parquet", arrays, 100)
-    with pytest.raises(DataError, match=r"population_logits of model 3, record 304, query 0: must be finite"):
+    with pytest.raises(
+        DataError, match=r"population_logits of model 3, record 304, query 0: must be finite"
+    ):
         lab.rows_of(tmp_path, outside)
     arrays = lab.made(models=6, population=5)
     labels = arrays["labels"].copy()
@@ -109,25 +129,37 @@ def test_records_of_the_results_have_the_numbers_of_the_file(lab, tmp_path):
 def test_a_quantized_file_about_another_population_or_other_queries_is_refused(lab, tmp_path):
     arrays = lab.made(models=6, population=20)
     path = lab.write["npz"](tmp_path, arrays)
-    fewer = {name: array[:, :15] if name == "population_logits" else array for name, array in arrays.items()}
+    fewer = {
+        name: array[:, :15] if name == "population_logits" else array
+        for name, array in arrays.items()
+    }
     fewer["population_labels"] = arrays["population_labels"][:15]
     few = lab.write["npz"](tmp_path, fewer, "few.npz")
     rows = lab.table(arrays)
     pq.write_table(rows, tmp_path / "full.parquet")
     place = rows.schema.get_field_index("query")
-    pq.write_table(rows.set_column(place, "query", pc.add(rows["query"], 1)), tmp_path / "queries.parquet")
+    pq.write_table(
+        rows.set_column(place, "query", pc.add(rows["query"], 1)), tmp_path / "queries.parquet"
+    )
     other = AttackRequest(tmp_path / "full.parquet", quantized=tmp_path / "queries.parquet")
     with Scratch(tmp_path) as scratch:
-        with pytest.raises(DataError, match=r"few.npz: the population must be that of .*, 20 records, got 15"):
+        with pytest.raises(
+            DataError, match=r"few.npz: the population must be that of .*, 20 records, got 15"
+        ):
             prepare_attack(AttackRequest(path, quantized=few), scratch)
-        with pytest.raises(DataError, match=r"queries must be those of .*full.parquet; query 0 is in .*full.parquet"):
+        with pytest.raises(
+            DataError,
+            match=r"queries must be those of .*full.parquet; query 0 is in .*full.parquet",
+        ):
             prepare_attack(other, scratch)
 
 
 def test_labels_that_are_given_are_in_the_order_of_the_numbers_of_the_records(lab, tmp_path):
     arrays = lab.made(models=6, population=5)
     np.save(tmp_path / "labels.npy", arrays["labels"])
-    path = numbered(lab, tmp_path, "answers.parquet", arrays | {"labels": np.zeros(200, np.int64)}, 100)
+    path = numbered(
+        lab, tmp_path, "answers.parquet", arrays | {"labels": np.zeros(200, np.int64)}, 100
+    )
     with Scratch(tmp_path) as scratch:
         answers = read_answers(path, scratch, labels=tmp_path / "labels.npy")
         np.testing.assert_array_equal(answers.labels, arrays["labels"])
@@ -135,19 +167,28 @@ def test_labels_that_are_given_are_in_the_order_of_the_numbers_of_the_records(la
 
 
 def test_targets_of_named_models_are_listed_with_their_rows(lab, tmp_path):
-    path = lab.write["experiments"](tmp_path, {k: v for k, v in lab.made(models=6).items() if "population" not in k})
+    path = lab.write["experiments"](
+        tmp_path, {k: v for k, v in lab.made(models=6).items() if "population" not in k}
+    )
     with Scratch(tmp_path) as scratch:
         notes = prepare_attack(AttackRequest(path, targets="experiment-4_6,1"), scratch).notes
-        assert "Targets in tables are rows of member: 1 is model experiment-1_6, 4 is model experiment-4_6." in notes
+        assert (
+            "Targets in tables are rows of member: 1 is model experiment-1_6, 4 is model experiment-4_6."
+            in notes
+        )
         rows = lab.write["npz"](tmp_path, lab.made(models=6))
-        assert not any("rows of member" in note for note in prepare_attack(AttackRequest(rows), scratch).notes)
+        assert not any(
+            "rows of member" in note for note in prepare_attack(AttackRequest(rows), scratch).notes
+        )
 
 
 def test_scores_of_the_exact_confidence_give_the_results_of_the_logits(lab, tmp_path):
     arrays = lab.made()
     scores = {
         "scores": lab.confidence(arrays["logits"], arrays["labels"]),
-        "population_scores": lab.confidence(arrays["population_logits"], arrays["population_labels"]),
+        "population_scores": lab.confidence(
+            arrays["population_logits"], arrays["population_labels"]
+        ),
         "member": arrays["member"],
     }
     _, _, expected = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays))
@@ -161,7 +202,9 @@ def test_an_uncompressed_archive_is_mapped_and_a_large_array_is_not_read(lab, tm
     arrays = lab.made()
     with Scratch(tmp_path) as scratch:
         answers = read_answers(lab.write["npz"](tmp_path, arrays), scratch)
-        assert all(isinstance(one.base, np.memmap) or isinstance(one, np.memmap) for one in answers.pool)
+        assert all(
+            isinstance(one.base, np.memmap) or isinstance(one, np.memmap) for one in answers.pool
+        )
         for one, expected in zip(answers.pool, arrays["logits"], strict=True):
             np.testing.assert_array_equal(one, expected)
 

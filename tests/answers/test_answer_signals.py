@@ -40,10 +40,14 @@ def test_probabilities_give_the_signals_of_the_logits_they_came_from(lab):
     rng = np.random.default_rng(1)
     logits, labels = rng.normal(0, 4, (50, 2, 6)), rng.integers(0, 6, 50)
     found = block_signals(lab.softmax(logits), "probabilities", labels)
-    np.testing.assert_allclose(found, block_signals(logits, "logits", labels), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        found, block_signals(logits, "logits", labels), rtol=1e-9, atol=1e-12
+    )
 
 
-@pytest.mark.parametrize(("dtype", "end"), [(np.float16, 17.3), (np.float32, 104.0), (np.float64, 744.4)])
+@pytest.mark.parametrize(
+    ("dtype", "end"), [(np.float16, 17.3), (np.float32, 104.0), (np.float64, 744.4)]
+)
 def test_probabilities_saturate_where_the_documentation_says(dtype, end):
     sure = np.array([[[1.0, 0.0]], [[0.0, 1.0]]], dtype)
     found = block_signals(sure, "probabilities", np.array([0, 0]))[:, 0, CONFIDENCE]
@@ -58,7 +62,9 @@ def test_the_sum_of_the_others_keeps_what_one_minus_p_would_lose():
 
 def test_scores_are_confidences():
     scores = np.array([[1.5, -2.0]], np.float16)
-    np.testing.assert_array_equal(block_signals(scores, "scores", None)[..., CONFIDENCE], scores.astype(np.float64))
+    np.testing.assert_array_equal(
+        block_signals(scores, "scores", None)[..., CONFIDENCE], scores.astype(np.float64)
+    )
 
 
 def test_signals_in_a_file_equal_those_in_memory(lab, tmp_path):

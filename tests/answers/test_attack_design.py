@@ -11,7 +11,9 @@ from bitleak.data.splits import references
 
 def of(member, targets=None, **options):
     targets = tuple(range(len(member))) if targets is None else targets
-    return attack_design(member, targets, **{"references": True, "seed": 0, "source": "FILE", **options})
+    return attack_design(
+        member, targets, **{"references": True, "seed": 0, "source": "FILE", **options}
+    )
 
 
 def test_a_population_gets_the_references_of_an_audit(lab):
@@ -58,7 +60,9 @@ def test_records_without_references_are_left_out_by_number_whatever_the_target_i
     for target in (0, 11):
         found = of(member, (target,))
         assert found.left_out.tolist() == [7, 8, 9, 10]
-        assert found.records.tolist() == [record for record in range(50) if record not in (7, 8, 9, 10)]
+        assert found.records.tolist() == [
+            record for record in range(50) if record not in (7, 8, 9, 10)
+        ]
         np.testing.assert_array_equal(found.member, member[:, found.records])
     assert of(member, references=False).left_out.tolist() == []
 
@@ -77,7 +81,9 @@ def test_few_models_have_no_references(models):
 def test_a_target_without_non_members_is_refused():
     member = np.random.default_rng(4).random((12, 50)) < 0.5
     member[3] = True
-    with pytest.raises(DataError, match=r"FILE: target 3 must have members and non-members, got \d+ members of"):
+    with pytest.raises(
+        DataError, match=r"FILE: target 3 must have members and non-members, got \d+ members of"
+    ):
         of(member)
     assert of(member, (0, 1)).targets == (0, 1)
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from bitleak import metrics
-from bitleak.answers import AttackRequest, Scratch, prepare_attack, run_attacks, try_attacks, write_attack
+from bitleak.answers import (
+    AttackRequest,
+    Scratch,
+    prepare_attack,
+    run_attacks,
+    try_attacks,
+    write_attack,
+)
 from bitleak.answers.attack_forecast import attacking_seconds
 from bitleak.answers.attack_run import views_of_answers
 from bitleak.answers.target_views import FULL_BY_FULL
@@ -20,7 +27,10 @@ def test_thresholds_power_and_memorisation_are_those_of_the_functions(lab, tmp_p
     with Scratch(tmp_path) as scratch:
         prepared, _ = try_attacks(
             prepare_attack(
-                AttackRequest(path, attacks=("lira-online-fixed", "threshold"), fprs=(0.1,), targets="0,3"), scratch
+                AttackRequest(
+                    path, attacks=("lira-online-fixed", "threshold"), fprs=(0.1,), targets="0,3"
+                ),
+                scratch,
             )
         )
         found = run_attacks(prepared, scratch, lambda done, stage: None)
@@ -34,7 +44,10 @@ def test_thresholds_power_and_memorisation_are_those_of_the_functions(lab, tmp_p
         assert found.thresholds(FULL_BY_FULL, Threshold())[1, 0] == outside
         few = subset_view(view, 2, np.random.default_rng(seed_for(0, "power", 3)))
         area = metrics.auc(metrics.roc(LiRA("online", "fixed")(few), prepared.design.member[3]))
-        by_row = {(row.attack, row.references, row.target, row.metric): row.measure.value for row in found.power.rows}
+        by_row = {
+            (row.attack, row.references, row.target, row.metric): row.measure.value
+            for row in found.power.rows
+        }
         assert by_row["lira-online-fixed", 2, "3", "auc"] == area
         assert {row.references for row in found.power.rows} == {2, 4, 5}
         probability = np.exp(lab.confidence(arrays["logits"], arrays["labels"])[:, :, 0])
@@ -69,7 +82,9 @@ def test_expected_seconds_count_targets_cases_thresholds_and_fewer_references(la
     def total(targets: str, power: bool) -> float:
         with Scratch(tmp_path) as scratch:
             request = AttackRequest(path, attacks=few, fprs=(0.1,), targets=targets, power=power)
-            return attacking_seconds(prepare_attack(request, scratch), seconds, playing=3.0, joint=0.5)
+            return attacking_seconds(
+                prepare_attack(request, scratch), seconds, playing=3.0, joint=0.5
+            )
 
     # fp32, recalibrated and control: LiRA in three cases, the threshold in two; a player in two of them
     per_target = 7.0 * 2 + 1.0 * 2 + 7.0 + 3.0 * 2 + 0.5
@@ -84,11 +99,18 @@ def test_priors_delta_and_metrics_are_those_of_the_request(lab, tmp_path):
     rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=("threshold",), targets="0", **options)
     at_default, _, _ = lab.rows_of(tmp_path, path, attacks=("threshold",), targets="0")
     names = {row.metric for row in rows}
-    assert {name for name in names if "prior" in name} == {"precision@0.1,prior0.2", "precision@0.1,prior0.3"}
+    assert {name for name in names if "prior" in name} == {
+        "precision@0.1,prior0.2",
+        "precision@0.1,prior0.3",
+    }
     assert (prepared.priors, prepared.delta) == ((0.2, 0.3), 0.01)
 
     def value(rows, metric):
-        return next(row.measure.value for row in rows if (row.variant, row.target, row.metric) == ("fp32", "0", metric))
+        return next(
+            row.measure.value
+            for row in rows
+            if (row.variant, row.target, row.metric) == ("fp32", "0", metric)
+        )
 
     assert value(rows, "epsilon") <= value(at_default, "epsilon")
     assert value(rows, "advantage") > 0

@@ -21,7 +21,9 @@ def audited(arrays, attacks, *, target_arrays=None, recalibrated=False, control=
     empty = np.empty(0, np.int64)
     outside = np.arange(records, records + population)
     targets = np.arange(len(arrays["member"]))
-    split = Splits("population", np.arange(records), arrays["member"], targets, empty, outside, empty)
+    split = Splits(
+        "population", np.arange(records), arrays["member"], targets, empty, outside, empty
+    )
 
     def outputs(source):
         return tuple(Outputs(each(one, labels[:records]), each(other, labels[records:]), empty)
@@ -65,13 +67,17 @@ def test_scores_are_those_of_an_audit_on_the_same_answers(lab, tmp_path):
             control=case.variant == "control",
         )
         for attack, expected in zip(made["attacks"], made["scores"], strict=True):
-            np.testing.assert_allclose(scores[case, attack["name"]], expected, rtol=1e-12, err_msg=str(case))
+            np.testing.assert_allclose(
+                scores[case, attack["name"]], expected, rtol=1e-12, err_msg=str(case)
+            )
     assert {case.reference for case in prepared.cases} == {"fp32", "recalibrated"}
 
 
 def test_rows_are_those_of_an_audit_on_the_same_answers(lab, tmp_path):
     arrays = lab.made(models=8)
-    rows, _, _ = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays), attacks=("lira-online-fixed",))
+    rows, _, _ = lab.rows_of(
+        tmp_path, lab.write["npz"](tmp_path, arrays), attacks=("lira-online-fixed",)
+    )
     made, split = audited(arrays, ["lira-online-fixed"])
     params = {"variant": "fp32", "quantizer": "", "levels": None, "reference": "fp32", "fpr": [0.1], "seed": 0,
               "standalone": True, "delta": 1e-5, "comparisons": 2, "priors": [0.5]}  # fmt: skip
@@ -93,7 +99,11 @@ def test_quantized_answers_are_attacked_three_ways_as_in_an_audit(lab, tmp_path)
         quantized=lab.write["npz"](tmp_path, smaller, "quantized.npz"),
         attacks=("lira-online-fixed", "threshold"),
     )
-    found = {case.reference: scores[case, "lira-online-fixed"] for case in prepared.cases if case[0] == "quantized"}
+    found = {
+        case.reference: scores[case, "lira-online-fixed"]
+        for case in prepared.cases
+        if case[0] == "quantized"
+    }
     assert list(found) == ["fp32", "recalibrated", "matched"]
     naive, _ = audited(arrays, ["lira-online-fixed"], target_arrays=smaller)
     mapped, _ = audited(arrays, ["lira-online-fixed"], target_arrays=smaller, recalibrated=True)
@@ -118,9 +128,15 @@ def test_rows_of_the_quantized_file_are_matched_by_the_numbers_of_the_models(lab
     part = lab.write["npz"](tmp_path, some | {"models": chosen}, "part.npz")
     _, prepared, scores = lab.rows_of(tmp_path, path, quantized=part)
     assert prepared.design.targets == (2, 5)
-    assert [case.reference for case in prepared.cases if case[0] == "quantized"] == ["fp32", "recalibrated"]
+    assert [case.reference for case in prepared.cases if case[0] == "quantized"] == [
+        "fp32",
+        "recalibrated",
+    ]
     left = "models, and only these are attacked; no matched references."
-    assert any(note.startswith("The quantized file has ") and note.endswith(left) for note in prepared.notes)
+    assert any(
+        note.startswith("The quantized file has ") and note.endswith(left)
+        for note in prepared.notes
+    )
     whole = lab.write["npz"](tmp_path, smaller, "whole.npz")
     _, _, expected = lab.rows_of(tmp_path, path, quantized=whole, targets="2,5")
     for key, value in scores.items():
@@ -153,13 +169,17 @@ def test_noise_with_an_unbalanced_membership_is_at_chance(lab, tmp_path, rate):
     path = lab.write["npz"](tmp_path, {"scores": noise, "member": member})
     rows, prepared, _ = lab.rows_of(tmp_path, path, targets="0,1", attacks=("lira", "threshold"))
     assert bool(prepared.notes) == isinstance(rate, float)
-    areas = {row.attack: row.measure.value for row in rows if row.metric == "auc" and row.target == "0"}
+    areas = {
+        row.attack: row.measure.value for row in rows if row.metric == "auc" and row.target == "0"
+    }
     assert len(areas) == len(expand("lira")) + 1
     for name, area in areas.items():
         assert area == pytest.approx(0.5, abs=0.02), name
 
 
-def test_informative_references_of_unbalanced_counts_say_nothing_about_a_target_of_noise(lab, tmp_path):
+def test_informative_references_of_unbalanced_counts_say_nothing_about_a_target_of_noise(
+    lab, tmp_path
+):
     rng = np.random.default_rng(6)
     member = rng.random((8, 20_000)).argsort(axis=0) < 4  # balanced, without complements
     scores = rng.normal(3, 2, 20_000) + 2 * member + rng.normal(size=member.shape)
@@ -173,7 +193,9 @@ def test_informative_references_of_unbalanced_counts_say_nothing_about_a_target_
 
 def test_one_model_is_attacked_without_references(lab, tmp_path):
     arrays = lab.made(models=2, population=0)
-    one = {name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()}
+    one = {
+        name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()
+    }
     path = lab.write["npz"](tmp_path, one)
     rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=None)
     assert "threshold" in {attack.name for attack in prepared.attacks}
@@ -183,18 +205,26 @@ def test_one_model_is_attacked_without_references(lab, tmp_path):
         "population.",
     ]
     assert (
-        "for want of reference models (no record has 2 that were trained on it and 2 that were not" in prepared.notes[0]
+        "for want of reference models (no record has 2 that were trained on it and 2 that were not"
+        in prepared.notes[0]
     )
-    assert "for want of population records (an array population_logits, or records of no model)" in prepared.notes[1]
+    assert (
+        "for want of population records (an array population_logits, or records of no model)"
+        in prepared.notes[1]
+    )
     assert aggregate(rows, "fp32", "threshold", "").value > 0.6
     assert 0.4 < aggregate(rows, "control", "threshold", "").value < 0.6
-    with pytest.raises(ConfigError, match=r"lira-online-fixed cannot be run on .*: for want of reference models"):
+    with pytest.raises(
+        ConfigError, match=r"lira-online-fixed cannot be run on .*: for want of reference models"
+    ):
         lab.rows_of(tmp_path, path, attacks=("lira-online-fixed",))
 
 
 def test_accuracies_are_those_on_the_targets_own_members_and_non_members(lab, tmp_path):
     arrays = lab.made(models=8)
-    rows, _, _ = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays), attacks=("threshold",), targets="2")
+    rows, _, _ = lab.rows_of(
+        tmp_path, lab.write["npz"](tmp_path, arrays), attacks=("threshold",), targets="2"
+    )
     right = arrays["logits"][2, :, 0].argmax(axis=1) == arrays["labels"]
     inside = arrays["member"][2]
     assert aggregate(rows, "fp32", "", "", "train_accuracy").value == right[inside].mean()
@@ -205,7 +235,10 @@ def test_an_answer_that_is_no_number_is_named(lab, tmp_path):
     arrays = lab.made(models=8)
     arrays["logits"][3, 17, 1, 2] = np.nan
     path = lab.write["npz"](tmp_path, arrays)
-    with pytest.raises(DataError, match=r"answers.npz: logits of model 3, record 17, query 1: must be finite, got nan"):
+    with pytest.raises(
+        DataError,
+        match=r"answers.npz: logits of model 3, record 17, query 1: must be finite, got nan",
+    ):
         lab.rows_of(tmp_path, path)
 
 
@@ -221,9 +254,13 @@ def test_expected_seconds_grow_with_the_work(lab, tmp_path):
 def test_one_model_is_reported_without_a_warning_of_numpys(lab, tmp_path):
     """The suite turns warnings into errors; a single model has no memorisation, of which a mean was taken."""
     arrays = lab.made(models=2, population=0)
-    one = {name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()}
+    one = {
+        name: array[:1] if name in ("logits", "member") else array for name, array in arrays.items()
+    }
     with Scratch(tmp_path) as scratch:
-        prepared, _ = try_attacks(prepare_attack(AttackRequest(lab.write["npz"](tmp_path, one), power=False), scratch))
+        prepared, _ = try_attacks(
+            prepare_attack(AttackRequest(lab.write["npz"](tmp_path, one), power=False), scratch)
+        )
         write_attack(prepared, tmp_path, scratch)
     exposed = read_summary(tmp_path).exposed
     assert exposed is not None

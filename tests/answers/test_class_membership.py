@@ -34,18 +34,26 @@ def by_loop(scores, member, labels):
 
 def test_the_figure_within_classes_stands_beside_the_overall_one_for_every_target(lab, tmp_path):
     arrays = lacking()
-    rows, prepared, scores = lab.rows_of(tmp_path, lab.write["npz"](tmp_path, arrays), attacks=ATTACKS, targets="0,5")
+    rows, prepared, scores = lab.rows_of(
+        tmp_path, lab.write["npz"](tmp_path, arrays), attacks=ATTACKS, targets="0,5"
+    )
     assert set(prepared.by_class) == {0, 5}
     case = prepared.cases[0]
     for attack in ATTACKS:
-        own = {(r.target, r.metric): r.measure for r in rows if (r.variant, r.attack) == ("fp32", attack)}
+        own = {
+            (r.target, r.metric): r.measure
+            for r in rows
+            if (r.variant, r.attack) == ("fp32", attack)
+        }
         assert own["all", "auc"].value > 0.6
         assert abs(own["all", "auc_within_class"].value - 0.5) < 0.04
         assert own["all", "auc_within_class"].low < 0.5 < own["all", "auc_within_class"].high
         for place, target in enumerate((0, 5)):
             kept = prepared.design.records
             expected = by_loop(
-                np.asarray(scores[case, attack])[place], arrays["member"][target][kept], arrays["labels"][kept]
+                np.asarray(scores[case, attack])[place],
+                arrays["member"][target][kept],
+                arrays["labels"][kept],
             )
             assert abs(own[str(target), "auc_within_class"].value - expected) < 1e-12
             assert own[str(target), "tpr_within_class@0.1"].value < 0.17
@@ -70,12 +78,17 @@ def test_classes_of_members_or_of_others_only_are_said_to_leave_nothing_to_measu
     rows, prepared, _ = lab.rows_of(tmp_path, path, attacks=("threshold",))
     assert not any("within_class" in row.metric for row in rows)
     (sentence,) = summarize(prepared, rows).warnings
-    assert "No class has members and non-members, so nothing can be measured within classes." in sentence
+    assert (
+        "No class has members and non-members, so nothing can be measured within classes."
+        in sentence
+    )
 
 
 def test_scores_without_labels_cannot_tell(lab, tmp_path):
     arrays = lacking()
-    path = lab.write["npz"](tmp_path, {"scores": arrays["logits"][..., 0], "member": arrays["member"]})
+    path = lab.write["npz"](
+        tmp_path, {"scores": arrays["logits"][..., 0], "member": arrays["member"]}
+    )
     with Scratch(tmp_path) as scratch:
         assert not prepare_attack(AttackRequest(path, attacks=("threshold",)), scratch).by_class
 
@@ -88,8 +101,12 @@ def test_the_control_is_judged_within_classes(lab, tmp_path):
     scores = rng.normal(size=(14, 4000)) + labels
     arrays = {"scores": scores.astype(np.float32), "member": member, "labels": labels}
     path = lab.write["npz"](tmp_path, arrays)
-    rows, _, _ = lab.rows_of(tmp_path, path, attacks=("calibrated-online-logit_scaled",), targets="0,1")
-    own = {row.metric: row.measure for row in rows if (row.variant, row.target) == ("control", "all")}
+    rows, _, _ = lab.rows_of(
+        tmp_path, path, attacks=("calibrated-online-logit_scaled",), targets="0,1"
+    )
+    own = {
+        row.metric: row.measure for row in rows if (row.variant, row.target) == ("control", "all")
+    }
     assert own["auc"].high < 0.5
     control = judge_control(tabulate(rows), *headline(rows))
     assert control.measure == own["auc_within_class"]

@@ -46,7 +46,9 @@ def ranked(member, seed):
     """`even_mask` by the rank of every key on its side."""
     used = int(np.minimum(member.sum(axis=0), (~member).sum(axis=0)).min())
     keys = np.random.default_rng(seed).random(member.shape)
-    ranks = [np.where(side, keys, 2.0).argsort(axis=0).argsort(axis=0) for side in (member, ~member)]
+    ranks = [
+        np.where(side, keys, 2.0).argsort(axis=0).argsort(axis=0) for side in (member, ~member)
+    ]
     return (member & (ranks[0] < used)) | (~member & (ranks[1] < used))
 
 
@@ -78,7 +80,9 @@ def test_gathered_references_are_those_of_the_mask_in_the_order_of_the_models(co
     subsets = Subsets(view, np.random.default_rng(0))
     compact, masked = subsets.compact_view(count), subsets.view(count)
     for record in range(view.side.shape[1]):
-        rows = np.concatenate([np.flatnonzero(side[:, record]) for side in (masked.member, masked.outside)])
+        rows = np.concatenate(
+            [np.flatnonzero(side[:, record]) for side in (masked.member, masked.outside)]
+        )
         np.testing.assert_array_equal(compact.references[:, record], view.references[rows, record])
 
 
@@ -87,8 +91,13 @@ def test_references_in_a_file_are_gathered_as_those_in_memory():
     shape = (6, LARGE // (6 * 8 * 2) + 10, 1, 2)
     filed = new_array(shape, np.dtype(np.float64))  # a block of records lies together there
     filed[...] = generator.random(shape)
-    planes = np.ascontiguousarray(np.moveaxis(filed, -1, 0))  # signal by signal, as `attack` has them
-    rows, columns = generator.integers(6, size=(3, 500)), np.sort(generator.choice(shape[1], 500, replace=False))
+    planes = np.ascontiguousarray(
+        np.moveaxis(filed, -1, 0)
+    )  # signal by signal, as `attack` has them
+    rows, columns = (
+        generator.integers(6, size=(3, 500)),
+        np.sort(generator.choice(shape[1], 500, replace=False)),
+    )
     expected = np.moveaxis(np.asarray(filed)[rows, columns], -1, 0)
     np.testing.assert_array_equal(_taken(filed, rows, columns), expected)
     np.testing.assert_array_equal(_taken(np.moveaxis(planes, 0, -1), rows, columns), expected)
@@ -106,7 +115,9 @@ def test_references_have_the_signals_that_are_read_of_them_and_others_are_refuse
     assert signals_of_references(FORMS) == signals_of_references(expand("rmia")) == 2
     assert signals_of_references(expand("signals")) == 2  # of the target alone
     assert signals_of_references(expand("quantile")) == 6
-    with pytest.raises(ValueError, match="'entropy' is not there; these answers have log_probability, logit_scaled"):
+    with pytest.raises(
+        ValueError, match="'entropy' is not there; these answers have log_probability, logit_scaled"
+    ):
         signal_of(np.zeros((3, 1, 2)), "entropy")
 
 
@@ -134,19 +145,29 @@ def test_halvings_call_the_records_that_one_threshold_after_the_other_calls(ties
         best = []
         for part in (half, ~half):
             above = scores[part] >= curve.thresholds[:, None]
-            best.append(curve.thresholds[(above[:, member[part]].mean(1) - above[:, ~member[part]].mean(1)).argmax()])
+            best.append(
+                curve.thresholds[
+                    (above[:, member[part]].mean(1) - above[:, ~member[part]].mean(1)).argmax()
+                ]
+            )
         called += scores >= np.where(half, best[1], best[0])
     share = called / len(halves)
     tpr, fpr = share[member].mean(), share[~member].mean()
-    expected = np.where(member, (share - tpr) / (2 * member.sum()), -(share - fpr) / (2 * (~member).sum()))
-    np.testing.assert_allclose(estimate_balanced_accuracy(curve, halves).influence, expected, rtol=0, atol=1e-15)
+    expected = np.where(
+        member, (share - tpr) / (2 * member.sum()), -(share - fpr) / (2 * (~member).sum())
+    )
+    np.testing.assert_allclose(
+        estimate_balanced_accuracy(curve, halves).influence, expected, rtol=0, atol=1e-15
+    )
 
 
 def test_the_figures_without_the_balanced_accuracy_are_the_others():
     generator = np.random.default_rng(9)
     member = generator.random((2, 400)) < 0.5
     scores = generator.normal(size=(2, 400)) + member
-    whole, some = (measure(scores, member, fprs=(0.1,), balanced=balanced) for balanced in (True, False))
+    whole, some = (
+        measure(scores, member, fprs=(0.1,), balanced=balanced) for balanced in (True, False)
+    )
     assert set(whole.aggregate) - set(some.aggregate) == {"balanced_accuracy"}
     assert all(whole.aggregate[name] == some.aggregate[name] for name in some.aggregate)
     assert all(whole.targets[name] == some.targets[name] for name in some.targets)

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 
-def test_the_example_of_the_documentation_writes_a_file_that_can_be_attacked(lab, tmp_path, monkeypatch):
+def test_the_example_of_the_documentation_writes_a_file_that_can_be_attacked(
+    lab, tmp_path, monkeypatch
+):
     text = (Path(__file__).parents[2] / "docs" / "scores.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)

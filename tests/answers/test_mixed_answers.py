@@ -13,21 +13,28 @@ def doubts(lab, tmp_path, arrays, quantized=None):
     path = lab.write["npz"](tmp_path, arrays)
     smaller = None if quantized is None else lab.write["npz"](tmp_path, quantized, "quantized.npz")
     with Scratch(tmp_path) as scratch:
-        return " ".join(prepare_attack(AttackRequest(scores=path, quantized=smaller), scratch).doubts)
+        return " ".join(
+            prepare_attack(AttackRequest(scores=path, quantized=smaller), scratch).doubts
+        )
 
 
 def test_probabilities_of_some_models_beside_logits_are_refused_by_name(lab, tmp_path):
     arrays = lab.made(population=0)
     assert doubts(lab, tmp_path, arrays) == ""
     arrays["logits"][[2, 5]] = lab.softmax(arrays["logits"][[2, 5]])
-    with pytest.raises(DataError, match=r"logits of 2 models \(2, 5\) are from 0 to 1 .* of the other models are not"):
+    with pytest.raises(
+        DataError,
+        match=r"logits of 2 models \(2, 5\) are from 0 to 1 .* of the other models are not",
+    ):
         doubts(lab, tmp_path, arrays)
 
 
 def test_one_quantized_checkpoint_for_all_models_is_refused(lab, tmp_path):
     arrays = lab.made(population=0)
     quantized = {"logits": np.repeat(0.9 * arrays["logits"][:1], 12, axis=0)}
-    with pytest.raises(DataError, match=r"quantized.npz: models 0 and 1 have identical answers but different rows"):
+    with pytest.raises(
+        DataError, match=r"quantized.npz: models 0 and 1 have identical answers but different rows"
+    ):
         doubts(lab, tmp_path, arrays, quantized)
 
 
@@ -46,4 +53,6 @@ def test_models_on_another_scale_are_told():
     assert scale_doubts(answers, confidence) == []
     confidence[[2, 5]] = 1 / (1 + np.exp(-confidence[[2, 5]]))
     (text,) = scale_doubts(answers, confidence)
-    assert text.startswith("The confidences of 2 models of file (c, f) spread over 4 times more, or less")
+    assert text.startswith(
+        "The confidences of 2 models of file (c, f) spread over 4 times more, or less"
+    )

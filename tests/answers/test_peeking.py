@@ -27,7 +27,10 @@ def pairs(rng, models):
 
 def folds(rng, models, repeats):
     return np.concatenate(
-        [rng.integers(0, models, RECORDS)[None] != np.arange(models)[:, None] for _ in range(repeats)]
+        [
+            rng.integers(0, models, RECORDS)[None] != np.arange(models)[:, None]
+            for _ in range(repeats)
+        ]
     )
 
 
@@ -44,16 +47,28 @@ MATRICES = {
     "a keep matrix of which three models are lost": lambda rng: keep(rng, 16)[3:],
     "pairs of which one model is lost": lambda rng: pairs(rng, 16)[:-1],
     "coins": lambda rng: rng.random((16, RECORDS)) < 0.5,
-    "coins of unequal records": lambda rng: rng.random((20, RECORDS)) < np.linspace(0.3, 0.7, RECORDS),
-    "coins of unequal models": lambda rng: rng.random((20, RECORDS)) < np.linspace(0.4, 0.6, 20)[:, None],
+    "coins of unequal records": lambda rng: (
+        rng.random((20, RECORDS)) < np.linspace(0.3, 0.7, RECORDS)
+    ),
+    "coins of unequal models": lambda rng: (
+        rng.random((20, RECORDS)) < np.linspace(0.4, 0.6, 20)[:, None]
+    ),
     "two experiments": lambda rng: np.concatenate([keep(rng, 10), keep(rng, 10)]),
-    "an experiment beside coins": lambda rng: np.concatenate([keep(rng, 10), rng.random((8, RECORDS)) < 0.5]),
+    "an experiment beside coins": lambda rng: np.concatenate(
+        [keep(rng, 10), rng.random((8, RECORDS)) < 0.5]
+    ),
     "three seeds of each split": lambda rng: np.repeat(keep(rng, 8), 3, axis=0),
-    "two or three seeds of each split": lambda rng: np.repeat(keep(rng, 8), 3, axis=0)[[0, 1, *range(3, 24)]],
+    "two or three seeds of each split": lambda rng: np.repeat(keep(rng, 8), 3, axis=0)[
+        [0, 1, *range(3, 24)]
+    ],
     "three seeds of coins": lambda rng: np.repeat(rng.random((12, RECORDS)) < 0.5, 3, axis=0),
-    "a keep matrix with complements": lambda rng: (lambda half: np.concatenate([half, ~half]))(keep(rng, 10)),
+    "a keep matrix with complements": lambda rng: (lambda half: np.concatenate([half, ~half]))(
+        keep(rng, 10)
+    ),
     "repeated folds": lambda rng: folds(rng, 4, 4),
-    "the target's twin but for a few records": lambda rng: nearly(rng, rng.random((16, RECORDS)) < 0.5, 5, 0),
+    "the target's twin but for a few records": lambda rng: nearly(
+        rng, rng.random((16, RECORDS)) < 0.5, 5, 0
+    ),
     "the target's complement but for a few records": lambda rng: nearly(rng, ~pairs(rng, 16), 8, 8),
 }
 
@@ -62,7 +77,9 @@ def view_of(member, found, target=0, leak=3.0):
     """Answers that tell IN from OUT references at a glance; the target's tell nothing."""
     rng = np.random.default_rng(9)
     rows, use = found.references(target)
-    answers = rng.normal(size=(len(rows), len(found.records), 1)) + leak * found.member[rows][:, :, None]
+    answers = (
+        rng.normal(size=(len(rows), len(found.records), 1)) + leak * found.member[rows][:, :, None]
+    )
     return attack_view(
         target=two_class_signals(rng.normal(size=(len(found.records), 1))),
         references=two_class_signals(answers),
@@ -92,7 +109,9 @@ def looks(view):
     found |= {f"side {row}": each for row, each in enumerate(side)}
     found |= {f"hidden {row}": each for row, each in enumerate(hidden)}
     found |= {f"weights {draw}": rng.normal(size=len(side)) @ side for draw in range(5)}
-    for start in range(0, len(side), 3):  # parts of the rows, as of experiments that were put together
+    for start in range(
+        0, len(side), 3
+    ):  # parts of the rows, as of experiments that were put together
         for stop in range(start + 2, len(side) + 1):
             found[f"sum {start}:{stop}"] = side[start:stop].sum(axis=0)
             found[f"hidden {start}:{stop}"] = hidden[start:stop].sum(axis=0)
@@ -105,7 +124,9 @@ def learned(view, member):
     """AUC on one half of the records of a regression on all sides, squares and products, fitted to the other half."""
     side = view.side.astype(float)
     upper = np.triu_indices(len(side), 1)
-    features = np.concatenate([np.ones((1, side.shape[1])), side, side**2, side[upper[0]] * side[upper[1]]]).T
+    features = np.concatenate(
+        [np.ones((1, side.shape[1])), side, side**2, side[upper[0]] * side[upper[1]]]
+    ).T
     half = np.arange(len(member)) % 2 == 0
     product = features[half].T @ features[half] + 10 * np.eye(features.shape[1])
     weights = np.linalg.solve(product, features[half].T @ (member[half] - 0.5))
@@ -167,11 +188,17 @@ def test_what_a_player_and_fewer_references_see_is_hidden_as_well():
     few = subset_view(view, 3, np.random.default_rng(0))
     played, known = player_view(view, np.random.default_rng(0))
     for seen in (few, played):
-        np.testing.assert_array_equal(np.isnan(seen.references).all(axis=(2, 3)), seen.side == UNUSED)
-        np.testing.assert_array_equal(np.isnan(seen.references).any(axis=(2, 3)), seen.side == UNUSED)
+        np.testing.assert_array_equal(
+            np.isnan(seen.references).all(axis=(2, 3)), seen.side == UNUSED
+        )
+        np.testing.assert_array_equal(
+            np.isnan(seen.references).any(axis=(2, 3)), seen.side == UNUSED
+        )
         assert set(seen.side.sum(axis=0)) == {0}
     assert (few.member.sum(axis=0) == 3).all()
-    assert 0 < len(known) == len(played.target) < RECORDS  # of the others it is hidden whether they were trained on
+    assert (
+        0 < len(known) == len(played.target) < RECORDS
+    )  # of the others it is hidden whether they were trained on
     area, half = learned(played, known)
     assert abs(area - 0.5) < 4.5 * error(known[~half])
 
@@ -179,13 +206,20 @@ def test_what_a_player_and_fewer_references_see_is_hidden_as_well():
 @pytest.mark.parametrize("mode", ["population", "dedicated"])
 def test_the_splits_made_here_hide_nothing_and_betray_nothing(mode):
     images = Images(
-        np.zeros((4000, 1, 1, 1), np.uint8), np.arange(4000) % 4, ("a", "b", "c", "d"), np.arange(4000) >= 3900
+        np.zeros((4000, 1, 1, 1), np.uint8),
+        np.arange(4000) % 4,
+        ("a", "b", "c", "d"),
+        np.arange(4000) >= 3900,
     )
-    splits = make_splits(images, mode=mode, targets=2, calibration=10, population=10, seed=0, models=12, shadows=10)
+    splits = make_splits(
+        images, mode=mode, targets=2, calibration=10, population=10, seed=0, models=12, shadows=10
+    )
     for target in splits.targets:
         rows, use = references(splits, target)
         assert use.all()
-        found = SimpleNamespace(references=lambda _, pair=(rows, use): pair, member=splits.member, records=splits.pool)
+        found = SimpleNamespace(
+            references=lambda _, pair=(rows, use): pair, member=splits.member, records=splits.pool
+        )
         view, member = view_of(splits.member, found), splits.member[target]
         assert set(np.unique(view.side)) == {IN, OUT}
         assert (view.side.sum(axis=0) == 0).all()
@@ -203,7 +237,9 @@ def test_subsets_within_subsets_have_no_references(target):
 def test_a_target_that_its_references_tell_is_refused_by_name():
     rng = np.random.default_rng(6)
     member = rng.random((12, RECORDS)) < 0.5
-    member[0] = member[1:6].sum(axis=0) + 0.8 * rng.normal(size=RECORDS) > 2.5  # a vote of five others, nearly
+    member[0] = (
+        member[1:6].sum(axis=0) + 0.8 * rng.normal(size=RECORDS) > 2.5
+    )  # a vote of five others, nearly
     member[1:6] ^= rng.random((5, RECORDS)) < 0.35  # each of which alone says little
     with pytest.raises(DataError, match="references of target 0 were trained on tells its members"):
         attack_design(member, tuple(range(12)), references=True, seed=0, source="FILE")

@@ -17,11 +17,20 @@ def bfloat16(p):
 
 
 ROUNDINGS = {
-    **{f"{d} decimals": (lambda p, d=d: np.round(p, d).astype(np.float32), 10.0**-d) for d in range(2, 8)},
+    **{
+        f"{d} decimals": (lambda p, d=d: np.round(p, d).astype(np.float32), 10.0**-d)
+        for d in range(2, 8)
+    },
     "4 decimals, float64": (lambda p: np.round(p, 4), 1e-4),
     "1/255": (lambda p: (np.rint(p * 255) / 255).astype(np.float32), 1 / 255),
-    "1/256": (lambda p: (np.clip(np.rint(p * 256) - 128, -128, 127) + 128).astype(np.float32) / 256, 1 / 256),
-    "0.0041": (lambda p: (np.clip(np.rint(p / 0.0041), 0, 255) * 0.0041).astype(np.float32), 0.0041),
+    "1/256": (
+        lambda p: (np.clip(np.rint(p * 256) - 128, -128, 127) + 128).astype(np.float32) / 256,
+        1 / 256,
+    ),
+    "0.0041": (
+        lambda p: (np.clip(np.rint(p / 0.0041), 0, 255) * 0.0041).astype(np.float32),
+        0.0041,
+    ),
     "float16": (lambda p: p.astype(np.float16), 0),
     "float16 in float32": (lambda p: p.astype(np.float16).astype(np.float32), 0),
     "bfloat16": (bfloat16, 0),
@@ -51,7 +60,11 @@ def area(lab, folder, arrays):
     """AUC of LiRA, the mean over four targets."""
     path = lab.write["npz"](folder, arrays)
     rows, _, _ = lab.rows_of(folder, path, attacks=("lira-online-fixed",), targets="0,1,2,3")
-    (found,) = [row.measure.value for row in rows if (row.variant, row.target, row.metric) == ("fp32", "all", "auc")]
+    (found,) = [
+        row.measure.value
+        for row in rows
+        if (row.variant, row.target, row.metric) == ("fp32", "all", "auc")
+    ]
     return found
 
 
@@ -75,22 +88,37 @@ def test_a_zero_and_a_one_are_read_at_half_a_step(tmp_path, lab):
     rng = np.random.default_rng(0)
     p = np.round(rng.dirichlet([1, 1, 1], (6, 100, 1)), 3)
     p[0, 0, 0], p[0, 1, 0] = [1, 0, 0], [0, 0.4, 0.6]
-    arrays = {"probabilities": p, "labels": np.zeros(100, np.int64), "member": lab.pairs(rng, 6, 100)}
+    arrays = {
+        "probabilities": p,
+        "labels": np.zeros(100, np.int64),
+        "member": lab.pairs(rng, 6, 100),
+    }
     with Scratch(tmp_path) as scratch:
         found = signals_of(
-            read_answers(lab.write["npz"](tmp_path, arrays), scratch), np.arange(100), scratch, lambda done: None
+            read_answers(lab.write["npz"](tmp_path, arrays), scratch),
+            np.arange(100),
+            scratch,
+            lambda done: None,
         )
     half = 0.0005
-    np.testing.assert_allclose(found.pool[1, 0, :2, 0], [np.log(1 / half), np.log(half / 1)], rtol=1e-12)
-    np.testing.assert_allclose(found.pool[2, 0, :2, 0], [np.log(1 / half), np.log(half / 0.6)], rtol=1e-12)
-    np.testing.assert_allclose(found.pool[3, 0, :2, 0], [0, -0.4 * np.log(0.4) - 0.6 * np.log(0.6)], atol=1e-12)
+    np.testing.assert_allclose(
+        found.pool[1, 0, :2, 0], [np.log(1 / half), np.log(half / 1)], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        found.pool[2, 0, :2, 0], [np.log(1 / half), np.log(half / 0.6)], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        found.pool[3, 0, :2, 0], [0, -0.4 * np.log(0.4) - 0.6 * np.log(0.6)], atol=1e-12
+    )
 
 
 def test_many_classes_below_half_a_step_do_not_make_a_confidence():
     p = np.zeros((1, 50, 1, 1000))
     sure = np.linspace(0.2, 0.9, 50)
     p[0, np.arange(50), 0, 0] = np.rint(sure * 256) / 256
-    found = block_signals(p[0], "probabilities", np.zeros(50, np.int64), resolution_of(of(p)))[:, 0, 1]
+    found = block_signals(p[0], "probabilities", np.zeros(50, np.int64), resolution_of(of(p)))[
+        :, 0, 1
+    ]
     np.testing.assert_allclose(found, np.log(sure / (1 - sure)), atol=0.03)
 
 
@@ -112,7 +140,10 @@ def test_rows_of_eight_bits_may_miss_the_sum_by_half_a_step_per_class(tmp_path, 
     }
     with Scratch(tmp_path) as scratch:
         found = signals_of(
-            read_answers(lab.write["npz"](tmp_path, arrays), scratch), np.arange(50), scratch, lambda done: None
+            read_answers(lab.write["npz"](tmp_path, arrays), scratch),
+            np.arange(50),
+            scratch,
+            lambda done: None,
         )
         assert np.isfinite(found.pool).all()
         assert found.resolution.name == "1/256"
@@ -130,7 +161,11 @@ def test_rows_of_eight_bits_may_miss_the_sum_by_half_a_step_per_class(tmp_path, 
 )
 def test_no_probabilities_are_refused_with_their_likely_kind(tmp_path, lab, change, words):
     p = np.random.default_rng(0).dirichlet([1] * 4, (6, 50, 1))
-    arrays = {"probabilities": change(p), "labels": np.zeros(50, np.int64), "member": np.zeros((6, 50), bool)}
+    arrays = {
+        "probabilities": change(p),
+        "labels": np.zeros(50, np.int64),
+        "member": np.zeros((6, 50), bool),
+    }
     with Scratch(tmp_path) as scratch:
         answers = read_answers(lab.write["npz"](tmp_path, arrays), scratch)
         with pytest.raises(DataError, match=words):

@@ -27,7 +27,9 @@ def balanced_shadows(rng, shadows, records):
     return rng.random((shadows, records)).argsort(axis=0) < shadows // 2
 
 
-def view_of(target, references, member, use=None, population_target=None, population_references=None):
+def view_of(
+    target, references, member, use=None, population_target=None, population_references=None
+):
     """A view from logit-scaled confidences: target [records queries], references [refs records queries]."""
     queries = target.shape[1]
     if population_target is None:
@@ -57,13 +59,20 @@ def gaussian(seed, *, records=4000, models=34, shift=4.0, queries=2, population=
     """
     rng = np.random.default_rng(seed)
     member = complementary_pairs(rng, models, records)
-    difficulty, spread = rng.normal(4.0, 2.0, (records, queries)), np.exp(0.7 * rng.standard_normal((records, 1)))
+    difficulty, spread = (
+        rng.normal(4.0, 2.0, (records, queries)),
+        np.exp(0.7 * rng.standard_normal((records, 1))),
+    )
     memory = rng.exponential(shift, (records, 1))
     confidence = memory * member[:, :, None] + rng.standard_normal((models, records, queries))
     confidence = difficulty + spread * confidence
     steady = np.exp(0.7 * rng.standard_normal((population, 1)))
-    outside = rng.normal(4.0, 2.0, (population, queries)) + steady * rng.standard_normal((models, population, queries))
-    return view_of(confidence[0], confidence[2:], member[2:], None, outside[0], outside[2:]), member[0]
+    outside = rng.normal(4.0, 2.0, (population, queries)) + steady * rng.standard_normal(
+        (models, population, queries)
+    )
+    return view_of(
+        confidence[0], confidence[2:], member[2:], None, outside[0], outside[2:]
+    ), member[0]
 
 
 @pytest.fixture
@@ -87,11 +96,19 @@ def edge_view(kind, records=24, models=14, population=55):
     if kind == "evened":  # unbalanced counts, made equal by the mask
         member = rng.random((models, records)) < 0.7
         member[:3], member[3:6] = False, True
-    target, references = rng.normal(2, 3, (records, queries)), rng.normal(2, 3, (models, records, queries))
+    target, references = (
+        rng.normal(2, 3, (records, queries)),
+        rng.normal(2, 3, (models, records, queries)),
+    )
     references += 2 * member[:, :, None]
-    outside, others = rng.normal(2, 3, (population, queries)), rng.normal(2, 3, (models, population, queries))
+    outside, others = (
+        rng.normal(2, 3, (population, queries)),
+        rng.normal(2, 3, (models, population, queries)),
+    )
     near = 1e-3 * rng.standard_normal((models, 4, queries))
-    if kind == "saturated":  # target and references, the target alone, the references alone, and both wrong
+    if (
+        kind == "saturated"
+    ):  # target and references, the target alone, the references alone, and both wrong
         target[[0, 1]], target[3], outside[0], outside[1] = 300.0, -300.0, 300.0, -300.0
         references[:, [0, 2]], references[:, 3] = 300.0 + near[:, [0, 2]], -300.0 + near[:, 3]
         others[:, 0] = 300.0 + near[:, 1]
@@ -103,7 +120,9 @@ def edge_view(kind, records=24, models=14, population=55):
         target[[0, 2]] = -40.0
         references[:, [1, 2]] = -40.0 + 100 * near[:, [1, 2]]
     if kind == "ties":
-        target, references, outside, others = (of.round(0) for of in (target, references, outside, others))
+        target, references, outside, others = (
+            of.round(0) for of in (target, references, outside, others)
+        )
         references[:, 5] = target[5]
     use = even_mask(member, 0) if kind == "evened" else None
     return view_of(target, references, member, use, outside, others)
@@ -112,16 +131,26 @@ def edge_view(kind, records=24, models=14, population=55):
 @pytest.fixture
 def slow() -> dict[str, Callable]:
     """Loops that several attacks' tests compare with."""
-    return {"shrunk": slow_shrunk, "prior": slow_prior, "posterior": slow_posterior, "sides": slow_sides}
+    return {
+        "shrunk": slow_shrunk,
+        "prior": slow_prior,
+        "posterior": slow_posterior,
+        "sides": slow_sides,
+    }
 
 
 def slow_sides(references, member, use):
     """References of every record, by side."""
-    sides = {"in": [[] for _ in range(references.shape[1])], "out": [[] for _ in range(references.shape[1])]}
+    sides = {
+        "in": [[] for _ in range(references.shape[1])],
+        "out": [[] for _ in range(references.shape[1])],
+    }
     for record in range(references.shape[1]):
         for reference in range(len(references)):
             if use[reference, record]:
-                sides["in" if member[reference, record] else "out"][record].append(references[reference, record])
+                sides["in" if member[reference, record] else "out"][record].append(
+                    references[reference, record]
+                )
     return {side: [np.array(rows) for rows in of] for side, of in sides.items()}
 
 
@@ -157,7 +186,10 @@ def slow_shrunk(attack, target, sides):
         means = {side: np.array([row.mean() for row in values[side]]) for side in values}
         shift = means["in"] - means["out"]
         error = np.mean(
-            [of["in"][0] / len(a) + of["out"][0] / len(b) for a, b in zip(values["in"], values["out"], strict=True)]
+            [
+                of["in"][0] / len(a) + of["out"][0] / len(b)
+                for a, b in zip(values["in"], values["out"], strict=True)
+            ]
         )
         between = max(shift.var() - error, 1e-12)
         for record in range(records):
@@ -168,9 +200,15 @@ def slow_shrunk(attack, target, sides):
             m_out, m_in = means["out"][record], means["in"][record]
             known = np.array([m_out / a + m_in / b, m_in / b + shift.mean() / between])
             centre, covariance = np.linalg.solve(precision, known), np.linalg.inv(precision)
-            wide = {"out": np.sqrt(v["out"] + covariance[0, 0]), "in": np.sqrt(v["in"] + covariance.sum())}
+            wide = {
+                "out": np.sqrt(v["out"] + covariance[0, 0]),
+                "in": np.sqrt(v["in"] + covariance.sum()),
+            }
             at = {"out": centre[0], "in": centre.sum()}
-            logs = {s: stats.t.logpdf(target[record, query], freedom[s], at[s], wide[s]) for s in ("in", "out")}
+            logs = {
+                s: stats.t.logpdf(target[record, query], freedom[s], at[s], wide[s])
+                for s in ("in", "out")
+            }
             scores[record] += logs["in"] - logs["out"]
     return scores / queries
 
@@ -189,10 +227,15 @@ def slow_log_survival(value, freedom, centre, deviation):
 
 def slow_prior(variances, freedoms):
     """Strength and variance of the prior by bracketing the trigamma equation."""
-    logs = [np.log(s2) - digamma(d / 2) + np.log(d / 2) for s2, d in zip(variances, freedoms, strict=True)]
+    logs = [
+        np.log(s2) - digamma(d / 2) + np.log(d / 2)
+        for s2, d in zip(variances, freedoms, strict=True)
+    ]
     excess = np.var(logs, ddof=1) - np.mean([polygamma(1, d / 2) for d in freedoms])
     if excess <= polygamma(1, 5e5):
         strength = 1e6
     else:
-        strength = 2 * np.exp(brentq(lambda x: polygamma(1, np.exp(x)) - excess, -20, 20, xtol=1e-14))
+        strength = 2 * np.exp(
+            brentq(lambda x: polygamma(1, np.exp(x)) - excess, -20, 20, xtol=1e-14)
+        )
     return strength, np.exp(np.mean(logs) + digamma(strength / 2) - np.log(strength / 2))

@@ -92,7 +92,9 @@ def test_the_reference_attack_reaches_fprs_below_one_in_its_references(worlds):
     confidence = rng.normal(2, 1, (4000, 1)) + 1.5 * member[:, None]
     references = rng.normal(2, 1, (8, 4000, 1)) + 1.5 * trained[..., None]
     population = rng.normal(2, 1, (100, 1)), rng.normal(2, 1, (8, 100, 1))
-    curve = roc(Reference()(worlds["view"](confidence, references, trained, None, *population)), member)
+    curve = roc(
+        Reference()(worlds["view"](confidence, references, trained, None, *population)), member
+    )
     assert tpr_at(curve, 0.01) == pytest.approx(0.13, abs=0.06)
 
 
@@ -127,7 +129,10 @@ def test_calibrated_confidence_orders_records_as_lira_with_one_deviation(worlds)
 
 def test_calibration_removes_what_a_threshold_takes_for_membership(gaussian_world):
     view, member = gaussian_world(0, records=4000, shift=1.0)
-    area = {attack.name: auc(roc(attack(view), member)) for attack in (Threshold(), Calibrated(signal="logit_scaled"))}
+    area = {
+        attack.name: auc(roc(attack(view), member))
+        for attack in (Threshold(), Calibrated(signal="logit_scaled"))
+    }
     assert area["calibrated-offline-logit_scaled"] > area["threshold"] + 0.05
 
 
@@ -140,11 +145,15 @@ def test_the_gap_attack_has_the_area_of_the_accuracy_gap(worlds):
     assert auc(roc(Threshold("correct")(view), member)) == pytest.approx((1 + gap) / 2)
 
 
-@pytest.mark.parametrize("attack", [Reference(), Calibrated(), Calibrated("online")], ids=lambda attack: attack.name)
+@pytest.mark.parametrize(
+    "attack", [Reference(), Calibrated(), Calibrated("online")], ids=lambda attack: attack.name
+)
 def test_a_record_without_references_is_named(worlds, attack):
     view, _ = view_with_ties(worlds)
     side = view.member if attack.name == "calibrated-online" else view.outside
     use = view.use.copy()
     use[side[:, 9], 9] = False
-    with pytest.raises(ValueError, match=r"usable (IN|OUT) references for every record, got 0 for record 9"):
+    with pytest.raises(
+        ValueError, match=r"usable (IN|OUT) references for every record, got 0 for record 9"
+    ):
         attack(masked_view(view, use))

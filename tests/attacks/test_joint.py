@@ -15,13 +15,19 @@ from bitleak.metrics import auc, roc, tpr_at
 CONFIDENCE = SIGNALS.index("logit_scaled")
 
 
-def releases(worlds, seed=0, *, records=6000, references=8, noise=(0.0, 1.0), kept=(1.0, 0.6), spread=0.5):
+def releases(
+    worlds, seed=0, *, records=6000, references=8, noise=(0.0, 1.0), kept=(1.0, 0.6), spread=0.5
+):
     """Copies of one target: each keeps a share of the original's score and adds noise of its own."""
     rng = np.random.default_rng(seed)
     member = worlds["pairs"](rng, 2 * references + 2, records)
     own = np.exp(spread * rng.standard_normal((records, 1)))
     memory = rng.exponential(1.2, (records, 1))
-    base = rng.normal(3, 2, (records, 1)) + memory * member[:, :, None] + own * rng.standard_normal((*member.shape, 1))
+    base = (
+        rng.normal(3, 2, (records, 1))
+        + memory * member[:, :, None]
+        + own * rng.standard_normal((*member.shape, 1))
+    )
     views = []
     for share, extra in zip(kept, noise, strict=True):
         copy = share * base + extra * rng.standard_normal(base.shape)
@@ -45,9 +51,19 @@ def test_scores_equal_a_loop_over_records(edge, worlds, slow, count):
         views.append(replace(view, split=edge.split))
     expected = slow_ratios(views, slow)
     tried = [player_view(view, np.random.default_rng(0)) for view in views]
-    assert min((tried[0][0].use & side).sum(axis=0).min() for side in (tried[0][0].member, ~tried[0][0].member)) >= 2
-    played = [[player_view(view, np.random.default_rng(player)) for view in views] for player in (0, 1)]
-    ratios = np.concatenate([slow_ratios([view for view, _ in one], slow) for one in played], axis=1)
+    assert (
+        min(
+            (tried[0][0].use & side).sum(axis=0).min()
+            for side in (tried[0][0].member, ~tried[0][0].member)
+        )
+        >= 2
+    )
+    played = [
+        [player_view(view, np.random.default_rng(player)) for view in views] for player in (0, 1)
+    ]
+    ratios = np.concatenate(
+        [slow_ratios([view for view, _ in one], slow) for one in played], axis=1
+    )
     believed = slow_weights(ratios, np.concatenate([one[0][1] for one in played]))
     np.testing.assert_allclose(Joint()(views), believed @ expected, rtol=1e-5, atol=1e-5)
 
@@ -73,7 +89,9 @@ def slow_query(views, slow, query):
         slope = np.linalg.lstsq(rows[:, :release], rows[:, release])[0] if release else np.zeros(0)
         own = (target[:, release] - target[:, :release] @ slope)[:, None]
         new = (answers[..., release] - answers[..., :release] @ slope)[..., None]
-        found.append(slow["shrunk"](LiRA("online", "shrunk"), own, slow["sides"](new, view.member, view.use)))
+        found.append(
+            slow["shrunk"](LiRA("online", "shrunk"), own, slow["sides"](new, view.member, view.use))
+        )
     return np.array(found)
 
 
@@ -83,11 +101,15 @@ def slow_weights(ratios, member):
     def cost(point):
         margins = point[0] + np.abs(point[1:]) @ ratios
         chances = [1 / (1 + np.exp(-margin)) for margin in margins]
-        likelihood = sum(np.log(p if inside else 1 - p) for p, inside in zip(chances, member, strict=True))
+        likelihood = sum(
+            np.log(p if inside else 1 - p) for p, inside in zip(chances, member, strict=True)
+        )
         return -likelihood + 0.5 * ((np.abs(point[1:]) - 1) ** 2).sum()
 
     options = {"xatol": 1e-9, "fatol": 1e-12, "maxiter": 5000, "maxfev": 5000}
-    found = np.abs(minimize(cost, np.ones(1 + len(ratios)), method="Nelder-Mead", options=options).x[1:])
+    found = np.abs(
+        minimize(cost, np.ones(1 + len(ratios)), method="Nelder-Mead", options=options).x[1:]
+    )
     return found / found.max()
 
 
@@ -189,7 +211,11 @@ def test_the_slopes_are_those_of_weighted_least_squares(worlds, monkeypatch):
     member = worlds["pairs"](rng, 6, 200)
     use = np.ones_like(member)
     use[0, :50] = False
-    answers = rng.normal(size=(6, 200, 3)) @ rng.normal(size=(3, 3)) * np.exp(rng.normal(size=(1, 200, 1)))
+    answers = (
+        rng.normal(size=(6, 200, 3))
+        @ rng.normal(size=(3, 3))
+        * np.exp(rng.normal(size=(1, 200, 1)))
+    )
     monkeypatch.setattr("bitleak.attacks.attack.SCORE_BLOCK", 6 * 3 * 7)
     rows, weights = [], []
     sides = use & member, use & ~member
@@ -218,7 +244,9 @@ def test_a_record_short_of_references_is_named(worlds):
     views, _ = releases(worlds, records=40, references=3)
     use = views[0].use.copy()
     use[np.flatnonzero(views[0].member[:, 5])[:2], 5] = False
-    with pytest.raises(ValueError, match="joint needs at least 2 usable IN references for every record, got 1"):
+    with pytest.raises(
+        ValueError, match="joint needs at least 2 usable IN references for every record, got 1"
+    ):
         Joint()([masked_view(view, use) for view in views])
 
 

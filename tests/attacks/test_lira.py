@@ -12,7 +12,9 @@ CONFIDENCE = SIGNALS.index("logit_scaled")
 FORMS = [
     LiRA(mode, variance, side)
     for mode, variance, side in itertools.product(
-        ("online", "offline"), ("shrunk", "per_record", "fixed", "paper"), ("one_sided", "two_sided")
+        ("online", "offline"),
+        ("shrunk", "per_record", "fixed", "paper"),
+        ("one_sided", "two_sided"),
     )
 ]
 
@@ -30,7 +32,9 @@ def slow_scores(attack, view, slow):
     scores = np.zeros(records)
     for record, query in itertools.product(range(records), range(queries)):
         value = target[record, query]
-        inside, outside = ((moments[s][0][record, query], moments[s][1][record, query]) for s in ("in", "out"))
+        inside, outside = (
+            (moments[s][0][record, query], moments[s][1][record, query]) for s in ("in", "out")
+        )
         if attack.mode == "online":
             scores[record] += norm.logpdf(value, *inside) - norm.logpdf(value, *outside)
         elif attack.side == "one_sided":
@@ -42,11 +46,15 @@ def slow_scores(attack, view, slow):
 
 def slow_moments(variance, rows, queries):
     means = np.array([np.mean(row, axis=0) for row in rows])
-    residuals = np.concatenate([np.array(row) - mean for row, mean in zip(rows, means, strict=True)])
+    residuals = np.concatenate(
+        [np.array(row) - mean for row, mean in zip(rows, means, strict=True)]
+    )
     pooled = np.sqrt((residuals**2).sum(axis=0) / (len(residuals) - len(rows)))
     if variance == "paper":
         raw = np.std(np.concatenate(rows))
-        return np.array([np.median(row, axis=0) for row in rows]), np.full((len(rows), queries), raw)
+        return np.array([np.median(row, axis=0) for row in rows]), np.full(
+            (len(rows), queries), raw
+        )
     if variance == "fixed":
         return means, np.maximum(np.tile(pooled, (len(rows), 1)), 1e-6)
     own = np.array([np.std(row, axis=0, ddof=1) for row in rows])
@@ -75,8 +83,12 @@ def test_unused_references_have_no_influence(worlds):
     use = np.ones((12, 50), bool)
     use[4:6] = False
     for attack in FORMS:
-        without = attack(worlds["view"](target, np.delete(references, [4, 5], 0), np.delete(member, [4, 5], 0)))
-        np.testing.assert_allclose(attack(worlds["view"](target, references, member, use)), without, rtol=1e-12)
+        without = attack(
+            worlds["view"](target, np.delete(references, [4, 5], 0), np.delete(member, [4, 5], 0))
+        )
+        np.testing.assert_allclose(
+            attack(worlds["view"](target, references, member, use)), without, rtol=1e-12
+        )
 
 
 def test_an_answer_far_from_all_references_keeps_its_rank(worlds):
@@ -95,7 +107,10 @@ def test_one_sided_does_not_call_a_very_low_confidence_a_member(worlds):
     member = worlds["pairs"](rng, 16, 2)
     references = rng.normal(size=(16, 2, 1))
     view = worlds["view"](np.array([[-20.0], [2.0]]), references, member)
-    one, two = LiRA("offline", "fixed", "one_sided")(view), LiRA("offline", "fixed", "two_sided")(view)
+    one, two = (
+        LiRA("offline", "fixed", "one_sided")(view),
+        LiRA("offline", "fixed", "two_sided")(view),
+    )
     assert one[0] < one[1]
     assert two[0] > two[1]
 
@@ -111,7 +126,10 @@ def test_one_reference_a_side_has_no_deviation(worlds, variance, models, allowed
     if allowed:
         assert np.isfinite(LiRA("online", variance)(view)).all()
     else:
-        with pytest.raises(ValueError, match="at least 2 usable OUT references for every record, got 1 for record 0"):
+        with pytest.raises(
+            ValueError,
+            match="at least 2 usable OUT references for every record, got 1 for record 0",
+        ):
             LiRA("online", variance)(view)
 
 
@@ -121,7 +139,9 @@ def test_a_record_short_of_references_is_named(worlds):
     use = np.ones((8, 10), bool)
     use[np.flatnonzero(member[:, 7])[:3], 7] = False
     view = worlds["view"](rng.normal(size=(10, 1)), rng.normal(size=(8, 10, 1)), member, use)
-    with pytest.raises(ValueError, match="usable IN references for every record, got 1 for record 7"):
+    with pytest.raises(
+        ValueError, match="usable IN references for every record, got 1 for record 7"
+    ):
         LiRA("online", "per_record")(view)
     assert np.isfinite(LiRA("offline", "per_record")(view)).all()
 
@@ -133,12 +153,21 @@ def test_entropy_is_read_the_other_way_round(gaussian_world):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("mode", "onlin"), ("variance", "shared"), ("side", "two"), ("signal", "x")]
+    ("field", "value"),
+    [("mode", "onlin"), ("variance", "shared"), ("side", "two"), ("signal", "x")],
 )
 def test_a_wrong_choice_is_refused_by_name(field, value):
-    fields = {"mode": "online", "variance": "fixed", "side": "one_sided", "signal": "hinge", field: value}
+    fields = {
+        "mode": "online",
+        "variance": "fixed",
+        "side": "one_sided",
+        "signal": "hinge",
+        field: value,
+    }
     with pytest.raises(ValueError, match=f"unknown {field} '{value}'"):
-        LiRA.__post_init__(SimpleNamespace(**fields))  # the types of the call itself are checked in tests
+        LiRA.__post_init__(
+            SimpleNamespace(**fields)
+        )  # the types of the call itself are checked in tests
 
 
 def test_the_forms_of_the_config_word_have_the_names_of_the_table():
@@ -174,7 +203,11 @@ def test_attacks_on_one_view_share_sums_and_say_what_they_say_alone(gaussian_wor
     forms = (*expand("lira"), *expand("calibrated"))
     together = [attack(view) for attack in forms]
     computed = {key[:2] for key in view.shared if key[0] != "finite"}
-    assert computed == {("sums", "logit_scaled"), ("median", "logit_scaled"), ("sums", "log_probability")}
+    assert computed == {
+        ("sums", "logit_scaled"),
+        ("median", "logit_scaled"),
+        ("sums", "log_probability"),
+    }
     for attack, scores in zip(forms, together, strict=True):
         np.testing.assert_array_equal(attack(replace(view)), scores)
     assert replace(view).shared == {}

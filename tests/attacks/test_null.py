@@ -58,7 +58,9 @@ def test_the_negative_control_is_at_chance(null, worlds, mode):
     view = worlds["view"](signal, references, member, None, outside[0], outside)
     control = negative_control(view, np.random.default_rng(0))
     for attack in ATTACKS:
-        found = 0.51 if attack.name == "threshold-correct" else 0.6  # nearly all records are classified correctly
+        found = (
+            0.51 if attack.name == "threshold-correct" else 0.6
+        )  # nearly all records are classified correctly
         assert auc(roc(attack(view), target)) > found, attack.name
         assert auc(roc(attack(control), target)) == pytest.approx(0.5, abs=0.02), attack.name
 

@@ -36,7 +36,9 @@ def test_the_target_plays_no_part(gaussian_world):
 
     view, _ = gaussian_world(0, records=60, models=12, population=7)
     changed = replace(view, target=view.target + 3, population_target=view.population_target - 1)
-    for one, other in zip(*(LiRA()(player_view(of, rng())[0]) for of in (view, changed)), strict=True):
+    for one, other in zip(
+        *(LiRA()(player_view(of, rng())[0]) for of in (view, changed)), strict=True
+    ):
         assert one == other
 
 
@@ -44,7 +46,9 @@ def test_a_players_non_members_give_a_threshold_that_carries_over(gaussian_world
     view, member = gaussian_world(0, records=6000, models=34, queries=1)
     played, known = player_view(view, rng())
     threshold = threshold_for(LiRA()(played)[~known], 0.05)
-    assert auc(roc(LiRA()(played), known)) == pytest.approx(auc(roc(LiRA()(view), member)), abs=0.02)
+    assert auc(roc(LiRA()(played), known)) == pytest.approx(
+        auc(roc(LiRA()(view), member)), abs=0.02
+    )
     assert (LiRA()(view)[~member] >= threshold).mean() == pytest.approx(0.05, abs=0.015)
 
 
@@ -57,4 +61,6 @@ def test_too_few_references_are_refused(gaussian_world, models):
 
 def test_the_population_stands_for_the_audited_records(gaussian_world):
     view, _ = gaussian_world(0, records=60, models=6, population=9)
-    np.testing.assert_array_equal(Threshold()(population_view(view)), view.population_target[:, :, 1].mean(axis=1))
+    np.testing.assert_array_equal(
+        Threshold()(population_view(view)), view.population_target[:, :, 1].mean(axis=1)
+    )

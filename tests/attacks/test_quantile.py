@@ -10,14 +10,17 @@ from bitleak.attacks.quantile import LEAST_GAP, normal_score
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
 
-CONFIDENCE, ENTROPY, CORRECT = (SIGNALS.index(name) for name in ("logit_scaled", "entropy", "correct"))
+CONFIDENCE, ENTROPY, CORRECT = (
+    SIGNALS.index(name) for name in ("logit_scaled", "entropy", "correct")
+)
 FORMS = [Quantile("normal"), Quantile("pinball")]
 named = pytest.mark.parametrize("attack", FORMS, ids=lambda attack: attack.name)
 
 
 def shifted(view, scale, shift):
     target, outside = (
-        two_class_signals(scale * of[..., CONFIDENCE] + shift) for of in (view.target, view.population_target)
+        two_class_signals(scale * of[..., CONFIDENCE] + shift)
+        for of in (view.target, view.population_target)
     )
     return replace(view, target=target, population_target=outside)
 
@@ -31,11 +34,18 @@ def slow_scores(attack, view, slow):
     """Features record by record, then the regressor of scikit-learn on them."""
     everyone = np.zeros(view.population_references.shape[:2], bool)
     seen, of_x = slow_features(view.target, view.references, view.member, view.use, slow)
-    known, of_z = slow_features(view.population_target, view.population_references, everyone, ~everyone, slow)
+    known, of_z = slow_features(
+        view.population_target, view.population_references, everyone, ~everyone, slow
+    )
 
     def trees(goal, rate, **loss):
         one = HistGradientBoostingRegressor(
-            learning_rate=rate, max_iter=40, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False, **loss
+            learning_rate=rate,
+            max_iter=40,
+            max_leaf_nodes=8,
+            min_samples_leaf=20,
+            early_stopping=False,
+            **loss,
         )
         return one.fit(known, goal)
 
@@ -44,9 +54,14 @@ def slow_scores(attack, view, slow):
         log_squares = np.log((of_z - mean.predict(known)) ** 2 + 1e-3)
         spread = np.exp((trees(log_squares, 0.05).predict(seen) + np.euler_gamma + np.log(2)) / 2)
         return (of_x - mean.predict(seen)) / spread
-    quantiles = [trees(of_z, 0.1, loss="quantile", quantile=level).predict(seen) for level in attack.levels]
+    quantiles = [
+        trees(of_z, 0.1, loss="quantile", quantile=level).predict(seen) for level in attack.levels
+    ]
     return np.array(
-        [slow_place(x, np.sort(q), norm.ppf(attack.levels)) for x, *q in zip(of_x, *quantiles, strict=True)]
+        [
+            slow_place(x, np.sort(q), norm.ppf(attack.levels))
+            for x, *q in zip(of_x, *quantiles, strict=True)
+        ]
     )
 
 
@@ -77,12 +92,19 @@ def slow_features(target, references, member, use, slow):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_score_is_found_by_interpolation_between_sorted_quantiles(seed):
     rng = np.random.default_rng(seed)
-    at, quantiles, value = np.array([-1.0, 0.0, 2.0]), rng.normal(size=(3, 50)), rng.normal(0, 2, 50)
+    at, quantiles, value = (
+        np.array([-1.0, 0.0, 2.0]),
+        rng.normal(size=(3, 50)),
+        rng.normal(0, 2, 50),
+    )
     found = normal_score(value, quantiles, at)
     for record in range(50):
         knots = np.sort(quantiles[:, record])
         knots[1] = max(knots[1], knots[0] + LEAST_GAP)
-        knots[2] = max(np.sort(quantiles[:, record])[2] - np.sort(quantiles[:, record])[1], 2 * LEAST_GAP) + knots[1]
+        knots[2] = (
+            max(np.sort(quantiles[:, record])[2] - np.sort(quantiles[:, record])[1], 2 * LEAST_GAP)
+            + knots[1]
+        )
         if value[record] < knots[0]:
             expected = -1 + (value[record] - knots[0]) / (knots[1] - knots[0])
         elif value[record] > knots[2]:
@@ -105,7 +127,10 @@ def test_scores_of_non_members_are_about_normal(gaussian_world, attack):
 def test_a_shifted_target_is_found_without_recalibration(gaussian_world, attack):
     view, member = gaussian_world(1, records=6000, models=18, population=2000, queries=1)
     quantized = shifted(view, 0.6, -1.0)
-    offline, own = ([auc(roc(each(seen), member)) for seen in (view, quantized)] for each in (LiRA("offline"), attack))
+    offline, own = (
+        [auc(roc(each(seen), member)) for seen in (view, quantized)]
+        for each in (LiRA("offline"), attack)
+    )
     assert own[0] > offline[0] - 0.01
     assert offline[1] < offline[0] - 0.05
     assert own[1] > offline[1] + 0.05

@@ -18,7 +18,9 @@ def changed(signals, change):
 
 
 def quantized(view, change):
-    target, outside = (changed(signals, change) for signals in (view.target, view.population_target))
+    target, outside = (
+        changed(signals, change) for signals in (view.target, view.population_target)
+    )
     return replace(view, target=target, population_target=outside)
 
 
@@ -63,8 +65,12 @@ def test_the_probability_follows_and_other_signals_are_refused(gaussian_world):
     view, _ = gaussian_world(4, records=100)
     mapped = recalibrated(view)
     probability = 1 / (1 + np.exp(-mapped.target[..., CONFIDENCE]))
-    np.testing.assert_allclose(np.exp(mapped.target[..., SIGNALS.index("log_probability")]), probability)
-    with pytest.raises(ValueError, match="signal 'hinge' must be finite; a recalibrated view has log_probability"):
+    np.testing.assert_allclose(
+        np.exp(mapped.target[..., SIGNALS.index("log_probability")]), probability
+    )
+    with pytest.raises(
+        ValueError, match="signal 'hinge' must be finite; a recalibrated view has log_probability"
+    ):
         LiRA(signal="hinge")(mapped)
 
 
@@ -93,6 +99,8 @@ def test_two_class_signals_are_those_of_two_class_logits():
     probability = 1 / (1 + np.exp(-margin[1:4]))
     entropy = -probability * np.log(probability) - (1 - probability) * np.log(1 - probability)
     np.testing.assert_allclose(signals["entropy"][1:4], entropy)
-    np.testing.assert_allclose(signals["modified_entropy"][1:4], -2 * (1 - probability) * np.log(probability))
+    np.testing.assert_allclose(
+        signals["modified_entropy"][1:4], -2 * (1 - probability) * np.log(probability)
+    )
     assert all(np.isfinite(values).all() for values in signals.values())
     assert signals["correct"].tolist() == [0, 0, 1, 1, 1]

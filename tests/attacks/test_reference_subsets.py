@@ -17,7 +17,10 @@ def test_pairs_stay_pairs_and_the_rest_is_left_out(gaussian_world, count):
     assert few.references.shape[0] == few.population_references.shape[0] == 2 * count
     assert (few.member.sum(axis=0) == count).all()
     assert complementary_pairs(few.member) is not None
-    rows = [int(np.flatnonzero((view.references == one).all(axis=(1, 2, 3)))[0]) for one in few.references]
+    rows = [
+        int(np.flatnonzero((view.references == one).all(axis=(1, 2, 3)))[0])
+        for one in few.references
+    ]
     np.testing.assert_array_equal(few.member, view.member[rows])
     np.testing.assert_array_equal(few.population_references, view.population_references[rows])
 

@@ -24,9 +24,13 @@ def population_world(worlds, seed=0, records=60, models=8, queries=2, population
     rng = np.random.default_rng(seed)
     member = worlds["pairs"](rng, models, records)
     difficulty, hard = rng.normal(1, 2, (records, queries)), rng.normal(1, 2, (population, queries))
-    confidence = scale * (difficulty + 1.5 * member[:, :, None] + rng.normal(size=(models, records, queries)))
+    confidence = scale * (
+        difficulty + 1.5 * member[:, :, None] + rng.normal(size=(models, records, queries))
+    )
     outside = scale * (hard + rng.normal(size=(models, population, queries)))
-    return worlds["view"](confidence[0], confidence[2:], member[2:], None, outside[0], outside[2:]), member[0]
+    return worlds["view"](
+        confidence[0], confidence[2:], member[2:], None, outside[0], outside[2:]
+    ), member[0]
 
 
 def exact_ratio(attack, target, references, groups, a):
@@ -36,9 +40,19 @@ def exact_ratio(attack, target, references, groups, a):
         for record in range(len(target)):
             total = mpmath.mpf(0)
             for query in range(target.shape[1]):
-                p = [1 / (1 + mpmath.exp(-mpmath.mpf(f) / attack.temperature)) for f in references[:, record, query]]
-                means = [mpmath.fsum(itertools.compress(p, of[:, record])) / int(of[:, record].sum()) for of in groups]
-                usual = mpmath.fsum(means) / len(means) if a is None else ((1 + a) * means[0] + 1 - a) / 2
+                p = [
+                    1 / (1 + mpmath.exp(-mpmath.mpf(f) / attack.temperature))
+                    for f in references[:, record, query]
+                ]
+                means = [
+                    mpmath.fsum(itertools.compress(p, of[:, record])) / int(of[:, record].sum())
+                    for of in groups
+                ]
+                usual = (
+                    mpmath.fsum(means) / len(means)
+                    if a is None
+                    else ((1 + a) * means[0] + 1 - a) / 2
+                )
                 own = 1 / (1 + mpmath.exp(-mpmath.mpf(target[record, query]) / attack.temperature))
                 total += mpmath.log(own) - mpmath.log(usual)
             found.append(total / target.shape[1])
@@ -51,7 +65,9 @@ def exact_ratio(attack, target, references, groups, a):
 )
 def test_counts_equal_those_of_all_pairs_in_many_digits(edge, mode, a, temperature):
     edge = replace(
-        edge, population_target=edge.population_target[:20], population_references=edge.population_references[:, :20]
+        edge,
+        population_target=edge.population_target[:20],
+        population_references=edge.population_references[:, :20],
     )
     out, inside = edge.use & ~edge.member, edge.use & edge.member
     attack = RMIA(mode, 1.0, temperature, "tuned" if a is None else a, ties="kept")
@@ -62,7 +78,9 @@ def test_counts_equal_those_of_all_pairs_in_many_digits(edge, mode, a, temperatu
     of_z = exact_ratio(attack, *z, [np.ones(z[1].shape[:2], bool)], a)
     for gamma in (1.0, 1.5):
         counts = [sum(one - other >= mpmath.log(gamma) for other in of_z) for one in of_x]
-        np.testing.assert_array_equal(np.round(replace(attack, gamma=gamma)(edge) * len(of_z)), counts)
+        np.testing.assert_array_equal(
+            np.round(replace(attack, gamma=gamma)(edge) * len(of_z)), counts
+        )
     ratios = attack._ratios(edge, a)[0]
     np.testing.assert_allclose(ratios, [float(ratio) for ratio in of_x], rtol=1e-9, atol=1e-14)
 
@@ -75,7 +93,9 @@ def slow_ratio(attack, target, references, groups, a):
         for query in range(target.shape[1]):
             p = [expit(f / attack.temperature) for f in references[:, record, query]]
             means = [
-                np.mean([value for value, chosen in zip(p, group[:, record], strict=True) if chosen])
+                np.mean(
+                    [value for value, chosen in zip(p, group[:, record], strict=True) if chosen]
+                )
                 for group in groups
             ]
             usual = np.mean(means) if a is None else ((1 + a) * means[0] + 1 - a) / 2
@@ -96,7 +116,9 @@ def slow_scores(attack, view, a):
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("gamma", [1.0, 1.5])
-@pytest.mark.parametrize(("mode", "a"), [("online", None), ("offline", 0.0), ("offline", 0.3), ("offline", 1.0)])
+@pytest.mark.parametrize(
+    ("mode", "a"), [("online", None), ("offline", 0.0), ("offline", 0.3), ("offline", 1.0)]
+)
 def test_scores_equal_a_loop_over_pairs(worlds, mode, a, gamma, temperature):
     view, _ = population_world(worlds)
     use = view.use.copy()
@@ -141,7 +163,11 @@ def test_a_confidence_beyond_float_precision_still_orders_the_records(worlds):
 
 def test_an_impossible_record_has_a_finite_score(worlds):
     view, _ = population_world(worlds, scale=800.0)
-    for attack in (RMIA("online", temperature=1), RMIA("offline", temperature=1, a=1.0), RMIA("offline", a=0.5)):
+    for attack in (
+        RMIA("online", temperature=1),
+        RMIA("offline", temperature=1, a=1.0),
+        RMIA("offline", a=0.5),
+    ):
         assert np.isfinite(attack(view)).all()
 
 
@@ -157,7 +183,9 @@ def test_with_broken_ties_neither_gamma_nor_the_population_changes_the_order(wor
     base = rankdata(RMIA()(view))
     np.testing.assert_array_equal(rankdata(RMIA(gamma=3.0)(view)), base)
     few = replace(
-        view, population_target=view.population_target[:3], population_references=view.population_references[:, :3]
+        view,
+        population_target=view.population_target[:3],
+        population_references=view.population_references[:, :3],
     )
     np.testing.assert_array_equal(rankdata(RMIA()(few)), base)
     assert not np.array_equal(rankdata(RMIA(ties="kept")(view)), base)
@@ -209,7 +237,10 @@ def test_two_references_a_side_are_enough(worlds):
 
 
 def test_names_say_what_differs_from_the_defaults():
-    assert RMIA("offline", gamma=2, temperature=1.0, a=0.3, ties="kept").name == "rmia-offline-a0.3-gamma2-t1-counts"
+    assert (
+        RMIA("offline", gamma=2, temperature=1.0, a=0.3, ties="kept").name
+        == "rmia-offline-a0.3-gamma2-t1-counts"
+    )
     assert RMIA(a=0.3).name == "rmia-online"
 
 

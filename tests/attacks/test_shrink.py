@@ -7,7 +7,14 @@ from scipy import integrate, stats
 
 from bitleak.attacks import LiRA
 from bitleak.attacks.reference_sums import Sums, sums
-from bitleak.attacks.shrink import Student, fitted_prior, inverse_trigamma, log_density, log_survival, posterior
+from bitleak.attacks.shrink import (
+    Student,
+    fitted_prior,
+    inverse_trigamma,
+    log_density,
+    log_survival,
+    posterior,
+)
 from bitleak.metrics import auc, roc, tpr_at
 
 
@@ -26,7 +33,9 @@ def test_the_tail_is_that_of_many_digits(freedom, value):
             tail = x**a * mpmath.sqrt(1 - x) / (2 * a * mpmath.beta(a, 0.5))
             tail *= mpmath.hyp2f1(1, a + 0.5, a + 1, x, maxterms=10**6)
         expected = float(mpmath.log(tail) if value >= 0 else mpmath.log1p(-tail))
-    assert log_survival(np.full((1, 1), value), student(freedom))[0, 0] == pytest.approx(expected, rel=1e-9)
+    assert log_survival(np.full((1, 1), value), student(freedom))[0, 0] == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_the_most_certain_prior_is_a_normal_distribution():
@@ -40,14 +49,22 @@ def test_the_most_certain_prior_is_a_normal_distribution():
 def test_the_density_is_that_of_many_digits(freedom):
     with mpmath.workdps(30):
         half, x = mpmath.mpf(freedom) / 2, mpmath.mpf("1.7")
-        constant = mpmath.loggamma(half + 0.5) - mpmath.loggamma(half) - mpmath.log(freedom * mpmath.pi) / 2
+        constant = (
+            mpmath.loggamma(half + 0.5)
+            - mpmath.loggamma(half)
+            - mpmath.log(freedom * mpmath.pi) / 2
+        )
         expected = float(constant - (half + 0.5) * mpmath.log1p(x**2 / freedom))
-    assert log_density(np.full((1, 1), 1.7), student(freedom))[0, 0] == pytest.approx(expected, rel=1e-12)
+    assert log_density(np.full((1, 1), 1.7), student(freedom))[0, 0] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("value", [1e-5, 0.3, 1.7, 40.0, 1e7])
 def test_the_inverse_of_trigamma_is_its_inverse(value):
-    assert float(mpmath.psi(1, inverse_trigamma(np.array([value]))[0])) == pytest.approx(value, rel=1e-9)
+    assert float(mpmath.psi(1, inverse_trigamma(np.array([value]))[0])) == pytest.approx(
+        value, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(("freedom", "strength"), list(itertools.product([3, 15], [2.0, 8.0])))
@@ -77,7 +94,9 @@ def test_a_new_score_is_a_normal_whose_mean_and_variance_have_their_posterior():
     of_variance = stats.invgamma((strength + d) / 2, scale=(strength + d) * v / 2)
 
     def integrand(variance, value):
-        return stats.norm(mean, np.sqrt(variance * (1 + 1 / 3))).pdf(value) * of_variance.pdf(variance)
+        return stats.norm(mean, np.sqrt(variance * (1 + 1 / 3))).pdf(value) * of_variance.pdf(
+            variance
+        )
 
     for value in (-2.0, 1.5, 6.0):
         expected = integrate.quad(integrand, 0, np.inf, args=(value,), epsabs=1e-13)[0]
@@ -99,7 +118,9 @@ def simulated(worlds, references, spread, seed=0):
     member = worlds["pairs"](rng, 2 * references + 2, records)
     memory, difficulty = rng.exponential(1.5, (records, 1)), rng.normal(4.0, 2.0, (records, 1))
     own = np.exp(spread * rng.standard_normal((records, 1)))
-    confidence = difficulty + memory * member[:, :, None] + own * rng.standard_normal((*member.shape, 1))
+    confidence = (
+        difficulty + memory * member[:, :, None] + own * rng.standard_normal((*member.shape, 1))
+    )
     return worlds["view"](confidence[0], confidence[2:], member[2:]), member[0]
 
 
@@ -108,7 +129,9 @@ def simulated(worlds, references, spread, seed=0):
 def test_shrunk_is_near_the_best_of_the_other_two(worlds, references, spread):
     view, member = simulated(worlds, references, spread)
     for mode in ("online", "offline"):
-        curves = {form: roc(LiRA(mode, form)(view), member) for form in ("shrunk", "per_record", "fixed")}
+        curves = {
+            form: roc(LiRA(mode, form)(view), member) for form in ("shrunk", "per_record", "fixed")
+        }
         best_area = max(auc(curves["per_record"]), auc(curves["fixed"]))
         best_rate = max(tpr_at(curves["per_record"], 0.01), tpr_at(curves["fixed"], 0.01))
         assert auc(curves["shrunk"]) > best_area - 0.003
@@ -117,11 +140,16 @@ def test_shrunk_is_near_the_best_of_the_other_two(worlds, references, spread):
 
 def test_shrunk_beats_both_where_records_differ_and_references_are_few(worlds):
     view, member = simulated(worlds, 4, 0.7)
-    rate = {form: tpr_at(roc(LiRA("online", form)(view), member), 0.01) for form in ("shrunk", "per_record", "fixed")}
+    rate = {
+        form: tpr_at(roc(LiRA("online", form)(view), member), 0.01)
+        for form in ("shrunk", "per_record", "fixed")
+    }
     assert rate["shrunk"] > 1.3 * max(rate["per_record"], rate["fixed"])
 
 
-def test_offline_the_plain_distance_wins_where_steady_records_are_not_remembered_and_shrinking_is_not_why(worlds):
+def test_offline_the_plain_distance_wins_where_steady_records_are_not_remembered_and_shrinking_is_not_why(
+    worlds,
+):
     """Shifts that go with the third power of the deviation: z-scores lose, with the true deviations as well."""
     rng = np.random.default_rng(0)
     own = np.exp(0.7 * rng.standard_normal((12_000, 1)))
@@ -129,7 +157,9 @@ def test_offline_the_plain_distance_wins_where_steady_records_are_not_remembered
     memory *= 1.5 / memory.mean()
     member = worlds["pairs"](rng, 64, len(own))
     difficulty = rng.normal(4.0, 2.0, own.shape)
-    confidence = difficulty + memory * member[:, :, None] + own * rng.standard_normal((*member.shape, 1))
+    confidence = (
+        difficulty + memory * member[:, :, None] + own * rng.standard_normal((*member.shape, 1))
+    )
     view = worlds["view"](confidence[0], confidence[2:], member[2:])
     distance = confidence[0] - difficulty
     curves = {

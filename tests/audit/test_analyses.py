@@ -79,7 +79,8 @@ def measures(rows, variant, attack, metric, *, reference="matched"):
     found = {
         row.target: row.measure
         for row in rows
-        if (row.variant, row.attack, row.reference, row.metric) == (variant, attack, reference, metric)
+        if (row.variant, row.attack, row.reference, row.metric)
+        == (variant, attack, reference, metric)
     }
     assert found, (variant, attack, metric)
     return found
@@ -91,7 +92,15 @@ def test_every_name_of_the_rows_is_read_as_the_value_that_makes_it(audited):
         assert str(AttackName.parse(row.attack)) == row.attack
         assert str(Metric.parse(row.metric)) == row.metric
     bases = {Metric.parse(row.metric).base for row in audited[3]}
-    assert bases >= {"tpr", "tpr_chosen", "fpr_chosen", "precision", "epsilon", "noise_scale", "bytes"}
+    assert bases >= {
+        "tpr",
+        "tpr_chosen",
+        "fpr_chosen",
+        "precision",
+        "epsilon",
+        "noise_scale",
+        "bytes",
+    }
 
 
 def test_rows_are_unique_and_everything_asked_is_there(audited):
@@ -144,18 +153,29 @@ def test_noise_costs_what_quantization_costs(audited):
     assert 0 < alone(rows, "noise@rtn-2", "noise_scale").value < 2
     assert abs(alone(rows, "noise@rtn-2", "noise_accuracy_gap").value) < 0.02
     over = alone(rows, "rtn-2", "test_accuracy_over_noise")
-    apart = alone(rows, "rtn-2", "test_accuracy").value - alone(rows, "noise@rtn-2", "test_accuracy").value
+    apart = (
+        alone(rows, "rtn-2", "test_accuracy").value
+        - alone(rows, "noise@rtn-2", "test_accuracy").value
+    )
     assert over.value == pytest.approx(apart, abs=1e-12)
-    assert alone(rows, "noise@rtn-2", "test_accuracy").value < alone(rows, "fp32", "test_accuracy").value
+    assert (
+        alone(rows, "noise@rtn-2", "test_accuracy").value
+        < alone(rows, "fp32", "test_accuracy").value
+    )
 
 
 def test_leakage_over_noise_is_the_difference_of_both_rows(audited):
     rows = audited[3]
-    for attack, reference in (("lira-online-shrunk", "matched"), ("lira-online-shrunk", "fp32"), ("threshold", "")):
+    for attack, reference in (
+        ("lira-online-shrunk", "matched"),
+        ("lira-online-shrunk", "fp32"),
+        ("threshold", ""),
+    ):
         over = measures(rows, "rtn-2", attack, "auc_over_noise", reference=reference)
         for target in ("all", "0", "2"):
             both = [
-                measures(rows, name, attack, "auc", reference=reference)[target] for name in ("rtn-2", "noise@rtn-2")
+                measures(rows, name, attack, "auc", reference=reference)[target]
+                for name in ("rtn-2", "noise@rtn-2")
             ]
             assert over[target].value == pytest.approx(both[0].value - both[1].value, abs=1e-12)
             assert over[target].low <= over[target].value <= over[target].high
@@ -165,7 +185,9 @@ def test_a_variant_as_accurate_as_full_precision_needs_no_noise(audited):
     rows = audited[3]
     assert alone(rows, "noise@rtn-8", "noise_scale").value == 0
     full = measures(rows, "fp32", "lira-online-shrunk", "auc", reference="fp32")
-    assert measures(rows, "noise@rtn-8", "lira-online-shrunk", "auc")["all"].value == full["all"].value
+    assert (
+        measures(rows, "noise@rtn-8", "lira-online-shrunk", "auc")["all"].value == full["all"].value
+    )
 
 
 def test_the_page_and_the_terminal_tell_what_was_found(audited):
@@ -177,8 +199,12 @@ def test_the_page_and_the_terminal_tell_what_was_found(audited):
     assert "rtn-8 is as accurate as fp32 within error, so that no noise is equally accurate" in page
     table, summary = tabulate(audited[3]), read_summary(audited[0] / "out")
     told = sentences(table, summary)
-    assert any("The joint attack on fp32 and rtn-2 together reaches" in sentence for sentence in told)
-    assert any(sentence.startswith("rtn-2 ") and "noise of equal accuracy" in sentence for sentence in told)
+    assert any(
+        "The joint attack on fp32 and rtn-2 together reaches" in sentence for sentence in told
+    )
+    assert any(
+        sentence.startswith("rtn-2 ") and "noise of equal accuracy" in sentence for sentence in told
+    )
 
 
 def test_a_second_run_does_nothing_and_a_lost_result_is_made_again(audited, tmp_path):

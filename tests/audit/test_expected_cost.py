@@ -34,7 +34,9 @@ def of_stage(tasks, stage):
 
 def test_without_a_measurement_the_plan_is_what_is_expected(prepared, store):
     found = expected(prepared, store)
-    assert [(task.key, task.cost) for task in found] == [(task.key, task.cost) for task in prepared.plan.tasks]
+    assert [(task.key, task.cost) for task in found] == [
+        (task.key, task.cost) for task in prepared.plan.tasks
+    ]
     assert all(task.memory > INTERPRETER for task in found)
 
 
@@ -45,21 +47,34 @@ def test_tasks_take_what_the_same_have_taken(prepared, store):
     found = expected(prepared, store)
     assert {(task.cost, task.memory) for task in of_stage(found, "train")} == {(12.0, 2 * GB)}
     scale = 12.0 / trains[0].cost  # the one thing that is known of all others
-    for task, planned in zip(of_stage(found, "query"), of_stage(prepared.plan.tasks, "query"), strict=True):
+    for task, planned in zip(
+        of_stage(found, "query"), of_stage(prepared.plan.tasks, "query"), strict=True
+    ):
         assert task.cost == pytest.approx(scale * planned.cost)
-        assert task.memory == of_stage(expected(prepared, Store(store.root.with_name("empty"))), "query")[0].memory
+        assert (
+            task.memory
+            == of_stage(expected(prepared, Store(store.root.with_name("empty"))), "query")[0].memory
+        )
 
 
 def test_what_another_type_of_device_has_taken_says_nothing(prepared, store):
     trains = of_stage(prepared.plan.tasks, "train")
-    store.write(trains[0], {}, {"device": "cuda (NVIDIA H100)", "seconds": 0.5, "peak_memory": 9 * GB})
-    store.write(trains[1], {}, {"device": "cpu", "seconds": "soon"})  # brought from elsewhere, who knows
-    assert [task.cost for task in expected(prepared, store)] == [task.cost for task in prepared.plan.tasks]
+    store.write(
+        trains[0], {}, {"device": "cuda (NVIDIA H100)", "seconds": 0.5, "peak_memory": 9 * GB}
+    )
+    store.write(
+        trains[1], {}, {"device": "cpu", "seconds": "soon"}
+    )  # brought from elsewhere, who knows
+    assert [task.cost for task in expected(prepared, store)] == [
+        task.cost for task in prepared.plan.tasks
+    ]
 
 
 def test_attacks_need_more_memory_for_more_models_up_to_where_files_take_over(store, monkeypatch):
     def memory(models: int) -> int:
-        found = library.prepare(validate({**RAW, "split": {**RAW["split"], "models": models}}), device="cpu")
+        found = library.prepare(
+            validate({**RAW, "split": {**RAW["split"], "models": models}}), device="cpu"
+        )
         return of_stage(expected(found, store), "attack")[0].memory - INTERPRETER
 
     assert memory(60) > 3 * memory(6)
@@ -69,7 +84,11 @@ def test_attacks_need_more_memory_for_more_models_up_to_where_files_take_over(st
 
 def test_memory_of_a_quantization_grows_with_the_rounds_as_with_the_records():
     def memory(**calibration) -> int:
-        raw = {**RAW, "data": {"name": "digits"}, "calibration": {"augment": ["flip"], **calibration}}
+        raw = {
+            **RAW,
+            "data": {"name": "digits"},
+            "calibration": {"augment": ["flip"], **calibration},
+        }
         tasks = library.prepare(validate(raw), device="cpu").plan.tasks
         return of_stage(tasks, "quantize")[0].memory
 

@@ -45,7 +45,9 @@ def made(**changes):
 def test_options_of_data_sets_that_came_later_leave_the_keys_of_before(data, key):
     found = plan(validate({**RAW, "data": {**data, "limit": 400}}), DIGITS, NETWORK)
     assert found.images[:12] == key
-    numbered = plan(validate({**RAW, "data": {**data, "limit": 400, "classes": 12}}), DIGITS, NETWORK)
+    numbered = plan(
+        validate({**RAW, "data": {**data, "limit": 400, "classes": 12}}), DIGITS, NETWORK
+    )
     assert numbered.images[:12] != key
 
 
@@ -131,10 +133,16 @@ def test_the_baseline_and_the_thresholds_at_full_precision_are_made_once():
     tasks = made().tasks
     assert [task.label for task in tasks if task.stage == "estimate"] == ["figures of fp32 by fp32"]
     chosen = {task.label for task in tasks if task.stage == "thresholds"}
-    on_variants = {f"thresholds on {variant}" for variant in ("rtn-2", "rtn-1.58", "obc-1.58+last8")}
+    on_variants = {
+        f"thresholds on {variant}" for variant in ("rtn-2", "rtn-1.58", "obc-1.58+last8")
+    }
     assert chosen == {"thresholds on fp32", "thresholds on fp32, recalibrated", *on_variants}
     used = {task.label: task.inputs["thresholds"] for task in tasks if "thresholds" in task.inputs}
-    assert used["measure fp32 by fp32"] == used["measure rtn-2 by fp32"] != used["measure rtn-2 by matched"]
+    assert (
+        used["measure fp32 by fp32"]
+        == used["measure rtn-2 by fp32"]
+        != used["measure rtn-2 by matched"]
+    )
     assert "measure control by fp32" not in used
 
 
@@ -175,12 +183,23 @@ def data(records, held_out, classes=3):
 @pytest.mark.parametrize("limit", [None, 151])
 @pytest.mark.parametrize("mode", ["population", "dedicated"])
 def test_the_promised_numbers_are_those_of_the_splits(held_out, limit, mode):
-    split = {"mode": mode, "models": 6, "shadows": 4, "targets": 2, "population": 20, "calibration": 10}
-    config = validate({**RAW, "data": {"name": "digits", "limit": limit}, "split": split, "quantize": []})
+    split = {
+        "mode": mode,
+        "models": 6,
+        "shadows": 4,
+        "targets": 2,
+        "population": 20,
+        "calibration": 10,
+    }
+    config = validate(
+        {**RAW, "data": {"name": "digits", "limit": limit}, "split": split, "quantize": []}
+    )
     sizes = scale_of(config, Description(300, held_out, 3, 1, 4, "x"), NETWORK, 1.0)
     images = limited(data(300, held_out), limit, 0)
     counts = {"models": 6} if mode == "population" else {"shadows": 4}
-    found = make_splits(images, mode=mode, targets=2, calibration=10, population=20, seed=0, **counts)
+    found = make_splits(
+        images, mode=mode, targets=2, calibration=10, population=20, seed=0, **counts
+    )
     assert len(found.pool) == sizes.pool
     assert set(found.member.sum(axis=1)[:2].tolist()) == {sizes.members}
     assert (len(found.calibration), len(found.population), len(found.test)) == (10, 20, sizes.test)
@@ -201,7 +220,11 @@ def test_an_arithmetic_that_is_not_settled_has_no_plan():
 def cost_of(name, **fields):
     """Seconds of the quantizations of the first model, by levels."""
     entry = {"name": name, "levels": [16, 4, 3], **fields}
-    tasks = [task for task in made(quantize=[entry]).tasks if task.stage == "quantize" and task.params["model"] == 0]
+    tasks = [
+        task
+        for task in made(quantize=[entry]).tasks
+        if task.stage == "quantize" and task.params["model"] == 0
+    ]
     assert len({task.group for task in tasks}) == 1
     return {task.params["levels"]: task.cost for task in tasks}
 
@@ -216,7 +239,11 @@ def test_only_the_first_precision_pays_the_pass_over_the_images(name):
 
 @pytest.mark.parametrize("name", ["obc", "gptq"])
 def test_quantized_inputs_share_nothing_and_polish_is_counted(name):
-    plain, behind, polished = cost_of(name), cost_of(name, inputs="quantized"), cost_of(name, polish=5)
+    plain, behind, polished = (
+        cost_of(name),
+        cost_of(name, inputs="quantized"),
+        cost_of(name, polish=5),
+    )
     assert behind[3] == behind[16] > plain[16]
     assert polished[3] > plain[3]
     assert cost_of(name, polish=5, exchange=2)[3] > polished[3]
@@ -224,7 +251,9 @@ def test_quantized_inputs_share_nothing_and_polish_is_counted(name):
 
 def test_more_calibration_images_cost_more_unless_none_is_looked_at():
     rtn = [cost_of("rtn", calibration={"records": records})[3] for records in (32, 64)]
-    polished = [cost_of("rtn", polish=2, calibration={"records": records})[16] for records in (32, 64)]
+    polished = [
+        cost_of("rtn", polish=2, calibration={"records": records})[16] for records in (32, 64)
+    ]
     assert rtn[0] == rtn[1] < polished[0] < polished[1]
 
 
@@ -237,7 +266,11 @@ def test_joint_releases_add_tasks_and_change_none():
     labels = {task.label for task in added}
     assert {"measure fp32&rtn-2 by matched", "measure rtn-1.58 by matched"} <= labels
     assert "compare rtn-2&rtn-1.58 by matched over best" in labels
-    assert all(task.bytes > 0 and task.memory > 0 for task in more.tasks if task.stage not in ("train", "weigh"))
+    assert all(
+        task.bytes > 0 and task.memory > 0
+        for task in more.tasks
+        if task.stage not in ("train", "weigh")
+    )
 
 
 def test_calibration_sets_are_halves_of_the_candidates_of_a_target():
@@ -253,12 +286,18 @@ def test_calibration_sets_are_halves_of_the_candidates_of_a_target():
     (candidates,) = [task for task in added if task.stage == "candidates"]
     assert {task.inputs["splits"] for task in quantized} == {candidates.key}
     asks = [task for task in added if task.stage == "query"]
-    assert max(task.cost for task in asks) < 0.5 * max(task.cost for task in base.tasks if task.stage == "query")
-    assert max(task.bytes for task in asks) < 0.5 * max(task.bytes for task in base.tasks if task.stage == "query")
+    assert max(task.cost for task in asks) < 0.5 * max(
+        task.cost for task in base.tasks if task.stage == "query"
+    )
+    assert max(task.bytes for task in asks) < 0.5 * max(
+        task.bytes for task in base.tasks if task.stage == "query"
+    )
 
 
 def test_more_candidates_than_members_are_refused():
-    with pytest.raises(ConfigError, match=r"calibration_inference\.candidates: expected at most the 140 members"):
+    with pytest.raises(
+        ConfigError, match=r"calibration_inference\.candidates: expected at most the 140 members"
+    ):
         made(calibration_inference={"variants": ["rtn-2"], "candidates": 200})
     with pytest.raises(ConfigError, match=r"calibration_inference needs an attack with references"):
         made(calibration_inference={"variants": ["rtn-2"]}, attacks=["threshold"])
@@ -270,7 +309,9 @@ def test_noise_is_matched_on_targets_and_attacked_as_the_variant_is():
     assert known < {task.key for task in more.tasks}
     added = [task for task in more.tasks if task.key not in known]
     stages_of = [task.stage for task in added]
-    assert {name: stages_of.count(name) for name in ("match", "noise", "query", "attack", "compare")} == {
+    assert {
+        name: stages_of.count(name) for name in ("match", "noise", "query", "attack", "compare")
+    } == {
         "match": 1,
         "noise": 6,
         "query": 6,

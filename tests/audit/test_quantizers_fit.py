@@ -82,7 +82,12 @@ def prepared(tmp_path, monkeypatch):
     ("factory", "quantizer", "message", "name"),
     [
         ("same", "rtn", "layer 'stem' cannot be taken for a Conv2d", "stem"),
-        ("tied", "gptq", "layer 'stem' shares the memory of its weight with 'decoder.weight'", "stem"),
+        (
+            "tied",
+            "gptq",
+            "layer 'stem' shares the memory of its weight with 'decoder.weight'",
+            "stem",
+        ),
         ("auxiliary", "adaround", "layer 'aux.1' is never called", "aux.1"),
         ("offset", "brecq", "batch norm 'norm' cannot be folded into layer 'stem'", "norm"),
         ("offset", "obc", "batch norm 'norm' cannot be re-estimated", "norm"),
@@ -105,6 +110,8 @@ def test_a_norm_of_its_own_is_no_matter_to_what_leaves_norms_alone(prepared):
 
 @pytest.mark.parametrize("factory", ["skipped", "emptied"])
 @pytest.mark.parametrize("quantizer", ["gptq", "adaround"])
-def test_an_expert_that_serves_few_images_is_no_layer_that_is_never_called(prepared, factory, quantizer):
+def test_an_expert_that_serves_few_images_is_no_layer_that_is_never_called(
+    prepared, factory, quantizer
+):
     layers = prepared(factory, quantizer).network.layers
     assert len(layers) == 4

@@ -41,7 +41,9 @@ def bitleak(tmp_path, capfd, monkeypatch):
     def run(*arguments, config=None):
         if config is not None:
             text = config if isinstance(config, str | bytes) else yaml.safe_dump(config)
-            (tmp_path / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+            (tmp_path / "config.yaml").write_bytes(
+                text if isinstance(text, bytes) else text.encode()
+            )
         code = main([str(argument) for argument in arguments])
         out, err = capfd.readouterr()
         return code, out, err
@@ -53,4 +55,6 @@ def bitleak(tmp_path, capfd, monkeypatch):
 def without_new_process(monkeypatch):
     """Spares networks from outside the new process that makes them once more."""
     for name in ("bitleak.audit.preparation", "bitleak.single_network.quantization_job"):
-        monkeypatch.setattr(importlib.import_module(name), "check_in_new_process", lambda spec: None)
+        monkeypatch.setattr(
+            importlib.import_module(name), "check_in_new_process", lambda spec: None
+        )

@@ -25,7 +25,9 @@ def good():
     member = np.stack([first, ~first], axis=1).reshape(MODELS, RECORDS)
     labels = rng.integers(0, 3, RECORDS)
     logits = rng.normal(size=(MODELS, RECORDS, 2, 3)).astype(np.float16)
-    logits[np.arange(MODELS)[:, None], np.arange(RECORDS), :, labels] += 2 * member[..., None].astype(np.float16)
+    logits[np.arange(MODELS)[:, None], np.arange(RECORDS), :, labels] += 2 * member[
+        ..., None
+    ].astype(np.float16)
     others = rng.normal(size=(MODELS, 20, 2, 3)).astype(np.float16)
     return {"logits": logits, "labels": labels, "member": member, "population_logits": others,
             "population_labels": rng.integers(0, 3, 20)}  # fmt: skip
@@ -38,7 +40,11 @@ def saved(folder, arrays, name="answers.npz"):
 
 def test_a_file_becomes_a_report(bitleak, tmp_path, good):
     saved(tmp_path, good)
-    saved(tmp_path, good | {"logits": good["logits"] / 2, "population_logits": good["population_logits"] / 2}, "q.npz")
+    saved(
+        tmp_path,
+        good | {"logits": good["logits"] / 2, "population_logits": good["population_logits"] / 2},
+        "q.npz",
+    )
     code, out, err = bitleak("attack", "answers.npz", "--quantized", "q.npz", "--fpr", "0.1,0.2", "--attacks",
                              "lira-online-fixed,threshold", "--targets", "0,3", "--out", "out")  # fmt: skip
     assert code == 0, err
@@ -59,7 +65,12 @@ def test_a_file_becomes_a_report(bitleak, tmp_path, good):
     ]  # fmt: skip
     rows = read_rows(folder)
     assert {row.variant for row in rows} == {"fp32", "quantized", "control"}
-    assert {row.reference for row in rows if row.variant == "quantized"} == {"", "fp32", "recalibrated", "matched"}
+    assert {row.reference for row in rows if row.variant == "quantized"} == {
+        "",
+        "fp32",
+        "recalibrated",
+        "matched",
+    }
     assert {row.target for row in rows} == {"0", "3", "all"}
     assert {curve.variant for curve in read_curves(folder)} == {"fp32", "quantized", "control"}
     summary = read_summary(folder)
@@ -84,7 +95,11 @@ def test_scores_alone_become_a_report_without_accuracies(bitleak, tmp_path, good
     code, _, err = bitleak("attack", "answers.npz", "--fpr", "0.1")
     assert code == 0, err
     folder = tmp_path / "audits" / "answers"
-    assert sorted(path.name for path in (folder / "figures").glob("*.svg")) == ["bars.svg", "power.svg", "roc.svg"]
+    assert sorted(path.name for path in (folder / "figures").glob("*.svg")) == [
+        "bars.svg",
+        "power.svg",
+        "roc.svg",
+    ]
     assert "test_accuracy" not in {row.metric for row in read_rows(folder)}
     page = (folder / "report.html").read_text()
     assert "0 classes" not in page
@@ -99,7 +114,9 @@ def test_a_report_is_made_without_torch(tmp_path, good):
         "code = main(['attack', 'answers.npz', '--attacks', 'threshold', '--fpr', '0.1', '--out', 'out']); "
         "sys.exit(code or 10 * ('torch' in sys.modules) or 20 * ('ray' in sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ
+    )
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "out" / "report.html").is_file()
 
@@ -143,25 +160,53 @@ ARRAYS = [
         lambda a: {"member": a["member"][:, :-1]},
         ("member must be", "(8, 120)", "(8, 119)"),
     ),
-    ("member with one axis", lambda a: {"member": a["member"][0]}, ("member must be [models records]", "(120,)")),
+    (
+        "member with one axis",
+        lambda a: {"member": a["member"][0]},
+        ("member must be [models records]", "(120,)"),
+    ),
     ("no member", lambda a: {"member": None}, ("member is missing",)),
     (
         "label too large",
         lambda a: {"labels": with_value(a["labels"], 4, 3)},
         ("labels must be from 0 to 2, got 3", "record 4"),
     ),
-    ("label negative", lambda a: {"labels": with_value(a["labels"], 4, -1)}, ("from 0 to 2, got -1",)),
-    ("labels as floats", lambda a: {"labels": a["labels"] * 1.0}, ("labels must be integers", "float64")),
+    (
+        "label negative",
+        lambda a: {"labels": with_value(a["labels"], 4, -1)},
+        ("from 0 to 2, got -1",),
+    ),
+    (
+        "labels as floats",
+        lambda a: {"labels": a["labels"] * 1.0},
+        ("labels must be integers", "float64"),
+    ),
     (
         "labels of another length",
         lambda a: {"labels": a["labels"][1:]},
         ("labels must be one per record, 120, got 119",),
     ),
     ("no labels", lambda a: {"labels": None}, ("labels are missing", "--labels")),
-    ("no labels of the population", lambda a: {"population_labels": None}, ("population_labels are missing",)),
-    ("integers", lambda a: {"logits": a["logits"].astype(np.int32)}, ("float16, float32 or float64, got int32",)),
-    ("complex", lambda a: {"logits": a["logits"] * 1j}, ("float16, float32 or float64, got complex",)),
-    ("two axes", lambda a: {"logits": a["logits"][:, :, 0, 0]}, ("[models records queries classes]", "(8, 120)")),
+    (
+        "no labels of the population",
+        lambda a: {"population_labels": None},
+        ("population_labels are missing",),
+    ),
+    (
+        "integers",
+        lambda a: {"logits": a["logits"].astype(np.int32)},
+        ("float16, float32 or float64, got int32",),
+    ),
+    (
+        "complex",
+        lambda a: {"logits": a["logits"] * 1j},
+        ("float16, float32 or float64, got complex",),
+    ),
+    (
+        "two axes",
+        lambda a: {"logits": a["logits"][:, :, 0, 0]},
+        ("[models records queries classes]", "(8, 120)"),
+    ),
     ("one class", lambda a: {"logits": a["logits"][..., :1]}, ("at least 2 classes", "got 1")),
     ("nothing", lambda a: {"logits": a["logits"][:, :0]}, ("not empty", "(8, 0, 2, 3)")),
     (
@@ -169,8 +214,16 @@ ARRAYS = [
         lambda a: {"logit": a["logits"], "logits": None},
         ("unknown array 'logit'", "did you mean 'logits'"),
     ),
-    ("logits and scores", lambda a: {"scores": a["logits"][..., 0]}, ("expected one of", "logits and scores")),
-    ("neither", lambda a: {"logits": None, "population_logits": None}, ("expected one of", "got none")),
+    (
+        "logits and scores",
+        lambda a: {"scores": a["logits"][..., 0]},
+        ("expected one of", "logits and scores"),
+    ),
+    (
+        "neither",
+        lambda a: {"logits": None, "population_logits": None},
+        ("expected one of", "got none"),
+    ),
     (
         "a population of another kind",
         lambda a: {"population_scores": a["population_logits"][..., 0]},
@@ -186,8 +239,16 @@ ARRAYS = [
         lambda a: {"population_logits": a["population_logits"][:3]},
         ("of the same models", "got 3 models beside 8"),
     ),
-    ("models of another length", lambda a: {"models": np.arange(3)}, ("models must be one integer per model, 8",)),
-    ("a model twice", lambda a: {"models": np.array([0, 1, 2, 3, 4, 5, 6, 6])}, ("the model 6 occurs twice",)),
+    (
+        "models of another length",
+        lambda a: {"models": np.arange(3)},
+        ("models must be one integer per model, 8",),
+    ),
+    (
+        "a model twice",
+        lambda a: {"models": np.array([0, 1, 2, 3, 4, 5, 6, 6])},
+        ("the model 6 occurs twice",),
+    ),
     (
         "logits as probabilities",
         lambda a: {
@@ -206,11 +267,17 @@ ARRAYS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), [case[1:] for case in ARRAYS], ids=[case[0] for case in ARRAYS])
+@pytest.mark.parametrize(
+    ("change", "words"), [case[1:] for case in ARRAYS], ids=[case[0] for case in ARRAYS]
+)
 def test_arrays_that_do_not_fit_are_refused(bitleak, tmp_path, good, change, words):
     arrays = {name: array for name, array in (good | change(good)).items() if array is not None}
     saved(tmp_path, arrays)
-    refused(bitleak("attack", "answers.npz", "--attacks", "threshold", "--out", "out"), "answers.npz", *words)
+    refused(
+        bitleak("attack", "answers.npz", "--attacks", "threshold", "--out", "out"),
+        "answers.npz",
+        *words,
+    )
     assert not (tmp_path / "out" / "report.html").exists()
 
 
@@ -242,7 +309,10 @@ def test_an_archive_with_an_array_twice_is_refused(bitleak, tmp_path, good):
     saved(tmp_path, good)
     sink = io.BytesIO()
     np.save(sink, good["labels"])
-    with zipfile.ZipFile(tmp_path / "answers.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+    with (
+        zipfile.ZipFile(tmp_path / "answers.npz", "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate name"),
+    ):
         archive.writestr("labels.npy", sink.getvalue())
     refused(bitleak("attack", "answers.npz"), "answers.npz", "twice")
 
@@ -304,21 +374,36 @@ def experiment(folder, keep, **arrays):
 
 EXPERIMENTS = [
     ("no keep", {"keep": None}, ("experiment-1", "keep.npy is missing")),
-    ("numbers in keep", {"keep": np.ones(RECORDS)}, ("experiment-1", "keep.npy", "bool [records]", "float64")),
+    (
+        "numbers in keep",
+        {"keep": np.ones(RECORDS)},
+        ("experiment-1", "keep.npy", "bool [records]", "float64"),
+    ),
     ("a short keep", {"keep": np.ones(5, bool)}, ("experiment-1", "keep.npy", "(5,)")),
     ("no answers", {"logits": None}, ("experiment-1", "neither logits nor scores")),
-    ("other records", {"logits": np.zeros((5, 2, 3), np.float32), "keep": np.ones(5, bool)}, ("the same records",)),
-    ("two rounds", {"logits": np.zeros((RECORDS, 2, 2, 3), np.float32)}, ("experiment-1", "[records queries classes]")),
+    (
+        "other records",
+        {"logits": np.zeros((5, 2, 3), np.float32), "keep": np.ones(5, bool)},
+        ("the same records",),
+    ),
+    (
+        "two rounds",
+        {"logits": np.zeros((RECORDS, 2, 2, 3), np.float32)},
+        ("experiment-1", "[records queries classes]"),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), [case[1:] for case in EXPERIMENTS], ids=[case[0] for case in EXPERIMENTS])
+@pytest.mark.parametrize(
+    ("change", "words"), [case[1:] for case in EXPERIMENTS], ids=[case[0] for case in EXPERIMENTS]
+)
 def test_experiments_that_lack_something_are_refused(bitleak, tmp_path, good, change, words):
     root = tmp_path / "runs"
     experiment(root / "experiment-0", good["member"][0], logits=good["logits"][0])
     arrays = {"keep": good["member"][1], "logits": good["logits"][1]} | change
     experiment(
-        root / "experiment-1", **{name: one for name, one in arrays.items() if one is not None or name == "keep"}
+        root / "experiment-1",
+        **{name: one for name, one in arrays.items() if one is not None or name == "keep"},
     )
     np.save(tmp_path / "labels.npy", good["labels"])
     refused(bitleak("attack", "runs", "--labels", "labels.npy", "--attacks", "threshold"), *words)
@@ -326,7 +411,12 @@ def test_experiments_that_lack_something_are_refused(bitleak, tmp_path, good, ch
 
 def test_experiments_without_labels_are_refused(bitleak, tmp_path, good):
     experiment(tmp_path / "runs" / "experiment-0", good["member"][0], logits=good["logits"][0])
-    refused(bitleak("attack", "runs", "--attacks", "threshold"), "runs", "labels are missing", "--labels")
+    refused(
+        bitleak("attack", "runs", "--attacks", "threshold"),
+        "runs",
+        "labels are missing",
+        "--labels",
+    )
 
 
 def rows(**changes):
@@ -349,8 +439,16 @@ TABLES = [
     ("records as text", {"record": ["a"] * 6}, ("record must be an integer",)),
     ("no logits", {"logits": None}, ("expected one of the columns", "got none")),
     ("logits and score", {"score": [0.0] * 6}, ("logits and score",)),
-    ("logits as integers", {"logits": pa.array([[0, 1]] * 6)}, ("logits must be a list of floating-point numbers",)),
-    ("a missing class", {"logits": pa.array([[0.0, 1.0]] * 5 + [[0.0]])}, ("must all have 2 numbers, got 1",)),
+    (
+        "logits as integers",
+        {"logits": pa.array([[0, 1]] * 6)},
+        ("logits must be a list of floating-point numbers",),
+    ),
+    (
+        "a missing class",
+        {"logits": pa.array([[0.0, 1.0]] * 5 + [[0.0]])},
+        ("must all have 2 numbers, got 1",),
+    ),
     ("a null", {"logits": pa.array([[0.0, 1.0]] * 5 + [[0.0, None]])}, ("null",)),
     ("no label", {"label": None}, ("labels are missing",)),
     ("another label", {"label": [0, 1, 1, 1, 1, 1]}, ("label of a record differs",)),
@@ -360,16 +458,32 @@ TABLES = [
         ("the answer of model 1 about record 1", "twice"),
     ),
     ("an answer too few", {"record": [0, 1, 2, 0, 1, 3]}, ("8 answers, but there are 6 rows",)),
-    ("a null in some rows", {"member": [True, None, None, False, True, None]}, ("record 1 is null in some rows only",)),
-    ("nothing but a population", {"member": pa.array([None] * 6, pa.bool_())}, ("no row has a membership",)),
-    ("nan", {"logits": pa.array([[0.0, float("nan")]] + [[0.0, 1.0]] * 5)}, ("model 0, record 0", "must be finite")),
+    (
+        "a null in some rows",
+        {"member": [True, None, None, False, True, None]},
+        ("record 1 is null in some rows only",),
+    ),
+    (
+        "nothing but a population",
+        {"member": pa.array([None] * 6, pa.bool_())},
+        ("no row has a membership",),
+    ),
+    (
+        "nan",
+        {"logits": pa.array([[0.0, float("nan")]] + [[0.0, 1.0]] * 5)},
+        ("model 0, record 0", "must be finite"),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES])
+@pytest.mark.parametrize(
+    ("change", "words"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES]
+)
 def test_tables_that_do_not_fit_are_refused(bitleak, tmp_path, change, words):
     pq.write_table(rows(**change), tmp_path / "answers.parquet")
-    refused(bitleak("attack", "answers.parquet", "--attacks", "threshold"), "answers.parquet", *words)
+    refused(
+        bitleak("attack", "answers.parquet", "--attacks", "threshold"), "answers.parquet", *words
+    )
 
 
 OPTIONS = [
@@ -393,12 +507,19 @@ def test_options_that_cannot_be_used_are_refused(bitleak, tmp_path, good, option
 QUANTIZED = [
     (
         "other records",
-        lambda a: {"logits": a["logits"][:, 1:], "labels": a["labels"][1:], "member": a["member"][:, 1:]},
+        lambda a: {
+            "logits": a["logits"][:, 1:],
+            "labels": a["labels"][1:],
+            "member": a["member"][:, 1:],
+        },
         ("records must be as in answers.npz, 120, got 119",),
     ),
     (
         "other queries",
-        lambda a: {"logits": a["logits"][:, :, :1], "population_logits": a["population_logits"][:, :, :1]},
+        lambda a: {
+            "logits": a["logits"][:, :, :1],
+            "population_logits": a["population_logits"][:, :, :1],
+        },
         ("queries must be", "2, got 1"),
     ),
     ("other members", lambda a: {"member": ~a["member"]}, ("member of model 0 differs",)),
@@ -406,14 +527,23 @@ QUANTIZED = [
     ("other models", lambda a: {"models": np.arange(1, 9)}, ("model 8 is none of answers.npz",)),
     (
         "another population",
-        lambda a: {"population_logits": a["population_logits"][:, 1:], "population_labels": a["population_labels"][1:]},
+        lambda a: {
+            "population_logits": a["population_logits"][:, 1:],
+            "population_labels": a["population_labels"][1:],
+        },
         ("population must be that of answers.npz, 20", "got 19"),
     ),
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), [case[1:] for case in QUANTIZED], ids=[case[0] for case in QUANTIZED])
+@pytest.mark.parametrize(
+    ("change", "words"), [case[1:] for case in QUANTIZED], ids=[case[0] for case in QUANTIZED]
+)
 def test_quantized_answers_that_do_not_fit_are_refused(bitleak, tmp_path, good, change, words):
     saved(tmp_path, good)
     saved(tmp_path, good | change(good), "q.npz")
-    refused(bitleak("attack", "answers.npz", "--quantized", "q.npz", "--attacks", "threshold"), "q.npz", *words)
+    refused(
+        bitleak("attack", "answers.npz", "--quantized", "q.npz", "--attacks", "threshold"),
+        "q.npz",
+        *words,
+    )

@@ -41,7 +41,14 @@ def undisturbed(tmp_path_factory, tiny_config):
 def test_an_audit_leaves_everything(undisturbed):
     out = undisturbed / "out"
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert {"config.yaml", "results.csv", "results.parquet", "roc.parquet", "summary.json", "report.html"} <= names
+    assert {
+        "config.yaml",
+        "results.csv",
+        "results.parquet",
+        "roc.parquet",
+        "summary.json",
+        "report.html",
+    } <= names
     assert {Path(name).suffix for name in names if name.startswith("figures/")} == {".svg", ".png"}
     resolved = yaml.safe_load((out / "config.yaml").read_text())
     assert resolved["train"]["momentum"] == 0.9
@@ -62,34 +69,53 @@ def test_the_forecast_of_the_disk_is_right_within_a_factor_of_two(undisturbed):
 
 def test_the_table_has_every_combination_once(undisturbed):
     rows = table(undisturbed / "out")
-    keys = [tuple(row[name] for name in ("variant", "attack", "reference", "target", "metric")) for row in rows]
+    keys = [
+        tuple(row[name] for name in ("variant", "attack", "reference", "target", "metric"))
+        for row in rows
+    ]
     assert len(set(keys)) == len(keys)
     assert list(dict.fromkeys(row["variant"] for row in rows)) == VARIANTS
     assert {row["target"] for row in rows} == {"all", "0", "2"}
     for variant in VARIANTS[1:3]:
-        found = {row["reference"] for row in rows if row["variant"] == variant and row["metric"] == "auc"}
+        found = {
+            row["reference"] for row in rows if row["variant"] == variant and row["metric"] == "auc"
+        }
         assert found == {"", "fp32", "matched", "recalibrated"}
     metrics = {row["metric"] for row in rows}
-    assert {"auc", "tpr@0.05", "tpr@0.1", "balanced_accuracy", "test_accuracy", "train_accuracy"} <= metrics
+    assert {
+        "auc",
+        "tpr@0.05",
+        "tpr@0.1",
+        "balanced_accuracy",
+        "test_accuracy",
+        "train_accuracy",
+    } <= metrics
     assert {"agreement", "bytes", "bits_per_weight"} <= metrics
 
 
 def test_verdicts_are_corrected_over_the_whole_table(undisturbed):
     rows = [row for row in table(undisturbed / "out") if row["p_value"]]
-    assert {row["variant"] for row in rows} == set(VARIANTS)  # full precision too: recalibrated against not
+    assert {row["variant"] for row in rows} == set(
+        VARIANTS
+    )  # full precision too: recalibrated against not
     for row in rows:
         assert float(row["p_adjusted"]) >= float(row["p_value"])
         assert (row["verdict"] == "not distinguishable") == (float(row["p_adjusted"]) >= 0.05)
         assert row["about"] == "records"
     planned = [row for row in rows if row["family"] == "headline"]
     assert [row["variant"] for row in planned] == VARIANTS[1:3]
-    assert len({(row["attack"], row["reference"], row["metric"], row["target"]) for row in planned}) == 1
+    assert (
+        len({(row["attack"], row["reference"], row["metric"], row["target"]) for row in planned})
+        == 1
+    )
     assert {row["family"] for row in rows if row["metric"] == planned[0]["metric"] and row["target"] == "all"} == {
         "headline", f"{planned[0]['metric']}/all", f"control/{planned[0]['metric']}/all",
     }  # fmt: skip
     family = [row for row in rows if row["family"] == "auc/all"]
     assert family == [
-        row for row in rows if row["target"] == "all" and row["metric"] == "auc" and row["variant"] != "control"
+        row
+        for row in rows
+        if row["target"] == "all" and row["metric"] == "auc" and row["variant"] != "control"
     ]
     smallest = min(family, key=lambda row: float(row["p_value"]))
     expected = min(1.0, len(family) * float(smallest["p_value"]))
@@ -101,12 +127,25 @@ def test_the_resolved_config_gives_the_same_results(undisturbed, tmp_path):
     from bitleak.cli import main
 
     config = undisturbed / "out" / "config.yaml"
-    arguments = ["--out", tmp_path / "again", "--store", undisturbed / "store", "--executor", "serial"]
-    before = {path: path.stat().st_mtime_ns for path in (undisturbed / "store").rglob("manifest.json")}
+    arguments = [
+        "--out",
+        tmp_path / "again",
+        "--store",
+        undisturbed / "store",
+        "--executor",
+        "serial",
+    ]
+    before = {
+        path: path.stat().st_mtime_ns for path in (undisturbed / "store").rglob("manifest.json")
+    }
     assert main(["audit", str(config), *map(str, arguments)]) == 0
-    after = {path: path.stat().st_mtime_ns for path in (undisturbed / "store").rglob("manifest.json")}
+    after = {
+        path: path.stat().st_mtime_ns for path in (undisturbed / "store").rglob("manifest.json")
+    }
     assert after == before
-    assert (tmp_path / "again" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
+    assert (tmp_path / "again" / "results.csv").read_bytes() == (
+        undisturbed / "out" / "results.csv"
+    ).read_bytes()
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -163,7 +202,9 @@ def test_the_store_can_be_listed_checked_and_cleaned(undisturbed, bitleak):
     assert (code, "train" in out) == (0, True)
     code, out, _ = bitleak("store", "verify", "--store", store)
     assert (code, "0 problems" in out) == (0, True)
-    code, out, _ = bitleak("store", "gc", undisturbed / "config.yaml", "--store", store, "--dry-run")
+    code, out, _ = bitleak(
+        "store", "gc", undisturbed / "config.yaml", "--store", store, "--dry-run"
+    )
     assert (code, out.split()[0]) == (0, "0")
     assert bitleak("store", "gc", "--store", store)[0] == 2
 
@@ -172,7 +213,16 @@ def test_the_registry_can_be_listed(bitleak):
     code, out, _ = bitleak("list")
     assert code == 0
     listed = set(out.split())
-    assert {"digits", "resnet18", "adaround", "processes", "external", "advantage", "crop", "shift:DX,DY"} <= listed
+    assert {
+        "digits",
+        "resnet18",
+        "adaround",
+        "processes",
+        "external",
+        "advantage",
+        "crop",
+        "shift:DX,DY",
+    } <= listed
     assert {"paper", "quick", "matched", "tpr,"} <= listed
     assert set(known_names()) <= listed
     assert {"gap", "signals", "lira-offline-two_sided-per_record"} <= set(known_names())

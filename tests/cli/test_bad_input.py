@@ -35,10 +35,18 @@ CONFIG = [
     (["quantize", 0], {"name": "adarond"}, ("quantize.0.name", "did you mean 'adaround'")),
     (["quantize", 0], {"preset": "fast"}, ("quantize.0.preset", "quick")),
     (["quantize", 0], {"layers": {"head*": 16}}, ("head*", "matches no layer")),
-    (["quantize", 0], {"calibration": {"source": "holdout"}}, ("split.calibration", "32 held-out records")),
+    (
+        ["quantize", 0],
+        {"calibration": {"source": "holdout"}},
+        ("split.calibration", "32 held-out records"),
+    ),
     (["calibration"], {"records": 5_000}, ("calibration.records", "5000", "each model has")),
     (["query"], {"augment": ["flip"]}, ("query.augment", "'identity'")),
-    (["query"], {"augment": ["identity", "shift:1"]}, ("query.augment", "shift:DX,DY", "'shift:1'")),
+    (
+        ["query"],
+        {"augment": ["identity", "shift:1"]},
+        ("query.augment", "shift:DX,DY", "'shift:1'"),
+    ),
     ([], {"fpr": [0.1, 2]}, ("fpr", "between 0 and 1", "2")),
     ([], {"references": ["matchd"]}, ("references", "did you mean 'matched'")),
     ([], {"attacks": ["lra"]}, ("attacks", "did you mean 'lira'")),
@@ -48,17 +56,27 @@ CONFIG = [
     ([], {"title": "\u202egnp.exe"}, ("title must be printable text", r"'\u202e'")),
     ([], {"title": "x" * 61}, ("title must have at most 60 letters, got 61",)),
     ([], {"title": "=1+1"}, ("title must not begin with '='", "spreadsheets")),
-    (["quantize", 0], {"label": "@x"}, ("quantize.0.label must not begin with '@'", "spreadsheets")),
+    (
+        ["quantize", 0],
+        {"label": "@x"},
+        ("quantize.0.label must not begin with '@'", "spreadsheets"),
+    ),
     (["quantize", 0], {"label": "a\tb"}, ("quantize.0.label must be printable text", r"'\t'")),
     (["quantize", 0], {"label": "l" * 61}, ("quantize.0.label must have at most 60 letters",)),
     (["quantize", 0], {"layers": {"*\x1b[2J": 16}}, ("quantize must be printable text", r"'\x1b'")),
     ([], {"sead": 1}, ("sead", "did you mean 'seed'")),
     ([], {"quantize": {"name": "rtn"}}, ("quantize", "expected a list")),
-    ([], {"quantize": [{"name": "rtn", "levels": 4}, {"name": "rtn", "levels": 4}]}, ("rtn-2", "twice", "label")),
+    (
+        [],
+        {"quantize": [{"name": "rtn", "levels": 4}, {"name": "rtn", "levels": 4}]},
+        ("rtn-2", "twice", "label"),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("where", "change", "words"), CONFIG, ids=[str(change) for _, change, _ in CONFIG])
+@pytest.mark.parametrize(
+    ("where", "change", "words"), CONFIG, ids=[str(change) for _, change, _ in CONFIG]
+)
 def test_a_mistake_in_the_config_is_refused(bitleak, tiny, where, change, words):
     target = tiny
     for step in where:
@@ -72,7 +90,13 @@ def test_several_mistakes_are_told_together(bitleak, tiny):
     tiny["model"]["name"] = "cnnn"
     tiny["seed"] = "zero"
     tiny["quantize"][0]["levels"] = [1]
-    refused(bitleak("audit", "config.yaml", config=tiny), "train.epochs", "model.name", "seed", "quantize.0.levels")
+    refused(
+        bitleak("audit", "config.yaml", config=tiny),
+        "train.epochs",
+        "model.name",
+        "seed",
+        "quantize.0.levels",
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +147,10 @@ def test_a_mistake_on_the_command_line_is_refused(bitleak, tiny, arguments, word
     ],
 )
 def test_an_empty_path_is_refused(bitleak, tiny, arguments, name):
-    refused(bitleak(*arguments, config=tiny), f"error: {name}: got an empty value; is a shell variable unset?")
+    refused(
+        bitleak(*arguments, config=tiny),
+        f"error: {name}: got an empty value; is a shell variable unset?",
+    )
 
 
 def test_a_verb_or_option_that_does_not_exist_is_refused(bitleak, tiny):
@@ -154,7 +181,11 @@ def test_a_disk_that_is_too_small_is_refused(bitleak, tiny, monkeypatch):
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 999, 1))
-    refused(bitleak("audit", "config.yaml", "--executor", "serial", config=tiny), "GB are free", "--store")
+    refused(
+        bitleak("audit", "config.yaml", "--executor", "serial", config=tiny),
+        "GB are free",
+        "--store",
+    )
 
 
 def test_a_report_of_nothing_is_refused(bitleak, tmp_path):
@@ -214,7 +245,9 @@ def test_an_image_that_cannot_be_decoded_is_named(bitleak, tiny, tmp_path):
 
 def test_an_image_of_another_size_is_named(bitleak, tiny, tmp_path):
     folder(tmp_path / "images")
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "images" / "train" / "class1" / "9.png")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(
+        tmp_path / "images" / "train" / "class1" / "9.png"
+    )
     tiny["data"] = {"name": "hub", "path": "images"}
     tiny["calibration"] = {"records": 10}
     refused(bitleak("audit", "config.yaml", "--executor", "serial", config=tiny), "9.png", "9x9")
@@ -231,6 +264,14 @@ def test_a_column_that_is_not_there_is_named(bitleak, tiny, tmp_path):
     import pyarrow.parquet as pq
 
     (tmp_path / "set").mkdir()
-    pq.write_table(pa.table({"picture": [1, 2], "label": [0, 1]}), tmp_path / "set" / "train-00000-of-00001.parquet")
+    pq.write_table(
+        pa.table({"picture": [1, 2], "label": [0, 1]}),
+        tmp_path / "set" / "train-00000-of-00001.parquet",
+    )
     tiny["data"] = {"name": "hub", "path": "set", "image": "img"}
-    refused(bitleak("audit", "config.yaml", config=tiny), "img", "picture", "train-00000-of-00001.parquet")
+    refused(
+        bitleak("audit", "config.yaml", config=tiny),
+        "img",
+        "picture",
+        "train-00000-of-00001.parquet",
+    )

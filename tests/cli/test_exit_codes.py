@@ -37,10 +37,22 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/x/y")
         (Ended(signal.SIGHUP), 129, f"ended by SIGHUP; {AGAIN}"),
         (EOFError(), 4, f"{EARLY} (EOFError: no more data)"),
         (EOFError("unexpected EOF"), 4, f"{EARLY} (EOFError: unexpected EOF)"),
-        (BrokenPipeError(32, "x"), 4, "error: whoever read the output, or a helper process, has gone (broken pipe)"),
+        (
+            BrokenPipeError(32, "x"),
+            4,
+            "error: whoever read the output, or a helper process, has gone (broken pipe)",
+        ),
         (BlockingIOError(11, "Try again"), 4, "error: Try again (BlockingIOError)"),
-        (MemoryError(), 4, "error: out of memory (an array is too large); fewer --workers, or --memory, need less"),
-        (FULL, 2, "error: /x/y: No space left on device; free some space or give another folder, and run it again"),
+        (
+            MemoryError(),
+            4,
+            "error: out of memory (an array is too large); fewer --workers, or --memory, need less",
+        ),
+        (
+            FULL,
+            2,
+            "error: /x/y: No space left on device; free some space or give another folder, and run it again",
+        ),
         (StoreError("no"), 2, "error: no"),
         (ExecutionError("no workers"), 4, "error: no workers"),
     ],
@@ -50,7 +62,9 @@ def test_every_end_has_a_line_and_a_code(monkeypatch, capfd, error, code, line):
 
 
 def test_an_audit_that_is_interrupted_goes_on(monkeypatch, capfd):
-    monkeypatch.setattr("bitleak.cli.audit_command._run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "bitleak.cli.audit_command._run", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
     assert main(["audit", "x.yaml"]) == 143
     assert capfd.readouterr().err == "ended by SIGTERM; the same command goes on\n"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -135,7 +149,10 @@ def test_a_process_ended_by_a_signal_leaves_nothing_in_the_temporary_folder(tmp_
         "bitleak.cli.entry()\n"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert (found.returncode, found.stderr) == (129, "ended by SIGHUP; the same command goes on\n")
     assert found.stdout.startswith("bitleak-")

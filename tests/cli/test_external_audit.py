@@ -126,15 +126,21 @@ def test_a_network_from_outside_goes_from_the_config_to_the_report(bitleak, tmp_
     assert "rtn-2" in (folder / "report.html").read_text()
     written = yaml.safe_load((folder / "config.yaml").read_text())["model"]
     given = yaml.safe_load(MODELS[kind])
-    assert written == {key: str(value) if key == "version" else value for key, value in given.items()}
+    assert written == {
+        key: str(value) if key == "version" else value for key, value in given.items()
+    }
     code, out, err = bitleak("plan", folder / "config.yaml")
     assert code == 0, out + err
     assert set(to_do(out).values()) == {0}
 
 
-def test_a_network_that_workers_would_make_differently_is_refused_before_work(bitleak, zoo, tmp_path):
+def test_a_network_that_workers_would_make_differently_is_refused_before_work(
+    bitleak, zoo, tmp_path
+):
     (zoo / "mixed.py").write_text(UNSAVED)
-    (tmp_path / "config.yaml").write_text(audited("{name: external, factory: 'own_zoo.mixed:Mixed'}"))
+    (tmp_path / "config.yaml").write_text(
+        audited("{name: external, factory: 'own_zoo.mixed:Mixed'}")
+    )
     code, out, err = quick(bitleak)
     assert code == 2, out + err
     assert "model: own_zoo.mixed:Mixed: a new process makes another network" in err
@@ -143,11 +149,22 @@ def test_a_network_that_workers_would_make_differently_is_refused_before_work(bi
     assert not list((tmp_path / "bitleak-store").glob("train/*/*"))
 
 
-def test_quantize_refuses_a_network_that_another_process_would_make_differently(bitleak, zoo, tmp_path):
+def test_quantize_refuses_a_network_that_another_process_would_make_differently(
+    bitleak, zoo, tmp_path
+):
     (zoo / "mixed.py").write_text(UNSAVED)
     weights = state(build(spec_of("external", {"factory": "own_zoo.mixed:Mixed"}), seed=0))
     save_file(weights, tmp_path / "net.safetensors")
-    named = ("--model", "own_zoo.mixed:Mixed", "--weights", "net.safetensors", "--data", "digits", "--out", "out")
+    named = (
+        "--model",
+        "own_zoo.mixed:Mixed",
+        "--weights",
+        "net.safetensors",
+        "--data",
+        "digits",
+        "--out",
+        "out",
+    )
     code, out, err = bitleak("quantize", *named, "--quantizer", "rtn", "--levels", 4)
     assert code == 2, out + err
     assert "--model: own_zoo.mixed:Mixed: a new process makes another network" in err
@@ -163,7 +180,10 @@ def test_stored_weights_of_a_network_that_is_another_one_now_are_refused(bitleak
     store.write(tasks[0], {**weights, "fingerprint": np.ones((4, 10), np.float32)}, {})
     code, out, err = quick(bitleak)
     assert code == 2, out + err
-    assert "own_zoo.nets:View: with its stored weights, the network that is made here answers" in out + err
+    assert (
+        "own_zoo.nets:View: with its stored weights, the network that is made here answers"
+        in out + err
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,7 +226,9 @@ def test_the_version_of_the_distribution_is_in_the_key(bitleak, zoo, tmp_path, m
     (tmp_path / "config.yaml").write_text(audited(MODELS["timm"]))
     keys = []
     for version in ("1.0.9", "1.0.9", "1.1.0"):
-        monkeypatch.setattr(origin, "_distributions", lambda package: ("timm",) if package == "timm" else ())
+        monkeypatch.setattr(
+            origin, "_distributions", lambda package: ("timm",) if package == "timm" else ()
+        )
         monkeypatch.setattr(origin.metadata, "version", lambda name, version=version: version)
         monkeypatch.setattr(origin.metadata, "files", lambda name: [])
         prepared = prepare(validate(read_config(tmp_path / "config.yaml")), device="cpu")
@@ -214,7 +236,9 @@ def test_the_version_of_the_distribution_is_in_the_key(bitleak, zoo, tmp_path, m
         assert task.params["made_by"] == f"timm {version}"
         keys.append(task.key)
     assert keys[0] == keys[1] != keys[2]
-    with pytest.raises(ModelError, match=r"planned with timm 1.0.9, but this machine has timm 1.1.0"):
+    with pytest.raises(
+        ModelError, match=r"planned with timm 1.0.9, but this machine has timm 1.1.0"
+    ):
         check_origin({"factory": "timm:tiny"}, "timm 1.0.9")
 
 
@@ -237,13 +261,19 @@ def test_plan_says_when_code_without_a_version_is_newer_than_the_results(bitleak
 
 
 @pytest.mark.usefixtures("without_new_process")
-@pytest.mark.parametrize("model", ["{name: cnn, width: 4}", "{name: external, factory: 'own_zoo.nets:View'}"])
+@pytest.mark.parametrize(
+    "model", ["{name: cnn, width: 4}", "{name: external, factory: 'own_zoo.nets:View'}"]
+)
 def test_a_stored_result_cannot_have_another_module_imported(bitleak, zoo, tmp_path, model):
-    (tmp_path / "recording.py").write_text("import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n")
+    (tmp_path / "recording.py").write_text(
+        "import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n"
+    )
     (tmp_path / "config.yaml").write_text(audited(model))
     store = Store(tmp_path / "bitleak-store")
     prepared = prepare(validate(read_config(tmp_path / "config.yaml")), device="cpu")
-    forged = encode(Weights({"weight": np.zeros(3)}, spec_of("external", {"factory": "recording:net"})))
+    forged = encode(
+        Weights({"weight": np.zeros(3)}, spec_of("external", {"factory": "recording:net"}))
+    )
     for task in prepared.plan.tasks:
         if task.stage == "train":
             store.write(task, forged, {})
@@ -261,12 +291,27 @@ def test_a_stored_result_cannot_have_another_module_imported(bitleak, zoo, tmp_p
         ("zoo:net", ("model.name: 'zoo:net'", "model: {name: external, factory: 'zoo:net'}")),
         ("{name: 'zoo:net'}", ("model: {name: external, factory: 'zoo:net'}",)),
         ("external", ("model.factory: missing",)),
-        ("{name: external, factory: zoo}", ("model.factory must be 'package.module:make' or 'timm:NAME', got 'zoo'",)),
+        (
+            "{name: external, factory: zoo}",
+            ("model.factory must be 'package.module:make' or 'timm:NAME', got 'zoo'",),
+        ),
         ("{name: external, factory: 'no_zoo:net'}", ("cannot import no_zoo", "PYTHONPATH=.")),
-        ("{name: external, factory: 'own_zoo.nets:View', options: [3]}", ("model.options", "mapping")),
-        ("{name: external, factory: 'own_zoo.nets:View', widht: 3}", ("model.widht: unknown key", "options")),
-        ("{name: external, factory: 'own_zoo.nets:View', options: {widht: 3}}", ("did you mean 'width'",)),
-        ("{name: external, factory: 'own_zoo.nets:View', options: {day: 2024-01-01}}", ("unknown", "'day'")),
+        (
+            "{name: external, factory: 'own_zoo.nets:View', options: [3]}",
+            ("model.options", "mapping"),
+        ),
+        (
+            "{name: external, factory: 'own_zoo.nets:View', widht: 3}",
+            ("model.widht: unknown key", "options"),
+        ),
+        (
+            "{name: external, factory: 'own_zoo.nets:View', options: {widht: 3}}",
+            ("did you mean 'width'",),
+        ),
+        (
+            "{name: external, factory: 'own_zoo.nets:View', options: {day: 2024-01-01}}",
+            ("unknown", "'day'"),
+        ),
     ],
 )
 @pytest.mark.usefixtures("zoo")

@@ -13,7 +13,9 @@ ARGUMENTS = ("audit", "config.yaml", "--out", "out", "--store", "store", "--exec
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_a_shape_error_in_an_attack_fails_the_task_and_not_the_row(bitleak, tiny, monkeypatch, tmp_path):
+def test_a_shape_error_in_an_attack_fails_the_task_and_not_the_row(
+    bitleak, tiny, monkeypatch, tmp_path
+):
     attack = LiRA.__call__
 
     def broken(self, view):
@@ -23,7 +25,12 @@ def test_a_shape_error_in_an_attack_fails_the_task_and_not_the_row(bitleak, tiny
 
     monkeypatch.setattr(LiRA, "__call__", broken)
     tiny["split"]["models"] = FULL + 2
-    small = {"power": False, "attacks": ["lira-online-fixed"], "quantize": [], "references": ["fp32"]}
+    small = {
+        "power": False,
+        "attacks": ["lira-online-fixed"],
+        "quantize": [],
+        "references": ["fp32"],
+    }
     code, out, err = bitleak(*ARGUMENTS, config={**tiny, **small})
     assert code == 1
     assert "thresholds on fp32" in err
@@ -34,12 +41,18 @@ def test_a_shape_error_in_an_attack_fails_the_task_and_not_the_row(bitleak, tiny
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_with_too_few_references_the_row_is_absent_and_the_report_gives_the_reason(bitleak, tiny, tmp_path):
+def test_with_too_few_references_the_row_is_absent_and_the_report_gives_the_reason(
+    bitleak, tiny, tmp_path
+):
     tiny = {**tiny, "attacks": ["lira-online-fixed", "reference"], "references": ["fp32"]}
     assert bitleak(*ARGUMENTS, config=tiny)[0] == 0
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
-        chosen = {row["attack"] for row in csv.DictReader(file) if row["metric"].startswith("fpr_chosen")}
-    assert chosen == {"reference"}  # with a reference in the target's place, each record keeps one per side
+        chosen = {
+            row["attack"] for row in csv.DictReader(file) if row["metric"].startswith("fpr_chosen")
+        }
+    assert chosen == {
+        "reference"
+    }  # with a reference in the target's place, each record keeps one per side
     notes = json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
     reason = "variance 'fixed' needs at least 2 usable OUT references for every record, got 1 for record 0"
     assert [note.partition(" (")[0] for note in notes] == [

@@ -4,13 +4,18 @@ import numpy as np
 
 
 def test_a_url_of_a_store_is_taken_as_it_is(bitleak, tiny):
-    code, _, err = bitleak("audit", "config.yaml", "--store", "nonsense://bucket/prefix", config=tiny)
+    code, _, err = bitleak(
+        "audit", "config.yaml", "--store", "nonsense://bucket/prefix", config=tiny
+    )
     assert code == 2
     assert "error: store nonsense://bucket/prefix: unknown protocol nonsense://" in err
 
 
 def test_a_plan_says_what_more_workers_are_worth(bitleak, tiny):
-    found = [bitleak("plan", "config.yaml", "--workers", str(workers), config=tiny)[1] for workers in (1, 4)]
+    found = [
+        bitleak("plan", "config.yaml", "--workers", str(workers), config=tiny)[1]
+        for workers in (1, 4)
+    ]
     assert "on 1 worker (at the rates" in " ".join(found[0].split())
     assert "on 4 workers (at the rates" in " ".join(found[1].split())
 
@@ -44,7 +49,9 @@ def test_a_download_is_announced_before_it_happens(bitleak, tiny, monkeypatch):
             assert "cannot be read from the Hub: no network" in err
 
 
-def test_an_external_network_of_other_classes_is_refused_with_the_numbering(bitleak, tiny, tmp_path, monkeypatch):
+def test_an_external_network_of_other_classes_is_refused_with_the_numbering(
+    bitleak, tiny, tmp_path, monkeypatch
+):
     (tmp_path / "fixed_of_test.py").write_text(
         "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 256))\n"
     )

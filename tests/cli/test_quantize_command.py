@@ -55,7 +55,12 @@ def quantize(bitleak, state_dict):
             "out": "out",
             **options,
         }
-        pairs = [part for key, value in given.items() if value is not None for part in (f"--{key}", value)]
+        pairs = [
+            part
+            for key, value in given.items()
+            if value is not None
+            for part in (f"--{key}", value)
+        ]
         return bitleak("quantize", *pairs, *more)
 
     return run
@@ -80,7 +85,9 @@ def test_the_files_give_the_same_logits_bit_for_bit(quantize, tmp_path, name, mo
 
     made, original = [], network_figures.quantize_job
     monkeypatch.setattr(
-        network_figures, "quantize_job", lambda *a, **k: (made.append(one) or one for one in original(*a, **k))
+        network_figures,
+        "quantize_job",
+        lambda *a, **k: (made.append(one) or one for one in original(*a, **k)),
     )
     code, out, err = quantize(quantizer=name, levels="4,3", preset="quick", calibration=64)
     assert code == 0, out + err
@@ -91,10 +98,13 @@ def test_the_files_give_the_same_logits_bit_for_bit(quantize, tmp_path, name, mo
         assert dict(found.record) == dict(quantized.record)
         assert {layer.levels for layer in found.layers.values()} == {levels}
         answers = [
-            logits(load(one.dequantize()), images, np.arange(100), spec=found.spec) for one in (quantized, found)
+            logits(load(one.dequantize()), images, np.arange(100), spec=found.spec)
+            for one in (quantized, found)
         ]
         assert answers[0].tobytes() == answers[1].tobytes()
-        plain = safetensors.numpy.load_file(tmp_path / "out" / f"weights-{name}-{levels}.safetensors")
+        plain = safetensors.numpy.load_file(
+            tmp_path / "out" / f"weights-{name}-{levels}.safetensors"
+        )
         expected = quantized.dequantize().tensors
         assert {key: value.tobytes() for key, value in plain.items()} == {
             key: value.tobytes() for key, value in expected.items()
@@ -108,7 +118,9 @@ def test_precisions_share_a_pass_over_the_images_and_are_what_each_is_alone(quan
     assert told[:4] == ["obc, 4", "obc, 3"] * 2
     together = [(tmp_path / "out" / f"obc-{levels}.safetensors").read_bytes() for levels in (4, 3)]
     for levels, expected in zip((4, 3), together, strict=True):
-        code, out, err = quantize(quantizer="obc", levels=str(levels), calibration=64, out=tmp_path / "alone")
+        code, out, err = quantize(
+            quantizer="obc", levels=str(levels), calibration=64, out=tmp_path / "alone"
+        )
         assert code == 0, out + err
         assert (tmp_path / "alone" / f"obc-{levels}.safetensors").read_bytes() == expected
 
@@ -118,7 +130,9 @@ def test_a_layer_that_keeps_full_precision_is_named_in_every_table(quantize, tmp
     assert code == 0, out + err
     folder = tmp_path / "out"
     line = lines(folder / "layers.csv")[-1]
-    assert {key: line[key] for key in ("layer", "shape", "levels", "levels_counted", "relative_error")} == {
+    assert {
+        key: line[key] for key in ("layer", "shape", "levels", "levels_counted", "relative_error")
+    } == {
         "layer": "conv",
         "shape": "4x1x3x3",
         "levels": "fp32",
@@ -148,13 +162,17 @@ def test_the_tables_say_what_the_files_hold(quantize, tmp_path, state_dict):
     for line in layers:
         layer = found.layers[line["layer"]]
         assert int(line["levels"]) == layer.levels
-        assert int(line["levels_counted"]) == max(len(set(row.ravel().tolist())) for row in layer.codes)
+        assert int(line["levels_counted"]) == max(
+            len(set(row.ravel().tolist())) for row in layer.codes
+        )
         assert float(line["relative_error"]) == found.record[line["layer"]]["relative_error"]
         assert float(line["seconds"]) > 0
         assert set(json.loads(line["record"])) >= {"dead"}
     assert [int(line["levels"]) for line in layers][-1] == 256
     fp32, sixteen, three = lines(folder / "table.csv")
-    assert int(fp32["bytes"]) == sum(array.nbytes for array in safetensors.numpy.load_file(state_dict).values())
+    assert int(fp32["bytes"]) == sum(
+        array.nbytes for array in safetensors.numpy.load_file(state_dict).values()
+    )
     assert int(three["bytes"]) < int(sixteen["bytes"]) < int(fp32["bytes"])
     assert float(three["bits_per_weight"]) < float(sixteen["bits_per_weight"]) < 32
     assert float(sixteen["agreement"]) > 0.8
@@ -175,16 +193,27 @@ def test_the_accuracies_are_those_of_the_files(quantize, tmp_path, state_dict):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     images = Digits().load(None)
     full = build(SPEC)
-    full.load_state_dict({name: torch.tensor(value) for name, value in safetensors.numpy.load_file(state_dict).items()})
+    full.load_state_dict(
+        {
+            name: torch.tensor(value)
+            for name, value in safetensors.numpy.load_file(state_dict).items()
+        }
+    )
     quantized = load(load_quantized(tmp_path / "out" / "rtn-3.json").dequantize())
     from bitleak.data.splits import make_splits
 
-    test = make_splits(images, mode="population", models=2, targets=1, calibration=0, population=0, seed=0).test
-    predicted = [logits(network, images, test, spec=SPEC).argmax(1) for network in (full, quantized)]
+    test = make_splits(
+        images, mode="population", models=2, targets=1, calibration=0, population=0, seed=0
+    ).test
+    predicted = [
+        logits(network, images, test, spec=SPEC).argmax(1) for network in (full, quantized)
+    ]
     right = [(one == images.labels[test]).mean() for one in predicted]
     assert summary["full_precision"]["accuracy"]["value"] == pytest.approx(right[0])
     assert summary["precisions"][0]["accuracy"]["value"] == pytest.approx(right[1])
-    assert summary["precisions"][0]["agreement"]["value"] == pytest.approx((predicted[0] == predicted[1]).mean())
+    assert summary["precisions"][0]["agreement"]["value"] == pytest.approx(
+        (predicted[0] == predicted[1]).mean()
+    )
     assert summary["network"]["mean"] == [0.3]
     assert right[0] > 0.5  # the network has learnt something, so the comparison says something
 
@@ -196,7 +225,9 @@ def test_the_same_call_writes_the_same_codes(quantize, tmp_path):
     for name in ("brecq-3.safetensors", "brecq-3.json", "weights-brecq-3.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert quantize("--seed", "1", **options, out="three")[0] == 0
-    assert (tmp_path / "one" / "brecq-3.json").read_bytes() != (tmp_path / "three" / "brecq-3.json").read_bytes()
+    assert (tmp_path / "one" / "brecq-3.json").read_bytes() != (
+        tmp_path / "three" / "brecq-3.json"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("source", ["members", "holdout", "all"])
@@ -229,20 +260,37 @@ def test_a_model_of_a_store_brings_its_network(bitleak, tmp_path, state_dict):
     store = Store(tmp_path / "store")
     weights = Weights(safetensors.numpy.load_file(state_dict), SPEC)
     folder = store.write(Task("train", "1"), encode(weights), {})
-    arguments = ["--quantizer", "rtn", "--levels", "4", "--out", "out", "--data", "digits:limit=200"]
+    arguments = [
+        "--quantizer",
+        "rtn",
+        "--levels",
+        "4",
+        "--out",
+        "out",
+        "--data",
+        "digits:limit=200",
+    ]
     code, out, err = bitleak("quantize", *arguments, "--weights", folder)
     assert code == 0, out + err
     assert load_quantized(tmp_path / "out" / "rtn-4").spec == SPEC
     wrong = bitleak("quantize", *arguments, "--weights", folder, "--model", "cnn:width=8")
     refused(wrong, "--model", "cnn:width=4")
     other = store.write(Task("other", "1"), {"scores": np.ones(3)}, {})
-    refused(bitleak("quantize", *arguments, "--weights", other), "--weights", "other artifacts", "train")
-    fewer = store.write(Task("train", "2"), encode(Weights(weights.tensors, replace(SPEC, classes=7))), {})
-    refused(bitleak("quantize", *arguments, "--weights", fewer), "--data", "7 classes", "10 classes")
+    refused(
+        bitleak("quantize", *arguments, "--weights", other), "--weights", "other artifacts", "train"
+    )
+    fewer = store.write(
+        Task("train", "2"), encode(Weights(weights.tensors, replace(SPEC, classes=7))), {}
+    )
+    refused(
+        bitleak("quantize", *arguments, "--weights", fewer), "--data", "7 classes", "10 classes"
+    )
 
 
 @pytest.mark.usefixtures("without_new_process")
-def test_a_result_whose_spec_names_outside_code_needs_the_command_to_name_it_too(bitleak, tmp_path, monkeypatch):
+def test_a_result_whose_spec_names_outside_code_needs_the_command_to_name_it_too(
+    bitleak, tmp_path, monkeypatch
+):
     (tmp_path / "recording.py").write_text(
         "import pathlib\nfrom torch import nn\npathlib.Path(__file__).with_name('imported').touch()\n"
         "def net(num_classes, in_chans, width=4):\n"
@@ -255,11 +303,32 @@ def test_a_result_whose_spec_names_outside_code_needs_the_command_to_name_it_too
     named = {"factory": "recording:net", "options": {"width": 5}}
     store = Store(tmp_path / "store")
     folder = store.write(
-        Task("train", "1"), encode(Weights(tensors, ModelSpec("external", named, 10, 1, 8, MEAN, STD))), {}
+        Task("train", "1"),
+        encode(Weights(tensors, ModelSpec("external", named, 10, 1, 8, MEAN, STD))),
+        {},
     )
-    arguments = ["--data", "digits", "--quantizer", "rtn", "--levels", "4", "--out", "out", "--weights", folder]
-    refused(bitleak("quantize", *arguments), "--model: missing", "if you trust it, add --model recording:net,width=5")
-    refused(bitleak("quantize", *arguments, "--model", "recording:net"), "--model", "recording:net,width=5")
+    arguments = [
+        "--data",
+        "digits",
+        "--quantizer",
+        "rtn",
+        "--levels",
+        "4",
+        "--out",
+        "out",
+        "--weights",
+        folder,
+    ]
+    refused(
+        bitleak("quantize", *arguments),
+        "--model: missing",
+        "if you trust it, add --model recording:net,width=5",
+    )
+    refused(
+        bitleak("quantize", *arguments, "--model", "recording:net"),
+        "--model",
+        "recording:net,width=5",
+    )
     assert not (tmp_path / "imported").exists()
     code, out, err = bitleak("quantize", *arguments, "--model", "recording:net,width=5")
     assert code == 0, out + err
@@ -280,14 +349,36 @@ def test_an_external_network_and_a_local_file_are_read(bitleak, tmp_path, monkey
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (90, 6, 6, 3)).astype(np.uint8), rng.integers(0, 3, 90)
     np.savez(
-        tmp_path / "data.npz", pixels=pixels[:60], labels=labels[:60], test_pixels=pixels[60:], test_labels=labels[60:]
+        tmp_path / "data.npz",
+        pixels=pixels[:60],
+        labels=labels[:60],
+        test_pixels=pixels[60:],
+        test_labels=labels[60:],
     )
     import zoo_of_test
 
     network = zoo_of_test.net(3, 3, 6).half()
     safetensors.torch.save_file(network.state_dict(), tmp_path / "half.safetensors")
-    arguments = ["--weights", "half.safetensors", "--quantizer", "adaround", "--set", "iterations=20", "--levels", "4"]
-    arguments += ["--model", "zoo_of_test:net", "--data", "data.npz", "--calibration", "20", "--out", "out"]
+    arguments = [
+        "--weights",
+        "half.safetensors",
+        "--quantizer",
+        "adaround",
+        "--set",
+        "iterations=20",
+        "--levels",
+        "4",
+    ]
+    arguments += [
+        "--model",
+        "zoo_of_test:net",
+        "--data",
+        "data.npz",
+        "--calibration",
+        "20",
+        "--out",
+        "out",
+    ]
     code, out, err = bitleak("quantize", *arguments)
     assert code == 0, out + err
     assert "20 calibration images (source: members), 30 test records" in out
@@ -308,7 +399,9 @@ def test_a_folder_of_images_is_read(quantize, tmp_path, state_dict):
 
 
 def test_a_number_of_the_record_that_is_not_finite_is_null(tmp_path):
-    layer = QuantizedLayer(np.zeros((2, 3), np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32), 2)
+    layer = QuantizedLayer(
+        np.zeros((2, 3), np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32), 2
+    )
     record = {"a": {"relative_error": float("nan"), "rows": [1.0, float("inf")], "kept": "nearest"}}
     save_quantized(QuantizedWeights({"a": layer}, {}, record=record), tmp_path / "some" / "net")
     found = load_quantized(tmp_path / "some" / "net.safetensors")
@@ -376,14 +469,25 @@ def test_several_mistakes_are_told_together(quantize):
     ],
     ids=["state dict", "with optimizer", "state_dict", "nested", "extra state"],
 )
-def test_a_pickle_is_never_loaded_and_the_advice_converts_it(quantize, tmp_path, state_dict, nested, monkeypatch):
+def test_a_pickle_is_never_loaded_and_the_advice_converts_it(
+    quantize, tmp_path, state_dict, nested, monkeypatch
+):
     torch.save(nested(safetensors.torch.load_file(state_dict)), tmp_path / "it's mine.pth")
     result = quantize(weights="it's mine.pth")
-    refused(result, "--weights it's mine.pth", "pickle", "safetensors.torch", "save_file", "weights_only=True")
+    refused(
+        result,
+        "--weights it's mine.pth",
+        "pickle",
+        "safetensors.torch",
+        "save_file",
+        "weights_only=True",
+    )
     assert result[2].count("\n") == 1
     command = result[2][result[2].index("python -c") :]
     if nested({}) == {}:  # one in a process of its own, which takes seconds to import torch
-        subprocess.run(["sh", "-c", command.replace("python", sys.executable, 1)], check=True, cwd=tmp_path)
+        subprocess.run(
+            ["sh", "-c", command.replace("python", sys.executable, 1)], check=True, cwd=tmp_path
+        )
     else:
         _, _, code, *paths = shlex.split(command)
         monkeypatch.setattr(sys, "argv", ["-c", *paths])
@@ -399,23 +503,36 @@ def test_a_pickle_is_one_whatever_its_name_and_text_is_not(quantize, tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "renamed.safetensors")
     refused(quantize(weights="renamed.safetensors"), "--weights renamed.safetensors", "pickle")
     (tmp_path / "text.safetensors").write_text("no tensors here")
-    refused(quantize(weights="text.safetensors"), "--weights text.safetensors", "not a .safetensors file")
+    refused(
+        quantize(weights="text.safetensors"),
+        "--weights text.safetensors",
+        "not a .safetensors file",
+    )
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.module.", "model.", "net.backbone."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.module.", "model.", "net.backbone."]
+)
 def test_a_prefix_of_all_names_is_taken_off_and_said(quantize, tmp_path, state_dict, prefix):
     tensors = safetensors.numpy.load_file(state_dict)
-    safetensors.numpy.save_file({f"{prefix}{name}": value for name, value in tensors.items()}, tmp_path / "net")
+    safetensors.numpy.save_file(
+        {f"{prefix}{name}": value for name, value in tensors.items()}, tmp_path / "net"
+    )
     code, out, err = quantize(weights="net", out="prefixed")
     assert code == 0, out + err
     assert f"note: weights: the prefix '{prefix}' was removed from the names of all tensors" in out
     assert quantize(out="plain")[0] == 0
-    written = [(tmp_path / folder / "weights-rtn-4.safetensors").read_bytes() for folder in ("prefixed", "plain")]
+    written = [
+        (tmp_path / folder / "weights-rtn-4.safetensors").read_bytes()
+        for folder in ("prefixed", "plain")
+    ]
     assert written[0] == written[1]
 
 
 def test_a_prefix_that_makes_nothing_fit_is_named(quantize, tmp_path):
-    safetensors.numpy.save_file({"module.conv": np.zeros(3, np.float32)}, tmp_path / "net.safetensors")
+    safetensors.numpy.save_file(
+        {"module.conv": np.zeros(3, np.float32)}, tmp_path / "net.safetensors"
+    )
     refused(quantize(weights="net.safetensors"), "'conv.weight'", "missing", "begin with 'module.'")
 
 
@@ -460,7 +577,9 @@ def test_help_imports_nothing_heavy():
 def bright_or_dark(tmp_path, dark, bright):
     """An .npz of 80 images whose brightness is their label, and the digits network's shape."""
     labels = np.repeat([dark, bright], 40)
-    pixels = np.where(labels == bright, 200, 20)[:, None, None] + np.random.default_rng(0).integers(0, 40, (80, 8, 8))
+    pixels = np.where(labels == bright, 200, 20)[:, None, None] + np.random.default_rng(0).integers(
+        0, 40, (80, 8, 8)
+    )
     np.savez(tmp_path / "data.npz", pixels=pixels.astype(np.uint8), labels=labels)
 
 
@@ -477,7 +596,9 @@ def linear(tmp_path, monkeypatch):
     def save(outputs, dark, bright):
         weight, bias = torch.zeros(outputs, 64), torch.full((outputs,), -9.0)
         weight[dark], weight[bright], bias[dark], bias[bright] = -1.0, 1.0, 0.0, 0.0
-        safetensors.torch.save_file({"1.weight": weight, "1.bias": bias}, tmp_path / "w.safetensors")
+        safetensors.torch.save_file(
+            {"1.weight": weight, "1.bias": bias}, tmp_path / "w.safetensors"
+        )
 
     return save
 
@@ -487,12 +608,18 @@ LINEAR = ("--weights", "w.safetensors", "--quantizer", "rtn", "--levels", "4", "
 
 @pytest.mark.usefixtures("without_new_process")
 @pytest.mark.parametrize("factory", ["net", "fixed"])
-def test_a_network_numbered_by_stored_labels_is_refused_with_the_way_out(bitleak, tmp_path, linear, factory):
+def test_a_network_numbered_by_stored_labels_is_refused_with_the_way_out(
+    bitleak, tmp_path, linear, factory
+):
     bright_or_dark(tmp_path, 0, 255)
     linear(256, 0, 255)
     model = ("--model", f"linear_of_test:{factory}")
     result = bitleak("quantize", *LINEAR, *model, "--data", "data.npz")
-    refused(result, "(0, 255) were sorted and numbered from 0 to 1", "give the data set's option `classes`")
+    refused(
+        result,
+        "(0, 255) were sorted and numbered from 0 to 1",
+        "give the data set's option `classes`",
+    )
     assert not (tmp_path / "out").exists()
     code, out, err = bitleak("quantize", *LINEAR, *model, "--data", "arrays:data.npz,classes=256")
     assert code == 0, err
@@ -505,7 +632,9 @@ def test_outputs_in_another_order_are_said_before_quantizing(bitleak, tmp_path, 
     bright_or_dark(tmp_path, 1, 2)
     for dark, bright, said in ((0, 1, False), (1, 0, True)):
         linear(2, dark, bright)
-        _, out, _ = bitleak("quantize", *LINEAR, "--model", "linear_of_test:net", "--data", "data.npz")
+        _, out, _ = bitleak(
+            "quantize", *LINEAR, "--model", "linear_of_test:net", "--data", "data.npz"
+        )
         assert "labels are numbers from 1 to 2; sorted, they are classes 0 to 1" in out
         doubt = "before quantizing, the network is right on 0.0 % of 24 test records, not clearly above the share"
         assert (doubt in out) is said

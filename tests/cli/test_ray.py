@@ -18,7 +18,10 @@ def test_an_audit_that_loses_a_machine_ends_as_the_serial_one(tiny_config, tmp_p
     config.write_text(yaml.safe_dump(tiny_config))
     for name in QUIET:
         monkeypatch.setenv(name, "0")
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "no_monitor": True})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={**NODE, "include_dashboard": False, "no_monitor": True},
+    )
     try:
         lost = cluster.add_node(**NODE)
         trained = []
@@ -42,9 +45,16 @@ def test_an_audit_that_loses_a_machine_ends_as_the_serial_one(tiny_config, tmp_p
         assert not ray.is_initialized()  # what the audit had joined it has left
     finally:
         cluster.shutdown()
-    assert (tmp_path / "ray" / "results.csv").read_bytes() == (tmp_path / "serial" / "results.csv").read_bytes()
+    assert (tmp_path / "ray" / "results.csv").read_bytes() == (
+        tmp_path / "serial" / "results.csv"
+    ).read_bytes()
 
 
 def test_options_of_ray_are_refused_elsewhere(bitleak, tiny):
-    code, _, err = bitleak("audit", "config.yaml", "--executor", "serial", "--num-gpus", "0.5", config=tiny)
-    assert (code, err) == (2, "error: --address, --num-cpus and --num-gpus are for --executor ray\n")
+    code, _, err = bitleak(
+        "audit", "config.yaml", "--executor", "serial", "--num-gpus", "0.5", config=tiny
+    )
+    assert (code, err) == (
+        2,
+        "error: --address, --num-cpus and --num-gpus are for --executor ray\n",
+    )

@@ -12,8 +12,14 @@ def undisturbed(tmp_path_factory, tiny_config, undrawn):
     from bitleak.cli import main
 
     folder = tmp_path_factory.mktemp("undisturbed")
-    config = {**tiny_config, "quantize": [{"name": "rtn", "levels": 4}], "attacks": ["threshold", "lira-online-fixed"]}
-    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "train": {"epochs": 1, "batch": 32, "augment": []}}))
+    config = {
+        **tiny_config,
+        "quantize": [{"name": "rtn", "levels": 4}],
+        "attacks": ["threshold", "lira-online-fixed"],
+    }
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({**config, "train": {"epochs": 1, "batch": 32, "augment": []}})
+    )
     arguments = ["--out", folder / "out", "--store", folder / "store", "--executor", "serial"]
     with undrawn():
         assert main(["audit", str(folder / "config.yaml"), *map(str, arguments)]) == 0
@@ -36,12 +42,16 @@ def test_answers_brought_from_elsewhere_need_no_weights(undisturbed, bitleak, tm
     assert out.startswith("16 results taken (")
     options = ["--store", tmp_path / "store", "--out", tmp_path / "out", "--executor", "serial"]
     assert bitleak("audit", config, *options)[0] == 0
-    assert (tmp_path / "out" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (
+        undisturbed / "out" / "results.csv"
+    ).read_bytes()
     assert not list((tmp_path / "store").glob("train/*/*"))
     assert not list((tmp_path / "store").glob("quantize/*/*"))
 
 
-def test_an_audit_without_time_leaves_with_code_3_and_says_what_is_left(undisturbed, bitleak, tmp_path):
+def test_an_audit_without_time_leaves_with_code_3_and_says_what_is_left(
+    undisturbed, bitleak, tmp_path
+):
     options = ["--store", tmp_path / "store", "--out", tmp_path / "out", "--executor", "serial"]
     code, out, err = bitleak("audit", undisturbed / "config.yaml", *options, "--budget", "1ms")
     assert code == 2
@@ -55,9 +65,20 @@ def test_an_audit_without_time_leaves_with_code_3_and_says_what_is_left(undistur
 
 @pytest.mark.usefixtures("without_figures")
 def test_an_audit_that_is_done_needs_no_time(undisturbed, bitleak, tmp_path):
-    options = ["--store", undisturbed / "store", "--out", tmp_path / "out", "--budget", "0.001s", "--memory", "1M"]
+    options = [
+        "--store",
+        undisturbed / "store",
+        "--out",
+        tmp_path / "out",
+        "--budget",
+        "0.001s",
+        "--memory",
+        "1M",
+    ]
     assert bitleak("audit", undisturbed / "config.yaml", *options)[0] == 0
-    assert (tmp_path / "out" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (
+        undisturbed / "out" / "results.csv"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -68,13 +89,24 @@ def test_an_audit_that_is_done_needs_no_time(undisturbed, bitleak, tmp_path):
             "--memory must be a size such as 8G, 512M or 1.5GiB, got 'lots'",
         ),
         (["audit", "config.yaml", "--memory", "0"], "--memory must be a size"),
-        (["audit", "config.yaml", "--budget", "soon"], "--budget must be a time such as 9m, 90s or 1h30m, got 'soon'"),
+        (
+            ["audit", "config.yaml", "--budget", "soon"],
+            "--budget must be a time such as 9m, 90s or 1h30m, got 'soon'",
+        ),
         (["store", "export", "x.tar", "--max-bytes", "-1"], "--max-bytes must be a size"),
-        (["store", "export", "x.tar", "--stage", "querry"], "unknown stage 'querry': did you mean 'query'?"),
-        (["store", "import", "none.tar"], "none.tar is not a tar file that can be read (No such file or directory)"),
+        (
+            ["store", "export", "x.tar", "--stage", "querry"],
+            "unknown stage 'querry': did you mean 'query'?",
+        ),
+        (
+            ["store", "import", "none.tar"],
+            "none.tar is not a tar file that can be read (No such file or directory)",
+        ),
     ],
 )
-def test_amounts_and_names_that_are_none_are_refused(undisturbed, bitleak, tmp_path, arguments, message):
+def test_amounts_and_names_that_are_none_are_refused(
+    undisturbed, bitleak, tmp_path, arguments, message
+):
     shutil.copy(undisturbed / "config.yaml", tmp_path)
     code, _, err = bitleak(*arguments, "--store", undisturbed / "store")
     assert code == 2

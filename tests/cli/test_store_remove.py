@@ -18,7 +18,9 @@ def store(tmp_path):
 
 
 def test_named_results_are_removed_and_no_others(store, capsys):
-    assert main(["store", "remove", TASKS[0].key, TASKS[2].key[:8], "--store", str(store.root)]) == 0
+    assert (
+        main(["store", "remove", TASKS[0].key, TASKS[2].key[:8], "--store", str(store.root)]) == 0
+    )
     assert [store.has(task) for task in TASKS] == [False, True, False]
     assert "2 results removed" in capsys.readouterr().out
     assert store.read(TASKS[1]) == {"x": 1}

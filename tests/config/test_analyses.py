@@ -18,7 +18,11 @@ def test_nothing_further_is_asked_unless_the_file_says_so():
 
 
 def test_true_is_every_quantized_variant():
-    assert validate({**RAW, "utility_matched": True}).utility_matched == ("rtn-2", "rtn-1.58", "obc-1.58+last8")
+    assert validate({**RAW, "utility_matched": True}).utility_matched == (
+        "rtn-2",
+        "rtn-1.58",
+        "obc-1.58+last8",
+    )
     assert validate({**RAW, "utility_matched": False}).utility_matched == ()
 
 
@@ -41,22 +45,49 @@ def test_the_resolved_config_says_the_same():
         ({"joint": [["fp32"]]}, r"joint\.0: expected at least two variants, got 1"),
         ({"joint": [["fp32", "fp32"]]}, r"joint\.0: fp32 is there twice"),
         ({"joint": [["fp32", "rtn-2"], ["rtn-2", "fp32"]]}, r"joint\.1: rtn-2&fp32 is there twice"),
-        ({"joint": ["fp32", "rtn-2"]}, r"joint: expected a list of lists of variants.*got a list with str 'fp32'"),
+        (
+            {"joint": ["fp32", "rtn-2"]},
+            r"joint: expected a list of lists of variants.*got a list with str 'fp32'",
+        ),
         ({"joint": [["fp32", 2]]}, r"joint\.0: expected a list of text"),
-        ({"joint": [["fp32", "rtn-2"]], "references": ["fp32"]}, r"references: joint needs matched references"),
+        (
+            {"joint": [["fp32", "rtn-2"]], "references": ["fp32"]},
+            r"references: joint needs matched references",
+        ),
         ({"utility_matched": ["fp32"]}, r"utility_matched: unknown variant 'fp32'"),
-        ({"utility_matched": "rtn-2"}, r"utility_matched: expected true, false or a list of variants, got str"),
+        (
+            {"utility_matched": "rtn-2"},
+            r"utility_matched: expected true, false or a list of variants, got str",
+        ),
         ({"calibration_inference": {}}, r"calibration_inference\.variants: missing"),
-        ({"calibration_inference": {"variants": []}}, r"calibration_inference\.variants: expected at least one"),
-        ({"calibration_inference": {"variants": ["obc"]}}, r"calibration_inference\.variants: unknown variant 'obc'"),
+        (
+            {"calibration_inference": {"variants": []}},
+            r"calibration_inference\.variants: expected at least one",
+        ),
+        (
+            {"calibration_inference": {"variants": ["obc"]}},
+            r"calibration_inference\.variants: unknown variant 'obc'",
+        ),
         (
             {"calibration_inference": {"variants": ["rtn-2"], "candidates": 33}},
             r"calibration_inference\.candidates must be even",
         ),
-        ({"calibration_inference": {"variants": ["rtn-2"], "models": 14}}, r"calibration_inference\.models must be"),
-        ({"calibration_inference": {"variants": ["rtn-2"], "targets": 9}}, r"at most split\.targets = 8, got 9"),
-        ({"quantize": [{"name": "rtn", "levels": 4, "label": "a&b"}]}, r"a&b-2: a label must not hold '&'"),
-        ({"quantize": [{"name": "rtn", "levels": 4, "label": "noise@a"}]}, r"a label must not hold '@'"),
+        (
+            {"calibration_inference": {"variants": ["rtn-2"], "models": 14}},
+            r"calibration_inference\.models must be",
+        ),
+        (
+            {"calibration_inference": {"variants": ["rtn-2"], "targets": 9}},
+            r"at most split\.targets = 8, got 9",
+        ),
+        (
+            {"quantize": [{"name": "rtn", "levels": 4, "label": "a&b"}]},
+            r"a&b-2: a label must not hold '&'",
+        ),
+        (
+            {"quantize": [{"name": "rtn", "levels": 4, "label": "noise@a"}]},
+            r"a label must not hold '@'",
+        ),
     ],
 )
 def test_what_is_wrong_is_told(asked, message):
@@ -65,7 +96,11 @@ def test_what_is_wrong_is_told(asked, message):
 
 
 def test_all_mistakes_are_told_at_once():
-    asked = {"joint": [["fp32", "x"]], "utility_matched": ["y"], "calibration_inference": {"variants": ["z"]}}
+    asked = {
+        "joint": [["fp32", "x"]],
+        "utility_matched": ["y"],
+        "calibration_inference": {"variants": ["z"]},
+    }
     with pytest.raises(ConfigError) as told:
         validate({**RAW, **asked})
     assert len(str(told.value).splitlines()) == 3

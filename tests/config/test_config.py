@@ -21,7 +21,9 @@ def test_every_example_is_valid_and_survives_being_written_out(path):
 
 
 def test_the_config_of_the_readme_is_valid():
-    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (block,) = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     config = validate(yaml.safe_load(block))
     assert [entry.variant for entry in config.quantize][-1] == "obc-1.58+last8+conv*4"
 
@@ -30,7 +32,12 @@ def test_the_papers_examples_are_the_papers_protocol():
     config = validate(read_config(ROOT / "examples" / "paper-cifar100.yaml"))
     assert (config.split.mode, config.split.targets, config.split.shadows) == ("dedicated", 10, 64)
     recipe = config.train
-    assert (recipe.momentum, recipe.weight_decay, recipe.learning_rate, recipe.batch) == (0.9, 5e-4, 0.1, 128)
+    assert (recipe.momentum, recipe.weight_decay, recipe.learning_rate, recipe.batch) == (
+        0.9,
+        5e-4,
+        0.1,
+        128,
+    )
     assert set(recipe.augment) == {"crop", "flip"}
     entries = {entry.variant: entry for entry in config.quantize}
     assert entries["adaround-2"].options["iterations"] == 20_000
@@ -63,7 +70,13 @@ def test_the_label_of_every_precision_tells_it_apart_and_leads_back():
 
 
 def test_a_field_wins_over_the_preset_and_an_entry_over_the_common_calibration():
-    raw = {"name": "adaround", "levels": 4, "preset": "paper", "iterations": 7, "calibration": {"source": "holdout"}}
+    raw = {
+        "name": "adaround",
+        "levels": 4,
+        "preset": "paper",
+        "iterations": 7,
+        "calibration": {"source": "holdout"},
+    }
     (entry,) = validate({**BASE, "split": {"calibration": 50}, "quantize": [raw]}).quantize
     assert (entry.options["iterations"], entry.options["learning_rate"]) == (7, 1e-3)
     assert (entry.calibration.source, entry.calibration.records) == ("holdout", 50)
@@ -71,7 +84,9 @@ def test_a_field_wins_over_the_preset_and_an_entry_over_the_common_calibration()
 
 def test_settings_reach_into_lists_and_make_what_is_missing():
     raw = {**BASE, "quantize": [{"name": "rtn", "levels": [4]}]}
-    changed = override(raw, ["quantize.0.levels=[3, 2]", "train.epochs=3", "train.learning_rate=1e-2"])
+    changed = override(
+        raw, ["quantize.0.levels=[3, 2]", "train.epochs=3", "train.learning_rate=1e-2"]
+    )
     config = validate(changed)
     assert [entry.levels for entry in config.quantize] == [3, 2]
     assert (config.train.epochs, config.train.learning_rate) == (3, 0.01)
@@ -83,33 +98,67 @@ def test_one_form_of_an_attack_can_be_named():
 
 
 def test_every_word_for_attacks_is_known():
-    words = ("lira", "rmia", "threshold", "signals", "gap", "population", "reference", "calibrated", "quantile")
+    words = (
+        "lira",
+        "rmia",
+        "threshold",
+        "signals",
+        "gap",
+        "population",
+        "reference",
+        "calibrated",
+        "quantile",
+    )
     assert validate({**BASE, "attacks": list(words)}).attacks == words
     with pytest.raises(ConfigError, match="unknown attack 'quantiles': did you mean 'quantile'"):
         validate({**BASE, "attacks": ["quantiles"]})
 
 
 def test_an_attack_that_the_population_is_too_small_for_is_refused():
-    with pytest.raises(ConfigError, match=r"split\.population: the attack quantile needs at least 50 .* got 20"):
+    with pytest.raises(
+        ConfigError, match=r"split\.population: the attack quantile needs at least 50 .* got 20"
+    ):
         validate({**BASE, "attacks": ["lira", "quantile"], "split": {"population": 20}})
-    assert validate({**BASE, "attacks": ["lira", "rmia"], "split": {"population": 20}}).split.population == 20
+    assert (
+        validate(
+            {**BASE, "attacks": ["lira", "rmia"], "split": {"population": 20}}
+        ).split.population
+        == 20
+    )
 
 
 def test_all_mistakes_come_in_one_error():
     with pytest.raises(ConfigError) as caught:
         validate({**BASE, "fpr": [], "seed": -1, "split": {"models": 5}, "references": []})
     lines = str(caught.value).splitlines()
-    assert [line.split(":")[0].split(" ")[0] for line in lines] == ["fpr", "split.models", "references", "seed"]
+    assert [line.split(":")[0].split(" ")[0] for line in lines] == [
+        "fpr",
+        "split.models",
+        "references",
+        "seed",
+    ]
 
 
 @pytest.mark.parametrize(
     ("section", "value", "message"),
     [
         ("split", {"models": 4098}, r"models must be an integer from 6 to 4096, got 4098"),
-        ("split", {"mode": "dedicated", "shadows": 5000}, r"shadows must be an integer from 4 to 4096, got 5000"),
-        ("split", {"mode": "dedicated", "targets": 5000}, r"targets must be an integer from 1 to 4096, got 5000"),
+        (
+            "split",
+            {"mode": "dedicated", "shadows": 5000},
+            r"shadows must be an integer from 4 to 4096, got 5000",
+        ),
+        (
+            "split",
+            {"mode": "dedicated", "targets": 5000},
+            r"targets must be an integer from 1 to 4096, got 5000",
+        ),
         ("fpr", [0.001 * n for n in range(1, 102)], "fpr: expected at most 100 rates, got 101"),
-        ("priors", [0.001 * n for n in range(1, 102)], "priors: expected at most 100 shares, got 101"),
+        (
+            "priors",
+            [0.001 * n for n in range(1, 102)],
+            "priors: expected at most 100 shares, got 101",
+        ),
         (
             "quantize",
             [{"name": "rtn", "levels": list(range(2, 257)), "label": f"a{n}"} for n in range(4)],
@@ -144,7 +193,10 @@ def grown(levels: int, *, each: int = 9) -> str:
         ("a: &a {b: *a}", "an alias of what it is in"),
         ("a: " + "[" * 33 + "]" * 33, "nested more than 32 deep"),
         ("a: " + "{b: " * 2000, "nested more than 32 deep"),
-        ("a: !!python/name:os.system x", "tag 'tag:yaml.org,2002:python/name:os.system' is not for configs"),
+        (
+            "a: !!python/name:os.system x",
+            "tag 'tag:yaml.org,2002:python/name:os.system' is not for configs",
+        ),
         ("a: !!timestamp x", "is not for configs"),
         ("a: !!set {x, y}", "is not for configs"),
         ("a: !!int x", "invalid literal for int"),
@@ -167,7 +219,12 @@ def test_yaml_that_no_config_holds_is_refused_in_one_line(tmp_path, text, said):
 def test_aliases_that_do_not_grow_are_followed_and_dates_are_text(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a: &a {b: [1, 2]}\nc: *a\nd: 2026-02-30\ne: 2026-02-20\n")
-    assert read_config(file) == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": "2026-02-30", "e": "2026-02-20"}
+    assert read_config(file) == {
+        "a": {"b": [1, 2]},
+        "c": {"b": [1, 2]},
+        "d": "2026-02-30",
+        "e": "2026-02-20",
+    }
 
 
 def test_a_config_of_more_than_a_megabyte_is_refused(tmp_path):

@@ -25,8 +25,12 @@ def world(seed, *, records=2000, models=18, shift=1.5, spread=0.0, queries=2):
     first = rng.random((models // 2, records)).argsort(axis=1) < records // 2
     member = np.stack([first, ~first], axis=1).reshape(models, records)
     difficulty = spread * rng.standard_normal((records, queries))
-    confidence = difficulty + shift * member[:, :, None] + rng.standard_normal((models, records, queries))
-    outside = spread * rng.standard_normal((50, queries)) + rng.standard_normal((models, 50, queries))
+    confidence = (
+        difficulty + shift * member[:, :, None] + rng.standard_normal((models, records, queries))
+    )
+    outside = spread * rng.standard_normal((50, queries)) + rng.standard_normal(
+        (models, 50, queries)
+    )
     view = attack_view(
         target=two_class_signals(confidence[0]),
         references=two_class_signals(confidence[2:]),
@@ -76,11 +80,15 @@ def test_a_memorising_target_is_found(attack):
 def test_an_attack_that_takes_no_population_records_never_looks_at_them(attack):
     view, _ = world(5, records=200)
     none = replace(
-        view, population_target=view.population_target[:0], population_references=view.population_references[:, :0]
+        view,
+        population_target=view.population_target[:0],
+        population_references=view.population_references[:, :0],
     )
     if attack.fewest_population:
         few = attack.fewest_population - 1
-        with pytest.raises(ValueError, match=f"at least {attack.fewest_population} population records, got {few}"):
+        with pytest.raises(
+            ValueError, match=f"at least {attack.fewest_population} population records, got {few}"
+        ):
             attack(
                 replace(
                     view,
@@ -116,7 +124,9 @@ def test_scores_are_finite_and_the_view_unchanged_with_saturated_answers(attack)
     confidence[0], confidence[1] = 300.0, -300.0
     references = view.references[..., 1].copy()
     references[:, 1], references[:, 2] = 300.0, 0.0
-    extreme = replace(view, target=two_class_signals(confidence), references=two_class_signals(references))
+    extreme = replace(
+        view, target=two_class_signals(confidence), references=two_class_signals(references)
+    )
     before = (extreme.target.copy(), extreme.references.copy())
     scores = attack(extreme)
     assert scores.dtype == np.float64

@@ -34,7 +34,10 @@ def make_digits(root):
 
 def make_hub(root):
     for number in range(12):
-        write(root / ("test" if number > 7 else "train") / "ab"[number % 2] / f"{number:02}.png", png(number))
+        write(
+            root / ("test" if number > 7 else "train") / "ab"[number % 2] / f"{number:02}.png",
+            png(number),
+        )
     return {"path": str(root)}, root
 
 
@@ -44,13 +47,22 @@ def make_tiny_imagenet(root):
     for number in range(8, 12):
         write(root / "val" / "images" / f"{number}.JPEG", png(number))
     write(root / "wnids.txt", b"n0\nn1\n")
-    write(root / "val" / "val_annotations.txt", "".join(f"{n}.JPEG\tn{n % 2}\n" for n in range(8, 12)).encode())
+    write(
+        root / "val" / "val_annotations.txt",
+        "".join(f"{n}.JPEG\tn{n % 2}\n" for n in range(8, 12)).encode(),
+    )
     return {"path": str(root)}, root
 
 
 def make_arrays(root):
     labels = np.arange(12) % 2
-    np.savez(root / "a.npz", pixels=PIXELS[:8], labels=labels[:8], test_pixels=PIXELS[8:], test_labels=labels[8:])
+    np.savez(
+        root / "a.npz",
+        pixels=PIXELS[:8],
+        labels=labels[:8],
+        test_pixels=PIXELS[8:],
+        test_labels=labels[8:],
+    )
     return {"path": str(root / "a.npz")}, root
 
 
@@ -59,7 +71,12 @@ def without_options(root):
     return {}, None
 
 
-MAKE = {"digits": make_digits, "hub": make_hub, "tiny_imagenet": make_tiny_imagenet, "arrays": make_arrays}
+MAKE = {
+    "digits": make_digits,
+    "hub": make_hub,
+    "tiny_imagenet": make_tiny_imagenet,
+    "arrays": make_arrays,
+}
 
 
 @pytest.fixture(params=sorted(DATASETS))

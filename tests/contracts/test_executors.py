@@ -32,7 +32,9 @@ TOYS = Path(__file__).parents[1] / "engine"
 @pytest.fixture
 def runtime(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(TOYS)
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)  # spares each worker pytest
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__spec__", None, raising=False
+    )  # spares each worker pytest
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     return Runtime(stages="toy_stages", data=str(tmp_path))
 
@@ -48,7 +50,9 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         for name in QUIET:
             patch.setenv(name, "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(TOYS), *sys.path]))  # where workers look for modules
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(TOYS), *sys.path])
+        )  # where workers look for modules
         started = Cluster()
         for node in ({**NODE, "include_dashboard": False, "no_monitor": True}, NODE):
             _persevere(lambda node=node: started.add_node(**node))
@@ -76,19 +80,29 @@ def make(request):
 
 
 def plan() -> list[Task]:
-    sources = [Task("draw", "1", {"seed": seed, "size": 50_000}, label=f"draw {seed}") for seed in range(3)]
+    sources = [
+        Task("draw", "1", {"seed": seed, "size": 50_000}, label=f"draw {seed}") for seed in range(3)
+    ]
     products = [
         Task("multiply", "1", {"power": power}, {"numbers": source.key}, group="powers")
         for source in sources
         for power in (1, 2, 3)
     ]
-    return [*sources, *products, Task("total", "1", {}, {"parts": tuple(task.key for task in products)})]
+    return [
+        *sources,
+        *products,
+        Task("total", "1", {}, {"parts": tuple(task.key for task in products)}),
+    ]
 
 
 def contents(store: Store) -> dict[str, dict[str, bytes]]:
     """Every byte of every artifact, by task and file."""
     return {
-        entry.key: {path.name: path.read_bytes() for path in entry.path.iterdir() if path.name != "manifest.json"}
+        entry.key: {
+            path.name: path.read_bytes()
+            for path in entry.path.iterdir()
+            if path.name != "manifest.json"
+        }
         for entry in store.ls()
     }
 
@@ -167,7 +181,8 @@ def test_close_may_be_repeated_and_stops_what_runs(make, tmp_path, runtime):
 def test_a_killed_worker_costs_one_attempt(tmp_path, runtime, capfd):
     store = Store(tmp_path / "store")
     tasks = [
-        Task("die", "1", {"name": name, "times": times}, group="g") for name, times in (("a", 0), ("b", 1), ("c", 0))
+        Task("die", "1", {"name": name, "times": times}, group="g")
+        for name, times in (("a", 0), ("b", 1), ("c", 0))
     ]
     report = complete(Processes, tasks, store, runtime, 1)
     assert len(report.done) == 3
@@ -178,7 +193,10 @@ def test_a_killed_worker_costs_one_attempt(tmp_path, runtime, capfd):
 
 def test_a_task_that_always_kills_its_worker_fails_alone_with_its_log(tmp_path, runtime, capfd):
     store = Store(tmp_path / "store")
-    tasks = [Task("die", "1", {"name": name, "times": times}, group="g") for name, times in (("a", 9), ("b", 0))]
+    tasks = [
+        Task("die", "1", {"name": name, "times": times}, group="g")
+        for name, times in (("a", 9), ("b", 0))
+    ]
     child = Task("total", "1", {}, {"parts": (tasks[0].key,)})
     report = complete(Processes, [*tasks, child], store, runtime, 1)
     (failed,) = report.failed
@@ -193,7 +211,10 @@ def test_a_task_that_always_kills_its_worker_fails_alone_with_its_log(tmp_path, 
 
 def test_a_segmentation_fault_is_told_with_its_trace(tmp_path, runtime, capfd):
     store = Store(tmp_path / "store")
-    tasks = [Task("die", "1", {"name": "a", "times": 9, "signal": "SIGSEGV"}), Task("draw", "1", {"seed": 0})]
+    tasks = [
+        Task("die", "1", {"name": "a", "times": 9, "signal": "SIGSEGV"}),
+        Task("draw", "1", {"seed": 0}),
+    ]
     report = complete(Processes, tasks, store, runtime, 1)
     (failed,) = report.failed
     assert failed.text == "the worker was ended by SIGSEGV while doing it, 2 times"
@@ -211,7 +232,9 @@ def test_a_worker_killed_from_outside_leaves_no_trace(tmp_path, runtime):
     def kill_once(event):
         if event.kind == "progress" and not killed:
             killed.append(int((tmp_path / "notes").read_text().split()[1]))
-            (store.path(tasks[0]).parent / f".tmp.{leftovers.place()}.{killed[0]}.0.x").mkdir(parents=True)
+            (store.path(tasks[0]).parent / f".tmp.{leftovers.place()}.{killed[0]}.0.x").mkdir(
+                parents=True
+            )
             os.kill(killed[0], signal.SIGKILL)
 
     report = complete(Processes, tasks, store, runtime, on_event=kill_once)
@@ -234,7 +257,9 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_loop(tmp_path, runtime
 
     store = Store(tmp_path / "store")
     monkeypatch.setattr(processes, "serve", toy_stages.leave)
-    with pytest.raises(ExecutionError, match=r"3 workers in a row ended before they began a task(?s:.*)exit code 3"):
+    with pytest.raises(
+        ExecutionError, match=r"3 workers in a row ended before they began a task(?s:.*)exit code 3"
+    ):
         complete(Processes, [Task("draw", "1", {"seed": 0})], store, runtime)
 
 
@@ -256,20 +281,30 @@ def test_a_store_that_no_other_process_sees_is_refused(tmp_path, runtime):
 
 
 def rests(count: int, seconds: float, gate: bool = False) -> list[Task]:
-    return [Task("rest", "1", {"seconds": seconds, "name": str(index), "gate": gate}) for index in range(count)]
+    return [
+        Task("rest", "1", {"seconds": seconds, "name": str(index), "gate": gate})
+        for index in range(count)
+    ]
 
 
 def test_a_lost_machine_of_a_cluster_costs_no_result(cluster, tmp_path, runtime):
     from bitleak.engine.executors.ray import Ray
 
-    tasks = [*rests(3, 0.1, gate=True), *plan()]  # the first three cannot end before the gate is open
+    tasks = [
+        *rests(3, 0.1, gate=True),
+        *plan(),
+    ]  # the first three cannot end before the gate is open
     store, serial = Store(tmp_path / "store"), Store(tmp_path / "serial")
     third = _persevere(lambda: cluster.add_node(**NODE))
     killed = []
 
     def rested():
         path = tmp_path / "notes"
-        return [line for line in path.read_text().splitlines() if "rest" in line] if path.exists() else []
+        return (
+            [line for line in path.read_text().splitlines() if "rest" in line]
+            if path.exists()
+            else []
+        )
 
     def kill_once(event):
         if not killed and len(set(rested())) == 3:  # one worker on each machine
@@ -286,12 +321,16 @@ def test_a_lost_machine_of_a_cluster_costs_no_result(cluster, tmp_path, runtime)
     assert len(rested()) == 4  # the one that was lost was begun again, and no other
 
 
-def test_a_killed_ray_worker_costs_one_attempt_and_two_fail_the_task_alone(cluster, tmp_path, runtime):
+def test_a_killed_ray_worker_costs_one_attempt_and_two_fail_the_task_alone(
+    cluster, tmp_path, runtime
+):
     from bitleak.engine.executors.ray import Ray
 
     store = Store(tmp_path / "store")
     times = {"a": 0, "b": 1, "c": 9, "d": 0}
-    tasks = [Task("die", "1", {"name": name, "times": count}, group="g") for name, count in times.items()]
+    tasks = [
+        Task("die", "1", {"name": name, "times": count}, group="g") for name, count in times.items()
+    ]
     child = Task("total", "1", {}, {"parts": (tasks[2].key,)})
     report = complete(Ray, [*tasks, child], store, runtime, 1)
     (failed,) = report.failed
@@ -338,11 +377,15 @@ def test_tasks_that_fit_on_no_machine_are_refused_at_once(cluster, tmp_path, run
 
     store = Store(tmp_path / "store")
     for fields in ({"num_cpus": 2.0}, {"device": "cuda"}, {"num_gpus": 0.25}):
-        with pytest.raises(ConfigError, match=r"no machine of the Ray cluster has room .* lower --num-cpus"):
+        with pytest.raises(
+            ConfigError, match=r"no machine of the Ray cluster has room .* lower --num-cpus"
+        ):
             Ray(str(store.root), replace(runtime, **fields))
 
 
-@pytest.mark.parametrize("fields", [{"num_cpus": 1.5}, {"num_gpus": -1.0}, {"num_cpus": 0.0}, {"num_gpus": math.nan}])
+@pytest.mark.parametrize(
+    "fields", [{"num_cpus": 1.5}, {"num_gpus": -1.0}, {"num_cpus": 0.0}, {"num_gpus": math.nan}]
+)
 def test_demands_that_make_no_sense_are_refused(cluster, tmp_path, runtime, fields):
     from bitleak.engine.executors.ray import Ray
 
@@ -353,8 +396,14 @@ def test_demands_that_make_no_sense_are_refused(cluster, tmp_path, runtime, fiel
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", r"--address 127\.0\.0\.1:1: no Ray cluster can be joined there .* leave --address out"),
-        ("ray://127.0.0.1", r"--address must be auto or HOST:PORT, such as 10\.0\.0\.1:6379, got 'ray://127\.0\.0\.1'"),
+        (
+            "127.0.0.1:1",
+            r"--address 127\.0\.0\.1:1: no Ray cluster can be joined there .* leave --address out",
+        ),
+        (
+            "ray://127.0.0.1",
+            r"--address must be auto or HOST:PORT, such as 10\.0\.0\.1:6379, got 'ray://127\.0\.0\.1'",
+        ),
     ],
 )
 def test_an_address_without_a_cluster_is_told_at_once(tmp_path, monkeypatch, address, message):
@@ -390,7 +439,9 @@ def test_a_cluster_of_its_own_is_started_and_stopped(tmp_path):
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "4 None\n", "")
 
 
-def test_a_batch_whose_outcomes_are_all_in_is_not_cancelled(cluster, tmp_path, runtime, monkeypatch):
+def test_a_batch_whose_outcomes_are_all_in_is_not_cancelled(
+    cluster, tmp_path, runtime, monkeypatch
+):
     import ray
 
     from bitleak.engine.executors.ray import Ray

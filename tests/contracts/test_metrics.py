@@ -53,7 +53,9 @@ def test_it_is_finite_with_ties_and_tells_leakage_from_chance(metric):
 
 def test_the_advantage_is_its_closed_form_and_its_bias_at_chance_that_of_kolmogorov_and_smirnov():
     metric = load_metric("advantage")
-    assert metric(*world(3, 1.5, records=200_000)) == pytest.approx(2 * norm.cdf(0.75) - 1, abs=0.01)
+    assert metric(*world(3, 1.5, records=200_000)) == pytest.approx(
+        2 * norm.cdf(0.75) - 1, abs=0.01
+    )
     chance = [metric(*world(seed, 0.0, records=1000)) for seed in range(200)]
     assert np.mean(chance) == pytest.approx(math.sqrt(math.pi / 8 * (2 / 500)), rel=0.1)
 
@@ -85,8 +87,12 @@ def test_totals_are_means_without_an_interval_where_targets_have_none():
 
 
 @pytest.mark.parametrize("reach", [0.001, 0.2])
-def test_a_total_of_five_dedicated_targets_is_no_surer_than_one_target_and_than_their_spread(reach, monkeypatch):
-    monkeypatch.setattr("bitleak.metrics.score_metric.resolve", lambda *_, **__: WithInterval(reach))
+def test_a_total_of_five_dedicated_targets_is_no_surer_than_one_target_and_than_their_spread(
+    reach, monkeypatch
+):
+    monkeypatch.setattr(
+        "bitleak.metrics.score_metric.resolve", lambda *_, **__: WithInterval(reach)
+    )
     total, values = total_of("elsewhere:Metric", 5, "dedicated")
     assert (total.value, total.interval, total.about) == (np.mean(values), "t", "trainings")
     spread = t.ppf(0.975, 4) * np.std(values, ddof=1) / math.sqrt(5)
@@ -99,4 +105,9 @@ def test_a_total_of_five_dedicated_targets_is_no_surer_than_one_target_and_than_
 def test_a_metric_that_is_not_finite_is_named(monkeypatch):
     monkeypatch.setattr("bitleak.metrics.advantage.Advantage.__call__", lambda *_: float("nan"))
     with pytest.raises(ValueError, match="metric 'advantage' must give finite numbers, got nan"):
-        further_measures(["advantage"], np.zeros((1, 4)), np.array([[True, True, False, False]]), mode="population")
+        further_measures(
+            ["advantage"],
+            np.zeros((1, 4)),
+            np.array([[True, True, False, False]]),
+            mode="population",
+        )

@@ -14,7 +14,11 @@ from bitleak.models import build, load, profile, state
 from bitleak.registry import MODELS
 
 SMALL = {"resnet18": {"width": 8}, "vgg11_bn": {"width": 8}, "mobilenet_v2": {"width": 0.25}}
-CASES = [(name, 7, 3, 16) for name in MODELS] + [("cnn", 3, 1, 8), ("mobilenet_v2", 3, 1, 8), ("vgg11_bn", 3, 1, 8)]
+CASES = [(name, 7, 3, 16) for name in MODELS] + [
+    ("cnn", 3, 1, 8),
+    ("mobilenet_v2", 3, 1, 8),
+    ("vgg11_bn", 3, 1, 8),
+]
 
 
 @pytest.fixture(params=CASES, ids=lambda p: "-".join(map(str, p)))
@@ -24,7 +28,11 @@ def spec(request, monkeypatch):
     if name == "external":
         module = types.ModuleType("contract_zoo")
         module.net = lambda num_classes, in_chans: nn.Sequential(
-            nn.Conv2d(in_chans, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
+            nn.Conv2d(in_chans, 4, 3),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4, num_classes),
         )
         monkeypatch.setitem(sys.modules, "contract_zoo", module)
         options = {"factory": "contract_zoo:net"}
@@ -34,7 +42,9 @@ def spec(request, monkeypatch):
 def test_logits_have_one_column_per_class_and_depend_on_the_image(spec):
     network = build(spec, seed=0)
     assert network.training
-    images = torch.randn(3, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(
+        3, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0)
+    )
     logits = network(images)
     assert logits.shape == (3, spec.classes)
     assert logits.dtype == torch.float32
@@ -71,6 +81,10 @@ def test_the_last_layer_of_the_pass_is_the_linear_classifier(spec):
     last = network.get_submodule(list(layers)[-1])
     assert isinstance(last, nn.Linear)
     assert last.out_features == spec.classes
-    quantizable = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    quantizable = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
     assert set(layers) == set(quantizable)
     assert profile(spec).parameters == sum(parameter.numel() for parameter in network.parameters())

@@ -64,7 +64,10 @@ def package(tmp_path, monkeypatch):
 def test_an_attack_stands_for_its_default_form_and_keeps_its_name_in_parameters(package):
     package("attacks", ATTACK)
     assert [form.name for form in expand("zoo.attacks:Loudest@2")] == ["loudest"]
-    assert attack_entries(["gap", "zoo.attacks:Loudest@2"]) == ["threshold-correct", "zoo.attacks:Loudest@2"]
+    assert attack_entries(["gap", "zoo.attacks:Loudest@2"]) == [
+        "threshold-correct",
+        "zoo.attacks:Loudest@2",
+    ]
     assert validate({**RAW, "attacks": ["zoo.attacks:Loudest"]}).attacks == ("zoo.attacks:Loudest",)
 
 
@@ -78,8 +81,14 @@ def test_the_version_of_a_distribution_is_a_part_of_the_name_in_parameters():
     ("entry", "message"),
     [
         ("zoo.attacks", "unknown attack 'zoo.attacks'"),
-        ("zoo.attacks:", r"attack must be a known name, 'package.module:Name' or .*, got 'zoo.attacks:'"),
-        ("zoo.nothing:Loudest", r"cannot import zoo.nothing: No module named 'zoo.nothing' \(is it installed"),
+        (
+            "zoo.attacks:",
+            r"attack must be a known name, 'package.module:Name' or .*, got 'zoo.attacks:'",
+        ),
+        (
+            "zoo.nothing:Loudest",
+            r"cannot import zoo.nothing: No module named 'zoo.nothing' \(is it installed",
+        ),
         ("zoo.attacks:Louder", "module zoo.attacks has no Louder"),
         ("zoo.attacks:dataclass", r"must be an attack with name, signal, .*, got function"),
         ("zoo.attacks:NONE", "names an empty tuple"),
@@ -121,27 +130,43 @@ QUANTIZER = """
 """
 
 
-def test_a_quantizer_from_outside_has_its_own_name_in_variants_and_the_package_in_parameters(package):
+def test_a_quantizer_from_outside_has_its_own_name_in_variants_and_the_package_in_parameters(
+    package,
+):
     package("quantizers", QUANTIZER)
     entry = {"name": "zoo.quantizers:Coarse@2", "levels": [4], "granularity": "tensor"}
     made = validate({**RAW, "quantize": [entry]}).quantize[0]
-    assert (made.variant, made.name, made.looks_at_images) == ("coarse-2", "zoo.quantizers:Coarse@2", False)
+    assert (made.variant, made.name, made.looks_at_images) == (
+        "coarse-2",
+        "zoo.quantizers:Coarse@2",
+        False,
+    )
     assert made.options["granularity"] == "tensor"
-    assert validate({**RAW, "quantize": [{**entry, "label": "mine"}]}).quantize[0].variant == "mine-2"
+    assert (
+        validate({**RAW, "quantize": [{**entry, "label": "mine"}]}).quantize[0].variant == "mine-2"
+    )
     assert validate({**RAW, "quantize": [{**entry, "polish": 1}]}).quantize[0].looks_at_images
 
 
 def test_the_levels_of_a_quantizer_need_no_default(package):
     package("quantizers", QUANTIZER)
-    made = validate({**RAW, "quantize": [{"name": "zoo.quantizers:Required", "levels": [4, 3]}]}).quantize
-    assert [(entry.variant, entry.levels) for entry in made] == [("Required-2", 4), ("Required-1.58", 3)]
+    made = validate(
+        {**RAW, "quantize": [{"name": "zoo.quantizers:Required", "levels": [4, 3]}]}
+    ).quantize
+    assert [(entry.variant, entry.levels) for entry in made] == [
+        ("Required-2", 4),
+        ("Required-1.58", 3),
+    ]
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         ("zoo.quantizers:Signed", "a label must not hold '@'"),
-        ("zoo.quantizers:Bare", "must be a frozen dataclass with levels, got .*, which has no levels"),
+        (
+            "zoo.quantizers:Bare",
+            "must be a frozen dataclass with levels, got .*, which has no levels",
+        ),
         ("zoo.quantizers:function", "must be a frozen dataclass with levels, got <function"),
         ("zoo.quantizers:Nothing", "module zoo.quantizers has no Nothing"),
     ],
@@ -169,9 +194,13 @@ def test_a_data_set_from_outside_takes_its_fields_from_the_config(package):
     package("data", DATA)
     made = validate({**RAW, "data": {"name": "zoo.data:Dark", "darker": 3, "limit": 50}}).data
     assert (made.name, dict(made.options), made.limit) == ("zoo.data:Dark", {"darker": 3}, 50)
-    with pytest.raises(ConfigError, match=r"data.darkr: unknown key 'darkr': did you mean 'darker'"):
+    with pytest.raises(
+        ConfigError, match=r"data.darkr: unknown key 'darkr': did you mean 'darker'"
+    ):
         validate({**RAW, "data": {"name": "zoo.data:Dark", "darkr": 3}})
-    with pytest.raises(ConfigError, match=r"data.name: .* must be a frozen dataclass with load, describe, got"):
+    with pytest.raises(
+        ConfigError, match=r"data.name: .* must be a frozen dataclass with load, describe, got"
+    ):
         validate({**RAW, "data": "zoo.data:Named"})
 
 
@@ -194,7 +223,10 @@ METRIC = """
 
 def test_a_metric_from_outside_is_measured_for_every_target(package):
     package("metrics", METRIC)
-    assert validate({**RAW, "metrics": ["zoo.metrics:Gap", "advantage"]}).metrics == ("zoo.metrics:Gap", "advantage")
+    assert validate({**RAW, "metrics": ["zoo.metrics:Gap", "advantage"]}).metrics == (
+        "zoo.metrics:Gap",
+        "advantage",
+    )
     scores = np.array([[0.0, 4.0, 1.0, 5.0], [1.0, 2.0, 2.0, 3.0]])
     member = np.array([[False, True, False, True], [True, True, False, False]])
     found = further_measures(["zoo.metrics:gap"], scores, member, mode="population")
@@ -207,9 +239,15 @@ def test_a_metric_from_outside_is_measured_for_every_target(package):
     [
         ("advantge", "unknown metric 'advantge': did you mean 'advantage'"),
         ("zoo.metrics:Taken", "every table has a metric 'auc'; give it another name"),
-        ("zoo.metrics:Signed", "name must hold at most 60 lower-case letters, digits and underlines, got 'gap@0.1'"),
+        (
+            "zoo.metrics:Signed",
+            "name must hold at most 60 lower-case letters, digits and underlines, got 'gap@0.1'",
+        ),
         ("zoo.metrics:Nothing", "module zoo.metrics has no Nothing"),
-        ("math:sqrt", "must have a name and take scores and member, got builtin_function_or_method"),
+        (
+            "math:sqrt",
+            "must have a name and take scores and member, got builtin_function_or_method",
+        ),
     ],
 )
 def test_a_metric_that_cannot_be_used_is_refused_before_any_work(package, entry, message):
@@ -262,7 +300,12 @@ def tasks_in(store):
 
 def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, capsys):
     """A data set, a quantizer that looks at no images, an attack and a figure."""
-    for name, text in {"attacks": ATTACK, "quantizers": QUANTIZER, "data": DATA, "figures": FIGURE}.items():
+    for name, text in {
+        "attacks": ATTACK,
+        "quantizers": QUANTIZER,
+        "data": DATA,
+        "figures": FIGURE,
+    }.items():
         package(name, text)
     monkeypatch.setattr(registry, "FIGURES", {})  # the other figures take longer than the rest
     config = {
@@ -280,21 +323,35 @@ def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, cap
         "figures": ["zoo.figures:ATTACKS"],
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    arguments = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store"), "--executor", "serial"]
+    arguments = [
+        "--out",
+        str(tmp_path / "out"),
+        "--store",
+        str(tmp_path / "store"),
+        "--executor",
+        "serial",
+    ]
     assert main(["audit", str(tmp_path / "config.yaml"), *arguments]) == 0
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["attack"] for row in rows} == {"loudest", ""}
     assert {row["variant"] for row in rows} == {"fp32", "coarse-2", "control"}
-    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"attack_count.svg", "attack_count.png"}
+    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {
+        "attack_count.svg",
+        "attack_count.png",
+    }
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Number of attacks." in page
     assert "Dark, cnn" in page
-    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["figures"] == ["zoo.figures:ATTACKS"]
+    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["figures"] == [
+        "zoo.figures:ATTACKS"
+    ]
 
     # a metric that is added later is computed on the warm store, and nothing else is
     package("metrics", METRIC)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "metrics": ["zoo.metrics:Gap", "advantage"]}))
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({**config, "metrics": ["zoo.metrics:Gap", "advantage"]})
+    )
     before = tasks_in(tmp_path / "store")
     assert main(["audit", str(tmp_path / "config.yaml"), *arguments]) == 0
     assert tasks_in(tmp_path / "store") - before == Counter(measure=before["measure"])
@@ -312,7 +369,9 @@ def test_weights_cannot_name_code_as_a_model_of_the_registry():
         build(ModelSpec("os:getcwd", {}, 10, 1, 8, (0.3,), (0.4,)))
 
 
-def test_an_executor_from_outside_runs_the_tasks_and_an_unknown_one_is_refused(tmp_path, monkeypatch, capsys):
+def test_an_executor_from_outside_runs_the_tasks_and_an_unknown_one_is_refused(
+    tmp_path, monkeypatch, capsys
+):
     (tmp_path / "elsewhere.py").write_text(
         "from pathlib import Path\n"
         "from bitleak.engine.executors.serial import Serial\n"

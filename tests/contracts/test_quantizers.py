@@ -74,7 +74,9 @@ def quantizer(request):
     return find(QUANTIZERS, name, kind="quantizer")(**fields)
 
 
-@pytest.fixture(scope="module", params=SCHEMES, ids=lambda scheme: "-".join(map(str, scheme.values())))
+@pytest.fixture(
+    scope="module", params=SCHEMES, ids=lambda scheme: "-".join(map(str, scheme.values()))
+)
 def scheme(request):
     return request.param
 
@@ -95,9 +97,13 @@ def looks_at_images(quantizer):
 def test_codes_depend_on_the_images_if_the_quantizer_looks_at_them(quantizer, network, calibration):
     """With levels 3, of half as many images whose contrast is changed."""
     first, second = (
-        run(quantizer, network, images, levels=3) for images in (calibration, calibration[:32].flip(0) / 2)
+        run(quantizer, network, images, levels=3)
+        for images in (calibration, calibration[:32].flip(0) / 2)
     )
-    same = all(np.array_equal(layer.codes, second.layers[name].codes) for name, layer in first.layers.items())
+    same = all(
+        np.array_equal(layer.codes, second.layers[name].codes)
+        for name, layer in first.layers.items()
+    )
     assert same == (not looks_at_images(quantizer))
 
 
@@ -113,7 +119,9 @@ def unit_outputs(network, images):
 def error_on(calibration, network, quantized):
     """Relative squared error of the outputs, summed over the units that hold layers."""
     outputs = zip(
-        unit_outputs(network, calibration), unit_outputs(deployed(network, quantized), calibration), strict=True
+        unit_outputs(network, calibration),
+        unit_outputs(deployed(network, quantized), calibration),
+        strict=True,
     )
     errors = [float((one - other).square().sum() / one.square().sum()) for one, other in outputs]
     return sum(error for error, unit in zip(errors, units(network), strict=True) if unit.layers)
@@ -125,7 +133,9 @@ def accuracy(network, digits):
 
 
 def test_codes_lie_on_their_grid_and_give_as_many_values_as_they_should(quantized, network, scheme):
-    names = {key.removesuffix(".weight") for key, value in network.state_dict().items() if value.ndim > 1}
+    names = {
+        key.removesuffix(".weight") for key, value in network.state_dict().items() if value.ndim > 1
+    }
     assert set(quantized.layers) == names
     state = deployed(network, quantized).state_dict()
     for name, layer in quantized.layers.items():
@@ -155,7 +165,9 @@ def test_the_result_is_a_state_of_the_same_network(quantizer, network, calibrati
 def test_quantizing_the_result_on_its_own_grid_changes_nothing(quantized):
     for layer in quantized.layers.values():
         grid = Grid(torch.from_numpy(layer.scale), torch.from_numpy(layer.zero_point), layer.levels)
-        assert np.array_equal(to_codes(torch.from_numpy(layer.dequantize()), grid).numpy(), layer.codes)
+        assert np.array_equal(
+            to_codes(torch.from_numpy(layer.dequantize()), grid).numpy(), layer.codes
+        )
 
 
 @pytest.mark.parametrize("levels", [3, 4])
@@ -182,17 +194,24 @@ def test_neither_network_nor_calibration_is_changed(quantizer, network, calibrat
     handed_in = copy.deepcopy(network).train(training)
     images = calibration.clone()
     run(quantizer, handed_in, images, levels=3)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in handed_in.state_dict().items())
+    assert all(
+        torch.equal(value, network.state_dict()[name])
+        for name, value in handed_in.state_dict().items()
+    )
     assert all(module.training is training for module in handed_in.modules())
     assert all(parameter.requires_grad for parameter in handed_in.parameters())
-    assert not any(module._forward_pre_hooks or module._forward_hooks for module in handed_in.modules())
+    assert not any(
+        module._forward_pre_hooks or module._forward_hooks for module in handed_in.modules()
+    )
     assert torch.equal(images, calibration)
 
 
 def test_no_batch_norm_runs_in_training_mode(quantizer, network, calibration):
     seen = []
     hook = register_module_forward_pre_hook(
-        lambda module, inputs: seen.append(module.training) if isinstance(module, _BatchNorm) else None
+        lambda module, inputs: (
+            seen.append(module.training) if isinstance(module, _BatchNorm) else None
+        )
     )
     try:
         run(quantizer, copy.deepcopy(network).train(), calibration, levels=3)
@@ -222,7 +241,9 @@ def test_a_constant_channel_and_a_dead_input_are_harmless(quantizer):
     assert torch.equal(alive[:3], network[0].weight[:3, 0])
 
 
-def test_weights_and_images_that_are_not_finite_are_refused_by_layer(quantizer, network, calibration):
+def test_weights_and_images_that_are_not_finite_are_refused_by_layer(
+    quantizer, network, calibration
+):
     broken = copy.deepcopy(network)
     broken.classifier.weight.data[0, 0] = float("inf")
     with pytest.raises(QuantizationError, match="classifier"):

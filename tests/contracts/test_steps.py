@@ -94,7 +94,9 @@ def test_a_step_is_named_and_described_in_one_place(stage):
     assert kind.VERSION.isdigit()
     own = [item for item in fields(kind) if item.default is MISSING]
     assert all(f"\n        {item.name}: " in kind.__doc__ for item in fields(kind))
-    assert all(item.metadata for item in fields(kind) if item not in own), "a field with a default is later"
+    assert all(item.metadata for item in fields(kind) if item not in own), (
+        "a field with a default is later"
+    )
 
 
 @pytest.mark.parametrize("stage", registry.STEPS)
@@ -114,7 +116,12 @@ def test_a_step_refuses_parameters_and_inputs_of_another(stage, planned_tasks, a
     if task.inputs:
         name = next(iter(task.inputs))
         with pytest.raises(TypeError, match=f"not so for {name}"):
-            planned(step_of(kind, task.params), {k: v for k, v in task.inputs.items() if k != name}, scale, "")
+            planned(
+                step_of(kind, task.params),
+                {k: v for k, v in task.inputs.items() if k != name},
+                scale,
+                "",
+            )
 
 
 @pytest.mark.parametrize("stage", registry.STEPS)

@@ -46,7 +46,8 @@ def test_files_on_other_file_systems_are_waited_for_one_by_one(tmp_path, waits, 
 
 @linux
 @pytest.mark.parametrize(
-    ("release", "reliable"), [("4.19.0", False), ("5.7.19", False), ("5.8.0-1", True), ("6.1", True)]
+    ("release", "reliable"),
+    [("4.19.0", False), ("5.7.19", False), ("5.8.0-1", True), ("6.1", True)],
 )
 def test_kernels_that_do_not_report_failed_writes_are_not_relied_on(monkeypatch, release, reliable):
     monkeypatch.setattr(platform, "release", lambda: release)

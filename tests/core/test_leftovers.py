@@ -24,7 +24,14 @@ def test_of_others_nothing_is_said():
     dead = leftovers.owner(ended.pid).split(".")[1]
     ended.wait()
     assert leftovers.is_dead(f"{place}.{dead}.1")
-    for other in (f"elsewhere.{dead}.1", f"{place}.{dead}", f"{place}.0.1", f"{place}.x.1", f"{place}.-1.1", ""):
+    for other in (
+        f"elsewhere.{dead}.1",
+        f"{place}.{dead}",
+        f"{place}.0.1",
+        f"{place}.x.1",
+        f"{place}.-1.1",
+        "",
+    ):
         assert not leftovers.is_dead(other)
     assert not leftovers.is_dead(f"{place}.{number}.{started}")
     assert leftovers.is_dead(f"{place}.{number}.{int(started) - 1}")  # its number is another's now

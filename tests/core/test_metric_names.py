@@ -30,7 +30,9 @@ NAMES = (
     "balanced_accuracy_over_noise",
     "test_accuracy_over_noise",
 )
-words = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(lambda word: "over" not in word)
+words = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(
+    lambda word: "over" not in word
+)
 rates = st.floats(1e-9, 1.0)
 
 
@@ -57,14 +59,28 @@ def test_a_rate_of_more_digits_than_its_text_has_is_the_rate_of_the_text():
 
 
 @pytest.mark.parametrize(
-    "name", ["", "AUC", "tpr@", "tpr@x", "tpr@0.010", "tpr@nan", "tpr@-0.1", "tpr,prior0.1", "a b", "auc\n"]
+    "name",
+    [
+        "",
+        "AUC",
+        "tpr@",
+        "tpr@x",
+        "tpr@0.010",
+        "tpr@nan",
+        "tpr@-0.1",
+        "tpr,prior0.1",
+        "a b",
+        "auc\n",
+    ],
 )
 def test_names_that_no_audit_makes_are_refused(name):
     with pytest.raises(ValueError, match=r"a metric's name must be .*, got "):
         Metric.parse(name)
 
 
-@pytest.mark.parametrize("parts", [("auc_over_best",), ("tpr@0.1",), ("precision", None, 0.1), ("tpr", float("nan"))])
+@pytest.mark.parametrize(
+    "parts", [("auc_over_best",), ("tpr@0.1",), ("precision", None, 0.1), ("tpr", float("nan"))]
+)
 def test_parts_that_would_be_read_as_others_are_refused(parts):
     with pytest.raises(ValueError, match="a metric's name must be"):
         Metric(*parts)

@@ -18,7 +18,9 @@ def resident() -> int:
     """Bytes of files that are mapped by this process and in memory (temporary files in memory count as shared)."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
-            sizes = {line.split()[0]: int(line.split()[1]) for line in file if line.startswith("Rss")}
+            sizes = {
+                line.split()[0]: int(line.split()[1]) for line in file if line.startswith("Rss")
+            }
     except OSError:
         pytest.skip("only Linux says")
     return 1024 * (sizes["RssFile:"] + sizes["RssShmem:"])
@@ -66,7 +68,9 @@ def test_sums_over_blocks_are_the_same_from_a_file(small_is_large, monkeypatch):
     parts = answers(6)
     used = np.random.default_rng(1).random((6, 40)) < 0.7
     used[:2] = True
-    of_file, of_memory = (signal_of(whole, "logit_scaled") for whole in (stack_arrays(parts), np.stack(parts)))
+    of_file, of_memory = (
+        signal_of(whole, "logit_scaled") for whole in (stack_arrays(parts), np.stack(parts))
+    )
     for left, right in zip(sums(of_file, used), sums(of_memory, used), strict=True):
         assert np.array_equal(left, right)
 
@@ -125,7 +129,9 @@ def test_a_mapped_file_has_no_name(tmp_path):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_disk_without_room_is_told_with_folder_and_bytes_before_anything_is_mapped(tmp_path, monkeypatch, code):
+def test_a_disk_without_room_is_told_with_folder_and_bytes_before_anything_is_mapped(
+    tmp_path, monkeypatch, code
+):
     monkeypatch.setattr(spill, "LARGE", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -134,7 +140,8 @@ def test_a_disk_without_room_is_told_with_folder_and_bytes_before_anything_is_ma
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(
-        StoreError, match=rf"^{tmp_path}: 1.6 MB are needed for a while \({os.strerror(code)}\); .*TMPDIR"
+        StoreError,
+        match=rf"^{tmp_path}: 1.6 MB are needed for a while \({os.strerror(code)}\); .*TMPDIR",
     ):
         new_array((2, 100_000), np.dtype(np.float64))
     assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitleak.core.variants import SIGNS, AttackName, Variant, joined, noise_like, on_calibration, question_of
+from bitleak.core.variants import (
+    SIGNS,
+    AttackName,
+    Variant,
+    joined,
+    noise_like,
+    on_calibration,
+    question_of,
+)
 
 labels = st.text(min_size=1, max_size=12).filter(lambda text: not set(text) & set(SIGNS))
 
@@ -24,7 +32,10 @@ def test_every_name_of_an_audit_has_one_kind_and_comes_back(name, kind):
     assert str(Variant.parse(name)) == name
 
 
-@given(kind=st.sampled_from(["plain", "joint", "noise"]), parts=st.lists(labels, min_size=2, max_size=4))
+@given(
+    kind=st.sampled_from(["plain", "joint", "noise"]),
+    parts=st.lists(labels, min_size=2, max_size=4),
+)
 def test_any_labels_make_a_name_that_is_read_as_the_same_variant(kind, parts):
     variant = Variant(kind, tuple(parts) if kind == "joint" else (parts[0],), "obc", 4)
     read = Variant.parse(str(variant), quantizer="obc", levels=4)
@@ -39,14 +50,18 @@ def test_the_functions_make_the_names_of_the_values():
     assert joined(["obc-2"]) == "obc-2"
 
 
-@pytest.mark.parametrize("name", ["", "&", "fp32&", "noise@", "noise@a&b", "a@b", "a:b", "noise@noise@a"])
+@pytest.mark.parametrize(
+    "name", ["", "&", "fp32&", "noise@", "noise@a&b", "a@b", "a:b", "noise@noise@a"]
+)
 def test_names_that_no_audit_makes_are_refused(name):
     with pytest.raises(ValueError, match="a label must be some text without any of & @ :, got"):
         Variant.parse(name)
 
 
 def test_the_number_of_labels_fits_the_kind():
-    with pytest.raises(ValueError, match=r"of kind joint must have at least two labels, got \['fp32'\]"):
+    with pytest.raises(
+        ValueError, match=r"of kind joint must have at least two labels, got \['fp32'\]"
+    ):
         Variant("joint", ("fp32",))
     with pytest.raises(ValueError, match=r"of kind plain must have one label, got \[\]"):
         Variant("plain", ())

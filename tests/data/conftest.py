@@ -23,7 +23,15 @@ def photos(count, seed=0, size=6, channels=3):
 
 
 def write_parquet(
-    file, images, labels, *, names=("cat", "dog", "owl"), image="img", label="label", extra=None, features=True
+    file,
+    images,
+    labels,
+    *,
+    names=("cat", "dog", "owl"),
+    image="img",
+    label="label",
+    extra=None,
+    features=True,
 ):
     """A shard in the Hub's layout; `images` are bytes, None, or what `encode` takes."""
     content = [value if isinstance(value, bytes | None) else encode(value) for value in images]

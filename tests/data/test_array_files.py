@@ -118,7 +118,12 @@ def test_a_single_array_is_not_an_archive(tmp_path):
 def test_a_root_is_a_file_or_the_folder_of_one_with_the_same_name(tmp_path):
     np.savez(tmp_path / "data.npz", pixels=PIXELS, labels=LABELS)
     description = Arrays("far/away/data.npz").describe(tmp_path)
-    assert (description.records, description.classes, description.channels, description.size) == (6, 3, 3, 5)
+    assert (description.records, description.classes, description.channels, description.size) == (
+        6,
+        3,
+        3,
+        5,
+    )
     assert Arrays("other.npz").describe(tmp_path / "data.npz") == description
     with pytest.raises(DataError, match=r"no such file or folder: .*other\.npz"):
         Arrays("other.npz").describe(tmp_path)

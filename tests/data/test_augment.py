@@ -10,7 +10,9 @@ from bitleak.data.augment import apply_query, augmented, channel_statistics, pad
 def batch(records, size=8, channels=3, seed=0):
     """No pixel is 0, so that black borders can be told from the image."""
     shape = (records, channels, size, size)
-    return torch.randint(1, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        1, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 def generator(seed=0):
@@ -56,7 +58,10 @@ def test_a_crop_is_one_of_all_windows_of_the_padded_image(size, dtype):
 def test_all_windows_are_equally_likely():
     pixels = batch(1).expand(9000, -1, -1, -1)
     windows = all_crops(pixels[0].numpy(), 1)
-    found = [windows[np.ascontiguousarray(crop).tobytes()] for crop in augmented(pixels, ["crop"], generator()).numpy()]
+    found = [
+        windows[np.ascontiguousarray(crop).tobytes()]
+        for crop in augmented(pixels, ["crop"], generator()).numpy()
+    ]
     counts = np.unique(np.array(found), axis=0, return_counts=True)[1]
     assert len(counts) == 9
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000)
@@ -79,7 +84,9 @@ def test_the_generator_alone_decides():
     assert not torch.equal(first, augmented(pixels, ["crop", "flip"], generator(2)))
     source = generator(1)
     augmented(pixels, ["flip"], source)
-    assert not torch.equal(augmented(pixels, ["flip"], source), augmented(pixels, ["flip"], generator(1)))
+    assert not torch.equal(
+        augmented(pixels, ["flip"], source), augmented(pixels, ["flip"], generator(1))
+    )
 
 
 def test_no_augmentation_and_unknown_ones():
@@ -94,7 +101,9 @@ def test_a_shift_moves_right_and_down_and_fills_with_black(offset):
     pixels = batch(3)
     before = pixels.clone()
     out = apply_query(pixels, f"shift:{offset[0]},{offset[1]}")
-    assert np.array_equal(out.numpy(), np.stack([shifted_by_loop(image, *offset) for image in pixels.numpy()]))
+    assert np.array_equal(
+        out.numpy(), np.stack([shifted_by_loop(image, *offset) for image in pixels.numpy()])
+    )
     assert torch.equal(pixels, before)
 
 
@@ -118,7 +127,10 @@ def test_the_default_queries_differ_from_each_other(names, size):
         ([], "the first query must be 'identity'"),
         (["flip", "identity"], "the first query must be 'identity', got"),
         (["identity", "flip", "flip"], "queries must differ"),
-        (["identity", "turn"], "query must be 'identity', 'flip' or 'shift:DX,DY' with whole numbers, got 'turn'"),
+        (
+            ["identity", "turn"],
+            "query must be 'identity', 'flip' or 'shift:DX,DY' with whole numbers, got 'turn'",
+        ),
         (["identity", "shift:1"], "got 'shift:1'"),
         (["identity", "shift:1.5,0"], r"got 'shift:1\.5,0'"),
         (["identity", "shift:0,-8"], "'shift:0,-8' moves an image of 8x8 pixels out of sight"),

@@ -10,7 +10,13 @@ from bitleak.data.splits import make_splits
 @pytest.fixture(scope="module")
 def splits():
     return make_splits(
-        Digits().load(None), mode="population", models=6, targets=2, calibration=0, population=100, seed=0
+        Digits().load(None),
+        mode="population",
+        models=6,
+        targets=2,
+        calibration=0,
+        population=100,
+        seed=0,
     )
 
 
@@ -29,7 +35,8 @@ def test_candidates_are_members_and_every_one_is_in_half_of_the_calibration_sets
 
 def test_the_seed_decides(splits):
     one, same, other = (
-        calibration_candidates(splits, 0, candidates=32, models=16, population=0, seed=seed) for seed in (1, 1, 2)
+        calibration_candidates(splits, 0, candidates=32, models=16, population=0, seed=seed)
+        for seed in (1, 1, 2)
     )
     assert (one.pool == same.pool).all()
     assert (one.member == same.member).all()
@@ -37,5 +44,7 @@ def test_the_seed_decides(splits):
 
 
 def test_too_few_members_are_told(splits):
-    with pytest.raises(ConfigError, match="candidates must be at most the target's 629 members, got 1000"):
+    with pytest.raises(
+        ConfigError, match="candidates must be at most the target's 629 members, got 1000"
+    ):
         calibration_candidates(splits, 0, candidates=1000, models=16, population=0, seed=0)

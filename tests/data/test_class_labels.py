@@ -59,7 +59,9 @@ def table(folder, make, **columns):
 
 def test_text_labels_beside_integers_are_asked_about_and_read_by_name(tmp_path, make):
     columns = {"image_id": [0, 1, 2, 3], "label": ["dog", "cat", "cat", "dog"]}
-    with pytest.raises(DataError, match=r"'label' holds string, and integers are in 'image_id'; .*label: label"):
+    with pytest.raises(
+        DataError, match=r"'label' holds string, and integers are in 'image_id'; .*label: label"
+    ):
         table(tmp_path, make, **columns).load(None)
     hub = replace(table(tmp_path, make, **columns), label="label")
     images = hub.load(None)
@@ -81,7 +83,9 @@ def test_text_labels_alone_are_classes_and_an_index_of_pandas_is_no_column(tmp_p
 
 def test_integers_that_are_not_called_like_labels_are_not_guessed(tmp_path, make):
     hub = table(tmp_path, make, image_id=[0, 1], width=[8, 9])
-    with pytest.raises(DataError, match=r"no label column, .*; name one as 'label': image_id, width"):
+    with pytest.raises(
+        DataError, match=r"no label column, .*; name one as 'label': image_id, width"
+    ):
         hub.load(None)
 
 
@@ -93,7 +97,9 @@ def test_a_list_column_holds_several_labels_an_image(tmp_path, make):
 @pytest.mark.parametrize("layout", ["default/{}/0000", "data/{}/part-00000-of-00001", "{}/0000"])
 def test_folders_of_splits_hold_parquet(tmp_path, make, layout):
     for split, count in {"train": 4, "test": 2}.items():
-        make.write_parquet(tmp_path / f"{layout.format(split)}.parquet", make.photos(count), [0, 1] * (count // 2))
+        make.write_parquet(
+            tmp_path / f"{layout.format(split)}.parquet", make.photos(count), [0, 1] * (count // 2)
+        )
     description = Hub(str(tmp_path)).describe(None)
     assert (description.records, description.held_out) == (6, 2)
 
@@ -106,7 +112,12 @@ def test_folders_of_splits_hold_parquet(tmp_path, make, layout):
     ],
 )
 def test_names_of_medmnist_and_keras_are_known(tmp_path, make, names, notes):
-    values = make.photos(4), np.array([[0], [1], [0], [1]]), make.photos(2, seed=1), np.array([[1], [0]])
+    values = (
+        make.photos(4),
+        np.array([[0], [1], [0], [1]]),
+        make.photos(2, seed=1),
+        np.array([[1], [0]]),
+    )
     np.savez(tmp_path / "d.npz", **dict(zip(names, values, strict=True)))
     images = Arrays(str(tmp_path / "d.npz")).load(None)
     assert images.labels.tolist() == [0, 1, 0, 1, 1, 0]
@@ -143,11 +154,15 @@ def deep():
     import zlib
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 6, 6, 16, 2, 0, 0, 0)
     rows = zlib.compress((b"\0" + bytes(36)) * 6)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
 
 
 def test_sixteen_bits_per_channel_are_refused_in_colour_too(tmp_path, make):
@@ -157,9 +172,12 @@ def test_sixteen_bits_per_channel_are_refused_in_colour_too(tmp_path, make):
 
 def test_readers_of_pillow_that_start_programs_are_closed(tmp_path, make):
     with pytest.raises(DataError, match="cannot be decoded: cannot identify image file"):
-        folder_of(tmp_path, make, "b.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n").load(
-            None
-        )
+        folder_of(
+            tmp_path,
+            make,
+            "b.png",
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n",
+        ).load(None)
 
 
 def test_a_named_pipe_is_no_image(tmp_path, make):
@@ -178,13 +196,17 @@ def test_images_outside_the_folder_of_the_data_are_not_read(tmp_path, make, path
     struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     images = pa.array([{"bytes": None, "path": path.format(tmp_path)}] * 2, struct)
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / "set" / "train.parquet")
-    with pytest.raises(DataError, match=r"not below the data's folder|links out of the data's folder"):
+    with pytest.raises(
+        DataError, match=r"not below the data's folder|links out of the data's folder"
+    ):
         Hub(str(tmp_path / "set")).load(None)
 
 
 def test_a_number_of_classes_keeps_labels_as_they_are_stored(tmp_path, make):
     np.savez(tmp_path / "d.npz", pixels=make.photos(4), labels=np.array([0, 255, 255, 0]))
-    make.write_parquet(tmp_path / "set" / "train.parquet", make.photos(4), [0, 255, 255, 0], features=False)
+    make.write_parquet(
+        tmp_path / "set" / "train.parquet", make.photos(4), [0, 255, 255, 0], features=False
+    )
     for kind, path in ((Arrays, tmp_path / "d.npz"), (Hub, tmp_path / "set")):
         images = kind(str(path), classes=256).load(None)
         assert images.labels.tolist() == [0, 255, 255, 0]
@@ -199,7 +221,9 @@ def test_a_number_of_classes_keeps_labels_as_they_are_stored(tmp_path, make):
 
 def test_a_number_of_classes_must_be_that_of_the_names(tmp_path, make):
     hub = table(tmp_path, make, label=["dog", "cat", "cat", "dog"])
-    with pytest.raises(DataError, match="with a number of classes, labels must be integers, got 'dog'"):
+    with pytest.raises(
+        DataError, match="with a number of classes, labels must be integers, got 'dog'"
+    ):
         Hub(hub.path, classes=2).load(None)
     make.write_parquet(tmp_path / "named" / "train.parquet", make.photos(3), [2, 0, 1])
     assert Hub(str(tmp_path / "named"), classes=3).describe(None).classes == 3
@@ -220,13 +244,17 @@ def test_text_that_is_missing_or_bytes_or_alike(tmp_path, make):
 
 def test_views_are_read_and_other_types_are_named(tmp_path, make):
     images = pa.array([make.encode(photo) for photo in make.photos(2)], pa.binary())
-    columns = {"img": images.cast(pa.binary_view()), "label": pa.array(["b", "a"]).cast(pa.string_view())}
+    columns = {
+        "img": images.cast(pa.binary_view()),
+        "label": pa.array(["b", "a"]).cast(pa.string_view()),
+    }
     pq.write_table(pa.table(columns), tmp_path / "train.parquet")
     assert Hub(str(tmp_path)).load(None).labels.tolist() == [1, 0]
     columns = {"img": images, "label": pa.array([1, 0]).cast(pa.decimal128(20, 0))}
     pq.write_table(pa.table(columns), tmp_path / "train.parquet")
     with pytest.raises(
-        DataError, match=r"no label column, which holds integers, .*: img \(binary\), label \(decimal128"
+        DataError,
+        match=r"no label column, which holds integers, .*: img \(binary\), label \(decimal128",
     ):
         Hub(str(tmp_path)).load(None)
 

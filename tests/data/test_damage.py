@@ -30,7 +30,8 @@ def png_of(size: int) -> bytes:
         (b"IEND", b""),
     ]
     packed = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
@@ -55,7 +56,9 @@ def test_an_image_of_more_pixels_than_the_limit_is_not_decoded():
 
     def read():
         for reader in (lambda items: stacked(items, 1), geometry):
-            with pytest.raises(DataError, match="here: image must have at most 67,108,864 pixels, got 8200x8200"):
+            with pytest.raises(
+                DataError, match="here: image must have at most 67,108,864 pixels, got 8200x8200"
+            ):
                 reader([(image, "here")])
 
     assert len(image) < 40_000
@@ -66,7 +69,9 @@ def test_an_image_of_another_size_than_the_first_is_not_decoded():
     image = png_of(8000)
 
     def read():
-        with pytest.raises(DataError, match="b: image must be 6x6 like the first one, got 8000x8000"):
+        with pytest.raises(
+            DataError, match="b: image must be 6x6 like the first one, got 8000x8000"
+        ):
             stacked([(small(), "a"), (image, "b")], 2)
 
     assert peak_of(read) < 1 << 20
@@ -83,7 +88,8 @@ def test_a_webp_of_a_large_canvas_is_not_opened(kind):
     body = kind + heads[kind].ljust(40, b"\0")
     image = b"RIFF" + len(body).to_bytes(4, "little") + b"WEBP" + body
     with pytest.raises(
-        DataError, match=r"here: image cannot be decoded: image must have at most .*, got 1638\dx1638\d"
+        DataError,
+        match=r"here: image cannot be decoded: image must have at most .*, got 1638\dx1638\d",
     ):
         stacked([(image, "here")], 1)
 
@@ -131,14 +137,17 @@ def test_a_page_that_does_not_fit_its_checksum_is_refused(tmp_path, ours):
     if ours:
         file.write_bytes(parquet.to_parquet(table))
     else:
-        pq.write_table(table, file, write_page_checksum=True, compression="none", use_dictionary=False)
+        pq.write_table(
+            table, file, write_page_checksum=True, compression="none", use_dictionary=False
+        )
     assert len(Hub(str(tmp_path), label="label").load(None).labels) == 40
     data, column = file.read_bytes(), pq.read_metadata(file).row_group(0).column(0)
     start = column.dictionary_page_offset if ours else column.data_page_offset
     place = start + column.total_compressed_size - 1  # the last byte of the last page
     file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     with pytest.raises(
-        DataError, match=r"train\.parquet: not a readable Parquet file, it may be cut off: .*(CRC|checksum)"
+        DataError,
+        match=r"train\.parquet: not a readable Parquet file, it may be cut off: .*(CRC|checksum)",
     ):
         Hub(str(tmp_path), label="label").load(None)
 
@@ -148,7 +157,9 @@ def test_an_array_that_would_unpack_to_far_more_is_not_unpacked(tmp_path, monkey
     file = tmp_path / "a.npz"
     np.savez_compressed(file, pixels=np.zeros((2, 1, 2000, 2000), np.uint8), labels=[0, 1])
     with zipfile.ZipFile(file) as archive:
-        monkeypatch.setattr("bitleak.core.archive.RATIO", archive.getinfo("pixels.npy").file_size // 9000)
+        monkeypatch.setattr(
+            "bitleak.core.archive.RATIO", archive.getinfo("pixels.npy").file_size // 9000
+        )
     with pytest.raises(DataError, match=r"pixels\.npy would unpack to 0\.0 GB from [0-9,]+ bytes"):
         Arrays(str(file)).load(None)
 
@@ -188,17 +199,24 @@ def test_an_lzma_stream_that_asks_for_a_large_dictionary_is_not_unpacked(tmp_pat
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("a" * 300, "is no name of a file: File name too long"), ("a\0b", "is no name of a file: embedded null")],
+    [
+        ("a" * 300, "is no name of a file: File name too long"),
+        ("a\0b", "is no name of a file: embedded null"),
+    ],
 )
 def test_a_path_that_is_no_name_of_a_file_is_named(tmp_path, path, said):
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     images = pa.array([{"bytes": small(), "path": None}, {"bytes": None, "path": path}], kind)
     pq.write_table(pa.table({"img": images, "label": [0, 1]}), tmp_path / "train.parquet")
-    with pytest.raises(DataError, match=rf"train\.parquet, row 1: image has no bytes, and its path .* {said}"):
+    with pytest.raises(
+        DataError, match=rf"train\.parquet, row 1: image has no bytes, and its path .* {said}"
+    ):
         Hub(str(tmp_path)).load(None)
 
 
 def test_a_number_in_the_place_of_bytes_makes_no_room(tmp_path):
-    pq.write_table(pa.table({"img": [{"bytes": 1 << 50}] * 2, "label": [0, 1]}), tmp_path / "train.parquet")
+    pq.write_table(
+        pa.table({"img": [{"bytes": 1 << 50}] * 2, "label": [0, 1]}), tmp_path / "train.parquet"
+    )
     with pytest.raises(DataError, match="no image column, which holds encoded images"):
         Hub(str(tmp_path)).load(None)

@@ -44,10 +44,16 @@ def test_right_images_pass_the_check_as_they_are():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixels": np.zeros((4, 2, 5, 5), np.uint8)}, r"with 1 or 3 channels, got uint8 \(4, 2, 5, 5\)"),
+        (
+            {"pixels": np.zeros((4, 2, 5, 5), np.uint8)},
+            r"with 1 or 3 channels, got uint8 \(4, 2, 5, 5\)",
+        ),
         ({"pixels": np.zeros((4, 3, 5, 6), np.uint8)}, "must be square, got 5x6"),
         ({"labels": np.array([0, 1, 2, 1])}, "here, row 2: label must be from 0 to 1, got 2"),
-        ({"labels": np.array([0, 0, 1, 1]), "held_out": np.arange(4) > 1}, "here: .* all are of 'a'"),
+        (
+            {"labels": np.array([0, 0, 1, 1]), "held_out": np.arange(4) > 1},
+            "here: .* all are of 'a'",
+        ),
         ({"held_out": np.ones(4, bool)}, "here: no images to train on"),
     ],
 )

@@ -9,7 +9,9 @@ from PIL import Image
 from bitleak.core.errors import DataError
 from bitleak.data.hub import Hub
 
-REAL = Path(os.environ.get("BITLEAK_TEST_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+REAL = Path(
+    os.environ.get("BITLEAK_TEST_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")
+)
 
 needs_cifar = pytest.mark.skipif(
     not (REAL / "cifar10").is_dir(),
@@ -52,25 +54,38 @@ def test_parquet_may_lie_one_folder_below(folder, inner):
 def test_several_folders_of_parquet_are_an_error_that_lists_them(tmp_path, make):
     for name in ("small", "large"):
         make.write_parquet(tmp_path / name / "train.parquet", make.photos(2), [0, 1])
-    with pytest.raises(DataError, match="several subfolders hold Parquet files, give one of them: large, small"):
+    with pytest.raises(
+        DataError, match="several subfolders hold Parquet files, give one of them: large, small"
+    ):
         Hub(str(tmp_path)).load(None)
 
 
 def test_a_root_replaces_the_path(folder):
-    assert Hub("someone/something", revision="v1").describe(folder) == Hub(str(folder)).describe(None)
+    assert Hub("someone/something", revision="v1").describe(folder) == Hub(str(folder)).describe(
+        None
+    )
 
 
 def test_the_only_class_label_is_found_beside_other_integers(tmp_path, make):
     make.write_parquet(
-        tmp_path / "train.parquet", make.photos(3), [2, 0, 1], label="fine_label", extra={"id": [7, 8, 9]}
+        tmp_path / "train.parquet",
+        make.photos(3),
+        [2, 0, 1],
+        label="fine_label",
+        extra={"id": [7, 8, 9]},
     )
     assert Hub(str(tmp_path)).load(None).labels.tolist() == [2, 0, 1]
 
 
 def test_two_class_labels_are_an_error_until_one_is_named(tmp_path, make):
     extra = {"coarse_label": [1, 0, 0]}
-    make.write_parquet(tmp_path / "train.parquet", make.photos(3), [2, 0, 1], label="fine_label", extra=extra)
-    with pytest.raises(DataError, match="several label columns, name one of them as 'label': fine_label, coarse_label"):
+    make.write_parquet(
+        tmp_path / "train.parquet", make.photos(3), [2, 0, 1], label="fine_label", extra=extra
+    )
+    with pytest.raises(
+        DataError,
+        match="several label columns, name one of them as 'label': fine_label, coarse_label",
+    ):
         Hub(str(tmp_path)).describe(None)
     images = Hub(str(tmp_path), label="coarse_label").load(None)
     assert images.labels.tolist() == [1, 0, 0]
@@ -87,14 +102,22 @@ def test_without_features_integers_are_labels_and_numbers_are_names(tmp_path, ma
     [
         ({"label": "kind"}, "no column 'kind' for the label; the columns: img, label, note"),
         ({"image": "photo"}, "no column 'photo' for the image; the columns: img, label, note"),
-        ({"label": "img"}, "label column 'img' must hold integers, text or truth values; columns that do: label, note"),
-        ({"image": "note"}, r"image column 'note' must hold encoded images \(bytes\); columns that do: img"),
+        (
+            {"label": "img"},
+            "label column 'img' must hold integers, text or truth values; columns that do: label, note",
+        ),
+        (
+            {"image": "note"},
+            r"image column 'note' must hold encoded images \(bytes\); columns that do: img",
+        ),
         ({"train": "training"}, "no split 'training'; the splits: train"),
         ({"test": "test"}, "no split 'test'; the splits: train"),
     ],
 )
 def test_a_named_column_or_split_that_is_not_there_is_an_error(tmp_path, make, options, message):
-    make.write_parquet(tmp_path / "train.parquet", make.photos(3), [2, 0, 1], extra={"note": ["a", "b", "c"]})
+    make.write_parquet(
+        tmp_path / "train.parquet", make.photos(3), [2, 0, 1], extra={"note": ["a", "b", "c"]}
+    )
     with pytest.raises(DataError, match=message):
         Hub(str(tmp_path), **options).describe(None)
 
@@ -116,7 +139,9 @@ def test_a_broken_image_is_named_by_its_file_and_row(folder, make):
     images = list(make.photos(4))
     images[2] = make.encode(images[2])[:-30]
     rewrite(folder, make, images)
-    with pytest.raises(DataError, match=r"train-00001-of-00002.parquet, row 2: image cannot be decoded"):
+    with pytest.raises(
+        DataError, match=r"train-00001-of-00002.parquet, row 2: image cannot be decoded"
+    ):
         Hub(str(folder)).load(None)
 
 
@@ -128,7 +153,10 @@ def test_a_broken_image_is_named_by_its_file_and_row(folder, make):
         (None, "row 3: image is missing"),
         (np.zeros((6, 5, 3), np.uint8), r"row 3: image must be square, got 6x5 \(height x width\)"),
         (np.zeros((8, 8, 3), np.uint8), "row 3: image must be 6x6 like the first one, got 8x8"),
-        (np.zeros((6, 6), np.uint16), "row 3: image must have 8 bits per channel, got Pillow's mode 'I;16'"),
+        (
+            np.zeros((6, 6), np.uint16),
+            "row 3: image must have 8 bits per channel, got Pillow's mode 'I;16'",
+        ),
     ],
 )
 def test_a_bad_image_is_named_with_what_was_expected(folder, make, image, message):
@@ -163,17 +191,23 @@ def test_one_class_and_no_rows_are_errors(tmp_path, make):
 
 def test_shards_and_splits_must_agree_on_the_classes(folder, make):
     rewrite(folder, make, names=("cat", "owl", "dog"))
-    with pytest.raises(DataError, match=r"columns and class names must be those of train-00000-of-00002.parquet"):
+    with pytest.raises(
+        DataError, match=r"columns and class names must be those of train-00000-of-00002.parquet"
+    ):
         Hub(str(folder)).describe(None)
     rewrite(folder, make)
-    make.write_parquet(folder / "test-00000-of-00001.parquet", make.photos(2), [0, 1], names=("cat", "owl", "dog"))
+    make.write_parquet(
+        folder / "test-00000-of-00001.parquet", make.photos(2), [0, 1], names=("cat", "owl", "dog")
+    )
     with pytest.raises(DataError, match="'train' and 'test' must have the same class names"):
         Hub(str(folder)).describe(None)
 
 
 def test_a_file_that_is_no_parquet_is_named(folder):
     (folder / "train-00001-of-00002.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match=r"train-00001-of-00002.parquet: not a readable Parquet file"):
+    with pytest.raises(
+        DataError, match=r"train-00001-of-00002.parquet: not a readable Parquet file"
+    ):
         Hub(str(folder)).describe(None)
 
 
@@ -216,7 +250,15 @@ def test_the_fingerprint_follows_content_and_not_place(folder, tmp_path_factory,
 def image_folder(tmp_path, make):
     """Classes ant and bee, 3 + 2 training and 1 + 1 test images, as PNG."""
     for number, name in enumerate(
-        ("train/bee/b", "train/bee/a", "train/ant/2", "train/ant/1", "train/ant/3", "test/bee/x", "test/ant/y")
+        (
+            "train/bee/b",
+            "train/bee/a",
+            "train/ant/2",
+            "train/ant/1",
+            "train/ant/3",
+            "test/bee/x",
+            "test/ant/y",
+        )
     ):
         file = tmp_path / f"{name}.{'PNG' if number == 1 else 'png'}"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -227,12 +269,19 @@ def image_folder(tmp_path, make):
 
 def test_an_image_folder_is_read_by_class_and_name(image_folder, make):
     images = Hub(str(image_folder)).load(None)
-    assert np.array_equal(images.pixels, make.photos(7)[[3, 2, 4, 1, 0, 6, 5]].transpose(0, 3, 1, 2))
+    assert np.array_equal(
+        images.pixels, make.photos(7)[[3, 2, 4, 1, 0, 6, 5]].transpose(0, 3, 1, 2)
+    )
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 0, 1]
     assert images.class_names == ("ant", "bee")
     assert images.held_out.tolist() == [False] * 5 + [True] * 2
     description = Hub(str(image_folder)).describe(None)
-    assert (description.records, description.held_out, description.classes, description.size) == (7, 2, 2, 6)
+    assert (description.records, description.held_out, description.classes, description.size) == (
+        7,
+        2,
+        2,
+        6,
+    )
 
 
 def test_bad_image_folders_are_errors_that_name_the_file(image_folder, tmp_path_factory):
@@ -257,7 +306,9 @@ def test_bad_image_folders_are_errors_that_name_the_file(image_folder, tmp_path_
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all"])
 def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(path, monkeypatch):
     monkeypatch.setattr("bitleak.data.hub._downloaded", lambda *_: pytest.fail("asked the Hub"))
-    with pytest.raises(DataError, match="a folder or a name on the Hub is needed, and this is neither"):
+    with pytest.raises(
+        DataError, match="a folder or a name on the Hub is needed, and this is neither"
+    ):
         Hub(path).describe(None)
 
 
@@ -268,7 +319,10 @@ def test_a_root_that_is_not_there_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"path": ""}, "path must be"), ({"path": "a/b", "test": "train"}, "must be different splits")],
+    [
+        ({"path": ""}, "path must be"),
+        ({"path": "a/b", "test": "train"}, "must be different splits"),
+    ],
 )
 def test_fields_that_cannot_be_meant_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -279,8 +333,13 @@ def test_fields_that_cannot_be_meant_are_refused(options, message):
 def downloads(folder, tmp_path_factory, monkeypatch):
     """The Hub, played by the local files; remembers what was asked."""
     datasets = pytest.importorskip("datasets")
-    files = {"train": sorted(map(str, folder.glob("train-*"))), "test": sorted(map(str, folder.glob("test-*")))}
-    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path_factory.mktemp("cache")))
+    files = {
+        "train": sorted(map(str, folder.glob("train-*"))),
+        "test": sorted(map(str, folder.glob("test-*"))),
+    }
+    loaded = datasets.load_dataset(
+        "parquet", data_files=files, cache_dir=str(tmp_path_factory.mktemp("cache"))
+    )
     asked = []
 
     def load_dataset(name, revision=None):
@@ -299,14 +358,20 @@ def test_a_name_on_the_hub_gives_what_its_files_give(downloads, folder):
     assert np.array_equal(images.pixels, local.pixels)
     assert np.array_equal(images.labels, local.labels)
     assert images.class_names == local.class_names
-    assert Hub("someone/something", revision="v1").describe(None).fingerprint == "someone/something@v1"
+    assert (
+        Hub("someone/something", revision="v1").describe(None).fingerprint == "someone/something@v1"
+    )
 
 
 @pytest.mark.usefixtures("downloads")
 def test_what_goes_wrong_on_the_hub_is_told_with_a_way_out():
-    with pytest.raises(DataError, match=r"'someone/nothing' is no folder here .* no network \(give a local copy"):
+    with pytest.raises(
+        DataError, match=r"'someone/nothing' is no folder here .* no network \(give a local copy"
+    ):
         Hub("someone/nothing").describe(None)
-    with pytest.raises(DataError, match="someone/something: no split 'dev'; the splits: test, train"):
+    with pytest.raises(
+        DataError, match="someone/something: no split 'dev'; the splits: test, train"
+    ):
         Hub("someone/something", test="dev").describe(None)
 
 
@@ -314,20 +379,31 @@ def test_what_goes_wrong_on_the_hub_is_told_with_a_way_out():
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
 def test_the_real_cifar_is_described_without_being_decoded(name, classes):
     description = Hub("nobody/nothing").describe(REAL / name)
-    assert (description.records, description.held_out, description.classes) == (60_000, 10_000, classes)
+    assert (description.records, description.held_out, description.classes) == (
+        60_000,
+        10_000,
+        classes,
+    )
     assert (description.channels, description.size) == (3, 32)
 
 
 @needs_cifar
 def test_real_images_come_out_as_the_datasets_library_decodes_them(tmp_path):
     datasets = pytest.importorskip("datasets")
-    for split, file in (("train", "train-00001-of-00002.parquet"), ("test", "test-00000-of-00001.parquet")):
-        pq.write_table(pq.read_table(REAL / "cifar100" / file).slice(100, 150), tmp_path / f"{split}.parquet")
+    for split, file in (
+        ("train", "train-00001-of-00002.parquet"),
+        ("test", "test-00000-of-00001.parquet"),
+    ):
+        pq.write_table(
+            pq.read_table(REAL / "cifar100" / file).slice(100, 150), tmp_path / f"{split}.parquet"
+        )
     images = Hub(str(tmp_path)).load(None)
     files = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
     expected = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
     rows = [row for split in ("train", "test") for row in expected[split]]
-    assert np.array_equal(images.pixels, np.stack([np.asarray(row["img"]) for row in rows]).transpose(0, 3, 1, 2))
+    assert np.array_equal(
+        images.pixels, np.stack([np.asarray(row["img"]) for row in rows]).transpose(0, 3, 1, 2)
+    )
     assert images.labels.tolist() == [row["fine_label"] for row in rows]
     assert list(images.class_names) == expected["train"].features["fine_label"].names
 
@@ -361,7 +437,10 @@ def test_a_name_is_remote_only_if_nothing_here_has_it(folder):
 @pytest.fixture
 def cached_files(tmp_path, make, monkeypatch):
     """The Hub, played by a table whose images are files: `paths` is filled by the test."""
-    datasets, constants = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub.constants")
+    datasets, constants = (
+        pytest.importorskip("datasets"),
+        pytest.importorskip("huggingface_hub.constants"),
+    )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     cached = tmp_path / "hub" / "datasets--someone--something" / "snapshots" / "0a"
     cached.mkdir(parents=True)
@@ -371,7 +450,9 @@ def cached_files(tmp_path, make, monkeypatch):
     (tmp_path / "secret.png").write_bytes(make.encode(photos[0]))
 
     def plays(paths):
-        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+        features = datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+        )
         images = [{"bytes": None, "path": str(path)} for path in paths]
         table = datasets.Dataset.from_dict({"image": images, "label": [0, 1]}, features=features)
         monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: {"train": table})
@@ -385,7 +466,9 @@ def test_an_image_folder_of_the_hub_is_read_from_its_own_cache_only(cached_files
     images = plays([cached / "0.png", cached / "1.png"]).load(None)
     assert np.array_equal(images.pixels, make.photos(2).transpose(0, 3, 1, 2))
     for outside in (tmp_path / "secret.png", cached / "../../../../secret.png", "0.png"):
-        with pytest.raises(DataError, match=r"image has no bytes, and its path .* is not below the data's folder"):
+        with pytest.raises(
+            DataError, match=r"image has no bytes, and its path .* is not below the data's folder"
+        ):
             plays([cached / "0.png", outside]).load(None)
 
 
@@ -395,7 +478,8 @@ def test_a_folder_of_class_folders_is_read_if_the_split_is_a_dot(tmp_path, make)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(make.encode(photo))
     with pytest.raises(
-        DataError, match=r"no split 'train'; the splits: Forest, River; if these folders are the cl.*: \."
+        DataError,
+        match=r"no split 'train'; the splits: Forest, River; if these folders are the cl.*: \.",
     ):
         Hub(str(tmp_path / "set")).describe(None)
     description = Hub(str(tmp_path / "set"), train=".").describe(None)

@@ -16,7 +16,10 @@ def scenes(count, size=32, seed=0):
     """Smooth random pictures, as unlike each other as photographs."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
-    resized = [np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in coarse]
+    resized = [
+        np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC))
+        for one in coarse
+    ]
     return np.stack(resized).transpose(0, 3, 1, 2)
 
 
@@ -29,7 +32,9 @@ def compressed(picture, quality):
 def found_in(pixels, labels=None, held_out=0):
     labels = np.zeros(len(pixels), np.int64) if labels is None else labels
     index = np.arange(len(pixels))
-    return find_copies(pixels, labels, index[: len(index) - held_out], index[len(index) - held_out :])
+    return find_copies(
+        pixels, labels, index[: len(index) - held_out], index[len(index) - held_out :]
+    )
 
 
 def standardised(pixels):
@@ -39,7 +44,9 @@ def standardised(pixels):
 
 def test_planted_copies_are_counted_by_kind():
     pictures = scenes(300)
-    near = np.stack([compressed(pictures[0], 90), np.clip(pictures[1] * 0.8 + 20, 0, 255).astype(np.uint8)])
+    near = np.stack(
+        [compressed(pictures[0], 90), np.clip(pictures[1] * 0.8 + 20, 0, 255).astype(np.uint8)]
+    )
     found = found_in(np.concatenate([pictures, pictures[2:5], near]))
     assert (found.exact, found.near, found.held_out) == (6, 4, 0)
     assert found.groups[300:303].tolist() == found.groups[2:5].tolist()
@@ -55,7 +62,9 @@ def test_every_image_twice_is_every_record_a_copy():
 
 def test_near_copies_of_every_image_do_not_hide_each_other():
     pictures = scenes(120)
-    found = found_in(np.concatenate([pictures, np.stack([compressed(one, 85) for one in pictures])]))
+    found = found_in(
+        np.concatenate([pictures, np.stack([compressed(one, 85) for one in pictures])])
+    )
     assert found.exact == 0
     assert found.near == 240
 
@@ -63,7 +72,10 @@ def test_near_copies_of_every_image_do_not_hide_each_other():
 def test_pairs_are_those_of_a_search_over_all_pairs():
     rng = np.random.default_rng(1)
     pictures = scenes(150, size=12)
-    noisy = [pictures[i] + rng.normal(0, sigma, pictures[i].shape) for i, sigma in enumerate(np.linspace(1, 40, 60))]
+    noisy = [
+        pictures[i] + rng.normal(0, sigma, pictures[i].shape)
+        for i, sigma in enumerate(np.linspace(1, 40, 60))
+    ]
     pixels = np.concatenate([pictures, np.clip(np.rint(noisy), 0, 255).astype(np.uint8)])
     found = found_in(pixels)
 
@@ -115,7 +127,9 @@ def test_block_means_never_make_a_distance_larger():
 def test_copies_are_told_in_sentences():
     counts = {"exact": 1200, "near": 3, "held_out": 0, "contradicting": 7, "distance": 0.19}
     first, second = copy_warnings(counts, records=4000, held_out=100)
-    assert first.startswith("Of 4,000 audited records 1,200 have an exact copy among the others and 3 a near copy")
+    assert first.startswith(
+        "Of 4,000 audited records 1,200 have an exact copy among the others and 3 a near copy"
+    )
     assert "at most 0.19 apart" in first
     assert second == "7 audited records have an exact copy with another label."
     assert copy_warnings(dict.fromkeys(counts, 0), records=10, held_out=0) == ()

@@ -27,20 +27,26 @@ def of_content(*files, root):
     ("labels", "keeps"),
     [([0, 1, 2, 1], True), ([0, 2, 2, 0], True), ([0, 255, 255, 0], False), ([1, 2, 1, 2], False)],
 )
-def test_the_fingerprint_of_unnamed_integers_changes_only_if_they_are_sorted(tmp_path, make, labels, keeps):
+def test_the_fingerprint_of_unnamed_integers_changes_only_if_they_are_sorted(
+    tmp_path, make, labels, keeps
+):
     np.savez(tmp_path / "d.npz", pixels=make.photos(4), labels=np.array(labels))
     arrays = Arrays(str(tmp_path / "d.npz")).describe(None).fingerprint
     assert (arrays == content_fingerprint([tmp_path / "d.npz"], tmp_path / "d.npz")) is keeps
 
     file = tmp_path / "set" / "train.parquet"
     make.write_parquet(file, make.photos(4), labels, features=False)
-    assert (Hub(str(file.parent)).describe(None).fingerprint == of_content(file, root=file.parent)) is keeps
+    assert (
+        Hub(str(file.parent)).describe(None).fingerprint == of_content(file, root=file.parent)
+    ) is keeps
 
 
 @pytest.mark.parametrize("column", [["b", "a"], [True, False], [1.0, 0.0]])
 def test_labels_that_are_no_integers_have_a_fingerprint_of_their_own(tmp_path, make, column):
     images = [{"bytes": make.encode(image), "path": None} for image in make.photos(2)]
-    pq.write_table(pa.table({"image": images, "image_id": [0, 1], "label": column}), tmp_path / "train.parquet")
+    pq.write_table(
+        pa.table({"image": images, "image_id": [0, 1], "label": column}), tmp_path / "train.parquet"
+    )
     described = Hub(str(tmp_path), label="label").describe(None).fingerprint
     assert described != of_content(tmp_path / "train.parquet", root=tmp_path)
     by_name = Hub(str(tmp_path), label="image_id").describe(None).fingerprint
@@ -57,7 +63,9 @@ def picture(file, make, *, orientation=None, kind="JPEG", mode="RGB", **options)
     return file
 
 
-@pytest.mark.parametrize(("orientation", "keeps"), [(None, True), (1, True), (0, True), (3, False), (6, False)])
+@pytest.mark.parametrize(
+    ("orientation", "keeps"), [(None, True), (1, True), (0, True), (3, False), (6, False)]
+)
 def test_only_an_orientation_that_turns_changes_the_fingerprint(tmp_path, make, orientation, keeps):
     files = []
     for name in ("ant", "bee"):

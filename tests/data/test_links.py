@@ -16,7 +16,9 @@ def as_cache(repository, files):
         blob.write_bytes(content)
         link = repository / "snapshots" / "0a1b" / name
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(("../" * (len(link.relative_to(repository).parts) - 1)) + f"blobs/{blob.name}")
+        link.symlink_to(
+            ("../" * (len(link.relative_to(repository).parts) - 1)) + f"blobs/{blob.name}"
+        )
     return repository / "snapshots" / "0a1b"
 
 
@@ -58,7 +60,10 @@ def test_parquet_behind_a_link_that_leads_out_is_refused(tmp_path, make, kind):
         (given / "train.parquet").symlink_to(outside / "train.parquet")
     else:
         (given / "data").symlink_to(outside)
-    with pytest.raises(DataError, match=r"train\.parquet: links out of the data's folder .*; copy the file, or give"):
+    with pytest.raises(
+        DataError,
+        match=r"train\.parquet: links out of the data's folder .*; copy the file, or give",
+    ):
         Hub(str(given)).describe(None)
     (tmp_path / "link").symlink_to(outside)
     assert Hub(str(tmp_path / "link")).describe(None).records == 2

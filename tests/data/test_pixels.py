@@ -50,7 +50,14 @@ def test_a_palette_is_replaced_by_its_colours_and_transparency_by_the_colour_und
 
 @pytest.mark.parametrize(
     ("mode", "kind", "transparent"),
-    [("RGBA", "PNG", 1), ("LA", "PNG", 1), ("RGB", "PNG", 0), ("L", "PNG", 0), ("RGBA", "TIFF", 1), ("RGB", "TIFF", 0)],
+    [
+        ("RGBA", "PNG", 1),
+        ("LA", "PNG", 1),
+        ("RGB", "PNG", 0),
+        ("L", "PNG", 0),
+        ("RGBA", "TIFF", 1),
+        ("RGB", "TIFF", 0),
+    ],
 )
 def test_alpha_channels_are_dropped_and_counted(photo, mode, kind, transparent):
     image = Image.fromarray(photo).convert(mode)
@@ -64,7 +71,9 @@ def test_alpha_channels_are_dropped_and_counted(photo, mode, kind, transparent):
 
 def test_transparency_is_said_before_work(tmp_path, make, photo):
     make.write_parquet(
-        tmp_path / "train.parquet", [saved(Image.fromarray(photo).convert("RGBA")), photo, photo], [0, 1, 2]
+        tmp_path / "train.parquet",
+        [saved(Image.fromarray(photo).convert("RGBA")), photo, photo],
+        [0, 1, 2],
     )
     notes = Hub(str(tmp_path)).describe(None).notes
     assert any(note.startswith("1 images have transparency, which is dropped") for note in notes)
@@ -73,12 +82,16 @@ def test_transparency_is_said_before_work(tmp_path, make, photo):
 def test_one_bit_is_black_and_white(photo):
     bits = photo[:, :, 0] > 127
     for kind in ("PNG", "TIFF", "PPM", "BMP"):
-        assert np.array_equal(decoded(saved(Image.fromarray(bits), kind))[0], np.where(bits, 255, 0))
+        assert np.array_equal(
+            decoded(saved(Image.fromarray(bits), kind))[0], np.where(bits, 255, 0)
+        )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
 def test_grey_stays_one_channel_and_exact(photo, kind):
-    assert np.array_equal(decoded(saved(Image.fromarray(photo[:, :, 0]), kind)), photo[None, :, :, 0])
+    assert np.array_equal(
+        decoded(saved(Image.fromarray(photo[:, :, 0]), kind)), photo[None, :, :, 0]
+    )
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -98,7 +111,14 @@ def deep_tiff(order):
         data = value.to_bytes(size, end).ljust(4, b"\0") if count == 1 else value.to_bytes(4, end)
         return tag.to_bytes(2, end) + kind.to_bytes(2, end) + count.to_bytes(4, end) + data
 
-    entries = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 140)]
+    entries = [
+        (256, 3, 1, 2),
+        (257, 3, 1, 2),
+        (258, 3, 3, 134),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 140),
+    ]
     entries += [(277, 3, 1, 3), (278, 3, 1, 2), (279, 4, 1, 24), (284, 3, 1, 1)]
     table = len(entries).to_bytes(2, end) + b"".join(entry(*one) for one in entries) + bytes(4)
     head = mark + (42).to_bytes(2, end) + (8).to_bytes(4, end) + table
@@ -128,7 +148,19 @@ def test_few_grey_levels_are_stretched():
 def test_sixteen_bits_per_pixel_are_no_sixteen_bits_per_channel():
     # BMP of one pixel in 5-6-5 bits: full red
     masks = b"".join(mask.to_bytes(4, "little") for mask in (0xF800, 0x07E0, 0x001F))
-    numbers = [(40, 4), (1, 4), (1, 4), (1, 2), (16, 2), (3, 4), (4, 4), (0, 4), (0, 4), (0, 4), (0, 4)]
+    numbers = [
+        (40, 4),
+        (1, 4),
+        (1, 4),
+        (1, 2),
+        (16, 2),
+        (3, 4),
+        (4, 4),
+        (0, 4),
+        (0, 4),
+        (0, 4),
+        (0, 4),
+    ]
     header = b"".join(number.to_bytes(size, "little") for number, size in numbers)
     offset = 14 + len(header) + len(masks)
     head = b"BM" + (offset + 4).to_bytes(4, "little") + bytes(4) + offset.to_bytes(4, "little")
@@ -149,7 +181,9 @@ def test_suffixes_may_be_in_capitals(tmp_path, photo):
 def test_the_hubs_folder_of_a_plain_configuration_is_read(tmp_path, make):
     for split, count in {"train": 4, "test": 2}.items():
         make.write_parquet(
-            tmp_path / "plain_text" / f"{split}-00000-of-00001.parquet", make.photos(count), [0, 1] * (count // 2)
+            tmp_path / "plain_text" / f"{split}-00000-of-00001.parquet",
+            make.photos(count),
+            [0, 1] * (count // 2),
         )
     description = Hub(str(tmp_path)).describe(None)
     assert (description.records, description.held_out) == (6, 2)

@@ -19,7 +19,14 @@ def images(records, *, own_test=0, classes=4):
 
 
 def split(source=None, **change):
-    options = {"mode": "population", "models": 6, "targets": 3, "calibration": 10, "population": 12, "seed": 0}
+    options = {
+        "mode": "population",
+        "models": 6,
+        "targets": 3,
+        "calibration": 10,
+        "population": 12,
+        "seed": 0,
+    }
     options |= {"shadows": 6} if change.get("mode") == "dedicated" else {}
     return make_splits(images(200) if source is None else source, **{**options, **change})
 
@@ -33,7 +40,15 @@ seeds = st.integers(0, 2**62)
 @given(sizes, halves, st.floats(0.2, 0.6), seeds, st.booleans())
 def test_a_population_is_made_of_complementary_halves(records, pairs, fraction, seed, own_test):
     source = images(records, own_test=20 if own_test else 0)
-    splits = split(source, models=2 * pairs, targets=1, held_out=fraction, calibration=3, population=4, seed=seed)
+    splits = split(
+        source,
+        models=2 * pairs,
+        targets=1,
+        held_out=fraction,
+        calibration=3,
+        population=4,
+        seed=seed,
+    )
     assert splits.member.shape == (2 * pairs, len(splits.pool))
     assert (splits.member.sum(axis=1) == len(splits.pool) / 2).all()
     assert (splits.member.sum(axis=0) == pairs).all()
@@ -43,7 +58,14 @@ def test_a_population_is_made_of_complementary_halves(records, pairs, fraction, 
 @settings(max_examples=20, deadline=None)
 @given(sizes, halves, st.integers(1, 5), seeds)
 def test_dedicated_targets_have_halves_and_shadows_are_balanced(records, pairs, targets, seed):
-    splits = split(images(records), mode="dedicated", shadows=2 * pairs, targets=targets, calibration=1, seed=seed)
+    splits = split(
+        images(records),
+        mode="dedicated",
+        shadows=2 * pairs,
+        targets=targets,
+        calibration=1,
+        seed=seed,
+    )
     assert splits.targets.tolist() == list(range(targets))
     assert (splits.member[:targets].sum(axis=1) == len(splits.pool) / 2).all()
     assert (splits.member[targets:].sum(axis=0) == pairs).all()
@@ -78,7 +100,10 @@ def test_the_fraction_is_held_out_of_every_class(records, fraction, seed):
 def test_an_odd_pool_loses_one_record_that_the_seed_chooses():
     source = images(121, own_test=20)
     lost = {
-        int(np.setdiff1d(np.arange(101), split(source, calibration=1, population=1, seed=s).pool)[0]) for s in range(20)
+        int(
+            np.setdiff1d(np.arange(101), split(source, calibration=1, population=1, seed=s).pool)[0]
+        )
+        for s in range(20)
     }
     assert len(lost) > 10
 
@@ -88,7 +113,9 @@ def test_test_takes_what_the_others_leave():
     assert [len(splits.calibration), len(splits.population), len(splits.test)] == [10, 12, 28]
 
 
-@pytest.mark.parametrize(("targets", "rows"), [(1, [0]), (3, [0, 2, 4]), (4, [0, 1, 2, 4]), (6, [0, 1, 2, 3, 4, 5])])
+@pytest.mark.parametrize(
+    ("targets", "rows"), [(1, [0]), (3, [0, 2, 4]), (4, [0, 1, 2, 4]), (6, [0, 1, 2, 3, 4, 5])]
+)
 def test_targets_are_of_different_pairs_as_long_as_there_are_any(targets, rows):
     assert split(targets=targets).targets.tolist() == rows
 
@@ -135,7 +162,9 @@ def test_parts_that_do_not_fit_are_told_with_the_numbers():
     assert len(split(calibration=40, test=8).test) == 8
     with pytest.raises(ConfigError, match=r"and test \(at least 1\), which need 61"):
         split(calibration=48)
-    with pytest.raises(ConfigError, match="the pool must hold at least 2 records to train on, got 0"):
+    with pytest.raises(
+        ConfigError, match="the pool must hold at least 2 records to train on, got 0"
+    ):
         split(images(31, own_test=30))
 
 
@@ -159,7 +188,9 @@ def test_dedicated_targets_have_all_shadows_as_references():
 
 
 def test_two_pairs_leave_too_few_references():
-    with pytest.raises(ValueError, match=r"at least 2 references .* 140 of 140 have fewer, .*: \[0, 1, 2, 3, 4\]"):
+    with pytest.raises(
+        ValueError, match=r"at least 2 references .* 140 of 140 have fewer, .*: \[0, 1, 2, 3, 4\]"
+    ):
         references(split(models=4, targets=1), 0)
 
 
@@ -177,7 +208,8 @@ def test_evened_counts_are_the_same_for_all_records_and_sides(refs, records, see
     if min(counts) < 2:
         few = [record for record, count in enumerate(counts) if count < 2]
         with pytest.raises(
-            ValueError, match=rf"{len(few)} of {records} have fewer, .*: \[{', '.join(map(str, few[:5]))}\]"
+            ValueError,
+            match=rf"{len(few)} of {records} have fewer, .*: \[{', '.join(map(str, few[:5]))}\]",
         ):
             even_mask(member, seed)
         return
@@ -209,15 +241,36 @@ def test_evened_counts_do_not_betray_a_target_of_the_same_balanced_matrix():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: {"test": s.population}, "must play one part, got it 2 times in population, test"),
-        (lambda s: {"calibration": s.pool[:1]}, "must play one part, got it 2 times in pool, calibration"),
-        (lambda s: {"test": np.append(s.test, s.test[0])}, "must play one part, got it 2 times in test"),
+        (
+            lambda s: {"test": s.population},
+            "must play one part, got it 2 times in population, test",
+        ),
+        (
+            lambda s: {"calibration": s.pool[:1]},
+            "must play one part, got it 2 times in pool, calibration",
+        ),
+        (
+            lambda s: {"test": np.append(s.test, s.test[0])},
+            "must play one part, got it 2 times in test",
+        ),
         (lambda s: {"pool": s.pool[::-1]}, "the pool must be ascending"),
-        (lambda s: {"member": s.member[:, :-1]}, r"a column per pool record \(140\), got \(6, 139\)"),
+        (
+            lambda s: {"member": s.member[:, :-1]},
+            r"a column per pool record \(140\), got \(6, 139\)",
+        ),
         (lambda s: {"member": s.member[:-1]}, "must be each other's complement"),
-        (lambda s: {"member": s.member ^ (np.arange(6) == 2)[:, None]}, "must be each other's complement"),
-        (lambda s: {"targets": np.array([0, 6])}, r"targets must be different rows from 0 to 5, got \[0, 6\]"),
-        (lambda s: {"targets": np.array([2, 2])}, r"targets must be different rows from 0 to 5, got \[2, 2\]"),
+        (
+            lambda s: {"member": s.member ^ (np.arange(6) == 2)[:, None]},
+            "must be each other's complement",
+        ),
+        (
+            lambda s: {"targets": np.array([0, 6])},
+            r"targets must be different rows from 0 to 5, got \[0, 6\]",
+        ),
+        (
+            lambda s: {"targets": np.array([2, 2])},
+            r"targets must be different rows from 0 to 5, got \[2, 2\]",
+        ),
     ],
 )
 def test_splits_that_contradict_themselves_are_refused(change, message):
@@ -242,8 +295,15 @@ def test_an_unbalanced_matrix_from_elsewhere_is_evened_as_dedicated():
 
 @pytest.mark.parametrize("mode", ["population", "dedicated"])
 def test_generated_memberships_do_not_depend_on_the_class(mode):
-    labels = np.sort(np.append(np.arange(600) % 5, np.repeat(np.arange(5, 25), 2)))  # in order, twenty rare classes
-    source = Images(np.zeros((640, 1, 1, 1), np.uint8), labels, tuple("abcdefghijklmnopqrstuvwxy"), np.zeros(640, bool))
+    labels = np.sort(
+        np.append(np.arange(600) % 5, np.repeat(np.arange(5, 25), 2))
+    )  # in order, twenty rare classes
+    source = Images(
+        np.zeros((640, 1, 1, 1), np.uint8),
+        labels,
+        tuple("abcdefghijklmnopqrstuvwxy"),
+        np.zeros(640, bool),
+    )
     p_values = []
     for seed in range(40):
         splits = split(source, mode=mode, seed=seed, targets=2)

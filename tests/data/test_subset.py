@@ -39,7 +39,9 @@ def test_classes_are_as_equal_as_their_counts_allow(labels, limit, seed):
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(2, 70), st.integers(0, 5))
-def test_records_keep_their_order_and_their_labels_and_larger_limits_keep_them_too(labels, limit, seed):
+def test_records_keep_their_order_and_their_labels_and_larger_limits_keep_them_too(
+    labels, limit, seed
+):
     kept = limited(images(labels), limit, seed)
     numbers = kept.pixels.ravel().astype(int)
     assert (np.diff(numbers) > 0).all()

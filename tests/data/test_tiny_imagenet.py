@@ -15,11 +15,17 @@ def archive(tmp_path, make):
         folder.mkdir(parents=True)
         for i in range(2):
             image = photos[2 * number + i]
-            (folder / f"{wnid}_{i}.JPEG").write_bytes(make.encode(image[:, :, 0] if (wnid, i) == ("n03", 1) else image))
+            (folder / f"{wnid}_{i}.JPEG").write_bytes(
+                make.encode(image[:, :, 0] if (wnid, i) == ("n03", 1) else image)
+            )
     (root / "val" / "images").mkdir(parents=True)
     for i in range(3):
         (root / "val" / "images" / f"val_{i}.JPEG").write_bytes(make.encode(photos[6 + i]))
-    lines = ["val_2.JPEG\tn01\t0\t0\t7\t7", "val_0.JPEG\tn03\t0\t0\t7\t7", "val_1.JPEG\tn02\t0\t0\t7\t7"]
+    lines = [
+        "val_2.JPEG\tn01\t0\t0\t7\t7",
+        "val_0.JPEG\tn03\t0\t0\t7\t7",
+        "val_1.JPEG\tn02\t0\t0\t7\t7",
+    ]
     (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
     (root / "wnids.txt").write_text("n03\nn01\nn02\n")
     (root / "words.txt").write_text("n00\tentity\nn01\tgoldfish, Carassius auratus\nn02\tant\n")
@@ -61,13 +67,19 @@ def append(path, text):
     ("harm", "message"),
     [
         (lambda root: (root / "wnids.txt").unlink(), r"no such file or folder: .*wnids\.txt"),
-        (lambda root: (root / "wnids.txt").write_bytes(b"\xff\xfe\xff"), r"wnids\.txt: cannot be read as text"),
+        (
+            lambda root: (root / "wnids.txt").write_bytes(b"\xff\xfe\xff"),
+            r"wnids\.txt: cannot be read as text",
+        ),
         (lambda root: append(root / "wnids.txt", "n04\n"), r"no such file or folder: .*n04/images"),
         (
             lambda root: (root / "train/n01/images/n01_0.JPEG").write_bytes(b"x"),
             r"n01_0\.JPEG: image cannot be decoded",
         ),
-        (lambda root: [f.unlink() for f in (root / "train/n02/images").iterdir()], r"n02/images: no images"),
+        (
+            lambda root: [f.unlink() for f in (root / "train/n02/images").iterdir()],
+            r"n02/images: no images",
+        ),
         (
             lambda root: append(root / "val/val_annotations.txt", "val_9.JPEG\tn01\t0\t0\t7\t7\n"),
             r"val_annotations\.txt, line 4: no file .*val_9\.JPEG",

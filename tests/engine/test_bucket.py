@@ -87,7 +87,9 @@ def test_files_go_first_and_the_manifest_last(store, objects, monkeypatch):
     fs, order = store._files._fs, []
     for name in ("put", "pipe_file"):
         method = getattr(fs, name)
-        monkeypatch.setattr(fs, name, lambda *args, name=name, method=method: (order.append(name), method(*args))[1])
+        monkeypatch.setattr(
+            fs, name, lambda *args, name=name, method=method: (order.append(name), method(*args))[1]
+        )
     store.write(TASK, ARTIFACTS, {})
     assert order == ["put", "pipe_file"]
     assert objects()[-1] == f"train/{TASK.key[:2]}/{TASK.key}/manifest.json"
@@ -96,7 +98,9 @@ def test_files_go_first_and_the_manifest_last(store, objects, monkeypatch):
 
 def test_an_upload_that_is_interrupted_counts_for_nothing(store, objects, elsewhere, monkeypatch):
     write = type(store._files)._write
-    monkeypatch.setattr(type(store._files), "_write", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        type(store._files), "_write", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         store.write(TASK, ARTIFACTS, {})
     monkeypatch.setattr(type(store._files), "_write", write)
@@ -113,7 +117,9 @@ def test_an_upload_that_is_interrupted_counts_for_nothing(store, objects, elsewh
 
 def test_two_writers_with_different_bytes_are_never_mixed(store, elsewhere, monkeypatch):
     has = type(store._files).has
-    monkeypatch.setattr(type(store._files), "has", lambda self, place: False)  # neither sees the other
+    monkeypatch.setattr(
+        type(store._files), "has", lambda self, place: False
+    )  # neither sees the other
     store.write(TASK, {"a": np.zeros(3), "b": np.zeros(3)}, {})
     elsewhere().write(TASK, {"a": np.ones(3), "b": np.ones(3)}, {})
     monkeypatch.setattr(type(store._files), "has", has)
@@ -154,10 +160,14 @@ def test_copies_not_used_for_longest_make_room(store, elsewhere, monkeypatch):
     assert {place.name for place in cache.places()} == {tasks[index].key for index in (0, 2, 3)}
     monkeypatch.setattr(bucket, "CACHE_BYTES", 0)
     assert other.read(tasks[1])["x"].sum() == 0  # made again
-    assert {place.name for place in cache.places()} == {tasks[index].key for index in (1, 2, 3)}  # 2 and 3 rest
+    assert {place.name for place in cache.places()} == {
+        tasks[index].key for index in (1, 2, 3)
+    }  # 2 and 3 rest
 
 
-def test_a_flipped_bit_is_found_and_named_and_its_removal_lets_it_be_made_again(store, objects, elsewhere):
+def test_a_flipped_bit_is_found_and_named_and_its_removal_lets_it_be_made_again(
+    store, objects, elsewhere
+):
     store.write(TASK, ARTIFACTS, {})
     store.write(OTHER, {"x": np.zeros(3)}, {})
     (name,) = [name for name in objects() if name.endswith("tensors.safetensors")]
@@ -166,7 +176,9 @@ def test_a_flipped_bit_is_found_and_named_and_its_removal_lets_it_be_made_again(
     content[-1] ^= 1
     fs.pipe_file(f"{store.root}/{name}", bytes(content))
     other = elsewhere()
-    with pytest.raises(BrokenResult, match=r"tensors\.safetensors cannot be read \(its content is not") as caught:
+    with pytest.raises(
+        BrokenResult, match=r"tensors\.safetensors cannot be read \(its content is not"
+    ) as caught:
         other.read(TASK)
     assert caught.value.key == TASK.key
     (problem,) = other.verify()
@@ -227,7 +239,10 @@ def test_a_whole_graph_ends_as_in_a_folder(url, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     runtime = Runtime(stages="toy_stages", data=str(tmp_path))
     source = Task("draw", "1", {"seed": 0, "size": 5000})
-    powers = [Task("multiply", "1", {"power": power}, {"numbers": source.key}, group="g") for power in (1, 2)]
+    powers = [
+        Task("multiply", "1", {"power": power}, {"numbers": source.key}, group="g")
+        for power in (1, 2)
+    ]
     tasks = [source, *powers, Task("total", "1", {}, {"parts": tuple(task.key for task in powers)})]
     stores = [Store(url), Store(tmp_path / "local")]
     for one in stores:
@@ -238,7 +253,9 @@ def test_a_whole_graph_ends_as_in_a_folder(url, tmp_path, monkeypatch):
     assert remote == local
 
 
-def test_the_log_of_a_failure_is_in_the_store_and_goes_when_the_task_succeeds(store, url, objects, monkeypatch):
+def test_the_log_of_a_failure_is_in_the_store_and_goes_when_the_task_succeeds(
+    store, url, objects, monkeypatch
+):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     runtime, task = Runtime(stages="toy_stages"), Task("draw", "1", {})
     (outcome,) = run_batch(url, [task], runtime)
@@ -261,7 +278,9 @@ def test_other_processes_see_what_is_committed(tmp_path):
         Store(sys.argv[1]).write(Task("train", "1", {"seed": 3}), {"x": np.arange(5)}, {})
     """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script), url], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), url], check=True, env=environment
+    )
     store = Store(url, create=False)
     assert store.read(TASK)["x"].tolist() == [0, 1, 2, 3, 4]
     assert store.verify() == []
@@ -270,9 +289,18 @@ def test_other_processes_see_what_is_committed(tmp_path):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense://bucket/prefix", r"unknown protocol nonsense://; a store is a folder, or a URL that fsspec knows"),
-        ("s3://bucket/prefix", r"the package for s3:// is not installed: pip install 'bitleak\[s3\]'"),
-        ("gs://bucket/prefix", r"the package for gs:// is not installed: pip install 'bitleak\[gs\]'"),
+        (
+            "nonsense://bucket/prefix",
+            r"unknown protocol nonsense://; a store is a folder, or a URL that fsspec knows",
+        ),
+        (
+            "s3://bucket/prefix",
+            r"the package for s3:// is not installed: pip install 'bitleak\[s3\]'",
+        ),
+        (
+            "gs://bucket/prefix",
+            r"the package for gs:// is not installed: pip install 'bitleak\[gs\]'",
+        ),
     ],
 )
 def test_a_protocol_that_cannot_be_used_says_what_to_do(url, message, monkeypatch):
@@ -287,7 +315,9 @@ def test_errors_of_the_protocol_name_the_store(store, url, monkeypatch):
         raise ConnectionRefusedError("no credentials")
 
     monkeypatch.setattr(store._files._fs, "put", refuse)
-    with pytest.raises(StoreError, match=rf"store {url} cannot be used: ConnectionRefusedError: no credentials"):
+    with pytest.raises(
+        StoreError, match=rf"store {url} cannot be used: ConnectionRefusedError: no credentials"
+    ):
         store.write(TASK, ARTIFACTS, {})
 
 
@@ -296,7 +326,9 @@ def test_a_prefix_that_is_no_store_is_not_made_one_by_looking(url, store, object
     with pytest.raises(StoreError, match="is not a bitleak store"):
         Store(url, create=False)
     assert objects() == []
-    fsspec.filesystem("memory").pipe_file(f"{store.root}/format.json", json.dumps({"format": 2}).encode())
+    fsspec.filesystem("memory").pipe_file(
+        f"{store.root}/format.json", json.dumps({"format": 2}).encode()
+    )
     with pytest.raises(StoreError, match="has format 2"):
         Store(url)
 
@@ -304,7 +336,11 @@ def test_a_prefix_that_is_no_store_is_not_made_one_by_looking(url, store, object
 def test_a_manifest_cannot_name_files_elsewhere(store, elsewhere):
     place = store.write(TASK, ARTIFACTS, {})
     fs = fsspec.filesystem("memory")
-    text = fs.cat_file(str(place / "manifest.json")).decode().replace('"about.json"', '"../../about.json"')
+    text = (
+        fs.cat_file(str(place / "manifest.json"))
+        .decode()
+        .replace('"about.json"', '"../../about.json"')
+    )
     fs.pipe_file(str(place / "manifest.json"), text.encode())
     with pytest.raises(BrokenResult, match="is not the name of a file beside it"):
         elsewhere().read(TASK)

@@ -68,7 +68,9 @@ def test_closing_gives_everything_back_and_leaves_no_file(make, tmp_path):
 
 def test_an_owner_that_is_killed_is_noticed_at_once(make, tmp_path):
     claims = make()
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, tmp_path, KEY], stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, tmp_path, KEY], stdout=subprocess.PIPE, text=True
+    )
     assert owner.stdout.readline() == "True\n"
     assert not claims.take(KEY)
     owner.kill()
@@ -152,7 +154,14 @@ def test_sweeping_takes_only_the_dead(make, tmp_path):
     alive = make()
     alive.take("alive")
     foreign(tmp_path, machine=module.machine())
-    (tmp_path / CLAIMS_FOLDER / ".left.over").write_text(json.dumps({"machine": module.machine(), "locked": True}))
-    (tmp_path / CLAIMS_FOLDER / "elsewhere").write_text(json.dumps({"machine": "elsewhere", "locked": True}))
+    (tmp_path / CLAIMS_FOLDER / ".left.over").write_text(
+        json.dumps({"machine": module.machine(), "locked": True})
+    )
+    (tmp_path / CLAIMS_FOLDER / "elsewhere").write_text(
+        json.dumps({"machine": "elsewhere", "locked": True})
+    )
     assert make().sweep() == 2
-    assert sorted(path.name for path in (tmp_path / CLAIMS_FOLDER).iterdir()) == ["alive", "elsewhere"]
+    assert sorted(path.name for path in (tmp_path / CLAIMS_FOLDER).iterdir()) == [
+        "alive",
+        "elsewhere",
+    ]

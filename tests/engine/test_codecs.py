@@ -4,13 +4,23 @@ import numpy as np
 import pytest
 
 from bitleak.core.errors import StoreError
-from bitleak.core.types import Images, ModelSpec, Outputs, QuantizedLayer, QuantizedWeights, Splits, Weights
+from bitleak.core.types import (
+    Images,
+    ModelSpec,
+    Outputs,
+    QuantizedLayer,
+    QuantizedWeights,
+    Splits,
+    Weights,
+)
 from bitleak.engine.codecs import decode, decode_spec, encode, encode_spec, kind_of
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 
 RNG = np.random.default_rng(0)
-SPEC = ModelSpec("cnn", {"width": 8, "name": None}, 10, 3, 32, (0.1, 1 / 3, 0.3), (0.25, 0.25, 0.26))
+SPEC = ModelSpec(
+    "cnn", {"width": 8, "name": None}, 10, 3, 32, (0.1, 1 / 3, 0.3), (0.25, 0.25, 0.26)
+)
 TENSORS = {
     "stem.weight": RNG.normal(size=(4, 3, 3, 3)).astype(np.float32),
     "batch_norm.num_batches_tracked": np.array(12),
@@ -18,10 +28,16 @@ TENSORS = {
 }
 LAYERS = {
     "z.last": QuantizedLayer(
-        RNG.integers(0, 3, (4, 5)).astype(np.uint8), np.ones(4, np.float32), np.ones(4, np.float32), 3
+        RNG.integers(0, 3, (4, 5)).astype(np.uint8),
+        np.ones(4, np.float32),
+        np.ones(4, np.float32),
+        3,
     ),
     "a.first": QuantizedLayer(
-        RNG.integers(0, 255, (2, 1, 3, 3)).astype(np.uint8), np.ones(1, np.float32), np.zeros(1, np.float32), 256
+        RNG.integers(0, 255, (2, 1, 3, 3)).astype(np.uint8),
+        np.ones(1, np.float32),
+        np.zeros(1, np.float32),
+        256,
     ),
 }
 VALUES = [
@@ -31,7 +47,13 @@ VALUES = [
         ("cat", "dög"),
         np.arange(700) > 500,
     ),
-    Splits("population", np.arange(6), RNG.random((4, 6)) > 0.5, np.array([0, 2]), *(np.arange(n) for n in (3, 0, 1))),
+    Splits(
+        "population",
+        np.arange(6),
+        RNG.random((4, 6)) > 0.5,
+        np.array([0, 2]),
+        *(np.arange(n) for n in (3, 0, 1)),
+    ),
     Weights(TENSORS, SPEC),
     Weights({}, None),
     QuantizedWeights(LAYERS, TENSORS, SPEC, {"z.last": {"relative_error": 0.1, "damping": None}}),
@@ -49,7 +71,11 @@ def same(left, right):
     if isinstance(left, dict):
         return list(left) == list(right) and all(same(left[name], right[name]) for name in left)
     if isinstance(left, np.ndarray):
-        return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+        return (
+            left.dtype == right.dtype
+            and left.shape == right.shape
+            and left.tobytes() == right.tobytes()
+        )
     return type(left) is type(right) and left == right
 
 
@@ -67,7 +93,11 @@ def test_a_difference_in_one_bit_would_be_seen():
 
 
 def test_a_specification_is_json_and_comes_back_equal():
-    assert Task("train", "1", {"spec": encode_spec(SPEC)}).params["spec"]["mean"] == [0.1, 1 / 3, 0.3]
+    assert Task("train", "1", {"spec": encode_spec(SPEC)}).params["spec"]["mean"] == [
+        0.1,
+        1 / 3,
+        0.3,
+    ]
     assert decode_spec(encode_spec(SPEC)) == SPEC
     assert decode_spec(encode_spec(None)) is None
 
@@ -91,5 +121,7 @@ def test_a_missing_artifact_is_named():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(StoreError, match="unknown kind of artifacts 'weight': did you mean 'weights'"):
+    with pytest.raises(
+        StoreError, match="unknown kind of artifacts 'weight': did you mean 'weights'"
+    ):
         decode("weight", {})

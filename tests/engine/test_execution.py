@@ -22,7 +22,9 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def runtime(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(HERE)
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)  # spares each worker pytest
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__spec__", None, raising=False
+    )  # spares each worker pytest
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     return Runtime(stages="toy_stages", data=str(tmp_path))
 
@@ -38,7 +40,9 @@ def digests(store: Store) -> dict[str, dict]:
 
 
 def test_events_tell_what_happens_and_what_is_left(tmp_path, runtime):
-    tasks = [Task("rest", "1", {"seconds": 0.05, "name": str(index)}, cost=10.0) for index in range(3)]
+    tasks = [
+        Task("rest", "1", {"seconds": 0.05, "name": str(index)}, cost=10.0) for index in range(3)
+    ]
     store, events = Store(tmp_path / "store"), []
     run_tasks(Graph(tasks), store, Serial(str(store.root), runtime), on_event=events.append)
     finished = [event for event in events if event.kind == "finished"]
@@ -54,7 +58,9 @@ def test_the_longest_chain_goes_first(tmp_path, runtime):
     head = Task("draw", "1", {"seed": 1}, label="head", cost=1.0)
     tail = Task("total", "1", {}, {"parts": (head.key,)}, label="tail", cost=9.0)
     store, events = Store(tmp_path / "store"), []
-    run_tasks(Graph([short, head, tail]), store, Serial(str(store.root), runtime), on_event=events.append)
+    run_tasks(
+        Graph([short, head, tail]), store, Serial(str(store.root), runtime), on_event=events.append
+    )
     assert next(event.task.label for event in events if event.kind == "started") == "head"
 
 
@@ -114,13 +120,17 @@ if __name__ == "__main__":
 
 def driver(tmp_path, root) -> subprocess.Popen:
     path = tmp_path / "driver.py"
-    path.write_text(textwrap.dedent(DRIVER.format(here=str(HERE), root=str(root), data=str(tmp_path))))
+    path.write_text(
+        textwrap.dedent(DRIVER.format(here=str(HERE), root=str(root), data=str(tmp_path)))
+    )
     return subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True)
 
 
 def undisturbed(tmp_path, runtime) -> dict[str, dict]:
     store = Store(tmp_path / "undisturbed")
-    run_tasks(Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages")))
+    run_tasks(
+        Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages"))
+    )
     return digests(store)
 
 
@@ -138,7 +148,9 @@ def test_a_killed_driver_leaves_no_workers_and_the_next_run_completes_it(tmp_pat
     process.wait()
     workers = {int(line.split()[1]) for line in (tmp_path / "notes").read_text().splitlines()}
     wait_until(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers), 5.0)
-    again = run_tasks(Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages")))
+    again = run_tasks(
+        Graph(resting(0.05, 8, 4)), store, Serial(str(store.root), Runtime(stages="toy_stages"))
+    )
     assert len(workers) == 2
     assert (len(again.cached), len(again.done)) == (4, 5)
     assert digests(store) == undisturbed(tmp_path, runtime)
@@ -159,10 +171,16 @@ def test_two_runs_at_once_on_one_store_share_the_work(tmp_path, runtime):
 
 
 def test_the_estimate_uses_the_pace_of_the_stage():
-    tasks = [Task(stage, "1", {"n": n}, cost=cost) for stage, cost in (("a", 1.0), ("b", 10.0)) for n in range(3)]
+    tasks = [
+        Task(stage, "1", {"n": n}, cost=cost)
+        for stage, cost in (("a", 1.0), ("b", 10.0))
+        for n in range(3)
+    ]
     estimate = TimeLeft(tasks, workers=2)
     assert estimate.remaining() == 33.0 / 2
-    estimate.finish(tasks[0].key, 2.0)  # stage a takes twice what was expected; nothing else is known of b
+    estimate.finish(
+        tasks[0].key, 2.0
+    )  # stage a takes twice what was expected; nothing else is known of b
     assert estimate.remaining() == (2 * 2.0 + 3 * 20.0) / 2
     estimate.finish(tasks[3].key, 5.0)  # stage b takes half
     assert estimate.remaining() == (2 * 2.0 + 2 * 5.0) / 2

@@ -18,7 +18,9 @@ from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.engine.worker import Runtime
 
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worker is started afresh")
+LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere each worker is started afresh"
+)
 
 SCRIPT = """
 import gc, json, multiprocessing, os, sys, time
@@ -100,7 +102,8 @@ def test_a_temporary_folder_without_room_for_a_socket_costs_time_only(tmp_path):
 
 def test_workers_of_several_threads_are_started_afresh():
     assert isinstance(
-        fork_server.open_fork_server("bitleak.steps.stages", threads=2), multiprocessing.context.SpawnContext
+        fork_server.open_fork_server("bitleak.steps.stages", threads=2),
+        multiprocessing.context.SpawnContext,
     )
 
 
@@ -133,7 +136,9 @@ def test_a_script_without_a_guard_is_run_once_and_its_tasks_are_done(tmp_path, p
     text = UNGUARDED.format(folder=str(tmp_path), here=str(Path(__file__).parent))
     (tmp_path / "script.py").write_text(text)
     source, given = (tmp_path / "script.py", None) if place == "file" else ("-", text)
-    done = subprocess.run([sys.executable, source], input=given, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, source], input=given, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout == "4 0 True\n", done.stderr
     assert (tmp_path / "started").read_text() == "once "
 
@@ -155,7 +160,9 @@ def test_a_server_that_is_killed_again_and_again_is_told_and_is_no_interrupt(tmp
     monkeypatch.setattr(processes, "open_fork_server", lambda *_: Lost())
     Store(tmp_path)
     executor = processes.Processes(str(tmp_path), Runtime(), 1)
-    with pytest.raises(ExecutionError, match=r"a worker cannot be started \(EOFError: unexpected EOF\): .*serial"):
+    with pytest.raises(
+        ExecutionError, match=r"a worker cannot be started \(EOFError: unexpected EOF\): .*serial"
+    ):
         executor.submit(Batch((Task("train", "1"),)))
     assert Lost.started == 3
     executor.close()

@@ -4,7 +4,10 @@ from bitleak.engine.graph import Graph, batches, descendants
 from bitleak.engine.keys import Task
 
 DATA = Task("data", "1")
-MODELS = [Task("train", "1", {"seed": seed}, {"data": DATA.key}, label=f"model {seed}") for seed in range(3)]
+MODELS = [
+    Task("train", "1", {"seed": seed}, {"data": DATA.key}, label=f"model {seed}")
+    for seed in range(3)
+]
 QUERIES = [Task("query", "1", {}, {"weights": model.key, "data": DATA.key}) for model in MODELS]
 ATTACK = Task("attack", "1", {}, {"outputs": tuple(query.key for query in QUERIES)})
 ALL = [ATTACK, *QUERIES, *MODELS, DATA]
@@ -74,7 +77,9 @@ def test_the_same_task_twice_is_one_task():
     assert [task.label for task in Graph([DATA, again]).tasks.values()] == [""]
 
 
-def quantize(levels: int, model: Task = MODELS[0], version: str = "1", group: str | None = "obc") -> Task:
+def quantize(
+    levels: int, model: Task = MODELS[0], version: str = "1", group: str | None = "obc"
+) -> Task:
     return Task("quantize", version, {"levels": levels}, {"weights": model.key}, group=group)
 
 

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from bitleak.engine.keys import Task, canonical_json
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
@@ -26,9 +30,14 @@ GOLDEN = {
 def small_plan() -> list[Task]:
     images = Task("images", "1", {"name": "digits", "limit": None})
     train = Task(
-        "train", "1", {"seed": 3, "recipe": {"learning_rate": 0.1, "augment": ["flip"]}}, {"images": images.key}
+        "train",
+        "1",
+        {"seed": 3, "recipe": {"learning_rate": 0.1, "augment": ["flip"]}},
+        {"images": images.key},
     )
-    quantize = Task("quantize", "2", {"name": "obc", "levels": 3}, {"weights": train.key, "images": images.key})
+    quantize = Task(
+        "quantize", "2", {"name": "obc", "levels": 3}, {"weights": train.key, "images": images.key}
+    )
     attack = Task("attack", "1", {"kind": "été"}, {"outputs": (train.key, quantize.key)})
     return [images, train, quantize, attack]
 
@@ -42,7 +51,9 @@ def test_keys_of_a_small_plan_do_not_change():
 def test_canonical_json_reads_back_as_the_same_value_and_types(value):
     back = json.loads(canonical_json(value))
     assert back == value
-    assert repr(back) == repr(value) or isinstance(value, dict | list)  # 1 stays 1, 1.0 stays 1.0, -0.0 stays -0.0
+    assert repr(back) == repr(value) or isinstance(
+        value, dict | list
+    )  # 1 stays 1, 1.0 stays 1.0, -0.0 stays -0.0
     assert canonical_json(back) == canonical_json(value)
 
 
@@ -56,7 +67,11 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(value):
     ("value", "error", "message"),
     [
         ({"a": [0, math.inf]}, ValueError, r"value\.a\[1\] must be a finite number, got inf"),
-        ({"a": {"b": np.float64(1)}}, TypeError, r"value\.a\.b must be a JSON value .* got numpy\.float64"),
+        (
+            {"a": {"b": np.float64(1)}},
+            TypeError,
+            r"value\.a\.b must be a JSON value .* got numpy\.float64",
+        ),
         ([np.int64(1)], TypeError, r"value\[0\] must be a JSON value"),
         ({"a": {1: 2}}, TypeError, r"the keys of value\.a must be strings, got 1"),
         ({"a": np.zeros(2)}, TypeError, r"value\.a .* got numpy\.ndarray"),

@@ -53,8 +53,12 @@ class Slots:
         self._flying.clear()
 
 
-def task(label: str, *, memory: int = 0, cost: float = 0.01, group: str | None = None, **inputs) -> Task:
-    return Task("toy", "1", {"label": label}, inputs, label=label, memory=memory, cost=cost, group=group)
+def task(
+    label: str, *, memory: int = 0, cost: float = 0.01, group: str | None = None, **inputs
+) -> Task:
+    return Task(
+        "toy", "1", {"label": label}, inputs, label=label, memory=memory, cost=cost, group=group
+    )
 
 
 @pytest.fixture
@@ -72,7 +76,11 @@ def test_tasks_in_flight_fit_into_the_memory_together(store):
 
 
 def test_a_small_task_goes_before_a_large_one_that_does_not_fit(store):
-    tasks = [task("a", memory=4 * GB, cost=0.05), task("large", memory=4 * GB), task("small", memory=GB, cost=0.001)]
+    tasks = [
+        task("a", memory=4 * GB, cost=0.05),
+        task("large", memory=4 * GB),
+        task("small", memory=GB, cost=0.001),
+    ]
     slots = Slots(store, 2)
     run_tasks(Graph(tasks), store, slots, limits=Limits(memory=6 * GB))
     assert slots.order == ["a", "small", "large"]
@@ -88,11 +96,16 @@ def test_a_task_larger_than_the_memory_runs_alone(store):
 
 def test_idle_workers_count(store):
     early = [task(f"{index}", memory=GB) for index in range(4)]
-    late = [task(f"late {index}", memory=2 * GB, parts=tuple(each.key for each in early)) for index in range(3)]
+    late = [
+        task(f"late {index}", memory=2 * GB, parts=tuple(each.key for each in early))
+        for index in range(3)
+    ]
     slots = Slots(store, 4)
     run_tasks(Graph([*early, *late]), store, slots, limits=Limits(memory=6 * GB, idle=GB))
     assert max(slots.peaks[:4]) == 4 * GB
-    assert max(slots.peaks[4:]) == 4 * GB  # the third would fit, were there not a fourth worker, idle
+    assert (
+        max(slots.peaks[4:]) == 4 * GB
+    )  # the third would fit, were there not a fourth worker, idle
 
 
 def test_no_task_is_started_that_would_not_end_in_time(store):
@@ -117,7 +130,9 @@ def test_the_next_run_goes_on(store):
 
 def test_the_pace_so_far_says_what_there_is_time_for(store, monkeypatch):
     tasks = [task(f"{index}", cost=30.0) for index in range(3)]
-    quick = run_tasks(Graph(tasks), store, Slots(store, 1, slowness=0.001), limits=Limits(seconds=40.0))
+    quick = run_tasks(
+        Graph(tasks), store, Slots(store, 1, slowness=0.001), limits=Limits(seconds=40.0)
+    )
     assert len(quick.done) == 3  # the first says that 30 are 0.03
     others = [task(f"slow {index}", cost=cost) for index, cost in enumerate([0.0, 0.1, 4.5])]
     monkeypatch.setattr("bitleak.engine.execution.ALLOWANCE", 0.0)
@@ -126,7 +141,9 @@ def test_the_pace_so_far_says_what_there_is_time_for(store, monkeypatch):
 
 
 def test_as_much_of_a_batch_is_started_as_there_is_time_for(store):
-    tasks = [task(f"{index}", cost=cost, group="g") for index, cost in enumerate([0.01, 0.01, 60.0])]
+    tasks = [
+        task(f"{index}", cost=cost, group="g") for index, cost in enumerate([0.01, 0.01, 60.0])
+    ]
     report = run_tasks(Graph(tasks), store, Slots(store, 1), limits=Limits(seconds=10.0))
     assert (report.done, report.left) == ((tasks[0].key, tasks[1].key), (tasks[2].key,))
 

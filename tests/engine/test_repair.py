@@ -78,7 +78,9 @@ def test_what_a_damaged_input_was_made_from_is_made_again_if_it_is_gone_too(stor
     assert store.verify() == []
 
 
-def test_a_result_that_is_damaged_whenever_it_is_made_fails_what_needs_it(store, runtime, monkeypatch):
+def test_a_result_that_is_damaged_whenever_it_is_made_fails_what_needs_it(
+    store, runtime, monkeypatch
+):
     write = Store.write
 
     def write_badly(self, task, artifacts, about):
@@ -108,7 +110,9 @@ def test_a_full_store_ends_the_run_and_the_next_one_goes_on(tmp_path, runtime, m
     monkeypatch.setattr(Store, "write", write)
     second = complete(store, runtime, ALL)
     assert first.done == tuple(written)
-    assert [outcome.text for outcome in first.failed] == ["store x cannot be written to: No space left on device"]
+    assert [outcome.text for outcome in first.failed] == [
+        "store x cannot be written to: No space left on device"
+    ]
     assert len(first.not_run) == len(ALL) - 3  # none of which was computed in vain
     assert set(second.done) == {task.key for task in ALL} - set(written)
 
@@ -120,6 +124,8 @@ def test_a_store_that_takes_no_claim_ends_the_run(tmp_path, runtime, monkeypatch
     monkeypatch.setattr(Claims, "take", refuse)
     store = Store(tmp_path / "store")
     report = complete(store, runtime, ALL)
-    assert [outcome.text for outcome in report.failed] == ["store x cannot be written to: Read-only file system"]
+    assert [outcome.text for outcome in report.failed] == [
+        "store x cannot be written to: Read-only file system"
+    ]
     assert len(report.not_run) == len(ALL) - 1
     assert report.done == ()

@@ -11,7 +11,9 @@ from bitleak.engine.simulate import Site, simulate
 
 
 def task(name, cost, *inputs, stage="work", group=None):
-    return Task(stage, "1", {"name": name}, {"x": tuple(one.key for one in inputs)}, cost=cost, group=group)
+    return Task(
+        stage, "1", {"name": name}, {"x": tuple(one.key for one in inputs)}, cost=cost, group=group
+    )
 
 
 def fan(count, cost=1.0):
@@ -46,7 +48,9 @@ def test_any_graph_lies_between_the_bounds_of_list_scheduling():
         for workers in (1, 2, 5, 40):
             found = simulate(Graph(tasks), Site(workers=workers))
             least = max(found.longest, total / workers)
-            assert least - 1e-9 <= found.seconds <= total / workers + found.longest + 1e-9  # Graham's bound
+            assert (
+                least - 1e-9 <= found.seconds <= total / workers + found.longest + 1e-9
+            )  # Graham's bound
             assert workers > 1 or found.seconds == pytest.approx(total)
 
 
@@ -60,7 +64,16 @@ def test_tasks_of_a_group_go_to_one_worker_together():
 def test_each_part_of_the_overhead_adds_what_it_says():
     source, user = task("source", 1.0, stage="images"), task("user", 2.0)
     user = task("user", 2.0, source)
-    site = Site(1, start=10.0, dispatch=0.5, overhead=0.25, latency=0.1, reads=2.0, writes=4.0, bandwidth=100.0)
+    site = Site(
+        1,
+        start=10.0,
+        dispatch=0.5,
+        overhead=0.25,
+        latency=0.1,
+        reads=2.0,
+        writes=4.0,
+        bandwidth=100.0,
+    )
     found = simulate(Graph([source, user]), site, sizes={source.key: 50, user.key: 20})
     # start, twice dispatch, overhead and writes, one read, costs, 50 bytes written and read, 20 written
     assert found.seconds == pytest.approx(10 + 1.0 + 0.5 + 0.8 + 0.2 + 3.0 + 0.5 + 0.5 + 0.2)
@@ -70,8 +83,12 @@ def test_each_part_of_the_overhead_adds_what_it_says():
 def test_a_store_that_is_too_slow_for_all_serves_them_one_after_the_other():
     tasks = [task(str(index), 0.0) for index in range(10)]
     sizes = {one.key: 100 for one in tasks}
-    assert simulate(Graph(tasks), Site(10, bandwidth=100.0), sizes=sizes).seconds == pytest.approx(1.0)
-    assert simulate(Graph(tasks), Site(10, bandwidth=100.0, total=100.0), sizes=sizes).seconds == pytest.approx(10.0)
+    assert simulate(Graph(tasks), Site(10, bandwidth=100.0), sizes=sizes).seconds == pytest.approx(
+        1.0
+    )
+    assert simulate(
+        Graph(tasks), Site(10, bandwidth=100.0, total=100.0), sizes=sizes
+    ).seconds == pytest.approx(10.0)
 
 
 def test_a_driver_that_is_too_slow_starts_them_one_after_the_other():
@@ -98,7 +115,12 @@ def test_what_is_done_costs_nothing():
             return one.params["name"] != "sink"
 
     assert simulate(Graph(tasks), Site(2), store=Done()).seconds == 3.0
-    assert simulate(Graph(tasks), Site(2), store=type("All", (), {"has": lambda self, one: True})()).seconds == 0.0
+    assert (
+        simulate(
+            Graph(tasks), Site(2), store=type("All", (), {"has": lambda self, one: True})()
+        ).seconds
+        == 0.0
+    )
 
 
 def test_no_workers_are_refused():

@@ -36,7 +36,11 @@ def same(left, right):
     if isinstance(left, dict):
         return list(left) == list(right) and all(same(left[name], right[name]) for name in left)
     if isinstance(left, np.ndarray):
-        return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+        return (
+            left.dtype == right.dtype
+            and left.shape == right.shape
+            and left.tobytes() == right.tobytes()
+        )
     return left == right
 
 
@@ -51,7 +55,11 @@ def test_what_is_written_comes_back(store):
 
 
 @settings(max_examples=30, deadline=None)
-@given(value=arrays.arrays(st.sampled_from(["u1", "i8", "f4", "f8", "?"]), arrays.array_shapes(min_dims=0, min_side=0)))
+@given(
+    value=arrays.arrays(
+        st.sampled_from(["u1", "i8", "f4", "f8", "?"]), arrays.array_shapes(min_dims=0, min_side=0)
+    )
+)
 def test_every_array_comes_back_bit_for_bit(tmp_path_factory, value):
     folder = tmp_path_factory.mktemp("artifacts")
     for stored in (value, {"one": value}):
@@ -99,7 +107,12 @@ def test_the_manifest_records_task_runtime_and_digests(store):
     place = store.write(TASK, ARTIFACTS, {"device": "cpu", "seconds": 1.5})
     manifest = json.loads((place / "manifest.json").read_text())
     assert place == store.root / "train" / TASK.key[:2] / TASK.key
-    assert manifest["task"] == {"stage": "train", "version": "1", "params": {"seed": 3}, "inputs": {}}
+    assert manifest["task"] == {
+        "stage": "train",
+        "version": "1",
+        "params": {"seed": 3},
+        "inputs": {},
+    }
     assert manifest["label"] == "train model 3"
     assert manifest["runtime"] == {"device": "cpu", "seconds": 1.5}
     assert sorted(manifest["files"]) == ["about.json", "signals.npy", "tensors.safetensors"]
@@ -111,7 +124,10 @@ def test_ls_and_sizes_count_what_is_there(store):
     store.write(TASK, ARTIFACTS, {})
     store.write(other, {"x": np.zeros(100)}, {})
     files = [path for path in store.path(TASK).iterdir() if path.name != "manifest.json"]
-    assert [(entry.stage, entry.key) for entry in store.ls()] == [("query", other.key), ("train", TASK.key)]
+    assert [(entry.stage, entry.key) for entry in store.ls()] == [
+        ("query", other.key),
+        ("train", TASK.key),
+    ]
     assert store.sizes()["train"] == (1, sum(path.stat().st_size for path in files))
 
 
@@ -173,11 +189,15 @@ def test_verify_finds_a_flipped_bit_and_names_the_file(store):
     content = bytearray((place / "tensors.safetensors").read_bytes())
     content[-1] ^= 1
     (place / "tensors.safetensors").write_bytes(content)
-    assert [(problem.place, problem.path.name) for problem in store.verify()] == [(place, "tensors.safetensors")]
+    assert [(problem.place, problem.path.name) for problem in store.verify()] == [
+        (place, "tensors.safetensors")
+    ]
 
 
 def test_verify_names_each_kind_of_damage(store):
-    places = [store.write(Task("train", "1", {"seed": seed}), {"x": np.zeros(3)}, {}) for seed in range(4)]
+    places = [
+        store.write(Task("train", "1", {"seed": seed}), {"x": np.zeros(3)}, {}) for seed in range(4)
+    ]
     (places[0] / "x.npy").unlink()
     (places[1] / "x.npy").write_bytes((places[1] / "x.npy").read_bytes()[:-1])
     (places[2] / "manifest.json").write_text("{")
@@ -311,7 +331,9 @@ TEXTS = {
 @pytest.mark.parametrize("name", [*FAULTS, *TEXTS])
 def test_a_bad_manifest_is_named_and_hides_no_other(store, name):
     other = Task("train", "1", {"seed": 4})
-    places = [store.write(task, {"x": 1}, {"seconds": 1.5, "peak_memory": 10}) for task in (TASK, other)]
+    places = [
+        store.write(task, {"x": 1}, {"seconds": 1.5, "peak_memory": 10}) for task in (TASK, other)
+    ]
     path = places[0] / "manifest.json"
     if name in FAULTS:
         about = json.loads(path.read_text())
@@ -333,8 +355,12 @@ def test_a_bad_manifest_is_named_and_hides_no_other(store, name):
     assert store.has(other)
 
 
-@pytest.mark.parametrize(("name", "content"), [("x.npy", b""), ("x.safetensors", b""), ("x.json", b"[" * 100_000)])
-def test_a_file_that_is_as_it_was_written_but_no_array_is_named_and_made_again(store, name, content):
+@pytest.mark.parametrize(
+    ("name", "content"), [("x.npy", b""), ("x.safetensors", b""), ("x.json", b"[" * 100_000)]
+)
+def test_a_file_that_is_as_it_was_written_but_no_array_is_named_and_made_again(
+    store, name, content
+):
     place = store.write(TASK, {"x": 1}, {})
     (place / "x.json").unlink()
     (place / name).write_bytes(content)
@@ -362,7 +388,10 @@ def test_gc_refuses_while_a_task_is_being_done_and_says_by_whom(store):
     place = store.write(TASK, {"x": 1}, {})
     claims = Claims(store.root)
     assert claims.take("k" * 64)
-    with pytest.raises(StoreError, match=rf"1 of its tasks are being done now \(by process {os.getpid()} on .*; wait"):
+    with pytest.raises(
+        StoreError,
+        match=rf"1 of its tasks are being done now \(by process {os.getpid()} on .*; wait",
+    ):
         store.gc([])
     assert place.exists()
     assert store.gc([], dry_run=True) == [place]

@@ -16,13 +16,21 @@ from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
 from bitleak.engine.transfer import export_results, exporting, import_results, importing, tar_check
 
-TASKS = [Task(stage, "1", {"n": n}, label=f"{stage} {n}") for stage in ("query", "train") for n in range(4)]
+TASKS = [
+    Task(stage, "1", {"n": n}, label=f"{stage} {n}")
+    for stage in ("query", "train")
+    for n in range(4)
+]
 
 
 def artifacts(task: Task) -> dict:
     size = 2000 if task.stage == "query" else 9000
     generator = np.random.default_rng(task.params["n"])
-    return {"x": generator.normal(size=size), "y": {"w": generator.normal(size=9)}, "about": {"note": "été"}}
+    return {
+        "x": generator.normal(size=size),
+        "y": {"w": generator.normal(size=9)},
+        "about": {"note": "été"},
+    }
 
 
 @pytest.fixture
@@ -39,7 +47,10 @@ def there(tmp_path):
 
 
 def contents(store: Store, stage: str = "*") -> dict[str, bytes]:
-    return {str(path.relative_to(store.root)): path.read_bytes() for path in store.root.glob(f"{stage}/*/*/*")}
+    return {
+        str(path.relative_to(store.root)): path.read_bytes()
+        for path in store.root.glob(f"{stage}/*/*/*")
+    }
 
 
 def test_all_results_arrive_as_they_were(store, there, tmp_path):
@@ -56,14 +67,19 @@ def test_all_results_arrive_as_they_were(store, there, tmp_path):
 
 def test_only_what_is_asked_for_goes(store, there, tmp_path):
     wanted = {TASKS[1].key, TASKS[2].key, TASKS[5].key}
-    import_results(there, export_results(store, tmp_path / "some.tar", keys=wanted, stages=["query"]))
+    import_results(
+        there, export_results(store, tmp_path / "some.tar", keys=wanted, stages=["query"])
+    )
     assert {entry.key for entry in there.ls()} == {TASKS[1].key, TASKS[2].key}
 
 
 def test_parts_are_no_larger_than_they_may_be_and_each_is_good_for_itself(store, there, tmp_path):
     limit = 100_000
     paths = export_results(store, tmp_path / "some.tar", part_bytes=limit)
-    assert [path.name for path in paths][:2] == [f"some-1-of-{len(paths)}.tar", f"some-2-of-{len(paths)}.tar"]
+    assert [path.name for path in paths][:2] == [
+        f"some-1-of-{len(paths)}.tar",
+        f"some-2-of-{len(paths)}.tar",
+    ]
     assert len(paths) == 5  # the four answers fit into one; of the weights, of 75 kB, one into each
     assert all(path.stat().st_size <= limit for path in paths)
     counts = [import_results(there, [path]).new for path in reversed(paths)]
@@ -73,7 +89,9 @@ def test_parts_are_no_larger_than_they_may_be_and_each_is_good_for_itself(store,
 
 
 def test_a_result_that_fits_no_part_is_named_with_what_to_do(store, tmp_path):
-    with pytest.raises(StoreError, match=r"train \d is a result of 0\.1 MB.*raise --max-bytes.*--stage.*query"):
+    with pytest.raises(
+        StoreError, match=r"train \d is a result of 0\.1 MB.*raise --max-bytes.*--stage.*query"
+    ):
         export_results(store, tmp_path / "x.tar", part_bytes=60_000)
     assert list(tmp_path.glob("*.tar")) == []
 
@@ -93,7 +111,9 @@ def test_what_is_damaged_does_not_leave(store, tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"x\.npy cannot be exported \(its content is not what was written"):
+    with pytest.raises(
+        StoreError, match=r"x\.npy cannot be exported \(its content is not what was written"
+    ):
         export_results(store, tmp_path / "x.tar")
     assert [entry.name for entry in tmp_path.iterdir()] == ["here"]
 
@@ -110,7 +130,10 @@ def members(store: Store, tasks=TASKS[:1]) -> list[tuple[tarfile.TarInfo, bytes]
     """What an export of a few results consists of, to be tampered with."""
     found = []
     for task in tasks:
-        names = ["manifest.json", *json.loads((store.path(task) / "manifest.json").read_text())["files"]]
+        names = [
+            "manifest.json",
+            *json.loads((store.path(task) / "manifest.json").read_text())["files"],
+        ]
         for name in names:
             content = (store.path(task) / name).read_bytes()
             info = tarfile.TarInfo(f"{task.stage}/{task.key[:2]}/{task.key}/{name}")
@@ -119,7 +142,9 @@ def members(store: Store, tasks=TASKS[:1]) -> list[tuple[tarfile.TarInfo, bytes]
     return found
 
 
-def packed(path: Path, parts: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w", **options) -> Path:
+def packed(
+    path: Path, parts: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w", **options
+) -> Path:
     with tarfile.open(path, mode, **options) as archive:
         for info, content in parts:
             archive.addfile(info, io.BytesIO(content))
@@ -174,8 +199,14 @@ def extra(parts):
 TAMPERING = {
     "absolute": (renamed("/etc/cron.d/x.json"), "is not the name of a file of a result"),
     "up": (renamed("query/../../x.json"), "is not the name of a file of a result"),
-    "elsewhere": (renamed("logs/00/" + "0" * 64 + "/x.json"), "is not the name of a file of a result"),
-    "pickle": (renamed(f"query/{TASKS[0].key[:2]}/{TASKS[0].key}/x.pkl"), "is not the name of a file of a result"),
+    "elsewhere": (
+        renamed("logs/00/" + "0" * 64 + "/x.json"),
+        "is not the name of a file of a result",
+    ),
+    "pickle": (
+        renamed(f"query/{TASKS[0].key[:2]}/{TASKS[0].key}/x.pkl"),
+        "is not the name of a file of a result",
+    ),
     "symbolic link": (typed(tarfile.SYMTYPE, "/etc/passwd"), "is not a plain file"),
     "hard link": (typed(tarfile.LNKTYPE, "x"), "is not a plain file"),
     "device": (typed(tarfile.CHRTYPE), "is not a plain file"),
@@ -187,11 +218,20 @@ TAMPERING = {
     "file too much": (extra, "a result must be in one piece"),
     "no manifest": (lambda parts: parts[1:], "a result must be in one piece, its manifest first"),
     "twice": (lambda parts: [*parts, *parts], "a result must be in one piece"),
-    "same file twice": (lambda parts: [parts[0], parts[1], parts[1], *parts[3:]], "holds a file twice"),
-    "other task": (manifest(lambda about: about["task"].update(version="2")), "its task is not the one"),
+    "same file twice": (
+        lambda parts: [parts[0], parts[1], parts[1], *parts[3:]],
+        "holds a file twice",
+    ),
+    "other task": (
+        manifest(lambda about: about["task"].update(version="2")),
+        "its task is not the one",
+    ),
     "dressed task": (manifest(lambda about: about["task"].update(label="x")), "is not a manifest"),
     "no files": (manifest(lambda about: about.pop("files")), "is not a manifest"),
-    "stage of logs": (manifest(lambda about: about["task"].update(stage="logs")), "is not a manifest"),
+    "stage of logs": (
+        manifest(lambda about: about["task"].update(stage="logs")),
+        "is not a manifest",
+    ),
 }
 
 
@@ -203,7 +243,12 @@ def test_what_was_tampered_with_is_refused_and_nothing_is_taken(store, there, tm
     with pytest.raises(StoreError, match=rf"bad\.tar.*{message}.*nothing was taken"):
         import_results(there, [good, bad])
     assert there.ls() == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar", "good.tar", "here", "there"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bad.tar",
+        "good.tar",
+        "here",
+        "there",
+    ]
     assert import_results(there, [good]).new == 2
 
 
@@ -230,7 +275,9 @@ def test_what_follows_the_end_or_a_damaged_header_is_refused(store, there, tmp_p
         second = next(info.offset for info in archive if TASKS[1].key in info.name)
     content[second + 150] ^= 1  # in the checksum: `tarfile` takes it for the end
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=rf"there is something after its end, at byte {second}; nothing was taken"):
+    with pytest.raises(
+        StoreError, match=rf"there is something after its end, at byte {second}; nothing was taken"
+    ):
         import_results(there, [path])
     content[second + 150] ^= 1
     path.write_bytes(content * 2)
@@ -301,7 +348,9 @@ class Disk:
         self._pending: set[Path] = set()
         fsync, rename = os.fsync, os.rename
         monkeypatch.setattr(os, "fsync", lambda descriptor: self._fsync(fsync, descriptor))
-        monkeypatch.setattr(os, "rename", lambda source, target: self._rename(rename, Path(source), Path(target)))
+        monkeypatch.setattr(
+            os, "rename", lambda source, target: self._rename(rename, Path(source), Path(target))
+        )
         monkeypatch.setattr(disk, "syncfs", lambda: self._syncfs)
 
     def _fsync(self, fsync, descriptor):
@@ -320,7 +369,9 @@ class Disk:
         self.whole += 1
 
     def _rename(self, rename, path, target):
-        self.lost += [str(part) for part in (path, *path.iterdir()) if part.stat().st_ino not in self.flushed]
+        self.lost += [
+            str(part) for part in (path, *path.iterdir()) if part.stat().st_ino not in self.flushed
+        ]
         self.placed.append(target)
         self._pending |= {target, *target.parents[:2]}
         return rename(path, target)

@@ -24,7 +24,10 @@ def root(tmp_path):
 def powers(root, runtime, *values):
     source = Task("draw", "1", {"seed": 0, "size": 5000})
     run_batch(root, [source], runtime)
-    return [Task("multiply", "1", {"power": value}, {"numbers": source.key}, group="g") for value in values]
+    return [
+        Task("multiply", "1", {"power": value}, {"numbers": source.key}, group="g")
+        for value in values
+    ]
 
 
 def test_results_and_what_they_were_made_with_are_committed(root, runtime):
@@ -33,7 +36,9 @@ def test_results_and_what_they_were_made_with_are_committed(root, runtime):
     matrix = np.random.default_rng(0).normal(size=5000).reshape(-1, 50)
     entry = next(entry for entry in Store(root).ls() if entry.key == task.key)
     assert outcome.ok
-    assert np.allclose(Store(root).read(task)["product"], np.linalg.matrix_power(matrix.T @ matrix / 100, 2))
+    assert np.allclose(
+        Store(root).read(task)["product"], np.linalg.matrix_power(matrix.T @ matrix / 100, 2)
+    )
     assert entry.manifest["runtime"]["device"] == "cpu"
     names = {"device", "threads", "python", "bitleak", "numpy", "torch", "seconds", "peak_memory"}
     assert set(entry.manifest["runtime"]) == names
@@ -51,7 +56,11 @@ def test_what_is_done_already_is_not_handed_to_the_stage(root, runtime, tmp_path
     run_batch(root, tasks[1:2], runtime)
     found = {outcome.key: outcome.cached for outcome in run_batch(root, tasks, runtime)}
     assert found == {tasks[0].key: False, tasks[1].key: True, tasks[2].key: False}
-    assert (tmp_path / "notes").read_text().split("\n")[:-1] == ["multiply 1", "multiply 2", "multiply 2"]
+    assert (tmp_path / "notes").read_text().split("\n")[:-1] == [
+        "multiply 1",
+        "multiply 2",
+        "multiply 2",
+    ]
 
 
 def test_one_failing_task_does_not_take_its_batch_along(root, runtime):
@@ -76,7 +85,9 @@ def test_each_result_is_committed_before_the_next_is_begun(root, runtime):
     ],
 )
 def test_a_failure_is_told_in_a_line_and_logged_in_full(root, runtime, capfd, how, kind, text):
-    (outcome,) = run_batch(root, [Task("fail", "1", {"how": how}, label="the one that fails")], runtime)
+    (outcome,) = run_batch(
+        root, [Task("fail", "1", {"how": how}, label="the one that fails")], runtime
+    )
     log = Path(outcome.log).read_text()
     assert (outcome.ok, outcome.kind, outcome.text) == (False, kind, text)
     assert log.startswith("the one that fails\n")
@@ -136,7 +147,9 @@ def test_steps_name_the_task_in_flight(root, runtime):
 
 
 def test_a_store_that_is_gone_fails_every_task(tmp_path, runtime):
-    found = run_batch(str(tmp_path / "gone"), [Task("draw", "1", {"seed": seed}) for seed in range(2)], runtime)
+    found = run_batch(
+        str(tmp_path / "gone"), [Task("draw", "1", {"seed": seed}) for seed in range(2)], runtime
+    )
     assert [(outcome.ok, outcome.kind) for outcome in found] == [(False, "input")] * 2
 
 

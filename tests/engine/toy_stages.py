@@ -15,7 +15,10 @@ def draw(params, inputs, runtime, progress):
     """Normal numbers from a seed."""
     for item in params:
         progress(0.5)
-        yield {"numbers": np.random.default_rng(item["seed"]).normal(size=item.get("size", 4)), "note": dict(item)}
+        yield {
+            "numbers": np.random.default_rng(item["seed"]).normal(size=item.get("size", 4)),
+            "note": dict(item),
+        }
 
 
 def multiply(params, inputs, runtime, progress):
@@ -33,14 +36,19 @@ def total(params, inputs, runtime, progress):
     """The sum over all of several inputs."""
     for item in params:
         arrays = [
-            array for artifacts in inputs["parts"] for array in artifacts.values() if isinstance(array, np.ndarray)
+            array
+            for artifacts in inputs["parts"]
+            for array in artifacts.values()
+            if isinstance(array, np.ndarray)
         ]
         yield {"total": np.array([item.get("factor", 1.0) * sum(array.sum() for array in arrays)])}
 
 
 def fail(params, inputs, runtime, progress):
     """Fails as it is told."""
-    raise {"input": DataError, "error": ZeroDivisionError, "exit": SystemExit}[params[0]["how"]]("told to fail")
+    raise {"input": DataError, "error": ZeroDivisionError, "exit": SystemExit}[params[0]["how"]](
+        "told to fail"
+    )
     yield
 
 

@@ -46,7 +46,9 @@ def undisturbed(tmp_path_factory):
     """Config, store and output folder of an audit that nobody disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "config.yaml").write_text(yaml.safe_dump(SMALL))
-    assert main(["audit", str(folder / "config.yaml"), *places(folder), "--executor", "serial"]) == 0
+    assert (
+        main(["audit", str(folder / "config.yaml"), *places(folder), "--executor", "serial"]) == 0
+    )
     return folder
 
 
@@ -64,19 +66,30 @@ def same_table(undisturbed: Path, out: Path) -> bool:
 
 
 def test_twenty_workers_killed_in_one_audit(undisturbed, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)  # spares each worker pytest
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__spec__", None, raising=False
+    )  # spares each worker pytest
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     chance, killed, store = random.Random(0), [], Store(tmp_path / "store")
 
     def kill(event):
         workers = [process.pid for process in multiprocessing.active_children()]
-        if event.kind in ("started", "progress") and len(killed) < KILLS and workers and chance.random() < 0.7:
+        if (
+            event.kind in ("started", "progress")
+            and len(killed) < KILLS
+            and workers
+            and chance.random() < 0.7
+        ):
             killed.append(chance.choice(workers))
             os.kill(killed[-1], signal.SIGKILL)
 
     for _ in range(10):  # a task that loses two workers has failed: the next run does it
-        report = library.audit(prepared, out=tmp_path / "out", store=store, workers=2, on_event=kill)
-        assert all("was ended by SIGKILL" in outcome.text and outcome.log for outcome in report.failed)
+        report = library.audit(
+            prepared, out=tmp_path / "out", store=store, workers=2, on_event=kill
+        )
+        assert all(
+            "was ended by SIGKILL" in outcome.text and outcome.log for outcome in report.failed
+        )
         if not report.failed:
             break
     assert len(killed) == KILLS
@@ -87,11 +100,20 @@ def test_twenty_workers_killed_in_one_audit(undisturbed, prepared, tmp_path, mon
 
 
 def test_two_audits_at_once_on_one_store(undisturbed, tmp_path):
-    command = [sys.executable, "-m", "bitleak", "audit", str(undisturbed / "config.yaml"), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "bitleak",
+        "audit",
+        str(undisturbed / "config.yaml"),
+        "--workers",
+        "1",
+    ]
     shared = ["--store", str(tmp_path / "store")]
     outs = [tmp_path / "first", tmp_path / "second"]
     processes = [
-        subprocess.Popen([*command, *shared, "--out", str(out)], stdout=subprocess.PIPE, text=True) for out in outs
+        subprocess.Popen([*command, *shared, "--out", str(out)], stdout=subprocess.PIPE, text=True)
+        for out in outs
     ]
     for process in processes:
         process.communicate()
@@ -103,10 +125,20 @@ def test_two_audits_at_once_on_one_store(undisturbed, tmp_path):
 
 def test_truncated_and_flipped_results_are_named_and_made_again(undisturbed, tmp_path, capfd):
     shutil.copytree(undisturbed / "store", tmp_path / "store")
-    arguments = ["audit", str(undisturbed / "config.yaml"), *places(tmp_path), "--executor", "serial"]
+    arguments = [
+        "audit",
+        str(undisturbed / "config.yaml"),
+        *places(tmp_path),
+        "--executor",
+        "serial",
+    ]
     damaged = [
         next((tmp_path / "store").glob(pattern))
-        for pattern in ("measure/*/*/curves.safetensors", "utility/*/*/rows.json", "query/*/*/signals.npy")
+        for pattern in (
+            "measure/*/*/curves.safetensors",
+            "utility/*/*/rows.json",
+            "query/*/*/signals.npy",
+        )
     ]
     damaged += sorted((tmp_path / "store").glob("attack/*/*/scores.npy"))
     for number, path in enumerate(damaged):
@@ -145,8 +177,12 @@ def test_a_disk_that_is_full(undisturbed, prepared, tmp_path, after):
                     while True:
                         file.write(bytes(4096))
 
-        first = library.audit(prepared, out=tmp_path / "out", store=store, executor="serial", on_event=fill)
-        assert [outcome.text.split(": ")[-1] for outcome in first.failed] == ["No space left on device"]
+        first = library.audit(
+            prepared, out=tmp_path / "out", store=store, executor="serial", on_event=fill
+        )
+        assert [outcome.text.split(": ")[-1] for outcome in first.failed] == [
+            "No space left on device"
+        ]
         assert len(first.done) == after
         assert len(first.not_run) == len(prepared.plan.tasks) - after - 1
         (disk / "ballast").unlink()
@@ -178,7 +214,9 @@ def allow_writing(root: Path, allowed: bool) -> None:
 
 
 def test_a_store_that_turns_read_only(undisturbed, prepared, monkeypatch):
-    expected = (undisturbed / "out" / "results.csv").read_bytes()  # now: an ordinary user may not look there
+    expected = (
+        undisturbed / "out" / "results.csv"
+    ).read_bytes()  # now: an ordinary user may not look there
     with ordinary_user() as folder:
         monkeypatch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
         store = Store(folder / "store")
@@ -187,7 +225,9 @@ def test_a_store_that_turns_read_only(undisturbed, prepared, monkeypatch):
             if event.kind == "finished" and event.done == 10:
                 allow_writing(store.root, False)
 
-        first = library.audit(prepared, out=folder / "out", store=store, executor="serial", on_event=forbid)
+        first = library.audit(
+            prepared, out=folder / "out", store=store, executor="serial", on_event=forbid
+        )
         assert [outcome.text.split(": ")[-1] for outcome in first.failed] == ["Permission denied"]
         assert len(first.done) == 10
         allow_writing(store.root, True)

@@ -37,8 +37,12 @@ def test_a_shared_tensor_counts_once_in_the_bytes():
 def test_a_shared_tensor_counts_once_among_the_layers_of_full_precision():
     network = Tied()
     rest = {name: value for name, value in tensors_of(network).items() if name != "c.weight"}
-    codes = QuantizedLayer(np.zeros((2, 6), np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32), 4)
-    weights = QuantizedWeights({"c": codes}, rest, None, {"a": {"levels": "fp32"}, "b": {"levels": "fp32"}})
+    codes = QuantizedLayer(
+        np.zeros((2, 6), np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32), 4
+    )
+    weights = QuantizedWeights(
+        {"c": codes}, rest, None, {"a": {"levels": "fp32"}, "b": {"levels": "fp32"}}
+    )
     assert weights.full_precision == ("a", "b")
     found = weights_size(weights, repeated=repeated_names(network))
     grids = 3 + 2 * 5

@@ -15,7 +15,8 @@ def test_at_the_detectable_auc_four_of_five_audits_notice(members, non_members):
     rng = np.random.default_rng(members)
     member = np.arange(members + non_members) < members
     found = [
-        estimate_auc(roc(rng.standard_normal(len(member)) + shift * member, member)).low > 0.5 for _ in range(1000)
+        estimate_auc(roc(rng.standard_normal(len(member)) + shift * member, member)).low > 0.5
+        for _ in range(1000)
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.045)
 
@@ -25,7 +26,9 @@ def test_the_variance_at_one_half_is_that_of_mann_and_whitney():
     area = detectable_auc(40, 60, power=0.5, level=0.05)
     rng = np.random.default_rng(0)
     scores, member = rng.standard_normal(100), np.arange(100) < 40
-    result = mannwhitneyu(scores[member], scores[~member], method="asymptotic", use_continuity=False)
+    result = mannwhitneyu(
+        scores[member], scores[~member], method="asymptotic", use_continuity=False
+    )
     z = (result.statistic / 2400 - 0.5) / ((area - 0.5) / norm.ppf(0.975))
     assert result.pvalue == pytest.approx(2 * norm.sf(abs(z)))
 

@@ -12,12 +12,16 @@ Z = norm.ppf(0.975)
 def test_it_covers_95_percent_wherever_the_mean_is(mean):
     low, high = np.array([interval_near_limit(seen) for seen in SEEN]).T
     inside = (low <= mean) & (mean <= high)
-    assert (inside * norm.pdf(SEEN - mean)).sum() * (SEEN[1] - SEEN[0]) == pytest.approx(0.95, abs=0.003)
+    assert (inside * norm.pdf(SEEN - mean)).sum() * (SEEN[1] - SEEN[0]) == pytest.approx(
+        0.95, abs=0.003
+    )
 
 
 def test_the_usual_interval_cut_at_the_limit_covers_more_there():
     """What it is for: at the limit the usual one errs on one side only."""
-    assert (norm.pdf(SEEN) * (SEEN - Z <= 0)).sum() * (SEEN[1] - SEEN[0]) == pytest.approx(0.975, abs=0.003)
+    assert (norm.pdf(SEEN) * (SEEN - Z <= 0)).sum() * (SEEN[1] - SEEN[0]) == pytest.approx(
+        0.975, abs=0.003
+    )
 
 
 @pytest.mark.parametrize("mean", [0.3, 1.0, 1.7])

@@ -21,7 +21,12 @@ def randomised_response(rng, records, epsilon, *, coins=False):
 
 def gaussian_epsilon(shift, delta):
     """Of N(shift, 1) against N(0, 1) (Balle and Wang 2018, Theorem 8)."""
-    gap = lambda e: norm.cdf(shift / 2 - e / shift) - math.exp(e) * norm.cdf(-shift / 2 - e / shift) - delta  # noqa: E731
+
+    def gap(e):
+        return (
+            norm.cdf(shift / 2 - e / shift) - math.exp(e) * norm.cdf(-shift / 2 - e / shift) - delta
+        )
+
     return brentq(gap, 0, 50)
 
 
@@ -31,7 +36,9 @@ def test_pure_noise_has_a_positive_bound_in_at_most_one_of_twenty_runs():
     for run in range(1000):
         rng = np.random.default_rng([0, run])
         scores, member = rng.standard_normal((2, 300)), rng.random(300) < 0.5
-        positive["halves"] += max(one.epsilon for one in epsilon_bounds(scores, member, seed=run)) > 0
+        positive["halves"] += (
+            max(one.epsilon for one in epsilon_bounds(scores, member, seed=run)) > 0
+        )
         found = one_run_bounds(scores, member, guesses=PAIRS, independent=True)
         positive["one run"] += max(one.epsilon for one in found) > 0
     assert max(positive.values()) <= 50, positive
@@ -43,7 +50,10 @@ def test_without_the_correction_noise_would_pass_as_leakage():
     for run in range(200):
         rng = np.random.default_rng([1, run])
         scores, member = rng.standard_normal((1, 300)), rng.random(300) < 0.5
-        alone = [one_run_bounds(scores, member, guesses=[(k, 0)], independent=True) for k in (10, 20, 40, 80, 150)]
+        alone = [
+            one_run_bounds(scores, member, guesses=[(k, 0)], independent=True)
+            for k in (10, 20, 40, 80, 150)
+        ]
         positive += max(bound.epsilon for (bound,) in alone) > 0
     assert positive > 0.05 * 200 * 1.5
 
@@ -68,7 +78,9 @@ def test_bounds_stay_below_the_epsilon_of_the_gaussian_mechanism(delta):
         rng = np.random.default_rng([3, run])
         member = rng.random(600) < 0.5
         scores = rng.standard_normal(600) + member
-        above["halves"] += epsilon_bounds(scores[None], member, seed=run, delta=delta)[0].epsilon > truth
+        above["halves"] += (
+            epsilon_bounds(scores[None], member, seed=run, delta=delta)[0].epsilon > truth
+        )
         found = one_run_bounds(scores[None], member, guesses=PAIRS, independent=True, delta=delta)
         above["one run"] += found[0].epsilon > truth
     assert max(above.values()) <= 0.05 * 200, above
@@ -83,16 +95,22 @@ def test_bounds_come_near_the_truth_with_many_records():
     member = np.arange(200_000) % 2 == 0
     noisy = rng.standard_normal(200_000) + member
     truth = gaussian_epsilon(1.0, 0.01)
-    assert 0.85 * truth < epsilon_bounds(noisy[None], member, seed=0, delta=0.01)[0].epsilon <= truth
+    assert (
+        0.85 * truth < epsilon_bounds(noisy[None], member, seed=0, delta=0.01)[0].epsilon <= truth
+    )
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 4.0, 6.0])
 def test_nine_tenths_of_the_epsilon_of_randomised_response_are_shown(epsilon):
-    scores, member = randomised_response(np.random.default_rng([11, round(epsilon)]), 50_000, epsilon, coins=True)
+    scores, member = randomised_response(
+        np.random.default_rng([11, round(epsilon)]), 50_000, epsilon, coins=True
+    )
     (halves,) = epsilon_bounds(np.floor(scores)[None], member, seed=0)
     (one_run,) = one_run_bounds(scores[None], member, guesses=[(24_500, 24_500)], independent=True)
     assert 0.9 * epsilon < halves.epsilon <= epsilon
-    assert 0.95 * epsilon < one_run.epsilon <= 1.02 * epsilon  # above in one of twenty runs, and then by little
+    assert (
+        0.95 * epsilon < one_run.epsilon <= 1.02 * epsilon
+    )  # above in one of twenty runs, and then by little
 
 
 def test_the_bound_is_that_of_the_counts_on_the_second_half():
@@ -105,12 +123,16 @@ def test_the_bound_is_that_of_the_counts_on_the_second_half():
         second[order.permutation(np.flatnonzero(group))[: group.sum() // 2]] = False
     called = scores >= bound.threshold
     ends = [
-        binomtest(int(called[second & group].sum()), int((second & group).sum())).proportion_ci(1 - 0.1 / 2, "exact")
+        binomtest(int(called[second & group].sum()), int((second & group).sum())).proportion_ci(
+            1 - 0.1 / 2, "exact"
+        )
         for group in (member, ~member)
     ]
     tpr, fpr = ends[0].low, ends[1].high  # two-sided at 1 - 2 tails, each tail 0.1 / 4
     assert (bound.tpr, bound.fpr) == pytest.approx((tpr, fpr))
-    expected = math.log(tpr / fpr) if bound.direction == "members" else math.log((1 - fpr) / (1 - tpr))
+    expected = (
+        math.log(tpr / fpr) if bound.direction == "members" else math.log((1 - fpr) / (1 - tpr))
+    )
     assert bound.epsilon == pytest.approx(expected)
 
 
@@ -152,7 +174,9 @@ def test_the_p_value_is_the_sum_of_binomial_chances(correct, delta):
 
 def test_without_delta_the_bound_is_the_log_odds_of_the_exact_interval():
     scores, member = randomised_response(np.random.default_rng(9), 500, 2.0, coins=True)
-    (bound,) = one_run_bounds(scores[None], member, guesses=[(50, 150)], independent=True, confidence=0.95)
+    (bound,) = one_run_bounds(
+        scores[None], member, guesses=[(50, 150)], independent=True, confidence=0.95
+    )
     order = np.argsort(scores)
     assert bound.guesses == 200
     assert bound.correct == member[order[-50:]].sum() + (~member[order[:150]]).sum()
@@ -162,10 +186,14 @@ def test_without_delta_the_bound_is_the_log_odds_of_the_exact_interval():
 
 def test_with_delta_the_bound_is_where_the_p_value_reaches_the_tail():
     scores, member = randomised_response(np.random.default_rng(10), 500, 2.0, coins=True)
-    (bound,) = one_run_bounds(scores[None], member, guesses=[(100, 100)], independent=True, delta=1e-5)
+    (bound,) = one_run_bounds(
+        scores[None], member, guesses=[(100, 100)], independent=True, delta=1e-5
+    )
     (without,) = one_run_bounds(scores[None], member, guesses=[(100, 100)], independent=True)
     assert 0 < bound.epsilon < without.epsilon
-    assert one_run_p_value(500, 200, bound.correct, epsilon=bound.epsilon, delta=1e-5) == pytest.approx(0.05, rel=1e-6)
+    assert one_run_p_value(
+        500, 200, bound.correct, epsilon=bound.epsilon, delta=1e-5
+    ) == pytest.approx(0.05, rel=1e-6)
 
 
 def test_records_tied_across_a_boundary_are_not_guessed():
@@ -173,7 +201,9 @@ def test_records_tied_across_a_boundary_are_not_guessed():
     (bound,) = one_run_bounds(scores[None], member, guesses=[(2, 2)], independent=True)
     assert (bound.guesses, bound.correct) == (3, 3)
     shuffled = np.array([5, 3, 1, 0, 2, 4])
-    (again,) = one_run_bounds(scores[None, shuffled], member[shuffled], guesses=[(2, 2)], independent=True)
+    (again,) = one_run_bounds(
+        scores[None, shuffled], member[shuffled], guesses=[(2, 2)], independent=True
+    )
     assert again == bound
     (every,) = one_run_bounds(scores[None], member, guesses=[(6, 0)], independent=True)
     assert (every.guesses, every.correct) == (6, 3)
@@ -184,10 +214,22 @@ def test_records_tied_across_a_boundary_are_not_guessed():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s, m: one_run_bounds(s, m, guesses=[(1, 1)], independent=False), "halves of fixed size are not"),
-        (lambda s, m: one_run_bounds(s, m, guesses=[(9, 9)], independent=True), "from 1 to 8, got 18"),
-        (lambda s, m: one_run_bounds(s * np.nan, m, guesses=[(1, 1)], independent=True), "scores must be finite"),
-        (lambda s, m: epsilon_bounds(s, np.arange(8) == 0, seed=0), "both halves need members and non-members"),
+        (
+            lambda s, m: one_run_bounds(s, m, guesses=[(1, 1)], independent=False),
+            "halves of fixed size are not",
+        ),
+        (
+            lambda s, m: one_run_bounds(s, m, guesses=[(9, 9)], independent=True),
+            "from 1 to 8, got 18",
+        ),
+        (
+            lambda s, m: one_run_bounds(s * np.nan, m, guesses=[(1, 1)], independent=True),
+            "scores must be finite",
+        ),
+        (
+            lambda s, m: epsilon_bounds(s, np.arange(8) == 0, seed=0),
+            "both halves need members and non-members",
+        ),
         (lambda s, m: epsilon_bounds(s, m, seed=0, delta=1.0), "delta must be a number"),
         (lambda s, m: epsilon_bounds(s, m, seed=0, confidence=1.0), "confidence must be a number"),
     ],

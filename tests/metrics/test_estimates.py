@@ -97,7 +97,9 @@ def test_constant_scores_have_wilsons_interval_of_no_event():
     """All answers right: 1,000 of 1,000 leave up to 3.84 in 1,003.84 of either group wrong."""
     estimate = estimate_auc(roc(np.zeros(2000), np.arange(2000) % 2 == 0))
     reach = 3.841458820694124 / 1003.841458820694 / 2
-    np.testing.assert_allclose((estimate.low, estimate.value, estimate.high), (0.5 - reach, 0.5, 0.5 + reach))
+    np.testing.assert_allclose(
+        (estimate.low, estimate.value, estimate.high), (0.5 - reach, 0.5, 0.5 + reach)
+    )
 
 
 def test_two_values_have_at_least_newcombes_interval():
@@ -106,7 +108,9 @@ def test_two_values_have_at_least_newcombes_interval():
     estimate = estimate_auc(roc(-wrong, np.arange(2000) % 2 == 0))
     members, non_members = wilson(1000, 1000), wilson(997, 1000)
     assert estimate.value == 0.5015
-    assert estimate.low == pytest.approx(0.5015 - np.hypot(1 - members[0], non_members[1] - 0.997) / 2)
+    assert estimate.low == pytest.approx(
+        0.5015 - np.hypot(1 - members[0], non_members[1] - 0.997) / 2
+    )
     assert estimate.high >= 0.5015 + (0.997 - non_members[0]) / 2 - 1e-12
     continuous = estimate_auc(roc(np.arange(2000.0), np.arange(2000) % 3 == 0))
     assert rare_reach(roc(np.arange(2000.0), np.arange(2000) % 3 == 0)) == (0.0, 0.0)
@@ -124,7 +128,9 @@ def slow_mixture(scores, member, fpr, probability):
             lower = np.sum(scores[member] >= others[k - 1]) if k else 0
             upper = np.sum(scores[member] > others[k]) if k < total else members
             for count in (lower, upper):
-                result += binom.pmf(k, total, fpr) * beta.cdf(x, count + 0.5, members - count + 0.5) / 2
+                result += (
+                    binom.pmf(k, total, fpr) * beta.cdf(x, count + 0.5, members - count + 0.5) / 2
+                )
         return result
 
     return brentq(lambda x: chance(x) - probability, 1e-9, 1 - 1e-9)
@@ -146,7 +152,9 @@ def test_many_ranks_are_summarised_without_a_change(monkeypatch):
     monkeypatch.setattr(importlib.import_module("bitleak.metrics.tpr"), "NODES", 4000)
     every = estimate_tpr(curve, 0.3)
     for name in ("low", "centre", "high"):
-        assert getattr(few, name) == pytest.approx(getattr(every, name), abs=0.02 * (every.high - every.low))
+        assert getattr(few, name) == pytest.approx(
+            getattr(every, name), abs=0.02 * (every.high - every.low)
+        )
 
 
 def test_too_few_non_members_leave_the_tpr_unbounded_from_below():
@@ -195,16 +203,23 @@ def test_halvings_choose_on_one_half_and_measure_on_the_other(ties):
 def test_the_best_threshold_of_noise_looks_better_than_it_is():
     rng = np.random.default_rng(7)
     halves, member = random_halvings(2000, seed=0), np.arange(2000) % 2 == 0
-    estimates = [estimate_balanced_accuracy(roc(rng.standard_normal(2000), member), halves) for _ in range(60)]
+    estimates = [
+        estimate_balanced_accuracy(roc(rng.standard_normal(2000), member), halves)
+        for _ in range(60)
+    ]
     assert np.mean([estimate.value for estimate in estimates]) > 0.51
     assert np.mean([estimate.centre for estimate in estimates]) == pytest.approx(0.5, abs=0.004)
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(0, 30), (1, 30), (17, 30), (30, 30), (990, 1000)])
+@pytest.mark.parametrize(
+    ("successes", "trials"), [(0, 30), (1, 30), (17, 30), (30, 30), (990, 1000)]
+)
 def test_shares_have_scipys_intervals(successes, trials):
     exact = binomtest(successes, trials).proportion_ci(method="exact")
     score = binomtest(successes, trials).proportion_ci(method="wilson")
-    np.testing.assert_allclose(clopper_pearson(successes, trials), (exact.low, exact.high), atol=1e-12)
+    np.testing.assert_allclose(
+        clopper_pearson(successes, trials), (exact.low, exact.high), atol=1e-12
+    )
     np.testing.assert_allclose(wilson(successes, trials), (score.low, score.high), atol=1e-12)
 
 

@@ -32,7 +32,9 @@ def test_exposure_is_the_mean_over_the_targets_that_hold_the_record():
         own = [scores[target, record] for target in range(3) if member[target, record]]
         assert found.targets[record] == len(own)
         assert found.mean[record] == pytest.approx(np.mean(own) if own else np.nan, nan_ok=True)
-        assert found.std[record] == pytest.approx(np.std(own, ddof=1) if len(own) > 1 else np.nan, nan_ok=True)
+        assert found.std[record] == pytest.approx(
+            np.std(own, ddof=1) if len(own) > 1 else np.nan, nan_ok=True
+        )
 
 
 def test_memorisation_is_the_difference_of_two_means_with_its_error():
@@ -76,7 +78,9 @@ def test_noise_is_not_reliable_and_a_property_of_the_record_is():
     rng = np.random.default_rng(4)
     member = balanced(rng, 6, 2000)
     assert abs(reliability(rng.standard_normal((6, 2000)), member, seed=0)) < 0.1
-    assert reliability(np.tile(rng.standard_normal(2000), (6, 1)), member, seed=0) == pytest.approx(1)
+    assert reliability(np.tile(rng.standard_normal(2000), (6, 1)), member, seed=0) == pytest.approx(
+        1
+    )
 
 
 def test_the_reliability_depends_on_its_seed_alone():
@@ -126,18 +130,34 @@ def test_extremes_by_class_are_the_extremes_of_each_class():
         found = extremes_by_class(values, labels, 5, end=end)
         assert sorted(found) == [0, 1, 2, 3]
         for label, chosen in found.items():
-            own = sorted(np.flatnonzero(labels == label), key=lambda record: values[record], reverse=end == "most")
+            own = sorted(
+                np.flatnonzero(labels == label),
+                key=lambda record: values[record],
+                reverse=end == "most",
+            )
             assert chosen.tolist() == [int(record) for record in own[:5]]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: exposure(np.full((2, 3), np.nan), np.ones((2, 3), bool)), "got nan of model 0 at record 0"),
-        (lambda: memorisation(np.array([[0.0, np.inf]]), np.ones((1, 2), bool)), "got inf of model 0 at record 1"),
-        (lambda: reliability(np.zeros((2, 9)), np.arange(18).reshape(2, 9) < 9, seed=0), "2 targets trained on them"),
+        (
+            lambda: exposure(np.full((2, 3), np.nan), np.ones((2, 3), bool)),
+            "got nan of model 0 at record 0",
+        ),
+        (
+            lambda: memorisation(np.array([[0.0, np.inf]]), np.ones((1, 2), bool)),
+            "got inf of model 0 at record 1",
+        ),
+        (
+            lambda: reliability(np.zeros((2, 9)), np.arange(18).reshape(2, 9) < 9, seed=0),
+            "2 targets trained on them",
+        ),
         (lambda: reliability(np.zeros((2, 9)), np.ones((2, 9), bool), seed=0), "values that vary"),
-        (lambda: movement(np.zeros(3), np.array([1.0, np.nan, 2.0])), "at least 3 records known before and after"),
+        (
+            lambda: movement(np.zeros(3), np.array([1.0, np.nan, 2.0])),
+            "at least 3 records known before and after",
+        ),
         (lambda: extremes(np.zeros(3), 0), "count must be an integer of at least 1"),
     ],
 )

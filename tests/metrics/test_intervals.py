@@ -26,7 +26,9 @@ def population(seed, targets=4, records=600, shift=1.0, shared=0.8):
     rng = np.random.default_rng(seed)
     halves = rng.random((targets // 2, records)).argsort(axis=1) < records // 2
     member = np.stack([halves, ~halves], axis=1).reshape(targets, records)
-    noise = np.sqrt(shared) * rng.standard_normal(records) + np.sqrt(1 - shared) * rng.standard_normal(member.shape)
+    noise = np.sqrt(shared) * rng.standard_normal(records) + np.sqrt(
+        1 - shared
+    ) * rng.standard_normal(member.shape)
     other = noise + 0.3 * rng.standard_normal(member.shape)
     return shift * member + noise, 0.8 * shift * member + other, member
 
@@ -42,7 +44,12 @@ def resampled(seed, scores, other, member, times=400):
     for _ in range(times):
         drawn = rng.integers(0, scores.shape[1], scores.shape[1])
         first, second = (
-            np.mean([auc(roc(row[drawn], truth[drawn])) for row, truth in zip(rows, member, strict=True)])
+            np.mean(
+                [
+                    auc(roc(row[drawn], truth[drawn]))
+                    for row, truth in zip(rows, member, strict=True)
+                ]
+            )
             for rows in (other, scores)
         )
         means.append(second)
@@ -82,7 +89,9 @@ def test_unrelated_targets_are_more_certain_by_the_root_of_their_number():
         counted[200 * index : 200 * (index + 1)] = True
     shares = [estimate_proportion(success, counted) for counted in apart]
     mean = mean_over_records(shares)
-    assert mean.high - mean.low == pytest.approx(np.mean([one.high - one.low for one in shares]) / 2, rel=0.01)
+    assert mean.high - mean.low == pytest.approx(
+        np.mean([one.high - one.low for one in shares]) / 2, rel=0.01
+    )
 
 
 def test_the_mean_of_unrelated_shares_has_nearly_the_interval_of_the_pooled_share():
@@ -106,8 +115,16 @@ def test_a_paired_difference_of_shares_is_newcombes_tenth_method():
     total, share, other = 100, 0.69, 0.62
     phi = (both * neither - first_only * second_only) / np.sqrt(69 * 31 * 62 * 38)
     (low, high), (other_low, other_high) = wilson(69, total), wilson(62, total)
-    below = np.sqrt((share - low) ** 2 + (other_high - other) ** 2 - 2 * phi * (share - low) * (other_high - other))
-    above = np.sqrt((high - share) ** 2 + (other - other_low) ** 2 - 2 * phi * (high - share) * (other - other_low))
+    below = np.sqrt(
+        (share - low) ** 2
+        + (other_high - other) ** 2
+        - 2 * phi * (share - low) * (other_high - other)
+    )
+    above = np.sqrt(
+        (high - share) ** 2
+        + (other - other_low) ** 2
+        - 2 * phi * (high - share) * (other - other_low)
+    )
     found = difference_over_records(estimate_proportion(first), estimate_proportion(second))
     np.testing.assert_allclose(found[:3], [0.07, 0.07 - below, 0.07 + above])
 
@@ -139,7 +156,10 @@ def test_without_variance_a_mean_is_taken_as_fully_correlated():
 def test_the_p_value_is_where_the_interval_ends_at_zero():
     """Widened or narrowed by the quantile of 1 - p, the interval has its end at 0."""
     scores, other, member = population(7, shift=0.2)
-    first, second = mean_over_records(areas(other, member)), mean_over_records(areas(scores, member))
+    first, second = (
+        mean_over_records(areas(other, member)),
+        mean_over_records(areas(scores, member)),
+    )
     for one, another in ((first, second), (second, first)):
         value, low, high, p_value = difference_over_records(one, another)
         reach = value - low if value > 0 else high - value
@@ -155,9 +175,13 @@ def test_p_values_of_equal_attacks_are_uniform():
         member = np.arange(400) % 2 == 0
         noise = rng.standard_normal(400)
         rows = [member + noise + 0.5 * rng.standard_normal(400) for _ in range(2)]
-        found.append(difference_over_records(*[estimate_auc(roc(row, member)) for row in rows]).p_value)
+        found.append(
+            difference_over_records(*[estimate_auc(roc(row, member)) for row in rows]).p_value
+        )
     for level in (0.05, 0.25, 0.5):
-        assert np.mean(np.array(found) < level) == pytest.approx(level, abs=3.5 * np.sqrt(level * (1 - level) / 300))
+        assert np.mean(np.array(found) < level) == pytest.approx(
+            level, abs=3.5 * np.sqrt(level * (1 - level) / 300)
+        )
 
 
 def test_nothing_is_claimed_where_value_and_centre_point_different_ways():

@@ -27,7 +27,10 @@ def test_the_influence_of_the_match_is_added_by_the_slope_between_full_precision
     """Leakage 0.8 and 0.6, accuracy 0.9 and 0.8: a point of accuracy is two points of leakage."""
     noise = {"auc": (figure(0.6, [0.03, -0.03, 0.0, 0.0]),)}
     full = {"auc": (figure(0.8, [0.0, 0.0, 0.0, 0.0]),)}
-    variant, under_noise = figure(0.8, [0.0, 0.01, 0.0, -0.01]), figure(0.8, [0.0, 0.0, 0.02, -0.02])
+    variant, under_noise = (
+        figure(0.8, [0.0, 0.01, 0.0, -0.01]),
+        figure(0.8, [0.0, 0.0, 0.02, -0.02]),
+    )
     accuracies = MatchedAccuracies([variant], [under_noise], [figure(0.9, [0.0] * 4)])
     (corrected,) = at_equal_accuracy(noise, full, accuracies)["auc"]
     expected = np.array([0.03, -0.03, 0.0, 0.0]) - 2 * np.array([0.0, -0.01, 0.02, -0.01])
@@ -56,7 +59,11 @@ def test_noise_and_variant_that_are_alike_differ_as_often_as_promised():
 
 def test_a_figure_without_a_lower_end_keeps_none():
     rare = replace(figure(0.6, [0.03, -0.03]), low=-np.inf)
-    accuracies = MatchedAccuracies([figure(0.8, [0.0, 0.0])], [figure(0.8, [-0.01, 0.01])], [figure(0.9, [0.0, 0.0])])
-    (corrected,) = at_equal_accuracy({"tpr": (rare,)}, {"tpr": (figure(0.8, [0, 0]),)}, accuracies)["tpr"]
+    accuracies = MatchedAccuracies(
+        [figure(0.8, [0.0, 0.0])], [figure(0.8, [-0.01, 0.01])], [figure(0.9, [0.0, 0.0])]
+    )
+    (corrected,) = at_equal_accuracy({"tpr": (rare,)}, {"tpr": (figure(0.8, [0, 0]),)}, accuracies)[
+        "tpr"
+    ]
     assert corrected.low == -np.inf
     assert corrected.high > rare.high

@@ -57,18 +57,28 @@ def test_a_network_with_common_random_numbers_is_matched_over_seeds():
         noise = np.random.default_rng(seed).standard_normal(300) * np.sqrt(np.mean(weights**2))
         return float(np.mean((records @ (weights + scale * noise) > 0) == labels))
 
-    found = matched_scale(accuracy, 0.8, seeds=range(100, 108), high=5.0, tolerance=0.001, evaluations=20)
+    found = matched_scale(
+        accuracy, 0.8, seeds=range(100, 108), high=5.0, tolerance=0.001, evaluations=20
+    )
     assert found.matched
-    assert found.accuracy == pytest.approx(np.mean([accuracy(found.scale, seed) for seed in range(100, 108)]))
+    assert found.accuracy == pytest.approx(
+        np.mean([accuracy(found.scale, seed) for seed in range(100, 108)])
+    )
     angle = math.pi * 0.2  # of two half-spaces that disagree on a fifth of the records
     assert found.scale == pytest.approx(math.tan(angle), rel=0.1)
 
 
 def test_a_noisy_accuracy_is_matched_to_its_noise():
     def noisy(scale, seed):
-        return float(np.random.default_rng([seed, int(1e9 * scale)]).binomial(2000, ndtr(1 - 4 * scale)) / 2000)
+        return float(
+            np.random.default_rng([seed, int(1e9 * scale)]).binomial(2000, ndtr(1 - 4 * scale))
+            / 2000
+        )
 
-    found = [matched_scale(noisy, 0.6, seeds=range(16 * run, 16 * run + 16), tolerance=1e-9) for run in range(20)]
+    found = [
+        matched_scale(noisy, 0.6, seeds=range(16 * run, 16 * run + 16), tolerance=1e-9)
+        for run in range(20)
+    ]
     truth = (1 - 0.2533471) / 4
     assert np.mean([one.scale for one in found]) == pytest.approx(truth, rel=0.03)
     assert np.std([one.scale for one in found]) < 0.05 * truth

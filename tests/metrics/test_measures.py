@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bitleak.metrics import accuracy_on_members, accuracy_on_test, agreement, estimate_metrics, measure, measures_from
+from bitleak.metrics import (
+    accuracy_on_members,
+    accuracy_on_test,
+    agreement,
+    estimate_metrics,
+    measure,
+    measures_from,
+)
 
 FPRS = (0.001, 0.01, 0.1)
 
@@ -18,11 +25,19 @@ def audit(seed, targets=4, records=2000, shift=1.5):
 def test_metrics_have_the_names_of_the_table_and_intervals_hold_their_values():
     scores, member = audit(0)
     result = measure(scores, member, fprs=FPRS)
-    assert list(result.aggregate) == ["auc", "tpr@0.001", "tpr@0.01", "tpr@0.1", "balanced_accuracy"]
+    assert list(result.aggregate) == [
+        "auc",
+        "tpr@0.001",
+        "tpr@0.01",
+        "tpr@0.1",
+        "balanced_accuracy",
+    ]
     for name, mean in result.aggregate.items():
         assert len(result.targets[name]) == 4
         assert mean.value == pytest.approx(np.mean([one.value for one in result.targets[name]]))
-        assert mean.std == pytest.approx(np.std([one.value for one in result.targets[name]], ddof=1))
+        assert mean.std == pytest.approx(
+            np.std([one.value for one in result.targets[name]], ddof=1)
+        )
         assert mean.interval == "records"
         assert mean.verdict == ""
         for one in (mean, *result.targets[name]):
@@ -130,11 +145,15 @@ def test_accuracy_agreement_and_training_accuracy():
     assert result.value == pytest.approx((variant == labels).mean())
     assert result.difference == pytest.approx((variant == labels).mean() - (full == labels).mean())
     assert result.verdict == "lower"
-    assert agreement(variant, full).aggregate["agreement"].value == pytest.approx((variant == full).mean())
+    assert agreement(variant, full).aggregate["agreement"].value == pytest.approx(
+        (variant == full).mean()
+    )
     member = rng.random((3, 500)) < 0.5
     correct = (variant == labels).astype(float)
     trained = accuracy_on_members(correct, member, baseline=correct).aggregate["train_accuracy"]
-    assert trained.value == pytest.approx(np.mean([row[own].mean() for row, own in zip(correct, member, strict=True)]))
+    assert trained.value == pytest.approx(
+        np.mean([row[own].mean() for row, own in zip(correct, member, strict=True)])
+    )
     assert trained.verdict == "not distinguishable"
 
 
@@ -163,5 +182,7 @@ def test_an_fpr_of_one_in_a_hundred_thousand_is_measured_where_there_are_so_many
     member = np.arange(300_000) % 3 == 0
     scores = rng.standard_normal(300_000) + 3 * member
     result = measure(scores[None], member[None], fprs=(1e-5,)).aggregate["tpr@1e-05"]
-    assert result.value == np.mean(scores[member] > np.sort(scores[~member])[-3])  # 2 of 200,000 non-members
+    assert result.value == np.mean(
+        scores[member] > np.sort(scores[~member])[-3]
+    )  # 2 of 200,000 non-members
     assert result.low < norm.sf(norm.isf(1e-5) - 3) < result.high

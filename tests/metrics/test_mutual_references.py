@@ -36,7 +36,9 @@ def test_an_auc_that_is_clear_of_chance_even_so_is_left_as_it_is(low, wide):
 
 def test_each_target_is_judged_by_its_own_auc():
     near, far = Measure(0.51, 0.45, 0.57), Measure(0.8, 0.75, 0.85)
-    found = widen_for_mutual_references(Measures({"auc": (near, far)}, {"auc": Measure(0.65, 0.61, 0.69)}))
+    found = widen_for_mutual_references(
+        Measures({"auc": (near, far)}, {"auc": Measure(0.65, 0.61, 0.69)})
+    )
     assert found.targets["auc"][0].low == pytest.approx(0.51 - 0.06 * math.sqrt(2))
     assert found.targets["auc"][1] == far
     assert found.aggregate["auc"].low == 0.61

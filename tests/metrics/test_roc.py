@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from bitleak.metrics import auc, best_balanced_accuracy, headline_fpr, mean_curve, roc, thin_curve, tpr_at
+from bitleak.metrics import (
+    auc,
+    best_balanced_accuracy,
+    headline_fpr,
+    mean_curve,
+    roc,
+    thin_curve,
+    tpr_at,
+)
 
 
 def quantile_world(shift, records):
@@ -26,7 +34,10 @@ def test_normal_scores_give_the_closed_forms(shift):
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_curve_and_area_equal_those_of_scikit_learn(pairs):
-    scores, member = np.array([float(score) for score, _ in pairs]), np.array([truth for _, truth in pairs])
+    scores, member = (
+        np.array([float(score) for score, _ in pairs]),
+        np.array([truth for _, truth in pairs]),
+    )
     if member.all() or not member.any():
         return
     curve = roc(scores, member)

@@ -18,7 +18,9 @@ def world(seed, targets=4, records=600, shift=1.0, shared=0.7):
     """Halves of the same records; part of a score is a property of the record."""
     rng = np.random.default_rng(seed)
     member = rng.random((targets, records)).argsort(axis=1) < records // 2
-    noise = shared * rng.standard_normal(records) + np.sqrt(1 - shared**2) * rng.standard_normal((targets, records))
+    noise = shared * rng.standard_normal(records) + np.sqrt(1 - shared**2) * rng.standard_normal(
+        (targets, records)
+    )
     return noise + shift * member, member
 
 
@@ -26,13 +28,17 @@ def test_single_targets_have_the_exact_rates_and_precisions():
     scores, member = world(0)
     thresholds = np.array([1.0, 1.5, 2.0, 0.5])
     found = measure_at_threshold(scores, member, thresholds, fpr=0.1, priors=[0.1])
-    for place, (own, truth, threshold) in enumerate(zip(scores, member, thresholds, strict=True), start=1):
+    for place, (own, truth, threshold) in enumerate(
+        zip(scores, member, thresholds, strict=True), start=1
+    ):
         exact = at_threshold(own, truth, threshold)
         tpr, fpr = found["tpr_chosen@0.1"][place], found["fpr_chosen@0.1"][place]
         assert (tpr.value, tpr.low, tpr.high) == (exact.tpr.value, exact.tpr.low, exact.tpr.high)
         assert (fpr.value, fpr.low, fpr.high) == (exact.fpr.value, exact.fpr.low, exact.fpr.high)
         single = precision(exact.tpr, exact.fpr, 0.1)
-        alone = measure_at_threshold(own[None], truth[None], np.array([threshold]), fpr=0.1, priors=[0.1])
+        alone = measure_at_threshold(
+            own[None], truth[None], np.array([threshold]), fpr=0.1, priors=[0.1]
+        )
         assert [one.low for one in alone["precision@0.1,prior0.1"]] == [single.low] * 2
     assert found["precision@0.1,prior0.1"][1:] == (None,) * 4
     total = found["tpr_chosen@0.1"][0]
@@ -42,11 +48,15 @@ def test_single_targets_have_the_exact_rates_and_precisions():
 
 def test_one_target_is_its_own_aggregate():
     scores, member = world(1, targets=1)
-    for measures in measure_at_threshold(scores, member, np.array([1.2]), fpr=0.1, priors=[0.5]).values():
+    for measures in measure_at_threshold(
+        scores, member, np.array([1.2]), fpr=0.1, priors=[0.5]
+    ).values():
         assert measures[0] == measures[1]
 
 
-@pytest.mark.parametrize(("mode", "targets"), [("population", 4), ("dedicated", 4), ("dedicated", 6)])
+@pytest.mark.parametrize(
+    ("mode", "targets"), [("population", 4), ("dedicated", 4), ("dedicated", 6)]
+)
 def test_the_means_intervals_cover(mode, targets):
     """Audits whose truth is known, on records that all targets share."""
     threshold, covered, audits = norm.isf(0.1), {"tpr": 0, "fpr": 0, "precision": 0}, 120
@@ -71,7 +81,9 @@ def test_equal_rates_in_all_dedicated_targets_are_no_certainty(absent):
     scores[~member] -= absent
     copies = np.tile(scores, (6, 1)), np.tile(member, (6, 1)), np.full(6, 1.0)
     alike, single = (
-        measure_at_threshold(*(part[:targets] for part in copies), fpr=0.1, priors=[0.1], mode="dedicated")
+        measure_at_threshold(
+            *(part[:targets] for part in copies), fpr=0.1, priors=[0.1], mode="dedicated"
+        )
         for targets in (6, 1)
     )
     for metric, (total, *_) in alike.items():
@@ -104,8 +116,12 @@ def test_fprs_without_a_threshold_have_no_row():
 
 
 def test_no_target_is_refused():
-    with pytest.raises(ValueError, match=r"with a threshold each, got \(0, 9\), \(0, 9\) and 0 thresholds"):
-        measure_at_threshold(np.zeros((0, 9)), np.zeros((0, 9), bool), np.zeros(0), fpr=0.1, priors=[])
+    with pytest.raises(
+        ValueError, match=r"with a threshold each, got \(0, 9\), \(0, 9\) and 0 thresholds"
+    ):
+        measure_at_threshold(
+            np.zeros((0, 9)), np.zeros((0, 9), bool), np.zeros(0), fpr=0.1, priors=[]
+        )
 
 
 def test_epsilon_over_targets_is_the_largest_at_a_corrected_confidence():
@@ -113,7 +129,9 @@ def test_epsilon_over_targets_is_the_largest_at_a_corrected_confidence():
     found = epsilon_measures(scores, member, seed=5, delta=1e-5, comparisons=4)["epsilon"]
     noise = np.random.default_rng(0).standard_normal((3, 2000))
     for place in range(3):
-        among = epsilon_bounds(np.vstack([scores[place], noise]), member[place], seed=5, delta=1e-5)[0]
+        among = epsilon_bounds(
+            np.vstack([scores[place], noise]), member[place], seed=5, delta=1e-5
+        )[0]
         assert found[place + 1].value == pytest.approx(among.epsilon, rel=0.1)
     confidence = 1 - 0.05 / 3
     bounds = [epsilon_bounds(np.vstack([own, noise]), truth, seed=5, delta=1e-5, confidence=confidence)[0].epsilon
@@ -126,5 +144,8 @@ def test_epsilon_over_targets_is_rarely_positive_on_noise():
     positive = 0
     for run in range(100):
         scores, member = world([8, run], targets=4, records=200, shift=0.0, shared=0.0)
-        positive += epsilon_measures(scores, member, seed=run, delta=0.0, comparisons=1)["epsilon"][0].value > 0
+        positive += (
+            epsilon_measures(scores, member, seed=run, delta=0.0, comparisons=1)["epsilon"][0].value
+            > 0
+        )
     assert positive <= 5

@@ -4,12 +4,25 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, norm
 
-from bitleak.metrics import Rate, at_threshold, clopper_pearson, precision, roc, threshold_for, tpr_at, why_unmeasurable
+from bitleak.metrics import (
+    Rate,
+    at_threshold,
+    clopper_pearson,
+    precision,
+    roc,
+    threshold_for,
+    tpr_at,
+    why_unmeasurable,
+)
 
 
 def slow_threshold(scores, fpr):
     """The lowest score that calls no more than the FPR allows, every one tried in turn."""
-    fit = [value for value in scores if sum(other >= value for other in scores) <= fpr * len(scores) + 1e-9]
+    fit = [
+        value
+        for value in scores
+        if sum(other >= value for other in scores) <= fpr * len(scores) + 1e-9
+    ]
     return min(fit, default=np.inf)
 
 
@@ -48,7 +61,11 @@ def test_rates_are_counted_one_by_one_with_scipys_exact_intervals():
     for rate, group in ((found.tpr, member), (found.fpr, ~member)):
         called = sum(1 for score, own in zip(scores, group, strict=True) if own and score >= 6)
         exact = binomtest(called, int(group.sum())).proportion_ci(method="exact")
-        assert (rate.called, rate.records, rate.value) == (called, group.sum(), called / group.sum())
+        assert (rate.called, rate.records, rate.value) == (
+            called,
+            group.sum(),
+            called / group.sum(),
+        )
         np.testing.assert_allclose((rate.low, rate.high), (exact.low, exact.high))
 
 
@@ -109,7 +126,9 @@ def test_where_nobody_is_called_there_is_no_precision():
     found = at_threshold(np.zeros(10), np.arange(10) < 5, np.inf)
     assert (found.tpr.value, found.fpr.value) == (0, 0)
     assert precision(found.tpr, found.fpr, 0.5) is None
-    assert precision(*[at_threshold(np.zeros(10), np.arange(10) < 5, 0.0).tpr] * 2, 0.5).value == 0.5
+    assert (
+        precision(*[at_threshold(np.zeros(10), np.arange(10) < 5, 0.0).tpr] * 2, 0.5).value == 0.5
+    )
 
 
 def test_ties_can_leave_no_threshold():
@@ -117,10 +136,13 @@ def test_ties_can_leave_no_threshold():
 
 
 @pytest.mark.parametrize(
-    ("fpr", "non_members", "needed"), [(0.1, 9, "10"), (1e-5, 99_999, "100,000"), (0.003, 333, "334")]
+    ("fpr", "non_members", "needed"),
+    [(0.1, 9, "10"), (1e-5, 99_999, "100,000"), (0.003, 333, "334")],
 )
 def test_too_few_non_members_are_refused_with_the_number_needed(fpr, non_members, needed):
-    assert f"needs at least {needed} non-members, got {non_members:,}" in why_unmeasurable(fpr, non_members)
+    assert f"needs at least {needed} non-members, got {non_members:,}" in why_unmeasurable(
+        fpr, non_members
+    )
     assert why_unmeasurable(fpr, int(needed.replace(",", ""))) is None
     if non_members < 1000:
         with pytest.raises(ValueError, match=f"needs at least {needed} non-members"):

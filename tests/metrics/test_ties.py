@@ -16,7 +16,9 @@ def ranks(rng, targets=1, records=2000, references=9):
 
 
 def test_a_step_has_the_two_points_around_the_fpr():
-    scores = np.concatenate([np.full(20, 2.0), np.ones(180), np.full(10, 2.0), np.full(60, 1.0), np.zeros(130)])
+    scores = np.concatenate(
+        [np.full(20, 2.0), np.ones(180), np.full(10, 2.0), np.full(60, 1.0), np.zeros(130)]
+    )
     curve = roc(scores, np.arange(400) < 200)
     estimate = estimate_tpr(curve, 0.1)
     assert (estimate.value, estimate.fpr) == (0.1, 0.05)
@@ -43,7 +45,9 @@ def test_a_step_has_neither_an_interval_nor_a_verdict():
     truth = 0.3409  # P(a member's score exceeds those of 9 others)
     assert min(total.value, total.step_value) < truth < max(total.value, total.step_value)
     assert result["auc"].verdict == "lower"
-    against_steps = measure(fine, member, fprs=(0.1,), baseline=scores, balanced=False).aggregate["tpr@0.1"]
+    against_steps = measure(fine, member, fprs=(0.1,), baseline=scores, balanced=False).aggregate[
+        "tpr@0.1"
+    ]
     assert against_steps.low is not None
     assert against_steps.p_value is None
 
@@ -52,7 +56,10 @@ def test_the_excess_over_a_step_is_not_reported():
     rng = np.random.default_rng(2)
     scores, member = ranks(rng)
     fine = rng.standard_normal(scores.shape) + member
-    assert set(excess(fine, [scores], member, fprs=(0.1,)).aggregate) == {"auc", "balanced_accuracy"}
+    assert set(excess(fine, [scores], member, fprs=(0.1,)).aggregate) == {
+        "auc",
+        "balanced_accuracy",
+    }
 
 
 def test_the_fpr_obtained_and_the_figure_without_the_rules_bias_stand_beside_a_tpr():

@@ -40,14 +40,23 @@ def test_any_false_call_is_as_rare_as_promised_whatever_the_dependence():
     for shared in (0.0, 0.9):
         calls = 0
         for _ in range(2000):
-            z = np.sqrt(shared) * rng.standard_normal() + np.sqrt(1 - shared) * rng.standard_normal(12)
+            z = np.sqrt(shared) * rng.standard_normal() + np.sqrt(1 - shared) * rng.standard_normal(
+                12
+            )
             p_values = 2 * ndtr(-np.abs(z))
             calls += (holm(p_values) < 0.05).any()
         assert calls / 2000 < 0.05 + 3 * 0.005
 
 
 def row(variant, p_value, *, metric="auc", target="all", attack="threshold", change=-0.1):
-    measure = Measure(0.6, difference=change, difference_low=-0.2, difference_high=0.2, p_value=p_value, verdict="old")
+    measure = Measure(
+        0.6,
+        difference=change,
+        difference_low=-0.2,
+        difference_high=0.2,
+        p_value=p_value,
+        verdict="old",
+    )
     return Row(variant, "rtn", 4, attack, "", target, metric, measure)
 
 
@@ -64,7 +73,9 @@ def test_families_are_metric_by_metric_and_target_by_target():
     assert adjusted == pytest.approx([0.03, 0.04, 0.04, 0.04, 0.03, 0.001])
     rows[1:1] = [row("c", 0.5), row("d", 0.5)]
     judged = {
-        (one.variant, one.attack, one.metric): one.measure for one in adjust_verdicts(rows) if one.target == "all"
+        (one.variant, one.attack, one.metric): one.measure
+        for one in adjust_verdicts(rows)
+        if one.target == "all"
     }
     assert judged["a", "threshold", "auc"].p_adjusted == pytest.approx(0.05)
     assert judged["a", "threshold", "auc"].verdict == "not distinguishable"
@@ -111,7 +122,12 @@ def test_a_headline_and_its_rest_reject_what_the_graphical_procedure_rejects(hea
     parts = holm_with_headline([p * level for p in headline], [p * level for p in rest])
     assert all((part >= 0).all() and (part <= 1).all() for part in parts)
     nearly = any(abs(value - level) < 1e-9 for part in parts for value in part)
-    found = {(place, index) for place, part in enumerate(parts) for index, p in enumerate(part) if p <= level}
+    found = {
+        (place, index)
+        for place, part in enumerate(parts)
+        for index, p in enumerate(part)
+        if p <= level
+    }
     scaled = [p * level for p in headline], [p * level for p in rest]
     assert nearly or found == stepping_in_two_parts(*scaled, level)
 
@@ -123,14 +139,18 @@ def test_without_a_headline_and_without_a_rest_it_is_holms():
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.9])
-@pytest.mark.parametrize("differ", ["nothing", "all of the headline", "half of the headline", "all of the rest"])
+@pytest.mark.parametrize(
+    "differ", ["nothing", "all of the headline", "half of the headline", "all of the rest"]
+)
 def test_any_false_call_in_both_parts_together_is_rare_whatever_differs(shared, differ):
     """1,000 tables of 9 planned and 100 other comparisons; those that differ do so by 6 errors."""
     places = {"nothing": [], "all of the headline": range(9), "half of the headline": range(4)}
     rng, effects, calls = np.random.default_rng(0), np.zeros(109), 0
     effects[places.get(differ, range(9, 109))] = 6.0
     for _ in range(1000):
-        noise = np.sqrt(shared) * rng.standard_normal() + np.sqrt(1 - shared) * rng.standard_normal(109)
+        noise = np.sqrt(shared) * rng.standard_normal() + np.sqrt(1 - shared) * rng.standard_normal(
+            109
+        )
         p_values = 2 * ndtr(-np.abs(effects + noise))
         adjusted = np.concatenate(holm_with_headline(p_values[:9], p_values[9:]))
         calls += (adjusted[effects == 0] < 0.05).any()
@@ -140,8 +160,13 @@ def test_any_false_call_in_both_parts_together_is_rare_whatever_differs(shared, 
 def test_a_planned_comparison_is_not_hidden_by_hundreds_of_others():
     """p = .0013 for one variant of the headline, among 469 comparisons of the metric."""
     p_values, rate = [0.0013, *[0.4] * 8], {"metric": "tpr@0.01"}
-    planned = [row(f"rtn-{place}", p_value, attack="lira", **rate) for place, p_value in enumerate(p_values)]
-    others = [row(f"rtn-{place % 9}", 0.5, attack=f"other{place // 9}", **rate) for place in range(460)]
+    planned = [
+        row(f"rtn-{place}", p_value, attack="lira", **rate)
+        for place, p_value in enumerate(p_values)
+    ]
+    others = [
+        row(f"rtn-{place % 9}", 0.5, attack=f"other{place // 9}", **rate) for place in range(460)
+    ]
     together = adjust_verdicts([*planned, *others])
     assert together[0].measure.p_adjusted == pytest.approx(469 * 0.0013)
     assert {one.measure.family for one in together} == {"tpr@0.01/all"}
@@ -153,7 +178,13 @@ def test_a_planned_comparison_is_not_hidden_by_hundreds_of_others():
 
 
 def test_a_family_is_named_by_its_question_metric_and_target():
-    rows = [row("a", 0.1), row("a", 0.1, target="3"), row("noise@a", 0.1), row("fp32&a", 0.1), row("control", 0.1)]
+    rows = [
+        row("a", 0.1),
+        row("a", 0.1, target="3"),
+        row("noise@a", 0.1),
+        row("fp32&a", 0.1),
+        row("control", 0.1),
+    ]
     families = [one.measure.family for one in adjust_verdicts(rows)]
     assert families == ["auc/all", "auc/3", "noise/auc/all", "joint/auc/all", "control/auc/all"]
 

@@ -34,9 +34,14 @@ def test_the_auc_is_that_of_a_loop_over_pairs_of_the_same_class(ties):
 @pytest.mark.parametrize("ties", [False, True])
 def test_of_one_class_it_is_the_auc_with_delongs_interval(ties):
     scores, member, _ = world(1, ties=ties, shift=1.0)
-    found, expected = auc_within_class(scores, member, np.zeros(400, np.int64)), estimate_auc(roc(scores, member))
+    found, expected = (
+        auc_within_class(scores, member, np.zeros(400, np.int64)),
+        estimate_auc(roc(scores, member)),
+    )
     np.testing.assert_allclose(
-        [found.value, found.low, found.high], [expected.value, expected.low, expected.high], atol=1e-12
+        [found.value, found.low, found.high],
+        [expected.value, expected.low, expected.high],
+        atol=1e-12,
     )
     np.testing.assert_allclose(found.influence, expected.influence, atol=1e-14)
 
@@ -55,7 +60,9 @@ def test_the_influence_is_the_derivative_by_a_records_weight():
             product = np.outer(weight[inside], weight[others])
             pairs += product.sum()
             wins += (product * (scores[inside][:, None] > scores[others][None])).sum()
-        assert copies * (wins / pairs - found.value) == pytest.approx(found.influence[record], rel=0.02, abs=1e-6)
+        assert copies * (wins / pairs - found.value) == pytest.approx(
+            found.influence[record], rel=0.02, abs=1e-6
+        )
 
 
 def test_without_leakage_of_records_it_is_a_half_and_the_interval_covers():
@@ -86,8 +93,12 @@ def test_the_tpr_is_that_of_weighted_rates_class_by_class():
     weights = np.array([m * n / (m + n) for m, n in counts])
     weights = weights / weights.sum()
     for threshold in np.unique(scores):
-        tpr = sum(w * np.mean(scores[member & (labels == c)] >= threshold) for c, w in enumerate(weights))
-        fpr = sum(w * np.mean(scores[~member & (labels == c)] >= threshold) for c, w in enumerate(weights))
+        tpr = sum(
+            w * np.mean(scores[member & (labels == c)] >= threshold) for c, w in enumerate(weights)
+        )
+        fpr = sum(
+            w * np.mean(scores[~member & (labels == c)] >= threshold) for c, w in enumerate(weights)
+        )
         for alpha in best:
             best[alpha] = max(best[alpha], tpr) if fpr <= alpha else best[alpha]
     found = tpr_within_class(scores, member, labels, [0.05, 0.2, 1e-4])
@@ -105,7 +116,10 @@ def test_a_score_that_tells_the_class_alone_has_equal_rates():
 def test_membership_drawn_without_regard_to_the_class_is_not_called_dependent(records, classes):
     rng = np.random.default_rng(6)
     labels = rng.integers(0, classes, records)
-    p_values = [class_dependence(rng.permutation(records) < records // 2, labels).p_value for _ in range(200)]
+    p_values = [
+        class_dependence(rng.permutation(records) < records // 2, labels).p_value
+        for _ in range(200)
+    ]
     assert np.mean(np.array(p_values) < 0.05) <= 0.09
     assert min(p_values) > 1e-5
 

@@ -10,7 +10,13 @@ from bitleak.core.types import ModelSpec
 from bitleak.models import build
 from bitleak.models.fused_network import fused
 
-NETWORKS = {"cnn": {"width": 4}, "resnet18": {"width": 4}, "resnet20": {}, "vgg11_bn": {}, "mobilenet_v2": {}}
+NETWORKS = {
+    "cnn": {"width": 4},
+    "resnet18": {"width": 4},
+    "resnet20": {},
+    "vgg11_bn": {},
+    "mobilenet_v2": {},
+}
 
 
 def trained(network, images):
@@ -29,7 +35,9 @@ def trained(network, images):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_fused_network_answers_as_before_without_batch_norms(name):
     images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    network = trained(build(ModelSpec(name, NETWORKS[name], 10, 3, 32, (0.5,) * 3, (0.2,) * 3), seed=0), images)
+    network = trained(
+        build(ModelSpec(name, NETWORKS[name], 10, 3, 32, (0.5,) * 3, (0.2,) * 3), seed=0), images
+    )
     before = copy.deepcopy(network.state_dict())
     given = images.clone()
     with torch.no_grad():
@@ -54,7 +62,10 @@ class Awkward(nn.Module):
         maps = self.conv(self.rectified(images))
         seen = self.relu(self.shared(maps)) + self.again(maps)
         seen = self.again(self.other(seen)) + maps
-        return self.without(self.twice(self.other(seen)) + self.twice(self.other(maps))) + images[:, :1]
+        return (
+            self.without(self.twice(self.other(seen)) + self.twice(self.other(maps)))
+            + images[:, :1]
+        )
 
 
 def test_what_is_used_elsewhere_is_neither_folded_nor_overwritten():
@@ -64,7 +75,9 @@ def test_what_is_used_elsewhere_is_neither_folded_nor_overwritten():
     with torch.no_grad():
         assert torch.allclose(ready(images), network(images), atol=1e-6)
     assert torch.equal(images, given)
-    assert {name for name, module in ready.named_modules() if isinstance(module, nn.BatchNorm2d)} == {
+    assert {
+        name for name, module in ready.named_modules() if isinstance(module, nn.BatchNorm2d)
+    } == {
         "shared",
         "twice",
         "without",

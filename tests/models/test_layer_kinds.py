@@ -37,13 +37,22 @@ class Offset(nn.BatchNorm2d):
 
 @pytest.mark.parametrize(
     "module",
-    [Renamed(1, 1, 1), nn.Conv1d(1, 1, 1), nn.Conv3d(1, 1, 1), nn.Linear(1, 1), nn.BatchNorm1d(1), nn.SyncBatchNorm(1)],
+    [
+        Renamed(1, 1, 1),
+        nn.Conv1d(1, 1, 1),
+        nn.Conv3d(1, 1, 1),
+        nn.Linear(1, 1),
+        nn.BatchNorm1d(1),
+        nn.SyncBatchNorm(1),
+    ],
 )
 def test_modules_of_pytorch_and_mere_subclasses_are_of_their_kind(module):
     assert deviation(module) is None
 
 
-@pytest.mark.parametrize("module", [Masked(1, 1, 1), Standardised(1, 1, 1), Called(1, 1), Offset(1)])
+@pytest.mark.parametrize(
+    "module", [Masked(1, 1, 1), Standardised(1, 1, 1), Called(1, 1), Offset(1)]
+)
 def test_a_forward_pass_of_its_own_is_named_by_the_class(module):
     assert deviation(module) == f"its class {type(module).__name__} has a forward pass of its own"
 
@@ -57,7 +66,10 @@ def test_a_method_replaced_on_one_instance_is_seen(method):
 
 def test_hooks_are_seen_until_they_are_removed():
     layer = nn.Linear(1, 1)
-    for register, name in ((layer.register_forward_hook, "hook"), (layer.register_forward_pre_hook, "pre-hook")):
+    for register, name in (
+        (layer.register_forward_hook, "hook"),
+        (layer.register_forward_pre_hook, "pre-hook"),
+    ):
         handle = register(lambda *given: None)
         assert deviation(layer) == f"it has a forward {name}, which may change what it computes"
         handle.remove()

@@ -13,12 +13,19 @@ from bitleak.models import build, load, profile, state
 
 
 def spec(name="cnn", options=None, *, classes=10, channels=3, size=32):
-    return ModelSpec(name, options or {}, classes, channels, size, (0.5,) * channels, (0.25,) * channels)
+    return ModelSpec(
+        name, options or {}, classes, channels, size, (0.5,) * channels, (0.25,) * channels
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("resnet18", 11_173_962), ("resnet20", 269_722), ("vgg11_bn", 9_231_114), ("mobilenet_v2", 2_236_682)],
+    [
+        ("resnet18", 11_173_962),
+        ("resnet20", 269_722),
+        ("vgg11_bn", 9_231_114),
+        ("mobilenet_v2", 2_236_682),
+    ],
 )
 def test_parameter_counts_are_the_published_ones(name, parameters):
     assert profile(spec(name)).parameters == parameters
@@ -36,7 +43,9 @@ def test_multiply_adds_of_resnet18_follow_from_its_table():
 def test_a_profile_names_every_layer_with_its_weight_as_a_matrix():
     layers = profile(spec("mobilenet_v2", {"width": 0.25})).layers
     network = build(spec("mobilenet_v2", {"width": 0.25}), seed=0)
-    expected = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    expected = {
+        name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    }
     assert layers == {name: tuple(m.weight.flatten(1).shape) for name, m in expected.items()}
     assert (32, 9) not in layers.values()
     assert layers["group2.0.body.depthwise_conv"] == (48, 9)
@@ -116,7 +125,10 @@ def test_a_state_is_a_copy():
             r"'conv.weight' .* shape \(16, 3, 3, 3\), got \(1, 2, 3, 3\)",
         ),
         ({"conv.weight": None}, "'conv.weight' of model cnn is missing"),
-        ({"convv.weight": np.zeros(3, np.float32)}, "'convv.weight' of the weights is not part of model cnn"),
+        (
+            {"convv.weight": np.zeros(3, np.float32)},
+            "'convv.weight' of the weights is not part of model cnn",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(change, message):
@@ -142,7 +154,10 @@ def test_weights_without_a_spec_are_refused():
         (spec(size=7), "size of the images for model cnn must be an integer of at least 8, got 7"),
         (spec(classes=1), "classes must be an integer of at least 2, got 1"),
         (spec("external"), "model external needs the option 'factory'"),
-        (spec("external", {"factory": "zoo:net", "vresion": "1"}), "unknown option of model external 'vresion'"),
+        (
+            spec("external", {"factory": "zoo:net", "vresion": "1"}),
+            "unknown option of model external 'vresion'",
+        ),
     ],
 )
 def test_bad_specs_are_refused_with_what_was_expected(bad, message):
@@ -182,7 +197,9 @@ def test_a_factory_of_either_signature_makes_the_network(factory):
     assert network(torch.zeros(5, 3, 32, 32)).shape == (5, 10)
     assert list(profile(external).layers.values())[-1][0] == 10
     again = load(Weights(state(network), external), allow_external=True)
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
+    assert all(
+        torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items()
+    )
 
 
 @pytest.mark.usefixtures("zoo")

@@ -132,7 +132,9 @@ def test_a_permutation_that_is_saved_is_the_same_in_every_process(zoo):
 def test_a_network_that_only_this_process_can_make_is_refused(zoo):
     build(spec("Net"), seed=0)
     (zoo / "process_zoo.py").write_text("raise OSError('not on this machine')")
-    with pytest.raises(ModelError, match=r"a new one cannot, and every worker is a new one: .*not on this machine"):
+    with pytest.raises(
+        ModelError, match=r"a new one cannot, and every worker is a new one: .*not on this machine"
+    ):
         check_in_new_process(spec("Net"))
 
 
@@ -159,7 +161,9 @@ def test_weights_are_refused_where_their_network_is_made_differently(zoo, name, 
 
 
 def test_an_attribute_that_training_changed_is_noticed_in_the_same_process(zoo):
-    with pytest.raises(ModelError, match="answers fixed images otherwise than when they were stored"):
+    with pytest.raises(
+        ModelError, match="answers fixed images otherwise than when they were stored"
+    ):
         load(trained("Counting"), allow_external=True)
 
 
@@ -181,16 +185,28 @@ def test_weights_of_a_network_that_is_its_state_dict_are_loaded_by_another_proce
 
 def test_rounding_is_no_other_network_and_one_percent_is(zoo):
     weights = trained("Net")
-    load(replace(weights, fingerprint=weights.fingerprint * np.float32(1 + 3e-4)), allow_external=True)
+    load(
+        replace(weights, fingerprint=weights.fingerprint * np.float32(1 + 3e-4)),
+        allow_external=True,
+    )
     with pytest.raises(ModelError, match="by up to"):
-        load(replace(weights, fingerprint=weights.fingerprint * np.float32(1.01)), allow_external=True)
+        load(
+            replace(weights, fingerprint=weights.fingerprint * np.float32(1.01)),
+            allow_external=True,
+        )
 
 
 def test_a_fingerprint_is_stored_of_outside_networks_alone(zoo):
     weights = trained("Net")
     artifacts = encode(weights)
     np.testing.assert_array_equal(decode("weights", artifacts).fingerprint, weights.fingerprint)
-    own = fit(images(), np.arange(48), RECIPE, spec=ModelSpec("cnn", {"width": 4}, 3, 1, 8, (0.5,), (0.25,)), seed=0)
+    own = fit(
+        images(),
+        np.arange(48),
+        RECIPE,
+        spec=ModelSpec("cnn", {"width": 4}, 3, 1, 8, (0.5,), (0.25,)),
+        seed=0,
+    )
     assert own.fingerprint is None
     assert "fingerprint" not in encode(own)
 

@@ -22,7 +22,11 @@ def settings():
             write(*level, "none")
             found += [read(*each) for each in LEVELS]
             write(*level, own)
-    for older in ("_get_float32_matmul_precision", "_get_cudnn_allow_tf32", "_get_cublas_allow_tf32"):
+    for older in (
+        "_get_float32_matmul_precision",
+        "_get_cudnn_allow_tf32",
+        "_get_cublas_allow_tf32",
+    ):
         try:
             found.append(getattr(torch._C, older)())
         except RuntimeError:
@@ -72,23 +76,32 @@ def nothing():
     pass
 
 
-@pytest.mark.parametrize("choose", [nothing, medium, generic_bf16, generic_tf32, operations_bf16, contradicting])
+@pytest.mark.parametrize(
+    "choose", [nothing, medium, generic_bf16, generic_tf32, operations_bf16, contradicting]
+)
 def test_products_are_those_of_float64_and_the_settings_are_as_before(choose):
     chance = torch.Generator().manual_seed(0)
     rows, weight = torch.randn(64, 256, generator=chance), torch.randn(128, 256, generator=chance)
-    images, kernel = torch.randn(8, 32, 9, 9, generator=chance), torch.randn(32, 32, 3, 3, generator=chance)
+    images, kernel = (
+        torch.randn(8, 32, 9, 9, generator=chance),
+        torch.randn(32, 32, 3, 3, generator=chance),
+    )
     with untouched():
         choose()
         before = settings()
         with exact_float32():
             linear, maps = F.linear(rows, weight), F.conv2d(images, kernel)
-            assert all(torch._C._get_fp32_precision_getter(*level) in ("ieee", "none") for level in LEVELS)
+            assert all(
+                torch._C._get_fp32_precision_getter(*level) in ("ieee", "none") for level in LEVELS
+            )
         assert settings() == before
     for found, exact in (
         (linear, F.linear(rows.double(), weight.double())),
         (maps, F.conv2d(images.double(), kernel.double())),
     ):
-        assert float((found - exact).abs().max()) < 1e-5 * float(exact.abs().max())  # bfloat16: 3e-3
+        assert float((found - exact).abs().max()) < 1e-5 * float(
+            exact.abs().max()
+        )  # bfloat16: 3e-3
 
 
 def test_an_operation_without_a_setting_of_its_own_follows_the_level_above_afterwards():

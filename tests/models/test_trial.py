@@ -294,7 +294,10 @@ class Seeded(Base):
 
 def test_a_note_says_where_all_models_start_from_the_same_weights():
     (note,) = trial_of(spec(Seeded)).notes
-    assert "Seeded starts from the same weights every time (pretrained, or a seed that the factory sets)" in note
+    assert (
+        "Seeded starts from the same weights every time (pretrained, or a seed that the factory sets)"
+        in note
+    )
     assert trial_of(spec(Base)).notes == trial_of(spec(Lazy)).notes == ()
 
 
@@ -311,7 +314,10 @@ class Counting(Base):
 
 def test_a_note_says_which_values_all_networks_of_a_process_change_together():
     (note,) = trial_of(spec(Counting)).notes
-    assert "attribute 'passes' of class Counting changes when a network runs, and all networks of a process" in note
+    assert (
+        "attribute 'passes' of class Counting changes when a network runs, and all networks of a process"
+        in note
+    )
 
 
 def test_a_frozen_layer_may_be_shared_by_all_networks():
@@ -357,7 +363,11 @@ REFUSED = {
 @pytest.fixture(autouse=True)
 def zoo(monkeypatch):
     module = types.ModuleType("trial_zoo")
-    for kind in [value for value in globals().values() if isinstance(value, type) and issubclass(value, nn.Module)]:
+    for kind in [
+        value
+        for value in globals().values()
+        if isinstance(value, type) and issubclass(value, nn.Module)
+    ]:
         setattr(module, kind.__name__, kind)
     monkeypatch.setitem(sys.modules, "trial_zoo", module)
     return module
@@ -386,11 +396,21 @@ def test_one_number_for_two_classes_is_refused_with_advice():
         build(spec(OneNumber, classes=2), seed=0)
 
 
-@pytest.mark.parametrize("kind", [AlwaysDropping, BatchNorm, Attending], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [AlwaysDropping, BatchNorm, Attending], ids=lambda kind: kind.__name__
+)
 def test_a_network_that_never_came_from_a_spec_is_tried_before_it_is_asked(kind):
     own = ModelSpec("mine", {}, CLASSES, 1, SIZE, (0.5,), (0.25,))
     with pytest.raises(ModelError, match=r"differently each time|depends on the other images"):
-        answers(kind(CLASSES, 1), images(), np.arange(9), spec=own, queries=("identity",), batch=4, device="cpu")
+        answers(
+            kind(CLASSES, 1),
+            images(),
+            np.arange(9),
+            spec=own,
+            queries=("identity",),
+            batch=4,
+            device="cpu",
+        )
 
 
 class Viewing(Base):
@@ -424,7 +444,11 @@ class Convolutional(Base):
 class Mapped(Base):
     def forward(self, x):
         features = self.features(x)
-        return {"features": features, "logits": self.head(features), "doubled": 2 * self.head(features)}
+        return {
+            "features": features,
+            "logits": self.head(features),
+            "doubled": 2 * self.head(features),
+        }
 
 
 Output = namedtuple("Output", ["loss", "logits"])
@@ -497,7 +521,9 @@ def plain_training(network, data, members):
         optimizer.param_groups[0]["lr"] = 0.05 * (1 + np.cos(np.pi * epoch / RECIPE.epochs)) / 2
         for chosen in torch.split(torch.randperm(len(members), generator=order), RECIPE.batch):
             optimizer.zero_grad()
-            functional.cross_entropy(main_logits(network, inputs[chosen]), labels[chosen]).backward()
+            functional.cross_entropy(
+                main_logits(network, inputs[chosen]), labels[chosen]
+            ).backward()
             optimizer.step()
     return network.eval()
 
@@ -516,8 +542,12 @@ SEEDS = seeds()
 
 
 @pytest.mark.parametrize("kind", HANDLED, ids=lambda kind: kind.__name__)
-def test_the_main_logits_are_trained_and_asked_in_the_order_that_the_network_works_in(kind, monkeypatch):
-    monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)  # chance would differ from the plain loop
+def test_the_main_logits_are_trained_and_asked_in_the_order_that_the_network_works_in(
+    kind, monkeypatch
+):
+    monkeypatch.setattr(
+        nn.Dropout, "forward", lambda self, x: x
+    )  # chance would differ from the plain loop
     data, members = images(), np.arange(48)
     trained = fit(data, members, RECIPE, spec=spec(kind), seed=0)
     torch.manual_seed(SEEDS[0])
@@ -532,10 +562,14 @@ def test_the_main_logits_are_trained_and_asked_in_the_order_that_the_network_wor
     (found,) = answers(network, data, members, **asked)
     inputs = (torch.from_numpy(data.pixels[members]).float() / 255 - 0.5) / 0.25
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(found).float(), main_logits(expected, inputs), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            torch.from_numpy(found).float(), main_logits(expected, inputs), rtol=1e-4, atol=1e-4
+        )
 
 
-@pytest.mark.parametrize(("kind", "same"), [(Base, True), (Viewing, False), (MemoryOrder, False), (Grouped, True)])
+@pytest.mark.parametrize(
+    ("kind", "same"), [(Base, True), (Viewing, False), (MemoryOrder, False), (Grouped, True)]
+)
 def test_the_order_of_memory_is_contiguous_where_channels_last_gives_anything_else(kind, same):
     found = trial_of(spec(kind))
     assert found.channels_last is same
@@ -544,7 +578,10 @@ def test_the_order_of_memory_is_contiguous_where_channels_last_gives_anything_el
 
 def test_a_note_says_which_heads_are_not_trained():
     (note,) = trial_of(spec(Auxiliary)).notes
-    assert note == "trial_zoo:Auxiliary returns further heads in training mode: 1 is trained, 0 are not"
+    assert (
+        note
+        == "trial_zoo:Auxiliary returns further heads in training mode: 1 is trained, 0 are not"
+    )
 
 
 def test_a_trial_leaves_the_generator_and_the_network_that_is_made_alone():
@@ -553,7 +590,10 @@ def test_a_trial_leaves_the_generator_and_the_network_that_is_made_alone():
     torch.manual_seed(7)
     found = build(spec(Base))
     assert found.training
-    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
+    assert all(
+        torch.equal(value, found.state_dict()[name])
+        for name, value in expected.state_dict().items()
+    )
 
 
 def test_dropout_that_training_alone_turns_on_is_no_fault():
@@ -595,28 +635,43 @@ def test_options_go_to_the_factory_and_the_shape_under_the_names_that_it_has():
     zoo.net, zoo.loose, zoo.wide = options_of, any_keywords, with_width_before
 
     def made(factory, **options):
-        return build(ModelSpec("external", {"factory": factory, "options": options}, 3, 1, 8, (0.5,), (0.2,)), seed=0)
+        return build(
+            ModelSpec(
+                "external", {"factory": factory, "options": options}, 3, 1, 8, (0.5,), (0.2,)
+            ),
+            seed=0,
+        )
 
     assert made("trial_zoo:net", width=7)[0].out_channels == 7
     assert made("trial_zoo:loose")[0].in_channels == 1
     wide = made("trial_zoo:wide")
     assert (wide[0].in_channels, wide[0].out_channels) == (1, 8)
-    with pytest.raises(ModelError, match=r"unknown option of trial_zoo:net 'widht': did you mean 'width'. Known: act"):
+    with pytest.raises(
+        ModelError,
+        match=r"unknown option of trial_zoo:net 'widht': did you mean 'width'. Known: act",
+    ):
         made("trial_zoo:net", widht=7)
     with pytest.raises(ModelError, match="trial_zoo:net cannot be built: TypeError"):
         made("trial_zoo:net", width="wide")
 
 
 @pytest.mark.parametrize("name", ["factory", "name"])
-def test_weights_that_name_outside_code_are_not_loaded_unless_that_is_allowed(name, monkeypatch, tmp_path):
-    (tmp_path / "recording_zoo.py").write_text("import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n")
+def test_weights_that_name_outside_code_are_not_loaded_unless_that_is_allowed(
+    name, monkeypatch, tmp_path
+):
+    (tmp_path / "recording_zoo.py").write_text(
+        "import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "recording_zoo", raising=False)
     named = ModelSpec("external", {name: "recording_zoo:net"}, 3, 1, 8, (0.5,), (0.2,))
     from bitleak.models.weight_noise import noise_for
 
     for act in (load, lambda weights: noise_for(weights, 0)):
-        with pytest.raises(ModelError, match="module 'recording_zoo' would be imported and 'recording_zoo:net' called"):
+        with pytest.raises(
+            ModelError,
+            match="module 'recording_zoo' would be imported and 'recording_zoo:net' called",
+        ):
             act(Weights({}, named))
     assert not (tmp_path / "imported").exists()
     with pytest.raises(ModelError, match="has no function or class 'net'"):
@@ -625,7 +680,9 @@ def test_weights_that_name_outside_code_are_not_loaded_unless_that_is_allowed(na
 
 
 def test_a_timm_whose_torchvision_does_not_fit_is_not_said_to_be_missing(monkeypatch, tmp_path):
-    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    (tmp_path / "timm.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     external = ModelSpec("external", {"factory": "timm:resnet18"}, 3, 1, 8, (0.5,), (0.2,))

@@ -43,7 +43,9 @@ def test_biases_and_batch_norm_stay(weights):
 def test_scale_zero_is_the_network_itself_and_the_seed_decides(weights):
     first, again, other = (noise_for(weights, seed) for seed in (0, 0, 1))
     for name, drawn in first.items():
-        np.testing.assert_array_equal(with_noise(weights, first, 0.0).tensors[name], weights.tensors[name])
+        np.testing.assert_array_equal(
+            with_noise(weights, first, 0.0).tensors[name], weights.tensors[name]
+        )
         np.testing.assert_array_equal(drawn, again[name])
         assert not np.array_equal(drawn, other[name])
 

@@ -21,8 +21,14 @@ class PreActivation(nn.Module):
     class Block(nn.Module):
         def __init__(self, inputs: int, outputs: int, stride: int) -> None:
             super().__init__()
-            self.bn1, self.conv1 = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-            self.bn2, self.conv2 = nn.BatchNorm2d(outputs), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.bn1, self.conv1 = (
+                nn.BatchNorm2d(inputs),
+                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            )
+            self.bn2, self.conv2 = (
+                nn.BatchNorm2d(outputs),
+                nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            )
             self.changes = stride > 1 or inputs != outputs
             if self.changes:
                 self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
@@ -49,13 +55,23 @@ class DenseNet(nn.Module):
     class Layer(nn.Module):
         def __init__(self, inputs: int, growth: int) -> None:
             super().__init__()
-            self.bn1, self.narrow = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, 4 * growth, 1, bias=False)
-            self.bn2, self.conv = nn.BatchNorm2d(4 * growth), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+            self.bn1, self.narrow = (
+                nn.BatchNorm2d(inputs),
+                nn.Conv2d(inputs, 4 * growth, 1, bias=False),
+            )
+            self.bn2, self.conv = (
+                nn.BatchNorm2d(4 * growth),
+                nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
+            )
 
         def forward(self, maps: Tensor) -> Tensor:
-            return torch.cat([maps, self.conv(self.bn2(self.narrow(self.bn1(maps).relu())).relu())], 1)
+            return torch.cat(
+                [maps, self.conv(self.bn2(self.narrow(self.bn1(maps).relu())).relu())], 1
+            )
 
-    def __init__(self, classes: int = CLASSES, channels: int = CHANNELS, size: int = SIZE, growth: int = 4) -> None:
+    def __init__(
+        self, classes: int = CLASSES, channels: int = CHANNELS, size: int = SIZE, growth: int = 4
+    ) -> None:
         super().__init__()
         width = 2 * growth
         steps: list[nn.Module] = [nn.Conv2d(channels, width, 3, 2, 1, bias=False)]
@@ -82,20 +98,30 @@ class InvertedResidual(nn.Module):
     class Gate(nn.Module):
         def __init__(self, channels: int, inner: int, gate: nn.Module) -> None:
             super().__init__()
-            self.down, self.up, self.gate = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1), gate
+            self.down, self.up, self.gate = (
+                nn.Conv2d(channels, inner, 1),
+                nn.Conv2d(inner, channels, 1),
+                gate,
+            )
 
         def forward(self, maps: Tensor) -> Tensor:
             return maps * self.gate(self.up(F.relu(self.down(F.adaptive_avg_pool2d(maps, 1)))))
 
     class Block(nn.Module):
-        def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, active: nn.Module) -> None:
+        def __init__(
+            self, inputs: int, outputs: int, kernel: int, stride: int, active: nn.Module
+        ) -> None:
             super().__init__()
             wide = 3 * inputs
             gate = nn.Sigmoid() if isinstance(active, nn.SiLU) else nn.Hardsigmoid()
             self.body = nn.Sequential(
                 *(nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), active),
                 nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide, bias=False),
-                *(nn.BatchNorm2d(wide), active, InvertedResidual.Gate(wide, max(4, wide // 4), gate)),
+                *(
+                    nn.BatchNorm2d(wide),
+                    active,
+                    InvertedResidual.Gate(wide, max(4, wide // 4), gate),
+                ),
                 *(nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs)),
             )
             self.adds = stride == 1 and inputs == outputs
@@ -105,14 +131,20 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, classes: int = CLASSES, channels: int = CHANNELS, size: int = SIZE) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish())
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish()
+        )
         self.blocks = nn.Sequential(
             self.Block(8, 8, 3, 1, nn.ReLU()),
             self.Block(8, 12, 5, 2, nn.Hardswish()),
             self.Block(12, 12, 3, 1, nn.SiLU()),
         )
-        self.last = nn.Sequential(nn.Conv2d(12, 24, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish())
-        self.head = nn.Sequential(nn.Linear(24, 24), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(24, classes))
+        self.last = nn.Sequential(
+            nn.Conv2d(12, 24, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish()
+        )
+        self.head = nn.Sequential(
+            nn.Linear(24, 24), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(24, classes)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.last(self.blocks(self.stem(images))).mean((2, 3)))
@@ -124,13 +156,18 @@ class ConvNeXt(nn.Module):
     class Block(nn.Module):
         def __init__(self, width: int) -> None:
             super().__init__()
-            self.depthwise, self.norm = nn.Conv2d(width, width, 7, padding=3, groups=width), nn.LayerNorm(width)
+            self.depthwise, self.norm = (
+                nn.Conv2d(width, width, 7, padding=3, groups=width),
+                nn.LayerNorm(width),
+            )
             self.expand, self.project = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
             self.scale = nn.Parameter(torch.full((width,), 0.5))
 
         def forward(self, maps: Tensor) -> Tensor:
             inner = self.norm(self.depthwise(maps).permute(0, 2, 3, 1))
-            return maps + (self.scale * self.project(F.gelu(self.expand(inner)))).permute(0, 3, 1, 2)
+            return maps + (self.scale * self.project(F.gelu(self.expand(inner)))).permute(
+                0, 3, 1, 2
+            )
 
     class Norm(nn.LayerNorm):
         def forward(self, maps: Tensor) -> Tensor:
@@ -145,7 +182,9 @@ class ConvNeXt(nn.Module):
         self.norm, self.head = nn.LayerNorm(12), nn.Linear(12, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.norm(self.second(self.down(self.first(self.stem(images)))).mean((-2, -1))))
+        return self.head(
+            self.norm(self.second(self.down(self.first(self.stem(images)))).mean((-2, -1)))
+        )
 
 
 class Attention(nn.Module):
@@ -156,7 +195,9 @@ class Attention(nn.Module):
         self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = (
+            self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         weights = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1)
         return self.out((weights @ value).transpose(1, 2).flatten(2))
 
@@ -180,19 +221,29 @@ class VisionTransformer(nn.Module):
     class Block(nn.Module):
         def __init__(self, width: int, attention: nn.Module) -> None:
             super().__init__()
-            self.norm1, self.attention, self.norm2 = nn.LayerNorm(width), attention, nn.LayerNorm(width)
-            self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+            self.norm1, self.attention, self.norm2 = (
+                nn.LayerNorm(width),
+                attention,
+                nn.LayerNorm(width),
+            )
+            self.mlp = nn.Sequential(
+                nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            )
 
         def forward(self, tokens: Tensor) -> Tensor:
             tokens = tokens + self.attention(self.norm1(tokens))
             return tokens + self.mlp(self.norm2(tokens))
 
-    def __init__(self, classes: int = CLASSES, channels: int = CHANNELS, size: int = SIZE, width: int = 24) -> None:
+    def __init__(
+        self, classes: int = CLASSES, channels: int = CHANNELS, size: int = SIZE, width: int = 24
+    ) -> None:
         super().__init__()
         self.patches = nn.Conv2d(channels, width, 4, 4)
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.position = nn.Parameter(0.02 * torch.randn(1, 1 + (size // 4) ** 2, width))
-        self.blocks = nn.Sequential(*(self.Block(width, self.attention(width, 3)) for _ in range(2)))
+        self.blocks = nn.Sequential(
+            *(self.Block(width, self.attention(width, 3)) for _ in range(2))
+        )
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -251,7 +302,10 @@ NETWORKS = (*FOREIGN, *REGISTERED)
 def network(name: str, seed: int = 0) -> nn.Module:
     """The architecture of this name, freshly initialised."""
     if name in REGISTERED:
-        return build(ModelSpec(name, REGISTERED[name], CLASSES, CHANNELS, SIZE, (0.0,) * 3, (1.0,) * 3), seed=seed)
+        return build(
+            ModelSpec(name, REGISTERED[name], CLASSES, CHANNELS, SIZE, (0.0,) * 3, (1.0,) * 3),
+            seed=seed,
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return FOREIGN[name]()
@@ -283,7 +337,9 @@ def _fitted(model: nn.Module, images: Tensor, labels: Tensor, steps: int, rate: 
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.3  # statistics of the last few steps: the weights hardly change in them
+            module.momentum = (
+                0.3  # statistics of the last few steps: the weights hardly change in them
+            )
     for _ in range(steps):
         records = torch.randint(len(images), (BATCH,))
         optimizer.zero_grad()

@@ -12,14 +12,21 @@ from bitleak.quantizers.layers.quadratic import quadratic
 
 def network():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2, groups=3)]
+    layers = [
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, stride=2, groups=3),
+    ]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(24, 4))
 
 
 @pytest.fixture
 def images():
     noise = torch.randn(40, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    return 3 * torch.nn.functional.avg_pool2d(noise, 3, stride=1)  # neighbouring pixels are correlated
+    return 3 * torch.nn.functional.avg_pool2d(
+        noise, 3, stride=1
+    )  # neighbouring pixels are correlated
 
 
 SHORT = {"iterations": 150, "learning_rate": 0.1}
@@ -36,14 +43,20 @@ def problem(rows=6, columns=20):
 
 def by_autograd(settings, layer, inputs, quantized_inputs, grid):
     """The paper's loop on the data: PyTorch's own gradients, PyTorch's own Adam, full batch, float64."""
-    weight, inputs, quantized_inputs = (part.detach().double() for part in (layer.weight, inputs, quantized_inputs))
+    weight, inputs, quantized_inputs = (
+        part.detach().double() for part in (layer.weight, inputs, quantized_inputs)
+    )
     scale, zero_point = grid.scale.double()[:, None], grid.zero_point.double()[:, None]
     floor = (weight / scale).floor()
     variable = -torch.log(1.2 / (weight / scale - floor + 0.1) - 1)
     variable.requires_grad_(True)
     optimizer = torch.optim.Adam([variable], lr=settings.learning_rate, betas=settings.decay)
     start = settings.warmup * settings.iterations
-    units = 100 * scale.squeeze(1) ** 2 * quantized_inputs.square().mean() if settings.scaling == "row" else 1
+    units = (
+        100 * scale.squeeze(1) ** 2 * quantized_inputs.square().mean()
+        if settings.scaling == "row"
+        else 1
+    )
     for iteration in range(settings.iterations):
         up = (1.2 * torch.sigmoid(variable) - 0.1).clamp(0, 1)
         quantized = scale * ((floor + zero_point + up).clamp(0, grid.levels - 1) - zero_point)
@@ -68,7 +81,8 @@ def test_the_codes_are_those_of_autograd_and_adam_on_the_data(levels, regulariza
     codes, kept = round_adaptively(settings, weight, grid, loss)
     expected = by_autograd(settings, layer, inputs, quantized_inputs, grid)
     errors = [
-        loss.error(to_weights(each.to(torch.uint8), grid) - weight) for each in (expected, to_codes(weight, grid))
+        loss.error(to_weights(each.to(torch.uint8), grid) - weight)
+        for each in (expected, to_codes(weight, grid))
     ]
     better = errors[0] <= errors[1]
     assert torch.equal(kept, ~better)
@@ -81,7 +95,10 @@ def test_a_strong_regulariser_and_a_weak_one_differ():
     layer, _, _, loss = problem()
     weight = layer.weight.detach()
     grid = search_grid(weight, 3)
-    codes = [round_adaptively(AdaRound(regularization=value, **SHORT), weight, grid, loss)[0] for value in (0.0, 100.0)]
+    codes = [
+        round_adaptively(AdaRound(regularization=value, **SHORT), weight, grid, loss)[0]
+        for value in (0.0, 100.0)
+    ]
     assert not torch.equal(*codes)
 
 
@@ -114,13 +131,21 @@ def test_constant_channels_stay_exact(levels):
     assert torch.equal(to_weights(codes, grid)[:3], weight[:3])
 
 
-ACTIVATION = {"objective": "activation", "grid": "zero", "iterations": 60, "batch": 20, "learning_rate": 0.2}
+ACTIVATION = {
+    "objective": "activation",
+    "grid": "zero",
+    "iterations": 60,
+    "batch": 20,
+    "learning_rate": 0.2,
+}
 
 
 def mostly_silent():
     """A layer of which the ReLU lets a small part through."""
     torch.manual_seed(1)
-    network = nn.Sequential(nn.Conv2d(2, 6, 5), nn.BatchNorm2d(6), nn.ReLU()).eval().requires_grad_(False)
+    network = (
+        nn.Sequential(nn.Conv2d(2, 6, 5), nn.BatchNorm2d(6), nn.ReLU()).eval().requires_grad_(False)
+    )
     network[1].running_mean[:] = 2 * torch.rand(6)
     return network
 
@@ -129,12 +154,20 @@ def test_the_activation_objective_lowers_the_error_after_the_activation(images):
     network = mostly_silent()
     assert 0.02 < float((network(images) > 0).float().mean()) < 0.4
     linear, activation, nearest = (
-        deployed(network, AdaRound(levels=3, **fields)(network, images, torch.Generator().manual_seed(0)))
+        deployed(
+            network, AdaRound(levels=3, **fields)(network, images, torch.Generator().manual_seed(0))
+        )
         for fields in ({}, {**ACTIVATION, "iterations": 300, "batch": 40}, {"iterations": 0})
     )
     with torch.no_grad():
-        before = [float((each[:1](images) - network[:1](images)).square().mean()) for each in (linear, activation)]
-        after = [float((each(images) - network(images)).square().mean()) for each in (linear, activation, nearest)]
+        before = [
+            float((each[:1](images) - network[:1](images)).square().mean())
+            for each in (linear, activation)
+        ]
+        after = [
+            float((each(images) - network(images)).square().mean())
+            for each in (linear, activation, nearest)
+        ]
     assert after[1] < 0.9 * after[0]
     assert after[1] < 0.5 * after[2]
     assert before[0] < before[1]  # what the linear objective minimises
@@ -144,22 +177,34 @@ def test_with_nothing_behind_a_layer_the_activation_objective_is_the_linear_one(
     torch.manual_seed(0)
     inputs = (torch.randn(40, 20) @ torch.randn(20, 20)).relu()
     network = nn.Sequential(nn.Linear(20, 6)).eval()
-    fields = {"levels": 3, "iterations": 400, "batch": 40, "learning_rate": 0.01, "decay": (0.9, 0.999)}
+    fields = {
+        "levels": 3,
+        "iterations": 400,
+        "batch": 40,
+        "learning_rate": 0.01,
+        "decay": (0.9, 0.999),
+    }
     fields["scaling"] = "none"  # the mini-batches know the error itself
     linear, activation = (
-        AdaRound(objective=objective, grid="zero", **fields)(network, inputs, torch.Generator().manual_seed(0))
+        AdaRound(objective=objective, grid="zero", **fields)(
+            network, inputs, torch.Generator().manual_seed(0)
+        )
         for objective in ("linear", "activation")
     )
     assert np.mean(linear.layers["0"].codes == activation.layers["0"].codes) > 0.98
-    assert linear.record["0"]["relative_error"] == pytest.approx(activation.record["0"]["relative_error"], rel=0.03)
+    assert linear.record["0"]["relative_error"] == pytest.approx(
+        activation.record["0"]["relative_error"], rel=0.03
+    )
 
 
 def test_the_activation_objective_is_deterministic_and_draws_its_batches(images):
     runs = [
-        AdaRound(levels=3, **ACTIVATION)(network(), images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        AdaRound(levels=3, **ACTIVATION)(network(), images, torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
     ]
     same, other = (
-        [np.array_equal(runs[0].layers[name].codes, run.layers[name].codes) for name in run.layers] for run in runs[1:]
+        [np.array_equal(runs[0].layers[name].codes, run.layers[name].codes) for name in run.layers]
+        for run in runs[1:]
     )
     assert all(same)
     assert not all(other)
@@ -175,7 +220,9 @@ def test_the_activation_objective_needs_a_graph_and_says_so(images):
         def forward(self, x):
             return self.inner(x) if float(x.sum()) < 1e9 else x
 
-    with pytest.raises(QuantizationError, match=r"objective 'activation' needs the graph .*torch\.fx"):
+    with pytest.raises(
+        QuantizationError, match=r"objective 'activation' needs the graph .*torch\.fx"
+    ):
         AdaRound(**ACTIVATION)(Untraceable(), images, torch.Generator())
     assert AdaRound(iterations=1)(Untraceable(), images, torch.Generator()).layers
 
@@ -193,7 +240,9 @@ def layer_errors(quantized, images, codes_of):
     for index, (layer, other) in enumerate(zip(reference, changed, strict=True)):
         if str(index) in quantized.layers:
             kept = other.weight.data.clone()
-            other.weight.data = codes_of(layer.weight.detach(), quantized.layers[str(index)].levels, kept)
+            other.weight.data = codes_of(
+                layer.weight.detach(), quantized.layers[str(index)].levels, kept
+            )
             errors[str(index)] = float((layer(inputs) - other(quantized_inputs)).square().sum())
             other.weight.data = kept
         inputs, quantized_inputs = layer(inputs), other(quantized_inputs)
@@ -218,8 +267,12 @@ def test_no_layer_is_worse_than_round_to_nearest_behind_the_same_prefix(levels, 
 def test_it_is_deterministic_and_leaves_the_network_alone(images):
     given = network()
     before = {name: value.clone() for name, value in given.state_dict().items()}
-    first, second = (AdaRound(levels=3, **SHORT)(given, images, torch.Generator()) for _ in range(2))
-    assert all(np.array_equal(first.layers[name].codes, second.layers[name].codes) for name in first.layers)
+    first, second = (
+        AdaRound(levels=3, **SHORT)(given, images, torch.Generator()) for _ in range(2)
+    )
+    assert all(
+        np.array_equal(first.layers[name].codes, second.layers[name].codes) for name in first.layers
+    )
     assert first.record == second.record
     assert given.training
     assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
@@ -241,14 +294,25 @@ def test_presets_are_fields(preset):
 def test_factors_of_weights_and_of_inputs_do_not_change_the_codes(images, groups):
     torch.manual_seed(0)
     layer = nn.Conv2d(2, 8, 3, groups=groups, bias=False)
-    factors = torch.tensor([2.0**power for power in (-7, -3, -1, 0, 1, 3, 5, 7)])[:, None, None, None]
+    factors = torch.tensor([2.0**power for power in (-7, -3, -1, 0, 1, 3, 5, 7)])[
+        :, None, None, None
+    ]
     kinds = {"row": [], "none": []}
-    for by_row, of_inputs in ((torch.ones(1), 1.0), (factors, 1.0), (torch.full((1,), 128.0), 1.0), (factors, 1 / 64)):
+    for by_row, of_inputs in (
+        (torch.ones(1), 1.0),
+        (factors, 1.0),
+        (torch.full((1,), 128.0), 1.0),
+        (factors, 1 / 64),
+    ):
         scaled = nn.Conv2d(2, 8, 3, groups=groups, bias=False)
         scaled.weight = nn.Parameter(layer.weight.detach() * by_row)
         for scaling, found in kinds.items():
             quantizer = AdaRound(levels=3, scaling=scaling, **SHORT)
-            found.append(quantizer(nn.Sequential(scaled), images * of_inputs, torch.Generator()).layers["0"].codes)
+            found.append(
+                quantizer(nn.Sequential(scaled), images * of_inputs, torch.Generator())
+                .layers["0"]
+                .codes
+            )
     assert all((codes == kinds["row"][0]).all() for codes in kinds["row"])
     assert not (kinds["none"][2] == kinds["none"][0]).all()
 
@@ -262,7 +326,9 @@ def test_a_scale_that_batch_norm_removes_costs_no_accuracy_of_the_outputs():
             scaled.weight = nn.Parameter(layer.weight.detach() * factor)
             loss = quadratic("layer", scaled, [(inputs, quantized_inputs)])
             grid = search_grid(scaled.weight, 3)
-            codes, _ = round_adaptively(AdaRound(levels=3, scaling=scaling), scaled.weight.detach(), grid, loss)
+            codes, _ = round_adaptively(
+                AdaRound(levels=3, scaling=scaling), scaled.weight.detach(), grid, loss
+            )
             change = (to_weights(codes, grid) - scaled.weight.detach()).flatten(1)
             errors[scaling, factor] = loss.relative(change, scaled.weight.detach().flatten(1))
     assert errors["row", 128] == errors["row", 1] < 1.05 * errors["none", 1]
@@ -272,7 +338,11 @@ def test_a_scale_that_batch_norm_removes_costs_no_accuracy_of_the_outputs():
 def test_the_grid_fits_the_objective_unless_it_is_chosen():
     assert AdaRound().grid == "output"
     assert AdaRound(objective="activation").grid == "zero"
-    assert AdaRound(objective="activation", grid="paper").grid == AdaRound(**AdaRound.PRESETS["paper"]).grid == "paper"
+    assert (
+        AdaRound(objective="activation", grid="paper").grid
+        == AdaRound(**AdaRound.PRESETS["paper"]).grid
+        == "paper"
+    )
     with pytest.raises(ValueError, match="grid 'output' suits the linear output"):
         AdaRound(objective="activation", grid="output")
     assert AdaRound(**AdaRound.PRESETS["paper"]).scaling == "none"

@@ -34,7 +34,16 @@ METHODS = {
     "gptq": GPTQ(),
 }
 LEVELS = (4, 3)
-FAST = ["pre-activation", "densenet", "inverted-residual", "convnext", "transformer", "untraceable", "cnn", "vgg11_bn"]
+FAST = [
+    "pre-activation",
+    "densenet",
+    "inverted-residual",
+    "convnext",
+    "transformer",
+    "untraceable",
+    "cnn",
+    "vgg11_bn",
+]
 SLOW = ["resnet18", "resnet20", "mobilenet_v2"]
 
 
@@ -56,7 +65,9 @@ def calibration(digits):
     return digits[0][:32]
 
 
-@pytest.fixture(scope="module", params=[*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.fixture(
+    scope="module", params=[*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def name(request):
     return request.param
 
@@ -64,7 +75,9 @@ def name(request):
 @pytest.fixture(scope="module")
 def network(name, architectures, digits):
     images, labels = digits
-    return architectures.trained(name, images[:1200], labels[:1200], steps=40 if name in FAST else 150)
+    return architectures.trained(
+        name, images[:1200], labels[:1200], steps=40 if name in FAST else 150
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +100,9 @@ def run(quantizer, network, images):
 def logits_error(network, quantized, images):
     """Relative squared error of the logits."""
     expected = network(images)
-    return float((deployed(network, quantized)(images) - expected).square().sum() / expected.square().sum())
+    return float(
+        (deployed(network, quantized)(images) - expected).square().sum() / expected.square().sum()
+    )
 
 
 def test_codes_are_levels_of_their_grids_and_everything_is_finite(results, network, calibration):
@@ -108,8 +123,12 @@ def test_the_full_grid_is_used_somewhere(results):
         assert used == levels, method
 
 
-def test_logits_are_closer_to_full_precision_than_by_rounding_to_the_nearest(results, network, calibration):
-    errors = {key: logits_error(network, quantized, calibration) for key, quantized in results.items()}
+def test_logits_are_closer_to_full_precision_than_by_rounding_to_the_nearest(
+    results, network, calibration
+):
+    errors = {
+        key: logits_error(network, quantized, calibration) for key, quantized in results.items()
+    }
     for (method, levels), error in errors.items():
         if method != "rtn":
             assert error < 0.8 * errors["rtn", levels], (method, levels)
@@ -160,13 +179,21 @@ def test_the_recorded_errors_are_those_of_the_layers_and_below_those_of_rounding
         errors = []
         for name, layer in layers.items():
             weight = layer.weight.detach()
-            nearest = to_weights(to_codes(weight, grid := grid_for(METHODS[method], weight, levels)), grid)
+            nearest = to_weights(
+                to_codes(weight, grid := grid_for(METHODS[method], weight, levels)), grid
+            )
             expected = linear_part(layer, weight, full[name])
             tried = (changed.get_submodule(name).weight, nearest)
-            mine, theirs = (relative(linear_part(layer, each, behind[name]), expected) for each in tried)
-            assert quantized.record[name]["relative_error"] == pytest.approx(mine, rel=0.01, abs=1e-6), name
+            mine, theirs = (
+                relative(linear_part(layer, each, behind[name]), expected) for each in tried
+            )
+            assert quantized.record[name]["relative_error"] == pytest.approx(
+                mine, rel=0.01, abs=1e-6
+            ), name
             errors.append((mine, theirs))
-        if method == "adaround":  # it compares each row with rounding to the nearest, the greedy orders do not
+        if (
+            method == "adaround"
+        ):  # it compares each row with rounding to the nearest, the greedy orders do not
             assert all(mine <= theirs for mine, theirs in errors)
         assert sum(mine <= theirs for mine, theirs in errors) >= 0.85 * len(errors)
         assert sum(mine for mine, _ in errors) < 0.9 * sum(theirs for _, theirs in errors)
@@ -183,7 +210,9 @@ def test_folding_changes_no_logit(name, network, calibration):
     if name == "untraceable":
         return
     with torch.no_grad():
-        torch.testing.assert_close(fold(network)(calibration), network(calibration), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            fold(network)(calibration), network(calibration), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_a_reloaded_network_gives_the_same_logits_bit_for_bit(
@@ -192,7 +221,9 @@ def test_a_reloaded_network_gives_the_same_logits_bit_for_bit(
     own = name in architectures.REGISTERED
     factory = "" if own else f"architectures:{architectures.FOREIGN[name].__name__}"
     options = architectures.REGISTERED[name] if own else {"factory": factory}
-    spec = ModelSpec(name if own else "external", options, 10, 3, architectures.SIZE, (0.0,) * 3, (1.0,) * 3)
+    spec = ModelSpec(
+        name if own else "external", options, 10, 3, architectures.SIZE, (0.0,) * 3, (1.0,) * 3
+    )
     for method, levels in [key for key in results if key[1] == 3]:
         quantized = results[method, levels]
         path, _ = save_quantized(replace(quantized, spec=spec), tmp_path / f"{method}-{levels}")
@@ -204,13 +235,16 @@ def test_a_reloaded_network_gives_the_same_logits_bit_for_bit(
 def test_a_network_that_cannot_be_traced_is_refused_by_brecq_alone(architectures, calibration):
     network = architectures.network("untraceable")
     with pytest.raises(
-        QuantizationError, match=r"Untraceable cannot be traced by torch.fx .*\(rtn, adaround, obc, gptq\)"
+        QuantizationError,
+        match=r"Untraceable cannot be traced by torch.fx .*\(rtn, adaround, obc, gptq\)",
     ):
         run(BRECQ(), network, calibration)
 
 
 @pytest.mark.parametrize("quantizer", sorted(QUANTIZERS))
-def test_functional_attention_is_refused_by_every_quantizer_with_advice(architectures, calibration, quantizer):
+def test_functional_attention_is_refused_by_every_quantizer_with_advice(
+    architectures, calibration, quantizer
+):
     network = architectures.FunctionalTransformer()
     message = "'blocks.0.attention.attention' is an nn.MultiheadAttention.*nn.Linear layers"
     with pytest.raises(QuantizationError, match=message):
@@ -218,7 +252,9 @@ def test_functional_attention_is_refused_by_every_quantizer_with_advice(architec
 
 
 @pytest.mark.parametrize("quantizer", sorted(QUANTIZERS))
-def test_a_layer_of_which_only_the_weight_is_used_is_refused_by_every_quantizer(calibration, quantizer):
+def test_a_layer_of_which_only_the_weight_is_used_is_refused_by_every_quantizer(
+    calibration, quantizer
+):
     class Functional(nn.Module):
         def __init__(self):
             super().__init__()
@@ -232,8 +268,14 @@ def test_a_layer_of_which_only_the_weight_is_used_is_refused_by_every_quantizer(
 
 
 def test_attention_made_of_linear_layers_takes_the_numbers_of_the_functional_one(architectures):
-    functional, own = architectures.FunctionalTransformer().eval(), architectures.VisionTransformer().eval()
-    names = {"attention.attention.in_proj_": "attention.qkv.", "attention.attention.out_proj": "attention.out"}
+    functional, own = (
+        architectures.FunctionalTransformer().eval(),
+        architectures.VisionTransformer().eval(),
+    )
+    names = {
+        "attention.attention.in_proj_": "attention.qkv.",
+        "attention.attention.out_proj": "attention.out",
+    }
     state = functional.state_dict()
     for old, new in names.items():
         state = {name.replace(old, new): value for name, value in state.items()}

@@ -43,23 +43,34 @@ def network():
 @pytest.fixture
 def images():
     draws = torch.Generator().manual_seed(1)
-    return torch.randn(48, 2, 6, 6, generator=draws) + 2 * torch.randn(48, 2, 1, 1, generator=draws) + 1
+    return (
+        torch.randn(48, 2, 6, 6, generator=draws)
+        + 2 * torch.randn(48, 2, 1, 1, generator=draws)
+        + 1
+    )
 
 
 def quantize(network, images, seed=0, **fields):
-    return BRECQ(**{"levels": 3, **FEW, **fields})(network, images, torch.Generator().manual_seed(seed))
+    return BRECQ(**{"levels": 3, **FEW, **fields})(
+        network, images, torch.Generator().manual_seed(seed)
+    )
 
 
 def block_error(network, quantized, images):
     """Squared error of the residual block's output, summed over channels."""
     full, rounded = images, images
-    for one, other in list(zip(units(network), units(deployed(network, quantized)), strict=True))[:2]:
+    for one, other in list(zip(units(network), units(deployed(network, quantized)), strict=True))[
+        :2
+    ]:
         full, rounded = one.run(full), other.run(rounded)
     return float((full - rounded).square().sum(1).mean())
 
 
 def test_units_are_reconstructed_better_than_by_rounding_to_the_nearest(network, images):
-    brecq, nearest = quantize(network, images), RoundToNearest(levels=3)(network, images, torch.Generator())
+    brecq, nearest = (
+        quantize(network, images),
+        RoundToNearest(levels=3)(network, images, torch.Generator()),
+    )
     assert block_error(network, brecq, images) < 0.7 * block_error(network, nearest, images)
     for facts in brecq.record.values():
         assert facts["kept"] == "learned"
@@ -69,9 +80,14 @@ def test_units_are_reconstructed_better_than_by_rounding_to_the_nearest(network,
 def test_the_recorded_loss_is_that_of_the_units_output_in_the_whole_network(network, images):
     quantized = quantize(network, images)
     outputs = [one(images) for one in (network, deployed(network, quantized))]
-    error, energy = (outputs[0] - outputs[1]).square().sum(1).mean(), outputs[0].square().sum(1).mean()
+    error, energy = (
+        (outputs[0] - outputs[1]).square().sum(1).mean(),
+        outputs[0].square().sum(1).mean(),
+    )
     assert quantized.record["fc"]["loss"] == pytest.approx(float(error), rel=1e-3)
-    assert quantized.record["fc"]["relative_error"] == pytest.approx(float(error / energy), rel=1e-3)
+    assert quantized.record["fc"]["relative_error"] == pytest.approx(
+        float(error / energy), rel=1e-3
+    )
     assert quantized.record["conv1"] == quantized.record["conv2"]
     assert quantized.record["conv1"]["unit"] == "conv1..conv2"
     json.dumps(quantized.record)
@@ -87,12 +103,16 @@ def test_no_iterations_are_rounding_to_the_nearest_of_the_folded_weights(network
 
 def test_many_levels_leave_the_logits_where_they_were(network, images):
     quantized = quantize(network, images, levels=256)
-    torch.testing.assert_close(deployed(network, quantized)(images), network(images), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(
+        deployed(network, quantized)(images), network(images), rtol=0.02, atol=0.02
+    )
 
 
 def test_progress_names_every_layer_once(network, images):
     told = []
-    BRECQ(levels=3, iterations=1)(network, images, torch.Generator(), on_layer=lambda *facts: told.append(facts))
+    BRECQ(levels=3, iterations=1)(
+        network, images, torch.Generator(), on_layer=lambda *facts: told.append(facts)
+    )
     assert told == [("conv", 0, 4), ("conv1", 1, 4), ("conv2", 2, 4), ("fc", 3, 4)]
 
 
@@ -101,7 +121,8 @@ def test_the_grid_of_the_paper_is_an_option(network, images):
     folded = fold(network)
     for name, layer in paper.layers.items():
         assert torch.equal(
-            torch.from_numpy(layer.scale), search_grid(folded.get_submodule(name).weight, 4, style="paper").scale
+            torch.from_numpy(layer.scale),
+            search_grid(folded.get_submodule(name).weight, 4, style="paper").scale,
         )
 
 
@@ -136,7 +157,11 @@ def test_a_forward_pass_with_effects_that_the_graph_does_not_show_is_refused():
     class Silent(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.relu, self.fc = nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Linear(2, 2)
+            self.conv, self.relu, self.fc = (
+                nn.Conv2d(1, 2, 3),
+                nn.ReLU(inplace=True),
+                nn.Linear(2, 2),
+            )
 
         def forward(self, x):
             x = self.conv(x)
@@ -148,12 +173,17 @@ def test_a_forward_pass_with_effects_that_the_graph_does_not_show_is_refused():
 
 
 def test_the_fisher_weighting_is_recorded_beside_the_plain_error(network, images):
-    plain, weighted = (quantize(network, images, weighting=weighting) for weighting in ("plain", "fisher"))
+    plain, weighted = (
+        quantize(network, images, weighting=weighting) for weighting in ("plain", "fisher")
+    )
     for name, facts in weighted.record.items():
         assert facts["loss_nearest"] != pytest.approx(plain.record[name]["loss_nearest"], rel=1e-3)
         assert facts["loss"] < facts["loss_nearest"]
     outputs = [one(images) for one in (network, deployed(network, weighted))]
-    error, energy = (outputs[0] - outputs[1]).square().sum(1).mean(), outputs[0].square().sum(1).mean()
+    error, energy = (
+        (outputs[0] - outputs[1]).square().sum(1).mean(),
+        outputs[0].square().sum(1).mean(),
+    )
     assert weighted.record["fc"]["relative_error"] == pytest.approx(float(error / energy), rel=1e-3)
 
 

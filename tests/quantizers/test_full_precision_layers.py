@@ -44,7 +44,9 @@ class Offset(nn.BatchNorm2d):
     """Keeps gamma as the difference from 1."""
 
     def forward(self, x):
-        return F.batch_norm(x, self.running_mean, self.running_var, 1 + self.weight, self.bias, False, 0.1, self.eps)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, 1 + self.weight, self.bias, False, 0.1, self.eps
+        )
 
 
 class Network(nn.Module):
@@ -52,10 +54,16 @@ class Network(nn.Module):
         super().__init__()
         self.stem, self.b1 = stem(1, 4, 2, bias=False), norm(4)
         self.body, self.b2 = nn.Conv2d(4, 6, 3, stride=2, bias=False), norm(6)
-        self.aux = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(4, 3))  # in training only
+        self.aux = nn.Sequential(
+            nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(4, 3)
+        )  # in training only
         self.middle, self.head = nn.Linear(6, 8), head(8, 3)
         for b in (self.b1, self.b2):
-            nn.init.uniform_(b.running_mean), nn.init.uniform_(b.running_var, 0.5, 2), nn.init.normal_(b.weight)
+            (
+                nn.init.uniform_(b.running_mean),
+                nn.init.uniform_(b.running_var, 0.5, 2),
+                nn.init.normal_(b.weight),
+            )
 
     def forward(self, x):
         x = F.relu(self.b1(self.stem(x)))
@@ -80,7 +88,9 @@ def quantized(kind, model, **fields):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_named_keeps_full_precision_and_all_else_is_on_its_grid(kind):
     model = network(stem=Same, head=Cosine, norm=Offset)
-    found = quantized(kind, model, layers={"stem": "fp32", "head": "fp32", "aux": "fp32", "b?": "fp32"})
+    found = quantized(
+        kind, model, layers={"stem": "fp32", "head": "fp32", "aux": "fp32", "b?": "fp32"}
+    )
     assert set(found.layers) == {"body", "middle"}
     assert set(found.full_precision) == {"stem", "aux.0", "aux.2", "head"}
     tensors = found.dequantize().tensors
@@ -103,7 +113,9 @@ def test_a_layer_of_its_own_is_refused_with_the_spelling_that_leaves_it_out(kind
 
 @pytest.mark.parametrize("kind", ["brecq", "obc", "gptq", "obc, quantized inputs"])
 def test_a_norm_of_its_own_is_refused_where_it_would_be_folded_or_re_estimated(kind):
-    with pytest.raises(QuantizationError, match=r"batch norm 'b1' cannot be .*: its class Offset has") as told:
+    with pytest.raises(
+        QuantizationError, match=r"batch norm 'b1' cannot be .*: its class Offset has"
+    ) as told:
         quantized(kind, network(norm=Offset), layers={"aux": "fp32"})
     assert 'layers: {"b1": fp32, "b2": fp32}' in str(told.value)
 
@@ -113,7 +125,10 @@ def test_many_norms_are_left_out_by_a_pattern_that_matches_them_alone():
         block = lambda: nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 1, 1), norm=Offset(1)))  # noqa: E731
         return nn.Sequential(block(), block(), block(), block(), plain_norm(last))
 
-    for last, option in (("pool", '"*norm": fp32}'), ("renorm", '"0.norm": fp32, "1.norm": fp32, "2.norm": fp32')):
+    for last, option in (
+        ("pool", '"*norm": fp32}'),
+        ("renorm", '"0.norm": fp32, "1.norm": fp32, "2.norm": fp32'),
+    ):
         with pytest.raises(QuantizationError) as told:
             bitleak.OBC(levels=3)(named(last), images(), torch.Generator())
         assert "layers: {" + option in str(told.value)
@@ -127,7 +142,9 @@ def plain_norm(name):
 def test_256_levels_keep_the_answers_of_a_network_with_norms_of_its_own():
     model = network(norm=Offset)
     for kind in KINDS:
-        found = quantized(kind, model, levels=256, layers={"aux": "fp32", "b1": "fp32", "b2": "fp32"})
+        found = quantized(
+            kind, model, levels=256, layers={"aux": "fp32", "b1": "fp32", "b2": "fp32"}
+        )
         apart = deployed(model, found)(images()) - model(images())
         assert apart.abs().max() < 0.05 * model(images()).abs().max(), kind
 
@@ -155,7 +172,11 @@ def test_last_means_the_layer_that_is_executed_last_of_all():
     left = {"aux": "fp32", "head": "fp32"}
     for kind in KINDS:
         found = quantized(kind, network(), last=256, layers=left)
-        assert {name: layer.levels for name, layer in found.layers.items()} == {"stem": 3, "body": 3, "middle": 3}
+        assert {name: layer.levels for name, layer in found.layers.items()} == {
+            "stem": 3,
+            "body": 3,
+            "middle": 3,
+        }
 
 
 def test_precisions_that_leave_out_other_layers_share_one_pass_and_are_those_of_each_alone():
@@ -167,18 +188,26 @@ def test_precisions_that_leave_out_other_layers_share_one_pass_and_are_those_of_
     ]
     calls = []
     together = quantize_together(
-        some, model, images(), [torch.Generator()] * 3, on_layer=lambda name, index, total: calls.append((index, total))
+        some,
+        model,
+        images(),
+        [torch.Generator()] * 3,
+        on_layer=lambda name, index, total: calls.append((index, total)),
     )
     for quantizer, found in zip(some, together, strict=True):
         alone = quantizer(model, images(), torch.Generator()).dequantize().tensors
         assert found.dequantize().tensors.keys() == alone.keys()
-        assert all(np.array_equal(value, alone[name]) for name, value in found.dequantize().tensors.items())
+        assert all(
+            np.array_equal(value, alone[name]) for name, value in found.dequantize().tensors.items()
+        )
     assert calls == [(index, 10) for index in range(10)]
 
 
 def test_bytes_and_bits_count_the_weights_that_keep_full_precision():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32, bias=False), nn.Linear(32, 2, bias=False))
-    found = bitleak.RoundToNearest(levels=4, layers={"2": "fp32"})(model, images(1), torch.Generator())
+    found = bitleak.RoundToNearest(levels=4, layers={"2": "fp32"})(
+        model, images(1), torch.Generator()
+    )
     codes, grids = 64 * 32 * 2 / 8, 32 * 5
     assert weights_size(found) == {
         "bytes": codes + grids + 4 * 64,
@@ -187,16 +216,23 @@ def test_bytes_and_bits_count_the_weights_that_keep_full_precision():
 
 
 def test_a_pattern_that_leaves_out_nothing_is_refused():
-    with pytest.raises(QuantizationError, match=r"layers\['haed'\] matches no layer and no batch norm; there are stem"):
+    with pytest.raises(
+        QuantizationError,
+        match=r"layers\['haed'\] matches no layer and no batch norm; there are stem",
+    ):
         quantized("rtn", network(), layers={"haed": "fp32"})
 
 
 def test_a_config_names_the_layer_and_so_does_the_label():
     raw = {"data": {"name": "digits"}, "model": {"name": "cnn"}}
-    config = validate({**raw, "quantize": [{"name": "obc", "levels": 3, "layers": {"stem": "fp32", "body*": 16}}]})
+    config = validate(
+        {**raw, "quantize": [{"name": "obc", "levels": 3, "layers": {"stem": "fp32", "body*": 16}}]}
+    )
     assert config.quantize[0].variant == "obc-1.58+stemfp32+body*4"
     assert config.quantize[0].options["layers"] == {"stem": "fp32", "body*": 16}
-    with pytest.raises(ConfigError, match="a mapping of text to a whole number or 'fp32', got 'half'"):
+    with pytest.raises(
+        ConfigError, match="a mapping of text to a whole number or 'fp32', got 'half'"
+    ):
         validate({**raw, "quantize": [{"name": "obc", "levels": 3, "layers": {"stem": "half"}}]})
 
 
@@ -219,7 +255,9 @@ class Batchwise(nn.Module):
 def test_a_folded_network_that_answers_otherwise_is_refused_by_the_name_of_the_norm():
     torch.manual_seed(0)
     model = Batchwise()
-    with pytest.raises(QuantizationError, match="batch norm 'norm' gives other outputs once batch norms are folded"):
+    with pytest.raises(
+        QuantizationError, match="batch norm 'norm' gives other outputs once batch norms are folded"
+    ):
         bitleak.BRECQ(levels=256)(model, images(), torch.Generator())
 
 

@@ -36,13 +36,23 @@ def by_elimination(row, hessian, scale, zero_point, levels, order):
 
 
 @pytest.mark.parametrize("order", ["index", "activation"])
-@pytest.mark.parametrize(("columns", "levels", "damping"), [(9, 3, 0.0), (20, 16, 0.01), (140, 4, 0.1)])
-def test_codes_are_those_of_elimination_from_scratch_in_the_same_order(columns, levels, damping, order):
+@pytest.mark.parametrize(
+    ("columns", "levels", "damping"), [(9, 3, 0.0), (20, 16, 0.01), (140, 4, 0.1)]
+)
+def test_codes_are_those_of_elimination_from_scratch_in_the_same_order(
+    columns, levels, damping, order
+):
     weight, grid, hessian = problem(3, columns, levels)
-    codes, record = quantize_in_order("fc", weight, grid, hessian[None], order=order, damping=damping)
+    codes, record = quantize_in_order(
+        "fc", weight, grid, hessian[None], order=order, damping=damping
+    )
     damped = hessian + damping * hessian.diagonal().mean() * torch.eye(columns)
     diagonal = hessian.diagonal().tolist()
-    columns = sorted(range(columns), key=lambda column: -diagonal[column]) if order == "activation" else range(columns)
+    columns = (
+        sorted(range(columns), key=lambda column: -diagonal[column])
+        if order == "activation"
+        else range(columns)
+    )
     for row in range(3):
         scale, zero_point = float(grid.scale[row]), float(grid.zero_point[row])
         expected = by_elimination(weight[row], damped, scale, zero_point, levels, columns)
@@ -67,7 +77,8 @@ def test_its_error_lies_between_those_of_obc_and_round_to_nearest():
 
     greedy = error(in_greedy_order("fc", weight, grid, hessian[None])[0])
     errors = {
-        o: error(quantize_in_order("fc", weight, grid, hessian[None], order=o)[0]) for o in ("index", "activation")
+        o: error(quantize_in_order("fc", weight, grid, hessian[None], order=o)[0])
+        for o in ("index", "activation")
     }
     assert all(greedy < found < error(to_codes(weight, grid)) for found in errors.values())
     assert errors["activation"] != errors["index"]
@@ -91,9 +102,19 @@ def test_equal_inputs_keep_the_order_of_the_index():
 def test_groups_together_get_the_codes_that_each_gets_alone(rows, columns, order):
     parts = [problem(rows, columns, 3, seed) for seed in range(3)]
     weight, hessian = (torch.stack([part[i] for part in parts]) for i in (0, 2))
-    hessian[1] = torch.outer(hessian[1, 0], hessian[1, 0])  # singular: this one alone is damped more
-    grid = Grid(*(torch.cat([getattr(part[1], name) for part in parts]) for name in ("scale", "zero_point")), 3)
-    together, record = quantize_in_order("conv", weight.flatten(0, 1), grid, hessian, order=order, damping=0.0)
+    hessian[1] = torch.outer(
+        hessian[1, 0], hessian[1, 0]
+    )  # singular: this one alone is damped more
+    grid = Grid(
+        *(
+            torch.cat([getattr(part[1], name) for part in parts])
+            for name in ("scale", "zero_point")
+        ),
+        3,
+    )
+    together, record = quantize_in_order(
+        "conv", weight.flatten(0, 1), grid, hessian, order=order, damping=0.0
+    )
     alone = [
         quantize_in_order("conv", part[0], part[1], second[None], order=order, damping=0.0)
         for part, second in zip(parts, hessian, strict=True)
@@ -121,11 +142,16 @@ def test_inputs_that_are_not_finite_name_the_layer():
         quantize_in_order("head", weight, grid, hessian[None])
 
 
-@pytest.mark.parametrize("fields", [{"order": "index"}, {"inputs": "quantized"}, {"polish": 5}, {"reestimate": "none"}])
+@pytest.mark.parametrize(
+    "fields", [{"order": "index"}, {"inputs": "quantized"}, {"polish": 5}, {"reestimate": "none"}]
+)
 def test_every_field_has_an_effect(fields):
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)]
-    network, images = nn.Sequential(*layers).eval(), torch.randn(40, 2, 6, 6).cumsum(2).cumsum(3) / 3
+    network, images = (
+        nn.Sequential(*layers).eval(),
+        torch.randn(40, 2, 6, 6).cumsum(2).cumsum(3) / 3,
+    )
     plain, other = (
         replace(GPTQ(levels=3), **more)(network, images, torch.Generator()).dequantize().tensors
         for more in ({}, fields)
@@ -133,7 +159,9 @@ def test_every_field_has_an_effect(fields):
     assert any((plain[name] != other[name]).any() for name in plain)
 
 
-@pytest.mark.parametrize("fields", [{"damping": -0.1}, {"polish": -1}, {"inputs": "none"}, {"order": "random"}])
+@pytest.mark.parametrize(
+    "fields", [{"damping": -0.1}, {"polish": -1}, {"inputs": "none"}, {"order": "random"}]
+)
 def test_wrong_fields_are_refused(fields):
     with pytest.raises(Exception, match=next(iter(fields))):
         GPTQ(**fields)

@@ -53,10 +53,15 @@ def test_chunks_do_not_change_the_grid(monkeypatch):
 
 def test_a_grid_per_tensor_is_that_of_all_weights_as_one_channel():
     weight = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
-    tensor, row = search_grid(weight, 4, granularity="tensor"), search_grid(weight.reshape(1, -1), 4)
+    tensor, row = (
+        search_grid(weight, 4, granularity="tensor"),
+        search_grid(weight.reshape(1, -1), 4),
+    )
     assert tensor.scale.shape == (1,)
     assert torch.equal(tensor.scale, row.scale)
-    assert torch.equal(to_codes(weight, tensor).flatten(), to_codes(weight.reshape(1, -1), row).flatten())
+    assert torch.equal(
+        to_codes(weight, tensor).flatten(), to_codes(weight.reshape(1, -1), row).flatten()
+    )
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -89,7 +94,10 @@ def test_zero_is_exact_and_in_range_unless_paper(levels, seed, symmetric, offset
 def test_a_paper_grid_leaves_out_zero_where_a_channel_does_not_change_sign():
     weight = torch.tensor([[1.0, 1.1, 1.2, 1.3]])
     exact, forced = search_grid(weight, 4, style="paper"), search_grid(weight, 4)
-    error = [float((to_weights(to_codes(weight, grid), grid) - weight).abs().max()) for grid in (exact, forced)]
+    error = [
+        float((to_weights(to_codes(weight, grid), grid) - weight).abs().max())
+        for grid in (exact, forced)
+    ]
     assert error[0] < 0.05 < error[1]
     assert not 0 <= float(exact.zero_point) <= 3
 

@@ -43,10 +43,16 @@ LAYERS = {
     "depthwise": (lambda: nn.Conv2d(5, 5, 3, padding=1, groups=5), (5, 6, 5)),
     "depthwise, two filters each": (lambda: nn.Conv2d(3, 6, 5, 2, 2, groups=3), (3, 6, 7)),
     "same": (lambda: nn.Conv2d(3, 4, (2, 3), padding="same"), (3, 5, 4)),
-    "same, dilated, grouped": (lambda: nn.Conv2d(4, 4, 2, padding="same", dilation=3, groups=2), (4, 6, 5)),
+    "same, dilated, grouped": (
+        lambda: nn.Conv2d(4, 4, 2, padding="same", dilation=3, groups=2),
+        (4, 6, 5),
+    ),
     "reflect": (lambda: nn.Conv2d(3, 4, 3, padding=(1, 2), padding_mode="reflect"), (3, 4, 5)),
     "circular": (lambda: nn.Conv2d(3, 4, 3, 2, 1, padding_mode="circular"), (3, 6, 5)),
-    "replicate, same": (lambda: nn.Conv2d(3, 4, 4, padding="same", padding_mode="replicate"), (3, 5, 5)),
+    "replicate, same": (
+        lambda: nn.Conv2d(3, 4, 4, padding="same", padding_mode="replicate"),
+        (3, 5, 5),
+    ),
     "1-d": (lambda: nn.Conv1d(4, 5, 3, padding=1), (4, 9)),
     "1-d, circular, dilated, grouped": (
         lambda: nn.Conv1d(4, 6, 3, padding=2, dilation=2, groups=2, padding_mode="circular"),
@@ -91,7 +97,9 @@ def padded(layer, inputs):
     else:
         ends = [(amount, amount) for amount in layer.padding]
     flat = [end for pair in reversed(ends) for end in pair]
-    return F.pad(inputs, flat, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+    return F.pad(
+        inputs, flat, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    )
 
 
 def patches(layer, inputs):
@@ -100,12 +108,18 @@ def patches(layer, inputs):
         return [inputs.reshape(-1, inputs.shape[-1])]
     images = padded(layer, inputs)
     axes = list(zip(images.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True))
-    starts = [range(0, size - dilation * (taps - 1), stride) for size, taps, stride, dilation in axes]
+    starts = [
+        range(0, size - dilation * (taps - 1), stride) for size, taps, stride, dilation in axes
+    ]
     rows = []
     for position in itertools.product(*starts):
         patch = images
-        for axis, (first, (_, taps, _, dilation)) in enumerate(zip(position, axes, strict=True), start=2):
-            patch = patch.index_select(axis, torch.tensor([first + dilation * tap for tap in range(taps)]))
+        for axis, (first, (_, taps, _, dilation)) in enumerate(
+            zip(position, axes, strict=True), start=2
+        ):
+            patch = patch.index_select(
+                axis, torch.tensor([first + dilation * tap for tap in range(taps)])
+            )
         rows.append(patch)
     parts = torch.stack(rows, 1).flatten(0, 1).chunk(layer.groups, 1)
     return [part.flatten(1) for part in parts]  # groups of (positions, columns)
@@ -129,7 +143,10 @@ def _rows(layer):
 def test_patches_times_weights_are_the_output_and_their_squares_the_gram_matrix(case):
     layer, inputs = case
     columns = patches(layer, inputs)
-    outputs = torch.cat([part @ rows.T for part, rows in zip(columns, _rows(layer), strict=True)], 1) + layer.bias
+    outputs = (
+        torch.cat([part @ rows.T for part, rows in zip(columns, _rows(layer), strict=True)], 1)
+        + layer.bias
+    )
     with torch.no_grad():
         expected = layer(inputs)
     wanted = expected.reshape(-1, len(layer.weight))
@@ -137,7 +154,9 @@ def test_patches_times_weights_are_the_output_and_their_squares_the_gram_matrix(
         wanted = expected.flatten(2).transpose(1, 2).flatten(0, 1)
     torch.testing.assert_close(outputs, wanted, rtol=1e-4, atol=1e-4)
     squares = torch.stack([part.double().T @ part.double() for part in columns])
-    torch.testing.assert_close(gram(layer, inputs), squares, rtol=1e-5, atol=1e-5 * float(squares.max()))
+    torch.testing.assert_close(
+        gram(layer, inputs), squares, rtol=1e-5, atol=1e-5 * float(squares.max())
+    )
 
 
 @pytest.mark.parametrize("name", ["obc", "gptq", "obc-quantized"])
@@ -230,15 +249,23 @@ def test_a_weight_used_at_two_places_is_refused_by_every_quantizer(method, netwo
 @pytest.mark.parametrize("levels", [2, 5])
 def test_a_group_and_a_token_feature_that_are_always_zero_do_no_harm(method, levels):
     torch.manual_seed(0)
-    depthwise, grouped, head = nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 1, groups=2), nn.Linear(9, 3)
-    network = nn.Sequential(depthwise, nn.ReLU(), grouped, nn.Flatten(2), head, nn.Flatten(), nn.Linear(12, 3))
+    depthwise, grouped, head = (
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Linear(9, 3),
+    )
+    network = nn.Sequential(
+        depthwise, nn.ReLU(), grouped, nn.Flatten(2), head, nn.Flatten(), nn.Linear(12, 3)
+    )
     images = torch.randn(20, 4, 5, 5)
     images[:, 2] = 0  # the only input of the depthwise convolution's third group
     with torch.no_grad():
         depthwise.bias[2:] = -9.0  # the ReLU closes both channels of the second group
     quantized = run(method, network, images, levels=levels)
     assert all(np.isfinite(array).all() for array in quantized.dequantize().tensors.values())
-    errors = [layer["relative_error"] for layer in quantized.record.values() if "relative_error" in layer]
+    errors = [
+        layer["relative_error"] for layer in quantized.record.values() if "relative_error" in layer
+    ]
     assert np.isfinite(errors).all()
     if not isinstance(method, BRECQ | RoundToNearest | AdaRound):
         assert not quantized.layers["0"].dequantize()[2].any()
@@ -256,11 +283,15 @@ def test_a_weight_that_is_not_finite_is_refused_by_every_quantizer(method, value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "rtn"])  # which uses no images
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name != "rtn"]
+)  # which uses no images
 def test_one_broken_image_is_refused_by_every_quantizer_that_uses_it(name, value):
     images = torch.randn(9, 4, 12)
     images[7, 2, 3] = value
-    with pytest.raises(QuantizationError, match="layer '0': the calibration input holds NaN or infinite"):
+    with pytest.raises(
+        QuantizationError, match="layer '0': the calibration input holds NaN or infinite"
+    ):
         run(METHODS[name], nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3)), images)
 
 
@@ -302,9 +333,13 @@ def trained(digits):
 def test_256_levels_keep_the_accuracy_within_a_tenth_of_a_point(trained, digits, method):
     images, labels = digits
     changed = deployed(trained, run(method, trained, images[:256], levels=256))
-    noise = torch.randn(10, *images.shape, generator=torch.Generator().manual_seed(0))  # so that 0.001 is 18 records
+    noise = torch.randn(
+        10, *images.shape, generator=torch.Generator().manual_seed(0)
+    )  # so that 0.001 is 18 records
     noisy, labels = (images + 0.2 * noise).flatten(0, 1), labels.repeat(10)
     with torch.no_grad():
-        before, after = (float((each(noisy).argmax(1) == labels).double().mean()) for each in (trained, changed))
+        before, after = (
+            float((each(noisy).argmax(1) == labels).double().mean()) for each in (trained, changed)
+        )
     assert before > 0.95
     assert abs(after - before) <= 0.001

@@ -16,14 +16,21 @@ from bitleak.quantizers.rtn import RoundToNearest
 
 def network():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2, groups=3)]
+    layers = [
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, stride=2, groups=3),
+    ]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(24, 4))
 
 
 @pytest.fixture
 def images():
     noise = torch.randn(40, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    return 3 * torch.nn.functional.avg_pool2d(noise, 3, stride=1)  # neighbouring pixels are correlated
+    return 3 * torch.nn.functional.avg_pool2d(
+        noise, 3, stride=1
+    )  # neighbouring pixels are correlated
 
 
 @torch.no_grad()
@@ -33,7 +40,11 @@ def errors_on_full_precision_inputs(quantized, images):
     for index, (layer, other) in enumerate(zip(reference, changed, strict=True)):
         if hasattr(layer, "weight") and not isinstance(layer, nn.BatchNorm2d):
             difference = layer(images) - other(images)
-            energy = (layer(images) - layer.bias.reshape(-1, *[1] * (difference.ndim - 2))).square().sum()
+            energy = (
+                (layer(images) - layer.bias.reshape(-1, *[1] * (difference.ndim - 2)))
+                .square()
+                .sum()
+            )
             errors[str(index)] = float(difference.square().sum() / energy)
         images = layer(images)
     return errors
@@ -53,7 +64,9 @@ def test_second_moments_are_those_of_the_full_precision_inputs(images):
     full = network().eval()
     layers = {"5": full[5]}
     inputs = full[:5](images).detach().double()
-    torch.testing.assert_close(second_moments(full, layers, images)["5"][0], inputs.T @ inputs, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        second_moments(full, layers, images)["5"][0], inputs.T @ inputs, rtol=1e-5, atol=1e-4
+    )
 
 
 def test_each_group_has_a_hessian_of_its_own(images):
@@ -92,14 +105,18 @@ def test_few_images_are_damped_and_it_is_recorded(images):
 
 def test_batch_norm_is_re_estimated_on_the_calibration_images_if_wanted(images):
     with_it, without = (
-        OBC(levels=3, reestimate=wanted)(network(), images, torch.Generator()) for wanted in ("absolute", "none")
+        OBC(levels=3, reestimate=wanted)(network(), images, torch.Generator())
+        for wanted in ("absolute", "none")
     )
     before = network().state_dict()
     assert np.array_equal(without.rest["1.running_mean"], before["1.running_mean"].numpy())
     hidden = deployed(network(), with_it)[0](images).transpose(0, 1).flatten(1)
     np.testing.assert_allclose(with_it.rest["1.running_mean"], hidden.mean(1).detach(), atol=1e-5)
     np.testing.assert_allclose(with_it.rest["1.running_var"], hidden.var(1).detach(), rtol=1e-4)
-    assert all(np.array_equal(with_it.layers[name].codes, without.layers[name].codes) for name in with_it.layers)
+    assert all(
+        np.array_equal(with_it.layers[name].codes, without.layers[name].codes)
+        for name in with_it.layers
+    )
 
 
 def test_the_network_is_not_changed(images):
@@ -115,7 +132,10 @@ def test_float32_is_not_used_where_it_would_lose_the_inverse():
     inputs[:, 1] = inputs[:, 0] + 2e-3 * inputs[:, 1]
     weight = torch.randn(4, 12, generator=torch.Generator().manual_seed(1))
     grid, hessian = search_grid(weight, 4), (inputs.T @ inputs)[None]
-    codes = [quantize_greedily("fc", weight, grid, hessian, dtype=dtype)[0] for dtype in (torch.float32, torch.float64)]
+    codes = [
+        quantize_greedily("fc", weight, grid, hessian, dtype=dtype)[0]
+        for dtype in (torch.float32, torch.float64)
+    ]
     assert torch.equal(*codes)
 
 
@@ -131,7 +151,9 @@ def test_groups_are_computed_in_float32_or_float64_each_for_itself_as_if_it_were
         for group in range(5):
             rows = slice(3 * group, 3 * group + 3)
             own = replace(grid, scale=grid.scale[rows], zero_point=grid.zero_point[rows])
-            alone, _ = quantize_greedily("fc", weight[rows], own, hessian[group : group + 1], dtype=dtype)
+            alone, _ = quantize_greedily(
+                "fc", weight[rows], own, hessian[group : group + 1], dtype=dtype
+            )
             assert torch.equal(together[rows], alone)
         assert record == {"dead": 1, "damping": 0.0}
 

@@ -9,7 +9,9 @@ from bitleak.quantizers.rtn import RoundToNearest
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
+    )
 
 
 def quantize(shift=0.0, **fields):
@@ -57,7 +59,9 @@ def test_256_levels_leave_the_outputs_almost_as_they_were():
     assert 0 < difference.abs().max() < 0.01
 
 
-@pytest.mark.parametrize("options", [{"symmetric": True}, {"granularity": "tensor"}, {"grid": "paper"}])
+@pytest.mark.parametrize(
+    "options", [{"symmetric": True}, {"granularity": "tensor"}, {"grid": "paper"}]
+)
 def test_the_kind_of_grid_is_respected(options):
     weights = [quantize(shift=1.0, **fields).layers["0"].dequantize() for fields in (options, {})]
     assert not np.array_equal(*weights)
@@ -65,5 +69,10 @@ def test_the_kind_of_grid_is_respected(options):
 
 def test_each_layer_is_reported():
     calls = []
-    RoundToNearest()(network(), torch.zeros(1, 1, 4, 4), torch.Generator(), on_layer=lambda *call: calls.append(call))
+    RoundToNearest()(
+        network(),
+        torch.zeros(1, 1, 4, 4),
+        torch.Generator(),
+        on_layer=lambda *call: calls.append(call),
+    )
     assert calls == [("0", 0, 2), ("4", 1, 2)]

@@ -57,7 +57,9 @@ def test_last_is_the_last_in_execution():
 
 
 def test_a_pattern_without_a_match_is_refused():
-    with pytest.raises(QuantizationError, match=r"layers\['haed'\] matches no layer; the layers are stem, head"):
+    with pytest.raises(
+        QuantizationError, match=r"layers\['haed'\] matches no layer; the layers are stem, head"
+    ):
         layer_levels(Scheme(layers={"haed": 4}), ["stem", "head"])
 
 
@@ -75,5 +77,7 @@ def test_levels_out_of_range_are_refused(fields, message):
 
 
 def test_a_config_becomes_a_scheme():
-    scheme = pydantic.TypeAdapter(Scheme).validate_python({"levels": 3, "layers": {"fc": 16}, "grid": "paper"})
+    scheme = pydantic.TypeAdapter(Scheme).validate_python(
+        {"levels": 3, "layers": {"fc": 16}, "grid": "paper"}
+    )
     assert scheme == Scheme(levels=3, layers={"fc": 16}, grid="paper")

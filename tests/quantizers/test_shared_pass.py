@@ -31,7 +31,12 @@ MIXED = [
 
 def network(seed=0):
     torch.manual_seed(seed)
-    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2, groups=3)]
+    layers = [
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, stride=2, groups=3),
+    ]
     built = nn.Sequential(*layers, nn.Flatten(), nn.Linear(54, 4)).eval()
     reestimate(built, images(seed))
     return built
@@ -39,7 +44,9 @@ def network(seed=0):
 
 def images(seed=0, records=80):
     noise = torch.randn(records, 2, 10, 10, generator=torch.Generator().manual_seed(seed))
-    return 3 * torch.nn.functional.avg_pool2d(noise, 3, stride=1)  # neighbouring pixels are correlated
+    return 3 * torch.nn.functional.avg_pool2d(
+        noise, 3, stride=1
+    )  # neighbouring pixels are correlated
 
 
 def chances(number):
@@ -51,7 +58,10 @@ def assert_same(one, other):
     assert list(one.layers) == list(other.layers)
     for name, layer in one.layers.items():
         for field in ("codes", "scale", "zero_point"):
-            assert np.array_equal(getattr(layer, field), getattr(other.layers[name], field)), (name, field)
+            assert np.array_equal(getattr(layer, field), getattr(other.layers[name], field)), (
+                name,
+                field,
+            )
         assert layer.levels == other.layers[name].levels
     assert one.rest.keys() == other.rest.keys()
     assert all(np.array_equal(value, other.rest[name]) for name, value in one.rest.items())
@@ -67,7 +77,9 @@ def test_what_is_quantized_together_equals_what_is_quantized_alone_bit_for_bit(m
 
 def test_all_that_can_share_take_one_pass_and_one_gram_matrix_per_layer(monkeypatch):
     counts, gram = Counter(), layerwise.gram
-    monkeypatch.setattr(layerwise, "gram", lambda layer, inputs: counts.update([layer]) or gram(layer, inputs))
+    monkeypatch.setattr(
+        layerwise, "gram", lambda layer, inputs: counts.update([layer]) or gram(layer, inputs)
+    )
     quantizers = [OBC(levels=16), GPTQ(levels=3), RoundToNearest(levels=3, polish=1), OBC(levels=4)]
     assert len(list(quantize_together(quantizers, network(), images(), chances(4)))) == 4
     assert sorted(counts.values()) == [1, 1, 1]
@@ -77,7 +89,11 @@ def test_a_result_is_made_when_it_is_asked_for():
     made = []
     quantizers = [AdaRound(levels=3, iterations=1), OBC(levels=3), AdaRound(levels=4, iterations=1)]
     results = quantize_together(
-        quantizers, network(), images(), chances(3), on_layer=lambda name, index, of: made.append((index, of))
+        quantizers,
+        network(),
+        images(),
+        chances(3),
+        on_layer=lambda name, index, of: made.append((index, of)),
     )
     assert made == []
     next(results)
@@ -98,14 +114,19 @@ def test_the_network_is_not_changed():
 def test_the_memory_changes_the_passes_and_not_the_result(memory, monkeypatch):
     passes = []
     stream = layerwise.stream
-    monkeypatch.setattr(layerwise, "stream", lambda *some: passes.append(sorted(some[2])) or stream(*some))
+    monkeypatch.setattr(
+        layerwise, "stream", lambda *some: passes.append(sorted(some[2])) or stream(*some)
+    )
     for found, expected in zip(
         quantize_together([OBC(levels=3)], network(), images(), chances(1), memory=memory),
         quantize_together([OBC(levels=3)], network(), images(), chances(1)),
         strict=True,
     ):
         assert_same(found, expected)
-    by_layer = {0: [["0", "1"], ["3"], ["5"]], 20_000: [["0", "1", "3"], ["5"]]}  # 2.6, 7.8 and 23.3 kB; 1: batch norm
+    by_layer = {
+        0: [["0", "1"], ["3"], ["5"]],
+        20_000: [["0", "1", "3"], ["5"]],
+    }  # 2.6, 7.8 and 23.3 kB; 1: batch norm
     assert passes == [*by_layer[memory], ["0", "1", "3", "5"]]
 
 
@@ -134,7 +155,9 @@ def test_a_population_gets_the_codes_that_each_network_gets_alone(quantizer, sta
         for name, layer in alone.layers.items():
             assert np.array_equal(each.layers[name].codes, layer.codes)
             assert np.array_equal(each.layers[name].scale, layer.scale)
-            approximate = {key: pytest.approx(value, rel=1e-6) for key, value in alone.record[name].items()}
+            approximate = {
+                key: pytest.approx(value, rel=1e-6) for key, value in alone.record[name].items()
+            }
             assert each.record[name] == approximate
         assert all(np.array_equal(value, each.rest[name]) for name, value in alone.rest.items())
     assert len({each.layers["5"].codes.tobytes() for each in found}) == 5
@@ -142,7 +165,11 @@ def test_a_population_gets_the_codes_that_each_network_gets_alone(quantizer, sta
 
 def test_a_model_that_needs_damping_does_not_change_the_others():
     networks = [network(seed) for seed in range(3)]
-    shown = [images(0), images(1)[:1].repeat(3, 1, 1, 1), images(2)]  # one image: more columns than inputs
+    shown = [
+        images(0),
+        images(1)[:1].repeat(3, 1, 1, 1),
+        images(2),
+    ]  # one image: more columns than inputs
     found = list(quantize_population(OBC(levels=3), networks, shown, chances(3)))
     assert [each.record["5"]["damping"] > 0 for each in found] == [False, True, False]
     for each, own, given in zip(found, networks, shown, strict=True):
@@ -153,12 +180,18 @@ def test_the_network_that_fails_is_named():
     shown = [images(seed) for seed in range(3)]
     shown[1][7] = float("nan")
     with pytest.raises(QuantizationError, match="network 1: layer '0': the calibration input"):
-        list(quantize_population(OBC(levels=3), [network(seed) for seed in range(3)], shown, chances(3)))
+        list(
+            quantize_population(
+                OBC(levels=3), [network(seed) for seed in range(3)], shown, chances(3)
+            )
+        )
 
 
 def test_networks_of_two_architectures_are_refused():
     other = nn.Sequential(nn.Conv2d(2, 5, 3), nn.Flatten(), nn.Linear(180, 4))
-    with pytest.raises(QuantizationError, match=r"network 1 has other layers than network 0.*'0'.*6, 2.*5, 2"):
+    with pytest.raises(
+        QuantizationError, match=r"network 1 has other layers than network 0.*'0'.*6, 2.*5, 2"
+    ):
         list(quantize_population(GPTQ(), [network(), other], [images()] * 2, chances(2)))
 
 

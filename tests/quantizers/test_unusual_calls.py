@@ -29,9 +29,15 @@ METHODS = {
 class Network(nn.Module):
     """Convolution, batch norm, classifier; `call` says how they are called."""
 
-    def __init__(self, call: "Callable[[Network, torch.Tensor], torch.Tensor]", **more: nn.Module) -> None:
+    def __init__(
+        self, call: "Callable[[Network, torch.Tensor], torch.Tensor]", **more: nn.Module
+    ) -> None:
         super().__init__()
-        self.conv, self.bn, self.fc = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Linear(64, 10)
+        self.conv, self.bn, self.fc = (
+            nn.Conv2d(1, 4, 3, bias=False),
+            nn.BatchNorm2d(4),
+            nn.Linear(64, 10),
+        )
         for name, module in more.items():
             self.add_module(name, module)
         self.call = call
@@ -81,7 +87,11 @@ def made(call, more=(), seed=0):
         torch.manual_seed(seed)
         network = Network(call, **{name: make() for name, make in dict(more).items()}).eval()
         with torch.no_grad():
-            network.bn.running_mean.normal_(), network.bn.running_var.uniform_(0.5, 2), network.bn.weight.uniform_(1, 2)
+            (
+                network.bn.running_mean.normal_(),
+                network.bn.running_var.uniform_(0.5, 2),
+                network.bn.weight.uniform_(1, 2),
+            )
     return network
 
 
@@ -107,7 +117,9 @@ def test_at_256_levels_the_network_answers_as_at_full_precision(case, method):
 def test_how_layers_are_called_does_not_change_the_codes(call):
     for method in ("adaround", "brecq", "brecq-output", "obc-quantized"):
         codes = [
-            METHODS[method](made(each), images(), torch.Generator().manual_seed(0)).layers["conv"].codes.tolist()
+            METHODS[method](made(each), images(), torch.Generator().manual_seed(0))
+            .layers["conv"]
+            .codes.tolist()
             for each in (plain, call)
         ]
         assert codes[0] == codes[1], method
@@ -117,7 +129,9 @@ def test_how_layers_are_called_does_not_change_the_codes(call):
 def test_a_batch_norm_behind_two_layers_is_called_one_and_the_way_out_is_named(method):
     network = made(norm_twice, {"more": lambda: nn.Conv2d(4, 4, 3, padding=1)})
     if method in ("obc", "obc-quantized", "gptq"):
-        with pytest.raises(QuantizationError, match=r"batch norm 'bn' is used 2 times.*`reestimate: none`"):
+        with pytest.raises(
+            QuantizationError, match=r"batch norm 'bn' is used 2 times.*`reestimate: none`"
+        ):
             error_of(network, method, images())
     else:
         assert 0 < error_of(network, method, images()) < 0.02

@@ -52,9 +52,48 @@ SECONDS = 5
 MEMORY = 768 << 20
 """Bytes that a reader may take beyond those the process has."""
 
-NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1)
-WORDS = ("-1", "0", "99999999999", "1e999", "NaN", "null", "[", "{", "]", "(", "\0", '"', "'", "\\ud800", "true")
-TAGS = ("2001-99-99", "!!python/none", "!!int a", "!!timestamp a", "&a ", "*a", "\n", "[" * 3000, "{'a':" * 1500)
+NUMBERS = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+)
+WORDS = (
+    "-1",
+    "0",
+    "99999999999",
+    "1e999",
+    "NaN",
+    "null",
+    "[",
+    "{",
+    "]",
+    "(",
+    "\0",
+    '"',
+    "'",
+    "\\ud800",
+    "true",
+)
+TAGS = (
+    "2001-99-99",
+    "!!python/none",
+    "!!int a",
+    "!!timestamp a",
+    "&a ",
+    "*a",
+    "\n",
+    "[" * 3000,
+    "{'a':" * 1500,
+)
 TEXTS = (b"\xff\xfe", *(word.encode() for word in (*WORDS, *TAGS)))
 
 
@@ -191,7 +230,9 @@ def changes(files, seed, *, mutants=MUTANTS, packed=None):
 
 def repacked(data, rng):
     """One array of an archive is changed before it is packed, in one of the four ways of packing."""
-    way = int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]))
+    way = int(
+        rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    )
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         arrays = {name: archive.read(name) for name in archive.namelist()}
     broken = list(arrays)[rng.integers(len(arrays))]
@@ -213,7 +254,9 @@ def small_images(count=12):
 def test_a_damaged_config_is_refused_or_read(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_bytes((Path(__file__).parents[2] / "src/bitleak/demo.yaml").read_bytes())
-    survive(changes([file], 1), lambda: validate(read_config(file)), expected=ConfigError, lines=True)
+    survive(
+        changes([file], 1), lambda: validate(read_config(file)), expected=ConfigError, lines=True
+    )
 
 
 def test_a_damaged_file_of_arrays_is_refused_or_read(tmp_path):
@@ -229,9 +272,14 @@ def hub_table(count=4):
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "PNG")
         images.append({"bytes": stream.getvalue(), "path": "a.png"})
-    features = {"img": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    features = {
+        "img": {"_type": "Image"},
+        "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
+    }
     table = pa.table({"img": images, "label": np.arange(count) % 2})
-    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    return table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
 
 
 def edited_metadata(data, rng):
@@ -247,10 +295,21 @@ def edited_metadata(data, rng):
 def test_a_damaged_table_of_images_is_refused_or_read(tmp_path, checksums):
     file = tmp_path / "train.parquet"
     pq.write_table(hub_table(), file, write_page_checksum=checksums)
-    survive(changes([file], 3 + checksums, packed=edited_metadata), lambda: Hub(str(tmp_path)).load(None))
+    survive(
+        changes([file], 3 + checksums, packed=edited_metadata),
+        lambda: Hub(str(tmp_path)).load(None),
+    )
 
 
-FORMATS = {"png": {}, "jpg": {}, "webp": {}, "bmp": {}, "gif": {}, "tif": {"compression": "tiff_lzw"}, "ppm": {}}
+FORMATS = {
+    "png": {},
+    "jpg": {},
+    "webp": {},
+    "bmp": {},
+    "gif": {},
+    "tif": {"compression": "tiff_lzw"},
+    "ppm": {},
+}
 
 
 def test_a_damaged_picture_is_refused_or_read(tmp_path):
@@ -270,7 +329,11 @@ def test_a_damaged_picture_is_refused_or_read(tmp_path):
 
 def test_a_damaged_tiny_imagenet_is_refused_or_read(tmp_path):
     for number in range(6):
-        part = tmp_path / "train" / f"n0{number % 2}" / "images" if number < 4 else tmp_path / "val" / "images"
+        part = (
+            tmp_path / "train" / f"n0{number % 2}" / "images"
+            if number < 4
+            else tmp_path / "val" / "images"
+        )
         part.mkdir(parents=True, exist_ok=True)
         Image.fromarray(small_images()[number]).save(part / f"{number}.JPEG")
     (tmp_path / "wnids.txt").write_text("n00\nn01\n")
@@ -313,7 +376,9 @@ def test_a_damaged_folder_of_answers_is_refused_or_read(tmp_path):
         files.append(tmp_path / "answers" / f"{name}.npy")
         files[-1].parent.mkdir(exist_ok=True)
         np.save(files[-1], array)
-    survive(changes(files, 8, packed=edited_header), lambda: read_all(tmp_path / "answers", tmp_path))
+    survive(
+        changes(files, 8, packed=edited_header), lambda: read_all(tmp_path / "answers", tmp_path)
+    )
 
 
 def test_a_damaged_folder_of_experiments_is_refused_or_read(tmp_path):
@@ -332,7 +397,12 @@ def test_a_damaged_folder_of_experiments_is_refused_or_read(tmp_path):
 def test_a_damaged_table_of_answers_is_refused_or_read(tmp_path, checksums):
     made = answers()
     model, record = np.indices(made["member"].shape).reshape(2, -1)
-    columns = {"model": model, "record": record, "member": made["member"].ravel(), "label": made["labels"][record]}
+    columns = {
+        "model": model,
+        "record": record,
+        "member": made["member"].ravel(),
+        "label": made["labels"][record],
+    }
     file = tmp_path / "answers.parquet"
     table = pa.table({**columns, "logits": list(made["logits"].reshape(-1, 3))})
     pq.write_table(table, file, write_page_checksum=checksums)
@@ -341,10 +411,15 @@ def test_a_damaged_table_of_answers_is_refused_or_read(tmp_path, checksums):
 
 def test_damaged_weights_are_refused_or_read(tmp_path):
     file = tmp_path / "net.safetensors"
-    tensors = {"a.weight": np.ones((3, 4), np.float32), "a.bias": np.ones(3, np.float16), "n": np.array(3)}
+    tensors = {
+        "a.weight": np.ones((3, 4), np.float32),
+        "a.bias": np.ones(3, np.float16),
+        "n": np.array(3),
+    }
     file.write_bytes(safetensors.numpy.save(tensors, {"made": "by a test"}))
     survive(
-        changes([file], 12, packed=lambda data, rng: mutant(data[:200], rng) + data[200:]), lambda: read_weights(file)
+        changes([file], 12, packed=lambda data, rng: mutant(data[:200], rng) + data[200:]),
+        lambda: read_weights(file),
     )
 
 
@@ -352,8 +427,12 @@ SPEC = ModelSpec("cnn", {"width": 4}, 10, 1, 8, (0.5,), (0.2,))
 
 
 def test_damaged_quantized_weights_are_refused_or_read(tmp_path):
-    layer = QuantizedLayer(np.ones((3, 4), np.uint8), np.ones(3, np.float32), np.ones(3, np.float32), 4)
-    quantized = QuantizedWeights({"a": layer}, {"a.bias": np.ones(3, np.float32)}, SPEC, {"a": {"damping": 0.1}})
+    layer = QuantizedLayer(
+        np.ones((3, 4), np.uint8), np.ones(3, np.float32), np.ones(3, np.float32), 4
+    )
+    quantized = QuantizedWeights(
+        {"a": layer}, {"a.bias": np.ones(3, np.float32)}, SPEC, {"a": {"damping": 0.1}}
+    )
     files = save_quantized(quantized, tmp_path / "rtn-4")
     survive(changes(list(files[1:]), 13), lambda: load_quantized(tmp_path / "rtn-4"))
 
@@ -367,7 +446,9 @@ def a_store(root):
     task = Task("train", "1", {"n": 1}, label="train 1")
     store.write(task, weights, {"device": "cpu", "seconds": 1.5, "peak_memory": 10})
     other = Task("query", "1", {"n": 2}, label="query 2")
-    store.write(other, {"x": np.arange(9.0), "about": {"note": "été"}}, {"device": "cpu", "seconds": 0.5})
+    store.write(
+        other, {"x": np.arange(9.0), "about": {"note": "été"}}, {"device": "cpu", "seconds": 0.5}
+    )
     return store, task, other
 
 
@@ -397,7 +478,10 @@ def test_results_whose_digests_fit_damaged_files_are_refused_or_read(tmp_path):
         manifest = json.loads((folder / "manifest.json").read_text())
         for name in manifest["files"]:
             data = (folder / name).read_bytes()
-            manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            manifest["files"][name] = {
+                "size": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
     files = [folder / "tensors.safetensors", folder / "about.json"]
@@ -435,14 +519,19 @@ def edited_member(data, rng):
     """A member is changed before the archive is written, in one of the formats of tar."""
     kind = int(rng.choice([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
     stream = io.BytesIO()
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive, tarfile.open(fileobj=stream, mode="w", format=kind) as new:
+    with (
+        tarfile.open(fileobj=io.BytesIO(data)) as archive,
+        tarfile.open(fileobj=stream, mode="w", format=kind) as new,
+    ):
         members = [(member, archive.extractfile(member).read()) for member in archive]
         broken = rng.integers(len(members))
         for number, (member, content) in enumerate(members):
             if number == broken:
                 content = mutant(content, rng) if rng.integers(2) else content
                 member.name = (
-                    mutant(member.name.encode(), rng).decode("latin-1") if rng.integers(4) == 0 else member.name
+                    mutant(member.name.encode(), rng).decode("latin-1")
+                    if rng.integers(4) == 0
+                    else member.name
                 )
                 member.size = len(content)
             with contextlib.suppress(ValueError):
@@ -452,13 +541,26 @@ def edited_member(data, rng):
 
 def test_a_damaged_results_folder_is_refused_or_read(tmp_path):
     row = Row(
-        "fp32", "", None, "lira", "fp32", "all", "auc", Measure(0.6, low=0.5, high=0.7, std=0.1, interval="records")
+        "fp32",
+        "",
+        None,
+        "lira",
+        "fp32",
+        "all",
+        "auc",
+        Measure(0.6, low=0.5, high=0.7, std=0.1, interval="records"),
     )
     write_rows([row], tmp_path)
-    write_curves([RocCurve("fp32", "", None, "lira", "fp32", "all", np.array([[0.0, 0.1], [1.0, 1.0]]))], tmp_path)
+    write_curves(
+        [RocCurve("fp32", "", None, "lira", "fp32", "all", np.array([[0.0, 0.1], [1.0, 1.0]]))],
+        tmp_path,
+    )
     write_power([PowerRow("fp32", "lira", "fp32", 4, "all", "auc", row.measure)], tmp_path)
     (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
-    files = [tmp_path / name for name in ("results.parquet", "roc.parquet", "power.parquet", "summary.json")]
+    files = [
+        tmp_path / name
+        for name in ("results.parquet", "roc.parquet", "power.parquet", "summary.json")
+    ]
 
     def use():
         read_rows(tmp_path, target="all")

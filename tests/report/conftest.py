@@ -37,12 +37,27 @@ def variants():
 def measured(value, half, *, baseline=None, low=0.0, high=1.0):
     """A measure with an interval of +- half, compared with the baseline."""
     value = float(np.clip(value, low, high))
-    ends = {"low": max(low, value - half), "high": min(high, value + half), "std": half, "interval": "records"}
+    ends = {
+        "low": max(low, value - half),
+        "high": min(high, value + half),
+        "std": half,
+        "interval": "records",
+    }
     if baseline is None:
         return Measure(value, **ends)
     difference = value - baseline
-    verdict = "not distinguishable" if abs(difference) <= half else "lower" if difference < 0 else "higher"
-    paired = {"difference": difference, "difference_low": difference - half, "difference_high": difference + half}
+    verdict = (
+        "not distinguishable"
+        if abs(difference) <= half
+        else "lower"
+        if difference < 0
+        else "higher"
+    )
+    paired = {
+        "difference": difference,
+        "difference_low": difference - half,
+        "difference_high": difference + half,
+    }
     return Measure(value, verdict=verdict, **ends, **paired)
 
 
@@ -83,13 +98,23 @@ def synthetic_rows():
         ):
             baseline = None if variant == "fp32" else full
             measure = measured(max(0.1, full - cost * damage), 0.012, baseline=baseline)
-            rows += [Row(variant, quantizer, levels, "", "", target, metric, measure) for target in targets]
+            rows += [
+                Row(variant, quantizer, levels, "", "", target, metric, measure)
+                for target in targets
+            ]
         size = 1_240_000 if levels is None else 18_000 + 310_000 * np.log2(levels) / 8
-        rows.append(Row(variant, quantizer, levels, "", "", "all", "bytes", Measure(float(round(size)))))
+        rows.append(
+            Row(variant, quantizer, levels, "", "", "all", "bytes", Measure(float(round(size))))
+        )
         for attack in ATTACKS:
             for reference in references_of(attack):
-                shift, base = separation(attack, reference, damage), separation(attack, reference, 0.0)
-                rows += attacked(variant, quantizer, levels, attack, reference, shift, base, targets, rng)
+                shift, base = (
+                    separation(attack, reference, damage),
+                    separation(attack, reference, 0.0),
+                )
+                rows += attacked(
+                    variant, quantizer, levels, attack, reference, shift, base, targets, rng
+                )
     for attack in ATTACKS:
         reference = references_of(attack)[0]
         rows += attacked("control", "", None, attack, reference, 0.0, 0.0, targets, rng)
@@ -104,7 +129,9 @@ def synthetic_curves():
             for reference in references_of(attack):
                 shift = separation(attack, reference, damage)
                 points = np.column_stack([fpr, norm.cdf(shift + norm.ppf(fpr))])
-                curves.append(RocCurve(variant, quantizer, levels, attack, reference, "all", points))
+                curves.append(
+                    RocCurve(variant, quantizer, levels, attack, reference, "all", points)
+                )
     return curves
 
 
@@ -143,7 +170,9 @@ def synthetic_summary(rows, **changes):
         "headline_reference": reference,
         "headline_fpr": 0.01,
         "expected_false_positives": 20.0,
-        "presets": ("quick (adaround, brecq): few steps; accuracy is below what the quantizer can do",),
+        "presets": (
+            "quick (adaround, brecq): few steps; accuracy is below what the quantizer can do",
+        ),
         "queries": 2,
         "interval": "95 %: resampling of records (400 draws), the same draw for all targets",
         "versions": {"bitleak": "0.1.0", "torch": "2.9.0", "numpy": "2.4.6", "python": "3.11.2"},
@@ -154,7 +183,9 @@ def synthetic_summary(rows, **changes):
     return Summary(**{**values, **changes})
 
 
-def small_rows(*, names=("rtn-2", "rtn", "lira-online-fixed"), verdict="lower", control=(0.48, 0.52), area=0.7):
+def small_rows(
+    *, names=("rtn-2", "rtn", "lira-online-fixed"), verdict="lower", control=(0.48, 0.52), area=0.7
+):
     """Full precision, one quantized variant and the control under one attack; names as given."""
     variant, quantizer, attack = names
     rows = []
@@ -164,14 +195,27 @@ def small_rows(*, names=("rtn-2", "rtn", "lira-online-fixed"), verdict="lower", 
         ("control", "", None, ""),
     ):
         low, high = control if name == "control" else (area - 0.02, area + 0.02)
-        compared = {"difference": -0.0123, "difference_low": -0.02, "difference_high": -0.01} if shown else {}
+        compared = (
+            {"difference": -0.0123, "difference_low": -0.02, "difference_high": -0.01}
+            if shown
+            else {}
+        )
         ends = {"low": low, "high": high, "verdict": shown, **compared}
         rate = Measure(0.05, **{**ends, "low": 0.04, "high": 0.06})
         rows += [Row(name, kind, levels, attack, "fp32", "all", "auc", Measure((low + high) / 2, **ends)),
                  Row(name, kind, levels, attack, "fp32", "all", "tpr@0.01", rate)]  # fmt: skip
         if name != "control":
             rows.append(
-                Row(name, kind, levels, "", "", "all", "test_accuracy", Measure(0.9, verdict=shown, **compared))
+                Row(
+                    name,
+                    kind,
+                    levels,
+                    "",
+                    "",
+                    "all",
+                    "test_accuracy",
+                    Measure(0.9, verdict=shown, **compared),
+                )
             )
     return rows
 

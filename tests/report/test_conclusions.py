@@ -36,12 +36,17 @@ def test_the_number_of_comparisons_and_their_subject_are_named(make, about):
         "records": "these models on other records",
         "trainings": "models trained anew with the same recipe, on other records",
     }[about]
-    assert overall.endswith(f" These verdicts are corrected over 1 planned comparison, and are about {subject}.")
+    assert overall.endswith(
+        f" These verdicts are corrected over 1 planned comparison, and are about {subject}."
+    )
     assert "comparison" not in others[0]
 
 
 def test_other_verdicts_name_the_number_of_comparisons_of_their_family(rows, summary):
-    judged = [replace(row, measure=replace(row.measure, family=f"{row.metric}/{row.target}")) for row in rows]
+    judged = [
+        replace(row, measure=replace(row.measure, family=f"{row.metric}/{row.target}"))
+        for row in rows
+    ]
     compared = [row for row in judged if row.target == "all" and row.metric == "auc"]
     conclusions = verdicts(tabulate(judged), summary)
     assert conclusions[-1].startswith("By AUC instead")
@@ -54,13 +59,19 @@ def test_the_cost_in_accuracy_is_the_paired_difference(make):
     rows = make.rows(verdict="lower")
     assert "test accuracy -1.2 points)" in verdicts(tabulate(rows), make.summary(rows))[1]
     rows = make.rows(verdict="not distinguishable")
-    assert "test accuracy -1.2 points, not distinguishable)" in verdicts(tabulate(rows), make.summary(rows))[1]
+    assert (
+        "test accuracy -1.2 points, not distinguishable)"
+        in verdicts(tabulate(rows), make.summary(rows))[1]
+    )
 
 
 def test_counts_agree_with_a_loop_over_the_rows(rows, summary):
     found = {"lower": 0, "not distinguishable": 0, "higher": 0}
     for row in rows:
-        headline = (row.attack, row.reference) == (summary.headline_attack, summary.headline_reference)
+        headline = (row.attack, row.reference) == (
+            summary.headline_attack,
+            summary.headline_reference,
+        )
         if headline and row.target == "all" and row.metric == "tpr@0.01" and row.measure.verdict:
             found[row.measure.verdict] += 1
     assert found["lower"] > 0
@@ -74,13 +85,17 @@ def test_an_attack_at_chance_at_full_precision_is_said_to_be(make):
     chance, working = make.rows(area=0.51), make.rows(area=0.53)
     warned = "cannot be distinguished from guessing"
     assert any(warned in text for text in verdicts(tabulate(chance), make.summary(chance)))
-    assert not any("guessing" in text for text in verdicts(tabulate(working), make.summary(working)))
+    assert not any(
+        "guessing" in text for text in verdicts(tabulate(working), make.summary(working))
+    )
 
 
 def test_an_audit_without_quantization_says_so(make):
     rows = [row for row in make.rows() if row.variant != "rtn-2"]
     (sentence,) = verdicts(tabulate(rows), make.summary(rows))
-    assert sentence.startswith("No quantized variant was audited; TPR at 1 % FPR at full precision: 0.050 [0.040,")
+    assert sentence.startswith(
+        "No quantized variant was audited; TPR at 1 % FPR at full precision: 0.050 [0.040,"
+    )
 
 
 def test_every_result_is_called_a_lower_bound_and_never_harmless(rows, summary):

@@ -16,7 +16,15 @@ def finding(make, *, scale=0.2, gap=0.001, over=(0.0, -0.01, 0.01), verdict="not
         reference = "fp32" if attack else ""
         return Row(variant, "", None, attack, reference, "all", metric, measure)
 
-    paired = Measure(-0.01, -0.02, 0.0, difference=-0.01, difference_low=-0.02, difference_high=0.0, verdict=verdict)
+    paired = Measure(
+        -0.01,
+        -0.02,
+        0.0,
+        difference=-0.01,
+        difference_low=-0.02,
+        difference_high=0.0,
+        verdict=verdict,
+    )
     value, low, high = over
     accuracy = Measure(value, low, high, difference=value, difference_low=low, difference_high=high)
     rows = [
@@ -40,7 +48,9 @@ def finding(make, *, scale=0.2, gap=0.001, over=(0.0, -0.01, 0.01), verdict="not
         ("higher", "it leaks more than full precision"),
     ],
 )
-def test_a_variant_compared_with_full_precision_itself_is_not_said_to_leak_as_noise_does(make, verdict, clause):
+def test_a_variant_compared_with_full_precision_itself_is_not_said_to_leak_as_noise_does(
+    make, verdict, clause
+):
     sentence = finding(make, scale=0.0, verdict=verdict)
     assert sentence.startswith(
         f"rtn-2 is as accurate as fp32 within error, so that no noise is equally accurate; {clause}"
@@ -52,7 +62,9 @@ def test_a_variant_compared_with_full_precision_itself_is_not_said_to_leak_as_no
 
 def test_a_match_that_holds_on_the_test_records_has_no_doubt(make):
     sentence = finding(make)
-    assert sentence.startswith("rtn-2 is not distinguishable from noise of equal accuracy (TPR at 1 % FPR 0.050")
+    assert sentence.startswith(
+        "rtn-2 is not distinguishable from noise of equal accuracy (TPR at 1 % FPR 0.050"
+    )
     assert sentence.endswith("not distinguishable).")
 
 

@@ -69,7 +69,9 @@ def test_the_same_results_give_the_same_bytes(name, large):
     assert draw(large, [figure]) == draw(large, [figure])
 
 
-def test_a_figure_with_a_line_in_the_registry_is_in_the_report(monkeypatch, outside, folder, tmp_path):
+def test_a_figure_with_a_line_in_the_registry_is_in_the_report(
+    monkeypatch, outside, folder, tmp_path
+):
     folder = shutil.copytree(folder, tmp_path / "out")
     monkeypatch.setitem(registry.FIGURES, "gap", "figures_of_tests:GAP")
     monkeypatch.setitem(registry.FIGURES, "nothing", "figures_of_tests:NOTHING")
@@ -108,7 +110,9 @@ def test_an_error_in_a_drawing_names_the_figure(outside, empty):
     assert raised.value.__notes__ == ["(while the figure 'broken' was drawn)"]
 
 
-@pytest.mark.parametrize(("name", "caption"), [("", "A."), ("A b", "A."), ("../a", "A."), ("a", " ")])
+@pytest.mark.parametrize(
+    ("name", "caption"), [("", "A."), ("A b", "A."), ("../a", "A."), ("a", " ")]
+)
 def test_a_figure_needs_a_file_name_and_a_caption(name, caption):
     with pytest.raises(ValueError, match=r"name of a figure must be|must have a caption"):
         ReportFigure(name, caption, lambda data: None)

@@ -28,7 +28,12 @@ def texts_overlap(figure):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
-    hidden = {id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _hidden(axis)}
+    hidden = {
+        id(label)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for label in _hidden(axis)
+    }
     found = [text for text in figure.findobj(Text) if text.get_visible() and id(text) not in hidden]
     shown = [text for text in found if text.get_text().strip()]
     boxes = [text.get_window_extent(renderer) for text in shown]
@@ -76,7 +81,11 @@ def test_a_rate_of_zero_is_a_hollow_marker_at_its_upper_limit(rows, summary, sty
     measure = table.find("rtn-1.58", "tpr@0.001", summary.headline_attack, "matched")
     assert measure.value == 0
     axes = draw_tradeoff(FigureData(table, [], coarse)).axes[2]
-    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "none" and line.get_marker() == "^"]
+    hollow = [
+        line
+        for line in axes.lines
+        if line.get_markerfacecolor() == "none" and line.get_marker() == "^"
+    ]
     assert [float(line.get_ydata()[0]) for line in hollow] == [measure.high]
     assert not any(line.get_markerfacecolor() == "none" and line.get_marker() == "^"
                    for line in draw_tradeoff(FigureData(table, [], summary)).axes[2].lines)  # fmt: skip
@@ -111,7 +120,9 @@ def test_a_roc_curve_enters_at_the_left_edge_with_its_rate_there(make, style):
     np.testing.assert_allclose(drawn, [[[0.01, 0.3], [0.02, 0.4], [1.0, 1.0]]])
 
 
-@pytest.mark.parametrize(("low", "high"), [(9.8, 99.1), (71.2, 71.9), (50.0, 50.0), (0.0, 100.0), (62.0, 70.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(9.8, 99.1), (71.2, 71.9), (50.0, 50.0), (0.0, 100.0), (62.0, 70.0)]
+)
 def test_an_accuracy_axis_ascends_and_has_labels_within_it(low, high, style):
     axes = Figure().subplots()
     accuracy_axis(axes, low, high)

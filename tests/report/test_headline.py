@@ -69,15 +69,23 @@ def test_rows_that_measure_the_same_thing_are_refused():
     ],
 )
 def test_the_control_is_at_chance_when_its_wide_interval_holds_one_half(make, ends, status):
-    assert judge_control(tabulate(make.rows(control=ends)), "lira-online-fixed", "matched").status == status
+    assert (
+        judge_control(tabulate(make.rows(control=ends)), "lira-online-fixed", "matched").status
+        == status
+    )
 
 
 def test_a_control_over_few_trainings_has_the_longer_tails_of_students_t(make):
     """At 5 targets the 99.9 % interval is 3.1 times as wide as the 95 % one, not 1.7 times."""
-    rows = [replace(row, measure=replace(row.measure, about="trainings")) for row in make.rows(control=(0.52, 0.56))]
+    rows = [
+        replace(row, measure=replace(row.measure, about="trainings"))
+        for row in make.rows(control=(0.52, 0.56))
+    ]
     statuses = []
     for targets in (5, 100):
-        statuses.append(judge_control(tabulate(rows), "lira-online-fixed", "matched", targets=targets).status)
+        statuses.append(
+            judge_control(tabulate(rows), "lira-online-fixed", "matched", targets=targets).status
+        )
     assert statuses == ["at chance", "not at chance"]
 
 
@@ -85,7 +93,12 @@ def test_only_the_headlines_own_comparisons_are_planned(rows, summary):
     planned = [row for row in rows if in_headline(row, summary)]
     assert len(planned) == 12
     assert {(row.attack, row.reference, row.metric, row.target) for row in planned} == {
-        (summary.headline_attack, summary.headline_reference, f"tpr@{summary.headline_fpr:g}", "all")
+        (
+            summary.headline_attack,
+            summary.headline_reference,
+            f"tpr@{summary.headline_fpr:g}",
+            "all",
+        )
     }
     assert not {"fp32", "control"} & {row.variant for row in planned}
 

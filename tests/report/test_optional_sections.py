@@ -36,10 +36,16 @@ def made_records(records=40, targets=6, classes=2):
     member[:, 3] = False  # a record that nobody was trained on
     worth = np.arange(records, dtype=float)
     memorised = Memorisation(worth / records, np.full(records, 0.1))
-    full = variant_records(("fp32", "fp32"), np.tile(worth, (targets, 1)), member, memorised=memorised, seed=0)
-    other = variant_records(("rtn-2", "fp32"), np.tile(-worth, (targets, 1)), member, memorised=None, seed=0)
+    full = variant_records(
+        ("fp32", "fp32"), np.tile(worth, (targets, 1)), member, memorised=memorised, seed=0
+    )
+    other = variant_records(
+        ("rtn-2", "fp32"), np.tile(-worth, (targets, 1)), member, memorised=None, seed=0
+    )
     labels = np.arange(records) % classes
-    return RecordResults("lira-online-fixed", 100 + np.arange(records), labels, (full, other), ("a<b", "c"))
+    return RecordResults(
+        "lira-online-fixed", 100 + np.arange(records), labels, (full, other), ("a<b", "c")
+    )
 
 
 def made_power(attacks=("lira-online-fixed", "lira-online-paper", "rmia-online", "reference")):
@@ -51,7 +57,17 @@ def made_power(attacks=("lira-online-fixed", "lira-online-paper", "rmia-online",
                     value = 0.55 + 0.01 * count + 0.02 * index
                     area = Measure(value, value - 0.02, value + 0.02, 0.01, "records")
                     rows.append(PowerRow("fp32", attack, "fp32", count, target, "auc", area))
-                    rows.append(PowerRow("fp32", attack, "fp32", count, target, "tpr@0.01", replace(area, value=0.02)))
+                    rows.append(
+                        PowerRow(
+                            "fp32",
+                            attack,
+                            "fp32",
+                            count,
+                            target,
+                            "tpr@0.01",
+                            replace(area, value=0.02),
+                        )
+                    )
     return rows
 
 
@@ -97,7 +113,10 @@ def test_the_summary_lists_both_ends_per_class_and_what_became_of_the_order(writ
     assert other.rank_correlation == pytest.approx(-1)
     assert other.kept == 0
     assert full.reliability == pytest.approx(1)
-    assert [(one.label, one.most[0], one.least[0]) for one in found.classes] == [(0, 138, 100), (1, 139, 101)]
+    assert [(one.label, one.most[0], one.least[0]) for one in found.classes] == [
+        (0, 138, 100),
+        (1, 139, 101),
+    ]
     text = json.dumps(summary.to_json())
     assert Summary.from_json(json.loads(text)) == summary
 
@@ -154,7 +173,12 @@ def test_the_page_shows_records_power_and_pictures(written):
 
 def test_pages_without_them_have_no_such_parts(folder):
     content = (folder / "report.html").read_text()
-    for words in ("How many references", "Which records", "Lower bounds on epsilon", "adversary can choose"):
+    for words in (
+        "How many references",
+        "Which records",
+        "Lower bounds on epsilon",
+        "adversary can choose",
+    ):
         assert words not in content
 
 

@@ -11,9 +11,20 @@ from bitleak.core.errors import StoreError
 from bitleak.report import output_folder as module
 from bitleak.report.output_folder import as_one, audit_files, check_out
 
-FIRST = {"config.yaml": "1", "results.csv": "1", "records.parquet": "1", "figures/roc.svg": "1", "gallery/7.png": "1"}
+FIRST = {
+    "config.yaml": "1",
+    "results.csv": "1",
+    "records.parquet": "1",
+    "figures/roc.svg": "1",
+    "gallery/7.png": "1",
+}
 SECOND = {"config.yaml": "2", "results.csv": "2", "figures/roc.svg": "2", "gallery/8.png": "2"}
-OWN = {"notes.txt": "own", "figures/mine.png": "own", "gallery/2024-cat.png": "own", "results.csv.bak": "own"}
+OWN = {
+    "notes.txt": "own",
+    "figures/mine.png": "own",
+    "gallery/2024-cat.png": "own",
+    "results.csv.bak": "own",
+}
 
 
 def write(folder, contents):
@@ -30,7 +41,11 @@ def run(out, contents, error=None):
 
 
 def held(out):
-    return {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(out).as_posix(): path.read_text()
+        for path in out.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -47,7 +62,9 @@ def test_a_run_takes_the_place_of_the_one_before_and_of_nothing_else(out):
     assert not list(out.rglob(".*"))
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")]
+)
 def test_a_run_that_does_not_end_changes_nothing(out, error):
     with pytest.raises(StoreError if isinstance(error, OSError) else type(error)) as raised:
         run(out, SECOND, error)
@@ -61,13 +78,18 @@ def test_a_run_that_does_not_end_changes_nothing(out, error):
 
 
 def test_an_error_inside_names_the_folder_that_was_asked_for(out):
-    with pytest.raises(StoreError, match=f"^{out}/results.csv: cannot") as raised, as_one(out) as folder:
+    with (
+        pytest.raises(StoreError, match=f"^{out}/results.csv: cannot") as raised,
+        as_one(out) as folder,
+    ):
         raise StoreError(f"{folder}/results.csv: cannot")
     assert ".new." not in str(raised.value)
 
 
 @pytest.mark.parametrize("moved", range(4))
-def test_whoever_is_killed_between_two_renames_has_the_rest_done_by_the_next(out, monkeypatch, moved):
+def test_whoever_is_killed_between_two_renames_has_the_rest_done_by_the_next(
+    out, monkeypatch, moved
+):
     count = []
 
     def replace(source, target, *, real=os.replace):
@@ -93,12 +115,18 @@ def test_what_the_dead_left_unfinished_goes_and_what_the_living_write_stays(out)
     for name in (dead, leftovers.owner(os.getppid())):
         write(out / f".new.{name}.abc", SECOND)
     check_out(out)
-    assert [path.name for path in out.glob(".new.*")] == [f".new.{leftovers.owner(os.getppid())}.abc"]
-    assert {name: text for name, text in held(out).items() if not name.startswith(".")} == FIRST | OWN
+    assert [path.name for path in out.glob(".new.*")] == [
+        f".new.{leftovers.owner(os.getppid())}.abc"
+    ]
+    assert {
+        name: text for name, text in held(out).items() if not name.startswith(".")
+    } == FIRST | OWN
 
 
 def test_a_folder_of_the_name_of_a_file_is_found_before_anything_is_moved(out):
     (out / "report.html").mkdir()
-    with pytest.raises(StoreError, match=r"report.html: expected a file or nothing, got a folder; move it away"):
+    with pytest.raises(
+        StoreError, match=r"report.html: expected a file or nothing, got a folder; move it away"
+    ):
         run(out, {**SECOND, "report.html": "2"})
     assert held(out) == FIRST | OWN

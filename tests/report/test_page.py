@@ -37,7 +37,9 @@ class Elements(HTMLParser):
     def handle_startendtag(self, tag, attributes):
         self.tags[tag] += 1
         self.ids += [value for name, value in attributes if name == "id"]
-        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "data")]
+        self.links += [
+            value for name, value in attributes if name in ("src", "href", "xlink:href", "data")
+        ]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -115,7 +117,12 @@ def test_a_control_off_chance_is_a_warning(make, ends, warned):
 
 def test_nasty_names_are_shown_as_text(make, tmp_path):
     rows = make.rows(names=(f"{NASTY}-2", NASTY, NASTY))
-    write_all(rows, [], make.summary(rows, title=NASTY, dataset=NASTY, machine=NASTY, presets=(NASTY,)), tmp_path)
+    write_all(
+        rows,
+        [],
+        make.summary(rows, title=NASTY, dataset=NASTY, machine=NASTY, presets=(NASTY,)),
+        tmp_path,
+    )
     elements = Elements((tmp_path / "report.html").read_text())
     assert elements.tags["script"] == 0
     assert elements.open == []
@@ -123,7 +130,9 @@ def test_nasty_names_are_shown_as_text(make, tmp_path):
 
 
 def tags_of_a_page(make, name):
-    label = name.translate({ord(sign): "+" for sign in SIGNS})  # which mean something in a variant's name
+    label = name.translate(
+        {ord(sign): "+" for sign in SIGNS}
+    )  # which mean something in a variant's name
     rows = make.rows(names=(f"{label}x-2", "rtn", label))
     summary = make.summary(rows, title=name, network=name, versions={name: name}, seeds={name: 3})
     return Elements(page(tabulate(rows), summary, [])).tags
@@ -155,7 +164,9 @@ def test_a_report_is_made_again_with_the_same_bytes(folder, document, tmp_path):
     assert b"<dc:date" not in (folder / "figures" / "roc.svg").read_bytes()
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert {name for name in files if ".tmp" in name} == set()
-    assert {f"figures/{name}.{form}" for name in ("tradeoff", "roc", "bars") for form in ("svg", "png")} < files
+    assert {
+        f"figures/{name}.{form}" for name in ("tradeoff", "roc", "bars") for form in ("svg", "png")
+    } < files
 
 
 def test_a_summary_of_another_audit_is_refused(folder, make, tmp_path):
@@ -176,8 +187,16 @@ def test_dedicated_audits_and_single_attacks_have_pages(make):
 @pytest.mark.parametrize(
     ("mode", "targets", "subject"),
     [
-        ("population", 8, "They are about these models on other records; another training could differ by more."),
-        ("dedicated", 2, "about these models on other records. 2 dedicated targets cannot show how much"),
+        (
+            "population",
+            8,
+            "They are about these models on other records; another training could differ by more.",
+        ),
+        (
+            "dedicated",
+            2,
+            "about these models on other records. 2 dedicated targets cannot show how much",
+        ),
         ("dedicated", 8, "are about models trained anew with the same recipe, on other records"),
     ],
 )
@@ -201,13 +220,22 @@ def test_fprs_that_take_more_non_members_are_told_with_the_number(make):
 
 def test_an_audit_without_any_tpr_has_a_report(make, tmp_path):
     rows = [row for row in make.rows() if not row.metric.startswith("tpr")]
-    write_all(rows, [], make.summary(rows, fprs=(1e-5,), headline_fpr=1e-5, expected_false_positives=0.02), tmp_path)
+    write_all(
+        rows,
+        [],
+        make.summary(rows, fprs=(1e-5,), headline_fpr=1e-5, expected_false_positives=0.02),
+        tmp_path,
+    )
     assert "an FPR of 1e-05 needs" in (tmp_path / "report.html").read_text()
 
 
 def test_a_metric_that_the_config_adds_has_a_column(make):
     rows = make.rows()
-    added = [replace(row, metric="advantage", measure=Measure(0.123)) for row in rows if row.metric == "auc"]
+    added = [
+        replace(row, metric="advantage", measure=Measure(0.123))
+        for row in rows
+        if row.metric == "auc"
+    ]
     content = page(tabulate([*rows, *added]), make.summary(rows), [])
     assert '<th scope="col">advantage</th>' in content
     assert content.count("<td>0.123</td>") == len(added)

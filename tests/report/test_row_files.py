@@ -55,20 +55,30 @@ some_rows = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(rows=some_rows)
 def test_any_rows_come_back_from_parquet_and_csv_unchanged(tmp_path, rows):
     write_rows(rows, tmp_path)
     assert read_rows(tmp_path) == rows
-    lines = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_bytes().decode(), newline="")))
+    lines = list(
+        csv.DictReader(io.StringIO((tmp_path / "results.csv").read_bytes().decode(), newline=""))
+    )
     assert [line["variant"] for line in lines] == [row.variant for row in rows]
     assert [float(line["value"]) for line in lines] == [row.measure.value for row in rows]
-    assert [line["low"] for line in lines if not line["low"]] == ["" for row in rows if row.measure.low is None]
+    assert [line["low"] for line in lines if not line["low"]] == [
+        "" for row in rows if row.measure.low is None
+    ]
 
 
 def test_the_csv_is_exactly_these_bytes(tmp_path):
     measure = Measure(
-        np.float64(0.1) + 0.2, low=1.0, interval="records", verdict="not distinguishable", about="trainings"
+        np.float64(0.1) + 0.2,
+        low=1.0,
+        interval="records",
+        verdict="not distinguishable",
+        about="trainings",
     )
     rows = [
         Row("rtn-2", "rtn", 4, "threshold", "", "all", "auc", measure),
@@ -131,8 +141,13 @@ def test_a_truncated_file_is_named(folder, tmp_path):
 
 
 def test_a_missing_column_is_named(folder, tmp_path):
-    pq.write_table(pq.read_table(folder / "results.parquet").drop_columns(["verdict"]), tmp_path / "results.parquet")
-    with pytest.raises(StoreError, match=r"results\.parquet: expected the columns .* missing verdict"):
+    pq.write_table(
+        pq.read_table(folder / "results.parquet").drop_columns(["verdict"]),
+        tmp_path / "results.parquet",
+    )
+    with pytest.raises(
+        StoreError, match=r"results\.parquet: expected the columns .* missing verdict"
+    ):
         read_rows(tmp_path)
 
 

@@ -25,7 +25,9 @@ def test_every_missing_or_wrong_key_is_named(summary, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", b"\xff\xfe\x00"])
 def test_a_broken_summary_is_a_store_error(content, tmp_path):
-    (tmp_path / "summary.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "summary.json").write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
     with pytest.raises(StoreError, match=r"summary\.json: cannot be used"):
         read_summary(tmp_path)
 

@@ -15,8 +15,14 @@ WANTED = ["stem.weight", "body.conv.weight"]
     ("names", "said"),
     [
         (["stem.weight", "body.conv.weight"], ""),
-        (["n_averaged", "module.stem.weight", "module.body.conv.weight"], "the prefix 'module.' was removed"),
-        (["stem._orig_mod.weight", "body.module.conv.weight"], "the prefixes of PyTorch's wrappers were removed"),
+        (
+            ["n_averaged", "module.stem.weight", "module.body.conv.weight"],
+            "the prefix 'module.' was removed",
+        ),
+        (
+            ["stem._orig_mod.weight", "body.module.conv.weight"],
+            "the prefixes of PyTorch's wrappers were removed",
+        ),
     ],
 )
 def test_tensors_are_found_under_the_names_of_the_network(names, said):
@@ -28,7 +34,9 @@ def test_tensors_are_found_under_the_names_of_the_network(names, said):
 
 
 def test_a_prefix_of_the_network_alone_is_put_on():
-    found, why = fitted_names({"stem.weight": 1, "body.conv.weight": 2}, [f"net.{name}" for name in WANTED])
+    found, why = fitted_names(
+        {"stem.weight": 1, "body.conv.weight": 2}, [f"net.{name}" for name in WANTED]
+    )
     assert found == {"net.stem.weight": 1, "net.body.conv.weight": 2}
     assert why == "the prefix 'net.' was put before the names of all tensors"
 

@@ -54,14 +54,18 @@ def test_files_of_torch_save_are_named_as_pickles(tmp_path, zipped):
         read_weights(path)
 
 
-@pytest.mark.parametrize("kind", ["F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "C64"])
+@pytest.mark.parametrize(
+    "kind", ["F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "C64"]
+)
 def test_codes_of_quantized_weights_are_refused_by_tensor_and_type(tmp_path, kind):
     bits = 64 if kind == "C64" else int(kind[1])
     entry = {"dtype": kind, "shape": [4, 4], "data_offsets": [0, 2 * bits]}
     header = json.dumps({"stem.weight": entry}).encode().ljust(160)
     path = tmp_path / "net.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2 * bits))
-    with pytest.raises(ModelError, match=f"tensor 'stem.weight' is of type {kind}; expected .* scales"):
+    with pytest.raises(
+        ModelError, match=f"tensor 'stem.weight' is of type {kind}; expected .* scales"
+    ):
         read_weights(path)
 
 
@@ -78,5 +82,7 @@ def test_integers_in_the_place_of_weights_are_refused():
     tensors = state(build(spec, seed=0))
     name = next(name for name in tensors if name.endswith("weight"))
     tensors[name] = np.ones(tensors[name].shape, np.int8)
-    with pytest.raises(ModelError, match=f"tensor '{name}' of model cnn must hold floating-point numbers, got int8"):
+    with pytest.raises(
+        ModelError, match=f"tensor '{name}' of model cnn must hold floating-point numbers, got int8"
+    ):
         load(Weights(tensors, spec))

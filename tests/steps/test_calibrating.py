@@ -9,18 +9,30 @@ from bitleak.data.splits import balanced_pairs
 from bitleak.metrics import auc, roc
 
 CANDIDATES, VERSIONS = 64, 16
-ABOUT = {"variant": "obc-2", "quantizer": "obc", "levels": 4, "targets": [0, 2], "fpr": [0.1], "seed": 0}
+ABOUT = {
+    "variant": "obc-2",
+    "quantizer": "obc",
+    "levels": 4,
+    "targets": [0, 2],
+    "fpr": [0.1],
+    "seed": 0,
+}
 
 
 def halves(seed):
     none = np.empty(0, np.int64)
     member = balanced_pairs(CANDIDATES, VERSIONS, np.random.default_rng(seed))
-    return Splits("population", np.arange(CANDIDATES), member, np.arange(VERSIONS), none, none, none)
+    return Splits(
+        "population", np.arange(CANDIDATES), member, np.arange(VERSIONS), none, none, none
+    )
 
 
 def rows_of(scores, splits):
     attacks = [{"name": "reference", "references": True}]
-    found = [{"scores": each[None], "attacks": attacks, "targets": list(range(VERSIONS))} for each in scores]
+    found = [
+        {"scores": each[None], "attacks": attacks, "targets": list(range(VERSIONS))}
+        for each in scores
+    ]
     inputs = {"scores": tuple(found), "splits": tuple(splits)}
     made = run_stage("calibration", ABOUT, inputs)
     return {(row["metric"], row["target"]): row for row in made["rows"]}, made["curves"]
@@ -30,7 +42,9 @@ def rows_of(scores, splits):
 def world():
     rng, splits = np.random.default_rng(0), [halves(seed) for seed in (1, 2)]
     pairs = zip((0.0, 2.0), splits, strict=True)
-    return [effect * each.member + rng.normal(size=each.member.shape) for effect, each in pairs], splits
+    return [
+        effect * each.member + rng.normal(size=each.member.shape) for effect, each in pairs
+    ], splits
 
 
 def test_a_target_is_the_mean_of_its_versions_and_all_the_mean_of_the_targets(world):
@@ -53,7 +67,11 @@ def test_targets_share_no_candidates_so_their_errors_are_independent(world):
 def test_rows_say_what_they_are_about_and_what_would_be_noticed(world):
     rows, curves = rows_of(*world)
     about = rows["auc", "all"]
-    assert (about["variant"], about["attack"], about["reference"]) == ("obc-2", "calibration:reference", "matched")
+    assert (about["variant"], about["attack"], about["reference"]) == (
+        "obc-2",
+        "calibration:reference",
+        "matched",
+    )
     assert list(curves) == ["calibration:reference/matched/all"]
     # z(97.5 %) + z(80 %) standard deviations of the mean of 32 AUCs, twice the variance of independent ones
     deviation = np.sqrt((CANDIDATES + 1) / (12 * 32 * 32) * 2 / 32)

@@ -18,7 +18,9 @@ def world(records=RECORDS, models=MODELS):
     flags = np.arange(records + 40) >= records
     pixels = np.zeros((len(flags), 1, 1, 1), np.uint8)
     data = Images(pixels, np.arange(len(flags)) % 2, ("a", "b"), flags)
-    return data, make_splits(data, mode="population", models=models, targets=2, calibration=0, population=20, seed=0)
+    return data, make_splits(
+        data, mode="population", models=models, targets=2, calibration=0, population=20, seed=0
+    )
 
 
 def release(split, shift, seed):
@@ -28,13 +30,22 @@ def release(split, shift, seed):
     for member in split.member:
         confidence = shift * member + rng.normal(size=len(member))
         outside = two_class_signals(rng.normal(size=(len(split.population), 1)))
-        found.append(Outputs(two_class_signals(confidence[:, None]), outside, np.zeros(len(split.test), np.int64)))
+        found.append(
+            Outputs(
+                two_class_signals(confidence[:, None]), outside, np.zeros(len(split.test), np.int64)
+            )
+        )
     return found
 
 
 def joint_scores(data, split, releases):
     rows = list(range(len(split.member)))
-    params = {"releases": len(releases), "targets": split.targets.tolist(), "references": rows, "seed": 0}
+    params = {
+        "releases": len(releases),
+        "targets": split.targets.tolist(),
+        "references": rows,
+        "seed": 0,
+    }
     inputs = {
         "images": data,
         "splits": split,
@@ -45,8 +56,22 @@ def joint_scores(data, split, releases):
 
 
 def rows_of(stage, split, **inputs):
-    about = {"variant": "fp32&rtn-2", "quantizer": "", "levels": None, "reference": "matched", "over": "best"}
-    params = {**about, "fpr": [0.01], "seed": 0, "standalone": False, "delta": 1e-5, "comparisons": 1, "priors": [0.5]}
+    about = {
+        "variant": "fp32&rtn-2",
+        "quantizer": "",
+        "levels": None,
+        "reference": "matched",
+        "over": "best",
+    }
+    params = {
+        **about,
+        "fpr": [0.01],
+        "seed": 0,
+        "standalone": False,
+        "delta": 1e-5,
+        "comparisons": 1,
+        "priors": [0.5],
+    }
     if "baseline" in inputs:
         scores = {"splits": split, "scores": inputs["baseline"]}
         inputs["baseline"] = run_stage("estimate", params, scores)
@@ -58,7 +83,11 @@ def rows_of(stage, split, **inputs):
 def attacked():
     data, split = world()
     releases = [release(split, shift, seed) for seed, shift in enumerate(SHIFTS)]
-    return split, joint_scores(data, split, releases), [joint_scores(data, split, [one]) for one in releases]
+    return (
+        split,
+        joint_scores(data, split, releases),
+        [joint_scores(data, split, [one]) for one in releases],
+    )
 
 
 def test_two_releases_with_independent_noise_have_the_closed_form(attacked):
@@ -87,12 +116,18 @@ def test_the_comparison_is_with_the_best_release_alone(attacked):
         for key, row in rows_of("measure", split, scores=scores, baseline=alone[0]).items()
     }
     found = rows_of("compare", split, scores=together, others=tuple(alone))
-    assert {metric for metric, _ in found} == {"auc_over_best", "tpr@0.01_over_best", "balanced_accuracy_over_best"}
+    assert {metric for metric, _ in found} == {
+        "auc_over_best",
+        "tpr@0.01_over_best",
+        "balanced_accuracy_over_best",
+    }
     for target in ("all", "0", "2"):
         for metric in ("auc", "tpr@0.01"):
             row = found[f"{metric}_over_best", target]["measure"]
             best = max((1, 2), key=lambda index, metric=metric: of[index, (metric, "all")])
-            assert row["value"] == pytest.approx(of[0, (metric, target)] - of[best, (metric, target)], abs=1e-12)
+            assert row["value"] == pytest.approx(
+                of[0, (metric, target)] - of[best, (metric, target)], abs=1e-12
+            )
             assert row["low"] < row["value"] == row["difference"] < row["high"]
             assert row["verdict"] == "higher"
 
@@ -102,7 +137,9 @@ def test_a_second_release_of_pure_noise_costs_no_more_than_the_error():
     first, second = release(split, 1.0, 0), release(split, 0.0, 1)
     together = joint_scores(data, split, [first, second])
     alone = tuple(joint_scores(data, split, [one]) for one in (first, second))
-    row = rows_of("compare", split, scores=together, others=alone)["auc_over_best", "all"]["measure"]
+    row = rows_of("compare", split, scores=together, others=alone)["auc_over_best", "all"][
+        "measure"
+    ]
     assert row["verdict"] != "higher"
     assert row["value"] > -0.005
 

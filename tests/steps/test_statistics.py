@@ -22,8 +22,18 @@ def quiet(done):
 def world():
     """Images, splits and answers: N(SHIFT, 1) for members, N(0, 1) for others and the population."""
     flags = np.arange(RECORDS + 340) >= RECORDS
-    data = Images(np.zeros((len(flags), 1, 1, 1), np.uint8), np.arange(len(flags)) % 2, ("a", "b"), flags)
-    split = make_splits(data, mode="population", models=MODELS, targets=TARGETS, calibration=0, population=300, seed=0)
+    data = Images(
+        np.zeros((len(flags), 1, 1, 1), np.uint8), np.arange(len(flags)) % 2, ("a", "b"), flags
+    )
+    split = make_splits(
+        data,
+        mode="population",
+        models=MODELS,
+        targets=TARGETS,
+        calibration=0,
+        population=300,
+        seed=0,
+    )
     rng = np.random.default_rng(0)
     answers = []
     for member in split.member:
@@ -45,7 +55,13 @@ def inputs_of(world):
 
 def params_of(world, *attacks, **more):
     split = world[1]
-    about = {"variant": "fp32", "quantizer": "", "levels": None, "reference": "fp32", "standalone": True}
+    about = {
+        "variant": "fp32",
+        "quantizer": "",
+        "levels": None,
+        "reference": "fp32",
+        "standalone": True,
+    }
     return {
         **about,
         "attacks": attacks,
@@ -101,12 +117,16 @@ def test_precision_at_a_prior_is_bayes_rule_on_the_mean_rates(measured):
 
 def test_a_target_has_no_part_in_its_thresholds(world):
     data, split, answers = world
-    params = params_of(world, "lira-online-fixed", "rmia-online", targets=split.targets[:1].tolist())
+    params = params_of(
+        world, "lira-online-fixed", "rmia-online", targets=split.targets[:1].tolist()
+    )
     before = run("thresholds", world, params)
     changed = list(answers)
     for row in (0, 1):  # the target and its complement
         noise = two_class_signals(np.random.default_rng(9).normal(5, 3, (RECORDS, 1)))
-        changed[row] = Outputs(noise, answers[row].population_signals * 2, answers[row].test_predictions)
+        changed[row] = Outputs(
+            noise, answers[row].population_signals * 2, answers[row].test_predictions
+        )
     after = run("thresholds", (data, split, changed), params)
     np.testing.assert_array_equal(before["thresholds"], after["thresholds"])
     assert np.isfinite(before["thresholds"][:, :, 1]).all()
@@ -120,21 +140,32 @@ def test_epsilon_is_that_of_the_bounds_of_single_targets(measured, world):
             scores["scores"][:, place], split.member[row], seed=seed_for(0, "epsilon"), delta=1e-5
         )
         for attack, bound in zip(("lira-online-fixed", "threshold"), bounds, strict=True):
-            assert rows[attack, str(row), "epsilon"]["value"] == pytest.approx(bound.epsilon, rel=0.15)
+            assert rows[attack, str(row), "epsilon"]["value"] == pytest.approx(
+                bound.epsilon, rel=0.15
+            )
     found = rows["threshold", "all", "epsilon"]
-    assert 0.5 < found["value"] < max(rows["threshold", str(row), "epsilon"]["value"] for row in split.targets) + 1e-9
+    assert (
+        0.5
+        < found["value"]
+        < max(rows["threshold", str(row), "epsilon"]["value"] for row in split.targets) + 1e-9
+    )
     assert (found["low"], found["high"]) == (found["value"], None)
 
 
 def test_power_grows_with_the_references_and_ends_at_the_scores_of_all(world, measured):
-    params = params_of(world, "lira-online-fixed", "reference", "rmia-offline", counts=[1, 2, 5], fpr=0.05)
+    params = params_of(
+        world, "lira-online-fixed", "reference", "rmia-offline", counts=[1, 2, 5], fpr=0.05
+    )
     scores = run("attack", world, params)
     made = run("power", world, params, scores=scores)
     area = {(row["attack"], row["references"]): row["measure"]["value"] for row in made["rows"]
             if (row["target"], row["metric"]) == ("all", "auc")}  # fmt: skip
     assert set(area) == {("lira-online-fixed", 2), ("lira-online-fixed", 5), ("reference", 1), ("reference", 2),
                          ("reference", 5), ("rmia-offline", 2), ("rmia-offline", 5)}  # fmt: skip
-    assert {(attack, count) for attack, count, _ in made["refused"]} == {("lira-online-fixed", 1), ("rmia-offline", 1)}
+    assert {(attack, count) for attack, count, _ in made["refused"]} == {
+        ("lira-online-fixed", 1),
+        ("rmia-offline", 1),
+    }
     assert area["lira-online-fixed", 2] < area["lira-online-fixed", 5]
     assert area["reference", 1] < area["reference", 5]
     own = world[1].member[world[1].targets]
@@ -158,7 +189,9 @@ def test_memorisation_is_the_difference_in_the_probability_of_the_true_class(wor
 
 def test_with_too_few_references_there_is_no_threshold_and_a_reason(world):
     data, _, _ = world
-    split = make_splits(data, mode="population", models=6, targets=1, calibration=0, population=300, seed=0)
+    split = make_splits(
+        data, mode="population", models=6, targets=1, calibration=0, population=300, seed=0
+    )
     few = (data, split, world[2][:6])
     params = {**params_of(few, "lira-online-fixed", "reference"), "references": list(range(6))}
     made = run("thresholds", few, params)
@@ -174,7 +207,9 @@ def test_stored_estimates_come_back_bit_for_bit(world):
     member = world[1].member[world[1].targets]
     seed = seed_for(0, "measure")
     for index, attack in enumerate(expand("lira-online-fixed") + expand("threshold")):
-        made = metrics.estimate_metrics(scores["scores"][index], member, fprs=params["fpr"], seed=seed)
+        made = metrics.estimate_metrics(
+            scores["scores"][index], member, fprs=params["fpr"], seed=seed
+        )
         back = metrics.unpack_estimates(stored, attack.name)
         assert list(back) == list(made)
         for name, figures in made.items():

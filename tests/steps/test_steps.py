@@ -33,7 +33,9 @@ def images(records, held_out=200):
 def splits_of(data, mode, models):
     counts = {"models": models} if mode == "population" else {"shadows": models}
     targets = 2 if mode == "population" else 1
-    return make_splits(data, mode=mode, targets=targets, calibration=0, population=100, seed=3, **counts)
+    return make_splits(
+        data, mode=mode, targets=targets, calibration=0, population=100, seed=3, **counts
+    )
 
 
 def answers(split, *, effect, seed):
@@ -73,7 +75,9 @@ def attacked(data, split, found, *, control=False):
     made = run_stage("attack", params, inputs)
     member = split.member[split.targets]
     return {
-        attack["name"]: [metrics.auc(metrics.roc(*pair)) for pair in zip(scores, member, strict=True)]
+        attack["name"]: [
+            metrics.auc(metrics.roc(*pair)) for pair in zip(scores, member, strict=True)
+        ]
         for attack, scores in zip(made["attacks"], made["scores"], strict=True)
     }
 
@@ -117,7 +121,9 @@ def test_the_view_leaves_out_target_and_complement():
 
 
 def calibrated(data, split, how, model=1):
-    calibration = CalibrationConfig(**{"source": "members", "records": 8, "rounds": 1, "augment": (), **how})
+    calibration = CalibrationConfig(
+        **{"source": "members", "records": 8, "rounds": 1, "augment": (), **how}
+    )
     spec = ModelSpec("none", {}, 2, 1, 2, mean=(0.0,), std=(1.0,))
     return calibration_images(data, split, spec, calibration, model=model, seed=0, device="cpu")
 
@@ -136,7 +142,9 @@ def test_calibration_images_are_the_models_own_members():
 
 def test_held_out_calibration_images_are_nobodys_members():
     data = images(200)
-    split = make_splits(data, mode="population", models=6, targets=1, calibration=20, population=50, seed=0)
+    split = make_splits(
+        data, mode="population", models=6, targets=1, calibration=20, population=50, seed=0
+    )
     held_out = {tuple(image.flatten().tolist()) for image in data.pixels[split.calibration]}
     assert pixels_of(calibrated(data, split, {"source": "holdout"})) <= held_out
 
@@ -155,18 +163,35 @@ def test_an_attack_with_too_few_population_records_has_no_row():
     names = ["rmia-online", "quantile", "population", "lira-online-shrunk"]
 
     def left(population, *, recalibrated=False):
-        return [attack.name for attack in applicable(names, recalibrate=recalibrated, population=population)]
+        return [
+            attack.name
+            for attack in applicable(names, recalibrate=recalibrated, population=population)
+        ]
 
-    assert left(50) == ["rmia-online", "quantile-normal", "quantile-pinball", "population", "lira-online-shrunk"]
+    assert left(50) == [
+        "rmia-online",
+        "quantile-normal",
+        "quantile-pinball",
+        "population",
+        "lira-online-shrunk",
+    ]
     assert left(49) == ["rmia-online", "population", "lira-online-shrunk"]
     assert left(0) == ["lira-online-shrunk"]
-    assert left(50, recalibrated=True) == ["rmia-online", "quantile-normal", "quantile-pinball", "lira-online-shrunk"]
+    assert left(50, recalibrated=True) == [
+        "rmia-online",
+        "quantile-normal",
+        "quantile-pinball",
+        "lira-online-shrunk",
+    ]
 
 
 def test_a_recalibrated_view_serves_attacks_on_signals_that_follow_from_the_confidence():
     names = ["signals", "calibrated", "gap", "reference"]
     found = applicable(names, recalibrate=True, population=100)
-    assert [attack.name for attack in found] == [*(each.name for each in expand("calibrated")), "reference"]
+    assert [attack.name for attack in found] == [
+        *(each.name for each in expand("calibrated")),
+        "reference",
+    ]
 
 
 def test_every_attack_that_applies_runs_on_a_recalibrated_view():
@@ -182,21 +207,28 @@ def bytes_of(value):
     """Artifacts in a form that can be compared."""
     if isinstance(value, dict):
         return [(name, bytes_of(part)) for name, part in value.items()]
-    return (str(value.dtype), value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+    return (
+        (str(value.dtype), value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+    )
 
 
 def quantize_stage(params):
     data = images(200)
-    data = replace(data, pixels=np.random.default_rng(1).integers(0, 256, (400, 1, 8, 8)).astype(np.uint8))
+    data = replace(
+        data, pixels=np.random.default_rng(1).integers(0, 256, (400, 1, 8, 8)).astype(np.uint8)
+    )
     split = splits_of(data, "population", 4)
     spec = ModelSpec("cnn", {"width": 4}, 2, 1, 8, mean=(0.5,), std=(0.3,))
-    state = {name: value.detach().numpy() for name, value in build(spec, seed=0).state_dict().items()}
+    state = {
+        name: value.detach().numpy() for name, value in build(spec, seed=0).state_dict().items()
+    }
     inputs = {"images": data, "splits": split, "weights": Weights(state, spec)}
     return stages.STAGES["quantize"](params, inputs, Runtime(), lambda done: None)
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("obc", {}), ("gptq", {"polish": 2, "inputs": "quantized"}), ("adaround", {"iterations": 3})]
+    ("name", "options"),
+    [("obc", {}), ("gptq", {"polish": 2, "inputs": "quantized"}), ("adaround", {"iterations": 3})],
 )
 def test_precisions_quantized_in_one_call_are_the_bytes_of_single_calls(name, options):
     how = {"source": "members", "records": 40, "rounds": 2, "augment": ["flip"]}

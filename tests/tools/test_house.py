@@ -105,7 +105,13 @@ def test_measures_of_a_known_package(package):
     ("name", "places"),
     [
         ("pronouns", ["first/files.py:13: found", "long.py:52: said"]),
-        ("cycles", [f"second/{name}.py:1: made.second.circle <-> made.second.loops" for name in ("circle", "loops")]),
+        (
+            "cycles",
+            [
+                f"second/{name}.py:1: made.second.circle <-> made.second.loops"
+                for name in ("circle", "loops")
+            ],
+        ),
         ("unpacked", ["second/loops.py:6: print(*(row for row in pairs))"]),
         ("heads", ["first/files.py:1: Of files.", "first/files.py:10: path: Of the file."]),
         ("long-lines", ["long.py:79: 101 characters"]),

@@ -19,7 +19,13 @@ from pathlib import Path
 from bitleak.answers.answer_files import read_answers
 from bitleak.answers.attack_forecast import ExpectedSeconds, try_attacks
 from bitleak.answers.attack_preparation import AttackRequest, PreparedAttack, prepare_attack
-from bitleak.answers.attack_results import not_computed, power_curve, record_results, rows_and_curves, summarize
+from bitleak.answers.attack_results import (
+    not_computed,
+    power_curve,
+    record_results,
+    rows_and_curves,
+    summarize,
+)
 from bitleak.answers.attack_run import AttackOutcome, ShowStep, run_attacks
 from bitleak.answers.model_answers import Answers
 from bitleak.core.spill import Scratch
@@ -45,7 +51,9 @@ def _silent(done: float, stage: str) -> None:
     """Show nothing."""
 
 
-def write_attack(prepared: PreparedAttack, out: Path, scratch: Scratch, on_step: ShowStep = _silent) -> None:
+def write_attack(
+    prepared: PreparedAttack, out: Path, scratch: Scratch, on_step: ShowStep = _silent
+) -> None:
     """Run the attacks, and write tables, curves, figures and page.
 
     Args:

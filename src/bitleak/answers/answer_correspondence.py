@@ -108,7 +108,10 @@ def stranger_doubts(confidence: Confidences, names: Sequence[str]) -> list[str]:
 
 
 def pairing_doubts(
-    full: Confidences, quantized: Confidences, rows: Int64[np.ndarray, "quantized"], names: Sequence[str]
+    full: Confidences,
+    quantized: Confidences,
+    rows: Int64[np.ndarray, "quantized"],
+    names: Sequence[str],
 ) -> list[str]:
     """Return sentences on quantized answers that are not about the models, records or queries of the same place.
 
@@ -122,7 +125,10 @@ def pairing_doubts(
     ranks, smaller = _ranks(full[:, shown]), _ranks(quantized[:, shown])
     doubts = _record_doubts(ranks, smaller, "records")
     if not doubts:
-        doubts = [*_model_doubts(ranks, smaller, rows, names), *_query_doubts(full[rows], quantized)]
+        doubts = [
+            *_model_doubts(ranks, smaller, rows, names),
+            *_query_doubts(full[rows], quantized),
+        ]
     return doubts
 
 
@@ -171,7 +177,10 @@ def _keys(confidence: Confidences, step: float) -> list[bytes]:
     rounded = np.rint(numbers / step).astype(np.int64)
     ordered = np.sort(rounded, axis=1)
     distinct = 1 + (np.diff(ordered, axis=1) > 0).sum(axis=1)
-    return [row.tobytes() if many >= FEWEST_NUMBERS else b"" for row, many in zip(rounded, distinct, strict=True)]
+    return [
+        row.tobytes() if many >= FEWEST_NUMBERS else b""
+        for row, many in zip(rounded, distinct, strict=True)
+    ]
 
 
 def _model_doubts(
@@ -185,7 +194,11 @@ def _model_doubts(
     mean = smaller.mean(axis=0) if len(smaller) > 2 else ranks.mean(axis=0)
     difference = smaller - mean
     follows = _unit(difference - difference.mean(axis=1, keepdims=True)) @ deviation.T
-    margin = SIGMAS * np.maximum(1.0, np.sqrt(np.maximum(2 - 2 * deviation @ deviation.T, 0))) / np.sqrt(ranks.shape[1])
+    margin = (
+        SIGMAS
+        * np.maximum(1.0, np.sqrt(np.maximum(2 - 2 * deviation @ deviation.T, 0)))
+        / np.sqrt(ranks.shape[1])
+    )
     other = _better_fit(follows, rows, margin)
     wrong = np.flatnonzero(other >= 0)
     if not len(wrong):
@@ -198,14 +211,22 @@ def _model_doubts(
 
 
 def _record_doubts(
-    ranks: Float64[np.ndarray, "models records"], smaller: Float64[np.ndarray, "quantized records"], subject: str
+    ranks: Float64[np.ndarray, "models records"],
+    smaller: Float64[np.ndarray, "quantized records"],
+    subject: str,
 ) -> list[str]:
     """Both halves of the quantized models agree about a record, and not with full precision."""
     if min(len(ranks), len(smaller)) < 2:
         return []
     chance = SIGMAS / np.sqrt(ranks.shape[1])
-    halves = [_correlation(group[::2].mean(axis=0), group[1::2].mean(axis=0)) for group in (ranks, smaller)]
-    if min(halves) < max(RELIABLE, chance) or _correlation(ranks.mean(axis=0), smaller.mean(axis=0)) >= chance:
+    halves = [
+        _correlation(group[::2].mean(axis=0), group[1::2].mean(axis=0))
+        for group in (ranks, smaller)
+    ]
+    if (
+        min(halves) < max(RELIABLE, chance)
+        or _correlation(ranks.mean(axis=0), smaller.mean(axis=0)) >= chance
+    ):
         return []
     return [
         f"The quantized models agree about the {subject}, but not with the full-precision ones: are the {subject} in "
@@ -226,7 +247,9 @@ def _query_doubts(full: Confidences, quantized: Confidences) -> list[str]:
         by_query = np.moveaxis(of_query, 2, 0).reshape(queries, -1)
         deviations.append(_unit(by_query - by_query.mean(axis=1, keepdims=True)))
     first, second = deviations
-    margin = SIGMAS * np.maximum(1.0, np.sqrt(np.maximum(2 - 2 * first @ first.T, 0))) / np.sqrt(len(at))
+    margin = (
+        SIGMAS * np.maximum(1.0, np.sqrt(np.maximum(2 - 2 * first @ first.T, 0))) / np.sqrt(len(at))
+    )
     other = _better_fit(second @ first.T, np.arange(queries), margin)
     wrong = np.flatnonzero(other >= 0)
     if not len(wrong):
@@ -254,7 +277,9 @@ def _ranks(confidence: Confidences) -> Float64[np.ndarray, "_models _records"]:
     return np.asarray(ranks, np.float64) / confidence.shape[1]
 
 
-def _double_centred(values: Float64[np.ndarray, "_rows _columns"]) -> Float64[np.ndarray, "rows columns"]:
+def _double_centred(
+    values: Float64[np.ndarray, "_rows _columns"],
+) -> Float64[np.ndarray, "rows columns"]:
     return values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
 
 
@@ -262,7 +287,9 @@ def _unit(values: Float64[np.ndarray, "_rows _columns"]) -> Float64[np.ndarray, 
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
 
 
-def _correlation(first: Float64[np.ndarray, "records"], second: Float64[np.ndarray, "records"]) -> float:
+def _correlation(
+    first: Float64[np.ndarray, "records"], second: Float64[np.ndarray, "records"]
+) -> float:
     return float(_unit((first - first.mean())[None])[0] @ _unit((second - second.mean())[None])[0])
 
 

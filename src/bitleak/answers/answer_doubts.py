@@ -145,7 +145,9 @@ def doubts_of_signals(
     )
 
 
-def coarse_confidences(answers: Answers, signals: AnswerSignals, fprs: Sequence[float]) -> tuple[str, ...]:
+def coarse_confidences(
+    answers: Answers, signals: AnswerSignals, fprs: Sequence[float]
+) -> tuple[str, ...]:
     """Sentences on confidences that cannot be told apart, of full-precision or quantized models."""
     confidence = signals.pool[_CONFIDENCE]
     rows = [answers.names.index(name) for name in signals.names]
@@ -162,7 +164,11 @@ def _bounded(answers: Answers) -> list[str]:
     """Logits of which none leaves the range of a sigmoid."""
     shown = _sampled(answers) if answers.kind == "logits" else ()
     rows = sum(one.shape[0] * one.shape[1] for one in shown)
-    if rows < FEWEST_ROWS or min(float(one.min()) for one in shown) < 0 or max(float(one.max()) for one in shown) > 1:
+    if (
+        rows < FEWEST_ROWS
+        or min(float(one.min()) for one in shown) < 0
+        or max(float(one.max()) for one in shown) > 1
+    ):
         return []
     if all(float(one.max()) == float(one.min()) for one in shown):
         return []
@@ -180,7 +186,9 @@ def _identical(answers: Answers, quantized: Answers | None) -> list[str]:
     found = []
     pairs = identical_models(answers)
     if pairs:
-        names = listed([f"{answers.names[one]} and {answers.names[other]}" for one, other in pairs[:5]])
+        names = listed(
+            [f"{answers.names[one]} and {answers.names[other]}" for one, other in pairs[:5]]
+        )
         found.append(
             f"Models with identical answers: {names}{', ...' if len(pairs) > 5 else ''}. One checkpoint was evaluated "
             "twice; a copy of the target is no reference of it, and counts twice among those of others. Leave one out."
@@ -227,7 +235,10 @@ def _transposed(answers: Answers) -> list[str]:
         return []
     by_row, by_column = values.mean(axis=1), values.mean(axis=0)
     noise = (values - by_row[:, None] - by_column + values.mean()).var()
-    of_rows, of_columns = by_row.var() - noise / values.shape[1], by_column.var() - noise / values.shape[0]
+    of_rows, of_columns = (
+        by_row.var() - noise / values.shape[1],
+        by_column.var() - noise / values.shape[0],
+    )
     if of_rows <= 4 * max(of_columns, 0) or of_rows < noise / values.shape[1]:
         return []
     return [
@@ -247,14 +258,17 @@ def _sign(
     areas = [_area(confidence[row].mean(axis=1), member[row]) for row in design.targets[:8]]
     if effect is None:
         error = [
-            np.sqrt((len(own) + 1) / (12.0 * own.sum() * (~own).sum())) for own in member[list(design.targets[:8])]
+            np.sqrt((len(own) + 1) / (12.0 * own.sum() * (~own).sum()))
+            for own in member[list(design.targets[:8])]
         ]
         effect = float(max((area - 0.5) / sigma for area, sigma in zip(areas, error, strict=True)))
     square = member.shape[0] == member.shape[1] and not np.array_equal(member, member.T)
     if square and effect < DOUBT_SIGMAS:
         other = effect_of_membership(confidence, np.ascontiguousarray(member.T))
         if other is not None and other > DOUBT_SIGMAS:
-            return ["The answers do not depend on member, but on its transpose: its axes are [models records]."]
+            return [
+                "The answers do not depend on member, but on its transpose: its axes are [models records]."
+            ]
     if effect > -DOUBT_SIGMAS:
         return []
     losses = "are these losses, which are lower for members (negate them)" if answers.kind == "scores" else (
@@ -267,7 +281,8 @@ def _sign(
 
 
 def effect_of_membership(
-    confidence: Float64[np.ndarray, "models records queries"], member: Bool[np.ndarray, "models records"]
+    confidence: Float64[np.ndarray, "models records queries"],
+    member: Bool[np.ndarray, "models records"],
 ) -> float | None:
     """The effect of membership on the confidence, in standard errors over the records; None if it has no contrast.
 
@@ -327,7 +342,12 @@ def _predicted_labels(signals: AnswerSignals, answers: Answers, design: Design) 
         return []
     right = signals.pool[_CORRECT, :, :, 0]
     outside = (~design.member).sum(axis=1)
-    share = np.array([row[~own].mean() if (~own).any() else 0 for row, own in zip(right, design.member, strict=True)])
+    share = np.array(
+        [
+            row[~own].mean() if (~own).any() else 0
+            for row, own in zip(right, design.member, strict=True)
+        ]
+    )
     doubts = []
     for row in np.flatnonzero((share == 1) & (right.min(axis=1) == 1)):
         best = float(np.delete(share, row).max())
@@ -385,14 +405,18 @@ def _near_twins(
     few_valued = len(np.unique(values)) <= 16
     if not left or few_valued:
         return []
-    names = listed([f"{answers.names[rows[one]]} and {answers.names[rows[other]]}" for one, other in left[:5]])
+    names = listed(
+        [f"{answers.names[rows[one]]} and {answers.names[rows[other]]}" for one, other in left[:5]]
+    )
     return [
         f"Models whose answers differ a hundred times less than those of others: {names}"
         f"{', ...' if len(left) > 5 else ''}. Is this one checkpoint, evaluated twice? Then leave one out."
     ]
 
 
-def _values(answers: Answers, confidence: Float64[np.ndarray, "models records queries"]) -> list[str]:
+def _values(
+    answers: Answers, confidence: Float64[np.ndarray, "models records queries"]
+) -> list[str]:
     """Confidences of few values, and scores that are no log-odds."""
     found = []
     shown = np.asarray(confidence[0][:100_000, 0])
@@ -404,7 +428,10 @@ def _values(answers: Answers, confidence: Float64[np.ndarray, "models records qu
             "steps are those of a guess."
         )
     if answers.kind == "scores" and len(shown) >= 50 and len(confidence):
-        low, high = min(float(one.min()) for one in confidence), max(float(one.max()) for one in confidence)
+        low, high = (
+            min(float(one.min()) for one in confidence),
+            max(float(one.max()) for one in confidence),
+        )
         if low >= 0 and high <= 1:
             found.append(
                 "All scores are from 0 to 1: are they probabilities p of the true class? Scores are read as log-odds, "
@@ -418,7 +445,9 @@ def _values(answers: Answers, confidence: Float64[np.ndarray, "models records qu
     return found
 
 
-def _repeated(answers: Answers, confidence: Float64[np.ndarray, "models records queries"]) -> list[str]:
+def _repeated(
+    answers: Answers, confidence: Float64[np.ndarray, "models records queries"]
+) -> list[str]:
     """One answer about many records that is not at an end of the scale, as rows have that were never filled."""
     at = np.unique(np.linspace(0, confidence.shape[1] - 1, REPEATED_RECORDS).astype(np.int64))
     low, high = float(confidence.min()), float(confidence.max())
@@ -442,7 +471,10 @@ def _repeated(answers: Answers, confidence: Float64[np.ndarray, "models records 
 
 
 def _ties(
-    answers: Answers, signals: AnswerSignals, confidence: Float64[np.ndarray, "models records queries"], fpr: float
+    answers: Answers,
+    signals: AnswerSignals,
+    confidence: Float64[np.ndarray, "models records queries"],
+    fpr: float,
 ) -> list[str]:
     """Answers at the end of the scale, which hold the records that leak most."""
     ends, total = np.zeros(2), confidence.size

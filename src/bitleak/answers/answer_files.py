@@ -19,7 +19,9 @@ FORMATS = (
 )
 
 
-def read_answers(path: Path, scratch: Scratch, *, labels: Path | None = None, known: Answers | None = None) -> Answers:
+def read_answers(
+    path: Path, scratch: Scratch, *, labels: Path | None = None, known: Answers | None = None
+) -> Answers:
     """Return the answers of a file or folder of any format, checked as far as it goes without reading them.
 
     Args:
@@ -38,7 +40,9 @@ def read_answers(path: Path, scratch: Scratch, *, labels: Path | None = None, kn
     return checked(labelled(found, given, known))
 
 
-def labelled(answers: Answers, given: Int64[np.ndarray, "records"] | None, known: Answers | None) -> Answers:
+def labelled(
+    answers: Answers, given: Int64[np.ndarray, "records"] | None, known: Answers | None
+) -> Answers:
     """Return the answers with the labels that were given, else their own, else those that are known."""
     labels, outside = answers.labels if given is None else given, answers.population_labels
     if known is not None:
@@ -58,7 +62,9 @@ def read_labels(path: Path) -> Int64[np.ndarray, "records"]:
     return checked_labels(load_npy(path), f"--labels {path}")
 
 
-def _folder(path: Path, scratch: Scratch, given: np.ndarray | None, known: Answers | None) -> Answers:
+def _folder(
+    path: Path, scratch: Scratch, given: np.ndarray | None, known: Answers | None
+) -> Answers:
     if looks_like_experiments(path):
         return read_experiments(path, given, None if known is None else known.labels)
     if any(path.glob("*.npy")):
@@ -80,5 +86,7 @@ def _file(path: Path, scratch: Scratch) -> Answers:
     if start == b"PAR1":
         return read_parquet([path], str(path), scratch)
     if start == b"\x93NUM":
-        raise DataError(f"{path}: a single array; give the folder that holds it beside member.npy and the rest")
+        raise DataError(
+            f"{path}: a single array; give the folder that holds it beside member.npy and the rest"
+        )
     raise DataError(f"{path}: {FORMATS}")

@@ -15,7 +15,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from bitleak.answers.model_answers import AnswerKind, Answers
-from bitleak.answers.probability_resolution import BLOCK_NUMBERS, Resolution, of_dtype, resolution_of
+from bitleak.answers.probability_resolution import (
+    BLOCK_NUMBERS,
+    Resolution,
+    of_dtype,
+    resolution_of,
+)
 from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.signals import probability_signals, signals
@@ -123,7 +128,9 @@ def _fill(
     part: str,
 ) -> None:
     source, labels = (
-        (answers.population[row], answers.population_labels) if part else (answers.pool[row], answers.labels)
+        (answers.population[row], answers.population_labels)
+        if part
+        else (answers.pool[row], answers.labels)
     )
     step = max(1, BLOCK_NUMBERS // int(np.prod(source.shape[1:])))
     whole = len(records) == len(source)
@@ -133,7 +140,9 @@ def _fill(
         values = np.array(source[at])
         release(source)
         _check(values, answers, row, records[start:stop], resolution, part)
-        found = block_signals(values, answers.kind, None if labels is None else labels[at], resolution)
+        found = block_signals(
+            values, answers.kind, None if labels is None else labels[at], resolution
+        )
         planes[:, start:stop] = np.moveaxis(found, -1, 0)
 
 
@@ -155,12 +164,18 @@ def _check(
             if answers.kind == "logits" and value == -np.inf
             else ""
         )
-        raise DataError(f"{_where(answers, row, records, part, at)}: must be finite, got {value}{remedy}")
+        raise DataError(
+            f"{_where(answers, row, records, part, at)}: must be finite, got {value}{remedy}"
+        )
     if resolution is None:
         return
     total = values.sum(axis=2, dtype=np.float64)
     tolerance = SUM_TOLERANCE + answers.classes * resolution.step / 2
-    wrong = (values < 0).any(axis=2) | (values > 1 + SUM_TOLERANCE).any(axis=2) | (np.abs(total - 1) > tolerance)
+    wrong = (
+        (values < 0).any(axis=2)
+        | (values > 1 + SUM_TOLERANCE).any(axis=2)
+        | (np.abs(total - 1) > tolerance)
+    )
     if wrong.any():
         at = np.unravel_index(int(wrong.argmax()), wrong.shape)
         shown = np.array2string(values[at][:4].astype(np.float64), precision=3, separator=", ")
@@ -185,7 +200,9 @@ def _instead(row: Float64[np.ndarray, "classes"]) -> str:
     return "if these are logits, name them logits"
 
 
-def _where(answers: Answers, row: int, records: Int64[np.ndarray, "block"], part: str, at: tuple) -> str:
+def _where(
+    answers: Answers, row: int, records: Int64[np.ndarray, "block"], part: str, at: tuple
+) -> str:
     """Return the place of an answer, with the numbers that the source has."""
     numbered = answers.numbered_outside if part else answers.numbered
     record, query = numbered(records[at[0] : at[0] + 1])[0], answers.query_number(int(at[1]))

@@ -35,7 +35,14 @@ from bitleak.core.errors import DataError
 from bitleak.core.npy import LONGEST_HEADER, Header, as_array, read_header
 from bitleak.core.spill import Scratch
 
-NAMES = (*KINDS, *(f"population_{kind}" for kind in KINDS), "labels", "population_labels", "member", "models")
+NAMES = (
+    *KINDS,
+    *(f"population_{kind}" for kind in KINDS),
+    "labels",
+    "population_labels",
+    "member",
+    "models",
+)
 
 _CHUNK = 1 << 22
 _LOCAL_HEADER = 30
@@ -60,7 +67,9 @@ def read_folder(folder: Path) -> Answers:
     Raises:
         DataError: As `read_npz`.
     """
-    return assemble({file.stem: load_npy(file) for file in sorted(folder.glob("*.npy"))}, str(folder))
+    return assemble(
+        {file.stem: load_npy(file) for file in sorted(folder.glob("*.npy"))}, str(folder)
+    )
 
 
 def load_npy(file: Path) -> np.ndarray:
@@ -71,7 +80,10 @@ def load_npy(file: Path) -> np.ndarray:
     """
     if not file.is_file():
         raise DataError(f"{file}: not an .npy file: not a regular file")
-    message, advice = f"{file}: not a readable .npy file, it may be cut off", "write it again with numpy.save"
+    message, advice = (
+        f"{file}: not a readable .npy file, it may be cut off",
+        "write it again with numpy.save",
+    )
     with damage_as(DataError, message, advice), file.open("rb") as stream:
         header = read_header(stream, str(file), file.stat().st_size)
         return _map(file, header.start, header)
@@ -98,9 +110,15 @@ def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
     kind = _kind(arrays, source)
     pool = _by_model(arrays[kind], kind, f"{source}, {kind}")
     outside = f"population_{kind}"
-    strays = [name for name in arrays if name.startswith("population_") and name not in (outside, "population_labels")]
+    strays = [
+        name
+        for name in arrays
+        if name.startswith("population_") and name not in (outside, "population_labels")
+    ]
     if strays:
-        raise DataError(f"{source}: {strays[0]} beside {kind}; the population must be of the same kind: {outside}")
+        raise DataError(
+            f"{source}: {strays[0]} beside {kind}; the population must be of the same kind: {outside}"
+        )
     if "population_labels" in arrays and outside not in arrays:
         raise DataError(f"{source}: population_labels without {outside}")
     return Answers(
@@ -109,9 +127,15 @@ def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
         names=_model_names(arrays, len(pool), source),
         pool=pool,
         member=checked_member(arrays["member"], source) if "member" in arrays else None,
-        labels=checked_labels(arrays["labels"], f"{source}, labels") if "labels" in arrays else None,
-        population=_by_model(arrays[outside], kind, f"{source}, {outside}") if outside in arrays else (),
-        population_labels=checked_labels(arrays["population_labels"], f"{source}, population_labels")
+        labels=checked_labels(arrays["labels"], f"{source}, labels")
+        if "labels" in arrays
+        else None,
+        population=_by_model(arrays[outside], kind, f"{source}, {outside}")
+        if outside in arrays
+        else (),
+        population_labels=checked_labels(
+            arrays["population_labels"], f"{source}, population_labels"
+        )
         if "population_labels" in arrays
         else None,
     )
@@ -131,8 +155,12 @@ def _by_model(array: np.ndarray, kind: AnswerKind, where: str) -> tuple[np.ndarr
     floating(array, where)
     axes = 3 if kind == "scores" else 4
     if array.ndim not in (axes - 1, axes) or 0 in array.shape:
-        shape = "[models records queries]" if kind == "scores" else "[models records queries classes]"
-        raise DataError(f"{where}: expected {shape}, or without the query axis, and not empty, got {array.shape}")
+        shape = (
+            "[models records queries]" if kind == "scores" else "[models records queries classes]"
+        )
+        raise DataError(
+            f"{where}: expected {shape}, or without the query axis, and not empty, got {array.shape}"
+        )
     return tuple(of_one_model(one, kind, where) for one in array)
 
 
@@ -147,7 +175,9 @@ def _model_names(arrays: Mapping[str, np.ndarray], count: int, source: str) -> t
     return tuple(str(row) for row in rows.tolist())
 
 
-def _mapped(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, scratch: Scratch) -> np.ndarray:
+def _mapped(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, scratch: Scratch
+) -> np.ndarray:
     """One array of the archive, mapped where it lies or, if it is compressed, unpacked."""
     if info.compress_type != zipfile.ZIP_STORED:
         with archive.open(info) as stream:

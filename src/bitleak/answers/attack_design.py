@@ -54,9 +54,14 @@ class Design:
     @property
     def complements(self) -> tuple[int, ...]:
         """The first row that is each target's complement, or -1."""
-        return tuple(int(next(iter(np.flatnonzero(self.split == -self.split[row])), -1)) for row in self.targets)
+        return tuple(
+            int(next(iter(np.flatnonzero(self.split == -self.split[row])), -1))
+            for row in self.targets
+        )
 
-    def references(self, target: int) -> tuple[Int64[np.ndarray, "refs"], Bool[np.ndarray, "refs records"]]:
+    def references(
+        self, target: int
+    ) -> tuple[Int64[np.ndarray, "refs"], Bool[np.ndarray, "refs records"]]:
         """Return the rows that serve a target as references, ascending, and which of them to use for which record."""
         if not self.referenced:
             return np.empty(0, np.int64), np.empty((0, len(self.records)), bool)
@@ -115,7 +120,11 @@ def attack_design(
     for row in targets:
         members = int(audited[row].sum())
         if members in (0, audited.shape[1]):
-            left = f" after {int((~kept).sum())} records were left out" if referenced and not kept.all() else ""
+            left = (
+                f" after {int((~kept).sum())} records were left out"
+                if referenced and not kept.all()
+                else ""
+            )
             raise DataError(
                 f"{source}: target {row} must have members and non-members, got {members} members of "
                 f"{audited.shape[1]} records{left}; name other models with --targets"
@@ -147,7 +156,9 @@ def _telling(
         DataError: This holds for some targets only.
     """
     shown, known = member[:, enough], None if labels is None else labels[enough]
-    found = [row for of, row in zip(served, targets, strict=True) if tells(shown, split, of, row, known)]
+    found = [
+        row for of, row in zip(served, targets, strict=True) if tells(shown, split, of, row, known)
+    ]
     if found and len(found) < len(targets):
         raise DataError(
             f"{source}: what the references of target {found[0]} were trained on tells its members, though "
@@ -156,7 +167,9 @@ def _telling(
     return bool(found)
 
 
-def chosen_targets(text: str | None, names: tuple[str, ...], allowed: tuple[int, ...]) -> tuple[int, ...]:
+def chosen_targets(
+    text: str | None, names: tuple[str, ...], allowed: tuple[int, ...]
+) -> tuple[int, ...]:
     """Return the rows that `--targets` names, ascending; all allowed rows if it is None.
 
     Args:
@@ -188,5 +201,9 @@ def _row(part: str, names: tuple[str, ...]) -> int:
     numbered = all(name.isdigit() for name in names)
     if not numbered and part.isdigit() and int(part) < len(names):
         return int(part)
-    span = f"from 0 to {len(names) - 1}" if names == tuple(map(str, range(len(names)))) else f"of {', '.join(names)}"
+    span = (
+        f"from 0 to {len(names) - 1}"
+        if names == tuple(map(str, range(len(names))))
+        else f"of {', '.join(names)}"
+    )
     raise ConfigError(f"--targets must be models {span}, got {part!r}")

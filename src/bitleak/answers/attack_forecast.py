@@ -79,7 +79,10 @@ def try_attacks(prepared: PreparedAttack) -> tuple[PreparedAttack, ExpectedSecon
     scale, targets = len(design.records) / len(view.labels), len(design.targets)
     joint = _shortest(partial(_all_releases, view)) if prepared.joint else 0.0
     playing = _playing(prepared, view)
-    attacking = attacking_seconds(prepared, seconds, playing=playing, joint=joint) * scale + drawing * targets
+    attacking = (
+        attacking_seconds(prepared, seconds, playing=playing, joint=joint) * scale
+        + drawing * targets
+    )
     score_sets = sum(len(prepared.attacks_of(case)) for case in prepared.cases)
     score_sets += len(RELEASES) if prepared.joint else 0
     measuring = _measuring(prepared, view) * score_sets * targets * scale
@@ -88,7 +91,9 @@ def try_attacks(prepared: PreparedAttack) -> tuple[PreparedAttack, ExpectedSecon
     return prepared, ExpectedSeconds(reading, attacking, measuring)
 
 
-def attacking_seconds(prepared: PreparedAttack, seconds: Mapping[str, float], *, playing: float, joint: float) -> float:
+def attacking_seconds(
+    prepared: PreparedAttack, seconds: Mapping[str, float], *, playing: float, joint: float
+) -> float:
     """Return the seconds of all work per target, on as many records as were tried.
 
     Args:
@@ -105,7 +110,9 @@ def attacking_seconds(prepared: PreparedAttack, seconds: Mapping[str, float], *,
     if prepared.power and per_side >= 2:
         # An attack with fewer references takes its share of the seconds with all.
         share = sum(metrics.doubling_counts(per_side)[:-1]) / per_side
-        by_reference = [seconds[attack.name] for attack in prepared.attacks if attack.uses_references]
+        by_reference = [
+            seconds[attack.name] for attack in prepared.attacks if attack.uses_references
+        ]
         fewer = min(targets, POWER_TARGETS) * share * math.fsum(by_reference)
     return targets * per_target + fewer
 
@@ -114,7 +121,9 @@ def trial_view(prepared: PreparedAttack, rows: ReferenceRows, use: ReferenceUse)
     """Return a view of made-up confidences with the first target's references."""
     design, answers = prepared.design, prepared.answers
     low, high = TRIAL_RECORDS
-    records = min(max(TRIAL_NUMBERS // (max(1, len(rows)) * answers.queries), low), high, len(design.records))
+    records = min(
+        max(TRIAL_NUMBERS // (max(1, len(rows)) * answers.queries), low), high, len(design.records)
+    )
     # Spread over the file, since a file may be sorted by class or membership.
     chosen = np.unique(np.linspace(0, len(design.records) - 1, records).astype(np.int64))
     population = min(answers.population_records, high)
@@ -145,7 +154,9 @@ def _playing(prepared: PreparedAttack, view: AttackView) -> float:
     if not prepared.design.referenced:
         return 0.0
     attacks, generator = prepared.by_reference(FULL_BY_FULL), np.random.default_rng(0)
-    return _shortest(partial(played_thresholds, view, attacks, prepared.fprs, generator, recalibrate=False))
+    return _shortest(
+        partial(played_thresholds, view, attacks, prepared.fprs, generator, recalibrate=False)
+    )
 
 
 def _reading(prepared: PreparedAttack) -> float:
@@ -163,7 +174,9 @@ def _measuring(prepared: PreparedAttack, view: AttackView) -> float:
     member = np.arange(len(view.labels))[None] % 2 == 0
     seconds = _shortest(partial(metrics.estimate_metrics, scores, member, fprs=prepared.fprs))
     if member.size >= 4:  # the bound needs two members and two non-members
-        bound = partial(metrics.epsilon_measures, scores, member, seed=0, delta=prepared.delta, comparisons=1)
+        bound = partial(
+            metrics.epsilon_measures, scores, member, seed=0, delta=prepared.delta, comparisons=1
+        )
         seconds += _shortest(bound)
     return seconds
 

@@ -103,14 +103,22 @@ class PreparedAttack:
     def labels(self) -> Int64[np.ndarray, "records"]:
         """Classes of the audited records; zeros if the source has none."""
         records = self.design.records
-        return np.zeros(len(records), np.int64) if self.answers.labels is None else self.answers.labels[records]
+        return (
+            np.zeros(len(records), np.int64)
+            if self.answers.labels is None
+            else self.answers.labels[records]
+        )
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
         """Return the attacks whose scores differ in this case from those in others."""
         if case.reference == FULL:
             return self.attacks
         if case.recalibrated:
-            return tuple(attack for attack in self.by_reference(case) if attack.signal in RECALIBRATED_SIGNALS)
+            return tuple(
+                attack
+                for attack in self.by_reference(case)
+                if attack.signal in RECALIBRATED_SIGNALS
+            )
         return self.by_reference(case)
 
     def by_reference(self, case: Case) -> tuple[Attack, ...]:
@@ -120,7 +128,9 @@ class PreparedAttack:
             return attacks
         return tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)
 
-    def measuring(self, variant: str, quantizer: str, reference: str, *, comparisons: int) -> MeasureVariant:
+    def measuring(
+        self, variant: str, quantizer: str, reference: str, *, comparisons: int
+    ) -> MeasureVariant:
         """Return the step that measures one variant by one kind of reference, with this run's parameters."""
         return MeasureVariant(
             variant,
@@ -139,7 +149,10 @@ class PreparedAttack:
     @property
     def notes(self) -> tuple[str, ...]:
         """The remarks, and a line per reason for which attacks are left out."""
-        lines = [f"Not run, {reason}: {', '.join(_words(names))}." for reason, names in self.unrun.items()]
+        lines = [
+            f"Not run, {reason}: {', '.join(_words(names))}."
+            for reason, names in self.unrun.items()
+        ]
         return (*self.remarks, *lines)
 
     @property
@@ -159,8 +172,14 @@ class PreparedAttack:
             )
         rest = tuple(other for other in self.attacks if other != attack)
         if not rest:
-            raise ConfigError(f"{self.answers.source}: no attack can be run; the last reason: {reason}{self._doubted}")
-        return replace(self, attacks=rest, unrun={**self.unrun, reason: (*self.unrun.get(reason, ()), attack.name)})
+            raise ConfigError(
+                f"{self.answers.source}: no attack can be run; the last reason: {reason}{self._doubted}"
+            )
+        return replace(
+            self,
+            attacks=rest,
+            unrun={**self.unrun, reason: (*self.unrun.get(reason, ()), attack.name)},
+        )
 
 
 def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
@@ -188,7 +207,9 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
     quantized = None
     allowed = tuple(range(len(answers.names)))
     if request.quantized is not None:
-        quantized = paired(answers, read_answers(request.quantized, scratch, labels=request.labels, known=answers))
+        quantized = paired(
+            answers, read_answers(request.quantized, scratch, labels=request.labels, known=answers)
+        )
         allowed = tuple(row for row in allowed if answers.names[row] in quantized.names)
         rows = [answers.row(name) for name in quantized.names]
         refuse_answers(replace(quantized, member=member[rows]))
@@ -233,7 +254,9 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
                 prepared = prepared.without(attack, reason)
     for attack in prepared.attacks:
         if attack.fewest_population > answers.population_records:
-            prepared = prepared.without(attack, _population_reason(answers, attack.fewest_population))
+            prepared = prepared.without(
+                attack, _population_reason(answers, attack.fewest_population)
+            )
     return prepared
 
 
@@ -270,7 +293,9 @@ def _metrics(entries: tuple[str, ...]) -> tuple[str, ...]:
 def _checked_member(answers: Answers) -> Bool[np.ndarray, "models records"]:
     """Return the membership; refuse answers without it, and of more models or queries than any run has."""
     if answers.member is None:
-        raise DataError(f"{answers.source}: member is missing; it says which model was trained on which record")
+        raise DataError(
+            f"{answers.source}: member is missing; it says which model was trained on which record"
+        )
     sizes = ((len(answers.pool), MOST_MODELS, "models"), (answers.queries, MOST_QUERIES, "queries"))
     for size, limit, subject in sizes:
         reason = why_too_many(size, limit, subject)
@@ -298,19 +323,27 @@ def _words(names: tuple[str, ...]) -> list[str]:
 
 def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
     try:
-        found = [attack for name in (forms_by_word() if names is None else names) for attack in expand(name)]
+        found = [
+            attack
+            for name in (forms_by_word() if names is None else names)
+            for attack in expand(name)
+        ]
     except ValueError as error:
         raise ConfigError(f"--attacks: {error}") from None
     return tuple(dict.fromkeys(found))
 
 
-def _joint(named: tuple[str, ...] | None, attacks: tuple[Attack, ...], cases: tuple[Case, ...], source: str) -> bool:
+def _joint(
+    named: tuple[str, ...] | None, attacks: tuple[Attack, ...], cases: tuple[Case, ...], source: str
+) -> bool:
     """Whether the joint attack is run: wherever it applies, unless other attacks are named."""
     applies = QUANTIZED_BY_MATCHED in cases
     if named is None or JOINT not in named:
         return applies and named is None
     if not attacks:
-        raise ConfigError("--attacks: joint is read beside an attack on each release; name one more, such as lira")
+        raise ConfigError(
+            "--attacks: joint is read beside an attack on each release; name one more, such as lira"
+        )
     if not applies:
         raise ConfigError(
             f"--attacks: joint cannot be run on {source}: it needs --quantized with answers of the same models"
@@ -327,7 +360,9 @@ def _fitting(
     fitting = tuple(attack for attack in attacks if attack.signal in RECALIBRATED_SIGNALS)
     others = [attack.name for attack in attacks if attack not in fitting]
     if others and named:
-        raise ConfigError(f"--attacks: {others[0]} needs logits or probabilities, but {answers.source} holds scores")
+        raise ConfigError(
+            f"--attacks: {others[0]} needs logits or probabilities, but {answers.source} holds scores"
+        )
     return fitting, {"for want of logits or probabilities": tuple(others)} if others else {}
 
 
@@ -383,13 +418,20 @@ def _related(answers: Answers, design: Design) -> list[str]:
     notes = []
     pairs = list(zip(design.targets, design.serving, strict=True))
     for rows, reason in (
-        ({target: of.twins for target, of in pairs}, "they were trained on the target's training set"),
+        (
+            {target: of.twins for target, of in pairs},
+            "they were trained on the target's training set",
+        ),
         ({target: of.kin for target, of in pairs}, "their training sets tell the target's"),
     ):
         some = {target: models for target, models in rows.items() if models}
         if some:
             target, models = next(iter(some.items()))
-            listed = ", ".join(answers.names[row] for row in models[:5]) + (", ..." if len(models) > 5 else "")
+            listed = ", ".join(answers.names[row] for row in models[:5]) + (
+                ", ..." if len(models) > 5 else ""
+            )
             more = f", and some of {count(len(some) - 1, 'other target')}" if len(some) > 1 else ""
-            notes.append(f"No references, for {reason}: models {listed} of target {answers.names[target]}{more}.")
+            notes.append(
+                f"No references, for {reason}: models {listed} of target {answers.names[target]}{more}."
+            )
     return notes

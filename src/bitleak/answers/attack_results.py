@@ -32,7 +32,7 @@ from bitleak.report import (
 )
 from bitleak.report.format import count
 from bitleak.steps.attack_targets import AttackLabel
-from bitleak.steps.result_rows import Subject, Table, measure_rows
+from bitleak.steps.result_rows import ResultTable, Subject, measure_rows
 
 UNKNOWN = "not known: the answers were made elsewhere"
 
@@ -49,7 +49,7 @@ def rows_and_curves(
     """
     member = prepared.design.member[list(prepared.design.targets)]
     # Attack by attack, so that the estimates of one attack are in memory at a time.
-    tables: dict[Case, list[Table]] = {case: [] for case in prepared.cases}
+    tables: dict[Case, list[ResultTable]] = {case: [] for case in prepared.cases}
     for index, attack in enumerate(prepared.attacks):
         for case, table in _attack_tables(prepared, outcome, attack, member).items():
             tables[case].append(table)
@@ -73,8 +73,11 @@ def rows_and_curves(
 
 
 def _attack_tables(
-    prepared: PreparedAttack, outcome: AttackOutcome, attack: Attack, member: Bool[np.ndarray, "targets records"]
-) -> dict[Case, Table]:
+    prepared: PreparedAttack,
+    outcome: AttackOutcome,
+    attack: Attack,
+    member: Bool[np.ndarray, "targets records"],
+) -> dict[Case, ResultTable]:
     """Return the rows and curves of one attack, by case."""
     design, label = prepared.design, AttackLabel(attack.name, attack.uses_references)
     baseline = metrics.estimate_metrics(
@@ -89,8 +92,12 @@ def _attack_tables(
         if attack not in prepared.attacks_of(case):
             continue
         scores = outcome.scores[case].of(attack.name)
-        comparisons = len(prepared.attacks) * sum(other.variant == case.variant for other in prepared.cases)
-        step = prepared.measuring(case.variant, case.quantizer, case.reference, comparisons=comparisons)
+        comparisons = len(prepared.attacks) * sum(
+            other.variant == case.variant for other in prepared.cases
+        )
+        step = prepared.measuring(
+            case.variant, case.quantizer, case.reference, comparisons=comparisons
+        )
         table = step.attack_table(
             label,
             design.targets,
@@ -113,7 +120,7 @@ def _attack_tables(
                 baseline=within_baseline,
             )
             within_baseline = estimates if within_baseline is None else within_baseline
-        tables[case] = Table([*table.rows, *within], table.curves)
+        tables[case] = ResultTable([*table.rows, *within], table.curves)
     return tables
 
 
@@ -128,7 +135,8 @@ def _accuracy_rows(
     trained = metrics.accuracy_on_members(correct[variant], member, mode=MODE, baseline=baseline)
     tested = metrics.accuracy_on_members(correct[variant], ~member, mode=MODE, baseline=baseline)
     renamed = Measures(
-        {"test_accuracy": tested.targets["train_accuracy"]}, {"test_accuracy": tested.aggregate["train_accuracy"]}
+        {"test_accuracy": tested.targets["train_accuracy"]},
+        {"test_accuracy": tested.aggregate["train_accuracy"]},
     )
     subject = Subject(variant, QUANTIZED if variant == QUANTIZED else "")
     return measure_rows(subject, prepared.design.targets, renamed | trained)
@@ -181,22 +189,30 @@ def summarize(prepared: PreparedAttack, rows: list[Row]) -> Summary:
     )
 
 
-def record_results(prepared: PreparedAttack, outcome: AttackOutcome, summary: Summary) -> RecordResults:
+def record_results(
+    prepared: PreparedAttack, outcome: AttackOutcome, summary: Summary
+) -> RecordResults:
     """Return exposure under the headline attack, and memorisation, of every audited record under every variant."""
     design, attack = prepared.design, summary.headline_attack
     member = design.member[list(design.targets)]
     seed = seed_for(design.seed, "reliability")
     variants = []
-    for variant in dict.fromkeys(case.variant for case in prepared.cases if case.variant != CONTROL):
+    for variant in dict.fromkeys(
+        case.variant for case in prepared.cases if case.variant != CONTROL
+    ):
         cases = []
         for case, scores in outcome.scores.items():
             if case.variant == variant and attack in [label.name for label in scores.attacks]:
                 cases.append(case)
-        chosen = next((case for case in cases if case.reference == summary.headline_reference), cases[0])
+        chosen = next(
+            (case for case in cases if case.reference == summary.headline_reference), cases[0]
+        )
         names = (variant, chosen.reference if summary.headline_reference else "")
         scores_of_attack = np.asarray(outcome.scores[chosen].of(attack))
         memorised = outcome.memorised.get(variant)
-        variants.append(variant_records(names, scores_of_attack, member, memorised=memorised, seed=seed))
+        variants.append(
+            variant_records(names, scores_of_attack, member, memorised=memorised, seed=seed)
+        )
     labels = None if prepared.answers.labels is None else prepared.labels
     return RecordResults(attack, prepared.answers.numbered(design.records), labels, tuple(variants))
 
@@ -224,7 +240,9 @@ def membership(prepared: PreparedAttack) -> str:
     """Who was trained on what, and how the references were evened, in a sentence."""
     design = prepared.design
     inside = design.member.sum(axis=0)
-    span = f"{inside.min()}" if inside.min() == inside.max() else f"{inside.min()} to {inside.max()}"
+    span = (
+        f"{inside.min()}" if inside.min() == inside.max() else f"{inside.min()} to {inside.max()}"
+    )
     text = f"as the file says: each record was in the training set of {span} of {len(design.member)} models"
     if not design.referenced:
         return f"{text}; no references were used"

@@ -64,7 +64,9 @@ class AttackOutcome:
     correct: Mapping[str, Float64[np.ndarray, "targets records"]]
     joint: Mapping[tuple[str, ...], AttackScores] = field(default_factory=dict)
     played: Mapping[Case, Thresholds] = field(default_factory=dict)
-    outside: Mapping[tuple[Case, str], Float64[np.ndarray, "targets fprs"]] = field(default_factory=dict)
+    outside: Mapping[tuple[Case, str], Float64[np.ndarray, "targets fprs"]] = field(
+        default_factory=dict
+    )
     power: PowerFigures = field(default_factory=lambda: PowerFigures([], {}))
     memorised: Mapping[str, metrics.Memorisation] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
@@ -108,7 +110,9 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
             with _target_named(prepared, target, case):
                 view = views.of(target, case, rows, use)
                 if case in played:
-                    source = views.of(target, FULL_BY_FULL, rows, use) if case.recalibrated else view
+                    source = (
+                        views.of(target, FULL_BY_FULL, rows, use) if case.recalibrated else view
+                    )
                     played[case].append(_played(prepared, source, target, case))
                 for name, thresholds in _outside_thresholds(prepared, view, case).items():
                     outside.setdefault((case, name), []).append(thresholds)
@@ -168,7 +172,9 @@ def _target_named(prepared: PreparedAttack, target: int, case: Case) -> Iterator
 
 def _doubts(prepared: PreparedAttack, views: TargetViews) -> tuple[str, ...]:
     """Return the doubts about both files; those about the records and their labels are raised once."""
-    doubts = doubts_of_signals(prepared.answers, views.signals[FULL], prepared.design, prepared.fprs)
+    doubts = doubts_of_signals(
+        prepared.answers, views.signals[FULL], prepared.design, prepared.fprs
+    )
     if prepared.quantized is not None:
         doubts += coarse_confidences(prepared.quantized, views.signals[QUANTIZED], prepared.fprs)
         doubts += _pairing_doubts(views.signals[FULL], views.signals[QUANTIZED])
@@ -192,7 +198,9 @@ def _scores_of(
     places: Mapping[tuple[Case, str], int],
 ) -> AttackScores:
     """Return the scores of one case, whose attacks have consecutive places."""
-    labels = tuple(AttackLabel(attack.name, attack.uses_references) for attack in prepared.attacks_of(case))
+    labels = tuple(
+        AttackLabel(attack.name, attack.uses_references) for attack in prepared.attacks_of(case)
+    )
     start = places[case, labels[0].name] if labels else 0
     return AttackScores(scores[start : start + len(labels)], None, labels, prepared.design.targets)
 
@@ -203,7 +211,9 @@ def _joint(
     label = AttackLabel(Joint().name, references=True)
     scores = {}
     for place, releases in enumerate(RELEASES):
-        scores[releases] = AttackScores(together[place : place + 1], None, (label,), prepared.design.targets)
+        scores[releases] = AttackScores(
+            together[place : place + 1], None, (label,), prepared.design.targets
+        )
     return scores
 
 
@@ -214,16 +224,22 @@ def _played_cases(prepared: PreparedAttack) -> list[Case]:
     return [case for case in prepared.cases if case in PLAYED_CASES]
 
 
-def _played(prepared: PreparedAttack, view: AttackView, target: int, case: Case) -> PlayedThresholds:
+def _played(
+    prepared: PreparedAttack, view: AttackView, target: int, case: Case
+) -> PlayedThresholds:
     generator = np.random.default_rng(seed_for(prepared.design.seed, "player", target))
     attacks = prepared.by_reference(case)
     return played_thresholds(view, attacks, prepared.fprs, generator, recalibrate=case.recalibrated)
 
 
-def _gathered(prepared: PreparedAttack, played: Mapping[Case, list[PlayedThresholds]]) -> dict[Case, Thresholds]:
+def _gathered(
+    prepared: PreparedAttack, played: Mapping[Case, list[PlayedThresholds]]
+) -> dict[Case, Thresholds]:
     gathered = {}
     for case, by_target in played.items():
-        gathered[case] = gathered_thresholds(prepared.by_reference(case), by_target, len(prepared.fprs))
+        gathered[case] = gathered_thresholds(
+            prepared.by_reference(case), by_target, len(prepared.fprs)
+        )
     return gathered
 
 
@@ -241,7 +257,9 @@ def _outside_thresholds(
     return thresholds
 
 
-def _power(prepared: PreparedAttack, views: TargetViews, scores: AttackScores, on_step: ShowStep) -> PowerFigures:
+def _power(
+    prepared: PreparedAttack, views: TargetViews, scores: AttackScores, on_step: ShowStep
+) -> PowerFigures:
     """Return AUC and TPR at full precision by number of references, for the first targets."""
     design = prepared.design
     targets, attacks = design.targets[:POWER_TARGETS], prepared.by_reference(FULL_BY_FULL)
@@ -284,12 +302,16 @@ def _probability(signals: AnswerSignals, records: slice) -> Float64[np.ndarray, 
     return np.exp(np.asarray(signals.pool[SIGNALS.index("log_probability"), :, records, 0]))
 
 
-def _correct(prepared: PreparedAttack, views: TargetViews) -> dict[str, Float64[np.ndarray, "targets records"]]:
+def _correct(
+    prepared: PreparedAttack, views: TargetViews
+) -> dict[str, Float64[np.ndarray, "targets records"]]:
     if prepared.answers.kind == "scores":
         return {}
     names = [prepared.answers.names[target] for target in prepared.design.targets]
     correct = {}
     for variant, signals in views.signals.items():
         rows = [signals.names.index(name) for name in names]
-        correct[variant] = np.stack([signals.of(row)[:, 0, SIGNALS.index("correct")] for row in rows])
+        correct[variant] = np.stack(
+            [signals.of(row)[:, 0, SIGNALS.index("correct")] for row in rows]
+        )
     return correct

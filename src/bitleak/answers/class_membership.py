@@ -29,11 +29,15 @@ def class_dependences(answers: Answers, design: Design) -> Mapping[int, ClassDep
     if answers.labels is None:
         return {}
     labels = answers.labels[design.records]
-    tested = {target: metrics.class_dependence(design.member[target], labels) for target in design.targets}
+    tested = {
+        target: metrics.class_dependence(design.member[target], labels) for target in design.targets
+    }
     return {target: found for target, found in tested.items() if found.depends}
 
 
-def class_warning(dependent: Mapping[int, ClassDependence], answers: Answers, design: Design) -> str:
+def class_warning(
+    dependent: Mapping[int, ClassDependence], answers: Answers, design: Design
+) -> str:
     """Return the sentence before work starts; empty if membership does not depend on the class."""
     if not dependent:
         return ""
@@ -88,9 +92,13 @@ def within_class_rows(
     rows = [Row(*subject, "all", AUC, measures.aggregate[AUC])]
     for target, measure in zip(known, measures.targets[AUC], strict=True):
         rows.append(Row(*subject, str(target), AUC, measure))
-    rates = [metrics.tpr_within_class(*pair, labels, fprs) for pair in zip(scores, member, strict=True)]
+    rates = [
+        metrics.tpr_within_class(*pair, labels, fprs) for pair in zip(scores, member, strict=True)
+    ]
     for fpr in fprs:
-        tprs = {target: rate[fpr] for target, rate in zip(targets, rates, strict=True) if fpr in rate}
+        tprs = {
+            target: rate[fpr] for target, rate in zip(targets, rates, strict=True) if fpr in rate
+        }
         if tprs:
             name = str(Metric("tpr_within_class", fpr))
             rows.append(Row(*subject, "all", name, Measure(float(np.mean(list(tprs.values()))))))

@@ -34,7 +34,9 @@ def looks_like_experiments(folder: Path) -> bool:
 
 
 def read_experiments(
-    folder: Path, given: Int64[np.ndarray, "records"] | None, known: Int64[np.ndarray, "records"] | None
+    folder: Path,
+    given: Int64[np.ndarray, "records"] | None,
+    known: Int64[np.ndarray, "records"] | None,
 ) -> Answers:
     """Return the answers of all experiments of a folder.
 
@@ -46,10 +48,14 @@ def read_experiments(
     Raises:
         DataError: A model lacks its membership or its answers, or an array is of a wrong type or shape.
     """
-    models = [one for one in sorted(folder.iterdir(), key=_natural) if one.is_dir() and _is_model(one)]
+    models = [
+        one for one in sorted(folder.iterdir(), key=_natural) if one.is_dir() and _is_model(one)
+    ]
     for model in models:
         if not (model / "keep.npy").is_file():
-            raise DataError(f"{model}: keep.npy is missing, which says who was in this model's training set")
+            raise DataError(
+                f"{model}: keep.npy is missing, which says who was in this model's training set"
+            )
     labels = given if given is not None else _own_labels(folder)
     labels = known if labels is None else labels
     kind = _kind(folder, models, labelled=labels is not None)
@@ -57,7 +63,9 @@ def read_experiments(
     member = [_keep(model, len(one)) for model, one in zip(models, pool, strict=True)]
     if len({len(one) for one in member}) > 1:
         lengths = sorted({len(one) for one in member})
-        raise DataError(f"{folder}: all models must answer the same records, got {lengths[0]} and {lengths[-1]}")
+        raise DataError(
+            f"{folder}: all models must answer the same records, got {lengths[0]} and {lengths[-1]}"
+        )
     return Answers(
         source=str(folder),
         kind=kind,
@@ -79,7 +87,9 @@ def _mixed_files(models: list[Path], kind: AnswerKind) -> tuple[str, ...]:
     if len(by_file) < 2:
         return ()
     usual = max(by_file, key=lambda name: len(by_file[name]))
-    others = [f"{model} ({name})" for name, group in by_file.items() if name != usual for model in group]
+    others = [
+        f"{model} ({name})" for name, group in by_file.items() if name != usual for model in group
+    ]
     return (
         f"The last {kind} of most models are {usual}, those of {count(len(others), 'model')} are not: "
         f"{', '.join(others[:5])}{', ...' if len(others) > 5 else ''}. Did their training or evaluation end early? "
@@ -93,14 +103,24 @@ def _own_labels(folder: Path) -> Int64[np.ndarray, "records"] | None:
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / "keep.npy").is_file() or any(_file(folder, kind) for kind in ("logits", "scores"))
+    return (folder / "keep.npy").is_file() or any(
+        _file(folder, kind) for kind in ("logits", "scores")
+    )
 
 
 def _kind(folder: Path, models: list[Path], *, labelled: bool) -> AnswerKind:
-    found: list[AnswerKind] = [kind for kind in ("logits", "scores") if all(_file(model, kind) for model in models)]
+    found: list[AnswerKind] = [
+        kind for kind in ("logits", "scores") if all(_file(model, kind) for model in models)
+    ]
     if not found:
-        lacking = next(model for model in models if not any(_file(model, kind) for kind in ("logits", "scores")))
-        raise DataError(f"{lacking}: neither logits nor scores; every model needs logits/*.npy or scores/*.npy")
+        lacking = next(
+            model
+            for model in models
+            if not any(_file(model, kind) for kind in ("logits", "scores"))
+        )
+        raise DataError(
+            f"{lacking}: neither logits nor scores; every model needs logits/*.npy or scores/*.npy"
+        )
     if labelled or found == ["logits"]:
         return found[0]
     return "scores"
@@ -119,7 +139,9 @@ def _answers(model: Path, kind: AnswerKind) -> np.ndarray:
 def _keep(model: Path, records: int) -> np.ndarray:
     keep = load_npy(model / "keep.npy")
     if keep.dtype != np.bool_ or keep.shape != (records,):
-        raise DataError(f"{model / 'keep.npy'}: expected bool [records], here {records}, got {keep.dtype} {keep.shape}")
+        raise DataError(
+            f"{model / 'keep.npy'}: expected bool [records], here {records}, got {keep.dtype} {keep.shape}"
+        )
     return np.array(keep)
 
 
@@ -132,4 +154,6 @@ def _file(model: Path, kind: str) -> Path | None:
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Order by the numbers in a name, not by their digits."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+    return [
+        (int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)
+    ]

@@ -52,7 +52,9 @@ def joint_rows(
     design = prepared.design
     (label,) = scores[RELEASES[0]].attacks
     alone = [of_release.scores[0] for releases, of_release in scores.items() if len(releases) == 1]
-    baseline = metrics.estimate_metrics(alone[0], member, fprs=prepared.fprs, seed=seed_for(design.seed, "measure"))
+    baseline = metrics.estimate_metrics(
+        alone[0], member, fprs=prepared.fprs, seed=seed_for(design.seed, "measure")
+    )
     within_baseline: Estimates | None = None
     rows: list[Row] = []
     curves: list[RocCurve] = []
@@ -62,7 +64,13 @@ def joint_rows(
         step = prepared.measuring(joined(releases), quantizer, reference, comparisons=1)
         subject = Subject(step.variant, quantizer, None, label.name, reference)
         table = step.attack_table(
-            label, design.targets, of_releases.scores[0], member, baseline=baseline, thresholds=None, mode=MODE
+            label,
+            design.targets,
+            of_releases.scores[0],
+            member,
+            baseline=baseline,
+            thresholds=None,
+            mode=MODE,
         )
         rows += table.rows
         curves += named_curves(step.variant, quantizer, None, table.curves)

@@ -36,7 +36,9 @@ def refuse_some_probabilities(answers: Answers, samples: Sequence[np.ndarray]) -
     probable = []
     for sample in samples:
         rows = np.asarray(sample, np.float64).reshape(-1, answers.classes)
-        is_distribution = (rows >= 0).all() and bool((np.abs(rows.sum(axis=1) - 1) <= _TOLERANCE).all())
+        is_distribution = (rows >= 0).all() and bool(
+            (np.abs(rows.sum(axis=1) - 1) <= _TOLERANCE).all()
+        )
         probable.append(len(rows) >= FEWEST_SAMPLES and is_distribution)
     if all(probable) or not any(probable):
         return
@@ -47,7 +49,9 @@ def refuse_some_probabilities(answers: Answers, samples: Sequence[np.ndarray]) -
     )
 
 
-def scale_doubts(answers: Answers, confidence: Float64[np.ndarray, "models records queries"]) -> list[str]:
+def scale_doubts(
+    answers: Answers, confidence: Float64[np.ndarray, "models records queries"]
+) -> list[str]:
     """Return a sentence on models whose confidences spread far more, or less, than those of the others."""
     spreads = confidence.std(axis=(1, 2))
     usual = float(np.median(spreads))
@@ -57,7 +61,9 @@ def scale_doubts(answers: Answers, confidence: Float64[np.ndarray, "models recor
     # A constant row is told as one that was never filled.
     varied = spreads > 1e-9 * usual
     ratios = np.where(varied, spreads, usual) / usual
-    names = [answers.names[row] for row in np.flatnonzero(np.maximum(ratios, 1 / ratios) > SCALE_RATIO)]
+    names = [
+        answers.names[row] for row in np.flatnonzero(np.maximum(ratios, 1 / ratios) > SCALE_RATIO)
+    ]
     if not names:
         return []
     return [

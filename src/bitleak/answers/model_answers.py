@@ -85,7 +85,9 @@ class Answers:
         """Return the numbers that the source gives to audited records; their positions if it numbers none."""
         return positions if self.record_numbers is None else self.record_numbers[positions]
 
-    def numbered_outside(self, positions: Int64[np.ndarray, "positions"]) -> Int64[np.ndarray, "positions"]:
+    def numbered_outside(
+        self, positions: Int64[np.ndarray, "positions"]
+    ) -> Int64[np.ndarray, "positions"]:
         """Return the numbers that the source gives to population records; their positions if it numbers none."""
         return positions if self.population_numbers is None else self.population_numbers[positions]
 
@@ -102,7 +104,9 @@ def of_one_model(array: np.ndarray, kind: AnswerKind, where: str) -> np.ndarray:
     if array.ndim == full - 1:
         array = array[:, None]
     if array.ndim != full:
-        raise DataError(f"{where}: one model's {kind} must be {axes} or without the query axis, got {array.shape}")
+        raise DataError(
+            f"{where}: one model's {kind} must be {axes} or without the query axis, got {array.shape}"
+        )
     if 0 in array.shape:
         raise DataError(f"{where}: {kind} must not be empty, got shape {array.shape}")
     if kind != "scores" and array.shape[2] < 2:
@@ -113,13 +117,17 @@ def of_one_model(array: np.ndarray, kind: AnswerKind, where: str) -> np.ndarray:
 def floating(array: np.ndarray, where: str) -> None:
     """Refuse an array that is not float16, float32 or float64."""
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise DataError(f"{where}: expected float16, float32 or float64, got {array.dtype}; convert it with .astype")
+        raise DataError(
+            f"{where}: expected float16, float32 or float64, got {array.dtype}; convert it with .astype"
+        )
 
 
 def checked_member(array: np.ndarray, where: str) -> Bool[np.ndarray, "models records"]:
     """Return the membership matrix, if it is boolean and has two axes."""
     if array.dtype != np.bool_:
-        raise DataError(f"{where}: member must be bool, got {array.dtype}; save it as member.astype(bool)")
+        raise DataError(
+            f"{where}: member must be bool, got {array.dtype}; save it as member.astype(bool)"
+        )
     if array.ndim != 2:
         raise DataError(f"{where}: member must be [models records], got shape {array.shape}")
     return np.array(array)
@@ -128,7 +136,9 @@ def checked_member(array: np.ndarray, where: str) -> Bool[np.ndarray, "models re
 def checked_labels(array: np.ndarray, where: str) -> Int64[np.ndarray, "records"]:
     """Return labels as int64, if they are integers with one axis."""
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.dtype == np.uint64:
-        raise DataError(f"{where}: labels must be integers [records], got {array.dtype} {array.shape}")
+        raise DataError(
+            f"{where}: labels must be integers [records], got {array.dtype} {array.shape}"
+        )
     return np.array(array, np.int64)
 
 
@@ -158,10 +168,14 @@ def checked(answers: Answers) -> Answers:
             )
     expected = (len(answers.pool), answers.records)
     if answers.member is not None and answers.member.shape != expected:
-        raise DataError(f"{source}: member must be [models records], here {expected}, got {answers.member.shape}")
+        raise DataError(
+            f"{source}: member must be [models records], here {expected}, got {answers.member.shape}"
+        )
     _check_labels(answers, "labels", answers.labels, answers.records)
     if answers.population:
-        _check_labels(answers, "population_labels", answers.population_labels, answers.population_records)
+        _check_labels(
+            answers, "population_labels", answers.population_labels, answers.population_records
+        )
     return answers
 
 
@@ -179,15 +193,21 @@ def _check_labels(answers: Answers, name: str, labels: np.ndarray | None, count:
     if labels is None:
         if classes:
             remedy = "; give them with --labels FILE.npy" if name == "labels" else ""
-            raise DataError(f"{source}: {name} are missing, and {answers.kind} say nothing without them{remedy}")
+            raise DataError(
+                f"{source}: {name} are missing, and {answers.kind} say nothing without them{remedy}"
+            )
         return
     if len(labels) != count:
         swapped = len(labels) in answers.pool[0].shape or len(labels) == len(answers.pool)
         axes = "; the axes of the answers are [models records queries classes], are they in another order?"
-        raise DataError(f"{source}: {name} must be one per record, {count}, got {len(labels)}{axes if swapped else ''}")
+        raise DataError(
+            f"{source}: {name} must be one per record, {count}, got {len(labels)}{axes if swapped else ''}"
+        )
     most = classes or MOST_CLASSES
     wrong = np.flatnonzero((labels < 0) | (labels >= most))
     if len(wrong):
         numbered = answers.numbered if name == "labels" else answers.numbered_outside
         record = numbered(wrong[:1])[0]
-        raise DataError(f"{source}: {name} must be from 0 to {most - 1}, got {labels[wrong[0]]} for record {record}")
+        raise DataError(
+            f"{source}: {name} must be from 0 to {most - 1}, got {labels[wrong[0]]} for record {record}"
+        )

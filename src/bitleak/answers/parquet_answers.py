@@ -28,7 +28,11 @@ from bitleak.core.errors import DataError
 from bitleak.core.parquet import opened_parquet, without_index
 from bitleak.core.spill import Scratch
 
-ANSWERS: dict[str, AnswerKind] = {"logits": "logits", "probabilities": "probabilities", "score": "scores"}
+ANSWERS: dict[str, AnswerKind] = {
+    "logits": "logits",
+    "probabilities": "probabilities",
+    "score": "scores",
+}
 COLUMNS = ("model", "record", "query", "label", "member", *ANSWERS)
 
 
@@ -83,13 +87,20 @@ def _layout(files: list[Path], source: str) -> Layout:
         outside = batch["member"].is_null().to_numpy(zero_copy_only=False)
         records = _integers(batch, "record", source)
         models = np.union1d(models, _integers(batch, "model", source))
-        pool, population = np.union1d(pool, records[~outside]), np.union1d(population, records[outside])
-        queries = np.union1d(queries, _integers(batch, "query", source) if "query" in columns else [0])
+        pool, population = (
+            np.union1d(pool, records[~outside]),
+            np.union1d(population, records[outside]),
+        )
+        queries = np.union1d(
+            queries, _integers(batch, "query", source) if "query" in columns else [0]
+        )
         classes = classes or (0 if column == "score" else len(batch[column][0].as_py() or ()))
         rows += batch.num_rows
     both = np.intersect1d(pool, population)
     if len(both):
-        raise DataError(f"{source}: member of record {both[0]} is null in some rows only; null marks the population")
+        raise DataError(
+            f"{source}: member of record {both[0]} is null in some rows only; null marks the population"
+        )
     if not len(pool):
         raise DataError(f"{source}: no row has a membership, so there is nothing to attack")
     if column != "score" and not classes:
@@ -103,7 +114,9 @@ def _layout(files: list[Path], source: str) -> Layout:
         )
     kind = schema.field(column).type
     dtype = np.dtype((kind if column == "score" else kind.value_type).to_pandas_dtype())
-    return Layout(source, column, columns, dtype, models, pool, population, queries.astype(np.int64), classes)
+    return Layout(
+        source, column, columns, dtype, models, pool, population, queries.astype(np.int64), classes
+    )
 
 
 def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
@@ -114,7 +127,9 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
             raise DataError(f"{file}: {unknown_name('column', name, COLUMNS)}")
     for name in ("model", "record", "member"):
         if name not in schema.names:
-            raise DataError(f"{file}: the column {name} is missing; found: {', '.join(schema.names)}")
+            raise DataError(
+                f"{file}: the column {name} is missing; found: {', '.join(schema.names)}"
+            )
     answers = [name for name in schema.names if name in ANSWERS]
     if len(answers) != 1:
         raise DataError(
@@ -128,13 +143,17 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
             raise DataError(f"{file}: {name} must be an integer, got {kind}")
         if name == "score" and not pa.types.is_floating(kind):
             raise DataError(f"{file}: score must be a floating-point number, got {kind}")
-        if name in ("logits", "probabilities") and not (_is_list(kind) and pa.types.is_floating(kind.value_type)):
+        if name in ("logits", "probabilities") and not (
+            _is_list(kind) and pa.types.is_floating(kind.value_type)
+        ):
             raise DataError(f"{file}: {name} must be a list of floating-point numbers, got {kind}")
     return tuple(schema.names)
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _schema(file: Path) -> pa.Schema:
@@ -167,19 +186,28 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
     labels = np.full(len(records), -1, np.int64)
     for batch in _batches(files, layout.columns):
         model = np.searchsorted(layout.models, _integers(batch, "model", layout.source))
-        record = order[np.searchsorted(records, _integers(batch, "record", layout.source), sorter=order)]
+        record = order[
+            np.searchsorted(records, _integers(batch, "record", layout.source), sorter=order)
+        ]
         query = np.zeros_like(model)
         if "query" in layout.columns:
             query = np.searchsorted(layout.queries, _integers(batch, "query", layout.source))
         _once(seen, (model, record, query), records, layout)
         answers[model, record, query] = _values(batch, layout)
         said = batch["member"].fill_null(False).to_numpy(zero_copy_only=False).astype(np.int8)
-        _agree(member, (model, record), said, f"{layout.source}: member of a model and record differs between rows")
+        _agree(
+            member,
+            (model, record),
+            said,
+            f"{layout.source}: member of a model and record differs between rows",
+        )
         if "label" in layout.columns:
             label = _integers(batch, "label", layout.source)
             if (label < 0).any():
                 raise DataError(f"{layout.source}: label must be 0 or more, got {label.min()}")
-            _agree(labels, record, label, f"{layout.source}: label of a record differs between rows")
+            _agree(
+                labels, record, label, f"{layout.source}: label of a record differs between rows"
+            )
     _complete(seen, records, layout)
     split = len(layout.pool)
     labelled = "label" in layout.columns
@@ -208,20 +236,26 @@ def _values(batch: pa.RecordBatch, layout: Layout) -> np.ndarray:
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     if (lengths != layout.classes).any():
         wrong = int(lengths[lengths != layout.classes][0])
-        raise DataError(f"{layout.source}: {layout.column} must all have {layout.classes} numbers, got {wrong}")
+        raise DataError(
+            f"{layout.source}: {layout.column} must all have {layout.classes} numbers, got {wrong}"
+        )
     if values.null_count:
         raise DataError(f"{layout.source}: {layout.column} hold null in {values.null_count} places")
     return values.to_numpy(zero_copy_only=False).reshape(-1, layout.classes)
 
 
-def _once(seen: np.ndarray, at: tuple[np.ndarray, ...], records: np.ndarray, layout: Layout) -> None:
+def _once(
+    seen: np.ndarray, at: tuple[np.ndarray, ...], records: np.ndarray, layout: Layout
+) -> None:
     """Mark the answers as seen, each for the first time."""
     flat = np.ravel_multi_index(at, seen.shape)
     _, first = np.unique(flat, return_index=True)
     again = seen[at]
     again[np.setdiff1d(np.arange(len(flat)), first)] = True
     if again.any():
-        raise DataError(f"{layout.source}: {_which(at, int(again.argmax()), records, layout)} occurs twice")
+        raise DataError(
+            f"{layout.source}: {_which(at, int(again.argmax()), records, layout)} occurs twice"
+        )
     seen[at] = True
 
 
@@ -236,7 +270,9 @@ def _which(at: tuple[np.ndarray, ...], index: int, records: np.ndarray, layout: 
     return f"the answer of model {layout.models[model]} about record {records[record]}, query {layout.queries[query]},"
 
 
-def _agree(known: np.ndarray, at: tuple[np.ndarray, ...] | np.ndarray, said: np.ndarray, message: str) -> None:
+def _agree(
+    known: np.ndarray, at: tuple[np.ndarray, ...] | np.ndarray, said: np.ndarray, message: str
+) -> None:
     """Writes what the rows say, and refuses rows that say different things of the same."""
     before = known[at]
     known[at] = said

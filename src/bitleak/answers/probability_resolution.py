@@ -115,7 +115,11 @@ def _candidates(smallest: float) -> list[float]:
     """Known steps, and those of which the smallest positive value is a small multiple."""
     guessed = [smallest / times for times in (1, 2, 3)]
     known = list(_STEPS)
-    new = [step for step in guessed if FINEST_MULTIPLE <= step <= 1 and not np.isclose(step, known, rtol=1e-5).any()]
+    new = [
+        step
+        for step in guessed
+        if FINEST_MULTIPLE <= step <= 1 and not np.isclose(step, known, rtol=1e-5).any()
+    ]
     return known + new
 
 

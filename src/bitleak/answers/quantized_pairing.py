@@ -27,7 +27,9 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
     for name in ("records", "queries", "classes"):
         ours, theirs = getattr(answers, name), getattr(quantized, name)
         if ours != theirs:
-            raise DataError(f"{source}: {name} must be as in {answers.source}, {ours}, got {theirs}")
+            raise DataError(
+                f"{source}: {name} must be as in {answers.source}, {ours}, got {theirs}"
+            )
     _check_numbers(answers, quantized)
     rows = [answers.row(name) for name in quantized.names]
     if quantized.member is not None and answers.member is not None:
@@ -44,7 +46,9 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
     for name in ("labels", "population_labels"):
         ours, theirs = getattr(answers, name), getattr(quantized, name)
         if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
-            raise DataError(f"{source}: {name} differ from those of {answers.source}; the records must be the same")
+            raise DataError(
+                f"{source}: {name} differ from those of {answers.source}; the records must be the same"
+            )
     return quantized
 
 
@@ -57,7 +61,10 @@ def _check_numbers(answers: Answers, quantized: Answers) -> None:
     Raises:
         DataError: A number is in one source only; names the first.
     """
-    named = (("record", "records", "record"), ("population record", "population records", "population"))
+    named = (
+        ("record", "records", "record"),
+        ("population record", "population records", "population"),
+    )
     for subject, plural, name in (*named, ("query", "queries", "query")):
         ours, theirs = (getattr(source, f"{name}_numbers") for source in (answers, quantized))
         if ours is None or theirs is None or not (len(ours) and len(theirs)):

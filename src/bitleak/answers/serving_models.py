@@ -101,7 +101,9 @@ def mask(
         evened = _evened_splits(member[of.group], split[of.group], seed_for(seed, name, target))
         use[np.searchsorted(of.rows, of.group)] = evened
     if len(rest):
-        use[np.searchsorted(of.rows, rest)] = _evened(member[rest], split[rest], seed_for(seed, "references", target))
+        use[np.searchsorted(of.rows, rest)] = _evened(
+            member[rest], split[rest], seed_for(seed, "references", target)
+        )
     return use
 
 
@@ -136,32 +138,53 @@ def tells(
     It is fitted to one half of at most `TRIED` records, within classes, and must not have an AUC within
     classes above 0.5 by `SURE` standard errors on the other half. Subsets within subsets are found by this.
     """
-    chosen = np.unique(np.linspace(0, member.shape[1] - 1, min(TRIED, member.shape[1])).astype(np.int64))
+    chosen = np.unique(
+        np.linspace(0, member.shape[1] - 1, min(TRIED, member.shape[1])).astype(np.int64)
+    )
     shown = member[:, chosen]
-    which = np.zeros(len(chosen), np.int64) if labels is None else np.unique(labels[chosen], return_inverse=True)[1]
+    which = (
+        np.zeros(len(chosen), np.int64)
+        if labels is None
+        else np.unique(labels[chosen], return_inverse=True)[1]
+    )
     use = mask(shown, split, of, 0, target)
     side = np.where(use, 2.0 * shown[of.rows] - 1.0, 0.0)
     features = np.concatenate([side, side**2])
     known = np.random.default_rng(0).random(len(chosen)) < 0.5
     own = shown[target]
-    centred, goal = _within(features[:, known], which[known]), _within(own[None, known] * 1.0, which[known])[0]
+    centred, goal = (
+        _within(features[:, known], which[known]),
+        _within(own[None, known] * 1.0, which[known])[0],
+    )
     ridge = RIDGE * np.eye(len(features))
     weights = np.linalg.solve(centred @ centred.T + ridge, centred @ goal)
     found = auc_within_class(weights @ features[:, ~known], own[~known], which[~known])
-    return found is not None and found.value - 0.5 > SURE * float(np.sqrt((found.influence**2).sum()))
+    return found is not None and found.value - 0.5 > SURE * float(
+        np.sqrt((found.influence**2).sum())
+    )
 
 
-def _within(values: Float64[np.ndarray, "rows records"], which: Int64[np.ndarray, "records"]) -> np.ndarray:
+def _within(
+    values: Float64[np.ndarray, "rows records"], which: Int64[np.ndarray, "records"]
+) -> np.ndarray:
     """Return every row less its means by class."""
     size = np.maximum(np.bincount(which), 1)
-    return np.stack([row - (np.bincount(which, row) / size)[which] for row in values]) if len(values) else values
+    return (
+        np.stack([row - (np.bincount(which, row) / size)[which] for row in values])
+        if len(values)
+        else values
+    )
 
 
-def per_side(member: Bool[np.ndarray, "models records"], split: Int64[np.ndarray, "models"], of: Serving) -> int:
+def per_side(
+    member: Bool[np.ndarray, "models records"], split: Int64[np.ndarray, "models"], of: Serving
+) -> int:
     """References per side that `mask` leaves, the same for every record."""
     rest = np.setdiff1d(of.rows, of.group)
     inside, outside = _counts(member[rest], split[rest])
-    return _per_side(member[of.group], split[of.group]) + int(np.minimum(inside, outside).min(initial=len(rest)))
+    return _per_side(member[of.group], split[of.group]) + int(
+        np.minimum(inside, outside).min(initial=len(rest))
+    )
 
 
 def _serving(
@@ -199,7 +222,9 @@ def _constant_sums(
     return weights[which][:, which]
 
 
-def _group(target: int, rows: ReferenceRows, weights: Float64[np.ndarray, "models"]) -> Int64[np.ndarray, "group"]:
+def _group(
+    target: int, rows: ReferenceRows, weights: Float64[np.ndarray, "models"]
+) -> Int64[np.ndarray, "group"]:
     """The rows whose splits make up a constant with the target's; none if there are no such."""
     if np.isnan(weights[target]):
         return rows[:0]
@@ -211,7 +236,11 @@ def _unusual(
 ) -> Bool[np.ndarray, "models models"]:
     """Pairs of rows that are correlated within classes as no chance would have it, less than most other pairs are."""
     values = member.astype(np.float64)
-    which = np.zeros(member.shape[1], np.int64) if labels is None else np.unique(labels, return_inverse=True)[1]
+    which = (
+        np.zeros(member.shape[1], np.int64)
+        if labels is None
+        else np.unique(labels, return_inverse=True)[1]
+    )
     size = np.bincount(which)
     for row in values:
         row -= (np.bincount(which, row) / size)[which]
@@ -222,7 +251,9 @@ def _unusual(
     error = np.sqrt(values @ values.T)
     others = correlation[~np.eye(len(member), dtype=bool)].reshape(len(member), -1)
     usual = np.median(others, axis=1, keepdims=True) if others.size else 0.0
-    return np.abs(correlation - usual) * scale > RELATED_SIGMAS * np.maximum(error, np.finfo(float).tiny)
+    return np.abs(correlation - usual) * scale > RELATED_SIGMAS * np.maximum(
+        error, np.finfo(float).tiny
+    )
 
 
 def _counts(
@@ -236,7 +267,9 @@ def _counts(
 
 def _seeds(split: Int64[np.ndarray, "rows"]) -> bool:
     """Whether several models share a training set, and none has the complement of another's."""
-    return len(np.unique(split)) < len(split) and len(np.unique(np.abs(split))) == len(np.unique(split))
+    return len(np.unique(split)) < len(split) and len(np.unique(np.abs(split))) == len(
+        np.unique(split)
+    )
 
 
 def _evened(
@@ -245,7 +278,9 @@ def _evened(
     """All rows where they are even, else `even_mask`: of the splits if these have several models each."""
     if (2 * member.sum(axis=0) == len(member)).all():
         return np.ones_like(member)
-    return _evened_splits(member, split, seed) if _seeds(split) else even_mask(member, seed, fewest=0)
+    return (
+        _evened_splits(member, split, seed) if _seeds(split) else even_mask(member, seed, fewest=0)
+    )
 
 
 def _evened_splits(

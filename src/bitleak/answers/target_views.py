@@ -82,7 +82,9 @@ class ReferenceSignals:
     """
 
     def __init__(self, signals: AnswerSignals, scratch: Scratch, count: int | None = None) -> None:
-        self._signals = replace(signals, pool=signals.pool[:count], population=signals.population[:count])
+        self._signals = replace(
+            signals, pool=signals.pool[:count], population=signals.population[:count]
+        )
         self._scratch = scratch
         self._pool = self._population = np.empty(0)
         self._held: list[int] | None = None
@@ -133,7 +135,9 @@ class TargetViews:
     labels: Int64[np.ndarray, "records"]
     signals: Mapping[str, AnswerSignals]
     references: Mapping[str, ReferenceSignals]
-    latest: dict[str, LatestView] = field(default_factory=dict, init=False, compare=False, repr=False)
+    latest: dict[str, LatestView] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def of(self, target: int, case: Case, rows: ReferenceRows, use: ReferenceUse) -> AttackView:
         """Return the view of one target in one case, with the references that `Design.references` gave for it.
@@ -146,12 +150,16 @@ class TargetViews:
         by = QUANTIZED if case == QUANTIZED_BY_MATCHED else FULL
         row = attacked.names.index(name)
         population, by_view = attacked.population_of(row), self._by(by, rows, use)
-        if population.shape[0] != by_view.population_references.shape[1]:  # one of the two files has no population
+        if (
+            population.shape[0] != by_view.population_references.shape[1]
+        ):  # one of the two files has no population
             population = population[:0]
             by_view = replace(by_view, population_references=by_view.population_references[:, :0])
         view = by_view.of_target(attacked.of(row), population)
         if case.variant == CONTROL:
-            return control_of(view, np.random.default_rng(seed_for(self.design.seed, "control", target)))
+            return control_of(
+                view, np.random.default_rng(seed_for(self.design.seed, "control", target))
+            )
         return recalibrated(view) if case.recalibrated else view
 
     def _by(self, by: str, rows: ReferenceRows, use: ReferenceUse) -> AttackView:

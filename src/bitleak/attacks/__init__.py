@@ -4,7 +4,13 @@ from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack, signal_of
 from bitleak.attacks.attack_views import attack_view, masked_view, side_values, split_numbers
 from bitleak.attacks.calibrated import Calibrated
 from bitleak.attacks.control import negative_control, two_class_signals
-from bitleak.attacks.forms import attack_entries, expand, forms_by_word, known_names, signals_of_references
+from bitleak.attacks.forms import (
+    attack_entries,
+    expand,
+    forms_by_word,
+    known_names,
+    signals_of_references,
+)
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
 from bitleak.attacks.player import Player, player_view, population_view

@@ -57,7 +57,9 @@ class Attack(Protocol):
         """Return the score of every audited record."""
 
 
-def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
+def signal_of(
+    signals: Float64[np.ndarray, "*axes signals"], name: SignalName
+) -> Float64[np.ndarray, "*axes"]:
     """Return a signal, without a copy; entropies negated, so that larger always means member.
 
     Raises:
@@ -71,7 +73,9 @@ def signal_of(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -
     return -values if name in DESCENDING else values
 
 
-def reference_signal(view: AttackView, name: SignalName) -> Float64[np.ndarray, "refs records queries"]:
+def reference_signal(
+    view: AttackView, name: SignalName
+) -> Float64[np.ndarray, "refs records queries"]:
     """Return `signal_of` the references; NaN where a reference is hidden, finite elsewhere.
 
     Raises:
@@ -88,17 +92,23 @@ def reference_signal(view: AttackView, name: SignalName) -> Float64[np.ndarray, 
 
 
 def _refuse_infinite(
-    values: Float64[np.ndarray, "refs records queries"], use: Bool[np.ndarray, "refs records"], name: SignalName
+    values: Float64[np.ndarray, "refs records queries"],
+    use: Bool[np.ndarray, "refs records"],
+    name: SignalName,
 ) -> None:
     for block in blocks(values):
         if not np.isfinite(values[:, block]).all(axis=2)[use[:, block]].all():
             raise UnfitView(f"signal {name!r} of the references must be finite where they are used")
 
 
-def _plane(signals: Float64[np.ndarray, "*axes signals"], name: SignalName) -> Float64[np.ndarray, "*axes"]:
+def _plane(
+    signals: Float64[np.ndarray, "*axes signals"], name: SignalName
+) -> Float64[np.ndarray, "*axes"]:
     index = SIGNALS.index(name)
     if index >= signals.shape[-1]:
-        raise UnfitView(f"signal {name!r} is not there; these answers have {', '.join(SIGNALS[: signals.shape[-1]])}")
+        raise UnfitView(
+            f"signal {name!r} is not there; these answers have {', '.join(SIGNALS[: signals.shape[-1]])}"
+        )
     return signals[..., index]
 
 
@@ -108,14 +118,18 @@ def _finite(values: Float64[np.ndarray, "*axes"]) -> bool:
     return all(np.isfinite(values[:, block]).all() for block in blocks(values))
 
 
-def refuse_small_population(population: Float64[np.ndarray, "population *rest"], fewest: int, name: str) -> None:
+def refuse_small_population(
+    population: Float64[np.ndarray, "population *rest"], fewest: int, name: str
+) -> None:
     """Refuse fewer population records than the attack needs.
 
     Raises:
         TooFewForAttack: There are fewer.
     """
     if len(population) < fewest:
-        raise TooFewForAttack(f"{name} needs at least {fewest} population records, got {len(population)}")
+        raise TooFewForAttack(
+            f"{name} needs at least {fewest} population records, got {len(population)}"
+        )
 
 
 def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:

@@ -75,7 +75,8 @@ def side_values(
 
 
 def hidden(
-    references: Float64[np.ndarray, "refs records queries signals"], use: Bool[np.ndarray, "refs records"]
+    references: Float64[np.ndarray, "refs records queries signals"],
+    use: Bool[np.ndarray, "refs records"],
 ) -> Float64[np.ndarray, "refs records queries signals"]:
     """Return the signals with NaN where a reference is not used; the same array if all are used."""
     if use.all():

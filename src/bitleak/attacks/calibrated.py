@@ -68,7 +68,9 @@ class Calibrated:
         """
         usual = side_sums(view, self.signal, "OUT", fewest=1, caller=self.name).mean
         if self.mode == "online":
-            usual = (usual + side_sums(view, self.signal, "IN", fewest=1, caller=self.name).mean) / 2
+            usual = (
+                usual + side_sums(view, self.signal, "IN", fewest=1, caller=self.name).mean
+            ) / 2
         return (signal_of(view.target, self.signal) - usual).mean(axis=1)
 
 

@@ -90,7 +90,9 @@ def _forms(entry: str) -> tuple[Attack, ...]:
         try:
             loaded = loaded()
         except Exception as error:  # foreign code may raise anything
-            raise ValueError(f"attack {entry!r} cannot be made: {type(error).__name__}: {error}") from error
+            raise ValueError(
+                f"attack {entry!r} cannot be made: {type(error).__name__}: {error}"
+            ) from error
     forms = loaded if isinstance(loaded, tuple) else (loaded,)
     if not forms:
         raise ValueError(f"attack {entry!r} names an empty tuple; expected attacks")
@@ -106,10 +108,16 @@ def _check_form(form: object, entry: str) -> None:
             f"or a tuple of such, got {type(form).__name__}"
         )
     if type(form).__hash__ is None:
-        raise ValueError(f"attack {entry!r} must be a frozen dataclass, got {type(form).__name__}, which has no hash")
+        raise ValueError(
+            f"attack {entry!r} must be a frozen dataclass, got {type(form).__name__}, which has no hash"
+        )
     # a form is a key of dictionaries; its name is a column of tables and a part of file names, and
     # must not hold the signs of variants' names
-    if not isinstance(form.name, str) or not _NAME.fullmatch(form.name) or len(form.name) > LONGEST_LABEL:
+    if (
+        not isinstance(form.name, str)
+        or not _NAME.fullmatch(form.name)
+        or len(form.name) > LONGEST_LABEL
+    ):
         raise ValueError(
             f"attack {entry!r}: name must hold at most {LONGEST_LABEL} letters, digits, '_', '-', '.' and '+', "
             f"got {form.name!a}"

@@ -134,11 +134,20 @@ def weights(
         margin = sign * (point[0] + point[1:] @ ratios)
         pull = -sign * expit(-margin)
         gradient = np.concatenate([[pull.sum()], ratios @ pull + point[1:] - 1.0])
-        return float(np.logaddexp(0.0, -margin).sum() + 0.5 * np.square(point[1:] - 1.0).sum()), gradient
+        return float(
+            np.logaddexp(0.0, -margin).sum() + 0.5 * np.square(point[1:] - 1.0).sum()
+        ), gradient
 
     start = np.concatenate([[0.0], np.ones(len(ratios))])
     bounds = [(None, None), *[(0.0, None)] * len(ratios)]
-    solution = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9})
+    solution = minimize(
+        cost,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 1e-15, "gtol": 1e-9},
+    )
     fitted = solution.x[1:]
     largest = fitted.max()
     return fitted / largest if largest > 0 else np.ones(len(ratios))
@@ -178,20 +187,25 @@ def joint_ratios(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases r
     ratios = np.zeros((len(views), len(target)))
     for query in range(target.shape[1]):
         # (refs, records, releases), each release's in a piece of memory of its innovation
-        confidence = np.moveaxis(np.stack([release_answers[:, :, query] for release_answers in answers]), 0, -1)
+        confidence = np.moveaxis(
+            np.stack([release_answers[:, :, query] for release_answers in answers]), 0, -1
+        )
         side_sums = sums(confidence, inside), sums(confidence, outside)
         for release in range(len(views)):
             slope = slopes(confidence[..., : release + 1], inside, outside, side_sums)
             # e_k = s_k - sum over j < k of b_kj s_j, for the target and for the references
             innovation = target[:, query, release] - target[:, query, :release] @ slope
             if release:
-                new = confidence[..., release] - confidence[..., :release] @ slope  # (refs, records)
+                new = (
+                    confidence[..., release] - confidence[..., :release] @ slope
+                )  # (refs, records)
                 sums_in, sums_out = sums(new[..., None], inside), sums(new[..., None], outside)
             else:
                 sums_in, sums_out = side_sums[0].only(0), side_sums[1].only(0)
             student_in, student_out = predictive_pair(sums_in, sums_out)
             ratios[release] += (
-                log_density(innovation[:, None], student_in) - log_density(innovation[:, None], student_out)
+                log_density(innovation[:, None], student_in)
+                - log_density(innovation[:, None], student_out)
             )[:, 0]
     return ratios / target.shape[1]
 

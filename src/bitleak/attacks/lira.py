@@ -133,7 +133,11 @@ class LiRA:
         target = np.ascontiguousarray(signal_of(view.target, self.signal))
         outside = self._sums(view, "OUT")
         if self.mode == "offline":
-            alone = predictive(outside) if self.variance == "shrunk" else self._normal(outside, view, "OUT")
+            alone = (
+                predictive(outside)
+                if self.variance == "shrunk"
+                else self._normal(outside, view, "OUT")
+            )
             return _offline(target, alone, self.side).mean(axis=1)
         inside = self._sums(view, "IN")
         if self.variance == "shrunk":
@@ -148,7 +152,9 @@ class LiRA:
 
     def _sums(self, view: AttackView, side: SideName) -> Sums:
         caller = f"variance {self.variance!r}"
-        return side_sums(view, self.signal, side, fewest=FEWEST_OF_VARIANCE[self.variance], caller=caller)
+        return side_sums(
+            view, self.signal, side, fewest=FEWEST_OF_VARIANCE[self.variance], caller=caller
+        )
 
     def _normal(self, side_sums: Sums, view: AttackView, side: SideName) -> Normal:
         if self.variance == "paper":
@@ -160,7 +166,10 @@ class LiRA:
         if self.variance == "fixed":
             return Normal(side_sums.mean, np.maximum(pooled, ABSOLUTE_FLOOR))
         deviation = np.sqrt(side_sums.squares / (side_sums.counts[:, None] - 1))
-        return Normal(side_sums.mean, np.maximum(deviation, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)))
+        return Normal(
+            side_sums.mean,
+            np.maximum(deviation, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)),
+        )
 
 
 LIRA_FORMS = (
@@ -186,7 +195,9 @@ def _offline(
     target: Float64[np.ndarray, "records queries"], outside: Student | Normal, side: Side
 ) -> Float64[np.ndarray, "records queries"]:
     if isinstance(outside, Student):
-        return -log_density(target, outside) if side == "two_sided" else -log_survival(target, outside)
+        return (
+            -log_density(target, outside) if side == "two_sided" else -log_survival(target, outside)
+        )
     if side == "two_sided":
         return -_log_density(target, outside)
     return -log_ndtr(-(target - outside.centre) / outside.deviation)
@@ -208,7 +219,9 @@ def _raw_deviation(side_sums: Sums) -> Float64[np.ndarray, ""]:
     queries = mean.shape[1]
     grand = (counts @ mean).sum() / (counts.sum() * queries)
     between = (counts @ (mean - grand) ** 2).sum()
-    return np.asarray(max(np.sqrt((squares.sum() + between) / (counts.sum() * queries)), ABSOLUTE_FLOOR))
+    return np.asarray(
+        max(np.sqrt((squares.sum() + between) / (counts.sum() * queries)), ABSOLUTE_FLOOR)
+    )
 
 
 def _median(

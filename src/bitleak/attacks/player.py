@@ -92,7 +92,9 @@ class Player:
         return self._subsets.gathered(self._count, self._original.references, rows, columns)
 
 
-def player_view(view: AttackView, generator: np.random.Generator) -> tuple[AttackView, Bool[np.ndarray, "records"]]:
+def player_view(
+    view: AttackView, generator: np.random.Generator
+) -> tuple[AttackView, Bool[np.ndarray, "records"]]:
     """Return `Player.view`, and True for each of its records in the player's training set."""
     player = Player(view, generator)
     return player.view(), player.member
@@ -137,7 +139,9 @@ def stand_in(view: AttackView) -> StandIn:
 
     # `first` is the position of a block's records among the used ones
     first = np.cumsum(used) - used
-    references = new_array((int(rest.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype)
+    references = new_array(
+        (int(rest.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype
+    )
     target = np.empty(references.shape[1:])
     for block in blocks(confidence):
         inside = used[block]
@@ -153,7 +157,9 @@ def other_models(view: AttackView, row: int) -> Bool[np.ndarray, "refs"]:
     return np.abs(view.split) != abs(view.split[row])
 
 
-def _mean_confidence(confidence: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs"]:
+def _mean_confidence(
+    confidence: Float64[np.ndarray, "refs records queries"],
+) -> Float64[np.ndarray, "refs"]:
     """Return each reference's mean over the records that it is used for."""
     totals = [confidence[:, block].sum(axis=(1, 2)) for block in blocks(confidence)]
     means = np.sum(totals, axis=0) / confidence[0].size

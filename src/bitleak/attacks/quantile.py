@@ -78,7 +78,9 @@ class Quantile:
         for level in self.levels:
             number_in("levels", level, 0, 1, ends="()")
         if len(self.levels) < 2 or list(self.levels) != sorted(set(self.levels)):
-            raise ValueError(f"levels must be at least two, ascending and different, got {self.levels}")
+            raise ValueError(
+                f"levels must be at least two, ascending and different, got {self.levels}"
+            )
 
     @property
     def name(self) -> str:
@@ -113,7 +115,9 @@ class Quantile:
         everyone = np.ones(view.population_references.shape[:2], bool)
         features, u = _standardized(view.target, partial(reference_signal, view), out)
         references_on_population = partial(signal_of, view.population_references)
-        population, population_u = _standardized(view.population_target, references_on_population, everyone)
+        population, population_u = _standardized(
+            view.population_target, references_on_population, everyone
+        )
 
         # E[log residual^2] = log s^2 + E[log of a squared standard normal]
         if self.form == "normal":
@@ -134,7 +138,9 @@ QUANTILE_FORMS = (Quantile("normal"), Quantile("pinball"))
 
 
 def _trees(form: str, **loss: Any) -> Any:
-    from sklearn.ensemble import HistGradientBoostingRegressor  # a second to import: only where it is used
+    from sklearn.ensemble import (
+        HistGradientBoostingRegressor,
+    )  # a second to import: only where it is used
 
     return HistGradientBoostingRegressor(
         **loss,

@@ -45,10 +45,14 @@ def recalibrated(view: AttackView) -> AttackView:
     """
     confidence = view.population_target[..., LOGIT_SCALED]
     if confidence.shape[0] < 2:
-        raise TooFewForAttack(f"recalibration needs at least 2 population records, got {confidence.shape[0]}")
+        raise TooFewForAttack(
+            f"recalibration needs at least 2 population records, got {confidence.shape[0]}"
+        )
     spread = float(confidence.std())
     if not spread > 0:
-        raise UnfitView(f"the target's confidence must vary on the population records, got deviation {spread}")
+        raise UnfitView(
+            f"the target's confidence must vary on the population records, got deviation {spread}"
+        )
     mean, std = average_reference(view)
     scale = std / spread
     shift = mean - scale * float(confidence.mean())
@@ -72,7 +76,9 @@ def average_reference(view: AttackView) -> tuple[float, float]:
     return float(confidence.mean(axis=(1, 2)).mean()), float(confidence.std(axis=(1, 2)).mean())
 
 
-def _mapped(signals: Float64[np.ndarray, "*axes signals"], scale: float, shift: float) -> np.ndarray:
+def _mapped(
+    signals: Float64[np.ndarray, "*axes signals"], scale: float, shift: float
+) -> np.ndarray:
     result = np.full_like(signals, np.nan)
     result[..., LOGIT_SCALED] = scale * signals[..., LOGIT_SCALED] + shift
     result[..., LOG_PROBABILITY] = -np.logaddexp(0.0, -result[..., LOGIT_SCALED])

@@ -72,14 +72,19 @@ class Reference:
         Raises:
             ValueError: A record has no usable OUT reference, or a signal is not finite.
         """
-        target, references = signal_of(view.target, self.signal), reference_signal(view, self.signal)
+        target, references = (
+            signal_of(view.target, self.signal),
+            reference_signal(view, self.signal),
+        )
         used = view.outside
         refuse_few(used, 1, self.name, side="OUT")
         score = np.empty(len(target))
         for block in blocks(references):
             shown = used[:, block, None]
             losses = _loss(np.where(shown, references[:, block], 0.0), self.signal)
-            ranks = _interpolated_ranks(_loss(target[block], self.signal), np.where(shown, losses, np.nan))
+            ranks = _interpolated_ranks(
+                _loss(target[block], self.signal), np.where(shown, losses, np.nan)
+            )
             score[block] = 1 - ranks.mean(axis=1) / (used[:, block].sum(axis=0) + 1)
         return score
 

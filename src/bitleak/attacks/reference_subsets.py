@@ -130,7 +130,9 @@ class Subsets:
         """
         self._refuse_few(count)
         full = self._full
-        chosen = np.concatenate([_ascending(order[:count]) for order in self._orders])  # (2 count, records)
+        chosen = np.concatenate(
+            [_ascending(order[:count]) for order in self._orders]
+        )  # (2 count, records)
         # two bytes instead of eight: there is one number per reference and record
         small = rows.astype(np.int16 if len(references) <= SMALL else np.int32)
         planes = _taken(references, small[chosen], columns)
@@ -145,7 +147,9 @@ class Subsets:
         )
 
     def _refuse_few(self, count: int) -> None:
-        fewest = int(min(side.sum(axis=0).min() for side in (self._full.member, self._full.outside)))
+        fewest = int(
+            min(side.sum(axis=0).min() for side in (self._full.member, self._full.outside))
+        )
         if count > fewest:
             raise ValueError(
                 f"count must be at most {fewest}, the usable references a side of some record, got {count}"
@@ -207,7 +211,9 @@ def _record_blocks(*arrays: np.ndarray) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, records, step))
 
 
-def complementary_pairs(member: Bool[np.ndarray, "refs records"]) -> Int64[np.ndarray, "pairs 2"] | None:
+def complementary_pairs(
+    member: Bool[np.ndarray, "refs records"],
+) -> Int64[np.ndarray, "pairs 2"] | None:
     """Return pairs of complementary rows, by the first of the two; None if a row has no partner.
 
     Example:

@@ -35,13 +35,17 @@ class Sums(NamedTuple):
         return Sums(self.counts, self.mean[:, query, None], self.squares[:, query, None])
 
 
-def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]) -> Sums:
+def sums(
+    references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]
+) -> Sums:
     """Return counts, means and squared residuals of the used references; hidden ones may be NaN."""
     counts = used.sum(axis=0)
     mean, squares = np.empty(references.shape[1:]), np.empty(references.shape[1:])
     for block in blocks(references):
         weights = used[:, block].astype(np.float64)
-        for query in range(references.shape[2]):  # an axis of two or three at the end would make every pass slow
+        for query in range(
+            references.shape[2]
+        ):  # an axis of two or three at the end would make every pass slow
             values = np.ascontiguousarray(references[:, block, query])
             total = np.einsum("mr,mr->r", values, weights)
             if np.isnan(total).any():  # hidden references are NaN, and 0 times NaN is NaN
@@ -54,7 +58,9 @@ def sums(references: Float64[np.ndarray, "refs records queries"], used: Bool[np.
     return Sums(counts, mean, squares)
 
 
-def query_means(references: Float64[np.ndarray, "refs records queries"]) -> Float64[np.ndarray, "refs records"]:
+def query_means(
+    references: Float64[np.ndarray, "refs records queries"],
+) -> Float64[np.ndarray, "refs records"]:
     """Return the means over the queries."""
     means = np.empty(references.shape[:2])
     for block in blocks(references):
@@ -62,7 +68,9 @@ def query_means(references: Float64[np.ndarray, "refs records queries"]) -> Floa
     return means
 
 
-def refuse_few(used: Bool[np.ndarray, "refs records"], fewest: int, caller: str, *, side: str) -> None:
+def refuse_few(
+    used: Bool[np.ndarray, "refs records"], fewest: int, caller: str, *, side: str
+) -> None:
     """Refuse a view in which a record has fewer used references.
 
     Raises:
@@ -82,7 +90,9 @@ def side_of(view: AttackView, side: SideName) -> Bool[np.ndarray, "refs records"
     return view.member if side == "IN" else view.outside
 
 
-def side_sums(view: AttackView, signal: SignalName, side: SideName, *, fewest: int, caller: str) -> Sums:
+def side_sums(
+    view: AttackView, signal: SignalName, side: SideName, *, fewest: int, caller: str
+) -> Sums:
     """Return `sums` of a signal of one side's references, computed once for all attacks on a view.
 
     Args:

@@ -133,7 +133,9 @@ class RMIA:
             refuse_few(view.member, 1, self.name, side="IN")
             of_x, of_z = self._ratios(view)
         else:
-            of_x, of_z = self._ratios(view, self.tuned_a(view) if self.a == "tuned" else float(self.a))
+            of_x, of_z = self._ratios(
+                view, self.tuned_a(view) if self.a == "tuned" else float(self.a)
+            )
         counts = dominated(of_x, of_z, float(np.log(self.gamma)))
         if self.ties == "kept":
             return counts / len(of_z)
@@ -165,7 +167,9 @@ class RMIA:
             sides.append(view.member)
         everyone = [np.ones(view.population_references.shape[:2], bool)]
         return (
-            self._ratio(signal_of(view.target, self.signal), reference_signal(view, self.signal), sides, a),
+            self._ratio(
+                signal_of(view.target, self.signal), reference_signal(view, self.signal), sides, a
+            ),
             self._ratio(
                 signal_of(view.population_target, self.signal),
                 signal_of(view.population_references, self.signal),
@@ -212,11 +216,18 @@ class RMIA:
         log_mean = np.log(np.maximum(mean, SMALLEST_MEAN))
         log_mean[near_one] = np.log1p(-complement[near_one])
         if len(tiny):
-            log_mean[tiny] = _log_mean(log_sigmoid(references[:, tiny] / self.temperature), _share(sides, tiny))
+            log_mean[tiny] = _log_mean(
+                log_sigmoid(references[:, tiny] / self.temperature), _share(sides, tiny)
+            )
         return log_mean, complement
 
 
-RMIA_FORMS = (RMIA("online"), RMIA("offline"), RMIA("online", ties="kept"), RMIA("offline", ties="kept"))
+RMIA_FORMS = (
+    RMIA("online"),
+    RMIA("offline"),
+    RMIA("online", ties="kept"),
+    RMIA("offline", ties="kept"),
+)
 """Online and offline, with ties broken by the log ratio and with the paper's counts."""
 
 
@@ -245,7 +256,9 @@ def dominated(
 
 
 def blended(
-    log_out: Float64[np.ndarray, "records queries"], complement: Float64[np.ndarray, "records queries"], a: float
+    log_out: Float64[np.ndarray, "records queries"],
+    complement: Float64[np.ndarray, "records queries"],
+    a: float,
 ) -> Float64[np.ndarray, "records queries"]:
     """Return log(((1 + a) p_out + 1 - a) / 2) from log p_out and 1 - p_out."""
     if a == 1:

@@ -100,7 +100,9 @@ def predictive_pair(inside: Sums, outside: Sums) -> tuple[Student, Student]:
     )
 
 
-def posterior(side: Sums) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
+def posterior(
+    side: Sums,
+) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
     """Return the posterior variance and its degrees of freedom, of every record and query."""
     degrees = (side.counts - 1.0)[:, None]
     floor = np.maximum(RELATIVE_FLOOR * np.sqrt(side.pooled), ABSOLUTE_FLOOR) ** 2
@@ -110,14 +112,18 @@ def posterior(side: Sums) -> tuple[Float64[np.ndarray, "records queries"], Float
     return (prior.freedom * prior.variance + degrees * variance) / freedom, freedom
 
 
-def fitted_prior(variance: Float64[np.ndarray, "records queries"], freedom: Float64[np.ndarray, "records"]) -> Prior:
+def fitted_prior(
+    variance: Float64[np.ndarray, "records queries"], freedom: Float64[np.ndarray, "records"]
+) -> Prior:
     """Return the prior that matches the mean and the variance of the log variances.
 
     Args:
         variance: Variance of each record and query, > 0.
         freedom: Degrees of freedom of each record's variances, at least 1.
     """
-    distinct, places = np.unique(freedom, return_inverse=True)  # a few, and their functions are slow
+    distinct, places = np.unique(
+        freedom, return_inverse=True
+    )  # a few, and their functions are slow
     half = distinct / 2
 
     # E[log s2] = log s02 + digamma(d/2) - log(d/2) - digamma(d0/2) + log(d0/2), and
@@ -145,7 +151,9 @@ def inverse_trigamma(value: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray,
     return x
 
 
-def log_density(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:
+def log_density(
+    value: Float64[np.ndarray, "records queries"], of: Student
+) -> Float64[np.ndarray, "records queries"]:
     """Return the log density of the Student distribution."""
     half = of.freedom / 2
     constant = _log_gamma_step(half) - 0.5 * np.log(of.freedom * np.pi)
@@ -156,11 +164,15 @@ def log_density(value: Float64[np.ndarray, "records queries"], of: Student) -> F
 def _log_gamma_step(x: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
     """Return log of Gamma(x + 1/2) / Gamma(x), for large x by the series of DLMF 5.11.13."""
     clipped = np.maximum(x, 50.0)
-    series = 0.5 * np.log(clipped) - 1 / (8 * clipped) + 1 / (192 * clipped**3) - 1 / (640 * clipped**5)
+    series = (
+        0.5 * np.log(clipped) - 1 / (8 * clipped) + 1 / (192 * clipped**3) - 1 / (640 * clipped**5)
+    )
     return np.where(x > 50.0, series, gammaln(x + 0.5) - gammaln(x))
 
 
-def log_survival(value: Float64[np.ndarray, "records queries"], of: Student) -> Float64[np.ndarray, "records queries"]:
+def log_survival(
+    value: Float64[np.ndarray, "records queries"], of: Student
+) -> Float64[np.ndarray, "records queries"]:
     """Return the log of the probability of a larger value, without underflow or rounding to 0.
 
     Far out, with a = freedom / 2, u = 2 a / t^2 and Gauss's function after Pfaff's transformation
@@ -179,5 +191,7 @@ def log_survival(value: Float64[np.ndarray, "records queries"], of: Student) -> 
     for k in range(TAIL_TERMS):
         term = term * -u * (k + 0.5) / (a + 1 + k)
         series += term
-    tail[far] = -a * np.log1p(1 / u) + 0.5 * np.log1p(u) - np.log(2 * a) - betaln(a, 0.5) + np.log(series)
+    tail[far] = (
+        -a * np.log1p(1 / u) + 0.5 * np.log1p(u) - np.log(2 * a) - betaln(a, 0.5) + np.log(series)
+    )
     return tail

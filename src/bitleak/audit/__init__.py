@@ -90,7 +90,9 @@ def audit(
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         kind = registry.resolve(registry.EXECUTORS, executor, kind="executor")
         runner = kind(store.location, prepared.runtime, workers if executor == "ray" else count)
-        report = run_tasks(graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left))
+        report = run_tasks(
+            graph, store, runner, on_event=on_event, limits=Limits(memory, INTERPRETER, left)
+        )
         runner.close()
         if report.failed or report.left:
             break

@@ -9,7 +9,12 @@ from pathlib import Path
 import yaml
 
 from bitleak.audit.audit_warnings import copy_warnings
-from bitleak.audit.exposed_records import decoded_result, exposed_records, pictures, power_curve_rows
+from bitleak.audit.exposed_records import (
+    decoded_result,
+    exposed_records,
+    pictures,
+    power_curve_rows,
+)
 from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.outside import bare_name
@@ -33,7 +38,7 @@ from bitleak.report import (
 from bitleak.report.format import count
 from bitleak.steps.choose_thresholds import ChooseThresholds, Thresholds
 from bitleak.steps.measure_power import MeasurePower, PowerFigures
-from bitleak.steps.result_rows import Table
+from bitleak.steps.result_rows import ResultTable
 
 
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:
@@ -43,11 +48,14 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     rows: list[Row] = []
     curves: list[RocCurve] = []
     for key in prepared.plan.results:
-        table = Table.read(store.read(tasks[key]))
+        table = ResultTable.read(store.read(tasks[key]))
         rows += table.rows
         params = tasks[key].params
         curves += named_curves(
-            params.get("variant", ""), params.get("quantizer", ""), params.get("levels"), table.curves
+            params.get("variant", ""),
+            params.get("quantizer", ""),
+            params.get("levels"),
+            table.curves,
         )
     quantized = (entry.variant for entry in prepared.config.quantize)
     order = [FULL, *quantized, *analysis_variants(prepared.config), CONTROL]
@@ -158,8 +166,15 @@ def _config_text(prepared: Prepared) -> str:
     """Return the resolved config, with versions and device as comments."""
     lines = ["# The config of this audit with every default written out."]
     lines += [f"# {name} {version}" for name, version in package_versions().items()]
-    lines += [f"# device {prepared.runtime.device}", f"# data fingerprint {prepared.description.fingerprint}"]
-    return "\n".join(lines) + "\n" + yaml.safe_dump(resolved(prepared.config), sort_keys=False, width=100)
+    lines += [
+        f"# device {prepared.runtime.device}",
+        f"# data fingerprint {prepared.description.fingerprint}",
+    ]
+    return (
+        "\n".join(lines)
+        + "\n"
+        + yaml.safe_dump(resolved(prepared.config), sort_keys=False, width=100)
+    )
 
 
 def _recipe_line(prepared: Prepared) -> str:
@@ -193,7 +208,9 @@ def _preset_lines(prepared: Prepared) -> tuple[str, ...]:
 def _interval_line(config: Config) -> str:
     mode, targets = config.split.mode, config.split.targets
     if mode == "population":
-        return "95 % intervals over the records, which all targets share; they are about these models"
+        return (
+            "95 % intervals over the records, which all targets share; they are about these models"
+        )
     if verdict_about(mode, targets) == "trainings":
         return f"95 % intervals over {targets} dedicated targets and their records; they are about models trained anew"
     over = f"95 % intervals over the records of {count(targets, 'dedicated target')}"
@@ -218,6 +235,8 @@ def _variants(prepared: Prepared, rows: list[Row]) -> tuple[VariantSummary, ...]
     entries: list[tuple[str, str, int | None]] = [(FULL, "", None)]
     entries += [(entry.variant, entry.label, entry.levels) for entry in prepared.config.quantize]
     return tuple(
-        VariantSummary(name, quantizer, levels, figures[name, "bits_per_weight"], round(figures[name, "bytes"]))
+        VariantSummary(
+            name, quantizer, levels, figures[name, "bits_per_weight"], round(figures[name, "bytes"])
+        )
         for name, quantizer, levels in entries
     )

@@ -14,7 +14,9 @@ _EFFECT = (
 )
 
 
-def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: int) -> tuple[str, ...]:
+def copy_warnings(
+    counts: Mapping[str, int | float], *, records: int, held_out: int
+) -> tuple[str, ...]:
     """Return a sentence for each way in which copies change the figures.
 
     Args:
@@ -34,7 +36,9 @@ def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: 
     if exact or near:
         kinds = [f"{exact:,} have an exact copy among the others"] if exact else []
         if near:
-            kinds.append(f"{near:,} a near copy (standardised pixels at most {counts['distance']:.2f} apart)")
+            kinds.append(
+                f"{near:,} a near copy (standardised pixels at most {counts['distance']:.2f} apart)"
+            )
         sentences.append(f"Of {count(records, 'audited record')} {' and '.join(kinds)}: {_EFFECT}.")
     if outside:
         are = "is a copy of an audited one" if outside == 1 else "are copies of audited ones"
@@ -43,7 +47,9 @@ def copy_warnings(counts: Mapping[str, int | float], *, records: int, held_out: 
             "so that test accuracy is too high."
         )
     if contradicting:
-        sentences.append(f"{count(contradicting, 'audited record')} have an exact copy with another label.")
+        sentences.append(
+            f"{count(contradicting, 'audited record')} have an exact copy with another label."
+        )
     return tuple(sentences)
 
 
@@ -68,8 +74,12 @@ def newer_code(prepared: Prepared, store: Store) -> str:
     before = [seconds for seconds in made if seconds < int(code.changed)]
     if not before:
         return ""
-    newest = max((path for path in code.files if path.exists()), key=lambda path: path.stat().st_mtime)
-    changed = datetime.datetime.fromtimestamp(code.changed, datetime.UTC).isoformat(sep=" ", timespec="minutes")
+    newest = max(
+        (path for path in code.files if path.exists()), key=lambda path: path.stat().st_mtime
+    )
+    changed = datetime.datetime.fromtimestamp(code.changed, datetime.UTC).isoformat(
+        sep=" ", timespec="minutes"
+    )
     return (
         f"{newest.name} was changed on {changed[:16]} UTC, after {len(before)} of the trained models in the store were "
         "made, which are used as they are. If the change makes another network, set model.version (such as "

@@ -64,17 +64,26 @@ def measured_rates(tasks: Iterable[Task], store: Store, device: str) -> dict[str
 
 def task_kind(task: Task) -> str:
     """Return the kind of a task: within a kind, measured seconds scale with planned seconds."""
-    return f"{task.stage}:{task.params.get('quantizer', '')}" if task.stage == "quantize" else task.stage
+    return (
+        f"{task.stage}:{task.params.get('quantizer', '')}"
+        if task.stage == "quantize"
+        else task.stage
+    )
 
 
-def _measured(tasks: Iterable[Task], store: Store, device: str) -> defaultdict[str, dict[float, Measured]]:
+def _measured(
+    tasks: Iterable[Task], store: Store, device: str
+) -> defaultdict[str, dict[float, Measured]]:
     """Return the measurements by kind and planned seconds."""
     known = {task.key: task for task in tasks if task.cost > 0}
     measured: defaultdict[str, dict[float, Measured]] = defaultdict(dict)
     for key, manifest in store.manifests(known.values()).items():
         runtime, task = manifest["runtime"], known[key]
         seconds = _number(runtime, "seconds")
-        if seconds > 0 and str(runtime.get("device", "")).split(" ")[0].split(":")[0] == device.split(":")[0]:
+        if (
+            seconds > 0
+            and str(runtime.get("device", "")).split(" ")[0].split(":")[0] == device.split(":")[0]
+        ):
             before = measured[task_kind(task)].get(task.cost, Measured((), 0))
             memory = max(before.memory, int(_number(runtime, "peak_memory")))
             measured[task_kind(task)][task.cost] = Measured((*before.seconds, seconds), memory)

@@ -58,13 +58,17 @@ def pictures(images: Images, records: Iterable[int]) -> dict[int, bytes]:
     return {record: _png(images.pixels[record]) for record in records}
 
 
-def _variant(prepared: Prepared, store: Store, summary: Summary, splits: Splits, variant: str) -> VariantRecords:
+def _variant(
+    prepared: Prepared, store: Store, summary: Summary, splits: Splits, variant: str
+) -> VariantRecords:
     # Full precision is its own matched reference, so it has scores of one kind only.
     kinds = [kind for name, kind in prepared.plan.scores if name == variant]
     headline = summary.headline_reference
     kind = headline if headline in kinds else kinds[0]
     scores = AttackScores.read(store.read_key(prepared.plan.scores[variant, kind]))
-    uses_references = {attack.name: attack.references for attack in scores.attacks}[summary.headline_attack]
+    uses_references = {attack.name: attack.references for attack in scores.attacks}[
+        summary.headline_attack
+    ]
     memorised = store.read_key(prepared.plan.memorisation[variant])
     return variant_records(
         (variant, kind if uses_references else ""),
@@ -78,5 +82,7 @@ def _variant(prepared: Prepared, store: Store, summary: Summary, splits: Splits,
 def _png(pixels: np.ndarray) -> bytes:
     sink = io.BytesIO()
     channels = pixels.shape[0]
-    Image.fromarray(pixels[0] if channels == 1 else np.moveaxis(pixels, 0, -1)).save(sink, format="PNG")
+    Image.fromarray(pixels[0] if channels == 1 else np.moveaxis(pixels, 0, -1)).save(
+        sink, format="PNG"
+    )
     return sink.getvalue()

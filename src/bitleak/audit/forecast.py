@@ -64,5 +64,7 @@ def forecast(prepared: Prepared, store: Store | None, *, workers: int) -> Foreca
         disk=sum(task.bytes for task in pending),
         free=store.free() if store else shutil.disk_usage(Path()).free,
         memory=workers * max(peaks, default=0),
-        measured=bool(store and measured_rates(prepared.plan.tasks, store, prepared.runtime.device)),
+        measured=bool(
+            store and measured_rates(prepared.plan.tasks, store, prepared.runtime.device)
+        ),
     )

@@ -65,7 +65,11 @@ def prepare(
     # The device decides the dtype of training, which is part of the keys.
     if on_this_machine or device not in ("cpu", "cuda"):
         device = resolve_device(device)
-    recipe = settled(config.train, device) if on_this_machine else _settled_elsewhere(config.train, device)
+    recipe = (
+        settled(config.train, device)
+        if on_this_machine
+        else _settled_elsewhere(config.train, device)
+    )
     config = replace(config, train=recipe)
 
     # A network of the data's classes and channels, profiled and, if it is an outside one, tried.
@@ -87,7 +91,14 @@ def prepare(
         network=config.model,
     )
     notes = () if outside is None else outside.notes
-    return Prepared(config, description, network, plan(config, description, network, device=device), runtime, notes)
+    return Prepared(
+        config,
+        description,
+        network,
+        plan(config, description, network, device=device),
+        runtime,
+        notes,
+    )
 
 
 def check_model(prepared: Prepared) -> None:
@@ -104,14 +115,24 @@ def check_model(prepared: Prepared) -> None:
 
 def dataset_of(config: Config) -> Any:
     """Make the config's data set, an entry of the registry's `DATASETS`; nothing is read."""
-    return registry.resolve(registry.DATASETS, config.data.name, kind="data set")(**config.data.options)
+    return registry.resolve(registry.DATASETS, config.data.name, kind="data set")(
+        **config.data.options
+    )
 
 
 def _spec(config: Config, description: Description) -> ModelSpec:
     """The config's network for the data, with any standardisation."""
     name, options = config.model
     unit = (0.5,) * description.channels
-    return ModelSpec(name, options, description.classes, description.channels, description.size, mean=unit, std=unit)
+    return ModelSpec(
+        name,
+        options,
+        description.classes,
+        description.channels,
+        description.size,
+        mean=unit,
+        std=unit,
+    )
 
 
 def _check_figures(config: Config) -> None:
@@ -161,5 +182,7 @@ def resolve_device(device: str) -> str:
         raise ConfigError(f"--device must be auto, cpu, cuda or cuda:N, got {device!r}")
     count = torch.cuda.device_count()
     if kind.type == "cuda" and (kind.index or 0) >= count:
-        raise ConfigError(f"--device {device}: PyTorch finds {count} CUDA devices here; use --device cpu")
+        raise ConfigError(
+            f"--device {device}: PyTorch finds {count} CUDA devices here; use --device cpu"
+        )
     return device

@@ -17,7 +17,15 @@ from bitleak.cli import (
     quantize_command,
     store_command,
 )
-from bitleak.cli.exit_codes import OUTSIDE, SIGNALLED, CommandGroup, Stopped, exit_now, print_error, report_stop
+from bitleak.cli.exit_codes import (
+    OUTSIDE,
+    SIGNALLED,
+    CommandGroup,
+    Stopped,
+    exit_now,
+    print_error,
+    report_stop,
+)
 from bitleak.core.errors import BitleakError, ExecutionError, InputError
 from bitleak.core.interrupts import raise_on_signals
 
@@ -44,7 +52,9 @@ def _print_version(requested: bool) -> bool:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """How much does your classifier leak, and what does quantizing it change?"""

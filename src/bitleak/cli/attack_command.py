@@ -11,33 +11,53 @@ if TYPE_CHECKING:
 
 def attack_answers(
     scores: Annotated[
-        Path, typer.Argument(metavar="SCORES", help="An .npz or Parquet file, or a folder; see docs/scores.md.")
+        Path,
+        typer.Argument(
+            metavar="SCORES", help="An .npz or Parquet file, or a folder; see docs/scores.md."
+        ),
     ],
-    targets: Annotated[str | None, typer.Option("--targets", help="Models to attack, such as 0,1; all.")] = None,
+    targets: Annotated[
+        str | None, typer.Option("--targets", help="Models to attack, such as 0,1; all.")
+    ] = None,
     attacks: Annotated[
-        str | None, typer.Option("--attacks", help="Such as lira,threshold,joint or lira-online-fixed; all that apply.")
+        str | None,
+        typer.Option(
+            "--attacks", help="Such as lira,threshold,joint or lira-online-fixed; all that apply."
+        ),
     ] = None,
     quantized: Annotated[
-        Path | None, typer.Option("--quantized", help="The same of a quantized version of the same models.")
+        Path | None,
+        typer.Option("--quantized", help="The same of a quantized version of the same models."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="An .npy file with the true class of every record.")
+        Path | None,
+        typer.Option("--labels", help="An .npy file with the true class of every record."),
     ] = None,
-    fpr: Annotated[str, typer.Option("--fpr", help="False-positive rates to report the TPR at.")] = "0.001,0.01",
+    fpr: Annotated[
+        str, typer.Option("--fpr", help="False-positive rates to report the TPR at.")
+    ] = "0.001,0.01",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where tables, figures and report.html go; `audits/NAME`.")
+        Path | None,
+        typer.Option("--out", help="Where tables, figures and report.html go; `audits/NAME`."),
     ] = None,
     power: Annotated[
-        bool, typer.Option("--power/--no-power", help="Whether attacks are also run with 1, 2, 4, ... references.")
+        bool,
+        typer.Option(
+            "--power/--no-power", help="Whether attacks are also run with 1, 2, 4, ... references."
+        ),
     ] = True,
     priors: Annotated[
-        str | None, typer.Option("--priors", help="Shares of members to report precision for; 0.01,0.1,0.5.")
+        str | None,
+        typer.Option("--priors", help="Shares of members to report precision for; 0.01,0.1,0.5."),
     ] = None,
     delta: Annotated[
         float | None, typer.Option("--delta", help="The delta at which epsilon is bounded; 1e-05.")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Further metrics, such as advantage or package.module:Name.")
+        str | None,
+        typer.Option(
+            "--metrics", help="Further metrics, such as advantage or package.module:Name."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of all draws.")] = 0,
 ) -> int:
@@ -95,7 +115,11 @@ def _print_plan(prepared: "PreparedAttack", expected: "ExpectedSeconds", in_all:
         f"{answers.kind} of {count(len(answers.pool), 'model')}: {count(answers.records, 'record')}, "
         f"{answers.queries} per record{classes}, {count(answers.population_records, 'population record')}"
     )
-    side = f"{design.per_side()} references per side" if design.referenced else "no references: attacks that need none"
+    side = (
+        f"{design.per_side()} references per side"
+        if design.referenced
+        else "no references: attacks that need none"
+    )
     print(
         f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks) + prepared.joint, 'attack')}, "
         f"{len(prepared.cases)} variants by adversaries"

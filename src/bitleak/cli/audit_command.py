@@ -27,7 +27,10 @@ LEFT = 3
 """Exit code if the time was up before all was done."""
 
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Where tables, figures and report.html go; `audits/NAME` unless given.")
+    Path | None,
+    typer.Option(
+        "--out", help="Where tables, figures and report.html go; `audits/NAME` unless given."
+    ),
 ]
 
 
@@ -92,7 +95,10 @@ def show_plan(
     print_download(dataset_of(checked), data)
     prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
-    print_forecast(prepared, library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)))
+    print_forecast(
+        prepared,
+        library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)),
+    )
     print_notes(prepared, opened)
     return 0
 
@@ -101,7 +107,9 @@ def write_report_again(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of an audit.")],
     figure: Annotated[
         list[str] | None,
-        typer.Option(metavar="PACKAGE.MODULE:NAME", help="A figure of your own; may be given several times."),
+        typer.Option(
+            metavar="PACKAGE.MODULE:NAME", help="A figure of your own; may be given several times."
+        ),
     ] = None,
 ) -> int:
     """Make the figures and report.html again from an audit's tables."""
@@ -150,7 +158,13 @@ def _run(config: Path, out: Path, options: _Options) -> int:
         open_fork_server(Runtime.stages)
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
-    from bitleak.cli.audit_progress import TaskBar, print_download, print_forecast, print_left, print_notes
+    from bitleak.cli.audit_progress import (
+        TaskBar,
+        print_download,
+        print_forecast,
+        print_left,
+        print_notes,
+    )
     from bitleak.cli.terminal import print_results
     from bitleak.config import override, read_config, validate
     from bitleak.core.amounts import bytes_of, seconds_of
@@ -173,7 +187,9 @@ def _run(config: Path, out: Path, options: _Options) -> int:
         raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
     # Then the data set and the network; the folder and the store last, since they are made.
     print_download(dataset_of(checked), options.data)
-    prepared = library.prepare(checked, data=options.data, device=options.device, on_this_machine=not ray)
+    prepared = library.prepare(
+        checked, data=options.data, device=options.device, on_this_machine=not ray
+    )
     prepared = replace(prepared, runtime=replace(prepared.runtime, **options.share._asdict()))
     library.check_out(out)
     opened = library.open_store(options.store)

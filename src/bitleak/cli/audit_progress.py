@@ -43,7 +43,10 @@ class TaskBar:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         # A bar that was not started would print an empty line.
         if self._console.is_terminal:
@@ -57,15 +60,23 @@ class TaskBar:
         if task:
             self._bar.update(self._bar_id, description=task)
         if event.kind == "finished" and event.outcome is not None and not event.outcome.ok:
-            self._console.print(f"failed: {task}: {event.outcome.text}", highlight=False, markup=False)
+            self._console.print(
+                f"failed: {task}: {event.outcome.text}", highlight=False, markup=False
+            )
         if event.kind == "repair" and event.outcome is not None:
             self._console.print(
-                f"damaged, made again: {task} ({event.outcome.text})", highlight=False, markup=False, soft_wrap=True
+                f"damaged, made again: {task} ({event.outcome.text})",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
         due = time.monotonic() - self._last_line > QUIET_SECONDS
         if not self._console.is_terminal and due:
             self._last_line = time.monotonic()
-            print(f"{event.done} of {event.total} tasks done, {left or 'time left not known yet'}", flush=True)
+            print(
+                f"{event.done} of {event.total} tasks done, {left or 'time left not known yet'}",
+                flush=True,
+            )
 
 
 def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
@@ -81,7 +92,11 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     for stage, (left, cached) in forecast.todo.items():
         table.add_row(stage, str(left), str(cached))
     console.print(table)
-    basis = "at the rates measured in this store" if forecast.measured else "at the rates of a common machine"
+    basis = (
+        "at the rates measured in this store"
+        if forecast.measured
+        else "at the rates of a common machine"
+    )
     free = "" if forecast.free is None else f" ({forecast.free / 1e9:.0f} GB free)"
     workers = "1 worker" if forecast.workers == 1 else f"{forecast.workers} workers"
     if prepared.runtime.device.startswith("cuda"):
@@ -105,7 +120,10 @@ def print_notes(prepared: Prepared, store: Store | None) -> None:
 def print_download(dataset: object, data: Path | None) -> None:
     """Print a line if the description of the data set may download it."""
     if isinstance(dataset, Hub) and dataset.is_remote(data):
-        print(f"data: {dataset.path} is no folder here: downloads it from the Hub unless it is cached", flush=True)
+        print(
+            f"data: {dataset.path} is no folder here: downloads it from the Hub unless it is cached",
+            flush=True,
+        )
 
 
 def print_data(description: Description) -> None:

@@ -85,7 +85,9 @@ def report_stop(stopped: Stopped, arguments: Sequence[str]) -> int:
         print_error(f"{ended}; the same command {_next(arguments)}")
         return ended.code
     if isinstance(error, OSError) and error.errno in _DISK:
-        print_error(f"error: {_place(error)}{error.strerror}; free some space or give another folder, and run it again")
+        print_error(
+            f"error: {_place(error)}{error.strerror}; free some space or give another folder, and run it again"
+        )
         return 2
     print_error(f"error: {_reason(error)}")
     return OUTSIDE

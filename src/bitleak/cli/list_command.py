@@ -63,7 +63,9 @@ def _presets() -> Iterator[ListedName]:
     from bitleak.registry import QUANTIZERS, find
 
     for name in QUANTIZERS:
-        for preset, fields in getattr(find(QUANTIZERS, name, kind="quantizer"), "PRESETS", {}).items():
+        for preset, fields in getattr(
+            find(QUANTIZERS, name, kind="quantizer"), "PRESETS", {}
+        ).items():
             values = ", ".join(f"{key} {value}" for key, value in fields.items())
             yield ListedName(preset, f"of {name}: {values or 'its defaults'}")
 
@@ -90,7 +92,9 @@ def _metrics() -> Iterator[ListedName]:
 def _references() -> Iterator[ListedName]:
     yield ListedName("fp32", "references at full precision, whatever the target's precision is")
     yield ListedName("matched", "references that are quantized as the target is")
-    yield ListedName("recalibrated", "references at full precision, after an affine correction of the target")
+    yield ListedName(
+        "recalibrated", "references at full precision, after an affine correction of the target"
+    )
 
 
 def _augmentations() -> Iterator[ListedName]:

@@ -6,19 +6,33 @@ from typing import Annotated
 import typer
 
 Data = Annotated[
-    Path | None, typer.Option("--data", help="A local folder or file in the data set's layout, instead of the Hub.")
+    Path | None,
+    typer.Option(
+        "--data", help="A local folder or file in the data set's layout, instead of the Hub."
+    ),
 ]
 StoreFolder = Annotated[
-    str, typer.Option("--store", help="A folder or URL where finished work is kept; shared by audits that name it.")
+    str,
+    typer.Option(
+        "--store",
+        help="A folder or URL where finished work is kept; shared by audits that name it.",
+    ),
 ]
 ExecutorName = Annotated[
-    str, typer.Option("--executor", help="How tasks run: processes, serial, ray, or package.module:Name.")
+    str,
+    typer.Option(
+        "--executor", help="How tasks run: processes, serial, ray, or package.module:Name."
+    ),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core unless given.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes; one per core unless given.")
+]
 Memory = Annotated[
     str | None,
     typer.Option(
-        "--memory", metavar="SIZE", help="What the processes may use together, such as 8G; no limit if not given."
+        "--memory",
+        metavar="SIZE",
+        help="What the processes may use together, such as 8G; no limit if not given.",
     ),
 ]
 Budget = Annotated[
@@ -30,14 +44,19 @@ Budget = Annotated[
     ),
 ]
 Address = Annotated[
-    str | None, typer.Option("--address", help="The Ray cluster's address, or auto; one is started here unless given.")
+    str | None,
+    typer.Option(
+        "--address", help="The Ray cluster's address, or auto; one is started here unless given."
+    ),
 ]
 NumCpus = Annotated[float, typer.Option("--num-cpus", help="CPUs that a Ray task asks for.")]
 NumGpus = Annotated[
-    float | None, typer.Option("--num-gpus", help="GPUs that a Ray task asks for, such as 0.25; 1 if on cuda.")
+    float | None,
+    typer.Option("--num-gpus", help="GPUs that a Ray task asks for, such as 0.25; 1 if on cuda."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one field by its dotted name.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one field by its dotted name."),
 ]
 STORE = "bitleak-store"

@@ -10,36 +10,60 @@ from bitleak.cli.options import Device
 
 def quantize_network(
     weights: Annotated[
-        Path, typer.Option("--weights", help="A .safetensors state dict, or the folder of a trained model in a store.")
+        Path,
+        typer.Option(
+            "--weights",
+            help="A .safetensors state dict, or the folder of a trained model in a store.",
+        ),
     ],
     data: Annotated[
-        str, typer.Option("--data", help="NAME:OPTIONS (digits, hub:PATH, arrays:FILE,limit=500), or a local path.")
+        str,
+        typer.Option(
+            "--data",
+            help="NAME:OPTIONS (digits, hub:PATH, arrays:FILE,limit=500), or a local path.",
+        ),
     ],
-    quantizer: Annotated[str, typer.Option("--quantizer", help="A name that `bitleak list` shows.")],
-    levels: Annotated[str, typer.Option("--levels", help="Grid points per weight, 2 to 256, such as 16,4,3.")],
+    quantizer: Annotated[
+        str, typer.Option("--quantizer", help="A name that `bitleak list` shows.")
+    ],
+    levels: Annotated[
+        str, typer.Option("--levels", help="Grid points per weight, 2 to 256, such as 16,4,3.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for codes, state dicts and tables.")],
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="cnn:width=16, resnet18, timm:NAME, package.module:factory; a store's weights say it."
+            "--model",
+            help="cnn:width=16, resnet18, timm:NAME, package.module:factory; a store's weights say it.",
         ),
     ] = None,
     last: Annotated[
-        int | None, typer.Option("--last", help="Levels of the last layer; as the rest unless given.")
+        int | None,
+        typer.Option("--last", help="Levels of the last layer; as the rest unless given."),
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="A preset of the quantizer: paper, quick.")] = "",
+    preset: Annotated[
+        str, typer.Option("--preset", help="A preset of the quantizer: paper, quick.")
+    ] = "",
     calibration: Annotated[
-        int | None, typer.Option("--calibration", help="Calibration images; 1024 or, if there are fewer, all.")
+        int | None,
+        typer.Option("--calibration", help="Calibration images; 1024 or, if there are fewer, all."),
     ] = None,
     source: Annotated[
         str,
-        typer.Option("--source", help="Where they come from: the data's training part (members), holdout, or all."),
+        typer.Option(
+            "--source",
+            help="Where they come from: the data's training part (members), holdout, or all.",
+        ),
     ] = "members",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A field of the quantizer.")
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A field of the quantizer."),
     ] = None,
     mean: Annotated[
-        str | None, typer.Option("--mean", help="Per channel, 0 to 1; the weights' or the data's unless given.")
+        str | None,
+        typer.Option(
+            "--mean", help="Per channel, 0 to 1; the weights' or the data's unless given."
+        ),
     ] = None,
     std: Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")] = None,
     device: Device = "auto",
@@ -51,7 +75,11 @@ def quantize_network(
     from bitleak.cli.quantize_output import LayerClock, print_job, print_layers, print_precisions
     from bitleak.report import as_one, check_out
     from bitleak.single_network.network_figures import measure_network, quantize_job, why_doubtful
-    from bitleak.single_network.output_files import PrecisionResult, write_job_tables, write_precision
+    from bitleak.single_network.output_files import (
+        PrecisionResult,
+        write_job_tables,
+        write_precision,
+    )
     from bitleak.single_network.quantization_job import prepare_job
     from bitleak.single_network.quantize_request import QuantizeRequest, check_request
 
@@ -85,7 +113,10 @@ def quantize_network(
     # Files of a precision are written as soon as it is done; the folder takes its place when all
     # are.
     results = []
-    with as_one(out) as folder, LayerClock(quantizer, [scheme.levels for scheme in job.quantizers]) as clock:
+    with (
+        as_one(out) as folder,
+        LayerClock(quantizer, [scheme.levels for scheme in job.quantizers]) as clock,
+    ):
         quantized_networks = quantize_job(job, on_layer=clock.on_layer)
         for scheme, quantized in zip(job.quantizers, quantized_networks, strict=True):
             result = PrecisionResult(

@@ -35,7 +35,12 @@ class LayerClock:
         self._seconds: list[dict[str, float]] = [{} for _ in levels]
         self._done = 0
         self._console = Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self._bar = Progress(*columns, console=self._console, transient=True)
         self._bar_id = self._bar.add_task(quantizer, total=None)
         self._last = time.perf_counter()
@@ -47,7 +52,10 @@ class LayerClock:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         # A bar that was not started would print an empty line.
         if self._console.is_terminal:
@@ -65,7 +73,9 @@ class LayerClock:
         result = next(number for number, seconds in enumerate(self._seconds) if name not in seconds)
         title, seconds = self._titles[result], self._since()
         self._seconds[result][name] = seconds
-        self._bar.update(self._bar_id, completed=index + 1, total=total, description=escape(f"{title}: {name}"))
+        self._bar.update(
+            self._bar_id, completed=index + 1, total=total, description=escape(f"{title}: {name}")
+        )
         if not self._console.is_terminal:
             number, layers = len(self._seconds[result]), total // len(self._titles)
             print(f"{title}: layer {number} of {layers}, {name} ({seconds:.2f} s)", flush=True)
@@ -123,7 +133,9 @@ def print_layers(job: QuantizationJob, result: PrecisionResult) -> None:
     console.print(_table(names, lines, folded=("layer", "relative error", "levels used", "record")))
 
 
-def print_precisions(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path) -> None:
+def print_precisions(
+    job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path
+) -> None:
     """Print accuracy before and after, agreement and sizes."""
     lines = [("fp32", _percent(full.accuracy), "", "", decimal(full.bytes), "32", "")]
     for result in results:
@@ -141,7 +153,15 @@ def print_precisions(job: QuantizationJob, full: NetworkFigures, results: Sequen
         )
     console = _console()
     console.print()
-    names = ("variant", "accuracy % (95 %)", "against fp32", "agreement %", "size", "bits per weight", "seconds")
+    names = (
+        "variant",
+        "accuracy % (95 %)",
+        "against fp32",
+        "agreement %",
+        "size",
+        "bits per weight",
+        "seconds",
+    )
     console.print(_table(names, lines, folded=("against fp32", "agreement %", "bits per weight")))
     console.print(f"\n{out / 'summary.json'}", highlight=False)
 

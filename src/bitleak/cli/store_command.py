@@ -25,10 +25,14 @@ def ls(store: StoreFolder = STORE) -> int:
     sizes = opened.sizes(entries)
     for stage, (count, size) in sizes.items():
         table.add_row(stage, str(count), decimal(size))
-    table.add_row("all", str(sum(c for c, _ in sizes.values())), decimal(sum(s for _, s in sizes.values())))
+    table.add_row(
+        "all", str(sum(c for c, _ in sizes.values())), decimal(sum(s for _, s in sizes.values()))
+    )
     Console().print(table)
     if unreadable:
-        print(f"{unreadable} more cannot be read: `bitleak store verify` names them, `--remove` has them made again")
+        print(
+            f"{unreadable} more cannot be read: `bitleak store verify` names them, `--remove` has them made again"
+        )
     return 0
 
 
@@ -50,13 +54,18 @@ def verify(
         for place in sorted({problem.place for problem in problems}):
             opened.remove(place)
     count = sum(count for count, _ in opened.sizes().values())
-    print(f"{count} results checked, {len(problems)} problems" + (", removed" if remove and problems else ""))
+    print(
+        f"{count} results checked, {len(problems)} problems"
+        + (", removed" if remove and problems else "")
+    )
     return 1 if problems and not remove else 0
 
 
 @store_app.command()
 def remove(
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, or their first digits (8 or more).")],
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY...", help="Keys, or their first digits (8 or more).")
+    ],
     store: StoreFolder = STORE,
 ) -> int:
     """Remove single results, so that they are made again; messages show their keys."""
@@ -73,17 +82,26 @@ def remove(
 
 @store_app.command("export")
 def export_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A tar file; with --max-bytes, the name of its parts.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A tar file; with --max-bytes, the name of its parts."),
+    ],
     store: StoreFolder = STORE,
     audit: Annotated[
         list[Path] | None,
-        typer.Option("--audit", metavar="CONFIG", help="Only what this audit needs; may be repeated."),
+        typer.Option(
+            "--audit", metavar="CONFIG", help="Only what this audit needs; may be repeated."
+        ),
     ] = None,
     stage: Annotated[
-        list[str] | None, typer.Option("--stage", help="Only results of this stage; may be repeated.")
+        list[str] | None,
+        typer.Option("--stage", help="Only results of this stage; may be repeated."),
     ] = None,
     max_bytes: Annotated[
-        str | None, typer.Option("--max-bytes", metavar="SIZE", help="Several files of at most this size, such as 16M.")
+        str | None,
+        typer.Option(
+            "--max-bytes", metavar="SIZE", help="Several files of at most this size, such as 16M."
+        ),
     ] = None,
     data: Data = None,
     set_: Settings = None,
@@ -106,7 +124,9 @@ def export_(
     keys = _planned(audit, data, set_) if audit else None
     chosen = _stages(stage or [])
     with StageBars() as steps:
-        paths = export_results(opened, file, keys=keys, stages=chosen, part_bytes=limit, on_step=steps.show)
+        paths = export_results(
+            opened, file, keys=keys, stages=chosen, part_bytes=limit, on_step=steps.show
+        )
     for path in paths:
         print(f"{path} ({decimal(path.stat().st_size)})")
     if keys is not None:
@@ -117,7 +137,9 @@ def export_(
 
 @store_app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `store export` wrote.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="What `store export` wrote.")
+    ],
     store: StoreFolder = STORE,
 ) -> int:
     """Take results from files that were exported elsewhere; every byte is checked first."""
@@ -137,7 +159,9 @@ def import_(
 
 @store_app.command()
 def gc(
-    keep: Annotated[list[Path] | None, typer.Argument(metavar="[CONFIG]...", help="Audits to keep.")] = None,
+    keep: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CONFIG]...", help="Audits to keep.")
+    ] = None,
     store: StoreFolder = STORE,
     data: Data = None,
     set_: Settings = None,
@@ -149,7 +173,9 @@ def gc(
     from bitleak.engine.store import Store
 
     if not keep and not remove_all:
-        raise ConfigError("store gc: name the configs of the audits to keep, or give --all to remove everything")
+        raise ConfigError(
+            "store gc: name the configs of the audits to keep, or give --all to remove everything"
+        )
     opened = Store(store, create=False)
     removed = opened.gc(_planned(keep or [], data, set_), dry_run=dry_run)
     if not dry_run:

@@ -12,7 +12,9 @@ from bitleak.core.variants import FULL, SIGNS, joined, noise_like
 ANALYSES = ("joint", "utility_matched", "calibration_inference")
 
 
-def read_analyses(raw: Mapping[str, Any], variants: Sequence[str], errors: list[str]) -> dict[str, Any]:
+def read_analyses(
+    raw: Mapping[str, Any], variants: Sequence[str], errors: list[str]
+) -> dict[str, Any]:
     """Return the sections as fields of a `Config`.
 
     Args:
@@ -51,9 +53,13 @@ def check_analyses(config: Mapping[str, Any], errors: list[str]) -> None:
     sets = [frozenset(releases) for releases in config["joint"]]
     for index, releases in enumerate(sets):
         if releases in sets[:index]:
-            errors.append(f"joint.{index}: {joined(config['joint'][index])} is there twice; give every set once")
+            errors.append(
+                f"joint.{index}: {joined(config['joint'][index])} is there twice; give every set once"
+            )
     if config["joint"] and "matched" not in config["references"]:
-        errors.append("references: joint needs matched references, one release of each per release; add matched")
+        errors.append(
+            "references: joint needs matched references, one release of each per release; add matched"
+        )
     _check_known(config["utility_matched"], variants, "utility_matched", errors)
     _check_calibration(config["calibration_inference"], entries, config["split"], errors)
 
@@ -108,7 +114,9 @@ def _variants(raw: Any, variants: Sequence[str], errors: list[str]) -> tuple[str
     if raw is True:
         return tuple(variants)
     if not isinstance(raw, list):
-        errors.append(f"utility_matched: expected true, false or a list of variants, got {value_text(raw)}")
+        errors.append(
+            f"utility_matched: expected true, false or a list of variants, got {value_text(raw)}"
+        )
         return ()
     return typed_value(tuple[str, ...], raw, "utility_matched", errors) or ()
 
@@ -132,6 +140,10 @@ def _check_calibration(
     where = "calibration_inference"
     if not inference.variants:
         errors.append(f"{where}.variants: expected at least one variant, got an empty list")
-    _check_known(inference.variants, [entry.variant for entry in entries], f"{where}.variants", errors)
+    _check_known(
+        inference.variants, [entry.variant for entry in entries], f"{where}.variants", errors
+    )
     if inference.targets > split.targets:
-        errors.append(f"{where}.targets: expected at most split.targets = {split.targets}, got {inference.targets}")
+        errors.append(
+            f"{where}.targets: expected at most split.targets = {split.targets}, got {inference.targets}"
+        )

@@ -39,7 +39,13 @@ def name_and_rest(
 
 
 def entry_class(
-    table: Mapping[str, str], name: str, where: str, kind: str, errors: list[str], *, members: Sequence[str]
+    table: Mapping[str, str],
+    name: str,
+    where: str,
+    kind: str,
+    errors: list[str],
+    *,
+    members: Sequence[str],
 ) -> Any:
     """Return the dataclass of an entry, or None with the mistake added to `errors`.
 
@@ -107,7 +113,9 @@ def section(cls: Any, raw: Any, where: str, errors: list[str], *, also: Sequence
     try:
         return cls(**values)
     except ValueError as error:
-        errors.append(f"{where}.{error}" if _names_field(str(error), known) else f"{where}: {error}")
+        errors.append(
+            f"{where}.{error}" if _names_field(str(error), known) else f"{where}: {error}"
+        )
         return None
 
 
@@ -126,7 +134,9 @@ def typed_value(kind: Any, value: Any, where: str, errors: list[str]) -> Any:
         return None
 
 
-def checked_value(check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any) -> Any:
+def checked_value(
+    check: Callable[..., Any], value: Any, where: str, errors: list[str], *limits: Any
+) -> Any:
     """Return the result of a check, or None with its message added to `errors`."""
     try:
         return check(where, value, *limits)
@@ -149,7 +159,12 @@ def number_list(raw: Any, where: str, errors: list[str]) -> list[float]:
 
 
 def name_list(
-    raw: Any, where: str, known: Iterable[str], errors: list[str], *, load: Callable[[str], object] | None = None
+    raw: Any,
+    where: str,
+    known: Iterable[str],
+    errors: list[str],
+    *,
+    load: Callable[[str], object] | None = None,
 ) -> tuple[Any, ...]:
     """Return one name or a list of them, in their order, each once.
 
@@ -220,4 +235,8 @@ def value_text(value: Any) -> str:
     """Return a value of the wrong type in words, for a message."""
     if value is None:
         return "nothing"
-    return f"{type(value).__name__} {value!r}" if not isinstance(value, dict | list) else f"a {type(value).__name__}"
+    return (
+        f"{type(value).__name__} {value!r}"
+        if not isinstance(value, dict | list)
+        else f"a {type(value).__name__}"
+    )

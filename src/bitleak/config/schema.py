@@ -71,10 +71,16 @@ class SplitConfig:
         if self.test is not None:
             integer_in("test", self.test, 1)
         count = "models" if self.mode == "population" else "shadows"
-        value = integer_in(count, getattr(self, count), 6 if self.mode == "population" else 4, MOST_MODELS)
+        value = integer_in(
+            count, getattr(self, count), 6 if self.mode == "population" else 4, MOST_MODELS
+        )
         if value % 2:
-            raise ValueError(f"{count} must be even (the models come in complementary halves), got {value}")
-        integer_in("targets", self.targets, 1, self.models if self.mode == "population" else MOST_MODELS)
+            raise ValueError(
+                f"{count} must be even (the models come in complementary halves), got {value}"
+            )
+        integer_in(
+            "targets", self.targets, 1, self.models if self.mode == "population" else MOST_MODELS
+        )
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,15 @@ class ExternalConfig:
     def __post_init__(self) -> None:
         module, colon, attribute = self.factory.partition(":")
         if not (module and colon and attribute) or " " in self.factory:
-            raise ValueError(f"factory must be 'package.module:make' or 'timm:NAME', got {self.factory!r}")
+            raise ValueError(
+                f"factory must be 'package.module:make' or 'timm:NAME', got {self.factory!r}"
+            )
         try:
             json.dumps(self.options, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"options must hold text, numbers, lists and mappings alone: {error}") from None
+            raise ValueError(
+                f"options must hold text, numbers, lists and mappings alone: {error}"
+            ) from None
 
     @property
     def entries(self) -> dict[str, Any]:
@@ -133,7 +143,9 @@ class CalibrationConfig:
         integer_in("records", self.records, 1)
         integer_in("rounds", self.rounds, 1, MOST_ROUNDS)
         if self.rounds > 1 and not self.augment:
-            raise ValueError(f"rounds must be 1 without augmentation (the images would repeat), got {self.rounds}")
+            raise ValueError(
+                f"rounds must be 1 without augmentation (the images would repeat), got {self.rounds}"
+            )
 
 
 @dataclass(frozen=True)
@@ -217,7 +229,9 @@ class CalibrationInferenceConfig:
     def __post_init__(self) -> None:
         for name, fewest in (("candidates", 8), ("models", 16)):
             if integer_in(name, getattr(self, name), fewest) % 2:
-                raise ValueError(f"{name} must be even, so that halves are halves, got {getattr(self, name)}")
+                raise ValueError(
+                    f"{name} must be even, so that halves are halves, got {getattr(self, name)}"
+                )
         integer_in("targets", self.targets, 1)
         for rate in self.fpr:
             number_in("fpr", rate, 0, 1, ends="()")
@@ -304,5 +318,7 @@ def levels_of(bits: int | float) -> int:
     number_in("bits", bits, 1, 8)
     levels = round(2**bits)
     if abs(math.log2(levels) - bits) > 0.0051:
-        raise ValueError(f"bits must be log2 of a whole number of levels (such as 4, 2, 1.58), got {bits!r}")
+        raise ValueError(
+            f"bits must be log2 of a whole number of levels (such as 4, 2, 1.58), got {bits!r}"
+        )
     return levels

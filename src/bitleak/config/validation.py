@@ -74,7 +74,10 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "metrics": _metrics(raw.get("metrics", []), errors),
         "figures": _figures(raw.get("figures", []), errors),
         "references": name_list(
-            raw.get("references", typing.get_args(ReferenceKind)), "references", typing.get_args(ReferenceKind), errors
+            raw.get("references", typing.get_args(ReferenceKind)),
+            "references",
+            typing.get_args(ReferenceKind),
+            errors,
         ),
         "fpr": tuple(sorted(fpr)),
         "priors": tuple(number_list(raw.get("priors", list(PRIORS)), "priors", errors)),
@@ -145,7 +148,9 @@ def _data(raw: Any, errors: list[str]) -> DataConfig | None:
     # `limit` and `held_out` apply to every data set; the other keys are the data set's own fields.
     part_keys = {key: rest.pop(key) for key in ("limit", "held_out") if key in rest}
     before = len(errors)
-    cls = entry_class(registry.DATASETS, name, "data", "data set", errors, members=("load", "describe"))
+    cls = entry_class(
+        registry.DATASETS, name, "data", "data set", errors, members=("load", "describe")
+    )
     if cls is None:
         return None
     dataset = section(cls, rest, "data", errors, also=list(part_keys))
@@ -171,7 +176,9 @@ def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
     return external_model(rest, "model", errors)
 
 
-def external_model(raw: dict[str, Any], where: str, errors: list[str]) -> tuple[str, dict[str, Any]] | None:
+def external_model(
+    raw: dict[str, Any], where: str, errors: list[str]
+) -> tuple[str, dict[str, Any]] | None:
     """Return name and options of a network from outside; None, with the mistakes, if it is wrong."""
     version = raw.get("version")
     if type(version) in (int, float):  # YAML reads `version: 2` as a number
@@ -180,7 +187,9 @@ def external_model(raw: dict[str, Any], where: str, errors: list[str]) -> tuple[
     return None if external is None else ("external", external.entries)
 
 
-def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[str]) -> tuple[QuantizeConfig, ...]:
+def _quantizers(
+    raw: Any, calibration: CalibrationConfig | None, errors: list[str]
+) -> tuple[QuantizeConfig, ...]:
     if raw is None:
         return ()
     if not isinstance(raw, list):
@@ -192,13 +201,17 @@ def _quantizers(raw: Any, calibration: CalibrationConfig | None, errors: list[st
     return tuple(variants)
 
 
-def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]) -> list[QuantizeConfig]:
+def _quantizer(
+    raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]
+) -> list[QuantizeConfig]:
     name, rest = name_and_rest(raw, where, registry.QUANTIZERS, errors)
     if name is None:
         return []
     # The entry's own keys are taken out; the others are fields of the quantizer.
     before = len(errors)
-    quantizer = entry_class(registry.QUANTIZERS, name, where, "quantizer", errors, members=("levels",))
+    quantizer = entry_class(
+        registry.QUANTIZERS, name, where, "quantizer", errors, members=("levels",)
+    )
     if quantizer is None:
         return []
     presets = getattr(quantizer, "PRESETS", {})
@@ -216,18 +229,26 @@ def _quantizer(raw: Any, where: str, calibration: CalibrationConfig | None, erro
     # A wrong field is wrong at every precision, so it is reported for the first only.
     options = {**presets.get(preset, {}), **rest}
     also = ["levels", "bits", "preset", "label", "calibration"]
-    scheme = section(quantizer, {**options, "levels": levels[0]}, where, errors, also=also) if levels else None
+    scheme = (
+        section(quantizer, {**options, "levels": levels[0]}, where, errors, also=also)
+        if levels
+        else None
+    )
     if len(errors) > before or calibration is None:
         return []
     fields_ = plain_values(scheme)
     del fields_["levels"]
     looks = getattr(scheme, "looks_at_images", True)
-    return [QuantizeConfig(name, label, count, preset, fields_, calibration, looks) for count in levels]
+    return [
+        QuantizeConfig(name, label, count, preset, fields_, calibration, looks) for count in levels
+    ]
 
 
 def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
     if ("levels" in rest) == ("bits" in rest):
-        errors.append(f"{where}: expected one of levels (such as [16, 4, 3]) and bits (such as [4, 2, 1.58])")
+        errors.append(
+            f"{where}: expected one of levels (such as [16, 4, 3]) and bits (such as [4, 2, 1.58])"
+        )
         rest.pop("levels", None), rest.pop("bits", None)
         return []
     key = "levels" if "levels" in rest else "bits"
@@ -235,7 +256,9 @@ def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
     levels = []
     for value in values if isinstance(values, list) else [values]:
         try:
-            levels.append(integer_in("levels", value, 2, 256) if key == "levels" else levels_of(value))
+            levels.append(
+                integer_in("levels", value, 2, 256) if key == "levels" else levels_of(value)
+            )
         except ValueError as error:
             errors.append(f"{where}.{key}: {error}")
     if isinstance(values, list) and not values:
@@ -297,9 +320,13 @@ def _figures(raw: Any, errors: list[str]) -> tuple[str, ...]:
     for name in names:
         try:
             if not isinstance(name, str):
-                raise ValueError(f"expected names of figures, as package.module:NAME, got {value_text(name)}")
+                raise ValueError(
+                    f"expected names of figures, as package.module:NAME, got {value_text(name)}"
+                )
             if name in registry.FIGURES:
-                raise ValueError(f"{name} is in every report; name figures of your own, as package.module:NAME")
+                raise ValueError(
+                    f"{name} is in every report; name figures of your own, as package.module:NAME"
+                )
             parse_outside(name, "figure")
         except ValueError as error:
             errors.append(f"figures: {error}")
@@ -309,7 +336,11 @@ def _figures(raw: Any, errors: list[str]) -> tuple[str, ...]:
 def _check_across(config: dict[str, Any], errors: list[str]) -> None:
     """Check the sections against each other."""
     # Numbers of entries come first: the checks below take time that grows with them.
-    limits = (("quantize", MOST_VARIANTS, "variants"), ("fpr", MOST_RATES, "rates"), ("priors", MOST_RATES, "shares"))
+    limits = (
+        ("quantize", MOST_VARIANTS, "variants"),
+        ("fpr", MOST_RATES, "rates"),
+        ("priors", MOST_RATES, "shares"),
+    )
     for name, limit, subject in limits:
         reason = why_too_many(len(config[name]), limit, subject)
         if reason:
@@ -320,7 +351,9 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
     split: SplitConfig = config["split"]
     variants = [entry.variant for entry in config["quantize"]]
     for variant in sorted({name for name in variants if variants.count(name) > 1}):
-        errors.append(f"quantize: {variant} is there twice; give one of them a label of its own, such as label: mine")
+        errors.append(
+            f"quantize: {variant} is there twice; give one of them a label of its own, such as label: mine"
+        )
     for entry in config["quantize"]:
         calibration = entry.calibration
         if calibration.source == "holdout" and calibration.records > split.calibration:

@@ -20,7 +20,9 @@ DEEPEST_CONFIG = 32
 MOST_VALUES = 100_000
 """Most values of a config, with those that aliases repeat."""
 
-_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map"))
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")
+)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -35,18 +37,26 @@ def read_config(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(LARGEST_CONFIG + 1)
         if len(content) > LARGEST_CONFIG:
-            raise ConfigError(f"{path}: expected a YAML config of at most {LARGEST_CONFIG:,} bytes, got more")
+            raise ConfigError(
+                f"{path}: expected a YAML config of at most {LARGEST_CONFIG:,} bytes, got more"
+            )
         text = content.decode("utf-8").replace("\r\n", "\n")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML config") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a YAML config"
+        ) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected a YAML text file, got bytes that are not UTF-8 ({error.reason})") from None
+        raise ConfigError(
+            f"{path}: expected a YAML text file, got bytes that are not UTF-8 ({error.reason})"
+        ) from None
     try:
         raw = yaml_value(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping with keys such as data and model, got {value_text(raw)}")
+        raise ConfigError(
+            f"{path}: expected a mapping with keys such as data and model, got {value_text(raw)}"
+        )
     return raw
 
 
@@ -103,7 +113,8 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML of few types, without keys given twice, whose aliases do not grow."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 -- as in PyYAML; dates are text
-        first: _allowed(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: _allowed(resolvers)
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def __init__(self, stream: str) -> None:
@@ -119,7 +130,9 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         mark = event.start_mark
         if self._depth > DEEPEST_CONFIG:
-            raise yaml.composer.ComposerError(None, None, f"nested more than {DEEPEST_CONFIG} deep", mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"nested more than {DEEPEST_CONFIG} deep", mark
+            )
         node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent) and node not in self._values:
@@ -128,17 +141,23 @@ class _Loader(yaml.SafeLoader):
         # billions of values.
         self._values[node] = 1 + sum(self._values[child] for child in _children(node))
         if self._values[node] > MOST_VALUES:
-            raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES:,} values, aliases followed", mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {MOST_VALUES:,} values, aliases followed", mark
+            )
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Return a node's value, with an error of YAML whatever is wrong with its text."""
         if node.tag not in _TAGS:
-            raise yaml.constructor.ConstructorError(None, None, f"tag {node.tag!r} is not for configs", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"tag {node.tag!r} is not for configs", node.start_mark
+            )
         try:
             return super().construct_object(node, deep)
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-            raise yaml.constructor.ConstructorError(None, None, reason(error), node.start_mark) from error
+            raise yaml.constructor.ConstructorError(
+                None, None, reason(error), node.start_mark
+            ) from error
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
@@ -152,11 +171,18 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     for item, _ in node.value:
         key = loader.construct_object(item, deep=True)
         if not isinstance(key, str | int | float):
-            raise yaml.constructor.ConstructorError(None, None, f"a key must be a name, got {key!r}", item.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a key must be a name, got {key!r}", item.start_mark
+            )
         if key in keys:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", item.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is given twice", item.start_mark
+            )
         keys.append(key)
-    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
+    return {
+        key: loader.construct_object(value, deep=True)
+        for key, (_, value) in zip(keys, node.value, strict=True)
+    }
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
@@ -167,14 +193,18 @@ def _assign(target: Any, path: list[str], value: Any, setting: str) -> None:
     head, remaining = path[0], path[1:]
     if isinstance(target, list):
         if not head.isdigit() or int(head) >= len(target):
-            raise ConfigError(f"--set {setting}: expected an index below {len(target)}, got {head!r}")
+            raise ConfigError(
+                f"--set {setting}: expected an index below {len(target)}, got {head!r}"
+            )
         if remaining:
             _assign(target[int(head)], remaining, value, setting)
         else:
             target[int(head)] = value
         return
     if not isinstance(target, dict):
-        raise ConfigError(f"--set {setting}: {head!r} leads into {value_text(target)}, which has no fields")
+        raise ConfigError(
+            f"--set {setting}: {head!r} leads into {value_text(target)}, which has no fields"
+        )
     if remaining:
         _assign(target.setdefault(head, {}), remaining, value, setting)
     else:

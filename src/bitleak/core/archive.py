@@ -71,7 +71,10 @@ def _check_lzma(info: zipfile.ZipInfo, path: Path) -> None:
         raw.seek(info.header_offset + 26)
         lengths = raw.read(4)
         raw.seek(
-            info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+            info.header_offset
+            + 30
+            + int.from_bytes(lengths[:2], "little")
+            + int.from_bytes(lengths[2:], "little")
         )
         head = raw.read(9)
     dictionary = int.from_bytes(head[5:], "little")

@@ -40,7 +40,9 @@ def integer_in(name: str, value: object, low: int, high: int | None = None) -> i
     return int(value)  # type: ignore[call-overload]
 
 
-def number_in(name: str, value: object, low: int | float, high: int | float, *, ends: str = "[]") -> float:
+def number_in(
+    name: str, value: object, low: int | float, high: int | float, *, ends: str = "[]"
+) -> float:
     """Return `value` as a finite number in the interval; `ends` has a bracket per included end.
 
     Raises:
@@ -58,7 +60,9 @@ def number_in(name: str, value: object, low: int | float, high: int | float, *, 
     above = number >= low if ends[0] == "[" else number > low
     below = number <= high if ends[1] == "]" else number < high
     if not (above and below and math.isfinite(number)):
-        raise ValueError(f"{name} must be a number in {ends[0]}{low}, {high}{ends[1]}, got {value!r}")
+        raise ValueError(
+            f"{name} must be a number in {ends[0]}{low}, {high}{ends[1]}, got {value!r}"
+        )
     return number
 
 
@@ -107,5 +111,7 @@ def label_text(name: str, value: str, *, longest: int | None = LONGEST_LABEL) ->
         raise ValueError(f"{name} must have at most {longest} letters, got {len(value)}: {value!r}")
     if value.lstrip().startswith(_FORMULA):
         first = value.lstrip()[0]
-        raise ValueError(f"{name} must not begin with {first!r}, which spreadsheets take for a formula, got {value!r}")
+        raise ValueError(
+            f"{name} must not begin with {first!r}, which spreadsheets take for a formula, got {value!r}"
+        )
     return value

@@ -41,7 +41,11 @@ LONGEST_REASON = 300
 
 @contextmanager
 def damage_as(
-    kind: type[BitleakError], message: str, advice: str = "", *, also: tuple[type[Exception], ...] = ()
+    kind: type[BitleakError],
+    message: str,
+    advice: str = "",
+    *,
+    also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
     """Turn an error of a library on a file into one of bitleak; those of bitleak pass.
 

@@ -54,13 +54,18 @@ class Barrier:
 
     def __init__(self, root: str | Path) -> None:
         self._device = os.stat(root).st_dev
-        self._descriptor = os.open(root, os.O_RDONLY) if file_system(self._device) in _WHOLE and syncfs() else None
+        self._descriptor = (
+            os.open(root, os.O_RDONLY) if file_system(self._device) in _WHOLE and syncfs() else None
+        )
 
     def __enter__(self) -> "Barrier":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -89,7 +94,11 @@ class Barrier:
 def syncfs() -> Callable[[int], None] | None:
     """Return the call that flushes a descriptor's file system, or None if it is unreliable here."""
     version = re.match(r"(\d+)\.(\d+)", platform.release())
-    if platform.system() != "Linux" or version is None or (int(version[1]), int(version[2])) < (5, 8):
+    if (
+        platform.system() != "Linux"
+        or version is None
+        or (int(version[1]), int(version[2])) < (5, 8)
+    ):
         return None
     try:
         function = ctypes.CDLL(None, use_errno=True).syncfs
@@ -108,7 +117,9 @@ def file_system(device: int) -> str:
     """Return the type of the file system with a device number; empty if it is not known."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (
+            Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        )
     except OSError:
         return ""
     for line in lines:

@@ -40,7 +40,9 @@ def shown(line: str) -> str:
         a\x07 1607
     """
     text = printable(line)
-    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 400]} [...] {text[-400:]}"
+    return (
+        text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 400]} [...] {text[-400:]}"
+    )
 
 
 class BitleakError(Exception):

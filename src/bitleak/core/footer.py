@@ -80,7 +80,9 @@ def _groups(fields: dict[int, Any], size: int) -> tuple[Group, ...]:
         columns = _structures(group, 1)
         if len(columns) != leaves:
             raise ValueError(f"a row group of {len(columns)} columns, the schema has {leaves}")
-        groups.append(Group(_number(group, 3, MOST_ROWS), tuple(_chunk(column, size) for column in columns)))
+        groups.append(
+            Group(_number(group, 3, MOST_ROWS), tuple(_chunk(column, size) for column in columns))
+        )
     rows = _number(fields, 3, MOST_ROWS)
     if sum(group.rows for group in groups) != rows:
         raise ValueError(f"its row groups do not have the {rows} rows that it claims to have")
@@ -120,7 +122,9 @@ def _structures(fields: dict[int, Any], key: int) -> list[dict[int, Any]]:
 def _number(fields: dict[int, Any], key: int, largest: int) -> int:
     value = fields.get(key)
     if type(value) is not int or not 0 <= value <= largest:
-        raise ValueError(f"its field {key} must be a number from 0 to {largest}, got {str(value)[:40]}")
+        raise ValueError(
+            f"its field {key} must be a number from 0 to {largest}, got {str(value)[:40]}"
+        )
     return value
 
 
@@ -170,7 +174,10 @@ class _Compact:
         if kind == 11:
             count = self._count(self._unsigned())
             kinds = self._take(1)[0] if count else 0
-            return [(self._value(kinds >> 4, depth + 1), self._value(kinds & 15, depth + 1)) for _ in range(count)]
+            return [
+                (self._value(kinds >> 4, depth + 1), self._value(kinds & 15, depth + 1))
+                for _ in range(count)
+            ]
         if kind == 12:
             return self.structure(depth + 1)
         raise ValueError(f"its footer holds a value of unknown type {kind}")

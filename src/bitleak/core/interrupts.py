@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-END_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+END_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 CLEANUP_SECONDS = 20.0
 """Seconds of cleaning up during which further signals are ignored."""
 
@@ -37,7 +39,11 @@ class Ended(KeyboardInterrupt):
         return 128 + self.number
 
     def __str__(self) -> str:
-        return "interrupted" if self.number == signal.SIGINT else f"ended by {signal.Signals(self.number).name}"
+        return (
+            "interrupted"
+            if self.number == signal.SIGINT
+            else f"ended by {signal.Signals(self.number).name}"
+        )
 
 
 class _State:
@@ -117,7 +123,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _end(number: int) -> None:
-    if interrupt_in(sys.exception()) is None:  # the first, or one before it that a library has swallowed
+    if (
+        interrupt_in(sys.exception()) is None
+    ):  # the first, or one before it that a library has swallowed
         _State.since = time.monotonic()
         raise Ended(number)
     if _State.since is not None and time.monotonic() - _State.since > CLEANUP_SECONDS:

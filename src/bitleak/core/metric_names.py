@@ -72,7 +72,9 @@ class Metric:
         parts = _parts(name)
         metric = None if parts is None else cls(*parts)
         if metric is None or str(metric) != name:
-            raise ValueError(f"a metric's name must be {_FORM}, with numbers as short as they can be, got {name!r}")
+            raise ValueError(
+                f"a metric's name must be {_FORM}, with numbers as short as they can be, got {name!r}"
+            )
         return metric
 
     def __str__(self) -> str:

@@ -85,7 +85,9 @@ def read_header(stream: Stream, where: str, available: int) -> Header:
 
     # the sizes are compared before memory is reserved
     if dtype.hasobject:
-        raise DataError(f"{where}: holds Python objects, a pickle; pickles are never loaded, so save plain numbers")
+        raise DataError(
+            f"{where}: holds Python objects, a pickle; pickles are never loaded, so save plain numbers"
+        )
     header = Header(shape, order, dtype, len(MAGIC) + 2 + width + length)
     if header.start + header.size > available:
         raise DataError(
@@ -136,7 +138,9 @@ def _exactly(stream: Stream, size: int) -> bytes:
 def _fields(text: str) -> tuple[tuple[int, ...], str, str]:
     """Shape, order and type of a header's text."""
     try:
-        value = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", text).strip())  # Python 2 wrote long integers as 3L
+        value = ast.literal_eval(
+            re.sub(r"(?<=\d)L\b", "", text).strip()
+        )  # Python 2 wrote long integers as 3L
     except (
         ValueError,
         SyntaxError,

@@ -60,7 +60,9 @@ def parse_outside(name: str, kind: str) -> OutsideName:
         )
     module, attribute, version = match.groups(default="")
     if module == "__main__":
-        raise ValueError(f"{kind} {name!r} is in the script that was started; put it in a module of its own")
+        raise ValueError(
+            f"{kind} {name!r} is in the script that was started; put it in a module of its own"
+        )
     return OutsideName(module, attribute, label_text(f"version of {kind}", version))
 
 
@@ -80,7 +82,9 @@ def load_outside(name: str, kind: str) -> Any:
     try:
         value: Any = importlib.import_module(module)
     except Exception as error:  # foreign code may raise anything
-        reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        reason = (
+            str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        )
         raise ValueError(
             f"{kind} {name!r}: cannot import {module}: {reason} (is it installed, or its folder on PYTHONPATH? "
             "PYTHONPATH=. adds this one)"

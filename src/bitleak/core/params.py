@@ -34,7 +34,9 @@ def later(default: Any) -> Any:
 def params_of(instance: Any) -> dict[str, Any]:
     """Return the fields of a dataclass as plain values, without later fields at their default."""
     values = {item.name: (item, getattr(instance, item.name)) for item in fields(instance)}
-    return {name: _plain(value) for name, (item, value) in values.items() if not _left_out(item, value)}
+    return {
+        name: _plain(value) for name, (item, value) in values.items() if not _left_out(item, value)
+    }
 
 
 def known_params(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +47,11 @@ def known_params(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         options: Its arguments by name.
     """
     items = {item.name: item for item in fields(kind)} if is_dataclass(kind) else {}
-    return {name: value for name, value in options.items() if name not in items or not _left_out(items[name], value)}
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in items or not _left_out(items[name], value)
+    }
 
 
 def _left_out(item: Field, value: Any) -> bool:

@@ -88,7 +88,11 @@ def without_index(schema: pa.Schema) -> pa.Schema:
     """
     try:
         listed = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
-    except (KeyError, TypeError, ValueError):  # written by another library, or damaged: nothing is known of an index
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # written by another library, or damaged: nothing is known of an index
         return schema
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     fields = [field for field in schema if field.name not in names]

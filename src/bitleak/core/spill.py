@@ -197,7 +197,10 @@ class Scratch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Do nothing: a file ends when its array is not used any more."""
 
@@ -211,7 +214,9 @@ class Scratch:
         Raises:
             StoreError: The folder cannot be written to, or has no room.
         """
-        content = np.empty(size, np.uint8) if size < LARGE else self._in_file((size,), np.dtype(np.uint8))
+        content = (
+            np.empty(size, np.uint8) if size < LARGE else self._in_file((size,), np.dtype(np.uint8))
+        )
         filled = 0
         while filled < size and (part := stream.read(min(BLOCK_BYTES // 2, size - filled))):
             content[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
@@ -241,8 +246,15 @@ def _reserve(file: IO[bytes], size: int) -> None:
     """
     try:
         os.posix_fallocate(file.fileno(), 0, size)
-    except (AttributeError, OSError) as error:  # there is no such call on macOS, nor on some file systems
-        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+    except (
+        AttributeError,
+        OSError,
+    ) as error:  # there is no such call on macOS, nor on some file systems
+        if isinstance(error, OSError) and error.errno not in (
+            errno.EOPNOTSUPP,
+            errno.ENOSYS,
+            errno.EINVAL,
+        ):
             raise
         file.truncate(0)
         for start in range(0, size, BLOCK_BYTES):

@@ -34,7 +34,9 @@ With logits z and true class y, all in nats and float64: `log_probability` = log
 `correct` = 1.0 where the true class has the (first) largest logit, else 0.0.
 """
 
-SignalName = Literal["log_probability", "logit_scaled", "hinge", "entropy", "modified_entropy", "correct"]
+SignalName = Literal[
+    "log_probability", "logit_scaled", "hinge", "entropy", "modified_entropy", "correct"
+]
 ReferenceKind = Literal["fp32", "matched", "recalibrated"]
 SplitMode = Literal["population", "dedicated"]
 
@@ -170,7 +172,9 @@ class QuantizedLayer:
     def dequantize(self) -> Float32[np.ndarray, "out *rest"]:
         """Return the weight as float32, computed in float32."""
         shape = (-1, *[1] * (self.codes.ndim - 1))
-        return self.scale.reshape(shape) * (self.codes.astype(np.float32) - self.zero_point.reshape(shape))
+        return self.scale.reshape(shape) * (
+            self.codes.astype(np.float32) - self.zero_point.reshape(shape)
+        )
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,9 @@ class QuantizedWeights:
     def dequantize(self) -> Weights:
         """Return the same network with float weights that lie on the grids."""
         tensors = {f"{name}.weight": layer.dequantize() for name, layer in self.layers.items()}
-        return Weights(tensors={**self.rest, **tensors}, spec=self.spec, fingerprint=self.fingerprint)
+        return Weights(
+            tensors={**self.rest, **tensors}, spec=self.spec, fingerprint=self.fingerprint
+        )
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,9 @@ class AttackView:
     population_target: Float64[np.ndarray, "population queries signals"]
     population_references: Float64[np.ndarray, "refs population queries of_references"]
     labels: Int64[np.ndarray, "records"]
-    shared: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    shared: dict[tuple[str, ...], Any] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def member(self) -> Bool[np.ndarray, "refs records"]:

@@ -65,10 +65,14 @@ class Variant:
     def __post_init__(self) -> None:
         expected = "at least two labels" if self.kind == "joint" else "one label"
         if len(self.labels) < 2 if self.kind == "joint" else len(self.labels) != 1:
-            raise ValueError(f"a variant of kind {self.kind} must have {expected}, got {list(self.labels)}")
+            raise ValueError(
+                f"a variant of kind {self.kind} must have {expected}, got {list(self.labels)}"
+            )
         for label in self.labels:
             if not label or any(sign in label for sign in SIGNS):
-                raise ValueError(f"a label must be some text without any of {' '.join(SIGNS)}, got {label!r}")
+                raise ValueError(
+                    f"a label must be some text without any of {' '.join(SIGNS)}, got {label!r}"
+                )
 
     @classmethod
     def parse(cls, name: str, *, quantizer: str = "", levels: int | None = None) -> "Variant":

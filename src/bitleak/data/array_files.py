@@ -26,7 +26,12 @@ from bitleak.data.data_notes import empty_channels, unscaled
 from bitleak.data.folders import within
 
 ALIASES = (
-    {"train_images": "pixels", "train_labels": "labels", "test_images": "test_pixels", "test_labels": "test_labels"},
+    {
+        "train_images": "pixels",
+        "train_labels": "labels",
+        "test_images": "test_pixels",
+        "test_labels": "test_labels",
+    },
     {"x_train": "pixels", "y_train": "labels", "x_test": "test_pixels", "y_test": "test_labels"},
     {"images": "pixels"},
 )
@@ -116,7 +121,9 @@ class Arrays:
         arrays, notes = _read(file)
         pixels, labels = [_pixels(arrays, "pixels", file)], [_labels(arrays, "labels", file)]
         if ("test_pixels" in arrays) != ("test_labels" in arrays):
-            raise DataError(f"{file}: test_pixels and test_labels go together, and one of them is missing")
+            raise DataError(
+                f"{file}: test_pixels and test_labels go together, and one of them is missing"
+            )
         if "test_pixels" in arrays:
             pixels.append(_pixels(arrays, "test_pixels", file))
             labels.append(_labels(arrays, "test_labels", file))
@@ -128,7 +135,9 @@ class Arrays:
             names = _class_names(arrays["class_names"], file)
             check_count(self.classes, len(names), str(file))
             if any(part.dtype.kind == "U" for part in labels):
-                raise DataError(f"{file}: with class_names, labels must be integers, got text or truth values")
+                raise DataError(
+                    f"{file}: with class_names, labels must be integers, got text or truth values"
+                )
         else:
             places = [_place(file, "labels"), _place(file, "test_labels")]
             classes = classes_of(labels, places[: len(labels)], self.classes)
@@ -146,7 +155,11 @@ class Arrays:
         checked_images(
             images,
             str(file),
-            lambda row: f"{file}, labels, row {row}" if row < count else f"{file}, test_labels, row {row - count}",
+            lambda row: (
+                f"{file}, labels, row {row}"
+                if row < count
+                else f"{file}, test_labels, row {row - count}"
+            ),
         )
         return images, notes, is_sorted
 
@@ -196,7 +209,9 @@ def _names(entries: Iterable[str], file: Path) -> dict[str, str]:
 
 def _array(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
     if name not in arrays:
-        raise DataError(f"{file}: array {name!r} is missing; the arrays: {', '.join(sorted(arrays)) or 'none'}")
+        raise DataError(
+            f"{file}: array {name!r} is missing; the arrays: {', '.join(sorted(arrays)) or 'none'}"
+        )
     return arrays[name]
 
 
@@ -204,7 +219,9 @@ def _pixels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarr
     """Return the pixels as `records channels height width`."""
     pixels = _array(arrays, name, file)
     if pixels.dtype != np.uint8:
-        raise DataError(f"{file}: {name} must be uint8 from 0 to 255, got {pixels.dtype}; scale to 0..255 and convert")
+        raise DataError(
+            f"{file}: {name} must be uint8 from 0 to 255, got {pixels.dtype}; scale to 0..255 and convert"
+        )
 
     # An axis of 1 or 3 elements is that of the channels; with both, nothing decides.
     if pixels.ndim == 3:
@@ -230,12 +247,18 @@ def _labels(arrays: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarr
 def _check_alike(pixels: list[np.ndarray], labels: list[np.ndarray], file: Path) -> None:
     for name, images, part_labels in zip(("", "test_"), pixels, labels, strict=False):
         if len(images) != len(part_labels):
-            raise DataError(f"{file}: {len(images)} {name}pixels but {len(part_labels)} {name}labels")
+            raise DataError(
+                f"{file}: {len(images)} {name}pixels but {len(part_labels)} {name}labels"
+            )
         if images.shape[1:] != pixels[0].shape[1:]:
-            raise DataError(f"{file}: test_pixels must be like pixels, {pixels[0].shape[1:]}, got {images.shape[1:]}")
+            raise DataError(
+                f"{file}: test_pixels must be like pixels, {pixels[0].shape[1:]}, got {images.shape[1:]}"
+            )
 
 
 def _class_names(names: np.ndarray, file: Path) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind != "U":
-        raise DataError(f"{file}: class_names must be text [classes], got {names.dtype} {names.shape}")
+        raise DataError(
+            f"{file}: class_names must be text [classes], got {names.dtype} {names.shape}"
+        )
     return tuple(names.tolist())

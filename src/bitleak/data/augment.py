@@ -45,7 +45,9 @@ def channel_statistics(
     for channel in range(channels):
         std[channel] = np.sqrt((counts[channel] * (values - mean[channel]) ** 2).sum() / total)
     if not std.any():
-        raise ValueError(f"channel {int(np.argmin(std))} of {len(records)} images is constant: nothing to standardise")
+        raise ValueError(
+            f"channel {int(np.argmin(std))} of {len(records)} images is constant: nothing to standardise"
+        )
     # An empty channel next to others holds nothing: with deviation 1 it becomes a constant 0.
     std[std == 0] = 255
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
@@ -90,12 +92,16 @@ class Standard:
         self, pixels: UInt8[Tensor, "records channels height width"]
     ) -> Float32[Tensor, "records channels height width"]:
         """Return the network's input; the pixels are not changed."""
-        inputs = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device, memory_format=self.layout)
+        inputs = torch.empty(
+            pixels.shape, dtype=torch.float32, device=pixels.device, memory_format=self.layout
+        )
         return inputs.copy_(pixels).div_(255).sub_(self.mean).div_(self.std)
 
 
 def standardize(
-    pixels: UInt8[Tensor, "records channels height width"], mean: Sequence[float], std: Sequence[float]
+    pixels: UInt8[Tensor, "records channels height width"],
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Float32[Tensor, "records channels height width"]:
     """(pixels / 255 - mean) / std per channel, in float32, on the pixels' device.
 
@@ -109,7 +115,9 @@ def standardize(
 
 
 def augmented(
-    pixels: Shaped[Tensor, "records channels height width"], names: Sequence[str], generator: torch.Generator
+    pixels: Shaped[Tensor, "records channels height width"],
+    names: Sequence[str],
+    generator: torch.Generator,
 ) -> Shaped[Tensor, "records channels height width"]:
     """Return each image under the named augmentations in their order, drawn anew for every image.
 
@@ -154,13 +162,18 @@ def apply_query(
 
 
 def _flipped(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    coin = torch.rand(len(pixels), generator=generator, device=generator.device).to(pixels.device) < 0.5
+    coin = (
+        torch.rand(len(pixels), generator=generator, device=generator.device).to(pixels.device)
+        < 0.5
+    )
     return torch.where(coin.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
 
 
 def _cropped(pixels: Tensor, generator: torch.Generator) -> Tensor:
     border = padding(pixels.shape[-1])
-    draws = torch.randint(0, 2 * border + 1, (2, len(pixels)), generator=generator, device=generator.device)
+    draws = torch.randint(
+        0, 2 * border + 1, (2, len(pixels)), generator=generator, device=generator.device
+    )
     down, right = draws.to(pixels.device)
     height, width = pixels.shape[2:]
     padded = functional.pad(pixels, (border, border, border, border))

@@ -64,5 +64,7 @@ def offsets(name: str) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"shift:(-?\d+),(-?\d+)", name)
     if match is None:
-        raise ValueError(f"query must be 'identity', 'flip' or 'shift:DX,DY' with whole numbers, got {name!r}")
+        raise ValueError(
+            f"query must be 'identity', 'flip' or 'shift:DX,DY' with whole numbers, got {name!r}"
+        )
     return int(match[1]), int(match[2])

@@ -45,7 +45,9 @@ def calibration_candidates(
             raise ValueError(f"{name} must be even, so that halves are halves, got {number}")
     members = splits.pool[splits.member[target]]
     if candidates > len(members):
-        raise ConfigError(f"candidates must be at most the target's {len(members)} members, got {candidates}")
+        raise ConfigError(
+            f"candidates must be at most the target's {len(members)} members, got {candidates}"
+        )
     last = candidates + integer_in("population", population, 0)
 
     # Candidates and the adversary's sample are disjoint parts of one random order.

@@ -74,18 +74,28 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
 
     # Floats and unsigned integers must be int64 without loss; float64 holds integers up to 2^53.
     if labels.dtype.kind == "f":
-        wrong = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)) | (abs(labels) > 2**53))
+        wrong = np.flatnonzero(
+            ~np.isfinite(labels) | (labels != np.floor(labels)) | (abs(labels) > 2**53)
+        )
         if len(wrong):
-            raise DataError(f"{where(int(wrong[0]))}: label must be an integer, got {labels[wrong[0]]}")
+            raise DataError(
+                f"{where(int(wrong[0]))}: label must be an integer, got {labels[wrong[0]]}"
+            )
         return labels.astype(np.int64)
     if labels.dtype == np.uint64 and labels.size and labels.max() > np.iinfo(np.int64).max:
-        raise DataError(f"{where(int(labels.argmax()))}: label must fit into int64, got {labels.max()}")
+        raise DataError(
+            f"{where(int(labels.argmax()))}: label must fit into int64, got {labels.max()}"
+        )
     if labels.dtype.kind in "iu":
         return labels.astype(np.int64)
-    raise DataError(f"{where(0)}: labels must be integers, text or truth values, got {labels.dtype}")
+    raise DataError(
+        f"{where(0)}: labels must be integers, text or truth values, got {labels.dtype}"
+    )
 
 
-def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], count: int | None = None) -> Classes:
+def classes_of(
+    parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], count: int | None = None
+) -> Classes:
     """Return class indices of labels without given names.
 
     Integers stay as they are if they begin at 0 and at least half of the numbers up to the largest
@@ -107,7 +117,9 @@ def classes_of(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]
         raise DataError(f"{where[0](0)}: labels are integers in one part and text in the other")
     values = np.unique(np.concatenate(parts)) if kinds else np.empty(0, np.int64)
     if kinds == {"i"}:
-        _check_not_negative(parts, where, highest=max(int(values[-1]), 0) if count is None else count - 1)
+        _check_not_negative(
+            parts, where, highest=max(int(values[-1]), 0) if count is None else count - 1
+        )
     if count is not None:
         return _as_stored(parts, where, values, count)
 
@@ -152,7 +164,9 @@ def _alike(names: Sequence[str]) -> str:
     return ", ".join(map(repr, alike[:6])) + (", ..." if len(alike) > 6 else "")
 
 
-def _check_not_negative(parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], highest: int) -> None:
+def _check_not_negative(
+    parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], highest: int
+) -> None:
     for part, place in zip(parts, where, strict=True):
         negative = np.flatnonzero(part < 0)
         if len(negative):
@@ -163,22 +177,33 @@ def _check_not_negative(parts: Sequence[np.ndarray], where: Sequence[Callable[[i
 
 
 def _as_stored(
-    parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], values: np.ndarray, count: int
+    parts: Sequence[np.ndarray],
+    where: Sequence[Callable[[int], str]],
+    values: np.ndarray,
+    count: int,
 ) -> Classes:
     """Labels that are indices of `count` classes already."""
     for part, place in zip(parts, where, strict=True):
         if part.dtype.kind == "U" and len(part):
-            raise DataError(f"{place(0)}: with a number of classes, labels must be integers, got {str(part[0])!r}")
+            raise DataError(
+                f"{place(0)}: with a number of classes, labels must be integers, got {str(part[0])!r}"
+            )
         large = np.flatnonzero(part >= count) if len(part) else part
         if len(large):
-            raise DataError(f"{place(int(large[0]))}: label must be from 0 to {count - 1}, got {part[large[0]]}")
+            raise DataError(
+                f"{place(int(large[0]))}: label must be from 0 to {count - 1}, got {part[large[0]]}"
+            )
     # No error: a class without images is usual in a subset, and its index has to stay.
     missing = count - len(values)
     note = f"{missing} of the {count} classes have no image" if missing else ""
-    return Classes(tuple(part.astype(np.int64) for part in parts), tuple(map(str, range(count))), note)
+    return Classes(
+        tuple(part.astype(np.int64) for part in parts), tuple(map(str, range(count))), note
+    )
 
 
 def check_count(count: int | None, named: int, source: str) -> None:
     """Refuse a number of classes other than the number of names that the data set has."""
     if count is not None and count != named:
-        raise DataError(f"{source}: classes: {count} was given, but the data set names {named} classes; leave it out")
+        raise DataError(
+            f"{source}: classes: {count} was given, but the data set names {named} classes; leave it out"
+        )

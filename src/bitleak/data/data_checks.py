@@ -16,7 +16,9 @@ UPRIGHT = "images are turned as their orientation demands"
 """Readings that are part of a fingerprint, see `read_as`."""
 
 
-def checked_images(images: Images, source: str, where: Callable[[int], str] | None = None) -> Images:
+def checked_images(
+    images: Images, source: str, where: Callable[[int], str] | None = None
+) -> Images:
     """Return the images unchanged after all checks.
 
     Args:
@@ -30,15 +32,23 @@ def checked_images(images: Images, source: str, where: Callable[[int], str] | No
     """
     pixels = images.pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
-        raise DataError(f"{source}: pixels must be uint8 with 1 or 3 channels, got {pixels.dtype} {pixels.shape}")
+        raise DataError(
+            f"{source}: pixels must be uint8 with 1 or 3 channels, got {pixels.dtype} {pixels.shape}"
+        )
     if pixels.shape[2] != pixels.shape[3]:
-        raise DataError(f"{source}: images must be square, got {pixels.shape[2]}x{pixels.shape[3]} (height x width)")
-    if images.labels.dtype != np.int64 or not (images.labels.shape == images.held_out.shape == pixels.shape[:1]):
+        raise DataError(
+            f"{source}: images must be square, got {pixels.shape[2]}x{pixels.shape[3]} (height x width)"
+        )
+    if images.labels.dtype != np.int64 or not (
+        images.labels.shape == images.held_out.shape == pixels.shape[:1]
+    ):
         raise DataError(
             f"{source}: one int64 label and one held-out mark per image are needed, got {len(pixels)} images, "
             f"labels {images.labels.dtype} {images.labels.shape}, marks {images.held_out.shape}"
         )
-    check_labels(images.labels, len(images.class_names), where or (lambda row: f"{source}, row {row}"))
+    check_labels(
+        images.labels, len(images.class_names), where or (lambda row: f"{source}, row {row}")
+    )
     check_classes(images.labels[~images.held_out], images.class_names, source)
     return images
 
@@ -57,7 +67,9 @@ def check_classes(labels: np.ndarray, class_names: Sequence[str], source: str) -
         raise DataError(f"{source}: no images to train on")
     present = np.unique(labels)
     if len(present) < 2:
-        raise DataError(f"{source}: images of at least 2 classes are needed, all are of {class_names[present[0]]!r}")
+        raise DataError(
+            f"{source}: images of at least 2 classes are needed, all are of {class_names[present[0]]!r}"
+        )
 
 
 def counts_of(labels: np.ndarray, class_names: Sequence[str]) -> tuple[tuple[str, int], ...]:
@@ -66,16 +78,22 @@ def counts_of(labels: np.ndarray, class_names: Sequence[str]) -> tuple[tuple[str
     return tuple(zip(class_names, counts, strict=True))
 
 
-def untrained(labels: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
+def untrained(
+    labels: np.ndarray, held_out: np.ndarray, class_names: Sequence[str]
+) -> tuple[str, ...]:
     """Return a sentence if classes occur in the held-out part only: no model can learn them."""
     # A note and no error: a test part from elsewhere may have more classes.
     learnt = np.bincount(labels[~held_out], minlength=len(class_names))
     tested = np.bincount(labels[held_out], minlength=len(class_names))
-    names = [repr(class_names[index]) for index in np.flatnonzero((learnt == 0) & (tested > 0)).tolist()]
+    names = [
+        repr(class_names[index]) for index in np.flatnonzero((learnt == 0) & (tested > 0)).tolist()
+    ]
     if not names:
         return ()
     listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return (f"{len(names)} classes have images in the held-out part only, so that no model learns them: {listed}",)
+    return (
+        f"{len(names)} classes have images in the held-out part only, so that no model learns them: {listed}",
+    )
 
 
 def existing(path: Path, source: str) -> Path:

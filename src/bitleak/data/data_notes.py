@@ -41,7 +41,9 @@ def empty_channels(images: Images) -> tuple[str, ...]:
             empty.append(str(channel))
     if not empty:
         return ()
-    return (f"Channel {', '.join(empty)} has one value in all images: it is standardised with deviation 1.",)
+    return (
+        f"Channel {', '.join(empty)} has one value in all images: it is standardised with deviation 1.",
+    )
 
 
 def unscaled(images: Images) -> tuple[str, ...]:

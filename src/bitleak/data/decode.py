@@ -36,7 +36,9 @@ Item = tuple[bytes | Path, str]
 """An encoded image (its bytes, or its file), and where it comes from, for the message."""
 
 
-def stacked(items: Iterable[Item], count: int) -> UInt8[np.ndarray, "records channels height width"]:
+def stacked(
+    items: Iterable[Item], count: int
+) -> UInt8[np.ndarray, "records channels height width"]:
     """Return all images decoded, in order.
 
     Args:
@@ -97,7 +99,10 @@ def _damage_of(where: str, verb: str) -> Iterator[None]:
     then.
     """
     also = (Image.DecompressionBombError, MemoryError)
-    with damage_as(DataError, f"{where}: image cannot be {verb}", also=also), warnings.catch_warnings():
+    with (
+        damage_as(DataError, f"{where}: image cannot be {verb}", also=also),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         yield
 
@@ -178,9 +183,13 @@ def opened(source: bytes | Path) -> Image.Image:
         raise OSError("not a regular file")
     _check_canvas(source)
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS)
+        return Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS
+        )
     except UnidentifiedImageError:
-        raise OSError(f"cannot identify image file; known formats: {', '.join(IMAGE_FORMATS)}") from None
+        raise OSError(
+            f"cannot identify image file; known formats: {', '.join(IMAGE_FORMATS)}"
+        ) from None
 
 
 def _check_canvas(source: bytes | Path) -> None:

@@ -56,7 +56,9 @@ class Digits:
             DataError: A folder was given.
         """
         if root is not None:
-            raise DataError(f"data set digits ships with scikit-learn and reads no folder, got {root}")
+            raise DataError(
+                f"data set digits ships with scikit-learn and reads no folder, got {root}"
+            )
         # Here, since importing scikit-learn takes a second.
         from sklearn.datasets import load_digits
 

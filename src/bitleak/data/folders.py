@@ -57,7 +57,9 @@ def unread_files(folder: Path) -> str:
             if not entry.name.startswith(".") and not _is_image(entry):
                 counts["folders" if entry.is_dir() else entry.suffix.lower() or "no suffix"] += 1
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    return f"{folder.name}: {counts.total()} files or folders are left out: {kinds}" if counts else ""
+    return (
+        f"{folder.name}: {counts.total()} files or folders are left out: {kinds}" if counts else ""
+    )
 
 
 def within(file: Path, folder: Path) -> Path:
@@ -71,7 +73,9 @@ def within(file: Path, folder: Path) -> Path:
     """
     # A link in somebody's data set must not make other files of this machine part of a result.
     target, root = file.resolve(), folder.resolve()
-    if not target.is_relative_to(root) and not any(target.is_relative_to(blobs) for blobs in _blobs(root)):
+    if not target.is_relative_to(root) and not any(
+        target.is_relative_to(blobs) for blobs in _blobs(root)
+    ):
         raise DataError(
             f"{file}: links out of the data's folder {folder}, and nothing outside it is read; copy the file, or give "
             "the folder that holds both"

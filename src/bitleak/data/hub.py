@@ -71,7 +71,9 @@ class Hub:
         if self.classes is not None:
             integer_in("classes", self.classes, 2, MOST_CLASSES)
         if self.train == self.test:
-            raise ValueError(f"train and test must be different splits, got {self.train!r} for both")
+            raise ValueError(
+                f"train and test must be different splits, got {self.train!r} for both"
+            )
 
     def describe(self, root: Path | None) -> Description:
         """Describe the set: its labels are read and one image is decoded.
@@ -102,14 +104,18 @@ class Hub:
     def is_remote(self, root: Path | None) -> bool:
         """Return whether `describe` and `load` need the Hub, and so perhaps a download."""
         path = Path(self.path)
-        return root is None and not (path.exists() or path.is_absolute() or self.path.startswith("."))
+        return root is None and not (
+            path.exists() or path.is_absolute() or self.path.startswith(".")
+        )
 
     def _opened(self, root: Path | None) -> Source:
         folder = Path(self.path) if root is None else existing(root, "data")
         if folder.is_dir():
             return self._local(folder)
         if not self.is_remote(root):
-            raise DataError(f"{folder}: a folder or a name on the Hub is needed, and this is neither")
+            raise DataError(
+                f"{folder}: a folder or a name on the Hub is needed, and this is neither"
+            )
         return self._remote()
 
     def _local(self, folder: Path) -> Source:
@@ -134,7 +140,9 @@ class Hub:
             files: list[Path] = []
             for name in names:
                 files += splits[name]
-            return content_fingerprint(files, Path(os.path.commonpath([file.parent for file in files])))
+            return content_fingerprint(
+                files, Path(os.path.commonpath([file.parent for file in files]))
+            )
 
         return self._source(str(folder), splits, read, digest, notes)
 
@@ -142,10 +150,14 @@ class Hub:
         # Every other folder next to the training split is a split that may be named.
         splits = (WHOLE,) if self.train == WHOLE else subfolders(folder)
         if not splits:
-            raise DataError(f"{folder}: neither Parquet files nor folders {self.train}/<class>/ with images")
+            raise DataError(
+                f"{folder}: neither Parquet files nor folders {self.train}/<class>/ with images"
+            )
         if self.train not in splits:
             known = ", ".join(splits)
-            raise DataError(f"{folder}: no split {self.train!r}; the splits: {known}{layout_hint(folder, self.train)}")
+            raise DataError(
+                f"{folder}: no split {self.train!r}; the splits: {known}{layout_hint(folder, self.train)}"
+            )
         check_class_folders(folder / self.train)
         class_names = subfolders(folder / self.train)
 
@@ -172,12 +184,18 @@ class Hub:
 
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
             name, table = f"{self.path} ({split})", tables[split].with_format("arrow")
-            columns = columns_of(tables[split].features.arrow_schema, self.image, self.label, source=name)
+            columns = columns_of(
+                tables[split].features.arrow_schema, self.image, self.label, source=name
+            )
             notes[columns.sentence] = None
-            part = table_part(lambda: table.iter(batch_size=256), columns, name, _cache_folders(self.path))
+            part = table_part(
+                lambda: table.iter(batch_size=256), columns, name, _cache_folders(self.path)
+            )
             return part, columns.class_names
 
-        return self._source(self.path, tables, read, lambda _: f"{self.path}@{self.revision or 'main'}", notes)
+        return self._source(
+            self.path, tables, read, lambda _: f"{self.path}@{self.revision or 'main'}", notes
+        )
 
     def _source(
         self,
@@ -204,12 +222,19 @@ class Hub:
         parts = [train] if test is None else [train, test]
         as_stored = all(part.integers for part in parts)
         if class_names is None:
-            classes = classes_of([part.labels for part in parts], [part.where for part in parts], self.classes)
-            parts = [replace(part, labels=labels) for part, labels in zip(parts, classes.labels, strict=True)]
+            classes = classes_of(
+                [part.labels for part in parts], [part.where for part in parts], self.classes
+            )
+            parts = [
+                replace(part, labels=labels)
+                for part, labels in zip(parts, classes.labels, strict=True)
+            ]
             class_names, as_stored = classes.names, as_stored and not classes.is_sorted
             readings = [*filter(None, [classes.note]), *readings]
         elif any(part.labels.dtype.kind == "U" for part in parts):
-            raise DataError(f"{name}: the label column has class names, so that its values must be integers")
+            raise DataError(
+                f"{name}: the label column has class names, so that its values must be integers"
+            )
         check_count(self.classes, len(class_names), name)
         return Source(
             name=name,
@@ -235,7 +260,9 @@ class Hub:
                 continue
             part, class_names = read(split)
             if class_names != train[1]:
-                raise DataError(f"{name}: splits {self.train!r} and {split!r} must have the same class names")
+                raise DataError(
+                    f"{name}: splits {self.train!r} and {split!r} must have the same class names"
+                )
             # The Hub marks the labels of a test split that are kept secret by -1.
             if self.test is not None or part.labels.dtype.kind == "U" or (part.labels >= 0).any():
                 return split, part

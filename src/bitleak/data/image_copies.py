@@ -142,7 +142,9 @@ def _contents(
     return first.astype(np.int64), content.astype(np.int64)
 
 
-def _near_pairs(pixels: np.ndarray, index: np.ndarray, distance: float) -> Int64[np.ndarray, "pairs two"]:
+def _near_pairs(
+    pixels: np.ndarray, index: np.ndarray, distance: float
+) -> Int64[np.ndarray, "pairs two"]:
     """Return the pairs of different contents that are near copies, as positions in `index`."""
     # Images of almost one colour are standardised noise, and near copies of nothing.
     detailed = [np.empty(0, bool)]
@@ -155,7 +157,9 @@ def _near_pairs(pixels: np.ndarray, index: np.ndarray, distance: float) -> Int64
 
     # the bound is widened by the rounding of float32; the pixels decide below
     count = min(NEIGHBOURS + 1, len(rows))
-    _, nearest = KDTree(_projected(points)).query(_projected(points), k=count, distance_upper_bound=distance + 1e-4)
+    _, nearest = KDTree(_projected(points)).query(
+        _projected(points), k=count, distance_upper_bound=distance + 1e-4
+    )
     left, right = np.repeat(np.arange(len(rows)), count), nearest.reshape(-1)
     # The tree gives a missing neighbour the number of rows.
     known = (right < len(rows)) & (left != right)
@@ -179,14 +183,18 @@ def _deviations(pixels: np.ndarray) -> np.ndarray:
     return deviations
 
 
-def _standardised(pixels: UInt8[np.ndarray, "images channels height width"]) -> Float32[np.ndarray, "images pixels"]:
+def _standardised(
+    pixels: UInt8[np.ndarray, "images channels height width"],
+) -> Float32[np.ndarray, "images pixels"]:
     flat = pixels.reshape(len(pixels), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     flat /= np.maximum(flat.std(axis=1, keepdims=True), 1e-6)
     return flat
 
 
-def _block_means(pixels: UInt8[np.ndarray, "images channels height width"]) -> Float32[np.ndarray, "images blocks"]:
+def _block_means(
+    pixels: UInt8[np.ndarray, "images channels height width"],
+) -> Float32[np.ndarray, "images blocks"]:
     """Return means of standardised images over 4 x 4 blocks, weighted so that distances never grow.
 
     The mean square over pixels of a difference is at least that over blocks of its means, if each
@@ -200,7 +208,9 @@ def _block_means(pixels: UInt8[np.ndarray, "images channels height width"]) -> F
     return weighted.reshape(len(pixels), -1).astype(np.float32)
 
 
-def _projected(points: Float32[np.ndarray, "images blocks"]) -> Float32[np.ndarray, "images dimensions"]:
+def _projected(
+    points: Float32[np.ndarray, "images blocks"],
+) -> Float32[np.ndarray, "images dimensions"]:
     """Return the coordinates along the principal axes: distances never grow."""
     centred = points - points.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T.astype(np.float64) @ centred)

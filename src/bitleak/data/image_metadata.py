@@ -37,7 +37,9 @@ class Marks:
         """One sentence per kind that occurs."""
         sentences = []
         if self.turned:
-            sentences.append(f"{self.turned} images are turned or mirrored as their orientation (EXIF) demands")
+            sentences.append(
+                f"{self.turned} images are turned or mirrored as their orientation (EXIF) demands"
+            )
         if self.transparent:
             sentences.append(
                 f"{self.transparent} images have transparency, which is dropped: transparent pixels show the colour "
@@ -83,7 +85,9 @@ def _opens(source: bytes | Path, question: Callable[[Image.Image], bool]) -> boo
 def _may_be_transparent(content: bytes) -> bool:
     # GIF, WebP and TIFF have too many places for it: they are opened.
     if content.startswith(_PNG):
-        return content[_PNG_COLOUR_TYPE : _PNG_COLOUR_TYPE + 1] in (b"\4", b"\6") or b"tRNS" in content
+        return (
+            content[_PNG_COLOUR_TYPE : _PNG_COLOUR_TYPE + 1] in (b"\4", b"\6") or b"tRNS" in content
+        )
     return content.startswith((b"GIF8", b"RIFF", *_TIFF))
 
 

@@ -84,7 +84,9 @@ def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Pa
         if "data" in inner:
             inner = ["data"]
         if len(inner) > 1:
-            raise DataError(f"{folder}: several subfolders hold Parquet files, give one of them: {', '.join(inner)}")
+            raise DataError(
+                f"{folder}: several subfolders hold Parquet files, give one of them: {', '.join(inner)}"
+            )
         return parquet_splits(folder / inner[0], named) if inner else {}
     for file in files:
         if not file.is_file():
@@ -163,15 +165,22 @@ def parquet_part(files: list[Path], image: str | None, label: str | None) -> tup
 
     def items() -> Iterator[Item]:
         for file in files:
-            yield from _images(_tables(file, columns[0].image), columns[0].image, str(file), _below(file.parent))
+            yield from _images(
+                _tables(file, columns[0].image), columns[0].image, str(file), _below(file.parent)
+            )
 
     where = _where(files, [len(rows) for rows in labels])
-    part = Part(items=items, labels=np.concatenate(labels), where=where, integers=columns[0].integers)
+    part = Part(
+        items=items, labels=np.concatenate(labels), where=where, integers=columns[0].integers
+    )
     return part, columns[0]
 
 
 def table_part(
-    tables: Callable[[], Iterable[pa.Table]], columns: Columns, source: str, folders: Sequence[Path] = ()
+    tables: Callable[[], Iterable[pa.Table]],
+    columns: Columns,
+    source: str,
+    folders: Sequence[Path] = (),
 ) -> Part:
     """Return a split of the Hub, which comes as Arrow tables.
 
@@ -186,7 +195,12 @@ def table_part(
         return _images(tables(), columns.image, source, lambda path: _in_cache(path, folders))
 
     labels = _labels(tables(), columns.label, source)
-    return Part(items=items, labels=labels, where=lambda row: f"{source}, row {row}", integers=columns.integers)
+    return Part(
+        items=items,
+        labels=labels,
+        where=lambda row: f"{source}, row {row}",
+        integers=columns.integers,
+    )
 
 
 def _listed(class_names: tuple[str, ...] | None) -> str:
@@ -205,7 +219,11 @@ def _features(schema: pa.Schema, source: str) -> dict[str, Any]:
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
         return {}
-    with damage_as(DataError, f"{source}: the Hub's features in its schema cannot be read", "write the file again"):
+    with damage_as(
+        DataError,
+        f"{source}: the Hub's features in its schema cannot be read",
+        "write the file again",
+    ):
         features: Any = json.loads(text)
         for key in ("info", "features"):
             features = features.get(key) or {}
@@ -217,12 +235,16 @@ def _class_names(feature: dict[str, Any], label: str, source: str) -> tuple[str,
     if names is None or names == []:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
-        raise DataError(f"{source}: class names of column {label!r} must be a list of text, got {str(names)[:60]}")
+        raise DataError(
+            f"{source}: class names of column {label!r} must be a list of text, got {str(names)[:60]}"
+        )
     return tuple(map(str, names))
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _holds_labels(kind: pa.DataType) -> bool:
@@ -230,13 +252,17 @@ def _holds_labels(kind: pa.DataType) -> bool:
         kind = kind.value_type
     # By its name, since the oldest pyarrow that may be installed has no test for views
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
-    return bool(text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+    return bool(
+        text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind)
+    )
 
 
 def _holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind) == "binary_view")
+    return bool(
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind) == "binary_view"
+    )
 
 
 def _check_certain(labels: list[str], schema: pa.Schema, source: str) -> None:
@@ -257,22 +283,37 @@ def _check_certain(labels: list[str], schema: pa.Schema, source: str) -> None:
 
 
 def _column(
-    role: str, named: str | None, usable: list[str], candidates: list[str], *, schema: pa.Schema, source: str
+    role: str,
+    named: str | None,
+    usable: list[str],
+    candidates: list[str],
+    *,
+    schema: pa.Schema,
+    source: str,
 ) -> str:
-    names, kind = schema.names, "encoded images (bytes)" if role == "image" else "integers, text or truth values"
+    names, kind = (
+        schema.names,
+        "encoded images (bytes)" if role == "image" else "integers, text or truth values",
+    )
     listed = ", ".join(names)
     if named is not None:
         if named not in names:
             raise DataError(f"{source}: no column {named!r} for the {role}; the columns: {listed}")
         if named not in usable:
-            raise DataError(f"{source}: {role} column {named!r} must hold {kind}; columns that do: {', '.join(usable)}")
+            raise DataError(
+                f"{source}: {role} column {named!r} must hold {kind}; columns that do: {', '.join(usable)}"
+            )
         return named
     if not candidates:
         way_out = f"; name one as '{role}': {', '.join(usable)}" if usable else ""
         typed = ", ".join(f"{field.name} ({_shown(field.type)})" for field in schema)
-        raise DataError(f"{source}: no {role} column, which holds {kind}, among the columns: {typed}{way_out}")
+        raise DataError(
+            f"{source}: no {role} column, which holds {kind}, among the columns: {typed}{way_out}"
+        )
     if len(candidates) > 1:
-        raise DataError(f"{source}: several {role} columns, name one of them as '{role}': {', '.join(candidates)}")
+        raise DataError(
+            f"{source}: several {role} columns, name one of them as '{role}': {', '.join(candidates)}"
+        )
     return candidates[0]
 
 
@@ -308,7 +349,9 @@ def _labels(tables: Iterable[Any], column: str, source: str) -> np.ndarray:
     return plain_labels(labels, lambda row: f"{source}, row {row}")
 
 
-def _images(tables: Iterable[Any], column: str, source: str, locate: Callable[[str], Path | None]) -> Iterator[Item]:
+def _images(
+    tables: Iterable[Any], column: str, source: str, locate: Callable[[str], Path | None]
+) -> Iterator[Item]:
     row = 0
     for table in tables:
         for item in table.column(column):
@@ -318,7 +361,9 @@ def _images(tables: Iterable[Any], column: str, source: str, locate: Callable[[s
 
 def _encoded(value: Any, where: str, locate: Callable[[str], Path | None]) -> bytes | Path:
     """Return the bytes of an image or, if its row has none, the file that its path names."""
-    content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    content, path = (
+        (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    )
     if content is not None:
         return bytes(content)
     if not path:
@@ -338,7 +383,11 @@ def _below(folder: Path) -> Callable[[str], Path | None]:
 
     def locate(path: str) -> Path | None:
         relative = Path(path)
-        return None if relative.is_absolute() or ".." in relative.parts else within(folder / relative, folder)
+        return (
+            None
+            if relative.is_absolute() or ".." in relative.parts
+            else within(folder / relative, folder)
+        )
 
     return locate
 
@@ -346,7 +395,9 @@ def _below(folder: Path) -> Callable[[str], Path | None]:
 def _in_cache(path: str, folders: Sequence[Path]) -> Path | None:
     """Return the file of an absolute path in one of these folders, links resolved; else None."""
     target = Path(path).resolve()
-    known = Path(path).is_absolute() and any(target.is_relative_to(folder.resolve()) for folder in folders)
+    known = Path(path).is_absolute() and any(
+        target.is_relative_to(folder.resolve()) for folder in folders
+    )
     return target if known else None
 
 

@@ -81,7 +81,9 @@ def make_splits(
     else:
         chosen = list(range(integer_in("targets", targets, 1)))
         halves = [_half(len(pool), rng) for _ in chosen]
-        member = np.concatenate([np.stack(halves), _balanced(len(pool), _even("shadows", shadows, 0), rng)])
+        member = np.concatenate(
+            [np.stack(halves), _balanced(len(pool), _even("shadows", shadows, 0), rng)]
+        )
 
     # The parts come from a draw of their own, so that none moves the matrix.
     parts = _parts(outside, calibration, population, test, seed)
@@ -174,7 +176,9 @@ def _smallest(
     return chosen
 
 
-def balanced_pairs(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:
+def balanced_pairs(
+    records: int, models: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "models records"]:
     """Return random halves of an even number of records, each followed by its complement."""
     halves = np.stack([_half(records, rng) for _ in range(models // 2)])
     return np.stack([halves, ~halves], axis=1).reshape(models, records)
@@ -194,16 +198,24 @@ def check_splits(splits: Splits) -> None:
     if (counts > 1).any():
         record = int(records[counts.argmax()])
         parted = [name for name, part in parts.items() if record in part]
-        raise ValueError(f"record {record} must play one part, got it {counts.max()} times in {', '.join(parted)}")
+        raise ValueError(
+            f"record {record} must play one part, got it {counts.max()} times in {', '.join(parted)}"
+        )
     if (np.diff(splits.pool) <= 0).any():
         raise ValueError("the pool must be ascending")
     models = len(splits.member)
     if splits.member.shape != (models, len(splits.pool)):
-        raise ValueError(f"member must have a column per pool record ({len(splits.pool)}), got {splits.member.shape}")
+        raise ValueError(
+            f"member must have a column per pool record ({len(splits.pool)}), got {splits.member.shape}"
+        )
     targets = splits.targets
     if len(np.unique(targets)) != len(targets) or not ((targets >= 0) & (targets < models)).all():
-        raise ValueError(f"targets must be different rows from 0 to {models - 1}, got {targets.tolist()}")
-    if splits.mode == "population" and not (models % 2 == 0 and (splits.member[::2] ^ splits.member[1::2]).all()):
+        raise ValueError(
+            f"targets must be different rows from 0 to {models - 1}, got {targets.tolist()}"
+        )
+    if splits.mode == "population" and not (
+        models % 2 == 0 and (splits.member[::2] ^ splits.member[1::2]).all()
+    ):
         raise ValueError("rows 2i and 2i + 1 of a population must be each other's complement")
 
 
@@ -254,7 +266,9 @@ def _even(name: str, count: int | None, low: int) -> int:
     if count is None:
         raise ValueError(f"{name} must be given in this mode")
     if integer_in(name, count, low) % 2:
-        raise ValueError(f"{name} must be even, so that every record is in half of them, got {count}")
+        raise ValueError(
+            f"{name} must be even, so that every record is in half of them, got {count}"
+        )
     return count
 
 
@@ -264,6 +278,8 @@ def _half(records: int, rng: np.random.Generator) -> Bool[np.ndarray, "records"]
     return member
 
 
-def _balanced(records: int, models: int, rng: np.random.Generator) -> Bool[np.ndarray, "models records"]:
+def _balanced(
+    records: int, models: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "models records"]:
     # Twice `argsort` gives the rank of each model; the lower half gets the record.
     return rng.random((models, records)).argsort(axis=0).argsort(axis=0) < models // 2

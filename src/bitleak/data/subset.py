@@ -35,7 +35,9 @@ def limited(images: Images, limit: int | None, seed: int, *, held_out: int | Non
         if count is not None:
             rng = np.random.default_rng(seed_for(seed, "limit", part))
             records = keep[part]
-            keep[part] = records[balanced_draw(images.labels[records], integer_in(name, count, 2), rng)]
+            keep[part] = records[
+                balanced_draw(images.labels[records], integer_in(name, count, 2), rng)
+            ]
     records = np.sort(np.concatenate(keep))
     return Images(
         pixels=images.pixels[records],

@@ -31,7 +31,9 @@ class TinyImageNet:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ValueError("path must be the unpacked folder tiny-imagenet-200, got an empty text")
+            raise ValueError(
+                "path must be the unpacked folder tiny-imagenet-200, got an empty text"
+            )
 
     def describe(self, root: Path | None) -> Description:
         """Describe the folder: one image is decoded, all files are read for the fingerprint.
@@ -80,7 +82,13 @@ class TinyImageNet:
         def digest() -> str:
             return content_fingerprint([*texts, *files], folder)
 
-        return Source(str(folder), _names(folder / "words.txt", wnids), file_part(train), file_part(test), digest)
+        return Source(
+            str(folder),
+            _names(folder / "words.txt", wnids),
+            file_part(train),
+            file_part(test),
+            digest,
+        )
 
 
 def _validation(folder: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
@@ -92,9 +100,13 @@ def _validation(folder: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0].strip()
         if wnid not in labels:
-            raise DataError(f"{annotations}, line {number}: class {wnid!r} of {name!r} is not in wnids.txt")
+            raise DataError(
+                f"{annotations}, line {number}: class {wnid!r} of {name!r} is not in wnids.txt"
+            )
         if name not in names:
-            raise DataError(f"{annotations}, line {number}: no file {folder / 'images' / name[:60]}")
+            raise DataError(
+                f"{annotations}, line {number}: no file {folder / 'images' / name[:60]}"
+            )
         labels_by_file[name] = labels[wnid]
     labelled: list[tuple[Path, int]] = []
     for file in files:
@@ -116,7 +128,9 @@ def _lines(file: Path) -> list[tuple[int, str]]:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text: {error}") from error
-    return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    return [
+        (number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+    ]
 
 
 def _names(words: Path, wnids: list[str]) -> tuple[str, ...]:

@@ -44,14 +44,24 @@ def write_artifact(folder: Path, name: str, value: Artifact) -> Path:
         TypeError: The value cannot be stored.
     """
     if not _NAME.fullmatch(name) or name == "manifest":
-        raise ValueError(f"an artifact's name must be letters, digits, '_' and '-', not 'manifest', got {name!r}")
+        raise ValueError(
+            f"an artifact's name must be letters, digits, '_' and '-', not 'manifest', got {name!r}"
+        )
     if isinstance(value, np.ndarray):
         path = folder / f"{name}.npy"
         with path.open("wb") as file:
             np.save(file, _storable(name, value), allow_pickle=False)
-    elif isinstance(value, Mapping) and value and all(isinstance(item, np.ndarray) for item in value.values()):
+    elif (
+        isinstance(value, Mapping)
+        and value
+        and all(isinstance(item, np.ndarray) for item in value.values())
+    ):
         path = folder / f"{name}.safetensors"
-        path.write_bytes(safetensors.numpy.save({key: _storable(f"{name}.{key}", item) for key, item in value.items()}))
+        path.write_bytes(
+            safetensors.numpy.save(
+                {key: _storable(f"{name}.{key}", item) for key, item in value.items()}
+            )
+        )
     else:
         path = folder / f"{name}.json"
         path.write_text(json.dumps(plain(value, name), separators=(",", ":")), encoding="ascii")

@@ -100,7 +100,9 @@ class Claims:
             with uninterrupted():
                 return self._place(path)
         except OSError as error:
-            raise StoreError(f"store {self._folder.parent} cannot be written to: {error.strerror or error}") from error
+            raise StoreError(
+                f"store {self._folder.parent} cannot be written to: {error.strerror or error}"
+            ) from error
 
     def release(self, key: str) -> None:
         """Give a task back: it is done, or it has failed."""
@@ -140,10 +142,14 @@ class Claims:
                 with contextlib.suppress(FileNotFoundError):
                     if not self._bury(path):
                         record = _facts_of(path)
-                        claims.append(Claim(path.name, str(record.get("host", "")), record.get("process")))
+                        claims.append(
+                            Claim(path.name, str(record.get("host", "")), record.get("process"))
+                        )
                         changed = path.stat().st_mtime_ns
                         moved = moved or first.setdefault(path.name, changed) != changed
-                        moved = moved or bool(record.get("locked") and record.get("machine") == machine())
+                        moved = moved or bool(
+                            record.get("locked") and record.get("machine") == machine()
+                        )
             if not claims or moved:
                 return claims
             time.sleep(min(1.0, self._lease / 4))
@@ -213,7 +219,13 @@ class Claims:
 
 def _claim_facts(*, locked: bool) -> dict[str, Any]:
     host, process = platform.node(), os.getpid()
-    return {"owner": uuid.uuid4().hex, "machine": machine(), "host": host, "process": process, "locked": locked}
+    return {
+        "owner": uuid.uuid4().hex,
+        "machine": machine(),
+        "host": host,
+        "process": process,
+        "locked": locked,
+    }
 
 
 def _lock(descriptor: int) -> bool:

@@ -24,7 +24,15 @@ import numpy as np
 from bitleak.core.checks import unknown_name
 from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
-from bitleak.core.types import Images, ModelSpec, Outputs, QuantizedLayer, QuantizedWeights, Splits, Weights
+from bitleak.core.types import (
+    Images,
+    ModelSpec,
+    Outputs,
+    QuantizedLayer,
+    QuantizedWeights,
+    Splits,
+    Weights,
+)
 from bitleak.engine.artifacts import Artifact
 
 Value = Images | Splits | Weights | QuantizedWeights | Outputs | Mapping[str, Artifact]
@@ -64,11 +72,15 @@ def decode(kind: str | None, artifacts: Mapping[str, Artifact]) -> Any:
     if kind is None:
         return dict(artifacts)
     if kind not in _CODECS:
-        raise StoreError(f"{unknown_name('kind of artifacts', kind, _CODECS)}. Was the store made by a newer bitleak?")
+        raise StoreError(
+            f"{unknown_name('kind of artifacts', kind, _CODECS)}. Was the store made by a newer bitleak?"
+        )
     try:
         return _CODECS[kind][2](artifacts)
     except KeyError as error:
-        raise StoreError(f"artifacts of kind {kind!r} must hold {error}, got {', '.join(sorted(artifacts))}") from error
+        raise StoreError(
+            f"artifacts of kind {kind!r} must hold {error}, got {', '.join(sorted(artifacts))}"
+        ) from error
     except (TypeError, ValueError, AttributeError, LookupError) as error:  # JSON of another form
         raise StoreError(
             f"artifacts of kind {kind!r} are not of the form that they are written in ({reason(error)})"
@@ -84,7 +96,9 @@ def kind_of(artifacts: Mapping[str, Artifact]) -> str | None:
 
 def encode_spec(spec: ModelSpec | None) -> dict[str, Any] | None:
     """Return a network's specification as JSON, e.g. for a stage's parameters."""
-    return None if spec is None else {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
+    return (
+        None if spec is None else {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
+    )
 
 
 def decode_spec(value: Mapping[str, Any] | None) -> ModelSpec | None:
@@ -199,18 +213,28 @@ def _check_layer(name: str, layer: QuantizedLayer) -> None:
     """Refuse codes and grids that do not stand for a weight."""
     codes, grids = layer.codes, (layer.scale, layer.zero_point)
     if type(layer.levels) is not int or not 2 <= layer.levels <= 256:
-        raise ValueError(f"levels of layer {name!r} must be an integer from 2 to 256, got {str(layer.levels)[:60]}")
+        raise ValueError(
+            f"levels of layer {name!r} must be an integer from 2 to 256, got {str(layer.levels)[:60]}"
+        )
     if codes.dtype != np.uint8 or codes.ndim < 1 or (codes.size and codes.max() >= layer.levels):
-        raise ValueError(f"codes of layer {name!r} must be uint8 from 0 to {layer.levels - 1}, got {codes.dtype}")
+        raise ValueError(
+            f"codes of layer {name!r} must be uint8 from 0 to {layer.levels - 1}, got {codes.dtype}"
+        )
     for part, grid in zip(("scale", "zero_point"), grids, strict=True):
-        if grid.dtype != np.float32 or grid.shape not in ((1,), codes.shape[:1]) or not np.isfinite(grid).all():
+        if (
+            grid.dtype != np.float32
+            or grid.shape not in ((1,), codes.shape[:1])
+            or not np.isfinite(grid).all()
+        ):
             raise ValueError(
                 f"{part} of layer {name!r} must be finite float32, one or one per channel, got {grid.shape}"
             )
 
 
 def _check_tensors(tensors: Any) -> None:
-    if not isinstance(tensors, Mapping) or not all(isinstance(array, np.ndarray) for array in tensors.values()):
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(array, np.ndarray) for array in tensors.values()
+    ):
         raise ValueError("tensors must be arrays by name")
 
 

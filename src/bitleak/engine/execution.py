@@ -210,7 +210,9 @@ class _Drive:
     def report(self) -> Report:
         """Return the state of every task of the graph."""
         ended = self._ended
-        done = {key for key, outcome in ended.items() if outcome and outcome.ok and not outcome.cached}
+        done = {
+            key for key, outcome in ended.items() if outcome and outcome.ok and not outcome.cached
+        }
         failed = [outcome for outcome in ended.values() if outcome and not outcome.ok]
         not_run = {key for key, outcome in ended.items() if outcome is None}
         left = set(self._schedule.open)
@@ -235,7 +237,11 @@ class _Drive:
             tasks = self._schedule.tasks(number)
             done = [task for task in tasks if task.key in self._elsewhere and self._store.has(task)]
             open_tasks = [task for task in tasks if task not in done]
-            mine = self._claimed(self._affordable(open_tasks)) if open_tasks and self._room(open_tasks) else []
+            mine = (
+                self._claimed(self._affordable(open_tasks))
+                if open_tasks and self._room(open_tasks)
+                else []
+            )
             if done or mine:
                 self._schedule.hand_out(number, {task.key for task in (*done, *mine)})
             for task in done:
@@ -297,7 +303,11 @@ class _Drive:
 
     def _step(self, step: Progress) -> None:
         self._estimate.proceed(step.key, step.fraction)
-        self._tell("progress" if step.fraction > 0 else "started", self._schedule.todo[step.key], step.fraction)
+        self._tell(
+            "progress" if step.fraction > 0 else "started",
+            self._schedule.todo[step.key],
+            step.fraction,
+        )
 
     def _end(self, outcome: Outcome) -> None:
         task = self._schedule.todo[outcome.key]
@@ -309,7 +319,9 @@ class _Drive:
             return
         self._ended[task.key] = outcome
         self._full = self._full or outcome.fatal
-        self._estimate.finish(task.key, outcome.seconds if outcome.ok and not outcome.cached else None)
+        self._estimate.finish(
+            task.key, outcome.seconds if outcome.ok and not outcome.cached else None
+        )
         if outcome.ok:
             self._schedule.finish(task.key)
         else:
@@ -337,9 +349,13 @@ class _Drive:
             if not tasks:
                 del self._in_flight[number]
 
-    def _tell(self, kind: EventKind, task: Task | None, fraction: float, outcome: Outcome | None = None) -> None:
+    def _tell(
+        self, kind: EventKind, task: Task | None, fraction: float, outcome: Outcome | None = None
+    ) -> None:
         done, total = len(self._ended), len(self._schedule.todo)
-        self._on_event(Event(kind, task, fraction, done, total, self._estimate.remaining(), outcome))
+        self._on_event(
+            Event(kind, task, fraction, done, total, self._estimate.remaining(), outcome)
+        )
 
 
 def _memory(tasks: Iterable[Task]) -> int:

@@ -55,10 +55,16 @@ class Graph:
         needed: set[str] = set()
         for task in listed.values():
             needed.update(task.input_keys)
-        self.wanted = tuple(key for key in self.tasks if key not in needed) if wanted is None else tuple(wanted)
+        self.wanted = (
+            tuple(key for key in self.tasks if key not in needed)
+            if wanted is None
+            else tuple(wanted)
+        )
         unknown = [key for key in self.wanted if key not in self.tasks]
         if unknown:
-            raise ValueError(f"wanted results must be results of the graph's tasks, got {unknown[0]}")
+            raise ValueError(
+                f"wanted results must be results of the graph's tasks, got {unknown[0]}"
+            )
 
     def pending(self, store: Shelf) -> list[Task]:
         """Return the tasks to do, in order."""
@@ -96,7 +102,9 @@ def _check_inputs(tasks: dict[str, Task]) -> None:
     for task in tasks.values():
         missing = [key for key in task.input_keys if key not in tasks]
         if missing:
-            raise ValueError(f"the inputs of {task.name} must be results of the graph's tasks, got {missing[0]}")
+            raise ValueError(
+                f"the inputs of {task.name} must be results of the graph's tasks, got {missing[0]}"
+            )
 
 
 def _sorted(tasks: dict[str, Task]) -> dict[str, Task]:

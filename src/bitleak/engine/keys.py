@@ -57,7 +57,9 @@ def plain(value: object, path: str = "value") -> Any:
 
     Errors as in `canonical_json`.
     """
-    kind = type(value)  # exactly: numpy.float64 is a float by inheritance, and is refused all the same
+    kind = type(
+        value
+    )  # exactly: numpy.float64 is a float by inheritance, and is refused all the same
     if value is None or kind in (bool, int, str):
         return value
     if isinstance(value, float) and kind is float:
@@ -113,7 +115,10 @@ class Task:
     def __post_init__(self) -> None:
         if not self.stage.isidentifier() or self.stage == "logs":
             raise ValueError(f"stage must be a Python name other than 'logs', got {self.stage!r}")
-        inputs = {name: keys if isinstance(keys, str) else tuple(keys) for name, keys in self.inputs.items()}
+        inputs = {
+            name: keys if isinstance(keys, str) else tuple(keys)
+            for name, keys in self.inputs.items()
+        }
         object.__setattr__(self, "params", plain(self.params, "params"))
         object.__setattr__(self, "inputs", inputs)
 
@@ -124,7 +129,12 @@ class Task:
     def identity(self) -> dict[str, Any]:
         """The content that the key is a hash of, and that the manifest records."""
         inputs = plain(self.inputs, "inputs")
-        return {"stage": self.stage, "version": self.version, "params": self.params, "inputs": inputs}
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "params": self.params,
+            "inputs": inputs,
+        }
 
     @cached_property
     def key(self) -> str:

@@ -55,7 +55,9 @@ def new_manifest(task: Task, files: Iterable[Path], runtime: Mapping[str, Any]) 
         "task": task.identity,
         "label": task.label,
         "runtime": dict(runtime),
-        "files": {path.name: {"size": path.stat().st_size, "sha256": digest(path)} for path in files},
+        "files": {
+            path.name: {"size": path.stat().st_size, "sha256": digest(path)} for path in files
+        },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -129,22 +131,30 @@ def _check(manifest: Any) -> None:
     kinds = {"task": dict, "runtime": dict, "files": dict, "label": str, "created": str}
     for name, kind in kinds.items():
         if not isinstance(manifest.get(name, "" if kind is str else None), kind):
-            raise ValueError(f"its {name!r} must be {_KINDS[kind]}, got {_shown(manifest.get(name))}")
+            raise ValueError(
+                f"its {name!r} must be {_KINDS[kind]}, got {_shown(manifest.get(name))}"
+            )
     task = manifest["task"]
     if not (isinstance(task.get("stage"), str) and isinstance(task.get("version"), str)):
         raise ValueError("its task names no stage and version")
     for name in ("seconds", "peak_memory"):
         value = manifest["runtime"].get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
-            raise ValueError(f"its runtime's {name!r} must be a number from 0 to {MOST:g}, got {_shown(value)}")
+            raise ValueError(
+                f"its runtime's {name!r} must be a number from 0 to {MOST:g}, got {_shown(value)}"
+            )
     for name, file in manifest["files"].items():
         if "/" in name or name in ("", ".", ".."):
             raise ValueError(f"{name!r} is not the name of a file beside it")
-        size, sha256 = (file.get("size"), file.get("sha256")) if isinstance(file, dict) else (None, None)
+        size, sha256 = (
+            (file.get("size"), file.get("sha256")) if isinstance(file, dict) else (None, None)
+        )
         if type(size) is not int or not 0 <= size <= MOST:
             raise ValueError(f"the size of {name} must be a number of bytes, got {_shown(size)}")
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-            raise ValueError(f"the sha256 of {name} must be 64 hexadecimal digits, got {_shown(sha256)}")
+            raise ValueError(
+                f"the sha256 of {name} must be 64 hexadecimal digits, got {_shown(sha256)}"
+            )
 
 
 def _depth(value: Any) -> int:
@@ -184,7 +194,9 @@ def problems(place: Path) -> Iterator[Problem]:
         yield Problem(place, place / "manifest.json", f"missing or unreadable ({error.__cause__})")
         return
     if identity_key(manifest["task"]) != place.name:
-        yield Problem(place, place / "manifest.json", "its task is not the one that the folder is named after")
+        yield Problem(
+            place, place / "manifest.json", "its task is not the one that the folder is named after"
+        )
     for name, file in manifest["files"].items():
         try:
             why = fault(place / name, file, fresh=True) or why_unreadable(place / name)
@@ -226,4 +238,6 @@ def _digest(path: str, inode: int, changed: int, size: int) -> str:
 
 def _unreadable(place: PurePath, error: Exception) -> BrokenResult:
     cause = f"{type(error).__name__}: {reason(error)}"
-    return BrokenResult(f"manifest {place / 'manifest.json'} cannot be read ({cause}): {ADVICE}", place.name)
+    return BrokenResult(
+        f"manifest {place / 'manifest.json'} cannot be read ({cause}): {ADVICE}", place.name
+    )

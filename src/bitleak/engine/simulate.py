@@ -152,8 +152,12 @@ class _Play:
         self._driver_free = max(self._driver_free, self._now) + site.dispatch
         yield self._driver_free
         missing = [key for key in tasks[0].input_keys if key not in self._read[worker]]
-        self._read[worker].update(key for key in missing if self._graph.tasks[key].stage in site.reused)
-        yield self._moving(sum(self._sizes.get(key, 0) for key in missing), site.reads * len(missing))
+        self._read[worker].update(
+            key for key in missing if self._graph.tasks[key].stage in site.reused
+        )
+        yield self._moving(
+            sum(self._sizes.get(key, 0) for key in missing), site.reads * len(missing)
+        )
         for task in tasks:
             self._cost += task.cost
             yield self._now + site.overhead + task.cost
@@ -173,5 +177,7 @@ def _longest(tasks: Sequence[Task]) -> float:
     """Return seconds of the longest chain; the tasks come in order."""
     ends: dict[str, float] = {}
     for task in tasks:
-        ends[task.key] = task.cost + max((ends.get(key, 0.0) for key in task.input_keys), default=0.0)
+        ends[task.key] = task.cost + max(
+            (ends.get(key, 0.0) for key in task.input_keys), default=0.0
+        )
     return max(ends.values(), default=0.0)

@@ -21,7 +21,15 @@ from bitleak.engine.backends.folder import MANIFEST, Folder, make_folder, write_
 from bitleak.engine.claims import Claim, Claims
 from bitleak.engine.graph import Shelf
 from bitleak.engine.keys import Task
-from bitleak.engine.manifest import ADVICE, Problem, fault, load_manifest, new_manifest, parse_manifest, problems
+from bitleak.engine.manifest import (
+    ADVICE,
+    Problem,
+    fault,
+    load_manifest,
+    new_manifest,
+    parse_manifest,
+    problems,
+)
 
 __all__ = ["Entry", "Store", "is_url", "make_folder", "shared"]
 
@@ -86,7 +94,9 @@ class Store:
         if not self.location.strip():
             raise StoreError("store: expected a folder or a URL, got an empty name")
         url = is_url(self.location)
-        self._files: Backend = Bucket(self.location) if url else Folder(Path(self.location), create=create)
+        self._files: Backend = (
+            Bucket(self.location) if url else Folder(Path(self.location), create=create)
+        )
         self.root: PurePath = self._files.root
         try:
             text = self._files.read_format()
@@ -94,7 +104,9 @@ class Store:
                 text = json.dumps({"format": FORMAT})
                 self._files.write_format(text)
         except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"{self.location} is not a bitleak store: its format.json: {error}") from error
+            raise StoreError(
+                f"{self.location} is not a bitleak store: its format.json: {error}"
+            ) from error
         _check_format(self.location, text)
 
     @property
@@ -136,11 +148,15 @@ class Store:
         places = [self.path(task) for task in tasks if done.has(task)]
         manifests = {}
         for place, text in self._files.manifests(places):
-            with contextlib.suppress(StoreError):  # it is damaged: reading its result raises the error
+            with contextlib.suppress(
+                StoreError
+            ):  # it is damaged: reading its result raises the error
                 manifests[place.name] = parse_manifest(text, place)
         return manifests
 
-    def write(self, task: Task, artifacts: Mapping[str, Artifact], runtime: Mapping[str, Any]) -> PurePath:
+    def write(
+        self, task: Task, artifacts: Mapping[str, Artifact], runtime: Mapping[str, Any]
+    ) -> PurePath:
         """Commit the result of a task: all of it or, when interrupted, nothing.
 
         Args:
@@ -174,9 +190,13 @@ class Store:
         Raises:
             StoreError: A damaged result cannot be removed.
         """
-        return {name for name in self._files.existing(names) if not self._discarded(self.root / name)}
+        return {
+            name for name in self._files.existing(names) if not self._discarded(self.root / name)
+        }
 
-    def adopt_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
+    def adopt_all(
+        self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]
+    ) -> Iterator[int]:
         """Commit many results made elsewhere, each of them whole or not at all, in a few waits for
         the disk.
 
@@ -244,7 +264,10 @@ class Store:
         damage = []
         for place in self._files.places():
             with self._files.inspected(place) as folder:
-                damage += [Problem(place, place / broken.path.name, broken.reason) for broken in problems(folder)]
+                damage += [
+                    Problem(place, place / broken.path.name, broken.reason)
+                    for broken in problems(folder)
+                ]
         return damage
 
     def remove(self, place: PurePath) -> None:
@@ -259,10 +282,14 @@ class Store:
                 several.
         """
         if not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
-            raise StoreError(f"a key is 64 hexadecimal digits, of which 8 or more are needed, got {digits[:80]!r}")
+            raise StoreError(
+                f"a key is 64 hexadecimal digits, of which 8 or more are needed, got {digits[:80]!r}"
+            )
         places = [place for place in self._files.places() if place.name.startswith(digits)]
         if len(places) != 1:
-            raise StoreError(f"store {self.location} holds {len(places)} results whose key begins with {digits}")
+            raise StoreError(
+                f"store {self.location} holds {len(places)} results whose key begins with {digits}"
+            )
         return places[0]
 
     def discard(self, task: Task) -> None:
@@ -335,7 +362,9 @@ def shared(location: str | Path) -> Store:
         StoreError: Only this process sees it, or it cannot be used.
     """
     if str(location).startswith("memory://"):
-        raise StoreError(f"store {location}: no other process sees it; use the executor serial, or another store")
+        raise StoreError(
+            f"store {location}: no other process sees it; use the executor serial, or another store"
+        )
     return Store(location, create=False)
 
 
@@ -355,7 +384,9 @@ def _check_format(location: str, text: str | None) -> None:
             raise FileNotFoundError("there is none")
         version = json.loads(text)["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{location} is not a bitleak store: its format.json cannot be read ({error})") from error
+        raise StoreError(
+            f"{location} is not a bitleak store: its format.json cannot be read ({error})"
+        ) from error
     if version != FORMAT:
         raise StoreError(
             f"store {location} has format {version}, this bitleak reads format {FORMAT}: use a newer bitleak"
@@ -364,7 +395,9 @@ def _check_format(location: str, text: str | None) -> None:
 
 def _refuse_while_used(location: str, living: list[Claim]) -> None:
     if living:
-        owners = sorted({f"process {claim.process} on {claim.host or 'another machine'}" for claim in living})
+        owners = sorted(
+            {f"process {claim.process} on {claim.host or 'another machine'}" for claim in living}
+        )
         raise StoreError(
             f"store {location}: {len(living)} of its tasks are being done now (by {', '.join(owners)}), and what a run "
             "needs would be removed; wait until it has ended, or end it"

@@ -45,13 +45,17 @@ def _limited_blas(threads: int) -> contextlib.AbstractContextManager:
     """Limit NumPy's matrix products, by threadpoolctl (on which scikit-learn depends)."""
     try:
         return importlib.import_module("threadpoolctl").threadpool_limits(limits=threads)
-    except ImportError:  # pragma: no cover - then NumPy's library keeps the variables it was started with
+    except (
+        ImportError
+    ):  # pragma: no cover - then NumPy's library keeps the variables it was started with
         return contextlib.nullcontext()
 
 
 def usable_cores() -> int:
     """Return the number of cores that this process may use: its affinity and its group's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()

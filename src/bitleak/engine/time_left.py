@@ -48,7 +48,10 @@ class TimeLeft:
 
     def remaining(self) -> float | None:
         """Return the expected seconds, or None if no unfinished task has a known cost."""
-        costs = [(task, task.cost * (1.0 - self._fractions.get(key, 0.0))) for key, task in self._left.items()]
+        costs = [
+            (task, task.cost * (1.0 - self._fractions.get(key, 0.0)))
+            for key, task in self._left.items()
+        ]
         if self._left and not any(task.cost for task in self._left.values()):
             return None
         workers = max(1, min(self._workers, len(self._left)))

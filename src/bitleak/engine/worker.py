@@ -107,7 +107,9 @@ class Outcome:
     fatal: bool = False
 
 
-Stage = Callable[[Sequence[Mapping], Mapping[str, Any], Runtime, Callable[[float], None]], Iterator[Any]]
+Stage = Callable[
+    [Sequence[Mapping], Mapping[str, Any], Runtime, Callable[[float], None]], Iterator[Any]
+]
 
 
 def ignore(step: object) -> None:
@@ -120,7 +122,10 @@ def run_batch(store_root: str, tasks: Sequence[Task], runtime: Runtime) -> list[
 
 
 def outcomes(
-    store_root: str, tasks: Sequence[Task], runtime: Runtime, on_step: Callable[[Progress], None] = ignore
+    store_root: str,
+    tasks: Sequence[Task],
+    runtime: Runtime,
+    on_step: Callable[[Progress], None] = ignore,
 ) -> Iterator[Outcome]:
     """Do a batch, and yield one outcome per task, in order, as soon as it is known.
 
@@ -230,11 +235,15 @@ def _value(store: Store, keys: str | tuple[str, ...], runtime: Runtime) -> Any:
     return value
 
 
-def _check_network(spec: ModelSpec | None, expected: tuple[str, Mapping[str, Any]], place: str) -> None:
+def _check_network(
+    spec: ModelSpec | None, expected: tuple[str, Mapping[str, Any]], place: str
+) -> None:
     """Refuse weights of another network than the audit's: a stored name could load foreign code."""
     stored = None if spec is None else (spec.name, plain(spec.options))
     if stored != (expected[0], plain(expected[1])):
-        network = "no network" if stored is None else f"the network {stored[0]} {json.dumps(stored[1])}"
+        network = (
+            "no network" if stored is None else f"the network {stored[0]} {json.dumps(stored[1])}"
+        )
         raise StoreError(
             f"result {place} says that its weights are those of {network}, but this audit is about {expected[0]} "
             f"{json.dumps(plain(expected[1]))}: it is not what its task makes, and no code that it names was loaded. "
@@ -249,12 +258,16 @@ def _next(produced: Iterator[Any], task: Task) -> Any:
         raise ExecutionError(f"stage {task.stage!r} yielded nothing for {task.name}") from None
 
 
-def _failure(store: Store, runtime: Runtime, task: Task, error: BaseException, seconds: float) -> Outcome:
+def _failure(
+    store: Store, runtime: Runtime, task: Task, error: BaseException, seconds: float
+) -> Outcome:
     text = str(error) if isinstance(error, BitleakError) else f"{type(error).__name__}: {error}"
     log = write_log(store, runtime, task, "".join(traceback.format_exception(error)))
     kind: FailureKind = "input" if isinstance(error, InputError) else "error"
     broken = error.key if isinstance(error, BrokenResult) else ""
-    return Outcome(task.key, ok=False, text=text, kind=kind, log=log, seconds=seconds, broken=broken)
+    return Outcome(
+        task.key, ok=False, text=text, kind=kind, log=log, seconds=seconds, broken=broken
+    )
 
 
 def _spent(start: float) -> dict[str, Any]:
@@ -264,7 +277,12 @@ def _spent(start: float) -> dict[str, Any]:
 def _environment(runtime: Runtime) -> dict[str, Any]:
     versions = {name: _version(name) for name in ("bitleak", "numpy", "torch")}
     python = platform.python_version()
-    return {"device": _device(runtime.device), "threads": runtime.threads, "python": python, **versions}
+    return {
+        "device": _device(runtime.device),
+        "threads": runtime.threads,
+        "python": python,
+        **versions,
+    }
 
 
 @functools.cache
@@ -277,4 +295,8 @@ def _version(package: str) -> str | None:
 
 def _device(name: str) -> str:
     torch = sys.modules.get("torch")
-    return f"{name} ({torch.cuda.get_device_name(name)})" if torch and name.startswith("cuda") else name
+    return (
+        f"{name} ({torch.cuda.get_device_name(name)})"
+        if torch and name.startswith("cuda")
+        else name
+    )

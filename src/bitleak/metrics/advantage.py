@@ -32,7 +32,9 @@ class Advantage:
         """`advantage`."""
         return "advantage"
 
-    def __call__(self, scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]) -> float:
+    def __call__(
+        self, scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]
+    ) -> float:
         """Return the advantage, from 0 to 1."""
         curve = roc(scores, member)
         return float((curve.tpr - curve.fpr).max())

@@ -62,7 +62,9 @@ def matching_records(
     return chosen
 
 
-def at_equal_accuracy(noise: Estimates, full_precision: Estimates, accuracies: MatchedAccuracies) -> Estimates:
+def at_equal_accuracy(
+    noise: Estimates, full_precision: Estimates, accuracies: MatchedAccuracies
+) -> Estimates:
     """Return the figures under noise with intervals that include the error of the match.
 
     Args:

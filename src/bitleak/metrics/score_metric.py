@@ -53,7 +53,9 @@ class ScoreMetric(Protocol):
     def name(self) -> str:
         """Name in the results table: lower-case letters, digits and underlines."""
 
-    def __call__(self, scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]) -> float | Measure:
+    def __call__(
+        self, scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]
+    ) -> float | Measure:
         """Return the figure of one target, alone or with the interval of that target.
 
         Args:
@@ -80,9 +82,13 @@ def load_metric(entry: str) -> ScoreMetric:
         try:
             metric = metric()
         except Exception as error:  # foreign code may raise anything
-            raise ValueError(f"metric {entry!r} cannot be made: {type(error).__name__}: {error}") from error
+            raise ValueError(
+                f"metric {entry!r} cannot be made: {type(error).__name__}: {error}"
+            ) from error
     if not isinstance(metric, ScoreMetric):
-        raise ValueError(f"metric {entry!r} must have a name and take scores and member, got {type(metric).__name__}")
+        raise ValueError(
+            f"metric {entry!r} must have a name and take scores and member, got {type(metric).__name__}"
+        )
     _check_name(metric.name, entry)
     return metric
 
@@ -156,7 +162,9 @@ def _estimate(measure: Measure) -> Estimate | None:
         return None
     deviation = (measure.high - measure.low) / (2 * Z)
     low, high = measure.low, measure.high
-    return Estimate(measure.value, measure.value, low, high, np.array([deviation]), measure.interval)
+    return Estimate(
+        measure.value, measure.value, low, high, np.array([deviation]), measure.interval
+    )
 
 
 def _check_name(name: object, entry: str) -> None:
@@ -170,4 +178,6 @@ def _check_name(name: object, entry: str) -> None:
             f"got {name!r}"
         )
     if parsed.base in ALWAYS_MEASURED:
-        raise ValueError(f"metric {entry!r}: every table has a metric {name!r}; give it another name")
+        raise ValueError(
+            f"metric {entry!r}: every table has a metric {name!r}; give it another name"
+        )

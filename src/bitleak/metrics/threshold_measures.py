@@ -152,7 +152,9 @@ def pooled_precision(
     return Measure(value, min(low, value), max(high, value), interval=tpr.interval, about=about)
 
 
-def _log_ratio(tprs: Sequence[Estimate], fprs: Sequence[Estimate], mode: SplitMode) -> tuple[float, float]:
+def _log_ratio(
+    tprs: Sequence[Estimate], fprs: Sequence[Estimate], mode: SplitMode
+) -> tuple[float, float]:
     """Return the interval of log mean TPR - log mean FPR, both means above 0."""
     tpr, fpr = _possible(mean_over_records(tprs)), _possible(mean_over_records(fprs))
     whole = difference_over_records(_log(tpr), _log(fpr))

@@ -37,14 +37,14 @@ FEW_TIES = 2
 """Non-members of a group of ties that is no step, whatever the FPR."""
 
 
-class Step(NamedTuple):
+class TiedStep(NamedTuple):
     """The other end of a step whose one end is the last ROC point at the FPR asked for."""
 
     fpr: float
     tpr: float
 
 
-def step_at(curve: Roc, fpr: float, width: float) -> Step | None:
+def step_at(curve: Roc, fpr: float, width: float) -> TiedStep | None:
     """Return the other end of a step of the ROC at this FPR; None if there is no step.
 
     Args:
@@ -56,7 +56,7 @@ def step_at(curve: Roc, fpr: float, width: float) -> Step | None:
         >>> from bitleak.metrics.roc import roc
         >>> scores, member = np.arange(400) // 100, np.arange(400) % 2 == 0
         >>> step_at(roc(scores + 0.0, member), 0.1, width=0.1)
-        Step(fpr=0.25, tpr=0.25)
+        TiedStep(fpr=0.25, tpr=0.25)
     """
     least, most = _central_counts(curve.non_members, fpr)
     first = int(np.searchsorted(curve.false_positives, least, side="right")) - 1
@@ -75,7 +75,7 @@ def step_at(curve: Roc, fpr: float, width: float) -> Step | None:
     # a step goes from its point to the next: the one that the rule's point begins, else the nearest
     nearest = int(steps[np.abs(steps - point).argmin()])
     other = nearest if nearest < point else nearest + 1
-    return Step(float(curve.fpr[other]), float(curve.tpr[other]))
+    return TiedStep(float(curve.fpr[other]), float(curve.tpr[other]))
 
 
 @lru_cache(maxsize=64)

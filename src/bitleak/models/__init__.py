@@ -80,7 +80,9 @@ def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
     network = build(weights.spec, seed=0)
     _check_tensors(network.state_dict(), weights.tensors, weights.spec.name)
     # Copied, since arrays read from a store may be read-only and torch would share their memory.
-    network.load_state_dict({name: torch.tensor(array) for name, array in weights.tensors.items()}, strict=True)
+    network.load_state_dict(
+        {name: torch.tensor(array) for name, array in weights.tensors.items()}, strict=True
+    )
     check_fingerprint(network, weights)
     return network.eval()
 
@@ -108,7 +110,10 @@ def state(network: nn.Module) -> dict[str, np.ndarray]:
         ['bias', 'weight']
     """
     # np.array keeps rank 0 (a batch norm's counter), which np.ascontiguousarray would not.
-    return {name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in network.state_dict().items()}
+    return {
+        name: np.array(tensor.detach().cpu().numpy(), order="C")
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def profile(spec: ModelSpec) -> Profile:
@@ -145,7 +150,11 @@ def _constructed(spec: ModelSpec) -> nn.Module:
 
 def _check_options(builder: Callable[..., nn.Module], spec: ModelSpec) -> None:
     parameters = inspect.signature(builder).parameters.values()
-    known = {parameter.name: parameter for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY}
+    known = {
+        parameter.name: parameter
+        for parameter in parameters
+        if parameter.kind == parameter.KEYWORD_ONLY
+    }
     for name in spec.options:
         if name not in known:
             raise ModelError(unknown_name(f"option of model {spec.name}", name, known))
@@ -162,7 +171,9 @@ def _check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Any], m
             raise ModelError(f"tensor {name!r} of the weights is not part of model {model}")
         shape, expected_shape = tuple(tensors[name].shape), tuple(expected[name].shape)
         if shape != expected_shape:
-            raise ModelError(f"tensor {name!r} of model {model} must have shape {expected_shape}, got {shape}")
+            raise ModelError(
+                f"tensor {name!r} of model {model} must have shape {expected_shape}, got {shape}"
+            )
         if expected[name].is_floating_point() and tensors[name].dtype.kind != "f":
             raise ModelError(
                 f"tensor {name!r} of model {model} must hold floating-point numbers, got {tensors[name].dtype}; "

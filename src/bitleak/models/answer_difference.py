@@ -10,7 +10,9 @@ ANSWER_ROUNDING = 1e-4
 """Largest difference on one machine that is taken for rounding, relative to the largest logit."""
 
 
-def differing(answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float = ANSWER_ROUNDING) -> str:
+def differing(
+    answers: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float = ANSWER_ROUNDING
+) -> str:
     """Return by how much two answers differ, in words; empty if it is rounding.
 
     Args:
@@ -57,11 +59,17 @@ def differing_layer(network: nn.Module, batches: list[Tensor], compared: str) ->
             same_inputs = _are_equal(inputs, _rows(repeated_inputs, compared))
             if same_inputs and not _are_equal(outputs, _rows(repeated_outputs, compared)):
                 kind, where = type(module).__name__, names[id(module)]
-                return f"layer {where!r} ({kind}) does" if where else f"the forward of {kind} itself does"
+                return (
+                    f"layer {where!r} ({kind}) does"
+                    if where
+                    else f"the forward of {kind} itself does"
+                )
     return "no single layer does"
 
 
-def _recorded(network: nn.Module, batch: Tensor) -> list[tuple[nn.Module, list[Tensor], list[Tensor]]]:
+def _recorded(
+    network: nn.Module, batch: Tensor
+) -> list[tuple[nn.Module, list[Tensor], list[Tensor]]]:
     """Return all calls of modules in the order in which they end: module, inputs, outputs."""
     calls: list[tuple[nn.Module, list[Tensor], list[Tensor]]] = []
 
@@ -98,6 +106,8 @@ def _are_equal(first: list[Tensor], second: list[Tensor]) -> bool:
     if len(first) != len(second):
         return False
     for values, other_values in zip(first, second, strict=True):
-        if values.shape != other_values.shape or (values.numel() and differing(values, other_values)):
+        if values.shape != other_values.shape or (
+            values.numel() and differing(values, other_values)
+        ):
             return False
     return True

@@ -28,4 +28,6 @@ def cnn(classes: int, channels: int, size: int, *, width: int = 16, depth: int =
     integer_in("depth", depth, 1)
     # The last map is at least 4x4, as two or one of the stages halve it.
     stages = 3 if size >= 16 else 2
-    return residual_network(classes, channels, widths=tuple(width * 2**i for i in range(stages)), depth=depth)
+    return residual_network(
+        classes, channels, widths=tuple(width * 2**i for i in range(stages)), depth=depth
+    )

@@ -83,7 +83,11 @@ def trial_of(spec: ModelSpec) -> Trial | None:
     """
     if spec.name != "external":
         return None
-    return _tried(factory_of(spec) or "", spec.options.get("options"), Shape(spec.classes, spec.channels, spec.size))
+    return _tried(
+        factory_of(spec) or "",
+        spec.options.get("options"),
+        Shape(spec.classes, spec.channels, spec.size),
+    )
 
 
 def factory_of(spec: ModelSpec) -> str | None:
@@ -113,12 +117,16 @@ def split(factory: str) -> tuple[str, str]:
     if not (module and colon and attribute):
         raise ModelError(f"factory must be {_FORM}, got {factory!r}")
     if module == "__main__":
-        raise ModelError(f"factory {factory!r} is in the script that was started; put it in a module of its own")
+        raise ModelError(
+            f"factory {factory!r} is in the script that was started; put it in a module of its own"
+        )
     return module, attribute
 
 
 def _tried(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Trial:
-    return _trial(_callable(call), call, json.dumps(dict(options or {}), sort_keys=True, default=repr), shape)
+    return _trial(
+        _callable(call), call, json.dumps(dict(options or {}), sort_keys=True, default=repr), shape
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -152,7 +160,9 @@ def _callable(call: str) -> Callable[..., Any]:
     if call.startswith(TIMM):
         create: Callable[..., Any] = _timm().create_model
         return create
-    holder = _imported(module, "is it installed, or its folder on PYTHONPATH? PYTHONPATH=. adds this one")
+    holder = _imported(
+        module, "is it installed, or its folder on PYTHONPATH? PYTHONPATH=. adds this one"
+    )
     function = getattr(holder, attribute, None)
     if not callable(function):
         raise ModelError(f"module {module} has no function or class {attribute!r}")
@@ -165,7 +175,9 @@ def _timm() -> Any:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
         missing = error.name or "timm"
-        raise ModelError(f"cannot import timm: {error} (install {missing} to use timm's models)") from error
+        raise ModelError(
+            f"cannot import timm: {error} (install {missing} to use timm's models)"
+        ) from error
     except Exception as error:
         # torchvision registers operators that an unfit PyTorch does not have.
         raise ModelError(
@@ -187,7 +199,12 @@ def _numeric(parameter: inspect.Parameter) -> bool:
 
 
 def _arguments(
-    function: Callable[..., Any], call: str, options: dict[str, Any], shape: Shape, *, positional: int
+    function: Callable[..., Any],
+    call: str,
+    options: dict[str, Any],
+    shape: Shape,
+    *,
+    positional: int,
 ) -> dict[str, Any]:
     """Return the options, and the shape of the data under the names that the factory has for it."""
     try:

@@ -48,7 +48,9 @@ def random_images(spec: ModelSpec, records: int) -> Float32[Tensor, "records cha
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
 
 
-def answer_fingerprint(network: nn.Module, spec: ModelSpec) -> Float32[np.ndarray, "images classes"]:
+def answer_fingerprint(
+    network: nn.Module, spec: ModelSpec
+) -> Float32[np.ndarray, "images classes"]:
     """Return the logits of a few fixed images, which are the same on every machine.
 
     Args:

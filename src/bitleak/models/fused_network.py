@@ -36,7 +36,12 @@ def fused(network: nn.Module) -> nn.Module:
     traced = fx.symbolic_trace(network.eval())
     for before, node, layer, norm in list(fed_by_one(traced.graph, traced)):
         plain = deviation(layer) is None and deviation(norm) is None
-        if plain and type(layer) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
+        if (
+            plain
+            and type(layer) is nn.Conv2d
+            and isinstance(norm, nn.BatchNorm2d)
+            and norm.running_var is not None
+        ):
             traced.add_submodule(str(before.target), fuse_conv_bn_eval(layer, norm))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
@@ -59,4 +64,6 @@ def _called(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 def _fresh(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether the value is a new tensor with a single user."""
     adds = node.op == "call_function" and getattr(node.target, "__name__", "") in ("add", "iadd")
-    return len(node.users) == 1 and (adds or isinstance(_called(traced, node), nn.Conv2d | nn.BatchNorm2d))
+    return len(node.users) == 1 and (
+        adds or isinstance(_called(traced, node), nn.Conv2d | nn.BatchNorm2d)
+    )

@@ -54,7 +54,9 @@ def deviation(module: nn.Module) -> str | None:
     return None
 
 
-def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, fx.Node, nn.Module, _BatchNorm]]:
+def fed_by_one(
+    graph: fx.Graph, network: nn.Module
+) -> Iterator[tuple[fx.Node, fx.Node, nn.Module, _BatchNorm]]:
     """Yield every batch norm that alone takes a module's output, both being called once.
 
     Either may have a forward pass of its own, see `deviation`.
@@ -76,5 +78,9 @@ def fed_by_one(graph: fx.Graph, network: nn.Module) -> Iterator[tuple[fx.Node, f
         if source is None or len(source.users) > 1:
             continue
         module = modules.get(source)
-        if module is not None and isinstance(norm, _BatchNorm) and times[id(module)] == times[id(norm)] == 1:
+        if (
+            module is not None
+            and isinstance(norm, _BatchNorm)
+            and times[id(module)] == times[id(norm)] == 1
+        ):
             yield source, node, module, norm

@@ -12,7 +12,9 @@ _VECTOR = 8
 """Channels that an AVX2 instruction takes at a time."""
 
 
-def memory_format(network: nn.Module, device: torch.device | str, *, channels_last: bool = True) -> torch.memory_format:
+def memory_format(
+    network: nn.Module, device: torch.device | str, *, channels_last: bool = True
+) -> torch.memory_format:
     """Return channels-last, which is faster, if all weight gradients are safe in it.
 
     Args:
@@ -37,7 +39,9 @@ def memory_format(network: nn.Module, device: torch.device | str, *, channels_la
     return torch.channels_last
 
 
-def evaluation_format(network: nn.Module, spec: ModelSpec, device: torch.device | str) -> torch.memory_format:
+def evaluation_format(
+    network: nn.Module, spec: ModelSpec, device: torch.device | str
+) -> torch.memory_format:
     """Return channels-last, unless a few images show that an outside network does not work in it.
 
     Args:
@@ -58,4 +62,6 @@ def evaluation_format(network: nn.Module, spec: ModelSpec, device: torch.device 
 def _unsafe(module: nn.Module) -> bool:
     if not isinstance(module, nn.Conv2d):
         return False
-    return max(module.kernel_size) == 1 and max(module.stride) > 1 and module.in_channels % _VECTOR > 0
+    return (
+        max(module.kernel_size) == 1 and max(module.stride) > 1 and module.in_channels % _VECTOR > 0
+    )

@@ -91,17 +91,23 @@ def chosen_output(output: Any, name: str, records: int, classes: int) -> Choice:
     dtype = tensors[choice].dtype
     if dtype not in (torch.float32, torch.float64):
         kind = str(dtype).removeprefix("torch.")
-        raise ModelError(f"{name} answers in {kind}; answers must be float32: leave out the cast or autocast")
+        raise ModelError(
+            f"{name} answers in {kind}; answers must be float32: leave out the cast or autocast"
+        )
     return choice
 
 
-def _no_logits(output: Any, tensors: Mapping[Choice, Tensor], name: str, records: int, classes: int) -> str:
+def _no_logits(
+    output: Any, tensors: Mapping[Choice, Tensor], name: str, records: int, classes: int
+) -> str:
     """Return the message for an output without logits."""
     expected = f"{name} must answer {records} images with shape ({records}, {classes})"
     if isinstance(output, Tensor):
         text = f"{expected}, got {output_in_words(output)}"
         if classes == 2 and output.numel() == records:
-            return f"{text}: one number for two classes; give it two outputs, trained by cross-entropy"
+            return (
+                f"{text}: one number for two classes; give it two outputs, trained by cross-entropy"
+            )
         if output.numel() == records * classes or not output.is_floating_point():
             return f"{text}; expected logits in floating point, one row per image"
         return text
@@ -116,7 +122,9 @@ def output_in_words(output: Any) -> str:
     """Return type and shapes of an output, for a message."""
     if isinstance(output, Tensor):
         return f"{output.dtype} of shape {tuple(output.shape)}".removeprefix("torch.")
-    parts = [f"{choice.key!r}: {output_in_words(value)}" for choice, value in _parts(output).items()]
+    parts = [
+        f"{choice.key!r}: {output_in_words(value)}" for choice, value in _parts(output).items()
+    ]
     return type(output).__name__ + (f" ({'; '.join(parts)})" if parts else "")
 
 
@@ -134,7 +142,11 @@ def answering(network: nn.Module, choices: Choices) -> nn.Module:
         chosen = choices.training if self.training else choices.evaluation
         return chosen.of(kind.forward(self, images))
 
-    made = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__})
+    made = type(
+        kind.__name__,
+        (kind,),
+        {"forward": forward, "__module__": kind.__module__, "__doc__": kind.__doc__},
+    )
     try:
         network.__class__ = made
     except TypeError:

@@ -32,7 +32,10 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         expand = _convolution(inputs, hidden, 1) if expansion > 1 else []
-        project = [("project", nn.Conv2d(hidden, outputs, 1, bias=False)), ("bn", nn.BatchNorm2d(outputs))]
+        project = [
+            ("project", nn.Conv2d(hidden, outputs, 1, bias=False)),
+            ("bn", nn.BatchNorm2d(outputs)),
+        ]
         filter_each = _convolution(hidden, hidden, 3, stride=stride, groups=hidden)
         body: OrderedDict[str, nn.Module] = OrderedDict()
         for prefix, layers in (("expand_", expand), ("depthwise_", filter_each), ("", project)):
@@ -82,7 +85,9 @@ def mobilenet_v2(classes: int, channels: int, size: int, *, width: float = 1.0) 
 def _convolution(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> list[tuple[str, nn.Module]]:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+    conv = nn.Conv2d(
+        inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
+    )
     return [("conv", conv), ("bn", nn.BatchNorm2d(outputs)), ("relu", nn.ReLU6())]
 
 

@@ -65,7 +65,9 @@ def profile_of(network: nn.Module, images: Tensor) -> Profile:
 
 def reaches_all_layers(network: nn.Module, layers: Container[str]) -> bool:
     """Return whether `layers` has all convolutions and linear layers of a network."""
-    return all(name in layers for name, layer in network.named_modules() if isinstance(layer, _PROFILED))
+    return all(
+        name in layers for name, layer in network.named_modules() if isinstance(layer, _PROFILED)
+    )
 
 
 def shared_names(network: nn.Module) -> tuple[tuple[str, ...], ...]:

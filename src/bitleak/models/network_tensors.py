@@ -45,14 +45,18 @@ def check_nothing_shared(tried: NetworkTrial, second: NetworkTrial, images: Tens
     """
     # Buffers that are the same tensor count only once a pass has shown that training changes them.
     first = {_memory(tensor) for _, tensor in _tensors(tried.network)}
-    shared = [(name, tensor) for name, tensor in _tensors(second.network) if _memory(tensor) in first]
+    shared = [
+        (name, tensor) for name, tensor in _tensors(second.network) if _memory(tensor) in first
+    ]
     before = [tensor.detach().clone() for _, tensor in shared]
     if shared:
         second.network.train()
         second.output(images.clone(), "in training mode ")
         second.network.eval()
     for (name, tensor), old in zip(shared, before, strict=True):
-        if (isinstance(tensor, nn.Parameter) and tensor.requires_grad) or not torch.equal(tensor, old):
+        if (isinstance(tensor, nn.Parameter) and tensor.requires_grad) or not torch.equal(
+            tensor, old
+        ):
             raise ModelError(
                 f"{tried.name} gives two networks the same tensor {name!r}: a model would go on from the weights of "
                 "the one trained before it. Make new modules in every call (no `cache` on the factory, no network or "

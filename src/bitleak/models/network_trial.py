@@ -39,20 +39,29 @@ def draw_zeros(network: nn.Module, generator: torch.Generator) -> None:
     """Draw parameters anew that are nearly zero: a head that starts at zero hides all before it."""
     with torch.no_grad():
         for parameter in network.parameters():
-            if parameter.is_floating_point() and parameter.numel() and parameter.abs().max() < _SMALL:
+            if (
+                parameter.is_floating_point()
+                and parameter.numel()
+                and parameter.abs().max() < _SMALL
+            ):
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
 class NetworkTrial:
     """A network under trial, and checks of its answers in evaluation mode."""
 
-    def __init__(self, network: Any, name: str, shape: Shape, device: torch.device | None = None) -> None:
+    def __init__(
+        self, network: Any, name: str, shape: Shape, device: torch.device | None = None
+    ) -> None:
         if not isinstance(network, nn.Module):
             raise ModelError(f"{name} must make a torch.nn.Module, got {type(network).__name__}")
         self.network, self.name, self.shape = network.eval(), name, shape
         # No number of records that could be taken for the number of classes.
         self.records = 4 if shape.classes != 4 else 5
-        self.generator, self.device = torch.Generator().manual_seed(0), device or torch.device("cpu")
+        self.generator, self.device = (
+            torch.Generator().manual_seed(0),
+            device or torch.device("cpu"),
+        )
         self.choice = Choice()
 
     def images(self) -> Tensor:
@@ -66,7 +75,9 @@ class NetworkTrial:
             with torch.no_grad():
                 return self.network(images)
         except Exception as error:  # foreign code may raise anything
-            raise ModelError(refusal_of_images(self.name, self.shape, len(images), error, mode)) from error
+            raise ModelError(
+                refusal_of_images(self.name, self.shape, len(images), error, mode)
+            ) from error
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the answers about images, or refuse them unless they are logits of that shape."""
@@ -148,7 +159,9 @@ def check_scale(name: str, logits: Tensor) -> None:
         raise ModelError(f"{name} answers random images with NaN or infinite values")
     sums = logits.sum(dim=1)
     if bool((logits >= 0).all()) and bool(((sums - 1).abs() < ANSWER_ROUNDING).all()):
-        raise ModelError(f"{name} answers with probabilities (rows sum to 1); leave out the softmax: logits are needed")
+        raise ModelError(
+            f"{name} answers with probabilities (rows sum to 1); leave out the softmax: logits are needed"
+        )
 
 
 def refusal_of_images(name: str, shape: Shape, count: int, error: Exception, mode: str) -> str:

@@ -29,7 +29,13 @@ from bitleak.models.network_trial import draw_zeros
 from bitleak.models.unsaved_values import differing_names, unsaved
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bitleak.models import new_process as new; "
-_REQUEST, _STATE, _ANSWERS, _UNSAVED, _ERROR = "spec.json", "state.npz", "answers.npy", "unsaved.json", "error.txt"
+_REQUEST, _STATE, _ANSWERS, _UNSAVED, _ERROR = (
+    "spec.json",
+    "state.npz",
+    "answers.npy",
+    "unsaved.json",
+    "error.txt",
+)
 _SHAPE = ("classes", "channels", "size")
 
 

@@ -23,7 +23,9 @@ class BasicBlock(nn.Module):
             their option B) or every second pixel and zero channels (`padding`, their option A).
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut = "projection") -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, shortcut: Shortcut = "projection"
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
@@ -42,7 +44,12 @@ class BasicBlock(nn.Module):
 
 
 def residual_network(
-    classes: int, channels: int, *, widths: tuple[int, ...], depth: int, shortcut: Shortcut = "projection"
+    classes: int,
+    channels: int,
+    *,
+    widths: tuple[int, ...],
+    depth: int,
+    shortcut: Shortcut = "projection",
 ) -> nn.Sequential:
     """Return a 3x3 stem, a stage of `depth` basic blocks per width, average pooling, a classifier.
 
@@ -69,7 +76,9 @@ def _shortcut(inputs: int, outputs: int, stride: int, kind: Shortcut) -> nn.Sequ
     if inputs == outputs and stride == 1:
         return nn.Sequential()
     if kind == "projection":
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        )
     before = (outputs - inputs) // 2
     # On maps without a depth axis, the third pair of ZeroPad3d pads the channels.
     padding = nn.ZeroPad3d((0, 0, 0, 0, before, outputs - inputs - before))

@@ -26,7 +26,9 @@ def resnet18(classes: int, channels: int, size: int, *, width: int = 64) -> nn.M
     """
     integer_in("size of the images for model resnet18", size, 8)
     integer_in("width", width, 1)
-    return residual_network(classes, channels, widths=(width, 2 * width, 4 * width, 8 * width), depth=2)
+    return residual_network(
+        classes, channels, widths=(width, 2 * width, 4 * width, 8 * width), depth=2
+    )
 
 
 def resnet20(classes: int, channels: int, size: int, *, width: int = 16) -> nn.Module:

@@ -39,7 +39,9 @@ def training_choice(tried: NetworkTrial, images: Tensor) -> tuple[Choice, list[s
     ]
 
 
-def training_step_in_channels_last(tried: NetworkTrial, images: Tensor, choice: Choice, *, channels_last: bool) -> bool:
+def training_step_in_channels_last(
+    tried: NetworkTrial, images: Tensor, choice: Choice, *, channels_last: bool
+) -> bool:
     """Make one training step, and return whether it works in channels-last memory.
 
     Args:
@@ -52,7 +54,11 @@ def training_step_in_channels_last(tried: NetworkTrial, images: Tensor, choice: 
         ModelError: The step fails in contiguous memory too, or no parameter has a gradient.
     """
     labels = torch.arange(tried.records) % tried.shape.classes
-    formats = (torch.channels_last, torch.contiguous_format) if channels_last else (torch.contiguous_format,)
+    formats = (
+        (torch.channels_last, torch.contiguous_format)
+        if channels_last
+        else (torch.contiguous_format,)
+    )
     for layout in formats:
         tried.network.to(memory_format=layout)  # type: ignore[call-overload]
         try:
@@ -72,7 +78,9 @@ def training_step_in_channels_last(tried: NetworkTrial, images: Tensor, choice: 
     # A step without gradients would train nothing, and no figure would show it.
     gradients = [parameter.grad for parameter in tried.network.parameters()]
     if not any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients):
-        raise ModelError(f"{tried.name} cannot be trained: no parameter has a gradient (`no_grad`, `detach`?)")
+        raise ModelError(
+            f"{tried.name} cannot be trained: no parameter has a gradient (`no_grad`, `detach`?)"
+        )
     return layout == torch.channels_last
 
 

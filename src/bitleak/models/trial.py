@@ -70,7 +70,12 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
         ModelError: The network cannot be audited on such data; with the reason and the remedy.
     """
     # The caller may be one that only evaluates.
-    with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(devices=[]), exact_float32():
+    with (
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        torch.random.fork_rng(devices=[]),
+        exact_float32(),
+    ):
         # A narrow network may start dead by chance, and answer all images alike.
         for seed in range(_STARTS):
             torch.default_generator.manual_seed(seed)
@@ -81,7 +86,9 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
             if result is not None:
                 notes = (_check_state(make, tried, start), _common_values(tried, before))
                 return replace(result, notes=(*result.notes, *filter(None, notes)))
-        raise ModelError(f"{name} answers every image alike, {_STARTS} times: does its forward use the image?")
+        raise ModelError(
+            f"{name} answers every image alike, {_STARTS} times: does its forward use the image?"
+        )
 
 
 def _check_state(make: Callable[[], Any], tried: NetworkTrial, start: dict[str, float]) -> str:
@@ -196,7 +203,9 @@ def _result(tried: NetworkTrial) -> Trial | None:
 
     # Logits in the output, and images that are left as they were.
     before = images.clone()
-    tried.choice = chosen_output(tried.output(images), tried.name, tried.records, tried.shape.classes)
+    tried.choice = chosen_output(
+        tried.output(images), tried.name, tried.records, tried.shape.classes
+    )
     first = tried.logits(images)
     if not torch.equal(images, before):
         raise ModelError(
@@ -212,7 +221,9 @@ def _result(tried: NetworkTrial) -> Trial | None:
     tried.check_company(images, first)
     channels_last = _same_in_channels_last(tried.network, images, tried.choice)
     training, notes = training_choice(tried, images)
-    channels_last = training_step_in_channels_last(tried, images, training, channels_last=channels_last)
+    channels_last = training_step_in_channels_last(
+        tried, images, training, channels_last=channels_last
+    )
     if not channels_last:
         notes.append(
             f"{tried.name} does not work in channels-last memory (a `view`, perhaps): it is trained and asked in "

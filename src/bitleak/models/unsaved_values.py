@@ -66,7 +66,10 @@ def _values(network: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield f"attribute '{key}' of class {kind.__name__}", value
         # A decorator such as `torch.no_grad()` hides the function that encloses the variables.
         forward = getattr(vars(kind).get("forward"), "__wrapped__", vars(kind).get("forward"))
-        code, cells = getattr(forward, "__code__", None), getattr(forward, "__closure__", None) or ()
+        code, cells = (
+            getattr(forward, "__code__", None),
+            getattr(forward, "__closure__", None) or (),
+        )
         for key, cell in zip(getattr(code, "co_freevars", ()), cells, strict=True):
             yield f"variable '{key}' around the forward of {kind.__name__}", cell.cell_contents
     for name in dict.fromkeys(kind.__module__ for kind in classes):
@@ -85,9 +88,14 @@ def _digest(value: Any) -> str:
         if value.is_meta or value.layout != torch.strided:
             return ""
         flat = value.detach().reshape(-1)[:_MOST].cpu().contiguous()
-        return _hashed(f"{value.dtype} {tuple(value.shape)}", flat.view(torch.uint8).numpy().tobytes())
+        return _hashed(
+            f"{value.dtype} {tuple(value.shape)}", flat.view(torch.uint8).numpy().tobytes()
+        )
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        return _hashed(f"{value.dtype} {value.shape}", np.ascontiguousarray(value.reshape(-1)[:_MOST]).tobytes())
+        return _hashed(
+            f"{value.dtype} {value.shape}",
+            np.ascontiguousarray(value.reshape(-1)[:_MOST]).tobytes(),
+        )
     if isinstance(value, _SCALARS):
         return _hashed(type(value).__name__, repr(value)[:_MOST].encode())
     if isinstance(value, Mapping):

@@ -38,7 +38,9 @@ def vgg11_bn(classes: int, channels: int, size: int, *, width: int = 64) -> nn.M
     inputs, left = channels, size
     # `left` is the size of the map: a stage that has one pixel is not pooled.
     for number, stage in enumerate(CONVOLUTION_STAGES, start=1):
-        layers[f"stage{number}"] = nn.Sequential(OrderedDict(_stage(inputs, [width * unit for unit in stage], left)))
+        layers[f"stage{number}"] = nn.Sequential(
+            OrderedDict(_stage(inputs, [width * unit for unit in stage], left))
+        )
         inputs, left = width * stage[-1], max(left // 2, 1)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()

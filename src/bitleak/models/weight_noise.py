@@ -23,7 +23,9 @@ from bitleak.models import load
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def noise_for(weights: Weights, seed: int, *, allow_external: bool = False) -> dict[str, np.ndarray]:
+def noise_for(
+    weights: Weights, seed: int, *, allow_external: bool = False
+) -> dict[str, np.ndarray]:
     """Return the noise at scale 1, float32, by the name of the tensor that it is added to.
 
     Raises:
@@ -53,5 +55,7 @@ def with_noise(weights: Weights, noise: Mapping[str, np.ndarray], scale: float) 
     """
     number_in("scale", scale, 0, np.inf, ends="[)")
     # A scalar of float64 would make the weights float64.
-    moved = {name: weights.tensors[name] + np.float32(scale) * values for name, values in noise.items()}
+    moved = {
+        name: weights.tensors[name] + np.float32(scale) * values for name, values in noise.items()
+    }
     return Weights({**weights.tensors, **moved}, weights.spec)

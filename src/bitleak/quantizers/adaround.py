@@ -56,7 +56,13 @@ from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.assembly import assemble_weights
 from bitleak.quantizers.grid import Grid, grid_for, per_weight, to_codes, to_weights
 from bitleak.quantizers.layers.descent import check_polish, polish
-from bitleak.quantizers.layers.output_grid import GridAttempt, better_of, by_row, grids_to_try, stack
+from bitleak.quantizers.layers.output_grid import (
+    GridAttempt,
+    better_of,
+    by_row,
+    grids_to_try,
+    stack,
+)
 from bitleak.quantizers.layers.quadratic import SILENT, Quadratic, quadratic
 from bitleak.quantizers.network.activations import collect_together, map_budget
 from bitleak.quantizers.network.layer_inputs import OnLayer, prepare_layers
@@ -155,7 +161,9 @@ class AdaRound(Scheme):
         one_of("scaling", self.scaling, ("row", "none"))
         check_polish(self.polish, self.exchange)
         if self.polish and self.objective == "activation":
-            raise ValueError("polish lowers the error of the linear output; it must be 0 with objective 'activation'")
+            raise ValueError(
+                "polish lowers the error of the linear output; it must be 0 with objective 'activation'"
+            )
         if self.grid == "output" and self.objective == "activation":
             raise ValueError(
                 "grid 'output' suits the linear output; with objective 'activation', it must be 'zero' or 'paper'"
@@ -200,7 +208,11 @@ class AdaRound(Scheme):
 
         def visit(name: str, pairs: Pairs) -> None:
             grid = grid_for(self, layers[name].weight.detach(), levels[name])
-            adapt = self._adapt_activation(pieces[name], generator, *room) if pieces else self._adapt_linear
+            adapt = (
+                self._adapt_activation(pieces[name], generator, *room)
+                if pieces
+                else self._adapt_linear
+            )
             codes[name], grids[name], facts = adapt(name, layers[name], grid, pairs)
             quantized_layers[name].weight.copy_(to_weights(codes[name], grids[name]))
             record[name] = {"levels": levels[name], **facts}
@@ -210,7 +222,9 @@ class AdaRound(Scheme):
         visit_in_order([reference, quantized], calibration, list(levels), visit, memory=memory)
         return assemble_weights(reference, codes, grids, record, scheme=self, images=calibration)
 
-    def _adapt_linear(self, name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
+    def _adapt_linear(
+        self, name: str, layer: Layer, grid: Grid, pairs: Pairs
+    ) -> tuple[Tensor, Grid, dict[str, Any]]:
         """Return the codes of a layer by the quadratic, their grid, and facts for the record."""
         weight = layer.weight.detach()
         loss = quadratic(name, layer, pairs)
@@ -218,14 +232,20 @@ class AdaRound(Scheme):
         change = (to_weights(codes, grid) - weight).flatten(1)
         return codes, grid, {"relative_error": loss.relative(change, weight.flatten(1)), **facts}
 
-    def _adapt_activation(self, unit: Unit, generator: torch.Generator, records: int, share: int | None) -> Adapt:
+    def _adapt_activation(
+        self, unit: Unit, generator: torch.Generator, records: int, share: int | None
+    ) -> Adapt:
         """Return `_adapt_linear`'s counterpart: mini-batches through the layer and its activation.
 
         Each of the maps that are held may take `share` bytes of memory.
         """
 
-        def adapt(name: str, layer: Layer, grid: Grid, pairs: Pairs) -> tuple[Tensor, Grid, dict[str, Any]]:
-            inputs, targets = collect_together(_with_targets(name, unit.run, pairs), records, memory=share)
+        def adapt(
+            name: str, layer: Layer, grid: Grid, pairs: Pairs
+        ) -> tuple[Tensor, Grid, dict[str, Any]]:
+            inputs, targets = collect_together(
+                _with_targets(name, unit.run, pairs), records, memory=share
+            )
             with torch.enable_grad():
                 result = reconstruct(
                     unit.run,
@@ -242,7 +262,9 @@ class AdaRound(Scheme):
         return adapt
 
 
-def _with_targets(name: str, piece: fx.GraphModule, pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
+def _with_targets(
+    name: str, piece: fx.GraphModule, pairs: Pairs
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the inputs after the quantized layers, and the outputs for the full-precision ones."""
     for full, quantized in pairs:
         check_finite(name, full, "calibration input")
@@ -279,7 +301,9 @@ def adapt_layer(
     stacked = stack(grids, weight, weight, loss)
     codes, keeps_nearest = round_adaptively(settings, stacked.weight, stacked.grid, stacked.loss)
     attempts: list[GridAttempt] = []
-    for tried, tried_codes, nearest in zip(grids, stacked.split(codes), stacked.split(keeps_nearest), strict=True):
+    for tried, tried_codes, nearest in zip(
+        grids, stacked.split(codes), stacked.split(keeps_nearest), strict=True
+    ):
         attempts.append(GridAttempt(tried, tried_codes, {"nearest": nearest}))
 
     # Each row stays on the grid that leaves it less error.
@@ -328,7 +352,9 @@ def round_adaptively(
     step = (scale * free).flatten(1)
     offset = (scale * (below - zero_point) - weight).flatten(1)
     row_scale = by_row(grid, len(weight)).scale
-    up = _optimise(settings, fraction.flatten(1), step, offset, loss, row_scale).reshape(weight.shape)
+    up = _optimise(settings, fraction.flatten(1), step, offset, loss, row_scale).reshape(
+        weight.shape
+    )
 
     # The relaxation may end above rounding to nearest, after few steps or by a strong regulariser.
     adapted, nearest = (below + (up & free)).to(torch.uint8), to_codes(weight, grid)
@@ -358,7 +384,12 @@ def rounding_errors(scale: Float[Tensor, "out"], loss: Quadratic) -> Float[Tenso
 
 
 def _optimise(
-    settings: AdaRound, fraction: Tensor, step: Tensor, offset: Tensor, loss: Quadratic, scale: Tensor
+    settings: AdaRound,
+    fraction: Tensor,
+    step: Tensor,
+    offset: Tensor,
+    loss: Quadratic,
+    scale: Tensor,
 ) -> Bool[Tensor, "out columns"]:
     """Return which weights to round up, by Adam on V.
 

@@ -63,7 +63,9 @@ def deployed(network: nn.Module, quantized: QuantizedWeights) -> nn.Module:
     """Return a copy of the network with the dequantized weights, in evaluation mode."""
     copied = copy.deepcopy(network).eval()
     tensors = quantized.dequantize().tensors
-    copied.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()})
+    copied.load_state_dict(
+        {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
+    )
     return copied
 
 

@@ -43,7 +43,12 @@ from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.quantizers.assembly import assemble_weights
 from bitleak.quantizers.grid import Grid, grid_for
-from bitleak.quantizers.network.activations import Activations, InMemoryActivations, image_activations, map_budget
+from bitleak.quantizers.network.activations import (
+    Activations,
+    InMemoryActivations,
+    image_activations,
+    map_budget,
+)
 from bitleak.quantizers.network.fisher import fisher
 from bitleak.quantizers.network.layer_inputs import OnLayer, layer_order
 from bitleak.quantizers.network.norm_folding import check_folded, check_norms, fold
@@ -106,7 +111,12 @@ class BRECQ(Scheme):
     weighting: Literal["plain", "fisher"] = "plain"
     start: Literal["weights", "adaround", "polish"] = "weights"
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"iterations": 20000, "learning_rate": 1e-3, "decay": (0.9, 0.999), "grid": "paper"},
+        "paper": {
+            "iterations": 20000,
+            "learning_rate": 1e-3,
+            "decay": (0.9, 0.999),
+            "grid": "paper",
+        },
         "quick": {"iterations": 100, "learning_rate": 0.4, "batch": 16},
     }
 
@@ -178,7 +188,9 @@ class BRECQ(Scheme):
                 continue
             unit_grids: dict[str, Grid] = {}
             for name in unit.layers:
-                unit_grids[name] = grid_for(self, folded.get_parameter(f"{name}.weight"), levels[name])
+                unit_grids[name] = grid_for(
+                    self, folded.get_parameter(f"{name}.weight"), levels[name]
+                )
             for chunk in full.chunks():
                 check_finite(unit.layers[0], chunk, "output on the calibration images")
 
@@ -187,8 +199,12 @@ class BRECQ(Scheme):
                 importance = fisher(pieces[index + 1 :], full, generator, memory=share)
             start = None
             if fitted:
-                by: Literal["adaround", "polish"] = "adaround" if self.start == "adaround" else "polish"
-                start, unit_grids = starting_codes(self, unit.run, unit_grids, before, quantized, by=by)
+                by: Literal["adaround", "polish"] = (
+                    "adaround" if self.start == "adaround" else "polish"
+                )
+                start, unit_grids = starting_codes(
+                    self, unit.run, unit_grids, before, quantized, by=by
+                )
 
             result = reconstruct(
                 unit.run,

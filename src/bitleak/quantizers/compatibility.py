@@ -15,7 +15,9 @@ from bitleak.quantizers.scheme import Scheme, layer_levels, quantizable
 
 
 @torch.no_grad()
-def check_network(network: nn.Module, quantizer: object, images: Float[Tensor, "records *sample"]) -> None:
+def check_network(
+    network: nn.Module, quantizer: object, images: Float[Tensor, "records *sample"]
+) -> None:
     """Refuse a network that the quantizer would refuse with any weights.
 
     Args:

@@ -130,7 +130,9 @@ class GPTQ(Scheme):
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
-        return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
+        return quantize_layers(
+            self.method(), network, calibration, on_layer=on_layer, memory=memory
+        )
 
     def method(self) -> LayerMethod:
         """Return the treatment of a layer, which `shared_pass` combines with other quantizers'."""
@@ -173,7 +175,9 @@ def quantize_in_order(
         QuantizationError: H is not finite, or cannot be factorised.
     """
 
-    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(
+        rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor
+    ) -> tuple[Tensor, Tensor]:
         # H with rows and columns in the order of quantization, each group by its own order
         columns = column_order(second.diagonal(dim1=1, dim2=2), order)
         group = torch.arange(len(second), device=second.device)[:, None, None]
@@ -227,7 +231,9 @@ def inverse_factor(
     return torch.linalg.solve_triangular(lower.flip(1, 2), identity, upper=True), damping
 
 
-def _in_order(weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
+def _in_order(
+    weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, levels: int
+) -> Tensor:
     """Return the codes, column after column.
 
     Within a block of columns each error is passed on at once; the columns after the block get the
@@ -245,6 +251,8 @@ def _in_order(weight: Tensor, upper: Tensor, scale: Tensor, zero_point: Tensor, 
             free[:, column] = value.round().clamp_(low, high)
             errors[:, step] = (value - free[:, column]) / upper[:, column, column, None]
             following = upper[:, column, column + 1 : stop]
-            free[:, column + 1 : stop].baddbmm_(following[..., None], errors[:, step, None], alpha=-1)
+            free[:, column + 1 : stop].baddbmm_(
+                following[..., None], errors[:, step, None], alpha=-1
+            )
         free[:, stop:].baddbmm_(upper[:, start:stop, stop:].mT, errors, alpha=-1)
     return (free.mT - low[..., None]).to(torch.uint8)

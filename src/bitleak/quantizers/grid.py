@@ -101,7 +101,9 @@ def search_grid(
 def grid_for(scheme: Scheme, weight: Float[Tensor, "out *rest"], levels: int) -> Grid:
     """Return the scheme's grid for a weight; with `output`, where `output_grid` starts."""
     style: Literal["zero", "paper"] = "paper" if scheme.grid == "paper" else "zero"
-    return search_grid(weight, levels, granularity=scheme.granularity, symmetric=scheme.symmetric, style=style)
+    return search_grid(
+        weight, levels, granularity=scheme.granularity, symmetric=scheme.symmetric, style=style
+    )
 
 
 def to_codes(weight: Float[Tensor, "out *rest"], grid: Grid) -> UInt8[Tensor, "out *rest"]:
@@ -112,7 +114,11 @@ def to_codes(weight: Float[Tensor, "out *rest"], grid: Grid) -> UInt8[Tensor, "o
         [[0, 1, 3]]
     """
     scale, zero_point = per_weight(grid, weight)
-    return ((weight.detach().float() / scale).round_() + zero_point).clamp_(0, grid.levels - 1).to(torch.uint8)
+    return (
+        ((weight.detach().float() / scale).round_() + zero_point)
+        .clamp_(0, grid.levels - 1)
+        .to(torch.uint8)
+    )
 
 
 def to_weights(codes: UInt8[Tensor, "out *rest"], grid: Grid) -> Float32[Tensor, "out *rest"]:

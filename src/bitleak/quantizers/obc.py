@@ -108,13 +108,17 @@ class OBC(Scheme):
         Raises:
             QuantizationError: A layer cannot be quantized.
         """
-        return quantize_layers(self.method(), network, calibration, on_layer=on_layer, memory=memory)
+        return quantize_layers(
+            self.method(), network, calibration, on_layer=on_layer, memory=memory
+        )
 
     def method(self) -> LayerMethod:
         """Return the treatment of a layer, which `shared_pass` combines with other quantizers'."""
         return LayerMethod(
             scheme=self,
-            quantize=partial(quantize_greedily, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]),
+            quantize=partial(
+                quantize_greedily, dtype=getattr(torch, self.dtype), parts=BESIDE[self.inputs]
+            ),
             inputs=self.inputs,
             sweeps=self.polish,
             exchanges=self.exchange,
@@ -150,7 +154,9 @@ def quantize_greedily(
         QuantizationError: The Hessian is not finite, or cannot be inverted.
     """
 
-    def solve(rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(
+        rows: Tensor, second: Tensor, scale: Tensor, zero_point: Tensor
+    ) -> tuple[Tensor, Tensor]:
         inverse, damping = invert(name, second)
 
         # an input's variance over its variance given the others: 1 / (1 - R^2)
@@ -159,11 +165,15 @@ def quantize_greedily(
         budget = BUDGET[rows.device.type] // parts
         if len(inflated.unique()) == 1:  # all alike: no copies by group
             kind = torch.float64 if bool(inflated[0]) else dtype
-            return eliminate(rows, inverse.to(kind), scale, zero_point, grid.levels, budget=budget), damping
+            return eliminate(
+                rows, inverse.to(kind), scale, zero_point, grid.levels, budget=budget
+            ), damping
         codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
         for group, kind in ((inflated, torch.float64), (~inflated, dtype)):
             part = inverse[group].to(kind)
-            codes[group] = eliminate(rows[group], part, scale[group], zero_point[group], grid.levels, budget=budget)
+            codes[group] = eliminate(
+                rows[group], part, scale[group], zero_point[group], grid.levels, budget=budget
+            )
         return codes, damping
 
     return by_groups(name, weight, grid, hessian, solve)

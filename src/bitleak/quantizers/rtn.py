@@ -62,7 +62,9 @@ class RoundToNearest(Scheme):
         super().__post_init__()
         check_polish(self.polish, self.exchange)
         if self.grid == "output" and not self.polish:
-            raise ValueError("grid 'output' needs polish of at least 1: without it, rtn looks at no image")
+            raise ValueError(
+                "grid 'output' needs polish of at least 1: without it, rtn looks at no image"
+            )
 
     def __call__(
         self,
@@ -92,7 +94,9 @@ class RoundToNearest(Scheme):
             plain = plain_copy([self], network, calibration, data_free=True)
             return plain.result(self._without_data(plain.network, plain.images, on_layer))
 
-    def _without_data(self, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None) -> QuantizedWeights:
+    def _without_data(
+        self, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None
+    ) -> QuantizedWeights:
         """Return the nearest codes; one image gives the order of the layers."""
         copied, layers, levels = prepare_layers(self, network, calibration)
         codes, grids = {}, {}
@@ -102,7 +106,10 @@ class RoundToNearest(Scheme):
             grids[name] = grid_for(self, weight, levels[name])
             codes[name] = to_codes(weight, grids[name])
             change = to_weights(codes[name], grids[name]) - weight
-            error = float(change.square().sum() / weight.square().sum().clamp(min=torch.finfo(torch.float32).tiny))
+            error = float(
+                change.square().sum()
+                / weight.square().sum().clamp(min=torch.finfo(torch.float32).tiny)
+            )
             record[name] = {"levels": levels[name], "relative_weight_error": error}
             if on_layer is not None:
                 on_layer(name, index, len(levels))
@@ -112,9 +119,13 @@ class RoundToNearest(Scheme):
         """Return the treatment of a layer with `polish`; None without, as it needs no images."""
         if not self.polish:
             return None
-        return LayerMethod(scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange)
+        return LayerMethod(
+            scheme=self, quantize=_nearest, sweeps=self.polish, exchanges=self.exchange
+        )
 
 
-def _nearest(name: str, weight: Tensor, grid: Grid, hessian: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def _nearest(
+    name: str, weight: Tensor, grid: Grid, hessian: Tensor
+) -> tuple[Tensor, dict[str, Any]]:
     check_finite(name, hessian, "calibration input")
     return to_codes(weight, grid), {}

@@ -66,7 +66,9 @@ class Scheme:
             integer_in("last", self.last, 2, 256)
         for pattern, levels in self.layers.items():
             if isinstance(levels, str) and levels != FULL_PRECISION:
-                raise ValueError(f"layers[{pattern!r}] must be an integer from 2 to 256, or 'fp32', got {levels!r}")
+                raise ValueError(
+                    f"layers[{pattern!r}] must be an integer from 2 to 256, or 'fp32', got {levels!r}"
+                )
             if levels != FULL_PRECISION:
                 integer_in(f"layers[{pattern!r}]", levels, 2, 256)
         one_of("granularity", self.granularity, ("channel", "tensor"))
@@ -110,7 +112,11 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
             )
     if not layers:
         scripted = any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
-        hint = ": a scripted module hides its layers; give the module that it was made of" if scripted else ""
+        hint = (
+            ": a scripted module hides its layers; give the module that it was made of"
+            if scripted
+            else ""
+        )
         raise QuantizationError(f"the network has no convolution or linear layer to quantize{hint}")
 
     # Codes replace a parameter of a layer whose output is W x; anything else is refused.
@@ -123,7 +129,9 @@ def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, L
             )
         reason = deviation(module)
         if reason is not None:
-            deviating = [layer_name for layer_name, layer in layers.items() if deviation(layer) is not None]
+            deviating = [
+                layer_name for layer_name, layer in layers.items() if deviation(layer) is not None
+            ]
             way_out = leave_out(*deviating, of=_all_names(network))
             raise QuantizationError(
                 f"layer {name!r} cannot be taken for a {_kind(module)}: {reason}. Make it one (what is done to the "
@@ -204,7 +212,11 @@ def norms_left(network: nn.Module, names: Iterable[str]) -> str:
 
 def _all_names(network: nn.Module) -> list[str]:
     """Return the names of the layers and batch norms."""
-    return [name for name, module in network.named_modules() if isinstance(module, (*get_args(Layer), _BatchNorm))]
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, (*get_args(Layer), _BatchNorm))
+    ]
 
 
 def _check_left_out(scheme: Scheme, modules: Mapping[str, nn.Module]) -> None:
@@ -249,7 +261,9 @@ def layer_levels(scheme: Scheme, names: Sequence[str]) -> dict[str, int]:
             continue
         matching = [name for name in names if fnmatchcase(name, pattern)]
         if not matching:
-            raise QuantizationError(f"layers[{pattern!r}] matches no layer; the layers are {', '.join(names)}")
+            raise QuantizationError(
+                f"layers[{pattern!r}] matches no layer; the layers are {', '.join(names)}"
+            )
         for name in matching:
             by_pattern.setdefault(name, int(value))  # the first pattern that matches wins
     levels.update(by_pattern)

@@ -98,7 +98,9 @@ def quantize_together(
         (4, 3)
     """
     if len(generators) != len(quantizers):
-        raise ValueError(f"generators must be one per quantizer: {len(quantizers)} expected, got {len(generators)}")
+        raise ValueError(
+            f"generators must be one per quantizer: {len(quantizers)} expected, got {len(generators)}"
+        )
     counted = None
     if on_layer is not None:
         total = 0
@@ -147,7 +149,9 @@ def quantize_population(
     """
     for name, values in (("calibrations", calibrations), ("generators", generators)):
         if len(values) != len(networks):
-            raise ValueError(f"{name} must be one per network: {len(networks)} expected, got {len(values)}")
+            raise ValueError(
+                f"{name} must be one per network: {len(networks)} expected, got {len(values)}"
+            )
     method = shared_method(quantizer)
     if method is not None and networks:
         return quantize_alike([method], networks, calibrations, on_layer=on_layer, memory=memory)
@@ -173,7 +177,11 @@ def _results(
     shared = [method for method in methods if method is not None]
     results = quantize_alike(shared, [network], [calibration], on_layer=on_layer, memory=memory)
     for quantizer, generator, method in zip(quantizers, generators, methods, strict=True):
-        yield quantizer(network, calibration, generator, on_layer=on_layer) if method is None else next(results)
+        yield (
+            quantizer(network, calibration, generator, on_layer=on_layer)
+            if method is None
+            else next(results)
+        )
 
 
 def _counted(on_layer: OnLayer, total: int) -> OnLayer:

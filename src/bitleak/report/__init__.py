@@ -30,7 +30,14 @@ from bitleak.report.record_exposure import (
     write_records,
 )
 from bitleak.report.results_table import ALL, Table, tabulate
-from bitleak.report.row_files import RocCurve, named_curves, read_curves, read_rows, write_curves, write_rows
+from bitleak.report.row_files import (
+    RocCurve,
+    named_curves,
+    read_curves,
+    read_rows,
+    write_curves,
+    write_rows,
+)
 from bitleak.report.sections.most_exposed import pictured, read_pictures, write_pictures
 from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
 

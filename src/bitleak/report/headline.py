@@ -68,7 +68,9 @@ def headline(rows: Iterable[Row]) -> tuple[str, str]:
             kinds = table.references(attack)
             preferred = [kind for kind in ("matched", "recalibrated", "fp32") if kind in kinds]
             return attack, preferred[0] if preferred else ""
-    raise ValueError("no row holds the AUC of an attack on full-precision targets (variant fp32, target all)")
+    raise ValueError(
+        "no row holds the AUC of an attack on full-precision targets (variant fp32, target all)"
+    )
 
 
 def in_headline(row: Row, summary: Summary) -> bool:

@@ -74,7 +74,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -145,7 +147,9 @@ def check_out(out: Path) -> None:
             raise StoreError(f"--out {out}: no permission to write; give another folder")
         complete(out)
     except OSError as error:
-        raise StoreError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from None
+        raise StoreError(
+            f"--out {out}: cannot be made ({error.strerror}); give another folder"
+        ) from None
 
 
 def _put_in_place(ready: Path, out: Path) -> None:
@@ -195,10 +199,14 @@ def _check_places(out: Path, names: Sequence[str]) -> None:
     """
     for name in names:
         if (out / name).is_dir():
-            raise StoreError(f"{out / name}: expected a file or nothing, got a folder; move it away")
+            raise StoreError(
+                f"{out / name}: expected a file or nothing, got a folder; move it away"
+            )
         for parent in (out / name).relative_to(out).parents:
             if (out / parent).exists() and not (out / parent).is_dir():
-                raise StoreError(f"{out / parent}: expected a folder or nothing, got a file; move it away")
+                raise StoreError(
+                    f"{out / parent}: expected a folder or nothing, got a file; move it away"
+                )
 
 
 @contextlib.contextmanager

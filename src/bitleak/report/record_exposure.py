@@ -252,7 +252,9 @@ def _columns(results: RecordResults, entry: VariantRecords) -> pa.Table:
     return pa.table(ordered, schema=RECORDS_SCHEMA)
 
 
-def _exposed_classes(results: RecordResults, labels: Int64[np.ndarray, "records"]) -> tuple[ExposedClass, ...]:
+def _exposed_classes(
+    results: RecordResults, labels: Int64[np.ndarray, "records"]
+) -> tuple[ExposedClass, ...]:
     mean = results.variants[0].exposure.mean
     most = extremes_by_class(mean, labels, SHOWN_BY_CLASS, end="most")
     least = extremes_by_class(mean, labels, SHOWN_BY_CLASS, end="least")

@@ -90,7 +90,9 @@ class RocCurve:
     points: Curve
 
 
-def named_curves(variant: str, quantizer: str, levels: int | None, curves: Mapping[str, Curve]) -> list[RocCurve]:
+def named_curves(
+    variant: str, quantizer: str, levels: int | None, curves: Mapping[str, Curve]
+) -> list[RocCurve]:
     """Return curves of one variant whose names are `attack/reference/target`, as steps name them."""
     roc_curves = []
     for name, points in curves.items():
@@ -241,5 +243,7 @@ def from_parquet(path: Path, schema: pa.Schema, *, later: Sequence[str] = ()) ->
     try:
         table = table.select(schema.names).cast(schema)
     except (ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: a column has a wrong type ({reason(error)}); {REMEDY}") from error
+        raise StoreError(
+            f"{path}: a column has a wrong type ({reason(error)}); {REMEDY}"
+        ) from error
     return table

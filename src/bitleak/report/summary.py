@@ -176,7 +176,9 @@ class Summary:
             mistakes = [_mistake(dict(item)) for item in error.errors()]
             raise ValueError("; ".join(mistakes)) from error
         if not 1 <= summary.schema <= SCHEMA:
-            raise ValueError(f"schema must be from 1 to {SCHEMA}, got {summary.schema}; a newer bitleak wrote the file")
+            raise ValueError(
+                f"schema must be from 1 to {SCHEMA}, got {summary.schema}; a newer bitleak wrote the file"
+            )
         return summary
 
 

@@ -70,7 +70,9 @@ class LayerFigures:
     facts: Mapping[str, Any]
 
 
-def quantize_job(job: QuantizationJob, *, on_layer: OnLayer | None = None) -> Iterator[QuantizedWeights]:
+def quantize_job(
+    job: QuantizationJob, *, on_layer: OnLayer | None = None
+) -> Iterator[QuantizedWeights]:
     """Quantize a job's network by each of its quantizers; statistics that they have in common are
     shared.
 
@@ -89,19 +91,26 @@ def quantize_job(job: QuantizationJob, *, on_layer: OnLayer | None = None) -> It
     spec, device = _spec(job.weights), job.request.device
     network = load(job.weights, allow_external=True).to(device)
     pixels = torch.from_numpy(job.images.pixels[job.calibration]).to(device)
-    chances = [torch.Generator().manual_seed(seed_for(job.request.seed, "quantize")) for _ in job.quantizers]
+    chances = [
+        torch.Generator().manual_seed(seed_for(job.request.seed, "quantize"))
+        for _ in job.quantizers
+    ]
     quantizers: Any = job.quantizers
     images = standardize(pixels, spec.mean, spec.std)
     results = quantize_together(quantizers, network, images, chances, on_layer=on_layer)
     for _ in job.quantizers:
         with exact_float32():
             quantized = replace(next(results), spec=spec)
-            check_operands(load(quantized.dequantize(), allow_external=True).to(device), quantized, images)
+            check_operands(
+                load(quantized.dequantize(), allow_external=True).to(device), quantized, images
+            )
         yield quantized
 
 
 def measure_network(
-    job: QuantizationJob, weights: Weights | QuantizedWeights, baseline: NetworkFigures | None = None
+    job: QuantizationJob,
+    weights: Weights | QuantizedWeights,
+    baseline: NetworkFigures | None = None,
 ) -> NetworkFigures:
     """Measure accuracy, agreement and size of weights.
 
@@ -116,13 +125,17 @@ def measure_network(
     floats = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
     try:
         network = load(floats, allow_external=True)
-        answers = logits(network, job.images, job.test, spec=_spec(floats), device=job.request.device)
+        answers = logits(
+            network, job.images, job.test, spec=_spec(floats), device=job.request.device
+        )
     except ValueError as error:
         raise ModelError(f"--weights {job.request.weights}: {error}") from None
     predicted = answers.argmax(axis=1).astype(np.int64)
     full = None if baseline is None else baseline.predictions[None]
     accuracy = metrics.accuracy_on_test(predicted[None], job.images.labels[job.test], baseline=full)
-    agreement = None if full is None else metrics.agreement(predicted[None], full).aggregate["agreement"]
+    agreement = (
+        None if full is None else metrics.agreement(predicted[None], full).aggregate["agreement"]
+    )
     sizes = weights_size(weights, repeated=repeated_names(network))
     return NetworkFigures(
         predictions=predicted,
@@ -145,7 +158,9 @@ def why_doubtful(job: QuantizationJob, full: NetworkFigures) -> str:
     accuracy = full.accuracy
     if accuracy.low is None or accuracy.low > share:
         return ""
-    names = ", ".join(f"{index} is {name!r}" for index, name in enumerate(job.images.class_names[:3]))
+    names = ", ".join(
+        f"{index} is {name!r}" for index, name in enumerate(job.images.class_names[:3])
+    )
     ellipsis = ", ..." if len(job.images.class_names) > 3 else ""
     return (
         f"before quantizing, the network is right on {100 * accuracy.value:.1f} % of {len(truth)} test records, not "
@@ -156,7 +171,10 @@ def why_doubtful(job: QuantizationJob, full: NetworkFigures) -> str:
 
 def layer_figures(quantized: QuantizedWeights) -> list[LayerFigures]:
     """Return the table of layers in the quantizer's order; layers at full precision come last."""
-    rows = [_quantized_row(name, layer, quantized.record.get(name, {})) for name, layer in quantized.layers.items()]
+    rows = [
+        _quantized_row(name, layer, quantized.record.get(name, {}))
+        for name, layer in quantized.layers.items()
+    ]
     return rows + [_full_precision_row(name, quantized) for name in quantized.full_precision]
 
 
@@ -178,7 +196,9 @@ def _quantized_row(name: str, layer: QuantizedLayer, record: Mapping[str, Any]) 
     columns = ("levels", "relative_error", "damping")
     facts = {key: value for key, value in record.items() if key not in columns}
     error, damping = record.get("relative_error"), record.get("damping")
-    return LayerFigures(name, layer.codes.shape, layer.levels, counted_levels(layer), error, damping, facts)
+    return LayerFigures(
+        name, layer.codes.shape, layer.levels, counted_levels(layer), error, damping, facts
+    )
 
 
 def _full_precision_row(name: str, quantized: QuantizedWeights) -> LayerFigures:

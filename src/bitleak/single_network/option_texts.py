@@ -78,7 +78,9 @@ def data_from_text(text: str) -> tuple[str, dict[str, Any]]:
     if not path.exists():
         known = unknown_name("data set", name, DATASETS)
         raise ConfigError(f"--data: {known}; nor is there a file or folder {first}")
-    kind = "arrays" if path.is_file() else "tiny_imagenet" if (path / "wnids.txt").exists() else "hub"
+    kind = (
+        "arrays" if path.is_file() else "tiny_imagenet" if (path / "wnids.txt").exists() else "hub"
+    )
     return kind, {"path": first, **_options(options, "--data")}
 
 
@@ -90,7 +92,9 @@ def whole_numbers(text: str, where: str) -> list[int]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"-?\d+", part) for part in parts):
-        raise ConfigError(f"{where}: expected whole numbers with commas between them, such as 4,3, got {text!r}")
+        raise ConfigError(
+            f"{where}: expected whole numbers with commas between them, such as 4,3, got {text!r}"
+        )
     return list(dict.fromkeys(map(int, parts)))
 
 
@@ -103,7 +107,9 @@ def channel_numbers(text: str, where: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"{where}: expected one number per channel, such as 0.49,0.48,0.45, got {text!r}") from None
+        raise ConfigError(
+            f"{where}: expected one number per channel, such as 0.49,0.48,0.45, got {text!r}"
+        ) from None
 
 
 def _parts(text: str) -> list[str]:
@@ -117,7 +123,9 @@ def _options(parts: list[str], where: str) -> dict[str, Any]:
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier():
-            raise ConfigError(f"{where}: expected NAME:KEY=VALUE,KEY=VALUE, got {part!r} where KEY=VALUE should be")
+            raise ConfigError(
+                f"{where}: expected NAME:KEY=VALUE,KEY=VALUE, got {part!r} where KEY=VALUE should be"
+            )
         if key in options:
             raise ConfigError(f"{where}: {key!r} is given twice")
         try:

@@ -40,7 +40,9 @@ class PrecisionResult:
     files: tuple[str, ...]
 
 
-def write_precision(job: QuantizationJob, quantizer: Scheme, quantized: QuantizedWeights, out: Path) -> tuple[str, ...]:
+def write_precision(
+    job: QuantizationJob, quantizer: Scheme, quantized: QuantizedWeights, out: Path
+) -> tuple[str, ...]:
     """Write `NAME-LEVELS.safetensors`, `NAME-LEVELS.json` and `weights-NAME-LEVELS.safetensors`.
 
     Returns:
@@ -56,7 +58,9 @@ def write_precision(job: QuantizationJob, quantizer: Scheme, quantized: Quantize
     return tuple(path.name for path in (*pair, weights))
 
 
-def write_job_tables(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path) -> None:
+def write_job_tables(
+    job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult], out: Path
+) -> None:
     """Write `summary.json`, `table.csv` (a line per precision) and `layers.csv` (a line per layer
     and precision).
 
@@ -69,10 +73,14 @@ def write_job_tables(job: QuantizationJob, full: NetworkFigures, results: Sequen
         _write_table(out / "table.csv", _precisions(job, full, results))
         _write_table(out / "layers.csv", _layer_lines(job, results))
     except OSError as error:
-        raise StoreError(f"--out {out}: cannot be written ({error.strerror or error}); give another folder") from error
+        raise StoreError(
+            f"--out {out}: cannot be written ({error.strerror or error}); give another folder"
+        ) from error
 
 
-def job_summary(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]) -> dict[str, Any]:
+def job_summary(
+    job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]
+) -> dict[str, Any]:
     """Return the job and its results as JSON values."""
     request, spec = job.request, job.weights.spec
     # Fields that all precisions have in common.
@@ -117,11 +125,17 @@ def _measure(measure: Measure) -> dict[str, Any]:
     return {key: value for key, value in asdict(measure).items() if value not in (None, "")}
 
 
-def _precisions(job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]) -> list[dict[str, Any]]:
+def _precisions(
+    job: QuantizationJob, full: NetworkFigures, results: Sequence[PrecisionResult]
+) -> list[dict[str, Any]]:
     """Return the lines of `table.csv`: full precision, then the others in order."""
     lines = [_precision_line("fp32", None, full, None)]
     for result in results:
-        lines.append(_precision_line(job.request.quantizer, result.levels, result.figures, result.seconds["total"]))
+        lines.append(
+            _precision_line(
+                job.request.quantizer, result.levels, result.figures, result.seconds["total"]
+            )
+        )
     return lines
 
 
@@ -151,7 +165,9 @@ def _layer_lines(job: QuantizationJob, results: Sequence[PrecisionResult]) -> li
     return lines
 
 
-def _layer_line(job: QuantizationJob, result: PrecisionResult, layer: LayerFigures) -> dict[str, Any]:
+def _layer_line(
+    job: QuantizationJob, result: PrecisionResult, layer: LayerFigures
+) -> dict[str, Any]:
     return {
         "quantizer": job.request.quantizer,
         "precision": result.levels,

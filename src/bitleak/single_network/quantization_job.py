@@ -20,7 +20,12 @@ from bitleak.models.network_size import shared_names
 from bitleak.models.new_process import check_in_new_process
 from bitleak.quantizers.compatibility import check_network
 from bitleak.quantizers.scheme import Scheme
-from bitleak.single_network.quantize_request import DEFAULT_CALIBRATION, CheckedRequest, QuantizeRequest, check_request
+from bitleak.single_network.quantize_request import (
+    DEFAULT_CALIBRATION,
+    CheckedRequest,
+    QuantizeRequest,
+    check_request,
+)
 from bitleak.single_network.tensor_names import common_prefix, fitted_names, with_shared_names
 from bitleak.single_network.weights_files import read_weights
 
@@ -103,7 +108,9 @@ def prepare_job(request: QuantizeRequest) -> QuantizationJob:
     if outside is not None:
         notes += [f"model: {note}" for note in outside.notes]
     drawn = not bool(images.held_out.any())
-    return QuantizationJob(request, checked.quantizers, weights, images, calibration, test, drawn, tuple(notes))
+    return QuantizationJob(
+        request, checked.quantizers, weights, images, calibration, test, drawn, tuple(notes)
+    )
 
 
 def draw_records(
@@ -147,7 +154,9 @@ def draw_records(
     calibration = np.sort(chance.choice(source, count, replace=False))
     test = np.setdiff1d(held_out, calibration)
     if not len(test):
-        raise ConfigError("--calibration: no held-out record is left for the test; ask for fewer calibration images")
+        raise ConfigError(
+            "--calibration: no held-out record is left for the test; ask for fewer calibration images"
+        )
     return calibration, test
 
 
@@ -155,7 +164,9 @@ def _model(checked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str,
     """Return the model's name and options, from the request or from the weights."""
     spec = weights.spec
     if spec is None and checked.model is None:
-        raise ConfigError("--model: missing; a .safetensors file does not say which network it is for")
+        raise ConfigError(
+            "--model: missing; a .safetensors file does not say which network it is for"
+        )
     if spec is None:
         return checked.model or ("", {})
     stored = (spec.name, dict(spec.options))
@@ -172,7 +183,11 @@ def _model(checked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str,
 
 
 def _spec(
-    checked: CheckedRequest, weights: Weights, model: tuple[str, Mapping[str, Any]], images: Images, hint: str
+    checked: CheckedRequest,
+    weights: Weights,
+    model: tuple[str, Mapping[str, Any]],
+    images: Images,
+    hint: str,
 ) -> ModelSpec:
     """Return the network's spec for the data; a spec of the weights must fit the data, else the
     hint is added.
@@ -188,11 +203,15 @@ def _spec(
     mean, std = checked.standardisation or _statistics(stored, images)
     for option, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
-            raise ConfigError(f"{option}: expected {channels} numbers, one per channel, got {len(values)}")
+            raise ConfigError(
+                f"{option}: expected {channels} numbers, one per channel, got {len(values)}"
+            )
     return ModelSpec(model[0], dict(model[1]), *shape, mean=mean, std=std)
 
 
-def _statistics(stored: ModelSpec | None, images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(
+    stored: ModelSpec | None, images: Images
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel, of the weights or of the data's training
     part.
     """
@@ -210,7 +229,11 @@ def _placed(error: ModelError, request: QuantizeRequest, weights: Weights, spec:
     if text.startswith("tensor "):
         shape = _shape(spec.classes, spec.channels, spec.size)
         prefix = common_prefix(weights.tensors)
-        hint = f"; the names of all tensors begin with {prefix!r}, without which they fit no better" if prefix else ""
+        hint = (
+            f"; the names of all tensors begin with {prefix!r}, without which they fit no better"
+            if prefix
+            else ""
+        )
         return f"--weights {request.weights}: {text} (the network was made for the data's {shape}{hint})"
     return f"--model: {text}"
 

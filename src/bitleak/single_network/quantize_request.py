@@ -12,7 +12,12 @@ from bitleak.config.fields import checked_value, entry_class, section
 from bitleak.core.checks import integer_in, number_in, one_of, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.quantizers.scheme import Scheme
-from bitleak.single_network.option_texts import channel_numbers, data_from_text, model_from_text, whole_numbers
+from bitleak.single_network.option_texts import (
+    channel_numbers,
+    data_from_text,
+    model_from_text,
+    whole_numbers,
+)
 
 SOURCES = ("members", "holdout", "all")
 DEFAULT_CALIBRATION = 1024
@@ -88,7 +93,9 @@ def check_request(request: QuantizeRequest) -> CheckedRequest:
     """
     errors: list[str] = []
     quantizers = _quantizers(request, errors)
-    model = _collected(errors, lambda: None if request.model is None else model_from_text(request.model))
+    model = _collected(
+        errors, lambda: None if request.model is None else model_from_text(request.model)
+    )
     dataset, part = _dataset(request, errors)
     standardisation = _collected(errors, lambda: _standardisation(request))
     checked_value(one_of, request.source, "--source", errors, SOURCES)
@@ -109,7 +116,12 @@ def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
     # `entry_class` names the section of a config, which is an option here.
     unusable: list[str] = []
     kind = entry_class(
-        registry.QUANTIZERS, request.quantizer, "--quantizer", "quantizer", unusable, members=("levels",)
+        registry.QUANTIZERS,
+        request.quantizer,
+        "--quantizer",
+        "quantizer",
+        unusable,
+        members=("levels",),
     )
     if kind is None:
         errors += [error.replace("--quantizer.name:", "--quantizer:", 1) for error in unusable]
@@ -141,10 +153,14 @@ def _dataset(request: QuantizeRequest, errors: list[str]) -> tuple[Any, Any]:
     kind = registry.find(registry.DATASETS, name, kind="data set")
     dataset = _section(kind, options, "--data", errors, also=("limit", "held_out"))
     stored = {} if dataset is None else asdict(dataset)
-    return dataset, _section(DataConfig, {"name": name, "options": stored, **limits}, "--data", errors)
+    return dataset, _section(
+        DataConfig, {"name": name, "options": stored, **limits}, "--data", errors
+    )
 
 
-def _standardisation(request: QuantizeRequest) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def _standardisation(
+    request: QuantizeRequest,
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     if request.mean is None and request.std is None:
         return None
     if request.mean is None or request.std is None:
@@ -160,7 +176,9 @@ def _standardisation(request: QuantizeRequest) -> tuple[tuple[float, ...], tuple
     return mean, std
 
 
-def _section(kind: Any, raw: dict[str, Any], option: str, errors: list[str], *, also: Sequence[str] = ()) -> Any:
+def _section(
+    kind: Any, raw: dict[str, Any], option: str, errors: list[str], *, also: Sequence[str] = ()
+) -> Any:
     """Return an instance of the dataclass, or None with the mistakes added to `errors`, as `OPTION
     field: ...`.
     """

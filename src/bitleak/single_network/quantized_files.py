@@ -99,16 +99,22 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
     except (OSError, ValueError) as error:
         raise StoreError(f"{file}: cannot be read ({error}); quantize again") from error
     if digest != content["sha256"]:
-        raise StoreError(f"{file}: not the file that {stem.name}.json was written with; quantize again")
+        raise StoreError(
+            f"{file}: not the file that {stem.name}.json was written with; quantize again"
+        )
     # From `codes/LAYER` and the like to arrays by part and name.
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for key, array in tensors.items():
         part, _, name = key.partition("/")
         if part not in parts:
-            raise StoreError(f"{file}: tensor {key!r} is none of {', '.join(PARTS)}; quantize again")
+            raise StoreError(
+                f"{file}: tensor {key!r} is none of {', '.join(PARTS)}; quantize again"
+            )
         parts[part][name] = array
     try:
-        quantized: QuantizedWeights = decode("quantized_weights", {**parts, "about": content["about"]})
+        quantized: QuantizedWeights = decode(
+            "quantized_weights", {**parts, "about": content["about"]}
+        )
     except StoreError as error:
         raise StoreError(f"{stem.name}.json: {error}; quantize again") from error
     return quantized
@@ -143,7 +149,9 @@ def _described(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: not JSON ({reason(error)}); quantize again") from error
     if not isinstance(content, dict) or not {"format", "sha256", "about"} <= set(content):
-        raise StoreError(f"{path}: does not describe quantized weights; give a file that `bitleak quantize` wrote")
+        raise StoreError(
+            f"{path}: does not describe quantized weights; give a file that `bitleak quantize` wrote"
+        )
     if content["format"] != QUANTIZED_FORMAT:
         raise StoreError(
             f"{path}: format {content['format']}, this bitleak reads {QUANTIZED_FORMAT}: use a newer bitleak"

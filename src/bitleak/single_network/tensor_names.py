@@ -12,7 +12,9 @@ _COUNTER = "n_averaged"
 """The only tensor of `torch.optim.swa_utils.AveragedModel` that is not the network's."""
 
 
-def with_shared_names(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]]) -> dict[str, Any]:
+def with_shared_names(
+    tensors: Mapping[str, Any], shared: Iterable[Sequence[str]]
+) -> dict[str, Any]:
     """Return the tensors, and again those that the network has under further names.
 
     `safetensors.torch.save_model` writes a tensor once that a network has under several names.
@@ -35,7 +37,9 @@ def with_shared_names(tensors: Mapping[str, Any], shared: Iterable[Sequence[str]
     return completed
 
 
-def fitted_names(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple[dict[str, Any], str]:
+def fitted_names(
+    tensors: Mapping[str, Any], expected: Collection[str]
+) -> tuple[dict[str, Any], str]:
     """Return the tensors under the network's names, if the names in the file differ from them by a
     prefix alone.
 
@@ -58,14 +62,19 @@ def fitted_names(tensors: Mapping[str, Any], expected: Collection[str]) -> tuple
         return dict(tensors), ""
 
     # The whole network was wrapped, perhaps more than once.
-    stripped = _without_prefix({name: value for name, value in tensors.items() if name != _COUNTER}, names)
+    stripped = _without_prefix(
+        {name: value for name, value in tensors.items() if name != _COUNTER}, names
+    )
     if stripped is not None:
         return stripped
 
     # Parts of it were; two tensors that would get the same name are a sign that this is not so.
     unwrapped = _without_wrappers(tensors)
     if set(unwrapped) == names and len(unwrapped) == len(tensors):
-        return unwrapped, "the prefixes of PyTorch's wrappers were removed from the names of tensors"
+        return (
+            unwrapped,
+            "the prefixes of PyTorch's wrappers were removed from the names of tensors",
+        )
 
     # The network given here is a wrapper of the one that was saved.
     prefix = common_prefix(names)
@@ -86,7 +95,9 @@ def common_prefix(names: Collection[str]) -> str:
     return f"{part}." if part else ""
 
 
-def _without_prefix(tensors: Mapping[str, Any], names: set[str]) -> tuple[dict[str, Any], str] | None:
+def _without_prefix(
+    tensors: Mapping[str, Any], names: set[str]
+) -> tuple[dict[str, Any], str] | None:
     """Return the tensors without the common prefix that leaves these names; None if there is
     none.
     """

@@ -34,7 +34,21 @@ _CONVERT = (
 _LENGTH = 8
 """Bytes of a safetensors file before its JSON header: the header's length, the low byte first."""
 
-_NUMBERS = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
+_NUMBERS = {
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+    "I64",
+    "I32",
+    "I16",
+    "I8",
+    "U64",
+    "U32",
+    "U16",
+    "U8",
+    "BOOL",
+}
 """Types of a state dict: their numbers need no scale that is stored elsewhere."""
 
 
@@ -55,11 +69,15 @@ def read_weights(path: Path) -> Weights:
         StoreError: The folder holds no result.
     """
     if not path.exists():
-        raise ModelError(f"--weights {path}: no such file or folder; give a .safetensors file or a store's result")
+        raise ModelError(
+            f"--weights {path}: no such file or folder; give a .safetensors file or a store's result"
+        )
     weights = _read_result(path) if path.is_dir() else Weights(_read_file(path))
     for name, array in weights.tensors.items():
         if not np.isfinite(array).all():
-            raise ModelError(f"--weights {path}: tensor {name!r} holds NaN or infinite values; give trained weights")
+            raise ModelError(
+                f"--weights {path}: tensor {name!r} holds NaN or infinite values; give trained weights"
+            )
     return weights
 
 
@@ -67,7 +85,9 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
     if not _begins_as_safetensors(path) and _is_pickle(path):
         raise ModelError(f"--weights {path}: {_conversion(path)}")
     message = f"--weights {path}: not a .safetensors file"
-    with damage_as(ModelError, message, "save the state dict as one", also=(safetensors.SafetensorError,)):
+    with damage_as(
+        ModelError, message, "save the state dict as one", also=(safetensors.SafetensorError,)
+    ):
         _check_types(path)
         tensors = safetensors.torch.load_file(path)
     return {name: _array(tensor) for name, tensor in tensors.items()}

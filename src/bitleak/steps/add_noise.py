@@ -7,7 +7,7 @@ from bitleak.core.types import Weights
 from bitleak.engine.worker import Runtime
 from bitleak.steps.match_noise import NoiseMatch, noise_seed
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AddNoise:
         """Memory of the weights and of the noise."""
         return 3 * scale.weight_bytes
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Weights:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Weights:
         """Return the noisy weights."""
         from bitleak.models.fingerprint import is_external, with_fingerprint
         from bitleak.models.weight_noise import noise_for, with_noise
@@ -52,4 +52,8 @@ class AddNoise:
         seed = noise_seed(self.seed, self.model)
         noise = noise_for(inputs.weights, seed, allow_external=runtime.network is not None)
         noisy = with_noise(inputs.weights, noise, inputs.match.scale)
-        return with_fingerprint(noisy, network_of(noisy, runtime)) if is_external(spec_of(noisy)) else noisy
+        return (
+            with_fingerprint(noisy, network_of(noisy, runtime))
+            if is_external(spec_of(noisy))
+            else noisy
+        )

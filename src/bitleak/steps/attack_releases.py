@@ -11,7 +11,7 @@ from bitleak.core.types import Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackLabel, AttackScores, target_view
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class AttackReleases:
         """Memory of the stacked references of every release, and of the scores."""
         return self.releases * scale.stack_bytes + self.bytes(scale)
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> AttackScores:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> AttackScores:
         """Return the scores."""
         targets = _by_release(inputs.targets, self.releases)
         references = _by_release(inputs.references, self.releases)
@@ -62,12 +62,16 @@ class AttackReleases:
         for place, row in enumerate(self.targets):
             views = []
             for release, by_row in zip(targets, answers, strict=True):
-                view = target_view(inputs.images, inputs.splits, row, release[place], by_row, seed=self.seed)
+                view = target_view(
+                    inputs.images, inputs.splits, row, release[place], by_row, seed=self.seed
+                )
                 views.append(view)
             scores.append(Joint()(views))
             progress((place + 1) / len(self.targets))
         label = AttackLabel(Joint().name, references=True)
-        return AttackScores(np.array(scores)[None], population=None, attacks=(label,), targets=self.targets)
+        return AttackScores(
+            np.array(scores)[None], population=None, attacks=(label,), targets=self.targets
+        )
 
 
 def _by_release(answers: Sequence[Outputs], releases: int) -> list[Sequence[Outputs]]:

@@ -22,7 +22,7 @@ from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 class AttackLabel(NamedTuple):
@@ -58,13 +58,20 @@ class AttackScores:
         """Return the stored arrays and JSON values by name."""
         population = {} if self.population is None else {"population": self.population}
         attacks = [attack._asdict() for attack in self.attacks]
-        return {"scores": self.scores, **population, "attacks": attacks, "targets": list(self.targets)}
+        return {
+            "scores": self.scores,
+            **population,
+            "attacks": attacks,
+            "targets": list(self.targets),
+        }
 
     @classmethod
     def read(cls, artifacts: Mapping[str, Any]) -> "AttackScores":
         """Return the scores that were stored as these artifacts."""
         attacks = tuple(AttackLabel(**label) for label in artifacts["attacks"])
-        return cls(artifacts["scores"], artifacts.get("population"), attacks, tuple(artifacts["targets"]))
+        return cls(
+            artifacts["scores"], artifacts.get("population"), attacks, tuple(artifacts["targets"])
+        )
 
     def of(self, name: str) -> Float64[np.ndarray, "targets records"]:
         """Return the scores of one attack.
@@ -112,7 +119,9 @@ class AttackTargets:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the scores, and of the population's by attacks without references."""
-        attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=scale.population)
+        attacks = applicable(
+            self.attacks, recalibrate=self.recalibrated, population=scale.population
+        )
         alone = sum(not attack.uses_references for attack in attacks)
         return 8 * len(self.targets) * (len(attacks) * scale.pool + alone * scale.population)
 
@@ -120,18 +129,22 @@ class AttackTargets:
         """Memory of the stacked references and of the scores."""
         return scale.stack_bytes + self.bytes(scale)
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> AttackScores:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> AttackScores:
         """Return the scores, and those of the population records by attacks that a threshold can be set on."""
         split = inputs.splits
         answers = dict(zip(self.references, inputs.references, strict=True))
-        attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=len(split.population))
+        attacks = applicable(
+            self.attacks, recalibrate=self.recalibrated, population=len(split.population)
+        )
         alone = [attack for attack in attacks if not attack.uses_references]
         scores, population = [], []
         for place, (row, target) in enumerate(zip(self.targets, inputs.targets, strict=True)):
             view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
             # The control comes first: recalibration is then fitted to answers without information, as to any others.
             if self.control:
-                view = negative_control(view, np.random.default_rng(seed_for(self.seed, "control", row)))
+                view = negative_control(
+                    view, np.random.default_rng(seed_for(self.seed, "control", row))
+                )
             if self.recalibrated:
                 view = recalibrated(view)
             scores.append([attack(view) for attack in attacks])
@@ -157,11 +170,21 @@ def applicable(names: Sequence[str], *, recalibrate: bool, population: int) -> l
     attacks = [attack for attack in attacks if attack.fewest_population <= population]
     if not recalibrate:
         return attacks
-    return [attack for attack in attacks if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS]
+    return [
+        attack
+        for attack in attacks
+        if attack.uses_references and attack.signal in RECALIBRATED_SIGNALS
+    ]
 
 
 def target_view(
-    data: Images, split: Splits, row: int, target: Outputs, answers: Mapping[int, Outputs], *, seed: int
+    data: Images,
+    split: Splits,
+    row: int,
+    target: Outputs,
+    answers: Mapping[int, Outputs],
+    *,
+    seed: int,
 ) -> AttackView:
     """Return the view of an attack on one target: its answers and its references', but not its own membership."""
     rows, use = references(split, row, seed=seed)

@@ -18,7 +18,7 @@ from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import applicable, target_view
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,11 @@ class Thresholds:
 
     def artifacts(self) -> dict[str, Any]:
         """Return the stored arrays and JSON values by name."""
-        return {"thresholds": self.thresholds, "attacks": list(self.attacks), "refused": dict(self.refused)}
+        return {
+            "thresholds": self.thresholds,
+            "attacks": list(self.attacks),
+            "refused": dict(self.refused),
+        }
 
     @classmethod
     def read(cls, artifacts: Mapping[str, Any]) -> "Thresholds":
@@ -87,19 +91,25 @@ class ChooseThresholds:
         """Memory of the stacked references and of a copy without the player."""
         return scale.stack_bytes + scale.references * scale.answer_bytes
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Thresholds:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Thresholds:
         """Return the thresholds, and why an attack has none."""
         data, split = inputs.images, inputs.splits
         answers = dict(zip(self.references, inputs.references, strict=True))
-        attacks = applicable(self.attacks, recalibrate=self.recalibrated, population=len(split.population))
+        attacks = applicable(
+            self.attacks, recalibrate=self.recalibrated, population=len(split.population)
+        )
         attacks = [attack for attack in attacks if attack.uses_references]
         # NaN stays where no reference can play the target; a reason is kept instead.
         played = []
         for place, row in enumerate(self.targets):
-            stand_in = answers[self.references[0]]  # in the target's place until a reference takes it
+            stand_in = answers[
+                self.references[0]
+            ]  # in the target's place until a reference takes it
             view = target_view(data, split, row, stand_in, answers, seed=self.seed)
             generator = np.random.default_rng(seed_for(self.seed, "player", row))
-            played.append(played_thresholds(view, attacks, self.fpr, generator, recalibrate=self.recalibrated))
+            played.append(
+                played_thresholds(view, attacks, self.fpr, generator, recalibrate=self.recalibrated)
+            )
             progress((place + 1) / len(self.targets))
         return gathered_thresholds(attacks, played, len(self.fpr))
 
@@ -108,7 +118,9 @@ PlayedThresholds = tuple[dict[str, Float64[np.ndarray, "fprs"]], dict[str, str]]
 """Thresholds of one target by attack, and the reasons of the attacks without."""
 
 
-def gathered_thresholds(attacks: Sequence[Attack], played: Sequence[PlayedThresholds], fprs: int) -> Thresholds:
+def gathered_thresholds(
+    attacks: Sequence[Attack], played: Sequence[PlayedThresholds], fprs: int
+) -> Thresholds:
     """Return the thresholds of all targets.
 
     Args:

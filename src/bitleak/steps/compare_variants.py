@@ -16,9 +16,15 @@ from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimate, Estimates, MatchedAccuracies
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.measure_utility import answers_of
-from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, renamed_measures
+from bitleak.steps.result_rows import (
+    ROW_BYTES,
+    ResultTable,
+    Subject,
+    measure_rows,
+    renamed_measures,
+)
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class CompareVariants:
         baseline = 8 * scale.attacks * (2 + len(self.fpr)) * scale.targets * scale.pool
         return scores + baseline + 3 * scale.targets * scale.answer_bytes
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> ResultTable:
         """Return the rows."""
         scores, split = inputs.scores, inputs.splits
         member = split.member[list(scores.targets)]
@@ -96,7 +102,9 @@ class CompareVariants:
             corrected = None
             if accuracies is not None and inputs.baseline is not None:
                 at_fp32 = metrics.unpack_estimates(inputs.baseline, attack.name)
-                corrected = partial(metrics.at_equal_accuracy, full_precision=at_fp32, accuracies=accuracies)
+                corrected = partial(
+                    metrics.at_equal_accuracy, full_precision=at_fp32, accuracies=accuracies
+                )
             rows += excess_rows(
                 Subject(self.variant, self.quantizer, self.levels, attack.name, reference),
                 scores.targets,
@@ -110,18 +118,22 @@ class CompareVariants:
                 corrected=corrected,
             )
             progress((index + 1) / len(scores.attacks))
-        return Table(rows)
+        return ResultTable(rows)
 
     def _accuracies(self, inputs: Inputs) -> MatchedAccuracies:
         """Return the accuracies of every target on the records on which noise was matched."""
         targets = inputs.scores.targets
-        chosen = metrics.matching_records(inputs.splits, targets, records=self.matched_records, seed=self.seed)
+        chosen = metrics.matching_records(
+            inputs.splits, targets, records=self.matched_records, seed=self.seed
+        )
 
         def shares(outputs: Sequence[Outputs]) -> tuple[Estimate, ...]:
             correct = answers_of(outputs)[1] > 0.5
             return tuple(map(metrics.estimate_proportion, correct, chosen))
 
-        return MatchedAccuracies(shares(inputs.outputs), shares(inputs.noise), shares(inputs.full_precision))
+        return MatchedAccuracies(
+            shares(inputs.outputs), shares(inputs.noise), shares(inputs.full_precision)
+        )
 
 
 def excess_rows(
@@ -153,7 +165,9 @@ def excess_rows(
     """
     halvings = seed_for(seed, "measure")
     estimates = metrics.estimate_metrics(scores, member, fprs=fprs, seed=halvings)
-    of_rivals = [metrics.estimate_metrics(rival, member, fprs=fprs, seed=halvings) for rival in rivals]
+    of_rivals = [
+        metrics.estimate_metrics(rival, member, fprs=fprs, seed=halvings) for rival in rivals
+    ]
     if corrected is not None:
         of_rivals = list(map(corrected, of_rivals))
     measures = metrics.excess_over_best(estimates, of_rivals, mode=mode)

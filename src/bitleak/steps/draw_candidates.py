@@ -8,7 +8,7 @@ from bitleak.core.types import Splits
 from bitleak.data.calibration_halves import calibration_candidates
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,6 @@ class DrawCandidates:
         """Memory of the audit's matrix."""
         return (scale.references + 8) * scale.pool
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Splits:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Splits:
         """Return splits whose pool are the candidates."""
         return calibration_candidates(inputs.splits, **params_of(self))

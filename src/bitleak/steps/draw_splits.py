@@ -8,7 +8,7 @@ from bitleak.core.types import Images, SplitMode, Splits
 from bitleak.data.splits import make_splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,6 @@ class DrawSplits:
         """Memory of the matrix and of the indices."""
         return (scale.references + 8) * scale.pool
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Splits:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Splits:
         """Return the splits."""
         return make_splits(inputs.images, **params_of(self))

@@ -10,7 +10,7 @@ from bitleak.core.types import Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class EstimateBaseline:
         """Memory of the scores and of the influences."""
         return 2 * self.bytes(scale) + 8 * scale.attacks * scale.targets * scale.pool
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Mapping[str, Any]:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Mapping[str, Any]:
         """Return the estimates, packed as arrays."""
         scores, seed = inputs.scores, seed_for(self.seed, "measure")
         member = inputs.splits.member[list(scores.targets)]
         estimates = {}
         for index, attack in enumerate(scores.attacks):
-            estimates[attack.name] = metrics.estimate_metrics(scores.scores[index], member, fprs=self.fpr, seed=seed)
+            estimates[attack.name] = metrics.estimate_metrics(
+                scores.scores[index], member, fprs=self.fpr, seed=seed
+            )
             progress((index + 1) / len(scores.attacks))
         return metrics.pack_estimates(estimates)

@@ -9,7 +9,7 @@ from bitleak.core.types import Images, Splits
 from bitleak.data.image_copies import find_copies
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FindCopies:
         """Memory of the images, of blocks of candidates, and of the hashes."""
         return scale.decoded_bytes + 4 * scale.pixels * (4 * 1024 + 5200) + 400 * scale.pool
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> dict[str, Any]:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> dict[str, Any]:
         """Return the group of each pool record and the counts of copies."""
         images, split = inputs.images, inputs.splits
         held_out = np.concatenate([split.calibration, split.population, split.test])

@@ -10,7 +10,7 @@ from bitleak.core.types import Images
 from bitleak.data import limited
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,11 @@ class LoadImages:
         """Memory of the images and of a copy."""
         return 2 * scale.decoded_bytes
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Images:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Images:
         """Return the images, limited to the number in the config."""
         path = {} if runtime.path is None else {"path": runtime.path}
-        dataset = registry.resolve(registry.DATASETS, self.name, kind="data set")(**self.options, **path)
+        dataset = registry.resolve(registry.DATASETS, self.name, kind="data set")(
+            **self.options, **path
+        )
         images = dataset.load(None if runtime.data is None else Path(runtime.data))
         return limited(images, self.limit, self.seed, held_out=self.held_out)

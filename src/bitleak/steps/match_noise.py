@@ -13,7 +13,7 @@ from bitleak.core.types import Images, Measure, Outputs, Splits, Weights
 from bitleak.engine.worker import Runtime
 from bitleak.steps.measure_utility import answers_of
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ class MatchNoise:
 
     def cost(self, scale: Scale) -> float:
         """Seconds of the forward passes at every scale."""
-        images = len(self.targets) * min(self.records, scale.pool - scale.members) * self.evaluations
+        images = (
+            len(self.targets) * min(self.records, scale.pool - scale.members) * self.evaluations
+        )
         return scale.network.multiply_adds * images / scale.rate
 
     def bytes(self, scale: Scale) -> int:
@@ -94,9 +96,11 @@ class MatchNoise:
         of_targets = 2 * len(self.targets) * (scale.weight_bytes + scale.answer_bytes)
         return scale.decoded_bytes + of_targets + 4 * 64 * scale.pixels * self.batch
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> NoiseMatch:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> NoiseMatch:
         """Return the scale."""
-        chosen = metrics.matching_records(inputs.splits, self.targets, records=self.records, seed=self.seed)
+        chosen = metrics.matching_records(
+            inputs.splits, self.targets, records=self.records, seed=self.seed
+        )
         goal = _accuracy(inputs, chosen)
         # A variant that costs no accuracy is matched by no noise.
         if goal.verdict != "lower":

@@ -12,7 +12,7 @@ from bitleak.core.spill import release
 from bitleak.core.types import SIGNALS, Outputs, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 RECORDS = 4096
 """Records whose answers by all models are in memory together."""
@@ -49,7 +49,7 @@ class MeasureMemorisation:
         """Memory of a block of probabilities and of the membership."""
         return 32 * len(self.models) * RECORDS + (len(self.models) + 64) * scale.pool
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Mapping[str, Any]:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Mapping[str, Any]:
         """Return mean and error of every record."""
         member = inputs.splits.member[list(self.models)]
 
@@ -61,7 +61,8 @@ class MeasureMemorisation:
 
 
 def memorisation_by_block(
-    block_of: Callable[[slice], Float64[np.ndarray, "models block"]], member: Bool[np.ndarray, "models records"]
+    block_of: Callable[[slice], Float64[np.ndarray, "models block"]],
+    member: Bool[np.ndarray, "models records"],
 ) -> metrics.Memorisation:
     """Return the memorisation of every record.
 

@@ -14,9 +14,15 @@ from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimates, excess_over_best
 from bitleak.steps.match_noise import NoiseMatch
 from bitleak.steps.measure_utility import answers_of
-from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, renamed_measures
+from bitleak.steps.result_rows import (
+    ROW_BYTES,
+    ResultTable,
+    Subject,
+    measure_rows,
+    renamed_measures,
+)
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -61,20 +67,30 @@ class MeasureNoiseMatch:
         """Memory of two sets of answers of the targets."""
         return 2 * scale.targets * scale.answer_bytes
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> ResultTable:
         """Return the rows."""
         split, match = inputs.splits, inputs.match
         labels = inputs.images.labels[split.test]
-        variant, noise = (_accuracies(outputs, labels) for outputs in (inputs.outputs, inputs.noise))
+        variant, noise = (
+            _accuracies(outputs, labels) for outputs in (inputs.outputs, inputs.noise)
+        )
         excess = renamed_measures(excess_over_best(variant, [noise], mode=split.mode), "noise")
-        rows = measure_rows(Subject(self.variant, self.quantizer, self.levels), self.targets, excess)
+        rows = measure_rows(
+            Subject(self.variant, self.quantizer, self.levels), self.targets, excess
+        )
         about_noise = Subject(noise_like(self.variant))
         rows.append(Row(*about_noise, "all", "noise_scale", Measure(match.scale)))
-        rows.append(Row(*about_noise, "all", "noise_accuracy_gap", Measure(match.accuracy - match.goal)))
-        return Table(rows)
+        rows.append(
+            Row(*about_noise, "all", "noise_accuracy_gap", Measure(match.accuracy - match.goal))
+        )
+        return ResultTable(rows)
 
 
 def _accuracies(outputs: Sequence[Outputs], labels: Int64[np.ndarray, "test"]) -> Estimates:
     """Return the accuracy of every target on the test records."""
     predictions, _ = answers_of(outputs)
-    return {"test_accuracy": tuple(metrics.estimate_proportion(predicted == labels) for predicted in predictions)}
+    return {
+        "test_accuracy": tuple(
+            metrics.estimate_proportion(predicted == labels) for predicted in predictions
+        )
+    }

@@ -17,7 +17,7 @@ from bitleak.core.types import AttackView, Images, Measure, Outputs, SplitMode, 
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores, applicable, target_view
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 POWER_TARGETS = 8
 """Targets that are attacked with fewer references, at most: an interval over records hardly gains by more."""
@@ -61,7 +61,10 @@ class PowerFigures:
     @classmethod
     def read(cls, artifacts: Mapping[str, Any]) -> "PowerFigures":
         """Return the figures that were stored as these artifacts."""
-        rows = [PowerFigure(**{**row, "measure": Measure(**row["measure"])}) for row in artifacts["rows"]]
+        rows = [
+            PowerFigure(**{**row, "measure": Measure(**row["measure"])})
+            for row in artifacts["rows"]
+        ]
         return cls(rows, {(name, count): reason for name, count, reason in artifacts["refused"]})
 
 
@@ -112,7 +115,7 @@ class MeasurePower:
         scores = 8 * len(self.attacks) * len(self.counts) * len(self.targets) * scale.pool
         return scale.stack_bytes + scale.references * scale.answer_bytes // 2 + scores
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> PowerFigures:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> PowerFigures:
         """Return the figures."""
         split = inputs.splits
         answers = dict(zip(self.references, inputs.references, strict=True))
@@ -207,7 +210,9 @@ def _with_fewer(
                     yield attack, str(error)
 
 
-def _figures(attack: str, count: int, targets: Sequence[int], measures: metrics.Measures) -> list[PowerFigure]:
+def _figures(
+    attack: str, count: int, targets: Sequence[int], measures: metrics.Measures
+) -> list[PowerFigure]:
     """Return the aggregate and every target, metric by metric."""
     rows = []
     for metric, aggregate in measures.aggregate.items():

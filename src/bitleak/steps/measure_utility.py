@@ -12,9 +12,9 @@ from bitleak import metrics
 from bitleak.core.types import SIGNALS, Images, Measure, Outputs, Row, Splits
 from bitleak.core.variants import FULL
 from bitleak.engine.worker import Runtime
-from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows
+from bitleak.steps.result_rows import ROW_BYTES, ResultTable, Subject, measure_rows
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,25 @@ class MeasureUtility:
         """Memory of the targets' answers, at this precision and at full precision."""
         return 2 * scale.targets * scale.answer_bytes
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> ResultTable:
         """Return the rows."""
         split = inputs.splits
         labels, member = inputs.images.labels[split.test], split.member[list(self.targets)]
         predicted, correct = answers_of(inputs.outputs)
         full, full_correct = (None, None) if self.variant == FULL else answers_of(inputs.baseline)
         measures = metrics.accuracy_on_test(predicted, labels, mode=split.mode, baseline=full)
-        measures |= metrics.accuracy_on_members(correct, member, mode=split.mode, baseline=full_correct)
+        measures |= metrics.accuracy_on_members(
+            correct, member, mode=split.mode, baseline=full_correct
+        )
         if full is not None:
             measures |= metrics.agreement(predicted, full, mode=split.mode)
         subject = Subject(self.variant, self.quantizer, self.levels)
-        return Table([*measure_rows(subject, self.targets, measures), *_size_rows(subject, self.targets, inputs.sizes)])
+        return ResultTable(
+            [
+                *measure_rows(subject, self.targets, measures),
+                *_size_rows(subject, self.targets, inputs.sizes),
+            ]
+        )
 
 
 def answers_of(
@@ -81,7 +88,9 @@ def answers_of(
     return np.stack([answer.test_predictions for answer in outputs]), np.stack(correct)
 
 
-def _size_rows(subject: Subject, targets: Sequence[int], sizes: Sequence[Mapping[str, float]]) -> list[Row]:
+def _size_rows(
+    subject: Subject, targets: Sequence[int], sizes: Sequence[Mapping[str, float]]
+) -> list[Row]:
     rows = []
     for metric in sizes[0]:
         values = [float(size[metric]) for size in sizes]

@@ -16,9 +16,9 @@ from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimates
 from bitleak.steps.attack_targets import AttackLabel, AttackScores
 from bitleak.steps.choose_thresholds import Thresholds
-from bitleak.steps.result_rows import ROW_BYTES, Subject, Table, measure_rows, shown_rows
+from bitleak.steps.result_rows import ROW_BYTES, ResultTable, Subject, measure_rows, shown_rows
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class MeasureVariant:
         influences = 2 * (2 + len(self.fpr))
         return 8 * (scale.attacks + influences) * scale.targets * scale.pool
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Table:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> ResultTable:
         """Return the rows and curves."""
         scores, split = inputs.scores, inputs.splits
         member = split.member[list(scores.targets)]
@@ -98,7 +98,7 @@ class MeasureVariant:
                 rows += table.rows
                 curves |= table.curves
                 progress((index + 1) / len(scores.attacks))
-        return Table(rows, curves)
+        return ResultTable(rows, curves)
 
     def attack_table(
         self,
@@ -110,7 +110,7 @@ class MeasureVariant:
         baseline: Estimates,
         thresholds: Float64[np.ndarray, "targets fprs"] | None,
         mode: SplitMode,
-    ) -> Table:
+    ) -> ResultTable:
         """Return the rows and curves of one attack.
 
         Args:
@@ -156,7 +156,7 @@ class MeasureVariant:
             seed=self.seed,
             entries=self.metrics,
         )
-        return Table(rows, curves)
+        return ResultTable(rows, curves)
 
 
 def adversary_rows(
@@ -192,7 +192,9 @@ def adversary_rows(
     """
     shown: dict[str, Any] = {}
     if thresholds is not None:
-        shown |= metrics.measure_at_thresholds(scores, member, thresholds, fprs=fprs, priors=priors, mode=mode)
+        shown |= metrics.measure_at_thresholds(
+            scores, member, thresholds, fprs=fprs, priors=priors, mode=mode
+        )
     shown |= metrics.epsilon_measures(
         scores, member, seed=seed_for(seed, "epsilon"), delta=delta, comparisons=comparisons
     )
@@ -200,7 +202,9 @@ def adversary_rows(
     return shown_rows(subject, targets, shown)
 
 
-def _thresholds(inputs: MeasureVariant.Inputs, index: int, fprs: Sequence[float]) -> np.ndarray | None:
+def _thresholds(
+    inputs: MeasureVariant.Inputs, index: int, fprs: Sequence[float]
+) -> np.ndarray | None:
     """Return the thresholds of an attack: from players, or from the population if it uses no references."""
     if inputs.thresholds is None:
         return None

@@ -43,11 +43,15 @@ def query_network(weights: Weights, runtime: Runtime) -> nn.Module:
     return network.eval() if spec_of(weights).name == "external" else fused(network)
 
 
-def network_spec(data: Images, split: Splits, network: str, options: Mapping[str, Any]) -> ModelSpec:
+def network_spec(
+    data: Images, split: Splits, network: str, options: Mapping[str, Any]
+) -> ModelSpec:
     """Return the network for a data set, standardising by the pool's statistics."""
     mean, std = channel_statistics(data, split.pool)
     _, channels, size, _ = data.pixels.shape
-    return ModelSpec(network, dict(options), len(data.class_names), channels, size, mean=mean, std=std)
+    return ModelSpec(
+        network, dict(options), len(data.class_names), channels, size, mean=mean, std=std
+    )
 
 
 def check_origin(options: Mapping[str, Any], planned_with: str) -> None:
@@ -58,7 +62,9 @@ def check_origin(options: Mapping[str, Any], planned_with: str) -> None:
     """
     here = origin(str(options["factory"])).made_by if planned_with else ""
     if here != planned_with:
-        raise ModelError(f"the network was planned with {planned_with}, but this machine has {here or 'none of it'}")
+        raise ModelError(
+            f"the network was planned with {planned_with}, but this machine has {here or 'none of it'}"
+        )
 
 
 def calibration_images(
@@ -76,7 +82,9 @@ def calibration_images(
     The draw depends on the model, not on the quantizer, so that quantizers are compared on the same images.
     """
     seed = seed_for(seed, "calibration", model)
-    source = split.pool[split.member[model]] if calibration.source == "members" else split.calibration
+    source = (
+        split.pool[split.member[model]] if calibration.source == "members" else split.calibration
+    )
     chosen = np.sort(np.random.default_rng(seed).choice(source, calibration.records, replace=False))
     # Sorted above: the order of the draw must not decide the order of a quantizer's sums.
     pixels = torch.from_numpy(data.pixels[chosen]).to(device)

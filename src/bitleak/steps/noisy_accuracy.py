@@ -47,7 +47,12 @@ class NoisyAccuracy:
         weights, records = self._weights[place], self._records[place]
         network = query_network(with_noise(weights, self._noise[place], scale), self._runtime)
         answers = logits(
-            network, self._data, records, spec=spec_of(weights), batch=self._batch, device=self._runtime.device
+            network,
+            self._data,
+            records,
+            spec=spec_of(weights),
+            batch=self._batch,
+            device=self._runtime.device,
         )
         self._calls += 1
         self._on_call(self._calls)

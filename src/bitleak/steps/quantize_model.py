@@ -12,7 +12,7 @@ from bitleak.core.types import Images, QuantizedWeights, Splits, Weights
 from bitleak.engine.worker import Runtime
 from bitleak.steps.quantizing_work import quantizing_work
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 RECORD_BYTES = 900
 """Mean size of what is stored about a layer beside its codes: headers of its arrays, and its record as JSON."""
@@ -50,7 +50,10 @@ class QuantizeModel:
 
     def cost(self, scale: Scale, *, shared: bool = False) -> float:
         """Seconds; `shared` if another precision is expected to pay for the pass over the images."""
-        return quantizing_work(self.quantizer, self.options, self.calibration, scale.network, shared) / scale.rate
+        return (
+            quantizing_work(self.quantizer, self.options, self.calibration, scale.network, shared)
+            / scale.rate
+        )
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the codes, one per weight, of the grids, and of each layer's record."""
@@ -64,7 +67,7 @@ class QuantizeModel:
 
     @staticmethod
     def run_together(
-        steps: Sequence["QuantizeModel"], inputs: Inputs, runtime: Runtime, progress: Progress
+        steps: Sequence["QuantizeModel"], inputs: Inputs, runtime: Runtime, progress: OnProgress
     ) -> Iterator[QuantizedWeights]:
         """Yield the quantized weights of each step, in order; steps on the same images share their statistics."""
         import torch
@@ -91,7 +94,9 @@ class QuantizeModel:
             )
             seeds = [seed_for(step.seed, "quantize", step.model) for step in alike]
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            results = quantize_together([_quantizer(step) for step in alike], network, images, generators)
+            results = quantize_together(
+                [_quantizer(step) for step in alike], network, images, generators
+            )
             for _ in alike:
                 with exact_float32():
                     quantized = replace(next(results), spec=spec)

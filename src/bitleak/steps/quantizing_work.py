@@ -13,7 +13,15 @@ corrected by what the store's manifests say as soon as there are any. On the CPU
 width 16 is asked about 1,480 images of 32x32 pixels per second, and trained on 510: the same rate, with the backward
 pass counted as two forward passes. The GPU's has not been measured."""
 
-SLOWDOWN = {"search": 20.0, "adaround": 3.0, "brecq": 3.0, "obc": 8.0, "gptq": 3.0, "polish": 3.0, "exchange": 700.0}
+SLOWDOWN = {
+    "search": 20.0,
+    "adaround": 3.0,
+    "brecq": 3.0,
+    "obc": 8.0,
+    "gptq": 3.0,
+    "polish": 3.0,
+    "exchange": 700.0,
+}
 """How far the parts of the quantizers stay below that rate, on one core: cnn of width 16 and 32, float64."""
 
 PASS = {"full_precision": 4.0, "quantized": 9.0}
@@ -27,7 +35,11 @@ COLUMN = {"gptq": 7.5e5, "polish": 3.2e5}
 
 
 def quantizing_work(
-    name: str, options: Mapping[str, Any], calibration: CalibrationConfig, network: NetworkSize, shared: bool
+    name: str,
+    options: Mapping[str, Any],
+    calibration: CalibrationConfig,
+    network: NetworkSize,
+    shared: bool,
 ) -> float:
     """Return the work of one quantization, in multiply-adds at the rate of a forward pass.
 
@@ -60,17 +72,31 @@ def quantizing_work(
     work += grids * slowdown * rows.get(name, 0.0)
     sweeps = options.get("polish", 0)
     if grids == 2:
-        work += GRIDS * SLOWDOWN["polish"] * math.fsum(1.5 * out * columns**2 for out, columns in layers)
+        work += (
+            GRIDS
+            * SLOWDOWN["polish"]
+            * math.fsum(1.5 * out * columns**2 for out, columns in layers)
+        )
         work += SEARCHES * COLUMN["polish"] * columns
-        work += 3 * len(layers) * forward if name == "brecq" else 0.0  # the statistics of each layer
+        work += (
+            3 * len(layers) * forward if name == "brecq" else 0.0
+        )  # the statistics of each layer
     work += sweeps * COLUMN["polish"] * columns
-    work += sweeps * SLOWDOWN["polish"] * math.fsum(1.5 * out * columns**2 for out, columns in layers)
-    work += options.get("exchange", 0) * SLOWDOWN["exchange"] * sum(out * columns**2 for out, columns in layers)
+    work += (
+        sweeps * SLOWDOWN["polish"] * math.fsum(1.5 * out * columns**2 for out, columns in layers)
+    )
+    work += (
+        options.get("exchange", 0)
+        * SLOWDOWN["exchange"]
+        * sum(out * columns**2 for out, columns in layers)
+    )
     inputs = options.get("inputs", "full_precision")
     looks = name in ("obc", "gptq") or (name == "rtn" and sweeps > 0)
     if looks and not (shared and inputs == "full_precision"):
         work += PASS[inputs] * forward
-    if options.get("reestimate", "none") != "none" and inputs == "full_precision":  # on the way of the walk if not
+    if (
+        options.get("reestimate", "none") != "none" and inputs == "full_precision"
+    ):  # on the way of the walk if not
         seen = min(images, options["reestimate_images"] or images)
         work += (4 if options["reestimate"] == "relative" else 3) * forward * seen / images
     return work

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 from bitleak.core.types import Images, Outputs, QuantizedWeights, Splits, Weights
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,18 @@ class QueryModel:
         activations = 4 * 64 * scale.pixels * self.batch
         return scale.decoded_bytes + 2 * scale.weight_bytes + 2 * scale.answer_bytes + activations
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Outputs:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Outputs:
         """Return the signals."""
         from bitleak.query import outputs
         from bitleak.steps.networks import query_network, spec_of
 
         weights = inputs.weights
         weights = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
-        options: Mapping[str, Any] = {"queries": self.queries, "batch": self.batch, "test": self.test}
+        options: Mapping[str, Any] = {
+            "queries": self.queries,
+            "batch": self.batch,
+            "test": self.test,
+        }
         return outputs(
             query_network(weights, runtime),
             inputs.images,

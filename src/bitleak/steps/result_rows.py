@@ -33,7 +33,7 @@ class Subject(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """Rows and curves of one task.
 
     Attributes:
@@ -51,9 +51,11 @@ class Table:
         return {"rows": rows, "curves": dict(self.curves)} if self.curves else {"rows": rows}
 
     @classmethod
-    def read(cls, artifacts: Mapping[str, Any]) -> "Table":
+    def read(cls, artifacts: Mapping[str, Any]) -> "ResultTable":
         """Return the table that was stored as these artifacts."""
-        rows = [Row(**{**line, "measure": Measure(**line["measure"])}) for line in artifacts["rows"]]
+        rows = [
+            Row(**{**line, "measure": Measure(**line["measure"])}) for line in artifacts["rows"]
+        ]
         return cls(rows, artifacts.get("curves", {}))
 
 
@@ -73,12 +75,20 @@ def shown_rows(subject: Subject, targets: Sequence[int], shown: TotalAndTargets)
     rows = []
     for metric, measures in shown.items():
         pairs = zip(names, measures, strict=True)
-        rows += [Row(*subject, target, metric, measure) for target, measure in pairs if measure is not None]
+        rows += [
+            Row(*subject, target, metric, measure)
+            for target, measure in pairs
+            if measure is not None
+        ]
     return rows
 
 
 def renamed_measures(measures: Measures, over: str) -> Measures:
     """Return the measures under their names in the table, such as `auc_over_best`."""
-    targets = {name_of_difference(metric, over): values for metric, values in measures.targets.items()}
-    aggregate = {name_of_difference(metric, over): value for metric, value in measures.aggregate.items()}
+    targets = {
+        name_of_difference(metric, over): values for metric, values in measures.targets.items()
+    }
+    aggregate = {
+        name_of_difference(metric, over): value for metric, value in measures.aggregate.items()
+    }
     return Measures(targets, aggregate)

@@ -41,7 +41,7 @@ from bitleak.steps.scale import Scale
 MANIFEST_BYTES = 4096
 """Room that a manifest takes on disk."""
 
-Progress = Callable[[float], None]
+OnProgress = Callable[[float], None]
 """Takes the fraction done of the task that is running, 0 to 1."""
 
 InputKeys = Mapping[str, str | tuple[str, ...]]
@@ -70,7 +70,13 @@ class Step(Protocol):
 
 
 def planned(
-    step: Step, inputs: InputKeys, scale: Scale, label: str, *, cost: float | None = None, group: str | None = None
+    step: Step,
+    inputs: InputKeys,
+    scale: Scale,
+    label: str,
+    *,
+    cost: float | None = None,
+    group: str | None = None,
 ) -> Task:
     """Return the task of a step.
 
@@ -89,7 +95,9 @@ def planned(
     wrong = [name for name in inputs if name not in known]
     wrong += [name for name in known if name not in inputs and name not in optional]
     if wrong:
-        raise TypeError(f"stage {step.STAGE}: expected the inputs {', '.join(known)}, not so for {', '.join(wrong)}")
+        raise TypeError(
+            f"stage {step.STAGE}: expected the inputs {', '.join(known)}, not so for {', '.join(wrong)}"
+        )
     return Task(
         step.STAGE,
         step.VERSION,
@@ -107,7 +115,10 @@ def stage_of(kind: Any) -> Stage:
     """Return a step as the engine calls it: parameters and inputs as they were stored, artifacts back."""
 
     def stage(
-        params: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any], runtime: Runtime, progress: Progress
+        params: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        runtime: Runtime,
+        progress: OnProgress,
     ) -> Iterator[Any]:
         steps = [step_of(kind, one_task) for one_task in params]
         hints = typing.get_type_hints(kind.Inputs)
@@ -143,7 +154,9 @@ def _adapter(kind: Any) -> TypeAdapter:
 def _typed(hint: Any, value: Any) -> Any:
     """Return a decoded input as the type that the step names: one with a method `read` makes it from artifacts."""
     if isinstance(value, tuple):
-        element = next(kind for kind in (hint, *typing.get_args(hint)) if typing.get_origin(kind) is tuple)
+        element = next(
+            kind for kind in (hint, *typing.get_args(hint)) if typing.get_origin(kind) is tuple
+        )
         return tuple(_typed(typing.get_args(element)[0], entry) for entry in value)
     kinds = (hint, *typing.get_args(hint))
     reader = next((kind for kind in kinds if hasattr(kind, "read")), None)

@@ -9,7 +9,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Splits, Weights
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 from bitleak.train.recipe import Recipe
 
 
@@ -53,9 +53,11 @@ class TrainModel:
 
     def memory(self, scale: Scale) -> int:
         """Memory of the images, of weights, gradients and momentum, and of a batch's activations."""
-        return scale.decoded_bytes + 6 * scale.weight_bytes + 4 * 64 * scale.pixels * self.recipe.batch
+        return (
+            scale.decoded_bytes + 6 * scale.weight_bytes + 4 * 64 * scale.pixels * self.recipe.batch
+        )
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> Weights:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Weights:
         """Return the trained weights."""
         from bitleak.steps.networks import check_origin, network_spec
         from bitleak.train.fit import fit

@@ -10,7 +10,7 @@ from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.engine.worker import Runtime
 from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.steps.scale import Scale
-from bitleak.steps.step import Progress
+from bitleak.steps.step import OnProgress
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,17 @@ class WeighWeights:
         """Memory of the weights."""
         return scale.weight_bytes
 
-    def run(self, inputs: Inputs, runtime: Runtime, progress: Progress) -> dict[str, float]:
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> dict[str, float]:
         """Return the sizes by the names of their metrics."""
         weights = inputs.weights
         repeated: frozenset[str] = frozenset()
-        if weights.spec is not None and weights.spec.name == "external":  # networks of this package share no tensor
+        if (
+            weights.spec is not None and weights.spec.name == "external"
+        ):  # networks of this package share no tensor
             from bitleak.models import build
             from bitleak.models.network_size import repeated_names
 
             repeated = repeated_names(build(weights.spec, seed=0))
-        return {name: float(value) for name, value in weights_size(weights, repeated=repeated).items()}
+        return {
+            name: float(value) for name, value in weights_size(weights, repeated=repeated).items()
+        }

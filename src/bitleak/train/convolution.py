@@ -61,7 +61,14 @@ def _plain(layer: nn.Conv2d) -> bool:
         and layer.dilation == (1, 1)
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)
-        and not any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks))
+        and not any(
+            (
+                layer._forward_hooks,
+                layer._forward_pre_hooks,
+                layer._backward_hooks,
+                layer._backward_pre_hooks,
+            )
+        )
     )
 
 
@@ -71,7 +78,11 @@ class _Convolved(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
     def forward(
-        ctx: FunctionCtx, images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+        ctx: FunctionCtx,
+        images: Tensor,
+        weight: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
     ) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.stride, ctx.padding = stride, padding  # type: ignore[attr-defined]
@@ -84,7 +95,9 @@ class _Convolved(torch.autograd.Function):
         small = gradient.shape[2:].numel() <= SMALL_MAP
         needed = (ctx.needs_input_grad[0], not small, False)
         shape = (None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, needed)
-        by_images, by_weight, _ = torch.ops.aten.convolution_backward(gradient, images, weight, *shape)
+        by_images, by_weight, _ = torch.ops.aten.convolution_backward(
+            gradient, images, weight, *shape
+        )
         if small:
             by_weight = weight_gradient(images, gradient, weight, ctx.stride, ctx.padding)
         return by_images, by_weight, None, None
@@ -100,7 +113,9 @@ def weight_gradient(
     """Return the derivative by the weight, as one product over records and positions."""
     # The windows of the padded images as a view, channels last, copied once as rows of a matrix.
     outputs, inputs, rows, columns = weight.shape
-    padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    padded = functional.pad(
+        images.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0])
+    )
     by_record, by_row, by_column, by_channel = padded.stride()
     windows = padded.as_strided(
         (len(images), *gradient.shape[2:], rows, columns, inputs),

@@ -123,7 +123,9 @@ def fit(
         shuffled = torch.randperm(len(members), generator=order).to(device)
         for chosen in record_batches(data.members.index_select(0, shuffled), recipe.batch):
             inputs, labels = data.batch(chosen, recipe.augment, chance)
-            total += training_step(network, optimizer, inputs, labels, autocast=recipe.autocast) * len(chosen)
+            total += training_step(
+                network, optimizer, inputs, labels, autocast=recipe.autocast
+            ) * len(chosen)
 
         # The only wait for the device, once per epoch.
         mean = float(total) / len(members)

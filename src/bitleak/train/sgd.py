@@ -30,7 +30,13 @@ class SGD:
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], *, rate: float, momentum: float, weight_decay: float, nesterov: bool
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        rate: float,
+        momentum: float,
+        weight_decay: float,
+        nesterov: bool,
     ) -> None:
         self.rate = rate
         self._parameters = list(parameters)

@@ -92,7 +92,9 @@ def test_at_the_end_no_single_weight_can_be_moved_with_profit(seed):
     codings = torch.tensor(list(itertools.product(range(3), repeat=6)), dtype=torch.uint8)
     for row in range(4):
         alone = Grid(grid.scale[row : row + 1], grid.zero_point[row : row + 1], 3)
-        errors = [float(loss.error(to_weights(c.expand(4, -1), alone) - weight)[row]) for c in codings]
+        errors = [
+            float(loss.error(to_weights(c.expand(4, -1), alone) - weight)[row]) for c in codings
+        ]
         found = float(loss.error(to_weights(polished, grid) - weight)[row])
         assert min(errors) * (1 - 1e-9) <= found < sorted(errors)[len(errors) // 10]
 
@@ -111,19 +113,25 @@ def test_after_exchanges_no_pair_can_be_moved_with_profit_and_the_optimum_is_not
     for row in range(4):
         assert pairs_by_loops(paired, weight, grid, loss, row) < 1e-6
         alone = Grid(grid.scale[row : row + 1], grid.zero_point[row : row + 1], 3)
-        optimum = min(float(loss.error(to_weights(c.expand(4, -1), alone) - weight)[row]) for c in codings)
+        optimum = min(
+            float(loss.error(to_weights(c.expand(4, -1), alone) - weight)[row]) for c in codings
+        )
         assert optimum * (1 - 1e-9) <= float(errors[1][row])
 
 
 def test_exchanges_lower_the_error_where_single_moves_have_ended():
-    layer, inputs, quantized_inputs, loss = problem(nn.Conv2d(6, 6, 3, padding=1, groups=2), (20, 6, 7, 7))
+    layer, inputs, quantized_inputs, loss = problem(
+        nn.Conv2d(6, 6, 3, padding=1, groups=2), (20, 6, 7, 7)
+    )
     weight = layer.weight.detach()
     grid = search_grid(weight, 4)
     single, paired = (
-        polish(to_codes(weight, grid), weight, grid, loss, sweeps=50, exchanges=exchanges)[0] for exchanges in (0, 9)
+        polish(to_codes(weight, grid), weight, grid, loss, sweeps=50, exchanges=exchanges)[0]
+        for exchanges in (0, 9)
     )
     before, after = (
-        direct_error(layer, inputs, quantized_inputs, to_weights(codes, grid)) for codes in (single, paired)
+        direct_error(layer, inputs, quantized_inputs, to_weights(codes, grid))
+        for codes in (single, paired)
     )
     assert (after <= before * (1 + 1e-6)).all()
     assert after.sum() < 0.99 * before.sum()
@@ -183,11 +191,14 @@ def test_independent_inputs_leave_round_to_nearest():
     loss = quadratic("layer", layer, [(inputs, inputs)])
     weight = layer.weight.detach()
     grid = search_grid(weight, 4)
-    assert torch.equal(polish(to_codes(weight, grid), weight, grid, loss, sweeps=5)[0], to_codes(weight, grid))
+    assert torch.equal(
+        polish(to_codes(weight, grid), weight, grid, loss, sweeps=5)[0], to_codes(weight, grid)
+    )
 
 
 @pytest.mark.parametrize(
-    "quantizer", [RoundToNearest(levels=3), AdaRound(levels=3, iterations=50, learning_rate=0.2, grid="zero")]
+    "quantizer",
+    [RoundToNearest(levels=3), AdaRound(levels=3, iterations=50, learning_rate=0.2, grid="zero")],
 )
 def test_quantizers_polish_if_wanted(quantizer):
     torch.manual_seed(0)
@@ -201,9 +212,13 @@ def test_quantizers_polish_if_wanted(quantizer):
     assert polished.record["0"]["polish_sweeps"] >= 1
 
     def error(quantized):
-        difference = torch.from_numpy(quantized.layers["0"].dequantize()) - network[0].weight.detach()
+        difference = (
+            torch.from_numpy(quantized.layers["0"].dequantize()) - network[0].weight.detach()
+        )
         return float(F.conv2d(images, difference).square().sum())
 
     energy = float((F.conv2d(images, network[0].weight.detach())).square().sum())
     assert error(paired) < error(polished) < error(plain)
-    assert polished.record["0"]["relative_error"] == pytest.approx(error(polished) / energy, rel=1e-4)
+    assert polished.record["0"]["relative_error"] == pytest.approx(
+        error(polished) / energy, rel=1e-4
+    )

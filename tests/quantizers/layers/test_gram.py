@@ -34,11 +34,15 @@ def draw(*shape):
 def check(layer, images):
     columns = inputs_of_weights(layer, images)
     expected = columns @ columns.mT
-    torch.testing.assert_close(gram(layer, images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        gram(layer, images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max())
+    )
     outputs = torch.randn_like(layer(images))
     rows = outputs.double().movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1)
     product = rows.unflatten(0, (len(columns), -1)) @ columns.mT
-    torch.testing.assert_close(moment(layer, images, outputs), product.flatten(0, 1), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        moment(layer, images, outputs), product.flatten(0, 1), rtol=1e-4, atol=1e-3
+    )
 
 
 KERNELS = [1, 2, 3, (3, 1), (1, 5)]

@@ -15,7 +15,9 @@ from bitleak.quantizers.layers.obq import eliminate, invert
 def problem(rows, columns, levels, seed=0):
     """Weights, their grid and the H of correlated, non-negative inputs."""
     generator = torch.Generator().manual_seed(seed)
-    mixing = torch.eye(columns) + 0.5 * torch.randn(columns, columns, generator=generator) / columns**0.5
+    mixing = (
+        torch.eye(columns) + 0.5 * torch.randn(columns, columns, generator=generator) / columns**0.5
+    )
     inputs = (torch.randn(6 * columns, columns, generator=generator) @ mixing).relu().double()
     weight = torch.randn(rows, columns, generator=generator)
     return weight, search_grid(weight, levels), 2 / len(inputs) * inputs.T @ inputs
@@ -47,7 +49,9 @@ def by_rank_one_updates(row, hessian, grid):
         codes[column] = code
         free.remove(column)
         weights -= (weights[column] - value) / inverse[column, column] * inverse[column]
-        inverse = inverse - torch.outer(inverse[:, column], inverse[column]) / inverse[column, column]
+        inverse = (
+            inverse - torch.outer(inverse[:, column], inverse[column]) / inverse[column, column]
+        )
     return [codes[column] for column in range(len(row))]
 
 
@@ -67,13 +71,18 @@ def from_scratch(row, hessian, grid):
 
 
 def loop(solve, weight, grid, hessian):
-    grids = [(float(scale), int(zero), grid.levels) for scale, zero in zip(grid.scale, grid.zero_point, strict=True)]
+    grids = [
+        (float(scale), int(zero), grid.levels)
+        for scale, zero in zip(grid.scale, grid.zero_point, strict=True)
+    ]
     return [solve(row, hessian, one) for row, one in zip(weight, grids, strict=True)]
 
 
 def solve(weight, grid, hessian, dtype=torch.float64):
     inverse = torch.linalg.inv(hessian).to(dtype)
-    return eliminate(weight[None], inverse[None], grid.scale[None], grid.zero_point[None], grid.levels)[0]
+    return eliminate(
+        weight[None], inverse[None], grid.scale[None], grid.zero_point[None], grid.levels
+    )[0]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 5), (4, 48), (4, 49), (2, 97), (1, 200)])
@@ -104,7 +113,9 @@ def test_no_row_is_below_the_optimum_over_all_codings_and_most_are_below_roundin
     codings = torch.tensor([*itertools.product(range(3), repeat=6)], dtype=torch.uint8)
     for row, one in enumerate(weight):
         own = Grid(
-            grid.scale[row : row + 1].expand(len(codings)), grid.zero_point[row : row + 1].expand(len(codings)), 3
+            grid.scale[row : row + 1].expand(len(codings)),
+            grid.zero_point[row : row + 1].expand(len(codings)),
+            3,
         )
         best = errors_of(one, to_weights(codings, own), hessian).min()
         assert best * (1 - 1e-9) <= found[row]
@@ -123,7 +134,9 @@ def many():
     """Three groups of rows: weights, inverses, scales, zero points."""
     found = [problem(rows, 130, 4, seed) for seed, rows in enumerate((5, 5, 5))]
     weights, grids, hessians = zip(*found, strict=True)
-    scales, zeros = (torch.stack([getattr(grid, name) for grid in grids]) for name in ("scale", "zero_point"))
+    scales, zeros = (
+        torch.stack([getattr(grid, name) for grid in grids]) for name in ("scale", "zero_point")
+    )
     weights = torch.stack(weights)
     weights[1, 2] *= 3  # outliers in one row only
     weights[2, 0, ::7] = 0
@@ -134,7 +147,9 @@ def many():
 def test_groups_taken_together_have_the_codes_of_each_group_alone(many):
     together = eliminate(*many, 4)
     for group in range(3):
-        assert torch.equal(eliminate(*(part[group : group + 1] for part in many), 4)[0], together[group])
+        assert torch.equal(
+            eliminate(*(part[group : group + 1] for part in many), 4)[0], together[group]
+        )
 
 
 @pytest.mark.parametrize("budget", [1, 3 * 130 * 130 * 8])
@@ -149,7 +164,9 @@ def test_hundreds_of_small_groups_have_the_codes_of_the_rank_one_loop():
     inputs = torch.randn(200, 50, 9, generator=torch.Generator().manual_seed(1)).double().relu()
     hessians = inputs.mT @ inputs
     inverses, _ = invert("depthwise", hessians)
-    codes = eliminate(weight[:, None], inverses, grid.scale[:, None], grid.zero_point[:, None], 3)[:, 0]
+    codes = eliminate(weight[:, None], inverses, grid.scale[:, None], grid.zero_point[:, None], 3)[
+        :, 0
+    ]
     for row in range(200):
         own = (float(grid.scale[row]), int(grid.zero_point[row]), 3)
         assert codes[row].tolist() == by_rank_one_updates(weight[row], hessians[row], own)
@@ -159,7 +176,9 @@ def test_outliers_in_some_rows_only_go_first_there():
     weight, grid, hessian = problem(5, 60, 3)
     first, last = (grid.scale * (code - grid.zero_point) for code in (0, 2))
     weight[::2] = weight.clamp(first[:, None], last[:, None])[::2]
-    outside = (weight - to_weights(to_codes(weight, grid), grid)).abs() > 0.5001 * grid.scale[:, None]
+    outside = (weight - to_weights(to_codes(weight, grid), grid)).abs() > 0.5001 * grid.scale[
+        :, None
+    ]
     assert outside.any(1).tolist() == [False, True, False, True, False]
     assert solve(weight, grid, hessian).tolist() == loop(by_rank_one_updates, weight, grid, hessian)
 
@@ -207,7 +226,9 @@ def test_the_memory_is_a_small_multiple_of_the_budget(budget):
 
 def test_float32_differs_in_ties_only():
     weight, grid, hessian = problem(16, 120, 4)
-    assert (solve(weight, grid, hessian) == solve(weight, grid, hessian, torch.float32)).float().mean() > 0.999
+    assert (
+        solve(weight, grid, hessian) == solve(weight, grid, hessian, torch.float32)
+    ).float().mean() > 0.999
 
 
 def test_a_regular_matrix_is_inverted_without_damping():
@@ -220,7 +241,9 @@ def test_a_regular_matrix_is_inverted_without_damping():
 def test_each_matrix_is_damped_as_little_as_the_ladder_allows():
     inputs = torch.randn(3, 10, generator=torch.Generator().manual_seed(0)).double()
     _, _, regular = problem(1, 10, 4)
-    indefinite = torch.diag(torch.tensor([-0.5] + [2.0] * 9).double())  # -0.5 + 1.75 * 0.1 < 0 < -0.5 + 1.75
+    indefinite = torch.diag(
+        torch.tensor([-0.5] + [2.0] * 9).double()
+    )  # -0.5 + 1.75 * 0.1 < 0 < -0.5 + 1.75
     hessian = torch.stack([regular, inputs.T @ inputs, indefinite, 2 * regular])
     inverse, damping = invert("fc", hessian)
     assert damping.tolist() == [0.0, 1e-2, 1.0, 0.0]

@@ -31,7 +31,9 @@ def problem(layer=None, shape=(200, 20)):
 
 def row_of(loss, row, group):
     part = slice(row, row + 1)
-    return Quadratic(loss.gram[group : group + 1], loss.moment[part], loss.constant[part], loss.positions)
+    return Quadratic(
+        loss.gram[group : group + 1], loss.moment[part], loss.constant[part], loss.positions
+    )
 
 
 def left(weight, scale, zero_point, levels, loss):
@@ -60,7 +62,9 @@ def by_hand(weight, grid, loss, groups, *, symmetric):
                 if (error := left(own, *tried, grid.levels, mine)) < least:
                     best, least = tried, error
         found.append(best)
-    return torch.stack([scale for scale, _ in found]), torch.stack([zero_point for _, zero_point in found])
+    return torch.stack([scale for scale, _ in found]), torch.stack(
+        [zero_point for _, zero_point in found]
+    )
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -105,7 +109,10 @@ def test_independent_inputs_leave_nothing_to_make_up_for_and_errors_are_those_of
     loss = Quadratic(eye[None], zeros, zeros[:, 0], 1)
     grid = search_grid(weight, 4)
     found = output_grid(grid, weight, weight, loss)
-    errors = [(to_weights(to_codes(weight, each), each) - weight).double().square().sum(1) for each in (found, grid)]
+    errors = [
+        (to_weights(to_codes(weight, each), each) - weight).double().square().sum(1)
+        for each in (found, grid)
+    ]
     assert (errors[0] <= errors[1]).all()
 
 
@@ -136,7 +143,9 @@ def test_of_two_attempts_each_row_or_tensor_keeps_the_better():
             assert 0 < int(other.sum()) < 6
             torch.testing.assert_close(errors[2], torch.minimum(errors[0], errors[1]))
         else:
-            assert float(errors[2].sum()) == pytest.approx(min(float(errors[0].sum()), float(errors[1].sum())))
+            assert float(errors[2].sum()) == pytest.approx(
+                min(float(errors[0].sum()), float(errors[1].sum()))
+            )
         assert torch.equal(kept.facts["number"], other.long())
 
 
@@ -157,13 +166,16 @@ def test_no_first_layer_ends_with_more_error_than_on_the_grid_of_the_weights(qua
     network = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)).eval()
     images = torch.randn(60, 2, 6, 6).cumsum(2).cumsum(3) / 3
     wide, plain = (
-        replace(quantizer, grid=grid)(network, images, torch.Generator()).record["0"] for grid in ("output", "zero")
+        replace(quantizer, grid=grid)(network, images, torch.Generator()).record["0"]
+        for grid in ("output", "zero")
     )
     if wide["rows_on_output_grid"]:
         assert wide["relative_error"] < plain["relative_error"]
     else:
         assert wide["relative_error"] == plain["relative_error"]
-    assert wide["rows_on_output_grid"] in (range(1, 9) if quantizer.granularity == "channel" else (0, 8))
+    assert wide["rows_on_output_grid"] in (
+        range(1, 9) if quantizer.granularity == "channel" else (0, 8)
+    )
     assert "rows_on_output_grid" not in plain
 
 
@@ -172,7 +184,9 @@ def test_units_are_learnt_on_it_if_wanted():
     network = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)).eval()
     images = torch.randn(60, 2, 6, 6).cumsum(2).cumsum(3) / 3
     wide, plain = (
-        BRECQ(levels=3, iterations=100, grid=grid)(network, images, torch.Generator().manual_seed(0))
+        BRECQ(levels=3, iterations=100, grid=grid)(
+            network, images, torch.Generator().manual_seed(0)
+        )
         for grid in ("output", "zero")
     )
     assert (wide.layers["0"].scale != plain.layers["0"].scale).any()
@@ -183,11 +197,16 @@ def test_units_are_learnt_on_it_if_wanted():
 def test_it_is_refused_where_no_linear_output_is_looked_at():
     with pytest.raises(ValueError, match="grid 'output' needs polish of at least 1"):
         RoundToNearest(grid="output")
-    with pytest.raises(ValueError, match="with objective 'activation', it must be 'zero' or 'paper'"):
+    with pytest.raises(
+        ValueError, match="with objective 'activation', it must be 'zero' or 'paper'"
+    ):
         AdaRound(objective="activation", grid="output")
 
 
 def test_the_published_settings_have_the_grid_of_the_weights():
-    made = {kind: kind(**kind.PRESETS["paper"]).grid for kind in (AdaRound, BRECQ, OBC, GPTQ, RoundToNearest)}
+    made = {
+        kind: kind(**kind.PRESETS["paper"]).grid
+        for kind in (AdaRound, BRECQ, OBC, GPTQ, RoundToNearest)
+    }
     assert "output" not in made.values()
     assert (AdaRound().grid, GPTQ().grid) == ("output", "output")

@@ -47,10 +47,14 @@ class Mixture(nn.Module):
         return answers
 
 
-@pytest.mark.parametrize("quantizer", [OBC(levels=3), GPTQ(levels=3), AdaRound(levels=3, iterations=3)])
+@pytest.mark.parametrize(
+    "quantizer", [OBC(levels=3), GPTQ(levels=3), AdaRound(levels=3, iterations=3)]
+)
 def test_a_layer_that_no_calibration_image_reaches_is_refused_by_name(quantizer):
     images = -torch.rand(8, 1, 2, 2) - 0.1
-    with pytest.raises(QuantizationError, match="'bright' is given no inputs by any of the 8 calibration images"):
+    with pytest.raises(
+        QuantizationError, match="'bright' is given no inputs by any of the 8 calibration images"
+    ):
         quantizer(Mixture().eval(), images, torch.Generator())
     images[5:] *= -1  # none of the first two
     assert quantizer(Mixture().eval(), images, torch.Generator()).record["bright"]["levels"] == 3

@@ -8,7 +8,12 @@ from torch import nn
 
 from bitleak.quantizers.adaround import AdaRound
 from bitleak.quantizers.brecq import BRECQ
-from bitleak.quantizers.network.activations import InMemoryActivations, SpilledActivations, collect, collect_together
+from bitleak.quantizers.network.activations import (
+    InMemoryActivations,
+    SpilledActivations,
+    collect,
+    collect_together,
+)
 
 
 def values(records=300, *shape):
@@ -18,13 +23,17 @@ def values(records=300, *shape):
 @pytest.mark.parametrize("shape", [(3, 5, 4), (7,), ()])
 def test_a_file_gives_the_values_that_memory_gives(shape):
     given = values(300, *shape)
-    inside, outside = (collect(given.split(70), 300, memory=memory, chunk=64) for memory in (None, 0))
+    inside, outside = (
+        collect(given.split(70), 300, memory=memory, chunk=64) for memory in (None, 0)
+    )
     assert isinstance(inside, InMemoryActivations)
     assert isinstance(outside, SpilledActivations)
     chosen = torch.randint(300, (41,), generator=torch.Generator().manual_seed(1))
     assert torch.equal(outside.batch(chosen), given[chosen])
     assert torch.equal(inside.batch(chosen), given[chosen])
-    for one, other, expected in zip(inside.chunks(), outside.chunks(), given.split(64), strict=True):
+    for one, other, expected in zip(
+        inside.chunks(), outside.chunks(), given.split(64), strict=True
+    ):
         assert torch.equal(one, expected)
         assert torch.equal(other, expected)
     assert len(inside) == len(outside) == 300
@@ -42,7 +51,9 @@ def test_maps_in_another_memory_order_come_back_contiguous_and_equal():
 
 def test_only_what_exceeds_the_budget_goes_to_a_file():
     small, large = values(10, 2), values(10, 200)
-    found = collect_together(zip(small.split(4), large.split(4), strict=True), 10, memory=small.nbytes)
+    found = collect_together(
+        zip(small.split(4), large.split(4), strict=True), 10, memory=small.nbytes
+    )
     assert [type(each) for each in found] == [InMemoryActivations, SpilledActivations]
     assert torch.equal(torch.cat(list(found[1].chunks())), large)
 

@@ -20,7 +20,13 @@ def fisher(rest, outputs, generator):
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten()]
+    layers = [
+        nn.Conv2d(2, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+    ]
     return nn.Sequential(*layers, nn.Linear(16, CLASSES)).eval().requires_grad_(False)
 
 
@@ -38,14 +44,18 @@ def by_hand(network, outputs):
             moved = given[None].clone().requires_grad_()
             logits = network[2:](moved)
             loss = F.cross_entropy(logits, torch.tensor([label]))
-            expected[record] += logits.detach().softmax(1)[0, label] * torch.autograd.grad(loss, moved)[0][0] ** 2
+            expected[record] += (
+                logits.detach().softmax(1)[0, label] * torch.autograd.grad(loss, moved)[0][0] ** 2
+            )
     return expected
 
 
 def test_the_mean_over_the_draws_is_the_expectation_over_the_labels(network, outputs):
     expected = by_hand(network, outputs)
     many = outputs.repeat(4000, 1, 1, 1)
-    weights = fisher(units(network)[1:], many, torch.Generator().manual_seed(0)).unflatten(0, (4000, -1))
+    weights = fisher(units(network)[1:], many, torch.Generator().manual_seed(0)).unflatten(
+        0, (4000, -1)
+    )
     mean, error = weights.mean(0), weights.std(0) / 4000**0.5
     expected /= expected.mean()
     assert (expected > 0).any()
@@ -64,18 +74,27 @@ def test_two_classes_and_no_unit_behind_give_p_times_1_minus_p():
     logits = torch.tensor([[0.0, 0.0], [1.0, -1.0], [0.0, 5.0]])
     p = logits.softmax(1)
     expected = p[:, :1] * p[:, 1:]
-    weights = fisher([], logits.repeat(5000, 1), torch.Generator().manual_seed(0)).unflatten(0, (5000, -1))
-    torch.testing.assert_close(weights.mean(0), (expected / expected.mean()).expand(-1, 2), rtol=0.1, atol=0.0)
+    weights = fisher([], logits.repeat(5000, 1), torch.Generator().manual_seed(0)).unflatten(
+        0, (5000, -1)
+    )
+    torch.testing.assert_close(
+        weights.mean(0), (expected / expected.mean()).expand(-1, 2), rtol=0.1, atol=0.0
+    )
 
 
 def test_outputs_without_effect_all_count_alike(network, outputs):
     network[5].weight.zero_()
-    assert torch.equal(fisher(units(network)[1:], outputs, torch.Generator()), torch.ones_like(outputs))
+    assert torch.equal(
+        fisher(units(network)[1:], outputs, torch.Generator()), torch.ones_like(outputs)
+    )
 
 
 def test_outputs_are_not_changed_and_the_draw_is_the_generators(network, outputs):
     before = outputs.clone()
-    draws = [fisher(units(network)[1:], outputs, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    draws = [
+        fisher(units(network)[1:], outputs, torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
+    ]
     assert torch.equal(outputs, before)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
@@ -92,13 +111,20 @@ def test_weighted_rounding_changes_the_prediction_less_where_few_channels_matter
     weights = fisher([last], outputs, torch.Generator().manual_seed(0))
     assert float(weights[:, :2].mean()) > 5
     assert float(weights[:, 2:].mean()) < 0.1
-    schedule = RoundingSchedule(iterations=150, batch=50, learning_rate=0.2, decay=(0.5, 0.9), regularization=0.01)
+    schedule = RoundingSchedule(
+        iterations=150, batch=50, learning_rate=0.2, decay=(0.5, 0.9), regularization=0.01
+    )
     grids = {"0": search_grid(network[0].weight, 3, granularity="tensor")}
 
     def divergence(importance):
         generator = torch.Generator().manual_seed(0)
-        maps = [None if values is None else InMemoryActivations(values) for values in (inputs, outputs, importance)]
-        found = reconstruct(first.run, grids, *maps[:2], schedule=schedule, generator=generator, importance=maps[2])
+        maps = [
+            None if values is None else InMemoryActivations(values)
+            for values in (inputs, outputs, importance)
+        ]
+        found = reconstruct(
+            first.run, grids, *maps[:2], schedule=schedule, generator=generator, importance=maps[2]
+        )
         changed = F.linear(inputs, to_weights(found.codes["0"], grids["0"]), network[0].bias)
         expected, given = (last.run(values).log_softmax(1) for values in (outputs, changed))
         return float(F.kl_div(given, expected, log_target=True, reduction="batchmean"))

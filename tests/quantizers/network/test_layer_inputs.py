@@ -103,7 +103,9 @@ def test_a_layer_in_a_loop_over_the_images_is_refused():
             return torch.stack([self.f(self.conv(image).mean(0)[0, :4]) for image in x])
 
     several = torch.zeros(3, 1, 8, 8)
-    with pytest.raises(QuantizationError, match="layer 'conv' is given a tensor of 3 axes, a single image"):
+    with pytest.raises(
+        QuantizationError, match="layer 'conv' is given a tensor of 3 axes, a single image"
+    ):
         execution_order(Loop().eval(), ["conv", "f"], several)
     with pytest.raises(QuantizationError, match="layer 'f' is used 2 times"):
         execution_order(Loop().eval(), ["f"], several)

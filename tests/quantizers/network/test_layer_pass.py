@@ -81,7 +81,9 @@ def halving(networks, images, order, **memory):
     return seen
 
 
-@pytest.mark.parametrize("memory", [None, 0, 7 * 2 * 4 * 4 * 25])  # the last: two networks, one map of four channels
+@pytest.mark.parametrize(
+    "memory", [None, 0, 7 * 2 * 4 * 4 * 25]
+)  # the last: two networks, one map of four channels
 @pytest.mark.parametrize("route", ["graph", "untraceable", "two records at a time"])
 def test_each_module_sees_what_the_whole_networks_would_give_it(route, memory, images, monkeypatch):
     if route == "two records at a time":
@@ -95,7 +97,9 @@ def test_each_module_sees_what_the_whole_networks_would_give_it(route, memory, i
         pairs = list(pairs)
         assert len(pairs) == (4 if route == "two records at a time" else 1)
         for got, expected in zip(
-            zip(*pairs, strict=True), inputs_by_running([reference, changed], images, name), strict=True
+            zip(*pairs, strict=True),
+            inputs_by_running([reference, changed], images, name),
+            strict=True,
         ):
             torch.testing.assert_close(torch.cat(got), expected)
         changed.get_submodule(name).weight.mul_(0.5)
@@ -124,7 +128,9 @@ def test_where_only_the_last_network_is_looked_at_the_others_wait(kind, memory, 
 
 @pytest.mark.parametrize("memory", [None, 0, 7 * 4 * 4 * 25])
 @pytest.mark.parametrize("kind", [Block, Untraceable])
-def test_where_few_images_are_looked_at_the_others_are_still_seen_behind_it(kind, memory, images, monkeypatch):
+def test_where_few_images_are_looked_at_the_others_are_still_seen_behind_it(
+    kind, memory, images, monkeypatch
+):
     monkeypatch.setattr(capture, "POSITIONS", 50)  # two records at a time
     networks = [network(kind), network(kind)]
     networks[1].first.weight.data.mul_(2)
@@ -137,8 +143,12 @@ def test_where_few_images_are_looked_at_the_others_are_still_seen_behind_it(kind
     visit_in_order(networks, images, ORDER, visit, alone=["norm", "head"], records=3, memory=memory)
     again = [network(kind), network(kind)]
     again[1].first.weight.data.mul_(2)
-    for name, some, count in zip(ORDER, (again, again[1:], again, again[1:]), (7, 4, 7, 4), strict=True):
-        for got, expected in zip(seen[name], inputs_by_running(some, images[:count], name), strict=True):
+    for name, some, count in zip(
+        ORDER, (again, again[1:], again, again[1:]), (7, 4, 7, 4), strict=True
+    ):
+        for got, expected in zip(
+            seen[name], inputs_by_running(some, images[:count], name), strict=True
+        ):
             torch.testing.assert_close(got, expected)
         again[1].get_submodule(name).weight.data.mul_(0.5)
 
@@ -161,8 +171,15 @@ def test_the_values_do_not_depend_on_the_memory(memory, monkeypatch):
     images = torch.randn(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     order = list(quantizable(residual()))
     order.sort(key=capture.execution_order(residual(), order, images).index)
-    found, expected = (halving([residual(), residual()], images, order, memory=bytes_) for bytes_ in (memory, 1 << 30))
-    assert all(torch.equal(*pair) for name in order for pair in zip(found[name], expected[name], strict=True))
+    found, expected = (
+        halving([residual(), residual()], images, order, memory=bytes_)
+        for bytes_ in (memory, 1 << 30)
+    )
+    assert all(
+        torch.equal(*pair)
+        for name in order
+        for pair in zip(found[name], expected[name], strict=True)
+    )
 
 
 def calls_of(memory):
@@ -172,14 +189,20 @@ def calls_of(memory):
     order = capture.execution_order(networks[0], list(quantizable(networks[0])), images)
     for each in networks:
         for name in order:
-            each.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: counts.update([name] * len(o)))
+            each.get_submodule(name).register_forward_hook(
+                lambda m, i, o, name=name: counts.update([name] * len(o))
+            )
     halving(networks, images, order, memory=memory)
-    return {name: counts[name] / 64 for name in order}  # the look at one image is not counted: rounding
+    return {
+        name: counts[name] / 64 for name in order
+    }  # the look at one image is not counted: rounding
 
 
 def test_enough_memory_takes_one_pass_and_none_takes_a_pass_up_to_each_stop(monkeypatch):
     monkeypatch.setattr(capture, "POSITIONS", 8 * 256)
-    plenty, none, some = ({k: round(v) for k, v in calls_of(memory).items()} for memory in (1 << 30, 0, 150_000))
+    plenty, none, some = (
+        {k: round(v) for k, v in calls_of(memory).items()} for memory in (1 << 30, 0, 150_000)
+    )
     names = list(plenty)
     assert [plenty[name] for name in names] == [1] * (len(names) - 1) + [0]
     assert [none[name] for name in names] == list(range(len(names) - 1, -1, -1))
@@ -229,7 +252,9 @@ def test_constants_of_the_graph_are_those_of_every_copy():
     networks = [copy.deepcopy(network) for _ in range(2)]
     seen = {}
     images = torch.randn(3, 1, 4)
-    visit_in_order(networks, images, ["0", "2"], lambda name, inputs: seen.update({name: list(inputs)}))
+    visit_in_order(
+        networks, images, ["0", "2"], lambda name, inputs: seen.update({name: list(inputs)})
+    )
     expected = network[1](network[0](images))
     for (found,) in zip(*seen["2"], strict=True):
         assert torch.equal(found, expected)
@@ -243,7 +268,12 @@ def test_what_a_hook_of_the_whole_network_does_is_seen():
     network.register_forward_pre_hook(lambda module, given: (3 * given[0] - 1,))
     images = torch.randn(5, 2)
     seen = {}
-    visit_in_order([network], images, ["0", "2"], lambda name, inputs: seen.update({name: [x for (x,) in inputs]}))
+    visit_in_order(
+        [network],
+        images,
+        ["0", "2"],
+        lambda name, inputs: seen.update({name: [x for (x,) in inputs]}),
+    )
     first = 3 * images - 1
     assert torch.equal(torch.cat(seen["0"]), first)
     assert torch.allclose(torch.cat(seen["2"]), network[0](first).relu())
@@ -257,14 +287,23 @@ def test_what_a_hook_of_the_whole_network_does_is_seen():
         bitleak.GPTQ(levels=256, reestimate="absolute"),
     ],
 )
-def test_256_levels_keep_the_answers_where_a_hook_is_around_the_network_and_autocast_is_refused(quantizer):
+def test_256_levels_keep_the_answers_where_a_hook_is_around_the_network_and_autocast_is_refused(
+    quantizer,
+):
     class Autocast(nn.Sequential):
         def forward(self, x):
             with torch.autocast("cpu", torch.bfloat16):
                 return super().forward(x).float()
 
     torch.manual_seed(0)
-    parts = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    parts = (
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
     images = torch.randn(64, 1, 8, 8)
     network, cast = nn.Sequential(*parts).eval(), Autocast(*parts).eval()
     for each in (network, cast):
@@ -274,7 +313,9 @@ def test_256_levels_keep_the_answers_where_a_hook_is_around_the_network_and_auto
         full = network(images)
         found = deployed(network, quantizer(network, images, torch.Generator()))(images)
     assert (found - full).norm() < 0.05 * full.norm()
-    with pytest.raises(QuantizationError, match="take the cast or autocast out of the forward pass"):
+    with pytest.raises(
+        QuantizationError, match="take the cast or autocast out of the forward pass"
+    ):
         quantizer(cast, images, torch.Generator())
 
 

@@ -20,14 +20,21 @@ from bitleak.quantizers.rtn import RoundToNearest
 
 def network():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2, groups=3)]
+    layers = [
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, stride=2, groups=3),
+    ]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(54, 4))
 
 
 @pytest.fixture
 def images():
     noise = torch.randn(100, 2, 10, 10, generator=torch.Generator().manual_seed(0))
-    return 3 * torch.nn.functional.avg_pool2d(noise, 3, stride=1)  # neighbouring pixels are correlated
+    return 3 * torch.nn.functional.avg_pool2d(
+        noise, 3, stride=1
+    )  # neighbouring pixels are correlated
 
 
 @torch.no_grad()
@@ -66,13 +73,17 @@ def test_the_target_of_each_group_is_its_own():
     layer = nn.Conv2d(4, 6, 3, groups=2)
     inputs = torch.randn(30, 4, 5, 5, generator=generator)
     behind = inputs + 0.3 * torch.randn(inputs.shape, generator=generator)
-    together = best_weight(layer.weight.detach(), quadratic("conv", layer, [(inputs, behind)]), 0.01)
+    together = best_weight(
+        layer.weight.detach(), quadratic("conv", layer, [(inputs, behind)]), 0.01
+    )
     for group in range(2):
         alone = nn.Conv2d(2, 3, 3)
         alone.weight.data = layer.weight.detach()[3 * group : 3 * group + 3]
         pair = (inputs[:, 2 * group : 2 * group + 2], behind[:, 2 * group : 2 * group + 2])
         expected = best_weight(alone.weight.detach(), quadratic("conv", alone, [pair]), 0.01)
-        torch.testing.assert_close(together[3 * group : 3 * group + 3], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            together[3 * group : 3 * group + 3], expected, rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("levels", [2, 3])
@@ -81,7 +92,11 @@ def test_rows_whose_weights_are_all_equal_are_exact_behind_quantized_layers(name
     given = network()
     rows = given.get_submodule(name).weight.data
     rows[0], rows[1], rows[2] = 0, 0.3, -0.2
-    found = OBC(levels=levels, inputs="quantized")(given, images, torch.Generator()).layers[name].dequantize()
+    found = (
+        OBC(levels=levels, inputs="quantized")(given, images, torch.Generator())
+        .layers[name]
+        .dequantize()
+    )
     assert np.array_equal(found[:3], rows[:3].numpy())
     assert not np.array_equal(found[3], rows[3].numpy())
 
@@ -91,9 +106,12 @@ def test_rows_whose_weights_are_all_equal_are_exact_behind_quantized_layers(name
 def test_quantized_inputs_leave_less_error_behind_the_quantized_layers(levels, wanted, images):
     plain = OBC(levels=levels, reestimate=wanted)
     quantized, full = (
-        replace(plain, inputs=i)(network(), images, torch.Generator()) for i in ("quantized", "full_precision")
+        replace(plain, inputs=i)(network(), images, torch.Generator())
+        for i in ("quantized", "full_precision")
     )
-    errors, others = (errors_behind_the_quantized_layers(each, images) for each in (quantized, full))
+    errors, others = (
+        errors_behind_the_quantized_layers(each, images) for each in (quantized, full)
+    )
     assert errors["3"] < others["3"]
     assert errors["5"] < others["5"]
     for name, error in errors.items():
@@ -107,7 +125,8 @@ def test_batch_norm_looks_at_as_many_of_the_images_as_it_shall(inputs, kind, ima
     monkeypatch.setattr(capture, "POSITIONS", 640)  # ten records at a time
     plain = kind(levels=3, inputs=inputs, reestimate="absolute")
     few, all_of_them = (
-        replace(plain, reestimate_images=some)(network(), images, torch.Generator()) for some in (15, None)
+        replace(plain, reestimate_images=some)(network(), images, torch.Generator())
+        for some in (15, None)
     )
     for found, count in ((few, 20), (all_of_them, 100)):
         again = deployed(network(), found)
@@ -121,7 +140,10 @@ def test_batch_norm_looks_at_as_many_of_the_images_as_it_shall(inputs, kind, ima
 
 @pytest.mark.parametrize("inputs", ["quantized", "full_precision"])
 def test_polish_lowers_the_recorded_error(inputs, images):
-    plain, polished = (OBC(levels=3, inputs=inputs, polish=n)(network(), images, torch.Generator()) for n in (0, 10))
+    plain, polished = (
+        OBC(levels=3, inputs=inputs, polish=n)(network(), images, torch.Generator())
+        for n in (0, 10)
+    )
     assert polished.record["0"]["relative_error"] <= plain.record["0"]["relative_error"]
     assert sum(r["relative_error"] for r in polished.record.values()) < sum(
         r["relative_error"] for r in plain.record.values()
@@ -154,7 +176,10 @@ def test_a_residual_network_is_quantized_with_its_batch_norms_on_the_way():
     nearest = RoundToNearest(levels=3)(network, images, torch.Generator())
     with torch.no_grad():
         wanted = network(images)
-        errors = [float((deployed(network, each)(images) - wanted).square().sum()) for each in (quantized, nearest)]
+        errors = [
+            float((deployed(network, each)(images) - wanted).square().sum())
+            for each in (quantized, nearest)
+        ]
     assert errors[0] < 0.5 * errors[1]
 
 
@@ -172,7 +197,10 @@ def test_dead_inputs_and_broken_images_behind_the_quantized_layers(images):
 def test_it_is_deterministic_and_leaves_the_network_alone(images):
     given = network()
     before = {name: value.clone() for name, value in given.state_dict().items()}
-    first, second = (OBC(levels=3, inputs="quantized", polish=5)(given, images, torch.Generator()) for _ in range(2))
+    first, second = (
+        OBC(levels=3, inputs="quantized", polish=5)(given, images, torch.Generator())
+        for _ in range(2)
+    )
     one, other = first.dequantize().tensors, second.dequantize().tensors
     assert all(np.array_equal(one[name], other[name]) for name in one)
     assert first.record == second.record

@@ -59,10 +59,14 @@ NETWORKS = {
     "repeated": Repeated,
     "grouped": lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6), nn.ReLU6()),
     "not affine": lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, affine=False)),
-    "no statistics": lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, track_running_stats=False)),
+    "no statistics": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, track_running_stats=False)
+    ),
     "own forward": lambda: nn.Sequential(Standardized(3, 6, 3), nn.BatchNorm2d(6)),
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 6), nn.BatchNorm1d(6)),
-    "one axis": lambda: nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 5, 3, dilation=2), nn.BatchNorm1d(5)),
+    "one axis": lambda: nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(3, 5, 3, dilation=2), nn.BatchNorm1d(5)
+    ),
 }
 FOLDED = {"residual": 3, "grouped": 1, "not affine": 1, "linear": 1, "one axis": 1}
 
@@ -90,8 +94,12 @@ def test_folding_changes_no_output_and_no_name(name):
     images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = copy.deepcopy(network).eval()(images)
-        torch.testing.assert_close(folded(images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-    assert {key: value.shape for key, value in folded.state_dict().items()} == {k: v.shape for k, v in before.items()}
+        torch.testing.assert_close(
+            folded(images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max())
+        )
+    assert {key: value.shape for key, value in folded.state_dict().items()} == {
+        k: v.shape for k, v in before.items()
+    }
     assert network.training
     assert not any(module.training for module in folded.modules())
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -103,7 +111,9 @@ def test_a_folded_norm_adds_its_shift_and_nothing_else(name):
     for module in folded.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
             shift = -module.running_mean if module.bias is None else module.bias
-            values = torch.randn(4, module.num_features, 3, *[3] * isinstance(module, nn.BatchNorm2d))
+            values = torch.randn(
+                4, module.num_features, 3, *[3] * isinstance(module, nn.BatchNorm2d)
+            )
             moved = values + shift.reshape(-1, *[1] * (values.ndim - 2))
             pure += torch.equal(module(values), moved)
     assert pure == FOLDED.get(name, 0)
@@ -118,7 +128,13 @@ def test_the_bias_of_a_folded_layer_moves_into_the_norm():
 @pytest.mark.parametrize("tokens", [5, 6])
 def test_a_norm_of_tokens_behind_a_linear_layer_is_left_as_it_is(tokens):
     """With 6 tokens, only a run tells it from a norm of the layer's 6 features."""
-    layers = [nn.Linear(16, 6), nn.BatchNorm1d(tokens), nn.ReLU(), nn.Flatten(), nn.Linear(6 * tokens, 6)]
+    layers = [
+        nn.Linear(16, 6),
+        nn.BatchNorm1d(tokens),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6 * tokens, 6),
+    ]
     network = randomized(nn.Sequential(nn.Flatten(2), *layers, nn.BatchNorm1d(6))).eval()
     images = torch.randn(5, tokens, 4, 4, generator=torch.Generator().manual_seed(2))
     folded = fold(network, images)
@@ -139,7 +155,9 @@ def test_a_network_that_cannot_be_traced_is_refused_with_advice():
         def forward(self, x):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(QuantizationError, match=r"Branching cannot be traced by torch.fx .*rtn, adaround, obc"):
+    with pytest.raises(
+        QuantizationError, match=r"Branching cannot be traced by torch.fx .*rtn, adaround, obc"
+    ):
         fold(Branching())
 
 
@@ -159,9 +177,17 @@ def test_norms_written_out_give_the_same_outputs_and_gradients(name, folded):
 
 
 def test_only_norms_of_maps_with_statistics_are_written_out():
-    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 6), nn.BatchNorm1d(6))
-    targets = [str(node.target) for node in with_affine_norms(fx.symbolic_trace(network.eval())).graph.nodes]
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 6), nn.BatchNorm1d(6)
+    )
+    targets = [
+        str(node.target)
+        for node in with_affine_norms(fx.symbolic_trace(network.eval())).graph.nodes
+    ]
     assert "1" not in targets
     assert "4" in targets
-    training = [str(node.target) for node in with_affine_norms(fx.symbolic_trace(network.train())).graph.nodes]
+    training = [
+        str(node.target)
+        for node in with_affine_norms(fx.symbolic_trace(network.train())).graph.nodes
+    ]
     assert "1" in training

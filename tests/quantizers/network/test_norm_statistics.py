@@ -9,7 +9,14 @@ from bitleak.quantizers.network.norm_statistics import moment_watchers, moments_
 
 def network():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4), nn.BatchNorm1d(4)]
+    layers = [
+        nn.Conv2d(2, 3, 3),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(27, 4),
+        nn.BatchNorm1d(4),
+    ]
     for norm in (layers[1], layers[5]):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
@@ -17,7 +24,9 @@ def network():
 
 
 @pytest.mark.parametrize("positions", [1 << 16, 75])
-def test_each_batch_norm_gets_the_statistics_of_all_images_behind_those_before_it(positions, monkeypatch):
+def test_each_batch_norm_gets_the_statistics_of_all_images_behind_those_before_it(
+    positions, monkeypatch
+):
     monkeypatch.setattr(capture, "POSITIONS", positions)
     images = 3 + torch.randn(11, 2, 5, 5, generator=torch.Generator().manual_seed(0))
     changed = network()
@@ -33,8 +42,12 @@ def test_each_batch_norm_gets_the_statistics_of_all_images_behind_those_before_i
 def test_nothing_but_the_statistics_changes_and_no_module_is_left_in_training():
     before, changed = network().state_dict(), network()
     reestimate(changed, torch.randn(4, 2, 5, 5))
-    different = {name for name, value in changed.state_dict().items() if not torch.equal(value, before[name])}
-    assert different == {f"{name}.running_{part}" for name in ("1", "5") for part in ("mean", "var")}
+    different = {
+        name for name, value in changed.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert different == {
+        f"{name}.running_{part}" for name in ("1", "5") for part in ("mean", "var")
+    }
     assert not any(module.training for module in changed.modules())
 
 
@@ -85,7 +98,9 @@ def test_the_first_images_are_enough_where_so_many_are_asked_for(records, counte
         changed, other = network(), network()
         changed[0].weight.data.mul_(2.0)
         other[0].weight.data.mul_(2.0)
-        reestimate(changed, images, reference=full and moments_of(full, images, records), records=records)
+        reestimate(
+            changed, images, reference=full and moments_of(full, images, records), records=records
+        )
         reestimate(other, images[:counted], reference=full and moments_of(full, images[:counted]))
         for name, value in changed.state_dict().items():
             assert torch.equal(value, other.state_dict()[name])
@@ -100,4 +115,6 @@ def test_a_pass_can_count_different_numbers_of_images_at_once(monkeypatch):
         alone = moments_of(network(), images, records)
         assert moments.keys() == alone.keys() == {"1", "5"}
         for name, each in moments.items():
-            assert all(np.array_equal(one, other) for one, other in zip(each, alone[name], strict=True))
+            assert all(
+                np.array_equal(one, other) for one, other in zip(each, alone[name], strict=True)
+            )

@@ -23,7 +23,10 @@ LAYERS = {
     "as many images as features": lambda: (nn.Linear(2, 2), (2,)),
     "tokens": lambda: (nn.Linear(4, 6), (5, 4)),
     "tokens without a bias": lambda: (nn.Linear(4, 6, bias=False), (5, 4)),
-    "tokens in another memory order": lambda: (nn.Sequential(Transpose(), nn.Linear(4, 6, bias=False)), (4, 5)),
+    "tokens in another memory order": lambda: (
+        nn.Sequential(Transpose(), nn.Linear(4, 6, bias=False)),
+        (4, 5),
+    ),
 }
 
 
@@ -34,7 +37,9 @@ class Transpose(nn.Module):
 
 def rounded(network, shape, **fields):
     images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
-    return bitleak.RoundToNearest(**{"levels": 3, **fields})(network, images, torch.Generator()), images
+    return bitleak.RoundToNearest(**{"levels": 3, **fields})(
+        network, images, torch.Generator()
+    ), images
 
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
@@ -56,7 +61,9 @@ def test_the_loaded_weights_pass_and_others_are_counted_and_refused(kind, granul
     with torch.no_grad():
         scaled = deployed(network, found)
         scaled.get_submodule(name).weight.mul_(2)
-    with pytest.raises(QuantizationError, match=f"layer '{name}': other weights than those of its codes"):
+    with pytest.raises(
+        QuantizationError, match=f"layer '{name}': other weights than those of its codes"
+    ):
         check_operands(scaled, found, images)
 
 
@@ -82,11 +89,14 @@ def standardises(network):
 
 
 @pytest.mark.parametrize("way", [restores, standardises])
-@pytest.mark.parametrize("kind", [bitleak.RoundToNearest, bitleak.AdaRound, bitleak.OBC, bitleak.GPTQ])
+@pytest.mark.parametrize(
+    "kind", [bitleak.RoundToNearest, bitleak.AdaRound, bitleak.OBC, bitleak.GPTQ]
+)
 def test_a_network_that_sets_its_weights_when_it_runs_is_refused_by_every_quantizer(kind, way):
     torch.manual_seed(0)
     with pytest.raises(
-        QuantizationError, match=r"layer 'conv'.* (Something replaces or changes its weight|read or set outside)"
+        QuantizationError,
+        match=r"layer 'conv'.* (Something replaces or changes its weight|read or set outside)",
     ):
         kind(levels=3)(Changing(way).eval(), torch.randn(8, 1, 6, 6), torch.Generator())
 
@@ -100,7 +110,9 @@ def test_a_weight_that_is_loaded_over_the_codes_by_another_name_is_seen():
     with torch.no_grad():
         for name, value in found.dequantize().tensors.items():
             network.state_dict()[name].copy_(torch.from_numpy(value))
-    with pytest.raises(QuantizationError, match=r"layer '0': .* different weights reach .* layers: {\"0\": fp32}"):
+    with pytest.raises(
+        QuantizationError, match=r"layer '0': .* different weights reach .* layers: {\"0\": fp32}"
+    ):
         check_operands(network, found, images)
 
 
@@ -109,7 +121,9 @@ def test_a_layer_that_multiplies_nothing_is_refused():
     found, images = rounded(network, (2,))
     layers = {name: replace(layer) for name, layer in found.layers.items()}
     with pytest.raises(QuantizationError, match=r"layer 'network\.1': no product of it is run"):
-        check_operands(Half(network), QuantizedWeights({"network.1": layers["1"]}, found.rest), images)
+        check_operands(
+            Half(network), QuantizedWeights({"network.1": layers["1"]}, found.rest), images
+        )
 
 
 class Half(nn.Module):

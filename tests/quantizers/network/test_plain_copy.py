@@ -65,15 +65,22 @@ def plain(method):
 
 
 def run(method, network, shown=None):
-    return METHODS[method](network, images() if shown is None else shown, torch.Generator().manual_seed(0))
+    return METHODS[method](
+        network, images() if shown is None else shown, torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_network_of_another_type_has_the_codes_of_its_weights_and_answers_in_its_type(dtype, method):
+def test_a_network_of_another_type_has_the_codes_of_its_weights_and_answers_in_its_type(
+    dtype, method
+):
     network = made().to(dtype)
     before = copy.deepcopy(network.state_dict())
-    expected, found = run(method, copy.deepcopy(network).float()), run(method, network, images().to(dtype).float())
+    expected, found = (
+        run(method, copy.deepcopy(network).float()),
+        run(method, network, images().to(dtype).float()),
+    )
     for name, layer in expected.layers.items():
         if dtype == torch.float64 or torch.equal(images(), images().to(dtype).float()):
             assert (found.layers[name].codes == layer.codes).all()
@@ -207,7 +214,9 @@ def on_meta():
 
 def in_float8():
     network = made()
-    network.fc.weight = nn.Parameter(network.fc.weight.detach().to(torch.float8_e4m3fn), requires_grad=False)
+    network.fc.weight = nn.Parameter(
+        network.fc.weight.detach().to(torch.float8_e4m3fn), requires_grad=False
+    )
     return network
 
 
@@ -229,19 +238,46 @@ class HalfAnswers(Network):
 
 REFUSED = {
     "weight norm of before": (with_weight_norm, "layer 'conv': its weight .*remove_weight_norm"),
-    "spectral norm of before": (with_spectral_norm, "layer 'conv': its weight .*remove_spectral_norm"),
-    "pruned weight": (lambda: pruned("fc", "weight"), r"layer 'fc': its weight .*prune.remove\(module, 'weight'\)"),
-    "pruned bias": (lambda: pruned("fc", "bias"), r"layer 'fc': its bias .*prune.remove\(module, 'bias'\)"),
-    "pruned norm": (lambda: pruned("bn", "weight"), r"module 'bn': its weight .*prune.remove\(module, 'weight'\)"),
-    "parametrized": (parametrized, "layer 'conv': its weight is computed from others.*remove_parametrizations"),
-    "scripted": (lambda: torch.jit.script(made()), "the network is a scripted module.* the module that it was made of"),
+    "spectral norm of before": (
+        with_spectral_norm,
+        "layer 'conv': its weight .*remove_spectral_norm",
+    ),
+    "pruned weight": (
+        lambda: pruned("fc", "weight"),
+        r"layer 'fc': its weight .*prune.remove\(module, 'weight'\)",
+    ),
+    "pruned bias": (
+        lambda: pruned("fc", "bias"),
+        r"layer 'fc': its bias .*prune.remove\(module, 'bias'\)",
+    ),
+    "pruned norm": (
+        lambda: pruned("bn", "weight"),
+        r"module 'bn': its weight .*prune.remove\(module, 'weight'\)",
+    ),
+    "parametrized": (
+        parametrized,
+        "layer 'conv': its weight is computed from others.*remove_parametrizations",
+    ),
+    "scripted": (
+        lambda: torch.jit.script(made()),
+        "the network is a scripted module.* the module that it was made of",
+    ),
     "traced": (lambda: torch.jit.trace(made(), images()), "the network is a scripted module"),
     "scripted layer": (with_scripted_layer, "'conv' is a scripted module"),
     "no weights": (on_meta, "'conv.weight' is on the device `meta`"),
-    "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "'1.weight' has no values yet"),
+    "lazy": (
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)),
+        "'1.weight' has no values yet",
+    ),
     "float8": (in_float8, "'fc.weight' is of type float8_e4m3fn"),
-    "autocast": (lambda: made(Autocast), "layer 'conv' gives bfloat16 .* take the cast or autocast out"),
-    "cast": (lambda: made(Casting).half(), r"Casting does not take calibration images of shape \(1, 6, 6\) in float32"),
+    "autocast": (
+        lambda: made(Autocast),
+        "layer 'conv' gives bfloat16 .* take the cast or autocast out",
+    ),
+    "cast": (
+        lambda: made(Casting).half(),
+        r"Casting does not take calibration images of shape \(1, 6, 6\) in float32",
+    ),
     "cast of answers": (lambda: made(HalfAnswers), "the network answers in float16"),
 }
 
@@ -301,15 +337,22 @@ def test_a_weight_that_is_also_read_elsewhere_is_refused_where_inputs_are_looked
     network = made(kind)
     for method in METHODS:
         if method != "rtn":
-            with pytest.raises(QuantizationError, match=r"layer 'fc' is also used otherwise.*\"fc\": fp32"):
+            with pytest.raises(
+                QuantizationError, match=r"layer 'fc' is also used otherwise.*\"fc\": fp32"
+            ):
                 run(method, network)
     assert (run("rtn", network).layers["fc"].codes == plain("rtn").layers["fc"].codes).all()
-    assert "fc" not in OBC(levels=4, layers={"fc": "fp32"})(network, images(), torch.Generator()).layers
+    assert (
+        "fc"
+        not in OBC(levels=4, layers={"fc": "fp32"})(network, images(), torch.Generator()).layers
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_type_and_place_of_a_weight_may_be_read_elsewhere(method):
-    assert (run(method, made(Typed)).layers["conv"].codes == plain(method).layers["conv"].codes).all()
+    assert (
+        run(method, made(Typed)).layers["conv"].codes == plain(method).layers["conv"].codes
+    ).all()
 
 
 def test_float32_is_exact_in_every_quantizer_whatever_the_caller_has_set():

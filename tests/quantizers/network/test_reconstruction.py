@@ -39,7 +39,10 @@ def run(piece, inputs):
 
 def reconstruct(piece, grids, inputs, targets, *, importance=None, **fields):
     """The loop on tensors."""
-    maps = [None if values is None else InMemoryActivations(values) for values in (inputs, targets, importance)]
+    maps = [
+        None if values is None else InMemoryActivations(values)
+        for values in (inputs, targets, importance)
+    ]
     found = loop.reconstruct(piece, grids, *maps[:2], importance=maps[2], **fields)
     return SimpleNamespace(**{**vars(found), "outputs": torch.cat(list(found.outputs.chunks()))})
 
@@ -55,7 +58,12 @@ def case(module, *shape, levels=3, shift=0.05, records=20):
     grids = {name: search_grid(layer.weight, levels) for name, layer in layers.items()}
     common = torch.randn(records, *[1] * len(shape), generator=generator(1))
     inputs = torch.randn(records, *shape, generator=generator(1)) + 2 * common
-    return piece, grids, inputs + shift * torch.randn(inputs.shape, generator=generator(2)), run(piece, inputs)
+    return (
+        piece,
+        grids,
+        inputs + shift * torch.randn(inputs.shape, generator=generator(2)),
+        run(piece, inputs),
+    )
 
 
 @pytest.fixture
@@ -82,8 +90,12 @@ def naive_codes(module, grids, inputs, targets, schedule, draws):
         zero, scale = grid.zero_point[:, None, None, None], grid.scale[:, None, None, None]
         return (below[name] + up + zero).clamp(0, grid.levels - 1), zero, scale
 
-    optimizer = torch.optim.Adam(variables.values(), lr=schedule.learning_rate, betas=schedule.decay)
-    order = torch.cat([torch.randperm(len(inputs), generator=draws) for _ in range(schedule.iterations)])
+    optimizer = torch.optim.Adam(
+        variables.values(), lr=schedule.learning_rate, betas=schedule.decay
+    )
+    order = torch.cat(
+        [torch.randperm(len(inputs), generator=draws) for _ in range(schedule.iterations)]
+    )
     for step in range(schedule.iterations):
         records = order[step * schedule.batch : (step + 1) * schedule.batch]
         values = {}
@@ -96,7 +108,10 @@ def naive_codes(module, grids, inputs, targets, schedule, draws):
             part = (step - 0.2 * schedule.iterations) / (0.8 * schedule.iterations)
             beta = 20 - 18 * part
             for name in layers:
-                loss = loss + schedule.regularization * (1 - (2 * soft(name) - 1).abs().pow(beta)).sum()
+                loss = (
+                    loss
+                    + schedule.regularization * (1 - (2 * soft(name) - 1).abs().pow(beta)).sum()
+                )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -106,12 +121,16 @@ def naive_codes(module, grids, inputs, targets, schedule, draws):
 @pytest.mark.parametrize("decay", [(0.9, 0.999), (0.5, 0.9)])
 def test_the_loop_is_the_published_one(block, decay):
     piece, grids, inputs, targets = block
-    schedule = RoundingSchedule(iterations=40, batch=8, learning_rate=0.1, regularization=0.01, decay=decay)
+    schedule = RoundingSchedule(
+        iterations=40, batch=8, learning_rate=0.1, regularization=0.01, decay=decay
+    )
     found = reconstruct(piece, grids, inputs, targets, schedule=schedule, generator=generator(3))
     expected = naive_codes(piece, grids, inputs, targets, schedule, generator(3))
     assert found.choice == "learned"
     for name in grids:
-        assert (found.codes[name] != expected[name]).double().mean() < 0.01  # what the order of sums decides
+        assert (
+            found.codes[name] != expected[name]
+        ).double().mean() < 0.01  # what the order of sums decides
     assert not torch.equal(found.codes["conv1"], to_codes(piece.conv1.weight, grids["conv1"]))
 
 
@@ -127,7 +146,11 @@ def test_the_result_is_what_its_codes_give_and_better_than_nearest(block):
 
 def test_nothing_handed_in_is_changed(block):
     piece, grids, inputs, targets = block
-    before = [inputs.clone(), targets.clone(), *(value.clone() for value in piece.state_dict().values())]
+    before = [
+        inputs.clone(),
+        targets.clone(),
+        *(value.clone() for value in piece.state_dict().values()),
+    ]
     reconstruct(piece, grids, inputs, targets, schedule=SCHEDULE, generator=generator())
     after = [inputs, targets, *piece.state_dict().values()]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
@@ -136,7 +159,9 @@ def test_nothing_handed_in_is_changed(block):
 def test_the_same_draws_give_the_same_codes(block):
     piece, grids, inputs, targets = block
     found = [
-        reconstruct(piece, grids, inputs, targets, schedule=SCHEDULE, generator=generator(seed)).codes
+        reconstruct(
+            piece, grids, inputs, targets, schedule=SCHEDULE, generator=generator(seed)
+        ).codes
         for seed in (0, 0, 1)
     ]
     assert all(torch.equal(found[0][name], found[1][name]) for name in grids)
@@ -145,15 +170,23 @@ def test_the_same_draws_give_the_same_codes(block):
 
 def test_few_weights_are_rounded_as_well_as_by_trying_everything():
     torch.manual_seed(5)
-    piece, grids, inputs, targets = case(nn.Sequential(nn.Linear(6, 1)), 6, levels=4, shift=0.0, records=40)
+    piece, grids, inputs, targets = case(
+        nn.Sequential(nn.Linear(6, 1)), 6, levels=4, shift=0.0, records=40
+    )
     schedule = RoundingSchedule(iterations=400, batch=40, learning_rate=0.05, regularization=1e-3)
     found = reconstruct(piece, grids, inputs, targets, schedule=schedule, generator=generator())
     position = piece.get_parameter("0.weight")[0] / grids["0"].scale + grids["0"].zero_point
-    choices = itertools.product(*[sorted({int(p.floor().clamp(0, 3)), int(p.ceil().clamp(0, 3))}) for p in position])
+    choices = itertools.product(
+        *[sorted({int(p.floor().clamp(0, 3)), int(p.ceil().clamp(0, 3))}) for p in position]
+    )
     losses = []
     for codes in choices:
         weight = to_weights(torch.tensor([codes], dtype=torch.uint8), grids["0"])
-        losses.append(float((F.linear(inputs, weight, piece.get_parameter("0.bias")) - targets).square().mean()))
+        losses.append(
+            float(
+                (F.linear(inputs, weight, piece.get_parameter("0.bias")) - targets).square().mean()
+            )
+        )
     assert min(losses) == pytest.approx(found.loss, rel=1e-4)
     assert found.loss < found.nearest
 
@@ -168,11 +201,16 @@ def test_a_unit_of_one_layer_without_activation_has_the_loss_of_adaround(layer):
     inputs = full + 0.1 * torch.randn(full.shape)
     grid = search_grid(layer.weight, 3)
     schedule = RoundingSchedule(iterations=400, batch=30, learning_rate=1e-2, regularization=0.001)
-    found = reconstruct(piece, {"0": grid}, inputs, run(piece, full), schedule=schedule, generator=generator())
+    found = reconstruct(
+        piece, {"0": grid}, inputs, run(piece, full), schedule=schedule, generator=generator()
+    )
     loss = quadratic("0", layer, [(full, inputs)])
 
     def error(codes):
-        return float(loss.error((to_weights(codes, grid) - layer.weight).flatten(1)).sum()) / loss.positions
+        return (
+            float(loss.error((to_weights(codes, grid) - layer.weight).flatten(1)).sum())
+            / loss.positions
+        )
 
     assert found.loss == pytest.approx(error(found.codes["0"]), rel=1e-4)
     assert found.nearest == pytest.approx(error(to_codes(layer.weight, grid)), rel=1e-4)
@@ -183,11 +221,15 @@ def test_a_unit_of_one_layer_without_activation_has_the_loss_of_adaround(layer):
 
 
 def test_weights_outside_of_the_grid_stay_at_its_ends():
-    piece = fx.symbolic_trace(nn.Sequential(nn.Linear(4, 1, bias=False)).eval().requires_grad_(False))
+    piece = fx.symbolic_trace(
+        nn.Sequential(nn.Linear(4, 1, bias=False)).eval().requires_grad_(False)
+    )
     piece.get_parameter("0.weight").copy_(torch.tensor([[-9.0, 9.0, 0.4, 0.6]]))
     grids = {"0": Grid(torch.ones(1), torch.ones(1), 3)}
     inputs = torch.randn(16, 4, generator=generator())
-    found = reconstruct(piece, grids, inputs, run(piece, inputs), schedule=SCHEDULE, generator=generator())
+    found = reconstruct(
+        piece, grids, inputs, run(piece, inputs), schedule=SCHEDULE, generator=generator()
+    )
     assert found.codes["0"][0, :2].tolist() == [0, 2]
 
 
@@ -198,7 +240,8 @@ def test_what_is_worse_than_rounding_to_the_nearest_is_dropped(block):
     assert found.choice == "nearest"
     assert found.loss == found.nearest
     assert all(
-        torch.equal(found.codes[name], to_codes(piece.get_parameter(f"{name}.weight"), grids[name])) for name in grids
+        torch.equal(found.codes[name], to_codes(piece.get_parameter(f"{name}.weight"), grids[name]))
+        for name in grids
     )
 
 
@@ -225,7 +268,9 @@ def test_every_record_is_drawn_equally_often(block):
 
     def count(module, arguments):
         if len(arguments[0]) == 4:
-            seen.index_add_(0, torch.cdist(arguments[0].flatten(1), identity).argmin(1), torch.ones(4))
+            seen.index_add_(
+                0, torch.cdist(arguments[0].flatten(1), identity).argmin(1), torch.ones(4)
+            )
 
     piece.conv1.register_forward_pre_hook(count)
     schedule = RoundingSchedule(iterations=10, batch=4, learning_rate=0.1, regularization=0.01)
@@ -254,8 +299,20 @@ def test_a_piece_may_change_its_argument_and_view_it_as_it_likes():
 def test_equal_weights_of_the_errors_are_no_weights(block):
     piece, grids, inputs, targets = block
     plain, weighted, other = (
-        reconstruct(piece, grids, inputs, targets, schedule=SCHEDULE, generator=generator(), importance=importance)
-        for importance in (None, torch.ones_like(targets), 2 * torch.rand(targets.shape, generator=generator(4)))
+        reconstruct(
+            piece,
+            grids,
+            inputs,
+            targets,
+            schedule=SCHEDULE,
+            generator=generator(),
+            importance=importance,
+        )
+        for importance in (
+            None,
+            torch.ones_like(targets),
+            2 * torch.rand(targets.shape, generator=generator(4)),
+        )
     )
     assert all(torch.equal(plain.codes[name], weighted.codes[name]) for name in grids)
     assert (plain.loss, plain.nearest) == (weighted.loss, weighted.nearest)
@@ -264,15 +321,25 @@ def test_equal_weights_of_the_errors_are_no_weights(block):
 
 def test_an_output_that_does_not_count_is_given_up_for_one_that_does():
     torch.manual_seed(0)
-    piece, grids, inputs, targets = case(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), 8, records=60)
+    piece, grids, inputs, targets = case(
+        nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), 8, records=60
+    )
     del grids["1"]
     found = []
     for channel in (0, 1):
         importance = torch.zeros_like(targets)
         importance[:, channel] = 2
-        schedule = RoundingSchedule(iterations=150, batch=30, learning_rate=0.1, regularization=1e-5)
+        schedule = RoundingSchedule(
+            iterations=150, batch=30, learning_rate=0.1, regularization=1e-5
+        )
         result = reconstruct(
-            piece, grids, inputs, targets, schedule=schedule, generator=generator(), importance=importance
+            piece,
+            grids,
+            inputs,
+            targets,
+            schedule=schedule,
+            generator=generator(),
+            importance=importance,
         )
         found.append((result.outputs - targets).square().mean(0))
         assert result.loss == pytest.approx(2 * float(found[-1][channel]), rel=1e-4)
@@ -284,12 +351,18 @@ def test_the_two_choices_of_a_weight_are_the_given_code_and_the_next_one_towards
     piece, grids, _, _ = block
     weights = {name: piece.get_parameter(f"{name}.weight") for name in grids}
     nudged = {
-        name: (weight + 0.3 * torch.randn(weight.shape, generator=generator())) for name, weight in weights.items()
+        name: (weight + 0.3 * torch.randn(weight.shape, generator=generator()))
+        for name, weight in weights.items()
     }
     start = {name: to_codes(nudged[name], grids[name]) for name in grids}
     rounding = _Rounding(weights, grids, start)
-    assert all(torch.equal(codes, start[name]) for name, codes in rounding.codes(rounding.up > 0.5).items())
-    assert any((start[name].int() - to_codes(weights[name], grids[name]).int()).abs().max() > 1 for name in grids)
+    assert all(
+        torch.equal(codes, start[name]) for name, codes in rounding.codes(rounding.up > 0.5).items()
+    )
+    assert any(
+        (start[name].int() - to_codes(weights[name], grids[name]).int()).abs().max() > 1
+        for name in grids
+    )
     other = rounding.codes(rounding.up <= 0.5)
     for name, weight in weights.items():
         step = grids[name].scale[:, None, None, None]
@@ -297,14 +370,25 @@ def test_the_two_choices_of_a_weight_are_the_given_code_and_the_next_one_towards
         assert ((near - far).abs() <= 1.001 * step).all()
         moved = near != far
         assert moved.double().mean() > 0.3
-        assert ((far - near) * (weight - near) >= 0)[moved].all()  # the other choice lies towards the weight
+        assert ((far - near) * (weight - near) >= 0)[
+            moved
+        ].all()  # the other choice lies towards the weight
 
 
 def test_the_loop_begins_at_the_codes_that_it_is_given(block):
     piece, grids, inputs, targets = block
-    best = reconstruct(piece, grids, inputs, targets, schedule=replace(SCHEDULE, iterations=300), generator=generator())
+    best = reconstruct(
+        piece,
+        grids,
+        inputs,
+        targets,
+        schedule=replace(SCHEDULE, iterations=300),
+        generator=generator(),
+    )
     still = RoundingSchedule(iterations=1, batch=8, learning_rate=1e-6, regularization=1e-4)
-    found = reconstruct(piece, grids, inputs, targets, schedule=still, generator=generator(), start=best.codes)
+    found = reconstruct(
+        piece, grids, inputs, targets, schedule=still, generator=generator(), start=best.codes
+    )
     assert all(torch.equal(found.codes[name], best.codes[name]) for name in grids)
     assert found.choice == "learned"
 
@@ -324,7 +408,9 @@ def test_the_gradients_that_are_written_out_are_those_of_autograd():
         up = (1.2 * torch.sigmoid(variable) - 0.1).clamp(0, 1)
         torch.testing.assert_close(relaxation.up, up)
         beta = schedule.beta(step)
-        loss = (slope * up).sum() + (0 if beta is None else 0.7 * (1 - (2 * up - 1).abs().pow(beta)).sum())
+        loss = (slope * up).sum() + (
+            0 if beta is None else 0.7 * (1 - (2 * up - 1).abs().pow(beta)).sum()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -46,7 +46,10 @@ class Attention(nn.Module):
         super().__init__()
         self.patch, self.token = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8))
         self.norm1, self.qkv, self.out = nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 8)
-        self.norm2, self.mlp = nn.LayerNorm(8), nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.norm2, self.mlp = (
+            nn.LayerNorm(8),
+            nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)),
+        )
         self.head = nn.Linear(8, 5)
 
     def forward(self, x, mask=None):
@@ -63,7 +66,11 @@ class Dense(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(8, 4, 1)
+        self.stem, self.one, self.two = (
+            nn.Conv2d(3, 4, 3),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Conv2d(8, 4, 1),
+        )
         self.down, self.up = nn.Linear(12, 3), nn.Linear(3, 12)
         self.wide, self.head = nn.Conv2d(12, 8, 3, groups=2), nn.Linear(4, 5)
 
@@ -79,7 +86,12 @@ class Dense(nn.Module):
 
 
 OWN = {"residual": Residual, "attention": Attention, "dense": Dense}
-SMALL = {"cnn": {"width": 4}, "resnet18": {"width": 4}, "vgg11_bn": {"width": 4}, "mobilenet_v2": {"width": 0.25}}
+SMALL = {
+    "cnn": {"width": 4},
+    "resnet18": {"width": 4},
+    "vgg11_bn": {"width": 4},
+    "mobilenet_v2": {"width": 0.25},
+}
 REGISTERED = ["cnn", "resnet18", "resnet20", "vgg11_bn", "mobilenet_v2"]
 
 
@@ -127,11 +139,18 @@ def test_units_meet_and_have_names_of_their_own(network):
     assert len({unit.name for unit in pieces}) == len(pieces)
 
 
-def test_units_end_where_the_graph_can_be_cut_and_hold_several_layers_only_where_it_branches(network):
+def test_units_end_where_the_graph_can_be_cut_and_hold_several_layers_only_where_it_branches(
+    network,
+):
     graph = trace(network)
     cuts = cuts_by_removal(graph)
     position = {node.name: i for i, node in enumerate(graph.nodes)}
-    runs = {name: i for i, node in enumerate(graph.nodes) for name in quantizable(network) if node.target == name}
+    runs = {
+        name: i
+        for i, node in enumerate(graph.nodes)
+        for name in quantizable(network)
+        if node.target == name
+    }
     for unit in units(network):
         assert unit.output in cuts
         steps = [runs[name] for name in unit.layers if name in runs]
@@ -198,9 +217,15 @@ class Calls(nn.Module):
             lambda first, second, x: second(F.linear(x, first.weight, first.bias)),
             "layer 'first' is never called as a module",
         ),
-        (lambda first, second, x: F.linear(second(first(x)), first.weight), "layer 'first' is also used otherwise"),
+        (
+            lambda first, second, x: F.linear(second(first(x)), first.weight),
+            "layer 'first' is also used otherwise",
+        ),
         (lambda first, second, x: (first(x), second(x)), "return one tensor"),
-        (lambda first, second, x: second(first(torch.ones(1, 3))), "does not depend on its first argument"),
+        (
+            lambda first, second, x: second(first(torch.ones(1, 3))),
+            "does not depend on its first argument",
+        ),
     ],
 )
 def test_networks_without_units_are_refused(calls, message):
@@ -215,7 +240,9 @@ def test_the_unit_of_a_layer_alone_ends_where_another_input_joins():
     inputs = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(found["conv"].run(inputs), F.relu(network.bn(network.conv(inputs))))
     maps, block = torch.randn(2, 4, 8, 8), network.blocks[1]
-    torch.testing.assert_close(found["blocks.1.conv1"].run(maps), F.relu(block.bn1(block.conv1(maps))))
+    torch.testing.assert_close(
+        found["blocks.1.conv1"].run(maps), F.relu(block.bn1(block.conv1(maps)))
+    )
     torch.testing.assert_close(
         found["blocks.1.conv2"].run(block.conv1(maps)), block.bn2(block.conv2(block.conv1(maps)))
     )

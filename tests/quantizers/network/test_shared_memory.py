@@ -98,7 +98,9 @@ def test_the_shared_layer_may_keep_full_precision():
     assert list(quantizable(Tied(embedding), Scheme(layers={"f": "fp32"}))) == ["g", "head"]
 
 
-@pytest.mark.parametrize("kind", [bitleak.RoundToNearest, bitleak.AdaRound, bitleak.BRECQ, bitleak.OBC, bitleak.GPTQ])
+@pytest.mark.parametrize(
+    "kind", [bitleak.RoundToNearest, bitleak.AdaRound, bitleak.BRECQ, bitleak.OBC, bitleak.GPTQ]
+)
 def test_every_quantizer_looks_at_the_network_itself_and_not_at_a_copy(kind):
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
     network[2].weight = nn.Parameter(network[1].weight.data.t())

@@ -27,7 +27,9 @@ def run(piece, inputs, *weights):
 
 def starting_codes(piece, grids, full, inputs, *, by, grid="zero"):
     scheme = Scheme(levels=3, grid=grid)
-    return start.starting_codes(scheme, piece, grids, InMemoryActivations(full), InMemoryActivations(inputs), by=by)
+    return start.starting_codes(
+        scheme, piece, grids, InMemoryActivations(full), InMemoryActivations(inputs), by=by
+    )
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def case():
     piece = fx.symbolic_trace(Block().eval().requires_grad_(False))
     full = F.avg_pool2d(torch.randn(150, 4, 7, 7), 3, stride=1) * 3
     inputs = full + 0.1 * torch.randn(full.shape)
-    grids = {name: search_grid(piece.get_parameter(f"{name}.weight"), 3) for name in ("conv1", "conv2")}
+    grids = {
+        name: search_grid(piece.get_parameter(f"{name}.weight"), 3) for name in ("conv1", "conv2")
+    }
     return piece, grids, full, inputs
 
 
@@ -45,7 +49,10 @@ def test_each_layer_is_fitted_behind_the_codes_of_those_before_it(case, by):
     piece, grids, full, inputs = case
     codes, _ = starting_codes(piece, grids, full, inputs, by=by)
     first, second = (to_weights(codes[name], grids[name]) for name in grids)
-    nearest = [to_weights(to_codes(piece.get_parameter(f"{name}.weight"), grid), grid) for name, grid in grids.items()]
+    nearest = [
+        to_weights(to_codes(piece.get_parameter(f"{name}.weight"), grid), grid)
+        for name, grid in grids.items()
+    ]
 
     def errors(one, other):
         hidden = piece.bn(piece.conv1(full)).relu()
@@ -72,7 +79,9 @@ def test_the_output_of_the_piece_is_nearer_and_the_piece_as_before(case, by):
     piece, grids, full, inputs = case
     before = {name: value.clone() for name, value in piece.state_dict().items()}
     targets = run(piece, full)
-    nearest = {name: to_codes(piece.get_parameter(f"{name}.weight"), grid) for name, grid in grids.items()}
+    nearest = {
+        name: to_codes(piece.get_parameter(f"{name}.weight"), grid) for name, grid in grids.items()
+    }
     codes, _ = starting_codes(piece, grids, full, inputs, by=by)
     losses = [loss_of(run(piece, inputs, each, grids), targets) for each in (codes, nearest)]
     assert losses[0] < 0.9 * losses[1]
@@ -106,5 +115,8 @@ def test_grids_that_suit_the_output_leave_less_of_each_layers_error(case, by):
     )
     assert all(kept[name] is grids[name] for name in grids)
     assert all((settled[name].scale != grids[name].scale).any() for name in grids)
-    losses = [loss_of(run(piece, inputs, each, on), targets) for each, on in ((codes, settled), (plain, kept))]
+    losses = [
+        loss_of(run(piece, inputs, each, on), targets)
+        for each, on in ((codes, settled), (plain, kept))
+    ]
     assert losses[0] < losses[1]

@@ -61,7 +61,9 @@ class Plan:
         )
 
 
-def plan(config: Config, description: Description, network: NetworkSize, *, device: str = "cpu") -> Plan:
+def plan(
+    config: Config, description: Description, network: NetworkSize, *, device: str = "cpu"
+) -> Plan:
     """Return the graph of an audit.
 
     Args:
@@ -78,10 +80,19 @@ def plan(config: Config, description: Description, network: NetworkSize, *, devi
         raise ConfigError(
             "train.autocast: 'auto' must be settled for a device before the plan is made, see audit.prepare"
         )
-    planner = Planner(config, description, scale_of(config, description, network, RATES[device.split(":")[0]]))
+    planner = Planner(
+        config, description, scale_of(config, description, network, RATES[device.split(":")[0]])
+    )
     images, splits, copies = planner.images(), planner.splits(), planner.copies()
     models = _models(planner)
-    listed = [images, splits, copies, *models.weights.values(), *models.answers.values(), *models.sizes.values()]
+    listed = [
+        images,
+        splits,
+        copies,
+        *models.weights.values(),
+        *models.answers.values(),
+        *models.sizes.values(),
+    ]
     results: list[Task] = []
     scores: dict[tuple[str, str], str] = {}
     memorised: dict[str, Task] = {}
@@ -126,12 +137,16 @@ def _models(planner: Planner) -> Models:
     weights, answers, sizes = {}, {}, {}
     for row in rows:
         weights[FULL, row] = planner.train(row)
-        answers[FULL, row] = planner.query(weights[FULL, row], f"fp32 of model {row}", test=row in targets)
+        answers[FULL, row] = planner.query(
+            weights[FULL, row], f"fp32 of model {row}", test=row in targets
+        )
     for row in rows if "matched" in config.references else targets:
         for entry in config.quantize:
             label = f"{entry.variant} of model {row}"
             weights[entry.variant, row] = planner.quantize(entry, row, weights[FULL, row])
-            answers[entry.variant, row] = planner.query(weights[entry.variant, row], label, test=row in targets)
+            answers[entry.variant, row] = planner.query(
+                weights[entry.variant, row], label, test=row in targets
+            )
     quantized = [entry.variant for entry in config.quantize]
     for variant in [FULL, *quantized]:
         for row in targets:

@@ -44,7 +44,8 @@ def calibration_set_tasks(planner: Planner, models: Models) -> tuple[list[Task],
         for row in rows:
             trained = models.weights[FULL, row]
             quantized = [
-                inference.quantize(entry, row, half, trained, candidates[row]) for half in range(section.models)
+                inference.quantize(entry, row, half, trained, candidates[row])
+                for half in range(section.models)
             ]
             answers = [inference.query(weights, candidates[row]) for weights in quantized]
             attacks.append(inference.attack(entry, row, answers, candidates[row]))
@@ -75,7 +76,9 @@ class _CalibrationSets:
                 f"got {self.section.candidates}"
             )
         if not self._attacks():
-            raise ConfigError("attacks: calibration_inference needs an attack with references; add one, such as lira")
+            raise ConfigError(
+                "attacks: calibration_inference needs an attack with references; add one, such as lira"
+            )
 
     def candidates(self, row: int) -> Task:
         """Plan the draw of the candidates of one target."""
@@ -89,9 +92,13 @@ class _CalibrationSets:
         inputs = {"splits": self.planner.splits().key}
         return self.planner.task(step, inputs, f"candidates of target {row}")
 
-    def quantize(self, entry: QuantizeConfig, row: int, half: int, trained: Task, candidates: Task) -> Task:
+    def quantize(
+        self, entry: QuantizeConfig, row: int, half: int, trained: Task, candidates: Task
+    ) -> Task:
         """Plan the quantization of one target on one half of its candidates."""
-        calibration = replace(entry.calibration, source="members", records=self.section.candidates // 2)
+        calibration = replace(
+            entry.calibration, source="members", records=self.section.candidates // 2
+        )
         step = QuantizeModel(
             model=half,
             quantizer=versioned(entry.name),
@@ -111,7 +118,9 @@ class _CalibrationSets:
         inputs = {"weights": quantized.key, **self._data(candidates)}
         return planned(step, inputs, self._scale(), f"query {quantized.label}")
 
-    def attack(self, entry: QuantizeConfig, row: int, answers: list[Task], candidates: Task) -> Task:
+    def attack(
+        self, entry: QuantizeConfig, row: int, answers: list[Task], candidates: Task
+    ) -> Task:
         """Plan the attacks on the calibration sets of one target."""
         models = tuple(range(self.section.models))
         step = AttackTargets(
@@ -128,7 +137,11 @@ class _CalibrationSets:
         return planned(step, inputs, self._scale(), label, cost=step.cost(self._scale()) + 0.5)
 
     def measure(
-        self, entry: QuantizeConfig, rows: tuple[int, ...], attacks: list[Task], candidates: list[Task]
+        self,
+        entry: QuantizeConfig,
+        rows: tuple[int, ...],
+        attacks: list[Task],
+        candidates: list[Task],
     ) -> Task:
         """Plan the rows of one variant."""
         config = self.planner.config
@@ -138,7 +151,9 @@ class _CalibrationSets:
             "scores": tuple(task.key for task in attacks),
             "splits": tuple(task.key for task in candidates),
         }
-        return planned(step, inputs, self._scale(), f"measure the calibration set of {entry.variant}")
+        return planned(
+            step, inputs, self._scale(), f"measure the calibration set of {entry.variant}"
+        )
 
     def _data(self, candidates: Task) -> dict[str, str]:
         """Return the images, and the candidates in the place of the splits."""
@@ -158,7 +173,9 @@ class _CalibrationSets:
         )
 
     def _population(self) -> int:
-        return min(self.planner.scale.population, self.planner.scale.members - self.section.candidates)
+        return min(
+            self.planner.scale.population, self.planner.scale.members - self.section.candidates
+        )
 
     def _seed(self, row: int) -> int:
         return seed_for(self.planner.config.seed, "calibration_inference", row)

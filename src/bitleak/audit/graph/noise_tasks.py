@@ -2,7 +2,14 @@
 
 from dataclasses import replace
 
-from bitleak.audit.graph.evaluation_tasks import Models, attack_variant, compare, estimate, evaluate, variant_columns
+from bitleak.audit.graph.evaluation_tasks import (
+    Models,
+    attack_variant,
+    compare,
+    estimate,
+    evaluate,
+    variant_columns,
+)
 from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import FULL, noise_like
 from bitleak.engine.keys import Task

@@ -44,7 +44,9 @@ class Planner:
         options = {name: value for name, value in data.options.items() if name != "path"}
         step = LoadImages(
             name=versioned(data.name),
-            options=known_params(registry.resolve(registry.DATASETS, data.name, kind="data set"), options),
+            options=known_params(
+                registry.resolve(registry.DATASETS, data.name, kind="data set"), options
+            ),
             limit=data.limit,
             held_out=data.held_out,
             fingerprint=self.description.fingerprint,
@@ -110,7 +112,9 @@ class Planner:
 
     def quantizer_options(self, entry: QuantizeConfig) -> dict[str, Any]:
         """Return an entry's quantizer arguments that are part of the key, all but the levels."""
-        return known_params(registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer"), entry.options)
+        return known_params(
+            registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer"), entry.options
+        )
 
     def query(self, weights: Task, label: str, *, test: bool) -> Task:
         """Plan a model's answers, on the test records only if its accuracy is reported."""

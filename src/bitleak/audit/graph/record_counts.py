@@ -40,7 +40,9 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
             f"{'the rest' if split.test is None else split.test} do not fit into {held_out} held-out records"
         )
     if members < 2:
-        errors.append(f"data: {total} records give models {members} members each; at least 2 are needed")
+        errors.append(
+            f"data: {total} records give models {members} members each; at least 2 are needed"
+        )
     for entry in config.quantize:
         if entry.calibration.source == "members" and entry.calibration.records > members:
             errors.append(

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from bitleak.audit.graph.evaluation_tasks import Models, compare, estimate, measure_attacks, variant_columns
+from bitleak.audit.graph.evaluation_tasks import (
+    Models,
+    compare,
+    estimate,
+    measure_attacks,
+    variant_columns,
+)
 from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import FULL, joined
 from bitleak.engine.keys import Task
@@ -29,10 +35,18 @@ def release_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Ta
         columns = variant_columns(planner.config, joined(releases))
         reference = FULL if columns.variant == FULL else "matched"
         attacks += [attack, baseline] if releases == (FULL,) else [attack]
-        results.append(measure_attacks(planner, columns, reference, scores=attack, baseline=baseline, standalone=False))
+        results.append(
+            measure_attacks(
+                planner, columns, reference, scores=attack, baseline=baseline, standalone=False
+            )
+        )
         if len(releases) > 1:
             single_attacks = [joint_attack(planner, models, (name,)) for name in releases]
-            results.append(compare(planner, columns, reference, scores=attack, others=single_attacks, over="best"))
+            results.append(
+                compare(
+                    planner, columns, reference, scores=attack, others=single_attacks, over="best"
+                )
+            )
     return attacks, results
 
 

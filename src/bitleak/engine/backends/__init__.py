@@ -74,7 +74,9 @@ class Backend(Protocol):
     def existing(self, names: Iterable[str]) -> list[str]:
         """Return the names, `stage/first two digits/key`, of those places that have a manifest."""
 
-    def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
+    def commit_all(
+        self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]
+    ) -> Iterator[int]:
         """Add many results as `commit` does: each is complete or absent at any moment and after any
         failure.
 

@@ -105,7 +105,9 @@ class Bucket:
         """Yield the text of each readable manifest, many per request if the protocol can."""
         paths = {str(place / MANIFEST): place for place in places}
         contents = self._ask(self._fs.cat, list(paths), on_error="return") if paths else {}
-        for path, content in (contents if isinstance(contents, dict) else dict.fromkeys(paths, contents)).items():
+        for path, content in (
+            contents if isinstance(contents, dict) else dict.fromkeys(paths, contents)
+        ).items():
             if isinstance(content, bytes):
                 yield paths[path], content.decode("utf-8", errors="replace")
 
@@ -147,7 +149,11 @@ class Bucket:
             files = parse_manifest(text, place)["files"]
             self._make_folder(place)
             sources = [str(folder / name) for name in files]
-            self._send(self._fs.put, sources, [str(place / _object(name, file)) for name, file in files.items()])
+            self._send(
+                self._fs.put,
+                sources,
+                [str(place / _object(name, file)) for name, file in files.items()],
+            )
             if not self.has(place):
                 self._write(place / MANIFEST, text)
 
@@ -158,7 +164,9 @@ class Bucket:
         """Return the names of those places that have a manifest."""
         return [name for name in names if self.has(self.root / name)]
 
-    def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
+    def commit_all(
+        self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]
+    ) -> Iterator[int]:
         """Add many results, one after the other, each as a whole."""
 
         def fill_and_flush(fill: Callable[[str], list[str]], folder: Path) -> None:
@@ -183,8 +191,13 @@ class Bucket:
         for place, text in self.manifests({path.parent for path in paths if path.name == MANIFEST}):
             named.add(place / MANIFEST)
             with contextlib.suppress(StoreError):
-                named |= {place / _object(name, file) for name, file in parse_manifest(text, place)["files"].items()}
-        return sorted(path for path in paths - named if path.name != MANIFEST and self._age(path) > seconds)
+                named |= {
+                    place / _object(name, file)
+                    for name, file in parse_manifest(text, place)["files"].items()
+                }
+        return sorted(
+            path for path in paths - named if path.name != MANIFEST and self._age(path) > seconds
+        )
 
     def discard(self, leftovers: Iterable[PurePath]) -> None:
         """Remove objects, and all below these paths."""
@@ -258,7 +271,10 @@ class Bucket:
 
     def _stages(self) -> list[str]:
         try:
-            names = [PurePosixPath(path).name for path in self._ask(self._fs.ls, str(self.root), detail=False)]
+            names = [
+                PurePosixPath(path).name
+                for path in self._ask(self._fs.ls, str(self.root), detail=False)
+            ]
         except FileNotFoundError:
             return []
         return sorted(name for name in names if name.isidentifier() and name != "logs")
@@ -267,7 +283,11 @@ class Bucket:
         """Yield all objects of all places."""
         for path in map(PurePosixPath, self._ask(self._fs.find, str(self.root))):
             key = path.parent.name
-            if len(key) == 64 and path.parent.parent.name == key[:2] and path.parent.parent.parent.parent == self.root:
+            if (
+                len(key) == 64
+                and path.parent.parent.name == key[:2]
+                and path.parent.parent.parent.parent == self.root
+            ):
                 yield path
 
     def _age(self, path: PurePath) -> float:
@@ -306,7 +326,9 @@ class Bucket:
             return method(*arguments, **options)
         except FileNotFoundError:
             raise
-        except Exception as error:  # each protocol has errors of its own, such as missing credentials
+        except (
+            Exception
+        ) as error:  # each protocol has errors of its own, such as missing credentials
             reason = f"{type(error).__name__}: {error}"
             raise StoreError(f"store {self.url} cannot be used: {reason}") from error
 
@@ -319,7 +341,9 @@ def _file_system(url: str) -> tuple[Any, str]:
         return url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
         advice = f"pip install '{EXTRAS[protocol]}'" if protocol in EXTRAS else str(error)
-        raise StoreError(f"store {url}: the package for {protocol}:// is not installed: {advice}") from error
+        raise StoreError(
+            f"store {url}: the package for {protocol}:// is not installed: {advice}"
+        ) from error
     except ValueError as error:
         raise StoreError(
             f"store {url}: unknown protocol {protocol}://; a store is a folder, or a URL that fsspec knows, "
@@ -329,13 +353,18 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 def _default_cache(url: str) -> Path:
     """One folder per user and store, where temporary files go."""
-    path = Path(tempfile.gettempdir(), f"bitleak-{os.getuid()}-{hashlib.sha256(url.encode()).hexdigest()[:16]}")
+    path = Path(
+        tempfile.gettempdir(),
+        f"bitleak-{os.getuid()}-{hashlib.sha256(url.encode()).hexdigest()[:16]}",
+    )
     if url.startswith("memory://"):  # no other process sees that store
         path = path.with_name(f"{path.name}-{os.getpid()}")
         atexit.register(shutil.rmtree, path, ignore_errors=True)
     make_folder(path)
     if path.is_symlink() or path.stat().st_uid != os.getuid():
-        raise StoreError(f"store {url}: {path} belongs to somebody else; set TMPDIR to a folder of your own")
+        raise StoreError(
+            f"store {url}: {path} belongs to somebody else; set TMPDIR to a folder of your own"
+        )
     path.chmod(0o700)
     return path
 

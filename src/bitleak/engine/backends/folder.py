@@ -80,7 +80,9 @@ class Folder:
     def places(self) -> Iterator[PurePath]:
         """Yield all places, sorted, those without a manifest too."""
         for stage in self._stages():
-            yield from sorted(path for path in stage.glob("[0-9a-f][0-9a-f]/*") if len(path.name) == 64)
+            yield from sorted(
+                path for path in stage.glob("[0-9a-f][0-9a-f]/*") if len(path.name) == 64
+            )
 
     def finished(self) -> None:
         """Return None: a look at each place is as fast."""
@@ -121,7 +123,9 @@ class Folder:
         """Return the names of those places that have a manifest."""
         return [name for name in names if os.path.isfile(f"{self.root}/{name}/{MANIFEST}")]
 
-    def commit_all(self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]) -> Iterator[int]:
+    def commit_all(
+        self, batches: Iterable[Mapping[str, Callable[[str], list[str]]]]
+    ) -> Iterator[int]:
         """Add many results, each as a whole; the disk is waited for once per batch, while the next
         one is written.
 
@@ -132,7 +136,11 @@ class Folder:
         staged: dict[str, str] = {}
         parents: set[str] = set()
         try:
-            with store_errors(self.root), Barrier(self.root) as barrier, ThreadPoolExecutor(1) as pool:
+            with (
+                store_errors(self.root),
+                Barrier(self.root) as barrier,
+                ThreadPoolExecutor(1) as pool,
+            ):
                 batch: dict[str, str] = {}
                 durable: Future[None] | None = None
                 for results in batches:
@@ -142,7 +150,11 @@ class Folder:
                     # ... is durable ...
                     if durable is not None:
                         durable.result()
-                    durable, batch, previous = pool.submit(barrier.wait, written, folders), following, batch
+                    durable, batch, previous = (
+                        pool.submit(barrier.wait, written, folders),
+                        following,
+                        batch,
+                    )
                     parents |= folders
                     # ... and only then gets its name.
                     if previous:
@@ -158,7 +170,10 @@ class Folder:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def _stage(
-        self, results: Mapping[str, Callable[[str], list[str]]], folders: Iterable[str], staged: dict[str, str]
+        self,
+        results: Mapping[str, Callable[[str], list[str]]],
+        folders: Iterable[str],
+        staged: dict[str, str],
     ) -> tuple[list[str], dict[str, str]]:
         """Write results into temporary folders, which are added to `staged` first.
 
@@ -227,7 +242,9 @@ class Folder:
         return shutil.disk_usage(self.root).free
 
     def _stages(self) -> list[Path]:
-        folders = [path for path in self.root.iterdir() if path.is_dir() and path.name.isidentifier()]
+        folders = [
+            path for path in self.root.iterdir() if path.is_dir() and path.name.isidentifier()
+        ]
         return sorted(path for path in folders if path.name != "logs")
 
     def _folders(self) -> Iterator[Path]:

@@ -25,7 +25,9 @@ class Executor(Protocol):
     def submit(self, batch: Batch) -> None:
         """Take a batch whose inputs are in the store; return at once."""
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
+    def next_done(
+        self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore
+    ) -> Outcome | None:
         """Return the outcome of the next task to end; every task of every batch has exactly one.
 
         Args:

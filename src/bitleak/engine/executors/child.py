@@ -52,7 +52,9 @@ def serve(connection: Connection, root: str, runtime: Runtime, log: str) -> None
         _leave(path)
 
 
-def _serve_batch(connection: Connection, tasks: Sequence[Task], root: str, runtime: Runtime, log: Path) -> None:
+def _serve_batch(
+    connection: Connection, tasks: Sequence[Task], root: str, runtime: Runtime, log: Path
+) -> None:
     reported = 0.0
 
     def report(step: Progress) -> None:

@@ -45,7 +45,12 @@ def open_fork_server(stages: str, threads: int = 1) -> ForkServerContext | Spawn
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bitleak.engine.executors.preload"])
     try:
-        with environment({STAGES_VARIABLE: stages}), thread_variables(threads), interrupts_wait(), unimported_main():
+        with (
+            environment({STAGES_VARIABLE: stages}),
+            thread_variables(threads),
+            interrupts_wait(),
+            unimported_main(),
+        ):
             _name_folder()
             forkserver.ensure_running()
     except OSError:

@@ -84,7 +84,9 @@ class Processes:
             self._pool += [self._start() for _ in range(self.workers)]
         self._feed()
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
+    def next_done(
+        self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore
+    ) -> Outcome | None:
         """Return the outcome of the next task to end; None if the time is up or nothing was
         submitted.
 
@@ -135,7 +137,9 @@ class Processes:
 
     def _start(self) -> _Worker:
         for attempt in range(_STARTS - 1):
-            with suppress(EOFError, ConnectionError):  # the server has been killed: there is a new one next time
+            with suppress(
+                EOFError, ConnectionError
+            ):  # the server has been killed: there is a new one next time
                 return self._started()
             time.sleep(_REPLACED * (attempt + 1))  # until the system says that it is dead
         try:
@@ -144,7 +148,9 @@ class Processes:
             raise ExecutionError(_no_process(error)) from error
 
     def _started(self) -> _Worker:
-        log = log_path(self._store, self._runtime, f"{WORKER_LOG}{leftovers.owner()}.{next(self._numbers)}")
+        log = log_path(
+            self._store, self._runtime, f"{WORKER_LOG}{leftovers.owner()}.{next(self._numbers)}"
+        )
         make_folder(log.parent)
         ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, self._store.location, self._runtime, str(log))
@@ -158,7 +164,9 @@ class Processes:
             raise
         finally:
             theirs.close()
-        return _Worker(process, leftovers.owner(process.pid), ours, log, ready=False, tasks={}, current="")
+        return _Worker(
+            process, leftovers.owner(process.pid), ours, log, ready=False, tasks={}, current=""
+        )
 
     def _listen(self, worker: _Worker, on_step: Callable[[Progress], None]) -> None:
         """Take one message, or notice that there will be no more."""
@@ -202,7 +210,9 @@ class Processes:
             worker.process.join()
         _end_orphan(worker)
         self._store.drop_temporaries([worker.process.pid or 0])
-        text = worker.log.read_text(encoding="utf-8", errors="replace") if worker.log.exists() else ""
+        text = (
+            worker.log.read_text(encoding="utf-8", errors="replace") if worker.log.exists() else ""
+        )
         worker.log.unlink(missing_ok=True)
         return f"the worker {_ending(worker.process.exitcode)}\n\n{text}"
 

@@ -28,7 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from bitleak.core.errors import ConfigError, ExecutionError
-from bitleak.engine.executors.ray_cluster import demands, join_cluster, read_environment, room_text, times_held
+from bitleak.engine.executors.ray_cluster import (
+    demands,
+    join_cluster,
+    read_environment,
+    room_text,
+    times_held,
+)
 from bitleak.engine.graph import Batch
 from bitleak.engine.keys import Task
 from bitleak.engine.store import is_url, shared
@@ -124,7 +130,9 @@ class Ray:
         self._lost = _Losses()
         self._processes: set[int] = set()
         self._loading = False
-        self._mine = join_cluster(runtime, workers * self._cpus if workers else float(usable_cores()))
+        self._mine = join_cluster(
+            runtime, workers * self._cpus if workers else float(usable_cores())
+        )
         self._room, self._memory = self._look()
         self._looked = self._fitted = time.monotonic()
         if not self._room:
@@ -144,12 +152,16 @@ class Ray:
         """Take a batch."""
         if not self._loading:
             self._loading = True
-            load = ray.remote(_load).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
+            load = ray.remote(_load).options(
+                num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0
+            )
             for _ in range(min(self.workers, LOADED)):
                 load.remote(self._runtime.stages)
         self._send({task.key: task for task in batch.tasks})
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
+    def next_done(
+        self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore
+    ) -> Outcome | None:
         """Return the outcome of the next task to end; None if the time is up or nothing was
         submitted.
 
@@ -162,7 +174,9 @@ class Ray:
             if not self._flights:
                 return None
             rest = REFRESH if deadline is None else max(0.0, deadline - time.monotonic())
-            heard, _ = ray.wait([flight.stream for flight in self._flights], timeout=rest, fetch_local=False)
+            heard, _ = ray.wait(
+                [flight.stream for flight in self._flights], timeout=rest, fetch_local=False
+            )
             for flight in [flight for flight in self._flights if flight.stream in heard]:
                 self._listen(flight, on_step)
             if not heard:
@@ -187,7 +201,9 @@ class Ray:
 
     def _send(self, tasks: dict[str, Task]) -> None:
         expected = max((task.memory for task in tasks.values()), default=0)
-        remote = ray.remote(inspect.unwrap(_serve)).options(  # Ray must see the generator, not its type check
+        remote = ray.remote(
+            inspect.unwrap(_serve)
+        ).options(  # Ray must see the generator, not its type check
             num_cpus=self._cpus,
             num_gpus=self._gpus,
             memory=min(expected, self._memory) or None,
@@ -218,7 +234,9 @@ class Ray:
             on_step(message)
         elif isinstance(message, Outcome):
             flight.tasks.pop(message.key)
-            ours = message.cached and message.key in self._lost.keys  # done by a worker that died before it said so
+            ours = (
+                message.cached and message.key in self._lost.keys
+            )  # done by a worker that died before it said so
             self._done.append(replace(message, cached=False) if ours else message)
         elif isinstance(message, _Place):
             flight.place = message
@@ -248,7 +266,9 @@ class Ray:
             losses = self._lost.machines if machine_lost else self._lost.workers
             losses[culprit.key] += 1
             if losses[culprit.key] == (LOSSES if machine_lost else RAY_ATTEMPTS):
-                self._done.append(self._give_up(flight.tasks.pop(culprit.key), error, losses[culprit.key]))
+                self._done.append(
+                    self._give_up(flight.tasks.pop(culprit.key), error, losses[culprit.key])
+                )
 
     def _give_up(self, task: Task, error: Exception, times: int) -> Outcome:
         text = f"{_ending(error)} while doing it, {times} times"
@@ -273,7 +293,12 @@ class Ray:
         room = memory = 0
         for node in ray.nodes():
             has = node.get("Resources", {}) if node.get("Alive") else {}
-            fits = int(min(times_held(has.get("CPU", 0.0), self._cpus), times_held(has.get("GPU", 0.0), self._gpus)))
+            fits = int(
+                min(
+                    times_held(has.get("CPU", 0.0), self._cpus),
+                    times_held(has.get("GPU", 0.0), self._gpus),
+                )
+            )
             room += fits
             memory = max(memory, int(has.get("memory", 0)) if fits else 0)
         return room, memory

@@ -81,7 +81,9 @@ def demands(runtime: Runtime) -> tuple[float, float]:
         if not math.isfinite(value) or value < 0 or (value > 1 and value != int(value)):
             raise ConfigError(f"{name} must be a fraction of 1 or a whole number, got {value}")
     if runtime.num_cpus == 0 and gpus == 0:
-        raise ConfigError("num_cpus must be above 0 where num_gpus is 0, or there is no end to the tasks that fit")
+        raise ConfigError(
+            "num_cpus must be above 0 where num_gpus is 0, or there is no end to the tasks that fit"
+        )
     return runtime.num_cpus, gpus
 
 
@@ -121,7 +123,9 @@ def _check_answers(address: str) -> None:
     """Try the port first, since Ray tries for minutes if nothing answers."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ConfigError(f"--address must be auto or HOST:PORT, such as 10.0.0.1:6379, got {address!r}")
+        raise ConfigError(
+            f"--address must be auto or HOST:PORT, such as 10.0.0.1:6379, got {address!r}"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER).close()
     except (OSError, OverflowError) as error:

@@ -30,12 +30,16 @@ class Serial:
         """Take a batch."""
         self._queue.append(batch)
 
-    def next_done(self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore) -> Outcome | None:
+    def next_done(
+        self, timeout: float | None = None, on_step: Callable[[Progress], None] = ignore
+    ) -> Outcome | None:
         """Work until a task has ended, without a time limit; return None if no task is left."""
         self._on_step = on_step
         while (outcome := next(self._current, None)) is None and self._queue:
             batch = self._queue.popleft()
-            self._current = outcomes(self._root, batch.tasks, self._runtime, lambda step: self._on_step(step))
+            self._current = outcomes(
+                self._root, batch.tasks, self._runtime, lambda step: self._on_step(step)
+            )
         return outcome
 
     def close(self) -> None:

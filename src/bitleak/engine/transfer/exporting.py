@@ -46,13 +46,20 @@ def export_results(
         BrokenResult: A result is not as it was written.
     """
     entries = [
-        entry for entry in store.ls() if (keys is None or entry.key in keys) and (not stages or entry.stage in stages)
+        entry
+        for entry in store.ls()
+        if (keys is None or entry.key in keys) and (not stages or entry.stage in stages)
     ]
     if not entries:
-        raise StoreError(f"store {store.location} holds none of the results that are to be exported")
+        raise StoreError(
+            f"store {store.location} holds none of the results that are to be exported"
+        )
     parts = _parts(entries, part_bytes)
     width = len(str(len(parts)))
-    names = [f"{path.stem}-{number:0{width}}-of-{len(parts)}{path.suffix}" for number in range(1, len(parts) + 1)]
+    names = [
+        f"{path.stem}-{number:0{width}}-of-{len(parts)}{path.suffix}"
+        for number in range(1, len(parts) + 1)
+    ]
     paths = [path.with_name(name) for name in names] if len(parts) > 1 else [path]
     for target in paths:
         if target.exists():

@@ -38,7 +38,9 @@ class Imported:
     size: int
 
 
-def import_results(store: Store, paths: Sequence[Path], on_step: OnFraction | None = None) -> Imported:
+def import_results(
+    store: Store, paths: Sequence[Path], on_step: OnFraction | None = None
+) -> Imported:
     """Check tar files and, if all of them are intact, take the results that the store does not
     have.
 

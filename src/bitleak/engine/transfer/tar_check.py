@@ -28,7 +28,8 @@ CHECKED_PER_REPORT = 256
 
 _BLOCK = tarfile.BLOCKSIZE
 _NAME = re.compile(
-    r"((?!logs/)[A-Za-z_]\w*/([0-9a-f]{2})/\2[0-9a-f]{62})/([A-Za-z0-9_][\w-]*\.(?:npy|safetensors|json))", re.A
+    r"((?!logs/)[A-Za-z_]\w*/([0-9a-f]{2})/\2[0-9a-f]{62})/([A-Za-z0-9_][\w-]*\.(?:npy|safetensors|json))",
+    re.A,
 )
 _OCTAL = re.compile(rb"[0-7]+")
 _SIZE = re.compile(rb"[0-7]{11}[\0 ]")
@@ -107,7 +108,9 @@ def check_tar(path: Path, on_position: Callable[[int], None]) -> list[PackedResu
                     on_position(file.tell())
             return results
     except (OSError, tarfile.TarError, EOFError) as error:
-        raise StoreError(f"{path} is not a tar file that can be read ({reason(error)}); nothing was taken") from error
+        raise StoreError(
+            f"{path} is not a tar file that can be read ({reason(error)}); nothing was taken"
+        ) from error
     except ValueError as error:
         raise StoreError(f"{path}: {error}; nothing was taken") from error
 
@@ -160,8 +163,14 @@ def _members(file: BinaryIO, size: int) -> Iterator[_Member]:
     file.seek(offset)
     with tarfile.open(fileobj=file, mode="r:") as archive:
         for info in archive:
-            if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse() or info.pax_headers:
-                raise ValueError(f"{info.name[:200]!r} is not a plain file (a link, a folder, a device, ...)")
+            if (
+                info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE)
+                or info.issparse()
+                or info.pax_headers
+            ):
+                raise ValueError(
+                    f"{info.name[:200]!r} is not a plain file (a link, a folder, a device, ...)"
+                )
             member = _member(info.name, info.offset_data, info.size)
             yield member
             offset = _next_header(member)
@@ -184,7 +193,11 @@ def _ustar_member(file: BinaryIO, offset: int) -> _Member | None:
     if len(header) < _BLOCK or header[257:265] != b"ustar\x0000" or header[156:157] != b"0":
         return None
     checksum, prefix = header[148:156].strip(b"\0 "), header[345:500].rstrip(b"\0")
-    if not _SIZE.fullmatch(header[124:136]) or not _OCTAL.fullmatch(checksum) or not header.isascii():
+    if (
+        not _SIZE.fullmatch(header[124:136])
+        or not _OCTAL.fullmatch(checksum)
+        or not header.isascii()
+    ):
         return None
     # The sum of all bytes, those of the checksum counting as spaces.
     if int(checksum, 8) != sum(header) - sum(header[148:156]) + 8 * 0x20:
@@ -232,7 +245,9 @@ def _are_keys(inputs: Any) -> bool:
     if not isinstance(inputs, dict):
         return False
     for keys in inputs.values():
-        if not isinstance(keys, str) and not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+        if not isinstance(keys, str) and not (
+            isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        ):
             return False
     return True
 

@@ -93,7 +93,10 @@ def descend(
     made = torch.zeros(groups, dtype=torch.int64, device=weight.device)
 
     def slope(rows: Tensor) -> Tensor:
-        change = (_columns_first(to_weights(_codes(current, shape), grid).flatten(1).double(), groups) - target) / scale
+        change = (
+            _columns_first(to_weights(_codes(current, shape), grid).flatten(1).double(), groups)
+            - target
+        ) / scale
         return torch.baddbmm(moment[..., rows], loss.gram, change[..., rows], beta=-1)
 
     # Rows are independent, so one that did not move in a sweep has arrived and drops out.
@@ -138,7 +141,11 @@ def _sweep_block(codes: Tensor, gradient: Tensor, second: Tensor, highest: int) 
     curvature = second.diagonal(dim1=1, dim2=2)[..., None]
     towards = torch.where(curvature > 0, (TIE_MARGIN - 1) / curvature, 0)
     for column in range(codes.shape[1]):
-        nearest = torch.addcmul(codes[:, column], gradient[:, column], towards[:, column]).round_().clamp_(0, highest)
+        nearest = (
+            torch.addcmul(codes[:, column], gradient[:, column], towards[:, column])
+            .round_()
+            .clamp_(0, highest)
+        )
         step = torch.sub(nearest, codes[:, column], out=steps[:, column])
         codes[:, column] = nearest
         gradient[:, column:].baddbmm_(second[:, column:, column, None], step[:, None])

@@ -96,7 +96,9 @@ def _move_pairs(codes: Tensor, gradient: Tensor, second: Tensor, column: int, hi
     step = torch.where(gain, signs[:, 0, 0][sign], 0)
     partner_step = torch.where(
         gain,
-        steps.gather(0, sign[None, :, None].expand(1, -1, codes.shape[1], -1))[0].gather(1, partner[:, None])[:, 0],
+        steps.gather(0, sign[None, :, None].expand(1, -1, codes.shape[1], -1))[0].gather(
+            1, partner[:, None]
+        )[:, 0],
         0,
     )
     codes[:, column] += step

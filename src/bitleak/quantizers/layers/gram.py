@@ -29,7 +29,9 @@ from bitleak.quantizers.scheme import Layer
 PATCH_CHUNK = 1 << 21  # elements of unfolded patches, or of images where nothing is unfolded
 
 
-def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tensor, "groups columns columns"]:
+def gram(
+    layer: Layer, inputs: Float[Tensor, "records *sample"]
+) -> Float64[Tensor, "groups columns columns"]:
     """Return the sum of x x^T over the positions of all records; `layer(inputs)` is W x at each.
 
     Args:
@@ -58,7 +60,9 @@ def gram(layer: Layer, inputs: Float[Tensor, "records *sample"]) -> Float64[Tens
 
 
 def moment(
-    layer: Layer, inputs: Float[Tensor, "records *sample"], outputs: Float[Tensor, "records *result"]
+    layer: Layer,
+    inputs: Float[Tensor, "records *sample"],
+    outputs: Float[Tensor, "records *result"],
 ) -> Float64[Tensor, "out columns"]:
     """Return the sum of y x^T over the positions of all records: the gradient of <y, W x> by W.
 
@@ -72,11 +76,17 @@ def moment(
         [[3.0, 6.0]]
     """
     if isinstance(layer, nn.Linear):
-        return (outputs.reshape(-1, outputs.shape[-1]).T @ inputs.reshape(-1, inputs.shape[-1])).double()
+        return (
+            outputs.reshape(-1, outputs.shape[-1]).T @ inputs.reshape(-1, inputs.shape[-1])
+        ).double()
     inputs, padding = _padded(layer, inputs)
     gradient = (conv1d_weight, conv2d_weight, conv3d_weight)[len(layer.kernel_size) - 1]
     shape = layer.weight.shape
-    return gradient(inputs, shape, outputs, layer.stride, padding, layer.dilation, layer.groups).flatten(1).double()
+    return (
+        gradient(inputs, shape, outputs, layer.stride, padding, layer.dilation, layer.groups)
+        .flatten(1)
+        .double()
+    )
 
 
 def product_with(layer: Layer, weight: Tensor, inputs: Tensor) -> Tensor:
@@ -92,7 +102,9 @@ def _padded(layer: Layer, inputs: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         return inputs, tuple(layer.padding)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode), (0,) * len(layer.kernel_size)
+    return F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode), (0,) * len(
+        layer.kernel_size
+    )
 
 
 def _by_patches(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor:
@@ -103,7 +115,9 @@ def _by_patches(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tenso
     for amount in reversed(padding):
         amounts += [amount, amount]
     patches = F.pad(inputs, amounts)
-    for axis, (taps, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
+    for axis, (taps, stride, dilation) in enumerate(
+        zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    ):
         patches = patches.unfold(2 + axis, dilation * (taps - 1) + 1, stride)[..., ::dilation]
     # From (records, groups, channels, positions..., taps...) to (groups, columns, positions)
     patches = patches.unflatten(1, (layer.groups, -1))
@@ -117,11 +131,19 @@ def _by_shifts(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor
     assert not isinstance(layer, nn.Linear)
     kernel, dilation = layer.kernel_size, layer.dilation
     if len(kernel) == 1:
-        inputs, kernel, dilation, padding = inputs[:, :, None], (1, *kernel), (1, *dilation), (0, *padding)
+        inputs, kernel, dilation, padding = (
+            inputs[:, :, None],
+            (1, *kernel),
+            (1, *dilation),
+            (0, *padding),
+        )
     channels, taps = inputs.shape[1], kernel[0] * kernel[1]
     total = _everywhere(inputs, kernel, dilation)  # (channels, high, wide, channels, high, wide)
     reach = [spacing * (count - 1) for spacing, count in zip(dilation, kernel, strict=True)]
-    visited = [range(-pad, size + pad - far) for pad, size, far in zip(padding, inputs.shape[2:], reach, strict=True)]
+    visited = [
+        range(-pad, size + pad - far)
+        for pad, size, far in zip(padding, inputs.shape[2:], reach, strict=True)
+    ]
 
     # Rows of positions that are not visited: only the taps `inside` of them lie on the image.
     for first, inside in _outside(visited[0], inputs.shape[2], kernel[0], dilation[0]):
@@ -133,7 +155,9 @@ def _by_shifts(layer: Layer, inputs: Tensor, padding: tuple[int, ...]) -> Tensor
     for first, inside in _outside(visited[1], inputs.shape[3], kernel[1], dilation[1]):
         lines = inputs[..., [first + dilation[1] * tap for tap in inside]].transpose(2, 3)
         part = _of_lines(F.pad(lines, (padding[0], padding[0])), kernel[0], dilation[0])
-        total[:, :, inside[0] : inside[-1] + 1, :, :, inside[0] : inside[-1] + 1] -= part.permute(0, 2, 1, 3, 5, 4)
+        total[:, :, inside[0] : inside[-1] + 1, :, :, inside[0] : inside[-1] + 1] -= part.permute(
+            0, 2, 1, 3, 5, 4
+        )
     return total.reshape(1, channels * taps, channels * taps)
 
 

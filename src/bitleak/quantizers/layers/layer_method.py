@@ -94,7 +94,9 @@ class RoundedLayer:
     record: dict[str, Any]
 
 
-def rounded(method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], **facts: Any) -> list[RoundedLayer]:
+def rounded(
+    method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], **facts: Any
+) -> list[RoundedLayer]:
     """Quantize the layer `name` of each model by one method.
 
     Args:
@@ -166,13 +168,20 @@ def by_groups(
 
 
 def _alone(
-    method: LayerMethod, name: str, levels: int, weights: Sequence[Weight], index: int, facts: dict[str, Any]
+    method: LayerMethod,
+    name: str,
+    levels: int,
+    weights: Sequence[Weight],
+    index: int,
+    facts: dict[str, Any],
 ) -> RoundedLayer:
     """Quantize the layer of one of the models; an error names its number."""
     try:
         return _rounded(method, name, levels, weights[index : index + 1], facts)[0]
     except QuantizationError as error:
-        raise QuantizationError(f"network {index}: {error}" if len(weights) > 1 else str(error)) from error
+        raise QuantizationError(
+            f"network {index}: {error}" if len(weights) > 1 else str(error)
+        ) from error
 
 
 def _rounded(
@@ -205,7 +214,12 @@ def _rounded(
     facts_by_model: list[dict[str, Any]] = [{} for _ in weights]
     if method.sweeps:
         codes, sweeps = descend(
-            codes, stacked.weight, stacked.grid, stacked.loss, sweeps=method.sweeps, exchanges=method.exchanges
+            codes,
+            stacked.weight,
+            stacked.grid,
+            stacked.loss,
+            sweeps=method.sweeps,
+            exchanges=method.exchanges,
         )
         for model_facts, model_sweeps in zip(facts_by_model, sweeps.chunk(models), strict=True):
             model_facts["polish_sweeps"] = int(model_sweeps.max())
@@ -225,13 +239,20 @@ def _rounded(
     for index, weight in enumerate(weights):
         grid = Grid(scales[index], zero_points[index], levels)
         record = _record(levels, model_codes[index], grid, weight, solver_facts)
-        results.append(RoundedLayer(model_codes[index], grid, record | facts | facts_by_model[index]))
+        results.append(
+            RoundedLayer(model_codes[index], grid, record | facts | facts_by_model[index])
+        )
     return results
 
 
-def _record(levels: int, codes: Tensor, grid: Grid, weight: Weight, solver_facts: dict[str, Any]) -> dict[str, Any]:
+def _record(
+    levels: int, codes: Tensor, grid: Grid, weight: Weight, solver_facts: dict[str, Any]
+) -> dict[str, Any]:
     change = (to_weights(codes, grid) - weight.original).flatten(1)
-    record = {"levels": levels, "relative_error": weight.loss.relative(change, weight.original.flatten(1))}
+    record = {
+        "levels": levels,
+        "relative_error": weight.loss.relative(change, weight.original.flatten(1)),
+    }
     record |= solver_facts
     if "dead" in record:  # the solver counts those of all stacked models
         record["dead"] = int((weight.loss.gram.diagonal(dim1=1, dim2=2) == 0).sum())

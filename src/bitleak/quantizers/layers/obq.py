@@ -88,7 +88,9 @@ def damped_factor(
         factor[again], good[again] = _factor(hessian[again], larger)
         damping[again] = larger
     if not bool(good.all()):
-        raise QuantizationError(f"layer {name!r}: the second moments of its inputs are not positive definite")
+        raise QuantizationError(
+            f"layer {name!r}: the second moments of its inputs are not positive definite"
+        )
     return factor, damping
 
 
@@ -137,10 +139,14 @@ def eliminate(
     units = (weight / scale[:, :, None]).to(inverse).flatten(0, 1)
     low = -zero_point.to(inverse).reshape(-1, 1)
     group = torch.arange(groups, device=weight.device).repeat_interleave(rows)
-    chunk = min(len(units), max(1, budget // (columns * (columns + PANEL) * inverse.element_size())))
+    chunk = min(
+        len(units), max(1, budget // (columns * (columns + PANEL) * inverse.element_size()))
+    )
     room = inverse.new_empty(chunk, columns, columns)  # fresh memory is slow on its first use
     parts = []
-    for part, first, part_groups in zip(units.split(chunk), low.split(chunk), group.split(chunk), strict=True):
+    for part, first, part_groups in zip(
+        units.split(chunk), low.split(chunk), group.split(chunk), strict=True
+    ):
         stored = torch.index_select(inverse, 0, part_groups, out=room[: len(part)])
         parts.append((_eliminate(part, stored, first, first + levels - 1) - first).to(torch.uint8))
     return torch.cat(parts).reshape(weight.shape)
@@ -187,9 +193,15 @@ def _eliminate(units: Tensor, stored: Tensor, low: Tensor, high: Tensor) -> Tens
     return result
 
 
-def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def _panel(
+    state: _State, left: int, steps: int, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
     """Quantize `steps` of the `left` weights of each row; return their columns and values."""
-    free, diagonal, panel = state.free[:, :left], state.diagonal[:, :left], state.panel[:, :steps, :left]
+    free, diagonal, panel = (
+        state.free[:, :left],
+        state.diagonal[:, :left],
+        state.panel[:, :steps, :left],
+    )
     lines = state.stored.flatten(0, 1)[:, :left]
     first = torch.arange(0, len(lines), state.free.shape[1], device=free.device)
     # Buffers: a step is a few passes over the rows, and new tensors would take as long again.
@@ -204,7 +216,9 @@ def _panel(state: _State, left: int, steps: int, low: Tensor, high: Tensor) -> t
         torch.sub(limit, score, out=inside)  # negative: an outlier
         # As integers, negative floats come before the positive ones, both by ascending magnitude;
         # NaN is last.
-        pivot = score.div_(diagonal).copysign_(inside).view(BITS[score.dtype]).argmin(1, keepdim=True)
+        pivot = (
+            score.div_(diagonal).copysign_(inside).view(BITS[score.dtype]).argmin(1, keepdim=True)
+        )
 
         # [H^-1]_p now: the stored row minus the pending panel's part
         line = lines.index_select(0, first + pivot[:, 0])
@@ -245,14 +259,20 @@ def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
 
     # Block by block of rows, so that a CPU finds the moved lines in its cache when it multiplies.
     on_cpu = state.stored.device.type == "cpu"
-    size = max(1, BLOCK_BYTES_CPU // (before**2 * state.stored.element_size())) if on_cpu else len(pivots)
+    size = (
+        max(1, BLOCK_BYTES_CPU // (before**2 * state.stored.element_size()))
+        if on_cpu
+        else len(pivots)
+    )
     width = state.stored.shape[1]
     parts = (state.stored.split(size), panel.split(size), places.split(size), origins.split(size))
     for stored, terms, to, origin in zip(*parts, strict=True):
         stored_lines = stored.flatten(0, 1)
         first = torch.arange(0, len(stored) * width, width, device=stored.device)[:, None]
         # Rows of the inverse as whole lines: one copy each; gather and scatter look every entry up.
-        lines = stored_lines.index_select(0, (first + origin).flatten()).reshape(len(stored), steps, width)
+        lines = stored_lines.index_select(0, (first + origin).flatten()).reshape(
+            len(stored), steps, width
+        )
         _move_columns(lines[:, :, :before], to, origin)
         stored_lines.index_copy_(0, (first + to).flatten(), lines.flatten(0, 1))
         stored[:, :left].scatter_(2, to[:, None].expand(-1, left, -1), lines[:, :, :left].mT)
@@ -263,4 +283,6 @@ def _close_ranks(state: _State, pivots: Tensor, left: int) -> None:
 def _move_columns(matrices: Tensor, places: Tensor, origins: Tensor) -> None:
     """Write the columns at `origins` over those at `places`."""
     shape = (-1, matrices.shape[1], -1)
-    matrices.scatter_(2, places[:, None].expand(shape), matrices.gather(2, origins[:, None].expand(shape)))
+    matrices.scatter_(
+        2, places[:, None].expand(shape), matrices.gather(2, origins[:, None].expand(shape))
+    )

@@ -138,7 +138,9 @@ def better_of(
         first.grid.levels,
     )
     codes = torch.where(rows.reshape(-1, *[1] * (weight.ndim - 1)), second.codes, first.codes)
-    facts = {name: torch.where(rows, second.facts[name], fact) for name, fact in first.facts.items()}
+    facts = {
+        name: torch.where(rows, second.facts[name], fact) for name, fact in first.facts.items()
+    }
     return GridAttempt(grid, codes, facts), rows
 
 
@@ -162,11 +164,19 @@ class StackedRows:
 
     def split(self, rows: Shaped[Tensor, "rows *rest"]) -> tuple[Shaped[Tensor, "out *rest"], ...]:
         """Return the rows of each grid."""
-        return rows.unflatten(0, (len(self.loss.gram), self.count, -1)).transpose(0, 1).flatten(1, 2).unbind()
+        return (
+            rows.unflatten(0, (len(self.loss.gram), self.count, -1))
+            .transpose(0, 1)
+            .flatten(1, 2)
+            .unbind()
+        )
 
 
 def stack(
-    grids: Sequence[Grid], weight: Float[Tensor, "out *rest"], target: Float[Tensor, "out *rest"], loss: Quadratic
+    grids: Sequence[Grid],
+    weight: Float[Tensor, "out *rest"],
+    target: Float[Tensor, "out *rest"],
+    loss: Quadratic,
 ) -> StackedRows:
     """Return a layer's rows once for each grid, so that one call of a solver does all grids."""
     # Rows of a group share its second moments, so all copies of its rows come together.
@@ -199,11 +209,15 @@ def by_row(grid: Grid, rows: int) -> Grid:
         [0.5, 0.5, 1.0, 1.0]
     """
     times = rows // len(grid.scale)
-    return Grid(grid.scale.repeat_interleave(times), grid.zero_point.repeat_interleave(times), grid.levels)
+    return Grid(
+        grid.scale.repeat_interleave(times), grid.zero_point.repeat_interleave(times), grid.levels
+    )
 
 
 def _changed(grid: Grid, factor: float, shift: int) -> Grid:
-    return Grid(grid.scale * factor, (grid.zero_point + shift).clamp(0, grid.levels - 1), grid.levels)
+    return Grid(
+        grid.scale * factor, (grid.zero_point + shift).clamp(0, grid.levels - 1), grid.levels
+    )
 
 
 @dataclass(frozen=True)
@@ -221,7 +235,10 @@ class _Search:
     def best(self, tried: Sequence[Grid]) -> Grid:
         """Return the grids with the least error, block by block; of equal ones, the first."""
         together = max(1, TOGETHER // self.weight.numel())
-        parts = [self._errors(tried[start : start + together]) for start in range(0, len(tried), together)]
+        parts = [
+            self._errors(tried[start : start + together])
+            for start in range(0, len(tried), together)
+        ]
         errors = torch.cat(parts)  # (tried, grids)
         least, scale, zero_point = errors[0], tried[0].scale, tried[0].zero_point
         for grid, error in zip(tried[1:], errors[1:], strict=True):
@@ -235,6 +252,8 @@ class _Search:
         """Return the error after a short descent, per grid."""
         stacked = stack(tried, self.weight, self.target, self.loss)
         nearest = to_codes(stacked.target, stacked.grid)
-        codes, _ = descend(nearest, stacked.weight, stacked.grid, stacked.loss, sweeps=CANDIDATE_SWEEPS)
+        codes, _ = descend(
+            nearest, stacked.weight, stacked.grid, stacked.loss, sweeps=CANDIDATE_SWEEPS
+        )
         error = stacked.loss.error((to_weights(codes, stacked.grid) - stacked.weight).flatten(1))
         return torch.stack(stacked.split(error)).unflatten(1, (len(self.fixed), -1)).sum(2)

@@ -47,7 +47,9 @@ class Quadratic:
         linear = 2 * self.moment.unflatten(0, (len(self.gram), -1))
         return ((rows @ self.gram - linear) * rows).sum(-1).flatten() + self.constant
 
-    def relative(self, change: Float[Tensor, "out columns"], weight: Float[Tensor, "out columns"]) -> float:
+    def relative(
+        self, change: Float[Tensor, "out columns"], weight: Float[Tensor, "out columns"]
+    ) -> float:
         """Return the error of the output over its energy; 0 if the output is 0 and stays 0."""
         error = float(self.error(change).sum())
         return error / max(float(self.energy(weight).sum()), SILENT) if error else 0.0

@@ -134,12 +134,18 @@ class SpilledActivations:
             # The system may give fewer bytes than asked for; at the end of the file it gives none.
             read = os.preadv(self.file.fileno(), [target], place)
             if not read:
-                raise OSError(f"the scratch file of activations ends at byte {place}, before record {record} is whole")
+                raise OSError(
+                    f"the scratch file of activations ends at byte {place}, before record {record} is whole"
+                )
             target, place = target[read:], place + read
 
 
 def collect(
-    chunks: Iterable[Float[Tensor, "_ *shape"]], records: int, *, memory: int | None, chunk: int = RECORDS_PER_CHUNK
+    chunks: Iterable[Float[Tensor, "_ *shape"]],
+    records: int,
+    *,
+    memory: int | None,
+    chunk: int = RECORDS_PER_CHUNK,
 ) -> InMemoryActivations | SpilledActivations:
     """Collect chunks of records into one map.
 
@@ -158,7 +164,9 @@ def collect(
         >>> type(filed).__name__, filed.batch(torch.tensor([2, 0])).tolist()
         ('SpilledActivations', [[4.0, 5.0], [0.0, 1.0]])
     """
-    (collected,) = collect_together(((parts,) for parts in chunks), records, memory=memory, chunk=chunk)
+    (collected,) = collect_together(
+        ((parts,) for parts in chunks), records, memory=memory, chunk=chunk
+    )
     return collected
 
 
@@ -185,7 +193,10 @@ def collect_together(
         done += len(parts[0])
     if not targets or done != records:
         raise ValueError(f"chunks must hold {records} records, got {done}")
-    return tuple(_finished(target, records, sample, chunk) for target, sample in zip(targets, samples, strict=True))
+    return tuple(
+        _finished(target, records, sample, chunk)
+        for target, sample in zip(targets, samples, strict=True)
+    )
 
 
 def _target(sample: Tensor, records: int, memory: int | None) -> Tensor | IO[bytes]:
@@ -215,7 +226,9 @@ def image_activations(calibration: Float[Tensor, "records *sample"]) -> InMemory
     return InMemoryActivations(calibration, min(RECORDS_PER_CHUNK, max(1, records)))
 
 
-def map_budget(calibration: Float[Tensor, "records *sample"], memory: int | None, *, maps: int) -> int | None:
+def map_budget(
+    calibration: Float[Tensor, "records *sample"], memory: int | None, *, maps: int
+) -> int | None:
     """Return the bytes that each of some maps may take in memory; None if there is no limit.
 
     Args:

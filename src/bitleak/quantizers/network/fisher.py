@@ -37,7 +37,11 @@ from bitleak.quantizers.network.reconstruction_units import Unit
 
 
 def fisher(
-    rest: Sequence[Unit], outputs: Activations, generator: torch.Generator, *, memory: int | None = None
+    rest: Sequence[Unit],
+    outputs: Activations,
+    generator: torch.Generator,
+    *,
+    memory: int | None = None,
 ) -> Activations:
     """Return the weight of each element of a unit's output.
 
@@ -80,7 +84,9 @@ def _squares(rest: Sequence[Unit], outputs: Tensor, generator: torch.Generator) 
         logits = unit.run(logits)
     # v = sqrt(p) s - p (sqrt(p) . s), then the square of J^T v
     probability = logits.detach().softmax(1)
-    draws = torch.randint(2, logits.shape, generator=generator, device=generator.device).to(logits.device)
+    draws = torch.randint(2, logits.shape, generator=generator, device=generator.device).to(
+        logits.device
+    )
     spread = probability.sqrt() * (2 * draws - 1)
     direction = spread - probability * spread.sum(1, keepdim=True)
     (gradient,) = torch.autograd.grad(logits, moved, direction)

@@ -37,7 +37,9 @@ def chunks(calibration: Float[Tensor, "records *sample"]) -> tuple[Tensor, ...]:
     return calibration.detach().float().split(records)
 
 
-def leading_images(calibration: Float[Tensor, "records *sample"], records: int | None) -> Float[Tensor, "some *sample"]:
+def leading_images(
+    calibration: Float[Tensor, "records *sample"], records: int | None
+) -> Float[Tensor, "some *sample"]:
     """Return the first `records` images, rounded up to whole chunks; None = all.
 
     Example:
@@ -82,7 +84,9 @@ def prepare_for_schemes(
     return copied, layers, [layer_levels(scheme, order) for scheme in schemes]
 
 
-def layer_order(network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]) -> list[str]:
+def layer_order(
+    network: nn.Module, names: Sequence[str], calibration: Float[Tensor, "records *sample"]
+) -> list[str]:
     """Return all layers that are run, in order of execution; each of `names` is called just once.
 
     Args:
@@ -185,7 +189,9 @@ def stream(
     handles: list[RemovableHandle] = []
     for name, watcher in watch.items():
         module = network.get_submodule(name)
-        handles.append(module.register_forward_pre_hook(input_hook(name, watcher), with_kwargs=True))
+        handles.append(
+            module.register_forward_pre_hook(input_hook(name, watcher), with_kwargs=True)
+        )
     try:
         with torch.no_grad():
             for images in chunks(calibration):

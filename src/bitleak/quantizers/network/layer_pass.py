@@ -96,7 +96,15 @@ def visit_in_order(
         if graph is not None:
             _share_constants(graph, networks)
             memory = activation_budget(calibration, memory)
-            _walk_graph(graph, networks, calibration, watched, visit, alone=dict.fromkeys(alone, few), memory=memory)
+            _walk_graph(
+                graph,
+                networks,
+                calibration,
+                watched,
+                visit,
+                alone=dict.fromkeys(alone, few),
+                memory=memory,
+            )
             return
         images = chunks(calibration)
         for name in watched:
@@ -133,10 +141,19 @@ def _is_whole(graph: fx.Graph, network: nn.Module, images: Tensor) -> bool:
         if not values:
             values[node] = images.to(torch.float32, copy=True)
         _compute(node, network, values, [])
-    graph_output, expected = values[next(reversed(graph.nodes))], network(images.to(torch.float32, copy=True))
-    if not isinstance(graph_output, Tensor) or not isinstance(expected, Tensor) or graph_output.shape != expected.shape:
+    graph_output, expected = (
+        values[next(reversed(graph.nodes))],
+        network(images.to(torch.float32, copy=True)),
+    )
+    if (
+        not isinstance(graph_output, Tensor)
+        or not isinstance(expected, Tensor)
+        or graph_output.shape != expected.shape
+    ):
         return False
-    return torch.allclose(graph_output, expected, rtol=SAME, atol=SAME * float(expected.abs().max()), equal_nan=True)
+    return torch.allclose(
+        graph_output, expected, rtol=SAME, atol=SAME * float(expected.abs().max()), equal_nan=True
+    )
 
 
 def _walk_graph(
@@ -225,10 +242,17 @@ def _packed(values: Values, free: dict[fx.Node, Tensor], left: int) -> Values:
         return values
     packed = dict(values)
     for node, value in values.items():
-        if isinstance(value, Tensor) and value.ndim and value.is_contiguous() and 0 < value.nbytes < BLOCK_BYTES_HELD:
+        if (
+            isinstance(value, Tensor)
+            and value.ndim
+            and value.is_contiguous()
+            and 0 < value.nbytes < BLOCK_BYTES_HELD
+        ):
             rest = free.get(node)
             if rest is None or len(rest) < len(value):
-                rest = value.new_empty(min(left, -(-BLOCK_BYTES_HELD // value.nbytes)) * len(value), *value.shape[1:])
+                rest = value.new_empty(
+                    min(left, -(-BLOCK_BYTES_HELD // value.nbytes)) * len(value), *value.shape[1:]
+                )
             packed[node] = rest[: len(value)].copy_(value)
             free[node] = rest[len(value) :]
     return packed
@@ -238,7 +262,10 @@ def _copied(values: Values) -> Values:
     """Copy values, as later nodes may change them in place; those that share memory still do."""
     if _share_memory(values):
         return dict(zip(values, copy.deepcopy(list(values.values())), strict=True))
-    return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
+    return {
+        node: value.clone() if isinstance(value, Tensor) else value
+        for node, value in values.items()
+    }
 
 
 def _share_memory(values: Values) -> bool:
@@ -254,7 +281,10 @@ def _share_memory(values: Values) -> bool:
 
 
 def _live_bytes(
-    nodes: Sequence[fx.Node], dead: Sequence[Sequence[fx.Node]], network: nn.Module, calibration: Tensor
+    nodes: Sequence[fx.Node],
+    dead: Sequence[Sequence[fx.Node]],
+    network: nn.Module,
+    calibration: Tensor,
 ) -> list[int]:
     """Return the bytes of all values that are held at each place of the graph, for one image."""
     values: Values = {nodes[0]: calibration[:1].to(torch.float32, copy=True)}
@@ -300,7 +330,11 @@ def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
     """Return the node's value; attributes are read at their use, as the visitor may change them."""
 
     def of(source: fx.Node) -> Any:
-        return operator.attrgetter(str(source.target))(network) if source.op == "get_attr" else values[source]
+        return (
+            operator.attrgetter(str(source.target))(network)
+            if source.op == "get_attr"
+            else values[source]
+        )
 
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), of)
     if node.op in ("placeholder", "output"):  # a further argument of `forward`: its default value
@@ -313,7 +347,9 @@ def _value(node: fx.Node, network: nn.Module, values: Values) -> Any:
     return node.target(*args, **kwargs)
 
 
-def _inputs_of(name: str, networks: Sequence[nn.Module], chunked: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+def _inputs_of(
+    name: str, networks: Sequence[nn.Module], chunked: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, ...]]:
     """Yield the inputs of one module in each network by chunks; no network is run beyond it."""
     for images in chunked:
         yield tuple(_input_of(name, network, images) for network in networks)
@@ -326,7 +362,9 @@ def _input_of(name: str, network: nn.Module, images: Tensor) -> Tensor:
         inputs.append(tensor)
         raise _Reached
 
-    handle = network.get_submodule(name).register_forward_pre_hook(input_hook(name, stop), with_kwargs=True)
+    handle = network.get_submodule(name).register_forward_pre_hook(
+        input_hook(name, stop), with_kwargs=True
+    )
     try:
         network(images.clone())
     except _Reached:

@@ -100,8 +100,12 @@ def quantize_layers(
     if method.inputs == "quantized":
         with plain_arithmetic():
             plain = plain_copy([method.scheme], network, calibration)
-            return plain.result(_after_quantized_layers(method, plain.network, plain.images, on_layer, memory))
-    return next(quantize_alike([method], [network], [calibration], on_layer=on_layer, memory=memory))
+            return plain.result(
+                _after_quantized_layers(method, plain.network, plain.images, on_layer, memory)
+            )
+    return next(
+        quantize_alike([method], [network], [calibration], on_layer=on_layer, memory=memory)
+    )
 
 
 def quantize_alike(
@@ -165,10 +169,14 @@ def _quantized(
                 model.norms[method.statistics_images] = {}
 
     # Moments of batch norms depend on no code: the first pass takes them along.
-    for number, part in enumerate(_passes(models[0].layers, None if memory is None else memory // len(models))):
+    for number, part in enumerate(
+        _passes(models[0].layers, None if memory is None else memory // len(models))
+    ):
         seconds: list[dict[str, Tensor]] = []
         for model in models:
-            watchers = moment_watchers(model.network, model.images, model.norms) if number == 0 else {}
+            watchers = (
+                moment_watchers(model.network, model.images, model.norms) if number == 0 else {}
+            )
             observed = {name: model.layers[name] for name in part}
             seconds.append(second_moments(model.network, observed, model.images, watchers))
         # The second moments of a layer are dropped once all methods have used them.
@@ -185,7 +193,9 @@ def _quantized(
                 for model, layer in zip(models, rounded_layers, strict=True):
                     model.results[index][name] = layer
                 if on_layer is not None:
-                    on_layer(name, order.index(name) * len(methods) + index, len(order) * len(methods))
+                    on_layer(
+                        name, order.index(name) * len(methods) + index, len(order) * len(methods)
+                    )
     for model in models:
         for method, results in zip(methods, model.results, strict=True):
             yield _finished(method, model, results, memory)
@@ -230,7 +240,8 @@ def _difference(first: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple
     for name in {**first, **shapes}:
         if first.get(name) != shapes.get(name):
             return (
-                f"layer {name!r} has weights of shape {first.get(name)} in network 0, {shapes.get(name)} in the other"
+                f"layer {name!r} has weights of shape {first.get(name)} in network 0, "
+                f"{shapes.get(name)} in the other"
             )
     return "they are called in another order"
 
@@ -262,7 +273,9 @@ def _finished(
     records = method.statistics_images
     reference = model.norms[records] if method.statistics == "relative" else None
     norms = batch_norms(changed, method.scheme)
-    reestimate(changed, model.images, norms=norms, reference=reference, records=records, memory=memory)
+    reestimate(
+        changed, model.images, norms=norms, reference=reference, records=records, memory=memory
+    )
     return _assembled(changed, layers, method.scheme, model.images)
 
 
@@ -276,7 +289,11 @@ def _assembled(
 
 
 def _after_quantized_layers(
-    method: LayerMethod, network: nn.Module, calibration: Tensor, on_layer: OnLayer | None, memory: int | None
+    method: LayerMethod,
+    network: nn.Module,
+    calibration: Tensor,
+    on_layer: OnLayer | None,
+    memory: int | None,
 ) -> QuantizedWeights:
     """Quantize one layer after the other, each on its inputs after the quantized layers."""
     quantized, _, levels = prepare_layers(method.scheme, network, calibration)
@@ -302,7 +319,9 @@ def _after_quantized_layers(
     # Beforehand: in the walk, the full-precision network would have to stop at each norm too.
     images = method.statistics_images
     moments = moments_of(full, calibration, images) if method.statistics == "relative" else {}
-    visit_in_order([full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory)
+    visit_in_order(
+        [full, quantized], calibration, order, visit, alone=norms, records=images, memory=memory
+    )
     return _assembled(quantized, results, method.scheme, calibration)
 
 
@@ -336,7 +355,9 @@ def _symmetric(second: Tensor, out: int) -> Quadratic:
     return Quadratic(second, zeros, zeros[:, 0], 1)
 
 
-def best_weight(weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: float) -> Float[Tensor, "out *rest"]:
+def best_weight(
+    weight: Float[Tensor, "out *rest"], loss: Quadratic, damping: float
+) -> Float[Tensor, "out *rest"]:
     """Return the weight W* that best reproduces the full-precision output from x_q.
 
     Args:

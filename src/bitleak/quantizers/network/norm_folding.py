@@ -37,7 +37,9 @@ ROUNDING = 1e-3
 
 
 def fold(
-    network: nn.Module, images: Float[Tensor, "records *sample"] | None = None, scheme: Scheme | None = None
+    network: nn.Module,
+    images: Float[Tensor, "records *sample"] | None = None,
+    scheme: Scheme | None = None,
 ) -> nn.Module:
     """Return a copy of a network in evaluation mode, with batch norms as pure shifts if possible.
 
@@ -83,7 +85,9 @@ def check_norms(network: nn.Module, scheme: Scheme | None = None) -> None:
     for layer_name, name, _, norm in _pairs(network):
         reason = deviation(norm)
         if reason is not None and not _left(scheme, (layer_name, name)):
-            reasons[name] = f"batch norm {name!r} cannot be folded into layer {layer_name!r}: {reason}"
+            reasons[name] = (
+                f"batch norm {name!r} cannot be folded into layer {layer_name!r}: {reason}"
+            )
     if reasons:
         raise QuantizationError(
             f"{next(iter(reasons.values()))}. Make it a plain batch norm, or leave it as it is by the quantizer's "
@@ -92,7 +96,9 @@ def check_norms(network: nn.Module, scheme: Scheme | None = None) -> None:
 
 
 @torch.no_grad()
-def check_folded(network: nn.Module, folded: nn.Module, images: Float[Tensor, "records *sample"]) -> None:
+def check_folded(
+    network: nn.Module, folded: nn.Module, images: Float[Tensor, "records *sample"]
+) -> None:
     """Compare a folded network with the original, batch norm after batch norm, and the outputs.
 
     Args:
@@ -142,11 +148,15 @@ def _alike(actual: Tensor, expected: Tensor) -> bool:
     """Return whether two outputs differ by float32 rounding in a deep network at most."""
     if actual.shape != expected.shape:
         return False
-    return bool((actual - expected).abs().max() <= ROUNDING * expected.abs().max().clamp(min=ROUNDING))
+    return bool(
+        (actual - expected).abs().max() <= ROUNDING * expected.abs().max().clamp(min=ROUNDING)
+    )
 
 
 @torch.no_grad()
-def _ranks(layers: list[nn.Linear], network: nn.Module, images: Tensor | None) -> dict[nn.Module, int]:
+def _ranks(
+    layers: list[nn.Linear], network: nn.Module, images: Tensor | None
+) -> dict[nn.Module, int]:
     """Return the number of axes of each layer's output for an image; empty without images."""
     ranks: dict[nn.Module, int] = {}
     if images is None or not layers or not len(images):

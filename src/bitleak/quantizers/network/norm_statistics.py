@@ -109,7 +109,12 @@ def reestimate(
         return []
 
     def visit(name: str, inputs: Iterable[tuple[Tensor, ...]]) -> None:
-        set_statistics(name, network.get_submodule(name), inputs, None if reference is None else reference[name])
+        set_statistics(
+            name,
+            network.get_submodule(name),
+            inputs,
+            None if reference is None else reference[name],
+        )
 
     visit_in_order([network], images, order, visit, memory=activation_budget(calibration, memory))
     return order
@@ -191,7 +196,11 @@ def batch_norms(network: nn.Module, scheme: Scheme | None = None) -> list[str]:
 def _norms(network: nn.Module) -> list[str]:
     """Return the batch norms that keep running statistics."""
     modules = network.named_modules()
-    return [name for name, module in modules if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    return [
+        name
+        for name, module in modules
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]
 
 
 def execution_order_of_norms(
@@ -214,7 +223,9 @@ def execution_order_of_norms(
     """
     called: list[str] = []
     if names:
-        stream(network, calibration[:1], dict.fromkeys(names, lambda name, inputs: called.append(name)))
+        stream(
+            network, calibration[:1], dict.fromkeys(names, lambda name, inputs: called.append(name))
+        )
     for name, calls in Counter(called).items():
         if calls > 1:
             raise QuantizationError(
@@ -226,7 +237,10 @@ def execution_order_of_norms(
 
 
 def set_statistics(
-    name: str, module: nn.Module, inputs: Iterable[tuple[Tensor, ...]], reference: Moments | None = None
+    name: str,
+    module: nn.Module,
+    inputs: Iterable[tuple[Tensor, ...]],
+    reference: Moments | None = None,
 ) -> None:
     """Set a batch norm to its inputs' statistics, or change it by their change from a reference.
 

@@ -70,7 +70,11 @@ def check_operands(
     def look(name: str, operand: Tensor) -> None:
         seen[name].append(_difference(quantized.layers[name], operand))
 
-    with _replaced(network, weights or {}), _calls(network, list(seen)) as called, _Products(called, look):
+    with (
+        _replaced(network, weights or {}),
+        _calls(network, list(seen)) as called,
+        _Products(called, look),
+    ):
         network(images[:CHECKED_RECORDS].clone())
     for name, differences in seen.items():
         wrong = None if differences else "no product of it is run"
@@ -125,7 +129,9 @@ def _calls(network: nn.Module, names: list[str]) -> Iterator[list[str]]:
     for name in names:
         layer = network.get_submodule(name)
         handles.append(layer.register_forward_pre_hook(enter(name)))
-        handles.append(layer.register_forward_hook(lambda *_: called.pop() and None, always_call=True))
+        handles.append(
+            layer.register_forward_hook(lambda *_: called.pop() and None, always_call=True)
+        )
     try:
         yield called
     finally:

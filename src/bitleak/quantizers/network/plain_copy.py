@@ -50,8 +50,25 @@ _REMEDIES = {
 }
 _READING = {"T", "mT", "H", "mH", "data"}
 """Attributes of a tensor that give its values; the others tell its shape, type and the like."""
-_DESCRIBING = {"size", "dim", "ndimension", "numel", "stride", "is_contiguous", "element_size", "data_ptr", "__len__"}
-_DESCRIBING |= {"is_floating_point", "is_complex", "type", "get_device", "__hash__", "requires_grad_"}
+_DESCRIBING = {
+    "size",
+    "dim",
+    "ndimension",
+    "numel",
+    "stride",
+    "is_contiguous",
+    "element_size",
+    "data_ptr",
+    "__len__",
+}
+_DESCRIBING |= {
+    "is_floating_point",
+    "is_complex",
+    "type",
+    "get_device",
+    "__hash__",
+    "requires_grad_",
+}
 
 Call = TypeVar("Call", bound=Callable[..., QuantizedWeights])
 
@@ -136,7 +153,11 @@ def on_plain_copy(call: Call) -> Call:
 
     @wraps(call)
     def quantized(
-        self: Scheme, network: nn.Module, calibration: Tensor, generator: torch.Generator, **options: Any
+        self: Scheme,
+        network: nn.Module,
+        calibration: Tensor,
+        generator: torch.Generator,
+        **options: Any,
     ) -> QuantizedWeights:
         with plain_arithmetic():
             copied = plain_copy([self], network, calibration)
@@ -177,7 +198,9 @@ def _check_modules(network: nn.Module) -> None:
                 "layers cannot be reached: quantize the module that it was made of, and script the result"
             )
         for attribute, value in vars(module).items():
-            if (isinstance(value, Tensor) and not value.is_leaf) or f"{attribute}_orig" in module._parameters:
+            if (
+                isinstance(value, Tensor) and not value.is_leaf
+            ) or f"{attribute}_orig" in module._parameters:
                 raise QuantizationError(
                     f"{'layer' if isinstance(module, Layer) else 'module'} {name!r}: its {attribute} is computed from "
                     f"other tensors; {_remedy(module, attribute)}"
@@ -202,10 +225,16 @@ def _check_tensors(network: nn.Module) -> None:
     """Refuse parameters and buffers without values, and weights that are no usual floats."""
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if is_lazy(tensor):
-            raise QuantizationError(f"{name!r} has no values yet; run the network on an image, and train it, first")
+            raise QuantizationError(
+                f"{name!r} has no values yet; run the network on an image, and train it, first"
+            )
         if tensor.is_meta:
-            raise QuantizationError(f"{name!r} is on the device `meta`, without values; load the trained weights first")
-        complex_weight = tensor.is_complex() and isinstance(network.get_submodule(name.rpartition(".")[0]), Layer)
+            raise QuantizationError(
+                f"{name!r} is on the device `meta`, without values; load the trained weights first"
+            )
+        complex_weight = tensor.is_complex() and isinstance(
+            network.get_submodule(name.rpartition(".")[0]), Layer
+        )
         if complex_weight or (tensor.is_floating_point() and tensor.dtype not in FLOATS):
             raise QuantizationError(
                 f"{name!r} is of type {_text(tensor.dtype)}; a network to quantize has float16, bfloat16, float32 or "
@@ -264,8 +293,14 @@ def _copied(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
 def _typed(original: Tensor, made: np.ndarray | None) -> np.ndarray:
     """Return a tensor of the result in the original's type, with its very values if unchanged."""
     original = original.detach().cpu()
-    array: np.ndarray = (original.float() if original.dtype == torch.bfloat16 else original).numpy().copy()
-    if made is None or not original.is_floating_point() or np.array_equal(original.float().numpy(), made):
+    array: np.ndarray = (
+        (original.float() if original.dtype == torch.bfloat16 else original).numpy().copy()
+    )
+    if (
+        made is None
+        or not original.is_floating_point()
+        or np.array_equal(original.float().numpy(), made)
+    ):
         return array if made is None or original.is_floating_point() else made
     return made.astype(array.dtype)
 
@@ -339,7 +374,11 @@ class _Reads(TorchFunctionMode):
         return leave
 
     def __torch_function__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if not _describes(func):
             read = args[:1] if getattr(func, "__name__", "") in ("to", "type_as") else args

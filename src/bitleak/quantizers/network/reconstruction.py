@@ -48,7 +48,12 @@ from torch.func import functional_call
 from bitleak.core.checks import integer_in, number_in
 from bitleak.models.layout import memory_format
 from bitleak.quantizers.grid import Grid, per_weight, to_codes, to_weights
-from bitleak.quantizers.network.activations import Activations, InMemoryActivations, SpilledActivations, collect
+from bitleak.quantizers.network.activations import (
+    Activations,
+    InMemoryActivations,
+    SpilledActivations,
+    collect,
+)
 from bitleak.quantizers.network.norm_folding import with_affine_norms
 
 STRETCH, SHIFT = 1.2, 0.1  # h = clip(STRETCH * sigmoid(V) - SHIFT, 0, 1)
@@ -57,7 +62,16 @@ ADAM_EPSILON = 1e-8
 # Tensors, since a Python number in most operations is made one, and converted, in every call.
 MINUS_ONE, MINUS_SHIFT, STRETCHED = (torch.tensor(value) for value in (-1.0, -SHIFT, STRETCH))
 TINY = 1e-30  # the least |2h - 1|, so that its logarithm is finite
-ORDERED = {"view", "view_as", "as_strided", "stride", "is_contiguous", "storage_offset", "untyped_storage", "data_ptr"}
+ORDERED = {
+    "view",
+    "view_as",
+    "as_strided",
+    "stride",
+    "is_contiguous",
+    "storage_offset",
+    "untyped_storage",
+    "data_ptr",
+}
 """Functions and methods of tensors that look at their order of memory."""
 START_CONFIDENCE = 0.8  # h of a weight that starts at the upper of its two codes; else 1 - this
 
@@ -154,7 +168,9 @@ class RoundingRelaxation:
         if beta is not None:
             torch.add(MINUS_ONE, self.up, alpha=2, out=self.spare)
             power = torch.abs(self.spare, out=self.up).clamp_(min=TINY).log_().mul_(beta - 1).exp_()
-            gradient.add_(power.copysign_(self.spare), alpha=-2 * beta * self.schedule.regularization)
+            gradient.add_(
+                power.copysign_(self.spare), alpha=-2 * beta * self.schedule.regularization
+            )
         self._descend(gradient.mul_(self.slope), iteration + 1)
         self._refresh()
 
@@ -174,7 +190,9 @@ class RoundingRelaxation:
         torch.sigmoid(self.variable, out=self.slope)
         torch.add(MINUS_SHIFT, self.slope, alpha=STRETCH, out=self.up)
         self.slope.addcmul_(self.slope, self.slope, value=-1).mul_(STRETCHED)
-        torch.ops.aten.hardtanh_backward.grad_input(self.slope, self.up, -EDGE, 1 + EDGE, grad_input=self.slope)
+        torch.ops.aten.hardtanh_backward.grad_input(
+            self.slope, self.up, -EDGE, 1 + EDGE, grad_input=self.slope
+        )
         self.up.clamp_(0, 1)
 
 
@@ -194,7 +212,9 @@ def loss_of(
 
 
 def mean_loss(
-    outputs: Iterator[Float[Tensor, "_ *shape"]], targets: Activations, importance: Activations | None = None
+    outputs: Iterator[Float[Tensor, "_ *shape"]],
+    targets: Activations,
+    importance: Activations | None = None,
 ) -> float:
     """Return `loss_of` over all records, from outputs that come chunk by chunk.
 
@@ -205,7 +225,9 @@ def mean_loss(
     weights = iter(importance.chunks()) if importance is not None else None
     total = 0.0
     for chunk, target in zip(outputs, targets.chunks(), strict=True):
-        total += len(chunk) * float(loss_of(chunk, target, None if weights is None else next(weights)))
+        total += len(chunk) * float(
+            loss_of(chunk, target, None if weights is None else next(weights))
+        )
     return total / len(targets)
 
 
@@ -317,7 +339,10 @@ class _Rounding:
     """The weights of several layers as one flat vector, with their lower code in `below`."""
 
     def __init__(
-        self, weights: Mapping[str, Tensor], grids: Mapping[str, Grid], start: Mapping[str, Tensor] | None = None
+        self,
+        weights: Mapping[str, Tensor],
+        grids: Mapping[str, Grid],
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.shapes = {name: weight.shape for name, weight in weights.items()}
         scales: list[Tensor] = []
@@ -350,7 +375,10 @@ class _Rounding:
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the layers' tensors in a flat vector, as views."""
         parts = flat.split([shape.numel() for shape in self.shapes.values()])
-        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        return {
+            name: part.view(shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
 
     def codes(self, up: Tensor) -> dict[str, Tensor]:
         """Return the codes if the weights marked in `up` are rounded up."""
@@ -373,7 +401,9 @@ def _learn(
         torch.addcmul(rounding.start, rounding.step, relaxation.up, out=weights)
         flat = weights.detach().requires_grad_()
         tensors = {f"{name}.weight": part for name, part in rounding.split(flat).items()}
-        inputs, *targets = (values.batch(place[step]) for values, place in zip(data, places, strict=True))
+        inputs, *targets = (
+            values.batch(place[step]) for values, place in zip(data, places, strict=True)
+        )
         outputs = functional_call(piece, tensors, (inputs,))
         # Both ends of the chain rule are written out: the graph holds no loss and no rounding.
         (gradient,) = torch.autograd.grad(outputs, flat, _loss_gradient(outputs.detach(), *targets))
@@ -387,9 +417,13 @@ def _loss_gradient(outputs: Tensor, targets: Tensor, importance: Tensor | None =
     return slope if importance is None else slope.mul_(importance)
 
 
-def _batches(records: int, schedule: RoundingSchedule, generator: torch.Generator) -> Int64[Tensor, "iterations batch"]:
+def _batches(
+    records: int, schedule: RoundingSchedule, generator: torch.Generator
+) -> Int64[Tensor, "iterations batch"]:
     """Draw the record numbers of every mini-batch."""
     batch = min(schedule.batch, records)
     rounds = math.ceil(schedule.iterations * batch / records)
-    order = [torch.randperm(records, generator=generator, device=generator.device) for _ in range(rounds)]
+    order = [
+        torch.randperm(records, generator=generator, device=generator.device) for _ in range(rounds)
+    ]
     return torch.cat(order)[: schedule.iterations * batch].view(schedule.iterations, batch)

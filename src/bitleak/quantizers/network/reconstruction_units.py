@@ -39,11 +39,25 @@ from bitleak.core.errors import QuantizationError
 from bitleak.quantizers.scheme import Layer, Scheme, leave_out, quantizable
 
 FOLLOWING_MODULES = {
-    f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "instancenorm", "normalization")
+    f"torch.nn.modules.{kind}"
+    for kind in ("activation", "batchnorm", "instancenorm", "normalization")
 }
 NOT_FOLLOWING = (nn.Softmax, nn.LogSoftmax, nn.Softmin)
 FOLLOWING_FUNCTIONS = {
-    *("relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "sigmoid"),
+    *(
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "prelu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "softplus",
+        "sigmoid",
+    ),
     *("tanh", "hardswish", "hardsigmoid", "hardtanh", "clamp", "batch_norm"),
     *("add", "mul", "sub", "truediv", "neg", "iadd", "imul"),
 }
@@ -169,7 +183,9 @@ def layer_units(network: nn.Module, scheme: Scheme | None = None) -> dict[str, U
                 break
             end = after
         name = str(node.target)
-        units_by_layer[name] = Unit(name, (name,), start.name, end.name, fx.GraphModule(network, _extract(start, end)))
+        units_by_layer[name] = Unit(
+            name, (name,), start.name, end.name, fx.GraphModule(network, _extract(start, end))
+        )
     return units_by_layer
 
 
@@ -178,7 +194,9 @@ def _data_path(graph: fx.Graph) -> list[fx.Node]:
     source = next((node for node in graph.nodes if node.op == "placeholder"), None)
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if source is None or not isinstance(result, fx.Node):
-        raise QuantizationError("the network must take one tensor and return one tensor, not several or none")
+        raise QuantizationError(
+            "the network must take one tensor and return one tensor, not several or none"
+        )
     # Constants (buffers, parameters) lead to the result too, but do not depend on the input.
     path = [source]
     reached = {source}
@@ -198,7 +216,11 @@ def _between(start: fx.Node, end: fx.Node) -> list[fx.Node]:
     while todo:
         node = todo.pop()
         needed.add(node)
-        todo += [parent for parent in node.all_input_nodes if parent is not start and parent not in needed]
+        todo += [
+            parent
+            for parent in node.all_input_nodes
+            if parent is not start and parent not in needed
+        ]
     return [node for node in start.graph.nodes if node in needed]
 
 
@@ -219,10 +241,14 @@ def _segments(path: Sequence[fx.Node]) -> Iterable[tuple[fx.Node, list[fx.Node]]
 
 def _is_tuple(node: fx.Node) -> bool:
     """Return whether the value is taken apart by index (`chunk`, attention with weights)."""
-    return any(user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users)
+    return any(
+        user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users
+    )
 
 
-def _layers_of(graph: fx.Graph, network: nn.Module, scheme: Scheme | None) -> dict[fx.Node, tuple[str, ...]]:
+def _layers_of(
+    graph: fx.Graph, network: nn.Module, scheme: Scheme | None
+) -> dict[fx.Node, tuple[str, ...]]:
     """Return the layers that each node runs by calling a module."""
     names = list(quantizable(network, scheme))
     owned: dict[fx.Node, tuple[str, ...]] = {}

@@ -73,7 +73,9 @@ def starting_codes(
             loss = quadratic(name, layer, _inputs_of(piece, name, full_inputs, inputs, rounded))
             grid = settled[name] = grids_to_try(scheme, grids[name], weight, weight, loss)[-1]
             if by == "polish":
-                codes[name], _ = polish(to_codes(weight, grid), weight, grid, loss, sweeps=START_SWEEPS)
+                codes[name], _ = polish(
+                    to_codes(weight, grid), weight, grid, loss, sweeps=START_SWEEPS
+                )
             else:
                 # Batch norm is folded in, so the scale of these layers' outputs has a meaning.
                 codes[name], _ = round_adaptively(AdaRound(scaling="none"), weight, grid, loss)
@@ -86,7 +88,11 @@ def _called(piece: fx.GraphModule, name: str) -> bool:
 
 
 def _inputs_of(
-    piece: fx.GraphModule, name: str, full_inputs: Activations, inputs: Activations, rounded: Mapping[str, Tensor]
+    piece: fx.GraphModule,
+    name: str,
+    full_inputs: Activations,
+    inputs: Activations,
+    rounded: Mapping[str, Tensor],
 ) -> Iterator[tuple[Tensor, ...]]:
     """Yield a layer's inputs in the full-precision piece and after `rounded` weights, by chunk."""
     seen: list[Tensor] = []

@@ -105,7 +105,9 @@ def _finding(table: Table, summary: Summary, variant: Variant) -> str:
     scale = table.find(noise, NOISE_SCALE)
     if scale is not None and scale.value == 0:
         known = f"{by_rate}, {FULL} {rate_there}; {by_area}"
-        alike = f"{variant} is as accurate as {FULL} within error, so that no noise is equally accurate"
+        alike = (
+            f"{variant} is as accurate as {FULL} within error, so that no noise is equally accurate"
+        )
         return f"{alike}; it {_VERDICTS_ON_FULL[over.verdict]} ({known})."
     evidence = f"({by_rate}, noise {rate_there}; {by_area})"
     return f"{variant} {_VERDICTS[over.verdict]} {evidence}{_doubt(table, variant, noise)}."

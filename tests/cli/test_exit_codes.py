@@ -15,6 +15,18 @@ from bitleak.core.errors import ExecutionError, StoreError
 from bitleak.core.interrupts import Ended, raise_on_signals, uninterrupted
 
 
+@pytest.fixture(autouse=True)
+def signals_arrive():
+    """A job that a shell starts in the background ignores SIGINT, and so would its tests."""
+    before = {number: signal.getsignal(number) for number in interrupts.END_SIGNALS}
+    for number in before:
+        heard = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, heard)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def ended_with(monkeypatch, capfd, error, *arguments):
     def stop(*args, **options):
         raise error

@@ -5,8 +5,10 @@ file exports. There is no word for all attacks: its meaning would change with ev
 best of many attacks, chosen by their results, looks better than it is.
 """
 
+import functools
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from bitleak import registry
 from bitleak.attacks.attack import RECALIBRATED_SIGNALS, Attack
@@ -85,7 +87,18 @@ def known_names() -> list[str]:
 
 def _forms(entry: str) -> tuple[Attack, ...]:
     """Return the forms that a word or outside name stands for, checked."""
-    loaded = registry.resolve(registry.ATTACKS, entry, kind="attack")
+    if is_outside(entry):
+        return _checked_forms(registry.resolve(registry.ATTACKS, entry, kind="attack"), entry)
+    return _own_forms(entry, registry.ATTACKS[entry])
+
+
+@functools.cache
+def _own_forms(word: str, line: str) -> tuple[Attack, ...]:
+    """Load the forms of a word and its line once: a plan expands names thousands of times."""
+    return _checked_forms(registry.find({word: line}, word, kind="attack"), word)
+
+
+def _checked_forms(loaded: Any, entry: str) -> tuple[Attack, ...]:
     if isinstance(loaded, type):
         try:
             loaded = loaded()

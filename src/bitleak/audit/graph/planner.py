@@ -1,6 +1,7 @@
 """Single tasks of an audit: the parameters of each step from the config, and its inputs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bitleak import registry
@@ -40,6 +41,15 @@ class Planner:
 
     def images(self) -> Task:
         """Plan the decoding of the data set."""
+        return self._images
+
+    def splits(self) -> Task:
+        """Plan the draw of the membership matrix."""
+        return self._splits
+
+    # Nearly every task reads these two, so they are made once.
+    @cached_property
+    def _images(self) -> Task:
         data = self.config.data
         options = {name: value for name, value in data.options.items() if name != "path"}
         step = LoadImages(
@@ -54,8 +64,8 @@ class Planner:
         )
         return self.task(step, {}, f"images of {bare_name(data.name)}")
 
-    def splits(self) -> Task:
-        """Plan the draw of the membership matrix."""
+    @cached_property
+    def _splits(self) -> Task:
         split = self.config.split
         population = split.mode == "population"
         step = DrawSplits(

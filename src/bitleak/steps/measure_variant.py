@@ -125,9 +125,9 @@ class MeasureVariant:
         """
         reference = self.reference if attack.references else ""
         subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
+        target_curves = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
         # Full precision is its own baseline, whose estimates exist already. All others are compared
         # with it, pair by pair of target and record.
-        target_curves = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
         if (self.variant, self.reference) == (FULL, FULL):
             measures = metrics.measures_from(baseline, mode=mode)
         else:
@@ -142,64 +142,33 @@ class MeasureVariant:
         curves[f"{name}/all"] = metrics.mean_curve(target_curves)
         del target_curves  # as large as the scores, and not needed by the rows below
         rows = measure_rows(subject, targets, measures)
-        rows += adversary_rows(
-            subject,
-            targets,
-            scores,
-            member,
-            thresholds=thresholds,
-            fprs=self.fpr,
-            priors=self.priors,
-            delta=self.delta,
-            comparisons=self.comparisons,
-            mode=mode,
-            seed=self.seed,
-            entries=self.metrics,
-        )
+        rows += self._adversary_rows(subject, targets, scores, member, thresholds, mode)
         return ResultTable(rows, curves)
 
-
-def adversary_rows(
-    subject: Subject,
-    targets: Sequence[int],
-    scores: Float64[np.ndarray, "targets records"],
-    member: Bool[np.ndarray, "targets records"],
-    *,
-    thresholds: Float64[np.ndarray, "targets fprs"] | None,
-    fprs: Sequence[float],
-    priors: Sequence[float],
-    delta: float,
-    comparisons: int,
-    mode: SplitMode,
-    seed: int,
-    entries: Sequence[str] = (),
-) -> list[Row]:
-    """Return rates and precision at an adversary's thresholds, the bound on epsilon, and the config's own metrics.
-
-    Args:
-        subject: The first columns.
-        targets: Rows of the targets.
-        scores: Scores of one attack.
-        member: Membership of the targets.
-        thresholds: Chosen without the targets; None leaves these rows out, as for the control.
-        fprs: False positive rates.
-        priors: Shares of members at which precision is reported.
-        delta: The delta at which epsilon is bounded.
-        comparisons: Number of attacks whose bounds on epsilon hold together.
-        mode: Whether the targets share their records.
-        seed: The root seed.
-        entries: Metrics that the config adds.
-    """
-    shown: dict[str, Any] = {}
-    if thresholds is not None:
-        shown |= metrics.measure_at_thresholds(
-            scores, member, thresholds, fprs=fprs, priors=priors, mode=mode
+    def _adversary_rows(
+        self,
+        subject: Subject,
+        targets: Sequence[int],
+        scores: Float64[np.ndarray, "targets records"],
+        member: Bool[np.ndarray, "targets records"],
+        thresholds: Float64[np.ndarray, "targets fprs"] | None,
+        mode: SplitMode,
+    ) -> list[Row]:
+        """Return figures at an adversary's thresholds, the bound on epsilon, and the config's metrics."""
+        shown: dict[str, Any] = {}
+        if thresholds is not None:
+            shown |= metrics.measure_at_thresholds(
+                scores, member, thresholds, fprs=self.fpr, priors=self.priors, mode=mode
+            )
+        shown |= metrics.epsilon_measures(
+            scores,
+            member,
+            seed=seed_for(self.seed, "epsilon"),
+            delta=self.delta,
+            comparisons=self.comparisons,
         )
-    shown |= metrics.epsilon_measures(
-        scores, member, seed=seed_for(seed, "epsilon"), delta=delta, comparisons=comparisons
-    )
-    shown |= metrics.further_measures(entries, scores, member, mode=mode)
-    return shown_rows(subject, targets, shown)
+        shown |= metrics.further_measures(self.metrics, scores, member, mode=mode)
+        return shown_rows(subject, targets, shown)
 
 
 def _thresholds(

@@ -18,6 +18,7 @@ from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models.external import factory_of, split
 from bitleak.models.fingerprint import RANDOM_IMAGES, check_fingerprint, random_images
+from bitleak.models.global_state import seeded_draws
 from bitleak.models.network_size import Profile, profile_of, reaches_all_layers
 from bitleak.registry import MODELS, find
 
@@ -29,8 +30,8 @@ def build(spec: ModelSpec, seed: int | None = None) -> nn.Module:
 
     Args:
         spec: Name, options and the shape of the data.
-        seed: Makes the initialisation reproducible; the global generator is left as it was.
-            None draws from PyTorch's global generator, as any `nn.Module` does.
+        seed: Makes the initialisation reproducible, also draws from Python's and NumPy's global
+            generators, all of which are left as they were. None draws from these as they are.
 
     Raises:
         ModelError: The name or an option is unknown, an option is out of range, or an external
@@ -47,9 +48,7 @@ def build(spec: ModelSpec, seed: int | None = None) -> nn.Module:
     """
     if seed is None:
         return _constructed(spec)
-    # Layers draw from the global generator; `fork_rng` gives it back as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded_draws(seed):
         return _constructed(spec)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec
+from bitleak.models.global_state import settings_kept
 from bitleak.models.logit_output import answering
 from bitleak.models.network_trial import Shape
 from bitleak.models.trial import Trial, trial
@@ -142,7 +143,8 @@ def _maker(call: str, options: Mapping[str, Any] | None, shape: Shape) -> Callab
 
     def make() -> Any:
         try:
-            return function(*first, **named)
+            with settings_kept():
+                return function(*first, **named)
         except Exception as error:  # foreign code may raise anything
             # A factory of any keywords may make a network with a fixed number of channels.
             for key in CHANNEL_PARAMETERS:
@@ -188,7 +190,8 @@ def _timm() -> Any:
 
 def _imported(module: str, hint: str) -> Any:
     try:
-        return importlib.import_module(module)
+        with settings_kept():
+            return importlib.import_module(module)
     except Exception as error:  # foreign code may raise anything
         raise ModelError(f"cannot import {module}: {error} ({hint})") from error
 

@@ -1,15 +1,21 @@
 """Checks of a network under trial in training mode: the output to train, and one training step."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
 from bitleak.models.answer_difference import differing
+from bitleak.models.global_state import seeded_draws
 from bitleak.models.logit_output import Choice, logit_candidates, output_in_words, preferred
 from bitleak.models.network_trial import NetworkTrial, refusal_of_images
+
+_PASSES = 8
+"""Passes that are compared, since a draw may change the answers only now and then."""
 
 
 def training_choice(tried: NetworkTrial, images: Tensor) -> tuple[Choice, list[str]]:
@@ -37,6 +43,44 @@ def training_choice(tried: NetworkTrial, images: Tensor) -> tuple[Choice, list[s
     return chosen, [
         f"{tried.name} returns further heads in training mode: {chosen} is trained, {', '.join(untrained)} are not"
     ]
+
+
+def unseeded_training(tried: NetworkTrial, images: Tensor) -> str:
+    """Return a note if training mode draws numbers that no seed of the trainer reaches; else nothing.
+
+    Two copies of the network make the same passes with equal global generators.
+    """
+    try:
+        first, second = (_training_passes(copy.deepcopy(tried.network), images) for _ in range(2))
+    except Exception:  # foreign code may raise anything, also when it is copied
+        return ""
+    if not differing(first, second):
+        return ""
+    return (
+        f"{tried.name} draws numbers in training mode that no seed reaches (`numpy.random.default_rng()`): every run "
+        "trains other models, so its figures cannot be reproduced; `torch.rand`, `random` and `numpy.random` are seeded"
+    )
+
+
+def _training_passes(network: nn.Module, images: Tensor) -> Tensor:
+    """Return all output tensors of several passes in training mode, joined."""
+    passes: list[Tensor] = []
+    with seeded_draws(0), torch.no_grad():
+        for _ in range(_PASSES):
+            output = network.train()(images.clone())
+            passes += [value.reshape(-1) for value in _tensors(output)]
+    return torch.nan_to_num(torch.cat(passes))
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from _tensors(value)
 
 
 def training_step_in_channels_last(

@@ -30,11 +30,16 @@ from torch import Tensor, nn
 from bitleak.core.errors import ModelError
 from bitleak.models.answer_difference import differing
 from bitleak.models.fingerprint import SAVE_REMEDY
+from bitleak.models.global_state import seeded_draws
 from bitleak.models.logit_output import Choice, Choices, chosen_output
 from bitleak.models.network_tensors import check_nothing_shared, check_tensors_alone, sums_of
 from bitleak.models.network_trial import NetworkTrial, Shape, check_scale, draw_zeros
 from bitleak.models.precision import exact_float32
-from bitleak.models.training_trial import training_choice, training_step_in_channels_last
+from bitleak.models.training_trial import (
+    training_choice,
+    training_step_in_channels_last,
+    unseeded_training,
+)
 from bitleak.models.unsaved_values import differing_names, unsaved
 
 _STARTS = 3
@@ -73,7 +78,7 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
     with (
         torch.inference_mode(mode=False),
         torch.enable_grad(),
-        torch.random.fork_rng(devices=[]),
+        seeded_draws(0),
         exact_float32(),
     ):
         # A narrow network may start dead by chance, and answer all images alike.
@@ -84,7 +89,9 @@ def trial(make: Callable[[], Any], name: str, shape: Shape) -> Trial:
             start, before = sums_of(tried.network), unsaved(tried.network)
             result = _result(tried)
             if result is not None:
-                notes = (_check_state(make, tried, start), _common_values(tried, before))
+                state = _check_state(make, tried, start)
+                common = _common_values(tried, before)
+                notes = (state, common or unseeded_training(tried, tried.images()))
                 return replace(result, notes=(*result.notes, *filter(None, notes)))
         raise ModelError(
             f"{name} answers every image alike, {_STARTS} times: does its forward use the image?"
@@ -160,7 +167,7 @@ def check_answers(network: nn.Module, shape: Shape, device: torch.device | str) 
     Raises:
         ModelError: Its answers are not logits, or are not the same twice, alone and in company.
     """
-    with torch.random.fork_rng(devices=[]), exact_float32():
+    with seeded_draws(0), exact_float32():
         tried = NetworkTrial(network, type(network).__name__, shape, torch.device(device))
         images = tried.images()
         first = tried.logits(images)

@@ -1,6 +1,7 @@
 """Values that a network holds outside its state dict, with digests, to name those that differ."""
 
 import hashlib
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -96,6 +97,16 @@ def _digest(value: Any) -> str:
             f"{value.dtype} {value.shape}",
             np.ascontiguousarray(value.reshape(-1)[:_MOST]).tobytes(),
         )
+    if isinstance(value, nn.Module):
+        return _digest(value.state_dict())  # a layer in a list, which is not saved
+    if isinstance(value, torch.Generator):
+        return _hashed("Generator", value.get_state().numpy().tobytes())
+    if isinstance(value, random.Random):
+        return _hashed("Random", repr(value.getstate()).encode())
+    if isinstance(value, np.random.Generator):
+        return _hashed("Generator", repr(value.bit_generator.state).encode())
+    if isinstance(value, np.random.RandomState):
+        return _hashed("RandomState", repr(value.get_state()).encode())
     if isinstance(value, _SCALARS):
         return _hashed(type(value).__name__, repr(value)[:_MOST].encode())
     if isinstance(value, Mapping):

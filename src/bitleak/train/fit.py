@@ -32,6 +32,7 @@ from bitleak.data.augment import Standard, augmented
 from bitleak.models import build, state
 from bitleak.models.external import trial_of
 from bitleak.models.fingerprint import with_fingerprint
+from bitleak.models.global_state import seeded_draws
 from bitleak.models.layout import memory_format
 from bitleak.models.precision import exact_float32, multiplies_in_bfloat16
 from bitleak.train.convolution import with_products
@@ -117,25 +118,33 @@ def fit(
     )
     order = torch.Generator().manual_seed(seed_for(seed, "order"))
     chance = torch.Generator(device).manual_seed(seed_for(seed, "augment"))
-    for epoch in range(recipe.epochs):
-        optimizer.rate = rate = rate_at(recipe, epoch)
-        total = torch.zeros((), device=device)
-        shuffled = torch.randperm(len(members), generator=order).to(device)
-        for chosen in record_batches(data.members.index_select(0, shuffled), recipe.batch):
-            inputs, labels = data.batch(chosen, recipe.augment, chance)
-            total += training_step(
-                network, optimizer, inputs, labels, autocast=recipe.autocast
-            ) * len(chosen)
 
-        # The only wait for the device, once per epoch.
-        mean = float(total) / len(members)
-        if not math.isfinite(mean):
-            raise TrainingError(
-                f"training diverged in epoch {epoch + 1} at learning rate {rate:g}: the loss is {mean}. "
-                "Lower train.learning_rate."
-            )
-        if on_epoch is not None:
-            on_epoch(epoch + 1, mean)
+    # Dropout of an outside network draws from global generators, whose state would depend on the
+    # tasks before. Gradients, since a module for inference may have turned them off.
+    with (
+        seeded_draws(seed_for(seed, "passes"), device),
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+    ):
+        for epoch in range(recipe.epochs):
+            optimizer.rate = rate = rate_at(recipe, epoch)
+            total = torch.zeros((), device=device)
+            shuffled = torch.randperm(len(members), generator=order).to(device)
+            for chosen in record_batches(data.members.index_select(0, shuffled), recipe.batch):
+                inputs, labels = data.batch(chosen, recipe.augment, chance)
+                total += training_step(
+                    network, optimizer, inputs, labels, autocast=recipe.autocast
+                ) * len(chosen)
+
+            # The only wait for the device, once per epoch.
+            mean = float(total) / len(members)
+            if not math.isfinite(mean):
+                raise TrainingError(
+                    f"training diverged in epoch {epoch + 1} at learning rate {rate:g}: the loss is {mean}. "
+                    "Lower train.learning_rate."
+                )
+            if on_epoch is not None:
+                on_epoch(epoch + 1, mean)
     return with_fingerprint(Weights(tensors=state(network), spec=spec), network)
 
 

@@ -53,6 +53,14 @@ class Routed(nn.Module):
 def skipped(num_classes, in_chans): return Routed(num_classes, in_chans, skip=True)
 def emptied(num_classes, in_chans): return Routed(num_classes, in_chans, skip=False)
 
+class Equal(nn.Module):
+    def __init__(self, num_classes, in_chans):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, in_chans, 3, 3))
+        self.head = nn.Linear(16, num_classes)
+    def forward(self, x):
+        return self.head(F.conv2d(x, self.weight / 3).mean((2, 3)))
+
 def auxiliary(num_classes, in_chans):
     network = plain(num_classes, in_chans)
     network.aux = nn.Sequential(nn.Flatten(), nn.Linear(4, num_classes))
@@ -115,3 +123,14 @@ def test_an_expert_that_serves_few_images_is_no_layer_that_is_never_called(
 ):
     layers = prepared(factory, quantizer).network.layers
     assert len(layers) == 4
+
+
+def test_weights_that_no_codes_replace_are_counted_before_work_unless_they_are_left_out_by_name(
+    prepared,
+):
+    (warning,) = prepared("Equal", "rtn").warnings
+    assert warning.startswith(
+        "Only 160 of 304 weights (53 %) become codes; the others stay float32 (weight, 144 numbers)"
+    )
+    assert prepared("plain", "rtn").warnings == ()
+    assert prepared("auxiliary", "rtn", layers={"aux": "fp32"}).warnings == ()

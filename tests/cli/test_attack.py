@@ -207,7 +207,15 @@ ARRAYS = [
         lambda a: {"logits": a["logits"][:, :, 0, 0]},
         ("[models records queries classes]", "(8, 120)"),
     ),
-    ("one class", lambda a: {"logits": a["logits"][..., :1]}, ("at least 2 classes", "got 1")),
+    (
+        "one class",
+        lambda a: {"logits": a["logits"][..., :1]},
+        (
+            "at least 2 classes",
+            "got 1; write both classes of a network",
+            "0 and z, if z is the output for class 1",
+        ),
+    ),
     ("nothing", lambda a: {"logits": a["logits"][:, :0]}, ("not empty", "(8, 0, 2, 3)")),
     (
         "a typing error",

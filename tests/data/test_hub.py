@@ -511,6 +511,43 @@ def test_another_layout_of_images_is_refused_with_the_way_out(tmp_path, make, na
         Hub(str(tmp_path)).describe(None)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train-00000-of-00002",), "1 of 2 shards is there; missing: 1. Complete the download"),
+        (("train/0000", "train/0002"), "2 of 3 shards are there; missing: 1"),
+        (("train-00000-of-00001", "train-00000-of-00001-9b1f"), "two sets of files of one split"),
+        (("train-00000-of-00001", "train"), "two sets of files of one split"),
+        (
+            ("train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"),
+            "two sets of files of one split, so that images would be there twice",
+        ),
+    ],
+)
+def test_shards_that_are_missing_or_there_twice_are_refused(tmp_path, make, names, message):
+    for name in names:
+        make.write_parquet(tmp_path / f"{name}.parquet", make.photos(2), [0, 1])
+    with pytest.raises(DataError, match=message):
+        Hub(str(tmp_path)).describe(None)
+
+
+def test_complete_shards_with_digests_or_bare_numbers_are_one_split(tmp_path, make):
+    for folder, names in (
+        ("a", ("train-00000-of-00002-9b", "train-00001-of-00002-1c")),
+        ("b", ("train/0000", "train/0001")),
+    ):
+        for name in names:
+            make.write_parquet(tmp_path / folder / f"{name}.parquet", make.photos(2), [0, 1])
+        assert len(Hub(str(tmp_path / folder)).load(None).labels) == 4
+
+
+def test_leftovers_of_a_mac_or_a_notebook_are_no_classes(tmp_path, make):
+    for name in ("cat/a", "dog/b", "__MACOSX/cat/._a", ".ipynb_checkpoints/a-checkpoint"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(make.encode(make.photos(1)[0]))
+    assert Hub(str(tmp_path), train=".").load(None).class_names == ("cat", "dog")
+
+
 def test_classes_that_only_the_held_out_part_has_are_named(folder, make):
     make.write_parquet(folder / "train-00000-of-00002.parquet", make.photos(4), [0, 1, 0, 1])
     rewrite(folder, make, labels=(0, 1, 0, 1))

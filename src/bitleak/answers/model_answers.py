@@ -110,7 +110,11 @@ def of_one_model(array: np.ndarray, kind: AnswerKind, where: str) -> np.ndarray:
     if 0 in array.shape:
         raise DataError(f"{where}: {kind} must not be empty, got shape {array.shape}")
     if kind != "scores" and array.shape[2] < 2:
-        raise DataError(f"{where}: {kind} of at least 2 classes are needed, got {array.shape[2]}")
+        two = "0 and z, if z is" if kind == "logits" else "1 - p and p, if p is"
+        raise DataError(
+            f"{where}: {kind} of at least 2 classes are needed, got {array.shape[2]}; write both classes of a network "
+            f"with one output ({two} the output for class 1)"
+        )
     return array
 
 

@@ -138,10 +138,11 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
 
 
 def _warnings(prepared: Prepared, counts: Mapping[str, int | float]) -> tuple[str, ...]:
-    """Return warnings about figures that copies among the images change."""
+    """Return warnings about weights without codes, and about figures that copies of images change."""
     sizes = prepared.plan.scale
     held_out = sizes.calibration + sizes.population + sizes.test
-    return copy_warnings(counts, records=sizes.pool, held_out=held_out)
+    copies = copy_warnings(counts, records=sizes.pool, held_out=held_out)
+    return (*prepared.warnings, *copies)
 
 
 def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.quantizers.compatibility import check_network
+from bitleak.quantizers.coverage import uncoded_weights
 from bitleak.steps.scale import NetworkSize
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
@@ -36,6 +37,7 @@ class Prepared:
         plan: All tasks.
         runtime: Device and paths, which are not part of the keys.
         notes: Sentences from the trial of an outside network.
+        warnings: Reasons to doubt the figures that are known before work, for the report too.
     """
 
     config: Config
@@ -44,6 +46,7 @@ class Prepared:
     plan: Plan
     runtime: Runtime
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def prepare(
@@ -80,8 +83,7 @@ def prepare(
     except ModelError as error:
         raise ConfigError(f"model: {error}{numbering_hint(description)}") from None
     _check_figures(config)
-    if config.quantize:
-        _check_quantizers(config, spec)
+    warnings = _check_quantizers(config, spec) if config.quantize else ()
     made_by = "" if outside is None else origin(factory_of(spec) or "").made_by
     network = NetworkSize(size.parameters, size.multiply_adds, tuple(size.layers.values()), made_by)
     runtime = Runtime(
@@ -98,6 +100,7 @@ def prepare(
         plan(config, description, network, device=device),
         runtime,
         notes,
+        warnings,
     )
 
 
@@ -147,9 +150,14 @@ def _check_figures(config: Config) -> None:
         raise ConfigError(f"figures: {error}") from None
 
 
-def _check_quantizers(config: Config, spec: ModelSpec) -> None:
-    """Refuse a network that a quantizer would refuse once it is trained."""
+def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
+    """Refuse a network that a quantizer would refuse once it is trained.
+
+    Returns:
+        A sentence if only a part of its weights becomes codes.
+    """
     network, images = build(spec, seed=0), random_images(spec, RANDOM_IMAGES)
+    warnings: dict[str, None] = {}
     for entry in config.quantize:
         kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
         quantizer = section(kind, {**entry.options, "levels": entry.levels}, "quantize", [])
@@ -157,6 +165,8 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> None:
             check_network(network, quantizer, images)
         except QuantizationError as error:
             raise ConfigError(f"quantize: {entry.variant}: {error}") from None
+        warnings[uncoded_weights(network, quantizer)] = None
+    return tuple(filter(None, warnings))
 
 
 def _settled_elsewhere(recipe: Recipe, device: str) -> Recipe:

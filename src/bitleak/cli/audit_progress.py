@@ -111,7 +111,7 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
 def print_notes(prepared: Prepared, store: Store | None) -> None:
     """Print notes on the data and the network, and whether its code is newer than its results."""
     print_data(prepared.description)
-    notes = [*prepared.notes, newer_code(prepared, store) if store else ""]
+    notes = [*prepared.notes, *prepared.warnings, newer_code(prepared, store) if store else ""]
     for note in notes:
         if note:
             print(f"note: model: {note}")

@@ -22,10 +22,10 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 
 
 def subfolders(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in a folder, sorted; hidden ones are left out."""
+    """Names of the folders in a folder, sorted; hidden ones and a Mac's copy of attributes are left out."""
     names: list[str] = []
     for entry in folder.iterdir():
-        if entry.is_dir() and not entry.name.startswith("."):
+        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")):
             names.append(entry.name)
     return tuple(sorted(names))
 

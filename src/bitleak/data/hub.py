@@ -23,6 +23,7 @@ from bitleak.data.folders import (
     within,
 )
 from bitleak.data.image_source import Part, Source, source_description, source_images
+from bitleak.data.shards import check_shards
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Splits that are taken for a held-out part, in this order, if none is named."""
@@ -132,6 +133,7 @@ class Hub:
         notes: dict[str, None] = {}
 
         def read(split: str) -> tuple[Part, tuple[str, ...] | None]:
+            check_shards(splits[split])
             part, columns = parquet_part(splits[split], self.image, self.label)
             notes[columns.sentence] = None
             return part, columns.class_names

@@ -5,7 +5,6 @@ cache, and every image keeps the name of its file and its row (counted from 0 in
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from bitleak.data.class_labels import plain_labels
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
 from bitleak.data.image_source import Part
+from bitleak.data.shards import split_of
 
 SPLIT_NAMES = ("train", "test", "validation", "valid", "val")
 """Names of folders that are splits and not configurations."""
@@ -93,7 +93,7 @@ def parquet_splits(folder: Path, named: Sequence[str] = ()) -> dict[str, list[Pa
             raise DataError(f"{file}: not a regular file; a Parquet file is needed")
     splits: dict[str, list[Path]] = {}
     for file in files:
-        splits.setdefault(re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", file.stem), []).append(file)
+        splits.setdefault(split_of(file), []).append(file)
     return splits
 
 

@@ -19,6 +19,7 @@ from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.network_size import shared_names
 from bitleak.models.new_process import check_in_new_process
 from bitleak.quantizers.compatibility import check_network
+from bitleak.quantizers.coverage import uncoded_weights
 from bitleak.quantizers.scheme import Scheme
 from bitleak.single_network.quantize_request import (
     DEFAULT_CALIBRATION,
@@ -107,6 +108,8 @@ def prepare_job(request: QuantizeRequest) -> QuantizationJob:
     notes += [f"data: {line}" for line in data_lines(description)]
     if outside is not None:
         notes += [f"model: {note}" for note in outside.notes]
+    if uncoded := uncoded_weights(network, checked.quantizers[0]):
+        notes.append(f"model: {uncoded}")
     drawn = not bool(images.held_out.any())
     return QuantizationJob(
         request, checked.quantizers, weights, images, calibration, test, drawn, tuple(notes)

@@ -115,3 +115,18 @@ def test_the_first_query_must_be_the_identity():
     images, splits, spec = world()
     with pytest.raises(ValueError, match="'identity'"):
         outputs(network(), images, splits, spec=spec, queries=("flip",))
+
+
+def test_kept_logits_are_float32_and_change_nothing_else():
+    images, splits, spec = world()
+    options = {"spec": spec, "queries": ("identity", "flip"), "batch": 5}
+    usual = outputs(network(), images, splits, **options)
+    kept = outputs(network(), images, splits, keep="logits", **options)
+    assert usual.logits is None
+    for name in ("signals", "population_signals", "test_predictions"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(usual, name))
+    assert kept.logits.shape == (12, 2, 3)
+    assert kept.population_logits.shape == (4, 2, 3)
+    assert kept.logits.dtype == np.float32
+    labels = images.labels[splits.pool]
+    np.testing.assert_array_equal(signals(kept.logits[:, 1], labels), kept.signals[:, 1])

@@ -20,7 +20,7 @@ from jaxtyping import Float64, Int64
 from torch import nn
 
 from bitleak.core.signals import signals
-from bitleak.core.types import Images, ModelSpec, Outputs, Splits
+from bitleak.core.types import Images, Kept, ModelSpec, Outputs, Splits
 from bitleak.data.augment import Standard, apply_query
 from bitleak.models.layout import evaluation_format
 from bitleak.models.precision import exact_float32
@@ -35,6 +35,7 @@ def outputs(
     queries: Sequence[str],
     batch: int = 64,
     test: bool = True,
+    keep: Kept = "signals",
     device: torch.device | str = "cpu",
     on_step: Callable[[float], None] | None = None,
 ) -> Outputs:
@@ -48,6 +49,7 @@ def outputs(
         queries: Names of the fixed augmentations; the first must be `identity`.
         batch: Images per forward pass. Changes the last bits of the logits.
         test: Whether the test records are evaluated; if not, `test_predictions` is empty.
+        keep: Whether the logits of the pool and the population are a part of the result too.
         device: Where to run.
         on_step: Called with the fraction done.
 
@@ -89,10 +91,17 @@ def outputs(
         labels = images.labels[parts[part]]
         return np.stack([signals(logits, labels) for logits in logits_by_part[part]], axis=1)
 
+    def kept_logits(part: str) -> np.ndarray | None:
+        if keep == "signals":
+            return None
+        return np.stack(logits_by_part[part], axis=1).astype(np.float32)
+
     return Outputs(
         signals=signals_of("pool"),
         population_signals=signals_of("population"),
         test_predictions=logits_by_part["test"][0].argmax(axis=1).astype(np.int64),
+        logits=kept_logits("pool"),
+        population_logits=kept_logits("population"),
     )
 
 

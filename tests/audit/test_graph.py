@@ -35,6 +35,24 @@ def made(**changes):
     return plan(validate(raw), DIGITS, NETWORK)
 
 
+def test_keeping_logits_changes_the_queries_and_what_follows_and_nothing_before():
+    kept, usual = made(query={"keep": "logits"}), made()
+    keys = {task.key for task in kept.tasks} & {task.key for task in usual.tasks}
+    stages = {task.stage for task in kept.tasks if task.key in keys}
+    assert stages == {"images", "splits", "copies", "train", "quantize", "weigh"}
+    assert made(query={"keep": "signals"}).wanted == usual.wanted
+    # 10 classes, 2 queries, 4 bytes, per record of pool and population
+    sizes = [next(t.bytes for t in of.tasks if t.stage == "query") for of in (kept, usual)]
+    assert sizes[0] - sizes[1] == 10 * 2 * 4 * (usual.scale.pool + usual.scale.population)
+
+
+def test_attacks_compare_answers_on_a_temperature_if_logits_are_kept_and_standardised_if_not():
+    for keep, scale in (("logits", "temperature"), ("signals", "standardised")):
+        tasks = made(query={"keep": keep}, joint=[["fp32", "rtn-2"]]).tasks
+        stages = {task.stage for task in tasks if task.params.get("answer_scale") == scale}
+        assert stages == {"attack", "thresholds", "joint", "power"}
+
+
 @pytest.mark.parametrize(
     ("data", "key"),
     [
@@ -67,13 +85,13 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "quantize": "3b7215ad2d0b",
         "query": "5aa984e31437",
         "weigh": "b6b75b79bf66",
-        "attack": "0b10226df3ae",
-        "estimate": "b0712b1882b0",
-        "thresholds": "6fbfaeb4a36c",
-        "measure": "56f4c76fd8d8",
+        "attack": "cd64d89536cb",
+        "estimate": "a0ba69fe708f",
+        "thresholds": "1a1c7f9fb9a9",
+        "measure": "6924204ba9c0",
         "utility": "d49d5ecfc7aa",
         "memorise": "455be705c8c4",
-        "power": "1fa2045fd45d",
+        "power": "90756d41b146",
     }
 
 

@@ -59,6 +59,13 @@ VALUES = [
     QuantizedWeights(LAYERS, TENSORS, SPEC, {"z.last": {"relative_error": 0.1, "damping": None}}),
     QuantizedWeights({}, {}, None),
     Outputs(RNG.normal(size=(5, 2, 6)), RNG.normal(size=(3, 2, 6)), np.array([1, 0, 3])),
+    Outputs(
+        RNG.normal(size=(5, 2, 6)),
+        RNG.normal(size=(3, 2, 6)),
+        np.array([1, 0, 3]),
+        RNG.normal(size=(5, 2, 4)).astype(np.float32),
+        RNG.normal(size=(3, 2, 4)).astype(np.float32),
+    ),
 ]
 
 

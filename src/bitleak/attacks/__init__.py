@@ -20,6 +20,8 @@ from bitleak.attacks.recalibrate import recalibrated
 from bitleak.attacks.reference import Reference
 from bitleak.attacks.reference_subsets import exchangeable, subset_view
 from bitleak.attacks.rmia import RMIA
+from bitleak.attacks.standardise import ConfidenceMoments, confidence_moments, standardised
+from bitleak.attacks.temperature import Temperature, fit_temperature
 from bitleak.attacks.threshold import Threshold
 
 __all__ = [
@@ -27,17 +29,21 @@ __all__ = [
     "RMIA",
     "Attack",
     "Calibrated",
+    "ConfidenceMoments",
     "Joint",
     "LiRA",
     "Player",
     "Population",
     "Quantile",
     "Reference",
+    "Temperature",
     "Threshold",
     "attack_entries",
     "attack_view",
+    "confidence_moments",
     "exchangeable",
     "expand",
+    "fit_temperature",
     "forms_by_word",
     "known_names",
     "masked_view",
@@ -49,6 +55,7 @@ __all__ = [
     "signal_of",
     "signals_of_references",
     "split_numbers",
+    "standardised",
     "subset_view",
     "two_class_signals",
 ]

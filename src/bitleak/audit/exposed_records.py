@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bitleak.audit.graph.evaluation_tasks import standalone_kind
 from bitleak.audit.preparation import Prepared
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Splits
@@ -64,7 +65,7 @@ def _variant(
     # Full precision is its own matched reference, so it has scores of one kind only.
     kinds = [kind for name, kind in prepared.plan.scores if name == variant]
     headline = summary.headline_reference
-    kind = headline if headline in kinds else kinds[0]
+    kind = headline if headline in kinds else standalone_kind(prepared.config, kinds)
     scores = AttackScores.read(store.read_key(prepared.plan.scores[variant, kind]))
     uses_references = {attack.name: attack.references for attack in scores.attacks}[
         summary.headline_attack

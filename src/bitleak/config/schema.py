@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_ROUNDS, why_too_many
-from bitleak.core.types import ReferenceKind, SplitMode
+from bitleak.core.types import Kept, ReferenceKind, SplitMode
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import Augment, check_queries
 from bitleak.train.recipe import Recipe
@@ -155,10 +155,13 @@ class QueryConfig:
     Attributes:
         augment: The fixed list of augmentations; `identity` first.
         batch: Images per forward pass.
+        keep: Answers that are stored: `signals`, or `logits` beside them, which attacks divide by a
+            temperature.
     """
 
     augment: tuple[str, ...] = ("identity", "flip")
     batch: int = 64
+    keep: Kept = "signals"
 
     def __post_init__(self) -> None:
         integer_in("batch", self.batch, 1)

@@ -39,6 +39,7 @@ SignalName = Literal[
 ]
 ReferenceKind = Literal["fp32", "matched", "recalibrated"]
 SplitMode = Literal["population", "dedicated"]
+Kept = Literal["signals", "logits"]
 
 About = Literal["records", "trainings"]
 """Subject of an interval: `records`: these models on other records; `trainings`: models trained anew, on others."""
@@ -217,11 +218,15 @@ class Outputs:
         signals: `SIGNALS` of the pool records under each augmentation; query 0 is the identity.
         population_signals: Signals of the population records.
         test_predictions: Predicted class of each test record, without augmentation.
+        logits: Logits of the pool records, from which the signals follow; None if they are not kept.
+        population_logits: Logits of the population records; None likewise.
     """
 
     signals: Float64[np.ndarray, "records queries signals"]
     population_signals: Float64[np.ndarray, "population queries signals"]
     test_predictions: Int64[np.ndarray, "test"]
+    logits: Float32[np.ndarray, "records queries classes"] | None = None
+    population_logits: Float32[np.ndarray, "population queries classes"] | None = None
 
 
 IN, OUT, UNUSED = 1, -1, 0

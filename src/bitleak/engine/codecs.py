@@ -6,7 +6,7 @@
 | `Splits` | `member`, `indices` (all others, by field) |
 | `Weights` | `tensors` |
 | `QuantizedWeights` | `codes`, `scale`, `zero_point` (by layer), `rest` |
-| `Outputs` | `signals`, `population_signals`, `test_predictions` |
+| `Outputs` | `signals`, `population_signals`, `test_predictions`; `logits`, `population_logits` if kept |
 
 and for each of them `about`, JSON that names the type and holds everything but arrays. Images and
 signals are single arrays, so that the store can map them instead of reading them. Weights of a
@@ -239,11 +239,17 @@ def _check_tensors(tensors: Any) -> None:
 
 
 def _write_outputs(value: Outputs) -> dict[str, Artifact]:
-    return {**{name: getattr(value, name) for name in _ANSWERS}, "about": {}}
+    arrays: dict[str, Artifact] = {name: getattr(value, name) for name in _ANSWERS}
+    for name in _LOGITS:
+        logits = getattr(value, name)
+        if logits is not None:
+            arrays[name] = logits
+    return {**arrays, "about": {}}
 
 
 def _read_outputs(artifacts: Mapping[str, Artifact]) -> Outputs:
-    return Outputs(**{name: artifacts[name] for name in _ANSWERS})
+    arrays = {name: artifacts[name] for name in _ANSWERS}
+    return Outputs(**arrays, **{name: artifacts[name] for name in _LOGITS if name in artifacts})
 
 
 def _ordered(arrays: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
@@ -252,6 +258,7 @@ def _ordered(arrays: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np
 
 _GRID = ("codes", "scale", "zero_point")
 _ANSWERS = ("signals", "population_signals", "test_predictions")
+_LOGITS = ("logits", "population_logits")
 _CODECS: dict[str, tuple[type, Any, Any]] = {
     "images": (Images, _write_images, _read_images),
     "splits": (Splits, _write_splits, _read_splits),

@@ -7,8 +7,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from bitleak.attacks import Joint
+from bitleak.core.params import later
 from bitleak.core.types import Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
+from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_targets import AttackLabel, AttackScores, target_view
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
@@ -23,12 +25,14 @@ class AttackReleases:
         targets: Rows of the targets.
         references: Rows of the references.
         seed: The audit's seed.
+        answer_scale: Scale on which the answers of each release are compared.
     """
 
     releases: int
     targets: tuple[int, ...]
     references: tuple[int, ...]
     seed: int
+    answer_scale: AnswerScale = later("raw")
 
     STAGE: ClassVar[str] = "joint"
     VERSION: ClassVar[str] = "2"
@@ -42,22 +46,31 @@ class AttackReleases:
         splits: Splits
 
     def cost(self, scale: Scale) -> float:
-        """Seconds."""
-        return 2.5 * self.releases * scale.attack_seconds
+        """Seconds of the attack, and of the answers' scales."""
+        scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
+        return self.releases * (2.5 * scale.attack_seconds + scaling)
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the scores."""
         return 8 * len(self.targets) * scale.pool
 
     def memory(self, scale: Scale) -> int:
-        """Memory of the stacked references of every release, and of the scores."""
-        return self.releases * scale.stack_bytes + self.bytes(scale)
+        """Memory of the stacked references of every release, of answers on their scale, and of the scores."""
+        answers = scale.stack_bytes + scale.scaled_bytes(self.answer_scale)
+        return self.releases * answers + self.bytes(scale)
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> AttackScores:
         """Return the scores."""
-        targets = _by_release(inputs.targets, self.releases)
-        references = _by_release(inputs.references, self.releases)
-        answers = [dict(zip(self.references, outputs, strict=True)) for outputs in references]
+        labels = Labels.of(inputs.images, inputs.splits)
+        targets, answers = [], []
+        for release_targets, release_references in zip(
+            _by_release(inputs.targets, self.releases),
+            _by_release(inputs.references, self.releases),
+            strict=True,
+        ):
+            scaled = on_scale(self.answer_scale, release_targets, release_references, labels)
+            targets.append(scaled.targets)
+            answers.append(dict(zip(self.references, scaled.references, strict=True)))
         scores = []
         for place, row in enumerate(self.targets):
             views = []

@@ -1,7 +1,7 @@
 """Run every attack on every target of one variant, with one kind of reference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,11 +16,13 @@ from bitleak.attacks import (
     population_view,
     recalibrated,
 )
+from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import stack_arrays
 from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
+from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -47,12 +49,14 @@ class AttackScores:
             they were not computed.
         attacks: The attacks, in the order of the first axis.
         targets: Rows of the targets, in the order of the second axis.
+        scale: Scale of the answers, see `answer_scale.ScaledAnswers`; empty if they were taken as they came.
     """
 
     scores: Float64[np.ndarray, "attacks targets *records"]
     population: Float64[np.ndarray, "standalone targets *population"] | None
     attacks: tuple[AttackLabel, ...]
     targets: tuple[int, ...]
+    scale: Mapping[str, Any] = field(default_factory=dict)
 
     def artifacts(self) -> dict[str, Any]:
         """Return the stored arrays and JSON values by name."""
@@ -63,6 +67,7 @@ class AttackScores:
             **population,
             "attacks": attacks,
             "targets": list(self.targets),
+            **({"scale": dict(self.scale)} if self.scale else {}),
         }
 
     @classmethod
@@ -70,7 +75,11 @@ class AttackScores:
         """Return the scores that were stored as these artifacts."""
         attacks = tuple(AttackLabel(**label) for label in artifacts["attacks"])
         return cls(
-            artifacts["scores"], artifacts.get("population"), attacks, tuple(artifacts["targets"])
+            artifacts["scores"],
+            artifacts.get("population"),
+            attacks,
+            tuple(artifacts["targets"]),
+            artifacts.get("scale", {}),
         )
 
     def of(self, name: str) -> Float64[np.ndarray, "targets records"]:
@@ -93,6 +102,7 @@ class AttackTargets:
         targets: Rows of the targets.
         references: Rows of the models whose answers are the inputs `references`.
         seed: The audit's seed.
+        answer_scale: Scale on which the answers are compared.
     """
 
     attacks: tuple[str, ...]
@@ -101,6 +111,7 @@ class AttackTargets:
     targets: tuple[int, ...]
     references: tuple[int, ...]
     seed: int
+    answer_scale: AnswerScale = later("raw")
 
     STAGE: ClassVar[str] = "attack"
     VERSION: ClassVar[str] = "3"
@@ -114,8 +125,9 @@ class AttackTargets:
         splits: Splits
 
     def cost(self, scale: Scale) -> float:
-        """Seconds of all attacks."""
-        return len(self.attacks) * scale.attack_seconds
+        """Seconds of all attacks, and of the answers' scale."""
+        scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
+        return len(self.attacks) * scale.attack_seconds + scaling
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the scores, and of the population's by attacks without references."""
@@ -126,19 +138,22 @@ class AttackTargets:
         return 8 * len(self.targets) * (len(attacks) * scale.pool + alone * scale.population)
 
     def memory(self, scale: Scale) -> int:
-        """Memory of the stacked references and of the scores."""
-        return scale.stack_bytes + self.bytes(scale)
+        """Memory of the stacked references, of the answers on their scale and of the scores."""
+        return scale.stack_bytes + scale.scaled_bytes(self.answer_scale) + self.bytes(scale)
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> AttackScores:
         """Return the scores, and those of the population records by attacks that a threshold can be set on."""
         split = inputs.splits
-        answers = dict(zip(self.references, inputs.references, strict=True))
+        scaled = on_scale(
+            self.answer_scale, inputs.targets, inputs.references, Labels.of(inputs.images, split)
+        )
+        answers = dict(zip(self.references, scaled.references, strict=True))
         attacks = applicable(
             self.attacks, recalibrate=self.recalibrated, population=len(split.population)
         )
         alone = [attack for attack in attacks if not attack.uses_references]
         scores, population = [], []
-        for place, (row, target) in enumerate(zip(self.targets, inputs.targets, strict=True)):
+        for place, (row, target) in enumerate(zip(self.targets, scaled.targets, strict=True)):
             view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
             # The control comes first: recalibration is then fitted to answers without information, as to any others.
             if self.control:
@@ -155,6 +170,7 @@ class AttackTargets:
             population=np.array(population).swapaxes(0, 1),
             attacks=tuple(AttackLabel(attack.name, attack.uses_references) for attack in attacks),
             targets=self.targets,
+            scale=scaled.facts,
         )
 
 

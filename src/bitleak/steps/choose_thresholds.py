@@ -13,9 +13,11 @@ from jaxtyping import Float64
 from bitleak import metrics
 from bitleak.attacks import Attack, Player, exchangeable, recalibrated
 from bitleak.core.errors import TooFewForAttack
+from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
+from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_targets import applicable, target_view
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
@@ -60,6 +62,7 @@ class ChooseThresholds:
         references: Rows of the models whose answers are the inputs `references`.
         fpr: False positive rates.
         seed: The audit's seed.
+        answer_scale: Scale on which the answers are compared.
     """
 
     attacks: tuple[str, ...]
@@ -68,6 +71,7 @@ class ChooseThresholds:
     references: tuple[int, ...]
     fpr: tuple[float, ...]
     seed: int
+    answer_scale: AnswerScale = later("raw")
 
     STAGE: ClassVar[str] = "thresholds"
     VERSION: ClassVar[str] = "2"
@@ -80,21 +84,24 @@ class ChooseThresholds:
         splits: Splits
 
     def cost(self, scale: Scale) -> float:
-        """Seconds of all attacks, once per target."""
-        return len(self.attacks) * scale.attack_seconds
+        """Seconds of all attacks, once per target, and of the answers' scale."""
+        scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
+        return len(self.attacks) * scale.attack_seconds + scaling
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the thresholds, and of a name and perhaps a reason per attack."""
         return len(self.attacks) * (8 * len(self.targets) * len(self.fpr) + 100)
 
     def memory(self, scale: Scale) -> int:
-        """Memory of the stacked references and of a copy without the player."""
-        return scale.stack_bytes + scale.references * scale.answer_bytes
+        """Memory of the stacked references, of a copy without the player and of the answers on their scale."""
+        copies = scale.stack_bytes + scale.references * scale.answer_bytes
+        return copies + scale.scaled_bytes(self.answer_scale)
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Thresholds:
         """Return the thresholds, and why an attack has none."""
         data, split = inputs.images, inputs.splits
-        answers = dict(zip(self.references, inputs.references, strict=True))
+        scaled = on_scale(self.answer_scale, (), inputs.references, Labels.of(data, split))
+        answers = dict(zip(self.references, scaled.references, strict=True))
         attacks = applicable(
             self.attacks, recalibrate=self.recalibrated, population=len(split.population)
         )

@@ -11,10 +11,12 @@ from bitleak import metrics
 from bitleak.attacks import Attack, exchangeable
 from bitleak.attacks.reference_subsets import Subsets
 from bitleak.core.errors import TooFewForAttack
+from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import new_array, release
 from bitleak.core.types import AttackView, Images, Measure, Outputs, SplitMode, Splits
 from bitleak.engine.worker import Runtime
+from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_targets import AttackScores, applicable, target_view
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
@@ -79,6 +81,7 @@ class MeasurePower:
         counts: References per side, ascending; the last is all of them.
         fpr: False positive rate.
         seed: The audit's seed.
+        answer_scale: Scale on which the answers are compared.
     """
 
     attacks: tuple[str, ...]
@@ -87,6 +90,7 @@ class MeasurePower:
     counts: tuple[int, ...]
     fpr: float
     seed: int
+    answer_scale: AnswerScale = later("raw")
 
     STAGE: ClassVar[str] = "power"
     VERSION: ClassVar[str] = "4"
@@ -104,25 +108,30 @@ class MeasurePower:
         """Seconds: an attack with fewer references takes its share of the seconds with all."""
         share = sum(self.counts[:-1]) / self.counts[-1]
         measuring = 4e-5 * len(self.targets) * scale.pool * len(self.counts)
-        return share * len(self.attacks) * scale.attack_seconds + measuring
+        scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
+        return share * len(self.attacks) * scale.attack_seconds + measuring + scaling
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the figures, about 330 each: AUC and TPR of every attack, number and target."""
         return 330 * 2 * len(self.attacks) * len(self.counts) * (len(self.targets) + 1)
 
     def memory(self, scale: Scale) -> int:
-        """Memory of the stacked references, of half of them, and of all scores."""
+        """Memory of the stacked references, of half of them, of answers on their scale, and of all scores."""
         scores = 8 * len(self.attacks) * len(self.counts) * len(self.targets) * scale.pool
-        return scale.stack_bytes + scale.references * scale.answer_bytes // 2 + scores
+        copies = scale.stack_bytes + scale.references * scale.answer_bytes // 2
+        return copies + scale.scaled_bytes(self.answer_scale) + scores
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> PowerFigures:
         """Return the figures."""
         split = inputs.splits
-        answers = dict(zip(self.references, inputs.references, strict=True))
+        scaled = on_scale(
+            self.answer_scale, inputs.targets, inputs.references, Labels.of(inputs.images, split)
+        )
+        answers = dict(zip(self.references, scaled.references, strict=True))
         attacks = applicable(self.attacks, recalibrate=False, population=len(split.population))
 
         def views() -> Iterator[AttackView]:
-            for place, (row, target) in enumerate(zip(self.targets, inputs.targets, strict=True)):
+            for place, (row, target) in enumerate(zip(self.targets, scaled.targets, strict=True)):
                 yield target_view(inputs.images, split, row, target, answers, seed=self.seed)
                 progress((place + 1) / (len(self.targets) + 1))
 

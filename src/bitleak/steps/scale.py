@@ -40,6 +40,7 @@ class Scale:
         references: Models that serve as references.
         queries: Augmented images per record.
         attacks: Attacks that are run, all forms counted.
+        classes: Classes of the data set.
         network: Size of the network.
         rate: Multiply-adds per second of a forward pass.
     """
@@ -56,6 +57,7 @@ class Scale:
     references: int
     queries: int
     attacks: int
+    classes: int
     network: NetworkSize
     rate: float
 
@@ -75,6 +77,11 @@ class Scale:
         return 8 * len(SIGNALS) * self.queries * (self.pool + self.population)
 
     @property
+    def logit_bytes(self) -> int:
+        """Bytes of one model's logits about the pool and the population, in float32."""
+        return 4 * self.classes * self.queries * (self.pool + self.population)
+
+    @property
     def stack_bytes(self) -> int:
         """Memory of a step that stacks the signals of all references: two copies, unless they go into a file."""
         masks_and_sums = self.pool * (6 * self.references + 16 * self.targets + 400)
@@ -84,6 +91,17 @@ class Scale:
     def attack_seconds(self) -> float:
         """Seconds of one attack on all targets."""
         return 4e-8 * self.targets * self.references * self.pool * self.queries
+
+    def scaling_seconds(self, answer_scale: str) -> float:
+        """Seconds to bring one model's answers to a scale."""
+        answers = self.queries * (self.pool + self.population)
+        return {"raw": 0.0, "standardised": 3e-8, "temperature": 2e-7 * self.classes}[
+            answer_scale
+        ] * answers
+
+    def scaled_bytes(self, answer_scale: str) -> int:
+        """Memory of all answers on a scale; large ones go into a file."""
+        return 0 if answer_scale == "raw" else min(self.models * self.answer_bytes, LARGE)
 
     @property
     def measure_seconds(self) -> float:

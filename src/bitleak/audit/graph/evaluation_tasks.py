@@ -11,6 +11,7 @@ from bitleak.config import Config
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.engine.keys import Task
 from bitleak.metrics import metric_entries
+from bitleak.steps.answer_scale import AnswerScale
 from bitleak.steps.attack_targets import AttackTargets
 from bitleak.steps.choose_thresholds import ChooseThresholds
 from bitleak.steps.compare_variants import CompareVariants
@@ -87,7 +88,7 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
                 baseline=baseline,
                 thresholds=thresholds,
                 comparisons=len(kinds) * len(scores.params["attacks"]),
-                standalone=kind == kinds[0],
+                standalone=kind == standalone_kind(config, kinds),
             )
         )
     if variant != CONTROL:
@@ -197,6 +198,7 @@ def attack_variant(planner: Planner, models: Models, variant: str, kind: str) ->
         targets=models.targets,
         references=models.references,
         seed=config.seed,
+        answer_scale=answer_scale(config),
     )
     inputs: InputKeys = {
         "targets": models.target_keys(attacked),
@@ -204,6 +206,19 @@ def attack_variant(planner: Planner, models: Models, variant: str, kind: str) ->
         **planner.data(),
     }
     return planner.task(step, inputs, f"attack {variant} by {kind}")
+
+
+def answer_scale(config: Config) -> AnswerScale:
+    """Return the scale on which adversaries compare answers: a temperature if logits are kept."""
+    return "temperature" if config.query.keep == "logits" else "standardised"
+
+
+def standalone_kind(config: Config, kinds: Sequence[str]) -> str:
+    """Return the kind of references whose task has the rows of attacks without references.
+
+    With a temperature it is `matched`, if it is there: only these references have the scale of the target's variant.
+    """
+    return "matched" if config.query.keep == "logits" and "matched" in kinds else kinds[0]
 
 
 def estimate(planner: Planner, scores: Task) -> Task:
@@ -224,6 +239,7 @@ def choose(planner: Planner, models: Models, variant: str, kind: str) -> Task:
         references=models.references,
         fpr=config.fpr,
         seed=config.seed,
+        answer_scale=answer_scale(config),
     )
     inputs: InputKeys = {"references": models.reference_keys(played), **planner.data()}
     mapped = ", recalibrated" if kind == "recalibrated" else ""

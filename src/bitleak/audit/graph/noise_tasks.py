@@ -8,6 +8,7 @@ from bitleak.audit.graph.evaluation_tasks import (
     compare,
     estimate,
     evaluate,
+    standalone_kind,
     variant_columns,
 )
 from bitleak.audit.graph.planner import Planner
@@ -62,7 +63,7 @@ def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task
                 scores=attack_variant(planner, noisy, variant, kind),
                 others=[attack_variant(planner, noisy, name, kind)],
                 over="noise",
-                standalone=kind == kinds[0],
+                standalone=kind == standalone_kind(planner.config, kinds),
                 matched_records=MATCH_RECORDS,
                 match=answers,
             )

@@ -129,7 +129,7 @@ class Planner:
     def query(self, weights: Task, label: str, *, test: bool) -> Task:
         """Plan a model's answers, on the test records only if its accuracy is reported."""
         query = self.config.query
-        step = QueryModel(queries=query.augment, batch=query.batch, test=test)
+        step = QueryModel(queries=query.augment, batch=query.batch, test=test, keep=query.keep)
         return self.task(step, {"weights": weights.key, **self.data()}, f"query {label}")
 
     def weigh(self, weights: Task, label: str) -> Task:

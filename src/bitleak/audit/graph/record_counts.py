@@ -64,6 +64,7 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
         references=len(reference_rows(config)),
         queries=len(config.query.augment),
         attacks=len(attack_entries(config.attacks)),
+        classes=description.classes,
         network=network,
         rate=rate,
     )

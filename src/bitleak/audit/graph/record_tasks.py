@@ -1,7 +1,7 @@
 """The tasks of fewer references, and of single records."""
 
 from bitleak.attacks import attack_entries
-from bitleak.audit.graph.evaluation_tasks import Models, attack_variant
+from bitleak.audit.graph.evaluation_tasks import Models, answer_scale, attack_variant
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import references_per_side
 from bitleak.core.variants import FULL
@@ -23,6 +23,7 @@ def power(planner: Planner, models: Models) -> Task:
         counts=tuple(doubling_counts(references_per_side(config))),
         fpr=headline_fpr(config.fpr, scale.pool - scale.members),
         seed=config.seed,
+        answer_scale=answer_scale(config),
     )
     inputs = {
         "scores": attack_variant(planner, models, FULL, FULL).key,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bitleak.audit.graph.evaluation_tasks import (
     Models,
+    answer_scale,
     compare,
     estimate,
     measure_attacks,
@@ -62,6 +63,7 @@ def joint_attack(planner: Planner, models: Models, releases: Sequence[str]) -> T
         targets=models.targets,
         references=models.references,
         seed=planner.config.seed,
+        answer_scale=answer_scale(planner.config),
     )
     inputs = {"targets": tuple(targets), "references": tuple(references), **planner.data()}
     return planner.task(step, inputs, f"attack {joined(releases)} by joint")

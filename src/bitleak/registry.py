@@ -16,8 +16,10 @@ DATASETS = {
     "hub": "bitleak.data.hub:Hub",
     "tiny_imagenet": "bitleak.data.tiny_imagenet:TinyImageNet",
     "arrays": "bitleak.data.array_files:Arrays",
+    "table": "bitleak.data.table:Table",
 }
 MODELS = {
+    "mlp": "bitleak.models.mlp:mlp",
     "cnn": "bitleak.models.cnn:cnn",
     "resnet18": "bitleak.models.resnet:resnet18",
     "resnet20": "bitleak.models.resnet:resnet20",
@@ -25,6 +27,9 @@ MODELS = {
     "mobilenet_v2": "bitleak.models.mobilenet:mobilenet_v2",
     "external": "bitleak.models.external:external",
 }
+TABLE_MODELS = ("mlp", "external")
+"""Names of `MODELS` that take rows of a table; all others are for images."""
+
 QUANTIZERS = {
     "rtn": "bitleak.quantizers.rtn:RoundToNearest",
     "adaround": "bitleak.quantizers.adaround:AdaRound",

@@ -66,6 +66,13 @@ def make_arrays(root):
     return {"path": str(root / "a.npz")}, root
 
 
+def make_table(root):
+    lines = [f"{n % 5},{n / 8},{'ab'[n % 2]}" for n in range(12)]
+    write(root / "rows.csv", "\n".join(["size,weight,label", *lines[:8]]).encode())
+    write(root / "rest.csv", "\n".join(["size,weight,label", *lines[8:]]).encode())
+    return {"path": str(root / "rows.csv"), "test": "rest.csv"}, root
+
+
 def without_options(root):
     """Options of an entry that is not in `MAKE`: a data set that needs no files must work with its defaults."""
     return {}, None
@@ -76,6 +83,7 @@ MAKE = {
     "hub": make_hub,
     "tiny_imagenet": make_tiny_imagenet,
     "arrays": make_arrays,
+    "table": make_table,
 }
 
 
@@ -109,7 +117,8 @@ def test_its_description_says_what_loading_gives(entry):
     kind, options, root = entry
     images = kind(**options).load(root)
     description = kind(**options).describe(root)
-    records, channels, size, _ = images.pixels.shape
+    records, channels, *sides = images.pixels.shape
+    size = sides[0] if sides else 0
     assert description == Description(
         records=records,
         held_out=int(images.held_out.sum()),

@@ -18,6 +18,7 @@ CASES = [(name, 7, 3, 16) for name in MODELS] + [
     ("cnn", 3, 1, 8),
     ("mobilenet_v2", 3, 1, 8),
     ("vgg11_bn", 3, 1, 8),
+    ("mlp", 5, 12, 0),  # rows of a table with 12 columns
 ]
 
 
@@ -42,9 +43,7 @@ def spec(request, monkeypatch):
 def test_logits_have_one_column_per_class_and_depend_on_the_image(spec):
     network = build(spec, seed=0)
     assert network.training
-    images = torch.randn(
-        3, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randn(3, *spec.input_shape, generator=torch.Generator().manual_seed(0))
     logits = network(images)
     assert logits.shape == (3, spec.classes)
     assert logits.dtype == torch.float32
@@ -53,7 +52,7 @@ def test_logits_have_one_column_per_class_and_depend_on_the_image(spec):
 
 def test_the_state_makes_the_round_trip_bit_for_bit(spec):
     network = build(spec, seed=1)
-    network(torch.randn(4, spec.channels, spec.size, spec.size))
+    network(torch.randn(4, *spec.input_shape))
     tensors = state(network)
     assert all(array.flags.c_contiguous and array.flags.writeable for array in tensors.values())
     again = state(load(Weights(tensors, spec), allow_external=True))
@@ -67,7 +66,7 @@ def test_the_state_makes_the_round_trip_bit_for_bit(spec):
 def test_the_traced_network_gives_the_same_logits_and_calls_no_module_twice(spec):
     network = build(spec, seed=0).eval()
     traced = fx.symbolic_trace(network)
-    images = torch.randn(2, spec.channels, spec.size, spec.size)
+    images = torch.randn(2, *spec.input_shape)
     with torch.no_grad():
         assert torch.equal(traced(images), network(images))
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")

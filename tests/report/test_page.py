@@ -102,7 +102,7 @@ def test_the_page_says_what_a_report_must_say(document):
         "few steps; accuracy is below what the quantizer can do",
         "Choosing on the data that is then reported is slightly optimistic",
         "Threat model",
-        "512 images from members",
+        "512 records from members",
         "0.5090, in four of five audits of this size",
     ):
         assert sentence in words

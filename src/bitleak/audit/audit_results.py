@@ -12,13 +12,14 @@ from bitleak.audit.audit_warnings import copy_warnings
 from bitleak.audit.exposed_records import (
     decoded_result,
     exposed_records,
+    largest_deviations,
     pictures,
     power_curve_rows,
 )
 from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.outside import bare_name
-from bitleak.core.types import Row
+from bitleak.core.types import Images, Row
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.data.data_notes import empty_channels
 from bitleak.engine.store import Store
@@ -68,11 +69,15 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     images = decoded_result(store, tasks[prepared.plan.images])
     splits = decoded_result(store, tasks[prepared.plan.splits])
     records = exposed_records(prepared, store, summary, images, splits)
+    single = exposed(records)
+    if single is not None:
+        described = largest_deviations(images, splits.pool, pictured(single))
+        single = replace(single, rows=described)
     summary = replace(
         summary,
-        exposed=exposed(records),
+        exposed=single,
         copies=counts,
-        warnings=(*_warnings(prepared, counts), *empty_channels(images)),
+        warnings=_warnings(prepared, counts, images),
         notes=(*summary.notes, *_not_computed(prepared, store)),
     )
     write_all(
@@ -137,12 +142,15 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
     )
 
 
-def _warnings(prepared: Prepared, counts: Mapping[str, int | float]) -> tuple[str, ...]:
-    """Return warnings about weights without codes, and about figures that copies of images change."""
+def _warnings(
+    prepared: Prepared, counts: Mapping[str, int | float], images: Images
+) -> tuple[str, ...]:
+    """Return warnings about weights without codes, copies, and colour channels without content."""
     sizes = prepared.plan.scale
     held_out = sizes.calibration + sizes.population + sizes.test
     copies = copy_warnings(counts, records=sizes.pool, held_out=held_out)
-    return (*prepared.warnings, *copies)
+    # A column of one value is usual in a table, and listed before the work.
+    return (*prepared.warnings, *copies, *(empty_channels(images) if images.size else ()))
 
 
 def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:
@@ -226,7 +234,7 @@ def _calibration_inference_line(config: Config) -> str:
     return (
         f"Of each target attacked ({inference.targets}), {inference.candidates} members are candidates. "
         f"The full-precision target was quantized {inference.models} times, each time calibrated on a "
-        f"random half of them ({half} images) and asked about all; "
+        f"random half of them ({half} records) and asked about all; "
         f"every version is attacked in turn, the others but its complement being its references."
     )
 

@@ -41,9 +41,11 @@ def copy_warnings(
             )
         sentences.append(f"Of {count(records, 'audited record')} {' and '.join(kinds)}: {_EFFECT}.")
     if outside:
+        # Rows of a table are compared for equality alone, and have no distance.
+        kind = " (exact or near)" if counts["distance"] else ""
         are = "is a copy of an audited one" if outside == 1 else "are copies of audited ones"
         sentences.append(
-            f"{outside:,} of {count(held_out, 'held-out record')} {are} (exact or near), "
+            f"{outside:,} of {count(held_out, 'held-out record')} {are}{kind}, "
             "so that test accuracy is too high."
         )
     if contradicting:

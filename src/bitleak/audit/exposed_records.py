@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 from PIL import Image
 
 from bitleak.audit.graph.evaluation_tasks import standalone_kind
@@ -14,6 +15,7 @@ from bitleak.audit.preparation import Prepared
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Splits
 from bitleak.core.variants import FULL
+from bitleak.data.augment import channel_statistics
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store
@@ -21,6 +23,9 @@ from bitleak.metrics import Memorisation
 from bitleak.report import PowerRow, RecordResults, Summary, VariantRecords, variant_records
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.measure_power import PowerFigures
+
+LARGEST = 3
+"""Columns that are named of each listed row of a table."""
 
 
 def decoded_result(store: Store, task: Task) -> Any:
@@ -55,8 +60,40 @@ def power_curve_rows(prepared: Prepared, store: Store) -> list[PowerRow]:
 
 
 def pictures(images: Images, records: Iterable[int]) -> dict[int, bytes]:
-    """Return a PNG of each of these records, as they are in the data set."""
+    """Return a PNG of each of these records, as they are in the data set; rows of a table have none."""
+    if not images.size:
+        return {}
     return {record: _png(images.pixels[record]) for record in records}
+
+
+def largest_deviations(
+    table: Images, pool: Int64[np.ndarray, "pool"], records: Iterable[int]
+) -> tuple[tuple[int, str], ...]:
+    """Return each of these rows with the columns in which it is farthest from the pool's mean.
+
+    Args:
+        table: The data set; for images, nothing is returned.
+        pool: Records that mean and deviation are taken over.
+        records: Records to describe.
+
+    Example:
+        >>> rows = np.array([[1, 0], [-1, 0], [1, 5]], np.float32)
+        >>> table = Images(rows, np.zeros(3, np.int64), ("a",), np.zeros(3, bool), ("age", "size"))
+        >>> largest_deviations(table, np.arange(3), [2])
+        ((2, 'size = 5 (+1.4), age = 1 (+0.7)'),)
+    """
+    if table.size:
+        return ()
+    mean, std = (np.array(values) for values in channel_statistics(table, pool))
+    described = []
+    for record in dict.fromkeys(records):
+        row = table.pixels[record].astype(np.float64)
+        away = (row - mean) / std
+        parts = []
+        for column in np.argsort(-np.abs(away), kind="stable")[:LARGEST]:
+            parts.append(f"{table.columns[column]} = {row[column]:.4g} ({away[column]:+.1f})")
+        described.append((int(record), ", ".join(parts)))
+    return tuple(described)
 
 
 def _variant(

@@ -19,6 +19,7 @@ from bitleak.config.fields import (
     typed_value,
     value_text,
 )
+from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
     CalibrationConfig,
     Config,
@@ -63,9 +64,11 @@ def validate(raw: Mapping[str, Any]) -> Config:
     calibration = section(CalibrationConfig, raw.get("calibration"), "calibration", errors)
     fpr = number_list(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
     quantize = _quantizers(raw.get("quantize"), calibration, errors)
+    data = _data(raw.get("data"), errors)
+    raw = with_row_defaults(raw, data)
     config = {
         "title": _label(raw.get("title", ""), "title", errors),
-        "data": _data(raw.get("data"), errors),
+        "data": data,
         "split": section(SplitConfig, raw.get("split"), "split", errors),
         "model": _model(raw.get("model"), errors),
         "train": section(Recipe, raw.get("train"), "train", errors),
@@ -374,4 +377,5 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
         for quantity in config[name]:
             if not 0 < quantity < 1:
                 errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
+    check_rows(config, errors)
     check_analyses(config, errors)

@@ -9,6 +9,7 @@ per augmentation), `signals`, `classes`, `out` (output channels). Arrays are Num
 here imports torch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -45,22 +46,49 @@ About = Literal["records", "trainings"]
 """Subject of an interval: `records`: these models on other records; `trainings`: models trained anew, on others."""
 
 
+def input_shape(channels: int, size: int) -> tuple[int, ...]:
+    """Return the shape of one record: of an image, or of a row of a table, whose size is 0.
+
+    Example:
+        >>> input_shape(3, 32), input_shape(600, 0)
+        ((3, 32, 32), (600,))
+    """
+    return (channels, size, size) if size else (channels,)
+
+
 @dataclass(frozen=True)
 class Images:
-    """A labelled image data set, decoded, without any transform.
+    """A labelled data set, decoded, without any transform: images, or the rows of a table.
+
+    A table is a data set whose channels are its columns and whose images have no size: everything that is said of
+    a channel (mean, deviation, number) holds for a column.
 
     Attributes:
-        pixels: 0 to 255.
+        pixels: 0 to 255; of a table, the finite numbers of its columns as they are.
         labels: Class indices from 0 to classes - 1.
         class_names: One name per class.
         held_out: True for the records of the source's own test part, which no model may train
             on; all False where the source has no such part.
+        columns: Names of a table's columns; empty for images.
     """
 
-    pixels: UInt8[np.ndarray, "records channels height width"]
+    pixels: (
+        UInt8[np.ndarray, "records channels height width"] | Float32[np.ndarray, "records channels"]
+    )
     labels: Int64[np.ndarray, "records"]
     class_names: tuple[str, ...]
     held_out: Bool[np.ndarray, "records"]
+    columns: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image, or columns of a table."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Height and width of an image in pixels; 0 for a table."""
+        return 0 if self.pixels.ndim == 2 else int(self.pixels.shape[2])
 
 
 @dataclass(frozen=True)
@@ -71,8 +99,8 @@ class Description:
         records: Number of records, held-out ones included.
         held_out: How many of them belong to the source's own test part; 0 if it has none.
         classes: Number of classes.
-        channels: 1 or 3.
-        size: Height and width in pixels (images are square).
+        channels: 1 or 3; columns of a table.
+        size: Height and width in pixels (images are square); 0 for a table.
         fingerprint: Changes when the content does; never depends on where the files lie.
         counts: Images per class, held-out ones included, as `(name, images)`.
         notes: How the source was read: its columns, labels that were renumbered, files that were left out.
@@ -88,6 +116,16 @@ class Description:
     counts: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     sorted_labels: bool = field(default=False, compare=False)
+
+    @property
+    def values(self) -> int:
+        """Numbers that a record has: pixels times channels, or columns."""
+        return math.prod(input_shape(self.channels, self.size))
+
+    @property
+    def kind(self) -> str:
+        """Word for the records: `images`, or `rows` of a table."""
+        return "images" if self.size else "rows"
 
 
 @dataclass(frozen=True)
@@ -123,9 +161,9 @@ class ModelSpec:
         name: A name of the registry's `MODELS`.
         options: The builder's keyword arguments, JSON values only.
         classes: Number of classes.
-        channels: Channels of an image.
-        size: Height and width of an image in pixels.
-        mean: Per-channel mean of the pool in [0, 1], subtracted from every input.
+        channels: Channels of an image, or columns of a table.
+        size: Height and width of an image in pixels; 0 for a table.
+        mean: Per-channel mean of the pool in [0, 1], subtracted from every input; of a table, in the column's units.
         std: Per-channel standard deviation of the pool, by which every input is divided.
     """
 
@@ -136,6 +174,11 @@ class ModelSpec:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: `(channels, size, size)`, or `(columns,)`."""
+        return input_shape(self.channels, self.size)
 
 
 @dataclass(frozen=True)

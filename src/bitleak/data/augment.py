@@ -1,4 +1,6 @@
-"""Changes of pixels on the device: standardisation, training augmentation, fixed queries.
+"""Changes of records on the device: standardisation, training augmentation, fixed queries.
+
+Rows of a table are standardised column by column, and are not augmented.
 
 Augmentations work on uint8 and float images alike and come before standardisation, so that an
 empty border is black (0), as in the usual CIFAR recipe.
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,12 +27,15 @@ def channel_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each channel over all pixels of these records, in [0, 1].
 
-    Exact: sums of integers. The standard deviation divides by the number of pixels.
+    Exact: sums of integers. The standard deviation divides by the number of pixels. Of a table, mean and deviation
+    of each column in its units, in float64.
 
     Raises:
         ValueError: No records, or no channel has any contrast. One without contrast beside others
             has deviation 1.
     """
+    if not images.size:
+        return _column_statistics(images, records)
     # Histograms: 256 counts per channel are all that mean and deviation need of the pixels.
     channels = images.pixels.shape[1]
     counts = np.zeros((channels, 256), np.int64)
@@ -53,9 +58,30 @@ def channel_statistics(
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
+def _column_statistics(
+    table: Images, records: Int64[np.ndarray, "some"]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each column, in two passes, so that a large mean costs no digits."""
+    parts = range(0, len(records), _CHUNK)
+    mean = np.zeros(table.channels)
+    for start in parts:
+        mean += table.pixels[records[start : start + _CHUNK]].sum(axis=0, dtype=np.float64)
+    mean /= max(len(records), 1)
+    squares = np.zeros(table.channels)
+    for start in parts:
+        squares += np.square(table.pixels[records[start : start + _CHUNK]] - mean).sum(axis=0)
+    std = np.sqrt(squares / max(len(records), 1))
+    if not std.any():
+        raise ValueError(
+            f"every column of {len(records)} rows has one value: nothing to standardise"
+        )
+    std[std == 0] = 1
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
 @dataclass(frozen=True)
 class Standard:
-    """(pixels / 255 - mean) / std per channel, in float32.
+    """(pixels / 255 - mean) / std per channel, in float32; of a table, (value - mean) / std per column.
 
     The constants lie on the device, so that a loop over batches copies nothing there and waits for
     nothing.
@@ -89,9 +115,11 @@ class Standard:
         return cls(means, stds, layout)
 
     def __call__(
-        self, pixels: UInt8[Tensor, "records channels height width"]
-    ) -> Float32[Tensor, "records channels height width"]:
+        self, pixels: Shaped[Tensor, "records channels *size"]
+    ) -> Float32[Tensor, "records channels *size"]:
         """Return the network's input; the pixels are not changed."""
+        if pixels.ndim == 2:
+            return pixels.sub(self.mean.view(-1)).div_(self.std.view(-1))
         inputs = torch.empty(
             pixels.shape, dtype=torch.float32, device=pixels.device, memory_format=self.layout
         )
@@ -99,11 +127,11 @@ class Standard:
 
 
 def standardize(
-    pixels: UInt8[Tensor, "records channels height width"],
+    pixels: Shaped[Tensor, "records channels *size"],
     mean: Sequence[float],
     std: Sequence[float],
-) -> Float32[Tensor, "records channels height width"]:
-    """(pixels / 255 - mean) / std per channel, in float32, on the pixels' device.
+) -> Float32[Tensor, "records channels *size"]:
+    """(pixels / 255 - mean) / std per channel, in float32, on the pixels' device; of a table, without the 255.
 
     See `Standard` for many batches.
 
@@ -115,10 +143,10 @@ def standardize(
 
 
 def augmented(
-    pixels: Shaped[Tensor, "records channels height width"],
+    pixels: Shaped[Tensor, "records channels *size"],
     names: Sequence[str],
     generator: torch.Generator,
-) -> Shaped[Tensor, "records channels height width"]:
+) -> Shaped[Tensor, "records channels *size"]:
     """Return each image under the named augmentations in their order, drawn anew for every image.
 
     Args:
@@ -142,8 +170,8 @@ def padding(size: int) -> int:
 
 
 def apply_query(
-    pixels: Shaped[Tensor, "records channels height width"], name: str
-) -> Shaped[Tensor, "records channels height width"]:
+    pixels: Shaped[Tensor, "records channels *size"], name: str
+) -> Shaped[Tensor, "records channels *size"]:
     """Return the batch under one of the fixed augmentations of `bitleak.data.augmentation_names`.
 
     Raises:
@@ -154,6 +182,8 @@ def apply_query(
         tensor([[[[0, 1, 2]]]])
     """
     offset = offsets(name)
+    if pixels.ndim == 2 and name != "identity":
+        raise ValueError(f"query {name!r} is for images; rows of a table have 'identity' alone")
     if offset is None:
         return pixels.flip(-1) if name == "flip" else pixels
     right, down = offset

@@ -19,6 +19,23 @@ OWN_VALUES = 20
 MOST_CLASSES = 100_000
 """Largest number of classes that can be given."""
 
+LABEL_NAMES = frozenset(
+    {
+        "label",
+        "labels",
+        "fine_label",
+        "class",
+        "classes",
+        "class_label",
+        "class_id",
+        "category",
+        "target",
+        "targets",
+        "y",
+    }
+)
+"""Names, in lower case, by which a column without a class feature is taken for the labels."""
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -94,7 +111,11 @@ def plain_labels(values: Any, where: Callable[[int], str]) -> np.ndarray:
 
 
 def classes_of(
-    parts: Sequence[np.ndarray], where: Sequence[Callable[[int], str]], count: int | None = None
+    parts: Sequence[np.ndarray],
+    where: Sequence[Callable[[int], str]],
+    count: int | None = None,
+    *,
+    negative: bool = False,
 ) -> Classes:
     """Return class indices of labels without given names.
 
@@ -106,6 +127,8 @@ def classes_of(
         where: File and row of a record, per part.
         count: Number of classes of labels that are indices as they are stored; None decides by the
             values.
+        negative: Whether negative integers are names of classes, as in the tables' -1 and 1, and no
+            marks of a missing label.
 
     Raises:
         DataError: A negative label, labels of two kinds, labels that are as many as the images, or
@@ -116,7 +139,7 @@ def classes_of(
     if len(kinds) > 1:
         raise DataError(f"{where[0](0)}: labels are integers in one part and text in the other")
     values = np.unique(np.concatenate(parts)) if kinds else np.empty(0, np.int64)
-    if kinds == {"i"}:
+    if kinds == {"i"} and not (negative and count is None):
         _check_not_negative(
             parts, where, highest=max(int(values[-1]), 0) if count is None else count - 1
         )

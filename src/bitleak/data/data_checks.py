@@ -31,11 +31,13 @@ def checked_images(
             label that is not the index of a class, or fewer than two classes to train on.
     """
     pixels = images.pixels
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+    if images.columns or pixels.ndim == 2:
+        _check_table(images, source)
+    elif pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
         raise DataError(
             f"{source}: pixels must be uint8 with 1 or 3 channels, got {pixels.dtype} {pixels.shape}"
         )
-    if pixels.shape[2] != pixels.shape[3]:
+    elif pixels.shape[2] != pixels.shape[3]:
         raise DataError(
             f"{source}: images must be square, got {pixels.shape[2]}x{pixels.shape[3]} (height x width)"
         )
@@ -51,6 +53,22 @@ def checked_images(
     )
     check_classes(images.labels[~images.held_out], images.class_names, source)
     return images
+
+
+def _check_table(table: Images, source: str) -> None:
+    """Refuse rows that are not finite float32 numbers with a name per column."""
+    values = table.pixels
+    if values.dtype != np.float32 or values.ndim != 2 or values.shape[1] != len(table.columns):
+        raise DataError(
+            f"{source}: rows must be float32 with a column per name, got {values.dtype} {values.shape} and "
+            f"{len(table.columns)} names"
+        )
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise DataError(
+            f"{source}, row {row}: column {table.columns[column]!r} must be finite, got {values[row, column]}"
+        )
 
 
 def check_labels(labels: np.ndarray, classes: int, where: Callable[[int], str]) -> None:

@@ -1,9 +1,20 @@
 """Sentences on a data set: how it was read before work, and its copies after it."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from bitleak.core.types import Description, Images
 
 LISTED_CLASSES = 12
 """Up to this many classes are listed by name."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names in quotes, and the number of the others."""
+    shown = ", ".join(repr(name[:40]) for name in names[:LISTED_CLASSES])
+    further = len(names) - LISTED_CLASSES
+    return f"{shown} and {further} more" if further > 0 else shown
 
 
 def data_lines(description: Description) -> list[str]:
@@ -11,12 +22,12 @@ def data_lines(description: Description) -> list[str]:
     lines = list(description.notes)
     counts = [count for _, count in description.counts]
     if counts:
-        per_class = f"{counts[0]} images each"
+        per_class = f"{counts[0]} {description.kind} each"
         if min(counts) < max(counts):
-            per_class = f"{min(counts)} to {max(counts)} images each"
+            per_class = f"{min(counts)} to {max(counts)} {description.kind} each"
         if len(counts) <= LISTED_CLASSES:
             per_class = ", ".join(f"{name[:40]!r}: {count}" for name, count in description.counts)
-        lines.append(f"{sum(counts)} images, {len(counts)} classes ({per_class})")
+        lines.append(f"{sum(counts)} {description.kind}, {len(counts)} classes ({per_class})")
     return lines
 
 
@@ -33,7 +44,13 @@ def numbering_hint(description: Description) -> str:
 
 
 def empty_channels(images: Images) -> tuple[str, ...]:
-    """Return a sentence if a colour channel has one value in all images."""
+    """Return a sentence if a colour channel or a column has one value in all records."""
+    if not images.size:
+        constant = np.flatnonzero((images.pixels == images.pixels[:1]).all(axis=0))
+        if not len(constant):
+            return ()
+        names = listed([images.columns[column] for column in constant])
+        return (f"Columns of one value in all rows, standardised with deviation 1: {names}.",)
     empty: list[str] = []
     for channel in range(images.pixels.shape[1]):
         values = images.pixels[:, channel]

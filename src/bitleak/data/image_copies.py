@@ -9,7 +9,8 @@ difference is at most a distance d, which is a correlation of at least 1 - d^2 /
 or `NEAR_SHARE` of the usual distance between neighbours of this data set if that is less: in small
 pictures of digits, strangers are as alike as copies of photographs. Images of almost one colour are
 no near copies. This finds images that were compressed again, brightened or edited in a corner; it
-does not find shifted, mirrored or cropped ones.
+does not find shifted, mirrored or cropped ones. Rows of a table have exact copies only: columns have units and
+meanings of their own, so that no distance is small for all of them.
 
 Candidates come from a search for neighbours in a space of `DIMENSIONS`: means over blocks of
 pixels, projected on their principal axes. Neither step makes a distance larger, so no pair is lost
@@ -53,7 +54,7 @@ class Copies:
         near: Further records of the pool that have a near copy in it.
         held_out: Held-out records that have an exact or near copy in the pool.
         contradicting: Records of the pool that have an exact copy in it with another label.
-        distance: Largest distance of near copies that was used, see the module.
+        distance: Largest distance of near copies that was used, see the module; 0 for a table.
     """
 
     groups: Int64[np.ndarray, "records"]
@@ -65,7 +66,9 @@ class Copies:
 
 
 def find_copies(
-    pixels: UInt8[np.ndarray, "images channels height width"],
+    pixels: (
+        UInt8[np.ndarray, "images channels height width"] | Float32[np.ndarray, "images channels"]
+    ),
     labels: Int64[np.ndarray, "images"],
     pool: Int64[np.ndarray, "records"],
     held_out: Int64[np.ndarray, "others"],
@@ -73,7 +76,7 @@ def find_copies(
     """Find the copies in a data set.
 
     Args:
-        pixels: All images.
+        pixels: All images, or the rows of a table.
         labels: Their classes.
         pool: Indices of the audited records.
         held_out: Indices of the records that no model is trained on.
@@ -89,8 +92,10 @@ def find_copies(
     # Neighbours are searched among different contents; an exact copy would fill up their number.
     index = np.concatenate([pool, held_out])
     first, content = _contents(pixels, index)
-    distance = near_distance(pixels, index[first])
-    pairs = _near_pairs(pixels, index[first], distance)
+    distance, pairs = 0.0, np.empty((0, 2), np.int64)
+    if pixels.ndim == 4:
+        distance = near_distance(pixels, index[first])
+        pairs = _near_pairs(pixels, index[first], distance)
     of_pool, of_others = content[: len(pool)], content[len(pool) :]
 
     # per content: records of the pool that have it, and whether one near it is in the pool

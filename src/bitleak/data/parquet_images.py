@@ -16,7 +16,7 @@ import pyarrow as pa
 from bitleak.core.damage import damage_as
 from bitleak.core.errors import DataError
 from bitleak.core.parquet import opened_parquet, without_index
-from bitleak.data.class_labels import plain_labels
+from bitleak.data.class_labels import LABEL_NAMES, plain_labels
 from bitleak.data.decode import Item
 from bitleak.data.folders import subfolders, within
 from bitleak.data.image_source import Part
@@ -24,23 +24,6 @@ from bitleak.data.shards import split_of
 
 SPLIT_NAMES = ("train", "test", "validation", "valid", "val")
 """Names of folders that are splits and not configurations."""
-
-LABEL_NAMES = frozenset(
-    {
-        "label",
-        "labels",
-        "fine_label",
-        "class",
-        "classes",
-        "class_label",
-        "class_id",
-        "category",
-        "target",
-        "targets",
-        "y",
-    }
-)
-"""Names, in lower case, by which a column without a class feature is taken for the labels."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A seeded, class-balanced subset of a data set."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -39,10 +41,10 @@ def limited(images: Images, limit: int | None, seed: int, *, held_out: int | Non
                 balanced_draw(images.labels[records], integer_in(name, count, 2), rng)
             ]
     records = np.sort(np.concatenate(keep))
-    return Images(
+    return replace(
+        images,
         pixels=images.pixels[records],
         labels=images.labels[records],
-        class_names=images.class_names,
         held_out=images.held_out[records],
     )
 

@@ -120,10 +120,11 @@ def _check_spec(value: Any) -> None:
         raise ValueError(f"a network's spec must hold {', '.join(names)}")
     if not isinstance(value["name"], str) or not isinstance(value["options"], Mapping):
         raise ValueError("a network's spec must have a name and options by name")
-    for name in ("classes", "channels", "size"):
-        if type(value[name]) is not int or not 0 < value[name] <= LARGEST_SPEC:
+    # A network for tables has the size 0, since rows are not images.
+    for name, least in (("classes", 1), ("channels", 1), ("size", 0)):
+        if type(value[name]) is not int or not least <= value[name] <= LARGEST_SPEC:
             raise ValueError(
-                f"a network's {name} must be an integer from 1 to {LARGEST_SPEC}, got {str(value[name])[:60]}"
+                f"a network's {name} must be an integer from {least} to {LARGEST_SPEC}, got {str(value[name])[:60]}"
             )
     for name in ("mean", "std"):
         numbers = value[name]
@@ -135,12 +136,19 @@ def _check_spec(value: Any) -> None:
 
 def _write_images(value: Images) -> dict[str, Artifact]:
     arrays = {"pixels": value.pixels, "labels": value.labels, "held_out": value.held_out}
-    return {**arrays, "about": {"class_names": list(value.class_names)}}
+    # Images have no columns, and are stored as they were before there were tables.
+    columns = {"columns": list(value.columns)} if value.columns else {}
+    return {**arrays, "about": {"class_names": list(value.class_names), **columns}}
 
 
 def _read_images(artifacts: Mapping[str, Artifact]) -> Images:
     arrays = {name: artifacts[name] for name in ("pixels", "labels", "held_out")}
-    return Images(**arrays, class_names=tuple(artifacts["about"]["class_names"]))
+    facts = artifacts["about"]
+    return Images(
+        **arrays,
+        class_names=tuple(facts["class_names"]),
+        columns=tuple(facts.get("columns", ())),
+    )
 
 
 def _write_splits(value: Splits) -> dict[str, Artifact]:

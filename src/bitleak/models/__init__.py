@@ -1,8 +1,9 @@
 """Networks by name: `build`, `load`, `state` and `profile`.
 
-A network takes standardised float32 images `records channels height width` (the spec's mean and
-std are applied by the caller) and answers with logits `records classes`. Every network of the
-registry can be traced by `torch.fx`, calls no module twice, and ends in a linear classifier.
+A network takes standardised float32 images `records channels height width`, or rows of a table
+`records columns` (the spec's mean and std are applied by the caller), and answers with logits
+`records classes`. Every network of the registry can be traced by `torch.fx`, calls no module twice,
+and ends in a linear classifier.
 """
 
 import inspect
@@ -131,7 +132,7 @@ def profile(spec: ModelSpec) -> Profile:
     # Not on the meta device: PyTorch would load modules for longer than one image takes.
     with torch.random.fork_rng(devices=[]):
         network = _constructed(spec)
-        first = profile_of(network, torch.zeros(1, spec.channels, spec.size, spec.size))
+        first = profile_of(network, torch.zeros(1, *spec.input_shape))
         if reaches_all_layers(network, first.layers):
             return first
         return profile_of(network, random_images(spec, RANDOM_IMAGES))

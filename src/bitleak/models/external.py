@@ -22,6 +22,9 @@ TIMM = "timm:"
 CLASS_PARAMETERS = ("num_classes", "classes", "n_classes")
 CHANNEL_PARAMETERS = ("in_chans", "in_channels", "channels")
 SIZE_PARAMETERS = ("size", "img_size", "image_size")
+COLUMN_PARAMETERS = ("in_features", "columns", "n_features", "input_size", "input_dim")
+"""Names for the number of columns of a table, in the place of channels and size."""
+
 _FORM = "'timm:NAME' or 'package.module:factory'"
 
 
@@ -44,7 +47,8 @@ def external(
         factory: `timm:NAME` for a model of timm, which must be installed; or
             `package.module:factory`, importable from here. It is called with the numbers of classes
             and channels and the size of the images under its parameters for them
-            (`CLASS_PARAMETERS`, `CHANNEL_PARAMETERS`, `SIZE_PARAMETERS`), and with the options.
+            (`CLASS_PARAMETERS`, `CHANNEL_PARAMETERS`, `SIZE_PARAMETERS`), and with the options; for
+            a table, with the numbers of classes and columns (`COLUMN_PARAMETERS`).
         options: Further arguments of the factory, JSON values; they come before the numbers above.
         version: Raised by the user when the factory's code changes; a part of the keys of results,
             and nothing else.
@@ -70,7 +74,7 @@ def external(
     # Lazy parameters get their shapes in a first pass, without which there is nothing to train.
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in network.parameters()):
         with torch.no_grad():
-            network.eval()(torch.zeros(2, channels, size, size))
+            network.eval()(torch.zeros(2, *shape.of_input))
     return answering(network.train(), result.choices)
 
 
@@ -226,11 +230,9 @@ def _arguments(
 
     # Options go before the shape of the data; the first parameter of a number's names gets it.
     arguments = dict(options)
-    for names, value in (
-        (CLASS_PARAMETERS, shape.classes),
-        (CHANNEL_PARAMETERS, shape.channels),
-        (SIZE_PARAMETERS, shape.size),
-    ):
+    of_images = ((CHANNEL_PARAMETERS, shape.channels), (SIZE_PARAMETERS, shape.size))
+    of_data = of_images if shape.size else ((COLUMN_PARAMETERS, shape.channels),)
+    for names, value in ((CLASS_PARAMETERS, shape.classes), *of_data):
         if not options.keys().isdisjoint(names):
             continue
         numeric = [name for name in names if name in known and _numeric(known[name])]
@@ -245,9 +247,11 @@ def _arguments(
         if parameter.default is parameter.empty and name not in arguments:
             missing.append(name)
     if missing:
-        offered = ", ".join((CLASS_PARAMETERS[0], CHANNEL_PARAMETERS[0], SIZE_PARAMETERS[0]))
+        offered = [CLASS_PARAMETERS, *(names for names, _ in of_data)]
+        first = ", ".join(names[0] for names in offered)
+        rest = ", ".join(name for names in offered for name in names[1:])
         raise ModelError(
-            f"{call} needs {', '.join(missing)}, which options must give; the data's shape is offered as {offered} "
-            f"(or {', '.join((*CLASS_PARAMETERS[1:], *CHANNEL_PARAMETERS[1:], *SIZE_PARAMETERS[1:]))})"
+            f"{call} needs {', '.join(missing)}, which options must give; the data's shape is offered as {first} "
+            f"(or {rest})"
         )
     return arguments

@@ -42,9 +42,9 @@ def is_external(spec: ModelSpec) -> bool:
     return spec.name == "external"
 
 
-def random_images(spec: ModelSpec, records: int) -> Float32[Tensor, "records channels size size"]:
+def random_images(spec: ModelSpec, records: int) -> Float32[Tensor, "records channels *pixels"]:
     """Return standard normal images of a spec's shape, the same ones on every machine."""
-    shape = (records, spec.channels, spec.size, spec.size)
+    shape = (records, *spec.input_shape)
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitleak.core.errors import ModelError
+from bitleak.core.types import input_shape
 from bitleak.models.answer_difference import ANSWER_ROUNDING, differing, differing_layer
 from bitleak.models.global_state import draws_so_far
 from bitleak.models.logit_output import Choice, output_in_words
@@ -26,14 +27,24 @@ _MATES = (
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of the data: numbers of classes and channels, height and width of images in pixels."""
+    """Shape of the data: numbers of classes and channels, height and width of images in pixels.
+
+    A table has columns in the place of channels, and the size 0.
+    """
 
     classes: int
     channels: int
     size: int
 
+    @property
+    def of_input(self) -> tuple[int, ...]:
+        """Shape of one image or row."""
+        return input_shape(self.channels, self.size)
+
     def __str__(self) -> str:
-        return f"{self.channels}x{self.size}x{self.size}"
+        return (
+            "x".join(map(str, self.of_input)) if self.size else f"a table ({self.channels} columns)"
+        )
 
 
 def draw_zeros(network: nn.Module, generator: torch.Generator) -> None:
@@ -67,7 +78,7 @@ class NetworkTrial:
 
     def images(self) -> Tensor:
         """Draw a few random images."""
-        size = (self.records, self.shape.channels, self.shape.size, self.shape.size)
+        size = (self.records, *self.shape.of_input)
         return torch.randn(size, generator=self.generator).to(self.device)
 
     def output(self, images: Tensor, mode: str = "") -> Any:
@@ -169,6 +180,8 @@ def refusal_of_images(name: str, shape: Shape, count: int, error: Exception, mod
     """Return the message for a network that raises an error on images."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     text = f"{name} does not take {mode}{'one image' if count == 1 else f'{count} images'} of {shape}: {reason}"
+    if not shape.size:
+        return f"{text} (rows of a table come as (records, columns); its factory is given the columns as in_features)"
     if "channels" in reason:
         return f"{text} (is the number of channels fixed in the factory?)"
     if re.search("size|shape|kernel|multipl", reason.lower()):

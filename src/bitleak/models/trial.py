@@ -231,7 +231,7 @@ def _result(tried: NetworkTrial) -> Trial | None:
     channels_last = training_step_in_channels_last(
         tried, images, training, channels_last=channels_last
     )
-    if not channels_last:
+    if not channels_last and tried.shape.size:
         notes.append(
             f"{tried.name} does not work in channels-last memory (a `view`, perhaps): it is trained and asked in "
             "contiguous order"

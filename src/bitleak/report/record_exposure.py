@@ -164,12 +164,15 @@ class Exposed:
         variants: Full precision first.
         classes: Classes at full precision; empty if the labels are not known.
         class_names: Names by label; empty if the classes have none.
+        rows: Of a table, each listed record with its largest deviations; empty for images, which
+            have pictures.
     """
 
     attack: str
     variants: tuple[ExposedVariant, ...]
     classes: tuple[ExposedClass, ...]
     class_names: tuple[str, ...] = ()
+    rows: tuple[tuple[int, str], ...] = ()
 
 
 def variant_records(

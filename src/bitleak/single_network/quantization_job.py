@@ -195,8 +195,8 @@ def _spec(
     """Return the network's spec for the data; a spec of the weights must fit the data, else the
     hint is added.
     """
-    _, channels, size, _ = images.pixels.shape
-    shape = (len(images.class_names), channels, size)
+    channels = images.channels
+    shape = (len(images.class_names), channels, images.size)
     stored = weights.spec
     if stored is not None and (stored.classes, stored.channels, stored.size) != shape:
         raise ConfigError(
@@ -207,7 +207,8 @@ def _spec(
     for option, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
             raise ConfigError(
-                f"{option}: expected {channels} numbers, one per channel, got {len(values)}"
+                f"{option}: expected {channels} numbers, one per {'channel' if images.size else 'column'}, "
+                f"got {len(values)}"
             )
     return ModelSpec(model[0], dict(model[1]), *shape, mean=mean, std=std)
 
@@ -242,6 +243,8 @@ def _placed(error: ModelError, request: QuantizeRequest, weights: Weights, spec:
 
 
 def _shape(classes: int, channels: int, size: int) -> str:
+    if not size:
+        return f"{classes} classes, {channels} columns"
     return f"{classes} classes, {channels} channels, {size}x{size} pixels"
 
 

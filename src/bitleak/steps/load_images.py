@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from pydantic import TypeAdapter
+
 from bitleak import registry
 from bitleak.core.types import Images
 from bitleak.data import limited
@@ -54,8 +56,8 @@ class LoadImages:
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Images:
         """Return the images, limited to the number in the config."""
         path = {} if runtime.path is None else {"path": runtime.path}
-        dataset = registry.resolve(registry.DATASETS, self.name, kind="data set")(
-            **self.options, **path
-        )
+        kind = registry.resolve(registry.DATASETS, self.name, kind="data set")
+        # Lists come back from JSON where the data set has tuples.
+        dataset = TypeAdapter(kind).validate_python({**self.options, **path})
         images = dataset.load(None if runtime.data is None else Path(runtime.data))
         return limited(images, self.limit, self.seed, held_out=self.held_out)

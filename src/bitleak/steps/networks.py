@@ -48,10 +48,8 @@ def network_spec(
 ) -> ModelSpec:
     """Return the network for a data set, standardising by the pool's statistics."""
     mean, std = channel_statistics(data, split.pool)
-    _, channels, size, _ = data.pixels.shape
-    return ModelSpec(
-        network, dict(options), len(data.class_names), channels, size, mean=mean, std=std
-    )
+    classes = len(data.class_names)
+    return ModelSpec(network, dict(options), classes, data.channels, data.size, mean=mean, std=std)
 
 
 def check_origin(options: Mapping[str, Any], planned_with: str) -> None:

@@ -29,7 +29,7 @@ class Scale:
 
     Attributes:
         images: Images of the data set, undecoded.
-        pixels: Values of an image: channels times height times width.
+        pixels: Values of an image, channels times height times width, or of a row of a table.
         pool: Records that models are trained on, or candidates in their place.
         members: Members of each model.
         calibration: Held-out records for calibration.
@@ -43,6 +43,7 @@ class Scale:
         classes: Classes of the data set.
         network: Size of the network.
         rate: Multiply-adds per second of a forward pass.
+        value_bytes: Bytes of one value of a record: 1 for pixels, 4 for the float32 columns of a table.
     """
 
     images: int
@@ -60,11 +61,13 @@ class Scale:
     classes: int
     network: NetworkSize
     rate: float
+    value_bytes: int = 1
 
     @property
     def decoded_bytes(self) -> int:
         """Bytes of all decoded images."""
-        return self.pixels * (self.pool + self.calibration + self.population + self.test)
+        records = self.pool + self.calibration + self.population + self.test
+        return self.value_bytes * self.pixels * records
 
     @property
     def weight_bytes(self) -> int:

@@ -51,14 +51,14 @@ class TrainingRecords:
         standard: The standardisation of the network's input.
     """
 
-    pixels: UInt8[Tensor, "records channels height width"]
+    pixels: UInt8[Tensor, "records channels height width"] | Float32[Tensor, "records channels"]
     labels: Int64[Tensor, "records"]
     members: Int64[Tensor, "members"]
     standard: Standard
 
     def batch(
         self, chosen: Int64[Tensor, "batch"], augment: Sequence[str], chance: torch.Generator
-    ) -> tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, "batch"]]:
+    ) -> tuple[Float32[Tensor, "batch channels *size"], Int64[Tensor, "batch"]]:
         """Return inputs of the network, augmented anew, and their labels."""
         # Nothing is copied to or from the device, so that a step waits for nothing.
         pixels = augmented(self.pixels.index_select(0, chosen), augment, chance)
@@ -189,7 +189,7 @@ def record_batches(shuffled: torch.Tensor, batch: int) -> list[torch.Tensor]:
 def training_step(
     network: nn.Module,
     optimizer: SGD | torch.optim.Optimizer,
-    inputs: Float32[Tensor, "batch channels height width"],
+    inputs: Float32[Tensor, "batch channels *size"],
     labels: Int64[Tensor, "batch"],
     *,
     autocast: Arithmetic,

@@ -53,7 +53,8 @@ def scale_of(config: Config, description: Description, network: NetworkSize, rat
         raise ConfigError("\n".join(dict.fromkeys(errors)))
     return Scale(
         images=description.records,
-        pixels=description.channels * description.size**2,
+        pixels=description.values,
+        value_bytes=1 if description.size else 4,
         pool=pool,
         members=members,
         calibration=split.calibration,

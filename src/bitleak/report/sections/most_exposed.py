@@ -1,4 +1,7 @@
-"""The page's part about single records: the most and the least exposed, and their pictures."""
+"""The page's part about single records: the most and the least exposed, and their pictures.
+
+Rows of a table have their largest deviations in the place of a picture.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -124,10 +127,19 @@ def _variant_cells(entry: ExposedVariant) -> tuple[Cell, ...]:
 
 
 def _records_table(exposed: Exposed, title: str, records: Sequence[ExposedRecord]) -> PageTable:
-    header = ("record", "class", "exposure", "deviation over targets", "targets trained on it",
-              "memorisation")  # fmt: skip
-    lines = [(str(entry.record), _record_cells(exposed, entry)) for entry in records]
-    return PageTable(title, "", header, tuple(lines))
+    header = ["record", "class", "exposure", "deviation over targets", "targets trained on it",
+              "memorisation"]  # fmt: skip
+    # A row of a table has no picture.
+    rows = dict(exposed.rows)
+    if rows:
+        header.append("largest deviations from the mean, in standard deviations")
+    lines = []
+    for entry in records:
+        cells = [*_record_cells(exposed, entry)]
+        if rows:
+            cells.append(Cell(rows.get(entry.record, text.DASH)))
+        lines.append((str(entry.record), tuple(cells)))
+    return PageTable(title, "", tuple(header), tuple(lines))
 
 
 def _record_cells(exposed: Exposed, entry: ExposedRecord) -> tuple[Cell, ...]:

@@ -37,6 +37,11 @@ QUANTIZERS = {
     "obc": "bitleak.quantizers.obc:OBC",
     "gptq": "bitleak.quantizers.gptq:GPTQ",
 }
+RUNTIMES = {
+    "onnx": "bitleak.runtimes.onnx:OnnxRuntime",
+}
+"""Runtimes by the suffix of their files."""
+
 ATTACKS = {
     "lira": "bitleak.attacks.lira:LIRA_FORMS",
     "rmia": "bitleak.attacks.rmia:RMIA_FORMS",

@@ -13,6 +13,7 @@ import typer
 from bitleak.cli import (
     attack_command,
     audit_command,
+    export_command,
     list_command,
     quantize_command,
     store_command,
@@ -64,6 +65,7 @@ app.command("demo")(audit_command.demo)
 app.command("audit")(audit_command.run_audit)
 app.command("plan")(audit_command.show_plan)
 app.command("quantize")(quantize_command.quantize_network)
+app.command("export")(export_command.export_network)
 app.command("attack")(attack_command.attack_answers)
 app.command("report")(audit_command.write_report_again)
 app.command("list")(list_command.list_names)

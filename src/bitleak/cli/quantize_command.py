@@ -1,10 +1,12 @@
 """`bitleak quantize`: one trained network, quantized, measured and written to files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bitleak.cli.export_command import Opset, print_exported
 from bitleak.cli.options import Device
 
 
@@ -66,6 +68,11 @@ def quantize_network(
         ),
     ] = None,
     std: Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")] = None,
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="onnx: also a file per precision, as by `bitleak export`."),
+    ] = "",
+    opset: Opset = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
 ) -> int:
@@ -74,6 +81,7 @@ def quantize_network(
     from bitleak.cli.audit_progress import print_download
     from bitleak.cli.quantize_output import LayerClock, print_job, print_layers, print_precisions
     from bitleak.report import as_one, check_out
+    from bitleak.single_network.exported_files import check_format, write_exported
     from bitleak.single_network.network_figures import measure_network, quantize_job, why_doubtful
     from bitleak.single_network.output_files import (
         PrecisionResult,
@@ -84,6 +92,7 @@ def quantize_network(
     from bitleak.single_network.quantize_request import QuantizeRequest, check_request
 
     # Everything that can be wrong is refused here, before anything is quantized.
+    check_format(format_, opset)
     request = QuantizeRequest(
         weights=weights,
         data=data,
@@ -112,7 +121,7 @@ def quantize_network(
 
     # Files of a precision are written as soon as it is done; the folder takes its place when all
     # are.
-    results = []
+    results, exported = [], []
     with (
         as_one(out) as folder,
         LayerClock(quantizer, [scheme.levels for scheme in job.quantizers]) as clock,
@@ -126,10 +135,15 @@ def quantize_network(
                 figures=measure_network(job, quantized, full),
                 files=write_precision(job, scheme, quantized, folder),
             )
+            if format_:
+                name = f"{quantizer}-{scheme.levels}.onnx"
+                exported.append(write_exported(quantized, folder / name, opset=opset))
             results.append(result)
             clock.start()
         write_job_tables(job, full, results, folder)
     for result in results:
         print_layers(job, result)
     print_precisions(job, full, results, out)
+    for file in exported:
+        print_exported(replace(file, path=out / file.path.name))
     return 0

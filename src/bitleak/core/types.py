@@ -254,6 +254,30 @@ class QuantizedWeights:
 
 
 @dataclass(frozen=True)
+class NetworkFile:
+    """A network as the content of a file that a runtime executes.
+
+    Attributes:
+        content: The file's bytes, with the tensors that it kept in files of their own.
+        runtime: A name of the registry's `RUNTIMES`.
+        options: Options of the runtime: JSON values only.
+        size: Bytes on the disk of the file and of the files of its tensors.
+        digest: SHA-256 over these files, in hexadecimal digits.
+        spec: Shape and standardisation of the images; its name and options are those of the network
+            that the file was made from, if it is known.
+        record: Facts on the file (levels, quantized activations, its tool): JSON values only.
+    """
+
+    content: UInt8[np.ndarray, "bytes"]
+    runtime: str
+    options: Mapping[str, Any]
+    size: int
+    digest: str
+    spec: ModelSpec
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Outputs:
     """The answers of one model on every record; all that attacks ever see of it.
 

@@ -1,6 +1,7 @@
 """Texts of the command line's options, read as models, data sets and numbers."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,20 @@ def _external(raw: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if model is None:
         raise ConfigError("\n".join(error.replace("--model.", "--model ", 1) for error in errors))
     return model
+
+
+def text_of_model(name: str, options: Mapping[str, Any]) -> str:
+    """Return a model as `model_from_text` reads it.
+
+    Example:
+        >>> text_of_model("cnn", {"width": 16}), text_of_model("external", {"factory": "zoo:net"})
+        ('cnn:width=16', 'zoo:net')
+    """
+    separator = ":"
+    if name == "external" and set(options) <= {"factory", "options"}:
+        name, options, separator = options["factory"], options.get("options", {}), ","
+    values = ",".join(f"{key}={value}" for key, value in options.items())
+    return f"{name}{separator}{values}" if values else name
 
 
 def data_from_text(text: str) -> tuple[str, dict[str, Any]]:

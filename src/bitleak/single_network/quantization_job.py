@@ -21,6 +21,7 @@ from bitleak.models.new_process import check_in_new_process
 from bitleak.quantizers.compatibility import check_network
 from bitleak.quantizers.coverage import uncoded_weights
 from bitleak.quantizers.scheme import Scheme
+from bitleak.single_network.option_texts import text_of_model
 from bitleak.single_network.quantize_request import (
     DEFAULT_CALIBRATION,
     CheckedRequest,
@@ -176,11 +177,12 @@ def _model(checked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str,
     if checked.model is None and factory_of(spec) is not None:
         raise ConfigError(
             f"--model: missing; the weights name outside code, which is imported and called only if you name it too: "
-            f"if you trust it, add --model {_text(*stored)}"
+            f"if you trust it, add --model {text_of_model(*stored)}"
         )
     if checked.model is not None and checked.model != stored:
         raise ConfigError(
-            f"--model: the weights are those of {_text(*stored)}, got {_text(*checked.model)}; leave it out"
+            f"--model: the weights are those of {text_of_model(*stored)}, "
+            f"got {text_of_model(*checked.model)}; leave it out"
         )
     return stored
 
@@ -246,14 +248,3 @@ def _shape(classes: int, channels: int, size: int) -> str:
     if not size:
         return f"{classes} classes, {channels} columns"
     return f"{classes} classes, {channels} channels, {size}x{size} pixels"
-
-
-def _text(name: str, options: Mapping[str, Any]) -> str:
-    """Return a model as --model takes it."""
-    if name == "external" and set(options) <= {"factory", "options"}:
-        name, options = options["factory"], options.get("options", {})
-        separator = ","
-    else:
-        separator = ":"
-    values = ",".join(f"{key}={value}" for key, value in options.items())
-    return f"{name}{separator}{values}" if values else name

@@ -11,7 +11,7 @@ import torch
 
 from bitleak.core.damage import damage_as, reason
 from bitleak.core.errors import ModelError, StoreError
-from bitleak.core.types import Weights
+from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.engine.artifacts import read_artifact
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.manifest import load_manifest
@@ -72,7 +72,12 @@ def read_weights(path: Path) -> Weights:
         raise ModelError(
             f"--weights {path}: no such file or folder; give a .safetensors file or a store's result"
         )
-    weights = _read_result(path) if path.is_dir() else Weights(_read_file(path))
+    weights = read_result(path) if path.is_dir() else Weights(_read_file(path))
+    if isinstance(weights, QuantizedWeights):
+        raise ModelError(
+            f"--weights {path}: expected a trained model's weights, got quantized_weights; the store keeps "
+            "the models in its folder `train`"
+        )
     for name, array in weights.tensors.items():
         if not np.isfinite(array).all():
             raise ModelError(
@@ -131,7 +136,12 @@ def _conversion(path: Path) -> str:
     )
 
 
-def _read_result(path: Path) -> Weights:
+def read_result(path: Path) -> Weights | QuantizedWeights:
+    """Read a model from the folder of a store's result, with its spec.
+
+    Raises:
+        ModelError: The folder holds no result, or the result of a step that makes no model.
+    """
     if not (path / "manifest.json").is_file():
         raise ModelError(
             f"--weights {path}: no manifest.json in this folder; give a result of the store, such as "
@@ -146,13 +156,13 @@ def _read_result(path: Path) -> Weights:
                 f"--weights {path}: {name} cannot be read ({reason(error)}); train the model again"
             ) from error
     kind = kind_of(artifacts)
-    if kind != "weights":
+    if kind not in ("weights", "quantized_weights"):
         raise ModelError(
             f"--weights {path}: expected a trained model's weights, got {kind or 'other artifacts'}; the store keeps "
             "the models in its folder `train`"
         )
     try:
-        weights: Weights = decode(kind, artifacts)
+        weights: Weights | QuantizedWeights = decode(kind, artifacts)
     except StoreError as error:
         raise ModelError(f"--weights {path}: {error}; train the model again") from error
     return weights

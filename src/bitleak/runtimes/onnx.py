@@ -1,0 +1,249 @@
+"""ONNX files, answered by ONNX Runtime on the CPU.
+
+A session has one thread, no waiting in circles, and a fixed batch: fewer images are filled up with
+zeros, so that an image is answered alike alone and in company. By default it optimises the graph as
+any session does, with one exception: ONNX Runtime replaces DequantizeLinear and MatMul by an
+operator that rounds the activations to 8 bits, which the file does not say; `accuracy_level` 0
+keeps float32 (4 is ONNX Runtime's own default). Level, version and provider are in the facts of the
+network and in the key of its answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from bitleak.core.checks import integer_in, one_of
+from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec, NetworkFile
+from bitleak.runtimes.onnx_files import OnnxContent, all_nodes, parse_content, read_content
+from bitleak.runtimes.onnx_ports import (
+    Answers,
+    Grid,
+    InputPort,
+    Layout,
+    OutputPort,
+    Pixels,
+    read_input,
+    read_output,
+)
+from bitleak.runtimes.packages import import_extra
+from bitleak.runtimes.runtime import Logits, Standardised
+
+Optimisation = Literal["none", "basic", "extended", "all"]
+
+LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+PROVIDER = "CPUExecutionProvider"
+ACCURACY_KEY = "session.qdq_matmulnbits_accuracy_level"
+QUANTIZING = ("QuantizeLinear", "DynamicQuantizeLinear")
+"""Operators that round activations; integer operators follow them."""
+
+
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """Answers of an ONNX file by ONNX Runtime.
+
+    Attributes:
+        optimisation: Level of the graph's optimisation. None is `all`, and refuses a file whose
+            answers depend on the level (see `bitleak.runtimes.session_comparison`).
+        accuracy_level: Arithmetic of fused products with packed weights: 0 float32, 4 activations
+            rounded to 8 bits.
+        batch: Images per run, if the file leaves it open.
+        layout: Order of the input's axes; None finds it.
+        pixels: Values that the input takes: `standardised` images, pixels from 0 to 1 (`unit`) or from
+            0 to 255 (`bytes`).
+        output: Name of the output, or of a tensor inside the graph; empty for the only output.
+        answers: Whether it holds `logits` or `probabilities`; None finds out.
+        input_scale: Scale of an 8-bit input; None finds it.
+        input_zero_point: Zero point of an 8-bit input.
+        output_scale: Scale of an 8-bit output; None finds it.
+        output_zero_point: Zero point of an 8-bit output.
+    """
+
+    optimisation: Optimisation | None = None
+    accuracy_level: int = 0
+    batch: int = 64
+    layout: Layout | None = None
+    pixels: Pixels = "standardised"
+    output: str = ""
+    answers: Answers | None = None
+    input_scale: float | None = None
+    input_zero_point: int = 0
+    output_scale: float | None = None
+    output_zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        integer_in("accuracy_level", self.accuracy_level, 0, 4)
+        integer_in("batch", self.batch, 1, 4096)
+        one_of("pixels", self.pixels, get_args(Pixels))
+        if self.optimisation is not None:
+            one_of("optimisation", self.optimisation, get_args(Optimisation))
+        if self.layout is not None:
+            one_of("layout", self.layout, get_args(Layout))
+        if self.answers is not None:
+            one_of("answers", self.answers, get_args(Answers))
+
+    def version(self) -> str:
+        """Return name and version of ONNX Runtime.
+
+        Raises:
+            ModelError: It is not installed.
+        """
+        import_extra("onnxruntime", "onnx", "answering an .onnx file")
+        return f"onnxruntime {metadata.version('onnxruntime')}"
+
+    def read(self, path: Path, spec: ModelSpec) -> NetworkFile:
+        """Return a file's content, checked; see `NetworkRuntime.read`."""
+        content = read_content(path)
+        self._ports(content.model, spec, str(path))
+        return NetworkFile(
+            content=np.frombuffer(content.model.SerializeToString(deterministic=True), np.uint8),
+            runtime="onnx",
+            options=self._options(),
+            size=content.size,
+            digest=content.digest,
+            spec=spec,
+            record=_record(content),
+        )
+
+    def open(self, file: NetworkFile) -> "OnnxNetwork":
+        """Return the network; see `NetworkRuntime.open`."""
+        model = parse_content(file.content.tobytes(), "the stored file")
+        entry, output = self._ports(model, file.spec, "the stored file")
+        # A tensor inside the graph becomes an output.
+        if output.name not in [value.name for value in model.graph.output]:
+            model.graph.output.add(name=output.name)
+        session = make_session(
+            model.SerializeToString(), self.optimisation or "all", self.accuracy_level
+        )
+        facts = {
+            "runtime": self.version(),
+            "provider": PROVIDER,
+            "optimisation": self.optimisation or "all",
+            "accuracy_level": self.accuracy_level,
+            "threads": 1,
+            "batch": entry.batch or self.batch,
+            "answers": output.answers,
+        }
+        return OnnxNetwork(session, entry, output, file.spec, entry.batch or self.batch, facts)
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options that are not at their defaults."""
+        default = OnnxRuntime()
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in values.items() if value != getattr(default, name)}
+
+    def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, OutputPort]:
+        grids: list[Grid | None] = []
+        for scale, zero_point in (
+            (self.input_scale, self.input_zero_point),
+            (self.output_scale, self.output_zero_point),
+        ):
+            grids.append(None if scale is None else (scale, zero_point))
+        entry = read_input(model, spec, path, layout=self.layout, pixels=self.pixels, grid=grids[0])
+        output = read_output(
+            model, spec, path, name=self.output, answers=self.answers, grid=grids[1]
+        )
+        return entry, output
+
+
+@dataclass(frozen=True)
+class OnnxNetwork:
+    """A session of ONNX Runtime that answers standardised images with logits.
+
+    Attributes:
+        session: The session.
+        entry: Its input.
+        output: Its output.
+        spec: Standardisation of the images, and the number of classes.
+        batch: Images per run.
+        facts: Runtime, version, provider and arithmetic.
+    """
+
+    session: Any
+    entry: InputPort
+    output: OutputPort
+    spec: ModelSpec
+    batch: int
+    facts: Mapping[str, Any]
+
+    def __call__(self, images: Standardised) -> Logits:
+        """Return the logits of standardised images, or log-probabilities.
+
+        Raises:
+            ModelError: The session fails, or its answers are not one finite number per image and class.
+        """
+        parts = [np.empty((0, self.spec.classes), np.float32)]
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            filled = np.zeros((self.batch, *part.shape[1:]), np.float32)
+            filled[: len(part)] = part
+            parts.append(self._run(filled)[: len(part)])
+        return np.concatenate(parts)
+
+    def _run(self, images: Standardised) -> Logits:
+        values = {self.entry.name: self.entry.values(images, self.spec)}
+        try:
+            (output,) = self.session.run([self.output.name], values)
+        except Exception as error:  # its errors have no common class
+            raise ModelError(f"ONNX Runtime cannot run the file: {first_line(error)}") from error
+        expected = (len(images), self.spec.classes)
+        if output.shape[:1] != expected[:1] or output.size != expected[0] * expected[1]:
+            raise ModelError(
+                f"output {self.output.name!r} has the shape {list(output.shape)} for {len(images)} images; expected "
+                f"{list(expected)}: is it a network for another data set, or another output?"
+            )
+        return self.output.logits(output)
+
+
+def make_session(content: bytes, optimisation: Optimisation, accuracy_level: int | None) -> Any:
+    """Return a session with one thread.
+
+    Args:
+        content: The file's bytes.
+        optimisation: Level of the graph's optimisation.
+        accuracy_level: See `OnnxRuntime`; None leaves ONNX Runtime's default.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load it, such as a file of a newer opset.
+    """
+    runtime = import_extra("onnxruntime", "onnx", "answering an .onnx file")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[optimisation])
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if accuracy_level is not None:
+        options.add_session_config_entry(ACCURACY_KEY, str(accuracy_level))
+    try:
+        return runtime.InferenceSession(content, options, providers=[PROVIDER])
+    except Exception as error:  # its errors have no common class
+        raise ModelError(
+            f"ONNX Runtime {metadata.version('onnxruntime')} cannot load the file: {first_line(error)} (an opset, a "
+            "type or an operator that it does not have; export for an older opset, or use a newer release)"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, without what ONNX Runtime puts before it."""
+    text = str(error).splitlines() or [type(error).__name__]
+    return text[0].rpartition("[ONNXRuntimeError] : ")[2][:400]
+
+
+def _record(content: OnnxContent) -> dict[str, Any]:
+    """Return the facts on a file that need no run."""
+    operators = {node.op_type for node in all_nodes(content.model)}
+    opset = max(
+        entry.version for entry in content.model.opset_import if entry.domain in ("", "ai.onnx")
+    )
+    quantized = bool(operators & set(QUANTIZING)) or any("QLinear" in name for name in operators)
+    return {"opset": opset, "quantized_activations": quantized}

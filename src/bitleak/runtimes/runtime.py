@@ -1,0 +1,124 @@
+"""The interface of a runtime, and of a network that it has opened.
+
+A runtime is a frozen dataclass of options. Its smallest member reads
+
+```
+@dataclass(frozen=True)
+class OnnxRuntime:
+    optimisation: str = "all"                            # options are fields
+
+    def read(self, path, spec): ...                      # -> NetworkFile; nothing is executed
+    def open(self, file): ...                            # -> OpenNetwork
+```
+
+A runtime computes with one thread and a fixed batch, so that an image is answered alike alone and
+in company. Nothing of a file is executed but its graph.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from bitleak import registry
+from bitleak.core.checks import unknown_name
+from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec, NetworkFile
+
+Standardised = Float32[np.ndarray, "records channels height width"]
+Logits = Float32[np.ndarray, "records classes"]
+
+
+@runtime_checkable
+class OpenNetwork(Protocol):
+    """A network that a runtime has opened.
+
+    Attributes:
+        facts: Name and version of the runtime, its provider and its arithmetic: JSON values only.
+    """
+
+    facts: Mapping[str, Any]
+
+    def __call__(self, images: Standardised) -> Logits:
+        """Return the logits of standardised images, or log-probabilities."""
+
+
+@runtime_checkable
+class NetworkRuntime(Protocol):
+    """Reads and opens files of one kind."""
+
+    def read(self, path: Path, spec: ModelSpec) -> NetworkFile:
+        """Return a file's content, checked; its graph is not executed.
+
+        Args:
+            path: The file.
+            spec: Shape of the images, number of classes and standardisation.
+
+        Raises:
+            ModelError: It is no file of this runtime, is not allowed, or does not fit the images.
+        """
+
+    def open(self, file: NetworkFile) -> OpenNetwork:
+        """Return the network, ready to answer.
+
+        Raises:
+            ModelError: The runtime cannot load it.
+        """
+
+    def version(self) -> str:
+        """Return name and version of the runtime, which decide the last bits of its answers."""
+
+
+def runtime_for(path: Path, options: Mapping[str, Any] | None = None) -> tuple[str, NetworkRuntime]:
+    """Return the name of the runtime of a file, by its suffix, and the runtime.
+
+    Raises:
+        ModelError: There is none for the suffix, or an option is wrong.
+
+    Example:
+        >>> runtime_for(Path("network.pth"))
+        Traceback (most recent call last):
+        ...
+        bitleak.core.errors.ModelError: network.pth: no runtime for files of this kind; expected .onnx
+    """
+    name = path.suffix.lower().lstrip(".")
+    if name not in registry.RUNTIMES:
+        known = ", ".join(f".{suffix}" for suffix in registry.RUNTIMES)
+        raise ModelError(f"{path}: no runtime for files of this kind; expected {known}")
+    return name, runtime_of(name, options or {})
+
+
+def runtime_of(name: str, options: Mapping[str, Any]) -> NetworkRuntime:
+    """Return a runtime by its name, or by `package.module:Name`.
+
+    Raises:
+        ModelError: The name is not known, or an option is wrong.
+
+    Example:
+        >>> runtime_of("onnx", {"optimization": "none"})
+        Traceback (most recent call last):
+        ...
+        bitleak.core.errors.ModelError: runtime onnx: unknown option 'optimization': did you mean 'optimisation'? ...
+    """
+    try:
+        kind = registry.resolve(registry.RUNTIMES, name, kind="runtime")
+        known = [field.name for field in fields(kind)]
+        for option in options:
+            if option not in known:
+                raise ValueError(unknown_name("option", option, known))
+        runtime: NetworkRuntime = kind(**options)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"runtime {name}: {error}") from error
+    return runtime
+
+
+def open_network(file: NetworkFile) -> OpenNetwork:
+    """Open a file in its runtime.
+
+    Raises:
+        ModelError: As `NetworkRuntime.open`.
+    """
+    return runtime_of(file.runtime, file.options).open(file)

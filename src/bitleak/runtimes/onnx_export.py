@@ -27,6 +27,7 @@ import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -304,10 +305,8 @@ def _remove_notes(model: Any) -> None:
 
 def _describe(model: Any, spec: ModelSpec, weights: Weights | QuantizedWeights, opset: int) -> None:
     """Write the format's version and the file's metadata."""
-    from bitleak import __version__
-
     model.ir_version = OPSETS[opset]
-    model.producer_name, model.producer_version = "bitleak", __version__
+    model.producer_name, model.producer_version = "bitleak", metadata.version("bitleak")
     model.graph.name = spec.name
     facts: dict[str, Any] = {
         "bitleak.network": {"name": spec.name, "options": dict(spec.options)},

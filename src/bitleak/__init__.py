@@ -50,6 +50,12 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
     from bitleak.attacks import (
         subset_view as subset_view,
     )
+    from bitleak.audit.target import (
+        TargetAudit as TargetAudit,
+    )
+    from bitleak.audit.target import (
+        audit_model as audit_model,
+    )
     from bitleak.core.errors import BitleakError as BitleakError
     from bitleak.core.signals import signals as signals
     from bitleak.core.types import (
@@ -137,6 +143,8 @@ _PUBLIC = {
     "Calibrated": "bitleak.attacks",
     "Quantile": "bitleak.attacks",
     "Joint": "bitleak.attacks",
+    "audit_model": "bitleak.audit.target",
+    "TargetAudit": "bitleak.audit.target",
     "attack_view": "bitleak.attacks",
     "subset_view": "bitleak.attacks",
     "recalibrated": "bitleak.attacks",

@@ -34,9 +34,21 @@ Out = Annotated[
 ]
 
 
+TierOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tier",
+        min=0,
+        max=2,
+        help="For a config with a target, your own model: 0 trains nothing, 1 a few references, 2 a population.",
+    ),
+]
+
+
 def run_audit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see examples/.")],
     out: Out = None,
+    tier: TierOption = None,
     store: StoreFolder = STORE,
     data: Data = None,
     executor: ExecutorName = "processes",
@@ -52,7 +64,7 @@ def run_audit(
     """Train, quantize, attack and report; results in the store are not made again."""
     share = _Share(address, num_cpus, num_gpus)
     options = _Options(store, data, executor, workers, memory, budget, device, share, set_)
-    return _run(config, out or Path("audits") / config.stem, options)
+    return _run(config, out or Path("audits") / config.stem, options, tier)
 
 
 def demo(
@@ -148,7 +160,15 @@ class _Options(NamedTuple):
     settings: list[str] | None
 
 
-def _run(config: Path, out: Path, options: _Options) -> int:
+def _run(config: Path, out: Path, options: _Options, tier: int | None = None) -> int:
+    from bitleak.config import override, read_config, validate
+
+    # A target has tiers of its own, of which the last one is an audit like any other.
+    checked = validate(override(read_config(config), options.settings or []))
+    if tier is not None or checked.target is not None:
+        from bitleak.cli.target_command import run_target
+
+        return run_target(checked, tier or 0, out, data=options.data, device=options.device)
     # The process that workers are forked from is loaded meanwhile, on another core.
     start = time.monotonic()
     if options.executor == "processes":
@@ -166,7 +186,6 @@ def _run(config: Path, out: Path, options: _Options) -> int:
         print_notes,
     )
     from bitleak.cli.terminal import print_results
-    from bitleak.config import override, read_config, validate
     from bitleak.core.amounts import bytes_of, seconds_of
     from bitleak.core.errors import ConfigError
     from bitleak.registry import EXECUTORS, resolve
@@ -181,7 +200,6 @@ def _run(config: Path, out: Path, options: _Options) -> int:
         budget = None if options.budget is None else seconds_of(options.budget, "--budget")
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    checked = validate(override(read_config(config), options.settings or []))
     ray = options.executor == "ray"
     if not ray and options.share != _Share(None, 1.0, None):
         raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")

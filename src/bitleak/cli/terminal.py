@@ -68,6 +68,8 @@ def print_results(out: Path) -> None:
     console = Console()
     summary, cells = read_summary(out), tabulate(read_rows(out))
     header, *lines = compact_table(cells, summary)
+    for line_ in summary.lead:
+        console.print(line_, highlight=False, markup=False, soft_wrap=True)
     for warning in filter(None, (*summary.warnings, summary.older)):
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
 

@@ -17,6 +17,7 @@ from bitleak.config.schema import (
     bits_label,
     levels_of,
 )
+from bitleak.config.target_section import TargetConfig
 from bitleak.config.validation import external_model, resolved, validate
 from bitleak.config.yaml_files import override, read_config
 
@@ -28,6 +29,7 @@ __all__ = [
     "QuantizeConfig",
     "QueryConfig",
     "SplitConfig",
+    "TargetConfig",
     "analysis_variants",
     "bits_label",
     "external_model",

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_ROUNDS, why_too_many
@@ -14,6 +14,9 @@ from bitleak.core.types import Kept, ReferenceKind, SplitMode
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import Augment, check_queries
 from bitleak.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from bitleak.config.target_section import TargetConfig
 
 
 @dataclass(frozen=True)
@@ -268,6 +271,7 @@ class Config:
         joint: Sets of variants that one adversary sees together, the most informative one first.
         utility_matched: Variants that are compared with noise of equal accuracy.
         calibration_inference: Inference of the calibration set, or None for no such attack.
+        target: A model that was trained elsewhere (a `TargetConfig`), or None.
     """
 
     title: str
@@ -289,6 +293,7 @@ class Config:
     calibration_inference: CalibrationInferenceConfig | None = None
     metrics: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
+    target: "TargetConfig | None" = None
 
 
 def bits_label(levels: int) -> str:

@@ -30,6 +30,7 @@ from bitleak.config.schema import (
     SplitConfig,
     levels_of,
 )
+from bitleak.config.target_section import read_target, resolved_target
 from bitleak.core.checks import integer_in, label_text, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.limits import MOST_RATES, MOST_VARIANTS, why_too_many
@@ -40,7 +41,7 @@ from bitleak.train.recipe import Recipe
 
 SECTIONS = (
     "title", "data", "split", "model", "train", "quantize", "attacks", "metrics", "figures", "references", "fpr",
-    "priors", "delta", "power", "calibration", "query", "seed", *ANALYSES,
+    "priors", "delta", "power", "calibration", "query", "seed", "target", *ANALYSES,
 )  # fmt: skip
 
 
@@ -90,6 +91,12 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "seed": checked_value(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
         **read_analyses(raw, [entry.variant for entry in quantize], errors),
     }
+    config["target"] = read_target(
+        raw.get("target"),
+        config["data"],
+        lambda entry, where, found: _quantizer(entry, where, calibration, found),
+        errors,
+    )
     if errors:
         raise ConfigError("\n".join(errors))
     # Sections against each other, which needs all of them to be right by themselves.
@@ -101,21 +108,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
 
 def resolved(config: Config) -> dict[str, Any]:
     """Return the config with every default written out, in the form that `validate` reads."""
-    # Fields of a quantizer that are null or empty are left out, as are a label and a preset that
-    # say nothing.
-    entries = []
-    for entry in config.quantize:
-        fields_ = {key: value for key, value in entry.options.items() if value not in (None, {})}
-        entries.append(
-            {
-                "name": entry.name,
-                **({"label": entry.label} if entry.label != entry.name else {}),
-                "levels": entry.levels,
-                **({"preset": entry.preset} if entry.preset else {}),
-                **fields_,
-                "calibration": plain_values(asdict(entry.calibration)),
-            }
-        )
+    entries = [_resolved_quantizer(entry) for entry in config.quantize]
     name, options = config.model
     data = {"name": config.data.name, **config.data.options}
     for key, count in (("limit", config.data.limit), ("held_out", config.data.held_out)):
@@ -139,6 +132,26 @@ def resolved(config: Config) -> dict[str, Any]:
         "query": plain_values(asdict(config.query)),
         "seed": config.seed,
         **resolved_analyses(config),
+        **(
+            {"target": resolved_target(config.target, _resolved_quantizer)}
+            if config.target is not None
+            else {}
+        ),
+    }
+
+
+def _resolved_quantizer(entry: QuantizeConfig) -> dict[str, Any]:
+    """Return the entry of one quantizer at one precision."""
+    # Fields of a quantizer that are null or empty are left out, as are a label and a preset that
+    # say nothing.
+    fields_ = {key: value for key, value in entry.options.items() if value not in (None, {})}
+    return {
+        "name": entry.name,
+        **({"label": entry.label} if entry.label != entry.name else {}),
+        "levels": entry.levels,
+        **({"preset": entry.preset} if entry.preset else {}),
+        **fields_,
+        "calibration": plain_values(asdict(entry.calibration)),
     }
 
 

@@ -23,6 +23,10 @@ CONTROL = "control"
 JOINT = "joint"
 """Name of the attack on several releases."""
 
+BLIND = "blind"
+"""Name of the guess at membership without the model, in the column `attack`; never the headline
+next to an attack."""
+
 SIGNS = ("&", "@", ":")
 
 _NOISE = "noise@"

@@ -1,7 +1,7 @@
 """Image-classification sets of Hugging Face's `datasets`, from the Hub or a local folder."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from bitleak.core.params import later
 from bitleak.core.types import Description, Images
 from bitleak.data.class_labels import MOST_CLASSES, check_count, classes_of
 from bitleak.data.data_checks import content_fingerprint, existing
+from bitleak.data.decode import Item
 from bitleak.data.folders import (
     check_class_folders,
     class_folders,
@@ -22,7 +23,13 @@ from bitleak.data.folders import (
     unread_files,
     within,
 )
-from bitleak.data.image_source import Part, Source, source_description, source_images
+from bitleak.data.image_source import (
+    Part,
+    Source,
+    source_description,
+    source_images,
+    source_items,
+)
 from bitleak.data.shards import check_shards
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -101,6 +108,10 @@ class Hub:
                 message names the file and the row, counted from 0 in its file.
         """
         return source_images(self._opened(root))
+
+    def items(self, root: Path | None) -> Iterator[Item]:
+        """Yield each encoded image with its place, in the order of `load`."""
+        return source_items(self._opened(root))
 
     def is_remote(self, root: Path | None) -> bool:
         """Return whether `describe` and `load` need the Hub, and so perhaps a download."""

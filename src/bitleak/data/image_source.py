@@ -71,8 +71,8 @@ def source_description(source: Source) -> Description:
     """
     # Labels first: they cost nothing, and a wrong one makes the rest useless.
     labels = _checked_labels(source)
-    channels, size = geometry(_items(source))
-    marks = marks_of(_items(source))
+    channels, size = geometry(source_items(source))
+    marks = marks_of(source_items(source))
     held_out = np.arange(len(labels)) >= len(source.train.labels)
     readings = [SORTED] if source.sorted_labels else []
     readings += [UPRIGHT] if marks.turned else []
@@ -93,7 +93,7 @@ def source_images(source: Source) -> Images:
     """Return all images, the training part first, then the held-out part."""
     labels = _checked_labels(source)
     images = Images(
-        pixels=stacked(_items(source), len(labels)),
+        pixels=stacked(source_items(source), len(labels)),
         labels=labels,
         class_names=source.class_names,
         held_out=np.arange(len(labels)) >= len(source.train.labels),
@@ -101,7 +101,8 @@ def source_images(source: Source) -> Images:
     return checked_images(images, source.name)
 
 
-def _items(source: Source) -> Iterator[Item]:
+def source_items(source: Source) -> Iterator[Item]:
+    """Yield each encoded image with its place, the training part first."""
     parts = [source.train] if source.test is None else [source.train, source.test]
     return chain.from_iterable(part.items() for part in parts)
 

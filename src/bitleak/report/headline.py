@@ -6,7 +6,7 @@ from typing import Literal
 
 from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import question_of
+from bitleak.core.variants import BLIND, question_of
 from bitleak.metrics import widening
 from bitleak.report.format import count, figure
 from bitleak.report.results_table import ALL, CONTROL, FULL, Table, tabulate
@@ -63,6 +63,9 @@ def headline(rows: Iterable[Row]) -> tuple[str, str]:
             measure = table.cells.get((FULL, attack, reference, str(AUC)))
             if measure is not None:
                 areas[attack] = measure.value
+        # A guess without the model is shown beside the attacks, and alone if there are none.
+        if len(areas) > 1:
+            areas.pop(BLIND, None)
         if areas:
             attack = max(areas, key=areas.__getitem__)
             kinds = table.references(attack)

@@ -92,6 +92,7 @@ class Summary:
         exposed: The most and the least exposed records; None if single records were not measured.
         warnings: Reasons to doubt the input or the figures, a sentence each; the first lines of
             every report.
+        lead: First lines of the report: the tier of an audit of one target, and its limits.
         copies: Records with copies: `exact`, `near`, `held_out`, `contradicting`, and the largest
             `distance` of near copies (see `bitleak.data.image_copies`); None if the images are not
             known.
@@ -136,6 +137,7 @@ class Summary:
     exposed: Exposed | None = None
     warnings: tuple[str, ...] = ()
     copies: Mapping[str, int | float] | None = None
+    lead: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     @property

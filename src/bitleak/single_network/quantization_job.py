@@ -18,6 +18,7 @@ from bitleak.models.external import factory_of, trial_of
 from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.network_size import shared_names
 from bitleak.models.new_process import check_in_new_process
+from bitleak.models.tensor_names import common_prefix, fitted_names, with_shared_names
 from bitleak.quantizers.compatibility import check_network
 from bitleak.quantizers.coverage import uncoded_weights
 from bitleak.quantizers.scheme import Scheme
@@ -28,7 +29,6 @@ from bitleak.single_network.quantize_request import (
     QuantizeRequest,
     check_request,
 )
-from bitleak.single_network.tensor_names import common_prefix, fitted_names, with_shared_names
 from bitleak.single_network.weights_files import read_weights
 
 HELD_OUT = 0.3

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_model
 from torch import nn
 
 from bitleak.models.network_size import shared_names
-from bitleak.single_network.tensor_names import fitted_names, with_shared_names
+from bitleak.models.tensor_names import fitted_names, with_shared_names
 
 WANTED = ["stem.weight", "body.conv.weight"]
 

@@ -1,0 +1,22 @@
+"""The model that somebody has: one network, the list of its members, and three tiers of attacks.
+
+```
+audit = audit_model(network, images, labels, members)            # from Python
+audit = audited_target(read_config_target(config, tier=0))       # from a config
+```
+"""
+
+from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
+from bitleak.audit.target.config_target import read_config_target
+from bitleak.audit.target.model_audit import Target, audit_model, audited_target
+from bitleak.audit.target.target_audit import TargetAudit
+
+__all__ = [
+    "BlindBaseline",
+    "Target",
+    "TargetAudit",
+    "audit_model",
+    "audited_target",
+    "blind_baseline",
+    "read_config_target",
+]

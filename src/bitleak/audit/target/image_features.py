@@ -1,0 +1,149 @@
+"""Features of records that no model has a part in: for a blind guess at membership.
+
+| features | of images | of tables |
+|---|---|---|
+| label | yes | yes |
+| mean, deviation, skewness and kurtosis per channel | yes | |
+| sharpness: mean absolute difference of neighbours, and of the Laplacian | yes | |
+| 32 principal components, of pixels averaged to at most 16x16 | yes | of standardised columns |
+| size and format of the file as stored | if known | |
+| place in the file | if known | if known |
+
+Cost: a pass over the pixels, and a singular value decomposition of at most `FITTED` records.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from bitleak.data.stored_files import StoredFiles
+
+COMPONENTS = 32
+"""Principal components."""
+
+FITTED = 2000
+"""Records that the principal components are computed from."""
+
+SIDE = 16
+"""Height and width that images are averaged to for their principal components."""
+
+BLOCK = 2048
+"""Records whose pixels are handled at a time."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the evaluated records.
+
+    Attributes:
+        numbers: One row per record.
+        names: Name of every column.
+        labels: Classes, which a classifier takes as a category.
+        groups: Names of the groups of features, for the report.
+    """
+
+    numbers: Float32[np.ndarray, "records features"]
+    names: tuple[str, ...]
+    labels: Int64[np.ndarray, "records"]
+    groups: tuple[str, ...] = field(default=())
+
+
+def features_of(
+    images: Any,
+    labels: Int64[np.ndarray, "all"],
+    chosen: Int64[np.ndarray, "records"],
+    stored: StoredFiles,
+    seed: int,
+) -> Features:
+    """Return the features of the chosen records.
+
+    Args:
+        images: All records: `records channels height width`, or `records features`.
+        labels: Class of every record.
+        chosen: Numbers of the records, ascending.
+        stored: Facts on all records.
+        seed: Seed for the choice of records that the principal components are computed from.
+    """
+    columns: dict[str, np.ndarray] = {}
+    groups = ["label"]
+    small = [_plain(images[:0])]
+    for start in range(0, len(chosen), BLOCK):
+        block = _plain(images[chosen[start : start + BLOCK]])
+        if block.ndim == 4:
+            for name, values in _moments(block).items():
+                columns[name] = np.concatenate([columns.get(name, np.empty(0)), values])
+        small.append(_small(block))
+    if columns:
+        groups += ["moments per channel", "sharpness"]
+    components = _components(np.concatenate(small[1:]), seed)
+    for place in range(components.shape[1]):
+        columns[f"component {place}"] = components[:, place]
+    groups.append(f"{components.shape[1]} principal components")
+
+    # Facts on the files.
+    if stored.sizes is not None:
+        columns["size"] = np.log1p(stored.sizes[chosen])
+        groups.append("size of the file")
+    if stored.formats is not None:
+        known = np.unique(stored.formats)
+        for kind in known[: len(known) - 1]:
+            columns[f"format {kind}"] = stored.formats[chosen] == kind
+        groups.append("format of the file")
+    if stored.order is not None:
+        columns["order"] = stored.order[chosen]
+        groups.append("order in the file")
+    numbers = np.stack(list(columns.values()), axis=1).astype(np.float32)
+    return Features(numbers, tuple(columns), labels[chosen], tuple(groups))
+
+
+def _plain(values: Any) -> np.ndarray:
+    return np.asarray(values.numpy() if hasattr(values, "numpy") else values)
+
+
+def _moments(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return moments per channel, and sharpness of the mean over channels."""
+    pixels = images.astype(np.float32)
+    flat = pixels.reshape(*pixels.shape[:2], -1)
+    mean, deviation = flat.mean(axis=2), flat.std(axis=2)
+    standard = (flat - mean[..., None]) / np.maximum(deviation, 1e-6)[..., None]
+    cubes = standard * standard * standard
+    moments = {}
+    for channel in range(flat.shape[1]):
+        moments[f"mean {channel}"] = mean[:, channel]
+        moments[f"deviation {channel}"] = deviation[:, channel]
+        moments[f"skewness {channel}"] = cubes[:, channel].mean(axis=1)
+        moments[f"kurtosis {channel}"] = (cubes * standard)[:, channel].mean(axis=1)
+    grey = pixels.mean(axis=1)
+    across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
+    moments["gradient"] = np.abs(across).mean(axis=(1, 2)) + np.abs(down).mean(axis=(1, 2))
+    if min(grey.shape[1:]) > 2:
+        bends = np.diff(across, axis=2)[:, 1:-1] + np.diff(down, axis=1)[:, :, 1:-1]
+        moments["sharpness"] = np.abs(bends).mean(axis=(1, 2))
+    return moments
+
+
+def _small(block: np.ndarray) -> np.ndarray:
+    """Return the records as rows; images averaged to at most `SIDE` pixels a side."""
+    if block.ndim != 4:
+        return block.reshape(len(block), -1).astype(np.float32)
+    records, channels, height, width = block.shape
+    step = max(1, min(height, width) // SIDE)
+    rows, columns = height // step, width // step
+    cut = block[:, :, : rows * step, : columns * step].astype(np.float32)
+    tiles = cut.reshape(records, channels, rows, step, columns, step)
+    return tiles.mean(axis=(3, 5)).reshape(records, -1)
+
+
+def _components(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return the first principal components, of columns with deviation 1 each."""
+    from sklearn.decomposition import PCA
+
+    fitted = np.random.default_rng(seed).permutation(len(rows))[:FITTED]
+    centre, deviation = rows[fitted].mean(axis=0), rows[fitted].std(axis=0)
+    standard = (rows - centre) / np.where(deviation > 0, deviation, 1)
+    count = min(COMPONENTS, *rows[fitted].shape)
+    solver = "randomized" if count < min(rows[fitted].shape) else "full"
+    decomposed = PCA(count, svd_solver=solver, random_state=0).fit(standard[fitted])
+    return (standard - decomposed.mean_) @ decomposed.components_.T

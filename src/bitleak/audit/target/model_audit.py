@@ -1,0 +1,401 @@
+"""The audit of one network, from Python or from a config: checks, baseline, attacks, result.
+
+```
+audit = bitleak.audit_model(network, images, labels, members, releases={"int4": int4_network})
+audit.table            # a data frame
+audit.summary()        # sentences
+audit.report("audit")  # tables, figures and report.html
+```
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
+from bitleak.audit.target.image_features import features_of
+from bitleak.audit.target.input_spelling import Channels, InputSpelling, Layout
+from bitleak.audit.target.member_check import check_on_members
+from bitleak.audit.target.network_answers import (
+    OnStep,
+    Records,
+    check_answers_alone,
+    signals_of,
+)
+from bitleak.audit.target.record_lists import Parts, known_records, parted
+from bitleak.audit.target.release_models import ReleaseModel, checked_name, release_model
+from bitleak.audit.target.release_rows import Release, Settings, Signals, attacked_releases
+from bitleak.audit.target.target_audit import (
+    TargetAudit,
+    TargetFacts,
+    blind_rows,
+    without_attacks,
+)
+from bitleak.audit.target.tier_lines import TrainingWork, swap_warning, tier_lines
+from bitleak.core.errors import ConfigError
+from bitleak.core.seeds import seed_for
+from bitleak.core.variants import FULL
+from bitleak.data.augmentation_names import check_queries
+from bitleak.data.stored_files import StoredFiles
+
+CALIBRATION = 1024
+"""Members that a quantizer looks at, at most."""
+
+
+def _silent(done: float, stage: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target with its records, checked in form only.
+
+    Attributes:
+        model: The target at full precision.
+        releases: Values of `release_model` by name.
+        records: All records.
+        parts: The parts that they play.
+        stored: Facts on the records' files.
+        class_names: Names by label; empty if the classes have none.
+        settings: Settings of the attacks.
+        allow_separable: Whether figures are reported although members and others differ by
+            themselves.
+        calibration: Members that a quantizer looks at.
+        facts: Facts for the report, as far as they are known.
+        work: Work of training one reference, for the forecast of the next tier.
+        where: Put before names of fields in messages.
+    """
+
+    model: Any
+    releases: Mapping[str, Any]
+    records: Records
+    parts: Parts
+    stored: StoredFiles
+    class_names: tuple[str, ...]
+    settings: Settings
+    allow_separable: bool
+    calibration: int
+    facts: TargetFacts
+    work: TrainingWork
+    where: str = ""
+
+
+def audit_model(
+    network: Any,
+    images: Any,
+    labels: Any,
+    members: Any,
+    *,
+    others: Any = None,
+    releases: Mapping[str, Any] | None = None,
+    tier: int = 0,
+    mean: Sequence[float] | int | float = 0.0,
+    deviation: Sequence[float] | int | float = 1.0,
+    scale: int | float = 1.0,
+    channels: Channels = "rgb",
+    layout: Layout = "upright",
+    queries: Sequence[str] = ("identity",),
+    fpr: Sequence[float] = (0.001, 0.01),
+    order: Any = None,
+    allow_separable: bool = False,
+    calibration: int = CALIBRATION,
+    batch: int = 256,
+    seed: int = 0,
+    title: str = "",
+    on_step: OnStep | None = None,
+) -> TargetAudit:
+    """Audit one trained network: how well can its members be told from other records?
+
+    The network is first asked about its own members; if another usual preparation of the inputs makes
+    it right more often, the error proposes it. Then a guess without the network shows whether members
+    and others differ by themselves, and then come the attacks.
+
+    Args:
+        network: A trained `torch.nn.Module` from inputs to logits, on any device; it is not changed.
+            Anything with `predict_proba` is taken too.
+        images: All records: arrays or tensors, `records channels height width` (or `records
+            features`). 8-bit pixels are divided by 255; others are given to the network as they are.
+        labels: True classes, integers from 0.
+        members: The records that the network was trained on: record numbers, or a truth value per
+            record.
+        others: The records that it was not trained on; None takes all the rest.
+        releases: Further versions of the network by name: networks, state dicts, files of weights,
+            or quantizers such as `AdaRound(levels=4)`, which see some members.
+        tier: 0.
+        mean: Mean, per channel or one for all, subtracted from the scaled pixels.
+        deviation: Deviation that they are divided by.
+        scale: Largest value of a pixel before that: 1 or 255.
+        channels: Order of the channels that the network takes, of RGB images.
+        layout: `transposed` if the network takes images with height and width exchanged.
+        queries: Forms of each image that the network is asked about, `identity` first.
+        fpr: False positive rates at which the TPR is reported, in (0, 1).
+        order: Place of every record in its source, or its date, for the guess without the network;
+            None if the order of the arrays means nothing.
+        allow_separable: Whether attacks are reported although members and others differ by
+            themselves.
+        calibration: Largest number of members that a quantizer sees.
+        batch: Records per forward pass.
+        seed: Seed of all draws.
+        title: Heading of the report.
+        on_step: Called with the fraction done of a stage, from 0 to 1, and the stage's name; None
+            shows a bar in notebooks and nothing elsewhere.
+
+    Returns:
+        The result, with `.table`, `.summary()`, `.figure(metric, attack=...)` and `.report(path)`.
+
+    Raises:
+        ConfigError: A list of records does not fit, or the network errs on its own members as the
+            inputs are prepared.
+        ModelError: Weights do not fit, or answers are not one row of finite logits per record.
+        ValueError: An argument is out of range.
+
+    Example:
+        >>> import numpy, torch
+        >>> rng = numpy.random.default_rng(0)
+        >>> images, labels = rng.normal(size=(400, 1, 4, 4)).astype("float32"), rng.integers(0, 2, 400)
+        >>> images[:, 0, 0, 0] += 4 * labels
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+        >>> with torch.no_grad():
+        ...     _ = network[1].weight.zero_(), network[1].bias.copy_(torch.tensor([2.0, -2.0]))
+        ...     network[1].weight[1, 0], network[1].weight[0, 0] = 1.0, -1.0
+        >>> audit = audit_model(network, images, labels, members=numpy.arange(0, 400, 2))
+        >>> audit.figure("auc", attack="threshold").low < 0.5  # no leak was found
+        True
+    """
+    if tier != 0:
+        raise ConfigError(f"tier: expected 0, 1 or 2, got {tier!r}")
+    spelling = InputSpelling(_numbers(mean), _numbers(deviation), float(scale), channels, layout)
+    records = _records(images, labels, spelling, tuple(queries), batch)
+    known = known_records(members, others, records=len(records.labels))
+    stored = StoredFiles()
+    if order is not None:
+        stored = replace(stored, order=_ordered(order, len(records.labels)))
+    name = type(network).__name__
+    target = Target(
+        model=network,
+        releases=dict(releases or {}),
+        records=records,
+        parts=parted(known, seed),
+        stored=stored,
+        class_names=(),
+        settings=Settings(fprs=tuple(sorted(set(fpr))), seed=seed),
+        allow_separable=allow_separable,
+        calibration=calibration,
+        facts=TargetFacts(
+            title=title or f"{name}, tier {tier}",
+            dataset="the given records",
+            network=name,
+            parameters=_parameters(network),
+            classes=records.classes,
+            members=0,
+            non_members=0,
+            population=0,
+            queries=len(records.queries),
+        ),
+        work=TrainingWork(),
+    )
+    if order is None and _is_one_block(target.parts):
+        note = (
+            "Members and others are two blocks of the arrays. If the order is that of their collection, pass "
+            "order=, so that the baseline sees it."
+        )
+        target = replace(target, facts=replace(target.facts, notes=(note,)))
+    return audited_target(target, on_step or notebook_progress())
+
+
+def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:
+    """Return the audit of a target in tier 0.
+
+    Args:
+        target: The target with its records.
+        on_step: Called with the fraction done of a stage, and its name.
+
+    Raises:
+        ConfigError: The target errs on its own members.
+        ModelError: A release cannot be asked.
+    """
+    # Names and forms first, then the target on its own members, before anything that takes time.
+    names = [checked_name(name, f"{target.where}releases") for name in target.releases]
+    records, parts, settings = target.records, target.parts, target.settings
+    check_answers_alone(target.model, records, f"{target.where}model")
+    check = check_on_members(
+        target.model,
+        records,
+        parts.members,
+        seed=settings.seed,
+        class_names=target.class_names,
+        where=target.where,
+    )
+    pool = parts.pool
+    member = np.isin(pool, parts.members)
+    on_step(0.0, "blind baseline")
+    baseline = target_baseline(target)
+    on_step(1.0, "blind baseline")
+
+    # Answers of full precision, timed for the forecast, and of each release.
+    start = time.monotonic()
+    asked = np.concatenate([pool, parts.population])
+    releases = [Release(FULL, "", None, _answers(target.model, target, FULL, on_step))]
+    seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
+    for release in _release_models(target, names):
+        signals = _answers(release.model, target, release.name, on_step)
+        releases.append(Release(release.name, release.quantizer, release.levels, signals))
+    on_step(0.0, "attacking")
+    attacked = attacked_releases(releases, member, records.labels[pool], settings)
+    on_step(1.0, "attacking")
+
+    # Rows of attacks only if they say something about the model.
+    evaluable = not baseline.separable or target.allow_separable
+    rows = (*blind_rows(baseline), *attacked.rows)
+    facts = replace(
+        target.facts,
+        members=len(parts.members),
+        non_members=len(parts.evaluated),
+        population=len(parts.population),
+        lead=tier_lines(0, seconds, target.work, len(parts.members), len(target.releases)),
+        notes=(check.sentence, *target.facts.notes),
+        warnings=(*target.facts.warnings, *swap_warning(attacked.rows)),
+    )
+    return TargetAudit(
+        tier=0,
+        rows=rows if evaluable else without_attacks(rows),
+        curves=attacked.curves if evaluable else (),
+        facts=facts,
+        settings=settings,
+        baseline=baseline,
+        evaluable=evaluable,
+    )
+
+
+def target_baseline(target: Target) -> BlindBaseline:
+    """Return the guess at membership without the model."""
+    pool = target.parts.pool
+    seed = target.settings.seed
+    features = features_of(
+        target.records.images,
+        target.records.labels,
+        pool,
+        target.stored,
+        seed_for(seed, "blind features"),
+    )
+    member = np.isin(pool, target.parts.members)
+    return blind_baseline(features, member, fprs=target.settings.fprs, seed=seed)
+
+
+def notebook_progress() -> OnStep:
+    """Return a progress line for a notebook; outside of one, nothing is shown."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+
+        if get_ipython() is None:
+            return _silent
+    except ImportError:
+        return _silent
+    shown = display("", display_id=True)
+
+    def show(done: float, stage: str) -> None:
+        if shown is not None:
+            shown.update(f"{stage}: {100 * done:.0f} %")
+
+    return show
+
+
+def _release_models(target: Target, names: Sequence[str]) -> list[ReleaseModel]:
+    """Return the releases; quantizers see a seeded draw of members."""
+    generator = np.random.default_rng(seed_for(target.settings.seed, "calibration", 0))
+    members = target.parts.members
+    drawn = np.sort(generator.permutation(members)[: target.calibration])
+    models = []
+    for name in names:
+        model = release_model(
+            name,
+            target.releases[name],
+            target.model,
+            target.records,
+            drawn,
+            seed=target.settings.seed,
+            where=f"{target.where}releases.{name}",
+        )
+        models.append(model)
+    return models
+
+
+def _answers(model: Any, target: Target, name: str, on_step: OnStep) -> Signals:
+    pool, population = target.parts.pool, target.parts.population
+    asked = np.concatenate([pool, population])
+    signals = signals_of(model, target.records, asked, on_step, f"asking {name}")
+    return Signals(signals[: len(pool)], signals[len(pool) :])
+
+
+def _records(
+    images: Any,
+    labels: Any,
+    spelling: InputSpelling,
+    queries: tuple[str, ...],
+    batch: int,
+) -> Records:
+    """Return the records; refuse shapes and types that no network could take.
+
+    Raises:
+        ConfigError: They are wrong.
+    """
+    values = images if isinstance(images, Tensor) else np.asarray(images)
+    classes = np.asarray(labels.cpu().numpy() if isinstance(labels, Tensor) else labels)
+    if values.ndim not in (2, 4):
+        raise ConfigError(
+            f"images: expected records, channels, height and width (or records and features), got shape "
+            f"{tuple(values.shape)}"
+        )
+    if values.ndim == 4 and values.shape[1] not in (1, 3) and values.shape[3] in (1, 3):
+        raise ConfigError(
+            f"images: expected channels before height and width, got shape {tuple(values.shape)}; "
+            "images.transpose(0, 3, 1, 2) has them in this order"
+        )
+    if classes.shape != (len(values),):
+        raise ConfigError(
+            f"labels: expected one per record ({len(values):,}), got shape {classes.shape}"
+        )
+    if classes.dtype.kind not in "iu" or classes.min(initial=0) < 0:
+        raise ConfigError(f"labels: expected integers from 0, got {classes.dtype}")
+    try:
+        if values.ndim == 4:
+            spelling.check_channels(values.shape[1])
+        check_queries(queries, values.shape[-1] if values.ndim == 4 else None)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    numbers = classes.astype(np.int64)
+    count = int(numbers.max()) + 1
+    return Records(values, numbers, max(2, count), spelling, queries, batch)
+
+
+def _numbers(value: Sequence[float] | int | float) -> tuple[float, ...]:
+    if isinstance(value, int | float):
+        return (float(value),)
+    return tuple(float(number) for number in value)
+
+
+def _ordered(order: Any, records: int) -> np.ndarray:
+    values = np.asarray(order, np.float64)
+    if values.shape != (records,):
+        raise ConfigError(
+            f"order: expected one number per record ({records:,}), got shape {values.shape}"
+        )
+    return values
+
+
+def _parameters(network: Any) -> int:
+    if not isinstance(network, nn.Module):
+        return 0
+    return sum(tensor.numel() for tensor in network.parameters())
+
+
+def _is_one_block(parts: Parts) -> bool:
+    """Return whether all members come before all others, or after them."""
+    others = np.concatenate([parts.evaluated, parts.population, parts.training])
+    first, last = parts.members.min(), parts.members.max()
+    return bool(last < others.min() or first > others.max())

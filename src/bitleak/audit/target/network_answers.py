@@ -1,0 +1,190 @@
+"""Answers of one network to records: logits in batches, and the signals that attacks read.
+
+Evaluation mode and float32, always; the network's mode is restored. Anything with `predict_proba`
+is asked too, one call per query, with the logarithms of its probabilities as logits.
+
+Cost: one forward pass per record and query.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
+
+from bitleak.audit.target.input_spelling import InputSpelling, unit_of
+from bitleak.core.errors import ModelError
+from bitleak.core.signals import signals
+from bitleak.core.types import SIGNALS
+from bitleak.data.augment import apply_query
+from bitleak.models.answer_difference import differing
+from bitleak.models.logit_output import Choice, chosen_output
+from bitleak.models.precision import exact_float32
+
+OnStep = Callable[[float, str], None]
+"""Takes the fraction done of a stage, and the name of the stage."""
+
+SMALLEST_PROBABILITY = 1e-12
+"""Floor of a probability, whose logarithm is then finite."""
+
+TRIED = 8
+"""Images of the trial, which is made with every network."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of an audit as a network takes them.
+
+    Attributes:
+        images: All records, `records channels height width`, or `records features`.
+        labels: True classes.
+        classes: Number of classes.
+        spelling: Way from the images to the network's input.
+        queries: Names of the augmentations, `identity` first.
+        batch: Records per forward pass.
+    """
+
+    images: np.ndarray | Tensor
+    labels: Int64[np.ndarray, "records"]
+    classes: int
+    spelling: InputSpelling
+    queries: tuple[str, ...] = ("identity",)
+    batch: int = 256
+
+    def inputs(
+        self, chosen: Int64[np.ndarray, "chosen"], query: str, spelling: InputSpelling | None = None
+    ) -> Tensor:
+        """Return the network's input of these records, on the CPU."""
+        if isinstance(self.images, Tensor):
+            pixels = self.images[torch.from_numpy(chosen)]
+        else:
+            pixels = torch.from_numpy(np.ascontiguousarray(self.images[chosen]))
+        if query != "identity":
+            pixels = apply_query(pixels, query)
+        return (spelling or self.spelling).inputs(pixels, unit_of(self.images))
+
+
+def logits_of(
+    model: Any,
+    records: Records,
+    chosen: Int64[np.ndarray, "chosen"],
+    *,
+    spelling: InputSpelling | None = None,
+) -> Float64[np.ndarray, "chosen classes"]:
+    """Return the logits of these records, as they are.
+
+    Args:
+        model: A network, or anything with `predict_proba`.
+        records: All records.
+        chosen: Numbers of the records.
+        spelling: Replaces that of the records.
+
+    Raises:
+        ModelError: An answer has another shape, is not finite, or depends on the batch.
+    """
+    with _asked(model, records) as answer:
+        parts = [np.empty((0, records.classes))]
+        for batch in _batches(chosen, records.batch):
+            parts.append(answer(records.inputs(batch, "identity", spelling)))
+        return np.concatenate(parts)
+
+
+def signals_of(
+    model: Any,
+    records: Records,
+    chosen: Int64[np.ndarray, "chosen"],
+    on_step: OnStep,
+    stage: str,
+) -> Float64[np.ndarray, "chosen queries signals"]:
+    """Return the `SIGNALS` of these records under every query; arguments as for `logits_of`."""
+    result = np.empty((len(chosen), len(records.queries), len(SIGNALS)))
+    with _asked(model, records) as answer:
+        for start in range(0, len(chosen), records.batch):
+            batch = chosen[start : start + records.batch]
+            for place, query in enumerate(records.queries):
+                logits = answer(records.inputs(batch, query))
+                result[start : start + len(batch), place] = signals(logits, records.labels[batch])
+            on_step((start + len(batch)) / len(chosen), stage)
+    return result
+
+
+def check_answers_alone(model: Any, records: Records, name: str) -> None:
+    """Refuse a network whose answers change between two calls, or with the rest of the batch.
+
+    Raises:
+        ModelError: They do.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    few = np.arange(min(TRIED, len(records.labels)))
+    with _asked(model, records) as answer:
+        inputs = records.inputs(few, "identity")
+        first = answer(inputs)
+        again, alone = answer(inputs), answer(inputs[:1])
+    changed = differing(again, first)
+    if changed:
+        raise ModelError(
+            f"{name}: answers differ between two calls with the same images ({changed}): dropout or "
+            "another draw is on in evaluation mode; turn it off"
+        )
+    changed = differing(alone, first[:1])
+    if changed:
+        raise ModelError(
+            f"{name}: the answer to an image depends on the other images of the batch ({changed}), as "
+            "with norms without running statistics; such answers cannot be audited record by record"
+        )
+
+
+@contextmanager
+def _asked(
+    model: Any, records: Records
+) -> Iterator[Callable[[Tensor], Float64[np.ndarray, "batch classes"]]]:
+    """Yield a function from inputs to logits; a network is in evaluation mode meanwhile."""
+    if not isinstance(model, nn.Module):
+        yield lambda inputs: _log_probabilities(model, inputs.numpy(), records.classes)
+        return
+    modes = {module: module.training for module in model.modules()}
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    choice: Choice | None = None
+
+    def answer(inputs: Tensor) -> np.ndarray:
+        nonlocal choice
+        output = model(inputs.to(device))
+        if choice is None:
+            choice = chosen_output(output, type(model).__name__, len(inputs), records.classes)
+        return _checked(choice.of(output).detach().cpu().double().numpy(), type(model).__name__)
+
+    model.eval()
+    try:
+        with torch.inference_mode(), exact_float32():
+            yield answer
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _log_probabilities(model: Any, inputs: np.ndarray, classes: int) -> np.ndarray:
+    probabilities = np.asarray(model.predict_proba(inputs), np.float64)
+    name = type(model).__name__
+    if probabilities.shape != (len(inputs), classes):
+        raise ModelError(
+            f"{name}.predict_proba must answer {len(inputs)} records with shape "
+            f"({len(inputs)}, {classes}), got {probabilities.shape}"
+        )
+    return _checked(np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)), name)
+
+
+def _checked(logits: np.ndarray, name: str) -> np.ndarray:
+    if not np.isfinite(logits).all():
+        wrong = int((~np.isfinite(logits)).any(axis=1).sum())
+        raise ModelError(f"{name}: answers are not finite for {wrong} of {len(logits)} records")
+    return logits
+
+
+def _batches(chosen: Sequence[int] | np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(chosen), size):
+        yield np.asarray(chosen[start : start + size])

@@ -1,0 +1,223 @@
+"""The records that a target was trained on, and those that it was not, as a user names them.
+
+| form | meaning |
+|---|---|
+| integers, or an `.npy` or `.txt` file of them | record numbers, in the order of the data set, from 0 |
+| truth values, or an `.npy` file of them | one per record, True for a member |
+| text | names of image files, with or without their folder and suffix |
+| a folder | the images in it, by their names |
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from bitleak.core.errors import ConfigError, DataError
+from bitleak.core.npy import read_array
+from bitleak.core.seeds import seed_for
+from bitleak.data.folders import SUFFIXES
+
+MOST_POPULATION = 2000
+"""Largest number of non-members that are set aside for the adversary."""
+
+POPULATION_SHARE = 0.25
+"""Largest share of the non-members that is set aside for the adversary."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The records whose membership is known.
+
+    Attributes:
+        members: Records that the target was trained on, ascending.
+        others: Records that it was not trained on, ascending.
+    """
+
+    members: Int64[np.ndarray, "members"]
+    others: Int64[np.ndarray, "others"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that each record plays in an audit of one target; disjoint, each ascending.
+
+    Attributes:
+        members: Evaluated members.
+        evaluated: Evaluated non-members.
+        population: Non-members from which the adversary learns the distribution.
+        training: Non-members that references are trained on; none in tier 0.
+    """
+
+    members: Int64[np.ndarray, "members"]
+    evaluated: Int64[np.ndarray, "evaluated"]
+    population: Int64[np.ndarray, "population"]
+    training: Int64[np.ndarray, "training"]
+
+    @property
+    def pool(self) -> Int64[np.ndarray, "records"]:
+        """All evaluated records, ascending."""
+        return np.sort(np.concatenate([self.members, self.evaluated]))
+
+
+def known_records(
+    members: Any,
+    others: Any,
+    *,
+    records: int,
+    names: Sequence[str] | None = None,
+    where: str = "",
+) -> Known:
+    """Return members and non-members.
+
+    Args:
+        members: In one of the forms of this module.
+        others: The same; None takes all records that are no members.
+        records: Number of records of the data set.
+        names: Name of every record; None if records have none.
+        where: Put before the names of the two lists in messages, such as `target.`.
+
+    Raises:
+        ConfigError: A list is of another length, names a record that does not exist, or twice, is
+            empty, or has records in common with the other one.
+    """
+    inside = _numbers(members, f"{where}members", records, names)
+    if others is None:
+        outside = np.setdiff1d(np.arange(records), inside)
+    else:
+        outside = _numbers(others, f"{where}others", records, names)
+    both = np.intersect1d(inside, outside)
+    if len(both):
+        raise ConfigError(
+            f"{where}others: {len(both):,} of {len(outside):,} records are members too "
+            f"({_listed(both)}); a record is either: take them out of one of the lists"
+        )
+    for name, numbers in (("members", inside), ("others", outside)):
+        if len(numbers) < 2:
+            raise ConfigError(
+                f"{where}{name}: expected at least 2 records, got {len(numbers)} of {records:,}; without "
+                "members and non-members nothing can be compared"
+            )
+    return Known(inside, outside)
+
+
+def parted(known: Known, seed: int, *, training: float = 0.0) -> Parts:
+    """Split the known non-members by seed; all members are evaluated.
+
+    Args:
+        known: Members and non-members.
+        seed: Seed of the draw.
+        training: Share of the non-members that references are trained on.
+    """
+    order = np.random.default_rng(seed_for(seed, "target parts")).permutation(known.others)
+    trained = round(training * len(order))
+    population = min(MOST_POPULATION, int(POPULATION_SHARE * (len(order) - trained)))
+    first, second, third = np.split(order, [trained, trained + population])
+    return Parts(known.members, np.sort(third), np.sort(second), np.sort(first))
+
+
+def _numbers(
+    raw: Any, where: str, records: int, names: Sequence[str] | None
+) -> Int64[np.ndarray, "numbers"]:
+    if isinstance(raw, str | Path):
+        raw = _from_path(Path(raw), where)
+    values = np.asarray(raw.numpy() if hasattr(raw, "numpy") else raw)
+    if values.ndim != 1:
+        raise ConfigError(f"{where}: expected a list, got an array of shape {values.shape}")
+    if values.dtype.kind in "UO":
+        return _named([str(value) for value in values.tolist()], where, names)
+    if values.dtype.kind == "b":
+        if len(values) != records:
+            raise ConfigError(
+                f"{where}: truth values must be one per record, expected {records:,}, got "
+                f"{len(values):,}; are they of another data set, or of one part of it?"
+            )
+        return np.flatnonzero(values).astype(np.int64)
+    if values.dtype.kind not in "iu":
+        raise ConfigError(
+            f"{where}: expected record numbers, truth values or names, got {values.dtype}"
+        )
+    return _checked(values.astype(np.int64), where, records)
+
+
+def _checked(values: Int64[np.ndarray, "numbers"], where: str, records: int) -> np.ndarray:
+    """Return record numbers, ascending; refuse those that do not exist, and repetitions."""
+    if len(values) == records and records > 2 and set(np.unique(values)) == {0, 1}:
+        raise ConfigError(
+            f"{where}: {records:,} zeros and ones, one per record, are truth values stored as "
+            "integers; store them as truth values (array.astype(bool)), else they are read as record numbers"
+        )
+    outside = values[(values < 0) | (values >= records)]
+    if len(outside):
+        raise ConfigError(
+            f"{where}: {len(outside):,} of {len(values):,} record numbers are not from 0 to "
+            f"{records - 1:,} ({_listed(outside)}); are they of another data set?"
+        )
+    unique, counts = np.unique(values, return_counts=True)
+    if len(unique) < len(values):
+        raise ConfigError(
+            f"{where}: {int((counts > 1).sum()):,} records are there more than once "
+            f"({_listed(unique[counts > 1])}); give each once"
+        )
+    return unique
+
+
+def _from_path(path: Path, where: str) -> Any:
+    """Return the content of an `.npy` or text file, or the names of the images in a folder."""
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES]
+        if not files:
+            raise ConfigError(f"{where}: {path}: no images in this folder")
+        return sorted(str(file.relative_to(path)) for file in files)
+    if not path.is_file():
+        raise ConfigError(f"{where}: {path}: no such file or folder")
+    if path.suffix == ".npy":
+        try:
+            with path.open("rb") as file:
+                return read_array(file, str(path), path.stat().st_size)
+        except (DataError, ValueError) as error:
+            raise ConfigError(f"{where}: {error}") from None
+    if path.suffix == ".txt":
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return list(map(int, lines)) if all(line.isdigit() for line in lines) else lines
+    raise ConfigError(f"{where}: {path}: expected an .npy file, a .txt file or a folder")
+
+
+def _named(wanted: list[str], where: str, names: Sequence[str] | None) -> np.ndarray:
+    """Return the records with these names."""
+    if names is None:
+        raise ConfigError(
+            f"{where}: records of this data set have no names; give their numbers, or truth values"
+        )
+    # A record answers to its path, and to every end of it, with and without the suffix.
+    places: dict[str, list[int]] = defaultdict(list)
+    for record, name in enumerate(names):
+        parts = Path(name).parts
+        for start in range(len(parts)):
+            end = "/".join(parts[start:])
+            for spelling in {end, str(Path(end).with_suffix(""))}:
+                places[spelling].append(record)
+    unknown = [name for name in wanted if Path(name).as_posix() not in places]
+    if unknown:
+        raise ConfigError(
+            f"{where}: {len(unknown):,} of {len(wanted):,} names are not in the data set, such as "
+            f"{unknown[0]!r}; its names are such as {names[0]!r}"
+        )
+    numbers: list[int] = []
+    for name in wanted:
+        matches = places[Path(name).as_posix()]
+        if len(matches) > 1:
+            raise ConfigError(
+                f"{where}: {name!r} names {len(matches)} records, such as {names[matches[0]]!r} and "
+                f"{names[matches[1]]!r}; add the folder to the name"
+            )
+        numbers += matches
+    return _checked(np.array(numbers, np.int64), where, len(names))
+
+
+def _listed(numbers: np.ndarray) -> str:
+    return ", ".join(map(str, numbers[:5].tolist())) + (", ..." if len(numbers) > 5 else "")

@@ -1,0 +1,183 @@
+"""Releases of a target as models that answer: other weights, other networks, or quantizers.
+
+| given | release |
+|---|---|
+| a network, or anything with `predict_proba` | as it is |
+| a state dict, or a file of weights | the target's network with these weights |
+| a quantizer, such as `AdaRound(levels=4)` | the target, quantized on some of its members |
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import nn
+
+from bitleak import registry
+from bitleak.audit.target.network_answers import Records
+from bitleak.core.checks import label_text
+from bitleak.core.errors import ConfigError, ModelError
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import QuantizedWeights, Weights
+from bitleak.core.variants import BLIND, CONTROL, FULL, SIGNS
+from bitleak.models.checkpoint import check_fit, read_checkpoint
+from bitleak.models.logit_output import Choices, answering, chosen_output
+from bitleak.models.precision import exact_float32
+from bitleak.models.tensor_names import fitted_names
+
+
+@dataclass(frozen=True)
+class ReleaseModel:
+    """A release that can be asked.
+
+    Attributes:
+        name: Variant in tables.
+        model: A network, or anything with `predict_proba`.
+        quantizer: Label of its quantizer; the release's own name if not known.
+        levels: Grid points; None if not known.
+        source: The quantizer that made it, for references that are quantized alike, or None.
+    """
+
+    name: str
+    model: Any
+    quantizer: str = ""
+    levels: int | None = None
+    source: Any = None
+
+
+def checked_name(name: Any, where: str) -> str:
+    """Return the name of a release that tables can show.
+
+    Raises:
+        ConfigError: It cannot be one.
+    """
+    if not isinstance(name, str) or not name or name in (FULL, CONTROL, BLIND):
+        raise ConfigError(
+            f"{where}: a release needs a name besides fp32, control and blind, got {name!r}"
+        )
+    if any(sign in name for sign in SIGNS):
+        raise ConfigError(f"{where}: {name!r}: a name must not hold any of {' '.join(SIGNS)}")
+    try:
+        return label_text(where, name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def is_quantizer(value: Any) -> bool:
+    """Return whether a value is a quantizer: called with a network, at a number of levels."""
+    return callable(value) and hasattr(value, "levels") and not isinstance(value, nn.Module | type)
+
+
+def release_model(
+    name: str,
+    value: Any,
+    target: Any,
+    records: Records,
+    calibration: Int64[np.ndarray, "calibration"],
+    *,
+    seed: int,
+    where: str,
+) -> ReleaseModel:
+    """Return a release that can be asked.
+
+    Args:
+        name: Its name.
+        value: In one of the forms of this module.
+        target: The target at full precision; it is not changed.
+        records: All records.
+        calibration: Members that a quantizer may look at.
+        seed: Seed of a quantizer.
+        where: Name of the field, for messages.
+
+    Raises:
+        ConfigError: The value is none of these.
+        ModelError: Weights do not fit the target's network.
+    """
+    if isinstance(value, str | Path):
+        checkpoint = read_checkpoint(Path(value), where)
+        return ReleaseModel(name, with_tensors(target, checkpoint.tensors, where), name)
+    if isinstance(value, Weights | QuantizedWeights):
+        plain = value.dequantize() if isinstance(value, QuantizedWeights) else value
+        return ReleaseModel(name, with_tensors(target, plain.tensors, where), name)
+    if isinstance(value, nn.Module) or hasattr(value, "predict_proba"):
+        return ReleaseModel(name, value, name)
+    if isinstance(value, Mapping):
+        return ReleaseModel(name, with_tensors(target, value, where), name)
+    if is_quantizer(value):
+        quantized = quantized_copy(target, value, records, calibration, seed)
+        return ReleaseModel(name, quantized, quantizer_label(value), int(value.levels), value)
+    raise ConfigError(
+        f"{where}: expected a network, weights, a file of weights or a quantizer such as "
+        f"AdaRound(levels=4), got {type(value).__name__}"
+    )
+
+
+def quantized_copy(
+    target: Any,
+    quantizer: Any,
+    records: Records,
+    calibration: Int64[np.ndarray, "calibration"],
+    seed: int,
+) -> nn.Module:
+    """Return the target with quantized weights, as a new network.
+
+    Raises:
+        ConfigError: The target is no network.
+    """
+    if not isinstance(target, nn.Module):
+        raise ConfigError(
+            f"releases: only networks can be quantized here, and the target is a {type(target).__name__}; "
+            "give the quantized model itself"
+        )
+    network = _answering_logits(copy.deepcopy(target).eval(), records)
+    images = records.inputs(calibration, "identity")
+    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed_for(seed, "quantize", 0))
+    with exact_float32():
+        result = quantizer(network, images.to(device), generator)
+    return with_tensors(network, result.dequantize().tensors, "releases")
+
+
+def quantizer_label(quantizer: Any) -> str:
+    """Return the name of a quantizer in tables: the registry's, or that of its class."""
+    kind = type(quantizer)
+    for name, place in registry.QUANTIZERS.items():
+        if place == f"{kind.__module__}:{kind.__name__}":
+            return name
+    return str(getattr(quantizer, "name", kind.__name__.lower()))
+
+
+def with_tensors(network: Any, tensors: Mapping[str, Any], where: str) -> nn.Module:
+    """Return a copy of the network with these weights.
+
+    Raises:
+        ModelError: They do not fit, or the target is no network.
+    """
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"{where}: weights need a network, and the target is a {type(network).__name__}"
+        )
+    copied = copy.deepcopy(network)
+    expected = copied.state_dict()
+    plain = {name: value for name, value in tensors.items() if hasattr(value, "shape")}
+    fitted, _ = fitted_names(plain, expected)
+    check_fit(fitted, expected, where)
+    copied.load_state_dict(
+        {name: torch.as_tensor(np.array(value)) for name, value in fitted.items()}
+    )
+    return copied.eval()
+
+
+def _answering_logits(network: nn.Module, records: Records) -> nn.Module:
+    """Return the network with logits as its output, which quantizers need."""
+    few = np.arange(min(3, len(records.labels)))
+    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        output = network(records.inputs(few, "identity").to(device))
+    choice = chosen_output(output, type(network).__name__, len(few), records.classes)
+    return answering(network, Choices(choice, choice))

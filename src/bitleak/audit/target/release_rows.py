@@ -1,0 +1,291 @@
+"""Attacks on one target and its releases: from answers to rows and curves.
+
+Every release is compared with full precision, record by record. There is one target, so intervals are
+over records and never over trainings. A last variant, the negative control, has noise in place of
+the target's answers.
+
+Cost: that of the attacks, each on every release; nothing is trained.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from bitleak import metrics
+from bitleak.attacks import (
+    RECALIBRATED_SIGNALS,
+    RMIA,
+    Attack,
+    attack_view,
+    expand,
+    population_view,
+    recalibrated,
+)
+from bitleak.attacks.control import two_class_signals
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import SIGNALS, AttackView, ReferenceKind, Row
+from bitleak.core.variants import CONTROL, FULL
+from bitleak.metrics import DELTA, PRIORS, Estimates, Measures
+from bitleak.report import RocCurve, named_curves
+from bitleak.steps.attack_targets import AttackLabel
+from bitleak.steps.measure_variant import MeasureVariant
+from bitleak.steps.result_rows import Subject, measure_rows
+
+TIER_0_ATTACKS = ("threshold", "signals", "gap", "population")
+"""Attacks without references, as words of the registry."""
+
+OFFLINE_ATTACKS = ("lira", "rmia", "reference", "calibrated")
+"""Attacks whose offline forms are run with references that were trained on no evaluated record."""
+
+OFFLINE_FACTOR = 0.3
+"""The factor `a` of offline RMIA (arXiv 2312.03262, section 3.2: 0.3 for CIFAR-10)."""
+
+TARGET = 0
+"""Row of the only target."""
+
+LOGIT_SCALED = SIGNALS.index("logit_scaled")
+CORRECT = SIGNALS.index("correct")
+
+
+class Signals(NamedTuple):
+    """Answers of one model.
+
+    Attributes:
+        pool: Signals of the evaluated records.
+        population: Signals of the adversary's records.
+    """
+
+    pool: Float64[np.ndarray, "records queries signals"]
+    population: Float64[np.ndarray, "population queries signals"]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version of the target, with its answers.
+
+    Attributes:
+        name: Variant in tables; the first release is `fp32`.
+        quantizer: Its quantizer's label; empty if not known.
+        levels: Grid points; None if not known.
+        signals: Its answers.
+        references: Answers of references by kind, for tier 1; `recalibrated` is made from `fp32`.
+    """
+
+    name: str
+    quantizer: str
+    levels: int | None
+    signals: Signals
+    references: Mapping[ReferenceKind, Sequence[Signals]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the attacks and of their figures.
+
+    Attributes:
+        fprs: False positive rates at which the TPR is reported, ascending.
+        priors: Shares of members at which precision is reported.
+        delta: The delta at which epsilon is bounded.
+        seed: Root of all draws.
+    """
+
+    fprs: tuple[float, ...] = (0.001, 0.01)
+    priors: tuple[float, ...] = PRIORS
+    delta: float = DELTA
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AttackedReleases:
+    """Rows, curves and scores of all releases.
+
+    Attributes:
+        rows: Rows of the results table, release by release, the control last.
+        curves: ROC curves.
+        scores: Scores by variant, kind of references and attack.
+    """
+
+    rows: tuple[Row, ...]
+    curves: tuple[RocCurve, ...]
+    scores: Mapping[tuple[str, str, str], Float64[np.ndarray, "records"]]
+
+
+def attacked_releases(
+    releases: Sequence[Release],
+    member: Bool[np.ndarray, "records"],
+    labels: Int64[np.ndarray, "records"],
+    settings: Settings,
+) -> AttackedReleases:
+    """Run every attack on every release and on the control, and measure the scores.
+
+    Args:
+        releases: Full precision first, under the name `fp32`.
+        member: True for the target's members.
+        labels: Classes of the evaluated records.
+        settings: Settings.
+    """
+    control = control_of(releases[0], settings.seed)
+    cases = list(_cases([*releases, control]))
+    rows: list[Row] = []
+    curves: list[RocCurve] = []
+    scores: dict[tuple[str, str, str], np.ndarray] = {}
+    baselines: dict[str, Estimates] = {}
+    for case in cases:
+        view = _view(case, labels)
+        outside = population_view(view)
+        comparisons = sum(len(other.attacks) for other in cases if other.release is case.release)
+        step = _measuring(case, settings, comparisons)
+        for attack in case.attacks:
+            of_attack = attack(view)[None]
+            scores[case.release.name, case.kind if attack.uses_references else "", attack.name] = (
+                of_attack[0]
+            )
+            if attack.name not in baselines:
+                baselines[attack.name] = metrics.estimate_metrics(
+                    of_attack,
+                    member[None],
+                    fprs=settings.fprs,
+                    seed=seed_for(settings.seed, "measure"),
+                )
+            # The population sets thresholds of attacks without references; the control has none.
+            thresholds = None
+            if not attack.uses_references and case.release.name != CONTROL:
+                thresholds = metrics.thresholds_for(attack(outside), settings.fprs)[None]
+            table = step.attack_table(
+                AttackLabel(attack.name, attack.uses_references),
+                (TARGET,),
+                of_attack,
+                member[None],
+                baseline=baselines[attack.name],
+                thresholds=thresholds,
+                mode="dedicated",
+            )
+            rows += table.rows
+            curves += named_curves(
+                case.release.name, case.release.quantizer, case.release.levels, table.curves
+            )
+        if case.kind == FULL and case.release.name != CONTROL:
+            rows += _accuracy_rows(case.release, releases[0], member)
+    return AttackedReleases(tuple(rows), tuple(curves), scores)
+
+
+def control_of(release: Release, seed: int) -> Release:
+    """Return a release that knows nothing: noise with the moments of its answers to the population.
+
+    Args:
+        release: The target at full precision.
+        seed: The audit's seed.
+    """
+    source = release.signals.population if len(release.signals.population) else release.signals.pool
+    confidence = source[..., LOGIT_SCALED]
+    generator = np.random.default_rng(seed_for(seed, "control", TARGET))
+    parts = []
+    for part in release.signals:
+        noise = generator.normal(confidence.mean(), confidence.std() or 1.0, size=part.shape[:2])
+        parts.append(two_class_signals(noise))
+    return replace(release, name=CONTROL, quantizer="", levels=None, signals=Signals(*parts))
+
+
+class _Case(NamedTuple):
+    """A release, attacked with one kind of references; `fp32` also stands for no references."""
+
+    release: Release
+    kind: ReferenceKind
+    attacks: tuple[Attack, ...]
+
+
+def _cases(releases: Sequence[Release]) -> Iterator[_Case]:
+    for release in releases:
+        kinds: list[ReferenceKind] = ["fp32"]
+        if release.references and len(release.signals.population) > 1:
+            kinds.append("recalibrated")
+        if "matched" in release.references and release.name != CONTROL:
+            kinds.append("matched")
+        for kind in kinds:
+            yield _Case(release, kind, tuple(_attacks(release, kind)))
+
+
+def _attacks(release: Release, kind: ReferenceKind) -> Iterator[Attack]:
+    """Yield the attacks of a case: those without references are in the first one only."""
+    attacks: list[Attack] = []
+    for word in TIER_0_ATTACKS if kind == "fp32" else ():
+        attacks += expand(word)
+    if release.references:
+        attacks += offline_attacks()
+    for attack in attacks:
+        fits = kind != "recalibrated" or attack.signal in RECALIBRATED_SIGNALS
+        if fits and attack.fewest_population <= len(release.signals.population):
+            yield attack
+
+
+def offline_attacks() -> list[Attack]:
+    """Return the attacks of tier 1, which need references outside a record's training set only."""
+    attacks: list[Attack] = []
+    for word in OFFLINE_ATTACKS:
+        attacks += [attack for attack in expand(word) if "online" not in attack.name]
+    # The factor of offline RMIA cannot be tuned without references that were trained on the records.
+    tuned = [attack for attack in attacks if isinstance(attack, RMIA)]
+    for attack in tuned:
+        attacks[attacks.index(attack)] = replace(attack, a=OFFLINE_FACTOR)
+    return attacks
+
+
+def _view(case: _Case, labels: Int64[np.ndarray, "records"]) -> AttackView:
+    """Return the view of an attack: no reference was trained on an evaluated record."""
+    signals = case.release.signals
+    kind: ReferenceKind = "matched" if case.kind == "matched" else "fp32"
+    references = case.release.references.get(kind, ())
+    if references:
+        pool = np.stack([reference.pool for reference in references])
+        population = np.stack([reference.population for reference in references])
+    else:
+        pool = np.empty((0, *signals.pool.shape))
+        population = np.empty((0, *signals.population.shape))
+    view = attack_view(
+        target=signals.pool,
+        references=pool,
+        member=np.zeros(pool.shape[:2], bool),
+        use=np.ones(pool.shape[:2], bool),
+        population_target=signals.population,
+        population_references=population,
+        labels=labels,
+    )
+    return recalibrated(view) if case.kind == "recalibrated" else view
+
+
+def _measuring(case: _Case, settings: Settings, comparisons: int) -> MeasureVariant:
+    return MeasureVariant(
+        case.release.name,
+        case.release.quantizer,
+        levels=case.release.levels,
+        reference=case.kind,
+        fpr=settings.fprs,
+        priors=settings.priors,
+        delta=settings.delta,
+        comparisons=comparisons,
+        seed=settings.seed,
+        standalone=True,
+    )
+
+
+def _accuracy_rows(
+    release: Release, full: Release, member: Bool[np.ndarray, "records"]
+) -> list[Row]:
+    """Return the accuracy on members (train) and on evaluated others (test)."""
+    correct = release.signals.pool[:, 0, CORRECT][None]
+    baseline = None if release is full else full.signals.pool[:, 0, CORRECT][None]
+    trained = metrics.accuracy_on_members(
+        correct, member[None], mode="dedicated", baseline=baseline
+    )
+    tested = metrics.accuracy_on_members(
+        correct, ~member[None], mode="dedicated", baseline=baseline
+    )
+    renamed = Measures(
+        {"test_accuracy": tested.targets["train_accuracy"]},
+        {"test_accuracy": tested.aggregate["train_accuracy"]},
+    )
+    subject = Subject(release.name, release.quantizer, release.levels)
+    return measure_rows(subject, (TARGET,), renamed | trained)

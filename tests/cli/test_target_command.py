@@ -1,0 +1,108 @@
+"""`bitleak audit CONFIG --tier 0`: a checkpoint as real code saves it, a list of members, a report."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from toy_target import DEVIATION, MEAN, toy
+
+NETS = """
+from torch import nn
+
+def linear(classes, channels, size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch, undrawn):
+    """A target with its data, in the folder of the command; its reports have no figures."""
+    with undrawn():
+        yield target_of(tmp_path, monkeypatch)
+
+
+def target_of(tmp_path, monkeypatch):
+    target = toy()
+    (tmp_path / "toynets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    np.savez(tmp_path / "toy.npz", pixels=target.images, labels=target.labels)
+    np.save(tmp_path / "members.npy", np.isin(np.arange(800), target.members))
+    tensors = {
+        f"module._orig_mod.{name}": value for name, value in target.network.state_dict().items()
+    }
+    torch.save({"epoch": 9, "model": {"state_dict": tensors}, "loss": 0.1}, tmp_path / "model.pt")
+    return {
+        "data": {"name": "arrays", "path": "toy.npz"},
+        "model": {"name": "external", "factory": "toynets:linear"},
+        "query": {"augment": ["identity"]},
+        "fpr": [0.05],
+        "target": {
+            "weights": "model.pt",
+            "members": "members.npy",
+            "mean": list(MEAN),
+            "deviation": list(DEVIATION),
+            "releases": {"again": "model.pt", "coarse": {"name": "rtn", "levels": 3}},
+        },
+    }
+
+
+def test_a_checkpoint_is_audited_beside_its_releases(bitleak, config, tmp_path):
+    code, out, err = bitleak("audit", "config.yaml", "--tier", 0, config=config)
+    assert code == 0, err
+    assert "Tier 0: one target, nothing was trained." in out
+    assert "the state dict is read from 'model.state_dict'" in out.replace("\n", " ")
+    assert "the prefix 'module._orig_mod.' was removed" in out.replace("\n", " ")
+    table = pandas.read_csv(tmp_path / "audits" / "config" / "results.csv")
+    areas = table[(table.metric == "auc") & (table.attack == "threshold") & (table.target == "all")]
+    figures = dict(zip(areas.variant, areas.value, strict=True))
+    assert set(figures) == {"fp32", "again", "coarse", "control"}
+    assert figures["fp32"] == figures["again"] > 0.65
+    assert set(areas.about) == {"records"}
+    blind = table[(table.attack == "blind") & (table.metric == "auc")]
+    assert blind.value.between(0.4, 0.6).all()
+
+
+def test_a_wrong_mean_ends_the_audit_with_the_right_spelling(bitleak, config, tmp_path):
+    config["target"]["channels"] = "bgr"
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 0, config=config)
+    assert code == 2
+    assert "target.mean, deviation, scale: the target is right on" in err
+    assert "write mean: [0.5, 0.4, 0.6], deviation: [0.1, 0.2, 0.15] in the target section" in err
+    assert not list((tmp_path / "audits" / "config").glob("*"))
+
+
+def test_a_tier_without_a_target_is_refused(bitleak, config):
+    del config["target"]
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 0, config=config)
+    assert code == 2
+    assert "--tier: the config has no section target" in err
+
+
+def test_every_mistake_of_the_section_is_reported_at_once(bitleak, config):
+    config["data"]["limit"] = 400
+    config["target"] |= {"deviation": 0, "releases": {"x": 3}, "wieghts": "a"}
+    code, _, err = bitleak("audit", "config.yaml", config=config)
+    assert code == 2
+    assert "target.wieghts: unknown key 'wieghts': did you mean 'weights'?" in err
+    assert "data.limit: a target's members are numbered among all records" in err
+
+
+def test_members_and_others_that_differ_by_themselves_are_not_evaluable(bitleak, config, tmp_path):
+    # Pixels of the others are darker by a third of their deviation.
+    stored = dict(np.load(tmp_path / "toy.npz"))
+    member = np.load(tmp_path / "members.npy")
+    pixels = stored["pixels"].astype(int) - 6 * ~member[:, None, None, None]
+    np.savez(
+        tmp_path / "toy.npz", pixels=pixels.clip(0, 255).astype(np.uint8), labels=stored["labels"]
+    )
+    code, out, _ = bitleak("audit", "config.yaml", config=config)
+    assert code == 0
+    assert "NOT EVALUABLE: members and others differ by themselves" in out
+    table = pandas.read_csv(tmp_path / "audits" / "config" / "results.csv")
+    assert set(table.attack.fillna("")) == {"blind", ""}
+    config["target"]["allow_separable"] = True
+    code, out, _ = bitleak("audit", "config.yaml", config=config)
+    assert code == 0
+    assert "count that difference as leakage" in out
+    table = pandas.read_csv(tmp_path / "audits" / "config" / "results.csv")
+    assert "threshold" in set(table.attack)

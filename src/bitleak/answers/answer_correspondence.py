@@ -144,8 +144,18 @@ def population_pairing_doubts(full: Confidences, quantized: Confidences) -> list
     return _record_doubts(_ranks(full), _ranks(quantized), "population records")
 
 
-def copy_doubts(pool: Confidences, population: Confidences) -> list[str]:
-    """Return sentences on records with the same answers: among the population, or twice in the pool."""
+def copy_doubts(
+    pool: Confidences,
+    population: Confidences,
+    clusters: Int64[np.ndarray, "records"] | None = None,
+) -> list[str]:
+    """Return sentences on records with the same answers: among the population, or twice in the pool.
+
+    Args:
+        pool: Of the audited records.
+        population: Of the others.
+        clusters: Number of each audited record's cluster, in which equal answers raise no doubt.
+    """
     step = 1e-3 * float(np.std(pool[:NUMBERS]))
     if not step > 0 or pool.shape[0] * pool.shape[2] < FEWEST_NUMBERS:
         return []
@@ -162,10 +172,15 @@ def copy_doubts(pool: Confidences, population: Confidences) -> list[str]:
             "that use it are wrong otherwise."
         )
     twice = len(varied) - len(known)
+    if clusters is not None:
+        # of those in one cluster, one counts
+        alone = {(key, name) for key, name in zip(keys, clusters.tolist(), strict=True) if key}
+        twice = len(alone) - len(known)
     if twice >= max(2, pool.shape[1] / 100):
         doubts.append(
             f"{count(twice, 'record')} of {pool.shape[1]} are answered as other records are, by all models: is a "
-            "record in the file twice? Intervals are too narrow then, since its copies say the same."
+            "record in the file twice? Intervals are too narrow then, and bounds on epsilon too large, since its "
+            "copies say the same: give copies the same number in `clusters`."
         )
     return doubts
 

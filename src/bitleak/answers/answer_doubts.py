@@ -140,7 +140,11 @@ def doubts_of_signals(
         *_predicted_labels(signals, answers, design),
         *(sign or membership_doubts(confidence, member, signals.names)),
         *stranger_doubts(confidence, signals.names),
-        *copy_doubts(confidence, signals.population[_CONFIDENCE]),
+        *copy_doubts(
+            confidence,
+            signals.population[_CONFIDENCE],
+            None if answers.clusters is None else answers.clusters[design.records],
+        ),
         *coarse_confidences(answers, signals, fprs),
     )
 

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from bitleak.answers.array_answers import load_npy, read_folder, read_npz
 from bitleak.answers.experiment_folders import looks_like_experiments, read_experiments
-from bitleak.answers.model_answers import Answers, checked, checked_labels
+from bitleak.answers.model_answers import Answers, checked, checked_clusters, checked_labels
 from bitleak.answers.parquet_answers import read_parquet
 from bitleak.core.errors import DataError
 from bitleak.core.spill import Scratch
@@ -20,7 +20,12 @@ FORMATS = (
 
 
 def read_answers(
-    path: Path, scratch: Scratch, *, labels: Path | None = None, known: Answers | None = None
+    path: Path,
+    scratch: Scratch,
+    *,
+    labels: Path | None = None,
+    known: Answers | None = None,
+    clusters: Path | None = None,
 ) -> Answers:
     """Return the answers of a file or folder of any format, checked as far as it goes without reading them.
 
@@ -29,6 +34,7 @@ def read_answers(
         scratch: Where compressed or row-wise answers are laid out.
         labels: An `.npy` file with the true class of every record, in place of those of `path`.
         known: Answers about the same records, whose labels are taken where `path` has none.
+        clusters: An `.npy` file with the cluster of every record, in place of those of `path`.
 
     Raises:
         DataError: There is no such file, it is of no known format, or what it holds does not fit together.
@@ -37,7 +43,10 @@ def read_answers(
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     found = _folder(path, scratch, given, known) if path.is_dir() else _file(path, scratch)
-    return checked(labelled(found, given, known))
+    labelled_answers = labelled(found, given, known)
+    if clusters is not None:
+        labelled_answers = replace(labelled_answers, clusters=read_clusters(clusters))
+    return checked(labelled_answers)
 
 
 def labelled(
@@ -60,6 +69,17 @@ def read_labels(path: Path) -> Int64[np.ndarray, "records"]:
     if not path.is_file():
         raise DataError(f"--labels {path}: no such file")
     return checked_labels(load_npy(path), f"--labels {path}")
+
+
+def read_clusters(path: Path) -> Int64[np.ndarray, "records"]:
+    """Return the clusters of an `.npy` file.
+
+    Raises:
+        DataError: It is no such file, or not integers with one axis.
+    """
+    if not path.is_file():
+        raise DataError(f"--clusters {path}: no such file")
+    return checked_clusters(load_npy(path), f"--clusters {path}")
 
 
 def _folder(

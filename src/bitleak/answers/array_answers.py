@@ -6,6 +6,7 @@
 | `member` | bool | `[models records]` |
 | `labels` | integers from 0 | `[records]`; needed but for scores |
 | `population_logits` (`_probabilities`, `_scores`), `population_labels` | the same | records outside every model |
+| `clusters` | integers | `[records]`; equal numbers for records that depend on each other, such as copies |
 | `models` | integers | `[models]`; the rows' numbers, where they are not 0, 1, 2, ... |
 
 An array of an `.npz` file that is stored as it is (`numpy.savez`) is memory-mapped inside the archive, after one pass
@@ -23,6 +24,7 @@ from bitleak.answers.model_answers import (
     KINDS,
     AnswerKind,
     Answers,
+    checked_clusters,
     checked_labels,
     checked_member,
     floating,
@@ -41,6 +43,7 @@ NAMES = (
     "labels",
     "population_labels",
     "member",
+    "clusters",
     "models",
 )
 
@@ -138,6 +141,7 @@ def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
         )
         if "population_labels" in arrays
         else None,
+        clusters=checked_clusters(arrays["clusters"], source) if "clusters" in arrays else None,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bitleak import metrics
 from bitleak.answers.answer_doubts import doubts_of_files, refuse_answers
 from bitleak.answers.answer_files import read_answers
 from bitleak.answers.attack_design import FEWEST_MODELS, Design, attack_design, chosen_targets
@@ -36,6 +37,7 @@ class AttackRequest:
         scores: File or folder with the answers.
         quantized: The same for quantized versions of the models; None if there is none.
         labels: An `.npy` file with labels.
+        clusters: An `.npy` file with the cluster of each record; None takes those of `scores`.
         targets: Models to attack, with commas between them; None is all.
         attacks: Words or names that `expand` knows, and `joint`; None is all that apply.
         fprs: False positive rates in (0, 1) at which the TPR is reported.
@@ -49,6 +51,7 @@ class AttackRequest:
     scores: Path
     quantized: Path | None = None
     labels: Path | None = None
+    clusters: Path | None = None
     targets: str | None = None
     attacks: tuple[str, ...] | None = None
     fprs: tuple[float, ...] = (0.001, 0.01)
@@ -108,6 +111,12 @@ class PreparedAttack:
             if self.answers.labels is None
             else self.answers.labels[records]
         )
+
+    @property
+    def clusters(self) -> Int64[np.ndarray, "records"] | None:
+        """Clusters of the audited records; None if all are independent."""
+        given = self.answers.clusters
+        return None if given is None else metrics.dense_clusters(given[self.design.records])
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
         """Return the attacks whose scores differ in this case from those in others."""
@@ -199,10 +208,12 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
     fprs = _shares("--fpr", request.fprs, "rates")
     priors = _shares("--priors", request.priors, "shares")
     delta = _delta(request.delta)
-    metrics = _metrics(request.metrics)
+    further = _metrics(request.metrics)
 
     # The files, described but not read as a whole.
-    answers = read_answers(request.scores, scratch, labels=request.labels)
+    answers = read_answers(
+        request.scores, scratch, labels=request.labels, clusters=request.clusters
+    )
     member = _checked_member(answers)
     quantized = None
     allowed = tuple(range(len(answers.names)))
@@ -236,7 +247,7 @@ def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
         fprs=fprs,
         priors=priors,
         delta=delta,
-        metrics=metrics,
+        metrics=further,
         remarks=_remarks(answers, quantized, design),
         unrun=unrun,
         joint=_joint(names, attacks, cases, answers.source),

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 
 import numpy as np
@@ -80,11 +81,13 @@ def _attack_tables(
 ) -> dict[Case, ResultTable]:
     """Return the rows and curves of one attack, by case."""
     design, label = prepared.design, AttackLabel(attack.name, attack.uses_references)
+    clusters = prepared.clusters
     baseline = metrics.estimate_metrics(
         outcome.scores[FULL_BY_FULL].of(attack.name),
         member,
         fprs=prepared.fprs,
         seed=seed_for(design.seed, "measure"),
+        clusters=clusters,
     )
     within_baseline: Estimates | None = None
     tables = {}
@@ -106,6 +109,7 @@ def _attack_tables(
             baseline=baseline,
             thresholds=outcome.thresholds(case, attack),
             mode=MODE,
+            clusters=clusters,
         )
         within: list[Row] = []
         if prepared.by_class:
@@ -118,6 +122,7 @@ def _attack_tables(
                 targets=design.targets,
                 fprs=prepared.fprs,
                 baseline=within_baseline,
+                clusters=clusters,
             )
             within_baseline = estimates if within_baseline is None else within_baseline
         tables[case] = ResultTable([*table.rows, *within], table.curves)
@@ -132,8 +137,14 @@ def _accuracy_rows(
 ) -> list[Row]:
     """Return the accuracy of each target on its own non-members (test) and members (train)."""
     baseline = None if variant == FULL else correct[FULL]
-    trained = metrics.accuracy_on_members(correct[variant], member, mode=MODE, baseline=baseline)
-    tested = metrics.accuracy_on_members(correct[variant], ~member, mode=MODE, baseline=baseline)
+    accuracy = partial(
+        metrics.accuracy_on_members,
+        correct[variant],
+        mode=MODE,
+        baseline=baseline,
+        clusters=prepared.clusters,
+    )
+    trained, tested = accuracy(member), accuracy(~member)
     renamed = Measures(
         {"test_accuracy": tested.targets["train_accuracy"]},
         {"test_accuracy": tested.aggregate["train_accuracy"]},
@@ -186,7 +197,13 @@ def summarize(prepared: PreparedAttack, rows: list[Row]) -> Summary:
         warnings=_class_warnings(prepared, rows, attack),
         priors=prepared.priors,
         delta=prepared.delta,
+        clusters=_clusters(prepared),
     )
+
+
+def _clusters(prepared: PreparedAttack) -> int | None:
+    clusters = prepared.clusters
+    return None if clusters is None else int(clusters.max()) + 1
 
 
 def record_results(

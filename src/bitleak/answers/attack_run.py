@@ -282,6 +282,7 @@ def _power(
         fpr=metrics.headline_fpr(prepared.fprs, int((~member).sum(axis=1).min())),
         mode=MODE,
         seed=design.seed,
+        clusters=prepared.clusters,
     )
 
 

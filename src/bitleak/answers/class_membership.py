@@ -16,6 +16,7 @@ from bitleak.core.types import Measure, Row
 from bitleak.core.variants import FULL
 from bitleak.metrics import ClassDependence, Estimates
 from bitleak.report.format import count, figure
+from bitleak.steps.find_copies import Groups
 from bitleak.steps.result_rows import Subject
 
 AUC = str(AUC_WITHIN_CLASS)
@@ -54,9 +55,13 @@ def within_class(
     member: Bool[np.ndarray, "targets records"],
     labels: np.ndarray,
     targets: Sequence[int],
+    clusters: Groups | None = None,
 ) -> tuple[Estimates, tuple[int, ...]]:
     """Return the AUC within classes of the targets that have one, and these targets."""
-    found = [metrics.auc_within_class(*pair, labels) for pair in zip(scores, member, strict=True)]
+    dense = metrics.dense_clusters(clusters)
+    found = [
+        metrics.auc_within_class(*pair, labels, dense) for pair in zip(scores, member, strict=True)
+    ]
     known = {target: one for target, one in zip(targets, found, strict=True) if one is not None}
     return ({AUC: tuple(known.values())} if known else {}), tuple(known)
 
@@ -70,6 +75,7 @@ def within_class_rows(
     targets: Sequence[int],
     fprs: Sequence[float],
     baseline: Estimates | None,
+    clusters: Groups | None = None,
 ) -> tuple[list[Row], Estimates]:
     """Return the rows of one attack in one case, the mean over the targets that have the figure first.
 
@@ -81,11 +87,12 @@ def within_class_rows(
         targets: Rows of the targets.
         fprs: False positive rates.
         baseline: Estimates at full precision, as this function returned them; None if these are they.
+        clusters: Number of each record's cluster; None if all are independent.
 
     Returns:
         The rows, and the estimates of the areas.
     """
-    estimates, known = within_class(scores, member, labels, targets)
+    estimates, known = within_class(scores, member, labels, targets, clusters)
     if not known:
         return [], {}
     measures = metrics.measures_from(estimates, mode=MODE, baseline=baseline)

@@ -52,8 +52,13 @@ def joint_rows(
     design = prepared.design
     (label,) = scores[RELEASES[0]].attacks
     alone = [of_release.scores[0] for releases, of_release in scores.items() if len(releases) == 1]
+    clusters = prepared.clusters
     baseline = metrics.estimate_metrics(
-        alone[0], member, fprs=prepared.fprs, seed=seed_for(design.seed, "measure")
+        alone[0],
+        member,
+        fprs=prepared.fprs,
+        seed=seed_for(design.seed, "measure"),
+        clusters=clusters,
     )
     within_baseline: Estimates | None = None
     rows: list[Row] = []
@@ -71,6 +76,7 @@ def joint_rows(
             baseline=baseline,
             thresholds=None,
             mode=MODE,
+            clusters=clusters,
         )
         rows += table.rows
         curves += named_curves(step.variant, quantizer, None, table.curves)
@@ -83,6 +89,7 @@ def joint_rows(
                 targets=design.targets,
                 fprs=prepared.fprs,
                 baseline=within_baseline,
+                clusters=clusters,
             )
             within_baseline = estimates if within_baseline is None else within_baseline
             rows += within
@@ -97,5 +104,6 @@ def joint_rows(
                 fprs=prepared.fprs,
                 mode=MODE,
                 seed=design.seed,
+                clusters=clusters,
             )
     return rows, curves

@@ -42,6 +42,8 @@ class Answers:
         population_numbers: Numbers of the population records; None likewise.
         query_numbers: Numbers of the queries; None likewise.
         doubts: Reasons to doubt the answers that the layout of the source gives, a sentence each.
+        clusters: Number of each audited record's cluster: records that depend on each other have equal numbers; None
+            if all are independent.
     """
 
     source: str
@@ -56,6 +58,7 @@ class Answers:
     population_numbers: Int64[np.ndarray, "population_numbered"] | None = None
     query_numbers: Int64[np.ndarray, "queries_numbered"] | None = None
     doubts: tuple[str, ...] = ()
+    clusters: Int64[np.ndarray, "clustered"] | None = None
 
     @property
     def records(self) -> int:
@@ -146,11 +149,21 @@ def checked_labels(array: np.ndarray, where: str) -> Int64[np.ndarray, "records"
     return np.array(array, np.int64)
 
 
+def checked_clusters(array: np.ndarray, where: str) -> Int64[np.ndarray, "records"]:
+    """Return numbers of clusters as int64, if they are integers with one axis."""
+    if array.ndim != 1 or array.dtype.kind not in "iu" or array.dtype == np.uint64:
+        raise DataError(
+            f"{where}: clusters must be integers [records], one number per record, got {array.dtype} {array.shape}; "
+            "for names, write numpy.unique(names, return_inverse=True)[1]"
+        )
+    return np.array(array, np.int64)
+
+
 def checked(answers: Answers) -> Answers:
     """The answers as they came, once all that can be told without reading them is known to fit.
 
     Raises:
-        DataError: Shapes differ between models, names occur twice, or membership or labels are missing,
+        DataError: Shapes differ between models, names occur twice, or membership, labels or clusters are missing,
             of another length or out of range.
     """
     source, kind = answers.source, answers.kind
@@ -176,6 +189,10 @@ def checked(answers: Answers) -> Answers:
             f"{source}: member must be [models records], here {expected}, got {answers.member.shape}"
         )
     _check_labels(answers, "labels", answers.labels, answers.records)
+    if answers.clusters is not None and len(answers.clusters) != answers.records:
+        raise DataError(
+            f"{source}: clusters must be one number per audited record, {answers.records}, got {len(answers.clusters)}"
+        )
     if answers.population:
         _check_labels(
             answers, "population_labels", answers.population_labels, answers.population_records

@@ -5,6 +5,7 @@
 | `model`, `record`, `query` | integers | which answer it is; `query` may be missing where there is one |
 | `member` | bool | whether the model was trained on the record; null for records outside every model |
 | `label` | integer | true class of the record; needed but for scores |
+| `cluster` | integer | equal for records that depend on each other, such as copies; optional |
 | one of `logits`, `probabilities` | list of numbers | one per class |
 | or `score` | number | logit-scaled confidence |
 
@@ -33,7 +34,7 @@ ANSWERS: dict[str, AnswerKind] = {
     "probabilities": "probabilities",
     "score": "scores",
 }
-COLUMNS = ("model", "record", "query", "label", "member", *ANSWERS)
+COLUMNS = ("model", "record", "query", "label", "member", "cluster", *ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
         kind = schema.field(name).type
         if name == "member" and not pa.types.is_boolean(kind):
             raise DataError(f"{file}: member must be bool, got {kind}")
-        if name in ("model", "record", "query", "label") and not pa.types.is_integer(kind):
+        if name in ("model", "record", "query", "label", "cluster") and not pa.types.is_integer(
+            kind
+        ):
             raise DataError(f"{file}: {name} must be an integer, got {kind}")
         if name == "score" and not pa.types.is_floating(kind):
             raise DataError(f"{file}: score must be a floating-point number, got {kind}")
@@ -184,6 +187,7 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
     seen = np.zeros(shape, bool)
     member = np.full(shape[:2], -1, np.int8)
     labels = np.full(len(records), -1, np.int64)
+    clusters = np.full(len(records), -1, np.int64)
     for batch in _batches(files, layout.columns):
         model = np.searchsorted(layout.models, _integers(batch, "model", layout.source))
         record = order[
@@ -208,6 +212,12 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
             _agree(
                 labels, record, label, f"{layout.source}: label of a record differs between rows"
             )
+        if "cluster" in layout.columns:
+            cluster = _integers(batch, "cluster", layout.source)
+            if (cluster < 0).any():
+                raise DataError(f"{layout.source}: cluster must be 0 or more, got {cluster.min()}")
+            message = f"{layout.source}: cluster of a record differs between rows"
+            _agree(clusters, record, cluster, message)
     _complete(seen, records, layout)
     split = len(layout.pool)
     labelled = "label" in layout.columns
@@ -223,6 +233,7 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
         record_numbers=layout.pool,
         population_numbers=layout.population,
         query_numbers=layout.queries,
+        clusters=clusters[:split] if "cluster" in layout.columns else None,
     )
 
 

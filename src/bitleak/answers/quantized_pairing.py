@@ -43,7 +43,11 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
             f"{source}: the population must be that of {answers.source}, {answers.population_records} records, got "
             f"{quantized.population_records}"
         )
-    for name in ("labels", "population_labels"):
+    if quantized.clusters is not None and answers.clusters is None:
+        raise DataError(
+            f"{source}: clusters are missing in {answers.source}, whose clusters count; write them there too"
+        )
+    for name in ("labels", "population_labels", "clusters"):
         ours, theirs = getattr(answers, name), getattr(quantized, name)
         if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
             raise DataError(

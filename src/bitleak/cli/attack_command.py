@@ -33,6 +33,13 @@ def attack_answers(
         Path | None,
         typer.Option("--labels", help="An .npy file with the true class of every record."),
     ] = None,
+    clusters: Annotated[
+        Path | None,
+        typer.Option(
+            "--clusters",
+            help="An .npy file with a number per record, equal for records that depend on each other, such as copies.",
+        ),
+    ] = None,
     fpr: Annotated[
         str, typer.Option("--fpr", help="False-positive rates to report the TPR at.")
     ] = "0.001,0.01",
@@ -72,6 +79,7 @@ def attack_answers(
         scores=scores,
         quantized=quantized,
         labels=labels,
+        clusters=clusters,
         targets=targets,
         attacks=None if attacks is None else tuple(part.strip() for part in attacks.split(",")),
         fprs=_numbers("--fpr", fpr),

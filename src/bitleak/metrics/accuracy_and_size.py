@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.types import QuantizedWeights, SplitMode, Weights
+from bitleak.metrics.clusters import Clusters, dense_clusters
 from bitleak.metrics.estimates import Estimates
 from bitleak.metrics.measures import Measures, measures_from
 from bitleak.metrics.proportions import estimate_proportion
@@ -53,6 +54,7 @@ def accuracy_on_members(
     *,
     mode: SplitMode = "population",
     baseline: Float64[np.ndarray, "targets records"] | None = None,
+    clusters: Int64[np.ndarray, "records"] | None = None,
 ) -> Measures:
     """Return the metric `train_accuracy`: the share of its members that a target classifies right.
 
@@ -61,9 +63,11 @@ def accuracy_on_members(
         member: True for the target's members.
         mode: See `measure`.
         baseline: The same signal of the same targets at fp32.
+        clusters: As in `measure`.
     """
-    at_fp32 = None if baseline is None else _shares("train_accuracy", baseline > 0.5, member)
-    estimates = _shares("train_accuracy", correct > 0.5, member)
+    metric, dense = "train_accuracy", dense_clusters(clusters)
+    at_fp32 = None if baseline is None else _shares(metric, baseline > 0.5, member, dense)
+    estimates = _shares(metric, correct > 0.5, member, dense)
     return measures_from(estimates, mode=mode, baseline=at_fp32)
 
 
@@ -87,10 +91,11 @@ def _shares(
     metric: str,
     success: Bool[np.ndarray, "targets records"],
     counted: Bool[np.ndarray, "targets records"] | None = None,
+    clusters: Clusters | None = None,
 ) -> Estimates:
     counted = np.ones_like(success) if counted is None else counted
     pairs = zip(success, counted, strict=True)
-    return {metric: tuple(estimate_proportion(right, counts) for right, counts in pairs)}
+    return {metric: tuple(estimate_proportion(*pair, clusters) for pair in pairs)}
 
 
 def weights_size(

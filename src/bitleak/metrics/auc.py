@@ -50,6 +50,7 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri, stdtrit
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import About
+from bitleak.metrics.clusters import clustered_figure
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
 from bitleak.metrics.ties import rare_reach
@@ -79,7 +80,8 @@ def estimate_auc(curve: Roc) -> Estimate:
         curve: One target's ROC.
 
     Returns:
-        An `Estimate` whose `centre` is its `value`.
+        An `Estimate` whose `centre` is its `value`; with clusters, of Obuchowski's variance
+        (`clusters`), and with an influence per cluster.
 
     Example:
         >>> from bitleak.metrics.roc import roc
@@ -94,11 +96,17 @@ def estimate_auc(curve: Roc) -> Estimate:
     group = curve.point - 1
     placement = np.where(curve.member, below[group], above[group]) - area
     influence = placement / np.where(curve.member, members, non_members)
-    # n / (n - 1): from the infinitesimal jackknife's variance to DeLong's
-    member_inflation = members / max(members - 1, 1)
-    inflation = np.where(curve.member, member_inflation, non_members / max(non_members - 1, 1))
-    variance = float((influence**2 * inflation).sum())
-    low, high = auc_interval(area, np.sqrt(variance), min(members, non_members))
+    if curve.clusters is None:
+        # n / (n - 1): from the infinitesimal jackknife's variance to DeLong's
+        member_inflation = members / max(members - 1, 1)
+        inflation = np.where(curve.member, member_inflation, non_members / max(non_members - 1, 1))
+        variance = float((influence**2 * inflation).sum())
+        low, high = auc_interval(area, np.sqrt(variance), min(members, non_members))
+    else:
+        figure = clustered_figure(influence, curve.member, curve.clusters)
+        influence = figure.influence
+        pairs = min(figure.members.clusters, figure.non_members.clusters)
+        low, high = auc_interval(area, np.sqrt(figure.unbiased), pairs)
     if 0.0 < area < 1.0:
         below_area, above_area = rare_reach(curve)
         low, high = min(low, area - below_area), max(high, area + above_area)

@@ -47,6 +47,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import ndtr
 
+from bitleak.metrics.clusters import Clusters, clustered_figure
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc, best_balanced_accuracy
 from bitleak.metrics.ties import rare_reach
@@ -64,9 +65,19 @@ LIMIT_BISECTIONS = 50
 _Means = Float64[np.ndarray, "means"]
 
 
-def random_halvings(records: int, seed: int) -> Bool[np.ndarray, "halvings records"]:
-    """Return the halvings for `estimate_balanced_accuracy`, a function of the arguments alone."""
-    return np.random.default_rng(seed).random((HALVINGS, records)) < 0.5
+def random_halvings(
+    records: int, seed: int, clusters: Clusters | None = None
+) -> Bool[np.ndarray, "halvings records"]:
+    """Return the halvings for `estimate_balanced_accuracy`, a function of the arguments alone.
+
+    Args:
+        records: Number of records.
+        seed: Seed for the draw.
+        clusters: Records that stay together; None if all are independent.
+    """
+    units = records if clusters is None else int(clusters.max()) + 1
+    halves = np.random.default_rng(seed).random((HALVINGS, units)) < 0.5
+    return halves if clusters is None else halves[:, clusters]
 
 
 def estimate_balanced_accuracy(
@@ -98,6 +109,9 @@ def estimate_balanced_accuracy(
         -(called - fpr) / (2 * curve.non_members),
     )
     variance = float((influence**2).sum())
+    if curve.clusters is not None:
+        figure = clustered_figure(influence, curve.member, curve.clusters)
+        influence, variance = figure.influence, figure.variance
 
     # C, M and w of the module's docstring
     out_of_half, maximum = (1 + tpr - fpr) / 2, best_balanced_accuracy(curve)

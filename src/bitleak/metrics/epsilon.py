@@ -29,6 +29,13 @@ Any choice on the first half is valid: only corners of its ROC are tried, at mos
 each inequality, the numbers of errors on that side spaced evenly on a log scale. Cost: O(records
 log records) and 96 inverse incomplete beta functions per attack.
 
+*Clusters.* Records that depend on each other (`clusters`) break the assumption: twenty copies that
+are members together are one guess, not twenty. One record of each cluster is drawn, without looking
+at scores or membership, and the bound is that of the records drawn, which are independent. The
+inequalities hold for any mixture of records, so it is valid whatever the records of a cluster have in
+common; it spends the others. If a cluster's records are members together, the record that privacy is
+about is the cluster.
+
 *The rows of the results table.* By target: the bounds of all `comparisons` attacks on the target
 hold together at 95 %. Over T targets: the largest of the targets' bounds, each at confidence
 1 - 0.05 / T, so that it holds at 95 % too (Bonferroni). A mean would be no bound, and pooling the
@@ -44,6 +51,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.types import Measure, Scores
+from bitleak.metrics.clusters import dense_clusters, single_records
 from bitleak.metrics.measures import TotalAndTargets
 from bitleak.metrics.proportions import exact_high, exact_low
 from bitleak.metrics.roc import Roc, roc
@@ -145,6 +153,7 @@ def epsilon_measures(
     seed: int,
     delta: int | float,
     comparisons: int,
+    clusters: Int64[np.ndarray, "records"] | None = None,
 ) -> TotalAndTargets:
     """Return the metric `epsilon` of one attack: a lower bound, so that there is no upper end.
 
@@ -155,6 +164,8 @@ def epsilon_measures(
         seed: Seed for the halvings.
         delta: The delta of differential privacy, in [0, 1).
         comparisons: Attacks on the same targets whose bounds hold together, this one included.
+        clusters: As in `measure`; one record of each is judged, drawn with the seed. A target
+            with fewer than 2 members or non-members among these has the bound 0.
 
     Raises:
         ValueError: Shapes differ or a number is out of range.
@@ -171,11 +182,19 @@ def epsilon_measures(
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         shapes = f"{scores.shape} and {member.shape}"
         raise ValueError(f"scores and member must both be [targets records], got {shapes}")
+    dense = dense_clusters(clusters)
+    if dense is not None:
+        drawn = single_records(dense, seed)
+        scores, member = scores[:, drawn], member[:, drawn]
     alone = MISTAKE / (4 * integer_in("comparisons", comparisons, 1))
     together = alone / len(scores)
     singles: list[float] = []
     joint: list[float] = []
     for row, truth in zip(scores, member, strict=True):
+        if dense is not None and min(truth.sum(), (~truth).sum()) < 2:
+            joint.append(0.0)
+            singles.append(0.0)
+            continue
         first = random_half(truth, seed)
         thresholds = best_thresholds(roc(row[first], truth[first]), float(delta), together)
         rest = row[~first], truth[~first]

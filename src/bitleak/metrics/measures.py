@@ -7,9 +7,10 @@ of the same targets at fp32, into `Measure`s. `measure` does both.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import About, Measure, SplitMode
@@ -61,6 +62,7 @@ def measure(
     seed: int = 0,
     baseline: Float64[np.ndarray, "targets records"] | None = None,
     balanced: bool = True,
+    clusters: Int64[np.ndarray, "clustered"] | None = None,
 ) -> Measures:
     """Return AUC, TPR at each FPR and balanced accuracy, with intervals and change from a baseline.
 
@@ -76,6 +78,8 @@ def measure(
         baseline: The same attack's scores of the same targets at fp32.
         balanced: Whether the balanced accuracy, which takes longer than the others, is one of the
             metrics.
+        clusters: Number of each record's cluster: records with equal numbers may depend on each
+            other (`clusters`). None if all records are independent.
 
     Raises:
         ValueError: Shapes differ, a score is not finite, or a target lacks members or non-members.
@@ -93,10 +97,11 @@ def measure(
     if baseline is not None and baseline.shape != scores.shape:
         shapes = f"{scores.shape}, got {baseline.shape}"
         raise ValueError(f"baseline must have the scores' shape {shapes}")
-    at_baseline = None
-    if baseline is not None:
-        at_baseline = estimate_metrics(baseline, member, fprs=fprs, seed=seed, balanced=balanced)
-    estimates = estimate_metrics(scores, member, fprs=fprs, seed=seed, balanced=balanced)
+    estimated = partial(
+        estimate_metrics, member=member, fprs=fprs, seed=seed, balanced=balanced, clusters=clusters
+    )
+    at_baseline = None if baseline is None else estimated(baseline)
+    estimates = estimated(scores)
     return measures_from(estimates, mode=mode, baseline=at_baseline)
 
 
@@ -107,6 +112,7 @@ def estimate_metrics(
     fprs: Sequence[float],
     seed: int = 0,
     balanced: bool = True,
+    clusters: Int64[np.ndarray, "clustered"] | None = None,
 ) -> Estimates:
     """Return the figures of every target by metric name; arguments as for `measure`.
 
@@ -115,7 +121,7 @@ def estimate_metrics(
     if scores.ndim != 2 or scores.shape != member.shape or len(scores) == 0:
         shapes = f"{scores.shape} and {member.shape}"
         raise ValueError(f"scores and member must both be [targets records], got {shapes}")
-    curves = [roc(*target) for target in zip(scores, member, strict=True)]
+    curves = [roc(*target, clusters) for target in zip(scores, member, strict=True)]
     return estimate_from_curves(curves, fprs=fprs, seed=seed, balanced=balanced)
 
 
@@ -130,7 +136,7 @@ def estimate_from_curves(
             figures = tuple(estimate_tpr(curve, fpr) for curve in curves)
             estimates[str(Metric("tpr", fpr))] = figures
     if balanced:
-        halves = random_halvings(len(curves[0].point), seed)
+        halves = random_halvings(len(curves[0].point), seed, curves[0].clusters)
         figures = tuple(estimate_balanced_accuracy(curve, halves) for curve in curves)
         estimates["balanced_accuracy"] = figures
     return estimates

@@ -11,20 +11,24 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.special import betaincinv
 
 from bitleak.core.checks import integer_in, number_in
+from bitleak.metrics.clusters import Clusters, cluster_sums, design_effect
 from bitleak.metrics.estimates import Estimate, Z
 
-_Counts = Int64[np.ndarray, "shares"]
+_Counts = Int64[np.ndarray, "shares"] | Float64[np.ndarray, "shares"]
 _Shares = Float64[np.ndarray, "shares"]
 
 
 def estimate_proportion(
-    success: Bool[np.ndarray, "records"], counted: Bool[np.ndarray, "records"] | None = None
+    success: Bool[np.ndarray, "records"],
+    counted: Bool[np.ndarray, "records"] | None = None,
+    clusters: Clusters | None = None,
 ) -> Estimate:
     """Return the share of the counted records that are a success, with Wilson's interval.
 
     Args:
         success: One truth value per record.
         counted: The records that count; None for all.
+        clusters: As `dense_clusters` returns them; Wilson's interval then takes effective numbers.
 
     Raises:
         ValueError: No record counts.
@@ -39,15 +43,24 @@ def estimate_proportion(
     if trials == 0:
         raise ValueError("a share needs at least one record, got none")
     share = float(success[counted].mean())
-    low, high = wilson(int(success[counted].sum()), trials)
     influence = np.where(counted, success - share, 0.0) / trials
+    if clusters is None:
+        low, high = wilson(int(success[counted].sum()), trials)
+    else:
+        low, high = wilson_of_share(share, trials / design_effect(success, counted, clusters))
+        influence = cluster_sums(influence, clusters)
     return Estimate(share, share, low, high, influence, "wilson")
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval for a share of `trials` >= 1 independent trials."""
     integer_in("successes", successes, 0, integer_in("trials", trials, 1))
-    share, shrink = successes / trials, 1 + Z**2 / trials
+    return wilson_of_share(successes / trials, trials)
+
+
+def wilson_of_share(share: float, trials: int | float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval for a share of trials whose number may be an effective one."""
+    shrink = 1 + Z**2 / trials
     middle = (share + Z**2 / (2 * trials)) / shrink
     reach = Z * np.sqrt(share * (1 - share) / trials + Z**2 / (4 * trials**2)) / shrink
     return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
@@ -80,14 +93,14 @@ def clopper_pearson(
     return float(exact_low(counts, trials, tail)[0]), float(exact_high(counts, trials, tail)[0])
 
 
-def exact_low(successes: _Counts, trials: int, tail: float) -> _Shares:
+def exact_low(successes: _Counts, trials: int | float, tail: float) -> _Shares:
     """Return Clopper and Pearson's lower ends for many shares, the chance `tail` below each."""
-    low = betaincinv(np.maximum(successes, 1), trials - successes + 1, tail)
+    low = betaincinv(np.where(successes > 0, successes, 1), trials - successes + 1, tail)
     return np.where(successes > 0, low, 0.0)
 
 
-def exact_high(successes: _Counts, trials: int, tail: float) -> _Shares:
+def exact_high(successes: _Counts, trials: int | float, tail: float) -> _Shares:
     """Return Clopper and Pearson's upper ends for many shares, the chance `tail` above each."""
     failures = trials - successes
-    high = betaincinv(successes + 1, np.maximum(failures, 1), 1 - tail)
+    high = betaincinv(successes + 1, np.where(failures > 0, failures, 1), 1 - tail)
     return np.where(failures > 0, high, 1.0)

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import integer_in
 from bitleak.core.types import Curve, Scores
+from bitleak.metrics.clusters import Clusters, dense_clusters
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Roc:
         point: For each record, in the order it was given, the first point that calls it a member.
         member: The membership it was made from.
         order: Records by descending score; those with equal scores in any order.
+        clusters: Number of each record's cluster, see `clusters`; None if all are independent.
     """
 
     thresholds: Float64[np.ndarray, "points"]
@@ -43,6 +45,7 @@ class Roc:
     point: Int64[np.ndarray, "records"]
     member: Bool[np.ndarray, "records"]
     order: Int64[np.ndarray, "records"]
+    clusters: Clusters | None = None
 
     @property
     def members(self) -> int:
@@ -74,12 +77,17 @@ class Roc:
         return int(self.last_points(np.array([fpr]))[0])
 
 
-def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
+def roc(
+    scores: Scores,
+    member: Bool[np.ndarray, "records"],
+    clusters: Int64[np.ndarray, "clustered"] | None = None,
+) -> Roc:
     """Return the ROC curve of `scores` against the truth.
 
     Args:
         scores: Larger = more likely a member; finite.
         member: True for the members; at least one member and one non-member.
+        clusters: Number of each record's cluster, for the intervals; None if all are independent.
 
     Raises:
         ValueError: A score is not finite, the lengths differ, or one of the two groups is empty.
@@ -98,6 +106,8 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
     if member.all() or not member.any():
         counts = f"{int(member.sum())} members of {len(member)}"
         raise ValueError(f"a ROC needs members and non-members, got {counts}")
+    if clusters is not None and clusters.shape != scores.shape:
+        raise ValueError(f"clusters must be one per record, {len(scores)}, got {clusters.shape}")
     order = np.argsort(-scores)
     descending = scores[order]
 
@@ -113,6 +123,7 @@ def roc(scores: Scores, member: Bool[np.ndarray, "records"]) -> Roc:
         point=point,
         member=member,
         order=order,
+        clusters=dense_clusters(clusters),
     )
 
 

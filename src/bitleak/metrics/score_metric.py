@@ -12,12 +12,13 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import LONGEST_LABEL
 from bitleak.core.metric_names import Metric
 from bitleak.core.outside import versioned
 from bitleak.core.types import Measure, SplitMode
+from bitleak.metrics.clusters import dense_clusters
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.measures import TotalAndTargets
 from bitleak.metrics.trainings import mean_over_trainings, verdict_about
@@ -104,6 +105,7 @@ def further_measures(
     member: Bool[np.ndarray, "targets records"],
     *,
     mode: SplitMode,
+    clusters: Int64[np.ndarray, "records"] | None = None,
 ) -> TotalAndTargets:
     """Return the measures of the metrics that a config names, for every target and for all of them.
 
@@ -116,6 +118,8 @@ def further_measures(
         scores: Scores of one attack.
         member: Membership of the same records.
         mode: How the targets' training sets were drawn, see `measure`.
+        clusters: As in `measure`; with clusters no figure has an interval, since the metric made it for independent
+            records.
 
     Raises:
         ValueError: A metric gives no finite number.
@@ -127,9 +131,12 @@ def further_measures(
         (0.5, 0.5)
     """
     measures = {}
+    clustered = dense_clusters(clusters) is not None
     for entry in entries:
         metric = load_metric(entry)
         targets = [_measure(metric, *target) for target in zip(scores, member, strict=True)]
+        if clustered:
+            targets = [Measure(target.value) for target in targets]
         measures[metric.name] = (_total(targets, mode), *targets)
     return measures
 

@@ -22,11 +22,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from scipy.special import expit, logit
 
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, SplitMode
+from bitleak.metrics.clusters import Clusters, cluster_sums, dense_clusters
 from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.intervals import difference_over_records, mean_over_records
 from bitleak.metrics.measures import TotalAndTargets
@@ -54,6 +55,7 @@ def measure_at_threshold(
     fpr: int | float,
     priors: Sequence[float],
     mode: SplitMode = "population",
+    clusters: Int64[np.ndarray, "records"] | None = None,
 ) -> TotalAndTargets:
     """Return the metrics `tpr_chosen@FPR`, `fpr_chosen@FPR` and `precision@FPR,priorP`.
 
@@ -65,6 +67,7 @@ def measure_at_threshold(
         fpr: FPR that the thresholds were chosen for; it only names the metrics.
         priors: Shares of members among the records that are judged, in (0, 1).
         mode: As in `measure`.
+        clusters: As in `measure`.
 
     Raises:
         ValueError: Shapes differ, a number is NaN, or a target lacks members or non-members.
@@ -82,12 +85,14 @@ def measure_at_threshold(
             f"scores and member must be [targets records] with a threshold each, got "
             f"{scores.shape}, {member.shape} and {len(thresholds)} thresholds"
         )
-    targets = list(map(at_threshold, scores, member, thresholds.tolist()))
-    tprs, fprs = [], []
-    for rates, truth, row in zip(targets, member, scores, strict=True):
+    dense = dense_clusters(clusters)
+    targets, tprs, fprs = [], [], []
+    for row, truth, threshold in zip(scores, member, thresholds.tolist(), strict=True):
+        rates = at_threshold(row, truth, threshold, dense)
         called = row >= rates.threshold
-        tprs.append(_estimate(rates.tpr, called, truth))
-        fprs.append(_estimate(rates.fpr, called, ~truth))
+        targets.append(rates)
+        tprs.append(_estimate(rates.tpr, called, truth, dense))
+        fprs.append(_estimate(rates.fpr, called, ~truth, dense))
     measures: dict[str, tuple[Measure | None, ...]] = {
         str(Metric("tpr_chosen", fpr)): (_total(tprs, mode), *map(_measure, tprs)),
         str(Metric("fpr_chosen", fpr)): (_total(fprs, mode), *map(_measure, fprs)),
@@ -112,6 +117,7 @@ def measure_at_thresholds(
     fprs: Sequence[float],
     priors: Sequence[float],
     mode: SplitMode = "population",
+    clusters: Int64[np.ndarray, "records"] | None = None,
 ) -> TotalAndTargets:
     """Return `measure_at_threshold` at several FPRs.
 
@@ -121,7 +127,9 @@ def measure_at_thresholds(
     measures: dict[str, tuple[Measure | None, ...]] = {}
     for fpr, column in zip(fprs, thresholds.T, strict=True):
         if not np.isnan(column).any() and why_unmeasurable(fpr, fewest) is None:
-            rows = measure_at_threshold(scores, member, column, fpr=fpr, priors=priors, mode=mode)
+            rows = measure_at_threshold(
+                scores, member, column, fpr=fpr, priors=priors, mode=mode, clusters=clusters
+            )
             measures |= rows
     return measures
 
@@ -206,8 +214,10 @@ def _estimate(
     rate: Rate,
     called: Bool[np.ndarray, "records"],
     group: Bool[np.ndarray, "records"],
+    clusters: Clusters | None,
 ) -> Estimate:
     influence = np.where(group, called - rate.value, 0.0) / rate.records
+    influence = influence if clusters is None else cluster_sums(influence, clusters)
     return Estimate(rate.value, rate.value, rate.low, rate.high, influence, "clopper_pearson")
 
 

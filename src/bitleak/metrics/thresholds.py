@@ -29,7 +29,7 @@ Cost: O(records log records) for a threshold, O(records) for the rest.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -37,7 +37,8 @@ from scipy.special import expit, logit
 
 from bitleak.core.checks import number_in
 from bitleak.core.types import Scores
-from bitleak.metrics.proportions import clopper_pearson
+from bitleak.metrics.clusters import Clusters, design_effect
+from bitleak.metrics.proportions import clopper_pearson, exact_high, exact_low
 from bitleak.metrics.tpr import why_unmeasurable
 
 
@@ -51,6 +52,7 @@ class Rate:
         value: The share, called / records.
         low: Lower end of Clopper and Pearson's 95 % interval.
         high: Upper end.
+        design_effect: Records that count as an independent one (`clusters`), at least 1.
     """
 
     called: int
@@ -58,6 +60,14 @@ class Rate:
     value: float
     low: float
     high: float
+    design_effect: float = 1.0
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return Clopper and Pearson's interval at another confidence, with effective numbers."""
+        effective = self.called / self.design_effect, self.records / self.design_effect
+        tail, counts = (1 - confidence) / 2, np.array([effective[0]])
+        low, high = (ends(counts, effective[1], tail)[0] for ends in (exact_low, exact_high))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,7 @@ def at_threshold(
     scores: Scores,
     member: Bool[np.ndarray, "records"],
     threshold: int | float,
+    clusters: Clusters | None = None,
 ) -> AtThreshold:
     """Return TPR and FPR at a threshold fixed without this membership, with exact 95 % intervals.
 
@@ -149,6 +160,7 @@ def at_threshold(
         scores: Larger = more likely a member.
         member: True for the members; at least one member and one non-member.
         threshold: Scores of at least this are called members; may be infinite.
+        clusters: As `dense_clusters` returns them; None if all records are independent.
 
     Raises:
         ValueError: The lengths differ, a score or the threshold is NaN, or one of the two groups is
@@ -168,7 +180,8 @@ def at_threshold(
         counts = f"{int(member.sum())} members of {len(member)}"
         raise ValueError(f"rates need members and non-members, got {counts}")
     called = scores >= threshold
-    return AtThreshold(float(threshold), _rate(called[member]), _rate(called[~member]))
+    tpr, fpr = (_rate(called, group, clusters) for group in (member, ~member))
+    return AtThreshold(float(threshold), tpr, fpr)
 
 
 def precision(tpr: Rate, fpr: Rate, prior: int | float) -> Precision | None:
@@ -196,8 +209,7 @@ def precision(tpr: Rate, fpr: Rate, prior: int | float) -> Precision | None:
     if tpr.called and fpr.called:
         low, high = (float(expit(logit(prior) + ratio)) for ratio in _log_ratio(tpr, fpr))
     else:
-        tpr_low, tpr_high = clopper_pearson(tpr.called, tpr.records, confidence=0.975)
-        fpr_low, fpr_high = clopper_pearson(fpr.called, fpr.records, confidence=0.975)
+        (tpr_low, tpr_high), (fpr_low, fpr_high) = tpr.interval(0.975), fpr.interval(0.975)
         low, high = _share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior)
     return Precision(prior, _share(tpr.value, fpr.value, prior), low, high)
 
@@ -210,9 +222,18 @@ def _log_ratio(tpr: Rate, fpr: Rate) -> tuple[float, float]:
     return float(ratio - below), float(ratio + above)
 
 
-def _rate(called: Bool[np.ndarray, "records"]) -> Rate:
-    count = int(called.sum())
-    return Rate(count, len(called), count / len(called), *clopper_pearson(count, len(called)))
+def _rate(
+    called: Bool[np.ndarray, "records"],
+    group: Bool[np.ndarray, "records"],
+    clusters: Clusters | None,
+) -> Rate:
+    count, records = int((called & group).sum()), int(group.sum())
+    if clusters is None:
+        return Rate(count, records, count / records, *clopper_pearson(count, records))
+    effect = design_effect(called, group, clusters)
+    rate = Rate(count, records, count / records, 0.0, 1.0, effect)
+    low, high = rate.interval(0.95)
+    return replace(rate, low=low, high=high)
 
 
 def _share(tpr: float, fpr: float, prior: float) -> float:

@@ -28,9 +28,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int64
 from scipy.stats import binom
 
-from bitleak.metrics.proportions import wilson
+from bitleak.metrics.clusters import effective_records
+from bitleak.metrics.proportions import wilson_of_share
 from bitleak.metrics.roc import Roc
 
 FEW_TIES = 2
@@ -44,13 +46,16 @@ class TiedStep(NamedTuple):
     tpr: float
 
 
-def step_at(curve: Roc, fpr: float, width: float) -> TiedStep | None:
+def step_at(
+    curve: Roc, fpr: float, width: float, *, non_members: int | None = None
+) -> TiedStep | None:
     """Return the other end of a step of the ROC at this FPR; None if there is no step.
 
     Args:
         curve: One target's ROC.
         fpr: False-positive rate, in (0, 1).
         width: Width of the TPR's interval.
+        non_members: Effective number of them, if there are clusters.
 
     Example:
         >>> from bitleak.metrics.roc import roc
@@ -58,17 +63,26 @@ def step_at(curve: Roc, fpr: float, width: float) -> TiedStep | None:
         >>> step_at(roc(scores + 0.0, member), 0.1, width=0.1)
         TiedStep(fpr=0.25, tpr=0.25)
     """
-    least, most = _central_counts(curve.non_members, fpr)
-    first = int(np.searchsorted(curve.false_positives, least, side="right")) - 1
-    end = int(np.searchsorted(curve.false_positives, most, side="right"))
-    non_members = np.diff(curve.false_positives[first : end + 1])
-    members = np.diff(curve.true_positives[first : end + 1])
-    spread = math.sqrt(curve.non_members * fpr * (1 - fpr))
+    effective = curve.non_members if non_members is None else non_members
+    least, most = _central_counts(effective, fpr)
+    scale = curve.non_members / effective
+    first = int(np.searchsorted(curve.false_positives, least * scale, side="right")) - 1
+    end = int(np.searchsorted(curve.false_positives, most * scale, side="right"))
+    window = slice(first, end + 1)
+    called, wrongly_called = (
+        np.diff(curve.true_positives[window]),
+        _tied(curve, window, ~curve.member),
+    )
+    spread = math.sqrt(effective * fpr * (1 - fpr))
     point = curve.last_point(fpr)
-    enough = np.full(len(non_members), max(FEW_TIES, spread))
+    enough = np.full(len(called), max(FEW_TIES, spread))
     enough[point - first : point - first + 1] = max(FEW_TIES, spread / 2)
-    steep = (members >= 2) & (non_members >= 1) & (members > width / 2 * curve.members)
-    steps = first + np.flatnonzero((non_members > enough) | steep)
+
+    # one cluster's records have one score, but its size may be that of many others
+    large = np.diff(curve.false_positives[window]) / scale > 2 * enough
+    several = (_tied(curve, window, curve.member) >= 2) & (wrongly_called >= 1)
+    steep = several & (called > width / 2 * curve.members)
+    steps = first + np.flatnonzero((wrongly_called > enough) | large | steep)
     if not len(steps):
         return None
 
@@ -76,6 +90,20 @@ def step_at(curve: Roc, fpr: float, width: float) -> TiedStep | None:
     nearest = int(steps[np.abs(steps - point).argmin()])
     other = nearest if nearest < point else nearest + 1
     return TiedStep(float(curve.fpr[other]), float(curve.tpr[other]))
+
+
+def _tied(
+    curve: Roc, window: slice, counted: Bool[np.ndarray, "records"]
+) -> Int64[np.ndarray, "groups"]:
+    """Return the counted records, or their clusters, in each group of ties between the points."""
+    if curve.clusters is None:
+        counts = curve.true_positives if counted is curve.member else curve.false_positives
+        return np.diff(counts[window])
+    groups = max(0, len(curve.thresholds[window]) - 1)
+    place = curve.point - window.start - 1
+    inside = counted & (place >= 0) & (place < groups)
+    pairs = np.unique(np.stack([place[inside], curve.clusters[inside]]), axis=1)
+    return np.bincount(pairs[0], minlength=groups).astype(np.int64)
 
 
 @lru_cache(maxsize=64)
@@ -116,8 +144,8 @@ def rare_reach(curve: Roc) -> tuple[float, float]:
 def _cut_reach(curve: Roc, point: int) -> tuple[float, float]:
     """Return the reaches of Newcombe's interval for TPR - FPR at a point of the curve."""
     tpr, fpr = float(curve.tpr[point]), float(curve.fpr[point])
-    tpr_low, tpr_high = wilson(int(curve.true_positives[point]), curve.members)
-    fpr_low, fpr_high = wilson(int(curve.false_positives[point]), curve.non_members)
+    tpr_low, tpr_high = wilson_of_share(tpr, effective_records(curve.member, curve.clusters))
+    fpr_low, fpr_high = wilson_of_share(fpr, effective_records(~curve.member, curve.clusters))
     below = math.hypot(tpr - tpr_low, fpr_high - fpr)
     above = math.hypot(tpr_high - tpr, fpr - fpr_low)
     return below, above

@@ -32,11 +32,15 @@ the slope of the ROC at alpha being the secant over one standard deviation of K 
 centre's error is that of the influence, up to 20 % smaller than the mixture's reach, which a single
 target needs because K is a whole number. In differences the reach is brought halfway to it (their
 geometric mean) if it is known from below.
+
+With clusters the numbers of members and of non-members are effective ones, by the design effects of
+the two shares above the threshold (`clusters`).
 """
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -44,6 +48,7 @@ from scipy.special import ndtr
 from scipy.stats import binom
 
 from bitleak.core.checks import integer_in, number_in
+from bitleak.metrics.clusters import clustered_figure, design_effect
 from bitleak.metrics.estimates import Estimate, Z
 from bitleak.metrics.roc import Roc
 from bitleak.metrics.ties import step_at
@@ -129,25 +134,36 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
         (0.1, True)
     """
     number_in("fpr", fpr, 0.0, 1.0, ends="()")
-    above, chance = _ranks(curve.non_members, fpr)
+    effects = _design_effects(curve, fpr)
+    non_members = max(1, round(curve.non_members / effects.non_members))
+    ranks, chance = _ranks(non_members, fpr)
+    above = ranks * (curve.non_members / non_members)
     lower, upper = _members_above(curve, above)
     counts = np.concatenate([lower, upper])
     weights = np.concatenate([chance, chance]) / 2
-    low, high = _quantiles(counts, weights, curve.members)
-    influence = _influence(curve, fpr, above, chance)
+    low, high = _quantiles(counts / effects.members, weights, curve.members / effects.members)
+    influence = _influence(curve, fpr, above, chance, non_members)
     centre = float(weights @ counts / curve.members)
+    width = 2 * Z * np.sqrt(influence @ influence)
+    if curve.clusters is not None:
+        # clusters with members and non-members move the TPR and its threshold together
+        figure = clustered_figure(influence, curve.member, curve.clusters)
+        width, influence = 2 * Z * np.sqrt(figure.variance), figure.influence
+        low = centre - figure.shared_part * (centre - low)
+        high = centre + figure.shared_part * (high - centre)
 
     # P(K = 0): from 2.5 % on the data do not bound the threshold from above, nor the TPR from below
-    none_above = (1 - fpr) ** curve.non_members
-    point, step = curve.last_point(fpr), step_at(curve, fpr, high - low)
+    none_above = (1 - fpr) ** non_members
+    point = curve.last_point(fpr)
+    step = step_at(curve, fpr, high - low, non_members=non_members)
     return Estimate(
         value=float(curve.tpr[point]),
         centre=centre,
-        low=low if fpr * curve.non_members >= 1 - 1e-9 else -np.inf,
+        low=low if fpr * non_members >= 1 - 1e-9 else -np.inf,
         high=high,
         influence=influence,
         interval="threshold_rank",
-        pairing=_pairing(influence, high - low) if none_above <= 0.025 else 1.0,
+        pairing=_pairing(width, high - low) if none_above <= 0.025 else 1.0,
         bounded_below=none_above <= 0.025,
         fpr=float(curve.fpr[point]),
         step_fpr=math.nan if step is None else step.fpr,
@@ -155,8 +171,27 @@ def estimate_tpr(curve: Roc, fpr: float) -> Estimate:
     )
 
 
-def _pairing(influence: Float64[np.ndarray, "records"], width: float) -> float:
-    ratio = 2 * Z * np.sqrt(influence @ influence) / max(width, 1e-12)
+class _DesignEffects(NamedTuple):
+    """Records that count as an independent one, of the members and of the non-members."""
+
+    members: float
+    non_members: float
+
+
+def _design_effects(curve: Roc, fpr: float) -> _DesignEffects:
+    """Return the design effects of the shares above the threshold (`clusters`); 1 without clusters.
+
+    The shares are those above a threshold that is uncertain by the rank of independent records.
+    """
+    if curve.clusters is None:
+        return _DesignEffects(1.0, 1.0)
+    above = _chance_above(curve, *_ranks(curve.non_members, fpr))
+    members = design_effect(above, curve.member, curve.clusters)
+    return _DesignEffects(members, design_effect(above, ~curve.member, curve.clusters))
+
+
+def _pairing(width_of_influence: float, width: float) -> float:
+    ratio = width_of_influence / max(width, 1e-12)
     return float(np.sqrt(np.clip(ratio, 0.1, 1.0)))
 
 
@@ -176,7 +211,9 @@ def _members_above(curve: Roc, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.minimum(lower, upper), upper  # inside a tie the threshold lies above the tie
 
 
-def _quantiles(counts: np.ndarray, weights: np.ndarray, members: int) -> tuple[float, float]:
+def _quantiles(
+    counts: np.ndarray, weights: np.ndarray, members: int | float
+) -> tuple[float, float]:
     """Return the mixture's 2.5 % and 97.5 % quantiles, by Newton's steps on the arcsine scale."""
     middles = np.arcsin(np.sqrt((counts + 3 / 8) / (members + 3 / 4)))
     precision = np.sqrt(4 * members + 2)
@@ -199,21 +236,29 @@ def _quantiles(counts: np.ndarray, weights: np.ndarray, members: int) -> tuple[f
     return float(ends[0]), float(ends[1])
 
 
+def _chance_above(
+    curve: Roc, ranks: np.ndarray, chance: np.ndarray
+) -> Float64[np.ndarray, "records"]:
+    """Return a_r of the module's docstring: the chance that the threshold lies below record r's point."""
+    lasts = np.searchsorted(curve.false_positives, ranks, side="right") - 1
+    ending = np.bincount(lasts, weights=chance, minlength=len(curve.thresholds))
+    return ending[::-1].cumsum()[::-1][curve.point]
+
+
 def _influence(
     curve: Roc,
     fpr: float,
     ranks: np.ndarray,
     chance: np.ndarray,
+    non_members: int,
 ) -> Float64[np.ndarray, "records"]:
-    # a_r of the module's docstring: the threshold lies below record r's point
-    lasts = np.searchsorted(curve.false_positives, ranks, side="right") - 1
-    ending = np.bincount(lasts, weights=chance, minlength=len(curve.thresholds))
-    above = ending[::-1].cumsum()[::-1][curve.point]
+    above = _chance_above(curve, ranks, chance)
 
     # the slope at alpha: members per non-member, one standard deviation of K to either side
-    middle = curve.non_members * fpr
-    spread = max(1.0, np.sqrt(curve.non_members * fpr * (1 - fpr)))
-    ends = np.clip(middle + np.array([-spread, spread]), 0, curve.non_members).round()
+    middle = non_members * fpr
+    spread = max(1.0, np.sqrt(non_members * fpr * (1 - fpr)))
+    ends = np.clip(middle + np.array([-spread, spread]), 0, non_members).round()
+    ends = ends * (curve.non_members / non_members)
     counts = curve.true_positives[np.searchsorted(curve.false_positives, ends, side="right") - 1]
     run = max((ends[1] - ends[0]) / curve.non_members, 1e-12)
     slope = (counts[1] - counts[0]) / curve.members / run

@@ -45,6 +45,7 @@ from scipy.stats import hypergeom, rankdata
 
 from bitleak.core.types import Scores
 from bitleak.metrics.auc import auc_interval
+from bitleak.metrics.clusters import Clusters, clustered_figure
 from bitleak.metrics.estimates import Estimate
 from bitleak.metrics.tpr import why_unmeasurable
 
@@ -128,13 +129,16 @@ def class_dependence(member: _Member, labels: _Labels) -> ClassDependence:
     )
 
 
-def auc_within_class(scores: Scores, member: _Member, labels: _Labels) -> Estimate | None:
+def auc_within_class(
+    scores: Scores, member: _Member, labels: _Labels, clusters: Clusters | None = None
+) -> Estimate | None:
     """Return the AUC within classes, with its interval and the influence of every record.
 
     Args:
         scores: Larger = more likely a member.
         member: True for the members.
         labels: Class of each record.
+        clusters: As `dense_clusters` returns them; None if all records are independent.
 
     Returns:
         None if no class has members and non-members.
@@ -165,6 +169,11 @@ def auc_within_class(scores: Scores, member: _Member, labels: _Labels) -> Estima
         inflation[group] = count / max(count - 1, 1)
     variance = float((influence**2 * inflation).sum())
     disjoint_pairs = int(np.minimum(members, non_members).sum())
+    if clusters is not None:
+        figure = clustered_figure(influence, member, clusters)
+        influence, variance = figure.influence, figure.unbiased
+        clustered = (figure.members.clusters, figure.non_members.clusters)
+        disjoint_pairs = min(disjoint_pairs, *clustered)
     low, high = auc_interval(area, np.sqrt(variance), disjoint_pairs)
     return Estimate(area, area, low, high, influence, "delong")
 

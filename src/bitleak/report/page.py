@@ -15,6 +15,7 @@ from bitleak.report.figures.style import FAINT, INK
 from bitleak.report.headline import judge_control
 from bitleak.report.page_tables import ADVERSARIES, full_table, headline_table
 from bitleak.report.power_file import PowerRow
+from bitleak.report.record_dependence import dependence
 from bitleak.report.results_table import Table
 from bitleak.report.sections import page_sections
 from bitleak.report.sections.chosen_thresholds import (
@@ -74,9 +75,9 @@ def page(
         full=full,
         sections=page_sections(table, summary),
         compared=len(table.quantized),
+        dependence=dependence(summary),
         detectable=detectable_auc(
-            summary.members,
-            summary.non_members,
+            *_independent_records(summary),
             targets=summary.targets,
             about=verdict_about(summary.mode, summary.targets),
         ),
@@ -91,6 +92,12 @@ def page(
         strips=[] if exposed is None else picture_strips(exposed, pictures),
         record_grids=[] if exposed is None else exposure_tables(exposed),
     )
+
+
+def _independent_records(summary: Summary) -> tuple[int, int]:
+    """Return the members and non-members of a target, as many as there are clusters of them."""
+    share = 1.0 if summary.clusters is None else summary.clusters / summary.records
+    return max(1, round(share * summary.members)), max(1, round(share * summary.non_members))
 
 
 def inlined(svg: bytes, prefix: str) -> str:

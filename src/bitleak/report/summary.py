@@ -97,6 +97,8 @@ class Summary:
             `distance` of near copies (see `bitleak.data.image_copies`); None if the images are not
             known.
         schema: `SCHEMA` of the version that wrote the file.
+        clusters: Number of clusters of dependent records that intervals and bounds count; None if
+            all records are taken for independent.
     """
 
     title: str
@@ -139,6 +141,7 @@ class Summary:
     copies: Mapping[str, int | float] | None = None
     lead: tuple[str, ...] = ()
     schema: int = SCHEMA
+    clusters: int | None = None
 
     @property
     def command(self) -> str:

@@ -15,6 +15,7 @@ from bitleak.core.types import Outputs, Row, SplitMode, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimate, Estimates, MatchedAccuracies
 from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.find_copies import Groups, groups_of
 from bitleak.steps.measure_utility import answers_of
 from bitleak.steps.result_rows import (
     ROW_BYTES,
@@ -61,7 +62,7 @@ class CompareVariants:
         """Scores of the variant and of the others, by the same attacks; for noise also answers of the targets.
 
         `baseline` are the figures at full precision (`EstimateBaseline`), `outputs`, `noise` and `full_precision` the
-        answers of the variant, under noise and at full precision.
+        answers of the variant, under noise and at full precision, `clusters` the clusters of records.
         """
 
         scores: AttackScores
@@ -71,6 +72,7 @@ class CompareVariants:
         outputs: tuple[Outputs, ...] = ()
         noise: tuple[Outputs, ...] = ()
         full_precision: tuple[Outputs, ...] = ()
+        clusters: Mapping[str, Any] | None = None
 
     def cost(self, scale: Scale) -> float:
         """Seconds of the estimates of two variants."""
@@ -116,6 +118,7 @@ class CompareVariants:
                 mode=split.mode,
                 seed=self.seed,
                 corrected=corrected,
+                clusters=groups_of(inputs.clusters),
             )
             progress((index + 1) / len(scores.attacks))
         return ResultTable(rows)
@@ -129,7 +132,9 @@ class CompareVariants:
 
         def shares(outputs: Sequence[Outputs]) -> tuple[Estimate, ...]:
             correct = answers_of(outputs)[1] > 0.5
-            return tuple(map(metrics.estimate_proportion, correct, chosen))
+            clusters = metrics.dense_clusters(groups_of(inputs.clusters))
+            pairs = zip(correct, chosen, strict=True)
+            return tuple(metrics.estimate_proportion(*pair, clusters) for pair in pairs)
 
         return MatchedAccuracies(
             shares(inputs.outputs), shares(inputs.noise), shares(inputs.full_precision)
@@ -148,6 +153,7 @@ def excess_rows(
     mode: SplitMode,
     seed: int,
     corrected: Callable[[Estimates], Estimates] | None = None,
+    clusters: Groups | None = None,
 ) -> list[Row]:
     """Return rows of how far the figures of one attack exceed the best of the rivals.
 
@@ -162,12 +168,16 @@ def excess_rows(
         mode: Whether the targets share their records.
         seed: The root seed.
         corrected: Corrects the rivals' figures; None leaves them as they are.
+        clusters: Number of each record's cluster; None if all are independent.
     """
-    halvings = seed_for(seed, "measure")
-    estimates = metrics.estimate_metrics(scores, member, fprs=fprs, seed=halvings)
-    of_rivals = [
-        metrics.estimate_metrics(rival, member, fprs=fprs, seed=halvings) for rival in rivals
-    ]
+    estimated = partial(
+        metrics.estimate_metrics,
+        member=member,
+        fprs=fprs,
+        seed=seed_for(seed, "measure"),
+        clusters=clusters,
+    )
+    estimates, of_rivals = estimated(scores), list(map(estimated, rivals))
     if corrected is not None:
         of_rivals = list(map(corrected, of_rivals))
     measures = metrics.excess_over_best(estimates, of_rivals, mode=mode)

@@ -9,6 +9,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.find_copies import groups_of
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -29,10 +30,11 @@ class EstimateBaseline:
     VERSION: ClassVar[str] = "3"
 
     class Inputs(NamedTuple):
-        """Scores at full precision, and the membership."""
+        """Scores at full precision, the membership, and clusters of records."""
 
         scores: AttackScores
         splits: Splits
+        clusters: Mapping[str, Any] | None = None
 
     def cost(self, scale: Scale) -> float:
         """Seconds."""
@@ -53,7 +55,11 @@ class EstimateBaseline:
         estimates = {}
         for index, attack in enumerate(scores.attacks):
             estimates[attack.name] = metrics.estimate_metrics(
-                scores.scores[index], member, fprs=self.fpr, seed=seed
+                scores.scores[index],
+                member,
+                fprs=self.fpr,
+                seed=seed,
+                clusters=groups_of(inputs.clusters),
             )
             progress((index + 1) / len(scores.attacks))
         return metrics.pack_estimates(estimates)

@@ -1,15 +1,26 @@
 """Find which records are copies of others, exact and near."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
 from bitleak.core.types import Images, Splits
 from bitleak.data.image_copies import find_copies
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
+
+
+Groups = Int64[np.ndarray, "records"]
+"""Number of each pool record's group: records with equal numbers depend on each other."""
+
+
+def groups_of(stored: Mapping[str, Any] | None) -> Groups | None:
+    """Return the groups of a result of `FindCopies` or `LoadClusters`; None if there is none."""
+    return None if stored is None else np.asarray(stored["groups"])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bitleak.core.types import AttackView, Images, Measure, Outputs, SplitMode, 
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_targets import AttackScores, applicable, target_view
+from bitleak.steps.find_copies import Groups, groups_of
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -96,13 +97,14 @@ class MeasurePower:
     VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
-        """Scores with all references, and the answers at full precision."""
+        """Scores with all references, the answers at full precision, and clusters of records."""
 
         scores: AttackScores
         targets: tuple[Outputs, ...]
         references: tuple[Outputs, ...]
         images: Images
         splits: Splits
+        clusters: Mapping[str, Any] | None = None
 
     def cost(self, scale: Scale) -> float:
         """Seconds: an attack with fewer references takes its share of the seconds with all."""
@@ -145,6 +147,7 @@ class MeasurePower:
             fpr=self.fpr,
             mode=split.mode,
             seed=self.seed,
+            clusters=groups_of(inputs.clusters),
         )
 
 
@@ -159,6 +162,7 @@ def power_figures(
     fpr: float,
     mode: SplitMode,
     seed: int,
+    clusters: Groups | None = None,
 ) -> PowerFigures:
     """Return AUC and TPR by number of references.
 
@@ -172,6 +176,7 @@ def power_figures(
         fpr: False positive rate.
         mode: Whether the targets share their records.
         seed: The root seed.
+        clusters: Number of each record's cluster; None if all are independent.
     """
     # One array for the scores of all attacks with all numbers below the last, in a file if it is large.
     places: dict[tuple[str, int], int] = {}
@@ -197,7 +202,9 @@ def power_figures(
             if (attack.name, count) not in refused:
                 place = places.get((attack.name, count))
                 of_attack = whole[attack.name][: len(targets)] if place is None else scores[place]
-                measures = metrics.measure(of_attack, member, fprs=[fpr], mode=mode, balanced=False)
+                measures = metrics.measure(
+                    of_attack, member, fprs=[fpr], mode=mode, balanced=False, clusters=clusters
+                )
                 rows += _figures(attack.name, count, targets, measures)
                 release(scores)
     return PowerFigures(rows, refused)

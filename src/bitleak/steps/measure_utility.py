@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -12,6 +12,7 @@ from bitleak import metrics
 from bitleak.core.types import SIGNALS, Images, Measure, Outputs, Row, Splits
 from bitleak.core.variants import FULL
 from bitleak.engine.worker import Runtime
+from bitleak.steps.find_copies import groups_of
 from bitleak.steps.result_rows import ROW_BYTES, ResultTable, Subject, measure_rows
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
@@ -39,13 +40,14 @@ class MeasureUtility:
     VERSION: ClassVar[str] = "4"
 
     class Inputs(NamedTuple):
-        """Answers of the targets, the same at full precision, and the sizes of their weights."""
+        """Answers of the targets, the same at full precision, sizes of their weights, and clusters of records."""
 
         outputs: tuple[Outputs, ...]
         baseline: tuple[Outputs, ...]
         sizes: tuple[Mapping[str, float], ...]
         images: Images
         splits: Splits
+        clusters: Mapping[str, Any] | None = None
 
     def cost(self, scale: Scale) -> float:
         """Seconds."""
@@ -67,7 +69,11 @@ class MeasureUtility:
         full, full_correct = (None, None) if self.variant == FULL else answers_of(inputs.baseline)
         measures = metrics.accuracy_on_test(predicted, labels, mode=split.mode, baseline=full)
         measures |= metrics.accuracy_on_members(
-            correct, member, mode=split.mode, baseline=full_correct
+            correct,
+            member,
+            mode=split.mode,
+            baseline=full_correct,
+            clusters=groups_of(inputs.clusters),
         )
         if full is not None:
             measures |= metrics.agreement(predicted, full, mode=split.mode)

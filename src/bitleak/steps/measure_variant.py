@@ -16,6 +16,7 @@ from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimates
 from bitleak.steps.attack_targets import AttackLabel, AttackScores
 from bitleak.steps.choose_thresholds import Thresholds
+from bitleak.steps.find_copies import Groups, groups_of
 from bitleak.steps.result_rows import ROW_BYTES, ResultTable, Subject, measure_rows, shown_rows
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
@@ -55,12 +56,13 @@ class MeasureVariant:
     VERSION: ClassVar[str] = "9"
 
     class Inputs(NamedTuple):
-        """Scores, figures at full precision (`EstimateBaseline`), membership and thresholds."""
+        """Scores, figures at full precision (`EstimateBaseline`), membership, thresholds and clusters."""
 
         scores: AttackScores
         baseline: Mapping[str, Any]
         splits: Splits
         thresholds: Thresholds | None = None
+        clusters: Mapping[str, Any] | None = None
 
     def cost(self, scale: Scale) -> float:
         """Seconds."""
@@ -94,6 +96,7 @@ class MeasureVariant:
                     baseline=metrics.unpack_estimates(inputs.baseline, attack.name),
                     thresholds=_thresholds(inputs, index, self.fpr),
                     mode=split.mode,
+                    clusters=groups_of(inputs.clusters),
                 )
                 rows += table.rows
                 curves |= table.curves
@@ -110,6 +113,7 @@ class MeasureVariant:
         baseline: Estimates,
         thresholds: Float64[np.ndarray, "targets fprs"] | None,
         mode: SplitMode,
+        clusters: Groups | None = None,
     ) -> ResultTable:
         """Return the rows and curves of one attack.
 
@@ -122,10 +126,11 @@ class MeasureVariant:
                 are if this is the same case.
             thresholds: Chosen without the targets; None leaves these rows out, as for the control.
             mode: Whether the targets share their records.
+            clusters: Number of each record's cluster; None if all are independent.
         """
         reference = self.reference if attack.references else ""
         subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
-        target_curves = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
+        target_curves = [metrics.roc(*pair, clusters) for pair in zip(scores, member, strict=True)]
         # Full precision is its own baseline, whose estimates exist already. All others are compared
         # with it, pair by pair of target and record.
         if (self.variant, self.reference) == (FULL, FULL):
@@ -142,23 +147,30 @@ class MeasureVariant:
         curves[f"{name}/all"] = metrics.mean_curve(target_curves)
         del target_curves  # as large as the scores, and not needed by the rows below
         rows = measure_rows(subject, targets, measures)
-        rows += self._adversary_rows(subject, targets, scores, member, thresholds, mode)
+        rows += shown_rows(
+            subject, targets, self._adversary_figures(scores, member, thresholds, mode, clusters)
+        )
         return ResultTable(rows, curves)
 
-    def _adversary_rows(
+    def _adversary_figures(
         self,
-        subject: Subject,
-        targets: Sequence[int],
         scores: Float64[np.ndarray, "targets records"],
         member: Bool[np.ndarray, "targets records"],
         thresholds: Float64[np.ndarray, "targets fprs"] | None,
         mode: SplitMode,
-    ) -> list[Row]:
+        clusters: Groups | None,
+    ) -> dict[str, Any]:
         """Return figures at an adversary's thresholds, the bound on epsilon, and the config's metrics."""
         shown: dict[str, Any] = {}
         if thresholds is not None:
             shown |= metrics.measure_at_thresholds(
-                scores, member, thresholds, fprs=self.fpr, priors=self.priors, mode=mode
+                scores,
+                member,
+                thresholds,
+                fprs=self.fpr,
+                priors=self.priors,
+                mode=mode,
+                clusters=clusters,
             )
         shown |= metrics.epsilon_measures(
             scores,
@@ -166,9 +178,12 @@ class MeasureVariant:
             seed=seed_for(self.seed, "epsilon"),
             delta=self.delta,
             comparisons=self.comparisons,
+            clusters=clusters,
         )
-        shown |= metrics.further_measures(self.metrics, scores, member, mode=mode)
-        return shown_rows(subject, targets, shown)
+        shown |= metrics.further_measures(
+            self.metrics, scores, member, mode=mode, clusters=clusters
+        )
+        return shown
 
 
 def _thresholds(

@@ -110,7 +110,7 @@ def test_clusters_that_do_not_fit_are_refused(lab, tmp_path, clusters, message):
 
 def test_a_missing_file_of_clusters_is_named(lab, tmp_path):
     path = lab.write["npz"](tmp_path, lab.made(models=8, records=60, population=0))
-    with Scratch(tmp_path) as scratch, pytest.raises(DataError, match="--clusters .*no such file"):
+    with Scratch(tmp_path) as scratch, pytest.raises(DataError, match=r"--clusters .*no such file"):
         read_answers(path, scratch, clusters=tmp_path / "none.npy")
 
 
@@ -121,7 +121,7 @@ def test_a_quantized_file_cannot_have_clusters_of_its_own(lab, tmp_path):
     with Scratch(tmp_path) as scratch:
         request = AttackRequest(plain, quantized=lab.write["npz"](tmp_path, other, "b.npz"))
         with pytest.raises(
-            DataError, match="clusters are missing in .*a.npz, whose clusters count"
+            DataError, match=r"clusters are missing in .*a\.npz, whose clusters count"
         ):
             prepare_attack(request, scratch)
 
@@ -131,7 +131,8 @@ def test_copies_in_one_cluster_raise_no_doubt():
     pool = np.concatenate([confidence, confidence[:, :20]], axis=1)
     outside, clusters = np.empty((12, 0, 2)), np.arange(120) % 100
     (doubt,) = copy_doubts(pool, outside)
-    assert doubt.startswith("20 records of 120") and "the same number in `clusters`" in doubt
+    assert doubt.startswith("20 records of 120")
+    assert "the same number in `clusters`" in doubt
     assert copy_doubts(pool, outside, clusters) == []
     clusters[100:110] = np.arange(200, 210)
     assert copy_doubts(pool, outside, clusters)[0].startswith("10 records of 120")

@@ -13,7 +13,6 @@ from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
-
 Groups = Int64[np.ndarray, "records"]
 """Number of each pool record's group: records with equal numbers depend on each other."""
 

@@ -16,7 +16,7 @@ DATASETS = {
     "hub": "bitleak.data.hub:Hub",
     "tiny_imagenet": "bitleak.data.tiny_imagenet:TinyImageNet",
     "arrays": "bitleak.data.array_files:Arrays",
-    "table": "bitleak.data.table:Table",
+    "table": "bitleak.data.table:TableFile",
 }
 MODELS = {
     "mlp": "bitleak.models.mlp:mlp",

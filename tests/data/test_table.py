@@ -16,7 +16,7 @@ from bitleak.data.augment import Standard, apply_query, channel_statistics
 from bitleak.data.data_notes import data_lines
 from bitleak.data.digits import Digits
 from bitleak.data.image_copies import find_copies
-from bitleak.data.table import Table
+from bitleak.data.table import TableFile
 from bitleak.models import load
 from bitleak.query import outputs
 from bitleak.train.fit import fit
@@ -38,7 +38,7 @@ def written(folder, text, name="people.csv"):
 
 
 def test_numbers_truth_values_and_categories_become_columns(tmp_path):
-    table = Table(written(tmp_path, PEOPLE), categorical=("town",))
+    table = TableFile(written(tmp_path, PEOPLE), categorical=("town",))
     rows = table.load(None)
     assert rows.pixels.dtype == np.float32
     assert rows.pixels.tolist() == ROWS
@@ -49,7 +49,7 @@ def test_numbers_truth_values_and_categories_become_columns(tmp_path):
 
 
 def test_the_description_says_how_it_was_read_and_counts_classes(tmp_path):
-    table = Table(written(tmp_path, PEOPLE), categorical=("town",), drop=("income",))
+    table = TableFile(written(tmp_path, PEOPLE), categorical=("town",), drop=("income",))
     assert data_lines(table.describe(None)) == [
         "labels from column 'target', 5 columns of features",
         "truth values are 0 and 1 in 'member'",
@@ -61,7 +61,7 @@ def test_the_description_says_how_it_was_read_and_counts_classes(tmp_path):
 
 
 def test_parquet_and_packed_csv_hold_the_same_rows(tmp_path):
-    plain = Table(written(tmp_path, PEOPLE), categorical=("town",)).load(None)
+    plain = TableFile(written(tmp_path, PEOPLE), categorical=("town",)).load(None)
     (tmp_path / "people.csv.gz").write_bytes(gzip.compress(PEOPLE.encode()))
     columns = {
         "age": [30, 41, 30, 52],
@@ -72,7 +72,7 @@ def test_parquet_and_packed_csv_hold_the_same_rows(tmp_path):
     }
     pq.write_table(pa.table(columns), tmp_path / "people.parquet")
     for name in ("people.csv.gz", "people.parquet"):
-        other = Table(str(tmp_path / name), categorical=("town",)).load(None)
+        other = TableFile(str(tmp_path / name), categorical=("town",)).load(None)
         assert np.array_equal(other.pixels, plain.pixels)
         assert np.array_equal(other.labels, plain.labels)
         assert (other.columns, other.class_names) == (plain.columns, plain.class_names)
@@ -81,7 +81,7 @@ def test_parquet_and_packed_csv_hold_the_same_rows(tmp_path):
 def test_a_second_file_is_held_out_and_its_columns_may_stand_in_another_order(tmp_path):
     path = written(tmp_path, "a,b,label\n1,2,0\n3,4,1\n")
     written(tmp_path, "label,b,a\n1,6,5\n", "more.csv")
-    rows = Table(path, test="more.csv").load(None)
+    rows = TableFile(path, test="more.csv").load(None)
     assert rows.pixels.tolist() == [[1, 2], [3, 4], [5, 6]]
     assert rows.labels.tolist() == [0, 1, 1]
     assert rows.held_out.tolist() == [False, False, True]
@@ -92,24 +92,24 @@ def test_the_layout_of_purchase_100_needs_its_label_column_and_no_header(tmp_pat
     features, labels = rng.integers(0, 2, (300, 600)), np.arange(300) % 100 + 1
     lines = [",".join(map(str, [label, *row])) for label, row in zip(labels, features, strict=True)]
     path = written(tmp_path, "\n".join(lines))
-    rows = Table(path, label=0, header=False).load(None)
+    rows = TableFile(path, label=0, header=False).load(None)
     assert np.array_equal(rows.pixels, features)
     assert np.array_equal(rows.labels, labels - 1)
     assert rows.class_names[:2] == ("1", "2")
     with pytest.raises(
         DataError, match=r"the first line holds numbers and no names .*header: false"
     ):
-        Table(path, label=0).load(None)
+        TableFile(path, label=0).load(None)
 
 
 def test_classes_may_be_minus_one_and_one(tmp_path):
-    rows = Table(written(tmp_path, "a,y\n1,-1\n2,1\n4,-1\n")).load(None)
+    rows = TableFile(written(tmp_path, "a,y\n1,-1\n2,1\n4,-1\n")).load(None)
     assert (rows.labels.tolist(), rows.class_names) == ([0, 1, 0], ("-1", "1"))
 
 
 def test_another_content_has_another_fingerprint_and_the_limit_keeps_the_columns(tmp_path):
     path = written(tmp_path, PEOPLE)
-    table = Table(path, categorical=("town",))
+    table = TableFile(path, categorical=("town",))
     before = table.describe(None).fingerprint
     assert limited(table.load(None), 2, seed=0).columns == COLUMNS
     written(tmp_path, PEOPLE.replace("0.25", "0.26"))
@@ -170,7 +170,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_refused_with_its_place_and_the_remedy(tmp_path, name):
     text, options, message = MISTAKES[name]
-    table = Table(written(tmp_path, text), **options)
+    table = TableFile(written(tmp_path, text), **options)
     with pytest.raises(DataError, match=message) as caught:
         table.describe(None)
     assert str(tmp_path) in str(caught.value)
@@ -179,14 +179,14 @@ def test_a_mistake_is_refused_with_its_place_and_the_remedy(tmp_path, name):
 def test_a_pickle_is_never_opened(tmp_path):
     (tmp_path / "t.pkl").write_bytes(pickle.dumps(print))
     with pytest.raises(DataError, match="nothing is unpickled; write it with `to_parquet`"):
-        Table(str(tmp_path / "t.pkl")).describe(None)
+        TableFile(str(tmp_path / "t.pkl")).describe(None)
 
 
 def test_a_test_file_of_other_columns_is_refused(tmp_path):
     path = written(tmp_path, PEOPLE)
     written(tmp_path, "age,town,income,target\n1,Ulm,2,no\n", "more.csv")
     with pytest.raises(DataError, match=r"must be those of people.csv, but it lacks 'member'"):
-        Table(path, test="more.csv").describe(None)
+        TableFile(path, test="more.csv").describe(None)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_test_file_of_other_columns_is_refused(tmp_path):
 )
 def test_an_option_out_of_range_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Table(**options)
+        TableFile(**options)
 
 
 def rows_of(values):
@@ -243,7 +243,7 @@ def test_digits_as_a_table_train_the_same_network_and_get_the_same_answers(tmp_p
     values = (images.pixels.reshape(300, 64) / np.float32(255)).astype(np.float32)
     columns = {f"p{index}": values[:, index] for index in range(64)}
     pq.write_table(pa.table({**columns, "label": images.labels}), tmp_path / "digits.parquet")
-    table = Table(str(tmp_path / "digits.parquet")).load(None)
+    table = TableFile(str(tmp_path / "digits.parquet")).load(None)
     assert np.array_equal(table.pixels, values)
 
     splits = make_splits(

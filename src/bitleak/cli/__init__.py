@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bitleak.cli import (
+    ask_command,
     attack_command,
     audit_command,
     export_command,
@@ -66,6 +67,7 @@ app.command("audit")(audit_command.run_audit)
 app.command("plan")(audit_command.show_plan)
 app.command("quantize")(quantize_command.quantize_network)
 app.command("export")(export_command.export_network)
+app.command("ask")(ask_command.ask_networks)
 app.command("attack")(attack_command.attack_answers)
 app.command("report")(audit_command.write_report_again)
 app.command("list")(list_command.list_names)

@@ -10,7 +10,7 @@ LISTED_CLASSES = 12
 """Up to this many classes are listed by name."""
 
 
-def listed(names: Sequence[str]) -> str:
+def quoted_names(names: Sequence[str]) -> str:
     """Return the first names in quotes, and the number of the others."""
     shown = ", ".join(repr(name[:40]) for name in names[:LISTED_CLASSES])
     further = len(names) - LISTED_CLASSES
@@ -49,7 +49,7 @@ def empty_channels(images: Images) -> tuple[str, ...]:
         constant = np.flatnonzero((images.pixels == images.pixels[:1]).all(axis=0))
         if not len(constant):
             return ()
-        names = listed([images.columns[column] for column in constant])
+        names = quoted_names([images.columns[column] for column in constant])
         return (f"Columns of one value in all rows, standardised with deviation 1: {names}.",)
     empty: list[str] = []
     for channel in range(images.pixels.shape[1]):

@@ -20,12 +20,12 @@ from bitleak.data.data_checks import (
     read_as,
     untrained,
 )
-from bitleak.data.data_notes import empty_channels, listed
+from bitleak.data.data_notes import empty_channels, quoted_names
 from bitleak.data.folders import within
 
 
 @dataclass(frozen=True)
-class Table:
+class TableFile:
     """A Parquet or CSV file with one row per record.
 
     Every column but the labels is a feature. Columns of numbers are taken as they are, truth values
@@ -133,7 +133,9 @@ class Table:
         dropped, categorical = self._named(self.drop, names), self._named(self.categorical, names)
         taken = [name for name in names if name != label and name not in dropped]
         if not taken:
-            raise DataError(f"{files[0]}: no column is left for the features, of {listed(names)}")
+            raise DataError(
+                f"{files[0]}: no column is left for the features, of {quoted_names(names)}"
+            )
 
         # Labels cost nothing, and a wrong one makes the rest useless.
         places = [frame.where for frame in frames]
@@ -166,7 +168,7 @@ class Table:
             ("columns that are left out:", dropped),
         ):
             if chosen:
-                notes.append(f"{sentence} {listed(chosen)}")
+                notes.append(f"{sentence} {quoted_names(chosen)}")
         if classes.note:
             notes.append(classes.note)
         return images, tuple(notes), classes.is_sorted
@@ -178,9 +180,9 @@ class Table:
         files = [existing(file, "table")]
         if self.test is not None:
             files.append(within(existing(file.parent / self.test, "table"), file.parent))
-        for each in files:
-            if not each.is_file():
-                raise DataError(f"{each}: a Parquet or CSV file is needed, and this is none")
+        for file in files:
+            if not file.is_file():
+                raise DataError(f"{file}: a Parquet or CSV file is needed, and this is none")
         return files
 
     def _label(self, names: Sequence[str], file: Path) -> str:
@@ -193,7 +195,7 @@ class Table:
         count = "several columns are" if called else "no column is"
         raise DataError(
             f"{file}: {count} called like labels; name one of them, such as label: {(called or list(names))[-1]}; "
-            f"the columns: {listed(called or names)}"
+            f"the columns: {quoted_names(called or names)}"
         )
 
     def _named(
@@ -212,7 +214,7 @@ def _check_same(names: Sequence[str], expected: Sequence[str], file: Path, first
     for problem, differing in (("lacks", missing), ("also has", further)):
         if differing:
             raise DataError(
-                f"{file}: the columns must be those of {first.name}, but it {problem} {listed(differing)}"
+                f"{file}: the columns must be those of {first.name}, but it {problem} {quoted_names(differing)}"
             )
 
 

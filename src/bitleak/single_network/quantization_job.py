@@ -1,35 +1,34 @@
 """A checked request with its data and weights; whatever does not fit is refused before any work."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import Images, ModelSpec, Weights
+from bitleak.core.types import Images, Weights
 from bitleak.data import limited, make_splits
-from bitleak.data.augment import channel_statistics
 from bitleak.data.data_notes import data_lines, numbering_hint
-from bitleak.models import build, load
-from bitleak.models.external import factory_of, trial_of
+from bitleak.models import load
+from bitleak.models.external import trial_of
 from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
-from bitleak.models.network_size import shared_names
 from bitleak.models.new_process import check_in_new_process
-from bitleak.models.tensor_names import common_prefix, fitted_names, with_shared_names
 from bitleak.quantizers.compatibility import check_network
 from bitleak.quantizers.coverage import uncoded_weights
 from bitleak.quantizers.scheme import Scheme
-from bitleak.single_network.option_texts import text_of_model
 from bitleak.single_network.quantize_request import (
     DEFAULT_CALIBRATION,
-    CheckedRequest,
     QuantizeRequest,
     check_request,
 )
 from bitleak.single_network.weights_files import read_weights
+from bitleak.single_network.weights_in_network import (
+    fitted_weights,
+    model_of_weights,
+    placed,
+    spec_for_data,
+)
 
 HELD_OUT = 0.3
 """Share of the records that is kept for the test if the data has no held-out part, as by default in
@@ -72,7 +71,7 @@ def prepare_job(request: QuantizeRequest) -> QuantizationJob:
     """
     checked = check_request(request)
     weights = read_weights(request.weights)
-    model = _model(checked, weights)
+    model = model_of_weights(checked.model, weights)
 
     # The data, and a network of its classes, channels and pixels.
     part = checked.part
@@ -80,26 +79,21 @@ def prepare_job(request: QuantizeRequest) -> QuantizationJob:
     calibration, test = draw_records(images, request)
     description = checked.dataset.describe(None)
     hint = numbering_hint(description)
-    spec = _spec(checked, weights, model, images, hint)
+    spec = spec_for_data(model, checked.standardisation, weights, images, hint)
 
     # The weights in that network. Those of a state dict may have other names, by the wrapper they
     # were saved from.
     notes: list[str] = []
     try:
-        if weights.spec is None:
-            fresh = build(spec, seed=0)
-            completed = with_shared_names(weights.tensors, shared_names(fresh))
-            tensors, renamed = fitted_names(completed, fresh.state_dict())
-            weights = replace(weights, tensors=tensors)
-            if renamed:
-                notes.append(f"weights: {renamed}")
-        weights = replace(weights, spec=spec)
-        # `_model` has refused outside code that --model does not name.
+        weights, renamed = fitted_weights(weights, spec)
+        if renamed:
+            notes.append(f"weights: {renamed}")
+        # `model_of_weights` has refused outside code that --model does not name.
         network = load(weights, allow_external=True)
         outside = trial_of(spec)
         check_in_new_process(spec)
     except ModelError as error:
-        raise ModelError(_placed(error, request, weights, spec) + hint) from None
+        raise ModelError(placed(error, request.weights, weights, spec) + hint) from None
     # A layer that no quantizer can treat, found on random images: an expert may serve few of them.
     try:
         check_network(network, checked.quantizers[0], random_images(spec, RANDOM_IMAGES))
@@ -162,89 +156,3 @@ def draw_records(
             "--calibration: no held-out record is left for the test; ask for fewer calibration images"
         )
     return calibration, test
-
-
-def _model(checked: CheckedRequest, weights: Weights) -> tuple[str, Mapping[str, Any]]:
-    """Return the model's name and options, from the request or from the weights."""
-    spec = weights.spec
-    if spec is None and checked.model is None:
-        raise ConfigError(
-            "--model: missing; a .safetensors file does not say which network it is for"
-        )
-    if spec is None:
-        return checked.model or ("", {})
-    stored = (spec.name, dict(spec.options))
-    if checked.model is None and factory_of(spec) is not None:
-        raise ConfigError(
-            f"--model: missing; the weights name outside code, which is imported and called only if you name it too: "
-            f"if you trust it, add --model {text_of_model(*stored)}"
-        )
-    if checked.model is not None and checked.model != stored:
-        raise ConfigError(
-            f"--model: the weights are those of {text_of_model(*stored)}, "
-            f"got {text_of_model(*checked.model)}; leave it out"
-        )
-    return stored
-
-
-def _spec(
-    checked: CheckedRequest,
-    weights: Weights,
-    model: tuple[str, Mapping[str, Any]],
-    images: Images,
-    hint: str,
-) -> ModelSpec:
-    """Return the network's spec for the data; a spec of the weights must fit the data, else the
-    hint is added.
-    """
-    channels = images.channels
-    shape = (len(images.class_names), channels, images.size)
-    stored = weights.spec
-    if stored is not None and (stored.classes, stored.channels, stored.size) != shape:
-        raise ConfigError(
-            f"--data: the weights are for {_shape(stored.classes, stored.channels, stored.size)}, "
-            f"got {_shape(*shape)}; give the data that the network was trained on{hint}"
-        )
-    mean, std = checked.standardisation or _statistics(stored, images)
-    for option, values in (("--mean", mean), ("--std", std)):
-        if len(values) != channels:
-            raise ConfigError(
-                f"{option}: expected {channels} numbers, one per {'channel' if images.size else 'column'}, "
-                f"got {len(values)}"
-            )
-    return ModelSpec(model[0], dict(model[1]), *shape, mean=mean, std=std)
-
-
-def _statistics(
-    stored: ModelSpec | None, images: Images
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel, of the weights or of the data's training
-    part.
-    """
-    if stored is not None:
-        return stored.mean, stored.std
-    try:
-        return channel_statistics(images, np.flatnonzero(~images.held_out))
-    except ValueError as error:
-        raise ConfigError(f"--data: {error}; give --mean and --std") from None
-
-
-def _placed(error: ModelError, request: QuantizeRequest, weights: Weights, spec: ModelSpec) -> str:
-    """Return the message, led by the option that it is about."""
-    text = str(error)
-    if text.startswith("tensor "):
-        shape = _shape(spec.classes, spec.channels, spec.size)
-        prefix = common_prefix(weights.tensors)
-        hint = (
-            f"; the names of all tensors begin with {prefix!r}, without which they fit no better"
-            if prefix
-            else ""
-        )
-        return f"--weights {request.weights}: {text} (the network was made for the data's {shape}{hint})"
-    return f"--model: {text}"
-
-
-def _shape(classes: int, channels: int, size: int) -> str:
-    if not size:
-        return f"{classes} classes, {channels} columns"
-    return f"{classes} classes, {channels} channels, {size}x{size} pixels"

@@ -93,11 +93,13 @@ def check_request(request: QuantizeRequest) -> CheckedRequest:
     """
     errors: list[str] = []
     quantizers = _quantizers(request, errors)
-    model = _collected(
+    model = collected(
         errors, lambda: None if request.model is None else model_from_text(request.model)
     )
-    dataset, part = _dataset(request, errors)
-    standardisation = _collected(errors, lambda: _standardisation(request))
+    dataset, part = dataset_of_text(request.data, errors)
+    standardisation = collected(
+        errors, lambda: standardisation_of_texts(request.mean, request.std, dataset)
+    )
     checked_value(one_of, request.source, "--source", errors, SOURCES)
     checked_value(integer_in, request.seed, "--seed", errors, 0, 2**62)
     if request.calibration is not None:
@@ -108,7 +110,7 @@ def check_request(request: QuantizeRequest) -> CheckedRequest:
 
 
 def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
-    levels = _collected(errors, lambda: whole_numbers(request.levels, "--levels")) or []
+    levels = collected(errors, lambda: whole_numbers(request.levels, "--levels")) or []
     for count in levels:
         checked_value(integer_in, count, "--levels", errors, 2, 256)
     if request.last is not None:
@@ -130,7 +132,7 @@ def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
     if request.preset and request.preset not in presets:
         errors.append(f"--preset: {unknown_name('preset', request.preset, presets)}")
     # Fields that hold at every precision; keys with an option of their own are not fields here.
-    settings = _collected(errors, lambda: override({}, request.settings)) or {}
+    settings = collected(errors, lambda: override({}, request.settings)) or {}
     fields = dict(presets.get(request.preset, {}))
     for key, value in settings.items():
         if key in _OPTIONS:
@@ -144,8 +146,9 @@ def _quantizers(request: QuantizeRequest, errors: list[str]) -> list[Scheme]:
     return [_section(kind, {**fields, "levels": count}, "--set", errors) for count in levels]
 
 
-def _dataset(request: QuantizeRequest, errors: list[str]) -> tuple[Any, Any]:
-    name_and_options = _collected(errors, lambda: data_from_text(request.data))
+def dataset_of_text(text: str, errors: list[str]) -> tuple[Any, Any]:
+    """Return the data set and its `DataConfig`; None twice, with the mistakes, if it is wrong."""
+    name_and_options = collected(errors, lambda: data_from_text(text))
     if name_and_options is None:
         return None, None
     name, options = name_and_options
@@ -158,21 +161,28 @@ def _dataset(request: QuantizeRequest, errors: list[str]) -> tuple[Any, Any]:
     )
 
 
-def _standardisation(
-    request: QuantizeRequest,
+def standardisation_of_texts(
+    mean_text: str | None, std_text: str | None, dataset: Any
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    if request.mean is None and request.std is None:
+    """Return mean and deviation per channel as they were given; None if they were not.
+
+    Raises:
+        ConfigError: One of them is missing, or a number is out of range.
+    """
+    if mean_text is None and std_text is None:
         return None
-    if request.mean is None or request.std is None:
+    if mean_text is None or std_text is None:
         raise ConfigError("--mean and --std go together, and one of them is missing")
-    mean, std = channel_numbers(request.mean, "--mean"), channel_numbers(request.std, "--std")
+    mean, std = channel_numbers(mean_text, "--mean"), channel_numbers(std_text, "--std")
+    # Columns of a table have units of their own.
+    pixels = not getattr(dataset, "is_table", False)
     try:
-        for value in mean:
+        for value in mean if pixels else ():
             number_in("--mean", value, 0, 1)
         for value in std:
             number_in("--std", value, 0, math.inf, ends="(]")
     except ValueError as error:
-        raise ConfigError(f"{error} (of pixels from 0 to 1)") from None
+        raise ConfigError(f"{error} (of pixels from 0 to 1)" if pixels else str(error)) from None
     return mean, std
 
 
@@ -188,7 +198,7 @@ def _section(
     return instance
 
 
-def _collected(errors: list[str], make: Callable[[], Any]) -> Any:
+def collected(errors: list[str], make: Callable[[], Any]) -> Any:
     """Call `make` and return its result, or None with the message of its error added to
     `errors`.
     """

@@ -1,0 +1,133 @@
+"""`bitleak ask`: the answers of networks to the records of a data set, for `bitleak attack`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitleak.cli.options import Device
+
+
+def ask_networks(
+    weights: Annotated[
+        list[Path],
+        typer.Option(
+            "--weights",
+            help="A .safetensors or .pt state dict, a store's trained model, or a folder of files; may be repeated.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="NAME:OPTIONS (digits, hub:PATH, table:FILE,label=y), or a local path.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the arrays of `bitleak attack`.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="cnn:width=16, mlp:hidden=[64], timm:NAME, package.module:factory; a store's weights say it.",
+        ),
+    ] = None,
+    members: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--members",
+            help="An .npy file: bool [models records], or per network bool or record numbers.",
+        ),
+    ] = None,
+    records: Annotated[
+        str,
+        typer.Option("--records", help="train, held_out, all, a range 0:500, or an .npy file."),
+    ] = "train",
+    population: Annotated[
+        str | None,
+        typer.Option(
+            "--population",
+            help="Records outside all training sets, likewise; held_out if the records are train.",
+        ),
+    ] = None,
+    queries: Annotated[
+        str, typer.Option("--queries", help="Such as identity,flip,shift:2,0.")
+    ] = "identity",
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            "--mean", help="Per channel, 0 to 1; the weights' or the data's unless given."
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Records per forward pass.")] = 64,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads on a CPU.")] = 1,
+    device: Device = "auto",
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of the choice of records, if the data has a limit.")
+    ] = 0,
+) -> int:
+    """Write the answers of networks to the records of a data set, for `bitleak attack`."""
+    import torch
+
+    from bitleak.audit.preparation import resolve_device
+    from bitleak.cli.audit_progress import print_download
+    from bitleak.cli.terminal import StageBars
+    from bitleak.report import check_out
+    from bitleak.report.format import count
+    from bitleak.single_network.answer_collection import (
+        collect_answers,
+        prepare_answers,
+        why_at_chance,
+    )
+    from bitleak.single_network.answer_request import AnswerRequest, check_answer_request
+
+    # Everything that can be wrong is refused here, before a network is evaluated.
+    request = AnswerRequest(
+        weights=tuple(weights),
+        data=data,
+        model=model,
+        members=tuple(members or ()),
+        records=records,
+        population=population,
+        queries=queries,
+        mean=mean,
+        std=std,
+        batch=batch,
+        device=resolve_device(device),
+        seed=seed,
+    )
+    torch.set_num_threads(threads)
+    print_download(check_answer_request(request).dataset, None)
+    job = prepare_answers(request)
+    check_out(out)
+    for note in job.notes:
+        print(f"note: {note}")
+    print(
+        f"{count(len(job.specs), 'network')} of {job.specs[0].name}, {count(len(job.records.pool), 'record')}, "
+        f"{count(len(job.records.population), 'population record')}, {len(job.checked.queries)} queries per record",
+        flush=True,
+    )
+    with StageBars() as bars:
+        accuracies, before = collect_answers(job, out, bars.show)
+
+    # Accuracies show whether these are the networks, the data and the members that were meant.
+    if before:
+        print(f"{before} of {len(job.specs)} networks were answered already")
+    for entry in accuracies:
+        shares = {
+            "members": entry.members,
+            "others": entry.others,
+            "population": entry.population,
+        }
+        known = [
+            f"{name} {100 * share:.1f} %" for name, share in shares.items() if share is not None
+        ]
+        print(f"{entry.name}: accuracy {', '.join(known)}")
+    if reason := why_at_chance(job, accuracies):
+        print(f"note: {reason}")
+    if job.records.member is None:
+        print(
+            "note: no --members: `bitleak attack` needs member.npy, unless this is its --quantized"
+        )
+    print(f"\n{out}: bitleak attack {out}")
+    return 0

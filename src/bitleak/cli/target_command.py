@@ -25,9 +25,9 @@ def run_target(config: "Config", tier: int, out: Path, *, data: Path | None, dev
     from bitleak.core.errors import ConfigError
     from bitleak.report import check_out
 
-    if tier != 0:
-        raise ConfigError(f"--tier: expected 0, got {tier}")
-    target = read_config_target(config, 0, data=data, device=device)
+    if tier not in (0, 1):
+        raise ConfigError(f"--tier: expected 0 or 1, got {tier}")
+    target = read_config_target(config, 1 if tier else 0, data=data, device=device)
     check_out(out)
     with StageBars() as bars:
         result = audited_target(target, bars.show)

@@ -13,6 +13,7 @@ from bitleak.audit.target.input_spelling import InputSpelling
 from bitleak.audit.target.model_audit import Target
 from bitleak.audit.target.network_answers import Records
 from bitleak.audit.target.record_lists import known_records, parted
+from bitleak.audit.target.reference_networks import TRAINING_SHARE, ReferenceRecipe
 from bitleak.audit.target.release_rows import Settings
 from bitleak.audit.target.target_audit import TargetFacts, Tier
 from bitleak.audit.target.tier_lines import TrainingWork
@@ -22,7 +23,7 @@ from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, ModelSpec
 from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.data.stored_files import stored_files
-from bitleak.models import load
+from bitleak.models import build, load
 from bitleak.models.checkpoint import fit_checkpoint, read_checkpoint
 from bitleak.models.external import trial_of
 
@@ -86,7 +87,7 @@ def read_config_target(
             config.query.augment,
             config.query.batch,
         ),
-        parts=parted(known, config.seed),
+        parts=parted(known, config.seed, training=TRAINING_SHARE if tier == 1 else 0.0),
         stored=stored,
         class_names=images.class_names,
         settings=Settings(config.fpr, config.priors, config.delta, config.seed),
@@ -108,6 +109,13 @@ def read_config_target(
         work=TrainingWork(
             config.train.epochs, section.references, config.split.shadows, known=True
         ),
+        plan=ReferenceRecipe(
+            section.references,
+            lambda seed: build(spec, seed=seed),
+            config.train,
+            section.imitated,
+        ),
+        tier=tier,
         where="target.",
     )
 

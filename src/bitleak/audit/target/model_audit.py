@@ -8,8 +8,9 @@ audit.report("audit")  # tables, figures and report.html
 ```
 """
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,23 +28,43 @@ from bitleak.audit.target.network_answers import (
     signals_of,
 )
 from bitleak.audit.target.record_lists import Parts, known_records, parted
-from bitleak.audit.target.release_models import ReleaseModel, checked_name, release_model
+from bitleak.audit.target.reference_networks import (
+    TRAINING_SHARE,
+    ReferenceRecipe,
+    factory_maker,
+    fresh_copies,
+    trained_references,
+)
+from bitleak.audit.target.release_models import (
+    ReleaseModel,
+    checked_name,
+    quantized_copy,
+    release_model,
+)
 from bitleak.audit.target.release_rows import Release, Settings, Signals, attacked_releases
 from bitleak.audit.target.target_audit import (
     TargetAudit,
     TargetFacts,
+    Tier,
     blind_rows,
     without_attacks,
 )
-from bitleak.audit.target.tier_lines import TrainingWork, swap_warning, tier_lines
+from bitleak.audit.target.tier_lines import REFERENCES, TrainingWork, swap_warning, tier_lines
 from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
+from bitleak.core.types import ReferenceKind
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import check_queries
 from bitleak.data.stored_files import StoredFiles
+from bitleak.metrics import why_unmeasurable
+from bitleak.train.recipe import Recipe
 
 CALIBRATION = 1024
 """Members that a quantizer looks at, at most."""
+
+
+DEFAULT_RECIPE = Recipe(epochs=30, learning_rate=0.05, augment=())
+"""How references are trained if no recipe is given."""
 
 
 def _silent(done: float, stage: str) -> None:
@@ -67,6 +88,8 @@ class Target:
         calibration: Members that a quantizer looks at.
         facts: Facts for the report, as far as they are known.
         work: Work of training one reference, for the forecast of the next tier.
+        plan: How references are made, in tier 1.
+        tier: 0 or 1.
         where: Put before names of fields in messages.
     """
 
@@ -81,6 +104,8 @@ class Target:
     calibration: int
     facts: TargetFacts
     work: TrainingWork
+    plan: ReferenceRecipe
+    tier: Tier = 0
     where: str = ""
 
 
@@ -93,6 +118,10 @@ def audit_model(
     others: Any = None,
     releases: Mapping[str, Any] | None = None,
     tier: int = 0,
+    factory: Callable[[], nn.Module] | None = None,
+    recipe: Recipe | None = None,
+    references: int = REFERENCES,
+    imitated: bool = False,
     mean: Sequence[float] | int | float = 0.0,
     deviation: Sequence[float] | int | float = 1.0,
     scale: int | float = 1.0,
@@ -125,7 +154,13 @@ def audit_model(
         others: The records that it was not trained on; None takes all the rest.
         releases: Further versions of the network by name: networks, state dicts, files of weights,
             or quantizers such as `AdaRound(levels=4)`, which see some members.
-        tier: 0.
+        tier: 0 trains nothing; 1 trains a few references on non-members that are not evaluated.
+        factory: Returns an untrained network, for tier 1; None makes copies of the network whose
+            modules are reset.
+        recipe: How references are trained; None is 30 epochs without augmentation.
+        references: Number of references.
+        imitated: Whether references are then distilled towards the network's answers, on records
+            that are not evaluated.
         mean: Mean, per channel or one for all, subtracted from the scaled pixels.
         deviation: Deviation that they are divided by.
         scale: Largest value of a pixel before that: 1 or 255.
@@ -166,8 +201,9 @@ def audit_model(
         >>> audit.figure("auc", attack="threshold").low < 0.5  # no leak was found
         True
     """
-    if tier != 0:
-        raise ConfigError(f"tier: expected 0, 1 or 2, got {tier!r}")
+    if tier not in (0, 1):
+        later = "; tier 2 takes a config" if tier == 2 else ""
+        raise ConfigError(f"tier: expected 0 or 1, got {tier!r}{later}")
     spelling = InputSpelling(_numbers(mean), _numbers(deviation), float(scale), channels, layout)
     records = _records(images, labels, spelling, tuple(queries), batch)
     known = known_records(members, others, records=len(records.labels))
@@ -179,7 +215,7 @@ def audit_model(
         model=network,
         releases=dict(releases or {}),
         records=records,
-        parts=parted(known, seed),
+        parts=parted(known, seed, training=TRAINING_SHARE if tier == 1 else 0.0),
         stored=stored,
         class_names=(),
         settings=Settings(fprs=tuple(sorted(set(fpr))), seed=seed),
@@ -196,7 +232,14 @@ def audit_model(
             population=0,
             queries=len(records.queries),
         ),
-        work=TrainingWork(),
+        work=TrainingWork(DEFAULT_RECIPE.epochs if recipe is None else recipe.epochs, references),
+        plan=ReferenceRecipe(
+            references,
+            fresh_copies(network) if factory is None else factory_maker(factory),
+            recipe or DEFAULT_RECIPE,
+            imitated,
+        ),
+        tier=1 if tier == 1 else 0,
     )
     if order is None and _is_one_block(target.parts):
         note = (
@@ -208,7 +251,7 @@ def audit_model(
 
 
 def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:
-    """Return the audit of a target in tier 0.
+    """Return the audit of a target in tier 0 or 1.
 
     Args:
         target: The target with its records.
@@ -221,6 +264,8 @@ def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:
     # Names and forms first, then the target on its own members, before anything that takes time.
     names = [checked_name(name, f"{target.where}releases") for name in target.releases]
     records, parts, settings = target.records, target.parts, target.settings
+    if target.tier == 1:
+        check_counts(target)
     check_answers_alone(target.model, records, f"{target.where}model")
     check = check_on_members(
         target.model,
@@ -241,9 +286,12 @@ def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:
     asked = np.concatenate([pool, parts.population])
     releases = [Release(FULL, "", None, _answers(target.model, target, FULL, on_step))]
     seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
-    for release in _release_models(target, names):
+    models = _release_models(target, names)
+    for release in models:
         signals = _answers(release.model, target, release.name, on_step)
         releases.append(Release(release.name, release.quantizer, release.levels, signals))
+    if target.tier == 1:
+        releases = with_references(target, models, releases, on_step)
     on_step(0.0, "attacking")
     attacked = attacked_releases(releases, member, records.labels[pool], settings)
     on_step(1.0, "attacking")
@@ -256,12 +304,16 @@ def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:
         members=len(parts.members),
         non_members=len(parts.evaluated),
         population=len(parts.population),
-        lead=tier_lines(0, seconds, target.work, len(parts.members), len(target.releases)),
+        references=target.plan.count if target.tier else 0,
+        training=target.plan.line if target.tier else target.facts.training,
+        lead=tier_lines(
+            target.tier, seconds, target.work, len(parts.members), len(target.releases)
+        ),
         notes=(check.sentence, *target.facts.notes),
         warnings=(*target.facts.warnings, *swap_warning(attacked.rows)),
     )
     return TargetAudit(
-        tier=0,
+        tier=target.tier,
         rows=rows if evaluable else without_attacks(rows),
         curves=attacked.curves if evaluable else (),
         facts=facts,
@@ -269,6 +321,69 @@ def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:
         baseline=baseline,
         evaluable=evaluable,
     )
+
+
+def check_counts(target: Target) -> None:
+    """Refuse too few non-members for three parts and the smallest FPR.
+
+    Raises:
+        ConfigError: There are too few, with the numbers.
+    """
+    parts, fpr = target.parts, target.settings.fprs[0]
+    reason = why_unmeasurable(fpr, len(parts.evaluated))
+    few = [
+        name for name in ("training", "evaluated", "population") if len(getattr(parts, name)) < 10
+    ]
+    if reason is None and not few:
+        return
+    total = len(parts.training) + len(parts.evaluated) + len(parts.population)
+    raise ConfigError(
+        f"tier 1: the {total:,} known non-members are split into {len(parts.training):,} for training references, "
+        f"{len(parts.evaluated):,} evaluated and {len(parts.population):,} for the adversary: too few for an FPR of "
+        f"{fpr:g}, which takes {math.ceil(1 / fpr):,} evaluated ones, and 10 in each part. Add others, or raise fpr"
+    )
+
+
+def with_references(
+    target: Target,
+    models: Sequence[ReleaseModel],
+    releases: Sequence[Release],
+    on_step: OnStep,
+) -> list[Release]:
+    """Train the references, and return the releases with their answers.
+
+    References at full precision serve every release; those of a quantizer's release are quantized as it
+    is, on their own training records.
+    """
+    settings, parts = target.settings, target.parts
+    references = trained_references(
+        target.model,
+        target.records,
+        parts.training,
+        len(parts.members),
+        target.plan,
+        seed=settings.seed,
+        on_step=on_step,
+    )
+    naive = []
+    for index, reference in enumerate(references):
+        naive.append(_answers(reference.network, target, f"reference {index}", on_step))
+    answered = [replace(releases[0], references={"fp32": naive})]
+    for model, release in zip(models, releases[1:], strict=True):
+        kinds: dict[ReferenceKind, Sequence[Signals]] = {"fp32": naive}
+        if model.source is not None:
+            matched = []
+            for index, reference in enumerate(references):
+                drawn = reference.members[: target.calibration]
+                seed = seed_for(settings.seed, "reference quantizing", index)
+                quantized = quantized_copy(
+                    reference.network, model.source, target.records, drawn, seed
+                )
+                name = f"reference {index}, {release.name}"
+                matched.append(_answers(quantized, target, name, on_step))
+            kinds["matched"] = matched
+        answered.append(replace(release, references=kinds))
+    return answered
 
 
 def target_baseline(target: Target) -> BlindBaseline:

@@ -59,12 +59,19 @@ class Records:
         self, chosen: Int64[np.ndarray, "chosen"], query: str, spelling: InputSpelling | None = None
     ) -> Tensor:
         """Return the network's input of these records, on the CPU."""
-        if isinstance(self.images, Tensor):
-            pixels = self.images[torch.from_numpy(chosen)]
-        else:
-            pixels = torch.from_numpy(np.ascontiguousarray(self.images[chosen]))
+        pixels = self.pixels(chosen)
         if query != "identity":
             pixels = apply_query(pixels, query)
+        return self.as_inputs(pixels, spelling)
+
+    def pixels(self, chosen: Int64[np.ndarray, "chosen"]) -> Tensor:
+        """Return these records as they are stored."""
+        if isinstance(self.images, Tensor):
+            return self.images[torch.from_numpy(chosen)]
+        return torch.from_numpy(np.ascontiguousarray(self.images[chosen]))
+
+    def as_inputs(self, pixels: Tensor, spelling: InputSpelling | None = None) -> Tensor:
+        """Return the network's input of stored records."""
         return (spelling or self.spelling).inputs(pixels, unit_of(self.images))
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from bitleak.audit.audit_warnings import copy_warnings
@@ -38,6 +39,7 @@ from bitleak.report import (
 )
 from bitleak.report.format import count
 from bitleak.steps.choose_thresholds import ChooseThresholds, Thresholds
+from bitleak.steps.find_copies import groups_of
 from bitleak.steps.measure_power import MeasurePower, PowerFigures
 from bitleak.steps.result_rows import ResultTable
 
@@ -73,6 +75,10 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     if single is not None:
         described = largest_deviations(images, splits.pool, pictured(single))
         single = replace(single, rows=described)
+    clusters = prepared.plan.clusters
+    if clusters is not None:
+        groups = groups_of(store.read(tasks[clusters]))
+        summary = replace(summary, clusters=len(np.unique(groups)))
     summary = replace(
         summary,
         exposed=single,
@@ -148,7 +154,8 @@ def _warnings(
     """Return warnings about weights without codes, copies, and colour channels without content."""
     sizes = prepared.plan.scale
     held_out = sizes.calibration + sizes.population + sizes.test
-    copies = copy_warnings(counts, records=sizes.pool, held_out=held_out)
+    clustered = bool(prepared.config.clusters)
+    copies = copy_warnings(counts, records=sizes.pool, held_out=held_out, clustered=clustered)
     # A column of one value is usual in a table, and listed before the work.
     return (*prepared.warnings, *copies, *(empty_channels(images) if images.size else ()))
 

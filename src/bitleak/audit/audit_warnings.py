@@ -10,12 +10,15 @@ from bitleak.report.format import count
 
 _EFFECT = (
     "a record with a copy on the other side is called a non-member although its content was trained on, so that "
-    "leakage looks smaller and intervals narrower than they are; remove copies from the data set"
+    "leakage looks smaller than it is"
+)
+_INTERVALS = (
+    ", and intervals are too narrow; remove copies from the data set, or write `clusters: copies`"
 )
 
 
 def copy_warnings(
-    counts: Mapping[str, int | float], *, records: int, held_out: int
+    counts: Mapping[str, int | float], *, records: int, held_out: int, clustered: bool = False
 ) -> tuple[str, ...]:
     """Return a sentence for each way in which copies change the figures.
 
@@ -24,6 +27,7 @@ def copy_warnings(
             `bitleak.data.image_copies.Copies`.
         records: Number of audited records.
         held_out: Number of held-out records.
+        clustered: Whether intervals count clusters of records.
 
     Example:
         >>> counts = {"exact": 2, "near": 0, "held_out": 1, "contradicting": 0, "distance": 0.2}
@@ -39,7 +43,10 @@ def copy_warnings(
             kinds.append(
                 f"{near:,} a near copy (standardised pixels at most {counts['distance']:.2f} apart)"
             )
-        sentences.append(f"Of {count(records, 'audited record')} {' and '.join(kinds)}: {_EFFECT}.")
+        sentences.append(
+            f"Of {count(records, 'audited record')} {' and '.join(kinds)}: "
+            f"{_EFFECT}{'' if clustered else _INTERVALS}."
+        )
     if outside:
         # Rows of a table are compared for equality alone, and have no distance.
         kind = " (exact or near)" if counts["distance"] else ""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from bitleak.config.target_section import TargetConfig
 
 
+COPIES = "copies"
+"""Entry of `clusters` for the copies among the images."""
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which data set, and how much of it.
@@ -272,6 +276,9 @@ class Config:
         utility_matched: Variants that are compared with noise of equal accuracy.
         calibration_inference: Inference of the calibration set, or None for no such attack.
         target: A model that was trained elsewhere (a `TargetConfig`), or None.
+        clusters: Records that depend on each other, which intervals and bounds count together:
+            `copies` that are found among the images, an `.npy` file with a number per record, or
+            empty if all records are independent.
     """
 
     title: str
@@ -294,6 +301,7 @@ class Config:
     metrics: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     target: "TargetConfig | None" = None
+    clusters: str = ""
 
 
 def bits_label(levels: int) -> str:

@@ -21,6 +21,7 @@ from bitleak.config.fields import (
 )
 from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
+    COPIES,
     CalibrationConfig,
     Config,
     DataConfig,
@@ -41,7 +42,7 @@ from bitleak.train.recipe import Recipe
 
 SECTIONS = (
     "title", "data", "split", "model", "train", "quantize", "attacks", "metrics", "figures", "references", "fpr",
-    "priors", "delta", "power", "calibration", "query", "seed", "target", *ANALYSES,
+    "priors", "delta", "power", "calibration", "query", "seed", "clusters", "target", *ANALYSES,
 )  # fmt: skip
 
 
@@ -89,6 +90,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "power": typed_value(bool, raw.get("power", True), "power", errors),
         "query": section(QueryConfig, raw.get("query"), "query", errors),
         "seed": checked_value(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
+        "clusters": _clusters(raw.get("clusters"), errors),
         **read_analyses(raw, [entry.variant for entry in quantize], errors),
     }
     config["target"] = read_target(
@@ -101,6 +103,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         raise ConfigError("\n".join(errors))
     # Sections against each other, which needs all of them to be right by themselves.
     _check_across(config, errors)
+    _check_clusters(config, errors)
     if errors:
         raise ConfigError("\n".join(errors))
     return Config(**config)
@@ -131,6 +134,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "power": config.power,
         "query": plain_values(asdict(config.query)),
         "seed": config.seed,
+        **({"clusters": config.clusters} if config.clusters else {}),
         **resolved_analyses(config),
         **(
             {"target": resolved_target(config.target, _resolved_quantizer)}
@@ -174,6 +178,32 @@ def _data(raw: Any, errors: list[str]) -> DataConfig | None:
     if len(errors) > before:
         return None
     return DataConfig(name=name, options=asdict(dataset), limit=part.limit, held_out=part.held_out)
+
+
+def _clusters(raw: Any, errors: list[str]) -> str:
+    if raw in (None, False, "none"):
+        return ""
+    if not isinstance(raw, str):
+        errors.append(f"clusters: expected none, copies or an .npy file, got {value_text(raw)}")
+        return ""
+    if raw != COPIES and not raw.endswith(".npy"):
+        errors.append(f"clusters: expected none, copies or an .npy file, got {raw!r}")
+    return raw
+
+
+def _check_clusters(config: Mapping[str, Any], errors: list[str]) -> None:
+    source, data = config["clusters"], config["data"]
+    if source and config["target"] is not None:
+        errors.append(
+            "clusters: not used for a target that was trained elsewhere; leave it out, or give its answers with an "
+            "array clusters to bitleak attack"
+        )
+    limited = data is not None and (data.limit is not None or data.held_out is not None)
+    if source not in ("", COPIES) and limited:
+        errors.append(
+            "clusters: a file numbers all records of the data set, so data.limit and data.held_out must not be given "
+            "with it"
+        )
 
 
 def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:

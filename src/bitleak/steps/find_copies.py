@@ -1,13 +1,17 @@
-"""Find which records are copies of others, exact and near."""
+"""Find which records are copies of others, exact and near, or read which depend on each other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
+from bitleak.core.errors import DataError
+from bitleak.core.params import later
 from bitleak.core.types import Images, Splits
+from bitleak.data.cluster_file import read_groups
 from bitleak.data.image_copies import find_copies
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
@@ -18,13 +22,21 @@ Groups = Int64[np.ndarray, "records"]
 
 
 def groups_of(stored: Mapping[str, Any] | None) -> Groups | None:
-    """Return the groups of a result of `FindCopies` or `LoadClusters`; None if there is none."""
+    """Return the groups of a result of `FindCopies`; None if there is none."""
     return None if stored is None else np.asarray(stored["groups"])
 
 
 @dataclass(frozen=True)
 class FindCopies:
-    """Find copies among the records of the pool, and between the pool and the held-out records."""
+    """Find copies among the records of the pool, and between the pool and the held-out records.
+
+    Attributes:
+        file: File that gives the groups instead, so that no copies are searched; empty if none does.
+        digest: Of the numbers in the file.
+    """
+
+    file: str = later("")
+    digest: str = later("")
 
     STAGE: ClassVar[str] = "copies"
     VERSION: ClassVar[str] = "1"
@@ -50,6 +62,13 @@ class FindCopies:
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> dict[str, Any]:
         """Return the group of each pool record and the counts of copies."""
         images, split = inputs.images, inputs.splits
+        if self.file:
+            groups, digest = read_groups(Path(self.file))
+            if digest != self.digest:
+                raise DataError(
+                    f"clusters: {self.file} has changed since the audit began; run again"
+                )
+            return {"groups": groups[split.pool]}
         held_out = np.concatenate([split.calibration, split.population, split.test])
         copies = find_copies(images.pixels, images.labels, split.pool, held_out)
         counts = {

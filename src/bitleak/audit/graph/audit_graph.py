@@ -28,6 +28,7 @@ class Plan:
         images: Key of the images.
         splits: Key of the splits.
         copies: Key of the copies among the images.
+        clusters: Key of the groups of records that depend on each other; None if all are independent.
         results: Keys of the tasks whose rows make the results table, in its order.
         scores: Key of the attack task of each variant and kind of reference.
         memorisation: Key of the memorisation of each variant.
@@ -41,6 +42,7 @@ class Plan:
     images: str
     splits: str
     copies: str
+    clusters: str | None
     results: tuple[str, ...]
     scores: Mapping[tuple[str, str], str]
     memorisation: Mapping[str, str]
@@ -54,6 +56,7 @@ class Plan:
         """Keys of all tasks that the output folder is made from."""
         return (
             self.copies,
+            *([self.clusters] if self.clusters else []),
             *self.results,
             *self.scores.values(),
             *self.memorisation.values(),
@@ -84,11 +87,13 @@ def plan(
         config, description, scale_of(config, description, network, RATES[device.split(":")[0]])
     )
     images, splits, copies = planner.images(), planner.splits(), planner.copies()
+    clusters = planner.clusters()
     models = _models(planner)
     listed = [
         images,
         splits,
         copies,
+        *([clusters] if clusters else []),
         *models.weights.values(),
         *models.answers.values(),
         *models.sizes.values(),
@@ -119,6 +124,7 @@ def plan(
         images=images.key,
         splits=splits.key,
         copies=copies.key,
+        clusters=clusters.key if clusters else None,
         results=tuple(task.key for task in results),
         scores=scores,
         memorisation={variant: task.key for variant, task in memorised.items()},

@@ -137,7 +137,12 @@ def measure_attacks(
         metrics=tuple(metric_entries(config.metrics)),
     )
     # An input that is absent is absent from the key too, so it is added only if there is one.
-    inputs = {"scores": scores.key, "baseline": baseline.key, "splits": planner.splits().key}
+    inputs: dict[str, str | tuple[str, ...]] = {
+        "scores": scores.key,
+        "baseline": baseline.key,
+        "splits": planner.splits().key,
+        **planner.clustered(),
+    }
     if thresholds is not None:
         inputs["thresholds"] = thresholds.key
     return planner.task(step, inputs, f"measure {columns.variant} by {reference}")
@@ -182,6 +187,7 @@ def compare(
         "scores": scores.key,
         "others": tuple(task.key for task in others),
         "splits": planner.splits().key,
+        **planner.clustered(),
         **match,
     }
     return planner.task(step, inputs, f"compare {columns.variant} by {reference} over {over}")
@@ -224,7 +230,11 @@ def standalone_kind(config: Config, kinds: Sequence[str]) -> str:
 def estimate(planner: Planner, scores: Task) -> Task:
     """Plan the figures at full precision, once for all variants compared with them."""
     step = EstimateBaseline(fpr=planner.config.fpr, seed=planner.config.seed)
-    inputs = {"scores": scores.key, "splits": planner.splits().key}
+    inputs: InputKeys = {
+        "scores": scores.key,
+        "splits": planner.splits().key,
+        **planner.clustered(),
+    }
     return planner.task(step, inputs, f"figures of {scores.label.removeprefix('attack ')}")
 
 
@@ -254,6 +264,7 @@ def utility(planner: Planner, models: Models, columns: VariantColumns) -> Task:
         "baseline": models.target_keys(FULL),
         "sizes": tuple(models.sizes[columns.variant, row].key for row in models.targets),
         **planner.data(),
+        **planner.clustered(),
     }
     return planner.task(step, inputs, f"accuracy of {columns.variant}")
 

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from bitleak import registry
 from bitleak.config import Config, QuantizeConfig
+from bitleak.config.schema import COPIES
+from bitleak.core.errors import DataError
 from bitleak.core.outside import bare_name, versioned
 from bitleak.core.params import known_params
 from bitleak.core.types import Description
+from bitleak.data.cluster_file import read_groups
 from bitleak.engine.keys import Task
 from bitleak.steps.draw_splits import DrawSplits
 from bitleak.steps.find_copies import FindCopies
@@ -84,6 +88,33 @@ class Planner:
     def copies(self) -> Task:
         """Plan the search for copies among the records."""
         return self.task(FindCopies(), self.data(), "copies among the images")
+
+    def clusters(self) -> Task | None:
+        """Plan the groups of records that depend on each other; None if all count as independent.
+
+        Raises:
+            DataError: The file of the config does not hold a number per record.
+        """
+        return self._clusters
+
+    @cached_property
+    def _clusters(self) -> Task | None:
+        source, records = self.config.clusters, self.description.records
+        if source in ("", COPIES):
+            return self.copies() if source else None
+        groups, digest = read_groups(Path(source))
+        if len(groups) != records:
+            raise DataError(
+                f"clusters: {source}: expected one number per record of the data set, {records} with those of "
+                f"its test part, got {len(groups)}"
+            )
+        step = FindCopies(file=source, digest=digest)
+        return self.task(step, self.data(), "clusters of records")
+
+    def clustered(self) -> dict[str, str | tuple[str, ...]]:
+        """Return the input of steps that make intervals; empty if all records count as independent."""
+        clusters = self.clusters()
+        return {} if clusters is None else {"clusters": clusters.key}
 
     def train(self, row: int) -> Task:
         """Plan the training of one model."""

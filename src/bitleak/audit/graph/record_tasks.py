@@ -30,6 +30,7 @@ def power(planner: Planner, models: Models) -> Task:
         "targets": tuple(models.answers[FULL, row].key for row in targets),
         "references": models.reference_keys(FULL),
         **planner.data(),
+        **planner.clustered(),
     }
     return planner.task(step, inputs, "power by number of references")
 

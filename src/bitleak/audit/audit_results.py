@@ -76,8 +76,8 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         described = largest_deviations(images, splits.pool, pictured(single))
         single = replace(single, rows=described)
     clusters = prepared.plan.clusters
-    if clusters is not None:
-        groups = groups_of(store.read(tasks[clusters]))
+    groups = None if clusters is None else groups_of(store.read(tasks[clusters]))
+    if groups is not None:
         summary = replace(summary, clusters=len(np.unique(groups)))
     summary = replace(
         summary,

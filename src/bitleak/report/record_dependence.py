@@ -15,6 +15,8 @@ def dependence(summary: Summary) -> str:
     """
     if summary.clusters is None:
         return f"{_independent(summary)}{_copies(summary)}"
+    if summary.clusters == summary.records:
+        return "No two records are in one cluster, so that all count as independent."
     share = summary.clusters / summary.records
     false_positives = summary.expected_false_positives * share
     sentence = (

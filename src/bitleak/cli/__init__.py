@@ -14,6 +14,7 @@ from bitleak.cli import (
     ask_command,
     attack_command,
     audit_command,
+    check_command,
     export_command,
     list_command,
     quantize_command,
@@ -69,6 +70,7 @@ app.command("quantize")(quantize_command.quantize_network)
 app.command("export")(export_command.export_network)
 app.command("ask")(ask_command.ask_networks)
 app.command("attack")(attack_command.attack_answers)
+app.command("check")(check_command.check_run)
 app.command("report")(audit_command.write_report_again)
 app.command("list")(list_command.list_names)
 app.add_typer(store_command.store_app, name="store")

@@ -1,0 +1,114 @@
+"""Wrong passes and fails of `bitleak check`, and its power, where the truth is known.
+
+    python benchmarks/gate.py [--audits 1000] [--world one population trainings]
+
+Scores of non-members are standard normal, those of members are shifted so that the true figure is
+the limit itself (wrong passes and wrong fails: each at most 5 %), or better than it by a margin
+(power of a pass). Worlds:
+
+- `one`: one target, 1,000 members and 1,000 non-members.
+- `population`: 8 targets on the same 2,000 records, each a member of half of the targets; a third of
+  a score's variance belongs to the record.
+- `trainings`: 8 dedicated targets on records of their own, whose shifts vary by a tenth around the
+  shift of the limit.
+"""
+
+import argparse
+import time
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from bitleak import metrics
+from bitleak.core.types import SplitMode
+from bitleak.metrics.verdicts import LEVEL
+from bitleak.report.release_gate import Limit, evaluate_limit
+
+WORLDS = ("one", "population", "trainings")
+RECORDS, TARGETS, FPR = 2000, 8, 0.01
+SHARED = 1 / 3
+VARIED = 0.1
+
+LIMITS = {"auc": (0.55, 0.6, 0.8), f"tpr@{FPR:g}": (0.02, 0.05, 0.2)}
+MARGINS = {"auc": 0.03, f"tpr@{FPR:g}": 0.015}
+
+
+def shift_of(metric: str, value: float) -> float:
+    """Return the shift of members at which two normal distributions have this figure."""
+    if metric == "auc":
+        return float(np.sqrt(2) * ndtri(value))
+    return float(ndtri(value) - ndtri(FPR))
+
+
+def true_value(metric: str, shifts: np.ndarray) -> float:
+    """Return the mean figure of these shifts."""
+    values = ndtr(shifts / np.sqrt(2)) if metric == "auc" else ndtr(shifts + ndtri(FPR))
+    return float(np.mean(values))
+
+
+def draw(
+    world: str, shift: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, SplitMode]:
+    """Return scores, membership and mode of one audit."""
+    targets = 1 if world == "one" else TARGETS
+    member = np.stack([rng.permutation(RECORDS) < RECORDS // 2 for _ in range(targets)])
+    noise = rng.normal(size=member.shape)
+    shifts = np.full((targets, 1), shift)
+    if world == "population":
+        noise = np.sqrt(SHARED) * rng.normal(size=RECORDS) + np.sqrt(1 - SHARED) * noise
+    if world == "trainings":
+        shifts = shift * (1 + VARIED * rng.normal(size=(targets, 1)))
+    return noise + shifts * member, member, "dedicated" if world == "trainings" else "population"
+
+
+def rates(world: str, metric: str, value: float, limit: float, audits: int) -> tuple[float, float]:
+    """Return the shares of audits that pass and that fail, if the true figure is `value`."""
+    passed = failed = 0
+    shift = shift_of(metric, value)
+    if world == "trainings":
+        # the mean over trainings is the truth of their intervals, so it is put at the value
+        spread = VARIED * np.random.default_rng(9).normal(size=100_000)
+        low, high = 0.0, 2 * max(shift, 0.1)
+        for _ in range(40):
+            shift = (low + high) / 2
+            below = true_value(metric, shift * (1 + spread)) < value
+            low, high = (shift, high) if below else (low, shift)
+    for audit in range(audits):
+        scores, member, mode = draw(world, shift, np.random.default_rng([audit, 7]))
+        measures = metrics.measure(scores, member, fprs=(FPR,), mode=mode, balanced=False)
+        check = evaluate_limit(
+            Limit(metric, limit), measures.aggregate[metric], targets=len(scores)
+        )
+        passed += check.p_pass < LEVEL
+        failed += check.p_fail < LEVEL
+    return passed / audits, failed / audits
+
+
+def main() -> None:
+    """Print a line per world, figure and limit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--audits", type=int, default=1000)
+    parser.add_argument("--world", nargs="+", choices=WORLDS, default=WORLDS)
+    options = parser.parse_args()
+    started = time.process_time()
+    print(
+        "| world | limit | wrong passes % | wrong fails % | passes % at the limit less the margin |"
+    )
+    print("|---|---|---|---|---|")
+    for world in options.world:
+        for metric, limits in LIMITS.items():
+            for limit in limits:
+                passes, fails = rates(world, metric, limit, limit, options.audits)
+                margin = MARGINS[metric]
+                lower = max(limit - margin, 0.5 if metric == "auc" else FPR)
+                power, _ = rates(world, metric, lower, limit, options.audits)
+                print(
+                    f"| {world} | {metric} <= {limit:g} | {100 * passes:.1f} | {100 * fails:.1f} "
+                    f"| {100 * power:.0f} ({lower:g}) |",
+                    flush=True,
+                )
+    print(f"{time.process_time() - started:.0f} seconds of CPU time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""`bitleak check RUN`: limits, formats and exit codes on the tables that an audit leaves."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from bitleak.core.types import Measure, Row
+from bitleak.report import Summary, write_rows
+from bitleak.report.summary import write_summary
+
+ADVERSARY = ("--adversary", "threshold")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with three variants: of little, of much and of unclear leakage at a limit of 0.6."""
+    rows = []
+    for name, area in {"fp32": 0.7, "rtn-1.58": 0.55, "rtn-4": 0.65, "rtn-2": 0.6}.items():
+        levels = None if name == "fp32" else 4
+        change = {} if name == "fp32" else {"difference": area - 0.7, "difference_low": area - 0.72,
+                                            "difference_high": area - 0.68}  # fmt: skip
+        measure = Measure(area, low=area - 0.02, high=area + 0.02, about="records", **change)
+        rows.append(
+            Row(name, "rtn" if levels else "", levels, "threshold", "", "all", "auc", measure)
+        )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_rows(rows, folder)
+    write_summary(
+        Summary(
+            title="gate", dataset="made up", records=2000, members=1000, non_members=1000,
+            population_records=0, test_records=500, classes=2, models=1, mode="population",
+            targets=1, references=0, network="cnn", parameters=1, training="", calibration="",
+            calibration_records=0, fprs=(0.01,), headline_attack="threshold",
+            headline_reference="", headline_fpr=0.01, expected_false_positives=10.0, presets=(),
+            queries=1, interval="", versions={}, machine="", seeds={}, variants=(),
+        ),
+        folder,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("variants", "code", "outcome"),
+    [
+        (["rtn-1.58"], 0, "pass"),
+        (["rtn-4"], 5, "fail"),
+        (["rtn-2"], 6, "inconclusive"),
+        (["rtn-1.58", "rtn-2"], 6, "inconclusive"),
+        ([], 5, "fail"),
+    ],
+)
+def test_the_exit_code_tells_the_outcome(bitleak, run, variants, code, outcome):
+    options = [part for name in variants for part in ("--variant", name)]
+    found_code, out, err = bitleak("check", run, "--max", "auc=0.6", *ADVERSARY, *options)
+    assert (found_code, err) == (code, "")
+    assert out.splitlines()[-1].startswith(f"{outcome}: ")
+
+
+def test_a_variant_without_its_figure_is_not_evaluable_and_ends_with_7(bitleak, run):
+    limits = ("--no-worse-than", "fp32", "--margin", "auc=0.01")
+    code, out, _ = bitleak("check", run, *limits, *ADVERSARY, "--variant", "fp32")
+    assert code == 7
+    assert "was not compared with full precision" in out
+
+
+def test_a_margin_is_about_the_change_from_full_precision(bitleak, run):
+    limits = ("--no-worse-than", "fp32", "--margin", "auc=0.01")
+    assert bitleak("check", run, *limits, *ADVERSARY)[0] == 0
+
+
+@pytest.mark.parametrize("form", ["json", "junit", "markdown", "text"])
+def test_every_format_goes_to_the_terminal_or_to_a_file(bitleak, run, tmp_path, form):
+    arguments = ("check", run, "--max", "auc=0.6", *ADVERSARY, "--format", form)
+    code, shown, _ = bitleak(*arguments)
+    assert code == 5
+    code, text, _ = bitleak(*arguments, "--out", tmp_path / "outcome")
+    written = (tmp_path / "outcome").read_text()
+    assert code == 5
+    assert written.rstrip("\n") == shown.rstrip("\n")
+    assert text.splitlines()[-1].startswith("fail: 1 pass, 1 fail, 1 inconclusive")
+    if form == "json":
+        assert json.loads(written)["outcome"] == "fail"
+    if form == "junit":
+        assert ElementTree.fromstring(written).get("failures") == "1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "needs at least one limit, such as --max auc=0.6"),
+        (("--max", "auc"), "expected METRIC=NUMBER, such as auc=0.55, got 'auc' without `=`"),
+        (("--max", "auc=low"), "expected METRIC=NUMBER, such as auc=0.55, got 'auc=low'"),
+        (("--max", "epsilon=1"), "a bound on epsilon is a lower bound"),
+        (("--max", "tpr@0.01=0.1"), "the run has no such figure; it has auc"),
+        (("--margin", "auc=0.01"), "belong together; give both"),
+        (("--no-worse-than", "int8", "--margin", "auc=0.01"), "expected fp32, got 'int8'"),
+        (
+            ("--max", "auc=0.6", "--variant", "rtn-8"),
+            "no variant 'rtn-8'; the run has fp32, rtn-1.58",
+        ),
+        (
+            ("--max", "auc=0.6", "--format", "xml"),
+            "expected text, markdown, json, junit, got 'xml'",
+        ),
+    ],
+)
+def test_mistakes_end_with_2_and_one_line(bitleak, run, arguments, message):
+    code, out, err = bitleak("check", run, *ADVERSARY, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_folder_without_tables_is_named(bitleak, tmp_path):
+    code, _, err = bitleak("check", tmp_path, "--max", "auc=0.6")
+    assert code == 1 or code == 2
+    assert "results.parquet: there is no such file" in err

@@ -69,13 +69,12 @@ from bitleak.quantizers.network.layer_inputs import OnLayer, prepare_layers
 from bitleak.quantizers.network.layer_pass import visit_in_order
 from bitleak.quantizers.network.plain_copy import on_plain_copy
 from bitleak.quantizers.network.reconstruction import (
-    RoundingRelaxation,
-    RoundingSchedule,
     in_memory_order,
     output_energy,
     reconstruct,
 )
 from bitleak.quantizers.network.reconstruction_units import Unit, layer_units
+from bitleak.quantizers.network.rounding_relaxation import RoundingRelaxation, RoundingSchedule
 from bitleak.quantizers.scheme import Layer, Scheme, check_finite
 
 _BY_OBJECTIVE: Any = "by objective"  # the default of `grid`, replaced when a quantizer is made

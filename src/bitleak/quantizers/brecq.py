@@ -55,7 +55,6 @@ from bitleak.quantizers.network.norm_folding import check_folded, check_norms, f
 from bitleak.quantizers.network.plain_copy import on_plain_copy
 from bitleak.quantizers.network.reconstruction import (
     ReconstructedPiece,
-    RoundingSchedule,
     mean_loss,
     output_energy,
     outputs_of,
@@ -63,6 +62,7 @@ from bitleak.quantizers.network.reconstruction import (
     run,
 )
 from bitleak.quantizers.network.reconstruction_units import Unit, units
+from bitleak.quantizers.network.rounding_relaxation import RoundingSchedule
 from bitleak.quantizers.network.starting_codes import starting_codes
 from bitleak.quantizers.scheme import Scheme, check_finite, layer_levels, quantizable
 

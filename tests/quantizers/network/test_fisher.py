@@ -6,8 +6,9 @@ from torch import nn
 from bitleak.quantizers.grid import search_grid, to_weights
 from bitleak.quantizers.network import fisher as estimate
 from bitleak.quantizers.network.activations import InMemoryActivations
-from bitleak.quantizers.network.reconstruction import RoundingSchedule, reconstruct, run
+from bitleak.quantizers.network.reconstruction import reconstruct, run
 from bitleak.quantizers.network.reconstruction_units import units
+from bitleak.quantizers.network.rounding_relaxation import RoundingSchedule
 
 CLASSES = 3
 

@@ -12,13 +12,8 @@ from bitleak.quantizers.grid import Grid, search_grid, to_codes, to_weights
 from bitleak.quantizers.layers.quadratic import quadratic
 from bitleak.quantizers.network import reconstruction as loop
 from bitleak.quantizers.network.activations import InMemoryActivations
-from bitleak.quantizers.network.reconstruction import (
-    RoundingRelaxation,
-    RoundingSchedule,
-    _loss_gradient,
-    _Rounding,
-    loss_of,
-)
+from bitleak.quantizers.network.reconstruction import _loss_gradient, _Rounding, loss_of
+from bitleak.quantizers.network.rounding_relaxation import RoundingRelaxation, RoundingSchedule
 
 SCHEDULE = RoundingSchedule(iterations=60, batch=8, learning_rate=0.1, regularization=1e-4)
 

@@ -34,12 +34,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.prune import BasePruningMethod
 from torch.optim.swa_utils import AveragedModel
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from bitleak.core.errors import QuantizationError
 from bitleak.core.types import QuantizedWeights
 from bitleak.models.precision import exact_float32
+from bitleak.quantizers.network.weight_reads import WeightReads
 from bitleak.quantizers.scheme import Layer, Scheme, leave_out, quantizable
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -48,28 +47,6 @@ _REMEDIES = {
     "WeightNorm": "torch.nn.utils.remove_weight_norm(module)",
     "SpectralNorm": "torch.nn.utils.remove_spectral_norm(module)",
 }
-_READING = {"T", "mT", "H", "mH", "data"}
-"""Attributes of a tensor that give its values; the others tell its shape, type and the like."""
-_DESCRIBING = {
-    "size",
-    "dim",
-    "ndimension",
-    "numel",
-    "stride",
-    "is_contiguous",
-    "element_size",
-    "data_ptr",
-    "__len__",
-}
-_DESCRIBING |= {
-    "is_floating_point",
-    "is_complex",
-    "type",
-    "get_device",
-    "__hash__",
-    "requires_grad_",
-}
-
 Call = TypeVar("Call", bound=Callable[..., QuantizedWeights])
 
 
@@ -312,7 +289,7 @@ def _layer_of(key: str) -> str:
 def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None:
     """Run an image; refuse a network that fails, casts, or reads observed weights elsewhere."""
     layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
-    reads = _Reads({id(layer.weight): name for name, layer in layers.items()})
+    reads = WeightReads({id(layer.weight): name for name, layer in layers.items()})
     training = [module for module in network.modules() if module.training]
     handles = []
     for name, layer in layers.items():
@@ -350,51 +327,6 @@ def _try(observing: Sequence[Scheme], network: nn.Module, image: Tensor) -> None
                 f"layer {name!r} is also used otherwise: its weight is read or set outside of its call, so that not "
                 f"all of its inputs can be observed; call the layer itself, or {leave_out(name)}"
             )
-
-
-class _Reads(TorchFunctionMode):
-    """Record of weights that are read outside of their layer's call, and of output types."""
-
-    def __init__(self, weights: Mapping[int, str]) -> None:
-        super().__init__()
-        self.weights = weights
-        self.outside: set[str] = set()
-        self.kinds: dict[str, torch.dtype] = {}
-        self._inside: list[str] = []
-
-    def enters(self, name: str) -> Callable[..., None]:
-        return lambda *_: self._inside.append(name)
-
-    def leaves(self, name: str) -> Callable[..., None]:
-        def leave(layer: nn.Module, inputs: Any, output: Any) -> None:
-            self._inside.remove(name)
-            if isinstance(output, Tensor):
-                self.kinds[name] = output.dtype
-
-        return leave
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if not _describes(func):
-            read = args[:1] if getattr(func, "__name__", "") in ("to", "type_as") else args
-            for value in tree_leaves((read, dict(kwargs or {}))):
-                name = self.weights.get(id(value))
-                if name is not None and name not in self._inside:
-                    self.outside.add(name)
-        return func(*args, **(kwargs or {}))
-
-
-def _describes(func: Any) -> bool:
-    """Return whether a function of a tensor looks at its shape, type and the like only."""
-    name = getattr(func, "__name__", "")
-    if name == "__get__":
-        return getattr(getattr(func, "__self__", None), "__name__", "") not in _READING
-    return name in _DESCRIBING or name.startswith("new_") or name.endswith("_like")
 
 
 def _text(dtype: torch.dtype) -> str:

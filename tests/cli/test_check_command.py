@@ -1,4 +1,4 @@
-"""`bitleak check RUN`: limits, formats and exit codes on the tables that an audit leaves."""
+"""`bitleak check` and `bitleak compare` on the tables that an audit leaves."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -117,3 +117,36 @@ def test_a_folder_without_tables_is_named(bitleak, tmp_path):
     code, _, err = bitleak("check", tmp_path, "--max", "auc=0.6")
     assert code == 1 or code == 2
     assert "results.parquet: there is no such file" in err
+
+
+def test_two_runs_are_compared_variant_by_variant(bitleak, run):
+    code, out, _ = bitleak("compare", run, run, *ADVERSARY, "--format", "json")
+    assert code == 0
+    entries = json.loads(out)["differences"]
+    assert {entry["variant"] for entry in entries} == {"fp32", "rtn-1.58", "rtn-4", "rtn-2"}
+    assert {entry["value"] for entry in entries} == {0.0}
+
+
+def test_a_comparison_fits_80_columns_and_two_variants_of_one_run_may_be_compared(bitleak, run):
+    pairs = ("--variant", "rtn-4=rtn-1.58")
+    code, out, _ = bitleak("compare", run, run, *ADVERSARY, *pairs)
+    assert code == 0
+    line = next(line for line in out.splitlines() if line.startswith("rtn-4/rtn-1.58"))
+    assert line.split()[1:4] == ["0.6500", "0.5500", "-0.1000"]
+    assert line.endswith("lower")
+    assert len(line) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--variant", "rtn-8"), "no variant 'rtn-8' in the first run"),
+        (("--adversary", "none"), "no adversary 'none'; did you mean threshold?"),
+        (("--format", "csv"), "expected text or json, got 'csv'"),
+    ],
+)
+def test_mistakes_in_a_comparison_end_with_2(bitleak, run, arguments, message):
+    options = arguments if "--adversary" in arguments else (*ADVERSARY, *arguments)
+    code, out, err = bitleak("compare", run, run, *options)
+    assert (code, out) == (2, "")
+    assert message in err

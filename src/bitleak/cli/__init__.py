@@ -15,6 +15,7 @@ from bitleak.cli import (
     attack_command,
     audit_command,
     check_command,
+    compare_command,
     export_command,
     list_command,
     quantize_command,
@@ -71,6 +72,7 @@ app.command("export")(export_command.export_network)
 app.command("ask")(ask_command.ask_networks)
 app.command("attack")(attack_command.attack_answers)
 app.command("check")(check_command.check_run)
+app.command("compare")(compare_command.compare_two_runs)
 app.command("report")(audit_command.write_report_again)
 app.command("list")(list_command.list_names)
 app.add_typer(store_command.store_app, name="store")

@@ -214,8 +214,7 @@ def check_limits(
             raise ConfigError(f"the limit on {bound[0]} is given twice")
     table = tabulate(rows)
     names = _variants(table, variants)
-    usual = "/".join(filter(None, (summary.headline_attack, summary.headline_reference)))
-    attack, reference = _adversary(table, adversary, usual)
+    attack, reference = chosen_adversary(table, adversary, summary)
     _require_metrics(table, attack, limits)
 
     # One doubt about the measurement itself is a doubt about every variant.
@@ -241,6 +240,33 @@ def check_limits(
     if doubt:
         notes.append(doubt)
     return GateResult(summary.title, label, tuple(limits), tuple(results), tuple(notes))
+
+
+def chosen_adversary(table: Table, adversary: str, summary: Summary) -> tuple[str, str]:
+    """Return the attack and the kind of its references.
+
+    Args:
+        table: The aggregated rows.
+        adversary: `strongest`, or an attack and the kind of its references with a slash between.
+        summary: The audit, whose headline is named in errors.
+
+    Raises:
+        InputError: The table has no such rows.
+    """
+    pairs: dict[str, tuple[str, str]] = {}
+    for variant, attack, reference, _ in table.cells:
+        if attack and question_of(variant, attack) == "plain":
+            pairs[f"{attack}/{reference}" if reference else attack] = attack, reference
+    for name, (attack, reference) in pairs.items():
+        if adversary == name or adversary == attack == STRONGEST:
+            return attack, reference
+    usual = "/".join(filter(None, (summary.headline_attack, summary.headline_reference)))
+    if adversary == STRONGEST:
+        advice = f"this run has no row of the strongest adversary; name one, such as {usual}"
+    else:
+        near = difflib.get_close_matches(adversary, pairs, n=3, cutoff=0.5)
+        advice = f"did you mean {' or '.join(near or [usual])}? results.csv has {len(pairs)}"
+    raise InputError(f"--adversary: no adversary {adversary!r}; {advice}")
 
 
 def evaluate_limit(
@@ -294,23 +320,6 @@ def _variants(table: Table, names: Sequence[str]) -> list[str]:
         if name not in known:
             raise InputError(f"--variant: no variant {name!r}; the run has {', '.join(known)}")
     return list(dict.fromkeys(names))
-
-
-def _adversary(table: Table, adversary: str, usual: str) -> tuple[str, str]:
-    """Return the attack and the kind of its references; `usual` is named in the error."""
-    pairs: dict[str, tuple[str, str]] = {}
-    for variant, attack, reference, _ in table.cells:
-        if attack and question_of(variant, attack) == "plain":
-            pairs[f"{attack}/{reference}" if reference else attack] = attack, reference
-    for name, (attack, reference) in pairs.items():
-        if adversary == name or adversary == attack == STRONGEST:
-            return attack, reference
-    if adversary == STRONGEST:
-        advice = f"this run has no row of the strongest adversary; name one, such as {usual}"
-    else:
-        near = difflib.get_close_matches(adversary, pairs, n=3, cutoff=0.5)
-        advice = f"did you mean {' or '.join(near or [usual])}? results.csv has {len(pairs)}"
-    raise InputError(f"--adversary: no adversary {adversary!r}; {advice}")
 
 
 def _require_metrics(table: Table, attack: str, limits: Sequence[Limit]) -> None:

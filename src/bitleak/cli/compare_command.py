@@ -1,0 +1,76 @@
+"""`bitleak compare`: the figures of two runs, with intervals of their differences."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bitleak.report.run_comparison import RunComparison
+
+
+def compare_two_runs(
+    first: Annotated[Path, typer.Argument(metavar="A", help="The output folder of an audit.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="That of another one.")],
+    adversary: Annotated[
+        str,
+        typer.Option(
+            help="strongest, or an attack and its references, such as rmia-online/matched."
+        ),
+    ] = "strongest",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=NAME]",
+            help="A variant, or one of A and one of B; all that both have unless given.",
+        ),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> int:
+    """Compare two runs: every figure of B minus that of A, with intervals and corrected verdicts."""
+    from bitleak.core.errors import ConfigError
+    from bitleak.report import read_rows, read_summary
+    from bitleak.report.run_comparison import compare_runs
+
+    if form not in ("text", "json"):
+        raise ConfigError(f"--format: expected text or json, got {form!r}")
+    result = compare_runs(
+        (read_rows(first), read_summary(first)),
+        (read_rows(second), read_summary(second)),
+        adversary=adversary,
+        variants=_pairs(variant or []),
+    )
+    if form == "json":
+        print(json.dumps(asdict(result), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print_comparison(result)
+    return 0
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        old, _, new = text.partition("=")
+        pairs.append((old, new or old))
+    return pairs
+
+
+def _print_comparison(result: "RunComparison") -> None:
+    """Print a table of at most 80 columns, unless a name is long, and the notes."""
+    print(f"A: {result.titles[0]} ({result.adversaries[0]})")
+    print(f"B: {result.titles[1]} ({result.adversaries[1]})")
+    width = max(len(entry.variant) for entry in result.differences)
+    metric = ""
+    for entry in result.differences:
+        if entry.metric != metric:
+            metric = entry.metric
+            print(f"\n{metric:<{width}}  {'A':>7}  {'B':>7}  {'B - A':<27}  verdict")
+        interval = f"{entry.value:+.4f} [{entry.low:+.4f}, {entry.high:+.4f}]"
+        values = f"{entry.first.value:7.4f}  {entry.second.value:7.4f}"
+        print(f"{entry.variant:<{width}}  {values}  {interval:<27}  {entry.verdict}")
+    print()
+    for note in result.notes:
+        print(f"note: {note}")

@@ -1,0 +1,212 @@
+"""Compare the figures of two runs: two builds, two quantizers, or before and after a defence.
+
+The two figures of a comparison come from two tables, so their interval is that of two independent
+figures. With the centres e_a and e_b, and the reaches l below and u above of their 95 % intervals
+(Zou and Donner 2008, Statistics in Medicine 27, 1693-1702, equation 4),
+
+    low  = e_b - e_a - sqrt(l_b^2 + u_a^2),    high = e_b - e_a + sqrt(u_b^2 + l_a^2).
+
+The p-value (two-sided, of no difference) is that of the level at which the interval would end at 0,
+corrected by Holm's method over the variants, figure by figure. Two runs on the same records have
+figures that rise and fall together: their interval is then wider than a paired one, and verdicts
+are fewer, not wrong.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from scipy.special import ndtr, ndtri
+
+from bitleak.core.errors import InputError
+from bitleak.core.metric_names import TEST_ACCURACY, Metric
+from bitleak.core.types import Measure, Row
+from bitleak.core.variants import FULL
+from bitleak.metrics import holm
+from bitleak.metrics.verdicts import verdict
+from bitleak.report.release_gate import STRONGEST, chosen_adversary
+from bitleak.report.results_table import Table, tabulate
+from bitleak.report.summary import Summary
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """One figure of one variant in two runs.
+
+    Attributes:
+        variant: As in `Row.variant`; if the runs' names differ, both with a slash.
+        metric: As in `Row.metric`.
+        first: The measure in the first run.
+        second: The measure in the second run.
+        value: Second minus first.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        p_value: Two-sided p-value of no difference.
+        p_adjusted: Corrected over the variants.
+        verdict: `lower`, `not distinguishable` or `higher`: the second run beside the first.
+    """
+
+    variant: str
+    metric: str
+    first: Measure
+    second: Measure
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float = 1.0
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs, figure by figure.
+
+    Attributes:
+        titles: Titles of the runs.
+        adversaries: Attack and references that leakage is measured by, in each run.
+        differences: One entry per metric and variant.
+        notes: Sentences on the basis, and on settings in which the runs differ.
+    """
+
+    titles: tuple[str, str]
+    adversaries: tuple[str, str]
+    differences: tuple[RunDifference, ...]
+    notes: tuple[str, ...]
+
+
+def compare_runs(
+    first: tuple[Iterable[Row], Summary],
+    second: tuple[Iterable[Row], Summary],
+    *,
+    adversary: str = STRONGEST,
+    variants: Sequence[tuple[str, str]] = (),
+) -> RunComparison:
+    """Return AUC, TPR and test accuracy of the second run minus those of the first.
+
+    Args:
+        first: Rows and summary of a run.
+        second: The same of another one.
+        adversary: `strongest`, or an attack and the kind of its references.
+        variants: Pairs of names, of the first and of the second run; all names that both have if
+            empty.
+
+    Raises:
+        InputError: A run lacks the adversary or a variant, or the runs have nothing in common.
+    """
+    tables = tabulate(first[0]), tabulate(second[0])
+    summaries = first[1], second[1]
+    pairs = []
+    for table, summary in zip(tables, summaries, strict=True):
+        pairs.append(chosen_adversary(table, adversary, summary))
+    names = _names(tables, variants)
+    differences: list[RunDifference] = []
+    for metric in _metrics(summaries):
+        of_metric = []
+        for old, new in names:
+            before = _find(tables[0], old, metric, *pairs[0])
+            after = _find(tables[1], new, metric, *pairs[1])
+            label = old if old == new else f"{old}/{new}"
+            change = difference_of(label, metric, before, after)
+            if change is not None:
+                of_metric.append(change)
+        differences += _corrected(of_metric)
+    if not differences:
+        raise InputError("the runs have no figure with an interval in common")
+    labels = ["/".join(filter(None, pair)) for pair in pairs]
+    return RunComparison(
+        titles=(summaries[0].title, summaries[1].title),
+        adversaries=(labels[0], labels[1]),
+        differences=tuple(differences),
+        notes=tuple(_notes(*summaries)),
+    )
+
+
+def difference_of(
+    variant: str, metric: str, first: Measure | None, second: Measure | None
+) -> RunDifference | None:
+    """Return the second figure minus the first, as independent figures; None if an interval is missing.
+
+    Example:
+        >>> before = Measure(0.70, low=0.68, high=0.72)
+        >>> change = difference_of("obc-2", "auc", before, Measure(0.65, low=0.635, high=0.665))
+        >>> [round(number, 3) for number in (change.value, change.low, change.high)]
+        [-0.05, -0.075, -0.025]
+    """
+    if first is None or second is None:
+        return None
+    if None in (first.low, first.high, second.low, second.high):
+        return None
+    # An end that the range of the figure has cut says nothing beyond it, so it is taken as it is:
+    # a figure cannot lie there either.
+    below_a, above_a = _reaches(first)
+    below_b, above_b = _reaches(second)
+    value = _centre(second) - _centre(first)
+    below, above = math.hypot(below_b, above_a), math.hypot(above_b, below_a)
+    reach = below if value > 0 else above
+    scaled = 0.0 if value == 0 else abs(value) / reach if reach > 0 else math.inf
+    p_value = 2 * float(ndtr(-scaled * ndtri(0.975)))
+    shown = second.value - first.value
+    return RunDifference(
+        variant, metric, first, second, shown, value - below, value + above, p_value
+    )
+
+
+def _names(
+    tables: tuple[Table, Table], variants: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    present = [[FULL, *map(str, table.quantized)] for table in tables]
+    if not variants:
+        return [(name, name) for name in present[0] if name in present[1]]
+    for pair in variants:
+        for place, name, known in zip(("first", "second"), pair, present, strict=True):
+            if name not in known:
+                raise InputError(
+                    f"--variant: no variant {name!r} in the {place} run; it has {', '.join(known)}"
+                )
+    return list(variants)
+
+
+def _metrics(summaries: tuple[Summary, Summary]) -> list[str]:
+    """Return AUC, the TPRs at the FPRs of both runs, and test accuracy."""
+    shared = [fpr for fpr in summaries[0].fprs if fpr in summaries[1].fprs]
+    return ["auc", *(str(Metric("tpr", fpr)) for fpr in shared), str(TEST_ACCURACY)]
+
+
+def _find(table: Table, variant: str, metric: str, attack: str, reference: str) -> Measure | None:
+    if metric == str(TEST_ACCURACY):
+        return table.find(variant, metric)
+    return table.find(variant, metric, attack, reference)
+
+
+def _centre(measure: Measure) -> float:
+    return measure.value if measure.unbiased is None else measure.unbiased
+
+
+def _reaches(measure: Measure) -> tuple[float, float]:
+    low, high = measure.low or 0.0, measure.high or 0.0
+    return max(_centre(measure) - low, 0.0), max(high - _centre(measure), 0.0)
+
+
+def _corrected(differences: Sequence[RunDifference]) -> list[RunDifference]:
+    adjusted = holm([entry.p_value for entry in differences]).tolist()
+    corrected = []
+    for entry, p_value in zip(differences, adjusted, strict=True):
+        decided = verdict(entry.value, p_value)
+        corrected.append(replace(entry, p_adjusted=p_value, verdict=decided))
+    return corrected
+
+
+def _notes(first: Summary, second: Summary) -> list[str]:
+    """Return the basis of the intervals, and settings in which the runs differ."""
+    notes = [
+        "intervals are those of independent figures from the ends in results.csv; runs on the same "
+        "records have narrower ones"
+    ]
+    if first.mode == second.mode == "population":
+        notes.append("they hold for these models on other records, not for models trained anew")
+    for name in ("dataset", "records", "members", "network", "training", "targets", "references"):
+        values = getattr(first, name), getattr(second, name)
+        if values[0] != values[1]:
+            notes.append(f"the runs differ in {name}: {values[0]} and {values[1]}")
+    return notes

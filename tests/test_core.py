@@ -38,6 +38,8 @@ def test_every_name_of_the_registry_can_be_found():
         registry.DATASETS,
         registry.MODELS,
         registry.QUANTIZERS,
+        registry.TOOLS,
+        registry.RUNTIMES,
         registry.ATTACKS,
         registry.EXECUTORS,
     ):

@@ -37,6 +37,13 @@ QUANTIZERS = {
     "obc": "bitleak.quantizers.obc:OBC",
     "gptq": "bitleak.quantizers.gptq:GPTQ",
 }
+TOOLS = {
+    "onnxruntime": "bitleak.tools.onnxruntime_tool:quantize_static",
+    "export": "bitleak.tools.export_tool:export_codes",
+    "torchao": "bitleak.tools.torchao_tool:quantize_weights",
+}
+"""Functions of other kits that the quantizer `tool` calls."""
+
 RUNTIMES = {
     "onnx": "bitleak.runtimes.onnx:OnnxRuntime",
 }
@@ -75,6 +82,7 @@ STEPS = {
     "copies": "bitleak.steps.find_copies:FindCopies",
     "train": "bitleak.steps.train_model:TrainModel",
     "quantize": "bitleak.steps.quantize_model:QuantizeModel",
+    "tool": "bitleak.steps.apply_tool:ApplyTool",
     "query": "bitleak.steps.query_model:QueryModel",
     "weigh": "bitleak.steps.weigh_weights:WeighWeights",
     "attack": "bitleak.steps.attack_targets:AttackTargets",

@@ -1,5 +1,6 @@
 """Preparation of an audit: data set, network and plan are checked, nothing is computed."""
 
+import importlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 
 from bitleak import registry
 from bitleak.audit.graph import Plan, plan
-from bitleak.config import Config
+from bitleak.config import Config, QuantizeConfig, ToolConfig
 from bitleak.config.fields import section
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.types import Description, ModelSpec
@@ -21,6 +22,8 @@ from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.quantizers.compatibility import check_network
 from bitleak.quantizers.coverage import uncoded_weights
+from bitleak.runtimes.packages import import_extra
+from bitleak.runtimes.runtime import runtime_of
 from bitleak.steps.scale import NetworkSize
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
@@ -159,6 +162,9 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
     network, images = build(spec, seed=0), random_images(spec, RANDOM_IMAGES)
     warnings: dict[str, None] = {}
     for entry in config.quantize:
+        if entry.levels is None:
+            _check_tool(entry)
+            continue
         kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
         quantizer = section(kind, {**entry.options, "levels": entry.levels}, "quantize", [])
         try:
@@ -167,6 +173,19 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
             raise ConfigError(f"quantize: {entry.variant}: {error}") from None
         warnings[uncoded_weights(network, quantizer)] = None
     return tuple(filter(None, warnings))
+
+
+def _check_tool(entry: QuantizeConfig) -> None:
+    """Refuse a tool whose packages are missing, and options that its runtime does not have."""
+    tool = ToolConfig(**entry.options)
+    try:
+        runtime_of("onnx", tool.runtime)
+        if tool.call in registry.TOOLS:
+            module = importlib.import_module(registry.TOOLS[tool.call].partition(":")[0])
+            for package, extra in module.PACKAGES.items():
+                import_extra(package, extra, f"the tool {tool.call}")
+    except ModelError as error:
+        raise ConfigError(f"quantize: {entry.variant}: {error}") from None
 
 
 def _settled_elsewhere(recipe: Recipe, device: str) -> Recipe:

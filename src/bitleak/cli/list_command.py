@@ -42,11 +42,13 @@ def _kinds() -> dict[str, Iterator[ListedName]]:
         "data sets": _documented(registry.DATASETS),
         "models": _documented(registry.MODELS),
         "quantizers": _documented(registry.QUANTIZERS),
+        "tools": _documented(registry.TOOLS),
         "presets": _presets(),
         "attacks": _attacks(),
         "metrics": _metrics(),
         "references": _references(),
         "augmentations": _augmentations(),
+        "runtimes": _documented(registry.RUNTIMES),
         "executors": _documented(registry.EXECUTORS),
         "figures": _figures(),
     }

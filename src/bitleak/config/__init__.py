@@ -3,6 +3,7 @@
 A section is a frozen dataclass that the code itself uses: its fields are the keys of the file,
 their types are checked by pydantic, and the dataclass checks their ranges. A quantizer's entry is
 the quantizer's dataclass plus `name`, `levels` (or `bits`), `preset`, `calibration` and `label`.
+An entry `tool` is a `ToolConfig` plus `name`, `calibration` and `label`.
 """
 
 from bitleak.config.analyses import analysis_variants
@@ -14,6 +15,7 @@ from bitleak.config.schema import (
     QuantizeConfig,
     QueryConfig,
     SplitConfig,
+    ToolConfig,
     bits_label,
     levels_of,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "QueryConfig",
     "SplitConfig",
     "TargetConfig",
+    "ToolConfig",
     "analysis_variants",
     "bits_label",
     "external_model",

@@ -181,23 +181,44 @@ class QueryConfig:
             raise ValueError(f"augment: {error}") from None
 
 
+TOOL = "tool"
+"""Name of entries of `quantize` that call a function of another kit."""
+
+
+@dataclass(frozen=True)
+class ToolConfig:
+    """A function of another kit that quantizes networks, see `bitleak.tools`.
+
+    Attributes:
+        call: A name of the registry's `TOOLS`, or `package.module:function`.
+        version: Raised by the config's author when a tool of local files changes.
+        options: Options of the function.
+        runtime: Options of the runtime that answers its files.
+    """
+
+    call: str
+    version: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class QuantizeConfig:
     """One quantizer at one precision.
 
     Attributes:
-        name: A name of the registry's `QUANTIZERS`, or `package.module:Name`.
+        name: A name of the registry's `QUANTIZERS`, `package.module:Name`, or `tool`.
         label: Its name in tables; `name` by default.
-        levels: Grid points per weight.
+        levels: Grid points per weight; None for a tool, whose levels are counted.
         preset: The preset that its fields started from, or empty.
-        options: All fields of the quantizer but `levels`.
+        options: All fields of the quantizer but `levels`; those of `ToolConfig` for a tool.
         calibration: The images it may look at.
         looks_at_images: Whether it uses them; True for a quantizer without this attribute.
     """
 
     name: str
     label: str
-    levels: int
+    levels: int | None
     preset: str
     options: Mapping[str, Any]
     calibration: CalibrationConfig
@@ -208,6 +229,8 @@ class QuantizeConfig:
         """The variant's name in tables: `obc-1.58+last8`, `obc-1.58+stemfp32` if a layer keeps full
         precision.
         """
+        if self.levels is None:
+            return self.label
         marks = ""
         if self.options.get("last") not in (None, self.levels):
             marks += f"+last{bits_label(self.options['last'])}"

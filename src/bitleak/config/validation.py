@@ -22,6 +22,7 @@ from bitleak.config.fields import (
 from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
     COPIES,
+    TOOL,
     CalibrationConfig,
     Config,
     DataConfig,
@@ -29,6 +30,7 @@ from bitleak.config.schema import (
     QuantizeConfig,
     QueryConfig,
     SplitConfig,
+    ToolConfig,
     levels_of,
 )
 from bitleak.config.target_section import read_target, resolved_target
@@ -250,9 +252,11 @@ def _quantizers(
 def _quantizer(
     raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]
 ) -> list[QuantizeConfig]:
-    name, rest = name_and_rest(raw, where, registry.QUANTIZERS, errors)
+    name, rest = name_and_rest(raw, where, {**registry.QUANTIZERS, TOOL: ""}, errors)
     if name is None:
         return []
+    if name == TOOL:
+        return _tool(rest, where, calibration, errors)
     # The entry's own keys are taken out; the others are fields of the quantizer.
     before = len(errors)
     quantizer = entry_class(
@@ -267,11 +271,7 @@ def _quantizer(
         errors.append(f"{where}.preset: {unknown_name('preset', preset, presets)}")
     own_name = getattr(quantizer, "name", bare_name(name)) if is_outside(name) else name
     label = _label(rest.pop("label", own_name), f"{where}.label", errors)
-    if "calibration" in rest:
-        base = asdict(calibration) if calibration else {}
-        changes = rest.pop("calibration")
-        merged = {**base, **changes} if isinstance(changes, dict) else changes
-        calibration = section(CalibrationConfig, merged, f"{where}.calibration", errors)
+    calibration = _calibration(rest, where, calibration, errors)
     # A wrong field is wrong at every precision, so it is reported for the first only.
     options = {**presets.get(preset, {}), **rest}
     also = ["levels", "bits", "preset", "label", "calibration"]
@@ -288,6 +288,46 @@ def _quantizer(
     return [
         QuantizeConfig(name, label, count, preset, fields_, calibration, looks) for count in levels
     ]
+
+
+def _tool(
+    rest: dict[str, Any], where: str, calibration: CalibrationConfig | None, errors: list[str]
+) -> list[QuantizeConfig]:
+    """Return the entry of a tool; its function is imported, and called only by the audit."""
+    before = len(errors)
+    calibration = _calibration(rest, where, calibration, errors)
+    label = rest.pop("label", None)
+    tool = section(ToolConfig, rest, where, errors, also=("label", "calibration"))
+    if tool is None:
+        return []
+    try:
+        if not is_outside(tool.call) and tool.call not in registry.TOOLS:
+            raise ValueError(unknown_name("tool", tool.call, registry.TOOLS))
+        if is_outside(tool.call) and not callable(
+            registry.resolve(registry.TOOLS, tool.call, kind="tool")
+        ):
+            raise ValueError(f"tool {tool.call!r} must be a function (network, images, folder)")
+    except ValueError as error:
+        errors.append(f"{where}.call: {error}")
+    label = _label(bare_name(tool.call) if label is None else label, f"{where}.label", errors)
+    if len(errors) > before or calibration is None:
+        return []
+    return [QuantizeConfig(TOOL, label, None, "", asdict(tool), calibration)]
+
+
+def _calibration(
+    rest: dict[str, Any], where: str, calibration: CalibrationConfig | None, errors: list[str]
+) -> CalibrationConfig | None:
+    """Take an entry's calibration out of it, and return it on top of the config's."""
+    if "calibration" not in rest:
+        return calibration
+    base = asdict(calibration) if calibration else {}
+    changes = rest.pop("calibration")
+    merged = {**base, **changes} if isinstance(changes, dict) else changes
+    made: CalibrationConfig | None = section(
+        CalibrationConfig, merged, f"{where}.calibration", errors
+    )
+    return made
 
 
 def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:

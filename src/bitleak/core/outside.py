@@ -124,6 +124,21 @@ def versioned(name: str) -> str:
     return f"{bare}@{', '.join(versions)}" if versions else bare
 
 
+KITS = ("onnx", "onnxruntime", "torchao", "torch")
+"""Distributions on which the files of tools and the answers about them depend."""
+
+
+def kit_versions() -> str:
+    """Return the installed ones of `KITS` with their versions."""
+    versions = []
+    for name in KITS:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(versions)
+
+
 @functools.cache
 def distributions_of(package: str) -> tuple[str, ...]:
     """Return the names of the installed distributions that hold a top-level package."""

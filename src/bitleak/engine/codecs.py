@@ -6,6 +6,7 @@
 | `Splits` | `member`, `indices` (all others, by field) |
 | `Weights` | `tensors` |
 | `QuantizedWeights` | `codes`, `scale`, `zero_point` (by layer), `rest` |
+| `NetworkFile` | `content` |
 | `Outputs` | `signals`, `population_signals`, `test_predictions`; `logits`, `population_logits` if kept |
 
 and for each of them `about`, JSON that names the type and holds everything but arrays. Images and
@@ -27,6 +28,7 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import (
     Images,
     ModelSpec,
+    NetworkFile,
     Outputs,
     QuantizedLayer,
     QuantizedWeights,
@@ -35,7 +37,9 @@ from bitleak.core.types import (
 )
 from bitleak.engine.artifacts import Artifact
 
-Value = Images | Splits | Weights | QuantizedWeights | Outputs | Mapping[str, Artifact]
+Value = (
+    Images | Splits | Weights | QuantizedWeights | NetworkFile | Outputs | Mapping[str, Artifact]
+)
 
 LARGEST_SPEC = 1 << 20
 """Largest number of classes, channels and pixels per side of a network that is read."""
@@ -246,6 +250,21 @@ def _check_tensors(tensors: Any) -> None:
         raise ValueError("tensors must be arrays by name")
 
 
+def _write_file(value: NetworkFile) -> dict[str, Artifact]:
+    facts = {name: getattr(value, name) for name in _FILE_FACTS}
+    return {"content": value.content, "about": {**facts, "spec": encode_spec(value.spec)}}
+
+
+def _read_file(artifacts: Mapping[str, Artifact]) -> NetworkFile:
+    facts, content = artifacts["about"], artifacts["content"]
+    if not isinstance(content, np.ndarray) or content.dtype != np.uint8 or content.ndim != 1:
+        raise ValueError("the content of a network's file must be bytes")
+    spec = decode_spec(facts["spec"])
+    if spec is None or not all(isinstance(facts[name], Mapping) for name in ("options", "record")):
+        raise ValueError("a network's file must have a spec, options and a record")
+    return NetworkFile(content, spec=spec, **{name: facts[name] for name in _FILE_FACTS})
+
+
 def _write_outputs(value: Outputs) -> dict[str, Artifact]:
     arrays: dict[str, Artifact] = {name: getattr(value, name) for name in _ANSWERS}
     for name in _LOGITS:
@@ -267,10 +286,12 @@ def _ordered(arrays: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np
 _GRID = ("codes", "scale", "zero_point")
 _ANSWERS = ("signals", "population_signals", "test_predictions")
 _LOGITS = ("logits", "population_logits")
+_FILE_FACTS = ("runtime", "options", "size", "digest", "record")
 _CODECS: dict[str, tuple[type, Any, Any]] = {
     "images": (Images, _write_images, _read_images),
     "splits": (Splits, _write_splits, _read_splits),
     "weights": (Weights, _write_weights, _read_weights),
     "quantized_weights": (QuantizedWeights, _write_quantized, _read_quantized),
+    "network_file": (NetworkFile, _write_file, _read_file),
     "outputs": (Outputs, _write_outputs, _read_outputs),
 }

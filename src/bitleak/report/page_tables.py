@@ -240,5 +240,16 @@ def _size_cell(table: Table, summary: Summary, variant: Variant) -> Cell:
     measure = table.find(variant, BYTES)
     bits = text.DASH if entry is None else f"{entry.bits_per_weight:.2f}"
     if measure is not None:
-        return Cell(bits, text.size(measure.value))
+        return Cell(bits, text.size(measure.value) + _counted_text(table, variant))
     return Cell(bits, "" if entry is None else text.size(entry.bytes))
+
+
+def _counted_text(table: Table, variant: Variant) -> str:
+    """Return the counts of a file's layers in words; empty for variants that are no files."""
+    levels, left = table.find(variant, "levels_counted"), table.find(variant, "float_layers")
+    activations = table.find(variant, "quantized_activations")
+    if levels is None or left is None or activations is None:
+        return ""
+    rounded = "activations quantized" if activations.value > 0 else "float activations"
+    unquantized = f", {left.value:g} layers in full precision" if left.value > 0 else ""
+    return f"; at most {levels.value:g} levels, {rounded}{unquantized}"

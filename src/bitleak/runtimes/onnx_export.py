@@ -21,11 +21,8 @@ bytes depend on the network and the releases of PyTorch and ONNX alone: notes of
 hold paths of source files, are removed.
 """
 
-import contextlib
 import json
-import logging
-import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -36,7 +33,7 @@ from torch import nn
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, QuantizedLayer, QuantizedWeights, Weights
-from bitleak.runtimes.packages import import_extra
+from bitleak.runtimes.packages import import_extra, quiet_packages
 from bitleak.runtimes.packed_codes import bits_of, pack_codes
 
 INPUT, OUTPUT = "images", "logits"
@@ -160,7 +157,7 @@ def _float_graph(network: nn.Module, spec: ModelSpec, opset: int, weights: Colle
     ir = import_extra("onnx_ir", "onnx", "writing an .onnx file")
     example = torch.zeros(_RECORDS, spec.channels, spec.size, spec.size)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet_packages(), torch.no_grad():
             program = torch.onnx.export(
                 network.eval(),
                 (example,),
@@ -190,19 +187,6 @@ def _float_graph(network: nn.Module, spec: ModelSpec, opset: int, weights: Colle
             f"{len(proto.functions)} functions; expected one output and plain operators"
         )
     return proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on packages that it does not find."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,10 @@
 """Packages of the extras, imported when they are needed."""
 
+import contextlib
 import importlib
+import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from bitleak.core.errors import ModelError
@@ -34,3 +38,16 @@ def import_extra(package: str, extra: str, purpose: str) -> Any:
         raise ModelError(
             f"{purpose} needs the package {package}, which is broken: {error}"
         ) from error
+
+
+@contextlib.contextmanager
+def quiet_packages() -> Iterator[None]:
+    """Silence warnings and log messages of other packages; errors are raised as ever."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -13,12 +13,14 @@ from torch import nn
 from bitleak.config import CalibrationConfig
 from bitleak.core.errors import ModelError
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import Images, ModelSpec, QuantizedWeights, Splits, Weights
+from bitleak.core.types import Images, ModelSpec, NetworkFile, QuantizedWeights, Splits, Weights
 from bitleak.data.augment import augmented, channel_statistics, standardize
 from bitleak.engine.worker import Runtime
 from bitleak.models import load
 from bitleak.models.fused_network import fused
 from bitleak.models.origin import origin
+from bitleak.runtimes.file_network import FileNetwork
+from bitleak.runtimes.runtime import open_network
 
 
 def spec_of(weights: Weights | QuantizedWeights) -> ModelSpec:
@@ -41,6 +43,16 @@ def query_network(weights: Weights, runtime: Runtime) -> nn.Module:
     """Return the network as it answers: fused, unless it is external, whose forward may do more than its graph."""
     network = network_of(weights, runtime)
     return network.eval() if spec_of(weights).name == "external" else fused(network)
+
+
+def answering_network(
+    weights: Weights | QuantizedWeights | NetworkFile, runtime: Runtime
+) -> tuple[nn.Module, ModelSpec, str]:
+    """Return the network as it answers, its spec and its device; a file's runtime is on the CPU."""
+    if isinstance(weights, NetworkFile):
+        return FileNetwork(open_network(weights)), weights.spec, "cpu"
+    floats = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
+    return query_network(floats, runtime), spec_of(floats), runtime.device
 
 
 def network_spec(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from bitleak.core.params import later
-from bitleak.core.types import Images, Kept, Outputs, QuantizedWeights, Splits, Weights
+from bitleak.core.types import Images, Kept, NetworkFile, Outputs, QuantizedWeights, Splits, Weights
 from bitleak.engine.worker import Runtime
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
@@ -33,7 +33,7 @@ class QueryModel:
     class Inputs(NamedTuple):
         """The model and the records."""
 
-        weights: Weights | QuantizedWeights
+        weights: Weights | QuantizedWeights | NetworkFile
         images: Images
         splits: Splits
 
@@ -58,10 +58,9 @@ class QueryModel:
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> Outputs:
         """Return the signals."""
         from bitleak.query import outputs
-        from bitleak.steps.networks import query_network, spec_of
+        from bitleak.steps.networks import answering_network
 
-        weights = inputs.weights
-        weights = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
+        network, spec, device = answering_network(inputs.weights, runtime)
         options: Mapping[str, Any] = {
             "queries": self.queries,
             "batch": self.batch,
@@ -69,11 +68,11 @@ class QueryModel:
             "keep": self.keep,
         }
         return outputs(
-            query_network(weights, runtime),
+            network,
             inputs.images,
             inputs.splits,
-            spec=spec_of(weights),
-            device=runtime.device,
+            spec=spec,
+            device=device,
             on_step=progress,
             **options,
         )

@@ -6,7 +6,7 @@ This is a step of its own, so that rows can be made of answers that were brought
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from bitleak.core.types import QuantizedWeights, Weights
+from bitleak.core.types import NetworkFile, QuantizedWeights, Weights
 from bitleak.engine.worker import Runtime
 from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.steps.scale import Scale
@@ -23,7 +23,7 @@ class WeighWeights:
     class Inputs(NamedTuple):
         """The weights."""
 
-        weights: Weights | QuantizedWeights
+        weights: Weights | QuantizedWeights | NetworkFile
 
     def cost(self, scale: Scale) -> float:
         """Seconds."""
@@ -40,6 +40,8 @@ class WeighWeights:
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> dict[str, float]:
         """Return the sizes by the names of their metrics."""
         weights = inputs.weights
+        if isinstance(weights, NetworkFile):
+            return file_size(weights)
         repeated: frozenset[str] = frozenset()
         if (
             weights.spec is not None and weights.spec.name == "external"
@@ -51,3 +53,19 @@ class WeighWeights:
         return {
             name: float(value) for name, value in weights_size(weights, repeated=repeated).items()
         }
+
+
+def file_size(file: NetworkFile) -> dict[str, float]:
+    """Return the sizes of a file, and counts of its layers, by the names of their metrics.
+
+    `levels_counted` is the largest number of different codes on a grid, `float_layers` the number
+    of layers in full precision, `quantized_activations` 1 if activations are rounded and 0 if not.
+    """
+    record = file.record
+    return {
+        "bytes": float(file.size),
+        "bits_per_weight": float(record["bits_per_weight"]),
+        "levels_counted": float(max(record["levels_counted"].values(), default=0)),
+        "float_layers": float(len(record["float_layers"])),
+        "quantized_activations": float(record["quantized_activations"]),
+    }

@@ -68,7 +68,13 @@ class _CalibrationSets:
     section: CalibrationInferenceConfig
 
     def check(self) -> None:
-        """Refuse a target with too few members, and attacks of which none uses references."""
+        """Refuse a target with too few members, tools, and attacks of which none uses references."""
+        for entry in self.planner.config.quantize:
+            if entry.levels is None and entry.variant in self.section.variants:
+                raise ConfigError(
+                    f"calibration_inference.variants: {entry.variant} is made by a tool; expected "
+                    "variants of bitleak's own quantizers"
+                )
         members = self.planner.scale.members
         if self.section.candidates > members:
             raise ConfigError(
@@ -99,6 +105,7 @@ class _CalibrationSets:
         calibration = replace(
             entry.calibration, source="members", records=self.section.candidates // 2
         )
+        assert entry.levels is not None, "`check` has refused tools"
         step = QuantizeModel(
             model=half,
             quantizer=versioned(entry.name),

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from bitleak import registry
-from bitleak.config import Config, QuantizeConfig
+from bitleak.config import Config, QuantizeConfig, ToolConfig
 from bitleak.config.schema import COPIES
 from bitleak.core.errors import DataError
-from bitleak.core.outside import bare_name, versioned
+from bitleak.core.outside import bare_name, kit_versions, versioned
 from bitleak.core.params import known_params
 from bitleak.core.types import Description
 from bitleak.data.cluster_file import read_groups
 from bitleak.engine.keys import Task
+from bitleak.steps.apply_tool import ApplyTool
 from bitleak.steps.draw_splits import DrawSplits
 from bitleak.steps.find_copies import FindCopies
 from bitleak.steps.load_images import LoadImages
@@ -131,6 +132,8 @@ class Planner:
 
     def quantize(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
         """Plan one model at one precision; precisions that share a pass share a group."""
+        if entry.levels is None:
+            return self.apply_tool(entry, row, trained)
         step = QuantizeModel(
             model=row,
             quantizer=versioned(entry.name),
@@ -150,6 +153,26 @@ class Planner:
             cost=step.cost(self.scale, shared=first is not entry),
             group=f"{entry.label}:{row}",
         )
+
+    def apply_tool(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
+        """Plan one model quantized by a tool of another kit."""
+        tool = ToolConfig(**entry.options)
+        step = ApplyTool(
+            model=row,
+            call=versioned(tool.call),
+            version=tool.version,
+            made_by=self._kits,
+            options=tool.options,
+            runtime=tool.runtime,
+            calibration=entry.calibration,
+            seed=self.config.seed,
+        )
+        inputs = {"weights": trained.key, **self.data()}
+        return self.task(step, inputs, f"{entry.variant} of model {row}")
+
+    @cached_property
+    def _kits(self) -> str:
+        return kit_versions()
 
     def quantizer_options(self, entry: QuantizeConfig) -> dict[str, Any]:
         """Return an entry's quantizer arguments that are part of the key, all but the levels."""

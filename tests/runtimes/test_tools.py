@@ -1,0 +1,243 @@
+"""Tools of other kits: what is asked of their results, and that files answer for target and references alike."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnx_networks import REASON, SPEC, trained
+from torch import nn
+
+from bitleak.config import validate
+from bitleak.core.errors import ConfigError, ModelError, QuantizationError
+from bitleak.core.types import NetworkFile, Weights
+from bitleak.engine.codecs import decode, encode
+from bitleak.models import load, state
+from bitleak.models.fingerprint import random_images
+from bitleak.runtimes.file_network import FileNetwork
+from bitleak.runtimes.runtime import open_network
+from bitleak.steps.weigh_weights import file_size
+from bitleak.tools.tool_results import apply_tool
+
+IMAGES = random_images(SPEC, 64)
+
+
+@pytest.fixture
+def tool(network, tmp_path):
+    """Applies a function to the network."""
+
+    def run(function, *, network=network, options=None, runtime=None):
+        return apply_tool(
+            function,
+            network,
+            IMAGES,
+            tmp_path,
+            spec=SPEC,
+            options=options or {},
+            runtime=runtime or {},
+            name="zoo:tool",
+            seed=1,
+            fresh=load,
+        )
+
+    return run
+
+
+def rounded(network, images, folder, *, steps=16):
+    """Rounds all weights of convolutions and linear layers to multiples of a step."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            step = module.weight.data.abs().max() / steps
+            module.weight.data = (module.weight.data / step).round() * step
+    return network
+
+
+def test_weights_of_a_network_are_its_result(tool, network):
+    before = state(network)
+    result = tool(rounded, options={"steps": 4})
+    assert isinstance(result, Weights)
+    assert len(np.unique(result.tensors["conv.weight"])) <= 9
+    assert all((state(network)[name] == values).all() for name, values in before.items())
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda network, images, folder: None, "returned nothing; expected the path of a file"),
+        (lambda network, images, folder: 7, "returned a int; expected the path of a file"),
+        (
+            lambda network, images, folder: network,
+            "changed nothing: all weights are those it was given",
+        ),
+        (
+            lambda network, images, folder: "gone.onnx",
+            "returned the path 'gone.onnx', where no file is",
+        ),
+        (
+            lambda network, images, folder: nn.Linear(2, 2),
+            "state dict does not fit the one it was given (bn.",
+        ),
+        (
+            lambda network, images, folder: 1 / 0,
+            "tool 'zoo:tool' failed: ZeroDivisionError: division by zero",
+        ),
+        (lambda network: network, "tool 'zoo:tool' failed: TypeError"),
+    ],
+    ids=[
+        "nothing",
+        "a number",
+        "unchanged",
+        "no file",
+        "another network",
+        "fails",
+        "other arguments",
+    ],
+)
+def test_results_that_are_no_quantized_network_are_refused(tool, function, message):
+    with pytest.raises(QuantizationError) as error:
+        tool(function)
+    assert message in str(error.value)
+
+
+def test_a_network_that_rounds_its_activations_needs_a_file(tool):
+    class Rounding(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.__dict__["inner"] = network
+
+        def state_dict(self, *arguments, **options):
+            return self.inner.state_dict(*arguments, **options)
+
+        def forward(self, images):
+            return self.inner((images * 2).round() / 2)
+
+    with pytest.raises(
+        QuantizationError, match=r"computes otherwise than its weights do, by .*activations"
+    ):
+        tool(lambda network, images, folder: Rounding(rounded(network, images, folder)).eval())
+
+
+def test_draws_of_a_tool_follow_the_seed(tool):
+    def noisy(network, images, folder):
+        with torch.no_grad():
+            network.conv.weight += torch.rand(network.conv.weight.shape) * np.random.rand()  # noqa: NPY002
+        return network
+
+    first, second = tool(noisy), tool(noisy)
+    assert (first.tensors["conv.weight"] == second.tensors["conv.weight"]).all()
+
+
+class TestFiles:
+    @pytest.fixture(autouse=True)
+    def packages(self):
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            pytest.importorskip(package, reason=REASON)
+
+    @pytest.fixture
+    def copying(self, exported):
+        def run(network, images, folder):
+            (folder / "net.onnx").write_bytes(exported.content)
+            return folder / "net.onnx"
+
+        return run
+
+    def test_a_file_is_answered_by_its_runtime_and_its_layers_are_counted(
+        self, tool, copying, codes, images, expected
+    ):
+        file = tool(copying)
+        assert isinstance(file, NetworkFile)
+        with torch.inference_mode():
+            answers = FileNetwork(open_network(file))(torch.from_numpy(images)).numpy()
+        assert np.abs(answers - expected).max() < 1e-5
+        counts = {
+            name: max(len(np.unique(row)) for row in layer.codes.reshape(len(layer.codes), -1))
+            for name, layer in codes.layers.items()
+        }
+        assert sorted(file.record["levels_counted"].values()) == sorted(counts.values())
+        weighed = file_size(file)
+        assert weighed["bytes"] == file.size
+        assert weighed["levels_counted"] == max(counts.values())
+        assert (weighed["float_layers"], weighed["quantized_activations"]) == (0, 0)
+        packed = sum(
+            layer.codes.size // 2 + 5 * len(layer.scale) for layer in codes.layers.values()
+        )
+        count = sum(layer.codes.size for layer in codes.layers.values())
+        assert weighed["bits_per_weight"] == pytest.approx(8 * packed / count, rel=0.01)
+
+    def test_a_file_comes_back_from_the_store(self, tool, copying):
+        file = tool(copying, runtime={"optimisation": "none"})
+        back = decode("network_file", encode(file))
+        assert (back.content == file.content).all()
+        assert (back.options, back.digest, back.spec) == (
+            {"optimisation": "none"},
+            file.digest,
+            SPEC,
+        )
+
+    def test_a_file_in_full_precision_is_refused_with_its_layers(self, tool, network):
+        from bitleak.runtimes.onnx_export import export_network
+
+        def floats(network, images, folder):
+            (folder / "net.onnx").write_bytes(
+                export_network(network, Weights(state(network), SPEC)).content
+            )
+            return "net.onnx"
+
+        with pytest.raises(QuantizationError) as error:
+            tool(floats)
+        assert "left all layers in full precision (node_conv2d, " in str(error.value)
+
+    def test_a_file_for_other_images_is_refused(self, tool):
+        def other(network, images, folder):
+            folder.joinpath("net.onnx").write_bytes(Path(__file__).read_bytes())
+            return folder / "net.onnx"
+
+        with pytest.raises(ModelError, match="not an ONNX file"):
+            tool(other)
+
+    def test_onnxruntime_quantizes_weights_activations_and_logits(self, tool):
+        from bitleak.tools.onnxruntime_tool import quantize_static
+
+        file = tool(quantize_static)
+        assert file.record["quantized_activations"] is True
+        assert file.record["float_layers"] == []
+        assert file.record["folded_batch_norms"] is True
+        assert max(file.record["levels_counted"].values()) > 16
+        answers = open_network(file)(IMAGES.numpy())
+        with torch.no_grad():
+            floats = trained(SPEC)(IMAGES).numpy()
+        error = np.sqrt(np.mean((answers - floats) ** 2) / np.mean(floats**2))
+        assert 0.001 < error < 0.1
+        # The logits have a grid of their own, of 8 bits.
+        steps = np.diff(np.unique(answers))
+        assert np.abs(steps / steps.min() - np.rint(steps / steps.min())).max() < 0.01
+        assert tool(quantize_static).digest == file.digest
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"call": "onnxrt"}, "quantize.0.call: unknown tool 'onnxrt': did you mean 'onnxruntime'?"),
+        (
+            {"call": "zoo_that_is_not:tool"},
+            "quantize.0.call: tool 'zoo_that_is_not:tool': cannot import",
+        ),
+        (
+            {"call": "math:pi"},
+            "quantize.0.call: tool 'math:pi' must be a function (network, images, folder)",
+        ),
+        ({}, "quantize.0.call: missing; it has no default"),
+        ({"call": "onnxruntime", "levels": 4}, "quantize.0.levels: unknown key 'levels'"),
+    ],
+)
+def test_entries_of_a_config_are_checked(entry, message):
+    raw = {
+        "data": "digits",
+        "split": {"models": 6, "targets": 2},
+        "model": {"name": "cnn", "width": 4},
+        "quantize": [{"name": "tool", **entry}],
+        "attacks": ["lira"],
+    }
+    with pytest.raises(ConfigError) as error:
+        validate(raw)
+    assert message in str(error.value)

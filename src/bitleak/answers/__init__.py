@@ -26,8 +26,9 @@ from bitleak.answers.attack_results import (
     rows_and_curves,
     summarize,
 )
-from bitleak.answers.attack_run import AttackOutcome, ShowStep, run_attacks
+from bitleak.answers.attack_run import AttackOutcome, run_attacks
 from bitleak.answers.model_answers import Answers
+from bitleak.answers.scaled_views import ShowStep
 from bitleak.core.spill import Scratch
 from bitleak.metrics import adjust_verdicts
 from bitleak.report import exposed, in_headline, write_all
@@ -73,7 +74,7 @@ def write_attack(
     summary = replace(
         summary,
         exposed=exposed(records),
-        notes=(*summary.notes, *not_computed(outcome)),
+        notes=(*summary.notes, outcome.scale, *not_computed(outcome)),
         warnings=(*summary.warnings, *prepared.doubts, *outcome.doubts),
     )
     rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, summary))

@@ -52,7 +52,7 @@ REPEATED = 4
 REPEATED_RECORDS = 1 << 12
 """Records at which an answer that is repeated is looked for."""
 
-_CONFIDENCE, _CORRECT = SIGNALS.index("logit_scaled"), SIGNALS.index("correct")
+_CONFIDENCE = SIGNALS.index("logit_scaled")
 
 
 def refuse_answers(answers: Answers) -> None:
@@ -318,7 +318,7 @@ def _labels(answers: Answers, signals: AnswerSignals, design: Design) -> list[st
     asked = labels[design.records]
     right, inside = np.zeros(answers.classes), np.zeros(answers.classes)
     for row, own in enumerate(design.member):
-        right += np.bincount(asked[own], signals.pool[_CORRECT, row, own, 0], answers.classes)
+        right += np.bincount(asked[own], signals.correct[row, own], answers.classes)
         inside += np.bincount(asked[own], minlength=answers.classes)
     accuracy, occurring = right.sum() / max(1.0, inside.sum()), inside > 0
     if (right[occurring] >= 0.5 * inside[occurring]).all():
@@ -344,7 +344,7 @@ def _predicted_labels(signals: AnswerSignals, answers: Answers, design: Design) 
     """A model that is right on all that it was not trained on, where the others are not."""
     if answers.kind == "scores" or len(signals.names) < 2:
         return []
-    right = signals.pool[_CORRECT, :, :, 0]
+    right = signals.correct
     outside = (~design.member).sum(axis=1)
     share = np.array(
         [
@@ -375,7 +375,7 @@ def _population_labels(answers: Answers, signals: AnswerSignals, known: float) -
         return []
     share = np.bincount(labels, minlength=answers.classes) / len(labels)
     chance = float((share**2).sum())
-    accuracy = float(np.mean([one[:, 0].mean() for one in signals.population[_CORRECT]]))
+    accuracy = float(signals.population_correct.mean())
     if knows(accuracy, chance, len(labels)) or not (known - chance) > 0.5 * (1 - chance):
         return []
     return [

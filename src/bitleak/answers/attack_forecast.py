@@ -13,12 +13,13 @@ from functools import partial
 import numpy as np
 
 from bitleak import metrics
-from bitleak.answers.answer_signals import block_signals
+from bitleak.answers.answer_signals import block_planes
 from bitleak.answers.attack_preparation import PreparedAttack
 from bitleak.answers.joint_releases import RELEASES, score_releases
 from bitleak.answers.serving_models import ReferenceRows, ReferenceUse
 from bitleak.answers.target_views import FULL_BY_FULL, PLAYED_CASES
-from bitleak.attacks import attack_view, two_class_signals
+from bitleak.answers.variant_scales import AS_THEY_CAME
+from bitleak.attacks import attack_view, signals_of_targets, two_class_signals
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView
 from bitleak.steps.choose_thresholds import played_thresholds
@@ -165,7 +166,9 @@ def _reading(prepared: PreparedAttack) -> float:
     labels = None if answers.labels is None else answers.labels[:records]
     with np.errstate(all="ignore"):  # numbers that are not finite are reported when all are read
         block = np.nan_to_num(np.ascontiguousarray(answers.pool[0][:records]))
-        return _shortest(partial(block_signals, block, answers.kind, labels)) / records
+        count = signals_of_targets(prepared.attacks)
+        reading = partial(block_planes, block, answers.kind, labels, None, count, AS_THEY_CAME)
+        return _shortest(reading) / records
 
 
 def _measuring(prepared: PreparedAttack, view: AttackView) -> float:

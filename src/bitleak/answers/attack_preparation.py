@@ -15,6 +15,7 @@ from bitleak.answers.class_membership import class_dependences
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.quantized_pairing import paired
 from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, QUANTIZED_BY_MATCHED, Case
+from bitleak.answers.variant_scales import answer_scale
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word
 from bitleak.core.checks import number_in
 from bitleak.core.errors import ConfigError, DataError
@@ -120,7 +121,7 @@ class PreparedAttack:
 
     def attacks_of(self, case: Case) -> tuple[Attack, ...]:
         """Return the attacks whose scores differ in this case from those in others."""
-        if case.reference == FULL:
+        if case == self._standalone_case(case.variant):
             return self.attacks
         if case.recalibrated:
             return tuple(
@@ -129,6 +130,13 @@ class PreparedAttack:
                 if attack.signal in RECALIBRATED_SIGNALS
             )
         return self.by_reference(case)
+
+    def _standalone_case(self, variant: str) -> Case:
+        """Return the case of a variant that has the rows of attacks without references: that on its own scale."""
+        own_scale = answer_scale(self.answers, self.quantized) == "temperature"
+        if variant == QUANTIZED and own_scale and QUANTIZED_BY_MATCHED in self.cases:
+            return QUANTIZED_BY_MATCHED
+        return Case(variant, "fp32")
 
     def by_reference(self, case: Case) -> tuple[Attack, ...]:
         """Return the attacks with references that are run in this case."""

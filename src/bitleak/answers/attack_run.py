@@ -1,6 +1,6 @@
 """The attacks on every target in every case, with thresholds, fewer references and memorisation."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,20 +11,25 @@ from jaxtyping import Float64
 from bitleak import metrics
 from bitleak.answers.answer_correspondence import pairing_doubts, population_pairing_doubts
 from bitleak.answers.answer_doubts import coarse_confidences, doubts_of_signals
-from bitleak.answers.answer_signals import AnswerSignals, signals_of
+from bitleak.answers.answer_signals import AnswerSignals
 from bitleak.answers.attack_design import MODE
 from bitleak.answers.attack_preparation import PreparedAttack
 from bitleak.answers.joint_releases import RELEASES, joint_scores
+from bitleak.answers.scaled_views import (
+    ShowStep,
+    scale_note,
+    standardised_views,
+    views_of_answers,
+)
 from bitleak.answers.target_views import (
     FULL_BY_FULL,
     PLAYED_CASES,
     QUANTIZED,
     Case,
-    ReferenceSignals,
     TargetViews,
     threshold_case,
 )
-from bitleak.attacks import Attack, Joint, population_view, signals_of_references
+from bitleak.attacks import Attack, Joint, population_view
 from bitleak.core.errors import DataError, UnfitView
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
@@ -39,9 +44,6 @@ from bitleak.steps.choose_thresholds import (
 )
 from bitleak.steps.measure_memorisation import memorisation_by_block
 from bitleak.steps.measure_power import POWER_TARGETS, PowerFigures, power_figures
-
-ShowStep = Callable[[float, str], None]
-"""Takes the fraction done of a stage, and the name of the stage."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class AttackOutcome:
         power: Figures with fewer references.
         memorised: By variant; empty for scores.
         doubts: Reasons to doubt the answers, now that all are read, a sentence each.
+        scale: Scale on which the answers were compared, in a sentence.
     """
 
     scores: Mapping[Case, AttackScores]
@@ -70,6 +73,7 @@ class AttackOutcome:
     power: PowerFigures = field(default_factory=lambda: PowerFigures([], {}))
     memorised: Mapping[str, metrics.Memorisation] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    scale: str = ""
 
     def thresholds(self, case: Case, attack: Attack) -> Float64[np.ndarray, "targets fprs"] | None:
         """Return the thresholds of one attack in one case; None for the control, and if there are none."""
@@ -94,6 +98,7 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
     """
     views = views_of_answers(prepared, scratch, on_step)
     doubts = _doubts(prepared, views)
+    views = standardised_views(views, prepared, scratch)
     design = prepared.design
     # One array for all cases, so that it goes into a file as soon as all of it is large.
     pairs = [(case, attack) for case in prepared.cases for attack in prepared.attacks_of(case)]
@@ -132,31 +137,8 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
         power=_power(prepared, views, by_case[FULL_BY_FULL], on_step),
         memorised=_memorised(prepared, views),
         doubts=doubts,
+        scale=scale_note(prepared, views),
     )
-
-
-def views_of_answers(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -> TargetViews:
-    """Return the views of all targets, once all answers are read.
-
-    Raises:
-        DataError: An answer is not finite or otherwise impossible.
-    """
-    design = prepared.design
-    sources = {FULL: prepared.answers}
-    if prepared.quantized is not None:
-        sources[QUANTIZED] = prepared.quantized
-    count = signals_of_references(prepared.attacks)
-    signals: dict[str, AnswerSignals] = {}
-    references: dict[str, ReferenceSignals] = {}
-    for variant, source in sources.items():
-        step = partial(_reading_step, on_step, f"reading {variant}")
-        signals[variant] = signals_of(source, design.records, scratch, step)
-        references[variant] = ReferenceSignals(signals[variant], scratch, count)
-    return TargetViews(design, prepared.labels, signals, references)
-
-
-def _reading_step(on_step: ShowStep, stage: str, done: float) -> None:
-    on_step(done, stage)
 
 
 @contextmanager
@@ -300,7 +282,7 @@ def _memorised(prepared: PreparedAttack, views: TargetViews) -> dict[str, metric
 
 def _probability(signals: AnswerSignals, records: slice) -> Float64[np.ndarray, "models block"]:
     """Return the probability of the true class at the first query, by every model."""
-    return np.exp(np.asarray(signals.pool[SIGNALS.index("log_probability"), :, records, 0]))
+    return np.exp(np.asarray(signals.log_probability[:, records]))
 
 
 def _correct(
@@ -312,7 +294,5 @@ def _correct(
     correct = {}
     for variant, signals in views.signals.items():
         rows = [signals.names.index(name) for name in names]
-        correct[variant] = np.stack(
-            [signals.of(row)[:, 0, SIGNALS.index("correct")] for row in rows]
-        )
+        correct[variant] = signals.correct[rows].astype(np.float64)
     return correct

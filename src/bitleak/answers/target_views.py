@@ -5,7 +5,7 @@ written again; where the references are consecutive rows and none is hidden for 
 Hidden references hold NaN (`bitleak.attacks.attack_views`), which is written into that array and taken out again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int64
 from bitleak.answers.answer_signals import AnswerSignals
 from bitleak.answers.attack_design import Design
 from bitleak.answers.serving_models import ReferenceRows, ReferenceUse
+from bitleak.answers.variant_scales import VariantScale
 from bitleak.attacks import negative_control, recalibrated, side_values
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
@@ -62,6 +63,13 @@ PLAYED_CASES = (FULL_BY_FULL, Case(FULL, "recalibrated"), QUANTIZED_BY_MATCHED)
 def threshold_case(case: Case) -> Case:
     """Return the case whose thresholds serve this one: those at full precision serve all variants."""
     return case if case.reference == "matched" else Case(FULL, case.reference)
+
+
+class TargetSignals(NamedTuple):
+    """Signals of one target about the audited records and about the population."""
+
+    pool: Float64[np.ndarray, "records queries signals"]
+    population: Float64[np.ndarray, "population queries signals"]
 
 
 class LatestView(NamedTuple):
@@ -128,6 +136,9 @@ class TargetViews:
         labels: Classes of the audited records; zeros if the source has none.
         signals: By variant: `fp32`, and `quantized` if there is one.
         references: Likewise.
+        scales: Scale of the answers in `signals`, by variant.
+        quantized_by_full: Returns the signals of a row of the quantized answers on the scale of full precision; None if
+            both have one scale.
         latest: The last view by variant of the references, whose sums serve other cases with the same references.
     """
 
@@ -135,6 +146,8 @@ class TargetViews:
     labels: Int64[np.ndarray, "records"]
     signals: Mapping[str, AnswerSignals]
     references: Mapping[str, ReferenceSignals]
+    scales: Mapping[str, VariantScale] = field(default_factory=dict)
+    quantized_by_full: Callable[[int], TargetSignals] | None = None
     latest: dict[str, LatestView] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -149,13 +162,17 @@ class TargetViews:
         attacked = self.signals[QUANTIZED if case.variant == QUANTIZED else FULL]
         by = QUANTIZED if case == QUANTIZED_BY_MATCHED else FULL
         row = attacked.names.index(name)
-        population, by_view = attacked.population_of(row), self._by(by, rows, use)
+        if case.variant == QUANTIZED and by == FULL and self.quantized_by_full is not None:
+            pool, population = self.quantized_by_full(row)
+        else:
+            pool, population = attacked.of(row), attacked.population_of(row)
+        by_view = self._by(by, rows, use)
         if (
             population.shape[0] != by_view.population_references.shape[1]
         ):  # one of the two files has no population
             population = population[:0]
             by_view = replace(by_view, population_references=by_view.population_references[:, :0])
-        view = by_view.of_target(attacked.of(row), population)
+        view = by_view.of_target(pool, population)
         if case.variant == CONTROL:
             return control_of(
                 view, np.random.default_rng(seed_for(self.design.seed, "control", target))

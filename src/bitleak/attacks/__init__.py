@@ -10,6 +10,7 @@ from bitleak.attacks.forms import (
     forms_by_word,
     known_names,
     signals_of_references,
+    signals_of_targets,
 )
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
@@ -54,6 +55,7 @@ __all__ = [
     "side_values",
     "signal_of",
     "signals_of_references",
+    "signals_of_targets",
     "split_numbers",
     "standardised",
     "subset_view",

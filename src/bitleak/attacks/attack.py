@@ -34,7 +34,7 @@ class Attack(Protocol):
     copied.
 
     * `exchangeable = True`: see `reference_subsets.exchangeable`.
-    * `reads_one_signal = True`: `signal` is the only signal of the references that it reads.
+    * `reads_one_signal = True`: `signal` is the only signal of the target and of the references that it reads.
     """
 
     @property

@@ -66,13 +66,24 @@ def attack_entries(entries: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def signals_of_targets(attacks: Iterable[Attack]) -> int:
+    """Return the number of leading `SIGNALS` that attacks and control read of any model: 2, or all 6."""
+    first = all(
+        getattr(attack, "reads_one_signal", False) and attack.signal in RECALIBRATED_SIGNALS
+        for attack in attacks
+    )
+    return len(RECALIBRATED_SIGNALS) if first else len(SIGNALS)
+
+
 def signals_of_references(attacks: Iterable[Attack]) -> int:
     """Return the number of leading `SIGNALS` that attacks and control read: 2 to 6."""
     count = len(RECALIBRATED_SIGNALS)
     for attack in attacks:
+        if not attack.uses_references:
+            continue
         if getattr(attack, "reads_one_signal", False):
             count = max(count, 1 + SIGNALS.index(attack.signal))
-        elif attack.uses_references:  # it does not declare which
+        else:  # it does not declare which
             count = len(SIGNALS)
     return count
 

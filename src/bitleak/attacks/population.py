@@ -14,6 +14,7 @@ Cost: O((records + population) queries log population).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ class Population:
     """
 
     signal: SignalName = "logit_scaled"
+
+    reads_one_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("signal", self.signal, SIGNALS)

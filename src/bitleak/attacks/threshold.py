@@ -22,6 +22,7 @@ Cost: O(records queries).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bitleak.attacks.attack import signal_of
 from bitleak.core.checks import one_of
@@ -41,6 +42,8 @@ class Threshold:
     """
 
     signal: SignalName = "logit_scaled"
+
+    reads_one_signal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("signal", self.signal, SIGNALS)

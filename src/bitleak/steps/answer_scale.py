@@ -26,7 +26,7 @@ from bitleak.attacks import (
     standardised,
 )
 from bitleak.core.errors import ConfigError
-from bitleak.core.signals import signals
+from bitleak.core.signals import signal_planes
 from bitleak.core.spill import new_array
 from bitleak.core.types import SIGNALS, Images, Outputs, Splits
 
@@ -120,8 +120,10 @@ def cooled_signals(
 ) -> Float64[np.ndarray, "records queries signals"]:
     """Return the signals of logits over a temperature."""
     records, queries, classes = logits.shape
-    flat = np.asarray(logits, np.float64).reshape(-1, classes) / temperature.value
-    return signals(flat, np.repeat(labels, queries)).reshape(records, queries, len(SIGNALS))
+    planes = signal_planes(
+        logits.reshape(-1, classes), np.repeat(labels, queries), temperature=temperature.value
+    )
+    return np.moveaxis(planes.reshape(len(SIGNALS), records, queries), 0, -1)
 
 
 PoolAndPopulation = tuple[np.ndarray, np.ndarray]

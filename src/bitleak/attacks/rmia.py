@@ -40,7 +40,7 @@ one pass over the references.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -57,6 +57,9 @@ CANDIDATES = tuple(step / 10 for step in range(11))
 
 SMALLEST_MEAN = 1e-280
 """Mean probability below which it is summed as logarithms."""
+
+MOST_LOG_ODDS = 690.0
+"""Log-odds over the temperature beyond which p is taken at this end; its exp is within a float64."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,10 @@ class RMIA:
         Raises:
             ValueError: No other references are left to attack it with.
         """
+        # The target plays no part, so that the forms and the cases of a view with these references share it.
+        key = ("tuned a", str(self.temperature))
+        if key in view.shared:
+            return view.shared[key]
         known = stand_in(view)
         out = known.outside
         refuse_few(out, 1, f"{self.name} with a='tuned'", side="OUT")
@@ -156,59 +163,60 @@ class RMIA:
         for a in CANDIDATES:
             scores = (log_target - blended(*means, a)).mean(axis=1)
             areas.append(_area(scores, known.known))
-        return CANDIDATES[int(np.argmax(areas))]
+        view.shared[key] = CANDIDATES[int(np.argmax(areas))]
+        return view.shared[key]
 
     def _ratios(
         self, view: AttackView, a: float | None = None
     ) -> tuple[Float64[np.ndarray, "records"], Float64[np.ndarray, "population"]]:
         """Return the mean log ratio of audited records and population; online without `a`."""
-        sides = [view.outside]
-        if a is None:
-            sides.append(view.member)
-        everyone = [np.ones(view.population_references.shape[:2], bool)]
+        of_records, of_population = self._view_means(view)
         return (
-            self._ratio(
-                signal_of(view.target, self.signal), reference_signal(view, self.signal), sides, a
-            ),
-            self._ratio(
-                signal_of(view.population_target, self.signal),
-                signal_of(view.population_references, self.signal),
-                everyone,
-                a,
-            ),
+            self._ratio(signal_of(view.target, self.signal), of_records, a),
+            self._ratio(signal_of(view.population_target, self.signal), of_population, a),
         )
 
     def _ratio(
-        self,
-        target: Float64[np.ndarray, "records queries"],
-        references: Float64[np.ndarray, "refs records queries"],
-        sides: Sequence[Bool[np.ndarray, "refs records"]],
-        a: float | None,
+        self, target: Float64[np.ndarray, "records queries"], means: "Means", a: float | None
     ) -> Float64[np.ndarray, "records"]:
-        log_mean, complement = self._log_means(references, sides)
-        usual = log_mean if a is None else blended(log_mean, complement, a)
+        usual = means.log_mean if a is None else blended(means.log_mean, means.complement, a)
         return (log_sigmoid(target / self.temperature) - usual).mean(axis=1)
+
+    def _view_means(self, view: AttackView) -> tuple["Means", "Means"]:
+        """Return the references' means about audited records and population, computed once for all forms."""
+        key = ("rmia means", self.mode, str(self.temperature))
+        if key not in view.shared:
+            sides = [view.outside, view.member] if self.mode == "online" else [view.outside]
+            everyone = [np.ones(view.population_references.shape[:2], bool)]
+            view.shared[key] = (
+                self._log_means(reference_signal(view, self.signal), sides),
+                self._log_means(signal_of(view.population_references, self.signal), everyone),
+            )
+        return view.shared[key]
 
     def _log_means(
         self,
         references: Float64[np.ndarray, "refs records queries"],
         sides: Sequence[Bool[np.ndarray, "refs records"]],
-    ) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
+    ) -> "Means":
         """Return log of the mean probability and mean of 1 - p: means of the sides' means."""
         mean, complement = np.empty(references.shape[1:]), np.empty(references.shape[1:])
         for block in blocks(references):
             share = _share(sides, block)
-            confidence = np.ascontiguousarray(references[:, block]) / self.temperature
-            hidden = np.isnan(confidence)
-            if hidden.any():  # their share is 0, and 0 times NaN is NaN
-                confidence = np.where(hidden, 0.0, confidence)
-            # the smaller of p and 1 - p over the larger; each is computed without a difference from
-            # 1
-            ratio = np.exp(-np.abs(confidence))
-            larger = 1 / (1 + ratio)
-            smaller, likely = ratio * larger, confidence > 0
-            mean[block] = np.einsum("mrq,mr->rq", np.where(likely, larger, smaller), share)
-            complement[block] = np.einsum("mrq,mr->rq", np.where(likely, smaller, larger), share)
+            for query in range(references.shape[2]):  # an axis of two at the end makes passes slow
+                # p = 1 / (1 + exp(-c)) and 1 - p = exp(-c) p, both exact; `MOST_LOG_ODDS` keeps exp finite
+                values = references[:, block, query] / -self.temperature
+                np.clip(values, -MOST_LOG_ODDS, MOST_LOG_ODDS, out=values)
+                np.exp(values, out=values)
+                p = 1 / (1 + values)
+                mean[block, query] = np.einsum("mr,mr->r", p, share)
+                if np.isnan(
+                    mean[block, query]
+                ).any():  # hidden references are NaN, and 0 times NaN is NaN
+                    p, values = np.where(share > 0, p, 0.0), np.where(share > 0, values, 0.0)
+                    mean[block, query] = np.einsum("mr,mr->r", p, share)
+                values *= p
+                complement[block, query] = np.einsum("mr,mr->r", values, share)
 
         # log of the mean from whichever of mean and 1 - mean is the smaller; by logarithms where it
         # underflows
@@ -219,7 +227,19 @@ class RMIA:
             log_mean[tiny] = _log_mean(
                 log_sigmoid(references[:, tiny] / self.temperature), _share(sides, tiny)
             )
-        return log_mean, complement
+        return Means(log_mean, complement)
+
+
+class Means(NamedTuple):
+    """Means over references.
+
+    Attributes:
+        log_mean: Log of the mean probability.
+        complement: Mean of 1 - p.
+    """
+
+    log_mean: Float64[np.ndarray, "records queries"]
+    complement: Float64[np.ndarray, "records queries"]
 
 
 RMIA_FORMS = (

@@ -31,6 +31,7 @@ from shutil import copytree
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 import yaml
 from scipy import stats
@@ -65,24 +66,29 @@ QUERIES = ("identity", "flip")
 
 
 def cifar(data: Path, cache: Path) -> Images:
-    """CIFAR-10, decoded once per run of this script."""
+    """CIFAR-10, or CIFAR-100 by its fine labels, decoded once per run of this script."""
     stored = cache / "pixels.npy"
     if not stored.exists():
         if not data.is_dir():
             raise SystemExit(f"--data must be a folder with CIFAR-10 as Parquet, got {data}")
-        images = find(DATASETS, "hub", kind="data set")(path="uoft-cs/cifar10").load(data)
+        columns = pq.read_schema(next(data.rglob("*.parquet"))).names
+        label = "fine_label" if "fine_label" in columns else "label"
+        hub = find(DATASETS, "hub", kind="data set")
+        images = hub(path="a local folder", label=label).load(data)
         np.save(cache / "labels.npy", images.labels)
         np.save(cache / "held_out.npy", images.held_out)
         np.save(stored, images.pixels)
     pixels = np.load(stored, mmap_mode="r")
     labels, held_out = (np.load(cache / f"{name}.npy") for name in ("labels", "held_out"))
-    return Images(pixels, labels, tuple(map(str, range(10))), held_out)
+    classes = tuple(map(str, range(int(labels.max()) + 1)))
+    return Images(pixels, labels, classes, held_out)
 
 
 def spec_of(name: str, images: Images) -> ModelSpec:
     """The network's spec with the training images' statistics."""
     mean, std = channel_statistics(images, np.flatnonzero(~images.held_out)[:10_000])
-    return ModelSpec(name, NETWORKS[name], classes=10, channels=3, size=32, mean=mean, std=std)
+    classes = len(images.class_names)
+    return ModelSpec(name, NETWORKS[name], classes, channels=3, size=32, mean=mean, std=std)
 
 
 class Clock:
@@ -381,17 +387,20 @@ def gpu(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the GPU's lines: matrix rate, training summed over simultaneous models, and the
     query.
     """
-    if not torch.cuda.is_available():
+    device = options.device
+    if device != "cpu" and not torch.cuda.is_available():
         raise SystemExit("the GPU's lines need a CUDA device, and PyTorch finds none here")
-    device, name = "cuda", "resnet18"
-    rate = measure_matrices(device, torch.bfloat16, 8192)
-    work = 6 * profile(spec_of(name, cifar(options.data, options.cache))).multiply_adds
-    results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "bfloat16_flops": rate}
+    name = options.networks[-1]
+    rate = measure_matrices(device, torch.bfloat16, 512 if device == "cpu" else 8192)
+    images = cifar(options.data, options.cache)
+    work = 6 * profile(spec_of(name, images)).multiply_adds
+    named = "cpu" if device == "cpu" else torch.cuda.get_device_name()
+    results: dict[str, Any] = {"device": named, "bfloat16_flops": rate}
     print(f"{results['device']}: {rate / 1e12:.0f} TFLOP/s in bfloat16 matrix products", flush=True)
-    for job, count in (("training", 25_000), ("query", 60_000)):
-        common = _child(
-            options, job, "common", name, device, str(count if job == "query" else 12_800)
-        )
+    records = options.count or len(images.labels)
+    for job, count in (("training", min(records, 25_000)), ("query", records)):
+        short = count if job == "query" else min(count, 12_800)
+        common = _child(options, job, "common", name, device, str(short))
         print(f"{job}, common loop: {common['per_second']:.0f} images/s", flush=True)
         results[job] = {"common": common["per_second"]}
         for models in options.models:
@@ -568,6 +577,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--models", type=int, nargs="+", default=[1, 2, 4], help="models at a time on the GPU"
     )
+    parser.add_argument("--device", default="cuda", help="of `gpu`: cuda, or cpu for a test")
+    parser.add_argument("--count", type=int, help="of `gpu`: images; all of PATH unless given")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -1,0 +1,198 @@
+"""Measurements on a GPU that is at hand for minutes: the parts in the order of their worth.
+
+    benchmarks/gpu.sh pack DATA PACKED
+    benchmarks/gpu.sh run PACKED OUT [--minutes 9] [--device cuda] [--toy]
+
+- `rates` (`rates.json`, `plan.txt`): seconds of every kind of task of the paper's config on one
+  ResNet-18: an epoch of training, queries, its three methods at three precisions; and the hours that
+  `bitleak plan` expects of the whole config at these rates.
+- `trainer` (`trainer.json`): images per second of several models at a time against the common loop,
+  and the share of the measured matrix rate (`training.py gpu`).
+- `models` (`results.bitleak`): with the minutes that are left, models and answers of the paper's
+  config on the packed records, for `bitleak store import`.
+
+A part whose file is there is not repeated, and finished tasks of a part stay in `OUT/store`, so the
+same command goes on after an interruption. A part that fails leaves its message in `OUT/PART.log`,
+and the next one begins. `--toy` takes small networks and quick presets, for a test on a CPU.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "examples" / "paper-cifar100.yaml"
+
+MOST_BYTES = 60_000_000
+TRAIN, TEST = 22_000, 4_000
+"""Records that are packed; lossless pictures of CIFAR take about 1.75 kB each."""
+
+BUDGETS = {"rates": 0.55, "trainer": 0.25, "models": 1.0}
+"""Share of the minutes that are left which a part may take."""
+
+
+def pack(data: Path, packed: Path) -> None:
+    """Write the first records of every part as one file each, in the Hub's layout."""
+    packed.mkdir(parents=True, exist_ok=True)
+    for part, records in (("train", TRAIN), ("test", TEST)):
+        shards = sorted(data.glob(f"**/{part}-*.parquet"))
+        if not shards:
+            raise SystemExit(f"{data}: expected files {part}-*.parquet, found none")
+        table = pq.read_table(shards[0]).slice(0, records)
+        pq.write_table(table, packed / f"{part}-00000-of-00001.parquet", compression="zstd")
+    size = sum(path.stat().st_size for path in packed.iterdir())
+    if size > MOST_BYTES:
+        raise SystemExit(f"{packed}: {size:,} bytes, more than {MOST_BYTES:,}")
+    print(f"{packed}: {size:,} bytes")
+
+
+def config(toy: bool, **changes: Any) -> dict[str, Any]:
+    """Return the paper's config on the packed records, with changes by dotted name."""
+    values: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    if toy:
+        changes |= {"data.limit": 200, "data.held_out": 60, "split.population": 20}
+        changes |= {"model": {"name": "cnn", "width": 4}, "train.epochs": 1, "train.batch": 50}
+        changes |= {"calibration.records": 50, "fpr": [0.05], "query.batch": 100}
+        entries = []
+        for name in ("rtn", "adaround", "brecq", "obc"):
+            entries.append({"name": name, "levels": [16, 3], "preset": "quick"})
+        changes["quantize"] = [{"name": "rtn", "levels": 16}, *entries[1:]]
+    for name, value in changes.items():
+        section = values
+        *sections, last = name.split(".")
+        for part in sections:
+            section = section[part]
+        section[last] = value
+    return values
+
+
+def audit(options: argparse.Namespace, name: str, values: Mapping[str, Any], seconds: float) -> int:
+    """Run an audit for at most these seconds; return its exit code, 3 if tasks are left."""
+    path = options.out / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
+    budget = f"{max(int(seconds), 1)}s"
+    places = ["--store", str(options.out / "store"), "--out", str(options.out / f"{name}-report")]
+    return bitleak(options, name, "audit", str(path), *places, "--budget", budget)
+
+
+def bitleak(options: argparse.Namespace, name: str, verb: str, *arguments: str) -> int:
+    """Run a verb with its output in the part's log; return its exit code."""
+    command = [sys.executable, "-m", "bitleak", verb, *arguments]
+    if verb in ("audit", "plan"):
+        command += ["--data", str(options.packed), "--device", options.device]
+    with (options.out / f"{name}.log").open("a", encoding="utf-8") as log:
+        return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+
+
+def rates(options: argparse.Namespace, seconds: float) -> None:
+    """Measure every kind of task once: one target and the fewest shadows, full-precision references."""
+    changes = {"split.targets": 1, "split.shadows": 4, "references": ["fp32"]}
+    values = config(options.toy, **changes, **({} if options.toy else {"train.epochs": 1}))
+    code = audit(options, "rates", values, seconds)
+    if code not in (0, 3):
+        raise SystemExit(f"the audit ended with {code}; see rates.log")
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((options.out / "store").glob("*/*/*/manifest.json")):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        kind = manifest["task"]["stage"]
+        if kind in ("train", "quantize", "query"):
+            runtime = manifest["runtime"]
+            entry = {name: runtime[name] for name in ("device", "seconds", "peak_memory")}
+            measured.setdefault(kind, []).append({"task": manifest["label"], **entry})
+    if not measured:
+        raise SystemExit("no task was finished in time; see rates.log")
+    write(options.out / "rates.json", {"complete": code == 0, "tasks": measured})
+    bitleak(options, "plan", "plan", str(CONFIG), "--store", str(options.out / "store"))
+    (options.out / "plan.log").replace(options.out / "plan.txt")
+
+
+def trainer(options: argparse.Namespace, seconds: float) -> None:
+    """Measure the trainer against the common loop."""
+    command = [sys.executable, "benchmarks/training.py", "gpu", "--data", str(options.packed)]
+    command += ["--json", str(options.out / "trainer.json"), "--device", options.device]
+    if options.toy:
+        command += ["--count", "256", "--networks", "cnn", "--models", "1"]
+    with (options.out / "trainer.log").open("w", encoding="utf-8") as log:
+        subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, check=True, timeout=seconds, cwd=ROOT
+        )
+
+
+def models(options: argparse.Namespace, seconds: float) -> None:
+    """Train and query models of the paper's config as long as there is time, and export them."""
+    changes = {"split.targets": 1, "split.shadows": 8}
+    audit(options, "models", config(options.toy, **changes), seconds - 15)
+    store, exported = str(options.out / "store"), str(options.out / "results.bitleak")
+    code = bitleak(options, "export", "store", "export", exported, "--store", store)
+    if code:
+        raise SystemExit(f"the export ended with {code}; see export.log")
+
+
+PARTS: Mapping[str, tuple[Callable[[argparse.Namespace, float], None], str]] = {
+    "rates": (rates, "rates.json"),
+    "trainer": (trainer, "trainer.json"),
+    "models": (models, "results.bitleak"),
+}
+
+
+def write(path: Path, values: Any) -> None:
+    """Write JSON whole or not at all."""
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(values, indent=1, default=float), encoding="utf-8")
+    aside.replace(path)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the parts that are not done; return the number that failed."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * options.minutes
+    failed = 0
+    for name, (part, file) in PARTS.items():
+        left = end - time.monotonic()
+        if (options.out / file).exists():
+            print(f"{name}: done before", flush=True)
+            continue
+        if left < 20:
+            print(f"{name}: no time left", flush=True)
+            continue
+        started = time.monotonic()
+        try:
+            part(options, BUDGETS[name] * left)
+            result = "done"
+        except (SystemExit, subprocess.SubprocessError, OSError) as error:
+            result, failed = f"failed: {error}", failed + 1
+        print(f"{name}: {result}, {time.monotonic() - started:.0f} s", flush=True)
+    return failed
+
+
+def main() -> int:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    packing = verbs.add_parser("pack")
+    packing.add_argument("data", type=Path)
+    packing.add_argument("packed", type=Path)
+    running = verbs.add_parser("run")
+    running.add_argument("packed", type=Path)
+    running.add_argument("out", type=Path)
+    running.add_argument("--minutes", type=float, default=9.0)
+    running.add_argument("--device", default="cuda")
+    running.add_argument("--toy", action="store_true")
+    options = parser.parse_args()
+    if options.verb == "pack":
+        pack(options.data, options.packed)
+        return 0
+    options.packed, options.out = options.packed.resolve(), options.out.resolve()
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -110,7 +110,11 @@ def rates(options: argparse.Namespace, seconds: float) -> None:
     if not measured:
         raise SystemExit("no task was finished in time; see rates.log")
     write(options.out / "rates.json", {"complete": code == 0, "tasks": measured})
-    bitleak(options, "plan", "plan", str(CONFIG), "--store", str(options.out / "store"))
+    whole = options.out / "plan.yaml"
+    whole.write_text(yaml.safe_dump(config(options.toy)), encoding="utf-8")
+    code = bitleak(options, "plan", "plan", str(whole), "--store", str(options.out / "store"))
+    if code:
+        raise SystemExit(f"the plan ended with {code}; see plan.log")
     (options.out / "plan.log").replace(options.out / "plan.txt")
 
 

@@ -79,6 +79,8 @@ FIGURES = {
 STEPS = {
     "images": "bitleak.steps.load_images:LoadImages",
     "splits": "bitleak.steps.draw_splits:DrawSplits",
+    "assign": "bitleak.steps.assign_members:AssignMembers",
+    "target": "bitleak.steps.load_target:LoadTarget",
     "copies": "bitleak.steps.find_copies:FindCopies",
     "train": "bitleak.steps.train_model:TrainModel",
     "quantize": "bitleak.steps.quantize_model:QuantizeModel",

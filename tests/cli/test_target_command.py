@@ -106,3 +106,68 @@ def test_members_and_others_that_differ_by_themselves_are_not_evaluable(bitleak,
     assert "count that difference as leakage" in out
     table = pandas.read_csv(tmp_path / "audits" / "config" / "results.csv")
     assert "threshold" in set(table.attack)
+
+
+POPULATION = {
+    "split": {"shadows": 6, "population": 100},
+    "train": {"epochs": 3, "learning_rate": 0.01, "augment": []},
+    "calibration": {"records": 64},
+    "attacks": ["lira-online-fixed", "lira-offline-one_sided-fixed", "threshold"],
+    "power": False,
+}
+
+
+def test_a_population_is_trained_around_the_given_target(bitleak, config, tmp_path):
+    config |= POPULATION
+    del config["target"]["releases"]["again"]
+    call = ("audit", "config.yaml", "--tier", 2, "--executor", "serial")
+    code, out, err = bitleak(*call, config=config)
+    assert code == 0, err
+    assert "Tier 2: one target among shadow models trained by the given recipe" in out
+    table = pandas.read_csv(tmp_path / "audits" / "config" / "results.csv")
+    # The given weights, and not trained ones, are the target: least squares fits all members.
+    full = table[(table.variant == "fp32") & (table.target == "all")]
+    assert full[full.metric == "train_accuracy"].value.item() == 1.0
+    areas = full[(full.metric == "auc") & full.reference.isin(["fp32"])]
+    assert areas.value.max() > 0.6
+    assert set(table.about.dropna()) == {"records"}
+    assert set(table[table.variant == "coarse-1.58"].reference.dropna()) >= {
+        "fp32",
+        "matched",
+        "recalibrated",
+    }
+    control = table[
+        (table.variant == "control") & (table.metric == "auc") & (table.target == "all")
+    ]
+    assert control.value.between(0.35, 0.65).all()
+
+    # Nothing is made again; other weights are other tasks.
+    code, out, err = bitleak(*call)
+    assert code == 0
+    assert "warning" not in err
+    torch.save(
+        {"state_dict": torch.load(tmp_path / "model.pt")["model"]["state_dict"]},
+        tmp_path / "model.pt",
+    )
+    code, out, _ = bitleak(*call)
+    assert code == 0
+
+
+def test_tier_2_refuses_what_shadows_cannot_share(bitleak, config, tmp_path):
+    config |= POPULATION
+    config["split"] = {"shadows": 6, "population": 640}
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 2, config=config)
+    assert code == 2
+    assert "leave -55 of 650 known non-members to be evaluated" in err
+    config["target"]["channels"] = "bgr"
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 2, config=config)
+    assert code == 2
+    assert "target.channels, layout: tier 2 trains shadows on the images as they are stored" in err
+
+
+def test_the_plan_of_a_target_is_that_of_its_population(bitleak, config):
+    code, out, err = bitleak("plan", "config.yaml", config=config | POPULATION)
+    assert code == 0, err
+    lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert lines["train"][1] == "6"
+    assert lines["target"][1] == "1"

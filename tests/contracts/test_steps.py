@@ -4,14 +4,17 @@ import subprocess
 import sys
 from dataclasses import MISSING, dataclass, fields
 
+import numpy as np
 import pytest
 
 from bitleak import registry
-from bitleak.audit.graph import plan
+from bitleak.audit.graph import PlannedTarget, plan
 from bitleak.config import validate
 from bitleak.core.params import later, params_of
 from bitleak.core.types import Description
 from bitleak.engine.keys import plain
+from bitleak.steps.assign_members import AssignMembers, packed
+from bitleak.steps.load_target import LoadTarget
 from bitleak.steps.scale import NetworkSize
 from bitleak.steps.step import planned, step_of
 
@@ -41,6 +44,8 @@ NETWORK = NetworkSize(5000, 100_000, ((16, 9), (16, 144), (10, 32)))
 KEYS = {
     "images": "3c83a926ea9d",
     "splits": "d9acb0d3cd9b",
+    "assign": "9fefd6fa4055",
+    "target": "74b87a494302",
     "copies": "c870ad94b03a",
     "train": "023475e738db",
     "quantize": "aec60511484b",
@@ -62,6 +67,15 @@ KEYS = {
     "memorise": "bd17d809c12d",
     "power": "1f668af035a5",
 }
+GIVEN = PlannedTarget(
+    AssignMembers(
+        300, packed(np.arange(100), 300), packed(np.arange(100, 300), 300), 0, 60, 20, 6, 0
+    ),
+    LoadTarget("0" * 64, "cnn", {"width": 4}, 10, 1, 8, (0.5,), (0.25,)),
+    members=100,
+    evaluated=120,
+)
+"""A target that was trained elsewhere, in the place of a trained one."""
 HEAVY = ("networks", "noisy_accuracy", "stages")
 """Modules of the room that import PyTorch; steps import them when they run."""
 
@@ -76,9 +90,13 @@ def audit_plan():
 
 @pytest.fixture(scope="module")
 def planned_tasks(audit_plan):
-    """The first task of every stage."""
+    """The first task of every stage, of an ordinary audit and of one around a given target."""
+    left_out = dict.fromkeys(("joint", "utility_matched", "calibration_inference"))
+    split = {"mode": "dedicated", "targets": 1, "shadows": 6}
+    raw = {**RAW, **left_out, "split": split, "quantize": []}
+    around = plan(validate(raw), DIGITS, NETWORK, target=GIVEN)
     tasks = {}
-    for task in audit_plan.tasks:
+    for task in (*audit_plan.tasks, *around.tasks):
         tasks.setdefault(task.stage, task)
     return tasks
 

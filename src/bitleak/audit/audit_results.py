@@ -145,6 +145,7 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
         calibration_inference=_calibration_inference_line(config),
         priors=config.priors,
         delta=config.delta,
+        lead=prepared.lead,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bitleak import registry
-from bitleak.audit.graph import Plan, plan
+from bitleak.audit.graph import Plan, PlannedTarget, plan
 from bitleak.config import Config, QuantizeConfig, ToolConfig
 from bitleak.config.fields import section
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
@@ -41,6 +41,7 @@ class Prepared:
         runtime: Device and paths, which are not part of the keys.
         notes: Sentences from the trial of an outside network.
         warnings: Reasons to doubt the figures that are known before work, for the report too.
+        lead: First lines of the report.
     """
 
     config: Config
@@ -50,10 +51,17 @@ class Prepared:
     runtime: Runtime
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    lead: tuple[str, ...] = ()
 
 
 def prepare(
-    config: Config, *, data: Path | None = None, device: str = "auto", on_this_machine: bool = True
+    config: Config,
+    *,
+    data: Path | None = None,
+    device: str = "auto",
+    on_this_machine: bool = True,
+    target: PlannedTarget | None = None,
+    lead: tuple[str, ...] = (),
 ) -> Prepared:
     """Check data set, network and sizes, and make the plan.
 
@@ -63,6 +71,8 @@ def prepare(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         on_this_machine: Whether the device must exist here; False if the tasks are only planned, or
             run on other machines.
+        target: A target that was trained elsewhere, the only one; None trains all.
+        lead: First lines of the report.
 
     Raises:
         InputError: The data set cannot be described, the network does not fit, the sizes do not add
@@ -94,16 +104,18 @@ def prepare(
         data=str(data) if data is not None else None,
         path=config.data.options.get("path"),
         network=config.model,
+        weights=None if target is None or config.target is None else config.target.weights,
     )
     notes = () if outside is None else outside.notes
     return Prepared(
         config,
         description,
         network,
-        plan(config, description, network, device=device),
+        plan(config, description, network, device=device, target=target),
         runtime,
         notes,
         warnings,
+        lead,
     )
 
 

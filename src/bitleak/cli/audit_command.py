@@ -105,7 +105,12 @@ def show_plan(
 
     checked = validate(override(read_config(config), set_ or []))
     print_download(dataset_of(checked), data)
-    prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
+    if checked.target is not None:
+        from bitleak.cli.target_command import prepare_population
+
+        prepared = prepare_population(checked, data=data, device=device)
+    else:
+        prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(
         prepared,
@@ -165,7 +170,7 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
 
     # A target has tiers of its own, of which the last one is an audit like any other.
     checked = validate(override(read_config(config), options.settings or []))
-    if tier is not None or checked.target is not None:
+    if (tier is not None or checked.target is not None) and tier != 2:
         from bitleak.cli.target_command import run_target
 
         return run_target(checked, tier or 0, out, data=options.data, device=options.device)
@@ -205,9 +210,14 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
         raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
     # Then the data set and the network; the folder and the store last, since they are made.
     print_download(dataset_of(checked), options.data)
-    prepared = library.prepare(
-        checked, data=options.data, device=options.device, on_this_machine=not ray
-    )
+    if tier == 2:
+        from bitleak.cli.target_command import prepare_population
+
+        prepared = prepare_population(checked, data=options.data, device=options.device)
+    else:
+        prepared = library.prepare(
+            checked, data=options.data, device=options.device, on_this_machine=not ray
+        )
     prepared = replace(prepared, runtime=replace(prepared.runtime, **options.share._asdict()))
     library.check_out(out)
     opened = library.open_store(options.store)

@@ -53,6 +53,7 @@ class Runtime:
             device is one.
         network: Name and options of the network that all weights must belong to, so that no result
             in the store decides which code is loaded; None = not compared.
+        weights: File with the weights of a target that was trained elsewhere, or None.
     """
 
     device: str = "cpu"
@@ -65,6 +66,7 @@ class Runtime:
     num_cpus: float = 1.0
     num_gpus: float | None = None
     network: tuple[str, Mapping[str, Any]] | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Train one model of the population."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from bitleak.core.params import later
@@ -24,6 +24,8 @@ class TrainModel:
         recipe: How it is trained.
         seed: The audit's seed, from which the model's own follows.
         made_by: Distribution and version of the outside code that makes the network; empty if there is none.
+        mean: Mean per channel of the network's input; None is the pool's.
+        std: Deviation per channel, likewise.
     """
 
     model: int
@@ -32,6 +34,8 @@ class TrainModel:
     recipe: Recipe
     seed: int
     made_by: str = later("")
+    mean: tuple[float, ...] | None = later(None)
+    std: tuple[float, ...] | None = later(None)
 
     STAGE: ClassVar[str] = "train"
     VERSION: ClassVar[str] = "2"
@@ -64,11 +68,14 @@ class TrainModel:
 
         check_origin(self.options, self.made_by)
         data, split = inputs.images, inputs.splits
+        spec = network_spec(data, split, self.network, self.options)
+        if self.mean is not None and self.std is not None:
+            spec = replace(spec, mean=self.mean, std=self.std)
         return fit(
             data,
             split.pool[split.member[self.model]],
             self.recipe,
-            spec=network_spec(data, split, self.network, self.options),
+            spec=spec,
             seed=seed_for(self.seed, "train", self.model),
             device=runtime.device,
             on_epoch=lambda epoch, _: progress(epoch / self.recipe.epochs),

@@ -12,6 +12,15 @@ gives its expected seconds and bytes, so that a plan can be read before an hour 
 """
 
 from bitleak.audit.graph.audit_graph import Plan, plan
+from bitleak.audit.graph.planned_target import PlannedTarget, population_config
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
 
-__all__ = ["Plan", "plan", "reference_rows", "scale_of", "target_rows"]
+__all__ = [
+    "Plan",
+    "PlannedTarget",
+    "plan",
+    "population_config",
+    "reference_rows",
+    "scale_of",
+    "target_rows",
+]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
 from bitleak.audit.graph.evaluation_tasks import Models, evaluate
 from bitleak.audit.graph.noise_tasks import noise_tasks
+from bitleak.audit.graph.planned_target import PlannedTarget
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
 from bitleak.audit.graph.record_tasks import memorisation_task, power
@@ -65,7 +66,12 @@ class Plan:
 
 
 def plan(
-    config: Config, description: Description, network: NetworkSize, *, device: str = "cpu"
+    config: Config,
+    description: Description,
+    network: NetworkSize,
+    *,
+    device: str = "cpu",
+    target: PlannedTarget | None = None,
 ) -> Plan:
     """Return the graph of an audit.
 
@@ -74,6 +80,7 @@ def plan(
         description: The data set, undecoded.
         network: The network's size on these images.
         device: `cpu` or `cuda`, for the expected seconds alone.
+        target: A target that was trained elsewhere, the only one; None trains all.
 
     Raises:
         ConfigError: The data set is too small for the splits, the calibration or the candidates, or
@@ -83,9 +90,9 @@ def plan(
         raise ConfigError(
             "train.autocast: 'auto' must be settled for a device before the plan is made, see audit.prepare"
         )
-    planner = Planner(
-        config, description, scale_of(config, description, network, RATES[device.split(":")[0]])
-    )
+    sizes = scale_of if target is None else target.scale
+    scale = sizes(config, description, network, RATES[device.split(":")[0]])
+    planner = Planner(config, description, scale, target)
     images, splits, copies = planner.images(), planner.splits(), planner.copies()
     clusters = planner.clusters()
     models = _models(planner)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bitleak import registry
+from bitleak.audit.graph.planned_target import TARGET_ROW, PlannedTarget
 from bitleak.config import Config, QuantizeConfig, ToolConfig
 from bitleak.config.schema import COPIES
 from bitleak.core.errors import DataError
@@ -34,11 +35,13 @@ class Planner:
         config: The audit's config.
         description: The data set, undecoded.
         scale: Numbers of records and models.
+        target: A target that was trained elsewhere, or None.
     """
 
     config: Config
     description: Description
     scale: Scale
+    target: PlannedTarget | None = None
 
     def task(self, step: Step, inputs: InputKeys, label: str) -> Task:
         """Return the task of a step."""
@@ -71,6 +74,9 @@ class Planner:
 
     @cached_property
     def _splits(self) -> Task:
+        if self.target is not None:
+            given = {"images": self.images().key}
+            return self.task(self.target.assign, given, "members of the target and the shadows")
         split = self.config.split
         population = split.mode == "population"
         step = DrawSplits(
@@ -118,7 +124,10 @@ class Planner:
         return {} if clusters is None else {"clusters": clusters.key}
 
     def train(self, row: int) -> Task:
-        """Plan the training of one model."""
+        """Plan the training of one model, or the reading of a given target."""
+        if self.target is not None and row == TARGET_ROW:
+            return self.task(self.target.load, {}, "weights of the target")
+        load = None if self.target is None else self.target.load
         name, options = self.config.model
         step = TrainModel(
             model=row,
@@ -127,6 +136,8 @@ class Planner:
             recipe=self.config.train,
             seed=self.config.seed,
             made_by=self.scale.network.made_by,
+            mean=None if load is None else load.mean,
+            std=None if load is None else load.std,
         )
         return self.task(step, self.data(), f"train model {row}")
 

@@ -9,6 +9,7 @@ audit = audited_target(read_config_target(config, tier=0))       # from a config
 from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
 from bitleak.audit.target.config_target import read_config_target
 from bitleak.audit.target.model_audit import Target, audit_model, audited_target
+from bitleak.audit.target.population_audit import checked_lead, planned_target
 from bitleak.audit.target.target_audit import TargetAudit
 
 __all__ = [
@@ -18,5 +19,7 @@ __all__ = [
     "audit_model",
     "audited_target",
     "blind_baseline",
+    "checked_lead",
+    "planned_target",
     "read_config_target",
 ]

@@ -1,0 +1,122 @@
+"""Tier 2: a population by the user's recipe around one given target.
+
+The given network is the only dedicated target of an ordinary audit: shadow models are trained on
+random halves of the evaluated records, each record being in half of them, and everything that an
+audit has runs on the target. Its own checks come first, since the trainings take hours.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from bitleak.audit.graph import PlannedTarget
+from bitleak.audit.target.member_check import check_on_members
+from bitleak.audit.target.model_audit import Target, target_baseline
+from bitleak.audit.target.network_answers import check_answers_alone
+from bitleak.audit.target.target_audit import OVERRIDDEN
+from bitleak.audit.target.tier_lines import tier_lines
+from bitleak.config import Config
+from bitleak.core.errors import ConfigError
+from bitleak.steps.assign_members import AssignMembers, packed
+from bitleak.steps.load_target import LoadTarget, digest_of
+
+TEST_SHARE = 0.1
+"""Share of the known non-members that the accuracy is measured on, unless `split.test` is given."""
+
+MOST_TEST = 1000
+"""Largest number of them."""
+
+
+def planned_target(config: Config, target: Target) -> PlannedTarget:
+    """Return the target for the plan of its population's audit.
+
+    Args:
+        config: The config with its section `target`.
+        target: The same, read.
+
+    Raises:
+        ConfigError: The known non-members are too few for their parts, or the network takes images in
+            another order of channels or sides, which shadows would not.
+    """
+    section, split, records = config.target, config.split, target.records
+    assert section is not None
+    if (section.channels, section.layout) != ("rgb", "upright"):
+        raise ConfigError(
+            "target.channels, layout: tier 2 trains shadows on the images as they are stored; store them as the "
+            "target takes them"
+        )
+    parts = target.parts
+    others = np.sort(np.concatenate([parts.evaluated, parts.population, parts.training]))
+    test = (
+        min(MOST_TEST, max(1, int(TEST_SHARE * len(others)))) if split.test is None else split.test
+    )
+    held_out = split.calibration + split.population + test
+    evaluated = len(others) - held_out
+    if evaluated < 2:
+        raise ConfigError(
+            f"split: calibration {split.calibration} + population {split.population} + test {test} leave "
+            f"{evaluated} of {len(others):,} known non-members to be evaluated; lower these, or add others"
+        )
+    count, channels = len(records.labels), records.images.shape[1]
+    mean, std = records.spelling.unit_statistics
+    name, options = config.model
+    return PlannedTarget(
+        assign=AssignMembers(
+            records=count,
+            members=packed(parts.members, count),
+            others=packed(others, count),
+            calibration=split.calibration,
+            population=split.population,
+            test=test,
+            shadows=split.shadows,
+            seed=config.seed,
+        ),
+        load=LoadTarget(
+            digest=digest_of(Path(section.weights)),
+            network=name,
+            options=dict(options),
+            classes=records.classes,
+            channels=channels,
+            size=records.images.shape[2] if records.images.ndim == 4 else 0,
+            mean=mean if len(mean) == channels else mean * channels,
+            std=std if len(std) == channels else std * channels,
+        ),
+        members=len(parts.members),
+        evaluated=evaluated,
+    )
+
+
+def checked_lead(config: Config, target: Target) -> tuple[str, ...]:
+    """Check the target on its own members and without it; return the first lines of the report.
+
+    Raises:
+        ConfigError: It errs on its own members, or members and others differ by themselves.
+        ModelError: It has no one answer per image.
+    """
+    section = config.target
+    assert section is not None
+    check_answers_alone(target.model, target.records, f"{target.where}model")
+    check = check_on_members(
+        target.model,
+        target.records,
+        target.parts.members,
+        seed=target.settings.seed,
+        class_names=target.class_names,
+        where=target.where,
+    )
+    baseline = target_baseline(target)
+    if baseline.separable and not target.allow_separable:
+        raise ConfigError(
+            f"target.others: not evaluable, so nothing is trained. {baseline.sentence} Choose others of the "
+            "same source as the members, or set target.allow_separable"
+        )
+    left_out = [name for name, value in section.releases.items() if isinstance(value, str)]
+    files: tuple[str, ...] = ()
+    if left_out:
+        files = (
+            f"Releases given as files are compared in tiers 0 and 1 only: {', '.join(left_out)}.",
+        )
+    override = (OVERRIDDEN,) if baseline.separable else ()
+    work = target.work
+    tier = tier_lines(2, 0.0, work, len(target.parts.members), len(target.releases))
+    return (*tier, *override, baseline.sentence, check.sentence, *files)

@@ -18,6 +18,7 @@ from bitleak.audit.target.release_rows import Settings
 from bitleak.audit.target.target_audit import TargetFacts, Tier
 from bitleak.audit.target.tier_lines import TrainingWork
 from bitleak.config import Config, QuantizeConfig
+from bitleak.config.schema import TOOL
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, ModelSpec
@@ -155,6 +156,11 @@ def _release(value: Any) -> Any:
 
 
 def _quantizer(entry: QuantizeConfig) -> Any:
+    if entry.name == TOOL:
+        raise ConfigError(
+            f"quantize: {entry.variant}: functions of other kits run in tier 2 only; for tiers 0 and 1 give the "
+            "quantized network's weights, or call audit_model with the network"
+        )
     kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
     return kind(**entry.options, levels=entry.levels)
 

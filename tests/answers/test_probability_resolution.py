@@ -6,8 +6,8 @@ import pytest
 from bitleak.answers import Scratch, read_answers
 from bitleak.answers.answer_signals import block_signals, signals_of
 from bitleak.answers.model_answers import Answers
-from bitleak.answers.probability_resolution import resolution_of
 from bitleak.core.errors import DataError
+from bitleak.core.probability_resolution import resolution_of
 
 
 def bfloat16(p):
@@ -73,7 +73,7 @@ def test_rounding_costs_little_of_the_leakage_and_its_step_is_found(lab, tmp_pat
     logits, labels, member = world
     rounded, step = ROUNDINGS[name]
     p = rounded(lab.softmax(logits))
-    found = resolution_of(of(p))
+    found = resolution_of(tuple(p))
     assert found.step == pytest.approx(step, rel=1e-5)
     assert 0 < found.floor <= (step / 2 * (1 + 1e-5) if step else p[p > 0].min() / 2)
     assert found.zeros == (p == 0).sum()
@@ -116,7 +116,7 @@ def test_many_classes_below_half_a_step_do_not_make_a_confidence():
     p = np.zeros((1, 50, 1, 1000))
     sure = np.linspace(0.2, 0.9, 50)
     p[0, np.arange(50), 0, 0] = np.rint(sure * 256) / 256
-    found = block_signals(p[0], "probabilities", np.zeros(50, np.int64), resolution_of(of(p)))[
+    found = block_signals(p[0], "probabilities", np.zeros(50, np.int64), resolution_of(tuple(p)))[
         :, 0, 1
     ]
     np.testing.assert_allclose(found, np.log(sure / (1 - sure)), atol=0.03)
@@ -126,7 +126,7 @@ def test_many_classes_below_half_a_step_do_not_make_a_confidence():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_probabilities_of_no_step_have_none(seed, dtype):
     p = np.random.default_rng(seed).dirichlet([0.3] * 5, (4, 50, 1)).astype(dtype)
-    assert resolution_of(of(p)).step == 0
+    assert resolution_of(tuple(p)).step == 0
 
 
 def test_rows_of_eight_bits_may_miss_the_sum_by_half_a_step_per_class(tmp_path, lab):

@@ -18,7 +18,6 @@ Cost: a sample of every model, and one pass over the confidences.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -30,8 +29,8 @@ from bitleak.answers.attack_design import Design
 from bitleak.answers.label_confusion import Confusion, confusion_of, renaming_sentence
 from bitleak.answers.mixed_answers import refuse_some_probabilities, same_query_doubts, scale_doubts
 from bitleak.answers.model_answers import Answers
-from bitleak.answers.probability_resolution import resolution_of
 from bitleak.core.errors import DataError
+from bitleak.core.probability_resolution import resolution_of
 from bitleak.core.types import SIGNALS
 from bitleak.report.format import count, listed
 
@@ -81,7 +80,7 @@ def _refuse_probabilities(answers: Answers) -> None:
     if len(rows) < FEWEST_ROWS or not np.isfinite(rows).all() or (rows < 0).any():
         return
     if (rows <= 1 + SUM_TOLERANCE).all():
-        step = resolution_of(replace(answers, pool=shown, population=())).step
+        step = resolution_of(shown).step
         tolerance = min(SUM_TOLERANCE + answers.classes * step / 2, 0.2)
         if (np.abs(rows.sum(axis=1) - 1) <= tolerance).all():
             raise DataError(

@@ -18,15 +18,15 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from bitleak.answers.model_answers import AnswerKind, Answers
-from bitleak.answers.probability_resolution import (
+from bitleak.answers.variant_scales import AS_THEY_CAME, VariantScale
+from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
+from bitleak.core.errors import DataError
+from bitleak.core.probability_resolution import (
     BLOCK_NUMBERS,
     Resolution,
     of_dtype,
     resolution_of,
 )
-from bitleak.answers.variant_scales import AS_THEY_CAME, VariantScale
-from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
-from bitleak.core.errors import DataError
 from bitleak.core.signals import probability_signals, signal_planes
 from bitleak.core.spill import Scratch, release
 from bitleak.core.types import SIGNALS
@@ -102,7 +102,11 @@ def signals_of(
     population_correct = np.zeros((models, len(outside) * classified), bool)
 
     # Model by model, block by block.
-    resolution = resolution_of(answers) if answers.kind == "probabilities" else None
+    resolution = (
+        resolution_of((*answers.pool, *answers.population))
+        if answers.kind == "probabilities"
+        else None
+    )
     for row in range(models):
         _fill(
             Part(pool[:, row], as_they_came[row], correct[row]),

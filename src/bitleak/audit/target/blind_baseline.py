@@ -94,8 +94,9 @@ class BlindBaseline:
             text += ": members and others differ a little by themselves"
         else:
             text += ": nothing tells members from others"
+        subject = "brightness" if any("moments" in group for group in self.groups) else "one column"
         return (
-            f"{text}. A shift of brightness by {PLANTED} deviations would be found in "
+            f"{text}. A shift of {subject} by {PLANTED} deviations would be found in "
             f"{100 * self.power:.0f} % of such splits."
         )
 

@@ -168,5 +168,5 @@ def variations(spelling: InputSpelling, pixels: Sequence[int]) -> Iterator[Propo
 
 
 def unit_of(images: np.ndarray | Tensor) -> float:
-    """Return the value of a stored pixel that stands for 1: 255 for 8-bit pixels."""
-    return 255.0 if str(images.dtype).endswith("uint8") else 1.0
+    """Return the value of a stored pixel that stands for 1: 255 for 8-bit pixels, 1 for rows of a table."""
+    return 255.0 if images.ndim == 4 and str(images.dtype).endswith("uint8") else 1.0

@@ -42,6 +42,7 @@ from bitleak.audit.target.release_models import (
     release_model,
 )
 from bitleak.audit.target.release_rows import Release, Settings, Signals, attacked_releases
+from bitleak.audit.target.tabular_model import NEXT, tabular_records, takes_rows
 from bitleak.audit.target.target_audit import (
     TargetAudit,
     TargetFacts,
@@ -145,10 +146,11 @@ def audit_model(
 
     Args:
         network: A trained `torch.nn.Module` from inputs to logits, on any device; it is not changed.
-            Anything with `predict_proba` is taken too.
+            Anything with `predict_proba` is taken too, such as a classifier of scikit-learn.
         images: All records: arrays or tensors, `records channels height width` (or `records
             features`). 8-bit pixels are divided by 255; others are given to the network as they are.
-        labels: True classes, integers from 0.
+            Rows for `predict_proba` may be a data frame.
+        labels: True classes, integers from 0; for `predict_proba`, labels among its `classes_`.
         members: The records that the network was trained on: record numbers, or a truth value per
             record.
         others: The records that it was not trained on; None takes all the rest.
@@ -204,20 +206,33 @@ def audit_model(
     if tier not in (0, 1):
         later = "; tier 2 takes a config" if tier == 2 else ""
         raise ConfigError(f"tier: expected 0 or 1, got {tier!r}{later}")
+    tabular = tabular_records(network, images, labels) if takes_rows(network, images) else None
+    if tabular is not None:
+        if tier:
+            raise ConfigError(f"tier: only networks have tier {tier}; {NEXT}")
+        images, labels = tabular.numbers, tabular.labels
     spelling = InputSpelling(_numbers(mean), _numbers(deviation), float(scale), channels, layout)
     records = _records(images, labels, spelling, tuple(queries), batch)
     known = known_records(members, others, records=len(records.labels))
     stored = StoredFiles()
     if order is not None:
         stored = replace(stored, order=_ordered(order, len(records.labels)))
-    name = type(network).__name__
+    name, parameters = type(network).__name__, _parameters(network)
+    models = dict(releases or {})
+    notes: tuple[str, ...] = ()
+    if tabular is not None:
+        records = replace(records, classes=len(tabular.class_values))
+        show = on_step or notebook_progress()
+        asked, first = tabular.asked({FULL: network}, known, show)
+        models, further = tabular.asked(models, known, show)
+        network, notes = asked[FULL], (*first, *further)
     target = Target(
         model=network,
-        releases=dict(releases or {}),
+        releases=models,
         records=records,
         parts=parted(known, seed, training=TRAINING_SHARE if tier == 1 else 0.0),
         stored=stored,
-        class_names=(),
+        class_names=() if tabular is None else tabular.class_names,
         settings=Settings(fprs=tuple(sorted(set(fpr))), seed=seed),
         allow_separable=allow_separable,
         calibration=calibration,
@@ -225,8 +240,9 @@ def audit_model(
             title=title or f"{name}, tier {tier}",
             dataset="the given records",
             network=name,
-            parameters=_parameters(network),
+            parameters=parameters,
             classes=records.classes,
+            notes=notes,
             members=0,
             non_members=0,
             population=0,
@@ -246,8 +262,12 @@ def audit_model(
             "Members and others are two blocks of the arrays. If the order is that of their collection, pass "
             "order=, so that the baseline sees it."
         )
-        target = replace(target, facts=replace(target.facts, notes=(note,)))
-    return audited_target(target, on_step or notebook_progress())
+        target = replace(target, facts=replace(target.facts, notes=(*notes, note)))
+    audit = audited_target(target, on_step or notebook_progress())
+    if tabular is None:
+        return audit
+    # Tier 1 trains networks, so the line on its hours is not about this model.
+    return replace(audit, facts=replace(audit.facts, lead=(*audit.facts.lead[:1], NEXT)))
 
 
 def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:

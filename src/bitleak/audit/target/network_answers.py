@@ -1,7 +1,8 @@
 """Answers of one network to records: logits in batches, and the signals that attacks read.
 
 Evaluation mode and float32, always; the network's mode is restored. Anything with `predict_proba`
-is asked too, one call per query, with the logarithms of its probabilities as logits.
+is asked too, one call per query, with the logarithms of its probabilities as logits; about rows of a
+table, its probabilities are stored already (see `tabular_model`).
 
 Cost: one forward pass per record and query.
 """
@@ -17,6 +18,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from bitleak.audit.target.input_spelling import InputSpelling, unit_of
+from bitleak.audit.target.tabular_model import StoredProbabilities
 from bitleak.core.errors import ModelError
 from bitleak.core.signals import signals
 from bitleak.core.types import SIGNALS
@@ -93,6 +95,8 @@ def logits_of(
     Raises:
         ModelError: An answer has another shape, is not finite, or depends on the batch.
     """
+    if isinstance(model, StoredProbabilities):
+        return model.logits(chosen)
     with _asked(model, records) as answer:
         parts = [np.empty((0, records.classes))]
         for batch in _batches(chosen, records.batch):
@@ -108,6 +112,8 @@ def signals_of(
     stage: str,
 ) -> Float64[np.ndarray, "chosen queries signals"]:
     """Return the `SIGNALS` of these records under every query; arguments as for `logits_of`."""
+    if isinstance(model, StoredProbabilities):
+        return model.signals(records.labels, chosen)[:, None]
     result = np.empty((len(chosen), len(records.queries), len(SIGNALS)))
     with _asked(model, records) as answer:
         for start in range(0, len(chosen), records.batch):

@@ -20,6 +20,7 @@ from torch import nn
 
 from bitleak import registry
 from bitleak.audit.target.network_answers import Records
+from bitleak.audit.target.tabular_model import StoredProbabilities
 from bitleak.core.checks import label_text
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.seeds import seed_for
@@ -104,7 +105,7 @@ def release_model(
     if isinstance(value, Weights | QuantizedWeights):
         plain = value.dequantize() if isinstance(value, QuantizedWeights) else value
         return ReleaseModel(name, with_tensors(target, plain.tensors, where), name)
-    if isinstance(value, nn.Module) or hasattr(value, "predict_proba"):
+    if isinstance(value, nn.Module | StoredProbabilities) or hasattr(value, "predict_proba"):
         return ReleaseModel(name, value, name)
     if isinstance(value, Mapping):
         return ReleaseModel(name, with_tensors(target, value, where), name)

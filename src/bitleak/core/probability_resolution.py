@@ -11,12 +11,10 @@ Cost: one pass over the file, O(numbers).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from bitleak.answers.model_answers import Answers
 
 BLOCK_NUMBERS = 1 << 19
 """Numbers handled at a time."""
@@ -71,22 +69,24 @@ def of_dtype(dtype: np.dtype) -> Resolution:
     return Resolution(str(dtype), 0.0, _half(float(np.finfo(dtype).smallest_subnormal)))
 
 
-def resolution_of(answers: Answers) -> Resolution:
-    """The resolution of a file of probabilities, over all models, of the pool and the population together.
+def resolution_of(arrays: Sequence[np.ndarray]) -> Resolution:
+    """Return the resolution of probabilities that have one source, over all of its arrays together.
+
+    Args:
+        arrays: At least one array of probabilities, of any shape and one floating-point type.
 
     Example:
         >>> p = np.array([[[0.25, 0.75], [0.996, 0.004], [1.0, 0.0]]] * 9)
         >>> rounded = np.round(np.random.default_rng(0).dirichlet([1, 1, 1], (1, 50, 1)), 3)
-        >>> file = Answers("FILE", "probabilities", ("0",), tuple(rounded), None, None)
-        >>> found = resolution_of(file)
+        >>> found = resolution_of([rounded])
         >>> found.name, found.step, found.floor
         ('3 decimals', 0.001, 0.0005)
     """
-    dtype = answers.pool[0].dtype
+    dtype = arrays[0].dtype
     eps = float(np.finfo(dtype).eps)
     numbers, zeros, smallest = 0, 0, math.inf
     steps: dict[float, float] | None = None  # log of the chance that the step fits by accident
-    for values in _blocks(answers):
+    for values in _blocks(arrays):
         positive = values[values > 0]
         finite = int(np.isfinite(values).sum())
         numbers, zeros = numbers + finite, zeros + int((values == 0).sum())
@@ -104,8 +104,8 @@ def resolution_of(answers: Answers) -> Resolution:
     return Resolution(str(dtype), 0.0, floor, numbers, zeros)
 
 
-def _blocks(answers: Answers) -> Iterator[np.ndarray]:
-    for array in (*answers.pool, *answers.population):
+def _blocks(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    for array in arrays:
         rows = max(1, BLOCK_NUMBERS // int(np.prod(array.shape[1:])))
         for start in range(0, len(array), rows):
             yield np.ascontiguousarray(array[start : start + rows]).ravel()

@@ -100,6 +100,11 @@ def test_quantized_records_in_another_order_are_told_in_the_pool_and_the_populat
     assert "are the population records in another order" in text
 
 
+def test_quantized_answers_of_the_opposite_sign_are_told():
+    _, full, quantized = world()
+    assert "do the two files hold one quantity with opposite signs" in paired(full, -quantized)
+
+
 def test_quantized_queries_in_another_order_are_told():
     _, full, quantized = world(noise=0.3)
     assert "answers to query 0 follow those of query 1" in paired(full, quantized[:, :, [1, 0, 2]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bitleak.answers import AttackRequest, Scratch, prepare_attack
-from bitleak.answers.mixed_answers import scale_doubts
+from bitleak.answers.mixed_answers import scale_doubts, truncation_doubts
 from bitleak.answers.model_answers import Answers
 from bitleak.core.errors import DataError
 
@@ -56,3 +56,23 @@ def test_models_on_another_scale_are_told():
     assert text.startswith(
         "The confidences of 2 models of file (c, f) spread over 4 times more, or less"
     )
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "logits"])
+def test_answers_about_the_best_classes_alone_are_told(kind):
+    values = np.random.default_rng(0).dirichlet(np.ones(10), (4, 200, 1))
+    values = values if kind == "probabilities" else np.log(values)
+    labels = np.zeros(200, np.int64)
+    complete = Answers("file", kind, tuple("abcd"), tuple(values), None, labels)
+    assert truncation_doubts(complete, complete.pool) == []
+    kept = values >= np.sort(values, axis=-1)[..., -3:-2]
+    best = np.where(kept, values, 0.0 if kind == "probabilities" else -100.0)
+    cut = Answers("file", kind, tuple("abcd"), tuple(best), None, labels)
+    (text,) = truncation_doubts(cut, cut.pool)
+    assert "all rows have values for their 3 best classes of 10 alone" in text
+
+
+def test_confident_probabilities_of_two_decimals_are_complete():
+    values = np.random.default_rng(0).dirichlet(0.2 * np.ones(10), (4, 200, 1)).round(2)
+    answers = Answers("file", "probabilities", tuple("abcd"), tuple(values), None, None)
+    assert truncation_doubts(answers, answers.pool) == []

@@ -455,11 +455,24 @@ TABLES = [
     (
         "a missing class",
         {"logits": pa.array([[0.0, 1.0]] * 5 + [[0.0]])},
-        ("must all have 2 numbers, got 1",),
+        ("must all have 2 numbers, got 1: the answer of model 1 about record 2, query 0",),
     ),
-    ("a null", {"logits": pa.array([[0.0, 1.0]] * 5 + [[0.0, None]])}, ("null",)),
+    (
+        "a null",
+        {"logits": pa.array([[0.0, 1.0]] * 4 + [[0.0, None], [0.0, 1.0]])},
+        ("hold null in 1 places: class 1 of the answer of model 1 about record 1, query 0",),
+    ),
+    (
+        "an answer that is null",
+        {"logits": pa.array([[0.0, 1.0]] * 4 + [None, [0.0, 1.0]])},
+        ("is null in 1 rows: the answer of model 1 about record 1, query 0",),
+    ),
     ("no label", {"label": None}, ("labels are missing",)),
-    ("another label", {"label": [0, 1, 1, 1, 1, 1]}, ("label of a record differs",)),
+    (
+        "another label",
+        {"label": [0, 1, 1, 1, 1, 1]},
+        ("label of record 0 differs between rows (one is of model 0)",),
+    ),
     (
         "an answer twice",
         {"record": [0, 1, 2, 0, 1, 1], "member": [True, False, None, False, True, True]},

@@ -238,11 +238,14 @@ def _record_doubts(
         _correlation(group[::2].mean(axis=0), group[1::2].mean(axis=0))
         for group in (ranks, smaller)
     ]
-    if (
-        min(halves) < max(RELIABLE, chance)
-        or _correlation(ranks.mean(axis=0), smaller.mean(axis=0)) >= chance
-    ):
+    agreement = _correlation(ranks.mean(axis=0), smaller.mean(axis=0))
+    if min(halves) < max(RELIABLE, chance) or agreement >= chance:
         return []
+    if agreement < -max(RELIABLE, chance):
+        return [
+            f"The quantized models are the more confident about the {subject}, the less the full-precision ones are: "
+            "do the two files hold one quantity with opposite signs (losses in one of them)?"
+        ]
     return [
         f"The quantized models agree about the {subject}, but not with the full-precision ones: are the {subject} in "
         "another order, or others?"

@@ -27,7 +27,12 @@ from bitleak.answers.answer_correspondence import copy_doubts, membership_doubts
 from bitleak.answers.answer_signals import SUM_TOLERANCE, AnswerSignals
 from bitleak.answers.attack_design import Design
 from bitleak.answers.label_confusion import Confusion, confusion_of, renaming_sentence
-from bitleak.answers.mixed_answers import refuse_some_probabilities, same_query_doubts, scale_doubts
+from bitleak.answers.mixed_answers import (
+    refuse_some_probabilities,
+    same_query_doubts,
+    scale_doubts,
+    truncation_doubts,
+)
 from bitleak.answers.model_answers import Answers
 from bitleak.core.errors import DataError
 from bitleak.core.probability_resolution import resolution_of
@@ -50,6 +55,9 @@ REPEATED = 4
 
 REPEATED_RECORDS = 1 << 12
 """Records at which an answer that is repeated is looked for."""
+
+ROUNDING = 1e-6
+"""Share of the range of confidences within which two are equal up to the rounding of float32."""
 
 _CONFIDENCE = SIGNALS.index("logit_scaled")
 
@@ -118,6 +126,7 @@ def doubts_of_files(answers: Answers, quantized: Answers | None, design: Design)
         *_few_references(answers, design),
         *_transposed(answers),
         *same_query_doubts(answers, _sampled(answers)),
+        *truncation_doubts(answers, _sampled(answers)),
     )
 
 
@@ -454,6 +463,7 @@ def _repeated(
     """One answer about many records that is not at an end of the scale, as rows have that were never filled."""
     at = np.unique(np.linspace(0, confidence.shape[1] - 1, REPEATED_RECORDS).astype(np.int64))
     low, high = float(confidence.min()), float(confidence.max())
+    margin = ROUNDING * (high - low)  # sums of float32 probabilities differ from 1
     filled, worst = [], 0.0
     for name, values in zip(answers.names, confidence, strict=True):
         for query in np.moveaxis(values[at], 1, 0):
@@ -461,7 +471,7 @@ def _repeated(
             if len(distinct) > 1 and len(distinct) <= len(at) / 4 and times.max() < len(at) / 2:
                 continue  # few values, which `_values` tells
             usual, most = float(distinct[times.argmax()]), int(times.max())
-            if low < usual < high and most >= max(10, len(at) / 100):
+            if low + margin < usual < high - margin and most >= max(10, len(at) / 100):
                 filled.append(name)
                 worst = max(worst, most / len(at))
                 break
@@ -482,8 +492,9 @@ def _ties(
     """Answers at the end of the scale, which hold the records that leak most."""
     ends, total = np.zeros(2), confidence.size
     low, high = float(confidence.min()), float(confidence.max())
+    margin = ROUNDING * (high - low)
     for one in confidence:
-        ends += (one == low).sum(), (one == high).sum()
+        ends += (one <= low + margin).sum(), (one >= high - margin).sum()
     if ends.max() < 10 or ends.max() / total < fpr / 2 or low == high:
         return []
     resolution = signals.resolution

@@ -22,6 +22,9 @@ FEWEST_SAMPLES = 10
 
 _TOLERANCE = 1e-2
 
+_TRUNCATED_SHARE = 0.95
+"""Share of rows with as many values above their smallest as the row that has most."""
+
 
 def refuse_some_probabilities(answers: Answers, samples: Sequence[np.ndarray]) -> None:
     """Refuse logits of which some models', and not all, are probabilities.
@@ -90,6 +93,30 @@ def same_query_doubts(answers: Answers, samples: Sequence[np.ndarray]) -> list[s
                     "both the same? Such a query adds nothing."
                 ]
     return []
+
+
+def truncation_doubts(answers: Answers, samples: Sequence[np.ndarray]) -> list[str]:
+    """Return a sentence if every row has values for its k most probable classes alone.
+
+    Interfaces often return the best classes only, and the others are filled with one value.
+
+    Args:
+        answers: Of which the samples are; scores have no classes.
+        samples: Some answers of each model, `[records queries classes]`.
+    """
+    if answers.kind == "scores" or answers.classes < 4:
+        return []
+    rows = np.concatenate(samples).reshape(-1, answers.classes)
+    larger = (rows > rows.min(axis=1, keepdims=True)).sum(axis=1)
+    most = int(larger.max())
+    is_constant = (larger == most).mean() >= _TRUNCATED_SHARE
+    if not is_constant or not 2 <= most <= answers.classes - 2:
+        return []
+    return [
+        f"{answers.source}: all rows have values for their {most} best classes of {answers.classes} alone, and "
+        "one value for the others. A true class among these others is not told from them, so that figures are lower "
+        f"than those of complete answers. Save the {answers.kind} of all classes."
+    ]
 
 
 def _first_names(names: Sequence[str]) -> str:

@@ -14,8 +14,9 @@ and the records whose `member` is null are the population. Two passes are made, 
 occur, one that lays the answers out as arrays (in the scratch folder where they are large).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -196,28 +197,28 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
         query = np.zeros_like(model)
         if "query" in layout.columns:
             query = np.searchsorted(layout.queries, _integers(batch, "query", layout.source))
-        _once(seen, (model, record, query), records, layout)
-        answers[model, record, query] = _values(batch, layout)
+        at = (model, record, query)
+        _once(seen, at, records, layout)
+        answers[at] = _values(batch, layout, partial(_which, at, records, layout))
         said = batch["member"].fill_null(False).to_numpy(zero_copy_only=False).astype(np.int8)
         _agree(
             member,
             (model, record),
             said,
-            f"{layout.source}: member of a model and record differs between rows",
+            partial(_other_member, at, records, layout),
         )
         if "label" in layout.columns:
             label = _integers(batch, "label", layout.source)
             if (label < 0).any():
                 raise DataError(f"{layout.source}: label must be 0 or more, got {label.min()}")
-            _agree(
-                labels, record, label, f"{layout.source}: label of a record differs between rows"
-            )
+            _agree(labels, record, label, partial(_other_number, "label", at, records, layout))
         if "cluster" in layout.columns:
             cluster = _integers(batch, "cluster", layout.source)
             if (cluster < 0).any():
                 raise DataError(f"{layout.source}: cluster must be 0 or more, got {cluster.min()}")
-            message = f"{layout.source}: cluster of a record differs between rows"
-            _agree(clusters, record, cluster, message)
+            _agree(
+                clusters, record, cluster, partial(_other_number, "cluster", at, records, layout)
+            )
     _complete(seen, records, layout)
     split = len(layout.pool)
     labelled = "label" in layout.columns
@@ -237,21 +238,30 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
     )
 
 
-def _values(batch: pa.RecordBatch, layout: Layout) -> np.ndarray:
+def _values(batch: pa.RecordBatch, layout: Layout, place: Callable[[int], str]) -> np.ndarray:
+    """Return the answers of a batch; `place` names that of a row."""
     column = batch[layout.column]
     if column.null_count:
-        raise DataError(f"{layout.source}: {layout.column} is null in {column.null_count} rows")
+        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+        raise DataError(
+            f"{layout.source}: {layout.column} is null in {column.null_count} rows: {place(row)}"
+        )
     if not layout.classes:
         return column.to_numpy(zero_copy_only=False)
     values = column.flatten()
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     if (lengths != layout.classes).any():
-        wrong = int(lengths[lengths != layout.classes][0])
+        row = int((lengths != layout.classes).argmax())
         raise DataError(
-            f"{layout.source}: {layout.column} must all have {layout.classes} numbers, got {wrong}"
+            f"{layout.source}: {layout.column} must all have {layout.classes} numbers, got {int(lengths[row])}: "
+            f"{place(row)}"
         )
     if values.null_count:
-        raise DataError(f"{layout.source}: {layout.column} hold null in {values.null_count} places")
+        at = int(values.is_null().to_numpy(zero_copy_only=False).argmax())
+        raise DataError(
+            f"{layout.source}: {layout.column} hold null in {values.null_count} places: class {at % layout.classes} of "
+            f"{place(at // layout.classes)}"
+        )
     return values.to_numpy(zero_copy_only=False).reshape(-1, layout.classes)
 
 
@@ -265,7 +275,7 @@ def _once(
     again[np.setdiff1d(np.arange(len(flat)), first)] = True
     if again.any():
         raise DataError(
-            f"{layout.source}: {_which(at, int(again.argmax()), records, layout)} occurs twice"
+            f"{layout.source}: {_which(at, records, layout, int(again.argmax()))} occurs twice"
         )
     seen[at] = True
 
@@ -273,19 +283,37 @@ def _once(
 def _complete(seen: np.ndarray, records: np.ndarray, layout: Layout) -> None:
     if not seen.all():
         at = np.unravel_index(np.array([int(seen.argmin())]), seen.shape)
-        raise DataError(f"{layout.source}: {_which(at, 0, records, layout)} is missing")
+        raise DataError(f"{layout.source}: {_which(at, records, layout, 0)} is missing")
 
 
-def _which(at: tuple[np.ndarray, ...], index: int, records: np.ndarray, layout: Layout) -> str:
+def _which(at: tuple[np.ndarray, ...], records: np.ndarray, layout: Layout, index: int) -> str:
     model, record, query = (int(axis[index]) for axis in at)
-    return f"the answer of model {layout.models[model]} about record {records[record]}, query {layout.queries[query]},"
+    return f"the answer of model {layout.models[model]} about record {records[record]}, query {layout.queries[query]}"
+
+
+def _other_member(
+    at: tuple[np.ndarray, ...], records: np.ndarray, layout: Layout, index: int
+) -> str:
+    model, record = layout.models[at[0][index]], records[at[1][index]]
+    return f"{layout.source}: member of model {model} and record {record} differs between rows"
+
+
+def _other_number(
+    column: str, at: tuple[np.ndarray, ...], records: np.ndarray, layout: Layout, index: int
+) -> str:
+    model, record = layout.models[at[0][index]], records[at[1][index]]
+    return f"{layout.source}: {column} of record {record} differs between rows (one is of model {model})"
 
 
 def _agree(
-    known: np.ndarray, at: tuple[np.ndarray, ...] | np.ndarray, said: np.ndarray, message: str
+    known: np.ndarray,
+    at: tuple[np.ndarray, ...] | np.ndarray,
+    said: np.ndarray,
+    message: Callable[[int], str],
 ) -> None:
-    """Writes what the rows say, and refuses rows that say different things of the same."""
+    """Write the values of rows, and refuse rows that contradict an earlier one; `message` names a row."""
     before = known[at]
     known[at] = said
-    if ((before >= 0) & (before != said)).any() or (known[at] != said).any():
-        raise DataError(message)
+    wrong = ((before >= 0) & (before != said)) | (known[at] != said)
+    if wrong.any():
+        raise DataError(message(int(wrong.argmax())))

@@ -1,7 +1,7 @@
 """The output folder of an audit, from a store in which all tasks are done."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from bitleak.audit.audit_warnings import copy_warnings
+from bitleak.audit.audit_warnings import copy_warnings, untrained_warnings
 from bitleak.audit.exposed_records import (
     decoded_result,
     exposed_records,
@@ -83,7 +83,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         summary,
         exposed=single,
         copies=counts,
-        warnings=_warnings(prepared, counts, images),
+        warnings=_warnings(prepared, counts, images, rows),
         notes=(*summary.notes, *_not_computed(prepared, store)),
     )
     write_all(
@@ -150,15 +150,24 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
 
 
 def _warnings(
-    prepared: Prepared, counts: Mapping[str, int | float], images: Images
+    prepared: Prepared, counts: Mapping[str, int | float], images: Images, rows: Sequence[Row]
 ) -> tuple[str, ...]:
-    """Return warnings about weights without codes, copies, and colour channels without content."""
+    """Return warnings: weights without codes, targets that learnt nothing, copies, empty channels."""
     sizes = prepared.plan.scale
+    accuracies: dict[str, float] = {}
+    for row in rows:
+        if row.variant == FULL and row.metric == "train_accuracy" and row.target != "all":
+            accuracies[row.target] = row.measure.value
+    class_sizes = [number for _, number in prepared.description.counts]
     held_out = sizes.calibration + sizes.population + sizes.test
     clustered = bool(prepared.config.clusters)
-    copies = copy_warnings(counts, records=sizes.pool, held_out=held_out, clustered=clustered)
     # A column of one value is usual in a table, and listed before the work.
-    return (*prepared.warnings, *copies, *(empty_channels(images) if images.size else ()))
+    return (
+        *prepared.warnings,
+        *untrained_warnings(accuracies, members=sizes.members, images=class_sizes),
+        *copy_warnings(counts, records=sizes.pool, held_out=held_out, clustered=clustered),
+        *(empty_channels(images) if images.size else ()),
+    )
 
 
 def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:

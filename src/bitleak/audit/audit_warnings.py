@@ -1,12 +1,12 @@
-"""Reasons to doubt the figures of an audit: copies of images, and code newer than its results."""
+"""Reasons to doubt the figures of an audit: copies, models that learnt nothing, code newer than results."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bitleak.audit.preparation import Prepared
 from bitleak.engine.store import Store
 from bitleak.models.origin import origin
-from bitleak.report.format import count
+from bitleak.report.format import count, listed
 
 _EFFECT = (
     "a record with a copy on the other side is called a non-member although its content was trained on, so that "
@@ -60,6 +60,38 @@ def copy_warnings(
             f"{count(contradicting, 'audited record')} have an exact copy with another label."
         )
     return tuple(sentences)
+
+
+def untrained_warnings(
+    accuracies: Mapping[str, float], *, members: int, images: Sequence[int]
+) -> tuple[str, ...]:
+    """Return a sentence on targets that learnt nothing, whose leakage says nothing about others.
+
+    Args:
+        accuracies: Accuracy of each target at full precision on its own members, by its name.
+        members: Members of a target.
+        images: Images of each class.
+
+    Example:
+        >>> untrained_warnings({"0": 0.99, "2": 0.11}, members=1000, images=[50] * 10)
+        ('Target 2 is right on 11 % of its own members, at most, and one answer for all images on 10 %: ...',)
+    """
+    # One answer for all images is right on the largest class: 2 standard errors above it is chance.
+    if not images or not sum(images):
+        return ()
+    chance = max(images) / sum(images)
+    most = chance + 2 * (chance * (1 - chance) / members) ** 0.5
+    names = [name for name, accuracy in accuracies.items() if accuracy <= most]
+    if not names:
+        return ()
+    largest = max(accuracies[name] for name in names)
+    subject = f"Target {names[0]} is" if len(names) == 1 else f"Targets {listed(names)} are"
+    own = "its own members" if len(names) == 1 else "their own members"
+    return (
+        f"{subject} right on {100 * largest:.0f} % of {own}, at most, and one answer for all images on "
+        f"{100 * chance:.0f} %: training did not get anywhere (learning rate, epochs, no norms?), and nothing follows "
+        "for the leakage of a trained network.",
+    )
 
 
 def newer_code(prepared: Prepared, store: Store) -> str:

@@ -15,6 +15,7 @@ from bitleak.core.types import Measure, ModelSpec, QuantizedLayer, QuantizedWeig
 from bitleak.data.augment import standardize
 from bitleak.metrics.accuracy_and_size import weights_size
 from bitleak.models import load
+from bitleak.models.fingerprint import with_fingerprint
 from bitleak.models.network_size import repeated_names
 from bitleak.models.precision import exact_float32
 from bitleak.quantizers.network.layer_inputs import OnLayer
@@ -101,10 +102,9 @@ def quantize_job(
     for _ in job.quantizers:
         with exact_float32():
             quantized = replace(next(results), spec=spec)
-            check_operands(
-                load(quantized.dequantize(), allow_external=True).to(device), quantized, images
-            )
-        yield quantized
+            loaded = load(quantized.dequantize(), allow_external=True).to(device)
+            check_operands(loaded, quantized, images)
+        yield with_fingerprint(quantized, loaded)
 
 
 def measure_network(

@@ -10,6 +10,7 @@ holds
 | `sha256` | digest of the `.safetensors` file |
 | `about` | levels per layer, order of the tensors, the network's spec, record per layer |
 | `quantizer` | the caller's description of the quantizer; not read back |
+| `fingerprint` | answers of a network from outside, see `bitleak.models.fingerprint`; null if there are none |
 
 The bytes depend on the values alone.
 """
@@ -17,10 +18,13 @@ The bytes depend on the values alone.
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
@@ -64,6 +68,9 @@ def save_quantized(
             "sha256": _digest(write_artifact(folder, name, tensors)),
             "about": artifacts["about"],
             "quantizer": dict(quantizer or {}),
+            "fingerprint": None
+            if quantized.fingerprint is None
+            else quantized.fingerprint.tolist(),
         }
         write_artifact(folder, name, content)
     return path.parent / f"{name}.safetensors", path.parent / f"{name}.json"
@@ -111,13 +118,34 @@ def load_quantized(path: str | Path) -> QuantizedWeights:
                 f"{file}: tensor {key!r} is none of {', '.join(PARTS)}; quantize again"
             )
         parts[part][name] = array
+    # The answers of an outside network, which `bitleak.models.load` compares with those it gives.
+    artifacts: dict[str, Any] = {**parts, "about": content["about"]}
     try:
-        quantized: QuantizedWeights = decode(
-            "quantized_weights", {**parts, "about": content["about"]}
-        )
+        if content.get("fingerprint") is not None:
+            artifacts["fingerprint"] = _answers(content["fingerprint"])
+        quantized: QuantizedWeights = decode("quantized_weights", artifacts)
     except StoreError as error:
         raise StoreError(f"{stem.name}.json: {error}; quantize again") from error
+    spec = quantized.spec
+    if quantized.fingerprint is None and spec is not None and spec.name == "external":
+        warnings.warn(
+            f"{stem.name}.json: written by an earlier bitleak, without answers of its network: a factory that was "
+            "changed since will not be noticed; quantize again",
+            stacklevel=2,
+        )
     return quantized
+
+
+def _answers(stored: Any) -> np.ndarray:
+    """Return the answers of a `.json` file as an array.
+
+    Raises:
+        StoreError: They are no table of numbers.
+    """
+    try:
+        return np.array(stored, np.float32)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise StoreError(f"fingerprint is no table of numbers ({error})") from error
 
 
 def save_weights(weights: Weights, path: str | Path) -> Path:

@@ -91,6 +91,8 @@ STEPS = {
     "estimate": "bitleak.steps.estimate_baseline:EstimateBaseline",
     "thresholds": "bitleak.steps.choose_thresholds:ChooseThresholds",
     "measure": "bitleak.steps.measure_variant:MeasureVariant",
+    "play": "bitleak.steps.play_targets:PlayTargets",
+    "strongest": "bitleak.steps.measure_strongest:MeasureStrongest",
     "utility": "bitleak.steps.measure_utility:MeasureUtility",
     "joint": "bitleak.steps.attack_releases:AttackReleases",
     "compare": "bitleak.steps.compare_variants:CompareVariants",

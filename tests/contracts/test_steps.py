@@ -56,6 +56,8 @@ KEYS = {
     "estimate": "3719130ac222",
     "thresholds": "ef62c8fcc09b",
     "measure": "470194e0dff9",
+    "play": "d3f9df051880",
+    "strongest": "f3f4db6a58e5",
     "utility": "7de8460a91ad",
     "match": "d0d0fa7af025",
     "noise": "93a0e483e93c",

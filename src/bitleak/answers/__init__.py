@@ -29,9 +29,10 @@ from bitleak.answers.attack_results import (
 from bitleak.answers.attack_run import AttackOutcome, run_attacks
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.scaled_views import ShowStep
+from bitleak.answers.strongest_pairs import strongest_rows
 from bitleak.core.spill import Scratch
 from bitleak.metrics import adjust_verdicts
-from bitleak.report import exposed, in_headline, write_all
+from bitleak.report import exposed, headline, headline_key, in_headline, tabulate, write_all
 
 __all__ = [
     "Answers",
@@ -69,6 +70,8 @@ def write_attack(
     """
     outcome = run_attacks(prepared, scratch, on_step)
     rows, curves = rows_and_curves(prepared, outcome, lambda done: on_step(done, "measuring"))
+    strongest, more_curves = strongest_rows(prepared, outcome.scores, outcome.rates, headline(rows))
+    rows, curves = rows + strongest, curves + more_curves
     summary = summarize(prepared, rows)
     records = record_results(prepared, outcome, summary)
     summary = replace(
@@ -77,5 +80,6 @@ def write_attack(
         notes=(*summary.notes, outcome.scale, *not_computed(outcome)),
         warnings=(*summary.warnings, *prepared.doubts, *outcome.doubts),
     )
-    rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, summary))
+    key = headline_key(tabulate(rows), summary)
+    rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, key, summary.headline_fpr))
     write_all(rows, curves, summary, out, records=records, powered=power_curve(outcome))

@@ -21,6 +21,7 @@ from bitleak.answers.scaled_views import (
     standardised_views,
     views_of_answers,
 )
+from bitleak.answers.strongest_pairs import played_rates
 from bitleak.answers.target_views import (
     FULL_BY_FULL,
     PLAYED_CASES,
@@ -44,6 +45,7 @@ from bitleak.steps.choose_thresholds import (
 )
 from bitleak.steps.measure_memorisation import memorisation_by_block
 from bitleak.steps.measure_power import POWER_TARGETS, PowerFigures, power_figures
+from bitleak.steps.play_targets import PlayedRates
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class AttackOutcome:
         joint: Scores of the joint attack by releases; empty if it was not run.
         played: Thresholds of attacks with references, from a reference in the target's place, by `threshold_case`.
         outside: Thresholds of attacks without references, from the population records, by case and attack.
+        rates: Players' rates by case, on which the strongest pairs are chosen.
         power: Figures with fewer references.
         memorised: By variant; empty for scores.
         doubts: Reasons to doubt the answers, now that all are read, a sentence each.
@@ -70,6 +73,7 @@ class AttackOutcome:
     outside: Mapping[tuple[Case, str], Float64[np.ndarray, "targets fprs"]] = field(
         default_factory=dict
     )
+    rates: Mapping[Case, PlayedRates] = field(default_factory=dict)
     power: PowerFigures = field(default_factory=lambda: PowerFigures([], {}))
     memorised: Mapping[str, metrics.Memorisation] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
@@ -133,6 +137,7 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
         correct=_correct(prepared, views),
         joint={} if together is None else _joint(prepared, together),
         played=_gathered(prepared, played),
+        rates=played_rates(prepared, views, lambda done: on_step(done, "playing the targets")),
         outside={key: np.stack(thresholds) for key, thresholds in outside.items()},
         power=_power(prepared, views, by_case[FULL_BY_FULL], on_step),
         memorised=_memorised(prepared, views),

@@ -14,7 +14,14 @@ from bitleak.attacks.forms import (
 )
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
-from bitleak.attacks.player import Player, player_view, population_view
+from bitleak.attacks.player import ModelSignals, Player, player_view, population_view
+from bitleak.attacks.player_groups import (
+    FEWEST_PLAYERS,
+    PlayedScores,
+    PlayerGroup,
+    played_scores,
+    player_groups,
+)
 from bitleak.attacks.population import Population
 from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import recalibrated
@@ -26,6 +33,7 @@ from bitleak.attacks.temperature import Temperature, fit_temperature
 from bitleak.attacks.threshold import Threshold
 
 __all__ = [
+    "FEWEST_PLAYERS",
     "RECALIBRATED_SIGNALS",
     "RMIA",
     "Attack",
@@ -33,7 +41,10 @@ __all__ = [
     "ConfidenceMoments",
     "Joint",
     "LiRA",
+    "ModelSignals",
+    "PlayedScores",
     "Player",
+    "PlayerGroup",
     "Population",
     "Quantile",
     "Reference",
@@ -49,6 +60,8 @@ __all__ = [
     "known_names",
     "masked_view",
     "negative_control",
+    "played_scores",
+    "player_groups",
     "player_view",
     "population_view",
     "recalibrated",

@@ -18,9 +18,15 @@ from bitleak.core.errors import TooFewForAttack
 from bitleak.core.spill import copy_columns, copy_rows, new_array, release
 from bitleak.core.types import IN, OUT, AttackView
 
+ModelSignals = tuple[
+    Float64[np.ndarray, "records queries signals"],
+    Float64[np.ndarray, "population queries signals"],
+]
+"""Signals of one model on the audited and on the population records."""
+
 
 class Player:
-    """A random reference in the target's place, with the references on other training sets.
+    """A reference in the target's place, with the references on other training sets.
 
     References on its own training set or on the complement are left out.
 
@@ -28,27 +34,44 @@ class Player:
         view: View of any target.
         generator: Source of the player and, if the counts are uneven, of the references that are
             used.
+        row: The reference that is the player; None draws it.
+        answers: The player's signals on the audited and on the population records, if they are not
+            those of the reference, such as a quantized version's; None are the reference's.
 
     Attributes:
         member: True for the records that the player was trained on.
+        records: True for the records that it is used for; `member` and the views hold these alone.
 
     Raises:
         TooFewForAttack: Some record would have no reference on one side.
     """
 
-    def __init__(self, view: AttackView, generator: np.random.Generator) -> None:
-        row = int(generator.integers(len(view.references))) if len(view.references) else -1
-        if row < 0:
+    def __init__(
+        self,
+        view: AttackView,
+        generator: np.random.Generator,
+        row: int | None = None,
+        answers: ModelSignals | None = None,
+    ) -> None:
+        if not len(view.references):
             raise TooFewForAttack("a reference in the target's place needs references, got none")
+        if row is None:
+            row = int(generator.integers(len(view.references)))
+        if answers is None:
+            chosen = np.array([row])
+            pool = copy_rows(view.references, chosen)[0]
+            population = copy_rows(view.population_references, chosen)[0]
+        else:
+            pool, population = answers
         self._original = view
         self._references = other_models(view, row)
         # hidden for the other records: neither its answers nor its membership are known
-        self._records = view.use[row]
-        self.member = view.member[row, self._records]
+        self.records = view.use[row]
+        self.member = view.member[row, self.records]
 
         # uneven counts per side would betray the membership: all records get as many as the poorest
         # one
-        side = view.side[self._references][:, self._records]
+        side = view.side[self._references][:, self.records]
         fewest = 0
         if side.size:
             fewest = min(int((side == value).sum(axis=0).min()) for value in (IN, OUT))
@@ -61,13 +84,13 @@ class Player:
         # without the references' signals, which only `view` copies
         self._bare = replace(
             view,
-            target=copy_rows(view.references, np.array([row]))[0][self._records],
+            target=pool[self.records],
             references=np.empty((*side.shape, view.references.shape[2], 0)),
             side=side,
             split=view.split[self._references],
-            population_target=copy_rows(view.population_references, np.array([row]))[0],
+            population_target=population,
             population_references=view.population_references[self._references, ..., :0],
-            labels=view.labels[self._records],
+            labels=view.labels[self.records],
         )
         self._subsets = Subsets(self._bare, generator)
 
@@ -78,17 +101,24 @@ class Player:
         at least one fewer per side than in the original view.
         """
         references = copy_rows(self._original.references, self._references)
-        if not self._records.all():
-            references = copy_columns(references, self._records)
+        if not self.records.all():
+            references = copy_columns(references, self.records)
         population = copy_rows(self._original.population_references, self._references)
         full = replace(self._bare, references=references, population_references=population)
+        if self.paired and 2 * self._count == len(references):
+            return full
         return self._subsets.of(full).view(self._count)
+
+    @property
+    def paired(self) -> bool:
+        """Whether all references are pairs of complements and used for all records."""
+        return self._subsets.paired and bool(self.records.all())
 
     def compact_view(self) -> AttackView:
         """Like `view`, for attacks that are `exchangeable`; the references are copied once."""
         if self._subsets.paired:
             return self.view()
-        rows, columns = np.flatnonzero(self._references), np.flatnonzero(self._records)
+        rows, columns = np.flatnonzero(self._references), np.flatnonzero(self.records)
         return self._subsets.gathered(self._count, self._original.references, rows, columns)
 
 

@@ -32,9 +32,11 @@ from bitleak.report import (
     absence_notes,
     exposed,
     headline,
+    headline_key,
     in_headline,
     named_curves,
     pictured,
+    tabulate,
     write_all,
 )
 from bitleak.report.format import count
@@ -65,7 +67,9 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     rows.sort(key=lambda row: order.index(row.variant))
     counts = store.read(tasks[prepared.plan.copies])["counts"]
     summary = audit_summary(prepared, rows)
-    rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, summary))
+    planned = headline_key(tabulate(rows), summary)
+    rate = summary.headline_fpr
+    rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, planned, rate))
 
     # Single records, whose exposure the summary lists.
     images = decoded_result(store, tasks[prepared.plan.images])
@@ -100,11 +104,10 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
 
 
 def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
-    """Return the summary of an audit: its settings, and the headline attack of its rows."""
+    """Return the summary of an audit: its settings, and the pair of its details."""
     config, sizes = prepared.config, prepared.plan.scale
-    # The headline is chosen by the rows; its FPR is one that this number of non-members can
-    # measure.
-    attack, reference = headline(rows)
+    # The pair is named by the config; the FPR is one that this number of non-members can measure.
+    attack, reference = headline(rows, config.headline.attack, config.headline.adversary)
     non_members = sizes.pool - sizes.members
     fpr = headline_fpr(config.fpr, non_members)
     name, options = config.model

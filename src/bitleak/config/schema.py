@@ -271,6 +271,24 @@ class CalibrationInferenceConfig:
 
 
 @dataclass(frozen=True)
+class HeadlineConfig:
+    """The pair of attack and adversary that is named before anything is measured.
+
+    Its figures fill the report's detailed tables, and the headline if there are too few players to
+    choose the strongest pair on.
+
+    Attributes:
+        attack: Name of a form in full; empty is `lira-online-shrunk` if it is run, else the first
+            attack with references.
+        adversary: Kind of its references; empty is the most knowing one of the config, and for an
+            attack without references the only choice.
+    """
+
+    attack: str = ""
+    adversary: ReferenceKind | Literal[""] = ""
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole audit. `data`, `split`, `model`, `train`, `quantize`, ... as in the YAML file.
 
@@ -302,6 +320,8 @@ class Config:
         clusters: Records that depend on each other, which intervals and bounds count together:
             `copies` that are found among the images, an `.npy` file with a number per record, or
             empty if all records are independent.
+        headline: The pair of attack and adversary that is named beforehand, without empty fields
+            but the adversary of an attack without references.
     """
 
     title: str
@@ -325,6 +345,7 @@ class Config:
     figures: tuple[str, ...] = ()
     target: "TargetConfig | None" = None
     clusters: str = ""
+    headline: HeadlineConfig = HeadlineConfig("lira-online-shrunk", "matched")
 
 
 def bits_label(levels: int) -> str:

@@ -19,6 +19,7 @@ from bitleak.config.fields import (
     typed_value,
     value_text,
 )
+from bitleak.config.headline_pair import settled_headline
 from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
     COPIES,
@@ -27,6 +28,7 @@ from bitleak.config.schema import (
     Config,
     DataConfig,
     ExternalConfig,
+    HeadlineConfig,
     QuantizeConfig,
     QueryConfig,
     SplitConfig,
@@ -44,7 +46,7 @@ from bitleak.train.recipe import Recipe
 
 SECTIONS = (
     "title", "data", "split", "model", "train", "quantize", "attacks", "metrics", "figures", "references", "fpr",
-    "priors", "delta", "power", "calibration", "query", "seed", "clusters", "target", *ANALYSES,
+    "priors", "delta", "power", "calibration", "query", "headline", "seed", "clusters", "target", *ANALYSES,
 )  # fmt: skip
 
 
@@ -91,6 +93,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "delta": _delta(raw.get("delta", DELTA), errors),
         "power": typed_value(bool, raw.get("power", True), "power", errors),
         "query": section(QueryConfig, raw.get("query"), "query", errors),
+        "headline": section(HeadlineConfig, raw.get("headline"), "headline", errors),
         "seed": checked_value(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
         "clusters": _clusters(raw.get("clusters"), errors),
         **read_analyses(raw, [entry.variant for entry in quantize], errors),
@@ -135,6 +138,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "delta": config.delta,
         "power": config.power,
         "query": plain_values(asdict(config.query)),
+        "headline": {name: text for name, text in asdict(config.headline).items() if text},
         "seed": config.seed,
         **({"clusters": config.clusters} if config.clusters else {}),
         **resolved_analyses(config),
@@ -462,3 +466,7 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
                 errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
     check_rows(config, errors)
     check_analyses(config, errors)
+    if not errors:
+        config["headline"] = settled_headline(
+            config["headline"], config["attacks"], config["references"], split.population, errors
+        )

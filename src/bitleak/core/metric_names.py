@@ -115,6 +115,9 @@ def _parts(name: str) -> tuple[str, float | None, float | None, str] | None:
     return match["base"], fpr, prior, match["over"] or ""
 
 
+NAIVE = "naive"
+"""End of the names of differences from the strongest adversary without quantized references."""
+
 AUC = Metric("auc")
 BALANCED_ACCURACY = Metric("balanced_accuracy")
 EPSILON = Metric("epsilon")

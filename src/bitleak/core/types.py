@@ -389,6 +389,7 @@ class Measure:
         step_value: TPR at the other end of the step.
         unbiased: Estimate that is free of the bias of the rule for `value`, which the interval and the p-value are
             made around; None where it is the same.
+        chosen: Pair of attack and adversary that a figure of the attack `strongest` is by; empty for others.
     """
 
     value: float
@@ -408,6 +409,7 @@ class Measure:
     step_fpr: float | None = None
     step_value: float | None = None
     unbiased: float | None = None
+    chosen: str = ""
 
 
 @dataclass(frozen=True)

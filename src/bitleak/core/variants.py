@@ -27,6 +27,9 @@ BLIND = "blind"
 """Name of the guess at membership without the model, in the column `attack`; never the headline
 next to an attack."""
 
+STRONGEST = "strongest"
+"""Name of the attack in rows of the pair of attack and adversary that was chosen on players."""
+
 SIGNS = ("&", "@", ":")
 
 _NOISE = "noise@"

@@ -9,7 +9,7 @@ from bitleak.core.types import Row
 from bitleak.report.absent_figures import absence_notes
 from bitleak.report.conclusions import compact_table, sentences
 from bitleak.report.figures import FigureData, ReportFigure, draw, load_figures, write_figures
-from bitleak.report.headline import headline, in_headline
+from bitleak.report.headline import headline, headline_key, in_headline
 from bitleak.report.output_folder import (
     CONFIG,
     as_one,
@@ -58,6 +58,7 @@ __all__ = [
     "compact_table",
     "exposed",
     "headline",
+    "headline_key",
     "in_headline",
     "load_figures",
     "named_curves",

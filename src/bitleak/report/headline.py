@@ -6,13 +6,16 @@ from typing import Literal
 
 from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import BLIND, question_of
+from bitleak.core.variants import BLIND, STRONGEST, question_of
 from bitleak.metrics import widening
 from bitleak.report.format import count, figure
 from bitleak.report.results_table import ALL, CONTROL, FULL, Table, tabulate
 from bitleak.report.summary import Summary
 
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
+
+NAMED_ATTACK = "lira-online-shrunk"
+"""Attack of the pair if none is named and this one was run."""
 
 WIDENING = 3.2905 / 1.9600
 """Reach of a normal distribution's 99.9 % interval over that of its 95 % interval."""
@@ -34,16 +37,18 @@ class Control:
     sentence: str
 
 
-def headline(rows: Iterable[Row]) -> tuple[str, str]:
-    """Choose the attack and the kind of reference that figures and verdicts use.
+def headline(rows: Iterable[Row], attack: str = "", adversary: str = "") -> tuple[str, str]:
+    """Return the pair of attack and kind of references that is named beforehand.
 
-    The attack has the largest AUC (mean over targets) on full-precision targets with `fp32`
-    references; the first if several have. It is chosen once, at full precision, and used for all
-    variants. Attacks without references are candidates only if there are no others. The reference
-    is `matched` if the attack was run with it, else `recalibrated`, else `fp32`.
+    Nothing measured has a part in it. Details are reported for this pair, and the headline if there
+    is no row of the strongest.
 
     Args:
         rows: The results table.
+        attack: Attack that was named; empty is `lira-online-shrunk` or, if it was not run on
+            full-precision targets, the first attack with references, else the first.
+        adversary: Kind that was named; if it is empty or not in the table, `matched` if the attack
+            was run with it, else `recalibrated`, else `fp32`.
 
     Returns:
         Names of the attack and of the kind of reference (empty for an attack without references).
@@ -53,41 +58,54 @@ def headline(rows: Iterable[Row]) -> tuple[str, str]:
 
     Example:
         >>> headline([Row("fp32", "", None, name, "fp32", "all", "auc", Measure(auc))
-        ...           for name, auc in [("lira-online-fixed", 0.67), ("lira-online-paper", 0.63)]])
-        ('lira-online-fixed', 'fp32')
+        ...           for name, auc in [("lira-online-shrunk", 0.63), ("lira-online-paper", 0.67)]])
+        ('lira-online-shrunk', 'fp32')
     """
     table = tabulate(rows)
+    measured = []
     for reference in (FULL, ""):
-        areas = {}
-        for attack in table.attacks:
-            measure = table.cells.get((FULL, attack, reference, str(AUC)))
-            if measure is not None:
-                areas[attack] = measure.value
-        # A guess without the model is shown beside the attacks, and alone if there are none.
-        if len(areas) > 1:
-            areas.pop(BLIND, None)
-        if areas:
-            attack = max(areas, key=areas.__getitem__)
-            kinds = table.references(attack)
-            preferred = [kind for kind in ("matched", "recalibrated", "fp32") if kind in kinds]
-            return attack, preferred[0] if preferred else ""
-    raise ValueError(
-        "no row holds the AUC of an attack on full-precision targets (variant fp32, target all)"
-    )
+        for name in table.attacks:
+            if name != STRONGEST and (FULL, name, reference, str(AUC)) in table.cells:
+                measured.append(name)
+    if not measured:
+        raise ValueError(
+            "no row holds the AUC of an attack on full-precision targets (variant fp32, target all)"
+        )
+    # a guess without the model is shown beside the attacks, and alone if there are none
+    if set(measured) != {BLIND}:
+        measured = [name for name in measured if name != BLIND]
+    chosen = next((name for name in (attack, NAMED_ATTACK) if name in measured), measured[0])
+    kinds = table.references(chosen)
+    for kind in (adversary, "matched", "recalibrated", FULL):
+        if kind in kinds:
+            return chosen, kind
+    return chosen, ""
 
 
-def in_headline(row: Row, summary: Summary) -> bool:
+def headline_key(table: Table, summary: Summary) -> tuple[str, str]:
+    """Return attack and reference of the rows of the headline: the strongest, if there are such rows.
+
+    Args:
+        table: The aggregated rows.
+        summary: Names the pair that stands for the strongest in tables without it.
+    """
+    rate = str(Metric("tpr", summary.headline_fpr))
+    if (FULL, STRONGEST, "", rate) in table.cells:
+        return STRONGEST, ""
+    return summary.headline_attack, summary.headline_reference
+
+
+def in_headline(row: Row, key: tuple[str, str], fpr: float) -> bool:
     """Whether a row is one of the headline's comparisons: a variant's TPR, all targets together.
 
     Args:
         row: Row of the results.
-        summary: Names the headline attack, reference and FPR.
+        key: Attack and reference, from `headline_key`.
+        fpr: FPR of the headline.
     """
     if row.variant == FULL or row.target != ALL or question_of(row.variant, row.attack) != "plain":
         return False
-    rate = str(Metric("tpr", summary.headline_fpr))
-    headline_key = (summary.headline_attack, summary.headline_reference, rate)
-    return (row.attack, row.reference, row.metric) == headline_key
+    return (row.attack, row.reference, row.metric) == (*key, str(Metric("tpr", fpr)))
 
 
 def judge_control(table: Table, attack: str, reference: str, *, targets: int = 2) -> Control:

@@ -48,11 +48,20 @@ ROWS_SCHEMA = pa.schema(
         pa.field("step_fpr", pa.float64()),
         pa.field("step_value", pa.float64()),
         pa.field("unbiased", pa.float64()),
+        pa.field("chosen", pa.string(), nullable=False),
     ]
 )
 """Columns of `results.csv` and `results.parquet`, in order."""
 
-LATER_COLUMNS = ("about", "family", "fpr_obtained", "step_fpr", "step_value", "unbiased")
+LATER_COLUMNS = (
+    "about",
+    "family",
+    "fpr_obtained",
+    "step_fpr",
+    "step_value",
+    "unbiased",
+    "chosen",
+)
 """Columns that runs of earlier versions lack; they are empty there."""
 
 _CURVE = ("variant", "quantizer", "levels", "attack", "reference", "target")

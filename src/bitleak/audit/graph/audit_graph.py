@@ -11,6 +11,7 @@ from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
 from bitleak.audit.graph.record_tasks import memorisation_task, power
 from bitleak.audit.graph.release_tasks import release_tasks
+from bitleak.audit.graph.strongest_tasks import strongest_tasks
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description
@@ -118,8 +119,8 @@ def plan(
                 scores[variant, task.params["reference"]] = str(task.inputs["scores"])
         if variant != CONTROL:
             memorised[variant] = memorisation_task(planner, models, variant)
-    # Optional analyses, each off unless the config turns it on.
-    for extra_tasks in (noise_tasks, release_tasks, calibration_set_tasks):
+    # The strongest pairs; then optional analyses, each off unless the config turns it on.
+    for extra_tasks in (strongest_tasks, noise_tasks, release_tasks, calibration_set_tasks):
         made, measured = extra_tasks(planner, models)
         listed += [*made, *measured]
         results += measured

@@ -65,11 +65,7 @@ class VariantColumns(NamedTuple):
 def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task], list[Task]]:
     """Plan the attacks on a variant, and the tasks that make its rows."""
     config = planner.config
-    # Full precision is its own matched reference, and the control is attacked in the simplest way.
-    if variant == FULL:
-        kinds = [FULL, "recalibrated"] if "recalibrated" in config.references else [FULL]
-    else:
-        kinds = [FULL] if variant == CONTROL else list(config.references)
+    kinds = kinds_of(config, variant)
     columns = variant_columns(config, variant)
     attacks, measured = [], []
     baseline = estimate(planner, attack_variant(planner, models, FULL, FULL))
@@ -94,6 +90,14 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
     if variant != CONTROL:
         measured.append(utility(planner, models, columns))
     return attacks, measured
+
+
+def kinds_of(config: Config, variant: str) -> list[str]:
+    """Return the kinds of references that a variant is attacked with."""
+    # Full precision is its own matched reference, and the control is attacked in the simplest way.
+    if variant == FULL:
+        return [FULL, "recalibrated"] if "recalibrated" in config.references else [FULL]
+    return [FULL] if variant == CONTROL else list(config.references)
 
 
 def measure_attacks(

@@ -1,0 +1,184 @@
+"""Which models play the targets, and their scores: attacks tried out away from the target.
+
+The targets are split into at most `GROUPS` groups of training sets, complements together. A group
+has players on other training sets than its targets, and while one of them is attacked, no model on
+the training set of any target of the group, or on its complement, is a reference. So whatever is
+chosen by the players' scores owes nothing to the answers or the membership of the group's targets,
+and one score serves several targets. Players come with their complements where these are among the
+candidates: both have the same references, whose sums are computed once.
+
+Cost: `GROUPS` x `PLAYERS` attacks, whatever the number of targets, with up to a quarter fewer
+references than a target has.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from bitleak.attacks.attack import Attack
+from bitleak.attacks.player import ModelSignals, Player, other_models
+from bitleak.attacks.recalibrate import recalibrated
+from bitleak.attacks.reference_subsets import exchangeable
+from bitleak.core.errors import TooFewForAttack
+from bitleak.core.seeds import seed_for
+from bitleak.core.types import AttackView
+
+GROUPS = 4
+"""Groups of targets, at most, if their models are among the references or the players."""
+
+PLAYERS = 4
+"""Players of a group, at most."""
+
+FEWEST_PLAYERS = 4
+"""Players below which a group has none: a mean of fewer rates says little about other models."""
+
+
+@dataclass(frozen=True)
+class PlayerGroup:
+    """Targets that share their players.
+
+    Attributes:
+        targets: Rows of the targets.
+        players: Rows of the models that play them; none of their training sets, nor of the
+            complements, is a target's. Empty if there are fewer than `FEWEST_PLAYERS`.
+    """
+
+    targets: tuple[int, ...]
+    players: tuple[int, ...]
+
+    def references(self, split: Int64[np.ndarray, "models"], rows: Iterable[int]) -> list[int]:
+        """Return the rows that are on no target's training set, nor on its complement."""
+        left_out = {abs(int(split[target])) for target in self.targets}
+        return [row for row in rows if abs(int(split[row])) not in left_out]
+
+
+class PlayedScores(NamedTuple):
+    """Scores of one player.
+
+    Attributes:
+        scores: By attack; without those that refused.
+        records: True for the records that the player is used for, which the scores are about.
+        member: True for those of them that it was trained on.
+        refused: Reasons of the attacks without scores, by name.
+    """
+
+    scores: Mapping[str, Float64[np.ndarray, "used"]]
+    records: Bool[np.ndarray, "records"]
+    member: Bool[np.ndarray, "used"]
+    refused: Mapping[str, str]
+
+
+def player_groups(
+    split: Int64[np.ndarray, "models"],
+    targets: Sequence[int],
+    candidates: Sequence[int],
+    references: Iterable[int],
+    seed: int,
+) -> tuple[PlayerGroup, ...]:
+    """Return groups of all targets, and the players of each.
+
+    Args:
+        split: Number of each model's training set, negative for its complement, see
+            `split_numbers`.
+        targets: Rows of the targets.
+        candidates: Rows of the models that can play.
+        references: Rows of the models that are references.
+        seed: Root of the draw.
+
+    Example:
+        >>> split = np.array([1, -1, 2, -2, 3, -3, 4, -4])
+        >>> for group in player_groups(split, (0, 2, 4, 6), range(8), range(8), 0):
+        ...     print(group.targets, group.players)
+        (0,) (4, 5, 6, 7)
+        (2,) (0, 1, 6, 7)
+        (4,) (2, 3, 6, 7)
+        (6,) (0, 1, 4, 5)
+    """
+    of_targets = list(dict.fromkeys(abs(int(split[row])) for row in targets))
+    involved = {abs(int(split[row])) for row in (*candidates, *references)}
+    count = min(GROUPS, len(of_targets)) if involved.intersection(of_targets) else 1
+    groups = []
+    for place, part in enumerate(np.array_split(np.array(of_targets), count)):
+        left_out = set(part.tolist())
+        members = tuple(row for row in targets if abs(int(split[row])) in left_out)
+        by_set: dict[int, list[int]] = {}
+        for row in candidates:
+            number = abs(int(split[row]))
+            if number not in left_out and row not in members:
+                by_set.setdefault(number, []).append(row)
+        order = np.random.default_rng(seed_for(seed, "players", place)).permutation(list(by_set))
+        players: list[int] = []
+        for number in order.tolist():
+            players += by_set[number][:2]
+        enough = len(players) >= FEWEST_PLAYERS
+        groups.append(PlayerGroup(members, tuple(sorted(players[:PLAYERS])) if enough else ()))
+    return tuple(groups)
+
+
+def played_scores(
+    view: AttackView,
+    players: Sequence[tuple[int | None, ModelSignals, Bool[np.ndarray, "records"]]],
+    attacks: Sequence[Attack],
+    seed: int,
+    *,
+    recalibrate: bool,
+) -> Iterator[PlayedScores]:
+    """Yield the scores of each player by every attack.
+
+    Args:
+        view: View of a target of the group, not recalibrated, by the group's references.
+        players: For each its row among the references or, if it is none, None; its signals, and
+            its membership.
+        attacks: The attacks.
+        seed: Root of the draw of references, if counts are uneven without a player.
+        recalibrate: Whether the references' answers are mapped onto the player's first.
+    """
+    shared: AttackView | None = None
+    shared_rest = np.empty(0, bool)
+    for place, (row, answers, member) in enumerate(players):
+        if row is None:
+            everywhere = np.ones(len(member), bool)
+            yield _scores([(attacks, view.of_target(*answers))], everywhere, member, recalibrate)
+            continue
+        try:
+            player = Player(
+                view, np.random.default_rng(seed_for(seed, "play", place)), row, answers
+            )
+        except TooFewForAttack as error:
+            reasons = {attack.name: str(error) for attack in attacks}
+            yield PlayedScores({}, view.use[row], view.member[row, view.use[row]], reasons)
+            continue
+        if player.paired:
+            # a player's complement has the same references, with sums that are computed already
+            rest = other_models(view, row)
+            if shared is None or not np.array_equal(shared_rest, rest):
+                shared, shared_rest = player.view(), rest
+            groups = [(attacks, shared.of_target(*answers))]
+        else:
+            compact = [attack for attack in attacks if exchangeable(attack) and not recalibrate]
+            others = [attack for attack in attacks if attack not in compact]
+            groups = [(compact, player.compact_view())] if compact else []
+            groups += [(others, player.view())] if others else []
+        yield _scores(groups, player.records, player.member, recalibrate)
+
+
+def _scores(
+    groups: Sequence[tuple[Sequence[Attack], AttackView]],
+    records: Bool[np.ndarray, "records"],
+    member: Bool[np.ndarray, "used"],
+    recalibrate: bool,
+) -> PlayedScores:
+    """Return the scores of attacks on the views that suit them."""
+    scores: dict[str, np.ndarray] = {}
+    refused: dict[str, str] = {}
+    for attacks, view in groups:
+        seen = recalibrated(view) if recalibrate else view
+        for attack in attacks:
+            try:
+                scores[attack.name] = attack(seen)
+            except TooFewForAttack as error:
+                refused[attack.name] = str(error)
+    return PlayedScores(scores, records, member, refused)

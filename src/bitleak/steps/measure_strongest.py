@@ -1,0 +1,299 @@
+"""Measure the strongest attack and adversary on one variant, chosen on players.
+
+For each group of targets the pair is the one with the largest mean TPR over the group's players, at
+the FPR of the headline; with too few players (`attacks.FEWEST_PLAYERS`), or if the pair that the config
+names could not be played, it is that pair. Full precision has a choice of its own.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from bitleak import metrics
+from bitleak.core.metric_names import NAIVE
+from bitleak.core.types import Measure, Row, SplitMode, Splits
+from bitleak.core.variants import FULL, STRONGEST
+from bitleak.engine.worker import Runtime
+from bitleak.metrics import Choice, Estimate, Estimates
+from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.play_targets import PlayedRates, draw_seed
+from bitleak.steps.result_rows import (
+    ROW_BYTES,
+    ResultTable,
+    Subject,
+    measure_rows,
+    renamed_measures,
+)
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import OnProgress
+
+PAIRS = 4
+"""Pairs that the draws choose among for a target, for the expected seconds."""
+
+
+class Pair(NamedTuple):
+    """An attack and an adversary.
+
+    Attributes:
+        attack: Name of the attack.
+        reference: Kind of the references; empty if the attack uses none.
+    """
+
+    attack: str
+    reference: str
+
+    def __str__(self) -> str:
+        return f"{self.attack}/{self.reference}" if self.reference else self.attack
+
+
+@dataclass(frozen=True)
+class StrongestFigures:
+    """Rows and curves of the strongest pairs, and the estimates that variants are compared with.
+
+    Attributes:
+        table: Rows and curves.
+        estimates: By metric; empty unless the variant is full precision.
+    """
+
+    table: ResultTable
+    estimates: Estimates = field(default_factory=dict)
+
+    def artifacts(self) -> dict[str, Any]:
+        """Return the stored arrays and JSON values by name."""
+        packed = metrics.pack_estimates({STRONGEST: self.estimates}) if self.estimates else {}
+        return {**self.table.artifacts(), **packed}
+
+    @classmethod
+    def read(cls, artifacts: Mapping[str, Any]) -> "StrongestFigures":
+        """Return the figures that were stored as these artifacts."""
+        packed = "influences" in artifacts
+        estimates = metrics.unpack_estimates(artifacts, STRONGEST) if packed else {}
+        return cls(ResultTable.read(artifacts), estimates)
+
+
+@dataclass(frozen=True)
+class MeasureStrongest:
+    """Measure the strongest pair of attack and adversary on every target of one variant.
+
+    Attributes:
+        variant: Its name in tables.
+        quantizer: Its quantizer's label; empty if it has none.
+        levels: Its grid points; None if it has none.
+        references: Kinds of the references, in the order of the inputs; attacks without references
+            are those of the first.
+        attack: Attack of the pair that the config names.
+        adversary: Kind of its references; `fp32` stands for kinds that full precision lacks.
+        fpr: False positive rates.
+        seed: The audit's seed.
+    """
+
+    variant: str
+    quantizer: str
+    levels: int | None
+    references: tuple[str, ...]
+    attack: str
+    adversary: str
+    fpr: tuple[float, ...]
+    seed: int
+
+    STAGE: ClassVar[str] = "strongest"
+    VERSION: ClassVar[str] = "1"
+
+    class Inputs(NamedTuple):
+        """Scores and players' rates by kind of references, and the strongest at full precision."""
+
+        scores: tuple[AttackScores, ...]
+        played: tuple[PlayedRates, ...]
+        splits: Splits
+        baseline: StrongestFigures | None = None
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds of the figures of a few pairs."""
+        return PAIRS * scale.measure_seconds / max(1, scale.attacks)
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the rows, of the thinned curves and of influences."""
+        influences = 8 * metrics.DRAWS * (1 + len(self.fpr))
+        rows = 2 * ROW_BYTES * (1 + len(self.fpr))
+        return (scale.targets + 1) * (16 * 200 + rows + influences)
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of all scores, and of the influences of a few pairs."""
+        kinds = len(self.references)
+        figures = PAIRS * (1 + len(self.fpr))
+        return 8 * (kinds * scale.attacks + 2 * figures) * scale.targets * scale.pool
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> StrongestFigures:
+        """Return the rows and curves."""
+        targets = inputs.scores[0].targets
+        return self.figures(
+            inputs.scores,
+            inputs.played,
+            inputs.splits.member[list(targets)],
+            baseline=None if inputs.baseline is None else inputs.baseline.estimates,
+            mode=inputs.splits.mode,
+        )
+
+    def figures(
+        self,
+        scores: Sequence[AttackScores],
+        played: Sequence[PlayedRates],
+        member: Bool[np.ndarray, "targets records"],
+        *,
+        baseline: Estimates | None,
+        mode: SplitMode,
+    ) -> StrongestFigures:
+        """Return the rows and curves.
+
+        Args:
+            scores: Scores by kind of references.
+            played: Players' rates by kind of references.
+            member: Membership of the targets.
+            baseline: Estimates of the strongest pairs at full precision; None if this is it.
+            mode: How the targets' training sets were drawn.
+        """
+        targets = scores[0].targets
+        pairs = self.pairs(scores)
+        simple_kinds = {FULL, ""} if self.references[0] == FULL else {FULL}
+        naive = [place for place, pair in enumerate(pairs) if pair.reference in simple_kinds]
+        whole = self._choices(pairs, range(len(pairs)), played, targets)
+        # references at full precision fit full precision: there is nothing that they would hide
+        compared = self.variant != FULL and FULL in self.references and len(naive) < len(pairs)
+        simple = self._choices(pairs, naive, played, targets) if compared else whole
+
+        # only pairs that some draw chooses need figures
+        figures = []
+        for place in range(len(targets)):
+            needed = sorted({*whole[place].pairs, *simple[place].pairs})
+            rows = {pair: self._scores_of(scores, pairs[pair])[place] for pair in needed}
+            figures.append(self._figures(rows, member[place]))
+        shared = _common(figures)
+        estimates = metrics.strongest_estimates(whole, shared, draw_seed(self.seed))
+        measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
+        subject = Subject(self.variant, self.quantizer, self.levels, STRONGEST)
+        chosen = [pairs[choice.pair] for choice in whole]
+        rows_ = _with_choice(measure_rows(subject, targets, measures), targets, chosen)
+        if compared:
+            of_naive = metrics.strongest_estimates(simple, shared, draw_seed(self.seed))
+            excess = metrics.excess_over_best(estimates, [of_naive], mode=mode)
+            rows_ += measure_rows(subject, targets, renamed_measures(excess, NAIVE))
+        selected = [self._scores_of(scores, pair)[place] for place, pair in enumerate(chosen)]
+        curves = _curves(targets, selected, member)
+        return StrongestFigures(
+            ResultTable(rows_, curves), estimates if self.variant == FULL else {}
+        )
+
+    def pairs(self, scores: Sequence[AttackScores]) -> list[Pair]:
+        """Return all pairs; attacks without references are there once."""
+        pairs: dict[Pair, None] = {}
+        for kind, of_kind in zip(self.references, scores, strict=True):
+            for attack in of_kind.attacks:
+                pairs[Pair(attack.name, kind if attack.references else "")] = None
+        return list(pairs)
+
+    def _named(self, pairs: Sequence[Pair]) -> int:
+        """Return the place of the pair that the config names; a kind that is not there is `fp32`."""
+        for reference in (self.adversary, FULL, ""):
+            if Pair(self.attack, reference) in pairs:
+                return pairs.index(Pair(self.attack, reference))
+        raise ValueError(
+            f"the headline's attack {self.attack!r} was not run on {self.variant}; "
+            f"attacks: {', '.join(dict.fromkeys(pair.attack for pair in pairs))}"
+        )
+
+    def _choices(
+        self,
+        pairs: Sequence[Pair],
+        allowed: Sequence[int],
+        played: Sequence[PlayedRates],
+        targets: Sequence[int],
+    ) -> list[Choice]:
+        """Return the choice of each target among the allowed pairs."""
+        candidates = [pairs[place] for place in allowed]
+        named = self._named(candidates)
+        of_target: dict[int, Choice] = {}
+        for group, members in enumerate(played[0].groups):
+            rates, changes = [], []
+            for pair in candidates:
+                kind = self.references.index(pair.reference) if pair.reference else 0
+                place = played[kind].attacks.index(pair.attack)
+                rates.append(played[kind].rates[group, place])
+                changes.append(played[kind].changes[group, place])
+            if np.isnan(rates[named]):
+                choice = metrics.named_pair(named)
+            else:
+                choice = metrics.choose_pair(np.array(rates), np.array(changes))
+            within_all = np.array(allowed)
+            choice = Choice(int(within_all[choice.pair]), within_all[choice.drawn])
+            of_target |= dict.fromkeys(members, choice)
+        return [of_target[target] for target in targets]
+
+    def _scores_of(
+        self, scores: Sequence[AttackScores], pair: Pair
+    ) -> Float64[np.ndarray, "targets records"]:
+        return scores[self.references.index(pair.reference) if pair.reference else 0].of(
+            pair.attack
+        )
+
+    def _figures(
+        self,
+        rows: Mapping[int, Float64[np.ndarray, "records"]],
+        member: Bool[np.ndarray, "records"],
+    ) -> dict[int, dict[str, Estimate]]:
+        """Return the figures of one target by pair and metric."""
+        figures: dict[int, dict[str, Estimate]] = {}
+        for pair, scores in rows.items():
+            estimates = metrics.estimate_metrics(
+                scores[None], member[None], fprs=self.fpr, balanced=False
+            )
+            figures[pair] = {metric: alone for metric, (alone,) in estimates.items()}
+        return figures
+
+
+def _common(
+    figures: Sequence[Mapping[int, Mapping[str, Estimate]]],
+) -> list[dict[int, dict[str, Estimate]]]:
+    """Return the figures of the metrics that all targets have."""
+    metric_sets = []
+    for by_pair in figures:
+        metric_sets += [set(by_metric) for by_metric in by_pair.values()]
+    names = set.intersection(*metric_sets)
+    common = []
+    for by_pair in figures:
+        kept: dict[int, dict[str, Estimate]] = {}
+        for pair, by_metric in by_pair.items():
+            kept[pair] = {name: figure for name, figure in by_metric.items() if name in names}
+        common.append(kept)
+    return common
+
+
+def _with_choice(rows: Iterable[Row], targets: Sequence[int], chosen: Sequence[Pair]) -> list[Row]:
+    """Return the rows with the chosen pairs, for all targets the most frequent first."""
+    by_target = {str(target): str(pair) for target, pair in zip(targets, chosen, strict=True)}
+    counts = Counter(map(str, chosen)).most_common()
+    by_target["all"] = ", ".join(f"{pair} ({count})" for pair, count in counts)
+    if len(counts) == 1:
+        by_target["all"] = counts[0][0]
+    named = []
+    for row in rows:
+        measure: Measure = replace(row.measure, chosen=by_target[row.target])
+        named.append(replace(row, measure=measure))
+    return named
+
+
+def _curves(
+    targets: Sequence[int],
+    scores: Sequence[Float64[np.ndarray, "records"]],
+    member: Bool[np.ndarray, "targets records"],
+) -> dict[str, np.ndarray]:
+    """Return the thinned ROC curves of the targets, and their mean."""
+    whole = [metrics.roc(*pair) for pair in zip(scores, member, strict=True)]
+    curves = {}
+    for target, curve in zip(targets, whole, strict=True):
+        curves[f"{STRONGEST}//{target}"] = metrics.thin_curve(curve)
+    curves[f"{STRONGEST}//all"] = metrics.mean_curve(whole)
+    return curves

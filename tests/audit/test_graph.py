@@ -90,8 +90,8 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "thresholds": "1a1c7f9fb9a9",
         "measure": "6924204ba9c0",
         "utility": "d49d5ecfc7aa",
-        "play": "88a0f300d8d7",
-        "strongest": "80b73abaedc7",
+        "play": "8b553190826b",
+        "strongest": "e9c158c19997",
         "memorise": "455be705c8c4",
         "power": "90756d41b146",
     }

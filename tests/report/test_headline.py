@@ -5,25 +5,41 @@ import pytest
 from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure, Row
 from bitleak.report import headline, tabulate
-from bitleak.report.headline import in_headline, judge_control
+from bitleak.report.headline import headline_key, in_headline, judge_control
 
 
 def row(variant, attack, reference, value, target="all", metric="auc"):
     return Row(variant, "", None, attack, reference, target, metric, Measure(value))
 
 
-def test_the_attack_with_the_largest_full_precision_auc_is_the_headline():
+def test_no_figure_has_a_part_in_the_pair_that_is_named_beforehand():
     rows = [
+        row("fp32", "threshold", "", 0.99),
         row("fp32", "weak", "fp32", 0.6),
         row("fp32", "strong", "fp32", 0.7),
-        row("fp32", "weak", "fp32", 0.99, target="0"),
-        row("fp32", "weak", "fp32", 0.99, metric="balanced_accuracy"),
-        row("fp32", "weak", "recalibrated", 0.99),
-        row("rtn-2", "weak", "fp32", 0.99),
-        row("control", "weak", "fp32", 0.99),
-        row("fp32", "threshold", "", 0.99),
+        row("control", "strong", "fp32", 0.99),
     ]
-    assert headline(rows) == ("strong", "fp32")
+    assert headline(rows) == ("weak", "fp32")
+    assert headline(rows, "strong", "fp32") == ("strong", "fp32")
+    default = row("fp32", "lira-online-shrunk", "fp32", 0.5)
+    assert headline([*rows, default]) == ("lira-online-shrunk", "fp32")
+
+
+def test_the_strongest_pair_is_the_headline_where_it_has_rows(make):
+    rows = make.rows()
+    summary = make.summary(rows)
+    assert headline_key(tabulate(rows), summary) == ("lira-online-fixed", "fp32")
+    strongest = [
+        replace(item, attack="strongest", reference="")
+        for item in rows
+        if item.attack and item.variant != "control"
+    ]
+    table = tabulate([*rows, *strongest])
+    assert headline_key(table, summary) == ("strongest", "")
+    assert table.attacks == ("lira-online-fixed",)
+    planned = [item for item in strongest if in_headline(item, ("strongest", ""), 0.01)]
+    assert [(item.variant, item.metric) for item in planned] == [("rtn-2", "tpr@0.01")]
+    assert not [item for item in rows if in_headline(item, ("strongest", ""), 0.01)]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +106,8 @@ def test_a_control_over_few_trainings_has_the_longer_tails_of_students_t(make):
 
 
 def test_only_the_headlines_own_comparisons_are_planned(rows, summary):
-    planned = [row for row in rows if in_headline(row, summary)]
+    key = headline_key(tabulate(rows), summary)
+    planned = [row for row in rows if in_headline(row, key, summary.headline_fpr)]
     assert len(planned) == 12
     assert {(row.attack, row.reference, row.metric, row.target) for row in planned} == {
         (

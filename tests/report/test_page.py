@@ -100,7 +100,7 @@ def test_the_page_says_what_a_report_must_say(document):
         "2,000 non-members per target, so 1 % FPR is 20 of them",
         "Negative control (targets whose scores are noise): AUC 0.",
         "few steps; accuracy is below what the quantizer can do",
-        "Choosing on the data that is then reported is slightly optimistic",
+        "which was named before anything was measured",
         "Threat model",
         "512 records from members",
         "0.5090, in four of five audits of this size",

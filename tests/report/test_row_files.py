@@ -15,7 +15,7 @@ from bitleak.report import RocCurve, read_curves, read_rows, write_curves, write
 COLUMNS = (
     "variant,quantizer,levels,attack,reference,target,metric,value,low,high,std,"
     "interval,difference,difference_low,difference_high,verdict,p_value,p_adjusted,about,family,"
-    "fpr_obtained,step_fpr,step_value,unbiased"
+    "fpr_obtained,step_fpr,step_value,unbiased,chosen"
 )
 words = st.text(max_size=12)
 numbers = st.floats(allow_nan=False)
@@ -38,6 +38,7 @@ measures = st.builds(
     step_fpr=st.none() | numbers,
     step_value=st.none() | numbers,
     unbiased=st.none() | numbers,
+    chosen=words,
 )
 some_rows = st.lists(
     st.builds(
@@ -87,8 +88,8 @@ def test_the_csv_is_exactly_these_bytes(tmp_path):
     write_rows(rows, tmp_path)
     assert (tmp_path / "results.csv").read_bytes().decode() == (
         f"{COLUMNS}\n"
-        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable,,,trainings,,,,,\n"
-        "fp32,,,,,3,x,2.0,,,,,,,,,,,,,,,,\n"
+        "rtn-2,rtn,4,threshold,,all,auc,0.30000000000000004,1.0,,,records,,,,not distinguishable,,,trainings,,,,,,\n"
+        "fp32,,,,,3,x,2.0,,,,,,,,,,,,,,,,,\n"
     )
 
 

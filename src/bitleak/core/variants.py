@@ -30,6 +30,9 @@ next to an attack."""
 STRONGEST = "strongest"
 """Name of the attack in rows of the pair of attack and adversary that was chosen on players."""
 
+NAMED = "(named)"
+"""Mark in the column `chosen`: too few models play the target, so that the pair is the named one."""
+
 SIGNS = ("&", "@", ":")
 
 _NOISE = "noise@"

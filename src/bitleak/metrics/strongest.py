@@ -73,10 +73,12 @@ class Choice:
     Attributes:
         pair: Index of the chosen pair.
         drawn: Index of the pair that each draw of records chooses.
+        named: Whether the pair was named beforehand instead.
     """
 
     pair: int
     drawn: Int64[np.ndarray, "draws"]
+    named: bool = False
 
     @property
     def pairs(self) -> tuple[int, ...]:
@@ -173,7 +175,7 @@ def choose_pair(
 
 def named_pair(pair: int) -> Choice:
     """Return the choice of a pair that is named beforehand, the same in every draw."""
-    return Choice(pair, np.full(DRAWS, pair))
+    return Choice(pair, np.full(DRAWS, pair), named=True)
 
 
 def strongest_estimates(

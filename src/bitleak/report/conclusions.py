@@ -7,9 +7,9 @@ beyond them; they call the figure leakage to an adversary, and never call a mode
 from collections import Counter
 from collections.abc import Sequence
 
-from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
+from bitleak.core.metric_names import AUC, NAIVE, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import Variant
+from bitleak.core.variants import NAMED, STRONGEST, Variant
 from bitleak.metrics import HEADLINE
 from bitleak.report.format import (
     ABOUT,
@@ -24,7 +24,7 @@ from bitleak.report.format import (
     tpr_decimals,
     value,
 )
-from bitleak.report.headline import judge_control
+from bitleak.report.headline import headline_key, judge_control
 from bitleak.report.page_tables import audited
 from bitleak.report.results_table import FULL, Table
 from bitleak.report.sections import page_sections
@@ -72,14 +72,16 @@ def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
         conclusions.append(_at_precision(table, summary, levels))
 
     # The same question to the other adversaries, and by the other metric.
-    rate = Metric("tpr", summary.headline_fpr)
+    rate, key = Metric("tpr", summary.headline_fpr), headline_key(table, summary)
     for kind in _other_references(table, summary):
-        counts = _counts(table, summary, rate, kind)
-        conclusions.append(f"With {REFERENCE_TITLES[kind]} instead: {counts}.")
-    reference = summary.headline_reference
-    counts = _counts(table, summary, AUC, reference)
-    conclusions.append(f"By AUC instead, with {REFERENCE_TITLES[reference]}: {counts}.")
-    return tuple(conclusions)
+        counts = _counts(table, rate, (summary.headline_attack, kind))
+        by = f"By {summary.headline_attack} alone, with" if key[0] == STRONGEST else "With"
+        end = "" if key[0] == STRONGEST else " instead"
+        conclusions.append(f"{by} {REFERENCE_TITLES[kind]}{end}: {counts}.")
+    counts = _counts(table, AUC, key)
+    by = "of the same pairs" if key[0] == STRONGEST else f"with {REFERENCE_TITLES[key[1]]}"
+    conclusions.append(f"By AUC instead, {by}: {counts}.")
+    return (*conclusions, *_hidden(table, summary), *_named_instead(table, summary))
 
 
 def compact_table(table: Table, summary: Summary) -> list[list[str]]:
@@ -91,14 +93,14 @@ def compact_table(table: Table, summary: Summary) -> list[list[str]]:
 
     Returns:
         The header, then a line per variant: full precision first, the negative control last. TPR
-            and
-        AUC are of the headline attack with the headline reference; further columns hold its TPR
-        with the other kinds of reference.
+        and AUC are of the headline, the strongest pair if there is one; further columns hold the
+        TPR of the named attack with each other kind of reference.
     """
     others = _other_references(table, summary)
     header = ["variant", "bits", "test accuracy %", "AUC"]
     header += [f"TPR @ {percent(summary.headline_fpr)} FPR", "against fp32"]
-    header += [f"TPR, {REFERENCE_TITLES[kind]}" for kind in others]
+    by = f"{summary.headline_attack}, " if headline_key(table, summary)[0] == STRONGEST else "TPR, "
+    header += [f"{by}{REFERENCE_TITLES[kind]}" for kind in others]
     lines = [_line(table, summary, variant, others) for variant in audited(table)]
     return [header, *filter(None, lines)]
 
@@ -106,9 +108,11 @@ def compact_table(table: Table, summary: Summary) -> list[list[str]]:
 def _line(table: Table, summary: Summary, variant: Variant, others: Sequence[str]) -> list[str]:
     """Return the line of one variant; empty if it was not attacked."""
     decimals = tpr_decimals(summary.headline_fpr)
-    attack, reference = summary.headline_attack, summary.headline_reference
-    area = table.find(variant, AUC, attack, reference)
-    rate = _headline_rate(table, summary, variant)
+    key = headline_key(table, summary)
+    if variant.kind == "control":  # which is attacked by the named pair alone
+        key = summary.headline_attack, summary.headline_reference
+    area = table.find(variant, AUC, *key)
+    rate = table.find(variant, Metric("tpr", summary.headline_fpr), *key)
     if area is None and rate is None:
         return []
     line = [str(variant), "" if variant.kind == "control" else bits(variant.levels)]
@@ -121,22 +125,23 @@ def _line(table: Table, summary: Summary, variant: Variant, others: Sequence[str
 
 
 def _other_references(table: Table, summary: Summary) -> list[str]:
+    """Return the kinds of references of the named attack that are not the headline's."""
     kinds = table.references(summary.headline_attack)
-    return [kind for kind in kinds if kind != summary.headline_reference]
+    key = headline_key(table, summary)
+    return [kind for kind in kinds if (summary.headline_attack, kind) != key]
 
 
 def _without_quantization(table: Table, summary: Summary) -> str:
-    full = f"{_headline_text(table, summary, FULL)} under {summary.headline_attack}"
+    full = f"{_headline_text(table, summary, FULL)} under {_adversary(table, summary)}"
     rate = f"TPR at {percent(summary.headline_fpr)} FPR at full precision"
     return f"No quantized variant was audited; {rate}: {full}."
 
 
 def _overall(table: Table, summary: Summary) -> str:
     rate = Metric("tpr", summary.headline_fpr)
-    counts = _counts(table, summary, rate, summary.headline_reference)
+    counts = _counts(table, rate, headline_key(table, summary))
     number, fpr = count(len(table.quantized), "quantized variant"), percent(summary.headline_fpr)
-    reference = REFERENCE_TITLES[summary.headline_reference]
-    adversary = f"attack {summary.headline_attack}, {reference}"
+    adversary = _adversary(table, summary)
     full = f"full precision: {_headline_text(table, summary, FULL)}"
     overall = f"Of {number}, {counts}, by TPR at {fpr} FPR ({adversary}; {full})."
     return f"{overall}{_subject(table, summary)}"
@@ -153,11 +158,62 @@ def _subject(table: Table, summary: Summary) -> str:
     return ""
 
 
-def _counts(table: Table, summary: Summary, metric: Metric, reference: str) -> str:
+def _adversary(table: Table, summary: Summary) -> str:
+    """Return the attack and the adversary of the headline as a noun."""
+    attack, reference = headline_key(table, summary)
+    if attack != STRONGEST:
+        return f"attack {attack}, {REFERENCE_TITLES[reference]}"
+    rate = str(Metric("tpr", summary.headline_fpr))
+    pairs = {key[1:3] for key in table.cells if key[1] in table.attacks and key[3] == rate}
+    number = count(len(pairs), "pair")
+    return f"the strongest of {number} of attack and adversary, chosen on other models"
+
+
+def _hidden(table: Table, summary: Summary) -> tuple[str, ...]:
+    """Return a sentence on the leakage that references at full precision do not show, if tested."""
+    metric = Metric("tpr", summary.headline_fpr).compared_with(NAIVE)
+    shown, undecided = [], 0
+    for variant in table.quantized:
+        measure = table.find(variant, metric, STRONGEST)
+        if measure is None or not measure.verdict:
+            continue
+        if measure.verdict == "higher":
+            decimals = tpr_decimals(summary.headline_fpr)
+            shown.append(f"{variant} ({figure(measure, decimals)})")
+        else:
+            undecided += 1
+    if not shown and not undecided:
+        return ()
+    at = f"TPR at {percent(summary.headline_fpr)} FPR"
+    rest = f"for {count(undecided, 'variant')} no such difference was found"
+    if not shown:
+        return (
+            f"Compared with the strongest attack by full-precision references alone ({at}): {rest}.",
+        )
+    more = f"the strongest adversary finds more than full-precision references alone in {listed(shown)}"
+    return (f"By {at}, {more}{f'; {rest}' if undecided else ''}.",)
+
+
+def _named_instead(table: Table, summary: Summary) -> tuple[str, ...]:
+    """Return a sentence on variants whose headline is the pair that was named beforehand."""
+    rate, names = Metric("tpr", summary.headline_fpr), []
+    for name in (FULL, *map(str, table.quantized)):
+        measure = table.find(name, rate, STRONGEST)
+        if measure is not None and NAMED in measure.chosen:
+            names.append(name)
+    if not names:
+        return ()
+    pair = f"{summary.headline_attack}, {REFERENCE_TITLES[summary.headline_reference]}"
+    return (
+        f"Too few models could play a target to choose the strongest pair of {listed(names)}: "
+        f"the headline there is the pair named beforehand ({pair}).",
+    )
+
+
+def _counts(table: Table, metric: Metric, key: tuple[str, str]) -> str:
     """Return the number of variants with each verdict, as a clause."""
     numbers: Counter[str] = Counter()
-    attack = summary.headline_attack
-    measures = [table.find(variant, metric, attack, reference) for variant in table.quantized]
+    measures = [table.find(variant, metric, *key) for variant in table.quantized]
     for measure in measures:
         numbers[measure.verdict if measure else ""] += 1
     families = {measure.family for measure in measures if measure and measure.family}
@@ -175,8 +231,7 @@ def _counts(table: Table, summary: Summary, metric: Metric, reference: str) -> s
 
 def _chance(table: Table, summary: Summary) -> tuple[str, ...]:
     """Return a warning if the attack does no better than guessing at full precision."""
-    attack, reference = summary.headline_attack, summary.headline_reference
-    measure = table.find(FULL, AUC, attack, reference)
+    measure = table.find(FULL, AUC, *headline_key(table, summary))
     if measure is None or measure.low is None or measure.high is None:
         return ()
     if not measure.low <= 0.5 <= measure.high:
@@ -210,10 +265,12 @@ def _at_precision(table: Table, summary: Summary, levels: int) -> str:
 def _headline_rate(
     table: Table, summary: Summary, variant: Variant | str, reference: str | None = None
 ) -> Measure | None:
-    """Return the headline TPR; a `reference` of None is the headline's."""
+    """Return the headline TPR; with a `reference`, that of the named attack."""
     rate = Metric("tpr", summary.headline_fpr)
-    kind = summary.headline_reference if reference is None else reference
-    return table.find(variant, rate, summary.headline_attack, kind)
+    key = headline_key(table, summary)
+    if reference is not None:
+        key = summary.headline_attack, reference
+    return table.find(variant, rate, *key)
 
 
 def _headline_text(table: Table, summary: Summary, variant: Variant | str) -> str:

@@ -7,12 +7,13 @@ from types import MappingProxyType
 import jinja2
 from markupsafe import Markup
 
+from bitleak.core.variants import STRONGEST
 from bitleak.metrics import detectable_auc, verdict_about, why_unmeasurable
 from bitleak.report import format as text
 from bitleak.report.conclusions import LOWER_BOUND, verdicts
 from bitleak.report.figures.report_figure import DrawnFigure
 from bitleak.report.figures.style import FAINT, INK
-from bitleak.report.headline import judge_control
+from bitleak.report.headline import headline_key, judge_control
 from bitleak.report.page_tables import ADVERSARIES, full_table, headline_table
 from bitleak.report.power_file import PowerRow
 from bitleak.report.record_dependence import dependence
@@ -60,6 +61,9 @@ def page(
 
     # One table per kind of reference under the headline attack, and one per attack.
     grids = [headline_table(table, summary, kind) for kind in headline_first(table, summary)]
+    chosen_on_players = headline_key(table, summary)[0] == STRONGEST
+    if chosen_on_players:
+        grids.insert(0, headline_table(table, summary, "", strongest=True))
     full = [full_table(table, summary, name) for name in table.attacks]
     reasons = [why_unmeasurable(fpr, summary.non_members) for fpr in summary.fprs]
     exposed = summary.exposed
@@ -70,6 +74,7 @@ def page(
         control=judge_control(table, attack, reference, targets=summary.targets),
         lower_bound=LOWER_BOUND,
         adversaries=_adversaries(table),
+        chosen_on_players=chosen_on_players,
         reference_title=text.REFERENCE_TITLES[reference],
         grids=grids,
         full=full,

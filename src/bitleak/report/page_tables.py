@@ -14,7 +14,7 @@ from bitleak.core.metric_names import (
     Metric,
 )
 from bitleak.core.types import Measure
-from bitleak.core.variants import NEGATIVE_CONTROL, UNQUANTIZED, Variant, question_of
+from bitleak.core.variants import NEGATIVE_CONTROL, STRONGEST, UNQUANTIZED, Variant, question_of
 from bitleak.report import format as text
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
@@ -136,15 +136,30 @@ def audited(table: Table) -> tuple[Variant, ...]:
     return (UNQUANTIZED, *table.quantized, NEGATIVE_CONTROL)
 
 
-def headline_table(table: Table, summary: Summary, reference: str) -> PageTable:
-    """Make the table of all metrics of all variants under the headline attack.
+STRONGEST_NOTE = (
+    "For each target the pair of attack and adversary with the largest mean TPR at the headline FPR "
+    "over players: other models in the target's place, without the target and its complement among "
+    "their references. Full precision has a choice of its own. The intervals repeat the choice under "
+    "resampling of records; the column chosen of results.csv names the pairs."
+)
+"""Note on the table of the strongest pairs."""
+
+
+def headline_table(
+    table: Table, summary: Summary, reference: str, *, strongest: bool = False
+) -> PageTable:
+    """Make the table of all metrics of all variants under one pair of attack and adversary.
 
     Args:
         table: The aggregated rows.
-        summary: Names the headline attack and the FPRs.
+        summary: Names the attack and the FPRs.
         reference: Kind of reference.
+        strongest: Whether it is the table of the strongest pairs instead of the named attack's.
     """
-    attack, columns = summary.headline_attack, _headline_columns(table, summary)
+    columns = _headline_columns(table, summary)
+    attack = STRONGEST if strongest else summary.headline_attack
+    if strongest:
+        columns = [column for column in columns if column.metric != BALANCED_ACCURACY]
     header = ["variant", "bits per weight, size"]
     header += ["test accuracy %", "train accuracy %", "agreement %"]
     header += [column.title for column in columns]
@@ -157,7 +172,11 @@ def headline_table(table: Table, summary: Summary, reference: str) -> PageTable:
         if attacked:
             lines.append((str(variant), (*cells, *attacked)))
     title = f"{attack}, {text.REFERENCE_TITLES[reference]}"
-    return PageTable(title, ADVERSARIES[reference], tuple(header), tuple(lines))
+    if strongest:
+        title = "the strongest attack and adversary, chosen on players"
+    return PageTable(
+        title, STRONGEST_NOTE if strongest else ADVERSARIES[reference], tuple(header), tuple(lines)
+    )
 
 
 def full_table(table: Table, summary: Summary, attack: str) -> PageTable:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bitleak.core.errors import StoreError
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import CONTROL, FULL, Variant, question_of
+from bitleak.core.variants import CONTROL, FULL, STRONGEST, Variant, question_of
 from bitleak.report.format import REFERENCES
 
 ALL = "all"
@@ -23,7 +23,8 @@ class Table:
         cells: Measures by variant, attack, reference and metric, in the order of the rows.
         quantized: The quantized variants, in the order of the rows, without releases seen together
             and noise. Their `levels` are 0 if the precision is not known.
-        attacks: Attacks on one release and its training set, in the order of the rows.
+        attacks: Attacks on one release and its training set, in the order of the rows, without the
+            strongest pairs.
     """
 
     cells: Mapping[tuple[str, str, str, str], Measure]
@@ -106,6 +107,6 @@ def tabulate(rows: Iterable[Row]) -> Table:
             levels = row.levels or 0
             variant = Variant.parse(row.variant, quantizer=row.quantizer, levels=levels)
             quantized[row.variant] = variant
-        if row.attack and question in ("plain", "control"):
+        if row.attack not in ("", STRONGEST) and question in ("plain", "control"):
             attacks[row.attack] = None
     return Table(cells=cells, quantized=tuple(quantized.values()), attacks=tuple(attacks))

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64
 from bitleak import metrics
 from bitleak.core.metric_names import NAIVE
 from bitleak.core.types import Measure, Row, SplitMode, Splits
-from bitleak.core.variants import FULL, STRONGEST
+from bitleak.core.variants import FULL, NAMED, STRONGEST
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import Choice, Estimate, Estimates
 from bitleak.steps.attack_targets import AttackScores
@@ -176,7 +176,10 @@ class MeasureStrongest:
         measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
         subject = Subject(self.variant, self.quantizer, self.levels, STRONGEST)
         chosen = [pairs[choice.pair] for choice in whole]
-        rows_ = _with_choice(measure_rows(subject, targets, measures), targets, chosen)
+        texts = []
+        for pair, choice in zip(chosen, whole, strict=True):
+            texts.append(f"{pair} {NAMED}" if choice.named else str(pair))
+        rows_ = _with_choice(measure_rows(subject, targets, measures), targets, texts)
         if compared:
             of_naive = metrics.strongest_estimates(simple, shared, draw_seed(self.seed))
             excess = metrics.excess_over_best(estimates, [of_naive], mode=mode)
@@ -228,7 +231,8 @@ class MeasureStrongest:
             else:
                 choice = metrics.choose_pair(np.array(rates), np.array(changes))
             within_all = np.array(allowed)
-            choice = Choice(int(within_all[choice.pair]), within_all[choice.drawn])
+            chosen, drawn = int(within_all[choice.pair]), within_all[choice.drawn]
+            choice = replace(choice, pair=chosen, drawn=drawn)
             of_target |= dict.fromkeys(members, choice)
         return [of_target[target] for target in targets]
 
@@ -271,10 +275,10 @@ def _common(
     return common
 
 
-def _with_choice(rows: Iterable[Row], targets: Sequence[int], chosen: Sequence[Pair]) -> list[Row]:
+def _with_choice(rows: Iterable[Row], targets: Sequence[int], chosen: Sequence[str]) -> list[Row]:
     """Return the rows with the chosen pairs, for all targets the most frequent first."""
-    by_target = {str(target): str(pair) for target, pair in zip(targets, chosen, strict=True)}
-    counts = Counter(map(str, chosen)).most_common()
+    by_target = dict(zip(map(str, targets), chosen, strict=True))
+    counts = Counter(chosen).most_common()
     by_target["all"] = ", ".join(f"{pair} ({count})" for pair, count in counts)
     if len(counts) == 1:
         by_target["all"] = counts[0][0]

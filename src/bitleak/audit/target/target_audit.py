@@ -20,6 +20,7 @@ from bitleak.report import (
     check_out,
     compact_table,
     headline,
+    headline_key,
     in_headline,
     sentences,
     tabulate,
@@ -200,7 +201,8 @@ class TargetAudit:
     def _adjusted(self) -> list[Row]:
         """Rows with verdicts that are corrected over the whole table."""
         record = self._summary
-        return adjust_verdicts(list(self.rows), planned=lambda row: in_headline(row, record))
+        key, fpr = headline_key(tabulate(self.rows), record), record.headline_fpr
+        return adjust_verdicts(list(self.rows), planned=lambda row: in_headline(row, key, fpr))
 
     @cached_property
     def _summary(self) -> Summary:

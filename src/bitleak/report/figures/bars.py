@@ -65,7 +65,7 @@ def draw_bars(data: FigureData) -> Figure:
 
 BARS = ReportFigure(
     name="bars",
-    caption="Test accuracy, AUC and TPR under the headline attack and adversary, with 95 % intervals.",
+    caption="Test accuracy, AUC and TPR by the named attack and adversary, with 95 % intervals.",
     draw=draw_bars,
 )
 

@@ -59,7 +59,7 @@ def draw_roc(data: FigureData) -> Figure:
 
 ROC = ReportFigure(
     name="roc",
-    caption="ROC curves with both axes logarithmic, the mean over targets under the headline attack "
+    caption="ROC curves with both axes logarithmic, the mean over targets by the named attack "
     "and adversary, one panel per precision.",
     draw=draw_roc,
 )

@@ -64,8 +64,14 @@ def played_rates(
     gathered = {}
     for case in cases:
         attacks, groups = prepared.attacks_of(case), grouped[case.variant]
-        records = len(design.records)
-        gathered[case] = gathered_rates(attacks, groups, played[case], records, seed=design.seed)
+        gathered[case] = gathered_rates(
+            attacks,
+            groups,
+            played[case],
+            len(design.records),
+            seed=design.seed,
+            clusters=prepared.clusters,
+        )
     return gathered
 
 
@@ -106,6 +112,7 @@ def strongest_rows(
             member,
             baseline=baseline,
             mode=MODE,
+            clusters=prepared.clusters,
         )
         baseline = figures.estimates if variant == FULL else baseline
         rows += figures.table.rows
@@ -157,7 +164,7 @@ def _rates(
     whole, use = design.references(group.targets[0])
     places = np.searchsorted(whole, rows)
     by = case if case.reference == "matched" else Case(case.variant, "fp32")
-    players: list[tuple[int | None, ModelSignals, Bool[np.ndarray, "records"]]] = []
+    players: list[tuple[int | None, ModelSignals, Bool[np.ndarray, records]]] = []
     for row in group.players:
         view = views.of(row, by, np.array(rows), use[places])
         signals = view.target, view.population_target

@@ -3,7 +3,7 @@
 from bitleak.metrics.accuracy_and_size import accuracy_on_members, accuracy_on_test, agreement
 from bitleak.metrics.auc import auc, detectable_auc, doubling_counts, estimate_auc
 from bitleak.metrics.balanced_accuracy import estimate_balanced_accuracy, random_halvings
-from bitleak.metrics.clusters import dense_clusters, effective_records
+from bitleak.metrics.clusters import cluster_sums, dense_clusters, effective_records
 from bitleak.metrics.comparison import excess, excess_over_best
 from bitleak.metrics.epsilon import DELTA, EpsilonBound, epsilon_bounds, epsilon_measures
 from bitleak.metrics.estimates import Estimate, Estimates, pack_estimates, unpack_estimates
@@ -118,6 +118,7 @@ __all__ = [
     "choose_pair",
     "class_dependence",
     "clopper_pearson",
+    "cluster_sums",
     "dense_clusters",
     "detectable_auc",
     "difference_over_records",

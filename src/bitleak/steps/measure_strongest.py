@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from bitleak import metrics
 from bitleak.core.metric_names import NAIVE
@@ -20,6 +20,7 @@ from bitleak.core.variants import FULL, NAMED, STRONGEST
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import Choice, Estimate, Estimates
 from bitleak.steps.attack_targets import AttackScores
+from bitleak.steps.find_copies import groups_of
 from bitleak.steps.play_targets import PlayedRates, draw_seed
 from bitleak.steps.result_rows import (
     ROW_BYTES,
@@ -110,6 +111,7 @@ class MeasureStrongest:
         played: tuple[PlayedRates, ...]
         splits: Splits
         baseline: StrongestFigures | None = None
+        clusters: Mapping[str, Any] | None = None
 
     def cost(self, scale: Scale) -> float:
         """Seconds of the figures of a few pairs."""
@@ -136,6 +138,7 @@ class MeasureStrongest:
             inputs.splits.member[list(targets)],
             baseline=None if inputs.baseline is None else inputs.baseline.estimates,
             mode=inputs.splits.mode,
+            clusters=groups_of(inputs.clusters),
         )
 
     def figures(
@@ -146,6 +149,7 @@ class MeasureStrongest:
         *,
         baseline: Estimates | None,
         mode: SplitMode,
+        clusters: Int64[np.ndarray, "records"] | None = None,
     ) -> StrongestFigures:
         """Return the rows and curves.
 
@@ -155,6 +159,7 @@ class MeasureStrongest:
             member: Membership of the targets.
             baseline: Estimates of the strongest pairs at full precision; None if this is it.
             mode: How the targets' training sets were drawn.
+            clusters: Number of each record's cluster; None if all are independent.
         """
         targets = scores[0].targets
         pairs = self.pairs(scores)
@@ -170,7 +175,7 @@ class MeasureStrongest:
         for place in range(len(targets)):
             needed = sorted({*whole[place].pairs, *simple[place].pairs})
             rows = {pair: self._scores_of(scores, pairs[pair])[place] for pair in needed}
-            figures.append(self._figures(rows, member[place]))
+            figures.append(self._figures(rows, member[place], clusters))
         shared = _common(figures)
         estimates = metrics.strongest_estimates(whole, shared, draw_seed(self.seed))
         measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
@@ -247,12 +252,13 @@ class MeasureStrongest:
         self,
         rows: Mapping[int, Float64[np.ndarray, "records"]],
         member: Bool[np.ndarray, "records"],
+        clusters: Int64[np.ndarray, "records"] | None,
     ) -> dict[int, dict[str, Estimate]]:
         """Return the figures of one target by pair and metric."""
         figures: dict[int, dict[str, Estimate]] = {}
         for pair, scores in rows.items():
             estimates = metrics.estimate_metrics(
-                scores[None], member[None], fprs=self.fpr, balanced=False
+                scores[None], member[None], fprs=self.fpr, balanced=False, clusters=clusters
             )
             figures[pair] = {metric: alone for metric, (alone,) in estimates.items()}
         return figures

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from bitleak import metrics
 from bitleak.attacks import (
@@ -28,6 +28,7 @@ from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_targets import applicable
+from bitleak.steps.find_copies import groups_of
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -107,12 +108,13 @@ class PlayTargets:
     VERSION: ClassVar[str] = "1"
 
     class Inputs(NamedTuple):
-        """Answers of all players, ascending by row, and of the references."""
+        """Answers of all players, ascending by row, and of the references; clusters of records."""
 
         players: tuple[Outputs, ...]
         references: tuple[Outputs, ...]
         images: Images
         splits: Splits
+        clusters: Mapping[str, Any] | None = None
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -162,7 +164,10 @@ class PlayTargets:
             else:
                 played.append(([], {}))
             progress(len(played) / len(self.groups))
-        return gathered_rates(attacks, groups, played, len(split.pool), seed=self.seed)
+        clusters = metrics.dense_clusters(groups_of(inputs.clusters))
+        return gathered_rates(
+            attacks, groups, played, len(split.pool), seed=self.seed, clusters=clusters
+        )
 
     def group_rates(
         self,
@@ -191,6 +196,7 @@ def gathered_rates(
     records: int,
     *,
     seed: int,
+    clusters: Int64[np.ndarray, "records"] | None = None,
 ) -> PlayedRates:
     """Return the mean rates of all groups, with their change under every draw of records.
 
@@ -200,6 +206,7 @@ def gathered_rates(
         played: Rates of the players, by group.
         records: Number of audited records.
         seed: The root seed.
+        clusters: Number of each record's cluster, as `dense_clusters` returns them.
     """
     rates = np.full((len(groups), len(attacks)), np.nan)
     influences = np.zeros((len(groups), len(attacks), records))
@@ -209,7 +216,10 @@ def gathered_rates(
         if players:
             rates[place] = np.mean([player.value for player in players], axis=0)
             influences[place] = np.mean([player.influence for player in players], axis=0)
-    drawn = metrics.on_draws(influences.reshape(-1, records), draw_seed(seed))
+    rows = influences.reshape(-1, records)
+    if clusters is not None:  # a draw weighs all records of a cluster alike
+        rows = np.stack([metrics.cluster_sums(row, clusters) for row in rows])
+    drawn = metrics.on_draws(rows, draw_seed(seed))
     return PlayedRates(
         rates=rates,
         changes=drawn.reshape(len(groups), len(attacks), -1),

@@ -60,6 +60,7 @@ def _play(planner: Planner, models: Models, variant: str, kind: str) -> Task:
         "players": tuple(models.answers[variant, row].key for row in step.rows),
         "references": models.reference_keys(by) if step.references else (),
         **planner.data(),
+        **planner.clustered(),
     }
     return planner.task(step, inputs, f"play {variant} by {kind}")
 
@@ -82,6 +83,7 @@ def _measure(
         "scores": tuple(attack_variant(planner, models, variant, kind).key for kind in kinds),
         "played": tuple(task.key for task in played),
         "splits": planner.splits().key,
+        **planner.clustered(),
     }
     if baseline is not None:
         inputs["baseline"] = baseline.key

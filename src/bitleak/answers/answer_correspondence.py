@@ -49,9 +49,9 @@ def membership_doubts(
     """Return sentences on models whose answers do not fit their rows of `member`.
 
     Args:
-        confidence: Of all models.
+        confidence: Confidences of all models.
         member: Rows in the order of the models.
-        names: Of the models.
+        names: Names of the models.
     """
     shown = _spread(confidence.shape[1], RECORDS)
     deviation = _double_centred(_ranks(confidence[:, shown]))
@@ -89,8 +89,8 @@ def stranger_doubts(confidence: Confidences, names: Sequence[str]) -> list[str]:
     the mean of the others are compared with chance, if they are large for most models.
 
     Args:
-        confidence: Of all models.
-        names: Of the models.
+        confidence: Confidences of all models.
+        names: Names of the models.
     """
     if len(names) < 4:
         return []
@@ -116,10 +116,10 @@ def pairing_doubts(
     """Return sentences on quantized answers that are not about the models, records or queries of the same place.
 
     Args:
-        full: At full precision.
-        quantized: On the same records and queries.
+        full: Confidences at full precision.
+        quantized: Confidences of the quantized models on these records and queries.
         rows: The row of `full` of each quantized model.
-        names: Of the quantized models.
+        names: Names of the quantized models.
     """
     shown = _spread(full.shape[1], RECORDS)
     ranks, smaller = _ranks(full[:, shown]), _ranks(quantized[:, shown])
@@ -136,8 +136,8 @@ def population_pairing_doubts(full: Confidences, quantized: Confidences) -> list
     """Return a sentence if the quantized answers are about the population in another order.
 
     Args:
-        full: At full precision, of the population.
-        quantized: Of as many records.
+        full: Confidences at full precision, for the population.
+        quantized: Confidences of quantized models, for as many records.
     """
     if full.shape[1:] != quantized.shape[1:] or full.shape[1] < 20:
         return []
@@ -152,8 +152,8 @@ def copy_doubts(
     """Return sentences on records with the same answers: among the population, or twice in the pool.
 
     Args:
-        pool: Of the audited records.
-        population: Of the others.
+        pool: Confidences of the audited records.
+        population: Confidences of the population records.
         clusters: Number of each audited record's cluster, in which equal answers raise no doubt.
     """
     step = 1e-3 * float(np.std(pool[:NUMBERS]))

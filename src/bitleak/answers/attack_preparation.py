@@ -36,7 +36,7 @@ class AttackRequest:
 
     Attributes:
         scores: File or folder with the answers.
-        quantized: The same for quantized versions of the models; None if there is none.
+        quantized: File or folder with the answers of quantized versions of the models, or None.
         labels: An `.npy` file with labels.
         clusters: An `.npy` file with the cluster of each record; None takes those of `scores`.
         targets: Models to attack, with commas between them; None is all.

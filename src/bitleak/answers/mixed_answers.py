@@ -80,7 +80,7 @@ def same_query_doubts(answers: Answers, samples: Sequence[np.ndarray]) -> list[s
     """Return a sentence on two queries that all models answer number by number alike.
 
     Args:
-        answers: Of which the samples are.
+        answers: Answers that the samples were taken from.
         samples: Some answers of each model, the second axis being the queries.
     """
     if len(np.unique(samples[0])) <= 16:

@@ -62,7 +62,7 @@ def accuracy_on_members(
         correct: The signal `correct` of one query, the identity: 1.0 or 0.0.
         member: True for the target's members.
         mode: See `measure`.
-        baseline: The same signal of the same targets at fp32.
+        baseline: This signal of these targets at fp32.
         clusters: As in `measure`.
     """
     metric, dense = "train_accuracy", dense_clusters(clusters)

@@ -75,7 +75,7 @@ def measure(
             `trainings`, about models trained anew from 5 targets on.
         seed: Seed for the halvings of the balanced accuracy; equal for all scores that are
             compared.
-        baseline: The same attack's scores of the same targets at fp32.
+        baseline: Scores of this attack for these targets at fp32.
         balanced: Whether the balanced accuracy, which takes longer than the others, is one of the
             metrics.
         clusters: Number of each record's cluster: records with equal numbers may depend on each

@@ -56,7 +56,7 @@ def mean_over_trainings(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of dedicated targets' figures, with an interval for models trained anew.
 
     Args:
-        estimates: The same figure of every target, on the same records.
+        estimates: One figure of every target, all on the same records.
 
     Returns:
         An estimate with interval `t`; the one over records for fewer than `FEWEST_TARGETS`.
@@ -79,7 +79,7 @@ def difference_over_trainings(first: Sequence[Estimate], second: Sequence[Estima
 
     Args:
         first: A figure of every target.
-        second: The same figure of the same targets at fp32.
+        second: This figure of these targets at fp32.
 
     Returns:
         The difference over records for fewer than `FEWEST_TARGETS`.
@@ -116,7 +116,7 @@ def reach_over_trainings(
     Args:
         centres: Figures of at least two targets.
         over_records: Reaches of the mean's interval over records, below and above.
-        reaches: The same of the targets' own intervals.
+        reaches: Reaches of the targets' own intervals, below and above.
     """
     below, above = over_records
     return _reach(centres, below, reaches[:, 0]), _reach(centres, above, reaches[:, 1])

@@ -41,7 +41,7 @@ def page(
 
     Args:
         table: The aggregated rows.
-        summary: What was audited and how.
+        summary: The audit's settings.
         figures: The drawn figures, in the order of the page.
         powered: The attacks by number of references.
         pictures: PNG of the listed records, by number.

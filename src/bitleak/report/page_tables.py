@@ -84,7 +84,7 @@ class PageSection:
 
     Attributes:
         title: Its heading.
-        paragraphs: What was done, and how to read it.
+        paragraphs: The method, and how to read the tables.
         sentences: The findings, a line each; also for the terminal.
         tables: The figures.
     """

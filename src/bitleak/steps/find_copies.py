@@ -32,7 +32,7 @@ class FindCopies:
 
     Attributes:
         file: File that gives the groups instead, so that no copies are searched; empty if none does.
-        digest: Of the numbers in the file.
+        digest: Digest of the numbers in the file.
     """
 
     file: str = later("")

@@ -76,7 +76,7 @@ def known_records(
 
     Args:
         members: In one of the forms of this module.
-        others: The same; None takes all records that are no members.
+        others: Non-members, in these forms; None takes all records that are no members.
         records: Number of records of the data set.
         names: Name of every record; None if records have none.
         where: Put before the names of the two lists in messages, such as `target.`.

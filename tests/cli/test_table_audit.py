@@ -100,7 +100,7 @@ def test_a_network_of_ones_own_is_given_the_columns(bitleak, tmp_path, monkeypat
 
 
 @pytest.mark.usefixtures("purchases")
-def test_one_network_of_a_table_is_quantized(bitleak, tmp_path):
+def test_one_network_of_a_table_is_quantized_and_exported(bitleak, tmp_path):
     from safetensors.numpy import save_file
 
     from bitleak.core.types import ModelSpec
@@ -119,3 +119,9 @@ def test_one_network_of_a_table_is_quantized(bitleak, tmp_path):
     )  # fmt: skip
     assert code == 2
     assert "size of the images for model cnn must be" in err
+
+    pytest.importorskip("onnxscript", reason="needs the extra: pip install 'bitleak[onnx]'")
+    pytest.importorskip("onnxruntime", reason="needs the extra: pip install 'bitleak[onnx]'")
+    code, out, err = bitleak("export", "--weights", "q/obc-4.safetensors", "--out", "net.onnx")
+    assert code == 0, out + err
+    assert "0 predictions changed" in out

@@ -155,7 +155,7 @@ def _float_graph(network: nn.Module, spec: ModelSpec, opset: int, weights: Colle
     optimizer = import_extra("onnxscript.optimizer", "onnx", "writing an .onnx file")
     passes = import_extra("onnx_ir.passes.common", "onnx", "writing an .onnx file")
     ir = import_extra("onnx_ir", "onnx", "writing an .onnx file")
-    example = torch.zeros(_RECORDS, spec.channels, spec.size, spec.size)
+    example = torch.zeros(_RECORDS, *spec.input_shape)
     try:
         with quiet_packages(), torch.no_grad():
             program = torch.onnx.export(

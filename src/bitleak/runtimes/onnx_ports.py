@@ -65,17 +65,17 @@ class InputPort:
     grid: Grid | None
 
     def values(
-        self, images: Float32[np.ndarray, "records channels height width"], spec: ModelSpec
+        self, images: Float32[np.ndarray, "records channels *size"], spec: ModelSpec
     ) -> np.ndarray:
-        """Return standardised images as the file takes them."""
+        """Return standardised images, or rows of a table, as the file takes them."""
         if self.pixels != "standardised":
-            shape = (1, -1, 1, 1)
+            shape = (1, -1, *[1] * (images.ndim - 2))
             mean, std = np.array(spec.mean).reshape(shape), np.array(spec.std).reshape(shape)
             unit = images * std + mean
-            # Pixels were bytes before they were standardised.
-            images = (np.rint(255 * unit) / (1 if self.pixels == "bytes" else 255)).astype(
-                np.float32
-            )
+            # Pixels were bytes before they were standardised; columns have units of their own.
+            if spec.size:
+                unit = np.rint(255 * unit) / (1 if self.pixels == "bytes" else 255)
+            images = unit.astype(np.float32)
         if self.grid is not None:
             scale, zero_point = self.grid
             limits = np.iinfo(self.dtype)
@@ -182,6 +182,8 @@ def read_input(
 def _layout(dims: Sequence[int], spec: ModelSpec, layout: Layout | None, where: str) -> Layout:
     """Return the order of the axes, in which 0 stands for any length."""
     channels, size = spec.channels, spec.size
+    if not size:
+        return _row_layout(dims, channels, where)
     shapes: Mapping[Layout, tuple[int, ...]] = {
         "NCHW": (channels, size, size),
         "NHWC": (size, size, channels),
@@ -206,6 +208,16 @@ def _layout(dims: Sequence[int], spec: ModelSpec, layout: Layout | None, where: 
             "layout to NCHW or NHWC"
         )
     return layout or fitting[0]
+
+
+def _row_layout(dims: Sequence[int], columns: int, where: str) -> Layout:
+    """Return the order of the axes of rows of a table, which have no size to be in the wrong place."""
+    if len(dims) != 2 or dims[1] not in (0, columns):
+        given = "[" + ", ".join(str(dim or "any") for dim in dims) + "]"
+        raise ModelError(
+            f"{where}: the data's rows are [records] and [{columns}], got {given}; is it a network for another table?"
+        )
+    return "NCHW"
 
 
 def read_output(

@@ -28,7 +28,7 @@ from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, NetworkFile
 
-Standardised = Float32[np.ndarray, "records channels height width"]
+Standardised = Float32[np.ndarray, "records channels *size"]
 Logits = Float32[np.ndarray, "records classes"]
 
 

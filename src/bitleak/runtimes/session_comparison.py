@@ -116,6 +116,6 @@ def _place(file: NetworkFile, runtime: OnnxRuntime) -> str:
 def _zero_filled(network: OnnxNetwork) -> dict[str, Any]:
     """Return a batch of fixed random images as the file takes them."""
     spec = network.spec
-    shape = (network.batch, spec.channels, spec.size, spec.size)
+    shape = (network.batch, *spec.input_shape)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return {network.entry.name: network.entry.values(images, spec)}

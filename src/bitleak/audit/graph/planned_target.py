@@ -36,7 +36,8 @@ class PlannedTarget:
         assign = self.assign
         return Scale(
             images=description.records,
-            pixels=description.channels * max(1, description.size) ** 2,
+            pixels=description.values,
+            value_bytes=1 if description.size else 4,
             pool=self.members + self.evaluated,
             members=self.members,
             calibration=assign.calibration,

@@ -19,7 +19,7 @@ from bitleak.attacks import Attack
 from bitleak.core.seeds import seed_for
 from bitleak.core.text import printable
 from bitleak.core.types import Row
-from bitleak.core.variants import CONTROL, FULL
+from bitleak.core.variants import CONTROL, FULL, POSITIVE
 from bitleak.metrics import Estimates, Measures
 from bitleak.report import (
     PowerRow,
@@ -67,10 +67,35 @@ def rows_and_curves(
                     curves += named_curves(variant, case.quantizer, None, table.curves)
         if variant in outcome.correct:
             rows += _accuracy_rows(prepared, outcome.correct, member, variant)
+    for table in _memorising_tables(prepared, outcome):
+        rows += table.rows
+        curves += named_curves(POSITIVE, "", None, table.curves)
     if outcome.joint:
         together, together_curves = joint_rows(prepared, outcome.joint, member)
         rows, curves = rows + together, curves + together_curves
     return rows, curves
+
+
+def _memorising_tables(prepared: PreparedAttack, outcome: AttackOutcome) -> list[ResultTable]:
+    """Return the rows and curves of the positive control, attack by attack; compared with nothing."""
+    scores = outcome.memorising
+    if scores is None:
+        return []
+    step = prepared.measuring(POSITIVE, "", FULL, comparisons=len(scores.attacks))
+    tables = []
+    for index, label in enumerate(scores.attacks):
+        table = step.attack_table(
+            label,
+            scores.targets,
+            np.asarray(scores.scores[index]),
+            prepared.design.member[list(scores.targets)],
+            baseline={},
+            thresholds=None,
+            mode=MODE,
+            clusters=prepared.clusters,
+        )
+        tables.append(table)
+    return tables
 
 
 def _attack_tables(

@@ -21,6 +21,7 @@ from bitleak.answers.scaled_views import (
     standardised_views,
     views_of_answers,
 )
+from bitleak.answers.serving_models import ReferenceRows, ReferenceUse
 from bitleak.answers.strongest_pairs import played_rates
 from bitleak.answers.target_views import (
     FULL_BY_FULL,
@@ -28,6 +29,7 @@ from bitleak.answers.target_views import (
     QUANTIZED,
     Case,
     TargetViews,
+    memorising_of,
     threshold_case,
 )
 from bitleak.attacks import Attack, Joint, population_view
@@ -64,6 +66,7 @@ class AttackOutcome:
         memorised: By variant; empty for scores.
         doubts: Reasons to doubt the answers, now that all are read, a sentence each.
         scale: Scale on which the answers were compared, in a sentence.
+        memorising: Scores of the positive control, which the first target is replaced by.
     """
 
     scores: Mapping[Case, AttackScores]
@@ -78,6 +81,7 @@ class AttackOutcome:
     memorised: Mapping[str, metrics.Memorisation] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     scale: str = ""
+    memorising: AttackScores | None = None
 
     def thresholds(self, case: Case, attack: Attack) -> Float64[np.ndarray, "targets fprs"] | None:
         """Return the thresholds of one attack in one case; None for the control, and if there are none."""
@@ -111,7 +115,7 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
     together = scratch.allocate((len(RELEASES), *scores.shape[1:])) if prepared.joint else None
     played: dict[Case, list[PlayedThresholds]] = {case: [] for case in _played_cases(prepared)}
     outside: dict[tuple[Case, str], list[np.ndarray]] = {}
-    done = 0
+    done, memorising = 0, None
     for index, target in enumerate(design.targets):
         # The references of a target are drawn once for all of its cases.
         rows, use = design.references(target)
@@ -129,6 +133,8 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
                     scores[places[case, attack.name], index] = attack(view)
                     done += 1
                     on_step(done / (len(pairs) * len(design.targets)), "attacking")
+        if memorising is None:
+            memorising = _memorising(prepared, views, target, rows, use)
         if together is not None:
             together[:, index] = joint_scores(views, target, rows, use)
     by_case = {case: _scores_of(prepared, case, scores, places) for case in prepared.cases}
@@ -143,6 +149,7 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
         memorised=_memorised(prepared, views),
         doubts=doubts,
         scale=scale_note(prepared, views),
+        memorising=memorising,
     )
 
 
@@ -190,6 +197,23 @@ def _scores_of(
     )
     start = places[case, labels[0].name] if labels else 0
     return AttackScores(scores[start : start + len(labels)], None, labels, prepared.design.targets)
+
+
+def _memorising(
+    prepared: PreparedAttack,
+    views: TargetViews,
+    target: int,
+    rows: ReferenceRows,
+    use: ReferenceUse,
+) -> AttackScores:
+    """Return the scores of all attacks on a target that memorises in the place of this one."""
+    design = prepared.design
+    view = views.of(target, FULL_BY_FULL, rows, use)
+    view = memorising_of(view, design.member[target], design.seed, target)
+    attacks = prepared.attacks_of(FULL_BY_FULL)
+    labels = tuple(AttackLabel(attack.name, attack.uses_references) for attack in attacks)
+    scores = np.stack([attack(view) for attack in attacks])[:, None]
+    return AttackScores(scores, None, labels, (target,))
 
 
 def _joint(

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from bitleak.answers.answer_signals import AnswerSignals
 from bitleak.answers.attack_design import Design
 from bitleak.answers.serving_models import ReferenceRows, ReferenceUse
 from bitleak.answers.variant_scales import VariantScale
-from bitleak.attacks import negative_control, recalibrated, side_values
+from bitleak.attacks import negative_control, positive_control, recalibrated, side_values
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
 from bitleak.core.types import AttackView, ReferenceKind
-from bitleak.core.variants import CONTROL, FULL
+from bitleak.core.variants import CONTROL, FULL, POSITIVE
 
 QUANTIZED = "quantized"
 """Name of the quantized variant in tables."""
@@ -50,6 +50,9 @@ class Case(NamedTuple):
         """Whether the references' answers are mapped onto the target's first."""
         return self.reference == "recalibrated"
 
+
+MEMORISING = Case(POSITIVE, "fp32")
+"""A target that memorises by a known amount, in the place of the first target alone."""
 
 FULL_BY_FULL = Case(FULL, "fp32")
 """The first case of every run, which all others are compared with."""
@@ -213,6 +216,21 @@ def control_of(view: AttackView, generator: np.random.Generator) -> AttackView:
         population_references=seen[:, :CONTROL_RECORDS],
     )
     return view.of_target(negative_control(stand_in, generator).target, view.population_target)
+
+
+def memorising_of(
+    view: AttackView, member: Bool[np.ndarray, "records"], seed: int, target: int
+) -> AttackView:
+    """Return the positive control of a target.
+
+    Args:
+        view: View of the target.
+        member: Its membership.
+        seed: Seed of the run.
+        target: Row of the target.
+    """
+    generator = np.random.default_rng(seed_for(seed, "positive control", target))
+    return positive_control(view, member, generator)
 
 
 def _as_seen(planes: Float64[np.ndarray, "signals *axes"]) -> Float64[np.ndarray, "*axes signals"]:

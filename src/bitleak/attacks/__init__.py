@@ -23,6 +23,12 @@ from bitleak.attacks.player_groups import (
     player_groups,
 )
 from bitleak.attacks.population import Population
+from bitleak.attacks.positive_control import (
+    STRENGTH,
+    perfect_auc,
+    perfect_tpr,
+    positive_control,
+)
 from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import recalibrated
 from bitleak.attacks.reference import Reference
@@ -36,6 +42,7 @@ __all__ = [
     "FEWEST_PLAYERS",
     "RECALIBRATED_SIGNALS",
     "RMIA",
+    "STRENGTH",
     "Attack",
     "Calibrated",
     "ConfidenceMoments",
@@ -60,10 +67,13 @@ __all__ = [
     "known_names",
     "masked_view",
     "negative_control",
+    "perfect_auc",
+    "perfect_tpr",
     "played_scores",
     "player_groups",
     "player_view",
     "population_view",
+    "positive_control",
     "recalibrated",
     "side_values",
     "signal_of",

@@ -21,7 +21,7 @@ from bitleak.audit.preparation import Prepared
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, Row
-from bitleak.core.variants import CONTROL, FULL
+from bitleak.core.variants import CONTROLS, FULL
 from bitleak.data.data_notes import empty_channels
 from bitleak.engine.store import Store
 from bitleak.metrics import FEWEST_TARGETS, adjust_verdicts, headline_fpr, verdict_about
@@ -63,7 +63,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
             table.curves,
         )
     quantized = (entry.variant for entry in prepared.config.quantize)
-    order = [FULL, *quantized, *analysis_variants(prepared.config), CONTROL]
+    order = [FULL, *quantized, *analysis_variants(prepared.config), *CONTROLS]
     rows.sort(key=lambda row: order.index(row.variant))
     counts = store.read(tasks[prepared.plan.copies])["counts"]
     summary = audit_summary(prepared, rows)

@@ -7,6 +7,7 @@
 | `fp32&obc-2` | `joint` | several releases of one target, seen together |
 | `noise@obc-2` | `noise` | full precision with weight noise, as accurate as `obc-2` |
 | `control` | `control` | targets whose scores are noise |
+| `positive_control` | `positive` | a target that memorises by a known amount |
 
 An attack's name with `calibration:` in front is the same attack on the members of a calibration
 set. No label may hold one of the `SIGNS`, so a name has one reading only.
@@ -19,6 +20,9 @@ from typing import Literal
 
 FULL = "fp32"
 CONTROL = "control"
+POSITIVE = "positive_control"
+CONTROLS = (CONTROL, POSITIVE)
+"""Variants that are made up, to test the measurement itself."""
 
 JOINT = "joint"
 """Name of the attack on several releases."""
@@ -38,9 +42,9 @@ SIGNS = ("&", "@", ":")
 _NOISE = "noise@"
 _CALIBRATION = "calibration:"
 
-VariantKind = Literal["full", "plain", "joint", "noise", "control"]
+VariantKind = Literal["full", "plain", "joint", "noise", "control", "positive"]
 
-Question = Literal["plain", "joint", "noise", "calibration", "control"]
+Question = Literal["plain", "joint", "noise", "calibration", "control", "positive"]
 """Subject of a row of the results; rows of different subjects are never compared."""
 
 
@@ -104,6 +108,8 @@ class Variant:
             kind, labels = "noise", (name.removeprefix(_NOISE),)
         elif name in (FULL, CONTROL):
             kind = "full" if name == FULL else "control"
+        elif name == POSITIVE:
+            kind = "positive"
         return cls(kind, labels, quantizer, levels)
 
     def __str__(self) -> str:
@@ -149,6 +155,7 @@ class AttackName:
 
 UNQUANTIZED = Variant("full", (FULL,))
 NEGATIVE_CONTROL = Variant("control", (CONTROL,))
+POSITIVE_CONTROL = Variant("positive", (POSITIVE,))
 
 
 def joined(releases: Sequence[str]) -> str:
@@ -194,8 +201,8 @@ def question_of(variant: str, attack: str = "") -> Question:
         ['plain', 'joint', 'noise']
     """
     kind = Variant.parse(variant).kind
-    if kind == "control":
-        return "control"
+    if kind in ("control", "positive"):
+        return "control" if kind == "control" else "positive"
     if AttackName.parse(attack).calibration:
         return "calibration"
     if kind == "joint" or attack == JOINT:

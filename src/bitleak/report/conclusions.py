@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bitleak.core.metric_names import AUC, NAIVE, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import NAMED, STRONGEST, Variant
+from bitleak.core.variants import CONTROLS, NAMED, STRONGEST, Variant
 from bitleak.metrics import HEADLINE
 from bitleak.report.format import (
     ABOUT,
@@ -25,6 +25,7 @@ from bitleak.report.format import (
     value,
 )
 from bitleak.report.headline import headline_key, judge_control
+from bitleak.report.memorising_target import judge_positive_control
 from bitleak.report.page_tables import audited
 from bitleak.report.results_table import FULL, Table
 from bitleak.report.sections import page_sections
@@ -50,7 +51,8 @@ def sentences(table: Table, summary: Summary) -> list[str]:
         conclusions += section.sentences
     attack, reference = summary.headline_attack, summary.headline_reference
     control = judge_control(table, attack, reference, targets=summary.targets)
-    return [*conclusions, control.sentence, LOWER_BOUND]
+    positive = judge_positive_control(table, attack, reference, summary.headline_fpr)
+    return [*conclusions, control.sentence, *positive.sentences, LOWER_BOUND]
 
 
 def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
@@ -109,13 +111,13 @@ def _line(table: Table, summary: Summary, variant: Variant, others: Sequence[str
     """Return the line of one variant; empty if it was not attacked."""
     decimals = tpr_decimals(summary.headline_fpr)
     key = headline_key(table, summary)
-    if variant.kind == "control":  # which is attacked by the named pair alone
+    if str(variant) in CONTROLS:  # which are attacked by the named pair alone
         key = summary.headline_attack, summary.headline_reference
     area = table.find(variant, AUC, *key)
     rate = table.find(variant, Metric("tpr", summary.headline_fpr), *key)
     if area is None and rate is None:
         return []
-    line = [str(variant), "" if variant.kind == "control" else bits(variant.levels)]
+    line = [str(variant), "" if str(variant) in CONTROLS else bits(variant.levels)]
     line.append(figure(table.find(variant, TEST_ACCURACY), 1, factor=100.0))
     line += [figure(area, 3), figure(rate, decimals)]
     line.append(DASH if rate is None or not rate.verdict else rate.verdict)

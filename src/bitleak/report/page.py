@@ -14,6 +14,7 @@ from bitleak.report.conclusions import LOWER_BOUND, verdicts
 from bitleak.report.figures.report_figure import DrawnFigure
 from bitleak.report.figures.style import FAINT, INK
 from bitleak.report.headline import headline_key, judge_control
+from bitleak.report.memorising_target import judge_positive_control
 from bitleak.report.page_tables import ADVERSARIES, full_table, headline_table
 from bitleak.report.power_file import PowerRow
 from bitleak.report.record_dependence import dependence
@@ -72,6 +73,7 @@ def page(
         text=text,
         verdicts=verdicts(table, summary),
         control=judge_control(table, attack, reference, targets=summary.targets),
+        positive=judge_positive_control(table, attack, reference, summary.headline_fpr),
         lower_bound=LOWER_BOUND,
         adversaries=_adversaries(table),
         chosen_on_players=chosen_on_players,

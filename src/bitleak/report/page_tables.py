@@ -14,7 +14,14 @@ from bitleak.core.metric_names import (
     Metric,
 )
 from bitleak.core.types import Measure
-from bitleak.core.variants import NEGATIVE_CONTROL, STRONGEST, UNQUANTIZED, Variant, question_of
+from bitleak.core.variants import (
+    NEGATIVE_CONTROL,
+    POSITIVE_CONTROL,
+    STRONGEST,
+    UNQUANTIZED,
+    Variant,
+    question_of,
+)
 from bitleak.report import format as text
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
@@ -132,8 +139,8 @@ def rate_column(fpr: float) -> Column:
 
 
 def audited(table: Table) -> tuple[Variant, ...]:
-    """Return full precision, the quantized variants and the control, in the order of all tables."""
-    return (UNQUANTIZED, *table.quantized, NEGATIVE_CONTROL)
+    """Return full precision, the quantized variants and the controls, in the order of all tables."""
+    return (UNQUANTIZED, *table.quantized, NEGATIVE_CONTROL, POSITIVE_CONTROL)
 
 
 STRONGEST_NOTE = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bitleak.core.errors import StoreError
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import CONTROL, FULL, STRONGEST, Variant, question_of
+from bitleak.core.variants import CONTROL, CONTROLS, FULL, STRONGEST, Variant, question_of
 from bitleak.report.format import REFERENCES
 
 ALL = "all"
@@ -40,7 +40,7 @@ class Table:
         their rows are listed under `fp32` only, these answer for the other kinds.
         """
         cell = self.cells.get((str(variant), attack, reference, str(metric)))
-        if cell is None and str(variant) in (FULL, CONTROL) and reference:
+        if cell is None and str(variant) in (FULL, *CONTROLS) and reference:
             return self.cells.get((str(variant), attack, FULL, str(metric)))
         return cell
 
@@ -52,7 +52,7 @@ class Table:
         """Return the kinds of reference of the attack's rows, the weakest adversary first."""
         present = set()
         for variant, name, reference, _ in self.cells:
-            if name == attack and variant != CONTROL:
+            if name == attack and variant not in CONTROLS:
                 present.add(reference)
         return tuple(kind for kind in REFERENCES if kind in present)
 
@@ -107,6 +107,7 @@ def tabulate(rows: Iterable[Row]) -> Table:
             levels = row.levels or 0
             variant = Variant.parse(row.variant, quantizer=row.quantizer, levels=levels)
             quantized[row.variant] = variant
-        if row.attack not in ("", STRONGEST) and question in ("plain", "control"):
+        controls = ("plain", "control", "positive")
+        if row.attack not in ("", STRONGEST) and question in controls:
             attacks[row.attack] = None
     return Table(cells=cells, quantized=tuple(quantized.values()), attacks=tuple(attacks))

@@ -14,6 +14,7 @@ from bitleak.attacks import (
     expand,
     negative_control,
     population_view,
+    positive_control,
     recalibrated,
 )
 from bitleak.core.params import later
@@ -103,6 +104,7 @@ class AttackTargets:
         references: Rows of the models whose answers are the inputs `references`.
         seed: The audit's seed.
         answer_scale: Scale on which the answers are compared.
+        memorising: Whether the targets answer as ones that memorise by a known amount (`attacks.positive_control`).
     """
 
     attacks: tuple[str, ...]
@@ -112,6 +114,7 @@ class AttackTargets:
     references: tuple[int, ...]
     seed: int
     answer_scale: AnswerScale = later("raw")
+    memorising: bool = later(False)
 
     STAGE: ClassVar[str] = "attack"
     VERSION: ClassVar[str] = "3"
@@ -160,6 +163,9 @@ class AttackTargets:
                 view = negative_control(
                     view, np.random.default_rng(seed_for(self.seed, "control", row))
                 )
+            if self.memorising:
+                generator = np.random.default_rng(seed_for(self.seed, "positive control", row))
+                view = positive_control(view, split.member[row], generator)
             if self.recalibrated:
                 view = recalibrated(view)
             scores.append([attack(view) for attack in attacks])

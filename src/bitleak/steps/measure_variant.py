@@ -11,7 +11,7 @@ from bitleak import metrics
 from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Row, SplitMode, Splits
-from bitleak.core.variants import FULL
+from bitleak.core.variants import FULL, POSITIVE
 from bitleak.engine.worker import Runtime
 from bitleak.metrics import Estimates
 from bitleak.steps.attack_targets import AttackLabel, AttackScores
@@ -93,7 +93,10 @@ class MeasureVariant:
                     scores.targets,
                     scores.scores[index],
                     member,
-                    baseline=metrics.unpack_estimates(inputs.baseline, attack.name),
+                    # a target that memorises by design is compared with nothing
+                    baseline={}
+                    if self.variant == POSITIVE
+                    else metrics.unpack_estimates(inputs.baseline, attack.name),
                     thresholds=_thresholds(inputs, index, self.fpr),
                     mode=split.mode,
                     clusters=groups_of(inputs.clusters),

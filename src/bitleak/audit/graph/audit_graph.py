@@ -15,7 +15,7 @@ from bitleak.audit.graph.strongest_tasks import strongest_tasks
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
 from bitleak.core.types import Description
-from bitleak.core.variants import CONTROL, FULL
+from bitleak.core.variants import CONTROLS, FULL
 from bitleak.engine.keys import Task
 from bitleak.steps.quantizing_work import RATES
 from bitleak.steps.scale import NetworkSize, Scale
@@ -110,14 +110,14 @@ def plan(
     scores: dict[tuple[str, str], str] = {}
     memorised: dict[str, Task] = {}
     quantized = [entry.variant for entry in config.quantize]
-    for variant in [FULL, *quantized, CONTROL]:
+    for variant in [FULL, *quantized, *CONTROLS]:
         attacks, measured = evaluate(planner, models, variant)
         listed += [*attacks, *measured]
         results += measured
         for task in measured:
             if "scores" in task.inputs:
                 scores[variant, task.params["reference"]] = str(task.inputs["scores"])
-        if variant != CONTROL:
+        if variant not in CONTROLS:
             memorised[variant] = memorisation_task(planner, models, variant)
     # The strongest pairs; then optional analyses, each off unless the config turns it on.
     for extra_tasks in (strongest_tasks, noise_tasks, release_tasks, calibration_set_tasks):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bitleak.attacks import attack_entries
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
-from bitleak.core.variants import CONTROL, FULL
+from bitleak.core.variants import CONTROL, CONTROLS, FULL, POSITIVE
 from bitleak.engine.keys import Task
 from bitleak.metrics import metric_entries
 from bitleak.steps.answer_scale import AnswerScale
@@ -73,7 +73,7 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
         scores = attack_variant(planner, models, variant, kind)
         # The control has no thresholds: nothing that an adversary would choose can be right about
         # noise.
-        thresholds = None if variant == CONTROL else choose(planner, models, variant, kind)
+        thresholds = None if variant in CONTROLS else choose(planner, models, variant, kind)
         attacks += [scores, baseline, *([thresholds] if thresholds else [])]
         measured.append(
             measure_attacks(
@@ -87,7 +87,7 @@ def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task]
                 standalone=kind == standalone_kind(config, kinds),
             )
         )
-    if variant != CONTROL:
+    if variant not in CONTROLS:
         measured.append(utility(planner, models, columns))
     return attacks, measured
 
@@ -97,7 +97,7 @@ def kinds_of(config: Config, variant: str) -> list[str]:
     # Full precision is its own matched reference, and the control is attacked in the simplest way.
     if variant == FULL:
         return [FULL, "recalibrated"] if "recalibrated" in config.references else [FULL]
-    return [FULL] if variant == CONTROL else list(config.references)
+    return [FULL] if variant in CONTROLS else list(config.references)
 
 
 def measure_attacks(
@@ -200,18 +200,20 @@ def compare(
 def attack_variant(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     """Plan the attacks on one variant by one kind of reference."""
     config = planner.config
-    attacked = FULL if variant == CONTROL else variant
+    attacked = FULL if variant in CONTROLS else variant
+    # one target shows what the attacks find if there is something to find
+    rows = models.targets[:1] if variant == POSITIVE else models.targets
     step = AttackTargets(
         attacks=tuple(attack_entries(config.attacks)),
         recalibrated=kind == "recalibrated",
         control=variant == CONTROL,
-        targets=models.targets,
+        targets=rows,
         references=models.references,
         seed=config.seed,
         answer_scale=answer_scale(config),
     )
     inputs: InputKeys = {
-        "targets": models.target_keys(attacked),
+        "targets": tuple(models.answers[attacked, row].key for row in rows),
         "references": models.reference_keys(attacked if kind == "matched" else FULL),
         **planner.data(),
     }

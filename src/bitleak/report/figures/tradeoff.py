@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from bitleak.core.metric_names import NOISE_SCALE, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import UNQUANTIZED, Variant, noise_like
+from bitleak.core.variants import CONTROLS, UNQUANTIZED, Variant, noise_like
 from bitleak.report.figures.report_figure import FigureData, ReportFigure
 from bitleak.report.figures.style import (
     CHANCE_LINE,
@@ -31,7 +31,7 @@ from bitleak.report.figures.style import (
     markers,
 )
 from bitleak.report.format import REFERENCE_TITLES, percent, precision
-from bitleak.report.results_table import CONTROL, Table
+from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
 CROSS: dict[str, Any] = {
@@ -153,7 +153,7 @@ def _accuracy_limits(table: Table) -> tuple[float, float]:
     """Ends of all intervals of the test accuracy, in percent."""
     lows, highs = [], []
     for (variant, _, _, metric), measure in table.cells.items():
-        if metric == str(TEST_ACCURACY) and variant != CONTROL:
+        if metric == str(TEST_ACCURACY) and variant not in CONTROLS:
             lows.append(measure.value if measure.low is None else measure.low)
             highs.append(measure.value if measure.high is None else measure.high)
     return 100 * min(lows, default=0.0), 100 * max(highs, default=1.0)

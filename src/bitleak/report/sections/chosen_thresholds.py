@@ -1,6 +1,7 @@
 """The page's tables of thresholds that an adversary can choose, and of lower bounds on epsilon."""
 
 from bitleak.core.metric_names import EPSILON, Metric
+from bitleak.core.variants import CONTROLS
 from bitleak.report import format as text
 from bitleak.report.page_tables import Cell, Column, PageTable, attack_cells, audited, figure_cell
 from bitleak.report.results_table import Table
@@ -30,7 +31,7 @@ def threshold_tables(table: Table, summary: Summary) -> list[PageTable]:
         lines = []
         for variant in audited(table):
             cells = attack_cells(table, variant, columns, attack, reference)
-            if cells and variant.kind != "control":
+            if cells and str(variant) not in CONTROLS:
                 lines.append((str(variant), tuple(cells)))
         if lines:
             title = f"{attack}, {text.REFERENCE_TITLES[reference]}"

@@ -1,0 +1,86 @@
+"""The verdict on the positive control: what these attacks with these references would have found."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bitleak.attacks import STRENGTH, perfect_auc, perfect_tpr
+from bitleak.core.metric_names import AUC, Metric
+from bitleak.core.types import Measure
+from bitleak.core.variants import POSITIVE
+from bitleak.report.format import figure, percent, tpr_decimals, value
+from bitleak.report.results_table import FULL, Table
+
+PositiveStatus = Literal["found", "partly found", "not found", "absent"]
+
+ENOUGH = 0.5
+"""Share of a perfect adversary's AUC above 0.5 from which on the control counts as found."""
+
+
+@dataclass(frozen=True)
+class PositiveControl:
+    """The verdict on a target that memorises by a known amount.
+
+    Attributes:
+        status: `absent` if the table holds no such row; `not found` if the interval of its AUC reaches
+            down to 0.5.
+        sentence: The verdict for people; empty if absent.
+    """
+
+    status: PositiveStatus
+    sentence: str
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentence, if there is one."""
+        return [self.sentence] if self.sentence else []
+
+
+def judge_positive_control(
+    table: Table, attack: str, reference: str, fpr: float
+) -> PositiveControl:
+    """Compare what the headline attack finds in a memorising target with what could be found.
+
+    Args:
+        table: The aggregated rows.
+        attack: The headline attack.
+        reference: The headline reference; the control has rows of `fp32` references only.
+        fpr: The headline FPR.
+    """
+    area = table.find(POSITIVE, AUC, attack, FULL if reference else "")
+    if area is None:
+        return PositiveControl("absent", "")
+    rate = table.find(POSITIVE, Metric("tpr", fpr), attack, FULL if reference else "")
+    status = _status(area)
+    decimals = tpr_decimals(fpr)
+    found = f"AUC {figure(area, 3)}"
+    possible = f"AUC {perfect_auc():.3f}"
+    if rate is not None:
+        found += f", TPR at {percent(fpr)} FPR {value(rate, decimals)}"
+        possible += f" and TPR {perfect_tpr(fpr):.{decimals}f}"
+    target = f"a target whose members' confidences are {STRENGTH:g} deviations above a non-member's"
+    sentence = (
+        f"Positive control ({target}): {attack} has {found}; an adversary who knows every record's distribution has "
+        f"{possible}. {_MEANINGS[status]}"
+    )
+    return PositiveControl(status, sentence)
+
+
+_MEANINGS: dict[PositiveStatus, str] = {
+    "found": "So these references would have shown a target that memorises.",
+    "partly found": (
+        "It is found in part: with these references the attack shows less than half of what there is, so small "
+        "figures are weak evidence."
+    ),
+    "not found": (
+        "It is NOT found: with these references the attack would not have noticed a target that memorises, so its "
+        "figures are no evidence of privacy. Are the references trained as the target is, and do their answers vary?"
+    ),
+}
+
+
+def _status(area: Measure) -> PositiveStatus:
+    low = area.value if area.low is None else area.low
+    if low <= 0.5:
+        return "not found"
+    reached = (area.value - 0.5) / (perfect_auc() - 0.5)
+    return "found" if reached >= ENOUGH else "partly found"

@@ -17,6 +17,7 @@ labels = st.text(min_size=1, max_size=12).filter(lambda text: not set(text) & se
 KINDS = {
     "fp32": "full",
     "control": "control",
+    "positive_control": "positive",
     "quantized": "plain",
     "obc-1.58+last8": "plain",
     "fp32&obc-2": "joint",
@@ -39,7 +40,7 @@ def test_every_name_of_an_audit_has_one_kind_and_comes_back(name, kind):
 def test_any_labels_make_a_name_that_is_read_as_the_same_variant(kind, parts):
     variant = Variant(kind, tuple(parts) if kind == "joint" else (parts[0],), "obc", 4)
     read = Variant.parse(str(variant), quantizer="obc", levels=4)
-    if parts[0] in ("fp32", "control") and kind == "plain":
+    if parts[0] in ("fp32", "control", "positive_control") and kind == "plain":
         return
     assert (read, read.labels, read.quantizer, read.levels) == (variant, variant.labels, "obc", 4)
 

@@ -207,6 +207,7 @@ def attack_variant(planner: Planner, models: Models, variant: str, kind: str) ->
         attacks=tuple(attack_entries(config.attacks)),
         recalibrated=kind == "recalibrated",
         control=variant == CONTROL,
+        memorising=variant == POSITIVE,
         targets=rows,
         references=models.references,
         seed=config.seed,

@@ -25,7 +25,7 @@ from bitleak.core.checks import label_text
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import QuantizedWeights, Weights
-from bitleak.core.variants import BLIND, CONTROL, FULL, SIGNS
+from bitleak.core.variants import BLIND, CONTROLS, FULL, SIGNS
 from bitleak.models.checkpoint import check_fit, read_checkpoint
 from bitleak.models.logit_output import Choices, answering, chosen_output
 from bitleak.models.precision import exact_float32
@@ -57,7 +57,7 @@ def checked_name(name: Any, where: str) -> str:
     Raises:
         ConfigError: It cannot be one.
     """
-    if not isinstance(name, str) or not name or name in (FULL, CONTROL, BLIND):
+    if not isinstance(name, str) or not name or name in (FULL, *CONTROLS, BLIND):
         raise ConfigError(
             f"{where}: a release needs a name besides fp32, control and blind, got {name!r}"
         )

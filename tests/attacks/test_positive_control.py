@@ -128,7 +128,14 @@ def test_without_references_the_deviation_is_that_of_the_answers(member):
 
 def judged(value, low, *, attack="lira-online-fixed"):
     row = Row(
-        "positive_control", "", None, attack, "fp32", "all", "auc", Measure(value, low, value + 0.02)
+        "positive_control",
+        "",
+        None,
+        attack,
+        "fp32",
+        "all",
+        "auc",
+        Measure(value, low, value + 0.02),
     )
     return judge_positive_control(tabulate([row]), "lira-online-fixed", "matched", 0.01)
 

@@ -188,7 +188,14 @@ def test_only_targets_are_asked_about_the_test_records():
 
 def test_variants_are_named_by_their_precision():
     variants = {task.params["variant"] for task in made().tasks if task.stage == "measure"}
-    assert variants == {"fp32", "rtn-2", "rtn-1.58", "obc-1.58+last8", "control", "positive_control"}
+    assert variants == {
+        "fp32",
+        "rtn-2",
+        "rtn-1.58",
+        "obc-1.58+last8",
+        "control",
+        "positive_control",
+    }
 
 
 def data(records, held_out, classes=3):

@@ -39,7 +39,7 @@ def figures(lab, folder, arrays, name, **options):
         summary = summarize(prepared, rows)
     table = {}
     for row in rows:
-        if row.variant != "control":
+        if row.variant not in ("control", "positive_control"):
             key = (row.attack, row.reference, row.target, row.metric)
             table[key] = (row.measure.value, row.measure.low, row.measure.high)
     return table, summary

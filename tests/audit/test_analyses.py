@@ -116,6 +116,7 @@ def test_rows_are_unique_and_everything_asked_is_there(audited):
         "noise@rtn-2",
         "noise@rtn-8",
         "control",
+        "positive_control",
     ]
     assert set(measures(rows, "fp32&rtn-2", "joint", "auc_over_best")) == {"all", "0", "2"}
 

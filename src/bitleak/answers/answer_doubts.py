@@ -23,7 +23,12 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.stats import rankdata
 
-from bitleak.answers.answer_correspondence import copy_doubts, membership_doubts, stranger_doubts
+from bitleak.answers.answer_correspondence import (
+    copy_doubts,
+    membership_doubts,
+    sampled_ranks,
+    stranger_doubts,
+)
 from bitleak.answers.answer_signals import SUM_TOLERANCE, AnswerSignals
 from bitleak.answers.attack_design import Design
 from bitleak.answers.label_confusion import Confusion, confusion_of, renaming_sentence
@@ -142,12 +147,12 @@ def doubts_of_signals(
         fprs: Rates that the TPR is reported at.
     """
     confidence, member = signals.pool[_CONFIDENCE], design.member
-    sign = _sign(answers, confidence, member, design)
+    sign, ranks = _sign(answers, confidence, member, design), sampled_ranks(confidence)
     return (
         *_labels(answers, signals, design),
         *_predicted_labels(signals, answers, design),
-        *(sign or membership_doubts(confidence, member, signals.names)),
-        *stranger_doubts(confidence, signals.names),
+        *(sign or membership_doubts(confidence, member, signals.names, ranks)),
+        *stranger_doubts(confidence, signals.names, _knowing(answers, signals, design), ranks),
         *copy_doubts(
             confidence,
             signals.population[_CONFIDENCE],
@@ -390,6 +395,21 @@ def _population_labels(answers: Answers, signals: AnswerSignals, known: float) -
         f"The models are right on {known:.1%} of their own members but on {accuracy:.1%} of the population, by chance "
         f"on {chance:.1%}: are the population_labels those of these records?"
     ]
+
+
+def _knowing(
+    answers: Answers, signals: AnswerSignals, design: Design
+) -> Bool[np.ndarray, "models"] | None:
+    """Return whether each model knows the labels of its own members; None for scores."""
+    if answers.kind == "scores" or answers.labels is None:
+        return None
+    labels = answers.labels[design.records]
+    share = np.bincount(labels, minlength=answers.classes) / len(labels)
+    chance = float((share**2).sum())
+    known: list[bool] = []
+    for right, own in zip(signals.correct, design.member, strict=True):
+        known.append(bool(own.any()) and knows(float(right[own].mean()), chance, int(own.sum())))
+    return np.array(known)
 
 
 def knows(accuracy: float, chance: float, records: int) -> bool:

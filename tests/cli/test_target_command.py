@@ -141,16 +141,18 @@ def test_a_population_is_trained_around_the_given_target(bitleak, config, tmp_pa
     ]
     assert control.value.between(0.35, 0.65).all()
 
-    # Nothing is made again; other weights are other tasks.
-    code, out, err = bitleak(*call)
+    # The target's task is in the store, under the digest of the weights.
+    code, out, err = bitleak("plan", "config.yaml")
     assert code == 0
-    assert "warning" not in err
-    torch.save(
-        {"state_dict": torch.load(tmp_path / "model.pt")["model"]["state_dict"]},
-        tmp_path / "model.pt",
-    )
-    code, out, _ = bitleak(*call)
-    assert code == 0
+    assert target_line(out) == ["target", "0", "1"]
+    torch.save(torch.load(tmp_path / "model.pt")["model"], tmp_path / "model.pt")
+    code, out, err = bitleak("plan", "config.yaml")
+    assert target_line(out) == ["target", "1", "0"]
+
+
+def target_line(out):
+    """The stage `target` of a plan: to do, and cached."""
+    return next(line.split()[:3] for line in out.splitlines() if line.split()[:1] == ["target"])
 
 
 def test_tier_2_refuses_what_shadows_cannot_share(bitleak, config, tmp_path):

@@ -10,12 +10,12 @@ from torch import nn
 from bitleak import registry
 from bitleak.audit.preparation import dataset_of, resolve_device
 from bitleak.audit.target.input_spelling import InputSpelling
-from bitleak.audit.target.model_audit import Target
 from bitleak.audit.target.network_answers import Records
 from bitleak.audit.target.record_lists import known_records, parted
 from bitleak.audit.target.reference_networks import TRAINING_SHARE, ReferenceRecipe
 from bitleak.audit.target.release_rows import Settings
 from bitleak.audit.target.target_audit import TargetFacts, Tier
+from bitleak.audit.target.target_run import Target
 from bitleak.audit.target.tier_lines import TrainingWork
 from bitleak.config import Config, QuantizeConfig
 from bitleak.config.schema import TOOL

@@ -8,24 +8,17 @@ audit.report("audit")  # tables, figures and report.html
 ```
 """
 
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
-from bitleak.audit.target.image_features import features_of
 from bitleak.audit.target.input_spelling import Channels, InputSpelling, Layout
-from bitleak.audit.target.member_check import check_on_members
 from bitleak.audit.target.network_answers import (
     OnStep,
     Records,
-    check_answers_alone,
-    signals_of,
 )
 from bitleak.audit.target.record_lists import Parts, known_records, parted
 from bitleak.audit.target.reference_networks import (
@@ -33,31 +26,19 @@ from bitleak.audit.target.reference_networks import (
     ReferenceRecipe,
     factory_maker,
     fresh_copies,
-    trained_references,
 )
-from bitleak.audit.target.release_models import (
-    ReleaseModel,
-    checked_name,
-    quantized_copy,
-    release_model,
-)
-from bitleak.audit.target.release_rows import Release, Settings, Signals, attacked_releases
+from bitleak.audit.target.release_rows import Settings
 from bitleak.audit.target.tabular_model import NEXT, tabular_records, takes_rows
 from bitleak.audit.target.target_audit import (
     TargetAudit,
     TargetFacts,
-    Tier,
-    blind_rows,
-    without_attacks,
 )
-from bitleak.audit.target.tier_lines import REFERENCES, TrainingWork, swap_warning, tier_lines
+from bitleak.audit.target.target_run import Target, audited_target, silent
+from bitleak.audit.target.tier_lines import REFERENCES, TrainingWork
 from bitleak.core.errors import ConfigError
-from bitleak.core.seeds import seed_for
-from bitleak.core.types import ReferenceKind
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import check_queries
 from bitleak.data.stored_files import StoredFiles
-from bitleak.metrics import why_unmeasurable
 from bitleak.train.recipe import Recipe
 
 CALIBRATION = 1024
@@ -66,48 +47,6 @@ CALIBRATION = 1024
 
 DEFAULT_RECIPE = Recipe(epochs=30, learning_rate=0.05, augment=())
 """How references are trained if no recipe is given."""
-
-
-def _silent(done: float, stage: str) -> None:
-    """Show nothing."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A target with its records, checked in form only.
-
-    Attributes:
-        model: The target at full precision.
-        releases: Values of `release_model` by name.
-        records: All records.
-        parts: The parts that they play.
-        stored: Facts on the records' files.
-        class_names: Names by label; empty if the classes have none.
-        settings: Settings of the attacks.
-        allow_separable: Whether figures are reported although members and others differ by
-            themselves.
-        calibration: Members that a quantizer looks at.
-        facts: Facts for the report, as far as they are known.
-        work: Work of training one reference, for the forecast of the next tier.
-        plan: How references are made, in tier 1.
-        tier: 0 or 1.
-        where: Put before names of fields in messages.
-    """
-
-    model: Any
-    releases: Mapping[str, Any]
-    records: Records
-    parts: Parts
-    stored: StoredFiles
-    class_names: tuple[str, ...]
-    settings: Settings
-    allow_separable: bool
-    calibration: int
-    facts: TargetFacts
-    work: TrainingWork
-    plan: ReferenceRecipe
-    tier: Tier = 0
-    where: str = ""
 
 
 def audit_model(
@@ -270,157 +209,6 @@ def audit_model(
     return replace(audit, facts=replace(audit.facts, lead=(*audit.facts.lead[:1], NEXT)))
 
 
-def audited_target(target: Target, on_step: OnStep = _silent) -> TargetAudit:
-    """Return the audit of a target in tier 0 or 1.
-
-    Args:
-        target: The target with its records.
-        on_step: Called with the fraction done of a stage, and its name.
-
-    Raises:
-        ConfigError: The target errs on its own members.
-        ModelError: A release cannot be asked.
-    """
-    # Names and forms first, then the target on its own members, before anything that takes time.
-    names = [checked_name(name, f"{target.where}releases") for name in target.releases]
-    records, parts, settings = target.records, target.parts, target.settings
-    if target.tier == 1:
-        check_counts(target)
-    check_answers_alone(target.model, records, f"{target.where}model")
-    check = check_on_members(
-        target.model,
-        records,
-        parts.members,
-        seed=settings.seed,
-        class_names=target.class_names,
-        where=target.where,
-    )
-    pool = parts.pool
-    member = np.isin(pool, parts.members)
-    on_step(0.0, "blind baseline")
-    baseline = target_baseline(target)
-    on_step(1.0, "blind baseline")
-
-    # Answers of full precision, timed for the forecast, and of each release.
-    start = time.monotonic()
-    asked = np.concatenate([pool, parts.population])
-    releases = [Release(FULL, "", None, _answers(target.model, target, FULL, on_step))]
-    seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
-    models = _release_models(target, names)
-    for release in models:
-        signals = _answers(release.model, target, release.name, on_step)
-        releases.append(Release(release.name, release.quantizer, release.levels, signals))
-    if target.tier == 1:
-        releases = with_references(target, models, releases, on_step)
-    on_step(0.0, "attacking")
-    attacked = attacked_releases(releases, member, records.labels[pool], settings)
-    on_step(1.0, "attacking")
-
-    # Rows of attacks only if they say something about the model.
-    evaluable = not baseline.separable or target.allow_separable
-    rows = (*blind_rows(baseline), *attacked.rows)
-    facts = replace(
-        target.facts,
-        members=len(parts.members),
-        non_members=len(parts.evaluated),
-        population=len(parts.population),
-        references=target.plan.count if target.tier else 0,
-        training=target.plan.line if target.tier else target.facts.training,
-        lead=tier_lines(
-            target.tier, seconds, target.work, len(parts.members), len(target.releases)
-        ),
-        notes=(check.sentence, *target.facts.notes),
-        warnings=(*target.facts.warnings, *swap_warning(attacked.rows)),
-    )
-    return TargetAudit(
-        tier=target.tier,
-        rows=rows if evaluable else without_attacks(rows),
-        curves=attacked.curves if evaluable else (),
-        facts=facts,
-        settings=settings,
-        baseline=baseline,
-        evaluable=evaluable,
-    )
-
-
-def check_counts(target: Target) -> None:
-    """Refuse too few non-members for three parts and the smallest FPR.
-
-    Raises:
-        ConfigError: There are too few, with the numbers.
-    """
-    parts, fpr = target.parts, target.settings.fprs[0]
-    reason = why_unmeasurable(fpr, len(parts.evaluated))
-    few = [
-        name for name in ("training", "evaluated", "population") if len(getattr(parts, name)) < 10
-    ]
-    if reason is None and not few:
-        return
-    total = len(parts.training) + len(parts.evaluated) + len(parts.population)
-    raise ConfigError(
-        f"tier 1: the {total:,} known non-members are split into {len(parts.training):,} for training references, "
-        f"{len(parts.evaluated):,} evaluated and {len(parts.population):,} for the adversary: too few for an FPR of "
-        f"{fpr:g}, which takes {math.ceil(1 / fpr):,} evaluated ones, and 10 in each part. Add others, or raise fpr"
-    )
-
-
-def with_references(
-    target: Target,
-    models: Sequence[ReleaseModel],
-    releases: Sequence[Release],
-    on_step: OnStep,
-) -> list[Release]:
-    """Train the references, and return the releases with their answers.
-
-    References at full precision serve every release; those of a quantizer's release are quantized as it
-    is, on their own training records.
-    """
-    settings, parts = target.settings, target.parts
-    references = trained_references(
-        target.model,
-        target.records,
-        parts.training,
-        len(parts.members),
-        target.plan,
-        seed=settings.seed,
-        on_step=on_step,
-    )
-    naive = []
-    for index, reference in enumerate(references):
-        naive.append(_answers(reference.network, target, f"reference {index}", on_step))
-    answered = [replace(releases[0], references={"fp32": naive})]
-    for model, release in zip(models, releases[1:], strict=True):
-        kinds: dict[ReferenceKind, Sequence[Signals]] = {"fp32": naive}
-        if model.source is not None:
-            matched = []
-            for index, reference in enumerate(references):
-                drawn = reference.members[: target.calibration]
-                seed = seed_for(settings.seed, "reference quantizing", index)
-                quantized = quantized_copy(
-                    reference.network, model.source, target.records, drawn, seed
-                )
-                name = f"reference {index}, {release.name}"
-                matched.append(_answers(quantized, target, name, on_step))
-            kinds["matched"] = matched
-        answered.append(replace(release, references=kinds))
-    return answered
-
-
-def target_baseline(target: Target) -> BlindBaseline:
-    """Return the guess at membership without the model."""
-    pool = target.parts.pool
-    seed = target.settings.seed
-    features = features_of(
-        target.records.images,
-        target.records.labels,
-        pool,
-        target.stored,
-        seed_for(seed, "blind features"),
-    )
-    member = np.isin(pool, target.parts.members)
-    return blind_baseline(features, member, fprs=target.settings.fprs, seed=seed)
-
-
 def notebook_progress() -> OnStep:
     """Return a progress line for a notebook; outside of one, nothing is shown."""
     try:
@@ -428,9 +216,9 @@ def notebook_progress() -> OnStep:
         from IPython.display import display
 
         if get_ipython() is None:
-            return _silent
+            return silent
     except ImportError:
-        return _silent
+        return silent
     shown = display("", display_id=True)
 
     def show(done: float, stage: str) -> None:
@@ -438,33 +226,6 @@ def notebook_progress() -> OnStep:
             shown.update(f"{stage}: {100 * done:.0f} %")
 
     return show
-
-
-def _release_models(target: Target, names: Sequence[str]) -> list[ReleaseModel]:
-    """Return the releases; quantizers see a seeded draw of members."""
-    generator = np.random.default_rng(seed_for(target.settings.seed, "calibration", 0))
-    members = target.parts.members
-    drawn = np.sort(generator.permutation(members)[: target.calibration])
-    models = []
-    for name in names:
-        model = release_model(
-            name,
-            target.releases[name],
-            target.model,
-            target.records,
-            drawn,
-            seed=target.settings.seed,
-            where=f"{target.where}releases.{name}",
-        )
-        models.append(model)
-    return models
-
-
-def _answers(model: Any, target: Target, name: str, on_step: OnStep) -> Signals:
-    pool, population = target.parts.pool, target.parts.population
-    asked = np.concatenate([pool, population])
-    signals = signals_of(model, target.records, asked, on_step, f"asking {name}")
-    return Signals(signals[: len(pool)], signals[len(pool) :])
 
 
 def _records(

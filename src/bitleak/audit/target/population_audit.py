@@ -11,9 +11,9 @@ import numpy as np
 
 from bitleak.audit.graph import PlannedTarget
 from bitleak.audit.target.member_check import check_on_members
-from bitleak.audit.target.model_audit import Target, target_baseline
 from bitleak.audit.target.network_answers import check_answers_alone
 from bitleak.audit.target.target_audit import OVERRIDDEN
+from bitleak.audit.target.target_run import Target, target_baseline
 from bitleak.audit.target.tier_lines import tier_lines
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError

@@ -113,6 +113,7 @@ def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:
     kind = _kind(arrays, source)
     pool = _by_model(arrays[kind], kind, f"{source}, {kind}")
     outside = f"population_{kind}"
+    # Attacks compare the population with the records, which takes one kind of answers for both.
     strays = [
         name
         for name in arrays

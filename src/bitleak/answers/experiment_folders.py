@@ -56,8 +56,11 @@ def read_experiments(
             raise DataError(
                 f"{model}: keep.npy is missing, which says who was in this model's training set"
             )
+    # Labels that were handed in are newer than those that the code stored next to its experiments.
     labels = given if given is not None else _own_labels(folder)
     labels = known if labels is None else labels
+
+    # Logits are preferred, but without labels only scores can be attacked.
     kind = _kind(folder, models, labelled=labels is not None)
     pool = tuple(_answers(model, kind) for model in models)
     member = [_keep(model, len(one)) for model, one in zip(models, pool, strict=True)]

@@ -49,6 +49,7 @@ def joint_rows(
     member: Bool[np.ndarray, "targets records"],
 ) -> tuple[list[Row], list[RocCurve]]:
     """Return rows and curves of each release alone and of both, and by how much both exceed the better one."""
+    # Differences are against full precision alone, the first of the releases.
     design = prepared.design
     (label,) = scores[RELEASES[0]].attacks
     alone = [of_release.scores[0] for releases, of_release in scores.items() if len(releases) == 1]
@@ -60,6 +61,8 @@ def joint_rows(
         seed=seed_for(design.seed, "measure"),
         clusters=clusters,
     )
+
+    # The first release comes first in `scores` too, so its figures are there for the others.
     within_baseline: Estimates | None = None
     rows: list[Row] = []
     curves: list[RocCurve] = []

@@ -83,6 +83,8 @@ def _layout(files: list[Path], source: str) -> Layout:
         if not _schema(file).equals(schema):
             raise DataError(f"{file}: the columns differ from those of {files[0]}")
     column = next(name for name in columns if name in ANSWERS)
+
+    # Only numbers are kept from this pass: the answers of a large file would not fit into memory.
     models, pool, population, queries = (np.empty(0, np.int64) for _ in range(4))
     rows, classes = 0, 0
     for batch in _batches(files, columns):
@@ -98,6 +100,8 @@ def _layout(files: list[Path], source: str) -> Layout:
         )
         classes = classes or (0 if column == "score" else len(batch[column][0].as_py() or ()))
         rows += batch.num_rows
+
+    # A table has no shape of its own: rows that are missing or doubled show in the product.
     both = np.intersect1d(pool, population)
     if len(both):
         raise DataError(
@@ -132,6 +136,8 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
             raise DataError(
                 f"{file}: the column {name} is missing; found: {', '.join(schema.names)}"
             )
+
+    # With two columns of answers, the one to attack would be a guess.
     answers = [name for name in schema.names if name in ANSWERS]
     if len(answers) != 1:
         raise DataError(
@@ -189,6 +195,8 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
     member = np.full(shape[:2], -1, np.int8)
     labels = np.full(len(records), -1, np.int64)
     clusters = np.full(len(records), -1, np.int64)
+
+    # Rows come in any order and batches; -1 marks places whose value is not known yet.
     for batch in _batches(files, layout.columns):
         model = np.searchsorted(layout.models, _integers(batch, "model", layout.source))
         record = order[
@@ -219,6 +227,7 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
             _agree(
                 clusters, record, cluster, partial(_other_number, "cluster", at, records, layout)
             )
+    # The product of the axes agreed with the rows, so a missing answer is the cost of a double one.
     _complete(seen, records, layout)
     split = len(layout.pool)
     labelled = "label" in layout.columns

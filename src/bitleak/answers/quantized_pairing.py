@@ -12,6 +12,7 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
     Raises:
         DataError: They are not.
     """
+    # Names decide which row belongs to which model: files may hold some models, in any order.
     source = quantized.source
     strangers = [name for name in quantized.names if name not in answers.names]
     if strangers:
@@ -31,6 +32,8 @@ def paired(answers: Answers, quantized: Answers) -> Answers:
                 f"{source}: {name} must be as in {answers.source}, {ours}, got {theirs}"
             )
     _check_numbers(answers, quantized)
+
+    # Facts that both sources state must agree; a difference is the sign of answers mixed up.
     rows = [answers.row(name) for name in quantized.names]
     if quantized.member is not None and answers.member is not None:
         differs = (quantized.member != answers.member[rows]).any(axis=1)

@@ -134,6 +134,8 @@ def _check(manifest: Any) -> None:
             raise ValueError(
                 f"its {name!r} must be {_KINDS[kind]}, got {_shown(manifest.get(name))}"
             )
+
+    # Sums over tasks (`store ls`, forecasts) read these without another look at their types.
     task = manifest["task"]
     if not (isinstance(task.get("stage"), str) and isinstance(task.get("version"), str)):
         raise ValueError("its task names no stage and version")
@@ -143,6 +145,8 @@ def _check(manifest: Any) -> None:
             raise ValueError(
                 f"its runtime's {name!r} must be a number from 0 to {MOST:g}, got {_shown(value)}"
             )
+
+    # A name with a path in it would let an imported result read files outside of its folder.
     for name, file in manifest["files"].items():
         if "/" in name or name in ("", ".", ".."):
             raise ValueError(f"{name!r} is not the name of a file beside it")

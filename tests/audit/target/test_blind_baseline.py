@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
-from bitleak.audit.target.blind_baseline import blind_baseline, power_of
-from bitleak.audit.target.image_features import Features, features_of
+from bitleak.audit.target.blind_baseline import blind_baseline, planted_power
+from bitleak.audit.target.image_features import features_of
 from bitleak.data.stored_files import StoredFiles, files_of, places
 
 RECORDS = 2400
@@ -59,21 +58,27 @@ def test_random_splits_are_silent(records):
     assert "nothing tells members from others" in found[0].sentence
 
 
-def test_a_planted_shift_is_found_as_often_as_the_power_says():
-    rng, found, runs, records = np.random.default_rng(3), 0, 12, 1600
+def test_a_planted_shift_is_found_as_often_as_the_power_says(records):
+    pixels, labels, _, _ = records
+    rng, found, runs = np.random.default_rng(3), 0, 8
+    spread = pixels.mean(axis=(1, 2, 3)).std()
     for seed in range(runs):
-        member = rng.random(records) < 0.5
-        brightness = rng.normal(size=records) + 0.3 * member
-        noise = rng.normal(size=(records, 3))
-        numbers = np.column_stack([brightness, noise]).astype(np.float32)
-        features = Features(numbers, ("mean 0", "a", "b", "c"), rng.integers(0, 10, records))
-        found += judged(features, member, seed).is_significant
-    power = power_of(0.3, (records // 4, records // 4))
-    assert power == pytest.approx(
-        norm.cdf((norm.cdf(0.3 / 2**0.5) - 0.5) / 0.0204 - 2.576), abs=0.01
-    )
-    assert power > 0.9
+        member = rng.random(RECORDS) < 0.5
+        moved = (pixels + 0.3 * spread * member[:, None, None, None]).clip(0, 255)
+        features = features_of(moved.astype(np.uint8), labels, np.arange(RECORDS), StoredFiles(), 0)
+        result = judged(features, member, seed)
+        found += result.is_significant
     assert found >= 0.8 * runs
+    assert result.power >= 0.8
+    assert "would be found in" in result.sentence
+
+
+def test_the_power_falls_with_the_records_and_is_the_level_without_a_shift(records):
+    features = records[3]
+    powers = [planted_power(features, (count, count)) for count in (60, 250, 600)]
+    assert powers[0] < 0.4 < powers[2]
+    assert powers == sorted(powers)
+    assert planted_power(features, (600, 600), shift=0.0) <= 0.05
 
 
 def test_the_place_in_a_file_starts_over_in_the_test_part():

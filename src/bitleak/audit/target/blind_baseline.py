@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
-from scipy.special import ndtr, ndtri
+from jaxtyping import Bool, Float32, Float64
+from scipy.special import ndtr
 
 from bitleak.audit.target.image_features import Features
 from bitleak.core.seeds import seed_for
@@ -39,6 +39,13 @@ MOST_RECORDS = 20_000
 
 PLANTED = 0.3
 """Shift in deviations whose detection measures the baseline's power."""
+
+POWER_RUNS = 20
+"""Random splits that the power is measured on."""
+
+STIFFNESS = 0.003
+"""Inverse penalty of the linear classifier. So strong a penalty adds up features that move together,
+as all measures of brightness do, which finds small shifts with few records."""
 
 MOST_CATEGORIES = 200
 """Classes that are taken as categories; more are taken as a number."""
@@ -124,7 +131,7 @@ def blind_baseline(
         tested.append(drawn[len(drawn) // 2 :])
     train, test = np.concatenate(fitted), np.concatenate(tested)
     counts = (len(tested[0]), len(tested[1]))
-    null = math.sqrt((sum(counts) + 1) / (12 * counts[0] * counts[1]))
+    null = _null_deviation(counts)
 
     # The larger AUC is shown; each classifier has a test of its own.
     results = []
@@ -147,23 +154,46 @@ def blind_baseline(
         tpr=None if rate is None else rate[1].value,
         tpr_low=None if rate is None else max(0.0, rate[1].low),
         tested=counts,
-        power=power_of(PLANTED, counts),
+        power=planted_power(features, counts, seed=seed_for(seed, "planted")),
         groups=features.groups,
         separable=any(result[-1] for result in results),
     )
 
 
-def power_of(shift: float, counts: tuple[int, int]) -> float:
-    """Return the chance that a normal feature shifted by so many deviations is significant.
+def planted_power(
+    features: Features, counts: tuple[int, int], *, shift: float = PLANTED, seed: int = 0
+) -> float:
+    """Return the share of random splits in which the linear classifier finds a planted shift.
 
-    Its AUC is Phi(shift / sqrt 2); the variance is taken at 1/2.
+    Half of the records, drawn at random, get a larger brightness (the means of all channels, or the
+    first component of a table), by so many of its deviations. The components of images stay as they
+    are, and gradient boosting, which might find more, is left out.
 
-    Example:
-        >>> round(power_of(0.3, (1000, 1000)), 2), round(power_of(0.3, (100, 100)), 2)
-        (1.0, 0.31)
+    Args:
+        features: Features of the records.
+        counts: Tested members and others; as many are fitted on.
+        shift: The shift in deviations.
+        seed: Seed of the splits.
     """
-    null = math.sqrt((sum(counts) + 1) / (12 * counts[0] * counts[1]))
-    return float(ndtr((ndtr(shift / math.sqrt(2)) - 0.5) / null + ndtri(LEVEL)))
+    moved = [place for place, name in enumerate(features.names) if name.startswith("mean ")]
+    moved = moved or [0]
+    null = _null_deviation(counts)
+    generator, found = np.random.default_rng(seed), 0
+    for _ in range(POWER_RUNS):
+        order = generator.permutation(len(features.numbers))[: 2 * sum(counts)]
+        member = np.arange(len(order)) % sum(counts) < counts[0]
+        numbers = features.numbers[order].copy()
+        numbers[np.ix_(member, moved)] += shift * numbers[:, moved].std(axis=0)
+        half = len(order) // 2
+        scores = _linear_scores(numbers, member, np.arange(half), np.arange(half, len(order)))
+        area = estimate_auc(roc(scores, member[half:])).value
+        found += float(ndtr(-(area - 0.5) / null)) < LEVEL
+    return found / POWER_RUNS
+
+
+def _null_deviation(counts: tuple[int, int]) -> float:
+    """Return the deviation of an AUC of scores that say nothing."""
+    return math.sqrt((sum(counts) + 1) / (12 * counts[0] * counts[1]))
 
 
 def _rate(curve: Any, fprs: tuple[float, ...], non_members: int) -> tuple[float, Estimate] | None:
@@ -182,8 +212,6 @@ def _guesses(
 ) -> dict[str, Float64[np.ndarray, "test"]]:
     """Return the scores of the tested records by both classifiers."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
 
     numbers, labels = features.numbers, features.labels
     categories = int(labels.max()) + 1
@@ -203,18 +231,31 @@ def _guesses(
     with_label = np.concatenate([numbers, labels[:, None].astype(np.float32)], axis=1)
     boosting.fit(with_label[train], member[train])
 
-    # The linear one sees classes as indicators, and columns with mean 0 and deviation 1.
+    # The linear one sees classes as indicators.
     indicators = np.zeros((len(labels), categories if is_category else 0), np.float32)
     if is_category:
         indicators[np.arange(len(labels)), labels] = 1
     columns = np.concatenate([numbers, indicators], axis=1)
-    centre, deviation = columns[train].mean(axis=0), columns[train].std(axis=0)
-    columns = (columns - centre) / np.where(deviation > 1e-9, deviation, 1)
-    linear = LogisticRegression(C=0.1, max_iter=200, class_weight="balanced")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        linear.fit(columns[train], member[train])
     return {
         "gradient boosting": boosting.decision_function(with_label[test]).astype(np.float64),
-        "linear": linear.decision_function(columns[test]).astype(np.float64),
+        "linear": _linear_scores(columns, member, train, test),
     }
+
+
+def _linear_scores(
+    columns: Float32[np.ndarray, "records columns"],
+    member: Bool[np.ndarray, "records"],
+    train: np.ndarray,
+    test: np.ndarray,
+) -> Float64[np.ndarray, "test"]:
+    """Return the scores of the tested records by a linear classifier."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    centre, deviation = columns[train].mean(axis=0), columns[train].std(axis=0)
+    standard = (columns - centre) / np.where(deviation > 1e-9, deviation, 1)
+    linear = LogisticRegression(C=STIFFNESS, max_iter=200, class_weight="balanced")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        linear.fit(standard[train], member[train])
+    return linear.decision_function(standard[test]).astype(np.float64)

@@ -183,7 +183,8 @@ def planted_power(
         order = generator.permutation(len(features.numbers))[: 2 * sum(counts)]
         member = np.arange(len(order)) % sum(counts) < counts[0]
         numbers = features.numbers[order].copy()
-        numbers[np.ix_(member, moved)] += shift * numbers[:, moved].std(axis=0)
+        for column in moved:
+            numbers[member, column] += shift * numbers[:, column].std()
         half = len(order) // 2
         scores = _linear_scores(numbers, member, np.arange(half), np.arange(half, len(order)))
         area = estimate_auc(roc(scores, member[half:])).value

@@ -232,3 +232,39 @@ def test_a_config_of_more_than_a_megabyte_is_refused(tmp_path):
     file.write_text("#" * (1 << 20) + "\na: 1")
     with pytest.raises(ConfigError, match="at most 1,048,576 bytes"):
         read_config(file)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({}, ("lira-online-shrunk", "matched")),
+        ({"references": ["fp32", "recalibrated"]}, ("lira-online-shrunk", "recalibrated")),
+        ({"attacks": ["threshold", "rmia"]}, ("rmia-online", "matched")),
+        ({"attacks": ["threshold"]}, ("threshold", "")),
+        ({"headline": {"attack": "lira-online-paper"}}, ("lira-online-paper", "matched")),
+        ({"headline": {"adversary": "fp32"}}, ("lira-online-shrunk", "fp32")),
+    ],
+)
+def test_the_pair_of_the_headline_is_settled_before_anything_is_measured(raw, expected):
+    config = validate({"data": "digits", "model": "cnn", **raw})
+    assert (config.headline.attack, config.headline.adversary) == expected
+    assert validate(resolved(config)).headline == config.headline
+
+
+@pytest.mark.parametrize(
+    ("headline", "message"),
+    [
+        (
+            {"attack": "rmia-online"},
+            "headline.attack: rmia-online is not run; expected one of lira",
+        ),
+        ({"attack": "lira-onlin-paper"}, "headline.attack: .*did you mean 'lira-online-paper'"),
+        ({"attack": "threshold", "adversary": "fp32"}, "threshold uses no references; leave"),
+        ({"adversary": "recalibrated"}, "is not run with recalibrated references; expected one of"),
+        ({"adversary": "all"}, "headline.adversary: expected one of 'fp32', 'matched'"),
+    ],
+)
+def test_a_headline_that_is_not_run_is_refused(headline, message):
+    raw = {"data": "digits", "model": "cnn", "references": ["fp32", "matched"]}
+    with pytest.raises(ConfigError, match=message):
+        validate({**raw, "headline": headline})

@@ -86,6 +86,30 @@ def quantized(quantizer, network, calibration, scheme):
     return run(quantizer, network, calibration, **scheme)
 
 
+@pytest.fixture(scope="module")
+def observed(quantizer, network, calibration):
+    """A network in training mode and images, after a run with levels 3; the result; and the mode of
+    each batch norm that ran.
+    """
+    handed_in, images, modes = copy.deepcopy(network).train(), calibration.clone(), []
+
+    def watch(module, inputs):
+        if isinstance(module, _BatchNorm):
+            modes.append(module.training)
+
+    hook = register_module_forward_pre_hook(watch)
+    try:
+        result = run(quantizer, handed_in, images, levels=3)
+    finally:
+        hook.remove()
+    return handed_in, images, result, modes
+
+
+@pytest.fixture(scope="module")
+def with_three_levels(quantizer, network, calibration):
+    return run(quantizer, network, calibration, levels=3)
+
+
 def run(quantizer, network, calibration, **fields):
     return replace(quantizer, **fields)(network, calibration, torch.Generator().manual_seed(0))
 
@@ -94,15 +118,14 @@ def looks_at_images(quantizer):
     return getattr(quantizer, "looks_at_images", True)
 
 
-def test_codes_depend_on_the_images_if_the_quantizer_looks_at_them(quantizer, network, calibration):
+def test_codes_depend_on_the_images_if_the_quantizer_looks_at_them(
+    quantizer, network, calibration, with_three_levels
+):
     """With levels 3, of half as many images whose contrast is changed."""
-    first, second = (
-        run(quantizer, network, images, levels=3)
-        for images in (calibration, calibration[:32].flip(0) / 2)
-    )
+    second = run(quantizer, network, calibration[:32].flip(0) / 2, levels=3)
     same = all(
         np.array_equal(layer.codes, second.layers[name].codes)
-        for name, layer in first.layers.items()
+        for name, layer in with_three_levels.layers.items()
     )
     assert same == (not looks_at_images(quantizer))
 
@@ -152,14 +175,13 @@ def test_codes_lie_on_their_grid_and_give_as_many_values_as_they_should(quantize
         assert np.array_equal(state[f"{name}.weight"].numpy(), layer.dequantize())
 
 
-def test_the_result_is_a_state_of_the_same_network(quantizer, network, calibration):
-    quantized = run(quantizer, network, calibration, levels=3)
-    tensors = quantized.dequantize().tensors
+def test_the_result_is_a_state_of_the_same_network(with_three_levels, network):
+    tensors = with_three_levels.dequantize().tensors
     assert {name: array.shape for name, array in tensors.items()} == {
         name: tuple(tensor.shape) for name, tensor in network.state_dict().items()
     }
     assert all(np.isfinite(array).all() for array in tensors.values())
-    assert set(quantized.record) == set(quantized.layers)
+    assert set(with_three_levels.record) == set(with_three_levels.layers)
 
 
 def test_quantizing_the_result_on_its_own_grid_changes_nothing(quantized):
@@ -172,28 +194,34 @@ def test_quantizing_the_result_on_its_own_grid_changes_nothing(quantized):
 
 @pytest.mark.parametrize("levels", [3, 4])
 def test_the_error_on_the_calibration_images_is_at_most_that_of_rounding_to_the_nearest(
-    quantizer, network, calibration, levels
+    quantizer, network, calibration, levels, with_three_levels
 ):
     nearest = find(QUANTIZERS, "rtn", kind="quantizer")()
     limit = error_on(calibration, network, run(nearest, network, calibration, levels=levels))
-    found = error_on(calibration, network, run(quantizer, network, calibration, levels=levels))
+    result = with_three_levels
+    if levels != 3:
+        result = run(quantizer, network, calibration, levels=levels)
+    found = error_on(calibration, network, result)
     assert found < 0.7 * limit if looks_at_images(quantizer) else np.isfinite(found)
     if type(quantizer) is type(nearest):
         assert found == limit
 
 
-def test_the_same_generator_gives_the_same_bits(quantizer, network, calibration):
-    first, second = (run(quantizer, network, calibration, levels=3) for _ in range(2))
+def test_the_same_generator_gives_the_same_bits_in_both_modes(observed, with_three_levels):
+    first, second = with_three_levels, observed[2]
     one, other = first.dequantize().tensors, second.dequantize().tensors
     assert all(np.array_equal(one[name], other[name]) for name in one)
     assert first.record == second.record
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_neither_network_nor_calibration_is_changed(quantizer, network, calibration, training):
-    handed_in = copy.deepcopy(network).train(training)
-    images = calibration.clone()
-    run(quantizer, handed_in, images, levels=3)
+def test_neither_network_nor_calibration_is_changed(
+    quantizer, network, calibration, training, observed
+):
+    handed_in, images = observed[:2]
+    if not training:
+        handed_in, images = copy.deepcopy(network).eval(), calibration.clone()
+        run(quantizer, handed_in, images, levels=3)
     assert all(
         torch.equal(value, network.state_dict()[name])
         for name, value in handed_in.state_dict().items()
@@ -206,19 +234,10 @@ def test_neither_network_nor_calibration_is_changed(quantizer, network, calibrat
     assert torch.equal(images, calibration)
 
 
-def test_no_batch_norm_runs_in_training_mode(quantizer, network, calibration):
-    seen = []
-    hook = register_module_forward_pre_hook(
-        lambda module, inputs: (
-            seen.append(module.training) if isinstance(module, _BatchNorm) else None
-        )
-    )
-    try:
-        run(quantizer, copy.deepcopy(network).train(), calibration, levels=3)
-    finally:
-        hook.remove()
-    assert seen
-    assert not any(seen)
+def test_no_batch_norm_runs_in_training_mode(observed):
+    modes = observed[3]
+    assert modes
+    assert not any(modes)
 
 
 def test_256_levels_keep_the_accuracy(quantizer, network, digits):

@@ -142,16 +142,28 @@ POPULATION = [
 ]
 
 
-@pytest.mark.parametrize("quantizer", POPULATION, ids=lambda quantizer: type(quantizer).__name__)
-@pytest.mark.parametrize("stacked", [0, 1000, 1 << 20])
-def test_a_population_gets_the_codes_that_each_network_gets_alone(quantizer, stacked, monkeypatch):
-    monkeypatch.setattr(method, "STACKED", stacked)
-    networks = [network(seed) for seed in range(5)]
+def population():
+    """Five networks and the calibration images of each."""
     shown = [images(seed, records=60 + 10 * seed) for seed in range(5)]
     shown[3][:, 1] = 0  # inputs that never occur, in one of the networks
-    found = list(quantize_population(quantizer, networks, shown, chances(5)))
-    for each, own, given in zip(found, networks, shown, strict=True):
-        alone = quantizer(own, given, chances(1)[0])
+    return [network(seed) for seed in range(5)], shown
+
+
+@pytest.fixture(scope="module", params=POPULATION, ids=lambda quantizer: type(quantizer).__name__)
+def quantized_alone(request):
+    """A quantizer, and its result for each network of the population on its own."""
+    results = [request.param(*pair, *chances(1)) for pair in zip(*population(), strict=True)]
+    return request.param, results
+
+
+@pytest.mark.parametrize("stacked", [0, 1000, 1 << 20])
+def test_a_population_gets_the_codes_that_each_network_gets_alone(
+    quantized_alone, stacked, monkeypatch
+):
+    quantizer, expected = quantized_alone
+    monkeypatch.setattr(method, "STACKED", stacked)
+    found = list(quantize_population(quantizer, *population(), chances(5)))
+    for each, alone in zip(found, expected, strict=True):
         for name, layer in alone.layers.items():
             assert np.array_equal(each.layers[name].codes, layer.codes)
             assert np.array_equal(each.layers[name].scale, layer.scale)

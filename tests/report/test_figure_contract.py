@@ -73,8 +73,8 @@ def test_a_figure_with_a_line_in_the_registry_is_in_the_report(
     monkeypatch, outside, folder, tmp_path
 ):
     folder = shutil.copytree(folder, tmp_path / "out")
-    monkeypatch.setitem(registry.FIGURES, "gap", "figures_of_tests:GAP")
-    monkeypatch.setitem(registry.FIGURES, "nothing", "figures_of_tests:NOTHING")
+    added = {"gap": "figures_of_tests:GAP", "nothing": "figures_of_tests:NOTHING"}
+    monkeypatch.setattr(registry, "FIGURES", {"roc": registry.FIGURES["roc"], **added})
     write_report(folder)
     page = (folder / "report.html").read_text()
     assert '<figcaption id="caption-gap">The gap &lt;in a box&gt;.</figcaption>' in page

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -77,15 +78,16 @@ def png():
     return sink.getvalue()
 
 
-@pytest.fixture
-def written(make, tmp_path):
-    """A folder with everything, and what was written."""
+@pytest.fixture(scope="module")
+def written(make, tmp_path_factory):
+    """A folder with everything, and what was written; to be read only."""
+    folder = tmp_path_factory.mktemp("everything")
     rows, records = make.rows(names=("rtn-2", "rtn", "lira-online-fixed")), made_records()
     found = exposed(records)
     summary = make.summary(rows, exposed=found, delta=1e-5, priors=(0.1,))
     pictures = dict.fromkeys(pictured(found), png())
-    write_all(rows, [], summary, tmp_path, records=records, powered=made_power(), pictures=pictures)
-    return tmp_path, rows, summary
+    write_all(rows, [], summary, folder, records=records, powered=made_power(), pictures=pictures)
+    return folder, rows, summary
 
 
 def test_the_records_file_has_a_line_per_variant_and_record(written):
@@ -128,8 +130,9 @@ def test_records_that_nobody_was_trained_on_have_no_part_in_the_summary():
     assert exposed(replace(records, variants=(empty,))) is None
 
 
-def test_power_comes_back_and_goes_with_the_run(written, make):
+def test_power_comes_back_and_goes_with_the_run(written, tmp_path):
     folder, rows, summary = written
+    folder = shutil.copytree(folder, tmp_path / "out")
     assert read_power(folder) == made_power()
     assert (folder / "figures" / "power.svg").is_file()
     write_all(rows, [], summary, folder)
@@ -138,8 +141,8 @@ def test_power_comes_back_and_goes_with_the_run(written, make):
     assert not {"power.parquet", "records.parquet", "figures/power.png", "gallery/139.png"} & names
 
 
-def test_a_broken_power_file_is_told(written):
-    folder, _, _ = written
+def test_a_broken_power_file_is_told(written, tmp_path):
+    folder = shutil.copytree(written[0], tmp_path / "out")
     (folder / "power.parquet").write_bytes(b"no")
     with pytest.raises(StoreError, match=r"power\.parquet: not a readable Parquet file"):
         write_report(folder)

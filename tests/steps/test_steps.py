@@ -233,11 +233,11 @@ def quantize_stage(params):
 def test_precisions_quantized_in_one_call_are_the_bytes_of_single_calls(name, options):
     how = {"source": "members", "records": 40, "rounds": 2, "augment": ["flip"]}
     common = {"model": 1, "quantizer": name, "options": options, "seed": 5}
-    params = [{**common, "levels": levels, "calibration": how} for levels in (16, 4, 3)]
+    params = [{**common, "levels": levels, "calibration": how} for levels in (4, 3)]
     params.append({**common, "levels": 3, "calibration": {**how, "records": 30}})
     together = [bytes_of(encode(found)) for found in quantize_stage(params)]
     alone = [bytes_of(encode(found)) for one in params for found in quantize_stage([one])]
-    assert len(together) == 4
+    assert len(together) == 3
     for one, other in zip(together, alone, strict=True):
         assert one == other
-    assert together[2] != together[3]
+    assert together[1] != together[2]

@@ -29,7 +29,7 @@ REFERENCES, RECORDS, POPULATION, FPR = 64, 50_000, 4000, 0.001
 CONFIDENCE = SIGNALS.index("logit_scaled")
 CHANGES = {
     "left as it is": (1.0, 0.0),
-    "logits scaled by 0.6": (0.6, 0.0),
+    "confidence times 0.6": (0.6, 0.0),
     "confidence shifted by -2": (1.0, -2.0),
 }
 ADVERSARIES = {

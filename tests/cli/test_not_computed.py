@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -44,7 +45,13 @@ def test_a_shape_error_in_an_attack_fails_the_task_and_not_the_row(
 def test_with_too_few_references_the_row_is_absent_and_the_report_gives_the_reason(
     bitleak, tiny, tmp_path
 ):
-    tiny = {**tiny, "attacks": ["lira-online-fixed", "reference"], "references": ["fp32"]}
+    query = {**tiny.get("query", {}), "keep": "logits"}
+    tiny = {
+        **tiny,
+        "attacks": ["lira-online-fixed", "reference"],
+        "references": ["fp32"],
+        "query": query,
+    }
     assert bitleak(*ARGUMENTS, config=tiny)[0] == 0
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         chosen = {
@@ -56,6 +63,10 @@ def test_with_too_few_references_the_row_is_absent_and_the_report_gives_the_reas
     notes = json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
     reason = "variance 'fixed' needs at least 2 usable OUT references for every record, got 1 for record 0"
     assert [note.partition(" (")[0] for note in notes] == [
-        f"Not computed for lira-online-fixed: thresholds on fp32; power at 1 reference per side, because {reason}"
+        "The logits of a variant were divided by a temperature, fitted to the population records",
+        f"Not computed for lira-online-fixed: thresholds on fp32; power at 1 reference per side, because {reason}",
     ]
+    assert re.search(
+        r"\(fp32: \d+\.\d+(, at the limit [a-z ]+)?\); targets are on the scale", notes[0]
+    )
     assert reason in (tmp_path / "out" / "report.html").read_text().replace("&#39;", "'")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bitleak.answers.model_answers import Answers
 from bitleak.attacks import ConfidenceMoments, Temperature, fit_temperature
-from bitleak.steps.answer_scale import AnswerScale
+from bitleak.steps.answer_scale import AnswerScale, limit_text
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,7 @@ class VariantScale:
     def text(self) -> str:
         """The scale in words."""
         if self.temperature is not None:
-            limits = {
-                "": "",
-                "all right": ", at the limit for answers that are all right",
-                "guesses": ", at the limit for answers that are no better than a guess",
-                "constant": ", for logits that do not vary",
-            }
-            return f"temperature {self.temperature.value:.4g}{limits[self.temperature.limit]}"
+            return f"temperature {self.temperature.value:.4g}{limit_text(self.temperature.limit)}"
         if self.moments is not None:
             return f"mean {self.moments.mean:.4g}, deviation {self.moments.deviation:.4g}"
         return "as they came"

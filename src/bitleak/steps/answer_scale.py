@@ -113,6 +113,19 @@ def on_scale(
     )
 
 
+LIMITS = {
+    "": "",
+    "all right": ", at the limit for answers that are all right",
+    "guesses": ", at the limit for answers that are no better than a guess",
+    "constant": ", for logits that do not vary",
+}
+
+
+def limit_text(limit: str) -> str:
+    """Return the reason why a temperature is no maximum of the likelihood, as the end of a sentence; empty if it is."""
+    return LIMITS[limit]
+
+
 def cooled_signals(
     logits: Float[np.ndarray, "records queries classes"],
     labels: Int64[np.ndarray, "records"],

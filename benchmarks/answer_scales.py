@@ -13,7 +13,7 @@ Two variants are checks of the other side. `same` and full precision are the sam
 drawn anew, so that a verdict is false too; the logits of the true class in `less` are half as far from their mean over
 the models, so that `lower` is true.
 
-`--figures` prints, for one audit with 64 references, 20,000 records and 4 targets, AUC and TPR with their intervals.
+`--figures` prints, for one audit with 32 references, 10,000 records and 4 targets, AUC and TPR with their intervals.
 """
 
 import argparse
@@ -192,7 +192,7 @@ def print_rates(seeds: range, models: int, records: int, targets: int) -> None:
 
 def print_figures() -> None:
     """Print the figures of one large audit."""
-    drawn = world(0, models=66, records=20_000)
+    drawn = world(0, models=34, records=10_000)
     member = drawn.member[:8:2]
     full = {}
     for scale in SCALES:

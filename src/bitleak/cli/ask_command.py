@@ -13,7 +13,7 @@ def ask_networks(
         list[Path],
         typer.Option(
             "--weights",
-            help="A .safetensors or .pt state dict, a store's trained model, or a folder of files; may be repeated.",
+            help="A .safetensors, .pt or .onnx file, a store's trained model, or a folder of files; may be repeated.",
         ),
     ],
     data: Annotated[

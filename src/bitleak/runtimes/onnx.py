@@ -19,7 +19,13 @@ import numpy as np
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, NetworkFile
-from bitleak.runtimes.onnx_files import OnnxContent, all_nodes, parse_content, read_content
+from bitleak.runtimes.onnx_files import (
+    OnnxContent,
+    all_nodes,
+    parse_content,
+    read_content,
+    stated_standardisation,
+)
 from bitleak.runtimes.onnx_layers import layer_facts
 from bitleak.runtimes.onnx_ports import (
     Answers,
@@ -247,4 +253,6 @@ def _record(content: OnnxContent) -> dict[str, Any]:
         entry.version for entry in content.model.opset_import if entry.domain in ("", "ai.onnx")
     )
     quantized = bool(operators & set(QUANTIZING)) or any("QLinear" in name for name in operators)
-    return {"opset": opset, "quantized_activations": quantized, **layer_facts(content.model)}
+    facts = {"opset": opset, "quantized_activations": quantized, **layer_facts(content.model)}
+    stated = stated_standardisation(content.model)
+    return facts if stated is None else {**facts, "standardisation": stated}

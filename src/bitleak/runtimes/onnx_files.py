@@ -7,6 +7,7 @@ loaded, and are refused too.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,16 @@ def parse_content(content: bytes, name: str) -> Any:
         raise ModelError(f"{name}: not an ONNX file, or one without a graph")
     _check_operators(model, name)
     return model
+
+
+def stated_standardisation(model: Any) -> dict[str, list[float]] | None:
+    """Return mean and standard deviation per channel that bitleak wrote into a file, or None."""
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        values = {name: json.loads(stated[f"bitleak.{name}"]) for name in ("mean", "std")}
+        return {name: [float(number) for number in numbers] for name, numbers in values.items()}
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def graph_inputs(model: Any) -> list[Any]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from torch import nn
 
 from bitleak.core.errors import DataError, ModelError, StoreError
 from bitleak.core.types import Images, ModelSpec, Weights
@@ -38,6 +39,8 @@ from bitleak.models.fused_network import fused
 from bitleak.models.new_process import check_in_new_process
 from bitleak.query import answers
 from bitleak.report.output_folder import write_atomically
+from bitleak.runtimes.file_network import FileNetwork
+from bitleak.runtimes.runtime import open_network
 from bitleak.single_network.answer_request import (
     AnswerRequest,
     AskedRecords,
@@ -45,6 +48,7 @@ from bitleak.single_network.answer_request import (
     asked_records,
     check_answer_request,
 )
+from bitleak.single_network.file_answers import is_network_file, read_network_file
 from bitleak.single_network.weights_files import read_weights
 from bitleak.single_network.weights_in_network import (
     fitted_weights,
@@ -124,18 +128,17 @@ def prepare_answers(request: AnswerRequest) -> AnswerJob:
     specs: list[ModelSpec] = []
     digests: list[str] = []
     for path in checked.files:
+        if is_network_file(path):
+            file = read_network_file(path, checked.standardisation, images, hint)
+            specs.append(file.spec)
+            _add_digest(file.digest, digests, path, checked)
+            continue
         weights, renamed = _fitted(checked, path, images, hint)
         if weights.spec is not None:
             specs.append(weights.spec)
         if renamed and f"weights: {renamed}" not in notes:
             notes.append(f"weights: {renamed}")
-        digest = _digest(weights)
-        if digest in digests:
-            twin = checked.files[digests.index(digest)]
-            raise ModelError(
-                f"--weights {path}: holds the same numbers as {twin}; a model would be its own reference"
-            )
-        digests.append(digest)
+        _add_digest(_digest(weights), digests, path, checked)
     try:
         outside = trial_of(specs[0])
         check_in_new_process(specs[0])
@@ -229,6 +232,29 @@ def _fitted(
     except ModelError as error:
         raise ModelError(placed(error, path, weights, spec) + hint) from None
     return fitted, "; ".join(filter(None, (nested, renamed)))
+
+
+def _add_digest(digest: str, digests: list[str], path: Path, checked: CheckedAnswerRequest) -> None:
+    """Add a network's digest, or refuse a network that was read before."""
+    if digest in digests:
+        twin = checked.files[digests.index(digest)]
+        raise ModelError(
+            f"--weights {path}: holds the same numbers as {twin}; a model would be its own reference"
+        )
+    digests.append(digest)
+
+
+def _network(job: AnswerJob, row: int) -> tuple[nn.Module, str]:
+    """Return the network of a row, and its device; a file's runtime is on the CPU."""
+    path, spec = job.checked.files[row], job.specs[row]
+    if is_network_file(path):
+        file = read_network_file(path, (spec.mean, spec.std), job.images)
+        return FileNetwork(open_network(file)), "cpu"
+    weights, _ = fitted_weights(_read(path)[0], spec)
+    network = load(weights, allow_external=True)
+    # As in an audit: an outside forward may do more than its graph.
+    network = network.eval() if spec.name == "external" else fused(network)
+    return network, job.checked.request.device
 
 
 def _read(path: Path) -> tuple[Weights, str]:
@@ -338,10 +364,7 @@ def _answered(
 ) -> dict[str, Any]:
     """Evaluate one network, write its rows, and return their digests and its accuracies."""
     path, spec = job.checked.files[row], job.specs[row]
-    weights, _ = fitted_weights(_read(path)[0], spec)
-    network = load(weights, allow_external=True)
-    # As in an audit: an outside forward may do more than its graph.
-    network = network.eval() if spec.name == "external" else fused(network)
+    network, device = _network(job, row)
     records = {"logits": job.records.pool, "population_logits": job.records.population}
     queries = job.checked.queries
     total = sum(len(records[name]) for name in arrays) * len(queries)
@@ -363,7 +386,7 @@ def _answered(
                 spec=spec,
                 queries=queries,
                 batch=job.checked.request.batch,
-                device=job.checked.request.device,
+                device=device,
                 on_batch=count,
             )
         except ValueError as error:

@@ -34,7 +34,7 @@ from bitleak.single_network.quantize_request import (
     standardisation_of_texts,
 )
 
-WEIGHTS_FILES = ("*.safetensors", *(f"*{suffix}" for suffix in TORCH))
+WEIGHTS_FILES = ("*.safetensors", *(f"*{suffix}" for suffix in TORCH), "*.onnx")
 """Files of a folder that are taken for weights."""
 
 

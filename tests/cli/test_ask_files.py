@@ -1,0 +1,56 @@
+"""`bitleak ask` of a file: its runtime's answers, without a network's code."""
+
+import json
+
+import numpy as np
+import pytest
+from onnx_networks import REASON
+
+from bitleak.data.digits import Digits
+
+onnx = pytest.importorskip("onnx", reason=REASON)
+pytest.importorskip("onnxruntime", reason=REASON)
+
+MEAN, STD = 0.3, 0.4
+
+
+def linear_file(path, classes=10):
+    """A linear network of the digits, with its standardisation in the file; returns its weight."""
+    weight = np.random.default_rng(0).standard_normal((classes, 64)).astype(np.float32)
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight"], ["logits"], transB=1),
+    ]
+    entry = helper.make_tensor_value_info("images", kind, ["n", 1, 8, 8])
+    output = helper.make_tensor_value_info("logits", kind, ["n", classes])
+    constants = [onnx.numpy_helper.from_array(weight, "weight")]
+    graph = helper.make_graph(nodes, "linear", [entry], [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    helper.set_model_props(
+        model, {"bitleak.mean": json.dumps([MEAN]), "bitleak.std": json.dumps([STD])}
+    )
+    onnx.save(model, path)
+    return weight
+
+
+def test_a_file_is_asked_as_it_standardises(bitleak, tmp_path):
+    weight = linear_file(tmp_path / "net.onnx")
+    code, out, err = bitleak(
+        "ask", "--weights", "net.onnx", "--data", "digits", "--records", "0:90", "--out", "asked"
+    )
+    assert code == 0, err
+    assert "1 network of onnx, 90 records" in out
+    pixels = Digits().load(None).pixels[:90].reshape(90, -1)
+    expected = ((pixels / 255 - MEAN) / STD) @ weight.T.astype(np.float64)
+    assert np.abs(np.load(tmp_path / "asked" / "logits.npy")[0, :, 0] - expected).max() < 1e-4
+
+
+def test_a_file_for_other_data_is_refused(bitleak, tmp_path):
+    linear_file(tmp_path / "net.onnx", classes=7)
+    code, _, err = bitleak("ask", "--weights", "net.onnx", "--data", "digits", "--out", "asked")
+    assert code == 2
+    assert (
+        "--weights net.onnx: net.onnx: output 'logits' has the shape [n, 7], but the data has 10 classes"
+        in err
+    )

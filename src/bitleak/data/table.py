@@ -109,7 +109,7 @@ class TableFile:
             root: File to read instead of `path`, or a folder with a file of `path`'s name.
 
         Raises:
-            DataError: A file or a column is missing, or a column holds what no network can take;
+            DataError: A file or a column is missing, or a column holds no numbers;
                 the message names the file, the row and the column.
         """
         return self._read(root)[0]

@@ -174,6 +174,7 @@ def collect_answers(
         ModelError: A logit is not finite; with the file.
         StoreError: The folder cannot be written to.
     """
+    # A folder of the same request is continued.
     request = _request_facts(job)
     state = _state(out, request)
     finished: list[dict[str, Any]] = state["models"]

@@ -116,6 +116,7 @@ def check_answer_request(request: AnswerRequest) -> CheckedAnswerRequest:
     Raises:
         ConfigError: With every mistake, one per line, each with its option.
     """
+    # Texts as values; every mistake is collected.
     errors: list[str] = []
     files = collected(errors, lambda: weights_files(request.weights))
     model = collected(

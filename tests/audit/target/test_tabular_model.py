@@ -143,7 +143,7 @@ def test_releases_whose_classes_are_in_another_order_answer_about_the_same_class
         "one": Answering(values, ["a", "b", "c"]),
         "two": Answering(values[:, ::-1], ["c", "b", "a"]),
     }
-    asked, sentences = table.asked(models, known, lambda done, stage: None)
+    asked, sentences = table.with_answers(models, known, lambda done, stage: None)
     for name in models:
         assert np.array_equal(asked[name].values[:50], values[:50])
         assert np.isnan(asked[name].values[50:]).all()

@@ -162,9 +162,9 @@ def audit_model(
     if tabular is not None:
         records = replace(records, classes=len(tabular.class_values))
         show = on_step or notebook_progress()
-        asked, first = tabular.asked({FULL: network}, known, show)
-        models, further = tabular.asked(models, known, show)
-        network, notes = asked[FULL], (*first, *further)
+        targets, sentences = tabular.with_answers({FULL: network}, known, show)
+        models, more_sentences = tabular.with_answers(models, known, show)
+        network, notes = targets[FULL], (*sentences, *more_sentences)
     target = Target(
         model=network,
         releases=models,

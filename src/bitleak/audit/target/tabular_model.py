@@ -68,8 +68,8 @@ class StoredProbabilities:
 
     def sentence(self, labels: Int64[np.ndarray, "records"]) -> str:
         """Return the resolution of the answers, and how many records are tied by it."""
-        asked = np.flatnonzero(np.isfinite(self.values[:, 0]))
-        confidence = self.signals(labels, asked)[:, SIGNALS.index("logit_scaled")]
+        known = np.flatnonzero(np.isfinite(self.values[:, 0]))
+        confidence = self.signals(labels, known)[:, SIGNALS.index("logit_scaled")]
         _, counts = np.unique(confidence, return_counts=True)
         tied, zeros = int(counts[counts > 1].sum()), self.resolution.zeros
         steps = (
@@ -85,7 +85,7 @@ class StoredProbabilities:
         ties = ""
         if tied:
             ties = (
-                f" {tied:,} of {len(asked):,} records share their confidence with another, the largest group has "
+                f" {tied:,} of {len(known):,} records share their confidence with another, the largest group has "
                 f"{counts.max():,}: within such a group nothing can be ranked, and a TPR at an FPR inside of it is "
                 "given as a range."
             )
@@ -98,7 +98,7 @@ class TabularRecords:
 
     Attributes:
         rows: As they came: an array, or a data frame.
-        numbers: The same for the blind baseline: categories numbered, missing values 0.
+        numbers: Rows for the blind baseline: categories numbered, missing values 0.
         labels: Positions of the labels among `class_values`.
         class_values: Classes of the model.
     """
@@ -113,7 +113,7 @@ class TabularRecords:
         """Classes as text."""
         return tuple(map(str, self.class_values))
 
-    def asked(
+    def with_answers(
         self, models: Mapping[str, Any], known: Known, on_step: OnStep
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Ask every model with `predict_proba`; others are returned as they are.
@@ -130,7 +130,7 @@ class TabularRecords:
             ModelError: Answers are not probabilities of the classes.
         """
         chosen = np.sort(np.concatenate([known.members, known.others]))
-        asked: dict[str, Any] = dict(models)
+        answered: dict[str, Any] = dict(models)
         sentences = []
         for name, model in models.items():
             if isinstance(model, nn.Module) or not hasattr(model, "predict_proba"):
@@ -141,9 +141,9 @@ class TabularRecords:
             stored = StoredProbabilities(
                 type(model).__name__, values, resolution_of([probabilities])
             )
-            asked[name] = stored
+            answered[name] = stored
             sentences.append(f"{name}: {stored.sentence(self.labels)}")
-        return asked, tuple(sentences)
+        return answered, tuple(sentences)
 
     def _probabilities(
         self, model: Any, name: str, chosen: np.ndarray, on_step: OnStep

@@ -18,7 +18,7 @@ from bitleak.config import read_config, validate
 from bitleak.engine.store import Store
 from bitleak.steps.step import MANIFEST_BYTES
 
-VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control", "positive_control"]
+VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control"]
 
 
 def table(folder):
@@ -95,8 +95,9 @@ def test_the_table_has_every_combination_once(undisturbed):
 
 def test_verdicts_are_corrected_over_the_whole_table(undisturbed):
     rows = [row for row in table(undisturbed / "out") if row["p_value"]]
-    # full precision too: recalibrated against not; a target that memorises by design against nothing
-    assert {row["variant"] for row in rows} == set(VARIANTS[:-1])
+    assert {row["variant"] for row in rows} == set(
+        VARIANTS
+    )  # full precision too: recalibrated against not
     for row in rows:
         assert float(row["p_adjusted"]) >= float(row["p_value"])
         assert (row["verdict"] == "not distinguishable") == (float(row["p_adjusted"]) >= 0.05)
@@ -158,11 +159,14 @@ def test_the_number_of_workers_changes_no_byte(undisturbed, bitleak, tmp_path, w
 
 def test_an_audit_killed_at_random_moments_ends_with_the_same_bytes(undisturbed, tmp_path):
     chance = random.Random(0)
-    for _ in range(5):
+    tasks = results_in(undisturbed / "store")
+    for share in (0.0, 0.3, 0.6):
         process = start(undisturbed, tmp_path)
-        time.sleep(chance.uniform(1.0, 7.0))
+        before = results_in(tmp_path / "store")
+        wait_for(process, tmp_path / "store", min(tasks, max(before, round(share * tasks)) + 1))
+        time.sleep(chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() in (-signal.SIGKILL, 0)
     assert start(undisturbed, tmp_path).wait() == 0
     expected = (undisturbed / "out" / "results.csv").read_bytes()
     assert (tmp_path / "out" / "results.csv").read_bytes() == expected
@@ -170,7 +174,7 @@ def test_an_audit_killed_at_random_moments_ends_with_the_same_bytes(undisturbed,
 
 def test_ctrl_c_ends_cleanly_with_130(undisturbed, tmp_path):
     process = start(undisturbed, tmp_path)
-    time.sleep(5.0)
+    wait_for(process, tmp_path / "store", 4)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) in (130, 0)
     assert not list((tmp_path / "store").glob("*/*/.tmp*"))
@@ -232,6 +236,20 @@ def test_help_is_quick_to_import():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()[-1]
     assert not {name for name in ("torch", "numpy", "matplotlib", "yaml") if f"'{name}'" in loaded}
+
+
+def results_in(store):
+    return len(list(store.glob("*/*/*/manifest.json")))
+
+
+def wait_for(process, store, results):
+    """Wait until the store has this many results, or the process has ended."""
+    end = time.monotonic() + 600  # a machine with other work takes minutes to load PyTorch
+    while results_in(store) < results and process.poll() is None:
+        if time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"{results_in(store)} results after ten minutes")
+        time.sleep(0.05)
 
 
 def start(undisturbed, folder, *arguments):

@@ -18,7 +18,7 @@ from bitleak.config import read_config, validate
 from bitleak.engine.store import Store
 from bitleak.steps.step import MANIFEST_BYTES
 
-VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control"]
+VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control", "positive_control"]
 
 
 def table(folder):
@@ -95,9 +95,8 @@ def test_the_table_has_every_combination_once(undisturbed):
 
 def test_verdicts_are_corrected_over_the_whole_table(undisturbed):
     rows = [row for row in table(undisturbed / "out") if row["p_value"]]
-    assert {row["variant"] for row in rows} == set(
-        VARIANTS
-    )  # full precision too: recalibrated against not
+    # full precision too: recalibrated against not; a target that memorises by design against nothing
+    assert {row["variant"] for row in rows} == set(VARIANTS[:-1])
     for row in rows:
         assert float(row["p_adjusted"]) >= float(row["p_value"])
         assert (row["verdict"] == "not distinguishable") == (float(row["p_adjusted"]) >= 0.05)

@@ -15,7 +15,7 @@ from bitleak.answers.class_membership import class_dependences
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.quantized_pairing import paired
 from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, QUANTIZED_BY_MATCHED, Case
-from bitleak.answers.variant_scales import answer_scale
+from bitleak.answers.variant_scales import scale_of_files
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word
 from bitleak.core.checks import number_in
 from bitleak.core.errors import ConfigError, DataError
@@ -133,7 +133,7 @@ class PreparedAttack:
 
     def _standalone_case(self, variant: str) -> Case:
         """Return the case of a variant that has the rows of attacks without references: that on its own scale."""
-        own_scale = answer_scale(self.answers, self.quantized) == "temperature"
+        own_scale = scale_of_files(self.answers, self.quantized) == "temperature"
         if variant == QUANTIZED and own_scale and QUANTIZED_BY_MATCHED in self.cases:
             return QUANTIZED_BY_MATCHED
         return Case(variant, "fp32")

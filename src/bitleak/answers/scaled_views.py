@@ -29,8 +29,8 @@ from bitleak.answers.target_views import (
 from bitleak.answers.variant_scales import (
     AS_THEY_CAME,
     VariantScale,
-    answer_scale,
     file_temperature,
+    scale_of_files,
 )
 from bitleak.attacks import (
     confidence_moments,
@@ -57,7 +57,7 @@ def views_of_answers(prepared: PreparedAttack, scratch: Scratch, on_step: ShowSt
     # Temperatures come first, since signals follow from logits that are divided by them.
     sources = _sources(prepared)
     scales = dict.fromkeys(sources, AS_THEY_CAME)
-    if answer_scale(prepared.answers, prepared.quantized) == "temperature":
+    if scale_of_files(prepared.answers, prepared.quantized) == "temperature":
         for variant, source in sources.items():
             check_population(source)
             scales[variant] = file_temperature(source)
@@ -94,7 +94,7 @@ def standardised_views(
         prepared: The run.
         scratch: Where large arrays go.
     """
-    if answer_scale(prepared.answers, prepared.quantized) != "standardised":
+    if scale_of_files(prepared.answers, prepared.quantized) != "standardised":
         return views
     scales = {}
     for variant, signals in views.signals.items():
@@ -122,7 +122,7 @@ def standardised_views(
 
 def scale_note(prepared: PreparedAttack, views: TargetViews) -> str:
     """Return a sentence on the scale of the answers."""
-    scale = answer_scale(prepared.answers, prepared.quantized)
+    scale = scale_of_files(prepared.answers, prepared.quantized)
     if scale == "raw":
         return (
             "The answers were compared as they came. Their scale, which anybody could divide out, is fitted to "

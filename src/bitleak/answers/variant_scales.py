@@ -37,7 +37,7 @@ class VariantScale:
 AS_THEY_CAME = VariantScale()
 
 
-def answer_scale(answers: Answers, quantized: Answers | None) -> AnswerScale:
+def scale_of_files(answers: Answers, quantized: Answers | None) -> AnswerScale:
     """Return the scale that all files of a run have."""
     files = [answers] if quantized is None else [answers, quantized]
     if not all(file.population_records for file in files):

@@ -34,7 +34,7 @@ MOST_NUMBERS = 1 << 22
 TOLERANCE, MOST_STEPS = 1e-10, 100
 """Relative change of b at which the fit ends (Newton squares the error), and steps at most."""
 
-Limit = Literal["", "all right", "guesses", "constant"]
+FitLimit = Literal["", "all right", "guesses", "constant"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Temperature:
     """
 
     value: float
-    limit: Limit = ""
+    limit: FitLimit = ""
 
 
 def fit_temperature(

@@ -113,7 +113,7 @@ def on_scale(
     )
 
 
-LIMITS = {
+_LIMIT_TEXTS = {
     "": "",
     "all right": ", at the limit for answers that are all right",
     "guesses": ", at the limit for answers that are no better than a guess",
@@ -123,7 +123,7 @@ LIMITS = {
 
 def limit_text(limit: str) -> str:
     """Return the reason why a temperature is no maximum of the likelihood, as the end of a sentence; empty if it is."""
-    return LIMITS[limit]
+    return _LIMIT_TEXTS[limit]
 
 
 def cooled_signals(

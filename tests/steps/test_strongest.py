@@ -9,7 +9,7 @@ import pytest
 from bitleak.core.types import SIGNALS, Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
 from bitleak.steps.attack_targets import AttackTargets
-from bitleak.steps.measure_strongest import MeasureStrongest, StrongestFigures
+from bitleak.steps.measure_strongest import MeasureStrongest, Pair, StrongestFigures
 from bitleak.steps.play_targets import PlayedRates, PlayTargets
 
 MODELS, RECORDS, FPR = 8, 400, 0.05
@@ -160,3 +160,10 @@ def test_a_named_attack_that_was_not_run_is_refused(audit):
             played=(play(audit, audit.full, audit.full),),
             splits=audit.splits,
         )
+
+
+def test_an_attack_without_references_is_found_with_whichever_kind_it_was_run():
+    step = MeasureStrongest("rtn-2", "rtn", 4, ("fp32", "matched"), "lira", "matched", (FPR,), 0)
+    attacks = [["lira"], ["lira", "threshold"]]
+    assert step._kind(Pair("threshold", ""), attacks) == 1
+    assert step._kind(Pair("lira", "fp32"), attacks) == 0

@@ -227,7 +227,7 @@ class MeasureStrongest:
         for group, members in enumerate(played[0].groups):
             rates, changes = [], []
             for pair in candidates:
-                kind = self.references.index(pair.reference) if pair.reference else 0
+                kind = self._kind(pair, [rated.attacks for rated in played])
                 place = played[kind].attacks.index(pair.attack)
                 rates.append(played[kind].rates[group, place])
                 changes.append(played[kind].changes[group, place])
@@ -244,9 +244,17 @@ class MeasureStrongest:
     def _scores_of(
         self, scores: Sequence[AttackScores], pair: Pair
     ) -> Float64[np.ndarray, "targets records"]:
-        return scores[self.references.index(pair.reference) if pair.reference else 0].of(
-            pair.attack
-        )
+        names = [[attack.name for attack in of_kind.attacks] for of_kind in scores]
+        return scores[self._kind(pair, names)].of(pair.attack)
+
+    def _kind(self, pair: Pair, attacks: Sequence[Sequence[str]]) -> int:
+        """Return the place of the kind of references that has a pair, by the attacks of each.
+
+        Attacks without references are run once, with any of the kinds.
+        """
+        if pair.reference:
+            return self.references.index(pair.reference)
+        return next(place for place, names in enumerate(attacks) if pair.attack in names)
 
     def _figures(
         self,

@@ -20,12 +20,15 @@ def test_every_example_is_valid_and_survives_being_written_out(path):
     assert validate(yaml.safe_load(yaml.safe_dump(resolved(config)))) == config
 
 
-def test_the_config_of_the_readme_is_valid():
-    (block,) = re.findall(
-        r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
-    )
+@pytest.mark.parametrize(
+    ("page", "last"),
+    [("README.md", "obc-1.58+last8"), ("docs/configs.md", "obc-1.58+last8+conv*4")],
+)
+def test_the_config_of_the_readme_and_the_whole_one_are_valid(page, last):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
     config = validate(yaml.safe_load(block))
-    assert [entry.variant for entry in config.quantize][-1] == "obc-1.58+last8+conv*4"
+    assert [entry.variant for entry in config.quantize][-1] == last
 
 
 def test_the_papers_examples_are_the_papers_protocol():

@@ -72,7 +72,12 @@ def test_a_file_becomes_a_report(bitleak, tmp_path, good):
         "matched",
     }
     assert {row.target for row in rows} == {"0", "3", "all"}
-    assert {curve.variant for curve in read_curves(folder)} == {"fp32", "quantized", "control", "positive_control"}
+    assert {curve.variant for curve in read_curves(folder)} == {
+        "fp32",
+        "quantized",
+        "control",
+        "positive_control",
+    }
     summary = read_summary(folder)
     assert summary.source == "answers.npz and, quantized, q.npz (logits)"
     page = (folder / "report.html").read_text()

@@ -50,7 +50,7 @@ def test_attacks_compare_answers_on_a_temperature_if_logits_are_kept_and_standar
     for keep, scale in (("logits", "temperature"), ("signals", "standardised")):
         tasks = made(query={"keep": keep}, joint=[["fp32", "rtn-2"]]).tasks
         stages = {task.stage for task in tasks if task.params.get("answer_scale") == scale}
-        assert stages == {"attack", "thresholds", "joint", "power"}
+        assert stages == {"attack", "thresholds", "joint", "power", "play"}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ RAW = {
 }
 DIGITS = Description(1797, 0, 10, 1, 8, "digits")
 NETWORK = NetworkSize(5000, 100_000, ((16, 9), (16, 144), (10, 32)))
-WITH_INTERVALS = {"measure", "estimate", "compare", "utility", "power"}
+WITH_INTERVALS = {"measure", "estimate", "compare", "utility", "power", "play", "strongest"}
 
 
 def planned(**entries):

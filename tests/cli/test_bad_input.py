@@ -28,7 +28,11 @@ CONFIG = [
     (["split"], {"population": 10_000}, ("10000", "held-out records")),
     (["model"], {"name": "resnet19"}, ("model.name", "did you mean 'resnet18'")),
     (["model"], {"widht": 4}, ("model", "did you mean 'width'")),
-    (["data"], {"name": "mnist"}, ("data.name", "Known: arrays, digits, hub, tiny_imagenet")),
+    (
+        ["data"],
+        {"name": "mnist"},
+        ("data.name", "Known: arrays, digits, hub, table, tiny_imagenet"),
+    ),
     (["data"], {"limit": 1}, ("data.limit", "at least 2", "got 1")),
     (["quantize", 0], {"levels": [4, 300]}, ("quantize.0.levels", "from 2 to 256", "got 300")),
     (["quantize", 0], {"bits": [2]}, ("quantize.0", "one of levels", "bits")),

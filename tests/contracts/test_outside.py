@@ -334,8 +334,8 @@ def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, cap
     assert main(["audit", str(tmp_path / "config.yaml"), *arguments]) == 0
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["attack"] for row in rows} == {"loudest", ""}
-    assert {row["variant"] for row in rows} == {"fp32", "coarse-2", "control"}
+    assert {row["attack"] for row in rows} == {"loudest", "strongest", ""}
+    assert {row["variant"] for row in rows} == {"fp32", "coarse-2", "control", "positive_control"}
     assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {
         "attack_count.svg",
         "attack_count.png",

@@ -93,9 +93,9 @@ def player_groups(
         >>> for group in player_groups(split, (0, 2, 4, 6), range(8), range(8), 0):
         ...     print(group.targets, group.players)
         (0,) (4, 5, 6, 7)
-        (2,) (0, 1, 6, 7)
-        (4,) (2, 3, 6, 7)
-        (6,) (0, 1, 4, 5)
+        (2,) (0, 1, 4, 5)
+        (4,) (0, 1, 6, 7)
+        (6,) (0, 1, 2, 3)
     """
     of_targets = list(dict.fromkeys(abs(int(split[row])) for row in targets))
     involved = {abs(int(split[row])) for row in (*candidates, *references)}

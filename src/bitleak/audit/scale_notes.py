@@ -1,5 +1,8 @@
 """A sentence on the scale on which an audit's answers were compared, for the report."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from bitleak.audit.preparation import Prepared
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.engine.store import Store
@@ -17,16 +20,25 @@ def scale_note(prepared: Prepared, store: Store) -> str:
     """Return the sentence, with the temperature of every variant that has references of its own."""
     if prepared.config.query.keep == "signals":
         return STANDARDISED
+    scales = {}
+    for pair, key in prepared.plan.scores.items():
+        if has_own_scale(*pair):
+            scales[pair[0]] = AttackScores.read(store.read_key(key)).scale
+    return temperature_note(scales)
+
+
+def has_own_scale(variant: str, kind: str) -> bool:
+    """Whether the references are quantized as the variant is, so that the scale is its own."""
+    return variant != CONTROL and (kind == "matched" or (variant, kind) == (FULL, FULL))
+
+
+def temperature_note(scales: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the sentence from the facts of each variant's scale; empty facts are left out."""
     temperatures = []
-    for (variant, kind), key in prepared.plan.scores.items():
-        has_scale = kind == "matched" or (variant, kind) == (FULL, FULL)
-        facts = (
-            AttackScores.read(store.read_key(key)).scale if has_scale and variant != CONTROL else {}
-        )
+    for variant, facts in scales.items():
         if facts:
-            temperatures.append(
-                f"{variant}: {facts['temperature']:.4g}{limit_text(facts['limit'])}"
-            )
+            limit = limit_text(facts["limit"])
+            temperatures.append(f"{variant}: {facts['temperature']:.4g}{limit}")
     return (
         "The logits of a variant were divided by a temperature, fitted to the population records "
         f"({', '.join(temperatures)}); targets are on the scale of their references."

@@ -26,7 +26,8 @@ def name_and_rest(
     if not isinstance(raw, dict):
         errors.append(f"{where}: expected a mapping with a name, got {value_text(raw)}")
         return None, {}
-    rest = dict(raw)
+    # YAML has keys that are numbers; as text, they are refused like any unknown key
+    rest = {str(key): value for key, value in raw.items()}
     name = rest.pop("name", None)
     if not isinstance(name, str) or not (name in table or is_outside(name)):
         if name is None:

@@ -155,8 +155,9 @@ def design_effect(
 
     Example:
         >>> values, every = np.repeat([0.0, 1.0, 1.0, 0.0], 5), np.ones(20, bool)
-        >>> design_effect(values, every, np.arange(20) // 5), design_effect(values, every, np.arange(20))
-        (5.0, 1.0)
+        >>> of_five, of_one = np.arange(20) // 5, np.arange(20)
+        >>> [round(design_effect(values, every, clusters), 9) for clusters in (of_five, of_one)]
+        [5.0, 1.0]
     """
     count = int(counted.sum())
     deviations = np.where(counted, values - values[counted].mean(), 0.0)

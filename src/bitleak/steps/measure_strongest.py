@@ -119,9 +119,10 @@ class MeasureStrongest:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the rows, of the thinned curves and of influences."""
-        influences = 8 * metrics.DRAWS * (1 + len(self.fpr))
+        # estimates are kept at full precision, for the other variants' comparisons
+        influences = 8 * metrics.DRAWS * (1 + len(self.fpr)) if self.variant == FULL else 0
         rows = 2 * ROW_BYTES * (1 + len(self.fpr))
-        return (scale.targets + 1) * (16 * 200 + rows + influences)
+        return (scale.targets + 1) * (16 * 200 + rows) + scale.targets * influences
 
     def memory(self, scale: Scale) -> int:
         """Memory of all scores, and of the influences of a few pairs."""

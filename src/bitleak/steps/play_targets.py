@@ -217,12 +217,12 @@ def gathered_rates(
             rates[place] = np.mean([player.value for player in players], axis=0)
             influences[place] = np.mean([player.influence for player in players], axis=0)
     rows = influences.reshape(-1, records)
-    if clusters is not None:  # a draw weighs all records of a cluster alike
+    if clusters is not None and len(rows):  # a draw weighs all records of a cluster alike
         rows = np.stack([metrics.cluster_sums(row, clusters) for row in rows])
     drawn = metrics.on_draws(rows, draw_seed(seed))
     return PlayedRates(
         rates=rates,
-        changes=drawn.reshape(len(groups), len(attacks), -1),
+        changes=drawn.reshape(len(groups), len(attacks), drawn.shape[1]),
         attacks=tuple(attack.name for attack in attacks),
         groups=tuple(group.targets for group in groups),
         players=tuple(len(players) for players, _ in played),

@@ -358,8 +358,9 @@ def test_an_audit_of_code_from_outside_alone(package, tmp_path, monkeypatch, cap
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         again = list(csv.DictReader(file))
     further = [row for row in again if row["metric"] in ("mean_gap", "advantage")]
+    variants = ("fp32", "coarse-2", "control", "positive_control")
     assert {(row["variant"], row["target"]) for row in further} == {
-        (variant, target) for variant in ("fp32", "coarse-2", "control") for target in ("all", "0")
+        (variant, target) for variant in variants for target in ("all", "0")
     }
     assert [row for row in again if row not in further] == rows
 

@@ -34,7 +34,7 @@ from scipy.special import ndtr, ndtri
 from bitleak import metrics
 from bitleak.attacks import Attack, attack_view, expand, player_groups, split_numbers
 from bitleak.core.types import SIGNALS, Measure
-from bitleak.metrics import Choice, Estimates
+from bitleak.metrics import Estimates, PairChoice
 from bitleak.steps.attack_targets import AttackLabel, AttackScores
 from bitleak.steps.measure_strongest import MeasureStrongest
 from bitleak.steps.play_targets import PlayTargets, gathered_rates
@@ -120,7 +120,7 @@ def _all_estimates(scores: np.ndarray, member: np.ndarray) -> list[Estimates]:
     return estimates
 
 
-def _choice(scores: np.ndarray, member: np.ndarray, seed: int) -> Choice:
+def _choice(scores: np.ndarray, member: np.ndarray, seed: int) -> PairChoice:
     """Return the choice on the players, the same for all targets."""
     rates = [metrics.player_rates(scores[p], member[p], FPR) for p in range(TARGETS, len(scores))]
     influence = np.mean([rate.influence for rate in rates], axis=0)
@@ -129,7 +129,7 @@ def _choice(scores: np.ndarray, member: np.ndarray, seed: int) -> Choice:
     )
 
 
-def _strongest(choice: Choice, estimates: list[Estimates], seed: int) -> Estimates:
+def _strongest(choice: PairChoice, estimates: list[Estimates], seed: int) -> Estimates:
     figures = []
     for target in range(TARGETS):
         figures.append({pair: {RATE: estimates[pair][RATE][target]} for pair in choice.pairs})

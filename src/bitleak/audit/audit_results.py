@@ -18,7 +18,7 @@ from bitleak.audit.exposed_records import (
     power_curve_rows,
 )
 from bitleak.audit.preparation import Prepared
-from bitleak.audit.scale_notes import scale_note
+from bitleak.audit.scale_notes import audit_scale_note
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, Row
@@ -89,7 +89,7 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         exposed=single,
         copies=counts,
         warnings=_warnings(prepared, counts, images, rows),
-        notes=(*summary.notes, scale_note(prepared, store), *_not_computed(prepared, store)),
+        notes=(*summary.notes, audit_scale_note(prepared, store), *_not_computed(prepared, store)),
     )
     write_all(
         rows,

@@ -16,7 +16,7 @@ STANDARDISED = (
 )
 
 
-def scale_note(prepared: Prepared, store: Store) -> str:
+def audit_scale_note(prepared: Prepared, store: Store) -> str:
     """Return the sentence, with the temperature of every variant that has references of its own."""
     if prepared.config.query.keep == "signals":
         return STANDARDISED

@@ -17,7 +17,7 @@ Opset = Annotated[
 ]
 
 
-def export_network(
+def export_weights_file(
     weights: Annotated[
         Path,
         typer.Option(

@@ -46,7 +46,7 @@ from bitleak.metrics.score_metric import (
 )
 from bitleak.metrics.strongest import (
     DRAWS,
-    Choice,
+    PairChoice,
     PlayerRates,
     choose_pair,
     named_pair,
@@ -88,7 +88,6 @@ __all__ = [
     "HEADLINE",
     "PRIORS",
     "AtThreshold",
-    "Choice",
     "ClassDependence",
     "EpsilonBound",
     "Estimate",
@@ -99,6 +98,7 @@ __all__ = [
     "Memorisation",
     "Movement",
     "OneRunBound",
+    "PairChoice",
     "PlayerRates",
     "Precision",
     "Rate",

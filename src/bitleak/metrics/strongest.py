@@ -67,7 +67,7 @@ class PlayerRates(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choice:
+class PairChoice:
     """The pair of attack and adversary for a target.
 
     Attributes:
@@ -150,7 +150,7 @@ def on_draws(
 
 def choose_pair(
     rates: Float64[np.ndarray, "pairs"], changes: Float32[np.ndarray, "pairs draws"]
-) -> Choice:
+) -> PairChoice:
     """Return the pair with the largest rate, and that of every draw; the first of equal ones.
 
     Args:
@@ -170,16 +170,16 @@ def choose_pair(
     pair = int(values.argmax())
     drawn = (values[:, None] + np.nan_to_num(changes)).argmax(axis=0)
     rare = np.bincount(drawn, minlength=len(rates)) < RARE * len(drawn)
-    return Choice(pair, np.where(rare[drawn], pair, drawn))
+    return PairChoice(pair, np.where(rare[drawn], pair, drawn))
 
 
-def named_pair(pair: int) -> Choice:
+def named_pair(pair: int) -> PairChoice:
     """Return the choice of a pair that is named beforehand, the same in every draw."""
-    return Choice(pair, np.full(DRAWS, pair), named=True)
+    return PairChoice(pair, np.full(DRAWS, pair), named=True)
 
 
 def strongest_estimates(
-    choices: Sequence[Choice],
+    choices: Sequence[PairChoice],
     figures: Sequence[Mapping[int, Mapping[str, Estimate]]],
     seed: int,
 ) -> Estimates:
@@ -187,7 +187,7 @@ def strongest_estimates(
 
     Args:
         choices: One per target.
-        figures: For each target its figures by pair and metric: those of `Choice.pairs`, all with
+        figures: For each target its figures by pair and metric: those of `PairChoice.pairs`, all with
             the same metrics.
         seed: Seed of the draws, as for the players' rates.
 
@@ -214,7 +214,7 @@ def strongest_estimates(
 
 
 def _strongest(
-    choice: Choice,
+    choice: PairChoice,
     figures: Mapping[int, Estimate],
     changes: Mapping[int, Float64[np.ndarray, "draws"]],
 ) -> Estimate:

@@ -50,7 +50,7 @@ from bitleak.report.headline import judge_control
 from bitleak.report.results_table import Table, tabulate
 from bitleak.report.summary import Summary
 
-Outcome = Literal["pass", "fail", "inconclusive", "not evaluable"]
+GateOutcome = Literal["pass", "fail", "inconclusive", "not evaluable"]
 
 STRONGEST = "strongest"
 POWER = 0.8
@@ -151,7 +151,7 @@ class VariantCheck:
     """
 
     variant: str
-    outcome: Outcome
+    outcome: GateOutcome
     p_pass: float
     p_fail: float
     limits: tuple[LimitCheck, ...]
@@ -178,10 +178,10 @@ class GateResult:
     notes: tuple[str, ...] = ()
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> GateOutcome:
         """The outcome of the whole check: a fail counts before all, a pass only if all pass."""
         outcomes = {check.outcome for check in self.variants}
-        order: tuple[Outcome, ...] = ("fail", "not evaluable", "inconclusive")
+        order: tuple[GateOutcome, ...] = ("fail", "not evaluable", "inconclusive")
         return next((outcome for outcome in order if outcome in outcomes), "pass")
 
 
@@ -400,7 +400,7 @@ def _variant(
     p_pass: float,
     p_fail: float,
 ) -> VariantCheck:
-    outcome: Outcome = "inconclusive"
+    outcome: GateOutcome = "inconclusive"
     if p_fail < LEVEL:
         outcome = "fail"
     elif any(check.reason for check in limits):

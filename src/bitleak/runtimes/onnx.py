@@ -28,10 +28,10 @@ from bitleak.runtimes.onnx_files import (
 )
 from bitleak.runtimes.onnx_layers import layer_facts
 from bitleak.runtimes.onnx_ports import (
-    Answers,
-    Grid,
+    AxisOrder,
+    ByteGrid,
     InputPort,
-    Layout,
+    OutputKind,
     OutputPort,
     Pixels,
     read_input,
@@ -78,10 +78,10 @@ class OnnxRuntime:
     optimisation: Optimisation | None = None
     accuracy_level: int = 0
     batch: int = 64
-    layout: Layout | None = None
+    layout: AxisOrder | None = None
     pixels: Pixels = "standardised"
     output: str = ""
-    answers: Answers | None = None
+    answers: OutputKind | None = None
     input_scale: float | None = None
     input_zero_point: int = 0
     output_scale: float | None = None
@@ -94,9 +94,9 @@ class OnnxRuntime:
         if self.optimisation is not None:
             one_of("optimisation", self.optimisation, get_args(Optimisation))
         if self.layout is not None:
-            one_of("layout", self.layout, get_args(Layout))
+            one_of("layout", self.layout, get_args(AxisOrder))
         if self.answers is not None:
-            one_of("answers", self.answers, get_args(Answers))
+            one_of("answers", self.answers, get_args(OutputKind))
 
     def version(self) -> str:
         """Return name and version of ONNX Runtime.
@@ -149,7 +149,7 @@ class OnnxRuntime:
         return {name: value for name, value in values.items() if value != getattr(default, name)}
 
     def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, OutputPort]:
-        grids: list[Grid | None] = []
+        grids: list[ByteGrid | None] = []
         for scale, zero_point in (
             (self.input_scale, self.input_zero_point),
             (self.output_scale, self.output_zero_point),

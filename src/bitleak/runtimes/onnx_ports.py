@@ -21,9 +21,9 @@ from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec
 from bitleak.runtimes.onnx_files import constant, graph_inputs
 
-Layout = Literal["NCHW", "NHWC"]
+AxisOrder = Literal["NCHW", "NHWC"]
 Pixels = Literal["standardised", "unit", "bytes"]
-Answers = Literal["logits", "probabilities"]
+OutputKind = Literal["logits", "probabilities"]
 
 FLOATS: dict[int, np.dtype] = {1: np.dtype(np.float32), 10: np.dtype(np.float16)}
 BYTES: dict[int, np.dtype] = {2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
@@ -40,7 +40,7 @@ _PASSING = (
 )
 """Operators that keep the order and, up to rounding, the values of a vector."""
 
-Grid = tuple[float, int]
+ByteGrid = tuple[float, int]
 """Scale and zero point of 8-bit numbers."""
 
 
@@ -59,10 +59,10 @@ class InputPort:
 
     name: str
     dtype: np.dtype
-    layout: Layout
+    layout: AxisOrder
     batch: int | None
     pixels: Pixels
-    grid: Grid | None
+    grid: ByteGrid | None
 
     def values(
         self, images: Float32[np.ndarray, "records channels *size"], spec: ModelSpec
@@ -98,8 +98,8 @@ class OutputPort:
     """
 
     name: str
-    grid: Grid | None
-    answers: Answers
+    grid: ByteGrid | None
+    answers: OutputKind
 
     def logits(self, values: np.ndarray) -> Float32[np.ndarray, "records classes"]:
         """Return an output as logits; of probabilities, their logarithms.
@@ -135,9 +135,9 @@ def read_input(
     spec: ModelSpec,
     path: str,
     *,
-    layout: Layout | None,
+    layout: AxisOrder | None,
     pixels: Pixels,
-    grid: Grid | None,
+    grid: ByteGrid | None,
 ) -> InputPort:
     """Return the input of a file.
 
@@ -179,16 +179,18 @@ def read_input(
     return InputPort(name, dtype, found_layout, batch, pixels, grid)
 
 
-def _layout(dims: Sequence[int], spec: ModelSpec, layout: Layout | None, where: str) -> Layout:
+def _layout(
+    dims: Sequence[int], spec: ModelSpec, layout: AxisOrder | None, where: str
+) -> AxisOrder:
     """Return the order of the axes, in which 0 stands for any length."""
     channels, size = spec.channels, spec.size
     if not size:
         return _row_layout(dims, channels, where)
-    shapes: Mapping[Layout, tuple[int, ...]] = {
+    shapes: Mapping[AxisOrder, tuple[int, ...]] = {
         "NCHW": (channels, size, size),
         "NHWC": (size, size, channels),
     }
-    fitting: list[Layout] = []
+    fitting: list[AxisOrder] = []
     for order, shape in shapes.items():
         if len(dims) == 4 and all(
             dim in (0, length) for dim, length in zip(dims[1:], shape, strict=True)
@@ -210,7 +212,7 @@ def _layout(dims: Sequence[int], spec: ModelSpec, layout: Layout | None, where: 
     return layout or fitting[0]
 
 
-def _row_layout(dims: Sequence[int], columns: int, where: str) -> Layout:
+def _row_layout(dims: Sequence[int], columns: int, where: str) -> AxisOrder:
     """Return the order of the axes of rows of a table, which have no size to be in the wrong place."""
     if len(dims) != 2 or dims[1] not in (0, columns):
         given = "[" + ", ".join(str(dim or "any") for dim in dims) + "]"
@@ -226,8 +228,8 @@ def read_output(
     path: str,
     *,
     name: str,
-    answers: Answers | None,
-    grid: Grid | None,
+    answers: OutputKind | None,
+    grid: ByteGrid | None,
 ) -> OutputPort:
     """Return the output of a file that holds the answers.
 
@@ -307,7 +309,7 @@ def _maker(model: Any, name: str, passing: Sequence[str]) -> str:
     return "" if node is None else str(node.op_type)
 
 
-def _grid_of(model: Any, name: str, operator: str) -> Grid | None:
+def _grid_of(model: Any, name: str, operator: str) -> ByteGrid | None:
     """Return scale and zero point by which the file itself reads or writes an 8-bit tensor."""
     for node in model.graph.node:
         tensor = node.input[0] if operator == "DequantizeLinear" and node.input else ""

@@ -18,7 +18,7 @@ from bitleak.core.metric_names import NAIVE
 from bitleak.core.types import Measure, Row, SplitMode, Splits
 from bitleak.core.variants import FULL, NAMED, STRONGEST
 from bitleak.engine.worker import Runtime
-from bitleak.metrics import Choice, Estimate, Estimates
+from bitleak.metrics import Estimate, Estimates, PairChoice
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.find_copies import groups_of
 from bitleak.steps.play_targets import PlayedRates, draw_seed
@@ -220,11 +220,11 @@ class MeasureStrongest:
         allowed: Sequence[int],
         played: Sequence[PlayedRates],
         targets: Sequence[int],
-    ) -> list[Choice]:
+    ) -> list[PairChoice]:
         """Return the choice of each target among the allowed pairs."""
         candidates = [pairs[place] for place in allowed]
         named = self._named(candidates)
-        of_target: dict[int, Choice] = {}
+        of_target: dict[int, PairChoice] = {}
         for group, members in enumerate(played[0].groups):
             rates, changes = [], []
             for pair in candidates:

@@ -8,7 +8,7 @@ from torch import nn
 from toy_target import DEVIATION, MEAN, toy
 
 import bitleak
-from bitleak.audit.target.release_rows import Release, Settings, Signals, attacked_releases
+from bitleak.audit.target.release_rows import AttackSettings, Release, Signals, attacked_releases
 from bitleak.core.signals import signals
 
 RIGHT = {"mean": MEAN, "deviation": DEVIATION}
@@ -137,7 +137,7 @@ def test_noise_in_place_of_the_answers_is_at_chance_for_every_attack():
     release = Release("fp32", "", None, Signals(answers[:records], answers[records:]))
     member = rng.random(records) < 0.5
     # Epsilon's bounds take most of the time, and are not the subject.
-    found = attacked_releases([release], member, labels[:records], Settings((0.01,), (0.5,)))
+    found = attacked_releases([release], member, labels[:records], AttackSettings((0.01,), (0.5,)))
     areas = [row for row in found.rows if row.metric == "auc" and row.target == "all"]
     assert len(areas) == 14  # seven attacks, on the noise given and on the control
     for row in areas:

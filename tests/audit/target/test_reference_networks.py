@@ -9,7 +9,7 @@ import bitleak
 from bitleak.attacks.control import two_class_signals
 from bitleak.audit.target import reference_networks
 from bitleak.audit.target.record_lists import known_records, parted
-from bitleak.audit.target.release_rows import Release, Settings, Signals, attacked_releases
+from bitleak.audit.target.release_rows import AttackSettings, Release, Signals, attacked_releases
 from bitleak.core.errors import ConfigError
 
 RECIPE = bitleak.Recipe(epochs=6, learning_rate=0.02, batch=64, augment=())
@@ -92,7 +92,7 @@ def test_noise_in_place_of_the_target_is_at_chance_for_every_offline_attack():
     noise = answers(rng.normal(0, 3, hardness.shape))
     release = Release("fp32", "", None, noise, {"fp32": references})
     member = rng.random(records) < 0.5
-    found = attacked_releases([release], member, labels, Settings((0.01,), (0.5,)))
+    found = attacked_releases([release], member, labels, AttackSettings((0.01,), (0.5,)))
     areas = [row for row in found.rows if row.metric == "auc" and row.target == "all"]
     assert {row.attack for row in areas} >= {"lira-offline-one_sided-shrunk", "rmia-offline-a0.3"}
     assert {row.reference for row in areas} == {"", "fp32", "recalibrated"}

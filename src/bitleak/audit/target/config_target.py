@@ -13,7 +13,7 @@ from bitleak.audit.target.input_spelling import InputSpelling
 from bitleak.audit.target.network_answers import Records
 from bitleak.audit.target.record_lists import known_records, parted
 from bitleak.audit.target.reference_networks import TRAINING_SHARE, ReferenceRecipe
-from bitleak.audit.target.release_rows import Settings
+from bitleak.audit.target.release_rows import AttackSettings
 from bitleak.audit.target.target_audit import TargetFacts, Tier
 from bitleak.audit.target.target_run import Target
 from bitleak.audit.target.tier_lines import TrainingWork
@@ -91,7 +91,7 @@ def read_config_target(
         parts=parted(known, config.seed, training=TRAINING_SHARE if tier == 1 else 0.0),
         stored=stored,
         class_names=images.class_names,
-        settings=Settings(config.fpr, config.priors, config.delta, config.seed),
+        settings=AttackSettings(config.fpr, config.priors, config.delta, config.seed),
         allow_separable=section.allow_separable,
         calibration=_calibration(config),
         facts=TargetFacts(

@@ -17,7 +17,7 @@ from torch import Tensor
 from bitleak.core.checks import number_in, one_of
 
 Channels = Literal["rgb", "bgr"]
-Layout = Literal["upright", "transposed"]
+InputLayout = Literal["upright", "transposed"]
 
 STANDARDS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -45,7 +45,7 @@ class InputSpelling:
     deviation: tuple[float, ...] = (1.0,)
     scale: float = 1.0
     channels: Channels = "rgb"
-    layout: Layout = "upright"
+    layout: InputLayout = "upright"
 
     def __post_init__(self) -> None:
         for value in self.mean:
@@ -163,7 +163,7 @@ def variations(spelling: InputSpelling, pixels: Sequence[int]) -> Iterator[Propo
         order: Channels = "rgb" if spelling.channels == "bgr" else "bgr"
         yield Proposal("channels exchanged", replace(spelling, channels=order))
     if pixels[1] == pixels[2]:
-        layout: Layout = "upright" if spelling.layout == "transposed" else "transposed"
+        layout: InputLayout = "upright" if spelling.layout == "transposed" else "transposed"
         yield Proposal("height and width exchanged", replace(spelling, layout=layout))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from bitleak.audit.target.input_spelling import Channels, InputSpelling, Layout
+from bitleak.audit.target.input_spelling import Channels, InputLayout, InputSpelling
 from bitleak.audit.target.network_answers import (
     OnStep,
     Records,
@@ -27,7 +27,7 @@ from bitleak.audit.target.reference_networks import (
     factory_maker,
     fresh_copies,
 )
-from bitleak.audit.target.release_rows import Settings
+from bitleak.audit.target.release_rows import AttackSettings
 from bitleak.audit.target.tabular_model import NEXT, tabular_records, takes_rows
 from bitleak.audit.target.target_audit import (
     TargetAudit,
@@ -66,7 +66,7 @@ def audit_model(
     deviation: Sequence[float] | int | float = 1.0,
     scale: int | float = 1.0,
     channels: Channels = "rgb",
-    layout: Layout = "upright",
+    layout: InputLayout = "upright",
     queries: Sequence[str] = ("identity",),
     fpr: Sequence[float] = (0.001, 0.01),
     order: Any = None,
@@ -172,7 +172,7 @@ def audit_model(
         parts=parted(known, seed, training=TRAINING_SHARE if tier == 1 else 0.0),
         stored=stored,
         class_names=() if tabular is None else tabular.class_names,
-        settings=Settings(fprs=tuple(sorted(set(fpr))), seed=seed),
+        settings=AttackSettings(fprs=tuple(sorted(set(fpr))), seed=seed),
         allow_separable=allow_separable,
         calibration=calibration,
         facts=TargetFacts(

@@ -104,7 +104,7 @@ def logits_of(
         return np.concatenate(parts)
 
 
-def signals_of(
+def answered_signals(
     model: Any,
     records: Records,
     chosen: Int64[np.ndarray, "chosen"],

@@ -80,7 +80,7 @@ class ReferenceRecipe:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceNetwork:
     """A trained reference.
 
     Attributes:
@@ -101,7 +101,7 @@ def trained_references(
     *,
     seed: int,
     on_step: OnStep,
-) -> list[Reference]:
+) -> list[ReferenceNetwork]:
     """Train the references.
 
     Args:
@@ -143,7 +143,7 @@ def trained_references(
             _distil(
                 network, records, training, answers, plan.recipe, seed_for(seed, "distil", index)
             )
-        references.append(Reference(network.eval(), drawn))
+        references.append(ReferenceNetwork(network.eval(), drawn))
     return references
 
 

@@ -82,7 +82,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Settings:
+class AttackSettings:
     """Settings of the attacks and of their figures.
 
     Attributes:
@@ -117,7 +117,7 @@ def attacked_releases(
     releases: Sequence[Release],
     member: Bool[np.ndarray, "records"],
     labels: Int64[np.ndarray, "records"],
-    settings: Settings,
+    settings: AttackSettings,
 ) -> AttackedReleases:
     """Run every attack on every release and on the control, and measure the scores.
 
@@ -127,7 +127,7 @@ def attacked_releases(
         labels: Classes of the evaluated records.
         settings: Settings.
     """
-    control = control_of(releases[0], settings.seed)
+    control = noise_release(releases[0], settings.seed)
     cases = list(_cases([*releases, control]))
     rows: list[Row] = []
     curves: list[RocCurve] = []
@@ -172,7 +172,7 @@ def attacked_releases(
     return AttackedReleases(tuple(rows), tuple(curves), scores)
 
 
-def control_of(release: Release, seed: int) -> Release:
+def noise_release(release: Release, seed: int) -> Release:
     """Return a release that knows nothing: noise with the moments of its answers to the population.
 
     Args:
@@ -256,7 +256,7 @@ def _view(case: _Case, labels: Int64[np.ndarray, "records"]) -> AttackView:
     return recalibrated(view) if case.kind == "recalibrated" else view
 
 
-def _measuring(case: _Case, settings: Settings, comparisons: int) -> MeasureVariant:
+def _measuring(case: _Case, settings: AttackSettings, comparisons: int) -> MeasureVariant:
     return MeasureVariant(
         case.release.name,
         case.release.quantizer,

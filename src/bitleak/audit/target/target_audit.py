@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bitleak.attacks.threshold import GAP_ATTACK
 from bitleak.audit.target.blind_baseline import BlindBaseline
-from bitleak.audit.target.release_rows import Settings
+from bitleak.audit.target.release_rows import AttackSettings
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import BLIND, CONTROL, FULL
 from bitleak.metrics import adjust_verdicts, headline_fpr
@@ -104,7 +104,7 @@ class TargetAudit:
     rows: tuple[Row, ...]
     curves: tuple[RocCurve, ...]
     facts: TargetFacts
-    settings: Settings
+    settings: AttackSettings
     baseline: BlindBaseline
     evaluable: bool
 
@@ -242,7 +242,7 @@ class TargetAudit:
             presets=(),
             queries=facts.queries,
             interval="95 % intervals over the records; they are about this one model, never about new trainings",
-            versions=package_versions(),
+            versions=current_versions(),
             machine=f"{facts.device}, {platform.machine()}",
             seeds={"root": settings.seed},
             variants=(),
@@ -281,11 +281,11 @@ def without_attacks(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     )
 
 
-def package_versions() -> Mapping[str, str]:
+def current_versions() -> Mapping[str, str]:
     """Return the versions of packages that the figures depend on."""
-    from bitleak.audit.audit_results import package_versions as versions
+    from bitleak.audit.audit_results import package_versions
 
-    return versions()
+    return package_versions()
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:

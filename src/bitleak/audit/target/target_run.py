@@ -14,8 +14,8 @@ from bitleak.audit.target.member_check import check_on_members
 from bitleak.audit.target.network_answers import (
     OnStep,
     Records,
+    answered_signals,
     check_answers_alone,
-    signals_of,
 )
 from bitleak.audit.target.record_lists import Parts
 from bitleak.audit.target.reference_networks import ReferenceRecipe, trained_references
@@ -25,7 +25,7 @@ from bitleak.audit.target.release_models import (
     quantized_copy,
     release_model,
 )
-from bitleak.audit.target.release_rows import Release, Settings, Signals, attacked_releases
+from bitleak.audit.target.release_rows import AttackSettings, Release, Signals, attacked_releases
 from bitleak.audit.target.target_audit import (
     TargetAudit,
     TargetFacts,
@@ -74,7 +74,7 @@ class Target:
     parts: Parts
     stored: StoredFiles
     class_names: tuple[str, ...]
-    settings: Settings
+    settings: AttackSettings
     allow_separable: bool
     calibration: int
     facts: TargetFacts
@@ -258,5 +258,5 @@ def _release_models(target: Target, names: Sequence[str]) -> list[ReleaseModel]:
 def _answers(model: Any, target: Target, name: str, on_step: OnStep) -> Signals:
     pool, population = target.parts.pool, target.parts.population
     asked = np.concatenate([pool, population])
-    signals = signals_of(model, target.records, asked, on_step, f"asking {name}")
+    signals = answered_signals(model, target.records, asked, on_step, f"asking {name}")
     return Signals(signals[: len(pool)], signals[len(pool) :])

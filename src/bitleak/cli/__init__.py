@@ -1,8 +1,8 @@
 """The command line: one file per verb, each a few lines over the library.
 
 Exit codes: 0 done, 1 a task failed, 2 bad input or a full disk, 3 time was up before all was done,
-4 something outside broke (see `exit_codes`), 5 to 7 outcomes of `check`, 128 + signal for a signal. Nothing heavy is imported
-before a verb runs, so `--help` answers at once.
+4 something outside broke (see `exit_codes`), 5 to 7 outcomes of `check`, 128 + signal for a signal.
+Nothing heavy is imported before a verb runs, so `--help` answers at once.
 """
 
 import sys

@@ -234,7 +234,7 @@ def from_parquet(path: Path, schema: pa.Schema, *, later: Sequence[str] = ()) ->
     """
     if not path.is_file():
         raise StoreError(
-            f"{path}: there is no such file; `bitleak report` needs the output folder of an audit, {REMEDY}"
+            f"{path}: there is no such file; the output folder of an audit holds it, {REMEDY}"
         )
     with opened_parquet(path, kind=StoreError, advice=REMEDY) as opened:
         table = opened.file.read()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bitleak.cli.options import Device
+from bitleak.cli.options import Device, Mean, Std
 
 
 def ask_networks(
@@ -52,13 +52,8 @@ def ask_networks(
     queries: Annotated[
         str, typer.Option("--queries", help="Such as identity,flip,shift:2,0.")
     ] = "identity",
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            "--mean", help="Per channel, 0 to 1; the weights' or the data's unless given."
-        ),
-    ] = None,
-    std: Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")] = None,
+    mean: Mean = None,
+    std: Std = None,
     batch: Annotated[int, typer.Option("--batch", help="Records per forward pass.")] = 64,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads on a CPU.")] = 1,
     device: Device = "auto",

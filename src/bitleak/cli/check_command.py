@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitleak.cli.options import Adversary
+
 if TYPE_CHECKING:
     from bitleak.report.release_gate import Limit
 
@@ -40,12 +42,7 @@ def check_run(
             help="How much more than full precision may leak, such as auc=0.01.",
         ),
     ] = None,
-    adversary: Annotated[
-        str,
-        typer.Option(
-            help="strongest, or an attack and its references, such as rmia-online/matched."
-        ),
-    ] = "strongest",
+    adversary: Adversary = "strongest",
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,7 +115,8 @@ def _named_number(option: str, text: str) -> tuple[str, float]:
     name, equals, number = text.partition("=")
     try:
         return name, float(number)
-    except ValueError:
-        pass
-    missing = "" if equals else " without `=`"
-    raise ConfigError(f"{option}: expected METRIC=NUMBER, such as auc=0.55, got {text!r}{missing}")
+    except ValueError as error:
+        missing = "" if equals else " without `=`"
+        raise ConfigError(
+            f"{option}: expected METRIC=NUMBER, such as auc=0.55, got {text!r}{missing}"
+        ) from error

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bitleak.cli.options import Adversary
+
 if TYPE_CHECKING:
     from bitleak.report.run_comparison import RunComparison
 
@@ -15,12 +17,7 @@ if TYPE_CHECKING:
 def compare_two_runs(
     first: Annotated[Path, typer.Argument(metavar="A", help="The output folder of an audit.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="That of another one.")],
-    adversary: Annotated[
-        str,
-        typer.Option(
-            help="strongest, or an attack and its references, such as rmia-online/matched."
-        ),
-    ] = "strongest",
+    adversary: Adversary = "strongest",
     variant: Annotated[
         list[str] | None,
         typer.Option(

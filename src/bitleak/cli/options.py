@@ -54,6 +54,15 @@ NumGpus = Annotated[
     float | None,
     typer.Option("--num-gpus", help="GPUs that a Ray task asks for, such as 0.25; 1 if on cuda."),
 ]
+Adversary = Annotated[
+    str,
+    typer.Option(help="strongest, or an attack and its references, such as rmia-online/matched."),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", help="Per channel, 0 to 1; the weights' or the data's unless given."),
+]
+Std = Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Settings = Annotated[
     list[str] | None,

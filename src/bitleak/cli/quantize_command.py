@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bitleak.cli.export_command import Opset, print_exported
-from bitleak.cli.options import Device
+from bitleak.cli.options import Device, Mean, Std
 
 
 def quantize_network(
@@ -61,13 +61,8 @@ def quantize_network(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="A field of the quantizer."),
     ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            "--mean", help="Per channel, 0 to 1; the weights' or the data's unless given."
-        ),
-    ] = None,
-    std: Annotated[str | None, typer.Option("--std", help="Per channel; goes with --mean.")] = None,
+    mean: Mean = None,
+    std: Std = None,
     format_: Annotated[
         str,
         typer.Option("--format", help="onnx: also a file per precision, as by `bitleak export`."),

@@ -222,7 +222,9 @@ def check_limits(
     doubt = control.sentence if control.status == "not at chance" else ""
     checks: list[tuple[LimitCheck, ...]] = []
     for name in names:
-        measures = [_measure(table, name, attack, reference, limit) for limit in limits]
+        measures = [
+            adversary_measure(table, name, limit.metric, attack, reference) for limit in limits
+        ]
         checks_of_variant = []
         for limit, measure in zip(limits, measures, strict=True):
             check = evaluate_limit(limit, measure, summary.targets, len(names), doubt)
@@ -267,6 +269,15 @@ def chosen_adversary(table: Table, adversary: str, summary: Summary) -> tuple[st
         near = difflib.get_close_matches(adversary, pairs, n=3, cutoff=0.5)
         advice = f"did you mean {' or '.join(near or [usual])}? results.csv has {len(pairs)}"
     raise InputError(f"--adversary: no adversary {adversary!r}; {advice}")
+
+
+def adversary_measure(
+    table: Table, variant: str, metric: str, attack: str, reference: str
+) -> Measure | None:
+    """Return a figure by an attack, or the test accuracy, in which no attack has a part."""
+    if metric == str(TEST_ACCURACY):
+        return table.find(variant, metric)
+    return table.find(variant, metric, attack, reference)
 
 
 def evaluate_limit(
@@ -333,14 +344,6 @@ def _require_metrics(table: Table, attack: str, limits: Sequence[Limit]) -> None
                 f"limit on {limit.metric!r}: the run has no such figure; "
                 f"it has {', '.join(sorted(bounded)) or 'none that can be bounded'}"
             )
-
-
-def _measure(
-    table: Table, variant: str, attack: str, reference: str, limit: Limit
-) -> Measure | None:
-    if limit.metric == str(TEST_ACCURACY):
-        return table.find(variant, limit.metric)
-    return table.find(variant, limit.metric, attack, reference)
 
 
 def _why_not(limit: Limit, measure: Measure | None) -> str:

@@ -24,7 +24,7 @@ from bitleak.core.types import Measure, Row
 from bitleak.core.variants import FULL
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import verdict
-from bitleak.report.release_gate import STRONGEST, chosen_adversary
+from bitleak.report.release_gate import STRONGEST, adversary_measure, chosen_adversary
 from bitleak.report.results_table import Table, tabulate
 from bitleak.report.summary import Summary
 
@@ -104,8 +104,8 @@ def compare_runs(
     for metric in _metrics(summaries):
         of_metric = []
         for old, new in names:
-            before = _find(tables[0], old, metric, *pairs[0])
-            after = _find(tables[1], new, metric, *pairs[1])
+            before = adversary_measure(tables[0], old, metric, *pairs[0])
+            after = adversary_measure(tables[1], new, metric, *pairs[1])
             label = old if old == new else f"{old}/{new}"
             change = difference_of(label, metric, before, after)
             if change is not None:
@@ -171,12 +171,6 @@ def _metrics(summaries: tuple[Summary, Summary]) -> list[str]:
     """Return AUC, the TPRs at the FPRs of both runs, and test accuracy."""
     shared = [fpr for fpr in summaries[0].fprs if fpr in summaries[1].fprs]
     return ["auc", *(str(Metric("tpr", fpr)) for fpr in shared), str(TEST_ACCURACY)]
-
-
-def _find(table: Table, variant: str, metric: str, attack: str, reference: str) -> Measure | None:
-    if metric == str(TEST_ACCURACY):
-        return table.find(variant, metric)
-    return table.find(variant, metric, attack, reference)
 
 
 def _centre(measure: Measure) -> float:

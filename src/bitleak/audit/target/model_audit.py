@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from bitleak.audit.target.input_spelling import Channels, InputLayout, InputSpelling
 from bitleak.audit.target.network_answers import (
-    OnStep,
     Records,
 )
 from bitleak.audit.target.record_lists import Parts, known_records, parted
@@ -28,7 +27,7 @@ from bitleak.audit.target.reference_networks import (
     fresh_copies,
 )
 from bitleak.audit.target.release_rows import AttackSettings
-from bitleak.audit.target.tabular_model import NEXT, tabular_records, takes_rows
+from bitleak.audit.target.tabular_model import NEXT, OnStep, tabular_records, takes_rows
 from bitleak.audit.target.target_audit import (
     TargetAudit,
     TargetFacts,

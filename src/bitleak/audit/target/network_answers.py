@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from bitleak.audit.target.input_spelling import InputSpelling, unit_of
-from bitleak.audit.target.tabular_model import StoredProbabilities
+from bitleak.audit.target.tabular_model import OnStep, StoredProbabilities
 from bitleak.core.errors import ModelError
 from bitleak.core.signals import signals
 from bitleak.core.types import SIGNALS
@@ -26,9 +26,6 @@ from bitleak.data.augment import apply_query
 from bitleak.models.answer_difference import differing
 from bitleak.models.logit_output import Choice, chosen_output
 from bitleak.models.precision import exact_float32
-
-OnStep = Callable[[float, str], None]
-"""Takes the fraction done of a stage, and the name of the stage."""
 
 SMALLEST_PROBABILITY = 1e-12
 """Floor of a probability, whose logarithm is then finite."""

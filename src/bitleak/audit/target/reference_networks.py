@@ -25,7 +25,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitleak.audit.target.network_answers import OnStep, Records, logits_of
+from bitleak.audit.target.network_answers import Records, logits_of
+from bitleak.audit.target.tabular_model import OnStep
 from bitleak.core.errors import ConfigError, ModelError, TrainingError
 from bitleak.core.seeds import seed_for
 from bitleak.data.augment import augmented

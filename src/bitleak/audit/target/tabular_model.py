@@ -35,6 +35,7 @@ NEXT = (
 )
 
 OnStep = Callable[[float, str], None]
+"""Takes the fraction done of a stage, and the name of the stage."""
 
 
 @dataclass(frozen=True)

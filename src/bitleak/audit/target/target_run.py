@@ -12,7 +12,6 @@ from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
 from bitleak.audit.target.image_features import features_of
 from bitleak.audit.target.member_check import check_on_members
 from bitleak.audit.target.network_answers import (
-    OnStep,
     Records,
     answered_signals,
     check_answers_alone,
@@ -26,6 +25,7 @@ from bitleak.audit.target.release_models import (
     release_model,
 )
 from bitleak.audit.target.release_rows import AttackSettings, Release, Signals, attacked_releases
+from bitleak.audit.target.tabular_model import OnStep
 from bitleak.audit.target.target_audit import (
     TargetAudit,
     TargetFacts,

@@ -46,8 +46,10 @@ TOOLS = {
 
 RUNTIMES = {
     "onnx": "bitleak.runtimes.onnx:OnnxRuntime",
+    "openvino": "bitleak.runtimes.openvino:OpenVinoRuntime",
 }
-"""Runtimes by the suffix of their files."""
+RUNTIME_OF_SUFFIX = {".onnx": "onnx", ".xml": "openvino"}
+"""Names of `RUNTIMES` by the suffix of their files."""
 
 ATTACKS = {
     "lira": "bitleak.attacks.lira:LIRA_FORMS",

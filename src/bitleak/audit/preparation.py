@@ -1,6 +1,7 @@
 """Preparation of an audit: data set, network and plan are checked, nothing is computed."""
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,13 +192,31 @@ def _check_tool(entry: QuantizeConfig) -> None:
     """Refuse a tool whose packages are missing, and options that its runtime does not have."""
     tool = ToolConfig(**entry.options)
     try:
-        runtime_of("onnx", tool.runtime)
         if tool.call in registry.TOOLS:
             module = importlib.import_module(registry.TOOLS[tool.call].partition(":")[0])
+            runtime_of(getattr(module, "RUNTIME", "onnx"), tool.runtime)
             for package, extra in module.PACKAGES.items():
                 import_extra(package, extra, f"the tool {tool.call}")
+        else:
+            _check_runtime_options(tool.runtime)
     except ModelError as error:
         raise ConfigError(f"quantize: {entry.variant}: {error}") from None
+
+
+def _check_runtime_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that no runtime has; which one answers an outside tool's file is known once it is there.
+
+    Raises:
+        ModelError: As of the first runtime.
+    """
+    errors = []
+    for name in registry.RUNTIMES:
+        try:
+            runtime_of(name, options)
+        except ModelError as error:
+            errors.append(error)
+    if len(errors) == len(registry.RUNTIMES):
+        raise errors[0]
 
 
 def _settled_elsewhere(recipe: Recipe, device: str) -> Recipe:

@@ -12,13 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, NetworkFile
+from bitleak.runtimes.fixed_batches import answer_batches
+from bitleak.runtimes.network_ports import (
+    AxisOrder,
+    InputPort,
+    OutputKind,
+    OutputPort,
+    Pixels,
+    PortOptions,
+    changed_options,
+)
 from bitleak.runtimes.onnx_files import (
     OnnxContent,
     all_nodes,
@@ -27,18 +37,9 @@ from bitleak.runtimes.onnx_files import (
     stated_standardisation,
 )
 from bitleak.runtimes.onnx_layers import layer_facts
-from bitleak.runtimes.onnx_ports import (
-    AxisOrder,
-    ByteGrid,
-    InputPort,
-    OutputKind,
-    OutputPort,
-    Pixels,
-    read_input,
-    read_output,
-)
+from bitleak.runtimes.onnx_ports import read_input, read_output
 from bitleak.runtimes.packages import import_extra
-from bitleak.runtimes.runtime import Logits, Standardised
+from bitleak.runtimes.runtime import Logits, Standardised, random_batch
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -50,6 +51,9 @@ LEVELS = {
 }
 PROVIDER = "CPUExecutionProvider"
 ACCURACY_KEY = "session.qdq_matmulnbits_accuracy_level"
+PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+"""Operators whose outputs are compared to place a difference."""
+
 QUANTIZING = ("QuantizeLinear", "DynamicQuantizeLinear")
 """Operators that round activations; integer operators follow them."""
 
@@ -90,13 +94,9 @@ class OnnxRuntime:
     def __post_init__(self) -> None:
         integer_in("accuracy_level", self.accuracy_level, 0, 4)
         integer_in("batch", self.batch, 1, 4096)
-        one_of("pixels", self.pixels, get_args(Pixels))
         if self.optimisation is not None:
             one_of("optimisation", self.optimisation, get_args(Optimisation))
-        if self.layout is not None:
-            one_of("layout", self.layout, get_args(AxisOrder))
-        if self.answers is not None:
-            one_of("answers", self.answers, get_args(OutputKind))
+        PortOptions.of(self)
 
     def version(self) -> str:
         """Return name and version of ONNX Runtime.
@@ -114,7 +114,7 @@ class OnnxRuntime:
         return NetworkFile(
             content=np.frombuffer(content.model.SerializeToString(deterministic=True), np.uint8),
             runtime="onnx",
-            options=self._options(),
+            options=changed_options(self),
             size=content.size,
             digest=content.digest,
             spec=spec,
@@ -142,24 +142,27 @@ class OnnxRuntime:
         }
         return OnnxNetwork(session, entry, output, file.spec, entry.batch or self.batch, facts)
 
-    def _options(self) -> dict[str, Any]:
-        """Return the options that are not at their defaults."""
-        default = OnnxRuntime()
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: value for name, value in values.items() if value != getattr(default, name)}
+    def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
+        """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
+        model = parse_content(file.content.tobytes(), "the stored file")
+        products = [node for node in model.graph.node if node.op_type in PRODUCTS]
+        entry, _ = self._ports(model, file.spec, "the stored file")
+        known = {value.name for value in model.graph.output}
+        for node in products:
+            if node.output[0] not in known:
+                model.graph.output.add(name=node.output[0])
+        images = random_batch(file.spec, entry.batch or self.batch)
+        level = cast(Optimisation, optimisation)
+        session = make_session(model.SerializeToString(), level, self.accuracy_level)
+        names = [node.output[0] for node in products]
+        values = session.run(names, {entry.name: entry.values(images, file.spec)})
+        labels = [f"{node.op_type} {node.name or node.output[0]!r}" for node in products]
+        return dict(zip(labels, values, strict=True))
 
     def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, OutputPort]:
-        grids: list[ByteGrid | None] = []
-        for scale, zero_point in (
-            (self.input_scale, self.input_zero_point),
-            (self.output_scale, self.output_zero_point),
-        ):
-            grids.append(None if scale is None else (scale, zero_point))
-        entry = read_input(model, spec, path, layout=self.layout, pixels=self.pixels, grid=grids[0])
-        output = read_output(
-            model, spec, path, name=self.output, answers=self.answers, grid=grids[1]
-        )
-        return entry, output
+        options = PortOptions.of(self)
+        entry = read_input(model, spec, path, options)
+        return entry, read_output(model, spec, path, options)
 
 
 @dataclass(frozen=True)
@@ -188,27 +191,21 @@ class OnnxNetwork:
         Raises:
             ModelError: The session fails, or its answers are not one finite number per image and class.
         """
-        parts = [np.empty((0, self.spec.classes), np.float32)]
-        for start in range(0, len(images), self.batch):
-            part = images[start : start + self.batch]
-            filled = np.zeros((self.batch, *part.shape[1:]), np.float32)
-            filled[: len(part)] = part
-            parts.append(self._run(filled)[: len(part)])
-        return np.concatenate(parts)
+        return answer_batches(
+            self._run,
+            images,
+            entry=self.entry,
+            output=self.output,
+            spec=self.spec,
+            batch=self.batch,
+        )
 
-    def _run(self, images: Standardised) -> Logits:
-        values = {self.entry.name: self.entry.values(images, self.spec)}
+    def _run(self, values: np.ndarray) -> np.ndarray:
         try:
-            (output,) = self.session.run([self.output.name], values)
+            (output,) = self.session.run([self.output.name], {self.entry.name: values})
         except Exception as error:  # its errors have no common class
             raise ModelError(f"ONNX Runtime cannot run the file: {first_line(error)}") from error
-        expected = (len(images), self.spec.classes)
-        if output.shape[:1] != expected[:1] or output.size != expected[0] * expected[1]:
-            raise ModelError(
-                f"output {self.output.name!r} has the shape {list(output.shape)} for {len(images)} images; expected "
-                f"{list(expected)}: is it a network for another data set, or another output?"
-            )
-        return self.output.logits(output)
+        return np.asarray(output)
 
 
 def make_session(content: bytes, optimisation: Optimisation, accuracy_level: int | None) -> Any:

@@ -7,11 +7,11 @@ a tensor.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bitleak.runtimes.file_layers import LayerCount, facts_of_layers
 from bitleak.runtimes.onnx_files import PURPOSE
 from bitleak.runtimes.packages import import_extra
 
@@ -35,25 +35,6 @@ PASSING = ("Transpose", "Reshape", "Identity", "Mul", "Sub", "Cast", "Squeeze", 
 """Operators between the codes and the weight, whose first input is followed."""
 
 
-@dataclass(frozen=True)
-class LayerCount:
-    """A layer of a file.
-
-    Attributes:
-        name: Name of its operator, or of its output.
-        levels: Largest number of different codes on any grid; None in full precision.
-        bits: Width of the stored codes; 32 in full precision.
-        weights: Number of weights.
-        bytes: Bytes of codes, scales and zero points, or of the floats.
-    """
-
-    name: str
-    levels: int | None
-    bits: int
-    weights: int
-    bytes: int
-
-
 def file_layers(model: Any) -> list[LayerCount]:
     """Return the layers of a file, in the order of the graph."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -73,13 +54,8 @@ def file_layers(model: Any) -> list[LayerCount]:
 
 def layer_facts(model: Any) -> dict[str, Any]:
     """Return levels counted, layers in full precision and bits per weight, as JSON values."""
-    layers = file_layers(model)
-    counted = {layer.name: layer.levels for layer in layers if layer.levels is not None}
-    weights = sum(layer.weights for layer in layers)
     return {
-        "levels_counted": counted,
-        "float_layers": [layer.name for layer in layers if layer.levels is None],
-        "bits_per_weight": 8 * sum(layer.bytes for layer in layers) / weights if weights else 32.0,
+        **facts_of_layers(file_layers(model)),
         "folded_batch_norms": not any(
             node.op_type == "BatchNormalization" for node in model.graph.node
         ),

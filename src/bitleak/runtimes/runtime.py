@@ -72,6 +72,32 @@ class NetworkRuntime(Protocol):
         """Return name and version of the runtime, which decide the last bits of its answers."""
 
 
+@runtime_checkable
+class ComparableRuntime(NetworkRuntime, Protocol):
+    """A runtime that rewrites a graph before it runs it, and can be told not to.
+
+    Attributes:
+        optimisation: Level of the rewriting: `none`, `all` or one between; None is `all`, checked by
+            `bitleak.runtimes.session_comparison`.
+    """
+
+    optimisation: Any
+
+    def product_outputs(self, file: NetworkFile, optimisation: str) -> Mapping[str, np.ndarray]:
+        """Return the outputs of all products on the images of `random_batch`, in the graph's order.
+
+        Args:
+            file: The file.
+            optimisation: Level of the rewriting.
+        """
+
+
+def random_batch(spec: ModelSpec, batch: int) -> Standardised:
+    """Return fixed random images on which layers are compared."""
+    shape = (batch, *spec.input_shape)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
 def runtime_for(path: Path, options: Mapping[str, Any] | None = None) -> tuple[str, NetworkRuntime]:
     """Return the name of the runtime of a file, by its suffix, and the runtime.
 
@@ -82,11 +108,11 @@ def runtime_for(path: Path, options: Mapping[str, Any] | None = None) -> tuple[s
         >>> runtime_for(Path("network.pth"))
         Traceback (most recent call last):
         ...
-        bitleak.core.errors.ModelError: network.pth: no runtime for files of this kind; expected .onnx
+        bitleak.core.errors.ModelError: network.pth: no runtime for files of this kind; expected .onnx, .xml
     """
-    name = path.suffix.lower().lstrip(".")
-    if name not in registry.RUNTIMES:
-        known = ", ".join(f".{suffix}" for suffix in registry.RUNTIMES)
+    name = registry.RUNTIME_OF_SUFFIX.get(path.suffix.lower())
+    if name is None:
+        known = ", ".join(registry.RUNTIME_OF_SUFFIX)
         raise ModelError(f"{path}: no runtime for files of this kind; expected {known}")
     return name, runtime_of(name, options or {})
 

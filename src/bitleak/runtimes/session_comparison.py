@@ -13,27 +13,24 @@ Cost: four passes over `RECORDS` images and, if they differ, two with the output
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import NetworkFile
-from bitleak.runtimes.onnx import OnnxNetwork, OnnxRuntime, make_session
-from bitleak.runtimes.onnx_files import parse_content
-from bitleak.runtimes.runtime import Standardised, runtime_of
+from bitleak.runtimes.runtime import ComparableRuntime, OpenNetwork, Standardised, runtime_of
 
 RECORDS = 32
 FLOAT_TOLERANCE = 1e-4
 STEP_TOLERANCE = 0.03
-PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 
 
 def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
     """Refuse a file whose answers are not those of its graph.
 
     Args:
-        file: A file of the runtime `onnx`; files of other runtimes are not compared.
+        file: A file; that of a runtime without levels of optimisation is not compared.
         images: Standardised images; the first `RECORDS` are used.
 
     Returns:
@@ -44,18 +41,18 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
             the sessions differ and the runtime's option `optimisation` does not say which one counts.
     """
     runtime = runtime_of(file.runtime, file.options)
-    if not isinstance(runtime, OnnxRuntime):
+    if not isinstance(runtime, ComparableRuntime):
         return {}
     shown = images[:RECORDS]
     sessions = {
         "used": runtime.open(file),
-        "unoptimised": replace(runtime, optimisation="none").open(file),
+        "unoptimised": _at_level(runtime, "none").open(file),
     }
     answers = {name: network(shown) for name, network in sessions.items()}
     differences = {}
     for name, network in sessions.items():
         # A session of its own: a fault may be the same in every run of one session.
-        again = replace(runtime, optimisation=network.facts["optimisation"]).open(file)(shown)
+        again = _at_level(runtime, network.facts["optimisation"]).open(file)(shown)
         differences[f"{name} twice"] = _largest(answers[name], again)
         if not _alike(again, answers[name], file):
             raise ModelError(
@@ -75,7 +72,12 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
     return differences
 
 
-def _version(network: OnnxNetwork) -> str:
+def _at_level(runtime: ComparableRuntime, level: str) -> ComparableRuntime:
+    changed: Any = replace(cast(Any, runtime), optimisation=level)
+    return cast(ComparableRuntime, changed)
+
+
+def _version(network: OpenNetwork) -> str:
     return str(network.facts["runtime"])
 
 
@@ -91,31 +93,12 @@ def _alike(first: np.ndarray, second: np.ndarray, file: NetworkFile) -> bool:
     return _largest(first, second) <= FLOAT_TOLERANCE * max(1.0, float(np.abs(second).max()))
 
 
-def _place(file: NetworkFile, runtime: OnnxRuntime) -> str:
+def _place(file: NetworkFile, runtime: ComparableRuntime) -> str:
     """Return the first product whose output the optimised session computes otherwise, in words."""
-    model = parse_content(file.content.tobytes(), "the stored file")
-    products = [node for node in model.graph.node if node.op_type in PRODUCTS]
-    known = {value.name for value in model.graph.output}
-    for node in products:
-        if node.output[0] not in known:
-            model.graph.output.add(name=node.output[0])
-    network = runtime.open(file)
-    names = [node.output[0] for node in products]
-    outputs = []
-    for level in (runtime.optimisation or "all", "none"):
-        session = make_session(model.SerializeToString(), level, runtime.accuracy_level)
-        outputs.append(session.run(names, _zero_filled(network)))
-    for node, optimised, plain in zip(products, *outputs, strict=True):
-        if not np.isfinite(optimised).all() or _largest(optimised, plain) > FLOAT_TOLERANCE * max(
-            1.0, float(np.abs(plain).max())
-        ):
-            return f"; the first operator that differs is {node.op_type} {node.name or node.output[0]!r}"
+    optimised = runtime.product_outputs(file, runtime.optimisation or "all")
+    plain = runtime.product_outputs(file, "none")
+    for name, values in optimised.items():
+        limit = FLOAT_TOLERANCE * max(1.0, float(np.abs(plain[name]).max()))
+        if not np.isfinite(values).all() or _largest(values, plain[name]) > limit:
+            return f"; the first operator that differs is {name}"
     return ""
-
-
-def _zero_filled(network: OnnxNetwork) -> dict[str, Any]:
-    """Return a batch of fixed random images as the file takes them."""
-    spec = network.spec
-    shape = (network.batch, *spec.input_shape)
-    images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    return {network.entry.name: network.entry.values(images, spec)}

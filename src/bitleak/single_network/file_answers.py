@@ -22,7 +22,7 @@ def is_network_file(path: Path) -> bool:
         >>> is_network_file(Path("net.onnx")), is_network_file(Path("net.safetensors"))
         (True, False)
     """
-    return path.suffix.lower().lstrip(".") in registry.RUNTIMES
+    return path.suffix.lower() in registry.RUNTIME_OF_SUFFIX
 
 
 def read_network_file(

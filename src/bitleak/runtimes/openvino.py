@@ -1,0 +1,276 @@
+"""OpenVINO files, answered by OpenVINO's CPU plugin.
+
+Unless it is told otherwise, OpenVINO computes in bfloat16 on processors that have it, and rounds
+the activations of products with packed weights to 8 bits. Here float32 is asked for, read back from
+the compiled graph, and checked by a product of numbers that bfloat16 cannot hold. `precision:
+runtime` leaves the choice to OpenVINO, for the answers that a default session gives; the arithmetic
+that it chose is in the facts of the network.
+
+OpenVINO has no switch that turns its rewriting off. `optimisation: none` hands out every product of
+the graph as an output, which no fusion survives, and turns off its integer arithmetic
+(`LP_TRANSFORMS_MODE`) and its compiled subgraphs (`SNIPPETS_MODE`).
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from bitleak.core.checks import integer_in, one_of
+from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec, NetworkFile
+from bitleak.runtimes.fixed_batches import answer_batches
+from bitleak.runtimes.network_ports import (
+    AxisOrder,
+    InputPort,
+    OutputKind,
+    OutputPort,
+    Pixels,
+    PortOptions,
+    changed_options,
+)
+from bitleak.runtimes.openvino_files import PURPOSE, IrContent, core, last_line, parse_ir, read_ir
+from bitleak.runtimes.openvino_layers import PRODUCTS, ir_facts
+from bitleak.runtimes.openvino_ports import StoredPlace, read_ir_input, read_ir_output
+from bitleak.runtimes.packages import import_extra
+from bitleak.runtimes.runtime import Logits, Standardised, random_batch
+
+Rewriting = Literal["none", "all"]
+Arithmetic = Literal["float32", "runtime"]
+
+DEVICE = "CPU"
+ONE_THREAD = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "PERFORMANCE_HINT": "LATENCY"}
+FLOAT32 = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "EXECUTION_MODE_HINT": "ACCURACY",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+}
+UNOPTIMISED = {"LP_TRANSFORMS_MODE": "NO", "SNIPPETS_MODE": "DISABLE"}
+PROBE = 1 + 2.0**-12
+"""A number that float32 holds, and neither bfloat16 (8 bits) nor float16 (11 bits) does."""
+
+
+@dataclass(frozen=True)
+class OpenVinoRuntime:
+    """Answers of an OpenVINO file on the CPU.
+
+    Attributes:
+        precision: `float32`, which is checked, or `runtime` for OpenVINO's own choice.
+        optimisation: Rewriting of the graph. None is `all`, and refuses a file whose answers depend
+            on it (see `bitleak.runtimes.session_comparison`).
+        batch: Images per run, if the file leaves it open.
+        layout: See `PortOptions`, as all that follow.
+        pixels: Values that the input takes.
+        output: Name of the output.
+        answers: Logits or probabilities.
+        input_scale: Scale of an 8-bit input.
+        input_zero_point: Zero point of an 8-bit input.
+        output_scale: Scale of an 8-bit output.
+        output_zero_point: Zero point of an 8-bit output.
+    """
+
+    precision: Arithmetic = "float32"
+    optimisation: Rewriting | None = None
+    batch: int = 64
+    layout: AxisOrder | None = None
+    pixels: Pixels = "standardised"
+    output: str = ""
+    answers: OutputKind | None = None
+    input_scale: float | None = None
+    input_zero_point: int = 0
+    output_scale: float | None = None
+    output_zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("precision", self.precision, get_args(Arithmetic))
+        integer_in("batch", self.batch, 1, 4096)
+        if self.optimisation is not None:
+            one_of("optimisation", self.optimisation, get_args(Rewriting))
+        PortOptions.of(self)
+
+    def version(self) -> str:
+        """Return name and version of OpenVINO.
+
+        Raises:
+            ModelError: It is not installed.
+        """
+        kit = import_extra("openvino", "openvino", PURPOSE)
+        return f"openvino {kit.__version__.split('-')[0]}"
+
+    def read(self, path: Path, spec: ModelSpec) -> NetworkFile:
+        """Return a file's content, checked; see `NetworkRuntime.read`."""
+        content = read_ir(path)
+        model = parse_ir(content, str(path))
+        self._ports(model, spec, str(path))
+        return NetworkFile(
+            content=np.frombuffer(content.packed(), np.uint8),
+            runtime="openvino",
+            options=changed_options(self),
+            size=content.size,
+            digest=content.digest,
+            spec=spec,
+            record=ir_facts(model),
+        )
+
+    def open(self, file: NetworkFile) -> "OpenVinoNetwork":
+        """Return the network; see `NetworkRuntime.open`."""
+        model, entry, place = self._placed(file)
+        compiled = _compile(model, self._settings())
+        facts = {
+            "runtime": self.version(),
+            "provider": DEVICE,
+            "optimisation": self.optimisation or "all",
+            "arithmetic": self._arithmetic(compiled),
+            "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
+            "batch": entry.batch or self.batch,
+            "answers": place.port.answers,
+        }
+        return OpenVinoNetwork(
+            compiled.create_infer_request(),
+            entry,
+            place.port,
+            place.index,
+            file.spec,
+            entry.batch or self.batch,
+            facts,
+        )
+
+    def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
+        """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
+        model, entry, _ = self._placed(file)
+        labels = _with_products(model)
+        settings = {**self._settings(), **(UNOPTIMISED if optimisation == "none" else {})}
+        request = _compile(model, settings).create_infer_request()
+        images = random_batch(file.spec, entry.batch or self.batch)
+        request.infer({0: entry.values(images, file.spec)})
+        values = {}
+        for index, label in labels.items():
+            values[label] = request.get_output_tensor(index).data.astype(np.float32)
+        return values
+
+    def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, StoredPlace]:
+        options = PortOptions.of(self)
+        entry = read_ir_input(model, spec, path, options)
+        return entry, read_ir_output(model, spec, path, options)
+
+    def _placed(self, file: NetworkFile) -> tuple[Any, InputPort, StoredPlace]:
+        """Return the graph with a fixed batch, its input and its output."""
+        model = parse_ir(IrContent.unpacked(file.content), "the stored file")
+        entry, place = self._ports(model, file.spec, "the stored file")
+        batch = entry.batch or self.batch
+        model.reshape([batch, *entry.shape(file.spec)])
+        if self.optimisation == "none":
+            _with_products(model)
+        return model, entry, place
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            **ONE_THREAD,
+            **(FLOAT32 if self.precision == "float32" else {}),
+            **(UNOPTIMISED if self.optimisation == "none" else {}),
+        }
+
+    def _arithmetic(self, compiled: Any) -> str:
+        """Return the number type of products, which must be float32 if it was asked for.
+
+        Raises:
+            ModelError: It is another one.
+        """
+        stated = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        if self.precision == "runtime":
+            return stated
+        error = probe_error(tuple(self._settings().items()))
+        if stated != "f32" or error > 0:
+            raise ModelError(
+                f"{self.version()} was asked for float32 and computes in {stated}, with an error of {error:.2g} on "
+                "numbers that float32 holds; audit its own choice by the runtime's option precision: runtime"
+            )
+        return "float32"
+
+
+@dataclass(frozen=True)
+class OpenVinoNetwork:
+    """A compiled graph of OpenVINO that answers standardised images with logits.
+
+    Attributes:
+        request: The compiled graph's request.
+        entry: Its input.
+        output: Its output.
+        index: Place of the output among the graph's outputs.
+        spec: Standardisation of the images, and the number of classes.
+        batch: Images per run.
+        facts: Runtime, version, device and arithmetic.
+    """
+
+    request: Any
+    entry: InputPort
+    output: OutputPort
+    index: int
+    spec: ModelSpec
+    batch: int
+    facts: Mapping[str, Any]
+
+    def __call__(self, images: Standardised) -> Logits:
+        """Return the logits of standardised images, or log-probabilities.
+
+        Raises:
+            ModelError: The graph fails, or its answers are not one finite number per image and class.
+        """
+        return answer_batches(
+            self._run,
+            images,
+            entry=self.entry,
+            output=self.output,
+            spec=self.spec,
+            batch=self.batch,
+        )
+
+    def _run(self, values: np.ndarray) -> np.ndarray:
+        try:
+            self.request.infer({0: values}, share_inputs=True)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO cannot run the file: {last_line(error)}") from error
+        return np.asarray(self.request.get_output_tensor(self.index).data)
+
+
+@functools.cache
+def probe_error(settings: tuple[tuple[str, str], ...]) -> float:
+    """Return the relative error of a product of numbers that only float32 holds.
+
+    Args:
+        settings: Settings of the plugin.
+    """
+    kit = import_extra("openvino", "openvino", PURPOSE)
+    operators = import_extra("openvino.opset13", "openvino", PURPOSE)
+    entry = operators.parameter([4, 32], kit.Type.f32)
+    weight = operators.constant(np.eye(32, dtype=np.float32) * np.float32(PROBE))
+    product = operators.matmul(entry, weight, False, True)
+    model = kit.Model([operators.result(product)], [entry], "probe")
+    values = np.full((4, 32), PROBE, np.float32)
+    compiled = _compile(model, dict(settings))
+    found = compiled(values)[0].astype(np.float64)
+    return float(np.abs(found / np.float64(np.float32(PROBE**2)) - 1).max())
+
+
+def _with_products(model: Any) -> dict[int, str]:
+    """Add every product as an output; return their labels by their place among the outputs."""
+    places: dict[int, str] = {}
+    for operator in model.get_ordered_ops():
+        if operator.get_type_name() in PRODUCTS:
+            label = f"{operator.get_type_name()} {operator.get_friendly_name()!r}"
+            places[len(model.outputs)] = label
+            model.add_outputs(operator.output(0))
+    return places
+
+
+def _compile(model: Any, settings: Mapping[str, str]) -> Any:
+    try:
+        return core().compile_model(model, DEVICE, dict(settings))
+    except RuntimeError as error:
+        kit = import_extra("openvino", "openvino", PURPOSE)
+        raise ModelError(
+            f"OpenVINO {kit.__version__.split('-')[0]} cannot load the file: {last_line(error)}"
+        ) from error

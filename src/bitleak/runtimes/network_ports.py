@@ -276,7 +276,7 @@ def output_port(
                 f"{where} is {stored.dtype}, and {stored.grid_reason}: set the runtime's options output_scale and "
                 "output_zero_point"
             )
-    found = "probabilities" if stored.softmax else "logits"
+    found: OutputKind = "probabilities" if stored.softmax else "logits"
     return OutputPort(stored.name, grid, options.answers or found)
 
 

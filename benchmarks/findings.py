@@ -9,6 +9,7 @@ the mean AUC and TPR of every variant, attack and adversary.
 
 import argparse
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,13 +18,9 @@ import pyarrow.parquet as pq
 REFERENCES = ("fp32", "recalibrated", "matched")
 KEPT = ("variant", "attack", "reference", "metric", "value", "low", "high", "difference", "verdict")
 KEY = ("variant", "attack", "reference", "metric")
-SHOWN = (
-    "lira-online-shrunk",
-    "rmia-online",
-    "lira-offline-one_sided-shrunk",
-    "quantile-normal",
-    "threshold",
-)
+SHOWN = ("lira-online-shrunk", "rmia-online", "lira-offline-one_sided-shrunk")
+NAMED = "lira-online-shrunk"
+RATE = re.compile(r"tpr@[0-9.]+")
 Z = 1.959964
 
 Rows = dict[tuple[str, str, str, str], dict]
@@ -38,18 +35,17 @@ def main() -> None:
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     rows = means(options.audit)
-    metrics = sorted(
-        {
-            key[3]
-            for key in rows
-            if key[3] == "auc" or (key[3].startswith("tpr@") and "over" not in key[3])
-        }
+    metrics = (
+        "auc",
+        *sorted({key[3] for key in rows if key[0] == "fp32" and RATE.fullmatch(key[3])}),
     )
+    print("\n### The strongest pair of attack and adversary\n")
+    print("\n".join(strongest(rows, metrics[-1])))
     for metric in metrics:
         print(f"\n### {metric}\n")
         print("\n".join(table(rows, metric)))
-    print("\n### By attack, matched references\n")
-    print("\n".join(by_attack(rows, ["fp32", "obc-4", "obc-2", "obc-1.58"], "tpr@0.01")))
+    print(f"\n### By attack, matched references: {metrics[-1]}\n")
+    print("\n".join(by_attack(rows, ["fp32", "obc-4", "obc-2", "obc-1.58"], metrics[-1])))
     if options.dedicated:
         print("\n### Population and dedicated targets\n")
         print("\n".join(agreement(rows, means(options.dedicated))))
@@ -73,18 +69,50 @@ def means(folder: Path) -> Rows:
     return {tuple(row[name] or "" for name in KEY): row for row in listed if row["target"] == "all"}  # type: ignore[misc]
 
 
-def table(rows: Rows, metric: str) -> Iterable[str]:
-    """Yield the table of variants by attack and adversary."""
-    yield f"| variant | attack | {' | '.join(f'`{reference}`' for reference in REFERENCES)} |"
-    yield "|---|---|---|---|---|"
+def strongest(rows: Rows, rate: str) -> Iterable[str]:
+    """Yield the table of the strongest pair on every variant, beside the pair named beforehand."""
+    kinds = [f"`{kind}`" for kind in reversed(REFERENCES)]
+    heads = [
+        "variant",
+        "test accuracy %",
+        "AUC, strongest",
+        "TPR, strongest",
+        *kinds,
+        "against fp32",
+    ]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---|---|---|---|---|---|---|---|"
     for variant in dict.fromkeys(key[0] for key in rows):
+        row = rows.get((variant, "strongest", "", rate))
+        if row is None:
+            continue
+        named = [rows.get((variant, NAMED, kind, rate)) for kind in reversed(REFERENCES)]
+        values = [f"{entry['value']:.3f}" if entry else "" for entry in named]
+        area = cell(rows.get((variant, "strongest", "", "auc")))
+        cells = [variant, accuracy(rows, variant), area, cell(row), *values, row["verdict"] or ""]
+        yield f"| {' | '.join(cells)} |"
+
+
+def table(rows: Rows, metric: str) -> Iterable[str]:
+    """Yield the table of variants: every attack by the three adversaries, the last's interval."""
+    heads = [f"`{attack}`: {', '.join(f'`{kind}`' for kind in REFERENCES)}" for attack in SHOWN]
+    yield f"| variant | test accuracy % | {' | '.join(heads)} |"
+    yield f"|---|---|{'---|' * len(SHOWN)}"
+    for variant in dict.fromkeys(key[0] for key in rows):
+        cells = []
         for attack in SHOWN:
-            cells = [
-                cell(rows.get((variant, attack, reference, metric)))
-                for reference in ("", *REFERENCES)
-            ]
-            if any(cells):
-                yield f"| {variant} | `{attack}` | {' | '.join(entry or cells[0] for entry in cells[1:])} |"
+            kinds = [rows.get((variant, attack, kind, metric)) for kind in ("", *REFERENCES)]
+            present = [row for row in kinds if row is not None]
+            values = [f"{row['value']:.3f}" for row in present[:-1]]
+            cells.append(", ".join([*values, cell(present[-1])]) if present else "")
+        if any(cells):
+            yield f"| {variant} | {accuracy(rows, variant)} | {' | '.join(cells)} |"
+
+
+def accuracy(rows: Rows, variant: str) -> str:
+    """Return the test accuracy in percent; empty for controls."""
+    row = rows.get((variant, "", "", "test_accuracy"))
+    return f"{100 * row['value']:.1f}" if row else ""
 
 
 def by_attack(rows: Rows, variants: Sequence[str], metric: str) -> Iterable[str]:
@@ -139,8 +167,13 @@ def agreement(rows: Rows, other_rows: Rows) -> Iterable[str]:
 
 
 def cell(row: dict | None) -> str:
-    """Return value and interval as text."""
-    return "" if row is None else f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    """Return value and interval as text; where scores tie at the rate, the two ends of the step."""
+    if row is None:
+        return ""
+    if row["low"] is None:
+        step = row["step_value"]
+        return f"{row['value']:.3f}" + (f" or {step:.3f} (tied)" if step is not None else "")
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 if __name__ == "__main__":

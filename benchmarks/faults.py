@@ -44,8 +44,9 @@ fpr: [0.05]
 TIMEOUT = 300
 OTHERS = ("ray", "torchinductor")
 """How the names of caches begin that libraries keep in the folder for temporary files."""
-SETTLE = 10.0
-"""Seconds for processes to notice that their parent has gone."""
+SETTLE = {"processes": 10.0, "ray": 120.0}
+"""Seconds for processes to notice that their parent has gone, for each executor: Ray's own agents
+look for it once a minute."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Runs:
     def __init__(self, root: Path, executor: str) -> None:
         self.root = root
         self.executor = executor
+        self.settle = SETTLE[executor]
         self.config = root / "config.yaml"
         self.config.write_text(CONFIG)
 
@@ -164,11 +166,15 @@ def family(place: Place) -> list[int]:
     return sorted(processes)
 
 
-def leftovers(place: Place) -> list[str]:
-    """Return the files that should not exist when nothing runs, and the processes that go on."""
-    deadline = time.monotonic() + SETTLE
-    while family(place) and time.monotonic() < deadline:
+def leftovers(place: Place, settle: float) -> list[str]:
+    """Return the files that should not exist when nothing runs, and the processes that go on for
+    longer than `settle` seconds.
+    """
+    start = time.monotonic()
+    while family(place) and time.monotonic() < start + settle:
         time.sleep(0.1)
+    if (waited := time.monotonic() - start) > SETTLE["processes"]:
+        print(f"{place.root.name}: the last process was gone after {waited:.0f} s", flush=True)
     names = [f"process {number}" for number in family(place)]
     hidden = [
         path
@@ -252,7 +258,7 @@ def full_store(runs: Runs, place: Place) -> int:
     """Give the store's disk room for some of the results, and later for all."""
     with small_disk(place.store, 300_000):
         code = runs.finish(place)
-        tidy = leftovers(place)
+        tidy = leftovers(place, runs.settle)
         message = (place.root / "said").read_text()
         subprocess.run(["mount", "-o", "remount,size=64m", str(place.store)], check=True)
         again = runs.finish(place)
@@ -324,9 +330,9 @@ def case(
     place = Place(runs.root / name.replace(" ", "-").replace(",", ""))
     place.root.mkdir()
     code, line = disturb(place), said(place)
-    left = leftovers(place) if tidy else []
+    left = leftovers(place, runs.settle) if tidy else []
     again = runs.finish(place)
-    left += leftovers(place)
+    left += leftovers(place, runs.settle)
     equal = again == 0 and (place.out / "results.csv").read_bytes() == expected
     if not equal or left:
         print((place.root / "said").read_text(errors="replace")[-2000:])
@@ -361,9 +367,8 @@ def main() -> None:
         assert runs.finish(place) == 0, (place.root / "said").read_text()
         seconds = time.monotonic() - start
         expected = (place.out / "results.csv").read_bytes()
-        print(
-            f"undisturbed: {seconds:.0f} s, {len(expected)} bytes of results.csv, left: {leftovers(place) or 'nothing'}"
-        )
+        left = ", ".join(leftovers(place, runs.settle)) or "nothing"
+        print(f"undisturbed: {seconds:.0f} s, {len(expected)} bytes of results.csv, left: {left}")
         kinds = (
             ["driver", "worker", "fork server"]
             if options.executor == "processes"

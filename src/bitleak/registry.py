@@ -47,8 +47,9 @@ TOOLS = {
 RUNTIMES = {
     "onnx": "bitleak.runtimes.onnx:OnnxRuntime",
     "openvino": "bitleak.runtimes.openvino:OpenVinoRuntime",
+    "litert": "bitleak.runtimes.litert:LiteRtRuntime",
 }
-RUNTIME_OF_SUFFIX = {".onnx": "onnx", ".xml": "openvino"}
+RUNTIME_OF_SUFFIX = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
 """Names of `RUNTIMES` by the suffix of their files."""
 
 ATTACKS = {

@@ -108,7 +108,7 @@ def runtime_for(path: Path, options: Mapping[str, Any] | None = None) -> tuple[s
         >>> runtime_for(Path("network.pth"))
         Traceback (most recent call last):
         ...
-        bitleak.core.errors.ModelError: network.pth: no runtime for files of this kind; expected .onnx, .xml
+        bitleak.core.errors.ModelError: network.pth: no runtime for files of this kind; expected .onnx, .xml, .tflite
     """
     name = registry.RUNTIME_OF_SUFFIX.get(path.suffix.lower())
     if name is None:

@@ -1,0 +1,244 @@
+"""LiteRT files (`.tflite`), answered by LiteRT's interpreter on the CPU.
+
+By default LiteRT hands the graph to XNNPACK; `optimisation: none` uses its reference kernels.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from bitleak.core.checks import integer_in, one_of
+from bitleak.core.errors import ModelError
+from bitleak.core.types import ModelSpec, NetworkFile
+from bitleak.runtimes.fixed_batches import answer_batches
+from bitleak.runtimes.litert_files import (
+    PURPOSE,
+    operators,
+    packed_tflite,
+    parse_tflite,
+    read_tflite,
+    text,
+)
+from bitleak.runtimes.litert_layers import PRODUCTS, tflite_facts
+from bitleak.runtimes.litert_ports import TensorPlace, read_tflite_input, read_tflite_output
+from bitleak.runtimes.network_ports import (
+    AxisOrder,
+    InputPort,
+    OutputKind,
+    OutputPort,
+    Pixels,
+    PortOptions,
+    changed_options,
+)
+from bitleak.runtimes.packages import import_extra
+from bitleak.runtimes.runtime import Logits, Standardised, random_batch
+
+Kernels = Literal["none", "all"]
+RESOLVERS = {"none": "BUILTIN_REF", "all": "AUTO"}
+PROVIDERS = {"none": "reference kernels", "all": "XNNPACK"}
+
+
+@dataclass(frozen=True)
+class LiteRtRuntime:
+    """Answers of a LiteRT file by its interpreter.
+
+    Attributes:
+        optimisation: `all` for XNNPACK, `none` for the reference kernels. None is `all`, and refuses a
+            file whose answers depend on it (see `bitleak.runtimes.session_comparison`).
+        batch: Images per run, if the file leaves it open.
+        layout: See `PortOptions`, as all that follow.
+        pixels: Values that the input takes.
+        output: Name of the output.
+        answers: Logits or probabilities.
+        input_scale: Scale of an 8-bit input.
+        input_zero_point: Zero point of an 8-bit input.
+        output_scale: Scale of an 8-bit output.
+        output_zero_point: Zero point of an 8-bit output.
+    """
+
+    optimisation: Kernels | None = None
+    batch: int = 64
+    layout: AxisOrder | None = None
+    pixels: Pixels = "standardised"
+    output: str = ""
+    answers: OutputKind | None = None
+    input_scale: float | None = None
+    input_zero_point: int = 0
+    output_scale: float | None = None
+    output_zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        integer_in("batch", self.batch, 1, 4096)
+        if self.optimisation is not None:
+            one_of("optimisation", self.optimisation, get_args(Kernels))
+        PortOptions.of(self)
+
+    def version(self) -> str:
+        """Return name and version of LiteRT.
+
+        Raises:
+            ModelError: It is not installed.
+        """
+        import_extra("ai_edge_litert.interpreter", "litert", PURPOSE)
+        return f"ai-edge-litert {metadata.version('ai-edge-litert')}"
+
+    def read(self, path: Path, spec: ModelSpec) -> NetworkFile:
+        """Return a file's content, checked; see `NetworkRuntime.read`."""
+        content = read_tflite(path)
+        model = parse_tflite(content, str(path))
+        self._ports(model, spec, str(path))
+        return NetworkFile(
+            content=np.frombuffer(content, np.uint8),
+            runtime="litert",
+            options=changed_options(self),
+            size=len(content),
+            digest=hashlib.sha256(content).hexdigest(),
+            spec=spec,
+            record=tflite_facts(model, content),
+        )
+
+    def open(self, file: NetworkFile) -> "LiteRtNetwork":
+        """Return the network; see `NetworkRuntime.open`."""
+        content = file.content.tobytes()
+        model = parse_tflite(content, "the stored file")
+        entry, place = self._ports(model, file.spec, "the stored file")
+        graph = model.subgraphs[0]
+        # A tensor inside the graph becomes an output.
+        if place.index not in graph.outputs:
+            graph.outputs = [*graph.outputs, place.index]
+            content = packed_tflite(model)
+        batch, level = entry.batch or self.batch, self.optimisation or "all"
+        interpreter = make_interpreter(content, level, (batch, *entry.shape(file.spec)))
+        facts = {
+            "runtime": self.version(),
+            "provider": PROVIDERS[level],
+            "optimisation": level,
+            "threads": 1,
+            "batch": batch,
+            "answers": place.port.answers,
+        }
+        return LiteRtNetwork(interpreter, entry, place.port, place.index, file.spec, batch, facts)
+
+    def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
+        """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
+        model = parse_tflite(file.content.tobytes(), "the stored file")
+        entry, _ = self._ports(model, file.spec, "the stored file")
+        graph, labels = model.subgraphs[0], {}
+        for name, operator in operators(model):
+            if name in PRODUCTS:
+                index = int(operator.outputs[0])
+                labels[index] = f"{name} {text(graph.tensors[index].name)!r}"
+        graph.outputs = [*graph.outputs, *(index for index in labels if index not in graph.outputs)]
+        batch = entry.batch or self.batch
+        shape = (batch, *entry.shape(file.spec))
+        interpreter = make_interpreter(packed_tflite(model), optimisation, shape)
+        images = entry.values(random_batch(file.spec, batch), file.spec)
+        run_interpreter(interpreter, images)
+        values = {}
+        for index, label in labels.items():
+            grid = graph.tensors[index].quantization
+            scale = 1.0 if grid is None or np.size(grid.scale) != 1 else float(grid.scale[0])
+            # Steps of a grid as the numbers that they stand for, up to the zero point.
+            values[label] = scale * interpreter.get_tensor(index).astype(np.float32)
+        return values
+
+    def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, TensorPlace]:
+        options = PortOptions.of(self)
+        entry = read_tflite_input(model, spec, path, options)
+        return entry, read_tflite_output(model, spec, path, options)
+
+
+@dataclass(frozen=True)
+class LiteRtNetwork:
+    """An interpreter of LiteRT that answers standardised images with logits.
+
+    Attributes:
+        interpreter: The interpreter.
+        entry: Its input.
+        output: Its output.
+        index: Tensor of the output.
+        spec: Standardisation of the images, and the number of classes.
+        batch: Images per run.
+        facts: Runtime, version and kernels.
+    """
+
+    interpreter: Any
+    entry: InputPort
+    output: OutputPort
+    index: int
+    spec: ModelSpec
+    batch: int
+    facts: Mapping[str, Any]
+
+    def __call__(self, images: Standardised) -> Logits:
+        """Return the logits of standardised images, or log-probabilities.
+
+        Raises:
+            ModelError: The graph fails, or its answers are not one finite number per image and class.
+        """
+        return answer_batches(
+            self._run,
+            images,
+            entry=self.entry,
+            output=self.output,
+            spec=self.spec,
+            batch=self.batch,
+        )
+
+    def _run(self, values: np.ndarray) -> np.ndarray:
+        run_interpreter(self.interpreter, values)
+        return np.asarray(self.interpreter.get_tensor(self.index))
+
+
+def make_interpreter(content: bytes, level: str, shape: tuple[int, ...]) -> Any:
+    """Return an interpreter with one thread.
+
+    Args:
+        content: The file's bytes.
+        level: `all` for XNNPACK, `none` for the reference kernels.
+        shape: Shape of its input.
+
+    Raises:
+        ModelError: LiteRT cannot load it, such as a file with a newer operator.
+    """
+    kit = import_extra("ai_edge_litert.interpreter", "litert", PURPOSE)
+    try:
+        interpreter = kit.Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_op_resolver_type=getattr(kit.OpResolverType, RESOLVERS[level]),
+        )
+        entry = interpreter.get_input_details()[0]
+        if tuple(entry["shape"]) != shape:
+            interpreter.resize_tensor_input(entry["index"], shape, strict=True)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"LiteRT {metadata.version('ai-edge-litert')} cannot load the file with {PROVIDERS[level]}: "
+            f"{_line(error)} (an operator, a version or a type that it does not have; convert the network again, or "
+            "use a newer release)"
+        ) from error
+    return interpreter
+
+
+def run_interpreter(interpreter: Any, values: np.ndarray) -> None:
+    """Answer one batch.
+
+    Raises:
+        ModelError: The graph fails.
+    """
+    try:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+        interpreter.invoke()
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"LiteRT cannot run the file: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """Return an error's text in one line."""
+    return " ".join(str(error).split())[:400]

@@ -39,6 +39,7 @@ QUANTIZERS = {
 }
 TOOLS = {
     "onnxruntime": "bitleak.tools.onnxruntime_tool:quantize_static",
+    "openvino": "bitleak.tools.openvino_tool:quantize_nncf",
     "export": "bitleak.tools.export_tool:export_codes",
     "torchao": "bitleak.tools.torchao_tool:quantize_weights",
 }

@@ -1,5 +1,8 @@
 """Tools of other kits: what is asked of their results, and that files answer for target and references alike."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +215,60 @@ class TestFiles:
         steps = np.diff(np.unique(answers))
         assert np.abs(steps / steps.min() - np.rint(steps / steps.min())).max() < 0.01
         assert tool(quantize_static).digest == file.digest
+
+
+class TestNncf:
+    @pytest.fixture(autouse=True)
+    def packages(self):
+        for package in ("openvino", "nncf", "onnx", "onnxscript"):
+            pytest.importorskip(package, reason="needs bitleak[nncf]")
+
+    @pytest.fixture
+    def quantize(self, tool):
+        def run(**options):
+            from bitleak.tools.openvino_tool import quantize_nncf
+
+            return tool(quantize_nncf, options=options)
+
+        return run
+
+    def test_weights_and_activations_are_quantized_and_the_file_answers(self, quantize):
+        file = quantize()
+        assert (file.runtime, file.record["quantized_activations"]) == ("openvino", True)
+        assert (file.record["float_layers"], len(file.record["levels_counted"])) == ([], 7)
+        assert 16 < max(file.record["levels_counted"].values()) <= 255
+        answers = open_network(file)(IMAGES.numpy())
+        with torch.no_grad():
+            floats = trained(SPEC)(IMAGES).numpy()
+        error = np.sqrt(np.mean((answers - floats) ** 2) / np.mean(floats**2))
+        assert 0.001 < error < 0.1
+        assert quantize().digest == file.digest
+
+    def test_four_bits_are_eight_in_convolutions_which_the_counts_show(self, quantize):
+        for options, head in (({}, "u8"), ({"all_layers": True}, "i4")):
+            record = quantize(weights="int4_sym", **options).record
+            counts = dict(record["levels_counted"])
+            assert max(counts.values()) > 16
+            assert record["quantized_activations"] is False
+            # 8 bits per weight and 5 bytes per channel, or 4 bits in the head's 80 weights alone.
+            assert (record["bits_per_weight"] < 8.7) == (head == "i4")
+
+    def test_an_unknown_mode_is_refused(self, quantize):
+        with pytest.raises(
+            QuantizationError, match="unknown weights 'int4': did you mean 'int4_sym'"
+        ):
+            quantize(weights="int4")
+
+    def test_nncf_is_imported_without_its_telemetry(self):
+        code = (
+            "from bitleak.tools.openvino_tool import import_nncf\n"
+            "import_nncf()\n"
+            "import os, nncf.telemetry.wrapper as wrapper\n"
+            "assert isinstance(wrapper.telemetry, wrapper.NNCFTelemetryStub), wrapper.telemetry\n"
+            "assert 'NNCF_CI' not in os.environ\n"
+        )
+        environment = {name: value for name, value in os.environ.items() if name != "NNCF_CI"}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ STEPS = {
     "query": "bitleak.steps.query_model:QueryModel",
     "weigh": "bitleak.steps.weigh_weights:WeighWeights",
     "attack": "bitleak.steps.attack_targets:AttackTargets",
+    "attack_partly": "bitleak.steps.attack_partly_quantized:AttackPartlyQuantized",
+    "attack_alike": "bitleak.steps.attack_full_alike:AttackFullAlike",
     "estimate": "bitleak.steps.estimate_baseline:EstimateBaseline",
     "thresholds": "bitleak.steps.choose_thresholds:ChooseThresholds",
     "measure": "bitleak.steps.measure_variant:MeasureVariant",

@@ -29,6 +29,7 @@ from bitleak.attacks.positive_control import (
     perfect_tpr,
     positive_control,
 )
+from bitleak.attacks.predicted_references import SIDES, PredictedView, predicted_view
 from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import recalibrated
 from bitleak.attacks.reference import Reference
@@ -42,6 +43,7 @@ __all__ = [
     "FEWEST_PLAYERS",
     "RECALIBRATED_SIGNALS",
     "RMIA",
+    "SIDES",
     "STRENGTH",
     "Attack",
     "Calibrated",
@@ -53,6 +55,7 @@ __all__ = [
     "Player",
     "PlayerGroup",
     "Population",
+    "PredictedView",
     "Quantile",
     "Reference",
     "Temperature",
@@ -74,6 +77,7 @@ __all__ = [
     "player_view",
     "population_view",
     "positive_control",
+    "predicted_view",
     "recalibrated",
     "side_values",
     "signal_of",

@@ -63,6 +63,10 @@ def masked_view(view: AttackView, use: Bool[np.ndarray, "refs records"]) -> Atta
     """Return the view with further references hidden: those for which `use` is False."""
     if (use | ~view.use).all():
         return view
+    if view.moments is not None:
+        raise ValueError(
+            "references that are predicted cannot be hidden: predict with fewer of them"
+        )
     side = np.where(use, view.side, np.int8(UNUSED))
     return replace(view, side=side, references=hidden(view.references, side != UNUSED))
 

@@ -165,7 +165,7 @@ class LiRA:
         pooled = np.sqrt(side_sums.pooled)  # (queries,)
         if self.variance == "fixed":
             return Normal(side_sums.mean, np.maximum(pooled, ABSOLUTE_FLOOR))
-        deviation = np.sqrt(side_sums.squares / (side_sums.counts[:, None] - 1))
+        deviation = np.sqrt(side_sums.squares / side_sums.degrees[:, None])
         return Normal(
             side_sums.mean,
             np.maximum(deviation, np.maximum(RELATIVE_FLOOR * pooled, ABSOLUTE_FLOOR)),
@@ -215,7 +215,8 @@ def _raw_deviation(side_sums: Sums) -> Float64[np.ndarray, ""]:
 
     The sum of squares is the sum within records plus the counts times the squares between them.
     """
-    counts, mean, squares = side_sums
+    counts, mean = side_sums.counts, side_sums.mean
+    squares = side_sums.squares * ((counts - 1) / side_sums.degrees)[:, None]
     queries = mean.shape[1]
     grand = (counts @ mean).sum() / (counts.sum() * queries)
     between = (counts @ (mean - grand) ** 2).sum()

@@ -20,19 +20,29 @@ SideName = Literal["IN", "OUT"]
 class Sums(NamedTuple):
     """Sums over the used references of one side."""
 
-    counts: Int64[np.ndarray, "records"]
+    counts: Int64[np.ndarray, "records"] | Float64[np.ndarray, "records"]
+    """Number of references; of references that are partly predicted, the effective number."""
     mean: Float64[np.ndarray, "records queries"]
     squares: Float64[np.ndarray, "records queries"]
     """Sum of squared residuals around the mean."""
+    freedom: Float64[np.ndarray, "records"] | None = None
+    """Degrees of freedom of the squares, or None for one less than the counts."""
+
+    @property
+    def degrees(self) -> Float64[np.ndarray, "records"]:
+        """Degrees of freedom of every record's variance."""
+        return self.counts - 1.0 if self.freedom is None else self.freedom
 
     @property
     def pooled(self) -> Float64[np.ndarray, "queries"]:
         """Variance of the residuals of all records together."""
-        return self.squares.sum(axis=0) / (self.counts.sum() - len(self.counts))
+        return self.squares.sum(axis=0) / self.degrees.sum()
 
     def only(self, query: int) -> "Sums":
         """Return the sums of one query."""
-        return Sums(self.counts, self.mean[:, query, None], self.squares[:, query, None])
+        return Sums(
+            self.counts, self.mean[:, query, None], self.squares[:, query, None], self.freedom
+        )
 
 
 def sums(
@@ -107,6 +117,8 @@ def side_sums(
     """
     used = side_of(view, side)
     refuse_few(used, fewest, caller, side=side)
+    if view.moments is not None:
+        return view.moments[signal, side]
     key = ("sums", signal, side)
     if key not in view.shared:
         view.shared[key] = sums(reference_signal(view, signal), used)

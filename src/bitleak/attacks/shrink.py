@@ -104,7 +104,7 @@ def posterior(
     side: Sums,
 ) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
     """Return the posterior variance and its degrees of freedom, of every record and query."""
-    degrees = (side.counts - 1.0)[:, None]
+    degrees = side.degrees[:, None]
     floor = np.maximum(RELATIVE_FLOOR * np.sqrt(side.pooled), ABSOLUTE_FLOOR) ** 2
     variance = np.maximum(side.squares / degrees, floor)
     prior = fitted_prior(variance, degrees[:, 0])

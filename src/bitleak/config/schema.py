@@ -322,6 +322,8 @@ class Config:
             empty if all records are independent.
         headline: The pair of attack and adversary that is named beforehand, without empty fields
             but the adversary of an attack without references.
+        partly_quantized: Numbers of references of adversaries who quantize only that many of them
+            as the target is, and predict the others' answers.
     """
 
     title: str
@@ -346,6 +348,7 @@ class Config:
     target: "TargetConfig | None" = None
     clusters: str = ""
     headline: HeadlineConfig = HeadlineConfig("lira-online-shrunk", "matched")
+    partly_quantized: tuple[int, ...] = ()
 
 
 def bits_label(levels: int) -> str:

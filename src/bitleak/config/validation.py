@@ -1,6 +1,5 @@
 """Validation of a config: every mistake is reported at once, before any work."""
 
-import typing
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +19,11 @@ from bitleak.config.fields import (
     value_text,
 )
 from bitleak.config.headline_pair import settled_headline
+from bitleak.config.reference_kinds import (
+    check_quantized,
+    read_references,
+    resolved_references,
+)
 from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
     COPIES,
@@ -40,7 +44,6 @@ from bitleak.core.checks import integer_in, label_text, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.limits import MOST_RATES, MOST_VARIANTS, why_too_many
 from bitleak.core.outside import bare_name, is_outside, parse_outside
-from bitleak.core.types import ReferenceKind
 from bitleak.metrics import DELTA, PRIORS, load_metric
 from bitleak.train.recipe import Recipe
 
@@ -72,6 +75,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
     quantize = _quantizers(raw.get("quantize"), calibration, errors)
     data = _data(raw.get("data"), errors)
     raw = with_row_defaults(raw, data)
+    kinds, partly = read_references(raw.get("references"), errors)
     config = {
         "title": _label(raw.get("title", ""), "title", errors),
         "data": data,
@@ -82,12 +86,8 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
         "metrics": _metrics(raw.get("metrics", []), errors),
         "figures": _figures(raw.get("figures", []), errors),
-        "references": name_list(
-            raw.get("references", typing.get_args(ReferenceKind)),
-            "references",
-            typing.get_args(ReferenceKind),
-            errors,
-        ),
+        "references": kinds,
+        "partly_quantized": partly,
         "fpr": tuple(sorted(fpr)),
         "priors": tuple(number_list(raw.get("priors", list(PRIORS)), "priors", errors)),
         "delta": _delta(raw.get("delta", DELTA), errors),
@@ -132,7 +132,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "attacks": list(config.attacks),
         **({"metrics": list(config.metrics)} if config.metrics else {}),
         **({"figures": list(config.figures)} if config.figures else {}),
-        "references": list(config.references),
+        "references": resolved_references(config.references, config.partly_quantized),
         "fpr": list(config.fpr),
         "priors": list(config.priors),
         "delta": config.delta,
@@ -464,6 +464,9 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
         for quantity in config[name]:
             if not 0 < quantity < 1:
                 errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
+    population = split.mode == "population"
+    available = split.models - 2 if population else split.shadows
+    check_quantized(config["partly_quantized"], available, errors)
     check_rows(config, errors)
     check_analyses(config, errors)
     if not errors:

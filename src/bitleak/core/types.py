@@ -319,6 +319,8 @@ class AttackView:
         population_target: The target's signals on records that no model was trained on.
         population_references: The references' signals on these.
         labels: True class of each audited record.
+        moments: Sums over the references of each signal and side (`attacks.reference_sums.Sums`) if some
+            references are predicted and the sums are not those of `references`; else None.
         shared: Sums that attacks have computed from the references, for others to use again. No
             part of what is seen: it starts empty, in every copy but `of_target`.
     """
@@ -330,6 +332,7 @@ class AttackView:
     population_target: Float64[np.ndarray, "population queries signals"]
     population_references: Float64[np.ndarray, "refs population queries of_references"]
     labels: Int64[np.ndarray, "records"]
+    moments: Mapping[tuple[str, str], Any] | None = None
     shared: dict[tuple[str, ...], Any] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )

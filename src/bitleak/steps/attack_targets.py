@@ -51,6 +51,8 @@ class AttackScores:
         attacks: The attacks, in the order of the first axis.
         targets: Rows of the targets, in the order of the second axis.
         scale: Scale of the answers, see `answer_scale.ScaledAnswers`; empty if they were taken as they came.
+        prediction: `correlation` and `effective` number of references, each by side and target, if some references'
+            answers were predicted; else empty.
     """
 
     scores: Float64[np.ndarray, "attacks targets *records"]
@@ -58,6 +60,7 @@ class AttackScores:
     attacks: tuple[AttackLabel, ...]
     targets: tuple[int, ...]
     scale: Mapping[str, Any] = field(default_factory=dict)
+    prediction: Mapping[str, Any] = field(default_factory=dict)
 
     def artifacts(self) -> dict[str, Any]:
         """Return the stored arrays and JSON values by name."""
@@ -69,6 +72,7 @@ class AttackScores:
             "attacks": attacks,
             "targets": list(self.targets),
             **({"scale": dict(self.scale)} if self.scale else {}),
+            **({"prediction": dict(self.prediction)} if self.prediction else {}),
         }
 
     @classmethod
@@ -81,6 +85,7 @@ class AttackScores:
             attacks,
             tuple(artifacts["targets"]),
             artifacts.get("scale", {}),
+            artifacts.get("prediction", {}),
         )
 
     def of(self, name: str) -> Float64[np.ndarray, "targets records"]:
@@ -207,9 +212,23 @@ def target_view(
     answers: Mapping[int, Outputs],
     *,
     seed: int,
+    only: Sequence[int] | None = None,
 ) -> AttackView:
-    """Return the view of an attack on one target: its answers and its references', but not its own membership."""
+    """Return the view of an attack on one target: its answers and its references', but not its own membership.
+
+    Args:
+        data: Images and their labels.
+        split: Records of the audit, and the membership of every model.
+        row: Row of the target.
+        target: Answers of the target.
+        answers: Answers of the references by row.
+        seed: Root seed of the audit.
+        only: Rows of the references that are used, in pairs of complements; None uses all.
+    """
     rows, use = references(split, row, seed=seed)
+    if only is not None:
+        within = np.isin(rows, only)
+        rows, use = rows[within], use[within]
     outputs = [answers[reference] for reference in rows.tolist()]
     return attack_view(
         target=target.signals,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
 from bitleak.audit.graph.evaluation_tasks import Models, evaluate
 from bitleak.audit.graph.noise_tasks import noise_tasks
+from bitleak.audit.graph.partly_quantized_tasks import partly_quantized_tasks, quantized_rows
 from bitleak.audit.graph.planned_target import PlannedTarget
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
@@ -120,7 +121,13 @@ def plan(
         if variant not in CONTROLS:
             memorised[variant] = memorisation_task(planner, models, variant)
     # The strongest pairs; then optional analyses, each off unless the config turns it on.
-    for extra_tasks in (strongest_tasks, noise_tasks, release_tasks, calibration_set_tasks):
+    for extra_tasks in (
+        strongest_tasks,
+        partly_quantized_tasks,
+        noise_tasks,
+        release_tasks,
+        calibration_set_tasks,
+    ):
         made, measured = extra_tasks(planner, models)
         listed += [*made, *measured]
         results += measured
@@ -154,7 +161,10 @@ def _models(planner: Planner) -> Models:
         answers[FULL, row] = planner.query(
             weights[FULL, row], f"fp32 of model {row}", test=row in targets
         )
-    for row in rows if "matched" in config.references else targets:
+    if "matched" not in config.references:
+        most = max(config.partly_quantized, default=0)
+        rows = sorted({*targets, *quantized_rows(config, targets, references, most)})
+    for row in rows:
         for entry in config.quantize:
             label = f"{entry.variant} of model {row}"
             weights[entry.variant, row] = planner.quantize(entry, row, weights[FULL, row])

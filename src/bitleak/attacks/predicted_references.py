@@ -1,0 +1,367 @@
+"""References of which only some are quantized, and the others' quantized answers predicted.
+
+Quantizing every reference is most of the cost of the `matched` adversary. Here all references
+answer at full precision, k of them also as the target is quantized, and the answers of the others
+are predicted by a regression estimator (control variates; Cochran 1977, Sampling Techniques,
+chapter 7). Per signal, query and side, with f a reference's signal at full precision, q its signal
+when quantized, K the k references and S all references of the side,
+
+    g            monotone map of f onto q, piecewise linear, fitted on K over all records
+    b, r         slope and correlation of q on g(f) within records: deviations from the record's
+                 mean over K (across records r is near 1 because some records are easy for all)
+    u            effect of the record: mean over K of q - b g(f), drawn towards its mean over the
+                 records by w = tau^2 / (tau^2 + s_e^2 / k), where tau^2 is the variance of the
+                 effects and s_e^2 the variance of q - b g(f) within records
+    prediction   b g(f) + u for the references that are not quantized
+    mean         mean over S of b g(f), plus u
+
+The variance of this mean is s_q^2 ((1 - r^2) w / k + r^2 / M), so it counts as the mean of
+
+    n = 1 / ((1 - r^2) w / k + r^2 / M)
+
+references. The variance of a record is the one of K, corrected by what K misses of the variance of g(f):
+
+    log s^2 = log s_q^2(K) + c (log s_g^2(S) - log s_g^2(K)),
+
+where c is the correlation of the logarithms of two sample variances of normal pairs with
+correlation r (Kibble's bivariate gamma distribution and the Laguerre series of the logarithm, with
+a = (k - 1) / 2 and the rising factorial (a)_j):
+
+    c = sum over j of r^(2j) (j - 1)! / (j (a)_j), divided by its value at r = 1, trigamma(a).
+
+The variance of log s^2 is then trigamma(a) - c^2 (trigamma(a) - trigamma((M - 1) / 2)), and the d
+whose trigamma(d / 2) this is are its degrees of freedom. At r = 0 all of this is the figure of the
+k references alone, at r = 1 that of all.
+
+The residual enters as a number, never as drawn noise. LiRA reads means, variances, n and d
+(`reference_sums.side_sums`); attacks that read single references get the predictions.
+
+Cost: O(refs records queries) per signal, in blocks of records, and a copy of the references.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from scipy.optimize import isotonic_regression
+from scipy.special import digamma, gammaln, polygamma
+
+from bitleak.attacks.attack import blocks
+from bitleak.attacks.reference_sums import SideName, Sums, side_of, sums
+from bitleak.attacks.shrink import inverse_trigamma
+from bitleak.core.errors import TooFewForAttack
+from bitleak.core.spill import new_array
+from bitleak.core.types import SIGNALS, AttackView
+
+TERMS = 2000
+"""Terms of the series for the correlation of logarithms of variances."""
+SIDES: tuple[SideName, ...] = ("IN", "OUT")
+"""Both sides of a record."""
+KNOTS = 64
+"""Most knots of the monotone map."""
+LEAST_VARIANCE = 1e-12
+"""Variance, in squared nats, below which a record's answers do not vary."""
+RANGES: dict[str, tuple[float, float]] = {
+    "log_probability": (-np.inf, 0.0),
+    "entropy": (0.0, np.inf),
+    "correct": (0.0, 1.0),
+}
+"""Least and largest value of signals that are bounded."""
+
+
+class Fit(NamedTuple):
+    """Regression of one signal of the quantized references on the same at full precision.
+
+    Attributes:
+        slope: b of the module, per query.
+        correlation: r of the module, per query, in [0, 1].
+        weight: w of the module, per query, in [0, 1].
+        effect: u of the module.
+    """
+
+    slope: Float64[np.ndarray, "queries"]
+    correlation: Float64[np.ndarray, "queries"]
+    weight: Float64[np.ndarray, "queries"]
+    effect: Float64[np.ndarray, "records queries"]
+
+
+class PredictedView(NamedTuple):
+    """The view of an attack by references of which only some are quantized.
+
+    Attributes:
+        view: The view: predictions in place of the answers of the others, and the moments of both
+            sides for attacks that start from sums.
+        correlation: r of the confidence, by side, the mean over queries.
+        effective: n of the confidence, by side, the mean over records.
+    """
+
+    view: AttackView
+    correlation: Mapping[SideName, float]
+    effective: Mapping[SideName, float]
+
+
+def predicted_view(
+    view: AttackView,
+    rows: Sequence[int],
+    quantized: Float64[np.ndarray, "quantized records queries signals"],
+    population_quantized: Float64[np.ndarray, "quantized population queries signals"],
+) -> PredictedView:
+    """Return the view in which the references answer as the target is quantized.
+
+    Args:
+        view: Answers of the quantized target, and of the references at full precision.
+        rows: Rows among the references of the k that are quantized; both members of a pair of
+            complements, so that every record has as many of them on either side.
+        quantized: Signals of these, quantized, about the audited records.
+        population_quantized: Their signals about the population.
+
+    Raises:
+        TooFewForAttack: Fewer than two of them are on one side of a record.
+        ValueError: A record has more of them on a side than another record has.
+    """
+    for used in (view.member[rows], view.outside[rows]):
+        counts = used.sum(axis=0)
+        if (counts != counts[0]).any():
+            raise ValueError(
+                "quantized references must come in pairs of complements: every record needs the same "
+                f"number of them per side, got {counts.min()} to {counts.max()}"
+            )
+    references = new_array(view.references.shape, view.references.dtype)
+    population = np.empty_like(view.population_references)
+    moments: dict[tuple[str, str], Sums] = {}
+    correlation: dict[SideName, float] = {}
+    effective: dict[SideName, float] = {}
+    for place, signal in enumerate(SIGNALS[: view.references.shape[-1]]):
+        full, bounds = view.references[..., place], RANGES.get(signal, (-np.inf, np.inf))
+        references[..., place] = full
+        for side in SIDES:
+            used = side_of(view, side)
+            part = predicted_side(full, quantized[..., place], rows, used, bounds=bounds)
+            np.copyto(references[..., place], part.values, where=used[..., None])
+            moments[signal, side] = part.sums
+            if signal == "logit_scaled":
+                correlation[side] = float(part.correlation.mean())
+                effective[side] = float(part.sums.counts.mean())
+        # no reference was trained on a population record: all of them are on its OUT side
+        if population.shape[1]:
+            outside = predicted_side(
+                view.population_references[..., place],
+                population_quantized[..., place],
+                rows,
+                np.ones(population.shape[:2], bool),
+                bounds=bounds,
+            )
+            population[..., place] = outside.values
+    predicted = replace(
+        view, references=references, population_references=population, moments=moments
+    )
+    return PredictedView(predicted, correlation, effective)
+
+
+class SidePrediction(NamedTuple):
+    """One signal on one side, predicted.
+
+    Attributes:
+        values: Quantized signal of the k references, the prediction of it for the others; hidden
+            references as they came.
+        sums: Mean, variance, effective number and degrees of freedom of every record.
+        correlation: r, per query.
+    """
+
+    values: Float64[np.ndarray, "refs records queries"]
+    sums: Sums
+    correlation: Float64[np.ndarray, "queries"]
+
+
+def predicted_side(
+    full: Float64[np.ndarray, "refs records queries"],
+    quantized: Float64[np.ndarray, "quantized records queries"],
+    rows: Sequence[int],
+    used: Bool[np.ndarray, "refs records"],
+    *,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> SidePrediction:
+    """Predict one signal of the references of one side that are not quantized.
+
+    Args:
+        full: The signal of all references at full precision.
+        quantized: The signal of the k quantized references.
+        rows: Their rows in `full`.
+        used: True for the references of this side; every record has the same number of them, and
+            at least two of them are in `rows`.
+        bounds: Least and largest value of the signal.
+
+    Returns:
+        Values with the predictions in place of full precision where `used`, and their sums.
+
+    Raises:
+        TooFewForAttack: A record has fewer than two quantized references on this side.
+
+    Example:
+        >>> full = np.random.default_rng(0).normal(size=(8, 500, 1))
+        >>> side = predicted_side(full, full[:4] - 1, [0, 1, 2, 3], np.ones((8, 500), bool))
+        >>> np.abs(side.values - (full - 1)).max() < 1e-6, side.sums.counts[0].round(6)
+        (True, 8.0)
+    """
+    few = used[rows].sum(axis=0).min()
+    if few < 2:
+        raise TooFewForAttack(
+            f"quantized references must be at least 2 per side for every record, got {few}; "
+            "raise `quantized` of the references"
+        )
+    mapped = _mapped(full, quantized, rows, used)
+    fit = _fit(mapped[rows], quantized, used[rows])
+    return _assemble(mapped, quantized, rows, used, fit, bounds)
+
+
+def _mapped(
+    full: Float64[np.ndarray, "refs records queries"],
+    quantized: Float64[np.ndarray, "quantized records queries"],
+    rows: Sequence[int],
+    used: Bool[np.ndarray, "refs records"],
+) -> Float64[np.ndarray, "refs records queries"]:
+    """Return g(f) of the module where `used`; hidden references as they came."""
+    mapped = new_array(full.shape, full.dtype)
+    for query in range(full.shape[2]):
+        pairs = used[rows]
+        knots, values = _monotone(full[rows, :, query][pairs], quantized[:, :, query][pairs])
+        for block in blocks(full):
+            here = np.ascontiguousarray(full[:, block, query])
+            mapped[:, block, query] = np.where(
+                used[:, block], _interpolated(here, knots, values), here
+            )
+    return mapped
+
+
+def _monotone(
+    f: Float64[np.ndarray, "pairs"], q: Float64[np.ndarray, "pairs"]
+) -> tuple[Float64[np.ndarray, "knots"], Float64[np.ndarray, "knots"]]:
+    """Return the knots of the monotone map: means of equally many pairs, in the order of f."""
+    order = np.argsort(f, kind="stable")
+    parts = np.array_split(order, max(2, min(KNOTS, len(f) // 16)))
+    knots = np.array([f[part].mean() for part in parts])
+    values = np.array([q[part].mean() for part in parts])
+    # a signal of few values, such as `correct`, has knots in one place: their mean is the map there
+    distinct, places, counts = np.unique(knots, return_inverse=True, return_counts=True)
+    means = np.bincount(places, weights=values) / counts
+    return distinct, isotonic_regression(means, weights=counts).x
+
+
+def _interpolated(
+    f: Float64[np.ndarray, "refs records"],
+    knots: Float64[np.ndarray, "knots"],
+    values: Float64[np.ndarray, "knots"],
+) -> Float64[np.ndarray, "refs records"]:
+    """Return the map; beyond its outer knots it goes on with the slope that it has there."""
+    mapped = np.interp(f, knots, values)
+    if len(knots) < 2:
+        return mapped
+    low = (values[1] - values[0]) / (knots[1] - knots[0])
+    high = (values[-1] - values[-2]) / (knots[-1] - knots[-2])
+    return mapped + low * np.minimum(f - knots[0], 0.0) + high * np.maximum(f - knots[-1], 0.0)
+
+
+def _fit(
+    mapped: Float64[np.ndarray, "quantized records queries"],
+    quantized: Float64[np.ndarray, "quantized records queries"],
+    used: Bool[np.ndarray, "quantized records"],
+) -> Fit:
+    """Return slope, correlation and effects of the k quantized references."""
+    count = used.sum(axis=0)[:, None]
+    mean_g, mean_q = _mean(mapped, used, count), _mean(quantized, used, count)
+    weights = used[..., None].astype(np.float64)
+    residual_g, residual_q = (mapped - mean_g) * weights, (quantized - mean_q) * weights
+
+    # b and r within records: sums of products of the deviations from the records' means
+    square_g = np.einsum("mrq,mrq->q", residual_g, residual_g)
+    square_q = np.einsum("mrq,mrq->q", residual_q, residual_q)
+    product = np.maximum(np.einsum("mrq,mrq->q", residual_g, residual_q), 0.0)
+    varies = (square_g > 0) & (square_q > 0)
+    slope = np.where(varies, product / np.where(varies, square_g, 1.0), 0.0)
+    correlation = product / np.sqrt(np.where(varies, square_g * square_q, 1.0))
+    correlation = np.minimum(np.where(varies, correlation, 0.0), 1.0)
+
+    # tau^2 = variance of the effects over the records, less that of their errors s_e^2 / k
+    degrees = (count - 1).sum()
+    error = np.maximum(square_q - slope * product, 0.0) / degrees
+    raw = mean_q - slope * mean_g
+    centre = raw.mean(axis=0)
+    error_of_mean = error * (1 / count).mean(axis=0)
+    between = np.maximum(raw.var(axis=0) - error_of_mean, 0.0)
+    total = between + error_of_mean
+    weight = np.where(total > 0, between / np.where(total > 0, total, 1.0), 1.0)
+    return Fit(slope, correlation, weight, centre + weight * (raw - centre))
+
+
+def _mean(
+    values: Float64[np.ndarray, "refs records queries"],
+    used: Bool[np.ndarray, "refs records"],
+    count: Int64[np.ndarray, "records one"],
+) -> Float64[np.ndarray, "records queries"]:
+    return np.where(used[..., None], values, 0.0).sum(axis=0) / count
+
+
+def _assemble(
+    mapped: Float64[np.ndarray, "refs records queries"],
+    quantized: Float64[np.ndarray, "quantized records queries"],
+    rows: Sequence[int],
+    used: Bool[np.ndarray, "refs records"],
+    fit: Fit,
+    bounds: tuple[float, float],
+) -> SidePrediction:
+    """Return predictions and sums by a fit."""
+    of_all, of_k = sums(mapped, used), sums(mapped[rows], used[rows])
+    measured = sums(quantized, used[rows])
+    k, count = measured.counts[:, None], of_all.counts[:, None]
+    square = fit.correlation**2
+
+    # predictions of the references that are not quantized; the k as they are
+    values = new_array(mapped.shape, mapped.dtype)
+    for block in blocks(mapped):
+        predicted = np.clip(fit.slope * mapped[:, block] + fit.effect[block], *bounds)
+        values[:, block] = np.where(used[:, block, None], predicted, mapped[:, block])
+    values[rows] = np.where(used[rows][..., None], quantized, values[rows])
+
+    # n of the module; a record has one number for all queries
+    number = 1 / ((1 - square) * fit.weight / k + square / count).mean(axis=1)
+
+    # d of the module, from trigamma(d / 2); the least number of references stands for all records
+    degrees_k, degrees_all = k - 1.0, np.maximum(count - 1.0, 1.0)
+    c = _log_correlation(square, float(degrees_k.min()))
+    variance_k, variance_all = polygamma(1, degrees_k / 2), polygamma(1, degrees_all / 2)
+    freedom = 2 * inverse_trigamma(variance_k - c**2 * (variance_k - variance_all))
+
+    # log s^2 = log s_q^2(K) + c (log s_g^2(S) - log s_g^2(K)), less the difference of its expected
+    # value from the one of a variance with d degrees of freedom
+    log_q = np.log(np.maximum(measured.squares / degrees_k, LEAST_VARIANCE))
+    log_g = np.log(np.maximum(of_k.squares / degrees_k, LEAST_VARIANCE))
+    log_all = np.log(np.maximum(of_all.squares / degrees_all, LEAST_VARIANCE))
+    expected = (1 - c) * _log_bias(degrees_k) + c * _log_bias(degrees_all)
+    log_variance = log_q + c * (log_all - log_g) + _log_bias(freedom) - expected
+    shared = freedom.mean(axis=1)
+    moments = Sums(
+        counts=number,
+        mean=fit.slope * of_all.mean + fit.effect,
+        squares=np.exp(log_variance) * shared[:, None],
+        freedom=shared,
+    )
+    return SidePrediction(values, moments, fit.correlation)
+
+
+def _log_bias(degrees: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
+    """Return E[log s^2] - log sigma^2 of a variance with this many degrees of freedom."""
+    return digamma(degrees / 2) - np.log(degrees / 2)
+
+
+def _log_correlation(
+    square: Float64[np.ndarray, "queries"], degrees: float
+) -> Float64[np.ndarray, "queries"]:
+    """Return c of the module for r^2 and the degrees of freedom of both variances."""
+    a, j = degrees / 2, np.arange(1.0, TERMS + 1)
+    terms = np.exp(gammaln(j) + gammaln(a) - gammaln(a + j)) / j
+    series = (np.minimum(square, 1.0)[:, None] ** j * terms).sum(axis=1)
+    # the terms that are left out fall as j^(-1 - a); they are in trigamma(a)
+    missing = np.maximum(polygamma(1, a) - terms.sum(), 0.0) * np.minimum(square, 1.0) ** TERMS
+    return (series + missing) / polygamma(1, a)

@@ -1,0 +1,130 @@
+"""Attack every target with references of which only some are quantized as it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from bitleak.attacks import SIDES, Attack, PredictedView, predicted_view
+from bitleak.core.params import later
+from bitleak.core.spill import stack_arrays
+from bitleak.core.types import Images, Outputs, Splits
+from bitleak.data.splits import references
+from bitleak.engine.worker import Runtime
+from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
+from bitleak.steps.attack_targets import AttackLabel, AttackScores, applicable, target_view
+from bitleak.steps.scale import Scale
+from bitleak.steps.step import OnProgress
+
+
+@dataclass(frozen=True)
+class AttackPartlyQuantized:
+    """Attack a variant with full-precision references, some of them quantized as the variant is.
+
+    The quantized answers of the other references are predicted (`attacks.predicted_references`).
+
+    Attributes:
+        attacks: Full names of the attacks.
+        targets: Rows of the targets.
+        references: Rows of the models whose answers are the inputs `references`.
+        quantized: Rows of the models whose answers are the inputs `quantized`, in pairs of
+            complements.
+        count: Number of quantized references per target; even, at least 4.
+        seed: Root seed of the audit.
+        answer_scale: Scale on which the answers are compared.
+    """
+
+    attacks: tuple[str, ...]
+    targets: tuple[int, ...]
+    references: tuple[int, ...]
+    quantized: tuple[int, ...]
+    count: int
+    seed: int
+    answer_scale: AnswerScale = later("raw")
+
+    STAGE: ClassVar[str] = "attack_partly"
+    VERSION: ClassVar[str] = "1"
+
+    class Inputs(NamedTuple):
+        """Answers of the targets, of the full-precision and of the quantized references."""
+
+        targets: tuple[Outputs, ...]
+        references: tuple[Outputs, ...]
+        quantized: tuple[Outputs, ...]
+        images: Images
+        splits: Splits
+
+    def cost(self, scale: Scale) -> float:
+        """Seconds of all attacks and of the predictions for each target."""
+        scaling = scale.scaling_seconds(self.answer_scale)
+        answers = len(self.references) + len(self.quantized)
+        return 2 * len(self.attacks) * scale.attack_seconds + scaling * answers
+
+    def bytes(self, scale: Scale) -> int:
+        """Bytes of the scores."""
+        attacks = with_references(self.attacks, population=scale.population)
+        return 8 * len(self.targets) * len(attacks) * scale.pool
+
+    def memory(self, scale: Scale) -> int:
+        """Memory of the stacked references, of their copy with predictions, and of the scores."""
+        return 2 * scale.stack_bytes + 2 * scale.scaled_bytes(self.answer_scale) + self.bytes(scale)
+
+    def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> AttackScores:
+        """Return the scores, with correlation and effective number of the references."""
+        split, labels = inputs.splits, Labels.of(inputs.images, inputs.splits)
+        quantized = on_scale(self.answer_scale, inputs.targets, inputs.quantized, labels)
+        full = on_scale(self.answer_scale, (), inputs.references, labels)
+        answers = dict(zip(self.references, full.references, strict=True))
+        answers_quantized = dict(zip(self.quantized, quantized.references, strict=True))
+        attacks = with_references(self.attacks, population=len(split.population))
+        scores, parts = [], []
+        for place, (row, target) in enumerate(zip(self.targets, quantized.targets, strict=True)):
+            view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
+            rows = references(split, row, seed=self.seed)[0].tolist()
+            chosen = chosen_rows(self.quantized, rows, self.count)
+            part = predicted_view(
+                view,
+                [rows.index(chosen_row) for chosen_row in chosen],
+                stack_arrays([answers_quantized[chosen_row].signals for chosen_row in chosen]),
+                np.stack(
+                    [answers_quantized[chosen_row].population_signals for chosen_row in chosen]
+                ),
+            )
+            scores.append([attack(part.view) for attack in attacks])
+            parts.append(part)
+            progress((place + 1) / len(self.targets))
+        return AttackScores(
+            scores=np.array(scores).swapaxes(0, 1),
+            population=None,
+            attacks=tuple(AttackLabel(attack.name, True) for attack in attacks),
+            targets=self.targets,
+            scale=quantized.facts,
+            prediction=_facts(parts),
+        )
+
+
+def with_references(names: Sequence[str], *, population: int) -> list[Attack]:
+    """Return the attacks that use references, each once."""
+    attacks = applicable(names, recalibrate=False, population=population)
+    return [attack for attack in attacks if attack.uses_references]
+
+
+def chosen_rows(order: Sequence[int], rows: Sequence[int], count: int) -> list[int]:
+    """Return the first `count` rows of an order that are references of a target.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    chosen = [row for row in order if row in rows][:count]
+    if len(chosen) < count:
+        raise ValueError(f"expected {count} quantized references of a target, got {len(chosen)}")
+    return chosen
+
+
+def _facts(parts: Sequence[PredictedView]) -> dict[str, Any]:
+    """Return r and n of every target by side, as plain values."""
+    return {
+        "correlation": {side: [part.correlation[side] for part in parts] for side in SIDES},
+        "effective": {side: [part.effective[side] for part in parts] for side in SIDES},
+    }

@@ -314,7 +314,9 @@ def _assemble(
     """Return predictions and sums by a fit."""
     of_all, of_k = sums(mapped, used), sums(mapped[rows], used[rows])
     measured = sums(quantized, used[rows])
-    k, count = measured.counts[:, None], of_all.counts[:, None]
+    # every record has the same number of references per side, so that one row stands for all
+    k, count = measured.counts[:1, None], of_all.counts[:1, None]
+    records = len(measured.counts)
     square = fit.correlation**2
 
     # predictions of the references that are not quantized; the k as they are
@@ -324,12 +326,12 @@ def _assemble(
         values[:, block] = np.where(used[:, block, None], predicted, mapped[:, block])
     values[rows] = np.where(used[rows][..., None], quantized, values[rows])
 
-    # n of the module; a record has one number for all queries
-    number = 1 / ((1 - square) * fit.weight / k + square / count).mean(axis=1)
+    # n of the module, one number for all queries
+    number = 1 / ((1 - square) * fit.weight / k + square / count).mean()
 
-    # d of the module, from trigamma(d / 2); the least number of references stands for all records
+    # d of the module, from trigamma(d / 2)
     degrees_k, degrees_all = k - 1.0, np.maximum(count - 1.0, 1.0)
-    c = _log_correlation(square, float(degrees_k.min()))
+    c = _log_correlation(square, degrees_k.item())
     variance_k, variance_all = polygamma(1, degrees_k / 2), polygamma(1, degrees_all / 2)
     freedom = 2 * inverse_trigamma(variance_k - c**2 * (variance_k - variance_all))
 
@@ -340,12 +342,12 @@ def _assemble(
     log_all = np.log(np.maximum(of_all.squares / degrees_all, LEAST_VARIANCE))
     expected = (1 - c) * _log_bias(degrees_k) + c * _log_bias(degrees_all)
     log_variance = log_q + c * (log_all - log_g) + _log_bias(freedom) - expected
-    shared = freedom.mean(axis=1)
+    shared = freedom.mean()
     moments = Sums(
-        counts=number,
+        counts=np.full(records, number),
         mean=fit.slope * of_all.mean + fit.effect,
-        squares=np.exp(log_variance) * shared[:, None],
-        freedom=shared,
+        squares=np.exp(log_variance) * shared,
+        freedom=np.full(records, shared),
     )
     return SidePrediction(values, moments, fit.correlation)
 

@@ -68,6 +68,8 @@ KEYS = {
     "calibration": "6eaca93eaf06",
     "memorise": "bd17d809c12d",
     "power": "1f668af035a5",
+    "attack_partly": "eca66221a321",
+    "attack_alike": "b17bcc3a2c22",
 }
 GIVEN = PlannedTarget(
     AssignMembers(
@@ -97,8 +99,11 @@ def planned_tasks(audit_plan):
     split = {"mode": "dedicated", "targets": 1, "shadows": 6}
     raw = {**RAW, **left_out, "split": split, "quantize": []}
     around = plan(validate(raw), DIGITS, NETWORK, target=GIVEN)
+    kinds = ["fp32", {"kind": "matched", "quantized": 4}]
+    partly = {**RAW, **left_out, "references": kinds, "split": {**RAW["split"], "models": 8}}
+    predicted = plan(validate({**partly, "quantize": RAW["quantize"][:1]}), DIGITS, NETWORK)
     tasks = {}
-    for task in (*audit_plan.tasks, *around.tasks):
+    for task in (*audit_plan.tasks, *around.tasks, *predicted.tasks):
         tasks.setdefault(task.stage, task)
     return tasks
 

@@ -19,19 +19,26 @@ The variance of this mean is s_q^2 ((1 - r^2) w / k + r^2 / M), so it counts as 
 
     n = 1 / ((1 - r^2) w / k + r^2 / M)
 
-references. The variance of a record is the one of K, corrected by what K misses of the variance of g(f):
+references. The variance of a record is combined from two estimates of its logarithm:
 
-    log s^2 = log s_q^2(K) + c (log s_g^2(S) - log s_g^2(K)),
+    A = log s_q^2(K) + c (log s_g^2(S) - log s_g^2(K)), corrected by what K misses of g(f),
+        with variance V_A = T_K - c^2 (T_K - T_S), and
+    B = log s_g^2(S) + mean of A - log s_g^2(S) over the records, which takes the ratio of the two
+        variances to be the same for all, with variance V_B = T_S + tau^2 and covariance C = c T_S
+        with A.
 
-where c is the correlation of the logarithms of two sample variances of normal pairs with
-correlation r (Kibble's bivariate gamma distribution and the Laguerre series of the logarithm, with
-a = (k - 1) / 2 and the rising factorial (a)_j):
+Here T = trigamma(degrees of freedom / 2) is the variance of the logarithm of a sample variance, c
+the correlation of the logarithms of two sample variances of normal pairs with correlation r
+(Kibble's bivariate gamma distribution and the Laguerre series of the logarithm, with a = (k - 1) / 2
+and the rising factorial (a)_j),
 
-    c = sum over j of r^(2j) (j - 1)! / (j (a)_j), divided by its value at r = 1, trigamma(a).
+    c = sum over j of r^(2j) (j - 1)! / (j (a)_j), divided by its value at r = 1, trigamma(a),
 
-The variance of log s^2 is then trigamma(a) - c^2 (trigamma(a) - trigamma((M - 1) / 2)), and the d
-whose trigamma(d / 2) this is are its degrees of freedom. At r = 0 all of this is the figure of the
-k references alone, at r = 1 that of all.
+and tau^2 the variance of the log ratio over the records, by moments. The best linear combination
+has the weight v = (V_A - C) / (V_A + V_B - 2 C) on B, and the d whose trigamma(d / 2) is its
+variance (V_A V_B - C^2) / (V_A + V_B - 2 C) are its degrees of freedom. At r = 1 all of this is the
+figure of all references; at r = 0 it is the one of the k alone, as far as the records do not show
+that difficulty or spread carry over.
 
 The residual enters as a number, never as drawn noise. LiRA reads means, variances, n and d
 (`reference_sums.side_sums`); attacks that read single references get the predictions.
@@ -329,27 +336,42 @@ def _assemble(
     # n of the module, one number for all queries
     number = 1 / ((1 - square) * fit.weight / k + square / count).mean()
 
-    # d of the module, from trigamma(d / 2)
+    # T, c, and the two estimates A and B of the log variance, each less its expected error
     degrees_k, degrees_all = k - 1.0, np.maximum(count - 1.0, 1.0)
+    t_k, t_all = polygamma(1, degrees_k / 2), polygamma(1, degrees_all / 2)
     c = _log_correlation(square, degrees_k.item())
-    variance_k, variance_all = polygamma(1, degrees_k / 2), polygamma(1, degrees_all / 2)
-    freedom = 2 * inverse_trigamma(variance_k - c**2 * (variance_k - variance_all))
+    log_q = _log_variance(measured.squares, degrees_k)
+    log_g = _log_variance(of_k.squares, degrees_k)
+    log_all = _log_variance(of_all.squares, degrees_all)
+    corrected = log_q + c * (log_all - log_g)
+    ratio = corrected - log_all
 
-    # log s^2 = log s_q^2(K) + c (log s_g^2(S) - log s_g^2(K)), less the difference of its expected
-    # value from the one of a variance with d degrees of freedom
-    log_q = np.log(np.maximum(measured.squares / degrees_k, LEAST_VARIANCE))
-    log_g = np.log(np.maximum(of_k.squares / degrees_k, LEAST_VARIANCE))
-    log_all = np.log(np.maximum(of_all.squares / degrees_all, LEAST_VARIANCE))
-    expected = (1 - c) * _log_bias(degrees_k) + c * _log_bias(degrees_all)
-    log_variance = log_q + c * (log_all - log_g) + _log_bias(freedom) - expected
-    shared = freedom.mean()
+    # tau^2 by moments, and the best combination of A and B
+    variance_a, shared = t_k - c**2 * (t_k - t_all), c * t_all
+    between = np.maximum(ratio.var(axis=0) - variance_a - t_all + 2 * shared, 0.0)
+    variance_b = t_all + between
+    spread = variance_a + variance_b - 2 * shared
+    weight = np.where(spread > 0, (variance_a - shared) / np.where(spread > 0, spread, 1.0), 0.0)
+    weight = np.clip(weight, 0.0, 1.0)
+    variance = (
+        (1 - weight) ** 2 * variance_a + weight**2 * variance_b + 2 * weight * (1 - weight) * shared
+    )
+    log_variance = log_all + ratio.mean(axis=0) + (1 - weight) * (ratio - ratio.mean(axis=0))
+    freedom = np.full(records, (2 * inverse_trigamma(variance)).mean())
     moments = Sums(
         counts=np.full(records, number),
         mean=fit.slope * of_all.mean + fit.effect,
-        squares=np.exp(log_variance) * shared,
-        freedom=np.full(records, shared),
+        squares=np.exp(log_variance + _log_bias(freedom)[:, None]) * freedom[:, None],
+        freedom=freedom,
     )
     return SidePrediction(values, moments, fit.correlation)
+
+
+def _log_variance(
+    squares: Float64[np.ndarray, "records queries"], degrees: Float64[np.ndarray, "one one"]
+) -> Float64[np.ndarray, "records queries"]:
+    """Return the logarithm of the variance, without its bias."""
+    return np.log(np.maximum(squares / degrees, LEAST_VARIANCE)) - _log_bias(degrees)
 
 
 def _log_bias(degrees: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:

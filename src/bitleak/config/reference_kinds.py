@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitleak.config.fields import name_list
-from bitleak.core.types import ReferenceKind
+from bitleak.core.types import ReferenceKind, SplitMode
 
 KINDS: tuple[ReferenceKind, ...] = typing.get_args(ReferenceKind)
 FEWEST_QUANTIZED = 4
@@ -67,14 +67,23 @@ def resolved_references(kinds: Sequence[ReferenceKind], counts: Sequence[int]) -
     return [*kinds, *({"kind": "matched", "quantized": count} for count in counts)]
 
 
-def check_quantized(counts: Sequence[int], available: int, errors: list[str]) -> None:
+def check_quantized(
+    counts: Sequence[int], mode: SplitMode, available: int, errors: list[str]
+) -> None:
     """Check that every target has as many references as are to be quantized.
 
     Args:
         counts: Numbers of quantized references.
+        mode: Mode of the splits.
         available: References of every target.
         errors: Mistakes are added to it.
     """
+    if counts and mode != "population":
+        errors.append(
+            f"references: {EXPECTED} needs split.mode: population, whose models are pairs of "
+            "complements; shadows of dedicated targets are not"
+        )
+        return
     for count in counts:
         if count >= available:
             errors.append(

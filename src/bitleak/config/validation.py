@@ -75,7 +75,6 @@ def validate(raw: Mapping[str, Any]) -> Config:
     quantize = _quantizers(raw.get("quantize"), calibration, errors)
     data = _data(raw.get("data"), errors)
     raw = with_row_defaults(raw, data)
-    kinds, partly = read_references(raw.get("references"), errors)
     config = {
         "title": _label(raw.get("title", ""), "title", errors),
         "data": data,
@@ -86,8 +85,8 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
         "metrics": _metrics(raw.get("metrics", []), errors),
         "figures": _figures(raw.get("figures", []), errors),
-        "references": kinds,
-        "partly_quantized": partly,
+        "references": (kinds := read_references(raw.get("references"), errors))[0],
+        "partly_quantized": kinds[1],
         "fpr": tuple(sorted(fpr)),
         "priors": tuple(number_list(raw.get("priors", list(PRIORS)), "priors", errors)),
         "delta": _delta(raw.get("delta", DELTA), errors),
@@ -464,9 +463,7 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
         for quantity in config[name]:
             if not 0 < quantity < 1:
                 errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
-    population = split.mode == "population"
-    available = split.models - 2 if population else split.shadows
-    check_quantized(config["partly_quantized"], available, errors)
+    check_quantized(config["partly_quantized"], split.mode, split.models - 2, errors)
     check_rows(config, errors)
     check_analyses(config, errors)
     if not errors:

@@ -163,7 +163,7 @@ def _models(planner: Planner) -> Models:
         )
     if "matched" not in config.references:
         most = max(config.partly_quantized, default=0)
-        rows = sorted({*targets, *quantized_rows(config, targets, references, most)})
+        rows = sorted({*targets, *quantized_rows(targets, references, most)})
     for row in rows:
         for entry in config.quantize:
             label = f"{entry.variant} of model {row}"

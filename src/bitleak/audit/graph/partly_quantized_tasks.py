@@ -9,7 +9,6 @@ from bitleak.audit.graph.evaluation_tasks import (
     variant_columns,
 )
 from bitleak.audit.graph.planner import Planner
-from bitleak.config import Config
 from bitleak.core.variants import FULL
 from bitleak.engine.keys import Task
 from bitleak.steps.attack_full_alike import AttackFullAlike
@@ -60,12 +59,11 @@ def quantized_order(targets: tuple[int, ...], references: tuple[int, ...]) -> tu
 
 
 def quantized_rows(
-    config: Config, targets: tuple[int, ...], references: tuple[int, ...], count: int
+    targets: tuple[int, ...], references: tuple[int, ...], count: int
 ) -> tuple[int, ...]:
     """Return the rows of all references that some target needs for `count` quantized ones."""
     # a target's own pair is not among its references: the next pair stands in for it
-    own = 2 if count and config.split.mode == "population" else 0
-    return quantized_order(targets, references)[: count + own]
+    return quantized_order(targets, references)[: count + 2 if count else 0]
 
 
 def _attack(
@@ -74,7 +72,7 @@ def _attack(
     """Plan the attack, the one on full precision under its handicap, and the latter's figures."""
     config, seed = planner.config, planner.config.seed
     scale = answer_scale(config)
-    rows = quantized_rows(config, models.targets, models.references, count)
+    rows = quantized_rows(models.targets, models.references, count)
     step = AttackPartlyQuantized(
         attacks=attacks,
         targets=models.targets,

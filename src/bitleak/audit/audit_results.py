@@ -17,6 +17,7 @@ from bitleak.audit.exposed_records import (
     pictures,
     power_curve_rows,
 )
+from bitleak.audit.prediction_note import audit_prediction_notes
 from bitleak.audit.preparation import Prepared
 from bitleak.audit.scale_notes import audit_scale_note
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
@@ -89,7 +90,12 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
         exposed=single,
         copies=counts,
         warnings=_warnings(prepared, counts, images, rows),
-        notes=(*summary.notes, audit_scale_note(prepared, store), *_not_computed(prepared, store)),
+        notes=(
+            *summary.notes,
+            audit_scale_note(prepared, store),
+            *audit_prediction_notes(prepared, store),
+            *_not_computed(prepared, store),
+        ),
     )
     write_all(
         rows,

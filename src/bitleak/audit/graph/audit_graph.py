@@ -131,6 +131,10 @@ def plan(
         made, measured = extra_tasks(planner, models)
         listed += [*made, *measured]
         results += measured
+        if extra_tasks is partly_quantized_tasks:
+            for task in measured:
+                pair = (task.params["variant"], task.params["reference"])
+                scores[pair] = str(task.inputs["scores"])
     power_task = power(planner, models) if config.power else None
     listed += [*memorised.values(), *([power_task] if power_task else [])]
     unique = {task.key: task for task in listed}

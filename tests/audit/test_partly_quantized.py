@@ -1,0 +1,116 @@
+"""Adversaries who quantize only some of their references: what is planned, and the rows that come of it."""
+
+import csv
+from collections import Counter
+
+import pytest
+
+from bitleak.audit import audit, prepare
+from bitleak.audit.graph.partly_quantized_tasks import quantized_order, quantized_rows
+from bitleak.audit.prediction_note import prediction_note
+from bitleak.config import resolved, validate
+from bitleak.core.errors import ConfigError
+from bitleak.engine.store import Store
+from bitleak.steps.attack_targets import AttackScores
+
+RAW = {
+    "data": {"name": "digits", "limit": 240},
+    "split": {"models": 12, "targets": 2, "population": 20},
+    "model": {"name": "cnn", "width": 4},
+    "train": {"epochs": 1},
+    "calibration": {"records": 32},
+    "quantize": [{"name": "rtn", "levels": [4]}],
+    "attacks": ["lira-online-shrunk", "rmia-online", "threshold"],
+    "references": ["fp32", {"kind": "matched", "quantized": 4}],
+    "query": {"augment": ["identity"]},
+    "fpr": [0.1],
+    "power": False,
+}
+
+
+def planned(**changes):
+    prepared = prepare(validate({**RAW, **changes}), device="cpu")
+    return Counter(task.stage for task in prepared.plan.tasks)
+
+
+def test_only_the_targets_and_the_named_references_are_quantized():
+    # targets 0 and 2, and for each of them two pairs that are not its own: rows 0 to 5
+    assert planned()["quantize"] == 6
+    assert planned(references=["fp32"])["quantize"] == 2
+    assert planned(references=["fp32", "matched"])["quantize"] == 12
+    assert planned()["attack_partly"] == planned()["attack_alike"] == 1
+
+
+def test_pairs_with_a_target_come_first_and_a_targets_own_pair_is_replaced():
+    assert quantized_order((4, 8), tuple(range(10))) == (4, 5, 8, 9, 0, 1, 2, 3, 6, 7)
+    assert quantized_rows((4, 8), tuple(range(10)), 4) == (4, 5, 8, 9, 0, 1)
+    assert quantized_rows((4, 8), tuple(range(10)), 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"references": ["fp32", {"kind": "matched", "quantized": 3}]}, "even number of at least 4"),
+        ({"references": ["fp32", {"kind": "matched", "quantized": 10}]}, "10 of 10 references"),
+        ({"references": ["fp32", {"kind": "fp32", "quantized": 4}]}, "expected a kind or {kind"),
+        ({"references": [{"kind": "matched", "quantized": 4}]}, "add fp32"),
+        ({"split": {"mode": "dedicated", "targets": 2, "shadows": 8, "population": 20}}, "needs split.mode"),
+    ],
+)  # fmt: skip
+def test_a_wrong_number_is_refused_with_what_to_write(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        validate({**RAW, **changes})
+    assert message in str(caught.value)
+
+
+def test_the_resolved_config_reads_as_the_same():
+    config = validate(RAW)
+    assert validate(resolved(config)) == config
+    assert resolved(config)["references"] == RAW["references"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("partly")
+    prepared, store = prepare(validate(RAW), device="cpu"), Store(folder / "store")
+    audit(prepared, out=folder / "out", store=store, executor="serial", workers=1)
+    return prepared, store, folder / "out"
+
+
+def test_rows_of_the_kind_have_differences_from_full_precision_under_a_handicap(finished):
+    prepared, store, out = finished
+    with (out / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["reference"] == "matched-4"]
+    assert {row["variant"] for row in rows} == {"rtn-2"}
+    assert {row["attack"] for row in rows} == {"lira-online-shrunk", "rmia-online"}
+    area = next(
+        row
+        for row in rows
+        if (row["metric"], row["attack"], row["target"]) == ("auc", "lira-online-shrunk", "all")
+    )
+    tasks = {task.stage: task for task in prepared.plan.tasks}
+    alike = AttackScores.read(store.read_key(tasks["attack_alike"].key))
+    partly = AttackScores.read(store.read_key(tasks["attack_partly"].key))
+    member = store.read_key(prepared.plan.splits)["member"][list(prepared.plan.targets)]
+    handicapped = [
+        _area(*pair) for pair in zip(alike.of("lira-online-shrunk"), member, strict=True)
+    ]
+    attacked = [_area(*pair) for pair in zip(partly.of("lira-online-shrunk"), member, strict=True)]
+    assert float(area["value"]) == pytest.approx(sum(attacked) / 2)
+    assert float(area["difference"]) == pytest.approx((sum(attacked) - sum(handicapped)) / 2)
+
+
+def _area(scores, member):
+    inside, outside = scores[member], scores[~member]
+    wins = sum((inside > value).sum() + (inside == value).sum() / 2 for value in outside)
+    return wins / (len(inside) * len(outside))
+
+
+def test_the_note_has_correlation_and_worth(finished):
+    text = (finished[2] / "summary.json").read_text()
+    assert "Of the matched-4 references 4 are quantized as the target is" in text
+    note = prediction_note(
+        "matched-16",
+        {"rtn-2": {"correlation": {"IN": [0.5, 0.7], "OUT": [0.9, 0.9]}, "effective": {"IN": [4, 6], "OUT": [7, 7]}}},
+    )  # fmt: skip
+    assert "(rtn-2: 0.60, 5.0)" in note

@@ -215,8 +215,9 @@ def _raw_deviation(side_sums: Sums) -> Float64[np.ndarray, ""]:
 
     The sum of squares is the sum within records plus the counts times the squares between them.
     """
-    counts, mean = side_sums.counts, side_sums.mean
-    squares = side_sums.squares * ((counts - 1) / side_sums.degrees)[:, None]
+    counts, mean, squares = side_sums.counts, side_sums.mean, side_sums.squares
+    if side_sums.freedom is not None:  # the squares are those of another number of references
+        squares = squares * ((counts - 1) / side_sums.freedom)[:, None]
     queries = mean.shape[1]
     grand = (counts @ mean).sum() / (counts.sum() * queries)
     between = (counts @ (mean - grand) ** 2).sum()

@@ -17,7 +17,7 @@ when quantized, K the k references and S all references of the side,
 
 The variance of this mean is s_q^2 ((1 - r^2) w / k + r^2 / M), so it counts as the mean of
 
-    n = 1 / ((1 - r^2) w / k + r^2 / M)
+    n = min(M, 1 / ((1 - r^2) w / k + r^2 / M))
 
 references. The variance of a record is combined from two estimates of its logarithm:
 
@@ -333,8 +333,10 @@ def _assemble(
         values[:, block] = np.where(used[:, block, None], predicted, mapped[:, block])
     values[rows] = np.where(used[rows][..., None], quantized, values[rows])
 
-    # n of the module, one number for all queries
+    # n of the module, one number for all queries; effects that hardly differ between records
+    # would make it larger than the number of references, which is not claimed
     number = 1 / ((1 - square) * fit.weight / k + square / count).mean()
+    number = min(number, float(count.item()))
 
     # T, c, and the two estimates A and B of the log variance, each less its expected error
     degrees_k, degrees_all = k - 1.0, np.maximum(count - 1.0, 1.0)

@@ -95,6 +95,9 @@ def _references() -> Iterator[ListedName]:
     yield ListedName("fp32", "references at full precision, whatever the target's precision is")
     yield ListedName("matched", "references that are quantized as the target is")
     yield ListedName(
+        "{kind: matched, quantized: K}", "K of them; the others' quantized answers are predicted"
+    )
+    yield ListedName(
         "recalibrated", "references at full precision, after an affine correction of the target"
     )
 

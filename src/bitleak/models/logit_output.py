@@ -72,6 +72,16 @@ def preferred(output: Any, tensors: Mapping[Choice, Tensor]) -> Choice | None:
     return next(iter(tensors)) if len(tensors) == 1 else None
 
 
+def output_width(output: Any, records: int) -> int | None:
+    """Return the number of classes that a network answers with; None if no part decides it."""
+    tensors = {}
+    for choice, value in _parts(output).items():
+        if value.ndim > 1 and value.shape[0] == records and value.is_floating_point():
+            tensors[choice] = value
+    choice_ = preferred(output, tensors)
+    return None if choice_ is None else int(tensors[choice_][0].numel())
+
+
 def chosen_output(output: Any, name: str, records: int, classes: int) -> Choice:
     """Return the place of the logits in an output of evaluation mode.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bitleak.audit.target.blind_baseline import blind_baseline, planted_power
+from bitleak.audit.target.blind_baseline import blind_baseline
 from bitleak.audit.target.image_features import features_of
 from bitleak.data.stored_files import StoredFiles, files_of, places
 
@@ -73,12 +73,18 @@ def test_a_planted_shift_is_found_as_often_as_the_power_says(records):
     assert "would be found in" in result.sentence
 
 
-def test_the_power_falls_with_the_records_and_is_the_level_without_a_shift(records):
-    features = records[3]
-    powers = [planted_power(features, (count, count)) for count in (60, 250, 600)]
-    assert powers[0] < 0.4 < powers[2]
-    assert powers == sorted(powers)
-    assert planted_power(features, (600, 600), shift=0.0) <= 0.05
+def test_a_shift_that_only_the_linear_guess_finds_is_significant(records):
+    pixels, labels, _, _ = records
+    few = np.arange(900)
+    member = np.random.default_rng(4).random(900) < 0.5
+    spread = pixels[few].mean(axis=(1, 2, 3)).std()
+    moved = pixels[few] + 0.45 * spread * member[:, None, None, None]
+    features = features_of(moved.clip(0, 255).astype(np.uint8), labels, few, StoredFiles(), 0)
+    found = judged(features, member)
+    assert found.is_significant
+    assert found.classifier == "linear"
+    assert found.p_value == 0.001
+    assert found.tested == (int(member.sum()), int((~member).sum()))
 
 
 def test_the_place_in_a_file_starts_over_in_the_test_part():

@@ -2,28 +2,32 @@
 
 Where members and others differ by themselves, in time, source, class or brightness, an attack may
 score well without any leak: it recognises the difference and not the membership (Das, Zhang and
-Tramer 2024, arXiv 2406.16201; Meeus et al. 2024, arXiv 2406.17975). So two classifiers, gradient
-boosting and a linear one, learn to tell members from others by the records alone
-(`image_features`), on one half of them, and are tested on the other half. Neither sees the model.
+Tramer 2024, arXiv 2406.16201; Meeus et al. 2024, arXiv 2406.17975). So two classifiers learn to tell
+members from others by the records alone (`image_features`), and neither sees the model:
 
-Each is significant if its AUC exceeds 1/2 with p < 0.005 (one-sided, by the variance under no
-difference, (m + n + 1) / (12 m n)). The records are *separable* if a significant one has an AUC whose
-95 % interval lies above `SEPARABLE`, or a TPR whose interval lies above twice the FPR: then figures of
-attacks say nothing about the model.
+* *gradient boosting*, fitted on one half of the records and tested on the other; significant if its
+  AUC exceeds 1/2 with p < 0.005 (one-sided, by the variance under no difference,
+  (m + n + 1) / (12 m n));
+* a *linear* one, cross-fitted on all records and tested by permutation (`linear_guess`), which finds
+  smaller differences.
+
+The records are *separable* if a significant one has an AUC whose 95 % interval lies above
+`SEPARABLE`, or a TPR whose interval lies above twice the FPR: then figures of attacks say nothing
+about the model.
 
 Cost: a fraction of a second per 1,000 records, at most `MOST_RECORDS` of them.
 """
 
 import math
-import warnings
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Int64
 from scipy.special import ndtr
 
 from bitleak.audit.target.image_features import Features
+from bitleak.audit.target.linear_guess import linear_guess
 from bitleak.core.seeds import seed_for
 from bitleak.metrics import estimate_auc, estimate_tpr, headline_fpr, roc, why_unmeasurable
 from bitleak.metrics.estimates import Estimate
@@ -40,13 +44,6 @@ MOST_RECORDS = 20_000
 PLANTED = 0.3
 """Shift in deviations whose detection measures the baseline's power."""
 
-POWER_RUNS = 20
-"""Random splits that the power is measured on."""
-
-STIFFNESS = 0.003
-"""Inverse penalty of the linear classifier. So strong a penalty adds up features that move together,
-as all measures of brightness do, which finds small shifts with few records."""
-
 MOST_CATEGORIES = 200
 """Classes that are taken as categories; more are taken as a number."""
 
@@ -57,7 +54,7 @@ class BlindBaseline:
 
     Attributes:
         classifier: `gradient boosting` or `linear`.
-        auc: Its AUC on the records that it was not fitted on.
+        auc: Its AUC; no record is scored by a model that was fitted on it.
         auc_low: Lower end of the 95 % interval.
         auc_high: Upper end.
         p_value: One-sided p-value of no difference.
@@ -65,8 +62,10 @@ class BlindBaseline:
         tpr: TPR at that FPR.
         tpr_low: Lower end of its interval.
         tested: Members and others that were tested.
-        power: Chance of finding a shift of brightness by `PLANTED` deviations.
+        power: Chance that the linear guess finds a shift of brightness by `PLANTED` deviations;
+            gradient boosting may find more.
         groups: Groups of features.
+        is_significant: Whether members and others differ at all, by either guess.
         separable: Whether attacks' figures say nothing about the model.
     """
 
@@ -81,12 +80,8 @@ class BlindBaseline:
     tested: tuple[int, int]
     power: float
     groups: tuple[str, ...]
+    is_significant: bool
     separable: bool
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether members and others differ at all, by this guess."""
-        return self.p_value < LEVEL
 
     @property
     def sentence(self) -> str:
@@ -115,108 +110,82 @@ def blind_baseline(
     fprs: tuple[float, ...],
     seed: int,
 ) -> BlindBaseline:
-    """Fit both classifiers on one half of the records and test them on the other.
+    """Guess at membership with both classifiers, and test each of them.
 
     Args:
         features: Features of the records.
         member: True for members.
         fprs: FPRs at which attacks are measured.
-        seed: Seed of the halves.
+        seed: Seed of the halves, the folds and the permutations.
     """
     generator = np.random.default_rng(seed_for(seed, "blind baseline"))
-    fitted, tested = [], []
+    drawn = []
     for side in (True, False):
-        drawn = generator.permutation(np.flatnonzero(member == side))[: MOST_RECORDS // 2]
-        fitted.append(drawn[: len(drawn) // 2])
-        tested.append(drawn[len(drawn) // 2 :])
-    train, test = np.concatenate(fitted), np.concatenate(tested)
-    counts = (len(tested[0]), len(tested[1]))
-    null = _null_deviation(counts)
+        drawn.append(generator.permutation(np.flatnonzero(member == side))[: MOST_RECORDS // 2])
+    boosting = _boosting(features, member, drawn, fprs)
+    rows = np.concatenate(drawn)
+    linear, power = _linear(features, member, rows, fprs, seed_for(seed, "linear guess"))
 
-    # The larger AUC is shown; each classifier has a test of its own.
-    results = []
-    for name, scores in _guesses(features, member, train, test).items():
-        curve = roc(scores, member[test])
-        area = estimate_auc(curve)
-        p_value = float(ndtr(-(area.value - 0.5) / null))
-        rate = _rate(curve, fprs, counts[1])
-        is_above = area.low > SEPARABLE or (rate is not None and rate[1].low > 2 * rate[0])
-        results.append((area.value, name, area, p_value, rate, p_value < LEVEL and is_above))
-    _, name, area, p_value, rate, _ = max(results, key=lambda result: result[0])
-    low, high = max(0.0, area.low), min(1.0, area.high)
+    # Each has a test of its own; the larger AUC of the significant ones, if any, is shown.
+    guesses = (boosting, linear)
+    shown = max(guesses, key=lambda guess: (guess.is_significant, guess.auc.value))
+    fpr, tpr = shown.rate if shown.rate is not None else (None, None)
     return BlindBaseline(
-        classifier=name,
-        auc=area.value,
-        auc_low=low,
-        auc_high=high,
-        p_value=p_value,
-        fpr=None if rate is None else rate[0],
-        tpr=None if rate is None else rate[1].value,
-        tpr_low=None if rate is None else max(0.0, rate[1].low),
-        tested=counts,
-        power=planted_power(features, counts, seed=seed_for(seed, "planted")),
+        classifier=shown.classifier,
+        auc=shown.auc.value,
+        auc_low=max(0.0, shown.auc.low),
+        auc_high=min(1.0, shown.auc.high),
+        p_value=shown.p_value,
+        fpr=fpr,
+        tpr=None if tpr is None else tpr.value,
+        tpr_low=None if tpr is None else max(0.0, tpr.low),
+        tested=shown.tested,
+        power=power,
         groups=features.groups,
-        separable=any(result[-1] for result in results),
+        is_significant=any(guess.is_significant for guess in guesses),
+        separable=any(guess.separable for guess in guesses),
     )
 
 
-def planted_power(
-    features: Features, counts: tuple[int, int], *, shift: float = PLANTED, seed: int = 0
-) -> float:
-    """Return the share of random splits in which the linear classifier finds a planted shift.
+class _Guess(NamedTuple):
+    """One classifier's guess; fields as of `BlindBaseline`.
 
-    Half of the records, drawn at random, get a larger brightness (the means of all channels, or the
-    first component of a table), by so many of its deviations. The components of images stay as they
-    are, and gradient boosting, which might find more, is left out.
-
-    Args:
-        features: Features of the records.
-        counts: Tested members and others; as many are fitted on.
-        shift: The shift in deviations.
-        seed: Seed of the splits.
+    Attributes:
+        rate: FPR and TPR, or None if too few records were tested.
     """
-    moved = [place for place, name in enumerate(features.names) if name.startswith("mean ")]
-    moved = moved or [0]
-    null = _null_deviation(counts)
-    generator, found = np.random.default_rng(seed), 0
-    for _ in range(POWER_RUNS):
-        order = generator.permutation(len(features.numbers))[: 2 * sum(counts)]
-        member = np.arange(len(order)) % sum(counts) < counts[0]
-        numbers = features.numbers[order].copy()
-        for column in moved:
-            numbers[member, column] += shift * numbers[:, column].std()
-        half = len(order) // 2
-        scores = _linear_scores(numbers, member, np.arange(half), np.arange(half, len(order)))
-        area = estimate_auc(roc(scores, member[half:])).value
-        found += float(ndtr(-(area - 0.5) / null)) < LEVEL
-    return found / POWER_RUNS
+
+    classifier: str
+    auc: Estimate
+    p_value: float
+    rate: tuple[float, Estimate] | None
+    tested: tuple[int, int]
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether members and others differ at all, by this guess."""
+        return self.p_value < LEVEL
+
+    @property
+    def separable(self) -> bool:
+        """Whether they differ by so much that attacks say nothing about the model."""
+        rate = self.rate
+        is_above = self.auc.low > SEPARABLE or (rate is not None and rate[1].low > 2 * rate[0])
+        return self.is_significant and is_above
 
 
-def _null_deviation(counts: tuple[int, int]) -> float:
-    """Return the deviation of an AUC of scores that say nothing."""
-    return math.sqrt((sum(counts) + 1) / (12 * counts[0] * counts[1]))
-
-
-def _rate(curve: Any, fprs: tuple[float, ...], non_members: int) -> tuple[float, Estimate] | None:
-    fpr = headline_fpr(fprs, non_members)
-    if why_unmeasurable(fpr, non_members) is not None:
-        return None
-    estimate = estimate_tpr(curve, fpr)
-    return None if estimate.is_step else (fpr, estimate)
-
-
-def _guesses(
+def _boosting(
     features: Features,
     member: Bool[np.ndarray, "records"],
-    train: np.ndarray,
-    test: np.ndarray,
-) -> dict[str, Float64[np.ndarray, "test"]]:
-    """Return the scores of the tested records by both classifiers."""
+    drawn: list[np.ndarray],
+    fprs: tuple[float, ...],
+) -> _Guess:
+    """Fit gradient boosting on the first half of the drawn members and others, and test it on the rest."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    train = np.concatenate([rows[: len(rows) // 2] for rows in drawn])
+    tested = [rows[len(rows) // 2 :] for rows in drawn]
+    test, counts = np.concatenate(tested), (len(tested[0]), len(tested[1]))
     numbers, labels = features.numbers, features.labels
-    categories = int(labels.max()) + 1
-    is_category = categories <= MOST_CATEGORIES
     # Without weights of the classes: an order needs none, and scikit-learn's binning takes a
     # hundred times as long with weights (seen in 1.9).
     boosting = HistGradientBoostingClassifier(
@@ -226,37 +195,62 @@ def _guesses(
         min_samples_leaf=20,
         l2_regularization=1.0,
         early_stopping=False,
-        categorical_features=[numbers.shape[1]] if is_category else None,
+        categorical_features=[numbers.shape[1]] if _classes(labels) <= MOST_CATEGORIES else None,
         random_state=0,
     )
     with_label = np.concatenate([numbers, labels[:, None].astype(np.float32)], axis=1)
     boosting.fit(with_label[train], member[train])
+    curve = roc(boosting.decision_function(with_label[test]).astype(np.float64), member[test])
+    area = estimate_auc(curve)
 
-    # The linear one sees classes as indicators.
-    indicators = np.zeros((len(labels), categories if is_category else 0), np.float32)
-    if is_category:
-        indicators[np.arange(len(labels)), labels] = 1
-    columns = np.concatenate([numbers, indicators], axis=1)
-    return {
-        "gradient boosting": boosting.decision_function(with_label[test]).astype(np.float64),
-        "linear": _linear_scores(columns, member, train, test),
-    }
+    # The deviation of an AUC of scores that say nothing.
+    null = math.sqrt((sum(counts) + 1) / (12 * counts[0] * counts[1]))
+    p_value = float(ndtr(-(area.value - 0.5) / null))
+    return _Guess("gradient boosting", area, p_value, _rate(curve, fprs, counts[1]), counts)
 
 
-def _linear_scores(
-    columns: Float32[np.ndarray, "records columns"],
+def _linear(
+    features: Features,
     member: Bool[np.ndarray, "records"],
-    train: np.ndarray,
-    test: np.ndarray,
-) -> Float64[np.ndarray, "test"]:
-    """Return the scores of the tested records by a linear classifier."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    rows: Int64[np.ndarray, "drawn"],
+    fprs: tuple[float, ...],
+    seed: int,
+) -> tuple[_Guess, float]:
+    """Return the cross-fitted linear guess, and its power against a shift of brightness."""
+    numbers, labels = features.numbers[rows], features.labels[rows]
+    categories = _classes(features.labels)
+    # The linear one sees classes as indicators.
+    indicators = np.zeros(
+        (len(rows), categories if categories <= MOST_CATEGORIES else 0), np.float32
+    )
+    if indicators.size:
+        indicators[np.arange(len(rows)), labels] = 1
+    columns = np.concatenate([numbers, indicators], axis=1)
+    shift = np.zeros(columns.shape[1], np.float32)
+    shift[: numbers.shape[1]] = PLANTED * features.brighter
+    inside = member[rows]
+    guess = linear_guess(columns, inside, shift, level=LEVEL, seed=seed)
+    curve = roc(guess.scores, inside)
+    counts = (int(inside.sum()), int((~inside).sum()))
+    area = _widened(estimate_auc(curve), guess.widening)
+    rate = _rate(curve, fprs, counts[1])
+    return _Guess("linear", area, guess.p_value, rate, counts), guess.power
 
-    centre, deviation = columns[train].mean(axis=0), columns[train].std(axis=0)
-    standard = (columns - centre) / np.where(deviation > 1e-9, deviation, 1)
-    linear = LogisticRegression(C=STIFFNESS, max_iter=200, class_weight="balanced")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        linear.fit(standard[train], member[train])
-    return linear.decision_function(standard[test]).astype(np.float64)
+
+def _classes(labels: Int64[np.ndarray, "records"]) -> int:
+    return int(labels.max()) + 1
+
+
+def _widened(estimate: Estimate, factor: float) -> Estimate:
+    low = estimate.value - factor * (estimate.value - estimate.low)
+    return replace(
+        estimate, low=low, high=estimate.value + factor * (estimate.high - estimate.value)
+    )
+
+
+def _rate(curve: Any, fprs: tuple[float, ...], non_members: int) -> tuple[float, Estimate] | None:
+    fpr = headline_fpr(fprs, non_members)
+    if why_unmeasurable(fpr, non_members) is not None:
+        return None
+    estimate = estimate_tpr(curve, fpr)
+    return None if estimate.is_step else (fpr, estimate)

@@ -41,12 +41,15 @@ class Features:
         numbers: One row per record.
         names: Name of every column.
         labels: Classes, which a classifier takes as a category.
+        brighter: Change of every feature if all pixels become brighter by one deviation of the
+            records' brightness; of tables, if the first component grows by one deviation.
         groups: Names of the groups of features, for the report.
     """
 
     numbers: Float32[np.ndarray, "records features"]
     names: tuple[str, ...]
     labels: Int64[np.ndarray, "records"]
+    brighter: Float32[np.ndarray, "features"]
     groups: tuple[str, ...] = field(default=())
 
 
@@ -77,10 +80,11 @@ def features_of(
         small.append(_small(block))
     if columns:
         groups += ["moments per channel", "sharpness"]
-    components = _components(np.concatenate(small[1:]), seed)
+    components, per_unit = _components(np.concatenate(small[1:]), seed)
     for place in range(components.shape[1]):
         columns[f"component {place}"] = components[:, place]
     groups.append(f"{components.shape[1]} principal components")
+    brighter = _brighter(columns, per_unit)
 
     # Facts on the files.
     if stored.sizes is not None:
@@ -95,7 +99,8 @@ def features_of(
         columns["order"] = stored.order[chosen]
         groups.append("order in the file")
     numbers = np.stack(list(columns.values()), axis=1).astype(np.float32)
-    return Features(numbers, tuple(columns), labels[chosen], tuple(groups))
+    moved = np.array([brighter.get(name, 0.0) for name in columns], np.float32)
+    return Features(numbers, tuple(columns), labels[chosen], moved, tuple(groups))
 
 
 def _plain(values: Any) -> np.ndarray:
@@ -136,14 +141,32 @@ def _small(block: np.ndarray) -> np.ndarray:
     return tiles.mean(axis=(3, 5)).reshape(records, -1)
 
 
-def _components(rows: np.ndarray, seed: int) -> np.ndarray:
-    """Return the first principal components, of columns with deviation 1 each."""
+def _components(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first principal components, of columns with deviation 1 each.
+
+    Returns:
+        The components, and their change if every column grows by 1.
+    """
     from sklearn.decomposition import PCA
 
     fitted = np.random.default_rng(seed).permutation(len(rows))[:FITTED]
     centre, deviation = rows[fitted].mean(axis=0), rows[fitted].std(axis=0)
-    standard = (rows - centre) / np.where(deviation > 0, deviation, 1)
+    deviation = np.where(deviation > 0, deviation, 1)
+    standard = (rows - centre) / deviation
     count = min(COMPONENTS, *rows[fitted].shape)
     solver = "randomized" if count < min(rows[fitted].shape) else "full"
     decomposed = PCA(count, svd_solver=solver, random_state=0).fit(standard[fitted])
-    return (standard - decomposed.mean_) @ decomposed.components_.T
+    components = (standard - decomposed.mean_) @ decomposed.components_.T
+    return components, decomposed.components_ @ (1 / deviation)
+
+
+def _brighter(columns: dict[str, np.ndarray], per_unit: np.ndarray) -> dict[str, float]:
+    """Return the change of the features that a larger brightness changes, by one deviation of it."""
+    means = [values for name, values in columns.items() if name.startswith("mean ")]
+    if not means:
+        return {"component 0": float(columns["component 0"].std())}
+    deviation = float(np.mean(means, axis=0).std())
+    changes = {f"mean {channel}": deviation for channel in range(len(means))}
+    for place, change in enumerate(per_unit):
+        changes[f"component {place}"] = deviation * float(change)
+    return changes

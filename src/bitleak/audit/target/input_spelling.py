@@ -152,6 +152,16 @@ def standard_proposals(channels: int, statistics: Any = None) -> list[Proposal]:
     return proposals
 
 
+def in_larger_units(proposal: Proposal) -> Proposal:
+    """Return a proposal for images from 0 to 255 whose pixels are not 8-bit."""
+    spelling = replace(
+        proposal.spelling,
+        mean=tuple(255 * value for value in proposal.spelling.mean),
+        deviation=tuple(255 * value for value in proposal.spelling.deviation),
+    )
+    return Proposal(f"{proposal.title}, images divided by 255", spelling, proposal.rank)
+
+
 def variations(spelling: InputSpelling, pixels: Sequence[int]) -> Iterator[Proposal]:
     """Yield the spelling with channels exchanged, and with height and width exchanged.
 

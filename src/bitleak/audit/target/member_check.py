@@ -22,11 +22,13 @@ from scipy.optimize import linear_sum_assignment
 from bitleak.audit.target.input_spelling import (
     InputSpelling,
     Proposal,
+    in_larger_units,
     standard_proposals,
     unit_of,
     variations,
 )
 from bitleak.audit.target.network_answers import Records, logits_of
+from bitleak.audit.target.tabular_model import StoredProbabilities
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.signals import signals
@@ -60,10 +62,22 @@ class MemberCheck:
     Attributes:
         accuracy: Share of them that it classifies right.
         records: Size of the sample.
+        is_squashed: Whether all answers are numbers from 0 to 1, as of a sigmoid.
     """
 
     accuracy: float
     records: int
+    is_squashed: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons to doubt the answers."""
+        if not self.is_squashed:
+            return ()
+        return (
+            "All answers of the target are numbers from 0 to 1, as of a sigmoid; attacks take them for logits, whose "
+            "softmax is then nearly flat: leave out the last activation.",
+        )
 
     @property
     def sentence(self) -> str:
@@ -100,8 +114,12 @@ def check_on_members(
     logits = logits_of(model, records, sample)
     right = logits.argmax(axis=1) == labels
     accuracy = float(right.mean())
+    is_squashed = bool(logits.min() >= 0 and logits.max() <= 1)
+    check = MemberCheck(
+        accuracy, len(sample), is_squashed and not isinstance(model, StoredProbabilities)
+    )
     if accuracy >= SOUND:
-        return MemberCheck(accuracy, len(sample))
+        return check
     order = _class_order(logits, labels, right)
     best = _best_proposal(model, records, sample) if records.images.ndim == 4 else None
     if best is not None:
@@ -122,7 +140,7 @@ def check_on_members(
             "order of the classes. The weights may be untrained or another network's, the labels those of "
             f"other records, or the inputs prepared in another way ({where}mean, deviation, scale)"
         )
-    return MemberCheck(accuracy, len(sample))
+    return check
 
 
 def _best_proposal(
@@ -133,10 +151,10 @@ def _best_proposal(
         np.random.default_rng(seed_for(0, "spellings")).permutation(sample)[:TRIED_SAMPLE]
     )
     shape = tuple(records.images.shape[1:])
-    proposals = [
-        *variations(records.spelling, shape),
-        *standard_proposals(shape[0], _statistics(records, few)),
-    ]
+    standard = standard_proposals(shape[0], _statistics(records, few))
+    proposals = [*variations(records.spelling, shape), *standard]
+    if unit_of(records.images) == 1 and float(records.pixels(few).abs().max()) > 2:
+        proposals += [in_larger_units(item) for item in standard if item.spelling.scale == 1]
     proposals = [item for item in proposals if item.spelling != records.spelling]
 
     def fit(spelling: InputSpelling) -> tuple[float, float]:

@@ -13,12 +13,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from bitleak.audit.target.input_spelling import Channels, InputLayout, InputSpelling
-from bitleak.audit.target.network_answers import (
-    Records,
+from bitleak.audit.target.given_arrays import (
+    check_options,
+    check_plain_rows,
+    check_same_order,
+    check_units,
+    image_array,
+    label_array,
+    ordered,
+    per_channel,
+    unit_note,
 )
+from bitleak.audit.target.input_spelling import Channels, InputLayout, InputSpelling
+from bitleak.audit.target.network_answers import Records, with_output_classes
 from bitleak.audit.target.record_lists import Parts, known_records, parted
 from bitleak.audit.target.reference_networks import (
     TRAINING_SHARE,
@@ -66,8 +75,8 @@ def audit_model(
     scale: int | float = 1.0,
     channels: Channels = "rgb",
     layout: InputLayout = "upright",
-    queries: Sequence[str] = ("identity",),
-    fpr: Sequence[float] = (0.001, 0.01),
+    queries: Sequence[str] | str = ("identity",),
+    fpr: Sequence[float] | float = (0.001, 0.01),
     order: Any = None,
     allow_separable: bool = False,
     calibration: int = CALIBRATION,
@@ -144,20 +153,47 @@ def audit_model(
     if tier not in (0, 1):
         later = "; tier 2 takes a config" if tier == 2 else ""
         raise ConfigError(f"tier: expected 0 or 1, got {tier!r}{later}")
+    if not isinstance(releases or {}, Mapping):
+        raise ConfigError(
+            f"releases: expected a mapping from names to releases, got {type(releases).__name__}"
+        )
+    rates, names = check_options(
+        batch=batch,
+        calibration=calibration,
+        references=references,
+        seed=seed,
+        fpr=fpr,
+        queries=queries,
+    )
+    check_same_order(
+        {"images": images, "labels": labels, "members": members, "others": others, "order": order}
+    )
+    spelling = InputSpelling(
+        per_channel("mean", mean),
+        per_channel("deviation", deviation),
+        per_channel("scale", scale)[0],
+        channels,
+        layout,
+    )
     tabular = tabular_records(network, images, labels) if takes_rows(network, images) else None
     if tabular is not None:
         if tier:
             raise ConfigError(f"tier: only networks have tier {tier}; {NEXT}")
         images, labels = tabular.numbers, tabular.labels
-    spelling = InputSpelling(_numbers(mean), _numbers(deviation), float(scale), channels, layout)
-    records = _records(images, labels, spelling, tuple(queries), batch)
+        check_plain_rows(spelling, names)
+    elif not isinstance(network, nn.Module) and np.asarray(labels).dtype.kind not in "iu":
+        raise ConfigError(
+            "labels: expected integers from 0 for images; a classifier of rows is given "
+            "images.reshape(len(images), -1), and labels as among its classes_"
+        )
+    records = with_output_classes(network, _records(images, labels, spelling, names, batch))
     known = known_records(members, others, records=len(records.labels))
     stored = StoredFiles()
     if order is not None:
-        stored = replace(stored, order=_ordered(order, len(records.labels)))
+        stored = replace(stored, order=ordered(order, len(records.labels)))
     name, parameters = type(network).__name__, _parameters(network)
     models = dict(releases or {})
-    notes: tuple[str, ...] = ()
+    notes = unit_note(spelling, records.images)
     if tabular is not None:
         records = replace(records, classes=len(tabular.class_values))
         show = on_step or notebook_progress()
@@ -171,7 +207,7 @@ def audit_model(
         parts=parted(known, seed, training=TRAINING_SHARE if tier == 1 else 0.0),
         stored=stored,
         class_names=() if tabular is None else tabular.class_names,
-        settings=AttackSettings(fprs=tuple(sorted(set(fpr))), seed=seed),
+        settings=AttackSettings(fprs=rates, seed=seed),
         allow_separable=allow_separable,
         calibration=calibration,
         facts=TargetFacts(
@@ -239,48 +275,15 @@ def _records(
     Raises:
         ConfigError: They are wrong.
     """
-    values = images if isinstance(images, Tensor) else np.asarray(images)
-    classes = np.asarray(labels.cpu().numpy() if isinstance(labels, Tensor) else labels)
-    if values.ndim not in (2, 4):
-        raise ConfigError(
-            f"images: expected records, channels, height and width (or records and features), got shape "
-            f"{tuple(values.shape)}"
-        )
-    if values.ndim == 4 and values.shape[1] not in (1, 3) and values.shape[3] in (1, 3):
-        raise ConfigError(
-            f"images: expected channels before height and width, got shape {tuple(values.shape)}; "
-            "images.transpose(0, 3, 1, 2) has them in this order"
-        )
-    if classes.shape != (len(values),):
-        raise ConfigError(
-            f"labels: expected one per record ({len(values):,}), got shape {classes.shape}"
-        )
-    if classes.dtype.kind not in "iu" or classes.min(initial=0) < 0:
-        raise ConfigError(f"labels: expected integers from 0, got {classes.dtype}")
+    values = image_array(images)
+    numbers = label_array(labels, len(values))
     try:
-        if values.ndim == 4:
-            spelling.check_channels(values.shape[1])
+        spelling.check_channels(values.shape[1])
         check_queries(queries, values.shape[-1] if values.ndim == 4 else None)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    numbers = classes.astype(np.int64)
-    count = int(numbers.max()) + 1
-    return Records(values, numbers, max(2, count), spelling, queries, batch)
-
-
-def _numbers(value: Sequence[float] | int | float) -> tuple[float, ...]:
-    if isinstance(value, int | float):
-        return (float(value),)
-    return tuple(float(number) for number in value)
-
-
-def _ordered(order: Any, records: int) -> np.ndarray:
-    values = np.asarray(order, np.float64)
-    if values.shape != (records,):
-        raise ConfigError(
-            f"order: expected one number per record ({records:,}), got shape {values.shape}"
-        )
-    return values
+    check_units(spelling, values)
+    return Records(values, numbers, max(2, int(numbers.max()) + 1), spelling, queries, batch)
 
 
 def _parameters(network: Any) -> int:

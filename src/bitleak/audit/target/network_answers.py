@@ -9,7 +9,7 @@ Cost: one forward pass per record and query.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from bitleak.audit.target.input_spelling import InputSpelling, unit_of
-from bitleak.audit.target.tabular_model import OnStep, StoredProbabilities
-from bitleak.core.errors import ModelError
+from bitleak.audit.target.tabular_model import OnStep, StoredProbabilities, predicted
+from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.signals import signals
 from bitleak.core.types import SIGNALS
 from bitleak.data.augment import apply_query
 from bitleak.models.answer_difference import differing
-from bitleak.models.logit_output import Choice, chosen_output
+from bitleak.models.logit_output import Choice, chosen_output, output_width
+from bitleak.models.network_trial import check_scale
 from bitleak.models.precision import exact_float32
 
 SMALLEST_PROBABILITY = 1e-12
@@ -122,19 +123,56 @@ def answered_signals(
     return result
 
 
+def with_output_classes(model: Any, records: Records) -> Records:
+    """Return the records with the number of classes that the network answers with.
+
+    A class without a record among the given ones still has its output.
+
+    Raises:
+        ConfigError: A label has no output.
+        ModelError: The network does not take the records.
+    """
+    if not isinstance(model, nn.Module):
+        return records
+    _check_precision(model, "network")
+    few = np.arange(min(TRIED, len(records.labels)))
+    try:
+        with _evaluated(model) as evaluate:
+            width = output_width(evaluate(records.inputs(few, "identity")), len(few))
+    except ModelError as error:
+        raise ModelError(f"network: {error}") from None
+    # One number per record is refused later, with what to do about it.
+    if width is None or width == 1 or width == records.classes:
+        return records
+    if width > records.classes:
+        return replace(records, classes=width)
+    first, last = int(records.labels.min()), int(records.labels.max())
+    hint = f": labels count from 0, subtract {first}" if first and last - first < width else ""
+    raise ConfigError(
+        f"labels: expected integers from 0 to {width - 1}, one per output of {type(model).__name__}, got {first} to "
+        f"{last}{hint}"
+    )
+
+
 def check_answers_alone(model: Any, records: Records, name: str) -> None:
     """Refuse a network whose answers change between two calls, or with the rest of the batch.
 
     Raises:
-        ModelError: They do.
+        ModelError: They do, or the network does not take the records, or answers with probabilities.
     """
     if not isinstance(model, nn.Module):
         return
+    _check_precision(model, name)
     few = np.arange(min(TRIED, len(records.labels)))
-    with _asked(model, records) as answer:
-        inputs = records.inputs(few, "identity")
-        first = answer(inputs)
-        again, alone = answer(inputs), answer(inputs[:1])
+    try:
+        with _asked(model, records) as answer:
+            inputs = records.inputs(few, "identity")
+            # Copies, since a network may change its input in place.
+            first = answer(inputs.clone())
+            again, alone = answer(inputs.clone()), answer(inputs[:1].clone())
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from None
+    check_scale(name, torch.from_numpy(first))
     changed = differing(again, first)
     if changed:
         raise ModelError(
@@ -142,10 +180,11 @@ def check_answers_alone(model: Any, records: Records, name: str) -> None:
             "another draw is on in evaluation mode; turn it off"
         )
     changed = differing(alone, first[:1])
-    if changed:
+    if changed and records.batch > 1:
         raise ModelError(
             f"{name}: the answer to an image depends on the other images of the batch ({changed}), as "
-            "with norms without running statistics; such answers cannot be audited record by record"
+            "with norms without running statistics, or dynamic quantization of activations; such answers cannot be "
+            "audited record by record: with batch 1 each image is asked about alone"
         )
 
 
@@ -157,29 +196,57 @@ def _asked(
     if not isinstance(model, nn.Module):
         yield lambda inputs: _log_probabilities(model, inputs.numpy(), records.classes)
         return
-    modes = {module: module.training for module in model.modules()}
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     choice: Choice | None = None
 
     def answer(inputs: Tensor) -> np.ndarray:
         nonlocal choice
-        output = model(inputs.to(device))
+        output = evaluate(inputs)
         if choice is None:
             choice = chosen_output(output, type(model).__name__, len(inputs), records.classes)
         return _checked(choice.of(output).detach().cpu().double().numpy(), type(model).__name__)
 
+    with _evaluated(model) as evaluate:
+        yield answer
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[Callable[[Tensor], Any]]:
+    """Yield a function from inputs to outputs; the network is in evaluation mode meanwhile."""
+    modes = {module: module.training for module in model.modules()}
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+
+    def evaluate(inputs: Tensor) -> Any:
+        try:
+            return model(inputs.to(device))
+        except Exception as error:  # foreign code may raise anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ModelError(
+                f"{type(model).__name__} does not take float32 inputs of shape {tuple(inputs.shape)}: {reason}"
+            ) from error
+
     model.eval()
     try:
         with torch.inference_mode(), exact_float32():
-            yield answer
+            yield evaluate
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
+def _check_precision(model: nn.Module, name: str) -> None:
+    """Refuse parameters of another precision than the inputs'."""
+    for parameter, tensor in model.named_parameters():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"{name}: parameter {parameter!r} is {kind}; networks are asked in float32: give network.float(), "
+                "which keeps the rounded weights"
+            )
+
+
 def _log_probabilities(model: Any, inputs: np.ndarray, classes: int) -> np.ndarray:
-    probabilities = np.asarray(model.predict_proba(inputs), np.float64)
     name = type(model).__name__
+    probabilities = np.asarray(predicted(model, inputs), np.float64)
     if probabilities.shape != (len(inputs), classes):
         raise ModelError(
             f"{name}.predict_proba must answer {len(inputs)} records with shape "

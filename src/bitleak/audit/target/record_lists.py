@@ -9,7 +9,7 @@
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,13 +123,9 @@ def parted(known: Known, seed: int, *, training: float = 0.0) -> Parts:
 def _numbers(
     raw: Any, where: str, records: int, names: Sequence[str] | None
 ) -> Int64[np.ndarray, "numbers"]:
-    if isinstance(raw, str | Path):
-        raw = _from_path(Path(raw), where)
-    values = np.asarray(raw.numpy() if hasattr(raw, "numpy") else raw)
-    if values.ndim != 1:
-        raise ConfigError(f"{where}: expected a list, got an array of shape {values.shape}")
-    if values.dtype.kind in "UO":
-        return _named([str(value) for value in values.tolist()], where, names)
+    values = _as_array(_from_path(Path(raw), where) if isinstance(raw, str | Path) else raw, where)
+    if values.dtype.kind == "U":
+        return _named(values.tolist(), where, names)
     if values.dtype.kind == "b":
         if len(values) != records:
             raise ConfigError(
@@ -138,10 +134,53 @@ def _numbers(
             )
         return np.flatnonzero(values).astype(np.int64)
     if values.dtype.kind not in "iu":
+        hint = "; array.astype(int) has the numbers" if values.dtype.kind == "f" else ""
         raise ConfigError(
-            f"{where}: expected record numbers, truth values or names, got {values.dtype}"
+            f"{where}: expected record numbers, truth values or names, got {values.dtype}{hint}"
         )
     return _checked(values.astype(np.int64), where, records)
+
+
+def _as_array(raw: Any, where: str) -> np.ndarray:
+    """Return a list, an array, a series, a set or another iterable as an array of one axis.
+
+    Raises:
+        ConfigError: It is none of these, or of mixed types.
+    """
+    if hasattr(raw, "detach"):
+        raw = raw.detach().cpu()
+    if hasattr(raw, "numpy"):
+        raw = raw.numpy()
+    is_plain = hasattr(raw, "__array__") or isinstance(raw, Sequence)
+    if not is_plain and isinstance(raw, Iterable):
+        raw = list(raw)
+    try:
+        values = np.asarray(raw)
+    except ValueError:
+        raise ConfigError(f"{where}: expected a list, got lists of different lengths") from None
+    if values.ndim == 0:
+        raise ConfigError(
+            f"{where}: expected record numbers, a truth value per record, or names, got {raw!r}"
+        )
+    if values.ndim != 1:
+        hint = "; array.ravel() has one axis" if values.size == len(values) else ""
+        raise ConfigError(f"{where}: expected a list, got an array of shape {values.shape}{hint}")
+    if not len(values) and values.dtype.kind != "b":
+        return np.empty(0, np.int64)
+
+    # Objects: truth values that may be missing, paths, or a mixture.
+    if values.dtype.kind == "O":
+        items = values.tolist()
+        for kinds, target in (((bool, np.bool_), bool), ((int, np.integer), np.int64)):
+            if all(isinstance(item, kinds) for item in items):
+                return np.array(items, target)
+        if not all(isinstance(item, str | Path) for item in items):
+            types = sorted({type(item).__name__ for item in items})
+            raise ConfigError(
+                f"{where}: expected record numbers, truth values or names, got a list of {' and '.join(types)}"
+            )
+        return np.array([str(item) for item in items])
+    return values
 
 
 def _checked(values: Int64[np.ndarray, "numbers"], where: str, records: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int64
-from torch import nn
+from torch import Tensor, nn
 
 from bitleak import registry
 from bitleak.audit.target.network_answers import Records
@@ -165,13 +165,26 @@ def with_tensors(network: Any, tensors: Mapping[str, Any], where: str) -> nn.Mod
         )
     copied = copy.deepcopy(network)
     expected = copied.state_dict()
+    packed = [name for name, value in tensors.items() if _is_packed(name, value)]
+    if packed:
+        raise ModelError(
+            f"{where}: {packed[0]!r} holds packed codes of a quantized module, which only such a module reads; give "
+            "the quantized network itself"
+        )
     plain = {name: value for name, value in tensors.items() if hasattr(value, "shape")}
     fitted, _ = fitted_names(plain, expected)
     check_fit(fitted, expected, where)
-    copied.load_state_dict(
-        {name: torch.as_tensor(np.array(value)) for name, value in fitted.items()}
-    )
+    copied.load_state_dict({name: _tensor(value) for name, value in fitted.items()})
     return copied.eval()
+
+
+def _is_packed(name: str, value: Any) -> bool:
+    return "_packed_params" in name or bool(getattr(value, "is_quantized", False))
+
+
+def _tensor(value: Any) -> Tensor:
+    """Return a tensor of its own; NumPy has no bfloat16."""
+    return value.detach().clone() if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
 
 
 def _answering_logits(network: nn.Module, records: Records) -> nn.Module:

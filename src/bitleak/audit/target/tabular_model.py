@@ -11,6 +11,7 @@ Cost: one call of `predict_proba` per `ROWS` rows.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,10 @@ class TabularRecords:
         for start in range(0, len(chosen), ROWS):
             batch = chosen[start : start + ROWS]
             rows = self.rows.iloc[batch] if hasattr(self.rows, "iloc") else self.rows[batch]
-            answer = model.predict_proba(rows)
+            try:
+                answer = predicted(model, rows)
+            except ModelError as error:
+                raise ModelError(f"{name}: {error}") from None
             if isinstance(answer, list | tuple):
                 raise ModelError(
                     f"{name}: {kind}.predict_proba answers with {len(answer)} arrays, one per output; one classifier "
@@ -191,6 +195,22 @@ class TabularRecords:
         return answer
 
 
+def predicted(model: Any, rows: Any) -> Any:
+    """Return the answer of `predict_proba`.
+
+    Raises:
+        ModelError: It raises an error, such as one of a model that is not fitted.
+    """
+    try:
+        return model.predict_proba(rows)
+    except Exception as error:  # foreign code may raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{type(model).__name__}.predict_proba does not take rows of shape {tuple(rows.shape)}: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+
+
 def takes_rows(network: Any, images: Any) -> bool:
     """Return whether a model is asked by `predict_proba` about rows.
 
@@ -199,10 +219,17 @@ def takes_rows(network: Any, images: Any) -> bool:
     """
     if isinstance(network, nn.Module):
         return False
+    if isinstance(network, type):
+        raise ConfigError(
+            f"network: expected a trained model, got the class {network.__name__}; give an instance of it"
+        )
     if not hasattr(network, "predict_proba"):
+        hint = "scikit-learn's SVC has it with probability=True, other classifiers within CalibratedClassifierCV"
+        if isinstance(network, Mapping | str | Path):
+            hint = "load the weights into their network first"
         raise ConfigError(
             f"network: expected a torch.nn.Module or a classifier with predict_proba, got {type(network).__name__}; "
-            "scikit-learn's SVC has it with probability=True, other classifiers within CalibratedClassifierCV"
+            f"{hint}"
         )
     return len(getattr(images, "shape", np.shape(images))) == 2
 

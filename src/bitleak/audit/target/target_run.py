@@ -21,6 +21,7 @@ from bitleak.audit.target.reference_networks import ReferenceRecipe, trained_ref
 from bitleak.audit.target.release_models import (
     ReleaseModel,
     checked_name,
+    is_quantizer,
     quantized_copy,
     release_model,
 )
@@ -101,6 +102,7 @@ def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
     if target.tier == 1:
         check_counts(target)
     check_answers_alone(target.model, records, f"{target.where}model")
+    given = _given_releases(target, names)
     check = check_on_members(
         target.model,
         records,
@@ -120,7 +122,7 @@ def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
     asked = np.concatenate([pool, parts.population])
     releases = [Release(FULL, "", None, _answers(target.model, target, FULL, on_step))]
     seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
-    models = _release_models(target, names)
+    models = [given.get(name) or _release(target, name) for name in names]
     for release in models:
         signals = _answers(release.model, target, release.name, on_step)
         releases.append(Release(release.name, release.quantizer, release.levels, signals))
@@ -144,7 +146,7 @@ def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
             target.tier, seconds, target.work, len(parts.members), len(target.releases)
         ),
         notes=(check.sentence, *target.facts.notes),
-        warnings=(*target.facts.warnings, *swap_warning(attacked.rows)),
+        warnings=(*target.facts.warnings, *check.warnings, *swap_warning(attacked.rows)),
     )
     return TargetAudit(
         tier=target.tier,
@@ -235,24 +237,31 @@ def target_baseline(target: Target) -> BlindBaseline:
     return blind_baseline(features, member, fprs=target.settings.fprs, seed=seed)
 
 
-def _release_models(target: Target, names: Sequence[str]) -> list[ReleaseModel]:
-    """Return the releases; quantizers see a seeded draw of members."""
-    generator = np.random.default_rng(seed_for(target.settings.seed, "calibration", 0))
-    members = target.parts.members
-    drawn = np.sort(generator.permutation(members)[: target.calibration])
-    models = []
+def _given_releases(target: Target, names: Sequence[str]) -> dict[str, ReleaseModel]:
+    """Return the releases that need no quantizing, tried on a few records."""
+    models = {}
     for name in names:
-        model = release_model(
-            name,
-            target.releases[name],
-            target.model,
-            target.records,
-            drawn,
-            seed=target.settings.seed,
-            where=f"{target.where}releases.{name}",
-        )
-        models.append(model)
+        if not is_quantizer(target.releases[name]):
+            models[name] = _release(target, name)
+            check_answers_alone(
+                models[name].model, target.records, f"{target.where}releases.{name}"
+            )
     return models
+
+
+def _release(target: Target, name: str) -> ReleaseModel:
+    """Return a release; quantizers see a seeded draw of members."""
+    generator = np.random.default_rng(seed_for(target.settings.seed, "calibration", 0))
+    drawn = np.sort(generator.permutation(target.parts.members)[: target.calibration])
+    return release_model(
+        name,
+        target.releases[name],
+        target.model,
+        target.records,
+        drawn,
+        seed=target.settings.seed,
+        where=f"{target.where}releases.{name}",
+    )
 
 
 def _answers(model: Any, target: Target, name: str, on_step: OnStep) -> Signals:

@@ -1,6 +1,6 @@
 """The strongest of several attacks and adversaries in simulated audits: intervals and verdicts.
 
-    python benchmarks/strongest.py [--audits 1000] [--world noise ties two best shared answers]
+    python benchmarks/strongest.py [--audits 1000] [--world noise ties two best shared dedicated trainings few answers]
 
 The rule of `bitleak.metrics.strongest` (chosen on players, the choice repeated under resampling)
 is compared with `best`, the pair with the largest TPR on the targets that it is reported on, and
@@ -15,94 +15,153 @@ positives are expected. Worlds:
 - `two`: two pairs leak alike, the others less.
 - `best`: one pair leaks more than the others.
 - `shared`: as `two`, where a fifth of the records leaks and the others do not.
+- `dedicated`: as `two`, with 2 dedicated targets; the shift of a model is its own, N(shift, 0.1^2), and
+  the truth is that of these targets.
+- `trainings`: the same with 5 dedicated targets, whose interval is about models trained anew.
+- `few`: as `dedicated`, with 3 players, so that the pair is the one named beforehand: the last, which
+  leaks less than the best; its own TPR is the truth.
 - `answers`: nothing leaks; 8 models, 4 of them targets, 400 records and FPR 5 %, attacked by
   all forms of LiRA and by `threshold`, as in an audit with `fp32` references.
 
 Columns: the interval of the mean TPR over targets lies above chance; it holds the TPR of the best
 pair; the targets' own intervals hold it; the variant, which leaks as much, is called lower or
-higher; and how often the first pair (or one of the tied) is chosen.
+higher; the interval's half-width (per cent too); and how often the best pair (or one of the tied) is
+chosen. The rule `fixed` is the best pair (in `few` the named one) without a choice.
 """
 
 import argparse
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from bitleak import metrics
-from bitleak.attacks import Attack, attack_view, expand, player_groups, split_numbers
-from bitleak.core.types import SIGNALS, Measure
+from bitleak.attacks import (
+    FEWEST_PLAYERS,
+    Attack,
+    attack_view,
+    expand,
+    player_groups,
+    split_numbers,
+)
+from bitleak.core.types import SIGNALS, Measure, SplitMode
 from bitleak.metrics import Estimates, PairChoice
 from bitleak.steps.attack_targets import AttackLabel, AttackScores
 from bitleak.steps.measure_strongest import MeasureStrongest
 from bitleak.steps.play_targets import PlayTargets, gathered_rates
 
-PAIRS, TARGETS, PLAYERS, RECORDS, FPR = 12, 2, 4, 600, 0.04
+PAIRS, RECORDS, FPR = 12, 600, 0.04
 RATE = f"tpr@{FPR:g}"
 STRONG, WEAK = 1.0, 0.7
-SHIFTS = {
-    "noise": [0.0] * PAIRS,
-    "ties": [STRONG] * PAIRS,
-    "two": [STRONG] * 2 + [WEAK] * (PAIRS - 2),
-    "best": [STRONG] + [WEAK] * (PAIRS - 1),
-    "shared": [STRONG * 2] * 2 + [WEAK * 2] * (PAIRS - 2),
-}
+TRAINING = 0.1
 EXPOSED = 0.2
-WORLDS = (*SHIFTS, "answers")
+
+
+@dataclass(frozen=True)
+class World:
+    """Audits whose truth is known.
+
+    Attributes:
+        shifts: Members' scores above the others', by pair.
+        exposed: Share of the records that leak.
+        targets: Number of targets.
+        players: Number of players.
+        mode: How training sets are drawn.
+        training: Deviation of the shift between models.
+    """
+
+    shifts: tuple[float, ...]
+    exposed: float = 1.0
+    targets: int = 2
+    players: int = 4
+    mode: SplitMode = "population"
+    training: float = 0.0
+
+    @property
+    def pair(self) -> int:
+        """The pair whose TPR is the truth: the best, or the one named beforehand."""
+        return int(np.argmax(self.shifts)) if self.players >= FEWEST_PLAYERS else PAIRS - 1
+
+    def truth(self, shift: np.ndarray | float) -> float:
+        """Return the mean TPR at the FPR of models with these shifts."""
+        strong = float(np.mean(ndtr(shift + ndtri(FPR))))
+        return self.exposed * strong + (1 - self.exposed) * FPR
+
+
+TWO = (STRONG,) * 2 + (WEAK,) * (PAIRS - 2)
+SCORE_WORLDS = {
+    "noise": World((0.0,) * PAIRS),
+    "ties": World((STRONG,) * PAIRS),
+    "two": World(TWO),
+    "best": World((STRONG,) + (WEAK,) * (PAIRS - 1)),
+    "shared": World(tuple(2 * shift for shift in TWO), EXPOSED),
+    "dedicated": World(TWO, mode="dedicated", training=TRAINING),
+    "trainings": World(TWO, targets=5, mode="dedicated", training=TRAINING),
+    "few": World(TWO, players=FEWEST_PLAYERS - 1, mode="dedicated", training=TRAINING),
+}
+WORLDS = (*SCORE_WORLDS, "answers")
 
 Counts = Mapping[str, float]
 
 
-def scores_world(world: str, audits: int) -> Iterator[str]:
+def scores_world(name: str, audits: int) -> Iterator[str]:
     """Yield a line per rule."""
-    shifts = np.array(SHIFTS[world])
-    truth = _truth(world, float(shifts.max()))
     sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for audit in range(audits):
-        rng = np.random.default_rng([list(SHIFTS).index(world), audit])
-        for rule, counts in _audit(rng, world, shifts, truth, audit).items():
-            for name, count in counts.items():
-                sums[rule][name] += count / audits
+        rng = np.random.default_rng([list(SCORE_WORLDS).index(name), audit])
+        for rule, counts in _audit(rng, SCORE_WORLDS[name], audit).items():
+            for event, count in counts.items():
+                sums[rule][event] += count / audits
     for rule, shares in sums.items():
-        yield f"{world}, {rule}: " + "; ".join(f"{k} {100 * v:.1f} %" for k, v in shares.items())
+        yield f"{name}, {rule}: " + "; ".join(f"{k} {100 * v:.1f} %" for k, v in shares.items())
 
 
-def _truth(world: str, shift: float) -> float:
-    """Return the TPR of the best pair at the FPR."""
-    strong = ndtr(shift + ndtri(FPR))
-    return EXPOSED * strong + (1 - EXPOSED) * FPR if world == "shared" else float(strong)
-
-
-def _audit(
-    rng: np.random.Generator, world: str, shifts: np.ndarray, truth: float, seed: int
-) -> dict[str, Counts]:
+def _audit(rng: np.random.Generator, world: World, seed: int) -> dict[str, Counts]:
     """Return for each rule whether each of the events of the columns happens."""
-    models = TARGETS + PLAYERS
+    models, targets = world.targets + world.players, world.targets
     member = rng.random((models, RECORDS)).argsort(axis=1) < RECORDS // 2
-    exposed = rng.random(RECORDS) < EXPOSED if world == "shared" else np.ones(RECORDS, bool)
-    signal = shifts[:, None] * (member & exposed)[:, None]  # (models, pairs, records)
+    exposed = rng.random(RECORDS) < world.exposed if world.exposed < 1 else np.ones(RECORDS, bool)
+    shifts = np.array(world.shifts)[:, None]
     record = np.sqrt(0.2) * rng.standard_normal(RECORDS)
     model = rng.standard_normal((models, 1, RECORDS))
-    own = rng.standard_normal(signal.shape)
+    own = rng.standard_normal((models, PAIRS, RECORDS))
+    trained = world.training * rng.standard_normal((models, 1, 1)) if world.training else 0.0
+    signal = (shifts + trained) * (member & exposed)[:, None]  # (models, pairs, records)
     at_full = signal + record + np.sqrt(0.55) * model + np.sqrt(0.25) * own
     moved = np.sqrt(0.55) * _near(rng, model) + np.sqrt(0.25) * _near(rng, own)
     at_variant = signal + record + moved
-    full = _all_estimates(at_full[:TARGETS], member[:TARGETS])
-    variant = _all_estimates(at_variant[:TARGETS], member[:TARGETS])
+    full = _all_estimates(at_full[:targets], member[:targets])
+    variant = _all_estimates(at_variant[:targets], member[:targets])
+
+    # the figure that the interval is about: of these targets, or of models trained anew
+    best = world.shifts[world.pair]
+    if world.targets >= metrics.FEWEST_TARGETS and world.mode == "dedicated":
+        nodes, weights = np.polynomial.hermite_e.hermegauss(21)
+        rates = ndtr(best + world.training * nodes + ndtri(FPR))
+        truth = float(np.average(rates, weights=weights))
+    else:
+        truth = world.truth(best + np.ravel(trained)[:targets] if world.training else best)
 
     events = {}
-    choices = [_choice(scores, member, seed) for scores in (at_full, at_variant)]
+    choices = [_choice(scores, member, world, seed) for scores in (at_full, at_variant)]
     pairs = [_strongest(c, f, seed) for c, f in zip(choices, (full, variant), strict=True)]
-    tied = int((shifts == shifts.max()).sum())
-    events["strongest"] = _events(*pairs, truth) | {"chosen": float(choices[0].pair < tied)}
-    best = [int(np.argmax([_mean(pair[RATE]) for pair in f])) for f in (full, variant)]
-    events["best"] = _events(full[best[0]], variant[best[1]], truth) | {
-        "chosen": float(best[0] < tied)
+    tied = [place for place, shift in enumerate(world.shifts) if shift == best]
+    events["strongest"] = _events(*pairs, truth, world.mode) | {
+        "chosen": float(choices[0].pair in tied)
+    }
+    largest = [int(np.argmax([_mean(pair[RATE]) for pair in f])) for f in (full, variant)]
+    events["best"] = _events(full[largest[0]], variant[largest[1]], truth, world.mode) | {
+        "chosen": float(largest[0] in tied)
     }
     area = int(np.argmax([_mean(pair["auc"]) for pair in full]))
-    events["area"] = _events(full[area], variant[area], truth) | {"chosen": float(area < tied)}
+    events["area"] = _events(full[area], variant[area], truth, world.mode) | {
+        "chosen": float(area in tied)
+    }
+    fixed = world.pair
+    events["fixed"] = _events(full[fixed], variant[fixed], truth, world.mode) | {"chosen": 1.0}
     return events
 
 
@@ -120,9 +179,12 @@ def _all_estimates(scores: np.ndarray, member: np.ndarray) -> list[Estimates]:
     return estimates
 
 
-def _choice(scores: np.ndarray, member: np.ndarray, seed: int) -> PairChoice:
+def _choice(scores: np.ndarray, member: np.ndarray, world: World, seed: int) -> PairChoice:
     """Return the choice on the players, the same for all targets."""
-    rates = [metrics.player_rates(scores[p], member[p], FPR) for p in range(TARGETS, len(scores))]
+    if world.players < FEWEST_PLAYERS:
+        return metrics.named_pair(world.pair)
+    players = range(world.targets, len(scores))
+    rates = [metrics.player_rates(scores[p], member[p], FPR) for p in players]
     influence = np.mean([rate.influence for rate in rates], axis=0)
     return metrics.choose_pair(
         np.mean([rate.value for rate in rates], axis=0), metrics.on_draws(influence, seed)
@@ -130,23 +192,25 @@ def _choice(scores: np.ndarray, member: np.ndarray, seed: int) -> PairChoice:
 
 
 def _strongest(choice: PairChoice, estimates: list[Estimates], seed: int) -> Estimates:
-    figures = []
-    for target in range(TARGETS):
+    figures, targets = [], len(estimates[0][RATE])
+    for target in range(targets):
         figures.append({pair: {RATE: estimates[pair][RATE][target]} for pair in choice.pairs})
-    return metrics.strongest_estimates([choice] * TARGETS, figures, seed)
+    return metrics.strongest_estimates([choice] * targets, figures, seed)
 
 
-def _events(full: Estimates, variant: Estimates, truth: float) -> dict[str, float]:
+def _events(full: Estimates, variant: Estimates, truth: float, mode: SplitMode) -> dict[str, float]:
     only = {RATE: full[RATE]}
-    total = metrics.measures_from(only, mode="population").aggregate[RATE]
-    single = metrics.measures_from(only, mode="population").targets[RATE]
-    compared = metrics.measures_from({RATE: variant[RATE]}, mode="population", baseline=only)
-    covered = [one.low <= truth <= one.high for one in single]
+    measures = metrics.measures_from(only, mode=mode)
+    total, single = measures.aggregate[RATE], measures.targets[RATE]
+    compared = metrics.measures_from({RATE: variant[RATE]}, mode=mode, baseline=only)
+    covered = [alone.low <= truth <= alone.high for alone in single]
+    p_value = compared.aggregate[RATE].p_value
     return {
         "above chance": float(total.low > FPR),
         "covered": float(total.low <= truth <= total.high),
         "targets covered": float(np.mean(covered)),
-        "false verdict": float(compared.aggregate[RATE].p_value < 0.05),
+        "false verdict": float(p_value is not None and p_value < 0.05),
+        "half-width": (total.high - total.low) / 2,
     }
 
 
@@ -160,7 +224,7 @@ def answers_world(audits: int) -> Iterator[str]:
     names = tuple(attack.name for attack in attacks)
     events: dict[str, float] = defaultdict(float)
     for audit in range(audits):
-        rng = np.random.default_rng([len(SHIFTS), audit])
+        rng = np.random.default_rng([len(SCORE_WORLDS), audit])
         table = _answers_audit(rng, attacks, names, audit)
         for name, measure in table.items():
             events[f"{name} above chance"] += float(measure.low > 0.05) / audits

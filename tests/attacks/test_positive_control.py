@@ -156,6 +156,47 @@ def test_the_report_says_what_a_target_that_memorises_would_have_shown(value, lo
     assert "has AUC 0.921" in verdict.sentence
 
 
+def control_row(attack, value, low):
+    reference = "" if attack == "threshold" else "fp32"
+    measure = Measure(value, low, value + 0.02)
+    return Row("positive_control", "", None, attack, reference, "all", "auc", measure)
+
+
+@pytest.mark.parametrize(
+    ("headline", "others", "words"),
+    [
+        (0.56, {"lira-offline-one_sided-fixed": 0.91, "threshold": 0.8}, "lira-offline-one_sided-"),
+        (0.50, {"threshold": 0.65}, "threshold finds most of it: AUC 0.650"),
+    ],
+)
+def test_the_attack_that_finds_most_of_the_control_is_named(headline, others, words):
+    rows = [control_row("lira-online-fixed", headline, headline - 0.02)]
+    rows += [control_row(attack, value, value - 0.02) for attack, value in others.items()]
+    sentence = judge_positive_control(tabulate(rows), "lira-online-fixed", "fp32", 0.01).sentence
+    assert words in sentence
+    best = max(others.values())
+    ending = "would show in the rows of that attack" if best > 0.8 else "no attack here shows more"
+    assert ending in sentence
+
+
+@pytest.mark.parametrize(("headline", "other"), [(0.91, 0.95), (0.56, 0.52), (0.50, 0.51)])
+def test_no_other_attack_is_named_if_the_control_is_found_or_nothing_finds_more(headline, other):
+    rows = [
+        control_row("lira-online-fixed", headline, headline - 0.02),
+        control_row("threshold", other, other - 0.02),
+    ]
+    sentence = judge_positive_control(tabulate(rows), "lira-online-fixed", "fp32", 0.01).sentence
+    assert sentence.startswith("Positive control")
+    assert "threshold" not in sentence
+
+
+def test_an_offline_attack_finds_what_references_that_hardly_memorise_hide(member):
+    """Effects of a fifth of a deviation: the control is the same, and only online attacks miss it."""
+    view = control(view_of(effect=0.1), member)
+    assert 0.5 < area(ONLINE(view), member) < 0.7
+    assert area(OFFLINE(view), member) > 0.88
+
+
 def test_a_table_without_the_control_says_nothing():
     assert judged(0.9, 0.8, attack="threshold") == judge_positive_control(
         tabulate([]), "lira-online-fixed", "fp32", 0.01

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -109,6 +111,23 @@ def test_pairs_that_differ_by_their_error_alone_do_not_widen_it():
     (plain,) = strongest_estimates([named_pair(0)], [figures], 0)["tpr"]
     (wide,) = strongest_estimates([uncertain], [figures], 0)["tpr"]
     assert wide.high - wide.low == pytest.approx(plain.high - plain.low, rel=0.1)
+
+
+def test_pairs_that_tie_with_unequal_deviations_do_not_widen_it():
+    """Ten pairs of the same shift: the chosen pair's reach stays, whichever deviation is smallest."""
+    for seed in range(3):
+        scores, member = world(seed, pairs=10, shifts=(1.0,) * 10)
+        figures = figures_of(scores, member)
+        deviations = [np.linalg.norm(figures[pair]["tpr"].influence) for pair in figures]
+        least = int(np.argmin(deviations))
+        assert max(deviations) > 1.15 * min(deviations)
+        tied = type(named_pair(0))(least, np.arange(DRAWS) % 10)
+        for pair in figures:  # the centres alike, so that nothing but the deviations differs
+            moved = replace(figures[pair]["tpr"], centre=figures[least]["tpr"].centre)
+            figures[pair] = {"tpr": moved if pair != least else figures[least]["tpr"]}
+        (plain,) = strongest_estimates([named_pair(least)], [figures], 0)["tpr"]
+        (wide,) = strongest_estimates([tied], [figures], 0)["tpr"]
+        assert wide.high - wide.low == pytest.approx(plain.high - plain.low, rel=0.05)
 
 
 def test_a_difference_between_equal_choices_is_paired():

@@ -9,7 +9,7 @@ COUNTS = "{} measured lower than full precision, {} not distinguishable from it 
 EXPECTED = {
     "lower": (COUNTS.format(1, 0, 0), "less leakage than at full precision from rtn"),
     "higher": (COUNTS.format(0, 0, 1), "more leakage than at full precision from rtn"),
-    "not distinguishable": (COUNTS.format(0, 1, 0), "no difference was found for rtn"),
+    "not distinguishable": (COUNTS.format(0, 1, 0), "not distinguishable from full precision: rtn"),
     "": (f"{COUNTS.format(0, 0, 0)} (1 not compared)", "no comparison was made for rtn"),
 }
 
@@ -60,9 +60,27 @@ def test_the_cost_in_accuracy_is_the_paired_difference(make):
     assert "test accuracy -1.2 points)" in verdicts(tabulate(rows), make.summary(rows))[1]
     rows = make.rows(verdict="not distinguishable")
     assert (
-        "test accuracy -1.2 points, not distinguishable)"
+        "test accuracy -1.2 points, a change within its error)"
         in verdicts(tabulate(rows), make.summary(rows))[1]
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (0.0, "test accuracy unchanged"),
+        (-0.0004, "test accuracy changed by less than 0.05 points"),
+        (0.0004, "test accuracy changed by less than 0.05 points"),
+        (0.0006, "test accuracy +0.1 points"),
+    ],
+)
+def test_only_an_accuracy_that_is_exactly_the_same_is_unchanged(make, change, words):
+    moved = []
+    for row in make.rows(verdict="lower"):
+        if (row.variant, row.metric, row.target) == ("rtn-2", "test_accuracy", "all"):
+            row = replace(row, measure=replace(row.measure, difference=change))
+        moved.append(row)
+    assert f"{words})" in verdicts(tabulate(moved), make.summary(moved))[1]
 
 
 def test_counts_agree_with_a_loop_over_the_rows(rows, summary):

@@ -98,7 +98,7 @@ def test_the_page_says_what_a_report_must_say(document):
         "A measured leakage is a lower bound",
         "last ROC point whose FPR does not exceed it",
         "2,000 non-members per target, so 1 % FPR is 20 of them",
-        "Negative control (targets whose scores are noise): AUC 0.",
+        "Negative control (targets whose answers are noise): AUC 0.",
         "few steps; accuracy is below what the quantizer can do",
         "which was named before anything was measured",
         "Threat model",

@@ -15,6 +15,13 @@ What the attacks reach of that with the references at hand is what their figures
 worth: references that answer alike about every record, or that were not trained on any, show an
 online attack nothing, however much the target memorises.
 
+The strength is that of every record alike, and of the pooled deviation. With each record's own deviation
+instead attacks find as much: `lira-online-shrunk` on `bitleak demo` .561 for .559. Online attacks
+weigh a record by the difference between its IN and OUT references. References that hardly memorise give
+it at random, with the wrong sign on up to half of the records, however the control is scaled; an
+offline attack finds the same control at .911. A control that is moved by the references' own differences
+would be found by every online attack, with references that show nothing too.
+
 The hinge margin is made in the same way, from its own mean and deviation; the other signals follow as
 for a network with two classes (`control`). Without OUT references the mean is that of the target's
 own answers, and sigma their deviation over records. If all references agree on every record (sigma = 0),

@@ -420,7 +420,7 @@ class Row:
     """One line of the results table: a measure and what it is a measure of.
 
     Attributes:
-        variant: `fp32`, `adaround-1.58`, ..., or `control` (targets whose scores are noise).
+        variant: `fp32`, `adaround-1.58`, ..., or `control` (targets whose answers are noise).
         quantizer: Empty for `fp32` and `control`.
         levels: None for `fp32` and `control`, and where the precision is not known.
         attack: Empty for metrics that no attack has a part in.

@@ -6,7 +6,7 @@
 | `obc-2+last8` | `plain` | quantized, with the label from the config |
 | `fp32&obc-2` | `joint` | several releases of one target, seen together |
 | `noise@obc-2` | `noise` | full precision with weight noise, as accurate as `obc-2` |
-| `control` | `control` | targets whose scores are noise |
+| `control` | `control` | targets whose answers are noise |
 | `positive_control` | `positive` | a target that memorises by a known amount |
 
 An attack's name with `calibration:` in front is the same attack on the members of a calibration

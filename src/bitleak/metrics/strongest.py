@@ -15,16 +15,22 @@ another pair. The interval therefore repeats the choice: in draw b record r has 
 1986), and to first order, with influences psi and phi (see `estimates`),
 
     M_a(b) = M_a + sum_r phi_ar g_br,    a(b) = argmax_a M_a(b),
-    T(b) = centre_0 + d_a(b) + sum_r psi_a(b)r g_br,    L(b) = centre_0 + sum_r psi_0r g_br,
+    T(b) = centre_0 + d_a(b) + sum_r psi_a(b)r g_br,
 
 where 0 is the chosen pair and d_a = D (1 - (1.96 s / D)^2)_+ with D = centre_a - centre_0, whose error
 has the variance s^2: two pairs of which one finds as much as the other differ by that error alone,
 and the sum over r has it already (with d_a = D intervals of pairs that tie cover 99 %).
 
 The strongest figure has the value and the reach of the chosen pair's, the reach times
-max(1, sd T(b) / sd L(b)). Its influence is (T(b) - mean
-T) / sqrt(draws): an entry per draw in the place of one per record, so that means over targets and
-paired differences from the strongest at another variant have their covariances from the same draws.
+
+    max(1, sd T(b) / s),    s^2 = sum_a share_a var(sum_r psi_ar g_br),
+
+share_a being the draws that choose a: so it is widened by what the choice adds to the errors that the
+pairs have anyway. (With the chosen pair's own deviation for s, a chance difference between the
+deviations of pairs that tie widened it by a tenth, since it counts only upwards.) Its influence is
+(T(b) - mean T) / sqrt(draws): an entry per draw in the place of one per record, so that means over
+targets and paired differences from the strongest at another variant have their covariances from the
+same draws.
 With 1,000 draws a width has an error of about 2 %. Pairs chosen in less than 1 % of the draws count
 as the chosen pair.
 
@@ -221,6 +227,7 @@ def _strongest(
     """Return the figure of the chosen pair, with T(b) of the module for its influence."""
     chosen, changes_of_chosen = figures[choice.pair], changes[choice.pair]
     total = np.empty(len(choice.drawn))
+    variance = 0.0  # s^2 of the module
     for pair, figure in figures.items():
         # d_a of the module
         distance = figure.centre - chosen.centre
@@ -228,9 +235,9 @@ def _strongest(
         beyond = distance * max(0.0, 1 - Z**2 * error / distance**2) if distance else 0.0
         drawn = choice.drawn == pair
         total[drawn] = beyond + changes[pair][drawn]
+        variance += float(drawn.mean() * changes[pair].var())
     total -= total.mean()
-    alone = float(changes_of_chosen.std())
-    widening = max(1.0, float(total.std()) / alone) if alone > 0 else 1.0
+    widening = max(1.0, float(total.std()) / math.sqrt(variance)) if variance > 0 else 1.0
     below, above = chosen.reach
     return replace(
         chosen,

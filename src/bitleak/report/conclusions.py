@@ -39,7 +39,7 @@ LOWER_BOUND = (
 _OPENINGS = {
     "lower": "less leakage than at full precision from",
     "higher": "more leakage than at full precision from",
-    "not distinguishable": "no difference was found for",
+    "not distinguishable": "not distinguishable from full precision:",
     "": "no comparison was made for",
 }
 
@@ -187,11 +187,12 @@ def _hidden(table: Table, summary: Summary) -> tuple[str, ...]:
     if not shown and not undecided:
         return ()
     at = f"TPR at {percent(summary.headline_fpr)} FPR"
-    rest = f"for {count(undecided, 'variant')} no such difference was found"
     if not shown:
         return (
-            f"Compared with the strongest attack by full-precision references alone ({at}): {rest}.",
+            f"By {at}, the strongest adversary does not find distinguishably more than full-precision "
+            f"references alone ({count(undecided, 'variant')}).",
         )
+    rest = f"in {count(undecided, 'variant')} not distinguishably more"
     more = f"the strongest adversary finds more than full-precision references alone in {listed(shown)}"
     return (f"By {at}, {more}{f'; {rest}' if undecided else ''}.",)
 
@@ -287,8 +288,9 @@ def _accuracy(table: Table, variant: Variant) -> str:
         return ""
     change = measure.difference
     points = 100 * (measure.value - full.value if change is None else change)
-    if abs(points) < 0.05:
+    if points == 0:
         return "test accuracy unchanged"
-    clause = f"test accuracy {points:+.1f} points"
+    # a change that rounds to nothing is still a change
+    size = f"{points:+.1f} points" if abs(points) >= 0.05 else "changed by less than 0.05 points"
     distinguishable = measure.verdict != "not distinguishable"
-    return clause if distinguishable else f"{clause}, not distinguishable"
+    return f"test accuracy {size}" + ("" if distinguishable else ", a change within its error")

@@ -23,7 +23,7 @@ WIDENING = 3.2905 / 1.9600
 
 @dataclass(frozen=True)
 class Control:
-    """The verdict on the negative control: targets whose scores are noise.
+    """The verdict on the negative control: targets whose answers are noise.
 
     Attributes:
         status: `unknown` if the table holds no control with an interval.
@@ -134,7 +134,7 @@ def judge_control(table: Table, attack: str, reference: str, *, targets: int = 2
     else:
         status = "not at chance"
         verdict = "NOT at chance by its 99.9 % interval: the measurement is biased; do not rely on the figures"
-    sentence = f"Negative control (targets whose scores are noise): {shown}, {verdict}."
+    sentence = f"Negative control (targets whose answers are noise): {shown}, {verdict}."
     return Control(status, measure, f"{sentence}{_all_controls(measures, targets)}")
 
 

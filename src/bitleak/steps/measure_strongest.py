@@ -102,7 +102,7 @@ class MeasureStrongest:
     seed: int
 
     STAGE: ClassVar[str] = "strongest"
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
 
     class Inputs(NamedTuple):
         """Scores and players' rates by kind of references, and the strongest at full precision."""

@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bitleak.attacks import LiRA, Threshold, negative_control, recalibrated, two_class_signals
+from bitleak.attacks import (
+    LiRA,
+    Threshold,
+    few_population_records,
+    negative_control,
+    recalibrated,
+    two_class_signals,
+)
 from bitleak.core.types import SIGNALS
 from bitleak.metrics import auc, roc, tpr_at
 
@@ -104,3 +111,22 @@ def test_two_class_signals_are_those_of_two_class_logits():
     )
     assert all(np.isfinite(values).all() for values in signals.values())
     assert signals["correct"].tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("references", "population", "said"),
+    [
+        (["fp32", "recalibrated"], 99, True),
+        (["recalibrated"], 30, True),
+        (["fp32", "recalibrated"], 100, False),
+        (["fp32", "matched", ""], 30, False),
+        ([], 0, False),
+    ],
+)
+def test_a_map_from_few_population_records_is_said_to_be_in_no_interval(
+    references, population, said
+):
+    sentences = few_population_records(references, population)
+    assert [f"fitted to {population} population records" in text for text in sentences] == (
+        [True] if said else []
+    )

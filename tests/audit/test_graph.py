@@ -91,7 +91,7 @@ def test_the_keys_are_pinned_since_stores_depend_on_them():
         "measure": "6924204ba9c0",
         "utility": "d49d5ecfc7aa",
         "play": "8b553190826b",
-        "strongest": "e9c158c19997",
+        "strongest": "272497d24865",
         "memorise": "455be705c8c4",
         "power": "90756d41b146",
     }

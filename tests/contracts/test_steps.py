@@ -57,7 +57,7 @@ KEYS = {
     "thresholds": "ef62c8fcc09b",
     "measure": "470194e0dff9",
     "play": "9d06a7cec09c",
-    "strongest": "167fa4d95b8b",
+    "strongest": "ef67d6bbd158",
     "utility": "7de8460a91ad",
     "match": "d0d0fa7af025",
     "noise": "93a0e483e93c",

@@ -163,7 +163,7 @@ def synthetic_summary(rows, **changes):
         "network": "cnn (width 16)",
         "parameters": 308_320,
         "training": "SGD, momentum 0.9, weight decay 5e-4, cosine from 0.1, batch 128, 36 epochs, flips",
-        "calibration": "members",
+        "calibration": "512 members of the model",
         "calibration_records": 512,
         "fprs": FPRS,
         "headline_attack": attack,

@@ -102,7 +102,7 @@ def test_the_page_says_what_a_report_must_say(document):
         "few steps; accuracy is below what the quantizer can do",
         "which was named before anything was measured",
         "Threat model",
-        "512 records from members",
+        "512 members of the model",
         "0.5090, in four of five audits of this size",
     ):
         assert sentence in words

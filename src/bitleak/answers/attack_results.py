@@ -15,7 +15,7 @@ from bitleak.answers.attack_run import AttackOutcome
 from bitleak.answers.class_membership import class_figures_warning, class_warning, within_class_rows
 from bitleak.answers.joint_releases import joint_rows
 from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, Case
-from bitleak.attacks import Attack
+from bitleak.attacks import Attack, few_population_records
 from bitleak.core.seeds import seed_for
 from bitleak.core.text import printable
 from bitleak.core.types import Row
@@ -218,7 +218,10 @@ def summarize(prepared: PreparedAttack, rows: list[Row]) -> Summary:
         variants=(),
         source=_sources(prepared),
         membership=membership(prepared),
-        notes=prepared.notes,
+        notes=(
+            *prepared.notes,
+            *few_population_records({row.reference for row in rows}, answers.population_records),
+        ),
         warnings=_class_warnings(prepared, rows, attack),
         priors=prepared.priors,
         delta=prepared.delta,

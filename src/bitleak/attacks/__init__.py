@@ -31,7 +31,7 @@ from bitleak.attacks.positive_control import (
 )
 from bitleak.attacks.predicted_references import SIDES, PredictedView, predicted_view
 from bitleak.attacks.quantile import Quantile
-from bitleak.attacks.recalibrate import recalibrated
+from bitleak.attacks.recalibrate import few_population_records, recalibrated
 from bitleak.attacks.reference import Reference
 from bitleak.attacks.reference_subsets import exchangeable, subset_view
 from bitleak.attacks.rmia import RMIA
@@ -65,6 +65,7 @@ __all__ = [
     "confidence_moments",
     "exchangeable",
     "expand",
+    "few_population_records",
     "fit_temperature",
     "forms_by_word",
     "known_names",

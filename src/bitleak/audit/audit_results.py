@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from bitleak.attacks import few_population_records
 from bitleak.audit.audit_warnings import copy_warnings, untrained_warnings
 from bitleak.audit.exposed_records import (
     decoded_result,
@@ -94,6 +95,9 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
             *summary.notes,
             audit_scale_note(prepared, store),
             *audit_prediction_notes(prepared, store),
+            *few_population_records(
+                {row.reference for row in rows}, prepared.plan.scale.population
+            ),
             *_not_computed(prepared, store),
         ),
     )

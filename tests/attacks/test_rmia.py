@@ -202,9 +202,11 @@ def test_the_tuned_slope_is_the_best_on_a_reference_that_plays_the_target(worlds
     view, _ = population_world(worlds, seed=3, records=400)
     attack = RMIA("offline")
     known = stand_in(view)
-    out = known.outside
-    ratios = [slow_ratio(attack, known.target, known.references, [out], a) for a in CANDIDATES]
-    areas = [auc(roc(ratio, known.known)) for ratio in ratios]
+    confidence = view.references[..., CONFIDENCE]
+    out = view.outside[known.references]
+    others, target = confidence[known.references], confidence[known.row]
+    ratios = [slow_ratio(attack, target, others, [out], a) for a in CANDIDATES]
+    areas = [auc(roc(ratio, view.member[known.row])) for ratio in ratios]
     assert attack.tuned_a(view) == CANDIDATES[int(np.argmax(areas))]
     assert max(areas) > min(areas) + 0.01
     np.testing.assert_array_equal(attack(view), replace(attack, a=attack.tuned_a(view))(view))
@@ -218,10 +220,10 @@ def test_the_model_that_plays_the_target_is_a_reference_without_its_complement(w
     means = view.population_references[..., CONFIDENCE].mean(axis=(1, 2))
     row = int(np.argsort(means)[(len(means) - 1) // 2])
     kept = np.delete(np.arange(60), 7)
-    np.testing.assert_array_equal(known.known, view.member[row, kept])
-    np.testing.assert_array_equal(known.target, view.references[row, kept, :, CONFIDENCE])
-    assert len(known.references) == len(known.outside) == len(view.side) - 2
-    assert (known.outside.sum(axis=0) == 2).all()
+    assert known.row == row
+    np.testing.assert_array_equal(np.flatnonzero(known.records), kept)
+    np.testing.assert_array_equal(np.flatnonzero(~known.references), [row & ~1, row | 1])
+    assert (view.outside[np.ix_(known.references, kept)].sum(axis=0) == 2).all()
 
 
 def test_tuning_never_looks_at_the_target(worlds):

@@ -22,6 +22,9 @@ row.
 SCORE_BLOCK = 2**19
 """Number of reference scores handled at a time."""
 
+CACHED_SCORES = 2**15
+"""Number of reference scores of one query that a core's cache holds, with two arrays more."""
+
 DESCENDING: tuple[SignalName, ...] = ("entropy", "modified_entropy")
 """Signals that are smaller for members."""
 
@@ -96,9 +99,13 @@ def _refuse_infinite(
     use: Bool[np.ndarray, "refs records"],
     name: SignalName,
 ) -> None:
-    for block in blocks(values):
-        if not np.isfinite(values[:, block]).all(axis=2)[use[:, block]].all():
-            raise UnfitView(f"signal {name!r} of the references must be finite where they are used")
+    for block in cached_blocks(values):
+        unused = ~use[:, block]
+        for query in range(values.shape[2]):
+            if not (np.isfinite(values[:, block, query]) | unused).all():
+                raise UnfitView(
+                    f"signal {name!r} of the references must be finite where they are used"
+                )
 
 
 def _plane(
@@ -139,3 +146,13 @@ def blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[
     for start in range(0, records, step):
         yield slice(start, start + step)
         release(references)
+
+
+def cached_blocks(references: Float64[np.ndarray, "refs records queries"]) -> Iterator[slice]:
+    """Yield the slices of `blocks` in parts of about `CACHED_SCORES` scores of one query."""
+    refs, records, _ = references.shape
+    step = max(1, CACHED_SCORES // max(1, refs))
+    for block in blocks(references):
+        end = min(block.stop, records)
+        for start in range(block.start, end, step):
+            yield slice(start, min(start + step, end))

@@ -47,8 +47,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
-from bitleak.attacks.attack import blocks, reference_signal, signal_of
-from bitleak.attacks.reference_sums import SideName, Sums, side_of, side_sums
+from bitleak.attacks.attack import cached_blocks, reference_signal, signal_of
+from bitleak.attacks.reference_sums import SideName, Sums, serving_rows, side_of, side_sums
 from bitleak.attacks.shrink import (
     ABSOLUTE_FLOOR,
     RELATIVE_FLOOR,
@@ -229,12 +229,19 @@ def _raw_deviation(side_sums: Sums) -> Float64[np.ndarray, ""]:
 def _median(
     references: Float64[np.ndarray, "refs records queries"], used: Bool[np.ndarray, "refs records"]
 ) -> Float64[np.ndarray, "records queries"]:
+    rows, counts = serving_rows(used), used.sum(axis=0)
+    whole = bool(used[rows].all())
     median = np.empty(references.shape[1:])
-    for block in blocks(references):
-        # unused references sort last; the median is the mean of the two middle ones of the used
-        ascending = np.sort(np.where(used[:, block, None], references[:, block], np.inf), axis=0)
-        counts = used[:, block].sum(axis=0)[None, :, None]
-        below = np.take_along_axis(ascending, (counts - 1) // 2, axis=0)[0]
-        above = np.take_along_axis(ascending, counts // 2, axis=0)[0]
-        median[block] = (below + above) / 2
+    for block in cached_blocks(references):
+        middle = counts[block, None]
+        for query in range(references.shape[2]):
+            # contiguous memory sorts several times faster
+            ascending = np.array(references[rows, block, query].T, order="C")
+            if not whole:  # unused references sort last
+                np.copyto(ascending, np.inf, where=~used[rows, block].T)
+            ascending.sort(axis=1)
+            # the median is the mean of the two middle ones of the used
+            below = np.take_along_axis(ascending, (middle - 1) // 2, axis=1)[:, 0]
+            above = np.take_along_axis(ascending, middle // 2, axis=1)[:, 0]
+            median[block, query] = (below + above) / 2
     return median

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64
 from bitleak.attacks.attack import blocks, reference_signal, signal_of
 from bitleak.attacks.reference_subsets import Subsets
 from bitleak.core.errors import TooFewForAttack
-from bitleak.core.spill import copy_columns, copy_rows, new_array, release
+from bitleak.core.spill import copy_columns, copy_rows
 from bitleak.core.types import IN, OUT, AttackView
 
 ModelSignals = tuple[
@@ -146,40 +146,30 @@ def population_view(view: AttackView) -> AttackView:
 
 
 class StandIn(NamedTuple):
-    """The median reference in the target's place: confidences, and its known membership."""
+    """The median reference in the target's place.
 
-    target: Float64[np.ndarray, "records queries"]
-    references: Float64[np.ndarray, "refs records queries"]
-    outside: Bool[np.ndarray, "refs records"]
-    known: Bool[np.ndarray, "records"]
+    Attributes:
+        row: The reference.
+        references: True for the references on other training sets than its own or the complement.
+        records: True for the records that it is used for, whose membership is known.
+    """
+
+    row: int
+    references: Bool[np.ndarray, "refs"]
+    records: Bool[np.ndarray, "records"]
 
 
 def stand_in(view: AttackView) -> StandIn:
-    """Return the reference with the median mean confidence as target, on the records it may serve.
+    """Return the reference with the median mean confidence as target.
 
-    Unlike `Player` it is not drawn, so that an attack that tunes itself on it is deterministic, and
-    only confidences are copied, block by block.
+    Unlike `Player` it is not drawn, so that an attack that tunes itself on it is deterministic.
     """
-    confidence = reference_signal(view, "logit_scaled")
-    population = signal_of(view.population_references, "logit_scaled")
+    means = [_mean_confidence(signal_of(view.population_references, "logit_scaled"))]
     # the population decides, the audited records only where its means tie
-    means = [_mean_confidence(confidence), _mean_confidence(population)]
+    if len(np.unique(means[0])) < len(means[0]):
+        means.insert(0, _mean_confidence(reference_signal(view, "logit_scaled")))
     row = int(np.lexsort(means)[(len(means[0]) - 1) // 2])
-    rest, used = other_models(view, row), view.use[row]
-
-    # `first` is the position of a block's records among the used ones
-    first = np.cumsum(used) - used
-    references = new_array(
-        (int(rest.sum()), int(used.sum()), confidence.shape[2]), confidence.dtype
-    )
-    target = np.empty(references.shape[1:])
-    for block in blocks(confidence):
-        inside = used[block]
-        columns = slice(first[block][0], first[block][0] + inside.sum())
-        references[:, columns] = confidence[:, block][np.ix_(rest, inside)]
-        target[columns] = confidence[row, block][inside]
-        release(references)
-    return StandIn(target, references, view.outside[np.ix_(rest, used)], view.member[row][used])
+    return StandIn(row, other_models(view, row), view.use[row])
 
 
 def other_models(view: AttackView, row: int) -> Bool[np.ndarray, "refs"]:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from bitleak.attacks.attack import blocks, reference_signal
+from bitleak.attacks.attack import blocks, cached_blocks, reference_signal
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.types import AttackView, SignalName
 
@@ -50,22 +50,32 @@ def sums(
 ) -> Sums:
     """Return counts, means and squared residuals of the used references; hidden ones may be NaN."""
     counts = used.sum(axis=0)
+    rows = serving_rows(used)
+    whole = bool(used[rows].all())
     mean, squares = np.empty(references.shape[1:]), np.empty(references.shape[1:])
-    for block in blocks(references):
-        weights = used[:, block].astype(np.float64)
-        for query in range(
-            references.shape[2]
-        ):  # an axis of two or three at the end would make every pass slow
-            values = np.ascontiguousarray(references[:, block, query])
-            total = np.einsum("mr,mr->r", values, weights)
-            if np.isnan(total).any():  # hidden references are NaN, and 0 times NaN is NaN
-                values = np.where(used[:, block], values, 0.0)
-                total = np.einsum("mr,mr->r", values, weights)
-            centre = total / counts[block]
-            residuals = (values - centre) * weights
+    for block in cached_blocks(references):
+        unused = None if whole else ~used[rows, block]
+        for query in range(references.shape[2]):
+            # a copy, since an axis of two or three at the end would make every pass slow
+            values = np.array(references[rows, block, query], order="C")
+            if unused is not None:  # hidden references are NaN, and 0 times NaN is NaN
+                np.copyto(values, 0.0, where=unused)
+            centre = np.einsum("mr->r", values) / counts[block]
+            values -= centre
+            if unused is not None:
+                np.copyto(values, 0.0, where=unused)
             mean[block, query] = centre
-            squares[block, query] = np.einsum("mr,mr->r", residuals, residuals)
+            squares[block, query] = np.einsum("mr,mr->r", values, values)
     return Sums(counts, mean, squares)
+
+
+def serving_rows(used: Bool[np.ndarray, "refs records"]) -> slice:
+    """Return the span of the references that are used for some record.
+
+    In a compact view (`reference_subsets`) a side has rows of its own, used for all records.
+    """
+    rows = np.flatnonzero(used.any(axis=1))
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
 
 
 def query_means(

@@ -34,8 +34,8 @@ the paper. gamma is 1 by default, which spreads the counts most: of the same net
 ties kept, gamma = 2 finds an AUC of 0.524 and gamma = 1 one of 0.648.
 
 Cost: O(refs (records + population) queries) for the means; all comparisons by one sort of the
-population and one binary search per record, O((records + population) log population). Tuning adds
-one pass over the references.
+population and one binary search per record, O((records + population) log population). One pass over the
+references serves all forms and the tuning.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,12 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.stats import rankdata
 
-from bitleak.attacks.attack import blocks, reference_signal, refuse_small_population, signal_of
+from bitleak.attacks.attack import (
+    cached_blocks,
+    reference_signal,
+    refuse_small_population,
+    signal_of,
+)
 from bitleak.attacks.player import stand_in
 from bitleak.attacks.reference_sums import refuse_few
 from bitleak.core.checks import number_in, one_of
@@ -155,14 +160,18 @@ class RMIA:
         if key in view.shared:
             return view.shared[key]
         known = stand_in(view)
-        out = known.outside
+        records = known.records
+        out = view.outside[np.ix_(known.references, records)]
         refuse_few(out, 1, f"{self.name} with a='tuned'", side="OUT")
-        log_target = log_sigmoid(known.target / self.temperature)
-        means = self._log_means(known.references, [out])
+        answers = reference_signal(view, self.signal)[known.row, records]
+        log_target = log_sigmoid(answers / self.temperature)
+        means = self._view_means(view).tuning
+        of_records = Means(means.log_mean[records], means.complement[records])
+        member = view.member[known.row, records]
         areas = []
         for a in CANDIDATES:
-            scores = (log_target - blended(*means, a)).mean(axis=1)
-            areas.append(_area(scores, known.known))
+            scores = (log_target - blended(*of_records, a)).mean(axis=1)
+            areas.append(_area(scores, member))
         view.shared[key] = CANDIDATES[int(np.argmax(areas))]
         return view.shared[key]
 
@@ -170,10 +179,11 @@ class RMIA:
         self, view: AttackView, a: float | None = None
     ) -> tuple[Float64[np.ndarray, "records"], Float64[np.ndarray, "population"]]:
         """Return the mean log ratio of audited records and population; online without `a`."""
-        of_records, of_population = self._view_means(view)
+        means = self._view_means(view)
+        of_records = means.online if self.mode == "online" else means.offline
         return (
             self._ratio(signal_of(view.target, self.signal), of_records, a),
-            self._ratio(signal_of(view.population_target, self.signal), of_population, a),
+            self._ratio(signal_of(view.population_target, self.signal), means.population, a),
         )
 
     def _ratio(
@@ -182,48 +192,73 @@ class RMIA:
         usual = means.log_mean if a is None else blended(means.log_mean, means.complement, a)
         return (log_sigmoid(target / self.temperature) - usual).mean(axis=1)
 
-    def _view_means(self, view: AttackView) -> tuple["Means", "Means"]:
-        """Return the references' means about audited records and population, computed once for all forms."""
-        key = ("rmia means", self.mode, str(self.temperature))
+    def _view_means(self, view: AttackView) -> "ViewMeans":
+        """Return the references' means, computed once for all forms."""
+        key = ("rmia means", str(self.temperature))
         if key not in view.shared:
-            sides = [view.outside, view.member] if self.mode == "online" else [view.outside]
-            everyone = [np.ones(view.population_references.shape[:2], bool)]
-            view.shared[key] = (
-                self._log_means(reference_signal(view, self.signal), sides),
-                self._log_means(signal_of(view.population_references, self.signal), everyone),
+            known = stand_in(view)
+            outside, member = view.outside, view.member
+            tuning = outside & known.references[:, None]
+            everyone = np.ones(view.population_references.shape[:2], bool)
+            view.shared[key] = ViewMeans(
+                *self._log_means(
+                    reference_signal(view, self.signal), [[outside, member], [outside], [tuning]]
+                ),
+                *self._log_means(signal_of(view.population_references, self.signal), [[everyone]]),
             )
         return view.shared[key]
 
     def _log_means(
         self,
         references: Float64[np.ndarray, "refs records queries"],
-        sides: Sequence[Bool[np.ndarray, "refs records"]],
-    ) -> "Means":
-        """Return log of the mean probability and mean of 1 - p: means of the sides' means."""
-        mean, complement = np.empty(references.shape[1:]), np.empty(references.shape[1:])
-        for block in blocks(references):
-            share = _share(sides, block)
+        groups: Sequence[Sequence[Bool[np.ndarray, "refs records"]]],
+    ) -> list["Means"]:
+        """Return for each group the log of the mean probability and the mean of 1 - p.
+
+        A group holds sides, and its means are the means of the sides' means. All groups are served by one pass over
+        the references, whose exponentials take longest.
+        """
+        shape = (len(groups), *references.shape[1:])
+        mean, complement = np.empty(shape), np.empty(shape)
+        used = np.logical_or.reduce([side for sides in groups for side in sides])
+        for block in cached_blocks(references):
+            shares = [_share(sides, block) for sides in groups]
+            unused = ~used[:, block]
+            hidden = bool(unused.any())
             for query in range(references.shape[2]):  # an axis of two at the end makes passes slow
                 # p = 1 / (1 + exp(-c)) and 1 - p = exp(-c) p, both exact; `MOST_LOG_ODDS` keeps exp finite
                 values = references[:, block, query] / -self.temperature
+                if hidden:  # hidden references are NaN, and 0 times NaN is NaN
+                    np.copyto(values, 0.0, where=unused)
                 np.clip(values, -MOST_LOG_ODDS, MOST_LOG_ODDS, out=values)
                 np.exp(values, out=values)
-                p = 1 / (1 + values)
-                mean[block, query] = np.einsum("mr,mr->r", p, share)
-                if np.isnan(
-                    mean[block, query]
-                ).any():  # hidden references are NaN, and 0 times NaN is NaN
-                    p, values = np.where(share > 0, p, 0.0), np.where(share > 0, values, 0.0)
-                    mean[block, query] = np.einsum("mr,mr->r", p, share)
+                p = values + 1
+                np.divide(1, p, out=p)
                 values *= p
-                complement[block, query] = np.einsum("mr,mr->r", values, share)
+                for place, share in enumerate(shares):
+                    mean[place, block, query] = np.einsum("mr,mr->r", p, share)
+                    complement[place, block, query] = np.einsum("mr,mr->r", values, share)
+        means = []
+        for sides, of_group, rest in zip(groups, mean, complement, strict=True):
+            means.append(self._logs(references, sides, of_group, rest))
+        return means
 
-        # log of the mean from whichever of mean and 1 - mean is the smaller; by logarithms where it
-        # underflows
-        near_one, tiny = complement < 0.5, np.flatnonzero((mean < SMALLEST_MEAN).any(axis=1))
+    def _logs(
+        self,
+        references: Float64[np.ndarray, "refs records queries"],
+        sides: Sequence[Bool[np.ndarray, "refs records"]],
+        mean: Float64[np.ndarray, "records queries"],
+        complement: Float64[np.ndarray, "records queries"],
+    ) -> "Means":
+        """Return the means of a group with the log of the mean probability."""
+        # from whichever of mean and 1 - mean is the smaller; by logarithms where it underflows
+        near_one = complement < 0.5
         log_mean = np.log(np.maximum(mean, SMALLEST_MEAN))
         log_mean[near_one] = np.log1p(-complement[near_one])
-        if len(tiny):
+        underflown = (mean < SMALLEST_MEAN).any(axis=1)
+        if underflown.any():
+            served = np.logical_and.reduce([side.any(axis=0) for side in sides])
+            tiny = np.flatnonzero(underflown & served)
             log_mean[tiny] = _log_mean(
                 log_sigmoid(references[:, tiny] / self.temperature), _share(sides, tiny)
             )
@@ -242,6 +277,23 @@ class Means(NamedTuple):
     complement: Float64[np.ndarray, "records queries"]
 
 
+class ViewMeans(NamedTuple):
+    """Means over the references of a view.
+
+    Attributes:
+        online: About audited records, over IN and over OUT references, each half.
+        offline: Over OUT references.
+        tuning: Over OUT references on other training sets than that of `stand_in`; says nothing about records
+            without such references.
+        population: About population records, over all references.
+    """
+
+    online: "Means"
+    offline: "Means"
+    tuning: "Means"
+    population: "Means"
+
+
 RMIA_FORMS = (
     RMIA("online"),
     RMIA("offline"),
@@ -251,16 +303,20 @@ RMIA_FORMS = (
 """Online and offline, with ties broken by the log ratio and with the paper's counts."""
 
 
-def evenly(used: Bool[np.ndarray, "refs records"]) -> Float64[np.ndarray, "refs records"]:
-    """Return the weights of a mean over the used references."""
-    return used / used.sum(axis=0)
-
-
 def _share(
     sides: Sequence[Bool[np.ndarray, "refs records"]], of: slice | Int64[np.ndarray, "some"]
 ) -> Float64[np.ndarray, "refs some"]:
-    """Return the weights of the mean over sides of their references' means, for some records."""
-    return np.mean([evenly(used[:, of]) for used in sides], axis=0)
+    """Return the weights of the mean over sides of their references' means, for some records.
+
+    Records without references on a side have weights of 0 there.
+    """
+    total: np.ndarray | None = None
+    for side in sides:
+        used = side[:, of]
+        share = np.where(used, 1 / np.maximum(used.sum(axis=0), 1), 0.0)
+        total = share if total is None else total + share
+    assert total is not None  # there is a side
+    return total / len(sides) if len(sides) > 1 else total
 
 
 def dominated(
@@ -302,8 +358,10 @@ def _log_mean(
 
 def _area(scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]) -> float:
     """Return the AUC by ranks; 0.5 if all or none are members."""
-    inside = int(member.sum())
-    pairs = inside * (len(member) - inside)
+    inside, outside = np.sort(scores[member]), np.sort(scores[~member])
+    pairs = len(inside) * len(outside)
     if not pairs:
         return 0.5
-    return float((rankdata(scores)[member].sum() - inside * (inside + 1) / 2) / pairs)
+    # pairs that are won, and ties half
+    won = sum(int(np.searchsorted(outside, inside, end).sum()) for end in ("left", "right"))
+    return won / 2 / pairs

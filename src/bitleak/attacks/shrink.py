@@ -147,7 +147,10 @@ def inverse_trigamma(value: Float64[np.ndarray, "*axes"]) -> Float64[np.ndarray,
     x = 0.5 + 1 / value
     for _ in range(30):  # quadratic and from above: 10 are enough anywhere
         now = polygamma(1, x)
-        x = np.maximum(x + now * (1 - now / value) / polygamma(2, x), 1e-12)
+        following = np.maximum(x + now * (1 - now / value) / polygamma(2, x), 1e-12)
+        if np.array_equal(following, x):
+            break
+        x = following
     return x
 
 

@@ -42,6 +42,7 @@ from bitleak import metrics
 from bitleak.attacks import (
     FEWEST_PLAYERS,
     Attack,
+    PlayedCase,
     attack_view,
     expand,
     player_groups,
@@ -51,7 +52,7 @@ from bitleak.core.types import SIGNALS, Measure, SplitMode
 from bitleak.metrics import Estimates, PairChoice
 from bitleak.steps.attack_targets import AttackLabel, AttackScores
 from bitleak.steps.measure_strongest import MeasureStrongest
-from bitleak.steps.play_targets import PlayTargets, gathered_rates
+from bitleak.steps.play_targets import gathered_rates, group_rates
 
 PAIRS, RECORDS, FPR = 12, 600, 0.04
 RATE = f"tpr@{FPR:g}"
@@ -261,14 +262,14 @@ def _answers_audit(
         for index, attack in enumerate(attacks):
             scores[index, place] = attack(view)
     groups = player_groups(split, targets, range(models), range(models), seed)
-    play = PlayTargets(names, False, (), (), (), fpr, seed)
     played = []
     for group in groups:
         rows = group.references(split, range(models))
         players = []
         for row in group.players:
             players.append((rows.index(row), (signals[row], signals[row, :0]), member[row]))
-        played.append(play.group_rates(view_of(signals[rows[0]], rows), players, attacks))
+        view, case = view_of(signals[rows[0]], rows), PlayedCase(attacks, recalibrate=False)
+        played += group_rates(view, players, [case], fpr=fpr, seed=seed)
     rates = gathered_rates(attacks, groups, played, records, seed=seed)
     labels = tuple(AttackLabel(attack.name, attack.uses_references) for attack in attacks)
     of_targets = AttackScores(scores, None, labels, targets)

@@ -207,6 +207,8 @@ def test_attacks_on_one_view_share_sums_and_say_what_they_say_alone(gaussian_wor
         ("sums", "logit_scaled"),
         ("median", "logit_scaled"),
         ("sums", "log_probability"),
+        ("predictive", "logit_scaled"),
+        ("predictive pair", "logit_scaled"),
     }
     for attack, scores in zip(forms, together, strict=True):
         np.testing.assert_array_equal(attack(replace(view)), scores)

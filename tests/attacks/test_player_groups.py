@@ -3,6 +3,7 @@ import pytest
 
 from bitleak.attacks import (
     LiRA,
+    PlayedCase,
     Threshold,
     attack_view,
     played_scores,
@@ -66,8 +67,8 @@ def test_scores_of_a_player_are_those_of_a_target_with_the_same_references():
     attacks = [LiRA(), LiRA(mode="offline", variance="fixed"), Threshold()]
     players = [(rows.index(p), (signals[p], signals[p][:0]), member[p]) for p in (2, 3, 6)]
     view = view_of(member, signals, rows, 2)
-    played = list(played_scores(view, players, attacks, 0, recalibrate=False))
-    for player, result in zip((2, 3, 6), played, strict=True):
+    played = list(played_scores(view, players, [PlayedCase(attacks, recalibrate=False)], 0))
+    for player, (result,) in zip((2, 3, 6), played, strict=True):
         rest = [row for row in rows if row // 2 != player // 2]
         for attack in attacks:
             expected = attack(view_of(member, signals, rest, player))
@@ -81,7 +82,7 @@ def test_a_player_may_answer_otherwise_than_the_reference_that_it_is():
     rows, quantized = [2, 3, 4, 5, 6, 7], np.round(signals)
     view = view_of(member, signals, rows, 2)
     players = [(0, (quantized[2], quantized[2][:0]), member[2])]
-    (result,) = played_scores(view, players, [Threshold()], 0, recalibrate=False)
+    ((result,),) = played_scores(view, players, [PlayedCase([Threshold()], False)], 0)
     np.testing.assert_allclose(
         result.scores["threshold"], quantized[2][:, 0, SIGNALS.index("logit_scaled")]
     )
@@ -102,5 +103,5 @@ def test_references_without_pairs_are_evened_so_that_counts_say_nothing():
 
     view = view_of(member, signals, list(range(10)), 0)
     players = [(p, (signals[p], signals[p][:0]), member[p]) for p in (1, 4)]
-    list(played_scores(view, players, [Counting()], 0, recalibrate=False))
+    list(played_scores(view, players, [PlayedCase([Counting()], False)], 0))
     assert seen == [[4] * 80, [4] * 80]

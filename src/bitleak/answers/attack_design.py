@@ -10,10 +10,11 @@ nothing about the target's membership. Where no record remains (there are fewer 
 and only attacks that need none can run.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt8
 
 from bitleak.answers.serving_models import Serving, mask, per_side, serving, tells, usable
 from bitleak.attacks import split_numbers
@@ -22,6 +23,9 @@ from bitleak.core.types import SplitMode
 
 MODE: SplitMode = "population"
 """The targets share their records, so intervals resample records."""
+
+MOST_KEPT = 16
+"""Targets whose draws of references are kept; all targets that are attacked more than once are among the first."""
 
 FEWEST_MODELS = 3
 """Models with a record, and models without it, that it takes: the target or its complement, and 2 references."""
@@ -40,6 +44,7 @@ class Design:
         serving: The models that serve each target; empty if not `referenced`.
         referenced: Whether the targets have references.
         seed: Seed for the draw of references, if a record has more than others.
+        drawn: Draws for the first targets that were asked for, a bit per reference and record.
     """
 
     member: Bool[np.ndarray, "models records"]
@@ -50,6 +55,9 @@ class Design:
     serving: tuple[Serving, ...]
     referenced: bool
     seed: int
+    drawn: dict[int, UInt8[np.ndarray, "bytes"]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def complements(self) -> tuple[int, ...]:
@@ -66,7 +74,20 @@ class Design:
         if not self.referenced:
             return np.empty(0, np.int64), np.empty((0, len(self.records)), bool)
         of = self.serving[self.targets.index(target)]
-        return of.rows, mask(self.member, self.split, of, self.seed, target)
+        shape = (len(of.rows), len(self.records))
+        if target not in self.drawn:
+            use = mask(self.member, self.split, of, self.seed, target)
+            if len(self.drawn) == MOST_KEPT:
+                return of.rows, use
+            self.drawn[target] = np.packbits(use)
+        packed = self.drawn[target]
+        return of.rows, np.unpackbits(packed, count=math.prod(shape)).astype(bool).reshape(shape)
+
+    def reference_rows(self, target: int) -> Int64[np.ndarray, "refs"]:
+        """Return the rows that serve a target as references, ascending."""
+        if not self.referenced:
+            return np.empty(0, np.int64)
+        return self.serving[self.targets.index(target)].rows
 
     def per_side(self) -> int:
         """Return the fewest references per side over all targets, the same for every record of a target."""

@@ -32,7 +32,7 @@ from bitleak.answers.target_views import (
     memorising_of,
     threshold_case,
 )
-from bitleak.attacks import Attack, Joint, population_view
+from bitleak.attacks import Attack, Joint, PlayedCase, population_view
 from bitleak.core.errors import DataError, UnfitView
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
@@ -43,7 +43,7 @@ from bitleak.steps.choose_thresholds import (
     PlayedThresholds,
     Thresholds,
     gathered_thresholds,
-    played_thresholds,
+    thresholds_of_cases,
 )
 from bitleak.steps.measure_memorisation import memorisation_by_block
 from bitleak.steps.measure_power import POWER_TARGETS, PowerFigures, power_figures
@@ -122,11 +122,12 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
         for case in prepared.cases:
             with _target_named(prepared, target, case):
                 view = views.of(target, case, rows, use)
-                if case in played:
-                    source = (
-                        views.of(target, FULL_BY_FULL, rows, use) if case.recalibrated else view
-                    )
-                    played[case].append(_played(prepared, source, target, case))
+                if case in played and not case.recalibrated:
+                    # the recalibrated case has the same player and references
+                    alike = [other for other in played if other.variant == case.variant]
+                    chosen = _played(prepared, view, target, alike)
+                    for other, thresholds_of_case in zip(alike, chosen, strict=True):
+                        played[other].append(thresholds_of_case)
                 for name, thresholds in _outside_thresholds(prepared, view, case).items():
                     outside.setdefault((case, name), []).append(thresholds)
                 for attack in prepared.attacks_of(case):
@@ -236,11 +237,12 @@ def _played_cases(prepared: PreparedAttack) -> list[Case]:
 
 
 def _played(
-    prepared: PreparedAttack, view: AttackView, target: int, case: Case
-) -> PlayedThresholds:
+    prepared: PreparedAttack, view: AttackView, target: int, cases: list[Case]
+) -> list[PlayedThresholds]:
+    """Return the thresholds of cases with the same references."""
     generator = np.random.default_rng(seed_for(prepared.design.seed, "player", target))
-    attacks = prepared.by_reference(case)
-    return played_thresholds(view, attacks, prepared.fprs, generator, recalibrate=case.recalibrated)
+    played = [PlayedCase(prepared.by_reference(case), case.recalibrated) for case in cases]
+    return thresholds_of_cases(view, played, prepared.fprs, generator)
 
 
 def _gathered(

@@ -11,8 +11,8 @@ from bitleak.answers.attack_preparation import PreparedAttack
 from bitleak.answers.target_views import QUANTIZED, Case, TargetViews
 from bitleak.attacks import (
     FEWEST_PLAYERS,
-    Attack,
     ModelSignals,
+    PlayedCase,
     PlayerGroup,
     player_groups,
 )
@@ -25,8 +25,8 @@ from bitleak.steps.measure_strongest import MeasureStrongest
 from bitleak.steps.play_targets import (
     GroupRates,
     PlayedRates,
-    PlayTargets,
     gathered_rates,
+    group_rates,
 )
 
 
@@ -49,16 +49,21 @@ def played_rates(
         for variant in dict.fromkeys(case.variant for case in cases)
     }
     played: dict[Case, list[GroupRates]] = {case: [] for case in cases}
-    # group by group, so that the cases of a group share the sums over its references
-    steps = sum(len(grouped[case.variant]) for case in cases)
+    # group by group and references by references, so that cases share the sums over these
+    by_references: dict[Case, list[Case]] = {}
+    for case in cases:
+        by = case if case.reference == "matched" else Case(case.variant, "fp32")
+        by_references.setdefault(by, []).append(case)
+    steps = sum(len(grouped[case.variant]) for case in by_references)
     done = 0
     for place in range(max(map(len, grouped.values()))):
-        for case in cases:
-            groups = grouped[case.variant]
+        for by, alike in by_references.items():
+            groups = grouped[by.variant]
             if place < len(groups):
-                attacks = prepared.attacks_of(case)
-                rates = _rates(design, views, groups[place], case, attacks, fpr)
-                played[case].append(rates)
+                alike_played = [_played_case(prepared, case) for case in alike]
+                rates = _rates(design, views, groups[place], by, alike_played, fpr)
+                for case, of_case in zip(alike, rates, strict=True):
+                    played[case].append(of_case)
                 done += 1
                 on_step(done / steps)
     gathered = {}
@@ -73,6 +78,10 @@ def played_rates(
             clusters=prepared.clusters,
         )
     return gathered
+
+
+def _played_case(prepared: PreparedAttack, case: Case) -> PlayedCase:
+    return PlayedCase(prepared.attacks_of(case), case.recalibrated)
 
 
 def strongest_rows(
@@ -144,7 +153,7 @@ def _reference_rows(design: Design, group: PlayerGroup) -> list[int]:
     """Return the rows that serve every target of a group."""
     shared: set[int] | None = None
     for target in group.targets:
-        rows = set(design.references(target)[0].tolist())
+        rows = set(design.reference_rows(target).tolist())
         shared = rows if shared is None else shared & rows
     return group.references(design.split, sorted(shared or ()))
 
@@ -153,29 +162,19 @@ def _rates(
     design: Design,
     views: TargetViews,
     group: PlayerGroup,
-    case: Case,
-    attacks: Sequence[Attack],
+    by: Case,
+    cases: Sequence[PlayedCase],
     fpr: float,
-) -> GroupRates:
-    """Return the rates of a group's players in one case."""
+) -> list[GroupRates]:
+    """Return the rates of a group's players in the cases that have the references of one."""
     if not group.players:
-        return [], {}
+        return [([], {}) for _ in cases]
     rows = _reference_rows(design, group)
     whole, use = design.references(group.targets[0])
     places = np.searchsorted(whole, rows)
-    by = case if case.reference == "matched" else Case(case.variant, "fp32")
     players: list[tuple[int | None, ModelSignals, Bool[np.ndarray, records]]] = []
     for row in group.players:
         view = views.of(row, by, np.array(rows), use[places])
         signals = view.target, view.population_target
         players.append((rows.index(row), signals, design.member[row]))
-    step = PlayTargets(
-        attacks=tuple(attack.name for attack in attacks),
-        recalibrated=case.recalibrated,
-        groups=(group.targets,),
-        players=(group.players,),
-        references=tuple(rows),
-        fpr=fpr,
-        seed=design.seed,
-    )
-    return step.group_rates(view, players, attacks)
+    return group_rates(view, players, cases, fpr=fpr, seed=design.seed)

@@ -118,15 +118,18 @@ class ReferenceSignals:
             self._held = [-1] * len(rows)
             self._shown = np.ones(use.shape, bool)
         for place, row in enumerate(rows.tolist()):
-            if self._held[place] != row:
-                self._pool[:, place] = signals.pool[:, row]
+            held = self._held[place] == row
+            if held and np.array_equal(use[place], self._shown[place]):
+                continue
+            # all of a row and NaN where it is hidden: faster than the records that changed alone
+            hidden = np.flatnonzero(~use[place])
+            for signal in range(len(self._pool)):
+                self._pool[signal, place] = signals.pool[signal, row]
+                self._pool[signal, place, hidden] = np.nan
+            self._shown[place] = use[place]
+            if not held:
                 self._population[:, place] = signals.population[:, row]
                 self._held[place] = row
-                self._shown[place] = True
-            again = np.flatnonzero(use[place] & ~self._shown[place])
-            self._pool[:, place, again] = signals.pool[:, row, again]
-            self._pool[:, place, np.flatnonzero(self._shown[place] & ~use[place])] = np.nan
-            self._shown[place] = use[place]
         return _as_seen(self._pool), _as_seen(self._population)
 
 

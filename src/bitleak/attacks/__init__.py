@@ -17,6 +17,7 @@ from bitleak.attacks.lira import LiRA
 from bitleak.attacks.player import ModelSignals, Player, player_view, population_view
 from bitleak.attacks.player_groups import (
     FEWEST_PLAYERS,
+    PlayedCase,
     PlayedScores,
     PlayerGroup,
     played_scores,
@@ -51,6 +52,7 @@ __all__ = [
     "Joint",
     "LiRA",
     "ModelSignals",
+    "PlayedCase",
     "PlayedScores",
     "Player",
     "PlayerGroup",

@@ -156,3 +156,24 @@ def cached_blocks(references: Float64[np.ndarray, "refs records queries"]) -> It
         end = min(block.stop, records)
         for start in range(block.start, end, step):
             yield slice(start, min(start + step, end))
+
+
+def mean_of_queries(
+    values: Float64[np.ndarray, "records queries"],
+) -> Float64[np.ndarray, "records"]:
+    """Return the mean over the queries, query by query: sums along a short last axis are slow."""
+    queries = values.shape[1]
+    if queries >= 8:  # from there NumPy sums in another order
+        return values.mean(axis=1)
+    total = values[:, 0].copy()
+    for query in range(1, queries):
+        total += values[:, query]
+    return total / queries
+
+
+def keep_checks(view: AttackView, original: AttackView) -> AttackView:
+    """Note that signals of references are finite, which were checked where these come from."""
+    for key in original.shared:
+        if key[0] == "finite":
+            view.shared[key] = True
+    return view

@@ -47,7 +47,12 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.special import log_ndtr
 
-from bitleak.attacks.attack import cached_blocks, reference_signal, signal_of
+from bitleak.attacks.attack import (
+    cached_blocks,
+    mean_of_queries,
+    reference_signal,
+    signal_of,
+)
 from bitleak.attacks.reference_sums import SideName, Sums, serving_rows, side_of, side_sums
 from bitleak.attacks.shrink import (
     ABSOLUTE_FLOOR,
@@ -134,27 +139,41 @@ class LiRA:
         outside = self._sums(view, "OUT")
         if self.mode == "offline":
             alone = (
-                predictive(outside)
+                self._predictive(outside, view)
                 if self.variance == "shrunk"
                 else self._normal(outside, view, "OUT")
             )
-            return _offline(target, alone, self.side).mean(axis=1)
+            return mean_of_queries(_offline(target, alone, self.side))
         inside = self._sums(view, "IN")
         if self.variance == "shrunk":
-            student_in, student_out = predictive_pair(inside, outside)
+            student_in, student_out = self._predictive_pair(inside, outside, view)
             ratio = log_density(target, student_in) - log_density(target, student_out)
-            return ratio.mean(axis=1)
+            return mean_of_queries(ratio)
         normal_in = self._normal(inside, view, "IN")
         normal_out = self._normal(outside, view, "OUT")
         if self.variance == "paper":  # the authors' code takes the deviation of IN for both
             normal_out = normal_out._replace(deviation=normal_in.deviation)
-        return (_log_density(target, normal_in) - _log_density(target, normal_out)).mean(axis=1)
+        return mean_of_queries(_log_density(target, normal_in) - _log_density(target, normal_out))
 
     def _sums(self, view: AttackView, side: SideName) -> Sums:
         caller = f"variance {self.variance!r}"
         return side_sums(
             view, self.signal, side, fewest=FEWEST_OF_VARIANCE[self.variance], caller=caller
         )
+
+    def _predictive(self, outside: Sums, view: AttackView) -> Student:
+        key = ("predictive", self.signal)
+        if key not in view.shared:
+            view.shared[key] = predictive(outside)
+        return view.shared[key]
+
+    def _predictive_pair(
+        self, inside: Sums, outside: Sums, view: AttackView
+    ) -> tuple[Student, Student]:
+        key = ("predictive pair", self.signal)
+        if key not in view.shared:
+            view.shared[key] = predictive_pair(inside, outside)
+        return view.shared[key]
 
     def _normal(self, side_sums: Sums, view: AttackView, side: SideName) -> Normal:
         if self.variance == "paper":

@@ -6,14 +6,16 @@ trained on are scores of non-members, and a threshold can be set on them. Neithe
 complement takes part.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from bitleak.attacks.attack import blocks, reference_signal, signal_of
-from bitleak.attacks.reference_subsets import Subsets
+from bitleak.attacks.attack import Attack, blocks, keep_checks, reference_signal, signal_of
+from bitleak.attacks.recalibrate import recalibrated
+from bitleak.attacks.reference_subsets import Subsets, exchangeable
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.spill import copy_columns, copy_rows
 from bitleak.core.types import IN, OUT, AttackView
@@ -85,14 +87,17 @@ class Player:
         self._bare = replace(
             view,
             target=pool[self.records],
-            references=np.empty((*side.shape, view.references.shape[2], 0)),
+            references=np.broadcast_to(np.nan, (*side.shape, *view.references.shape[2:])),
             side=side,
             split=view.split[self._references],
             population_target=population,
-            population_references=view.population_references[self._references, ..., :0],
+            population_references=copy_rows(view.population_references, self._references),
             labels=view.labels[self.records],
         )
+        keep_checks(self._bare, view)
         self._subsets = Subsets(self._bare, generator)
+
+        self._views: dict[str, AttackView] = {}
 
     def view(self) -> AttackView:
         """Return the view of the player, with the records that it is used for.
@@ -100,11 +105,13 @@ class Player:
         Every record has the same number of references on both sides, the largest possible one; so
         at least one fewer per side than in the original view.
         """
+        if not self._subsets.paired:
+            rows, columns = np.flatnonzero(self._references), np.flatnonzero(self.records)
+            return self._subsets.masked(self._count, self._original.references, rows, columns)
         references = copy_rows(self._original.references, self._references)
         if not self.records.all():
             references = copy_columns(references, self.records)
-        population = copy_rows(self._original.population_references, self._references)
-        full = replace(self._bare, references=references, population_references=population)
+        full = replace(self._bare, references=references)
         if self.paired and 2 * self._count == len(references):
             return full
         return self._subsets.of(full).view(self._count)
@@ -120,6 +127,46 @@ class Player:
             return self.view()
         rows, columns = np.flatnonzero(self._references), np.flatnonzero(self.records)
         return self._subsets.gathered(self._count, self._original.references, rows, columns)
+
+    def groups(
+        self, attacks: Sequence[Attack], *, recalibrate: bool
+    ) -> list[tuple[list[Attack], AttackView]]:
+        """Return the attacks with the views that suit them, which are made once for all calls.
+
+        Args:
+            attacks: Attacks on the player.
+            recalibrate: Whether the player's answers are mapped onto the references' calibration;
+                the references stay, and so do the sums over them.
+
+        Raises:
+            UnfitView: The player's confidence does not vary on the population records.
+            TooFewForAttack: There are fewer than two of these.
+        """
+        compact = [attack for attack in attacks if exchangeable(attack)]
+        others = [attack for attack in attacks if attack not in compact]
+        groups = []
+        for group, name, make in (
+            (compact, "compact", self.compact_view),
+            (others, "whole", self.view),
+        ):
+            if group:
+                if name not in self._views:
+                    self._views[name] = make()
+                groups.append((group, self._views[name]))
+        if not recalibrate:
+            return groups
+        target, population = self._recalibrated()
+        mapped = []
+        for group, view in groups:
+            outside = population[: len(view.population_target)]
+            mapped.append((group, view.of_target(target, outside)))
+        return mapped
+
+    def _recalibrated(self) -> ModelSignals:
+        """Return the player's answers, mapped by its references' answers about the population."""
+        paired = self._subsets.paired and 2 * self._count < len(self._bare.side)
+        mapped = recalibrated(self._subsets.view(self._count) if paired else self._bare)
+        return mapped.target, mapped.population_target
 
 
 def player_view(

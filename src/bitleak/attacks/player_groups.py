@@ -21,7 +21,6 @@ from jaxtyping import Bool, Float64, Int64
 from bitleak.attacks.attack import Attack
 from bitleak.attacks.player import ModelSignals, Player, other_models
 from bitleak.attacks.recalibrate import recalibrated
-from bitleak.attacks.reference_subsets import exchangeable
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView
@@ -118,67 +117,89 @@ def player_groups(
     return tuple(groups)
 
 
+class PlayedCase(NamedTuple):
+    """Attacks by one kind of references.
+
+    Attributes:
+        attacks: The attacks.
+        recalibrate: Whether the player's answers are mapped onto the references' calibration first.
+    """
+
+    attacks: Sequence[Attack]
+    recalibrate: bool
+
+
 def played_scores(
     view: AttackView,
     players: Sequence[tuple[int | None, ModelSignals, Bool[np.ndarray, "records"]]],
-    attacks: Sequence[Attack],
+    cases: Sequence[PlayedCase],
     seed: int,
-    *,
-    recalibrate: bool,
-) -> Iterator[PlayedScores]:
-    """Yield the scores of each player by every attack.
+) -> Iterator[tuple[PlayedScores, ...]]:
+    """Yield the scores of each player in every case; all cases share the sums over its references.
 
     Args:
         view: View of a target of the group, not recalibrated, by the group's references.
         players: For each its row among the references or, if it is none, None; its signals, and
             its membership.
-        attacks: The attacks.
+        cases: Attacks with and without recalibration.
         seed: Root of the draw of references, if counts are uneven without a player.
-        recalibrate: Whether the references' answers are mapped onto the player's first.
     """
     shared: AttackView | None = None
     shared_rest = np.empty(0, bool)
     for place, (row, answers, member) in enumerate(players):
         if row is None:
             everywhere = np.ones(len(member), bool)
-            yield _scores([(attacks, view.of_target(*answers))], everywhere, member, recalibrate)
+            seen = view.of_target(*answers)
+            groups = [_of_one_view(case, seen) for case in cases]
+            yield tuple(_scores(group, everywhere, member) for group in groups)
             continue
         try:
             player = Player(
                 view, np.random.default_rng(seed_for(seed, "play", place)), row, answers
             )
         except TooFewForAttack as error:
-            reasons = {attack.name: str(error) for attack in attacks}
-            yield PlayedScores({}, view.use[row], view.member[row, view.use[row]], reasons)
+            used = view.use[row]
+            yield tuple(_refused(case, str(error), used, view.member[row, used]) for case in cases)
             continue
         if player.paired:
             # a player's complement has the same references, with sums that are computed already
             rest = other_models(view, row)
             if shared is None or not np.array_equal(shared_rest, rest):
                 shared, shared_rest = player.view(), rest
-            groups = [(attacks, shared.of_target(*answers))]
+            seen = shared.of_target(*answers)
+            groups = [_of_one_view(case, seen) for case in cases]
         else:
-            compact = [attack for attack in attacks if exchangeable(attack) and not recalibrate]
-            others = [attack for attack in attacks if attack not in compact]
-            groups = [(compact, player.compact_view())] if compact else []
-            groups += [(others, player.view())] if others else []
-        yield _scores(groups, player.records, player.member, recalibrate)
+            groups = [player.groups(case.attacks, recalibrate=case.recalibrate) for case in cases]
+        yield tuple(_scores(group, player.records, player.member) for group in groups)
+
+
+_Groups = Sequence[tuple[Sequence[Attack], AttackView]]
+
+
+def _of_one_view(case: PlayedCase, view: AttackView) -> _Groups:
+    return [(case.attacks, recalibrated(view) if case.recalibrate else view)]
+
+
+def _refused(
+    case: PlayedCase,
+    reason: str,
+    records: Bool[np.ndarray, "records"],
+    member: Bool[np.ndarray, "used"],
+) -> PlayedScores:
+    reasons = {attack.name: reason for attack in case.attacks}
+    return PlayedScores({}, records, member, reasons)
 
 
 def _scores(
-    groups: Sequence[tuple[Sequence[Attack], AttackView]],
-    records: Bool[np.ndarray, "records"],
-    member: Bool[np.ndarray, "used"],
-    recalibrate: bool,
+    groups: _Groups, records: Bool[np.ndarray, "records"], member: Bool[np.ndarray, "used"]
 ) -> PlayedScores:
     """Return the scores of attacks on the views that suit them."""
     scores: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
     for attacks, view in groups:
-        seen = recalibrated(view) if recalibrate else view
         for attack in attacks:
             try:
-                scores[attack.name] = attack(seen)
+                scores[attack.name] = attack(view)
             except TooFewForAttack as error:
                 refused[attack.name] = str(error)
     return PlayedScores(scores, records, member, refused)

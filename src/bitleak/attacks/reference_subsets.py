@@ -10,13 +10,12 @@ from copy import copy
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int, Int8, Int64
 
-from bitleak.attacks.attack import SCORE_BLOCK, Attack
-from bitleak.attacks.attack_views import masked_view
+from bitleak.attacks.attack import CACHED_SCORES, SCORE_BLOCK, Attack, keep_checks
 from bitleak.core.checks import integer_in
 from bitleak.core.spill import copy_rows, new_array, release
-from bitleak.core.types import IN, OUT, AttackView
+from bitleak.core.types import IN, OUT, UNUSED, AttackView
 
 SMALL = 1 << 15
 """Models up to which their numbers are kept in two bytes each."""
@@ -65,8 +64,7 @@ class Subsets:
         pairs = complementary_pairs(view.member) if view.use.all() else None
         orders: tuple[np.ndarray, ...] = ()
         if pairs is None:
-            keys = generator.random(view.side.shape)
-            orders = tuple(_order(keys, side) for side in (view.member, view.outside))
+            orders = _orders(generator.random(view.side.shape), view.side)
         else:
             pairs = generator.permutation(pairs)
         self._full, self._pairs, self._orders = view, pairs, orders
@@ -91,10 +89,11 @@ class Subsets:
         self._refuse_few(count)
         if self._pairs is not None:
             return _of_rows(self._full, np.sort(self._pairs[:count].ravel()))
-        chosen = np.zeros(self._full.side.shape, bool)
-        for order in self._orders:
-            np.put_along_axis(chosen, order[:count], True, axis=0)
-        return masked_view(self._full, chosen)
+        chosen = self._chosen(count)
+        if (chosen | ~self._full.use).all():
+            return self._full
+        refs, records = chosen.shape
+        return self._masked(chosen, self._full.references, np.arange(refs), np.arange(records))
 
     def compact_view(self, count: int) -> AttackView:
         """Like `view`, with one row per place among a record's references instead of one per model.
@@ -137,7 +136,7 @@ class Subsets:
         small = rows.astype(np.int16 if len(references) <= SMALL else np.int32)
         planes = _taken(references, small[chosen], columns)
         side = np.repeat(np.array([IN, OUT], np.int8), count)[:, None]
-        return replace(
+        compact = replace(
             full,
             references=np.moveaxis(planes, 0, -1),
             side=np.repeat(side, chosen.shape[1], axis=1),
@@ -145,6 +144,42 @@ class Subsets:
             population_target=full.population_target[:0],
             population_references=np.empty((len(chosen), 0, *references.shape[2:])),
         )
+        return keep_checks(compact, full)
+
+    def masked(
+        self,
+        count: int,
+        references: Float64[np.ndarray, "models all queries signals"],
+        rows: Int64[np.ndarray, "refs"],
+        columns: Int64[np.ndarray, "records"],
+    ) -> AttackView:
+        """Return `view` of unpaired references that are rows and columns of a larger array.
+
+        They are copied once; arguments and errors are those of `gathered`.
+        """
+        self._refuse_few(count)
+        return self._masked(self._chosen(count), references, rows, columns)
+
+    def _masked(
+        self,
+        chosen: Bool[np.ndarray, "refs records"],
+        references: Float64[np.ndarray, "models all queries signals"],
+        rows: Int64[np.ndarray, "refs"],
+        columns: Int64[np.ndarray, "records"],
+    ) -> AttackView:
+        masked = replace(
+            self._full,
+            side=np.where(chosen, self._full.side, np.int8(UNUSED)),
+            references=np.moveaxis(_shown(references, rows, columns, chosen), 0, -1),
+        )
+        return keep_checks(masked, self._full)
+
+    def _chosen(self, count: int) -> Bool[np.ndarray, "refs records"]:
+        """Return True for `count` references per side of every record."""
+        chosen = np.zeros(self._full.side.shape, bool)
+        for order in self._orders:
+            np.put_along_axis(chosen, order[:count], True, axis=0)
+        return chosen
 
     def _refuse_few(self, count: int) -> None:
         fewest = int(
@@ -166,16 +201,37 @@ def _of_rows(view: AttackView, rows: Int64[np.ndarray, "rows"]) -> AttackView:
     )
 
 
-def _order(
-    keys: Float64[np.ndarray, "refs records"], side: Bool[np.ndarray, "refs records"]
-) -> Int[np.ndarray, "most records"]:
-    """Return the references of one side in the order of their keys, as many as every record has."""
-    count = int(side.sum(axis=0).min())
-    order = np.empty((count, keys.shape[1]), np.int16 if len(keys) <= SMALL else np.int32)
-    for block in _record_blocks(keys):
-        # keys are below 1, so references of the other side sort last
-        order[:, block] = np.where(side[:, block], keys[:, block], 2.0).argsort(axis=0)[:count]
-    return order
+def _orders(
+    keys: Float64[np.ndarray, "refs records"], side: Int8[np.ndarray, "refs records"]
+) -> tuple[Int[np.ndarray, "most_in records"], Int[np.ndarray, "most_out records"]]:
+    """Return the references of each side in the order of their keys, as many as every record has.
+
+    One sort of integers serves both sides: the side is in the highest bits, followed by the key, to
+    47 bits or more, and the number of the reference.
+    """
+    refs, records = keys.shape
+    counts = [int((side == value).sum(axis=0).min(initial=refs)) for value in (IN, OUT)]
+    kind = np.int16 if refs <= SMALL else np.int32
+    orders = [np.empty((records, count), kind) for count in counts]
+    number_bits = max(1, (refs - 1).bit_length())
+    places = np.arange(refs, dtype=np.uint64)[:, None]
+    largest = 2.0 ** min(53, 62 - number_bits)
+    step = max(1, CACHED_SCORES // max(1, refs))
+    for start in range(0, records, step):
+        block = slice(start, start + step)
+        shown = side[:, block]
+        packed = (keys[:, block] * largest).astype(np.uint64)
+        packed <<= np.uint64(number_bits)
+        packed |= places
+        packed |= (shown == OUT).astype(np.uint64) << np.uint64(62)
+        packed |= (shown == UNUSED).astype(np.uint64) << np.uint64(63)
+        ascending = np.array(packed.T, order="C")  # contiguous memory sorts several times faster
+        ascending.sort(axis=1)
+        ascending &= np.uint64((1 << number_bits) - 1)
+        orders[0][block] = ascending[:, : counts[0]]
+        first = (shown == IN).sum(axis=0)[:, None]
+        orders[1][block] = np.take_along_axis(ascending, first + np.arange(counts[1]), axis=1)
+    return orders[0].T, orders[1].T
 
 
 def _ascending(rows: Int[np.ndarray, "count records"]) -> Int[np.ndarray, "count records"]:
@@ -202,6 +258,27 @@ def _taken(
         release(references)
         release(taken)
     return taken
+
+
+def _shown(
+    references: Float64[np.ndarray, "models all queries signals"],
+    rows: Int64[np.ndarray, "refs"],
+    columns: Int64[np.ndarray, "records"],
+    chosen: Bool[np.ndarray, "refs records"],
+) -> Float64[np.ndarray, "signals refs records queries"]:
+    """Return rows and columns of an array, NaN where a reference is not chosen, signal by signal."""
+    shape = (references.shape[-1], len(rows), len(columns), references.shape[2])
+    shown = new_array(shape, references.dtype)
+    planes = np.moveaxis(np.asarray(references), -1, 0)  # a memory map takes long to index
+    whole = len(columns) == references.shape[1]
+    for place, row in enumerate(rows.tolist()):
+        hidden = np.flatnonzero(~chosen[place])
+        for plane, shown_plane in zip(planes, shown, strict=True):
+            shown_plane[place] = plane[row] if whole else plane[row].take(columns, axis=0)
+            shown_plane[place][hidden] = np.nan
+        release(references)
+        release(shown)
+    return shown
 
 
 def _record_blocks(*arrays: np.ndarray) -> Iterator[slice]:

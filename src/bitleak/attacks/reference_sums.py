@@ -105,6 +105,19 @@ def refuse_few(
         )
 
 
+def refuse_few_of_side(view: AttackView, side: SideName, fewest: int, caller: str) -> None:
+    """Like `refuse_few`, for a side of a view, whose references are counted once for all attacks.
+
+    Raises:
+        TooFewForAttack: Some record has fewer.
+    """
+    key = ("fewest", side)
+    if key not in view.shared:
+        view.shared[key] = int(side_of(view, side).sum(axis=0).min(initial=len(view.side)))
+    if view.shared[key] < fewest:
+        refuse_few(side_of(view, side), fewest, caller, side=side)
+
+
 def side_of(view: AttackView, side: SideName) -> Bool[np.ndarray, "refs records"]:
     """Return True for the references of one side that may be used."""
     return view.member if side == "IN" else view.outside
@@ -125,11 +138,10 @@ def side_sums(
     Raises:
         ValueError: A record has fewer, or a signal is not finite.
     """
-    used = side_of(view, side)
-    refuse_few(used, fewest, caller, side=side)
+    refuse_few_of_side(view, side, fewest, caller)
     if view.moments is not None:
         return view.moments[signal, side]
     key = ("sums", signal, side)
     if key not in view.shared:
-        view.shared[key] = sums(reference_signal(view, signal), used)
+        view.shared[key] = sums(reference_signal(view, signal), side_of(view, side))
     return view.shared[key]

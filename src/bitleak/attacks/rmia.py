@@ -48,12 +48,13 @@ from scipy.stats import rankdata
 
 from bitleak.attacks.attack import (
     cached_blocks,
+    mean_of_queries,
     reference_signal,
     refuse_small_population,
     signal_of,
 )
 from bitleak.attacks.player import stand_in
-from bitleak.attacks.reference_sums import refuse_few
+from bitleak.attacks.reference_sums import refuse_few, refuse_few_of_side
 from bitleak.core.checks import number_in, one_of
 from bitleak.core.types import AttackView, Scores, SignalName
 
@@ -136,9 +137,9 @@ class RMIA:
                 a confidence is not finite.
         """
         refuse_small_population(view.population_target, self.fewest_population, self.name)
-        refuse_few(view.outside, 1, self.name, side="OUT")
+        refuse_few_of_side(view, "OUT", 1, self.name)
         if self.mode == "online":
-            refuse_few(view.member, 1, self.name, side="IN")
+            refuse_few_of_side(view, "IN", 1, self.name)
             of_x, of_z = self._ratios(view)
         else:
             of_x, of_z = self._ratios(
@@ -170,7 +171,7 @@ class RMIA:
         member = view.member[known.row, records]
         areas = []
         for a in CANDIDATES:
-            scores = (log_target - blended(*of_records, a)).mean(axis=1)
+            scores = mean_of_queries(log_target - blended(*of_records, a))
             areas.append(_area(scores, member))
         view.shared[key] = CANDIDATES[int(np.argmax(areas))]
         return view.shared[key]
@@ -190,7 +191,7 @@ class RMIA:
         self, target: Float64[np.ndarray, "records queries"], means: "Means", a: float | None
     ) -> Float64[np.ndarray, "records"]:
         usual = means.log_mean if a is None else blended(means.log_mean, means.complement, a)
-        return (log_sigmoid(target / self.temperature) - usual).mean(axis=1)
+        return mean_of_queries(log_sigmoid(target / self.temperature) - usual)
 
     def _view_means(self, view: AttackView) -> "ViewMeans":
         """Return the references' means, computed once for all forms."""
@@ -221,8 +222,11 @@ class RMIA:
         shape = (len(groups), *references.shape[1:])
         mean, complement = np.empty(shape), np.empty(shape)
         used = np.logical_or.reduce([side for sides in groups for side in sides])
+        weights = [_weights(sides) for sides in groups]
         for block in cached_blocks(references):
-            shares = [_share(sides, block) for sides in groups]
+            shares = []
+            for sides, of_sides in zip(groups, weights, strict=True):
+                shares.append(_share(sides, of_sides, block))
             unused = ~used[:, block]
             hidden = bool(unused.any())
             for query in range(references.shape[2]):  # an axis of two at the end makes passes slow
@@ -260,7 +264,8 @@ class RMIA:
             served = np.logical_and.reduce([side.any(axis=0) for side in sides])
             tiny = np.flatnonzero(underflown & served)
             log_mean[tiny] = _log_mean(
-                log_sigmoid(references[:, tiny] / self.temperature), _share(sides, tiny)
+                log_sigmoid(references[:, tiny] / self.temperature),
+                _share(sides, _weights(sides), tiny),
             )
         return Means(log_mean, complement)
 
@@ -303,20 +308,23 @@ RMIA_FORMS = (
 """Online and offline, with ties broken by the log ratio and with the paper's counts."""
 
 
-def _share(
-    sides: Sequence[Bool[np.ndarray, "refs records"]], of: slice | Int64[np.ndarray, "some"]
-) -> Float64[np.ndarray, "refs some"]:
-    """Return the weights of the mean over sides of their references' means, for some records.
+def _weights(
+    sides: Sequence[Bool[np.ndarray, "refs records"]],
+) -> list[Float64[np.ndarray, "records"]]:
+    """Return the weight of a reference of each side in the mean over the sides' means."""
+    return [1 / np.maximum(side.sum(axis=0), 1) / len(sides) for side in sides]
 
-    Records without references on a side have weights of 0 there.
-    """
-    total: np.ndarray | None = None
-    for side in sides:
-        used = side[:, of]
-        share = np.where(used, 1 / np.maximum(used.sum(axis=0), 1), 0.0)
-        total = share if total is None else total + share
-    assert total is not None  # there is a side
-    return total / len(sides) if len(sides) > 1 else total
+
+def _share(
+    sides: Sequence[Bool[np.ndarray, "refs records"]],
+    weights: Sequence[Float64[np.ndarray, "records"]],
+    of: slice | Int64[np.ndarray, "some"],
+) -> Float64[np.ndarray, "refs some"]:
+    """Return the weights of all references, 0 if they are on no side, for some records."""
+    share = np.where(sides[0][:, of], weights[0][of], 0.0)
+    for side, weight in zip(sides[1:], weights[1:], strict=True):
+        np.copyto(share, weight[of], where=side[:, of])  # sides are disjoint
+    return share
 
 
 def dominated(

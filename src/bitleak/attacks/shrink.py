@@ -56,11 +56,14 @@ TAIL_TERMS = 24
 
 
 class Student(NamedTuple):
-    """A record's distribution of scores: location, scale and degrees of freedom."""
+    """A record's distribution of scores: location, scale and degrees of freedom.
+
+    The freedom has one row if it is the same for all records.
+    """
 
     centre: Float64[np.ndarray, "records queries"]
     deviation: Float64[np.ndarray, "records queries"]
-    freedom: Float64[np.ndarray, "records queries"]
+    freedom: Float64[np.ndarray, "rows queries"]
 
 
 class Prior(NamedTuple):
@@ -102,12 +105,17 @@ def predictive_pair(inside: Sums, outside: Sums) -> tuple[Student, Student]:
 
 def posterior(
     side: Sums,
-) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "records queries"]]:
-    """Return the posterior variance and its degrees of freedom, of every record and query."""
+) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "rows queries"]]:
+    """Return the posterior variance of every record and query, and its degrees of freedom.
+
+    These have one row if all records have the same number of references: functions of them are slow.
+    """
     degrees = side.degrees[:, None]
+    if len(degrees) and (degrees == degrees[0]).all():
+        degrees = degrees[:1]
     floor = np.maximum(RELATIVE_FLOOR * np.sqrt(side.pooled), ABSOLUTE_FLOOR) ** 2
     variance = np.maximum(side.squares / degrees, floor)
-    prior = fitted_prior(variance, degrees[:, 0])
+    prior = fitted_prior(variance, np.broadcast_to(degrees[:, 0], len(variance)))
     freedom = prior.freedom + degrees
     return (prior.freedom * prior.variance + degrees * variance) / freedom, freedom
 
@@ -189,7 +197,8 @@ def log_survival(
 
     # the series of the docstring where the tail underflows
     far = (distance > 0) & (nearer < SMALLEST_TAIL)
-    a, u = of.freedom[far] / 2, of.freedom[far] / distance[far] ** 2
+    freedom = np.broadcast_to(of.freedom, far.shape)[far]
+    a, u = freedom / 2, freedom / distance[far] ** 2
     series, term = np.ones_like(a), np.ones_like(a)
     for k in range(TAIL_TERMS):
         term = term * -u * (k + 0.5) / (a + 1 + k)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak import metrics
-from bitleak.attacks import Attack, Player, exchangeable, recalibrated
+from bitleak.attacks import Attack, PlayedCase, Player
 from bitleak.core.errors import TooFewForAttack
 from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
@@ -162,25 +162,33 @@ def played_thresholds(
         generator: The player is drawn from it.
         recalibrate: Whether the references' answers are mapped onto the player's first.
     """
+    (played,) = thresholds_of_cases(view, [PlayedCase(attacks, recalibrate)], fprs, generator)
+    return played
+
+
+def thresholds_of_cases(
+    view: AttackView,
+    cases: Sequence[PlayedCase],
+    fprs: Sequence[float],
+    generator: np.random.Generator,
+) -> list[PlayedThresholds]:
+    """Return `played_thresholds` of several cases with one player, which share the sums over its references."""
     try:
         player = Player(view, generator)
     except TooFewForAttack as error:
-        return {}, {attack.name: str(error) for attack in attacks}
-    # Attacks that only count on which side an answer is take a view without a copy of every reference; to recalibrate
-    # needs the population, which that view does not hold.
-    compact = [attack for attack in attacks if exchangeable(attack) and not recalibrate]
-    others = [attack for attack in attacks if attack not in compact]
-    chosen: dict[str, np.ndarray] = {}
-    refused: dict[str, str] = {}
-    for group, make_view in ((compact, player.compact_view), (others, player.view)):
-        if not group:
-            continue
-        played = recalibrated(make_view()) if recalibrate else make_view()
-        for attack in group:
-            try:
-                scores = attack(played)
-            except TooFewForAttack as error:
-                refused[attack.name] = str(error)
-            else:
-                chosen[attack.name] = metrics.thresholds_for(scores[~player.member], fprs)
-    return chosen, refused
+        reason = str(error)
+        return [({}, {attack.name: reason for attack in case.attacks}) for case in cases]
+    played = []
+    for case in cases:
+        chosen: dict[str, np.ndarray] = {}
+        refused: dict[str, str] = {}
+        for group, seen in player.groups(case.attacks, recalibrate=case.recalibrate):
+            for attack in group:
+                try:
+                    scores = attack(seen)
+                except TooFewForAttack as error:
+                    refused[attack.name] = str(error)
+                else:
+                    chosen[attack.name] = metrics.thresholds_for(scores[~player.member], fprs)
+        played.append((chosen, refused))
+    return played

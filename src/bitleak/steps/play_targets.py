@@ -15,6 +15,7 @@ from bitleak import metrics
 from bitleak.attacks import (
     Attack,
     ModelSignals,
+    PlayedCase,
     PlayedScores,
     PlayerGroup,
     attack_view,
@@ -160,7 +161,8 @@ class PlayTargets:
                     place = references.index(row) if row in references else None
                     signals = answers[row].signals, answers[row].population_signals
                     players.append((place, signals, split.member[row]))
-                played.append(self.group_rates(view, players, attacks))
+                case = PlayedCase(attacks, self.recalibrated)
+                played += group_rates(view, players, [case], fpr=self.fpr, seed=self.seed)
             else:
                 played.append(([], {}))
             progress(len(played) / len(self.groups))
@@ -169,24 +171,35 @@ class PlayTargets:
             attacks, groups, played, len(split.pool), seed=self.seed, clusters=clusters
         )
 
-    def group_rates(
-        self,
-        view: AttackView,
-        players: Sequence[tuple[int | None, ModelSignals, Bool[np.ndarray, "records"]]],
-        attacks: Sequence[Attack],
-    ) -> "GroupRates":
-        """Return the rates of one group's players; see `played_scores` for the arguments."""
-        seed = seed_for(self.seed, "play")
-        rates = []
-        refused: dict[str, str] = {}
-        for played in played_scores(view, players, attacks, seed, recalibrate=self.recalibrated):
-            refused |= played.refused
-            rates.append(_rates_of(played, attacks, self.fpr))
-        return rates, refused
-
 
 GroupRates = tuple[list[metrics.PlayerRates], dict[str, str]]
 """Rates of a group's players, with influences on all records, and reasons of attacks without."""
+
+
+def group_rates(
+    view: AttackView,
+    players: Sequence[tuple[int | None, ModelSignals, Bool[np.ndarray, "records"]]],
+    cases: Sequence[PlayedCase],
+    *,
+    fpr: float,
+    seed: int,
+) -> list[GroupRates]:
+    """Return the rates of one group's players in every case.
+
+    Args:
+        view: As of `played_scores`.
+        players: As of `played_scores`.
+        cases: Attacks with and without recalibration, by the same references.
+        fpr: False positive rate.
+        seed: The root seed.
+    """
+    rates: list[list[metrics.PlayerRates]] = [[] for _ in cases]
+    refused: list[dict[str, str]] = [{} for _ in cases]
+    for by_case in played_scores(view, players, cases, seed_for(seed, "play")):
+        for place, (case, played) in enumerate(zip(cases, by_case, strict=True)):
+            refused[place] |= played.refused
+            rates[place].append(_rates_of(played, case.attacks, fpr))
+    return list(zip(rates, refused, strict=True))
 
 
 def gathered_rates(

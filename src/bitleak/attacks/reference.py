@@ -20,10 +20,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64
 
-from bitleak.attacks.attack import blocks, reference_signal, signal_of
-from bitleak.attacks.reference_sums import refuse_few
+from bitleak.attacks.attack import (
+    cached_blocks,
+    mean_of_queries,
+    reference_signal,
+    signal_of,
+)
+from bitleak.attacks.reference_sums import refuse_few, serving_rows
 from bitleak.core.checks import one_of
 from bitleak.core.types import SIGNALS, AttackView, Scores, SignalName
 
@@ -78,15 +83,52 @@ class Reference:
         )
         used = view.outside
         refuse_few(used, 1, self.name, side="OUT")
-        score = np.empty(len(target))
-        for block in blocks(references):
-            shown = used[:, block, None]
-            losses = _loss(np.where(shown, references[:, block], 0.0), self.signal)
-            ranks = _interpolated_ranks(
-                _loss(target[block], self.signal), np.where(shown, losses, np.nan)
-            )
-            score[block] = 1 - ranks.mean(axis=1) / (used[:, block].sum(axis=0) + 1)
-        return score
+        rows = serving_rows(used)
+        whole = bool(used[rows].all())
+        ranks = np.empty(target.shape)
+        for block in cached_blocks(references):
+            hidden = None if whole else ~used[rows, block]
+            for query in range(target.shape[1]):
+                others = references[rows, block, query]
+                ranks[block, query] = _ranks(target[block, query], others, hidden, self.signal)
+        return 1 - mean_of_queries(ranks) / (used.sum(axis=0) + 1)
+
+
+def _ranks(
+    target: Float64[np.ndarray, "records"],
+    others: Float64[np.ndarray, "refs records"],
+    hidden: Bool[np.ndarray, "refs records"] | None,
+    signal: SignalName,
+) -> Float64[np.ndarray, "records"]:
+    """Return the interpolated ranks of the target's losses among those of references that are not hidden.
+
+    A loss falls as its signal rises. So the neighbours are found among the signals, and only their losses are made.
+    """
+    higher, lower = others > target, others < target
+    if hidden is not None:
+        higher &= ~hidden
+        lower &= ~hidden
+    count = len(others) - (0 if hidden is None else hidden.sum(axis=0))
+    below = higher.sum(axis=0)
+    ties = count - below - lower.sum(axis=0)
+    above_target = np.where(higher, others, np.inf).min(axis=0)
+    below_target = np.where(lower, others, -np.inf).max(axis=0)
+
+    # 0 and the greatest loss are the ends; equal losses of unequal signals are counted as losses
+    loss = _loss(target, signal)
+    smaller, greater = np.zeros_like(loss), np.full_like(loss, GREATEST_LOSS)
+    known = np.isfinite(above_target)
+    smaller[known] = np.maximum(_loss(above_target[known], signal), 0.0)
+    known_below = np.isfinite(below_target)
+    greater[known_below] = np.minimum(_loss(below_target[known_below], signal), GREATEST_LOSS)
+    ranks = _interpolated(loss, below, ties, smaller, greater)
+    equal = np.flatnonzero((known & (smaller >= loss)) | (known_below & (greater <= loss)))
+    if len(equal):
+        losses = _loss(np.where(np.isnan(others[:, equal]), 0.0, others[:, equal]), signal)
+        if hidden is not None:
+            losses[hidden[:, equal]] = np.nan
+        ranks[equal] = _interpolated_ranks(loss[equal], losses)
+    return ranks
 
 
 def _loss(values: Float64[np.ndarray, "*axes"], signal: SignalName) -> Float64[np.ndarray, "*axes"]:
@@ -97,15 +139,23 @@ def _loss(values: Float64[np.ndarray, "*axes"], signal: SignalName) -> Float64[n
 
 
 def _interpolated_ranks(
-    loss: Float64[np.ndarray, "records queries"],
-    others: Float64[np.ndarray, "refs records queries"],
-) -> Float64[np.ndarray, "records queries"]:
+    loss: Float64[np.ndarray, "records"], others: Float64[np.ndarray, "refs records"]
+) -> Float64[np.ndarray, "records"]:
     """Return ranks from 0 to the number of the others plus 1; others that are NaN do not count."""
-    lower, equal = others < loss, others == loss
-    below = lower.sum(axis=0)
-    ties = equal.sum(axis=0)
-    nearest_below = np.max(others, axis=0, where=lower, initial=0.0)
-    nearest_above = np.min(others, axis=0, where=others > loss, initial=GREATEST_LOSS)
-    gap = nearest_above - nearest_below
-    share = (loss - nearest_below) / np.where(gap > 0, gap, 1.0)
+    lower = others < loss
+    smaller = np.max(others, axis=0, where=lower, initial=0.0)
+    greater = np.min(others, axis=0, where=others > loss, initial=GREATEST_LOSS)
+    return _interpolated(loss, lower.sum(axis=0), (others == loss).sum(axis=0), smaller, greater)
+
+
+def _interpolated(
+    loss: Float64[np.ndarray, "records"],
+    below: Int64[np.ndarray, "records"],
+    ties: Int64[np.ndarray, "records"],
+    smaller: Float64[np.ndarray, "records"],
+    greater: Float64[np.ndarray, "records"],
+) -> Float64[np.ndarray, "records"]:
+    """Return ranks from the numbers of smaller and of equal losses, and the next losses on both sides."""
+    gap = greater - smaller
+    share = (loss - smaller) / np.where(gap > 0, gap, 1.0)
     return np.where(ties > 0, below + (ties + 1) / 2, below + np.clip(share, 0.0, 1.0))

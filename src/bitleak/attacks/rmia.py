@@ -145,10 +145,19 @@ class RMIA:
             of_x, of_z = self._ratios(
                 view, self.tuned_a(view) if self.a == "tuned" else float(self.a)
             )
-        counts = dominated(of_x, of_z, float(np.log(self.gamma)))
+        order = np.argsort(of_x)
+        ascending = of_x[order]
+        counts = np.empty(len(of_x), np.int64)
+        # ascending keys are found several times faster
+        counts[order] = dominated(ascending, of_z, float(np.log(self.gamma)))
         if self.ties == "kept":
             return counts / len(of_z)
-        return (counts + rankdata(of_x) / (len(of_x) + 1)) / len(of_z)
+        ranks = np.empty(len(of_x))
+        if (ascending[1:] == ascending[:-1]).any():
+            ranks[:] = rankdata(of_x)
+        else:
+            ranks[order] = np.arange(1.0, len(of_x) + 1)
+        return (counts + ranks / (len(of_x) + 1)) / len(of_z)
 
     def tuned_a(self, view: AttackView) -> float:
         """Return the `a` with the best AUC in an attack on one of the references by the others.

@@ -99,13 +99,13 @@ def measure_at_threshold(
     }
 
     # one target's precision has an exact interval; several have that of their pooled guesses alone
-    for prior in priors:
-        metric = str(Metric("precision", fpr, prior))
-        if len(targets) == 1:
-            measures[metric] = (_precision(targets[0], prior),) * 2
-        else:
-            pooled = pooled_precision(tprs, fprs, prior, mode=mode)
-            measures[metric] = (pooled, *[None] * len(targets))
+    if len(targets) == 1:
+        for prior in priors:
+            measures[str(Metric("precision", fpr, prior))] = (_precision(targets[0], prior),) * 2
+        return measures
+    pooled = pooled_precisions(tprs, fprs, priors, mode=mode)
+    for prior, of_all in zip(priors, pooled, strict=True):
+        measures[str(Metric("precision", fpr, prior))] = (of_all, *[None] * len(targets))
     return measures
 
 
@@ -134,30 +134,38 @@ def measure_at_thresholds(
     return measures
 
 
-def pooled_precision(
-    tprs: Sequence[Estimate], fprs: Sequence[Estimate], prior: float, *, mode: SplitMode
-) -> Measure | None:
-    """Return the precision of all targets' guesses; None if no record was called a member.
+def pooled_precisions(
+    tprs: Sequence[Estimate],
+    fprs: Sequence[Estimate],
+    priors: Sequence[float],
+    *,
+    mode: SplitMode,
+) -> list[Measure | None]:
+    """Return the precision of all targets' guesses by prior; None if no record was called a member.
 
     Args:
         tprs: True-positive rate of each target, with its interval and influence.
         fprs: False-positive rates of the same targets.
-        prior: Share of members among the records that are judged, in (0, 1).
+        priors: Shares of members among the records that are judged, in (0, 1).
         mode: As in `measure`.
     """
     tpr, fpr = _over_targets(tprs, mode), _over_targets(fprs, mode)
     if tpr.value == 0 and fpr.value == 0:
-        return None
+        return [None] * len(priors)
     about = verdict_about(mode, len(tprs))
-    if tpr.value > 0 and fpr.value > 0:
-        ends = _log_ratio(tprs, fprs, mode)
-        low, high = (float(expit(logit(prior) + end)) for end in ends)
-    else:
-        factor = WIDER if about == "records" else widening(0.975, about, len(tprs))
-        (tpr_low, tpr_high), (fpr_low, fpr_high) = _wider(tpr, factor), _wider(fpr, factor)
-        low, high = _share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior)
-    value = _share(tpr.value, fpr.value, prior)
-    return Measure(value, min(low, value), max(high, value), interval=tpr.interval, about=about)
+    ends = _log_ratio(tprs, fprs, mode) if tpr.value > 0 and fpr.value > 0 else None
+    factor = WIDER if about == "records" else widening(0.975, about, len(tprs))
+    (tpr_low, tpr_high), (fpr_low, fpr_high) = _wider(tpr, factor), _wider(fpr, factor)
+    measures: list[Measure | None] = []
+    for prior in priors:
+        value = _share(tpr.value, fpr.value, prior)
+        if ends is not None:
+            low, high = (float(expit(logit(prior) + end)) for end in ends)
+        else:
+            low, high = _share(tpr_low, fpr_high, prior), _share(tpr_high, fpr_low, prior)
+        low, high = min(low, value), max(high, value)
+        measures.append(Measure(value, low, high, interval=tpr.interval, about=about))
+    return measures
 
 
 def _log_ratio(

@@ -167,6 +167,10 @@ class Subsets:
         rows: Int64[np.ndarray, "refs"],
         columns: Int64[np.ndarray, "records"],
     ) -> AttackView:
+        if self._full.moments is not None:
+            raise ValueError(
+                "references that are predicted cannot be hidden: predict with fewer of them"
+            )
         masked = replace(
             self._full,
             side=np.where(chosen, self._full.side, np.int8(UNUSED)),

@@ -41,6 +41,19 @@ def test_only_the_targets_and_the_named_references_are_quantized():
     assert planned()["attack_partly"] == planned()["attack_alike"] == 1
 
 
+def test_nothing_is_planned_that_no_row_needs():
+    changes = {"utility_matched": ["rtn-2"], "split": {**RAW["split"], "population": 60}}
+    plan = prepare(validate({**RAW, **changes}), device="cpu").plan
+    tasks, needed, rest = {task.key: task for task in plan.tasks}, set(), list(plan.wanted)
+    while rest:
+        key = rest.pop()
+        if key not in needed:
+            needed.add(key)
+            for keys in tasks[key].inputs.values():
+                rest += [keys] if isinstance(keys, str) else keys
+    assert needed == set(tasks)
+
+
 def test_pairs_with_a_target_come_first_and_a_targets_own_pair_is_replaced():
     assert quantized_order((4, 8), tuple(range(10))) == (4, 5, 8, 9, 0, 1, 2, 3, 6, 7)
     assert quantized_rows((4, 8), tuple(range(10)), 4) == (4, 5, 8, 9, 0, 1)

@@ -92,10 +92,12 @@ def _match(planner: Planner, models: Models, variant: str) -> Task:
 
 
 def _noisy_models(planner: Planner, models: Models, variant: str, match: Task) -> Models:
-    """Return the models with as many noisy ones added as there are quantized ones."""
+    """Return the models with the noisy ones added: all that are attacked or serve as references."""
     name = noise_like(variant)
     weights, answers = dict(models.weights), dict(models.answers)
-    for row in [row for label, row in models.weights if label == variant]:
+    matched = "matched" in planner.config.references
+    rows = [row for label, row in models.weights if label == variant]
+    for row in rows if matched else models.targets:
         label = f"{name} of model {row}"
         step = AddNoise(model=row, seed=planner.config.seed)
         inputs = {"weights": models.weights[FULL, row].key, "match": match.key}

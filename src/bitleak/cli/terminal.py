@@ -13,7 +13,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 QUIET_SECONDS = 15.0
 """Seconds between lines if the output is not a terminal."""
@@ -61,30 +60,37 @@ class StageBars:
 
 
 def print_results(out: Path) -> None:
-    """Print the warnings, the compact table and the verdicts of an output folder."""
+    """Print what is known of a run: the findings first, the answer, the table and the page last."""
     # The report imports matplotlib, which commands with bars alone do not need.
-    from bitleak.report import compact_table, read_rows, read_summary, sentences, tabulate
+    from bitleak.report import (
+        plain_answer,
+        read_rows,
+        read_summary,
+        sentences,
+        tabulate,
+        terminal_table,
+    )
 
     console = Console()
     summary, cells = read_summary(out), tabulate(read_rows(out))
-    header, *lines = compact_table(cells, summary)
-    for line_ in summary.lead:
-        console.print(line_, highlight=False, markup=False, soft_wrap=True)
+    for line in summary.lead:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for warning in filter(None, (*summary.warnings, summary.older)):
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-
-    table = Table(*header, box=None, pad_edge=False)
-    for line in lines:
-        table.add_row(*line)
     console.print()
-    console.print(table)
-    console.print()
-
     for sentence in sentences(cells, summary):
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
     for note in summary.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
-    console.print(f"\n{out / 'report.html'}", highlight=False)
+
+    # The end is what stays on the screen.
+    console.print()
+    for sentence in plain_answer(cells, summary):
+        console.print(sentence, highlight=False, markup=False)
+    console.print()
+    for line in terminal_table(cells, summary, console.width):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\n{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: int | float) -> str:

@@ -20,6 +20,7 @@ from bitleak.report.output_folder import (
     write_atomically,
 )
 from bitleak.report.page import page
+from bitleak.report.plain_words import plain_answer
 from bitleak.report.power_file import PowerRow, read_power, write_power
 from bitleak.report.record_exposure import (
     Exposed,
@@ -40,6 +41,7 @@ from bitleak.report.row_files import (
 )
 from bitleak.report.sections.most_exposed import pictured, read_pictures, write_pictures
 from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
+from bitleak.report.terminal_table import terminal_table
 
 __all__ = [
     "Exposed",
@@ -63,12 +65,14 @@ __all__ = [
     "load_figures",
     "named_curves",
     "pictured",
+    "plain_answer",
     "read_curves",
     "read_power",
     "read_rows",
     "read_summary",
     "sentences",
     "tabulate",
+    "terminal_table",
     "variant_records",
     "write_all",
     "write_curves",

@@ -36,7 +36,7 @@ import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
@@ -136,6 +136,20 @@ class LimitCheck:
     reason: str = ""
 
 
+class Decision(NamedTuple):
+    """The outcome for a variant, with the p-values after the correction over all variants.
+
+    Attributes:
+        outcome: See the module.
+        p_pass: Of the pass.
+        p_fail: Of the fail.
+    """
+
+    outcome: GateOutcome
+    p_pass: float
+    p_fail: float
+
+
 @dataclass(frozen=True)
 class VariantCheck:
     """The outcome for one variant.
@@ -231,17 +245,36 @@ def check_limits(
             checks_of_variant.append(check)
         checks.append(tuple(checks_of_variant))
 
-    # Passes and fails are two families, each corrected over the variants.
-    p_pass = holm([max(check.p_pass for check in single) for single in checks])
-    p_fail = holm([_any_fails([check.p_fail for check in single]) for single in checks])
     results = []
-    for name, single, passed, failed in zip(names, checks, p_pass, p_fail, strict=True):
-        results.append(_variant(table, summary, name, single, float(passed), float(failed)))
+    for name, single, decision in zip(names, checks, decide(checks), strict=True):
+        results.append(_variant(table, summary, name, single, decision))
     label = f"{attack}/{reference}" if reference else attack
     notes = [_basis(summary)]
     if doubt:
         notes.append(doubt)
     return GateResult(summary.title, label, tuple(limits), tuple(results), tuple(notes))
+
+
+def decide(checks: Sequence[tuple[LimitCheck, ...]]) -> list[Decision]:
+    """Return the outcome of every variant from the tests of its limits.
+
+    Args:
+        checks: The limits of each variant, checked together.
+    """
+    # Passes and fails are two families, each corrected over the variants.
+    p_pass = holm([max(check.p_pass for check in single) for single in checks])
+    p_fail = holm([_any_fails([check.p_fail for check in single]) for single in checks])
+    decisions = []
+    for single, passed, failed in zip(checks, p_pass.tolist(), p_fail.tolist(), strict=True):
+        outcome: GateOutcome = "inconclusive"
+        if failed < LEVEL:
+            outcome = "fail"
+        elif any(check.reason for check in single):
+            outcome = "not evaluable"
+        elif passed < LEVEL:
+            outcome = "pass"
+        decisions.append(Decision(outcome, passed, failed))
+    return decisions
 
 
 def chosen_adversary(table: Table, adversary: str, summary: Summary) -> tuple[str, str]:
@@ -400,23 +433,15 @@ def _variant(
     summary: Summary,
     name: str,
     limits: tuple[LimitCheck, ...],
-    p_pass: float,
-    p_fail: float,
+    decision: Decision,
 ) -> VariantCheck:
-    outcome: GateOutcome = "inconclusive"
-    if p_fail < LEVEL:
-        outcome = "fail"
-    elif any(check.reason for check in limits):
-        outcome = "not evaluable"
-    elif p_pass < LEVEL:
-        outcome = "pass"
     size = table.find(name, BYTES)
-    needed = _needed(summary, limits) if outcome == "inconclusive" else ""
+    needed = data_needed(summary, limits) if decision.outcome == "inconclusive" else ""
     stored = None if size is None else int(size.value)
-    return VariantCheck(name, outcome, p_pass, p_fail, limits, stored, needed)
+    return VariantCheck(name, *decision, limits, stored, needed)
 
 
-def _needed(summary: Summary, limits: Sequence[LimitCheck]) -> str:
+def data_needed(summary: Summary, limits: Sequence[LimitCheck]) -> str:
     """Return how many records or targets would decide the limits that are open."""
     worst = max(limits, key=lambda check: check.factor)
     if worst.factor > MOST_FACTOR:

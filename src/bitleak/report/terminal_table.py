@@ -1,0 +1,95 @@
+"""The table that ends the output of a command: a line per variant, in 80 columns, no word cut."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
+from bitleak.core.variants import UNQUANTIZED, Variant
+from bitleak.report import format as text
+from bitleak.report.headline import headline_key
+from bitleak.report.plain_words import stored_bytes
+from bitleak.report.results_table import Table
+from bitleak.report.summary import Summary
+
+WIDTH = 80
+
+_GAP = "  "
+
+
+class _Column(NamedTuple):
+    """A column: two lines of heading, a cell per variant, and its turn to be left out.
+
+    Attributes:
+        heading: Both lines.
+        cells: One per variant.
+        rank: The largest is left out first if the table is too wide; 0 stays.
+    """
+
+    heading: tuple[str, str]
+    cells: list[str]
+    rank: int
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (*self.heading, *self.cells)))
+
+    @property
+    def shows_something(self) -> bool:
+        return any(cell not in ("", text.DASH) for cell in self.cells)
+
+
+def terminal_table(table: Table, summary: Summary, width: int = WIDTH) -> list[str]:
+    """Return the lines of the table.
+
+    Args:
+        table: The aggregated rows.
+        summary: Names the headline's pair and FPR.
+        width: Columns of the terminal. Columns of the table are left out until it fits: AUC, the
+            size, the bits. Only names of variants longer than the rest allows make it wider.
+    """
+    variants = [UNQUANTIZED, *table.quantized]
+    columns = [column for column in _columns(table, summary, variants) if column.shows_something]
+    while _total(columns) > width and any(column.rank for column in columns):
+        columns.remove(max(columns, key=lambda column: column.rank))
+    lines = [_line(columns, [column.heading[row] for column in columns]) for row in (0, 1)]
+    for index in range(len(variants)):
+        lines.append(_line(columns, [column.cells[index] for column in columns]))
+    return lines
+
+
+def _columns(table: Table, summary: Summary, variants: Sequence[Variant]) -> list[_Column]:
+    key, rate = headline_key(table, summary), Metric("tpr", summary.headline_fpr)
+    columns = [_Column(("", "variant"), list(map(str, variants)), 0)]
+    columns.append(_Column(("", "bits"), [text.bits(variant.levels) for variant in variants], 1))
+    sizes = [stored_bytes(table, summary, variant) for variant in variants]
+    shown = [text.DASH if size is None else text.size(size) for size in sizes]
+    columns.append(_Column(("", "size"), shown, 2))
+    accuracies = [table.find(variant, TEST_ACCURACY) for variant in variants]
+    shown = [text.value(measure, 1, factor=100.0) for measure in accuracies]
+    columns.append(_Column(("test", "accuracy %"), shown, 0))
+
+    # Leakage and the verdict are of the same pair.
+    areas = [table.find(variant, AUC, *key) for variant in variants]
+    rates = [table.find(variant, rate, *key) for variant in variants]
+    measured = any(rates)
+    columns.append(
+        _Column(("", "AUC"), [text.figure(area, 3) for area in areas], 3 if measured else 0)
+    )
+    decimals = max(1, text.tpr_decimals(summary.headline_fpr) - 2)
+    shown = [text.figure(measure, decimals, factor=100.0) for measure in rates]
+    columns.append(
+        _Column(("picked out %", f"at {text.percent(summary.headline_fpr)} FPR"), shown, 0)
+    )
+    judged = rates if measured else areas
+    verdicts = [measure.verdict if measure else "" for measure in judged]
+    columns.append(_Column(("against", "fp32"), [verdict or text.DASH for verdict in verdicts], 0))
+    return columns
+
+
+def _total(columns: Sequence[_Column]) -> int:
+    return sum(column.width for column in columns) + len(_GAP) * (len(columns) - 1)
+
+
+def _line(columns: Sequence[_Column], cells: Sequence[str]) -> str:
+    padded = [f"{cell:<{column.width}}" for column, cell in zip(columns, cells, strict=True)]
+    return _GAP.join(padded).rstrip()

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import re
 import shutil
 from collections import Counter
@@ -12,8 +14,10 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import Measure
 from bitleak.core.variants import SIGNS
 from bitleak.metrics import detectable_auc
-from bitleak.report import tabulate, write_all, write_report, write_summary
+from bitleak.report import plain_answer, tabulate, write_all, write_report, write_summary
+from bitleak.report.limit_grid import limit_grid
 from bitleak.report.page import inlined, page
+from bitleak.report.page_data import LETTERS
 
 NASTY = "<script>alert(1)</script>\"'&lt;{{ 7*7 }}{% raw %}--></style>$\\frac{"
 
@@ -21,7 +25,7 @@ NASTY = "<script>alert(1)</script>\"'&lt;{{ 7*7 }}{% raw %}--></style>$\\frac{"
 class Elements(HTMLParser):
     """Counts tags and collects ids, links and text; checks that what is opened is closed."""
 
-    VOID = ("meta", "br", "link", "img")
+    VOID = ("meta", "br", "link", "img", "input")
 
     def __init__(self, content):
         super().__init__()
@@ -48,6 +52,15 @@ class Elements(HTMLParser):
         self.words.append(data)
 
 
+SCRIPTS = 5
+"""The data, Vega, Vega-Lite, its interpreter and the page's own script."""
+
+
+def markup(document):
+    """The page without its scripts."""
+    return re.sub(r"<script.*?</script>", "", document, flags=re.DOTALL)
+
+
 @pytest.fixture(scope="session")
 def document(folder):
     return (folder / "report.html").read_text()
@@ -57,16 +70,24 @@ def test_the_page_is_well_formed_and_needs_no_network(document):
     elements = Elements(document)
     assert elements.open == []
     assert elements.tags["svg"] == 3
-    assert elements.tags["script"] == elements.tags["link"] == elements.tags["img"] == 0
+    assert elements.tags["script"] == SCRIPTS
+    assert elements.tags["link"] == elements.tags["img"] == 0
     assert elements.links
     assert all(link.startswith("#") for link in elements.links)
-    assert "@import" not in document
-    assert not re.search(r"url\((?!#)", document)
+    assert "@import" not in markup(document)
+    assert not re.search(r"url\((?!#)", markup(document))
 
 
-def test_the_page_forbids_scripts_and_requests(document):
+def test_the_page_allows_its_own_scripts_alone_and_forbids_requests(document):
     [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', document)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    allowed = rules.pop("script-src").split()
+    hashes = []
+    for content in re.findall(r"<script>(.*?)</script>", document, flags=re.DOTALL):
+        digest = hashlib.sha256(content.encode()).digest()
+        hashes.append(f"'sha256-{base64.b64encode(digest).decode()}'")
+    assert len(hashes) == SCRIPTS - 1
+    assert allowed == hashes
     assert rules == {
         "default-src": "'none'",
         "img-src": "data:",
@@ -79,7 +100,8 @@ def test_the_page_forbids_scripts_and_requests(document):
 def test_every_id_is_unique_and_every_reference_has_one(document):
     elements = Elements(document)
     assert [name for name, count in Counter(elements.ids).items() if count > 1] == []
-    wanted = {link[1:] for link in elements.links} | set(re.findall(r"url\(#([^)]*)\)", document))
+    referred = re.findall(r"url\(#([^)]*)\)", markup(document))
+    wanted = {link[1:] for link in elements.links} | set(referred)
     assert wanted <= set(elements.ids)
 
 
@@ -93,7 +115,7 @@ def test_the_figures_of_the_table_are_on_the_page(document, rows, summary):
 
 
 def test_the_page_says_what_a_report_must_say(document):
-    words = re.sub(r"\s+", " ", " ".join(Elements(document).words))
+    words = re.sub(r"\s+", " ", " ".join(Elements(markup(document)).words))
     for sentence in (
         "A measured leakage is a lower bound",
         "last ROC point whose FPR does not exceed it",
@@ -124,7 +146,7 @@ def test_nasty_names_are_shown_as_text(make, tmp_path):
         tmp_path,
     )
     elements = Elements((tmp_path / "report.html").read_text())
-    assert elements.tags["script"] == 0
+    assert elements.tags["script"] == SCRIPTS
     assert elements.open == []
     assert " ".join(elements.words).count(NASTY) >= 6
 
@@ -240,3 +262,50 @@ def test_a_metric_that_the_config_adds_has_a_column(make):
     assert '<th scope="col">advantage</th>' in content
     assert content.count("<td>0.123</td>") == len(added)
     assert '<th scope="col">advantage</th>' not in page(tabulate(rows), make.summary(rows), [])
+
+
+def test_the_first_screen_answers_in_plain_words_before_any_evidence(document, rows, summary):
+    first = markup(document).partition('<div class="fold">')[0]
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", first)).replace("&#39;", "'")
+    for sentence in plain_answer(tabulate(rows), summary):
+        assert sentence in words
+    for question in (
+        "Which precision may be released?",
+        "How sure is this?",
+        "What was not tried?",
+    ):
+        assert question in words
+    assert (
+        "TPR" not in first[first.index('<div class="answer">') : first.index('<div class="first">')]
+    )
+
+
+def test_without_scripts_the_page_shows_the_outcomes_at_the_first_limits(document, rows, summary):
+    grid = limit_grid(tabulate(rows), summary)
+    loss, leakage = grid.first
+    places = grid.decisions[loss][leakage]
+    for outcome, letter in LETTERS.items():
+        [line] = re.findall(rf'<li id="outcome-{letter}".*?</li>', document)
+        names = re.findall(r'class="variant">([^<]*)', line)
+        expected = [
+            n for n, place in zip(grid.variants, places, strict=True) if place.outcome == outcome
+        ]
+        assert sorted(names) == sorted(expected)
+
+
+def test_what_was_not_tried_is_named(make):
+    rows = make.rows()
+    content = page(tabulate(rows), make.summary(rows), [])
+    assert "Attacks of bitleak that were not run: calibrated, gap, population, quantile" in content
+    assert "An adversary who quantizes reference models as the target is" in content
+    assert "Adversaries who hold the weights" in content
+
+
+def test_the_page_of_40_variants_is_under_4_megabytes(make):
+    rows = make.rows()
+    many = [row for row in rows if row.variant != "rtn-2"]
+    for number in range(40):
+        many += [replace(row, variant=f"rtn-2+v{number}") for row in rows if row.variant == "rtn-2"]
+    content = page(tabulate(many), make.summary(rows), [])
+    assert content.count("rtn-2+v39") > 3
+    assert len(content.encode()) < 2_500_000

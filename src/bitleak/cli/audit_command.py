@@ -128,17 +128,34 @@ def write_report_again(
             metavar="PACKAGE.MODULE:NAME", help="A figure of your own; may be given several times."
         ),
     ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="html writes figures and report.html; md and card print Markdown, or YAML for a model card.",
+        ),
+    ] = "html",
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write the figures as PDF, too.")] = False,
 ) -> int:
-    """Make the figures and report.html again from an audit's tables."""
+    """Make the figures and report.html again from an audit's tables, or print them as text."""
     from bitleak.core.errors import ConfigError
     from bitleak.report import load_figures, write_report
+    from bitleak.report.text_report import TEXT_FORMATS, report_text
 
+    if form not in ("html", *TEXT_FORMATS):
+        known = ", ".join(("html", *TEXT_FORMATS))
+        raise ConfigError(f"--format: expected {known}, got {form!r}")
     figures = figure or []
+    if form != "html":
+        if figures or pdf:
+            raise ConfigError(f"--figure and --pdf need --format html, got {form}")
+        print(report_text(folder, form), end="")
+        return 0
     try:
         load_figures(figures)
     except ValueError as error:
         raise ConfigError(f"--figure: {error}") from error
-    write_report(folder, figures=figures)
+    write_report(folder, figures=figures, pdf=pdf)
     print(f"{folder / 'report.html'}")
     return 0
 

@@ -8,6 +8,12 @@ from bitleak.core.errors import StoreError
 from bitleak.core.types import Row
 from bitleak.report.absent_figures import absence_notes
 from bitleak.report.conclusions import compact_table, sentences
+from bitleak.report.exposure_by_variant import (
+    Exposures,
+    exposures_of,
+    most_exposed_records,
+    read_exposures,
+)
 from bitleak.report.figures import FigureData, ReportFigure, draw, load_figures, write_figures
 from bitleak.report.headline import headline, headline_key, in_headline
 from bitleak.report.output_folder import (
@@ -82,7 +88,7 @@ __all__ = [
 ]
 
 
-def write_report(folder: Path, *, figures: Sequence[str] = ()) -> None:
+def write_report(folder: Path, *, figures: Sequence[str] = (), pdf: bool = False) -> None:
     """Draw the figures and the page of an audit from the files in its output folder.
 
     Reads `results.parquet`, `roc.parquet`, `summary.json` and, if there are any, `power.parquet`
@@ -91,6 +97,7 @@ def write_report(folder: Path, *, figures: Sequence[str] = ()) -> None:
     Args:
         folder: Output folder of an audit.
         figures: Further figures, each a `ReportFigure` as `package.module:NAME`.
+        pdf: Whether to write the figures as PDF, too.
 
     Raises:
         StoreError: A file is missing or broken, or the summary does not fit the rows.
@@ -101,8 +108,9 @@ def write_report(folder: Path, *, figures: Sequence[str] = ()) -> None:
     rows, summary = read_rows(folder, target=ALL), read_summary(folder)
     data = FigureData(tabulate(rows), read_curves(folder), summary, read_power(folder))
     pictures = read_pictures(summary.exposed, folder)
+    exposures = read_exposures(folder, most_exposed_records(summary.exposed))
     with as_one(folder, replaced=figure_files()) as new:
-        _draw_and_write(data, chosen, pictures, new)
+        _draw_and_write(data, chosen, pictures, exposures, new, pdf=pdf)
 
 
 def write_all(
@@ -150,19 +158,31 @@ def write_all(
         if records is not None:
             write_records(records, new)
         data = FigureData(tabulate(listed), all_curves, summary, powered)
-        _draw_and_write(data, chosen, pictures, new)
+        exposures = exposures_of(records, most_exposed_records(summary.exposed))
+        _draw_and_write(data, chosen, pictures, exposures, new)
 
 
 def _draw_and_write(
     data: FigureData,
     figures: Sequence[ReportFigure],
     pictures: Mapping[int, bytes],
+    exposures: Exposures,
     folder: Path,
+    *,
+    pdf: bool = False,
 ) -> None:
     _check_headline(data.table, data.summary, folder)
-    drawn = draw(data, figures)
+    drawn = draw(data, figures, pdf=pdf)
     write_figures(drawn, folder)
-    document = page(data.table, data.summary, drawn, powered=data.power, pictures=pictures)
+    document = page(
+        data.table,
+        data.summary,
+        drawn,
+        powered=data.power,
+        pictures=pictures,
+        curves=data.curves,
+        exposures=exposures,
+    )
     write_atomically(folder / "report.html", document.encode())
 
 

@@ -135,6 +135,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def count_points(number: float) -> str:
+    """Return percentage points with their noun.
+
+    Example:
+        >>> count_points(1.0), count_points(0.5)
+        ('1 point', '0.5 points')
+    """
+    return f"{number:g} point{'' if number == 1 else 's'}"
+
+
 def listed(parts: Sequence[str]) -> str:
     """Return parts of a sentence joined by commas and a final "and".
 

@@ -166,11 +166,9 @@ def _ladder(
 def _first_leakage(
     table: Table, leakages: Sequence[float], metric: str, key: tuple[str, str]
 ) -> int:
-    """Return the limit halfway from chance to full precision's leakage, or above it for it alone."""
+    """Return the largest limit that full precision's figure exceeds, or the next above it alone."""
     full = adversary_measure(table, FULL, metric, *key)
     if full is None:
         return len(leakages) // 2
-    wanted = full.value
-    if table.quantized:
-        wanted = (leakages[0] + full.value) / 2
-    return next((index for index, most in enumerate(leakages) if most >= wanted), len(leakages) - 1)
+    below = sum(most <= full.value for most in leakages[1:])
+    return below if table.quantized else min(below + 1, len(leakages) - 1)

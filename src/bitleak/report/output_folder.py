@@ -45,7 +45,7 @@ _REMOVED = ".removed.json"
 def figure_files() -> re.Pattern[str]:
     """Return a pattern for the names of the figures that an audit leaves."""
     names = "|".join(map(re.escape, registry.FIGURES))
-    return re.compile(rf"figures/({names})\.(svg|png)")
+    return re.compile(rf"figures/({names})\.(svg|png|pdf)")
 
 
 def audit_files() -> re.Pattern[str]:

@@ -2,31 +2,51 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from types import MappingProxyType
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from bitleak.core.variants import STRONGEST
+from bitleak.core.metric_names import AUC
+from bitleak.core.variants import FULL, STRONGEST, question_of
 from bitleak.metrics import detectable_auc, verdict_about, why_unmeasurable
 from bitleak.report import format as text
 from bitleak.report.conclusions import LOWER_BOUND, verdicts
+from bitleak.report.exposure_by_variant import Exposures, exposure_table
 from bitleak.report.figures.report_figure import DrawnFigure
 from bitleak.report.figures.style import FAINT, INK
 from bitleak.report.headline import headline_key, judge_control
+from bitleak.report.limit_grid import LimitGrid, limit_grid
 from bitleak.report.memorising_target import judge_positive_control
+from bitleak.report.not_tested import not_tested
+from bitleak.report.page_data import (
+    LETTERS,
+    OUTCOME_TITLES,
+    SIGNS,
+    check_arguments,
+    groups_at,
+    limit_texts,
+    order_of_size,
+    page_data,
+)
+from bitleak.report.page_scripts import as_json, scripts
 from bitleak.report.page_tables import ADVERSARIES, full_table, headline_table
+from bitleak.report.plain_words import certainty, false_accusations, plain_answer, reading
 from bitleak.report.power_file import PowerRow
 from bitleak.report.record_dependence import dependence
 from bitleak.report.results_table import Table
+from bitleak.report.row_files import RocCurve
 from bitleak.report.sections import page_sections
 from bitleak.report.sections.chosen_thresholds import (
     epsilon_table,
     headline_first,
     threshold_tables,
 )
-from bitleak.report.sections.most_exposed import exposure_tables, picture_strips
+from bitleak.report.sections.most_exposed import BY_CLASS, exposure_tables, picture_strips
 from bitleak.report.sections.reference_counts import attacks_without_point, power_tables
+from bitleak.report.sections.variant_sizes import size_table
 from bitleak.report.summary import Summary
 
 
@@ -37,6 +57,8 @@ def page(
     *,
     powered: Sequence[PowerRow] = (),
     pictures: Mapping[int, bytes] = MappingProxyType({}),
+    curves: Sequence[RocCurve] = (),
+    exposures: Exposures = MappingProxyType({}),
 ) -> str:
     """Return the HTML page.
 
@@ -46,6 +68,8 @@ def page(
         figures: The drawn figures, in the order of the page.
         powered: The attacks by number of references.
         pictures: PNG of the listed records, by number.
+        curves: The ROC curves.
+        exposures: Exposure of the most exposed records, by variant.
 
     Returns:
         A complete document; every name in it is escaped.
@@ -68,9 +92,17 @@ def page(
     full = [full_table(table, summary, name) for name in table.attacks]
     reasons = [why_unmeasurable(fpr, summary.non_members) for fpr in summary.fprs]
     exposed = summary.exposed
+    records = [] if exposed is None else exposure_tables(exposed)
+    grid = limit_grid(table, summary)
+    data = page_data(table, summary, grid, curves)
     return environment.get_template("page.html.jinja").render(
         summary=summary,
         text=text,
+        answer=plain_answer(table, summary),
+        reading=reading(table, summary),
+        certainty=certainty(table, summary),
+        untested=not_tested(table, summary),
+        limits=_limits(table, summary, grid),
         verdicts=verdicts(table, summary),
         control=judge_control(table, attack, reference, targets=summary.targets),
         positive=judge_positive_control(table, attack, reference, summary.headline_fpr),
@@ -90,15 +122,81 @@ def page(
         ),
         about=verdict_about(summary.mode, summary.targets),
         refused=list(filter(None, reasons)),
-        figures=[image for image in figures if image.figure.section == "figures"],
-        power_figures=[image for image in figures if image.figure.section == "power"],
+        **_placed(figures),
         power_grids=power_tables(powered, summary),
         power_missing=attacks_without_point(powered),
         chosen=threshold_tables(table, summary),
         epsilon=epsilon_table(table, summary),
         strips=[] if exposed is None else picture_strips(exposed, pictures),
-        record_grids=[] if exposed is None else exposure_tables(exposed),
+        exposure_grid=None if exposed is None else exposure_table(exposed, exposures),
+        record_grids=[grid for grid in records if grid.title != BY_CLASS],
+        class_grid=next((grid for grid in records if grid.title == BY_CLASS), None),
+        size_grid=size_table(table, summary),
+        calibrated=any(question_of(key[0], key[1]) == "calibration" for key in table.cells),
+        has_tradeoff_chart="tradeoff" in data["charts"],
+        has_adversaries_chart="adversaries" in data["charts"],
+        has_curves_chart="curves" in data["charts"],
+        curve_variants=_last_first(data.get("curves", {})),
+        style=Markup(_text("page.css")),
+        scripts=scripts(),
+        data=as_json(data),
     )
+
+
+def _placed(figures: Sequence[DrawnFigure]) -> dict[str, list[DrawnFigure]]:
+    """Return the drawn figures by their place on the page, in their order."""
+    places: dict[str, list[DrawnFigure]] = {
+        "figures_first": [],
+        "figures_roc": [],
+        "power_figures": [],
+        "figures_other": [],
+    }
+    by_name = {"tradeoff": "figures_first", "roc": "figures_roc"}
+    for image in figures:
+        place = by_name.get(image.figure.name, "figures_other")
+        places["power_figures" if image.figure.section == "power" else place].append(image)
+    return places
+
+
+def _limits(table: Table, summary: Summary, grid: LimitGrid | None) -> dict[str, Any] | None:
+    """Return the sliders' texts and the outcomes at their first places, for a page without scripts."""
+    if grid is None:
+        return None
+    losses, leakages = limit_texts(grid)
+    loss, leakage = grid.first
+    places = grid.decisions[loss][leakage]
+    needed = []
+    for index in order_of_size(table, summary, grid):
+        if places[index].outcome == "inconclusive":
+            missing = grid.needed(summary, loss, leakage, index)
+            needed.append(f"{grid.variants[index]}: {missing}")
+    arguments = check_arguments(grid)
+    accuracy = f" --max-accuracy-drop {grid.losses[loss]:g}" if losses else ""
+    most = f"--max {grid.metric}={grid.leakages[leakage]:g}{accuracy}"
+    title = f"Training records that may be picked out, at {false_accusations(summary.headline_fpr)}"
+    if grid.metric == str(AUC):
+        title = "Pairs of a training record and another that may be told apart"
+    return {
+        "losses": losses,
+        "leakages": leakages,
+        "leakage_title": title,
+        "first": grid.first,
+        "groups": groups_at(table, summary, grid, loss, leakage),
+        "outcomes": [(outcome, LETTERS[outcome], OUTCOME_TITLES[outcome]) for outcome in LETTERS],
+        "signs": SIGNS,
+        "needed": needed,
+        "command": f"bitleak check RUN {most}{arguments['adversary']}{arguments['variant']}",
+        "doubt": grid.doubt,
+    }
+
+
+def _last_first(curves: Mapping[str, object]) -> list[str]:
+    """Return the variants whose curves can be shown, the last first: it is the most quantized."""
+    return list(reversed([name for name in curves if name != FULL])) or list(curves)
+
+
+def _text(name: str) -> str:
+    return (resources.files("bitleak.report") / name).read_text(encoding="utf-8")
 
 
 def _independent_records(summary: Summary) -> tuple[int, int]:

@@ -77,12 +77,14 @@ class PageTable:
         note: A sentence below the heading; may be empty.
         header: Titles of the columns, the column of the lines' names first.
         lines: A name and the cells of the other columns.
+        optional: Titles of columns that the page hides at first, if its script runs.
     """
 
     title: str
     note: str
     header: tuple[str, ...]
     lines: tuple[tuple[str, tuple[Cell, ...]], ...]
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ class PageSection:
     paragraphs: tuple[str, ...]
     sentences: tuple[str, ...]
     tables: tuple[PageTable, ...]
+
+    @property
+    def key(self) -> str:
+        """The title as an anchor."""
+        return self.title.lower().replace(" ", "-")
 
 
 class Column(NamedTuple):
@@ -181,9 +188,12 @@ def headline_table(
     title = f"{attack}, {text.REFERENCE_TITLES[reference]}"
     if strongest:
         title = "the strongest attack and adversary, chosen on players"
-    return PageTable(
-        title, STRONGEST_NOTE if strongest else ADVERSARIES[reference], tuple(header), tuple(lines)
-    )
+    note = STRONGEST_NOTE if strongest else ADVERSARIES[reference]
+    optional = ["train accuracy %", "agreement %", "AUC against fp32", "balanced accuracy"]
+    for fpr in summary.fprs:
+        if fpr != summary.headline_fpr:
+            optional.append(rate_column(fpr).title)
+    return PageTable(title, note, tuple(header), tuple(lines), tuple(optional))
 
 
 def full_table(table: Table, summary: Summary, attack: str) -> PageTable:

@@ -78,6 +78,19 @@ def describe(table: Table, summary: Summary, variant: Variant, reason: str = "")
     return f"{shipped}{keeps or 'this model was attacked'}.", _leak(table, summary, variant)
 
 
+def in_short(table: Table, summary: Summary, variant: Variant) -> str:
+    """Return accuracy and leakage of a variant in a clause."""
+    accuracy, leakage = table.find(variant, TEST_ACCURACY), _leakage(table, summary, variant)
+    clauses = []
+    if accuracy is not None:
+        loss = text.difference(accuracy, 1, factor=100.0)
+        changed = f" ({loss} points)" if loss else ""
+        clauses.append(f"accuracy {100 * accuracy.value:.1f} %{changed}")
+    if leakage is not None:
+        clauses.append(f"picked out {_share(leakage)}")
+    return "; ".join(clauses)
+
+
 def featured(table: Table, summary: Summary) -> tuple[Variant | None, float | None]:
     """Return the variant of the sentence, and the loss of accuracy that it is shown to keep to.
 
@@ -103,7 +116,7 @@ def featured(table: Table, summary: Summary) -> tuple[Variant | None, float | No
     return max(known, key=lambda variant: _value(table.find(variant, TEST_ACCURACY))), None
 
 
-def stored_bytes(table: Table, summary: Summary, variant: Variant) -> float | None:
+def stored_bytes(table: Table, summary: Summary, variant: Variant | str) -> float | None:
     """Return the size of a variant in bytes; None if it is not known."""
     measure = table.find(variant, BYTES)
     if measure is not None:
@@ -206,7 +219,8 @@ def _picks_out(table: Table, summary: Summary, measure: Measure) -> str:
 def _has_rate(table: Table, summary: Summary) -> bool:
     rate = Metric("tpr", summary.headline_fpr)
     key = headline_key(table, summary)
-    return any(table.find(name, rate, *key) for name in (FULL, *table.quantized))
+    names = (FULL, *map(str, table.quantized))
+    return any(table.find(name, rate, *key) for name in names)
 
 
 def _leakage(table: Table, summary: Summary, variant: Variant | str) -> Measure | None:
@@ -240,7 +254,7 @@ def _keeps(table: Table, variant: Variant) -> str:
 def _subject(table: Table, summary: Summary) -> str:
     """Return the subject of the intervals in a sentence."""
     key, metric = headline_key(table, summary), Metric("tpr", summary.headline_fpr)
-    for name in (*table.quantized, FULL):
+    for name in (*map(str, table.quantized), FULL):
         for figure in (metric, AUC):
             measure = table.find(name, figure, *key)
             if measure is not None and measure.about == "trainings":

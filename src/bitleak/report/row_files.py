@@ -8,7 +8,6 @@ curve; the report reads these two.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +167,26 @@ def read_curves(folder: Path) -> list[RocCurve]:
     """
     table = from_parquet(folder / "roc.parquet", CURVES_SCHEMA)
     points = np.column_stack([table["fpr"].to_numpy(), table["tpr"].to_numpy()])
-    columns = [table[name].to_pylist() for name in _CURVE]
-    curves, start = [], 0
-    for key, group in groupby(zip(*columns, strict=True)):
-        stop = start + len(list(group))
-        names = dict(zip(_CURVE, key, strict=True))
-        curves.append(RocCurve(**names, points=points[start:stop]))
-        start = stop
+    starts = _starts(table)
+    names = table.select(_CURVE).take(pa.array(starts, pa.int64())).to_pylist()
+    ends = [*starts[1:], len(points)][: len(starts)]
+    curves = []
+    for name, start, stop in zip(names, starts, ends, strict=True):
+        curves.append(RocCurve(**name, points=points[start:stop]))
     return curves
+
+
+def _starts(table: pa.Table) -> list[int]:
+    """Return the lines at which a curve begins: those that differ in a name from the line before."""
+    if not len(table):
+        return []
+    begins = np.ones(len(table), bool)
+    begins[1:] = False
+    for name in _CURVE:
+        names = table[name].combine_chunks().dictionary_encode(null_encoding="encode")
+        codes = names.indices.to_numpy(zero_copy_only=False)
+        begins[1:] |= codes[1:] != codes[:-1]
+    return np.flatnonzero(begins).tolist()
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:

@@ -16,7 +16,7 @@ WIDTH = 80
 _GAP = "  "
 
 
-class _Column(NamedTuple):
+class TextColumn(NamedTuple):
     """A column: two lines of heading, a cell per variant, and its turn to be left out.
 
     Attributes:
@@ -31,10 +31,12 @@ class _Column(NamedTuple):
 
     @property
     def width(self) -> int:
+        """Characters of the widest cell or heading."""
         return max(map(len, (*self.heading, *self.cells)))
 
     @property
     def shows_something(self) -> bool:
+        """Whether a cell holds more than a dash."""
         return any(cell not in ("", text.DASH) for cell in self.cells)
 
 
@@ -47,49 +49,57 @@ def terminal_table(table: Table, summary: Summary, width: int = WIDTH) -> list[s
         width: Columns of the terminal. Columns of the table are left out until it fits: AUC, the
             size, the bits. Only names of variants longer than the rest allows make it wider.
     """
-    variants = [UNQUANTIZED, *table.quantized]
-    columns = [column for column in _columns(table, summary, variants) if column.shows_something]
+    columns = text_columns(table, summary)
     while _total(columns) > width and any(column.rank for column in columns):
         columns.remove(max(columns, key=lambda column: column.rank))
     lines = [_line(columns, [column.heading[row] for column in columns]) for row in (0, 1)]
-    for index in range(len(variants)):
+    for index in range(len(columns[0].cells)):
         lines.append(_line(columns, [column.cells[index] for column in columns]))
     return lines
 
 
-def _columns(table: Table, summary: Summary, variants: Sequence[Variant]) -> list[_Column]:
+def text_columns(table: Table, summary: Summary) -> list[TextColumn]:
+    """Return the columns that show something, for full precision and the quantized variants."""
+    variants = [UNQUANTIZED, *table.quantized]
+    columns = _all_columns(table, summary, variants)
+    return [column for column in columns if column.shows_something]
+
+
+def _all_columns(table: Table, summary: Summary, variants: Sequence[Variant]) -> list[TextColumn]:
     key, rate = headline_key(table, summary), Metric("tpr", summary.headline_fpr)
-    columns = [_Column(("", "variant"), list(map(str, variants)), 0)]
-    columns.append(_Column(("", "bits"), [text.bits(variant.levels) for variant in variants], 1))
+    columns = [TextColumn(("", "variant"), list(map(str, variants)), 0)]
+    columns.append(TextColumn(("", "bits"), [text.bits(variant.levels) for variant in variants], 1))
     sizes = [stored_bytes(table, summary, variant) for variant in variants]
     shown = [text.DASH if size is None else text.size(size) for size in sizes]
-    columns.append(_Column(("", "size"), shown, 2))
+    columns.append(TextColumn(("", "size"), shown, 2))
     accuracies = [table.find(variant, TEST_ACCURACY) for variant in variants]
     shown = [text.value(measure, 1, factor=100.0) for measure in accuracies]
-    columns.append(_Column(("test", "accuracy %"), shown, 0))
+    columns.append(TextColumn(("test", "accuracy %"), shown, 0))
 
     # Leakage and the verdict are of the same pair.
     areas = [table.find(variant, AUC, *key) for variant in variants]
     rates = [table.find(variant, rate, *key) for variant in variants]
     measured = any(rates)
     columns.append(
-        _Column(("", "AUC"), [text.figure(area, 3) for area in areas], 3 if measured else 0)
+        TextColumn(("", "AUC"), [text.figure(area, 3) for area in areas], 3 if measured else 0)
     )
     decimals = max(1, text.tpr_decimals(summary.headline_fpr) - 2)
     shown = [text.figure(measure, decimals, factor=100.0) for measure in rates]
     columns.append(
-        _Column(("picked out %", f"at {text.percent(summary.headline_fpr)} FPR"), shown, 0)
+        TextColumn(("picked out %", f"at {text.percent(summary.headline_fpr)} FPR"), shown, 0)
     )
     judged = rates if measured else areas
     verdicts = [measure.verdict if measure else "" for measure in judged]
-    columns.append(_Column(("against", "fp32"), [verdict or text.DASH for verdict in verdicts], 0))
+    columns.append(
+        TextColumn(("against", "fp32"), [verdict or text.DASH for verdict in verdicts], 0)
+    )
     return columns
 
 
-def _total(columns: Sequence[_Column]) -> int:
+def _total(columns: Sequence[TextColumn]) -> int:
     return sum(column.width for column in columns) + len(_GAP) * (len(columns) - 1)
 
 
-def _line(columns: Sequence[_Column], cells: Sequence[str]) -> str:
+def _line(columns: Sequence[TextColumn], cells: Sequence[str]) -> str:
     padded = [f"{cell:<{column.width}}" for column, cell in zip(columns, cells, strict=True)]
     return _GAP.join(padded).rstrip()

@@ -1,4 +1,4 @@
-"""The figures of a report, each as an SVG and a PNG whose bytes depend on the results alone."""
+"""The figures of a report, each as an SVG, a PNG and, if asked for, a PDF, whose bytes depend on the results alone."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from bitleak.report.output_folder import write_atomically
 
 __all__ = ["DrawnFigure", "FigureData", "ReportFigure", "draw", "load_figures", "write_figures"]
 
+_PDF_METADATA = {"Creator": None, "Producer": None, "CreationDate": None}
 _SVG_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
@@ -39,12 +40,15 @@ def load_figures(further: Iterable[str] = ()) -> list[ReportFigure]:
     return list(figures.values())
 
 
-def draw(data: FigureData, figures: Sequence[ReportFigure]) -> list[DrawnFigure]:
+def draw(
+    data: FigureData, figures: Sequence[ReportFigure], *, pdf: bool = False
+) -> list[DrawnFigure]:
     """Draw the figures that the audit has something for.
 
     Args:
         data: Tables and curves of the audit.
         figures: See `load_figures`.
+        pdf: Whether to draw PDFs, too.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own settings would change the bytes
@@ -57,12 +61,12 @@ def draw(data: FigureData, figures: Sequence[ReportFigure]) -> list[DrawnFigure]
                 error.add_note(f"(while the figure {figure.name!r} was drawn)")
                 raise
             if drawing is not None:
-                drawn.append(_in_both_forms(figure, drawing))
+                drawn.append(_in_all_forms(figure, drawing, pdf=pdf))
         return drawn
 
 
 def write_figures(drawn: Iterable[DrawnFigure], folder: Path) -> None:
-    """Write `figures/NAME.svg` and `figures/NAME.png` into the folder.
+    """Write `figures/NAME.svg`, `.png` and, if it was drawn, `.pdf` into the folder.
 
     Raises:
         StoreError: The folder cannot be written to.
@@ -71,13 +75,20 @@ def write_figures(drawn: Iterable[DrawnFigure], folder: Path) -> None:
         path = folder / "figures" / image.figure.name
         write_atomically(path.with_name(f"{path.name}.svg"), image.svg)
         write_atomically(path.with_name(f"{path.name}.png"), image.png)
+        if image.pdf:
+            write_atomically(path.with_name(f"{path.name}.pdf"), image.pdf)
 
 
-def _in_both_forms(figure: ReportFigure, drawing: Figure) -> DrawnFigure:
-    drawing.draw_without_rendering()
-    drawing.set_layout_engine(None)  # the layout of the first form is that of the second
+def _in_all_forms(figure: ReportFigure, drawing: Figure, *, pdf: bool) -> DrawnFigure:
+    # The layout of the first form is that of the others.
+    engine = drawing.get_layout_engine()
+    if engine is not None:
+        engine.execute(drawing)
+        drawing.set_layout_engine(None)
     svg = _render(drawing, "svg", _SVG_METADATA)
-    return DrawnFigure(figure, svg, _render(drawing, "png", {"Software": None}))
+    png = _render(drawing, "png", {"Software": None})
+    paper = _render(drawing, "pdf", _PDF_METADATA) if pdf else b""
+    return DrawnFigure(figure, svg, png, paper)
 
 
 def _render(drawing: Figure, form: str, metadata: dict[str, None]) -> bytes:

@@ -75,14 +75,16 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure in both of its forms.
+    """A figure in its forms.
 
     Attributes:
         figure: The figure that was drawn.
         svg: Content of the SVG file.
         png: Content of the PNG file.
+        pdf: Content of the PDF file; empty if it was not drawn.
     """
 
     figure: ReportFigure
     svg: bytes
     png: bytes
+    pdf: bytes = b""

@@ -17,6 +17,10 @@ FOLDER = "gallery"
 """Folder of the pictures of the listed records, each `RECORD.png`."""
 
 
+BY_CLASS = "By class, at full precision, the most exposed first"
+"""Title of the table of classes, which has a part of its own."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """The picture of one record.
@@ -159,8 +163,7 @@ def _classes_table(exposed: Exposed) -> PageTable:
         most, least = (", ".join(map(str, records)) for records in (entry.most, entry.least))
         cells = (Cell(f"{entry.mean:.3g}"), Cell(most), Cell(least))
         lines.append((class_title(exposed, entry.label), cells))
-    title = "By class, at full precision, the most exposed first"
-    return PageTable(title, "", header, tuple(lines))
+    return PageTable(BY_CLASS, "", header, tuple(lines))
 
 
 def _picture(exposed: Exposed, entry: ExposedRecord, png: bytes) -> Picture:

@@ -1,0 +1,187 @@
+"""The trade-off beside the sliders: accuracy lost against leakage to the strongest adversary.
+
+Lower and further left is better. The limits are a shaded corner. The outcome of a variant is its
+size, its fill and a sign with its name, and not its colour, which is the quantizer's.
+"""
+
+from typing import Any
+
+from bitleak.core.metric_names import AUC, TEST_ACCURACY
+from bitleak.core.types import Measure
+from bitleak.core.variants import FULL, Variant
+from bitleak.report import format as text
+from bitleak.report.charts.chart_config import SHAPES, chart, colour_range
+from bitleak.report.limit_grid import LimitGrid
+from bitleak.report.results_table import Table
+
+FULL_TITLE = "full precision"
+
+
+def limits_chart(table: Table, grid: LimitGrid) -> dict[str, Any] | None:
+    """Return the chart, with the data sets `variants` and `limits`; None without accuracies.
+
+    Args:
+        table: The aggregated rows.
+        grid: The limits and the adversary.
+    """
+    if not grid.losses:
+        return None
+    points = [_point(table, grid, name) for name in (*grid.variants, FULL)]
+    shown = [point for point in points if point]
+    if len(shown) < 2 or shown[-1]["name"] != FULL:
+        return None
+    families = list(dict.fromkeys(point["family"] for point in shown[:-1]))
+    precisions = [FULL_TITLE]
+    precisions += [text.precision(levels) for levels in table.levels]
+    x_title, y_title = "test accuracy lost (points)", _leakage_title(grid)
+    lowest = min(-0.5, *(point["loss_low"] for point in shown))
+    highest = max(2.5, *(point["loss_high"] for point in shown))
+    x_scale = {
+        "type": "symlog",
+        "constant": 2,
+        "domain": [lowest, highest],
+        "nice": False,
+        "clamp": True,
+    }
+    x: dict[str, Any] = {
+        "field": "loss",
+        "type": "quantitative",
+        "scale": x_scale,
+        "title": x_title,
+    }
+    x["axis"] = {"values": [-1, 0, 1, 2, 5, 10, 20, 50, 100], "grid": True}
+    start = 100 * grid.leakages[0]
+    y: dict[str, Any] = {"field": "leakage", "type": "quantitative", "title": y_title}
+    y["scale"] = {"zero": grid.metric != str(AUC)}
+    colour = {
+        "field": "family",
+        "type": "nominal",
+        "title": "quantizer",
+        "scale": {
+            "domain": [FULL_TITLE, *families],
+            "range": ["var(--ink)", *colour_range(families)],
+        },
+    }
+    shape = {
+        "field": "precision",
+        "type": "nominal",
+        "title": "precision",
+        "sort": None,
+        "scale": {
+            "domain": precisions,
+            "range": [*SHAPES * (1 + len(precisions) // len(SHAPES))][: len(precisions)],
+        },
+    }
+    legend = {"orient": "bottom", "columns": 4, "symbolSize": 90}
+    faded = {"condition": {"test": "datum.outcome === 'fail'", "value": 0.35}, "value": 1}
+    layers: list[dict[str, Any]] = [
+        {
+            "data": {"name": "limits", "values": []},
+            "mark": {"type": "rect", "fill": "var(--good)", "fillOpacity": 0.14,
+                     "stroke": "var(--good)", "strokeDash": [5, 3], "clip": True, "aria": False},
+            "encoding": {
+                "x": {**x, "field": "left"},
+                "x2": {"field": "loss"},
+                "y": {**y, "field": "bottom"},
+                "y2": {"field": "leakage"},
+            },
+        },
+        {
+            "data": {"values": [{"leakage": start, "label": "guessing"}]},
+            "layer": [
+                {"mark": {"type": "rule", "strokeDash": [2, 2], "stroke": "var(--soft)", "aria": False},
+                 "encoding": {"y": y}},
+                {"mark": {"type": "text", "align": "right", "x": "width", "dx": -4, "dy": 10,
+                          "fill": "var(--soft)", "fontSize": 12, "aria": False},
+                 "encoding": {"y": y, "text": {"field": "label"}}},
+            ],
+        },
+        {
+            "data": {"name": "variants", "values": shown},
+            "layer": [
+                {"mark": {"type": "rule", "aria": False},
+                 "encoding": {"x": {**x, "field": "loss_low"}, "x2": {"field": "loss_high"}, "y": y,
+                              "color": {**colour, "legend": legend}, "opacity": faded}},
+                {"mark": {"type": "rule", "aria": False},
+                 "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"},
+                              "color": colour, "opacity": faded}},
+                {"mark": {"type": "point", "filled": True, "strokeWidth": 2, "opacity": 1},
+                 "encoding": {
+                     "x": x, "y": y, "color": colour,
+                     "shape": {**shape, "legend": {**legend, "symbolFillColor": "var(--ink)"}},
+                     "opacity": faded,
+                     "size": {"condition": {"test": "datum.outcome === 'pass'", "value": 260}, "value": 110},
+                     "stroke": {"condition": {"test": "datum.outcome === 'pass'", "value": "var(--ink)"},
+                                "value": None},
+                     "tooltip": [
+                         {"field": "name", "title": "variant"},
+                         {"field": "accuracy", "title": "test accuracy"},
+                         {"field": "leak", "title": "leakage"},
+                         {"field": "word", "title": "at these limits"},
+                     ],
+                     "description": {"field": "tip"},
+                 }},
+                {"mark": {"type": "text", "dy": -14, "fontSize": 12, "fontWeight": 700,
+                          "fill": "var(--ink)", "aria": False},
+                 "encoding": {"x": x, "y": y, "text": {"field": "mark"}}},
+                {"mark": {"type": "text", "align": "left", "dx": 9, "dy": -14, "fontSize": 13,
+                          "fontWeight": 600, "fill": "var(--ink)", "aria": False},
+                 "encoding": {"x": x, "y": y, "text": {"field": "best"}}},
+            ],
+        },
+    ]  # fmt: skip
+    return chart(
+        "Test accuracy lost against leakage, a point per variant; the same figures are in the table.",
+        layers,
+        height=340,
+    )
+
+
+def _leakage_title(grid: LimitGrid) -> str:
+    if grid.metric == str(AUC):
+        return "pairs told apart (%)"
+    return "training records picked out (%)"
+
+
+def _point(table: Table, grid: LimitGrid, name: str) -> dict[str, Any]:
+    """Return a variant's place in percent; empty if a figure is missing."""
+    accuracy = table.find(name, TEST_ACCURACY)
+    leakage = table.find(name, grid.metric, grid.attack, grid.reference)
+    if accuracy is None or leakage is None:
+        return {}
+    loss, low, high = _loss(accuracy) if name != FULL else (0.0, 0.0, 0.0)
+    variants = {str(variant): variant for variant in table.quantized}
+    variant = variants.get(name)
+    leak = text.figure(leakage, 1, factor=100.0)
+    shown = f"{text.figure(accuracy, 1, factor=100.0)} %"
+    return {
+        "name": name,
+        "family": FULL_TITLE if variant is None else table.label(variant),
+        "precision": _precision(variant),
+        "loss": 100 * loss,
+        "loss_low": 100 * low,
+        "loss_high": 100 * high,
+        "leakage": 100 * leakage.value,
+        "low": 100 * (leakage.value if leakage.low is None else leakage.low),
+        "high": 100 * (leakage.value if leakage.high is None else leakage.high),
+        "accuracy": shown,
+        "leak": f"{leak} %",
+        "tip": f"{name}: test accuracy {shown}, leakage {leak} %",
+        "outcome": "",
+        "word": "",
+        "mark": "",
+        "best": FULL_TITLE if variant is None else "",
+    }
+
+
+def _precision(variant: Variant | None) -> str:
+    return text.precision(None if variant is None else variant.levels or 0)
+
+
+def _loss(accuracy: Measure) -> tuple[float, float, float]:
+    """Return the loss from full precision with its ends, or zeros if it was not compared."""
+    if accuracy.difference is None:
+        return 0.0, 0.0, 0.0
+    low, high = accuracy.difference_low, accuracy.difference_high
+    loss = -accuracy.difference
+    return loss, loss if high is None else -high, loss if low is None else -low

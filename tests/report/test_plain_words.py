@@ -1,10 +1,13 @@
 """The answer in plain words, and the table at the end of the terminal."""
 
 import pytest
+import yaml
 
 from bitleak.core.types import Measure, Row
 from bitleak.report import plain_answer, tabulate, terminal_table
+from bitleak.report.limit_grid import limit_grid
 from bitleak.report.plain_words import certainty, featured, reading
+from bitleak.report.text_report import markdown_report, model_card
 
 
 def audit(*variants, strongest=True):
@@ -112,3 +115,24 @@ def test_a_long_name_costs_columns_and_not_letters(settings):
     assert name in " ".join(lines).split()
     assert "size" not in lines[1]
     assert "size" in terminal_table(audit(SMALL), settings, 80)[1]
+
+
+def test_a_target_that_is_told_apart_without_the_model_gets_no_figure(make):
+    rows = make.rows(names=("rtn-2", "rtn", "blind"))
+    [answer] = plain_answer(tabulate(rows), make.summary(rows))
+    assert answer.startswith("The leakage could not be evaluated")
+    assert limit_grid(tabulate(rows), make.summary(rows)) is None
+
+
+def test_markdown_and_model_card_hold_the_same_figures_and_no_markup_of_a_name(make):
+    rows = make.rows()
+    summary = make.summary(rows, title="A *b* <c>")
+    content = markdown_report(tabulate(rows), summary)
+    assert content.startswith("# A \\*b\\* \\<c\\>\n")
+    assert "| rtn-2 | 2 |" in content
+    block = content.split("```yaml\n")[1].split("```")[0]
+    [model] = yaml.safe_load(block)["model-index"]
+    assert model["name"] == "A *b* <c>"
+    [rate] = [m for m in model["results"][1]["metrics"] if m["type"] == "tpr@0.01"]
+    assert (rate["value"], rate["args"]["low"], rate["args"]["high"]) == (0.05, 0.04, 0.06)
+    assert yaml.safe_load(model_card(tabulate(rows), summary)) == yaml.safe_load(block)

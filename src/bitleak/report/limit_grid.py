@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import FULL
+from bitleak.core.variants import BLIND, FULL
 from bitleak.report.headline import headline_key, judge_control
 from bitleak.report.release_gate import (
     Decision,
@@ -71,8 +71,10 @@ class LimitGrid:
 
 
 def limit_grid(table: Table, summary: Summary) -> LimitGrid | None:
-    """Decide every pair of limits; None if no leakage was measured that a limit can bound."""
+    """Decide every pair of limits; None if there is no leakage that a limit can bound."""
     attack, reference = headline_key(table, summary)
+    if attack == BLIND:
+        return None
     names = tuple(map(str, table.quantized)) or (FULL,)
     metric = _bounded_metric(table, summary, names, attack, reference)
     if not metric:

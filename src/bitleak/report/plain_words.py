@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from bitleak.core.metric_names import AUC, BYTES, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import FULL, STRONGEST, Variant
+from bitleak.core.variants import BLIND, FULL, STRONGEST, Variant
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import LEVEL
 from bitleak.report import format as text
@@ -34,6 +34,11 @@ QUANTIZER_NAMES = {
 }
 """Names in print; others are printed as they are."""
 
+_NOT_EVALUABLE = (
+    "The leakage could not be evaluated: training records and the others can be told apart without the "
+    "model, by how they differ themselves."
+)
+
 _VERDICTS = {
     "lower": "; the audit shows that this is less",
     "higher": "; the audit shows that this is more",
@@ -49,6 +54,8 @@ def plain_answer(table: Table, summary: Summary) -> tuple[str, ...]:
         table: The aggregated rows.
         summary: Names the headline's pair and FPR.
     """
+    if summary.headline_attack == BLIND:
+        return (_NOT_EVALUABLE,)
     chosen, loss = featured(table, summary)
     if chosen is None:
         return (_leak_at_full_precision(table, summary),)
@@ -69,7 +76,7 @@ def describe(table: Table, summary: Summary, variant: Variant, reason: str = "")
         reason: Why it is described, a clause; may be empty.
     """
     name = QUANTIZER_NAMES.get(variant.quantizer, variant.quantizer)
-    by = f" by {name}" if name else ""
+    by = f" by {name}" if name and name != str(variant) else ""
     at = f" at {text.precision(variant.levels)}" if variant.levels else " quantized"
     stored = stored_bytes(table, summary, variant)
     known = [str(variant), "" if stored is None else text.size(stored), reason]
@@ -152,10 +159,14 @@ def reading(table: Table, summary: Summary) -> str:
     )
     if not _has_rate(table, summary):
         guess = "Guessing is right in 50 % of such pairs."
+    below = ""
+    full = _leakage(table, summary, FULL)
+    if full is not None and _has_rate(table, summary) and full.value <= summary.headline_fpr:
+        below = " An adversary at or below that has found nothing in the full-precision model."
     means = ""
     if summary.targets > 1:
         means = f" Figures are means over {text.count(summary.targets, 'model')} trained alike."
-    return f"{guess} Brackets are 95 % intervals.{means}"
+    return f"{guess}{below} Brackets are 95 % intervals.{means}"
 
 
 def certainty(table: Table, summary: Summary) -> tuple[str, ...]:

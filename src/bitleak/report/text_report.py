@@ -20,7 +20,7 @@ from bitleak.report.row_files import read_rows
 from bitleak.report.summary import Summary, read_summary
 from bitleak.report.terminal_table import text_columns
 
-_SPECIAL = "\\`*_{}[]<>#|"
+_SPECIAL = "\\`*_{}<>#|"
 """Signs that mean something in Markdown."""
 
 
@@ -159,4 +159,5 @@ def _row(cells: list[str], *, escape: bool = False) -> str:
 def _escaped(content: str) -> str:
     """Return text whose signs mean nothing in Markdown, on one line."""
     escaped = "".join(f"\\{sign}" if sign in _SPECIAL else sign for sign in content)
+    escaped = escaped.replace("](", "]\\(")
     return " ".join(escaped.split())

@@ -66,7 +66,7 @@ def adversaries_chart(table: Table, summary: Summary) -> dict[str, Any] | None:
         "Leakage to every adversary, a line per variant; the same figures are in the table.",
         layers,
         data={"values": values},
-        height={"step": 13},
+        height=len(order) * (10 + 12 * len(names)),
     )
 
 

@@ -29,6 +29,17 @@ def test_a_population_gets_the_references_of_an_audit(lab):
     assert found.per_side() == 3
 
 
+def test_a_draw_of_references_is_the_same_when_it_is_asked_for_again():
+    member = np.random.default_rng(2).random((20, 101)) < 0.5
+    design = of(member)
+    for target in range(20):  # more than are kept
+        rows, use = design.references(target)
+        np.testing.assert_array_equal(design.reference_rows(target), rows)
+        np.testing.assert_array_equal(design.references(target)[1], use)
+        np.testing.assert_array_equal(of(member).references(target)[1], use)
+        assert not use.all()
+
+
 def test_a_complement_is_found_wherever_it_stands():
     rng = np.random.default_rng(0)
     member = rng.random((9, 40)) < 0.5

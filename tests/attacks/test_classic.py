@@ -84,6 +84,15 @@ def test_the_reference_attack_is_interpolated_between_the_sorted_out_losses(edge
     assert len(np.unique(expected)) > len(references) + 1
 
 
+def test_equal_losses_of_unequal_signals_are_ties(worlds):
+    """log(1 + exp(-f)) is 0 for every f above 745."""
+    others = np.array([[800.0], [900.0], [-2.0], [700.0], [1.0], [3.0]])[:, :, None]
+    member = np.array([[False]] * 4 + [[True]] * 2)
+    view = worlds["view"](np.array([[1000.0]]), others, member)
+    losses = np.logaddexp(0.0, -others[:4, 0, 0])
+    assert Reference()(view)[0] == 1 - 5 * slow_level(0.0, losses) / 5 == 1 - 1.5 / 5
+
+
 def test_the_reference_attack_reaches_fprs_below_one_in_its_references(worlds):
     """4 OUT references leave steps of a fifth to ranks; Attack-R's interpolation goes below."""
     rng = np.random.default_rng(3)

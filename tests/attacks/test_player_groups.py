@@ -2,15 +2,20 @@ import numpy as np
 import pytest
 
 from bitleak.attacks import (
+    RMIA,
     LiRA,
     PlayedCase,
+    Player,
     Threshold,
     attack_view,
     played_scores,
     player_groups,
+    recalibrated,
     split_numbers,
 )
+from bitleak.core.seeds import seed_for
 from bitleak.core.types import SIGNALS
+from bitleak.data.splits import even_mask
 
 
 def paired_models(models=8, records=60, seed=0):
@@ -105,3 +110,41 @@ def test_references_without_pairs_are_evened_so_that_counts_say_nothing():
     players = [(p, (signals[p], signals[p][:0]), member[p]) for p in (1, 4)]
     list(played_scores(view, players, [PlayedCase([Counting()], False)], 0))
     assert seen == [[4] * 80, [4] * 80]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_cases_played_together_have_the_scores_of_each_alone(paired):
+    """Recalibration maps the player alone, so both cases have the same references."""
+    rng = np.random.default_rng(1)
+    member, signals = paired_models(16)
+    if not paired:
+        member = rng.random(member.shape).argsort(axis=0) < 8
+    outside = rng.normal(size=(16, 30, 1, len(SIGNALS)))
+    rows = list(range(2, 16))
+    view = attack_view(
+        target=signals[2],
+        references=signals[rows],
+        member=member[rows],
+        use=even_mask(member[rows], 0, fewest=1),
+        population_target=outside[2],
+        population_references=outside[rows],
+        labels=np.zeros(member.shape[1], np.int64),
+    )
+    forms = [LiRA(variance="fixed"), RMIA(), Threshold()]
+    cases = [PlayedCase(forms, recalibrate=False), PlayedCase(forms, recalibrate=True)]
+    players = [(rows.index(p), (signals[p], outside[p]), member[p]) for p in (2, 3, 6)]
+    together = list(played_scores(view, players, cases, 0))
+    for place, case in enumerate(cases):
+        alone = list(played_scores(view, players, [case], 0))
+        for both, (result,) in zip(together, alone, strict=True):
+            assert set(both[place].scores) == {attack.name for attack in forms}
+            for name, scores in result.scores.items():
+                np.testing.assert_array_equal(both[place].scores[name], scores)
+    for number, ((row, answers, _), (raw, mapped)) in enumerate(
+        zip(players, together, strict=True)
+    ):
+        player = Player(view, np.random.default_rng(seed_for(0, "play", number)), row, answers)
+        for attack in forms:
+            expected = attack(recalibrated(player.view()))
+            np.testing.assert_array_equal(mapped.scores[attack.name], expected)
+        assert not np.array_equal(raw.scores["rmia-online"], mapped.scores["rmia-online"])

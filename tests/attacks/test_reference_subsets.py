@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from bitleak.attacks import RMIA, Calibrated, LiRA, Quantile, Reference, masked_view, subset_view
-from bitleak.attacks.reference_subsets import Subsets, complementary_pairs, exchangeable
+from bitleak.attacks.reference_subsets import (
+    Subsets,
+    _orders,
+    complementary_pairs,
+    exchangeable,
+)
+from bitleak.core.types import IN, OUT, UNUSED
 from bitleak.metrics import auc, roc
 
 
@@ -124,3 +130,31 @@ def test_a_subset_keeps_those_with_the_smallest_keys_of_each_side(worlds):
 def test_attacks_that_know_the_models_apart_are_not_run_on_compact_views():
     assert not exchangeable(RMIA())
     assert not exchangeable(Quantile())
+
+
+@pytest.mark.parametrize("refs", [1, 5, 64, 600])
+def test_one_sort_gives_the_order_of_both_sides_keys(refs):
+    keys = rng(refs).random((refs, 300))
+    side = rng(1).choice([IN, OUT, UNUSED], size=keys.shape, p=[0.4, 0.4, 0.2]).astype(np.int8)
+    side[:, 7] = UNUSED if refs == 1 else side[:, 7]
+    for order, value in zip(_orders(keys, side), (IN, OUT), strict=True):
+        ascending = np.where(side == value, keys, 2.0).argsort(axis=0)
+        np.testing.assert_array_equal(order, ascending[: (side == value).sum(axis=0).min()])
+
+
+def test_a_masked_subset_is_the_view_with_the_others_hidden(worlds):
+    member = worlds["shadows"](rng(1), 14, 50)
+    view = worlds["view"](rng(2).normal(size=(50, 2)), rng(3).normal(size=(14, 50, 2)), member)
+    subsets = Subsets(view, rng(4))
+    few = subsets.view(3)
+    expected = masked_view(view, few.use)
+    np.testing.assert_array_equal(few.references, expected.references)
+    np.testing.assert_array_equal(few.side, expected.side)
+    rows, columns = np.array([1, 4, 9]), np.arange(3, 40, 2)
+    part = worlds["view"](view.target[columns, :, 1], view.references[np.ix_(rows, columns)][..., 1],
+                          member[np.ix_(rows, columns)])  # fmt: skip
+    chosen = np.zeros(part.side.shape, bool)
+    chosen[:2] = True
+    taken = Subsets(part, rng())._masked(chosen, view.references, rows, columns)
+    expected = np.where(chosen[..., None, None], view.references[np.ix_(rows, columns)], np.nan)
+    np.testing.assert_array_equal(taken.references, expected)

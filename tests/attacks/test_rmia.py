@@ -191,6 +191,18 @@ def test_with_broken_ties_neither_gamma_nor_the_population_changes_the_order(wor
     assert not np.array_equal(rankdata(RMIA(ties="kept")(view)), base)
 
 
+@pytest.mark.parametrize("rounded", [True, False])
+def test_ranks_and_counts_come_from_one_sort(worlds, rounded):
+    view, _ = population_world(worlds, seed=2)
+    if rounded:  # ties among the audited
+        view = replace(view, target=view.target.round(0), references=np.zeros_like(view.references))
+    of_x, of_z = RMIA()._ratios(view)
+    assert (len(np.unique(of_x)) < len(of_x)) == rounded
+    counts = (of_x[:, None] >= of_z).sum(axis=1)
+    expected = (counts + rankdata(of_x) / (len(of_x) + 1)) / len(of_z)
+    np.testing.assert_array_equal(RMIA()(view), expected)
+
+
 def test_breaking_ties_finds_more(gaussian_world):
     view, member = gaussian_world(0, models=18, population=100)
     broken, kept = (roc(RMIA(ties=ties)(view), member) for ties in ("broken", "kept"))

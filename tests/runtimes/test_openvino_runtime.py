@@ -294,7 +294,9 @@ def test_wrong_options_are_refused(options, message):
         runtime_of("openvino", options)
 
 
-@pytest.mark.parametrize(("kind", "bits"), [("u2", 2), ("u4", 4), ("i4", 4), ("u8", 8), ("i8", 8)])
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("u2", 2), ("u3", 3), ("u4", 4), ("i4", 4), ("u8", 8), ("i8", 8)]
+)
 def test_codes_of_every_width_are_answered_and_counted_per_channel(saved, kind, bits):
     low = -(2 ** (bits - 1)) if kind[0] == "i" else 0
     # Channels of one to five codes each, so that codes of two channels must not be mixed.

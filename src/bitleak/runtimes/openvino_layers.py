@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from bitleak.runtimes.file_layers import LayerCount, facts_of_layers
+from bitleak.runtimes.openvino_files import PURPOSE, core
+from bitleak.runtimes.packages import import_extra
 
 PRODUCTS = (
     "Convolution",
@@ -22,7 +24,7 @@ PASSING = ("Convert", "Multiply", "Subtract", "Reshape", "Transpose", "FakeQuant
 """Operators between the codes and the weight, whose first input is followed."""
 
 FLOATS = {"f64": 64, "f32": 32, "f16": 16, "bf16": 16}
-NARROW = {"u1": 1, "u2": 2, "i2": 2, "u4": 4, "i4": 4, "nf4": 4, "f4e2m1": 4}
+NARROW = {"u1": 1, "u2": 2, "u3": 3, "u4": 4, "i4": 4, "u6": 6, "nf4": 4, "f4e2m1": 4}
 """Widths of number types below 8 bits."""
 
 
@@ -109,9 +111,20 @@ def _codes(constant: Any, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         # 8-bit floats are told apart by their bits.
         return data.view(np.uint8).reshape(shape)
     bits = NARROW[kind]
+    if 8 % bits:
+        return _converted(constant)
     shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
     codes = (data.view(np.uint8).reshape(-1)[:, None] >> shifts) & np.uint8(2**bits - 1)
     return codes.reshape(-1)[: int(np.prod(shape))].reshape(shape)
+
+
+def _converted(constant: Any) -> np.ndarray:
+    """Return the values of codes that share bytes, as OpenVINO unpacks them."""
+    kit = import_extra("openvino", "openvino", PURPOSE)
+    operators = import_extra("openvino.opset13", "openvino", PURPOSE)
+    floats = operators.convert(constant, kit.Type.f32)
+    compiled = core().compile_model(kit.Model([operators.result(floats)], [], "codes"), "CPU")
+    return np.asarray(compiled([])[0])
 
 
 def _rounded(weight: np.ndarray, rounding: Any) -> np.ndarray:

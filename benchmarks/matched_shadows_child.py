@@ -11,7 +11,8 @@ from matched_shadows import LEVELS, METHODS, RECORDS
 from safetensors.numpy import load_file, save_file
 
 from bitleak.core.types import ModelSpec, Weights
-from bitleak.data.augment import channel_statistics, standardize
+from bitleak.data.array_images import channel_statistics
+from bitleak.data.augment import standardize
 from bitleak.data.digits import Digits
 from bitleak.models import load
 from bitleak.registry import QUANTIZERS, find

@@ -44,7 +44,8 @@ from bitleak import audit
 from bitleak.config import validate
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Splits
-from bitleak.data.augment import augmented, channel_statistics, standardize
+from bitleak.data.array_images import channel_statistics
+from bitleak.data.augment import augmented, standardize
 from bitleak.engine.execution import run_tasks
 from bitleak.engine.graph import Graph
 from bitleak.engine.malloc import keep_freed_memory

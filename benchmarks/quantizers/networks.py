@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, Weights
-from bitleak.data.augment import augmented, channel_statistics, standardize
+from bitleak.data.array_images import channel_statistics
+from bitleak.data.augment import augmented, standardize
 from bitleak.models import load
 from bitleak.registry import DATASETS, find
 from bitleak.train.fit import fit

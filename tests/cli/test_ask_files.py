@@ -1,6 +1,8 @@
 """`bitleak ask` of a file: its runtime's answers, without a network's code."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -54,3 +56,35 @@ def test_a_file_for_other_data_is_refused(bitleak, tmp_path):
         "--weights net.onnx: net.onnx: output 'logits' has the shape [n, 7], but the data has 10 classes"
         in err
     )
+
+
+def test_files_are_asked_without_torch(tmp_path):
+    weight = linear_file(tmp_path / "net.onnx")
+    code = (
+        "import sys\n"
+        "from bitleak.cli import entry\n"
+        "sys.argv = ['bitleak', 'ask', '--weights', 'net.onnx', '--data', 'digits', '--records', '0:90',\n"
+        "            '--queries', 'identity,shift:1,-1', '--out', 'asked']\n"
+        "try:\n    entry()\nfinally:\n    print('torch' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stdout.splitlines()[-1]) == (0, "False"), run.stderr
+    pixels = Digits().load(None).pixels[:90]
+    moved = np.zeros_like(pixels)
+    moved[..., :-1, 1:] = pixels[..., 1:, :-1]
+    logits = np.load(tmp_path / "asked" / "logits.npy")[0]
+    for query, shown in enumerate((pixels, moved)):
+        expected = ((shown.reshape(90, -1) / 255 - MEAN) / STD) @ weight.T.astype(np.float64)
+        assert np.abs(logits[:, query] - expected).max() < 1e-4
+
+
+def test_constants_next_to_a_graph_are_no_network(bitleak, tmp_path):
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    (folder / "net.xml").write_text("<net/>")
+    (folder / "net.bin").write_bytes(b"0")
+    ask = ("ask", "--data", "digits", "--out", "asked", "--weights")
+    code, _, err = bitleak(*ask, "nets/net.bin")
+    assert (code, "--weights nets/net.bin: holds the constants of net.xml" in err) == (2, True)
+    code, _, err = bitleak(*ask, "nets")
+    assert (code, "net.xml: not an OpenVINO file, or one without a graph" in err) == (2, True), err

@@ -4,7 +4,8 @@ import torch
 
 from bitleak.core.types import Images
 from bitleak.data import DIGIT_QUERIES, PHOTO_QUERIES, check_queries
-from bitleak.data.augment import apply_query, augmented, channel_statistics, padding, standardize
+from bitleak.data.array_images import channel_statistics, queried_array, standardized_array
+from bitleak.data.augment import apply_query, augmented, padding, standardize
 
 
 def batch(records, size=8, channels=3, seed=0):
@@ -173,3 +174,14 @@ def test_standardised_images_have_mean_0_and_deviation_1():
     assert out.dtype == torch.float32
     assert torch.allclose(out.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(out.std(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("query", ["identity", "flip", "shift:1,0", "shift:-2,3", "shift:0,-7"])
+def test_arrays_are_standardised_and_moved_as_tensors_are_bit_for_bit(query):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8)).astype(np.uint8)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    expected = standardize(apply_query(torch.from_numpy(pixels), query), mean, std).numpy()
+    assert (standardized_array(queried_array(pixels, query), mean, std) == expected).all()
+    rows = np.random.default_rng(1).normal(5, 9, (6, 3)).astype(np.float32)
+    expected = standardize(torch.from_numpy(rows), mean, std).numpy()
+    assert (standardized_array(rows, mean, std) == expected).all()

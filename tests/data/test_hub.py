@@ -418,7 +418,7 @@ def test_real_images_come_out_as_the_datasets_library_decodes_them(tmp_path):
     ],
 )
 def test_the_real_cifar_has_its_published_counts_and_statistics(name, classes, mean, std):
-    from bitleak.data.augment import channel_statistics
+    from bitleak.data.array_images import channel_statistics
 
     images = Hub(str(REAL / name)).load(None)
     assert set(np.bincount(images.labels[~images.held_out])) == {50_000 // classes}

@@ -12,7 +12,8 @@ import torch
 from bitleak.core.errors import DataError
 from bitleak.core.types import Images, ModelSpec
 from bitleak.data import limited, make_splits
-from bitleak.data.augment import Standard, apply_query, channel_statistics
+from bitleak.data.array_images import channel_statistics
+from bitleak.data.augment import Standard, apply_query
 from bitleak.data.data_notes import data_lines
 from bitleak.data.digits import Digits
 from bitleak.data.image_copies import find_copies

@@ -13,11 +13,13 @@ from torch import nn
 
 from bitleak.config import validate
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
-from bitleak.core.types import NetworkFile, Weights
+from bitleak.core.types import Images, NetworkFile, Weights
 from bitleak.engine.codecs import decode, encode
 from bitleak.models import load, state
 from bitleak.models.fingerprint import random_images
+from bitleak.query import answers as torch_answers
 from bitleak.runtimes.file_network import FileNetwork
+from bitleak.runtimes.file_queries import file_answers
 from bitleak.runtimes.runtime import open_network
 from bitleak.steps.weigh_weights import file_size
 from bitleak.tools.tool_results import apply_tool
@@ -166,6 +168,17 @@ class TestFiles:
         )
         count = sum(layer.codes.size for layer in codes.layers.values())
         assert weighed["bits_per_weight"] == pytest.approx(8 * packed / count, rel=0.01)
+
+    def test_a_file_is_asked_without_torch_as_with_it(self, tool, copying):
+        opened = open_network(tool(copying))
+        pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8)).astype(np.uint8)
+        data = Images(pixels, np.zeros(40, np.int64), tuple("abcdefghij"), np.zeros(40, bool))
+        asked = {"spec": SPEC, "queries": ("identity", "flip", "shift:1,-2"), "batch": 16}
+        records = np.arange(3, 38)
+        plain = file_answers(opened, data, records, **asked)
+        torched = torch_answers(FileNetwork(opened), data, records, device="cpu", **asked)
+        assert all((first == second).all() for first, second in zip(plain, torched, strict=True))
+        assert np.ptp(plain[0]) > 0.1
 
     def test_a_file_comes_back_from_the_store(self, tool, copying):
         file = tool(copying, runtime={"optimisation": "none"})

@@ -15,7 +15,7 @@ from bitleak.audit.preparation import Prepared
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Splits
 from bitleak.core.variants import FULL
-from bitleak.data.augment import channel_statistics
+from bitleak.data.array_images import channel_statistics
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.keys import Task
 from bitleak.engine.store import Store

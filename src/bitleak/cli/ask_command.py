@@ -13,7 +13,7 @@ def ask_networks(
         list[Path],
         typer.Option(
             "--weights",
-            help="A .safetensors, .pt or .onnx file, a store's trained model, or a folder of files; may be repeated.",
+            help="A .safetensors, .pt, .onnx, .xml or .tflite file, a store's model, or a folder; may be repeated.",
         ),
     ],
     data: Annotated[
@@ -62,11 +62,7 @@ def ask_networks(
     ] = 0,
 ) -> int:
     """Write the answers of networks to the records of a data set, for `bitleak attack`."""
-    import torch
-
-    from bitleak.audit.preparation import resolve_device
-    from bitleak.cli.audit_progress import print_download
-    from bitleak.cli.terminal import StageBars
+    from bitleak.cli.terminal import StageBars, print_download
     from bitleak.report import check_out
     from bitleak.report.format import count
     from bitleak.single_network.answer_collection import (
@@ -88,10 +84,9 @@ def ask_networks(
         mean=mean,
         std=std,
         batch=batch,
-        device=resolve_device(device),
+        device=_device(weights, device, threads),
         seed=seed,
     )
-    torch.set_num_threads(threads)
     print_download(check_answer_request(request).dataset, None)
     job = prepare_answers(request)
     check_out(out)
@@ -126,3 +121,23 @@ def ask_networks(
         )
     print(f"\n{out}: bitleak attack {out}")
     return 0
+
+
+def _device(weights: list[Path], device: str, threads: int) -> str:
+    """Return the device for networks of PyTorch; files of runtimes are on the CPU, without PyTorch."""
+    from bitleak.core.errors import ConfigError
+    from bitleak.single_network.answer_request import weights_files
+    from bitleak.single_network.file_answers import is_network_file
+
+    try:
+        files = weights_files(weights)
+    except ConfigError:  # told with all other mistakes
+        return "cpu"
+    if device in ("auto", "cpu") and all(is_network_file(file) for file in files):
+        return "cpu"
+    import torch
+
+    from bitleak.audit.preparation import resolve_device
+
+    torch.set_num_threads(threads)
+    return resolve_device(device)

@@ -99,7 +99,8 @@ def show_plan(
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
-    from bitleak.cli.audit_progress import print_download, print_forecast, print_notes
+    from bitleak.cli.audit_progress import print_forecast, print_notes
+    from bitleak.cli.terminal import print_download
     from bitleak.config import override, read_config, validate
     from bitleak.engine.store import Store, is_url
 
@@ -202,12 +203,11 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import (
         TaskBar,
-        print_download,
         print_forecast,
         print_left,
         print_notes,
     )
-    from bitleak.cli.terminal import print_results
+    from bitleak.cli.terminal import print_download, print_results
     from bitleak.core.amounts import bytes_of, seconds_of
     from bitleak.core.errors import ConfigError
     from bitleak.registry import EXECUTORS, resolve

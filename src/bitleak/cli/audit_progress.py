@@ -3,7 +3,6 @@
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -15,7 +14,6 @@ from bitleak.audit.audit_warnings import newer_code
 from bitleak.cli.terminal import QUIET_SECONDS, duration
 from bitleak.core.types import Description
 from bitleak.data.data_notes import data_lines
-from bitleak.data.hub import Hub
 from bitleak.engine.execution import Event, Report
 from bitleak.engine.store import Store
 
@@ -115,15 +113,6 @@ def print_notes(prepared: Prepared, store: Store | None) -> None:
     for note in notes:
         if note:
             print(f"note: model: {note}")
-
-
-def print_download(dataset: object, data: Path | None) -> None:
-    """Print a line if the description of the data set may download it."""
-    if isinstance(dataset, Hub) and dataset.is_remote(data):
-        print(
-            f"data: {dataset.path} is no folder here: downloads it from the Hub unless it is cached",
-            flush=True,
-        )
 
 
 def print_data(description: Description) -> None:

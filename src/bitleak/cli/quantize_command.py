@@ -73,8 +73,8 @@ def quantize_network(
 ) -> int:
     """Quantize one trained network and report the cost: error per layer, accuracy, size."""
     from bitleak.audit.preparation import resolve_device
-    from bitleak.cli.audit_progress import print_download
     from bitleak.cli.quantize_output import LayerClock, print_job, print_layers, print_precisions
+    from bitleak.cli.terminal import print_download
     from bitleak.report import as_one, check_out
     from bitleak.single_network.exported_files import check_format, write_exported
     from bitleak.single_network.network_figures import measure_network, quantize_job, why_doubtful

@@ -188,7 +188,7 @@ def _planned(configs: list[Path], data: Path | None, settings: list[str] | None)
     """Return the keys of all tasks of these audits."""
     from bitleak.audit import prepare
     from bitleak.audit.preparation import dataset_of
-    from bitleak.cli.audit_progress import print_download
+    from bitleak.cli.terminal import print_download
     from bitleak.config import override, read_config, validate
 
     keys: set[str] = set()

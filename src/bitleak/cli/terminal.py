@@ -106,3 +106,14 @@ def duration(seconds: int | float) -> str:
     return (
         f"{minutes} min {remaining} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
     )
+
+
+def print_download(dataset: object, data: Path | None) -> None:
+    """Print a line if the description of the data set may download it."""
+    from bitleak.data.hub import Hub
+
+    if isinstance(dataset, Hub) and dataset.is_remote(data):
+        print(
+            f"data: {dataset.path} is no folder here: downloads it from the Hub unless it is cached",
+            flush=True,
+        )

@@ -9,74 +9,13 @@ empty border is black (0), as in the usual CIFAR recipe.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 from torch.nn import functional
 
 from bitleak.core.checks import one_of
-from bitleak.core.types import Images
 from bitleak.data.augmentation_names import AUGMENTS, offsets
-
-_CHUNK = 4096
-
-
-def channel_statistics(
-    images: Images, records: Int64[np.ndarray, "some"]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of each channel over all pixels of these records, in [0, 1].
-
-    Exact: sums of integers. The standard deviation divides by the number of pixels. Of a table, mean and deviation
-    of each column in its units, in float64.
-
-    Raises:
-        ValueError: No records, or no channel has any contrast. One without contrast beside others
-            has deviation 1.
-    """
-    if not images.size:
-        return _column_statistics(images, records)
-    # Histograms: 256 counts per channel are all that mean and deviation need of the pixels.
-    channels = images.pixels.shape[1]
-    counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(records), _CHUNK):
-        pixels = images.pixels[records[start : start + _CHUNK]]
-        for channel in range(channels):
-            counts[channel] += np.bincount(pixels[:, channel].ravel(), minlength=256)
-
-    values, total = np.arange(256), max(int(counts[0].sum()), 1)
-    mean = counts @ values / total
-    std = np.empty(channels)
-    for channel in range(channels):
-        std[channel] = np.sqrt((counts[channel] * (values - mean[channel]) ** 2).sum() / total)
-    if not std.any():
-        raise ValueError(
-            f"channel {int(np.argmin(std))} of {len(records)} images is constant: nothing to standardise"
-        )
-    # An empty channel next to others holds nothing: with deviation 1 it becomes a constant 0.
-    std[std == 0] = 255
-    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
-def _column_statistics(
-    table: Images, records: Int64[np.ndarray, "some"]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of each column, in two passes, so that a large mean costs no digits."""
-    parts = range(0, len(records), _CHUNK)
-    mean = np.zeros(table.channels)
-    for start in parts:
-        mean += table.pixels[records[start : start + _CHUNK]].sum(axis=0, dtype=np.float64)
-    mean /= max(len(records), 1)
-    squares = np.zeros(table.channels)
-    for start in parts:
-        squares += np.square(table.pixels[records[start : start + _CHUNK]] - mean).sum(axis=0)
-    std = np.sqrt(squares / max(len(records), 1))
-    if not std.any():
-        raise ValueError(
-            f"every column of {len(records)} rows has one value: nothing to standardise"
-        )
-    std[std == 0] = 1
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from bitleak.core.checkpoint_suffixes import TORCH
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build
@@ -24,9 +25,6 @@ from bitleak.models.tensor_names import fitted_names, with_shared_names
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights", "network", "net", "ema")
 """Keys that checkpoints keep the state dict under, the most usual first."""
-
-TORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
-"""Suffixes of files that `torch.save` writes."""
 
 DEEPEST = 4
 """Levels of nesting that are searched for the state dict."""

@@ -14,6 +14,7 @@ the rows that are done; the same request goes on after the last of them, another
 Cost: one forward pass per network, record and query.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -25,21 +26,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from torch import nn
 
+from bitleak import registry
+from bitleak.core.checkpoint_suffixes import TORCH
 from bitleak.core.errors import DataError, ModelError, StoreError
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited
 from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.engine.codecs import encode_spec
-from bitleak.models import load
-from bitleak.models.checkpoint import TORCH, read_checkpoint
-from bitleak.models.external import trial_of
-from bitleak.models.fused_network import fused
-from bitleak.models.new_process import check_in_new_process
-from bitleak.query import answers
 from bitleak.report.output_folder import write_atomically
-from bitleak.runtimes.file_network import FileNetwork
+from bitleak.runtimes.file_queries import file_answers
 from bitleak.runtimes.runtime import open_network
 from bitleak.single_network.answer_request import (
     AnswerRequest,
@@ -49,13 +45,7 @@ from bitleak.single_network.answer_request import (
     check_answer_request,
 )
 from bitleak.single_network.file_answers import is_network_file, read_network_file
-from bitleak.single_network.weights_files import read_weights
-from bitleak.single_network.weights_in_network import (
-    fitted_weights,
-    model_of_weights,
-    placed,
-    spec_for_data,
-)
+from bitleak.single_network.spec_of_data import spec_for_data
 
 STATE = "answers.json"
 PART = ".part"
@@ -139,12 +129,7 @@ def prepare_answers(request: AnswerRequest) -> AnswerJob:
         if renamed and f"weights: {renamed}" not in notes:
             notes.append(f"weights: {renamed}")
         _add_digest(_digest(weights), digests, path, checked)
-    try:
-        outside = trial_of(specs[0])
-        check_in_new_process(specs[0])
-    except ModelError as error:
-        raise ModelError(f"--model: {error}") from None
-    notes += [] if outside is None else [f"model: {note}" for note in outside.notes]
+    notes += _notes_on_network(specs[0])
     return AnswerJob(
         checked,
         images,
@@ -221,9 +206,31 @@ def why_at_chance(job: AnswerJob, accuracies: list[NetworkAccuracy]) -> str:
     )
 
 
+def _notes_on_network(spec: ModelSpec) -> list[str]:
+    """Return notes on an outside network, which is tried in this process and in a new one.
+
+    Raises:
+        ModelError: It answers otherwise there.
+    """
+    if spec.name in registry.RUNTIMES:
+        return []
+    from bitleak.models.external import trial_of
+    from bitleak.models.new_process import check_in_new_process
+
+    try:
+        outside = trial_of(spec)
+        check_in_new_process(spec)
+    except ModelError as error:
+        raise ModelError(f"--model: {error}") from None
+    return [] if outside is None else [f"model: {note}" for note in outside.notes]
+
+
 def _fitted(
     checked: CheckedAnswerRequest, path: Path, images: Images, hint: str
 ) -> tuple[Weights, str]:
+    from bitleak.models import load
+    from bitleak.single_network.weights_in_network import fitted_weights, model_of_weights, placed
+
     weights, nested = _read(path)
     model = model_of_weights(checked.model, weights)
     spec = spec_for_data(model, checked.standardisation, weights, images, hint)
@@ -245,24 +252,33 @@ def _add_digest(digest: str, digests: list[str], path: Path, checked: CheckedAns
     digests.append(digest)
 
 
-def _network(job: AnswerJob, row: int) -> tuple[nn.Module, str]:
-    """Return the network of a row, and its device; a file's runtime is on the CPU."""
+def _asker(job: AnswerJob, row: int) -> Callable[..., list[np.ndarray]]:
+    """Return the function that evaluates a row's network: by its runtime, or by PyTorch on the device."""
     path, spec = job.checked.files[row], job.specs[row]
     if is_network_file(path):
         file = read_network_file(path, (spec.mean, spec.std), job.images)
-        return FileNetwork(open_network(file)), "cpu"
+        return functools.partial(file_answers, open_network(file))
+    from bitleak.models import load
+    from bitleak.models.fused_network import fused
+    from bitleak.query import answers
+    from bitleak.single_network.weights_in_network import fitted_weights
+
     weights, _ = fitted_weights(_read(path)[0], spec)
     network = load(weights, allow_external=True)
     # As in an audit: an outside forward may do more than its graph.
     network = network.eval() if spec.name == "external" else fused(network)
-    return network, job.checked.request.device
+    return functools.partial(answers, network, device=job.checked.request.device)
 
 
 def _read(path: Path) -> tuple[Weights, str]:
     """Return the weights of a file or result, and how a checkpoint of `torch.save` was read."""
     if path.suffix in TORCH and path.is_file():
+        from bitleak.models.checkpoint import read_checkpoint
+
         checkpoint = read_checkpoint(path, "--weights")
         return Weights(checkpoint.tensors), "; ".join(checkpoint.notes)
+    from bitleak.single_network.weights_files import read_weights
+
     return read_weights(path), ""
 
 
@@ -365,7 +381,7 @@ def _answered(
 ) -> dict[str, Any]:
     """Evaluate one network, write its rows, and return their digests and its accuracies."""
     path, spec = job.checked.files[row], job.specs[row]
-    network, device = _network(job, row)
+    ask = _asker(job, row)
     records = {"logits": job.records.pool, "population_logits": job.records.population}
     queries = job.checked.queries
     total = sum(len(records[name]) for name in arrays) * len(queries)
@@ -380,14 +396,12 @@ def _answered(
     right: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         try:
-            logits = answers(
-                network,
+            logits = ask(
                 job.images,
                 records[name],
                 spec=spec,
                 queries=queries,
                 batch=job.checked.request.batch,
-                device=device,
                 on_batch=count,
             )
         except ValueError as error:

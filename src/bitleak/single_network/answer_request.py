@@ -19,22 +19,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bitleak import registry
 from bitleak.config import DataConfig
 from bitleak.config.fields import checked_value
+from bitleak.core.checkpoint_suffixes import TORCH
 from bitleak.core.checks import integer_in
 from bitleak.core.errors import ConfigError, DataError
 from bitleak.core.npy import read_array
 from bitleak.core.types import Images
 from bitleak.data import check_queries
-from bitleak.models.checkpoint import TORCH
 from bitleak.single_network.option_texts import model_from_text
-from bitleak.single_network.quantize_request import (
+from bitleak.single_network.option_values import (
     collected,
     dataset_of_text,
     standardisation_of_texts,
 )
 
-WEIGHTS_FILES = ("*.safetensors", *(f"*{suffix}" for suffix in TORCH), "*.onnx")
+WEIGHTS_FILES = tuple(
+    f"*{suffix}" for suffix in (".safetensors", *TORCH, *registry.RUNTIME_OF_SUFFIX)
+)
 """Files of a folder that are taken for weights."""
 
 
@@ -164,7 +167,12 @@ def weights_files(paths: Sequence[Path]) -> tuple[Path, ...]:
                 raise ConfigError(
                     f"--weights {path}: neither a store's result nor a folder of {', '.join(WEIGHTS_FILES)}"
                 )
-            files += sorted(inside, key=_by_number)
+            # The constants of an OpenVINO graph are no network of their own.
+            files += sorted((file for file in inside if not _is_constants(file)), key=_by_number)
+        elif _is_constants(path):
+            raise ConfigError(
+                f"--weights {path}: holds the constants of {path.stem}.xml; give that file"
+            )
         elif path.exists():
             files.append(path)
         else:
@@ -307,6 +315,11 @@ def _loaded(path: Path, where: str) -> np.ndarray:
         raise DataError(f"{where}: {path}: no such file")
     with path.open("rb") as stream:
         return read_array(stream, f"{where}: {path}", path.stat().st_size)
+
+
+def _is_constants(path: Path) -> bool:
+    """Return whether a file belongs to the OpenVINO graph next to it."""
+    return path.suffix == ".bin" and path.with_suffix(".xml").is_file()
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:

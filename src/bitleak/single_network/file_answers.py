@@ -4,15 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bitleak import registry
 from bitleak.core.errors import ModelError
 from bitleak.core.types import Images, NetworkFile, Weights
-from bitleak.data.augment import standardize
+from bitleak.data.array_images import standardized_array
 from bitleak.runtimes.runtime import runtime_for
 from bitleak.runtimes.session_comparison import RECORDS, check_sessions
-from bitleak.single_network.weights_in_network import Standardisation, spec_for_data
+from bitleak.single_network.spec_of_data import Standardisation, spec_for_data
 
 
 def is_network_file(path: Path) -> bool:
@@ -51,8 +50,8 @@ def read_network_file(
         if standardisation is None and stated is not None:
             spec = replace(spec, mean=tuple(stated["mean"]), std=tuple(stated["std"]))
             file = replace(file, spec=spec)
-        pixels = torch.from_numpy(np.array(images.pixels[:RECORDS]))
-        check_sessions(file, standardize(pixels, spec.mean, spec.std).numpy())
+        pixels = np.asarray(images.pixels[:RECORDS])
+        check_sessions(file, standardized_array(pixels, spec.mean, spec.std))
     except ModelError as error:
         raise ModelError(f"--weights {path}: {error}{hint}") from None
     return replace(file, digest=f"{file.digest} {runtime.version()}")

@@ -22,12 +22,12 @@ from bitleak.single_network.quantize_request import (
     QuantizeRequest,
     check_request,
 )
+from bitleak.single_network.spec_of_data import spec_for_data
 from bitleak.single_network.weights_files import read_weights
 from bitleak.single_network.weights_in_network import (
     fitted_weights,
     model_of_weights,
     placed,
-    spec_for_data,
 )
 
 HELD_OUT = 0.3

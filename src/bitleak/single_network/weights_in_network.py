@@ -1,26 +1,16 @@
 """Weights from a file in the network and the data that they are said to be for."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from bitleak.core.errors import ConfigError, ModelError
-from bitleak.core.types import Images, ModelSpec, Weights
-from bitleak.data.augment import channel_statistics
+from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build
 from bitleak.models.external import factory_of
 from bitleak.models.network_size import shared_names
 from bitleak.models.tensor_names import common_prefix, fitted_names, with_shared_names
 from bitleak.single_network.option_texts import text_of_model
-
-Model = tuple[str, Mapping[str, Any]]
-"""Name and options of a network."""
-
-Standardisation = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and deviation per channel."""
+from bitleak.single_network.spec_of_data import Model, shape_of_data
 
 
 def model_of_weights(model: Model | None, weights: Weights) -> Model:
@@ -50,58 +40,6 @@ def model_of_weights(model: Model | None, weights: Weights) -> Model:
     return stored
 
 
-def spec_for_data(
-    model: Model,
-    standardisation: Standardisation | None,
-    weights: Weights,
-    images: Images,
-    hint: str = "",
-) -> ModelSpec:
-    """Return the network's spec for the data.
-
-    Args:
-        model: Name and options.
-        standardisation: Mean and deviation per channel; None for those of the weights or, if they
-            have none, of the data's training part.
-        weights: As they were read; a spec of theirs must fit the data.
-        images: The data set.
-        hint: Put after the message if it does not fit.
-
-    Raises:
-        ConfigError: The weights are for other data, or there are not as many numbers as channels.
-    """
-    channels = images.channels
-    shape = (len(images.class_names), channels, images.size)
-    stored = weights.spec
-    if stored is not None and (stored.classes, stored.channels, stored.size) != shape:
-        raise ConfigError(
-            f"--data: the weights are for {_shape(stored.classes, stored.channels, stored.size)}, "
-            f"got {_shape(*shape)}; give the data that the network was trained on{hint}"
-        )
-    mean, std = standardisation or _statistics(stored, images)
-    for option, values in (("--mean", mean), ("--std", std)):
-        if len(values) != channels:
-            raise ConfigError(
-                f"{option}: expected {channels} numbers, one per {'channel' if images.size else 'column'}, "
-                f"got {len(values)}"
-            )
-    return ModelSpec(model[0], dict(model[1]), *shape, mean=mean, std=std)
-
-
-def _statistics(
-    stored: ModelSpec | None, images: Images
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel, of the weights or of the data's training
-    part.
-    """
-    if stored is not None:
-        return stored.mean, stored.std
-    try:
-        return channel_statistics(images, np.flatnonzero(~images.held_out))
-    except ValueError as error:
-        raise ConfigError(f"--data: {error}; give --mean and --std") from None
-
-
 def fitted_weights(weights: Weights, spec: ModelSpec) -> tuple[Weights, str]:
     """Return the weights with their spec and the network's names of tensors, and how these differed."""
     if weights.spec is not None:
@@ -116,7 +54,7 @@ def placed(error: ModelError, path: Path, weights: Weights, spec: ModelSpec) -> 
     """Return the message, led by the option that it is about."""
     text = str(error)
     if text.startswith("tensor "):
-        shape = _shape(spec.classes, spec.channels, spec.size)
+        shape = shape_of_data(spec.classes, spec.channels, spec.size)
         prefix = common_prefix(weights.tensors)
         hint = (
             f"; the names of all tensors begin with {prefix!r}, without which they fit no better"
@@ -125,9 +63,3 @@ def placed(error: ModelError, path: Path, weights: Weights, spec: ModelSpec) -> 
         )
         return f"--weights {path}: {text} (the network was made for the data's {shape}{hint})"
     return f"--model: {text}"
-
-
-def _shape(classes: int, channels: int, size: int) -> str:
-    if not size:
-        return f"{classes} classes, {channels} columns"
-    return f"{classes} classes, {channels} channels, {size}x{size} pixels"

@@ -14,7 +14,8 @@ from bitleak.config import CalibrationConfig
 from bitleak.core.errors import ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, ModelSpec, NetworkFile, QuantizedWeights, Splits, Weights
-from bitleak.data.augment import augmented, channel_statistics, standardize
+from bitleak.data.array_images import channel_statistics
+from bitleak.data.augment import augmented, standardize
 from bitleak.engine.worker import Runtime
 from bitleak.models import load
 from bitleak.models.fused_network import fused

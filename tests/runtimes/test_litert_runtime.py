@@ -133,7 +133,7 @@ def check(network, expected=EXPECTED, tolerance=1e-5):
 
 
 def test_a_file_answers_with_its_logits_with_and_without_xnnpack(opened):
-    for level, provider in (("all", "XNNPACK"), ("none", "reference kernels")):
+    for level, provider in (("all", "XNNPACK"), ("none", "builtin kernels")):
         network = opened(linear(), optimisation=level)
         check(network)
         assert network.facts["runtime"].startswith("ai-edge-litert 2")
@@ -234,6 +234,19 @@ def test_tensors_in_another_file_are_refused(refusal):
     model.externalBufferGroups = [group]
     message = refusal(packed_tflite(model))
     assert "tensors are stored in another file, '/etc/passwd', which is refused" in message
+
+
+def test_a_convolution_that_litert_answers_wrongly_is_refused(refusal):
+    graph = Graph()
+    images, sums = graph.tensor("images", (-1, 4, 4, 3)), graph.tensor("sums", (-1, 1, 1, 5))
+    grid = ([0.1] * 5, [0] * 5)
+    weight = graph.tensor("weight", (5, 4, 4, 3), "INT2", data=b"\x1b" * 60, grid=grid)
+    bias = graph.tensor("bias", (5,), values=BIAS)
+    graph.node("CONV_2D", (images, weight, bias), (sums,), version=8, options="Conv2DOptions")
+    message = refusal(graph.content([images], [sums]))
+    assert (
+        "CONV_2D 'sums' has 2-bit weights and float images, which LiteRT answers wrongly" in message
+    )
 
 
 def test_a_newer_version_of_an_operator_is_refused(refusal):

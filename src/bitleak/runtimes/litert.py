@@ -1,6 +1,7 @@
 """LiteRT files (`.tflite`), answered by LiteRT's interpreter on the CPU.
 
-By default LiteRT hands the graph to XNNPACK; `optimisation: none` uses its reference kernels.
+By default LiteRT hands the graph to XNNPACK; `optimisation: none` uses its builtin
+kernels. (Its reference kernels lack the newer versions of operators.)
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from bitleak.runtimes.litert_files import (
     read_tflite,
     text,
 )
-from bitleak.runtimes.litert_layers import PRODUCTS, tflite_facts
+from bitleak.runtimes.litert_layers import PRODUCTS, check_products, tflite_facts
 from bitleak.runtimes.litert_ports import TensorPlace, read_tflite_input, read_tflite_output
 from bitleak.runtimes.network_ports import (
     AxisOrder,
@@ -39,8 +40,8 @@ from bitleak.runtimes.packages import import_extra
 from bitleak.runtimes.runtime import Logits, Standardised, random_batch
 
 Kernels = Literal["none", "all"]
-RESOLVERS = {"none": "BUILTIN_REF", "all": "AUTO"}
-PROVIDERS = {"none": "reference kernels", "all": "XNNPACK"}
+RESOLVERS = {"none": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "all": "AUTO"}
+PROVIDERS = {"none": "builtin kernels", "all": "XNNPACK"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class LiteRtRuntime:
     """Answers of a LiteRT file by its interpreter.
 
     Attributes:
-        optimisation: `all` for XNNPACK, `none` for the reference kernels. None is `all`, and refuses a
+        optimisation: `all` for XNNPACK, `none` for the builtin kernels. None is `all`, and refuses a
             file whose answers depend on it (see `bitleak.runtimes.session_comparison`).
         batch: Images per run, if the file leaves it open.
         layout: See `PortOptions`, as all that follow.
@@ -91,6 +92,7 @@ class LiteRtRuntime:
         """Return a file's content, checked; see `NetworkRuntime.read`."""
         content = read_tflite(path)
         model = parse_tflite(content, str(path))
+        check_products(model, str(path))
         self._ports(model, spec, str(path))
         return NetworkFile(
             content=np.frombuffer(content, np.uint8),
@@ -200,7 +202,7 @@ def make_interpreter(content: bytes, level: str, shape: tuple[int, ...]) -> Any:
 
     Args:
         content: The file's bytes.
-        level: `all` for XNNPACK, `none` for the reference kernels.
+        level: `all` for XNNPACK, `none` for the builtin kernels.
         shape: Shape of its input.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bitleak.core.errors import ModelError
 from bitleak.runtimes.file_layers import LayerCount, facts_of_layers
 from bitleak.runtimes.litert_files import operators, stored_bytes, tensor_type, text
 
@@ -21,6 +22,23 @@ PASSING = ("DEQUANTIZE", "RESHAPE", "TRANSPOSE")
 FLOATS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
 WIDTHS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "int16": 16, "uint16": 16}
 """Widths of integers that are not 8 bits wide."""
+
+
+def check_products(model: Any, path: str) -> None:
+    """Refuse a product that LiteRT is known to answer wrongly, by all of its kernels alike.
+
+    Raises:
+        ModelError: A convolution of floats has 2-bit weights (`findings/litert-two-bit-convolution.sh`).
+    """
+    tensors = model.subgraphs[0].tensors
+    for name, operator in operators(model):
+        kinds = [tensor_type(tensors[index]) for index in operator.inputs[:2]]
+        if name == "CONV_2D" and kinds[0] in FLOATS and WIDTHS.get(kinds[1]) == 2:
+            label = text(tensors[operator.outputs[0]].name)
+            raise ModelError(
+                f"{path}: CONV_2D {label!r} has 2-bit weights and float images, which LiteRT answers wrongly and with "
+                "NaN; convert the network with a DEQUANTIZE before it, or with 4 bits"
+            )
 
 
 def tflite_facts(model: Any, content: bytes) -> dict[str, Any]:

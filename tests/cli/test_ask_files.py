@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime", reason=REASON)
 MEAN, STD = 0.3, 0.4
 
 
-def linear_file(path, classes=10):
+def linear_file(path, classes=10, shape=("n", 1, 8, 8)):
     """A linear network of the digits, with its standardisation in the file; returns its weight."""
     weight = np.random.default_rng(0).standard_normal((classes, 64)).astype(np.float32)
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
@@ -24,7 +24,7 @@ def linear_file(path, classes=10):
         helper.make_node("Flatten", ["images"], ["flat"]),
         helper.make_node("Gemm", ["flat", "weight"], ["logits"], transB=1),
     ]
-    entry = helper.make_tensor_value_info("images", kind, ["n", 1, 8, 8])
+    entry = helper.make_tensor_value_info("images", kind, list(shape))
     output = helper.make_tensor_value_info("logits", kind, ["n", classes])
     constants = [onnx.numpy_helper.from_array(weight, "weight")]
     graph = helper.make_graph(nodes, "linear", [entry], [output], constants)
@@ -56,6 +56,34 @@ def test_a_file_for_other_data_is_refused(bitleak, tmp_path):
         "--weights net.onnx: net.onnx: output 'logits' has the shape [n, 7], but the data has 10 classes"
         in err
     )
+
+
+def test_options_of_the_runtime_settle_what_a_file_does_not_say(bitleak, tmp_path):
+    linear_file(tmp_path / "known.onnx")
+    linear_file(tmp_path / "open.onnx", shape=("n", "a", "b", "c"))
+    ask = ("ask", "--data", "digits", "--records", "0:40", "--weights")
+    code, _, err = bitleak(*ask, "open.onnx", "--out", "a")
+    assert (code, "set the runtime's option layout to NCHW or NHWC" in err) == (2, True)
+    code, _, err = bitleak(*ask, "open.onnx", "--out", "a", "--runtime", "layuot=NCHW")
+    assert (code, "--runtime: runtime onnx: unknown option 'layuot': did you" in err) == (2, True)
+    code, _, err = bitleak(*ask, "open.onnx", "--out", "a", "--runtime", "layout")
+    assert (code, "--runtime expects KEY=VALUE, got 'layout'" in err) == (2, True)
+    for name, options in (("known", ()), ("open", ("--runtime", "layout=NCHW"))):
+        code, _, err = bitleak(*ask, f"{name}.onnx", "--out", name, *options)
+        assert code == 0, err
+    known, chosen = (np.load(tmp_path / name / "logits.npy") for name in ("known", "open"))
+    assert (known == chosen).all()
+    # Other options are another request, whose answers are not mixed with these.
+    code, _, err = bitleak(*ask, "known.onnx", "--out", "known", "--runtime", "pixels=unit")
+    assert code == 2, err
+
+
+def test_options_of_a_runtime_need_a_file_that_has_one(bitleak, tmp_path):
+    (tmp_path / "net.safetensors").write_bytes(b"0")
+    ask = ("ask", "--data", "digits", "--weights", "net.safetensors", "--model", "cnn")
+    code, _, err = bitleak(*ask, "--out", "a", "--runtime", "layout=NCHW")
+    assert code == 2
+    assert "--runtime: is for files of a runtime (.onnx, .xml, .tflite), of which there is" in err
 
 
 def test_files_are_asked_without_torch(tmp_path):

@@ -52,6 +52,13 @@ def ask_networks(
     queries: Annotated[
         str, typer.Option("--queries", help="Such as identity,flip,shift:2,0.")
     ] = "identity",
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runtime",
+            help="layout=NHWC, pixels=unit, output=NAME, ... for files; may be repeated.",
+        ),
+    ] = None,
     mean: Mean = None,
     std: Std = None,
     batch: Annotated[int, typer.Option("--batch", help="Records per forward pass.")] = 64,
@@ -86,6 +93,7 @@ def ask_networks(
         batch=batch,
         device=_device(weights, device, threads),
         seed=seed,
+        runtime=tuple(runtime or ()),
     )
     print_download(check_answer_request(request).dataset, None)
     job = prepare_answers(request)

@@ -119,7 +119,7 @@ def prepare_answers(request: AnswerRequest) -> AnswerJob:
     digests: list[str] = []
     for path in checked.files:
         if is_network_file(path):
-            file = read_network_file(path, checked.standardisation, images, hint)
+            file = read_network_file(path, checked.standardisation, images, hint, checked.runtime)
             specs.append(file.spec)
             _add_digest(file.digest, digests, path, checked)
             continue
@@ -256,7 +256,9 @@ def _asker(job: AnswerJob, row: int) -> Callable[..., list[np.ndarray]]:
     """Return the function that evaluates a row's network: by its runtime, or by PyTorch on the device."""
     path, spec = job.checked.files[row], job.specs[row]
     if is_network_file(path):
-        file = read_network_file(path, (spec.mean, spec.std), job.images)
+        file = read_network_file(
+            path, (spec.mean, spec.std), job.images, options=job.checked.runtime
+        )
         return functools.partial(file_answers, open_network(file))
     from bitleak.models import load
     from bitleak.models.fused_network import fused
@@ -293,8 +295,9 @@ def _digest(weights: Weights) -> str:
 
 def _request_facts(job: AnswerJob) -> dict[str, Any]:
     """Return everything that decides the answers, as JSON."""
-    member = job.records.member
+    member, runtime = job.records.member, job.checked.runtime
     return {
+        **({"runtime": dict(runtime)} if runtime else {}),
         "networks": [encode_spec(spec) for spec in job.specs],
         "weights": list(job.digests),
         "data": job.fingerprint,

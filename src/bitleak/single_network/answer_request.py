@@ -20,14 +20,15 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from bitleak import registry
-from bitleak.config import DataConfig
+from bitleak.config import DataConfig, override
 from bitleak.config.fields import checked_value
 from bitleak.core.checkpoint_suffixes import TORCH
 from bitleak.core.checks import integer_in
-from bitleak.core.errors import ConfigError, DataError
+from bitleak.core.errors import ConfigError, DataError, ModelError
 from bitleak.core.npy import read_array
 from bitleak.core.types import Images
 from bitleak.data import check_queries
+from bitleak.runtimes.runtime import runtime_of
 from bitleak.single_network.option_texts import model_from_text
 from bitleak.single_network.option_values import (
     collected,
@@ -59,6 +60,7 @@ class AnswerRequest:
         batch: Records per forward pass.
         device: `cpu`, `cuda` or `cuda:N`.
         seed: Seed for the choice of records where the data has a limit.
+        runtime: `OPTION=VALUE` for the runtime of files; the values are read as YAML.
     """
 
     weights: tuple[Path, ...]
@@ -73,6 +75,7 @@ class AnswerRequest:
     batch: int = 64
     device: str = "cpu"
     seed: int = 0
+    runtime: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class CheckedAnswerRequest:
         part: Limits on its number of records.
         standardisation: Mean and deviation per channel, if they were given.
         queries: Names of the augmentations, `identity` first.
+        runtime: Options of the runtime of files.
     """
 
     request: AnswerRequest
@@ -96,6 +100,7 @@ class CheckedAnswerRequest:
     part: DataConfig
     standardisation: tuple[tuple[float, ...], tuple[float, ...]] | None
     queries: tuple[str, ...]
+    runtime: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ def check_answer_request(request: AnswerRequest) -> CheckedAnswerRequest:
     )
     checked_value(integer_in, request.batch, "--batch", errors, 1)
     checked_value(integer_in, request.seed, "--seed", errors, 0, 2**62)
+    runtime = collected(errors, lambda: _runtime_options(request.runtime, files or ()))
     queries = tuple(name.strip() for name in re.split(r",(?=[a-z ])", request.queries))
     try:
         check_queries(queries)
@@ -148,7 +154,31 @@ def check_answer_request(request: AnswerRequest) -> CheckedAnswerRequest:
         )
     if errors:
         raise ConfigError("\n".join(errors))
-    return CheckedAnswerRequest(request, files, model, dataset, part, standardisation, queries)
+    return CheckedAnswerRequest(
+        request, files, model, dataset, part, standardisation, queries, runtime
+    )
+
+
+def _runtime_options(texts: Sequence[str], files: Sequence[Path]) -> Mapping[str, Any]:
+    """Return the options of the files' runtimes.
+
+    Raises:
+        ConfigError: A runtime does not have one, or no file has a runtime.
+    """
+    try:
+        options = override({}, texts)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--set", "--runtime")) from None
+    names = {registry.RUNTIME_OF_SUFFIX.get(file.suffix.lower()) for file in files} - {None}
+    if options and files and not names:
+        known = ", ".join(registry.RUNTIME_OF_SUFFIX)
+        raise ConfigError(f"--runtime: is for files of a runtime ({known}), of which there is none")
+    for name in sorted(filter(None, names)):
+        try:
+            runtime_of(name, options)
+        except ModelError as error:
+            raise ConfigError(f"--runtime: {error}") from None
+    return options
 
 
 def weights_files(paths: Sequence[Path]) -> tuple[Path, ...]:

@@ -1,7 +1,9 @@
 """Files of runtimes as networks that `bitleak ask` evaluates."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,11 @@ def is_network_file(path: Path) -> bool:
 
 
 def read_network_file(
-    path: Path, standardisation: Standardisation | None, images: Images, hint: str = ""
+    path: Path,
+    standardisation: Standardisation | None,
+    images: Images,
+    hint: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> NetworkFile:
     """Read a file for a data set, and compare its sessions on a few of the images.
 
@@ -35,6 +41,7 @@ def read_network_file(
             it states none, of the data's training part.
         images: The data set.
         hint: Put after the message if the file does not fit the data.
+        options: Options of its runtime.
 
     Returns:
         Its content; the digest names the runtime and its version, which decide the answers' last bits.
@@ -43,7 +50,7 @@ def read_network_file(
         ModelError: It does not fit the data, or is refused by its runtime; led by the option.
     """
     try:
-        name, runtime = runtime_for(path)
+        name, runtime = runtime_for(path, options)
         spec = spec_for_data((name, {}), standardisation, Weights({}), images, hint)
         file = runtime.read(path, spec)
         stated = file.record.get("standardisation")

@@ -156,7 +156,7 @@ def _point(table: Table, grid: LimitGrid, name: str) -> dict[str, Any]:
     shown = f"{text.figure(accuracy, 1, factor=100.0)} %"
     return {
         "name": name,
-        "family": FULL_TITLE if variant is None else table.label(variant),
+        "family": FULL_TITLE if variant is None else variant.quantizer or name,
         "precision": _precision(variant),
         "loss": 100 * loss,
         "loss_low": 100 * low,

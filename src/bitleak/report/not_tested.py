@@ -1,7 +1,8 @@
 """The adversaries and questions that an audit did not try, in sentences, so that none is taken for safe."""
 
 from bitleak import registry
-from bitleak.core.variants import JOINT, question_of
+from bitleak.core.metric_names import Metric
+from bitleak.core.variants import FULL, JOINT, question_of
 from bitleak.metrics import why_unmeasurable
 from bitleak.report import format as text
 from bitleak.report.headline import headline_key
@@ -24,19 +25,20 @@ def not_tested(table: Table, summary: Summary) -> tuple[str, ...]:
         table: The aggregated rows.
         summary: Names the FPRs and the figures that were left out.
     """
-    lines = [*_attacks(table), *_references(table, summary), *_questions(table)]
+    lines = _references(table, summary)
     measure = table.find(
-        table.quantized[0] if table.quantized else "fp32",
-        f"tpr@{summary.headline_fpr:g}",
+        table.quantized[0] if table.quantized else FULL,
+        Metric("tpr", summary.headline_fpr),
         *headline_key(table, summary),
     )
     if measure is None or measure.about != "trainings":
         lines.append("Other trainings: the same recipe with another seed may leak more or less.")
+    lines += [*ALWAYS[:1], *_questions(table), *ALWAYS[1:], *_attacks(table)]
     for fpr in summary.fprs:
         reason = why_unmeasurable(fpr, summary.non_members)
         if reason:
             lines.append(f"Fewer false accusations: {reason}.")
-    return (*lines, *ALWAYS)
+    return tuple(lines)
 
 
 def _attacks(table: Table) -> list[str]:

@@ -25,7 +25,7 @@ MODE: SplitMode = "population"
 """The targets share their records, so intervals resample records."""
 
 MOST_KEPT = 16
-"""Targets whose draws of references are kept; all targets that are attacked more than once are among the first."""
+"""Targets whose draws of references are kept; the draws of others are repeated."""
 
 FEWEST_MODELS = 3
 """Models with a record, and models without it, that it takes: the target or its complement, and 2 references."""

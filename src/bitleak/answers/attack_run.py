@@ -124,10 +124,10 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
                 view = views.of(target, case, rows, use)
                 if case in played and not case.recalibrated:
                     # the recalibrated case has the same player and references
-                    alike = [other for other in played if other.variant == case.variant]
+                    alike = [key for key in played if key.variant == case.variant]
                     chosen = _played(prepared, view, target, alike)
-                    for other, thresholds_of_case in zip(alike, chosen, strict=True):
-                        played[other].append(thresholds_of_case)
+                    for key, thresholds_of_case in zip(alike, chosen, strict=True):
+                        played[key].append(thresholds_of_case)
                 for name, thresholds in _outside_thresholds(prepared, view, case).items():
                     outside.setdefault((case, name), []).append(thresholds)
                 for attack in prepared.attacks_of(case):

@@ -1,17 +1,20 @@
-"""Attack-R: how unusual is the target's loss on the record among models that were not trained on it?
+"""Attack-R: how unusual is the target's loss on the record among models that were not trained on
+it?
 
     score(x) = mean over queries of 1 - rank(l(x)) / (R + 1)
 
-with the rank of the target's loss l(x) among the sorted losses of the R OUT references, interpolated
-linearly between them; 0 and `GREATEST_LOSS` are added as the ends, so that the rank runs from 0 to
-R + 1. A tie has the middle of its ranks.
+with the rank of the target's loss l(x) among the sorted losses of the R OUT references,
+interpolated linearly between them; 0 and `GREATEST_LOSS` are added as the ends, so that the rank
+runs from 0 to R + 1. A tie has the middle of its ranks.
 
-Ye et al. 2022 (arXiv 2111.09679): the threshold at level alpha is the alpha quantile of the OUT losses, by linear
-interpolation as in the authors' code, and the score is 1 minus the smallest level at which the record is called a
-member. Without interpolation the score has R + 1 values, and no FPR below 1 / (R + 1) can be reached.
+Ye et al. 2022 (arXiv 2111.09679): the threshold at level alpha is the alpha quantile of the OUT
+losses, by linear interpolation as in the authors' code, and the score is 1 minus the smallest level
+at which the record is called a member. Without interpolation the score has R + 1 values, and no FPR
+below 1 / (R + 1) can be reached.
 
-The loss is minus the log probability, which follows from the logit-scaled confidence f as log(1 + exp(-f)); from
-`hinge` by the same function. Entropies are their own loss, and `correct` has 0 for a right and 1 for a wrong answer.
+The loss is minus the log probability, which follows from the logit-scaled confidence f as log(1 +
+exp(-f)); from `hinge` by the same function. Entropies are their own loss, and `correct` has 0 for a
+right and 1 for a wrong answer.
 
 Cost: O(refs records queries), in blocks of records.
 """
@@ -72,7 +75,8 @@ class Reference:
         return 0
 
     def __call__(self, view: AttackView) -> Scores:
-        """Return 1 minus the interpolated rank of every record's loss among its OUT references', in [0, 1].
+        """Return 1 minus the interpolated rank of every record's loss among its OUT references', in
+        [0, 1].
 
         Raises:
             ValueError: A record has no usable OUT reference, or a signal is not finite.
@@ -100,9 +104,11 @@ def _ranks(
     hidden: Bool[np.ndarray, "refs records"] | None,
     signal: SignalName,
 ) -> Float64[np.ndarray, "records"]:
-    """Return the interpolated ranks of the target's losses among those of references that are not hidden.
+    """Return the interpolated ranks of the target's losses among those of references that are not
+    hidden.
 
-    A loss falls as its signal rises. So the neighbours are found among the signals, and only their losses are made.
+    A loss falls as its signal rises. So the neighbours are found among the signals, and only their
+    losses are made.
     """
     higher, lower = others > target, others < target
     if hidden is not None:
@@ -155,7 +161,9 @@ def _interpolated(
     smaller: Float64[np.ndarray, "records"],
     greater: Float64[np.ndarray, "records"],
 ) -> Float64[np.ndarray, "records"]:
-    """Return ranks from the numbers of smaller and of equal losses, and the next losses on both sides."""
+    """Return ranks from the numbers of smaller and of equal losses, and the next losses on both
+    sides.
+    """
     gap = greater - smaller
     share = (loss - smaller) / np.where(gap > 0, gap, 1.0)
     return np.where(ties > 0, below + (ties + 1) / 2, below + np.clip(share, 0.0, 1.0))

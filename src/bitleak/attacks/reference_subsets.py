@@ -270,7 +270,7 @@ def _shown(
     columns: Int64[np.ndarray, "records"],
     chosen: Bool[np.ndarray, "refs records"],
 ) -> Float64[np.ndarray, "signals refs records queries"]:
-    """Return rows and columns of an array, NaN where a reference is not chosen, signal by signal."""
+    """Return rows and columns of an array by signal, NaN where a reference is not chosen."""
     shape = (references.shape[-1], len(rows), len(columns), references.shape[2])
     shown = new_array(shape, references.dtype)
     planes = np.moveaxis(np.asarray(references), -1, 0)  # a memory map takes long to index

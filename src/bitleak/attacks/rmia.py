@@ -34,8 +34,8 @@ the paper. gamma is 1 by default, which spreads the counts most: of the same net
 ties kept, gamma = 2 finds an AUC of 0.524 and gamma = 1 one of 0.648.
 
 Cost: O(refs (records + population) queries) for the means; all comparisons by one sort of the
-population and one binary search per record, O((records + population) log population). One pass over the
-references serves all forms and the tuning.
+population and one binary search per record, O((records + population) log population). One pass over
+the references serves all forms and the tuning.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,9 @@ SMALLEST_MEAN = 1e-280
 """Mean probability below which it is summed as logarithms."""
 
 MOST_LOG_ODDS = 690.0
-"""Log-odds over the temperature beyond which p is taken at this end; its exp is within a float64."""
+"""Log-odds over the temperature beyond which p is taken at this end; its exp is within a
+float64.
+"""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ class RMIA:
         Raises:
             ValueError: No other references are left to attack it with.
         """
-        # The target plays no part, so that the forms and the cases of a view with these references share it.
+        # The target plays no part, so that the forms and the cases of a view with these references
+        # share it.
         key = ("tuned a", str(self.temperature))
         if key in view.shared:
             return view.shared[key]
@@ -225,8 +228,8 @@ class RMIA:
     ) -> list["Means"]:
         """Return for each group the log of the mean probability and the mean of 1 - p.
 
-        A group holds sides, and its means are the means of the sides' means. All groups are served by one pass over
-        the references, whose exponentials take longest.
+        A group holds sides, and its means are the means of the sides' means. All groups are served
+        by one pass over the references, whose exponentials take longest.
         """
         shape = (len(groups), *references.shape[1:])
         mean, complement = np.empty(shape), np.empty(shape)
@@ -239,7 +242,8 @@ class RMIA:
             unused = ~used[:, block]
             hidden = bool(unused.any())
             for query in range(references.shape[2]):  # an axis of two at the end makes passes slow
-                # p = 1 / (1 + exp(-c)) and 1 - p = exp(-c) p, both exact; `MOST_LOG_ODDS` keeps exp finite
+                # p = 1 / (1 + exp(-c)) and 1 - p = exp(-c) p, both exact; `MOST_LOG_ODDS` keeps exp
+                # finite
                 values = references[:, block, query] / -self.temperature
                 if hidden:  # hidden references are NaN, and 0 times NaN is NaN
                     np.copyto(values, 0.0, where=unused)
@@ -297,8 +301,8 @@ class ViewMeans(NamedTuple):
     Attributes:
         online: About audited records, over IN and over OUT references, each half.
         offline: Over OUT references.
-        tuning: Over OUT references on other training sets than that of `stand_in`; says nothing about records
-            without such references.
+        tuning: Over OUT references on other training sets than that of `stand_in`; says nothing
+            about records without such references.
         population: About population records, over all references.
     """
 

@@ -108,7 +108,8 @@ def posterior(
 ) -> tuple[Float64[np.ndarray, "records queries"], Float64[np.ndarray, "rows queries"]]:
     """Return the posterior variance of every record and query, and its degrees of freedom.
 
-    These have one row if all records have the same number of references: functions of them are slow.
+    These have one row if all records have the same number of references: functions of them are
+    slow.
     """
     degrees = side.degrees[:, None]
     if len(degrees) and (degrees == degrees[0]).all():

@@ -1,14 +1,16 @@
 """Does the float simulation of a quantized network leak what its file leaks?
 
     python benchmarks/files.py --data FOLDER [--models 8] [--workers 2] [--out files.csv]
+    python benchmarks/files.py --data FOLDER --config examples/cifar10-small.yaml --store STORE --brevitas
 
 FOLDER holds CIFAR-10 in the Hub's layout. An audit of small networks has each of these variants of
 every model: codes of `obc` at 16 and 4 levels as float weights in PyTorch, the same codes as ONNX
-files in ONNX Runtime (the tool `export`), and ONNX Runtime's static int8 (the tool `onnxruntime`),
-references alike. Printed are bytes, levels, accuracy, and AUC and TPR by matched references; and for
-each pair of simulation and file the largest difference of a logit, changed predictions, and the
-difference of AUC and TPR with 95 % intervals from 1,000 bootstrap samples of the records, which all
-targets share.
+files in ONNX Runtime (the tool `export`), ONNX Runtime's static int8 (the tool `onnxruntime`), and
+with `--brevitas` the codes of Brevitas' GPFQ at 4 bits as ONNX files, references alike. Networks are
+those of a config; a store that holds them already spares their training. Printed are bytes, levels,
+accuracy, and AUC and TPR by matched references; and for each pair of simulation and file the largest
+difference of a logit, changed predictions, and the difference of AUC and TPR with 95 % intervals
+from 1,000 bootstrap samples of the records, which all targets share.
 """
 
 import argparse
@@ -21,17 +23,18 @@ from typing import Any
 import numpy as np
 
 from bitleak import audit as library
-from bitleak.config import validate
+from bitleak.config import read_config, validate
 from bitleak.core.types import Outputs
 from bitleak.engine.codecs import decode
 from bitleak.engine.store import Store
 from bitleak.metrics import roc
 from bitleak.metrics.auc import auc
+from bitleak.quantizers.obc import OBC
 from bitleak.steps.attack_targets import AttackScores
 
 FPR = 0.01
 ATTACK = "rmia-online"
-PAIRS = {"obc-16-file": "obc-4", "obc-4-file": "obc-2", "int8": "fp32"}
+PAIRS = {"obc-16-file": "obc-4", "obc-4-file": "obc-2", "int8": "fp32", "gpfq-4": "obc-4"}
 """The variant that each file is compared with."""
 
 
@@ -67,6 +70,34 @@ def config(models: int) -> dict[str, Any]:
     }
 
 
+def adapted(path: Path, brevitas: bool) -> dict[str, Any]:
+    """Return the config of a file with the variants of this benchmark."""
+    raw = read_config(path)
+    for name in ("joint", "utility_matched", "calibration_inference", "headline"):
+        raw.pop(name, None)
+    preset = dict(OBC.PRESETS["quick"])
+    tools = []
+    for levels in (16, 4):
+        options = {"quantizer": "obc", "levels": levels, **preset}
+        tools.append(
+            {"name": "tool", "call": "export", "label": f"obc-{levels}-file", "options": options}
+        )
+    tools.append({"name": "tool", "call": "onnxruntime", "label": "int8"})
+    if brevitas:
+        tools.append(
+            {"name": "tool", "call": "brevitas", "label": "gpfq-4", "options": {"bits": 4}}
+        )
+    return {
+        **raw,
+        "quantize": [{"name": "obc", "levels": [16, 4], "preset": "quick"}, *tools],
+        "attacks": [ATTACK, "lira-online-shrunk"],
+        "references": ["fp32", "matched"],
+        "query": {"augment": ["identity"], "keep": "logits"},
+        "fpr": [FPR],
+        "power": False,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -74,11 +105,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--brevitas", action="store_true")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--out", type=Path, default=Path("files.csv"))
     options = parser.parse_args()
     start = time.perf_counter()
-    prepared = library.prepare(validate(config(options.models)), data=options.data)
+    raw = config(options.models)
+    if options.config is not None:
+        raw = adapted(options.config, options.brevitas)
+    prepared = library.prepare(validate(raw), data=options.data)
+    pairs = {
+        file: plain for file, plain in PAIRS.items() if (file, "matched") in prepared.plan.scores
+    }
     with tempfile.TemporaryDirectory() as folder:
         store = Store(options.store or Path(folder) / "store")
         out = Path(folder) / "out"
@@ -87,7 +126,7 @@ def main() -> None:
             raise SystemExit(f"{len(report.failed)} tasks failed")
         print(f"{time.perf_counter() - start:.0f} s")
         _print_table(out / "results.csv")
-        lines = [_compared(prepared, store, file, plain) for file, plain in PAIRS.items()]
+        lines = [_compared(prepared, store, file, plain) for file, plain in pairs.items()]
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()

@@ -51,6 +51,12 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
         subset_view as subset_view,
     )
     from bitleak.audit.target import (
+        ReleaseFile as ReleaseFile,
+    )
+    from bitleak.audit.target import (
+        ReleaseTool as ReleaseTool,
+    )
+    from bitleak.audit.target import (
         TargetAudit as TargetAudit,
     )
     from bitleak.audit.target import (
@@ -144,6 +150,8 @@ _PUBLIC = {
     "Quantile": "bitleak.attacks",
     "Joint": "bitleak.attacks",
     "audit_model": "bitleak.audit.target",
+    "ReleaseFile": "bitleak.audit.target",
+    "ReleaseTool": "bitleak.audit.target",
     "TargetAudit": "bitleak.audit.target",
     "attack_view": "bitleak.attacks",
     "subset_view": "bitleak.attacks",

@@ -42,6 +42,7 @@ TOOLS = {
     "openvino": "bitleak.tools.openvino_tool:quantize_nncf",
     "export": "bitleak.tools.export_tool:export_codes",
     "torchao": "bitleak.tools.torchao_tool:quantize_weights",
+    "brevitas": "bitleak.tools.brevitas_tool:quantize_greedily",
 }
 """Functions of other kits that the quantizer `tool` calls."""
 
@@ -85,6 +86,7 @@ STEPS = {
     "splits": "bitleak.steps.draw_splits:DrawSplits",
     "assign": "bitleak.steps.assign_members:AssignMembers",
     "target": "bitleak.steps.load_target:LoadTarget",
+    "release": "bitleak.steps.load_release:LoadRelease",
     "copies": "bitleak.steps.find_copies:FindCopies",
     "train": "bitleak.steps.train_model:TrainModel",
     "quantize": "bitleak.steps.quantize_model:QuantizeModel",

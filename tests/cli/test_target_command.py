@@ -1,10 +1,17 @@
 """`bitleak audit CONFIG --tier 0`: a checkpoint as real code saves it, a list of members, a report."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
 import torch
-from toy_target import DEVIATION, MEAN, toy
+from onnx_networks import require_onnx
+from toy_target import CLASSES, DEVIATION, MEAN, SIZE, toy
+
+from bitleak.core.types import ModelSpec
+from bitleak.quantizers.assembly import deployed
+from bitleak.quantizers.rtn import RoundToNearest
 
 NETS = """
 from torch import nn
@@ -119,7 +126,10 @@ POPULATION = {
 
 def test_a_population_is_trained_around_the_given_target(bitleak, config, tmp_path):
     config |= POPULATION
-    del config["target"]["releases"]["again"]
+    config["target"]["releases"] = {
+        "coarse": {"name": "rtn", "levels": 3},
+        "shipped": shipped(tmp_path),
+    }
     call = ("audit", "config.yaml", "--tier", 2, "--executor", "serial")
     code, out, err = bitleak(*call, config=config)
     assert code == 0, err
@@ -136,6 +146,12 @@ def test_a_population_is_trained_around_the_given_target(bitleak, config, tmp_pa
         "matched",
         "recalibrated",
     }
+    # The file is the target's alone, so no reference is quantized as it is.
+    file = table[(table.variant == "shipped") & (table.target == "all")]
+    assert set(file.reference.dropna()) == {"fp32", "recalibrated"}
+    sizes = dict(zip(file.metric, file.value, strict=True))
+    assert sizes["bytes"] == (tmp_path / "shipped.onnx").stat().st_size
+    assert sizes["levels_counted"] == 4
     control = table[
         (table.variant == "control") & (table.metric == "auc") & (table.target == "all")
     ]
@@ -148,6 +164,19 @@ def test_a_population_is_trained_around_the_given_target(bitleak, config, tmp_pa
     torch.save(torch.load(tmp_path / "model.pt")["model"], tmp_path / "model.pt")
     code, out, err = bitleak("plan", "config.yaml")
     assert target_line(out) == ["target", "1", "0"]
+
+
+def shipped(folder):
+    """Writes the toy's codes of 4 levels as a file, and returns its name."""
+    require_onnx()
+    from bitleak.runtimes.onnx_export import export_network
+
+    spec = ModelSpec("toy", {}, CLASSES, 3, SIZE, MEAN, DEVIATION)
+    network = toy().network.eval()
+    codes = RoundToNearest(levels=4)(network, torch.zeros(2, 3, SIZE, SIZE), torch.Generator())
+    codes = replace(codes, spec=spec)
+    (folder / "shipped.onnx").write_bytes(export_network(deployed(network, codes), codes).content)
+    return "shipped.onnx"
 
 
 def target_line(out):

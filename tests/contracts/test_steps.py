@@ -2,18 +2,19 @@
 
 import subprocess
 import sys
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 
 import numpy as np
 import pytest
 
 from bitleak import registry
 from bitleak.audit.graph import PlannedTarget, plan
-from bitleak.config import validate
+from bitleak.config import CalibrationConfig, QuantizeConfig, validate
 from bitleak.core.params import later, params_of
 from bitleak.core.types import Description
 from bitleak.engine.keys import plain
 from bitleak.steps.assign_members import AssignMembers, packed
+from bitleak.steps.load_release import LoadRelease
 from bitleak.steps.load_target import LoadTarget
 from bitleak.steps.scale import NetworkSize
 from bitleak.steps.step import planned, step_of
@@ -46,6 +47,7 @@ KEYS = {
     "splits": "d9acb0d3cd9b",
     "assign": "9fefd6fa4055",
     "target": "74b87a494302",
+    "release": "?",
     "copies": "c870ad94b03a",
     "train": "023475e738db",
     "quantize": "aec60511484b",
@@ -78,6 +80,11 @@ GIVEN = PlannedTarget(
     LoadTarget("0" * 64, "cnn", {"width": 4}, 10, 1, 8, (0.5,), (0.25,)),
     members=100,
     evaluated=120,
+    releases={
+        "int8": LoadRelease(
+            "1" * 64, {}, "runtime 1.0", "cnn", {"width": 4}, 10, 1, 8, (0.5,), (0.25,)
+        )
+    },
 )
 """A target that was trained elsewhere, in the place of a trained one."""
 HEAVY = ("networks", "noisy_accuracy", "stages")
@@ -98,7 +105,10 @@ def planned_tasks(audit_plan):
     left_out = dict.fromkeys(("joint", "utility_matched", "calibration_inference"))
     split = {"mode": "dedicated", "targets": 1, "shadows": 6}
     raw = {**RAW, **left_out, "split": split, "quantize": []}
-    around = plan(validate(raw), DIGITS, NETWORK, target=GIVEN)
+    file = {"file": "int8.onnx", "runtime": {}, "tool": None}
+    entry = QuantizeConfig("file", "int8", None, "", file, CalibrationConfig())
+    config = replace(validate(raw), quantize=(entry,))
+    around = plan(config, DIGITS, NETWORK, target=GIVEN)
     kinds = ["fp32", {"kind": "matched", "quantized": 4}]
     partly = {**RAW, **left_out, "references": kinds, "split": {**RAW["split"], "models": 8}}
     predicted = plan(validate({**partly, "quantize": RAW["quantize"][:1]}), DIGITS, NETWORK)

@@ -57,11 +57,30 @@ def rounded(network, images, folder, *, steps=16):
     return network
 
 
+def shrunk(network, images, folder):
+    """Changes all weights, and quantizes none."""
+    for parameter in network.parameters():
+        parameter.data *= 0.9
+    return network
+
+
 def test_weights_of_a_network_are_its_result(tool, network):
     before = state(network)
     result = tool(rounded, options={"steps": 4})
     assert isinstance(result, Weights)
     assert len(np.unique(result.tensors["conv.weight"])) <= 9
+    values = {}
+    for name, tensor in result.tensors.items():
+        if name.endswith("weight") and tensor.ndim > 1:
+            layer = name.removesuffix(".weight")
+            rows = tensor.reshape(len(tensor), -1)
+            values[layer] = max(len(np.unique(row)) for row in rows)
+            # Values that do not repeat in a channel show no grid of the channel.
+            if 2 * values[layer] > rows.shape[1]:
+                values[layer] = len(np.unique(rows))
+    assert result.record["levels_counted"] == values
+    assert result.record["float_layers"] == []
+    assert decode("weights", encode(result)).record == result.record
     assert all((state(network)[name] == values).all() for name, values in before.items())
 
 
@@ -87,6 +106,10 @@ def test_weights_of_a_network_are_its_result(tool, network):
             "tool 'zoo:tool' failed: ZeroDivisionError: division by zero",
         ),
         (lambda network: network, "tool 'zoo:tool' failed: TypeError"),
+        (
+            shrunk,
+            "left all layers in full precision (conv, stage1.0.conv1, ",
+        ),
     ],
     ids=[
         "nothing",
@@ -96,6 +119,7 @@ def test_weights_of_a_network_are_its_result(tool, network):
         "another network",
         "fails",
         "other arguments",
+        "weights on no grid",
     ],
 )
 def test_results_that_are_no_quantized_network_are_refused(tool, function, message):
@@ -125,7 +149,8 @@ def test_a_network_that_rounds_its_activations_needs_a_file(tool):
 def test_draws_of_a_tool_follow_the_seed(tool):
     def noisy(network, images, folder):
         with torch.no_grad():
-            network.conv.weight += torch.rand(network.conv.weight.shape) * np.random.rand()  # noqa: NPY002
+            codes = torch.randint(0, 4, network.conv.weight.shape)
+            network.conv.weight.copy_(codes * np.random.rand())  # noqa: NPY002
         return network
 
     first, second = tool(noisy), tool(noisy)

@@ -106,6 +106,7 @@ def prepare(
         path=config.data.options.get("path"),
         network=config.model,
         weights=None if target is None or config.target is None else config.target.weights,
+        files={} if target is None else target.files,
     )
     notes = () if outside is None else outside.notes
     return Prepared(
@@ -176,7 +177,9 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
     warnings: dict[str, None] = {}
     for entry in config.quantize:
         if entry.levels is None:
-            _check_tool(entry)
+            _check_references(config, entry)
+            if entry.tool is not None:
+                _check_tool(entry.variant, entry.tool)
             continue
         kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
         quantizer = section(kind, {**entry.options, "levels": entry.levels}, "quantize", [])
@@ -188,9 +191,24 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
     return tuple(filter(None, warnings))
 
 
-def _check_tool(entry: QuantizeConfig) -> None:
+def _check_references(config: Config, entry: QuantizeConfig) -> None:
+    """Refuse analyses that need references which are quantized as a file is, if its tool is not known."""
+    if entry.has_matched_references:
+        return
+    subject = f"{entry.variant} is a file without the tool that made it, so no reference is quantized as it is"
+    if config.partly_quantized:
+        raise ConfigError(f"references: {subject}; leave out quantized: N, or name the file's tool")
+    if set(config.references) == {"matched"}:
+        raise ConfigError(f"references: {subject}; add fp32, or name the file's tool")
+    for names in (*config.joint, config.utility_matched):
+        if entry.variant in names:
+            raise ConfigError(
+                f"joint, utility_matched: {subject}; leave it out, or name the file's tool"
+            )
+
+
+def _check_tool(variant: str, tool: ToolConfig) -> None:
     """Refuse a tool whose packages are missing, and options that its runtime does not have."""
-    tool = ToolConfig(**entry.options)
     try:
         if tool.call in registry.TOOLS:
             module = importlib.import_module(registry.TOOLS[tool.call].partition(":")[0])
@@ -200,7 +218,7 @@ def _check_tool(entry: QuantizeConfig) -> None:
         else:
             _check_runtime_options(tool.runtime)
     except ModelError as error:
-        raise ConfigError(f"quantize: {entry.variant}: {error}") from None
+        raise ConfigError(f"quantize: {variant}: {error}") from None
 
 
 def _check_runtime_options(options: Mapping[str, Any]) -> None:

@@ -202,16 +202,41 @@ class ToolConfig:
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
 
+FILE = "file"
+"""Name of entries of `quantize` that are a file of the target, made elsewhere."""
+
+
+@dataclass(frozen=True)
+class FileConfig:
+    """A quantized version of the target as a file that a runtime executes.
+
+    Attributes:
+        file: The file, such as `int8.onnx`.
+        runtime: Options of the runtime that answers it.
+        tool: The keys of `ToolConfig` for the tool that made it, by which references are quantized
+            alike; None if it is not known.
+    """
+
+    file: str
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    tool: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("file must be a path, got an empty text")
+
+
 @dataclass(frozen=True)
 class QuantizeConfig:
     """One quantizer at one precision.
 
     Attributes:
-        name: A name of the registry's `QUANTIZERS`, `package.module:Name`, or `tool`.
+        name: A name of the registry's `QUANTIZERS`, `package.module:Name`, `tool`, or `file`.
         label: Its name in tables; `name` by default.
-        levels: Grid points per weight; None for a tool, whose levels are counted.
+        levels: Grid points per weight; None for a tool and a file, whose levels are counted.
         preset: The preset that its fields started from, or empty.
-        options: All fields of the quantizer but `levels`; those of `ToolConfig` for a tool.
+        options: All fields of the quantizer but `levels`; those of `ToolConfig` for a tool, and of
+            `FileConfig` for a file.
         calibration: The images it may look at.
         looks_at_images: Whether it uses them; True for a quantizer without this attribute.
     """
@@ -225,9 +250,22 @@ class QuantizeConfig:
     looks_at_images: bool = True
 
     @property
+    def tool(self) -> ToolConfig | None:
+        """The tool of a tool's or a file's entry; None if there is none."""
+        if self.name not in (TOOL, FILE):
+            return None
+        options = self.options if self.name == TOOL else self.options["tool"]
+        return None if options is None else ToolConfig(**options)
+
+    @property
+    def has_matched_references(self) -> bool:
+        """Whether references can be quantized as the target is: all but a file without a tool."""
+        return self.name != FILE or self.tool is not None
+
+    @property
     def variant(self) -> str:
         """The variant's name in tables: `obc-1.58+last8`, `obc-1.58+stemfp32` if a layer keeps full
-        precision.
+        precision, `obc-4+act8` if activations have 8 bits.
         """
         if self.levels is None:
             return self.label
@@ -236,6 +274,8 @@ class QuantizeConfig:
             marks += f"+last{bits_label(self.options['last'])}"
         for pattern, levels in (self.options.get("layers") or {}).items():
             marks += f"+{pattern}{levels if levels == FULL else bits_label(levels)}"
+        if self.options.get("activations") is not None:
+            marks += f"+act{self.options['activations']}"
         return f"{self.label}-{bits_label(self.levels)}{marks}"
 
 

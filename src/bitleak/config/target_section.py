@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from bitleak.config.fields import plain_values, section, value_text
-from bitleak.config.schema import DataConfig, QuantizeConfig
+from bitleak.config.schema import FILE, DataConfig, QuantizeConfig
 from bitleak.core.checks import integer_in, number_in
+from bitleak.registry import RUNTIMES
 
 ReadQuantizer = Callable[[Any, str, list[str]], list[QuantizeConfig]]
 """Takes an entry, its dotted name and the list of mistakes; returns a config per precision."""
@@ -26,7 +28,8 @@ class TargetConfig:
         scale: Largest value of a pixel before standardisation.
         channels: Order of the channels that the network takes.
         layout: `transposed` if the network takes images with height and width exchanged.
-        releases: Further versions by name: a file of weights, or a quantizer.
+        releases: Further versions by name: a file of weights, a file that a runtime executes (with its
+            options and its tool, or alone), a quantizer, or a tool.
         allow_separable: Whether attacks are reported although members and others differ by
             themselves.
         references: References of tier 1.
@@ -85,15 +88,19 @@ def read_target(
     releases: dict[str, Any] = {}
     for name, value in target.releases.items():
         where = f"target.releases.{name}"
+        if isinstance(value, str) and Path(value).suffix.lower().lstrip(".") in RUNTIMES:
+            value = {"file": value}
         if isinstance(value, str):
             releases[str(name)] = value
             continue
         if not isinstance(value, dict):
             errors.append(
-                f"{where}: expected a file of weights, or a quantizer such as {{name: adaround, levels: 4}}, got "
-                f"{value_text(value)}"
+                f"{where}: expected a file, a quantizer such as {{name: adaround, levels: 4}}, or a tool such as "
+                f"{{name: tool, call: onnxruntime}}, got {value_text(value)}"
             )
             continue
+        if "file" in value:
+            value = {"name": FILE, "label": str(name), **value}
         entries = read_quantizer(value, where, errors)
         if len(entries) > 1:
             errors.append(f"{where}: expected one precision per release, got {len(entries)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from bitleak import registry
@@ -27,11 +28,13 @@ from bitleak.config.reference_kinds import (
 from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
     COPIES,
+    FILE,
     TOOL,
     CalibrationConfig,
     Config,
     DataConfig,
     ExternalConfig,
+    FileConfig,
     HeadlineConfig,
     QuantizeConfig,
     QueryConfig,
@@ -157,7 +160,7 @@ def _resolved_quantizer(entry: QuantizeConfig) -> dict[str, Any]:
     return {
         "name": entry.name,
         **({"label": entry.label} if entry.label != entry.name else {}),
-        "levels": entry.levels,
+        **({} if entry.levels is None else {"levels": entry.levels}),
         **({"preset": entry.preset} if entry.preset else {}),
         **fields_,
         "calibration": plain_values(asdict(entry.calibration)),
@@ -255,9 +258,11 @@ def _quantizers(
 def _quantizer(
     raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]
 ) -> list[QuantizeConfig]:
-    name, rest = name_and_rest(raw, where, {**registry.QUANTIZERS, TOOL: ""}, errors)
+    name, rest = name_and_rest(raw, where, {**registry.QUANTIZERS, TOOL: "", FILE: ""}, errors)
     if name is None:
         return []
+    if name == FILE:
+        return _file(rest, where, calibration, errors)
     if name == TOOL:
         return _tool(rest, where, calibration, errors)
     # The entry's own keys are taken out; the others are fields of the quantizer.
@@ -316,6 +321,37 @@ def _tool(
     if len(errors) > before or calibration is None:
         return []
     return [QuantizeConfig(TOOL, label, None, "", asdict(tool), calibration)]
+
+
+def _file(
+    rest: dict[str, Any], where: str, calibration: CalibrationConfig | None, errors: list[str]
+) -> list[QuantizeConfig]:
+    """Return the entry of a file of the target; it is opened by the audit."""
+    before = len(errors)
+    raw_tool, label = rest.pop("tool", None), rest.pop("label", None)
+    tool: Mapping[str, Any] | None = None
+    if raw_tool is not None:
+        entry = {"call": raw_tool} if isinstance(raw_tool, str) else raw_tool
+        if not isinstance(entry, dict):
+            errors.append(f"{where}.tool: expected a tool, got {value_text(raw_tool)}")
+            return []
+        made = _tool(dict(entry), f"{where}.tool", calibration, errors)
+        tool, calibration = (made[0].options, made[0].calibration) if made else (None, calibration)
+    calibration = _calibration(rest, where, calibration, errors)
+    file = section(FileConfig, rest, where, errors, also=("label", "calibration", "tool"))
+    if file is None:
+        return []
+    suffix = Path(file.file).suffix.lower().lstrip(".")
+    if suffix not in registry.RUNTIMES:
+        known = ", ".join(f".{name}" for name in registry.RUNTIMES)
+        errors.append(
+            f"{where}.file: expected a file that a runtime executes ({known}), got {file.file!r}"
+        )
+    label = _label(Path(file.file).stem if label is None else label, f"{where}.label", errors)
+    if len(errors) > before or calibration is None:
+        return []
+    options = {**asdict(file), "tool": tool}
+    return [QuantizeConfig(FILE, label, None, "", options, calibration)]
 
 
 def _calibration(
@@ -424,6 +460,13 @@ def _figures(raw: Any, errors: list[str]) -> tuple[str, ...]:
 
 def _check_across(config: dict[str, Any], errors: list[str]) -> None:
     """Check the sections against each other."""
+    if config["target"] is None:
+        for index, entry in enumerate(config["quantize"]):
+            if entry.name == FILE:
+                errors.append(
+                    f"quantize.{index}: {entry.options['file']} is a file of one network, and this audit trains "
+                    "several: give the section target with that network, or quantize all of them by a tool"
+                )
     # Numbers of entries come first: the checks below take time that grows with them.
     limits = (
         ("quantize", MOST_VARIANTS, "variants"),

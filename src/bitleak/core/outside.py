@@ -124,7 +124,7 @@ def versioned(name: str) -> str:
     return f"{bare}@{', '.join(versions)}" if versions else bare
 
 
-KITS = ("onnx", "onnxruntime", "openvino", "nncf", "ai-edge-litert", "torchao", "torch")
+KITS = ("onnx", "onnxruntime", "openvino", "nncf", "ai-edge-litert", "torchao", "brevitas", "torch")
 """Distributions on which the files of tools and the answers about them depend."""
 
 

@@ -190,11 +190,14 @@ class Weights:
         spec: The network they belong to; None for a network that did not come from a spec.
         fingerprint: Logits of a network from outside this package about fixed images, which the network that they
             are loaded into must answer with; None if there is nothing to compare (see `bitleak.models.fingerprint`).
+        record: Facts on quantized weights: `activations`, the grids of layers' inputs; those of a tool's result
+            (levels, layers in full precision, bytes). JSON values only.
     """
 
     tensors: Mapping[str, np.ndarray]
     spec: ModelSpec | None = None
     fingerprint: Float32[np.ndarray, "images classes"] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -245,11 +248,24 @@ class QuantizedWeights:
         """The layers that keep full precision since the scheme names them."""
         return tuple(name for name, facts in self.record.items() if facts.get("levels") == FULL)
 
+    @property
+    def activations(self) -> dict[str, Mapping[str, Any]]:
+        """Grids of layers' inputs by name (`scale`, `zero_point`, `levels`); empty if all stay float."""
+        grids = {}
+        for name, facts in self.record.items():
+            if "activations" in facts:
+                grids[name] = facts["activations"]
+        return grids
+
     def dequantize(self) -> Weights:
-        """Return the same network with float weights that lie on the grids."""
+        """Return the same network with float weights that lie on the grids, and the activations' grids."""
         tensors = {f"{name}.weight": layer.dequantize() for name, layer in self.layers.items()}
+        activations = self.activations
         return Weights(
-            tensors={**self.rest, **tensors}, spec=self.spec, fingerprint=self.fingerprint
+            tensors={**self.rest, **tensors},
+            spec=self.spec,
+            fingerprint=self.fingerprint,
+            record={"activations": activations} if activations else {},
         )
 
 

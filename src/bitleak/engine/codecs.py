@@ -166,7 +166,10 @@ def _read_splits(artifacts: Mapping[str, Artifact]) -> Splits:
 
 
 def _write_weights(value: Weights) -> dict[str, Artifact]:
-    facts = {"names": list(value.tensors), "spec": encode_spec(value.spec)}
+    facts: dict[str, Any] = {"names": list(value.tensors), "spec": encode_spec(value.spec)}
+    # Weights of a training have no record, and are stored as they were before tools had one.
+    if value.record:
+        facts["record"] = value.record
     return {"tensors": dict(value.tensors), **_write_fingerprint(value), "about": facts}
 
 
@@ -174,7 +177,10 @@ def _read_weights(artifacts: Mapping[str, Artifact]) -> Weights:
     facts = artifacts["about"]
     _check_tensors(artifacts["tensors"])
     tensors = _ordered(artifacts["tensors"], facts["names"])
-    return Weights(tensors, decode_spec(facts["spec"]), _read_fingerprint(artifacts))
+    record = facts.get("record", {})
+    if not isinstance(record, Mapping):
+        raise ValueError("the record of weights must be facts by name")
+    return Weights(tensors, decode_spec(facts["spec"]), _read_fingerprint(artifacts), record)
 
 
 def _write_fingerprint(value: Weights | QuantizedWeights) -> dict[str, Artifact]:

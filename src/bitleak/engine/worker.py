@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,7 @@ class Runtime:
         network: Name and options of the network that all weights must belong to, so that no result
             in the store decides which code is loaded; None = not compared.
         weights: File with the weights of a target that was trained elsewhere, or None.
+        files: Files of such a target that a runtime executes, by their digest.
     """
 
     device: str = "cpu"
@@ -67,6 +68,7 @@ class Runtime:
     num_gpus: float | None = None
     network: tuple[str, Mapping[str, Any]] | None = None
     weights: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

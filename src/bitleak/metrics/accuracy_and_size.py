@@ -106,7 +106,7 @@ def weights_size(
     """Return the bytes of all weights, and the effective bits per quantized weight.
 
     Codes count log2(levels) bits each, rounded up to whole bytes per layer; every grid has a
-    float32 scale and a one-byte zero point; everything else counts as it is, once.
+    float32 scale and a one-byte zero point, those of activations too; everything else counts as it is, once.
 
     Args:
         weights: Tensors, or codes and the rest.
@@ -133,6 +133,7 @@ def weights_size(
         packed += math.ceil(layer.codes.size * math.log2(layer.levels) / 8)
         packed += layer.scale.size * (SCALE_BYTES + ZERO_POINT_BYTES)
         count += layer.codes.size
+    packed += len(weights.activations) * (SCALE_BYTES + ZERO_POINT_BYTES)
     rest = sum(array.nbytes for name, array in weights.rest.items() if name not in repeated)
 
     # bits_per_weight would flatter a variant if a layer that is left unquantized did not count

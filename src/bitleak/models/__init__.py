@@ -20,6 +20,7 @@ from bitleak.core.types import ModelSpec, Weights
 from bitleak.models.external import factory_of, split
 from bitleak.models.fingerprint import RANDOM_IMAGES, check_fingerprint, random_images
 from bitleak.models.global_state import seeded_draws
+from bitleak.models.input_rounding import round_inputs
 from bitleak.models.network_size import Profile, profile_of, reaches_all_layers
 from bitleak.registry import MODELS, find
 
@@ -57,7 +58,8 @@ def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
     """Return the network of the weights' spec with these weights, in evaluation mode, on the CPU.
 
     Args:
-        weights: Tensors and spec. A spec that was read from a file is not to be trusted.
+        weights: Tensors and spec, and grids of activations, to which the inputs of layers are then
+            rounded. A spec that was read from a file is not to be trusted.
         allow_external: Whether the spec may name outside code: its module is imported and its
             factory called.
 
@@ -83,6 +85,7 @@ def load(weights: Weights, *, allow_external: bool = False) -> nn.Module:
     network.load_state_dict(
         {name: torch.tensor(array) for name, array in weights.tensors.items()}, strict=True
     )
+    round_inputs(network, weights.record.get("activations", {}))
     check_fingerprint(network, weights)
     return network.eval()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bitleak.core.types import QuantizedLayer, QuantizedWeights
 from bitleak.quantizers.grid import Grid, to_weights
+from bitleak.quantizers.network.input_grids import input_grids
 from bitleak.quantizers.network.operands import check_operands
 from bitleak.quantizers.scheme import FULL_PRECISION, Layer, Scheme, left_out
 
@@ -55,12 +56,16 @@ def assemble_weights(
     for name, module in network.named_modules():
         if isinstance(module, Layer) and left_out(scheme, name):
             facts[name] = {"levels": FULL_PRECISION}
+    # Ranges of the activations are those after the quantized weights, in the network as it will be.
+    if scheme.activations is not None:
+        inputs = input_grids(network, weights, images.detach().float(), bits=scheme.activations)
+        facts.update({name: {**facts.get(name, {}), "activations": inputs[name]} for name in codes})
     result = QuantizedWeights(layers=layers, rest=rest, record=facts)
     return check_operands(network, result, images.detach().float(), weights=weights)
 
 
 def deployed(network: nn.Module, quantized: QuantizedWeights) -> nn.Module:
-    """Return a copy of the network with the dequantized weights, in evaluation mode."""
+    """Return a copy of the network with the dequantized weights, in evaluation mode; activations stay float."""
     copied = copy.deepcopy(network).eval()
     tensors = quantized.dequantize().tensors
     copied.load_state_dict(

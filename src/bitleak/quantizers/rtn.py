@@ -53,8 +53,8 @@ class RoundToNearest(Scheme):
 
     @property
     def looks_at_images(self) -> bool:
-        """Whether the codes depend on the calibration images: only with `polish`."""
-        return self.polish > 0
+        """Whether the result depends on the calibration images: with `polish` or `activations`."""
+        return self.polish > 0 or self.activations is not None
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "quick": {}}
 
@@ -79,7 +79,7 @@ class RoundToNearest(Scheme):
 
         Args:
             network: Any network; it is not changed.
-            calibration: Normalised images; without `polish`, the first one is used.
+            calibration: Normalised images; without `polish` and `activations`, the first one is used.
             generator: Not used: nothing is drawn.
             on_layer: Called after each layer.
             memory: Bytes that the statistics may take, with `polish`; it changes the time only.

@@ -12,11 +12,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import QuantizationError
+from bitleak.core.params import later
 from bitleak.models.layer_kinds import deviation
 from bitleak.quantizers.network.shared_memory import shared_weights
 
 FULL_PRECISION: Literal["fp32"] = "fp32"
 """In `Scheme.layers`, in the place of a number of levels: the layer is not quantized."""
+
+ACTIVATION_BITS = 8
+"""Width of quantized activations."""
 
 NormStatistics = Literal["relative", "absolute", "none"]
 """How batch norm is re-estimated after quantized weights (see `norm_statistics`)."""
@@ -45,6 +49,8 @@ class Scheme:
             weight of 0 is exact; `paper`: the same, but zero need not be in range; `output`: also a
             grid that suits the layer's output (see `output_grid`), refused where a quantizer does
             not look at that.
+        activations: Width in bits of the inputs of quantized layers, 8; None leaves them float (see
+            `network.input_grids`).
 
     Example:
         >>> Scheme(levels=300)
@@ -59,6 +65,7 @@ class Scheme:
     granularity: Literal["channel", "tensor"] = "channel"
     symmetric: bool = False
     grid: Literal["zero", "paper", "output"] = "zero"
+    activations: int | None = later(None)
 
     def __post_init__(self) -> None:
         integer_in("levels", self.levels, 2, 256)
@@ -73,6 +80,10 @@ class Scheme:
                 integer_in(f"layers[{pattern!r}]", levels, 2, 256)
         one_of("granularity", self.granularity, ("channel", "tensor"))
         one_of("grid", self.grid, ("zero", "paper", "output"))
+        if self.activations is not None and self.activations != ACTIVATION_BITS:
+            raise ValueError(
+                f"activations must be {ACTIVATION_BITS} bits, or null, got {self.activations!r}"
+            )
 
 
 def quantizable(network: nn.Module, scheme: Scheme | None = None) -> dict[str, Layer]:

@@ -281,11 +281,13 @@ def _size_cell(table: Table, summary: Summary, variant: Variant) -> Cell:
 
 
 def _counted_text(table: Table, variant: Variant) -> str:
-    """Return the counts of a file's layers in words; empty for variants that are no files."""
+    """Return the counts of a file's layers in words; activations alone if these are all that is known."""
     levels, left = table.find(variant, "levels_counted"), table.find(variant, "float_layers")
     activations = table.find(variant, "quantized_activations")
-    if levels is None or left is None or activations is None:
+    if activations is None:
         return ""
     rounded = "activations quantized" if activations.value > 0 else "float activations"
+    if levels is None or left is None:
+        return f"; {rounded}"
     unquantized = f", {left.value:g} layers in full precision" if left.value > 0 else ""
     return f"; at most {levels.value:g} levels, {rounded}{unquantized}"

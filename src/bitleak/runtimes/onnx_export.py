@@ -15,6 +15,9 @@ another use, and one whose zero point is not a code (`grid: paper`), is written 
 
     Mul(Sub(DequantizeLinear(codes, 1), zero_point), scale)
 
+With 8-bit activations, the input of each quantized layer passes QuantizeLinear and DequantizeLinear
+(UINT8, one grid per tensor).
+
 The input `images` is what the network takes: standardised float32 images, records x channels x
 height x width. Mean and standard deviation, levels and the network are in the file's metadata. The
 bytes depend on the network and the releases of PyTorch and ONNX alone: notes of the exporter, which
@@ -33,6 +36,7 @@ from torch import nn
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, QuantizedLayer, QuantizedWeights, Weights
+from bitleak.models.input_rounding import exact_inputs
 from bitleak.runtimes.packages import import_extra, quiet_packages
 from bitleak.runtimes.packed_codes import bits_of, pack_codes
 
@@ -114,7 +118,11 @@ def export_network(
     bits = {name: bits_of(layer.levels, smallest=smallest) for name, layer in layers.items()}
 
     # PyTorch's graph, in which codes take the place of weights.
-    model = _float_graph(network, spec, opset, [f"{name}.weight" for name in layers])
+    with exact_inputs(network):
+        model = _float_graph(network, spec, opset, [f"{name}.weight" for name in layers])
+    rounded = weights.activations if isinstance(weights, QuantizedWeights) else {}
+    for name, grid in rounded.items():
+        _round_input(model, name, layers[name], grid)
     for name, layer in layers.items():
         _store_codes(model, name, layer, bits[name])
     _remove_notes(model)
@@ -203,6 +211,43 @@ def _store_codes(model: Any, name: str, layer: QuantizedLayer, bits: int) -> Non
     model.graph.initializer.remove(tensor)
     for position, node in enumerate(nodes):
         model.graph.node.insert(position, node)
+
+
+def _round_input(model: Any, name: str, layer: QuantizedLayer, grid: Mapping[str, Any]) -> None:
+    """Put QuantizeLinear and DequantizeLinear before the input of a layer, wherever it is called."""
+    helper = import_extra("onnx.helper", "onnx", "writing an .onnx file")
+    weight = _weight_tensor(model, name, layer).name
+    scale, zero_point = f"{name}.input.scale", f"{name}.input.zero_point"
+    kind = _onnx().TensorProto.UINT8
+    constants = model.graph.initializer
+    constants.append(_floats(helper, scale, np.array(grid["scale"], np.float32), ()))
+    constants.append(helper.make_tensor(zero_point, kind, (), [int(grid["zero_point"])]))
+    products = [node for node in model.graph.node if _reads(model, node, weight)]
+    if not products:
+        raise ModelError(
+            f"layer {name!r}: its input is not found in the exported graph, so it cannot be rounded"
+        )
+    for number, node in enumerate(products):
+        codes, values = (f"{name}.input.{part}.{number}" for part in ("codes", "values"))
+        pair = (
+            helper.make_node("QuantizeLinear", [node.input[0], scale, zero_point], [codes]),
+            helper.make_node("DequantizeLinear", [codes, scale, zero_point], [values]),
+        )
+        position = list(model.graph.node).index(node)
+        node.input[0] = values
+        for step, made in enumerate(pair):
+            model.graph.node.insert(position + step, made)
+
+
+def _reads(model: Any, node: Any, weight: str) -> bool:
+    """Return whether a product's second factor is this weight, or its transpose."""
+    if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2:
+        return False
+    names = {weight}
+    for other in model.graph.node:
+        if other.op_type == "Transpose" and other.input[0] == weight:
+            names.update(other.output)
+    return node.input[1] in names
 
 
 def _weight_tensor(model: Any, name: str, layer: QuantizedLayer) -> Any:
@@ -298,6 +343,8 @@ def _describe(model: Any, spec: ModelSpec, weights: Weights | QuantizedWeights, 
         "bitleak.std": list(spec.std),
     }
     if isinstance(weights, QuantizedWeights):
+        if weights.activations:
+            facts["bitleak.activations"] = 8
         facts["bitleak.levels"] = {name: layer.levels for name, layer in weights.layers.items()}
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=json.dumps(value, separators=(",", ":")))

@@ -94,6 +94,8 @@ def quantizing_work(
     looks = name in ("obc", "gptq") or (name == "rtn" and sweeps > 0)
     if looks and not (shared and inputs == "full_precision"):
         work += PASS[inputs] * forward
+    if options.get("activations") is not None:
+        work += forward
     if (
         options.get("reestimate", "none") != "none" and inputs == "full_precision"
     ):  # on the way of the walk if not

@@ -3,8 +3,9 @@
 This is a step of its own, so that rows can be made of answers that were brought without weights.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from bitleak.core.types import NetworkFile, QuantizedWeights, Weights
 from bitleak.engine.worker import Runtime
@@ -50,20 +51,31 @@ class WeighWeights:
             from bitleak.models.network_size import repeated_names
 
             repeated = repeated_names(build(weights.spec, seed=0))
-        return {
-            name: float(value) for name, value in weights_size(weights, repeated=repeated).items()
-        }
+        sizes = weights_size(weights, repeated=repeated)
+        counts: Mapping[str, float] = {}
+        if isinstance(weights, Weights) and "levels_counted" in weights.record:
+            counts = file_counts(weights.record)
+        if isinstance(weights, QuantizedWeights) and weights.activations:
+            counts = {"quantized_activations": 1.0}
+        return {name: float(value) for name, value in {**sizes, **counts}.items()}
 
 
 def file_size(file: NetworkFile) -> dict[str, float]:
-    """Return the sizes of a file, and counts of its layers, by the names of their metrics.
+    """Return the sizes of a file, and counts of its layers, by the names of their metrics."""
+    return file_counts({**file.record, "bytes": file.size})
+
+
+def file_counts(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return sizes and counts of the layers of a file, by the names of their metrics.
 
     `levels_counted` is the largest number of different codes on a grid, `float_layers` the number
     of layers in full precision, `quantized_activations` 1 if activations are rounded and 0 if not.
+
+    Args:
+        record: Facts on the layers, and the `bytes`.
     """
-    record = file.record
     return {
-        "bytes": float(file.size),
+        "bytes": float(record["bytes"]),
         "bits_per_weight": float(record["bits_per_weight"]),
         "levels_counted": float(max(record["levels_counted"].values(), default=0)),
         "float_layers": float(len(record["float_layers"])),

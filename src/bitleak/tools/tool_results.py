@@ -21,6 +21,7 @@ from bitleak.models.global_state import seeded_draws
 from bitleak.models.precision import exact_float32
 from bitleak.runtimes.runtime import open_network, runtime_for
 from bitleak.runtimes.session_comparison import check_sessions
+from bitleak.tools.weight_counts import weight_facts
 
 TOLERANCE = 1e-3
 """Largest difference of a logit between a network and its weights, relative to the largest one."""
@@ -133,7 +134,13 @@ def _checked_network(
         raise QuantizationError(
             f"tool {name!r} changed nothing: all weights are those it was given"
         )
-    weights = Weights(tensors, spec)
+    record = weight_facts(network, expected, tensors)
+    if not record["levels_counted"]:
+        left = ", ".join(record["float_layers"]) or "none was found"
+        raise QuantizationError(
+            f"tool {name!r} left all layers in full precision ({left}): their values lie on no grid of up to 256 levels"
+        )
+    weights = Weights(tensors, spec, record=record)
     anew = fresh(weights)
     with torch.no_grad(), exact_float32():
         answers, plain = result.eval()(images[:COMPARED]), anew(images[:COMPARED])

@@ -170,6 +170,8 @@ def _models(planner: Planner) -> Models:
         rows = sorted({*targets, *quantized_rows(targets, references, most)})
     for row in rows:
         for entry in config.quantize:
+            if row not in targets and not entry.has_matched_references:
+                continue
             label = f"{entry.variant} of model {row}"
             weights[entry.variant, row] = planner.quantize(entry, row, weights[FULL, row])
             answers[entry.variant, row] = planner.query(

@@ -97,7 +97,17 @@ def kinds_of(config: Config, variant: str) -> list[str]:
     # Full precision is its own matched reference, and the control is attacked in the simplest way.
     if variant == FULL:
         return [FULL, "recalibrated"] if "recalibrated" in config.references else [FULL]
-    return [FULL] if variant in CONTROLS else list(config.references)
+    if variant in CONTROLS:
+        return [FULL]
+    return [kind for kind in config.references if kind != "matched" or is_matched(config, variant)]
+
+
+def is_matched(config: Config, variant: str) -> bool:
+    """Return whether references are quantized as a variant is."""
+    for entry in config.quantize:
+        if entry.variant == variant:
+            return "matched" in config.references and entry.has_matched_references
+    return "matched" in config.references
 
 
 def measure_attacks(

@@ -1,11 +1,13 @@
 """A given target in the graph: its members in place of drawn ones, its weights in place of trained ones."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from bitleak.attacks import attack_entries
 from bitleak.config import Config
 from bitleak.core.types import Description
 from bitleak.steps.assign_members import AssignMembers
+from bitleak.steps.load_release import LoadRelease
 from bitleak.steps.load_target import LoadTarget
 from bitleak.steps.scale import NetworkSize, Scale
 
@@ -22,12 +24,16 @@ class PlannedTarget:
         load: Step that takes the place of the target's training.
         members: Number of its members.
         evaluated: Number of evaluated non-members.
+        releases: Steps that take the place of the target's quantization, by variant.
+        files: Path of each release's file by its digest.
     """
 
     assign: AssignMembers
     load: LoadTarget
     members: int
     evaluated: int
+    releases: Mapping[str, LoadRelease] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def scale(
         self, config: Config, description: Description, network: NetworkSize, rate: float
@@ -57,7 +63,8 @@ class PlannedTarget:
 def population_config(config: Config) -> Config:
     """Return the config of the audit that a target's population makes: one dedicated target.
 
-    Releases of the target that a quantizer makes become entries of `quantize`, under their names.
+    Releases of the target that a quantizer or a tool makes, and files that a runtime executes, become
+    entries of `quantize`, under their names.
     """
     section = config.target
     entries = list(config.quantize)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bitleak import registry
 from bitleak.audit.graph.planned_target import TARGET_ROW, PlannedTarget
-from bitleak.config import Config, QuantizeConfig, ToolConfig
+from bitleak.config import Config, QuantizeConfig
 from bitleak.config.schema import COPIES
 from bitleak.core.errors import DataError
 from bitleak.core.outside import bare_name, kit_versions, versioned
@@ -143,6 +143,10 @@ class Planner:
 
     def quantize(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
         """Plan one model at one precision; precisions that share a pass share a group."""
+        if self.target is not None and row == TARGET_ROW and entry.variant in self.target.releases:
+            return self.task(
+                self.target.releases[entry.variant], {}, f"{entry.variant} of the target"
+            )
         if entry.levels is None:
             return self.apply_tool(entry, row, trained)
         step = QuantizeModel(
@@ -167,7 +171,9 @@ class Planner:
 
     def apply_tool(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
         """Plan one model quantized by a tool of another kit."""
-        tool = ToolConfig(**entry.options)
+        tool = entry.tool
+        if tool is None:
+            raise ValueError(f"{entry.variant} has no tool, so it cannot be made of model {row}")
         step = ApplyTool(
             model=row,
             call=versioned(tool.call),

@@ -7,6 +7,7 @@ from bitleak.audit.graph.evaluation_tasks import (
     Models,
     answer_scale,
     attack_variant,
+    is_matched,
     kinds_of,
     standalone_kind,
     variant_columns,
@@ -40,7 +41,7 @@ def _play(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     """Plan the attacks on the players of one variant by one kind of reference."""
     config, scale = planner.config, planner.scale
     # every reference has answers in a variant if matched ones are needed, else the targets alone
-    everywhere = variant == FULL or "matched" in config.references
+    everywhere = variant == FULL or is_matched(config, variant)
     candidates = models.references if everywhere else models.targets
     groups = player_groups(
         _split_numbers(planner), models.targets, candidates, models.references, config.seed

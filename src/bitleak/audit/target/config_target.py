@@ -9,6 +9,7 @@ from torch import nn
 
 from bitleak import registry
 from bitleak.audit.preparation import dataset_of, resolve_device
+from bitleak.audit.target.file_releases import configured_release
 from bitleak.audit.target.input_spelling import InputSpelling
 from bitleak.audit.target.network_answers import Records
 from bitleak.audit.target.record_lists import known_records, parted
@@ -18,7 +19,6 @@ from bitleak.audit.target.target_audit import TargetFacts, Tier
 from bitleak.audit.target.target_run import Target
 from bitleak.audit.target.tier_lines import TrainingWork
 from bitleak.config import Config, QuantizeConfig
-from bitleak.config.schema import TOOL
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, ModelSpec
@@ -156,11 +156,8 @@ def _release(value: Any) -> Any:
 
 
 def _quantizer(entry: QuantizeConfig) -> Any:
-    if entry.name == TOOL:
-        raise ConfigError(
-            f"quantize: {entry.variant}: functions of other kits run in tier 2 only; for tiers 0 and 1 give the "
-            "quantized network's weights, or call audit_model with the network"
-        )
+    if entry.levels is None:
+        return configured_release(entry)
     kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
     return kind(**entry.options, levels=entry.levels)
 

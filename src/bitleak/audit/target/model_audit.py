@@ -10,11 +10,13 @@ audit.report("audit")  # tables, figures and report.html
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from bitleak.audit.target.file_releases import ReleaseFile, is_runtime_file, open_file
 from bitleak.audit.target.given_arrays import (
     check_options,
     check_plain_rows,
@@ -93,7 +95,8 @@ def audit_model(
 
     Args:
         network: A trained `torch.nn.Module` from inputs to logits, on any device; it is not changed.
-            Anything with `predict_proba` is taken too, such as a classifier of scikit-learn.
+            Anything with `predict_proba` is taken too, such as a classifier of scikit-learn, and a
+            file that a runtime executes: its path, or a `ReleaseFile`.
         images: All records: arrays or tensors, `records channels height width` (or `records
             features`). 8-bit pixels are divided by 255; others are given to the network as they are.
             Rows for `predict_proba` may be a data frame.
@@ -102,7 +105,8 @@ def audit_model(
             record.
         others: The records that it was not trained on; None takes all the rest.
         releases: Further versions of the network by name: networks, state dicts, files of weights,
-            or quantizers such as `AdaRound(levels=4)`, which see some members.
+            files that a runtime executes (`"int8.onnx"`, or a `ReleaseFile`), and quantizers such as
+            `AdaRound(levels=4)` or a `ReleaseTool`, which see some members.
         tier: 0 trains nothing; 1 trains a few references on non-members that are not evaluated.
         factory: Returns an untrained network, for tier 1; None makes copies of the network whose
             modules are reset.
@@ -175,7 +179,10 @@ def audit_model(
         channels,
         layout,
     )
-    tabular = tabular_records(network, images, labels) if takes_rows(network, images) else None
+    network = ReleaseFile(network) if is_runtime_file(network) else network
+    tabular = None
+    if not isinstance(network, ReleaseFile) and takes_rows(network, images):
+        tabular = tabular_records(network, images, labels)
     if tabular is not None:
         if tier:
             raise ConfigError(f"tier: only networks have tier {tier}; {NEXT}")
@@ -192,6 +199,9 @@ def audit_model(
     if order is not None:
         stored = replace(stored, order=ordered(order, len(records.labels)))
     name, parameters = type(network).__name__, _parameters(network)
+    if isinstance(network, ReleaseFile):
+        name = Path(network.path).name
+        network, _ = open_file(network, records, "network")
     models = dict(releases or {})
     notes = unit_note(spelling, records.images)
     if tabular is not None:

@@ -5,11 +5,19 @@ random halves of the evaluated records, each record being in half of them, and e
 audit has runs on the target. Its own checks come first, since the trainings take hours.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bitleak.audit.graph import PlannedTarget
+from bitleak.audit.target.file_releases import (
+    COMPARED,
+    ReleaseFile,
+    opened_release,
+    read_release,
+    record_spec,
+)
 from bitleak.audit.target.member_check import check_on_members
 from bitleak.audit.target.network_answers import check_answers_alone
 from bitleak.audit.target.target_audit import OVERRIDDEN
@@ -17,7 +25,10 @@ from bitleak.audit.target.target_run import Target, target_baseline
 from bitleak.audit.target.tier_lines import tier_lines
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
+from bitleak.core.types import ModelSpec
+from bitleak.runtimes.runtime import runtime_of
 from bitleak.steps.assign_members import AssignMembers, packed
+from bitleak.steps.load_release import LoadRelease
 from bitleak.steps.load_target import LoadTarget, digest_of
 
 TEST_SHARE = 0.1
@@ -57,9 +68,18 @@ def planned_target(config: Config, target: Target) -> PlannedTarget:
             f"split: calibration {split.calibration} + population {split.population} + test {test} leave "
             f"{evaluated} of {len(others):,} known non-members to be evaluated; lower these, or add others"
         )
+    files = {
+        variant: release
+        for variant, release in target.releases.items()
+        if isinstance(release, ReleaseFile)
+    }
     count, channels = len(records.labels), records.images.shape[1]
-    mean, std = records.spelling.unit_statistics
     name, options = config.model
+    spec = replace(record_spec(records), name=name, options=dict(options))
+    steps, paths = {}, {}
+    for variant, release in files.items():
+        steps[variant] = _file_step(release, spec, f"target.releases.{variant}")
+        paths[steps[variant].digest] = str(Path(release.path).absolute())
     return PlannedTarget(
         assign=AssignMembers(
             records=count,
@@ -78,11 +98,30 @@ def planned_target(config: Config, target: Target) -> PlannedTarget:
             classes=records.classes,
             channels=channels,
             size=records.images.shape[2] if records.images.ndim == 4 else 0,
-            mean=mean if len(mean) == channels else mean * channels,
-            std=std if len(std) == channels else std * channels,
+            mean=spec.mean,
+            std=spec.std,
         ),
         members=len(parts.members),
         evaluated=evaluated,
+        releases=steps,
+        files=paths,
+    )
+
+
+def _file_step(release: ReleaseFile, spec: ModelSpec, where: str) -> LoadRelease:
+    """Return the step that reads a file as it is now."""
+    file = read_release(release, spec, where)
+    return LoadRelease(
+        digest=file.digest,
+        options=dict(release.runtime),
+        made_by=runtime_of(file.runtime, file.options).version(),
+        network=spec.name,
+        arguments=spec.options,
+        classes=spec.classes,
+        channels=spec.channels,
+        size=spec.size,
+        mean=spec.mean,
+        std=spec.std,
     )
 
 
@@ -110,11 +149,16 @@ def checked_lead(config: Config, target: Target) -> tuple[str, ...]:
             f"target.others: not evaluable, so nothing is trained. {baseline.sentence} Choose others of the "
             "same source as the members, or set target.allow_separable"
         )
+    for variant, release in target.releases.items():
+        if isinstance(release, ReleaseFile):
+            members = target.parts.members[:COMPARED]
+            where = f"{target.where}releases.{variant}"
+            opened_release(release, target.model, target.records, members, where)
     left_out = [name for name, value in section.releases.items() if isinstance(value, str)]
     files: tuple[str, ...] = ()
     if left_out:
         files = (
-            f"Releases given as files are compared in tiers 0 and 1 only: {', '.join(left_out)}.",
+            f"Releases given as weights are compared in tiers 0 and 1 only: {', '.join(left_out)}.",
         )
     override = (OVERRIDDEN,) if baseline.separable else ()
     work = target.work

@@ -120,7 +120,7 @@ def trained_references(
     """
     if plan.make is None:
         raise ConfigError(
-            f"tier 1: untrained networks are needed, and {type(target).__name__} has parameters that cannot be reset; "
+            f"tier 1: untrained networks are needed, and {type(target).__name__} cannot be reset; "
             "pass factory=, a function that returns an untrained network"
         )
     answers = None
@@ -151,9 +151,10 @@ def trained_references(
 def fresh_copies(network: Any) -> Make | None:
     """Return a function that makes untrained copies of a network; None if it cannot be.
 
-    Every module with parameters or buffers of its own must have `reset_parameters`.
+    Every module with parameters or buffers of its own must have `reset_parameters`. The network of a
+    file has no parameters.
     """
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, nn.Module) or not any(True for _ in network.parameters()):
         return None
     for module in network.modules():
         has_tensors = any(True for _ in module.parameters(recurse=False))

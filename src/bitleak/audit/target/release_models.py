@@ -5,11 +5,12 @@
 | a network, or anything with `predict_proba` | as it is |
 | a state dict, or a file of weights | the target's network with these weights |
 | a quantizer, such as `AdaRound(levels=4)` | the target, quantized on some of its members |
+| a file of a runtime, or a tool | see `file_releases` |
 """
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from bitleak import registry
+from bitleak.audit.target.file_releases import (
+    ReleaseFile,
+    ReleaseTool,
+    is_runtime_file,
+    opened_release,
+    tool_release,
+)
 from bitleak.audit.target.network_answers import Records
 from bitleak.audit.target.tabular_model import StoredProbabilities
 from bitleak.core.checks import label_text
@@ -27,9 +35,11 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import QuantizedWeights, Weights
 from bitleak.core.variants import BLIND, CONTROLS, FULL, SIGNS
 from bitleak.models.checkpoint import check_fit, read_checkpoint
+from bitleak.models.input_rounding import round_inputs
 from bitleak.models.logit_output import Choices, answering, chosen_output
 from bitleak.models.precision import exact_float32
 from bitleak.models.tensor_names import fitted_names
+from bitleak.runtimes.file_network import FileNetwork
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,9 @@ class ReleaseModel:
         model: A network, or anything with `predict_proba`.
         quantizer: Label of its quantizer; the release's own name if not known.
         levels: Grid points; None if not known.
-        source: The quantizer that made it, for references that are quantized alike, or None.
+        source: The quantizer or tool that made it, for references that are quantized alike, or None.
+        facts: Facts on a file's layers, and its `bytes`; empty for other releases.
+        lacks_tool: Whether references cannot be quantized alike, since a file's tool is not known.
     """
 
     name: str
@@ -49,6 +61,8 @@ class ReleaseModel:
     quantizer: str = ""
     levels: int | None = None
     source: Any = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    lacks_tool: bool = False
 
 
 def checked_name(name: Any, where: str) -> str:
@@ -91,7 +105,7 @@ def release_model(
         value: In one of the forms of this module.
         target: The target at full precision; it is not changed.
         records: All records.
-        calibration: Members that a quantizer may look at.
+        calibration: Members that a quantizer may look at, and that a file is tried on.
         seed: Seed of a quantizer.
         where: Name of the field, for messages.
 
@@ -99,22 +113,32 @@ def release_model(
         ConfigError: The value is none of these.
         ModelError: Weights do not fit the target's network.
     """
+    if is_runtime_file(value):
+        value = ReleaseFile(value)
+    if isinstance(value, ReleaseFile):
+        network, file = opened_release(value, target, records, calibration, where)
+        source = value.source
+        label = name if source is None else source.name
+        facts: Mapping[str, Any] = {**file.record, "bytes": file.size}
+        return ReleaseModel(name, network, label, None, source, facts, lacks_tool=source is None)
+    if isinstance(value, ReleaseTool):
+        copied, facts = quantized_copy(target, value, records, calibration, seed)
+        return ReleaseModel(name, copied, value.name, None, value, facts)
     if isinstance(value, str | Path):
         checkpoint = read_checkpoint(Path(value), where)
         return ReleaseModel(name, with_tensors(target, checkpoint.tensors, where), name)
     if isinstance(value, Weights | QuantizedWeights):
-        plain = value.dequantize() if isinstance(value, QuantizedWeights) else value
-        return ReleaseModel(name, with_tensors(target, plain.tensors, where), name)
+        return ReleaseModel(name, _with_weights(target, value, where), name)
     if isinstance(value, nn.Module | StoredProbabilities) or hasattr(value, "predict_proba"):
         return ReleaseModel(name, value, name)
     if isinstance(value, Mapping):
         return ReleaseModel(name, with_tensors(target, value, where), name)
     if is_quantizer(value):
-        quantized = quantized_copy(target, value, records, calibration, seed)
+        quantized, _ = quantized_copy(target, value, records, calibration, seed)
         return ReleaseModel(name, quantized, quantizer_label(value), int(value.levels), value)
     raise ConfigError(
-        f"{where}: expected a network, weights, a file of weights or a quantizer such as "
-        f"AdaRound(levels=4), got {type(value).__name__}"
+        f"{where}: expected a network, weights, a file (weights, or one that a runtime executes), a tool or a "
+        f"quantizer such as AdaRound(levels=4), got {type(value).__name__}"
     )
 
 
@@ -124,24 +148,41 @@ def quantized_copy(
     records: Records,
     calibration: Int64[np.ndarray, "calibration"],
     seed: int,
-) -> nn.Module:
-    """Return the target with quantized weights, as a new network.
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Return the target as a quantizer or a tool quantizes it, and the facts of a tool's result.
 
     Raises:
         ConfigError: The target is no network.
     """
-    if not isinstance(target, nn.Module):
+    if not isinstance(target, nn.Module) or isinstance(target, FileNetwork):
         raise ConfigError(
             f"releases: only networks can be quantized here, and the target is a {type(target).__name__}; "
             "give the quantized model itself"
         )
     network = _answering_logits(copy.deepcopy(target).eval(), records)
+    if isinstance(quantizer, ReleaseTool):
+        floats = copy.deepcopy(network)
+        return tool_release(
+            network,
+            quantizer,
+            records,
+            calibration,
+            seed=seed,
+            fresh=lambda weights: with_tensors(floats, weights.tensors, "releases"),
+        )
     images = records.inputs(calibration, "identity")
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed_for(seed, "quantize", 0))
     with exact_float32():
         result = quantizer(network, images.to(device), generator)
-    return with_tensors(network, result.dequantize().tensors, "releases")
+    return _with_weights(network, result, "releases"), {}
+
+
+def _with_weights(network: Any, weights: Weights | QuantizedWeights, where: str) -> nn.Module:
+    """Return a copy of the network with these weights, and with the inputs of layers on their grids."""
+    plain = weights.dequantize() if isinstance(weights, QuantizedWeights) else weights
+    copied = with_tensors(network, plain.tensors, where)
+    return round_inputs(copied, plain.record.get("activations", {}))
 
 
 def quantizer_label(quantizer: Any) -> str:

@@ -26,7 +26,7 @@ from bitleak.attacks import (
 )
 from bitleak.attacks.control import two_class_signals
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import SIGNALS, AttackView, ReferenceKind, Row
+from bitleak.core.types import SIGNALS, AttackView, Measure, ReferenceKind, Row
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.metrics import DELTA, PRIORS, Estimates, Measures
 from bitleak.report import RocCurve, named_curves
@@ -72,6 +72,7 @@ class Release:
         levels: Grid points; None if not known.
         signals: Its answers.
         references: Answers of references by kind, for tier 1; `recalibrated` is made from `fp32`.
+        sizes: Bytes and counts of a file's layers, by metric; empty if it is no file.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Release:
     levels: int | None
     signals: Signals
     references: Mapping[ReferenceKind, Sequence[Signals]] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def attacked_releases(
             )
         if case.kind == FULL and case.release.name != CONTROL:
             rows += _accuracy_rows(case.release, releases[0], member)
+            rows += _size_rows(case.release)
     return AttackedReleases(tuple(rows), tuple(curves), scores)
 
 
@@ -269,6 +272,15 @@ def _measuring(case: _Case, settings: AttackSettings, comparisons: int) -> Measu
         seed=settings.seed,
         standalone=True,
     )
+
+
+def _size_rows(release: Release) -> list[Row]:
+    subject = Subject(release.name, release.quantizer, release.levels)
+    rows = []
+    for metric, size in release.sizes.items():
+        for row_target in ("all", str(TARGET)):
+            rows.append(Row(*subject, row_target, metric, Measure(size)))
+    return rows
 
 
 def _accuracy_rows(

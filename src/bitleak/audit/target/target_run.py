@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
+from bitleak.audit.target.file_releases import ReleaseTool
 from bitleak.audit.target.image_features import features_of
 from bitleak.audit.target.member_check import check_on_members
 from bitleak.audit.target.network_answers import (
@@ -41,6 +42,7 @@ from bitleak.core.types import ReferenceKind
 from bitleak.core.variants import FULL
 from bitleak.data.stored_files import StoredFiles
 from bitleak.metrics import why_unmeasurable
+from bitleak.steps.weigh_weights import file_counts
 
 
 def silent(done: float, stage: str) -> None:
@@ -125,7 +127,10 @@ def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
     models = [given.get(name) or _release(target, name) for name in names]
     for release in models:
         signals = _answers(release.model, target, release.name, on_step)
-        releases.append(Release(release.name, release.quantizer, release.levels, signals))
+        sizes = file_counts(release.facts) if release.facts else {}
+        releases.append(
+            Release(release.name, release.quantizer, release.levels, signals, sizes=sizes)
+        )
     if target.tier == 1:
         releases = with_references(target, models, releases, on_step)
     on_step(0.0, "attacking")
@@ -145,7 +150,7 @@ def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
         lead=tier_lines(
             target.tier, seconds, target.work, len(parts.members), len(target.releases)
         ),
-        notes=(check.sentence, *target.facts.notes),
+        notes=(check.sentence, *target.facts.notes, *_tool_notes(models, target.tier)),
         warnings=(*target.facts.warnings, *check.warnings, *swap_warning(attacked.rows)),
     )
     return TargetAudit(
@@ -212,7 +217,7 @@ def with_references(
             for index, reference in enumerate(references):
                 drawn = reference.members[: target.calibration]
                 seed = seed_for(settings.seed, "reference quantizing", index)
-                quantized = quantized_copy(
+                quantized, _ = quantized_copy(
                     reference.network, model.source, target.records, drawn, seed
                 )
                 name = f"reference {index}, {release.name}"
@@ -241,7 +246,8 @@ def _given_releases(target: Target, names: Sequence[str]) -> dict[str, ReleaseMo
     """Return the releases that need no quantizing, tried on a few records."""
     models = {}
     for name in names:
-        if not is_quantizer(target.releases[name]):
+        release = target.releases[name]
+        if not is_quantizer(release) and not isinstance(release, ReleaseTool):
             models[name] = _release(target, name)
             check_answers_alone(
                 models[name].model, target.records, f"{target.where}releases.{name}"
@@ -261,6 +267,17 @@ def _release(target: Target, name: str) -> ReleaseModel:
         drawn,
         seed=target.settings.seed,
         where=f"{target.where}releases.{name}",
+    )
+
+
+def _tool_notes(models: Sequence[ReleaseModel], tier: int) -> tuple[str, ...]:
+    """Return a sentence on files whose references are not quantized alike, in tier 1."""
+    names = ", ".join(model.name for model in models if model.lacks_tool)
+    if not names or not tier:
+        return ()
+    return (
+        f"{names}: a file without the tool that made it, so its references are not quantized; an adversary "
+        "who knows the tool may find more. Name the tool, and references are quantized as the file is.",
     )
 
 

@@ -71,7 +71,7 @@ def check_operands(
         seen[name].append(_difference(quantized.layers[name], operand))
 
     with (
-        _replaced(network, weights or {}),
+        replaced_weights(network, weights or {}),
         _calls(network, list(seen)) as called,
         _Products(called, look),
     ):
@@ -105,7 +105,7 @@ def _difference(layer: QuantizedLayer, operand: Tensor) -> str | None:
 
 
 @contextmanager
-def _replaced(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def replaced_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Give the network other weights for a while; modules that share a parameter see them too."""
     before = {name: network.get_parameter(name).data for name in weights}
     try:

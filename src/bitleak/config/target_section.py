@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bitleak.config.fields import plain_values, section, value_text
 from bitleak.config.schema import FILE, DataConfig, QuantizeConfig
 from bitleak.core.checks import integer_in, number_in
-from bitleak.registry import RUNTIMES
+from bitleak.registry import RUNTIME_OF_SUFFIX
 
 ReadQuantizer = Callable[[Any, str, list[str]], list[QuantizeConfig]]
 """Takes an entry, its dotted name and the list of mistakes; returns a config per precision."""
@@ -88,7 +88,7 @@ def read_target(
     releases: dict[str, Any] = {}
     for name, value in target.releases.items():
         where = f"target.releases.{name}"
-        if isinstance(value, str) and Path(value).suffix.lower().lstrip(".") in RUNTIMES:
+        if isinstance(value, str) and Path(value).suffix.lower() in RUNTIME_OF_SUFFIX:
             value = {"file": value}
         if isinstance(value, str):
             releases[str(name)] = value

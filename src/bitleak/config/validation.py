@@ -341,9 +341,8 @@ def _file(
     file = section(FileConfig, rest, where, errors, also=("label", "calibration", "tool"))
     if file is None:
         return []
-    suffix = Path(file.file).suffix.lower().lstrip(".")
-    if suffix not in registry.RUNTIMES:
-        known = ", ".join(f".{name}" for name in registry.RUNTIMES)
+    if Path(file.file).suffix.lower() not in registry.RUNTIME_OF_SUFFIX:
+        known = ", ".join(registry.RUNTIME_OF_SUFFIX)
         errors.append(
             f"{where}.file: expected a file that a runtime executes ({known}), got {file.file!r}"
         )

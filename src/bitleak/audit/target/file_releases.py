@@ -120,7 +120,9 @@ def is_runtime_file(value: Any) -> bool:
         >>> is_runtime_file("int8.onnx"), is_runtime_file("net.safetensors")
         (True, False)
     """
-    return isinstance(value, str | Path) and Path(value).suffix.lower()[1:] in registry.RUNTIMES
+    return (
+        isinstance(value, str | Path) and Path(value).suffix.lower() in registry.RUNTIME_OF_SUFFIX
+    )
 
 
 def configured_release(entry: QuantizeConfig) -> ReleaseFile | ReleaseTool:

@@ -47,7 +47,7 @@ KEYS = {
     "splits": "d9acb0d3cd9b",
     "assign": "9fefd6fa4055",
     "target": "74b87a494302",
-    "release": "?",
+    "release": "2a2afcaa9d1d",
     "copies": "c870ad94b03a",
     "train": "023475e738db",
     "quantize": "aec60511484b",

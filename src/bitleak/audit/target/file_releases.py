@@ -6,7 +6,7 @@
 | `ReleaseFile("int8.onnx", tool="onnxruntime")` | the file in its runtime | quantized by the tool |
 | `ReleaseTool("onnxruntime")` | the target, quantized by the tool | quantized by the tool |
 
-A file is opened on 32 records first (see `session_comparison`), and its predictions are compared
+A file is opened on 32 records first (see `session_comparison`), and its logits are compared
 with the target's: a file for inputs that are prepared otherwise is a release of no use.
 """
 
@@ -36,13 +36,13 @@ from bitleak.runtimes.session_comparison import RECORDS, check_sessions
 from bitleak.tools.tool_results import apply_tool
 
 COMPARED = 256
-"""Members on which a file's predictions are compared with the target's."""
+"""Members on which a file's logits are compared with the target's."""
 
-AGREEMENT = 0.9
-"""Share of equal predictions below which other preparations of the inputs are tried."""
+NEAR = 0.1
+"""Error of a file's logits, relative to the target's, above which other preparations are tried."""
 
-BETTER = 0.1
-"""Additional share of equal predictions at which another preparation is proposed."""
+NEARER = 0.5
+"""Share of that error below which another preparation of the inputs is proposed."""
 
 PREPARATIONS = ("standardised", "unit", "bytes")
 """Values of the runtimes' option `pixels`."""
@@ -228,34 +228,42 @@ def _check_agreement(
     members: Int64[np.ndarray, "members"],
     where: str,
 ) -> None:
-    """Refuse a file whose predictions are the target's under another preparation of its inputs."""
-    expected = logits_of(target, records, members).argmax(axis=1)
+    """Refuse a file whose logits are nearer to the target's under another preparation of its inputs."""
+    expected = _centred(logits_of(target, records, members))
 
-    def agreement(model: nn.Module) -> float:
-        return float((logits_of(model, records, members).argmax(axis=1) == expected).mean())
+    def error(model: nn.Module) -> float:
+        difference = _centred(logits_of(model, records, members)) - expected
+        return float(np.sqrt(np.mean(difference**2) / max(np.mean(expected**2), 1e-30)))
 
-    share = agreement(network)
-    if share >= AGREEMENT:
-        return
-    stated = release.runtime.get("pixels", PREPARATIONS[0])
-    for pixels in (name for name in PREPARATIONS if name != stated):
+    stated, name = release.runtime.get("pixels", PREPARATIONS[0]), Path(release.path).name
+    own_error = error(network)
+    for pixels in PREPARATIONS if own_error > NEAR else ():
+        if pixels == stated:
+            continue
         changed = replace(release, runtime={**release.runtime, "pixels": pixels})
         try:
             file = read_release(changed, record_spec(records), where)
-            better = agreement(FileNetwork(open_network(file)))
+            other_error = error(FileNetwork(open_network(file)))
         except ModelError:
             continue  # not an option of this file
-        if better > share + BETTER:
+        if other_error < NEARER * own_error:
             raise ConfigError(
-                f"{where}: {Path(release.path).name} agrees with the target on {100 * share:.1f} % of {len(members)} "
-                f"members, but on {100 * better:.1f} % as a file that takes {pixels} pixels: write the runtime's "
-                f"option pixels: {pixels}"
+                f"{where}: {name} answers {len(members)} members otherwise than the target, by {100 * own_error:.3g} % of "
+                f"its logits, but by {100 * other_error:.3g} % as a file that takes {pixels} pixels: write the "
+                f"runtime's option pixels: {pixels}"
             )
+    answers = logits_of(network, records, members).argmax(axis=1)
+    share = float((answers == expected.argmax(axis=1)).mean())
     if share <= 2 / records.classes:
         raise ConfigError(
-            f"{where}: {Path(release.path).name} agrees with the target on {100 * share:.1f} % of {len(members)} "
+            f"{where}: {name} agrees with the target on {100 * share:.1f} % of {len(members)} "
             "members, no more than chance: it is a file of another network, or its input is prepared otherwise"
         )
+
+
+def _centred(logits: np.ndarray) -> np.ndarray:
+    """Return logits with mean 0 per record, as which log-probabilities are the same."""
+    return logits - logits.mean(axis=1, keepdims=True)
 
 
 def tool_release(

@@ -186,7 +186,10 @@ class TestMistakes:
             other[1].bias -= other[1].weight @ (mean / deviation)
             other[1].weight /= deviation
         file_of(other, tmp_path / "unit.onnx", levels=256)
-        pattern = r"unit.onnx answers 150 members otherwise than the target, by \d.* write the runtime's option pixels: unit"
+        pattern = (
+            r"unit.onnx answers 150 members otherwise than the target, by \d.* "
+            "write the runtime's option pixels: unit"
+        )
         self.refused(target, tmp_path / "unit.onnx", pattern)
         release = bitleak.ReleaseFile(tmp_path / "unit.onnx", runtime={"pixels": "unit"})
         audit = audited(target, releases={"int8": release})

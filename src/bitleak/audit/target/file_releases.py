@@ -248,8 +248,8 @@ def _check_agreement(
             continue  # not an option of this file
         if other_error < NEARER * own_error:
             raise ConfigError(
-                f"{where}: {name} answers {len(members)} members otherwise than the target, by {100 * own_error:.3g} % of "
-                f"its logits, but by {100 * other_error:.3g} % as a file that takes {pixels} pixels: write the "
+                f"{where}: {name} answers {len(members)} members otherwise than the target, by "
+                f"{100 * own_error:.3g} % of its logits, but by {100 * other_error:.3g} % as a file that takes {pixels} pixels: write the "
                 f"runtime's option pixels: {pixels}"
             )
     answers = logits_of(network, records, members).argmax(axis=1)

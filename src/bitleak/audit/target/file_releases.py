@@ -249,8 +249,8 @@ def _check_agreement(
         if other_error < NEARER * own_error:
             raise ConfigError(
                 f"{where}: {name} answers {len(members)} members otherwise than the target, by "
-                f"{100 * own_error:.3g} % of its logits, but by {100 * other_error:.3g} % as a file that takes {pixels} pixels: write the "
-                f"runtime's option pixels: {pixels}"
+                f"{100 * own_error:.3g} % of its logits, but by {100 * other_error:.3g} % as a file "
+                f"that takes {pixels} pixels: write the runtime's option pixels: {pixels}"
             )
     answers = logits_of(network, records, members).argmax(axis=1)
     share = float((answers == expected.argmax(axis=1)).mean())

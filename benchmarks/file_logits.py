@@ -2,7 +2,7 @@
 
     python benchmarks/file_logits.py --data FOLDER [--epochs 4] [--out FOLDER]
 
-FOLDER holds CIFAR-10 in the Hub's layout. A `cnn` of width 16 is trained on 8,000 images, rounded to
+FOLDER holds CIFAR-10 in the Hub's layout. A `cnn` of width 16 is trained on 3,000 images, rounded to
 several numbers of levels (`rtn`), and exported. Its file is answered by ONNX Runtime, and by OpenVINO
 from the `.xml` that OpenVINO makes of it. Printed are bytes, the largest difference of a logit from
 PyTorch's, and changed predictions. Then `bitleak ask` collects the answers of one file of each
@@ -76,7 +76,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     images = Hub(str(options.data)).load(None)
-    train = np.flatnonzero(~images.held_out)[:8000]
+    train = np.flatnonzero(~images.held_out)[:3000]
     mean, std = channel_statistics(images, train)
     spec = ModelSpec("cnn", {"width": 16}, 10, 3, 32, mean=mean, std=std)
     network = trained(spec, images, train, options.epochs)

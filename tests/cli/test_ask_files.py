@@ -43,6 +43,12 @@ def test_a_file_is_asked_as_it_standardises(bitleak, tmp_path):
     )
     assert code == 0, err
     assert "1 network of onnx, 90 records" in out
+    (facts,) = json.loads((tmp_path / "asked" / "answers.json").read_text())["models"]
+    assert facts["runtime"]["runtime"].startswith("onnxruntime ")
+    assert (facts["runtime"]["provider"], facts["runtime"]["threads"]) == (
+        "CPUExecutionProvider",
+        1,
+    )
     pixels = Digits().load(None).pixels[:90].reshape(90, -1)
     expected = ((pixels / 255 - MEAN) / STD) @ weight.T.astype(np.float64)
     assert np.abs(np.load(tmp_path / "asked" / "logits.npy")[0, :, 0] - expected).max() < 1e-4

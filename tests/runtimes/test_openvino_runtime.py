@@ -118,6 +118,7 @@ def test_float32_is_checked_by_a_product_that_no_narrower_type_holds(opened, mon
 def test_the_choice_of_the_runtime_can_be_audited_and_is_recorded(opened):
     network = opened(linear(), precision="runtime")
     assert network.facts["arithmetic"] in ("bf16", "f16", "f32", "dynamic")
+    assert network.facts["runtime"].endswith(f" in {network.facts['arithmetic']}")
     check(network, tolerance=0.2)
 
 

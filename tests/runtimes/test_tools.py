@@ -184,6 +184,7 @@ class TestFiles:
             for name, layer in codes.layers.items()
         }
         assert sorted(file.record["levels_counted"].values()) == sorted(counts.values())
+        assert file.record["runtime"]["provider"] == "CPUExecutionProvider"
         weighed = file_size(file)
         assert weighed["bytes"] == file.size
         assert weighed["levels_counted"] == max(counts.values())

@@ -93,13 +93,14 @@ class OpenVinoRuntime:
         PortOptions.of(self)
 
     def version(self) -> str:
-        """Return name and version of OpenVINO.
+        """Return name and version of OpenVINO, and the arithmetic that it chose on this processor.
 
         Raises:
             ModelError: It is not installed.
         """
         kit = import_extra("openvino", "openvino", PURPOSE)
-        return f"openvino {kit.__version__.split('-')[0]}"
+        name = f"openvino {kit.__version__.split('-')[0]}"
+        return name if self.precision == "float32" else f"{name} in {chosen_arithmetic()}"
 
     def read(self, path: Path, spec: ModelSpec) -> NetworkFile:
         """Return a file's content, checked; see `NetworkRuntime.read`."""
@@ -244,16 +245,25 @@ def probe_error(settings: tuple[tuple[str, str], ...]) -> float:
     Args:
         settings: Settings of the plugin.
     """
+    values = np.full((4, 32), PROBE, np.float32)
+    found = _compile(_probe(), dict(settings))(values)[0].astype(np.float64)
+    return float(np.abs(found / np.float64(np.float32(PROBE**2)) - 1).max())
+
+
+@functools.cache
+def chosen_arithmetic() -> str:
+    """Return the number type of products that OpenVINO chooses on this processor."""
+    return str(_compile(_probe(), ONE_THREAD).get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+def _probe() -> Any:
+    """Return a graph of one product."""
     kit = import_extra("openvino", "openvino", PURPOSE)
     operators = import_extra("openvino.opset13", "openvino", PURPOSE)
     entry = operators.parameter([4, 32], kit.Type.f32)
     weight = operators.constant(np.eye(32, dtype=np.float32) * np.float32(PROBE))
     product = operators.matmul(entry, weight, False, True)
-    model = kit.Model([operators.result(product)], [entry], "probe")
-    values = np.full((4, 32), PROBE, np.float32)
-    compiled = _compile(model, dict(settings))
-    found = compiled(values)[0].astype(np.float64)
-    return float(np.abs(found / np.float64(np.float32(PROBE**2)) - 1).max())
+    return kit.Model([operators.result(product)], [entry], "probe")
 
 
 def _with_products(model: Any) -> dict[int, str]:

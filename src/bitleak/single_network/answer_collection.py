@@ -252,14 +252,15 @@ def _add_digest(digest: str, digests: list[str], path: Path, checked: CheckedAns
     digests.append(digest)
 
 
-def _asker(job: AnswerJob, row: int) -> Callable[..., list[np.ndarray]]:
-    """Return the function that evaluates a row's network: by its runtime, or by PyTorch on the device."""
+def _asker(job: AnswerJob, row: int) -> tuple[Callable[..., list[np.ndarray]], dict[str, Any]]:
+    """Return the function that evaluates a row's network, by its runtime or by PyTorch, and the runtime's facts."""
     path, spec = job.checked.files[row], job.specs[row]
     if is_network_file(path):
         file = read_network_file(
             path, (spec.mean, spec.std), job.images, options=job.checked.runtime
         )
-        return functools.partial(file_answers, open_network(file))
+        opened = open_network(file)
+        return functools.partial(file_answers, opened), {"runtime": dict(opened.facts)}
     from bitleak.models import load
     from bitleak.models.fused_network import fused
     from bitleak.query import answers
@@ -269,7 +270,7 @@ def _asker(job: AnswerJob, row: int) -> Callable[..., list[np.ndarray]]:
     network = load(weights, allow_external=True)
     # As in an audit: an outside forward may do more than its graph.
     network = network.eval() if spec.name == "external" else fused(network)
-    return functools.partial(answers, network, device=job.checked.request.device)
+    return functools.partial(answers, network, device=job.checked.request.device), {}
 
 
 def _read(path: Path) -> tuple[Weights, str]:
@@ -384,7 +385,7 @@ def _answered(
 ) -> dict[str, Any]:
     """Evaluate one network, write its rows, and return their digests and its accuracies."""
     path, spec = job.checked.files[row], job.specs[row]
-    ask = _asker(job, row)
+    ask, runtime = _asker(job, row)
     records = {"logits": job.records.pool, "population_logits": job.records.population}
     queries = job.checked.queries
     total = sum(len(records[name]) for name in arrays) * len(queries)
@@ -395,7 +396,7 @@ def _answered(
         done += images_done
         on_step(done / total, f"{path.name} ({row + 1} of {len(job.specs)})")
 
-    facts: dict[str, Any] = {"weights": str(path)}
+    facts: dict[str, Any] = {"weights": str(path), **runtime}
     right: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         try:

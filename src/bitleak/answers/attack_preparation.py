@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from bitleak import metrics
-from bitleak.answers.answer_doubts import doubts_of_files, refuse_answers
+from bitleak.answers.answer_doubts import doubts_of_files
 from bitleak.answers.answer_files import read_answers
 from bitleak.answers.attack_design import FEWEST_MODELS, Design, attack_design, chosen_targets
 from bitleak.answers.class_membership import class_dependences
 from bitleak.answers.model_answers import Answers
 from bitleak.answers.quantized_pairing import paired
+from bitleak.answers.refused_answers import refuse_answers
 from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, QUANTIZED_BY_MATCHED, Case
 from bitleak.answers.variant_scales import scale_of_files
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, forms_by_word

@@ -10,10 +10,11 @@ from jaxtyping import Float64
 
 from bitleak import metrics
 from bitleak.answers.answer_correspondence import pairing_doubts, population_pairing_doubts
-from bitleak.answers.answer_doubts import coarse_confidences, doubts_of_signals
+from bitleak.answers.answer_doubts import doubts_of_signals
 from bitleak.answers.answer_signals import AnswerSignals
 from bitleak.answers.attack_design import MODE
 from bitleak.answers.attack_preparation import PreparedAttack
+from bitleak.answers.coarse_answers import coarse_confidences
 from bitleak.answers.joint_releases import RELEASES, joint_scores
 from bitleak.answers.scaled_views import (
     ShowStep,

@@ -1,4 +1,4 @@
-"""From a path to answers: the format is told from what the file or folder holds, not from its name."""
+"""From a path to answers: the format follows from the content of the file or folder, not from its name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def read_answers(
         clusters: An `.npy` file with the cluster of every record, in place of those of `path`.
 
     Raises:
-        DataError: There is no such file, it is of no known format, or what it holds does not fit together.
+        DataError: There is no such file, its format is unknown, or its arrays do not fit together.
     """
     given = None if labels is None else read_labels(labels)
     if not path.exists():

@@ -45,7 +45,7 @@ class AnswerSignals:
         population: Signals of the records outside every model; zero records if there are none.
         log_probability: That of the true class at the first query, from answers as they came.
         correct: Whether the true class has the largest answer at the first query; no records for scores.
-        population_correct: The same of the population.
+        population_correct: Correctness likewise, on the population.
         resolution: How far apart the probabilities of the source are; None for logits and scores.
     """
 

@@ -300,7 +300,7 @@ def membership(prepared: PreparedAttack) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
+    """Return the versions of the software that the figures depend on."""
     names = ("bitleak", "numpy", "scipy", "pyarrow")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 

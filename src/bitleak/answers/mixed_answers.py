@@ -101,7 +101,7 @@ def truncation_doubts(answers: Answers, samples: Sequence[np.ndarray]) -> list[s
     Interfaces often return the best classes only, and the others are filled with one value.
 
     Args:
-        answers: Of which the samples are; scores have no classes.
+        answers: Answers from which the samples are drawn; scores have no classes.
         samples: Some answers of each model, `[records queries classes]`.
     """
     if answers.kind == "scores" or answers.classes < 4:

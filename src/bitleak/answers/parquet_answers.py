@@ -40,7 +40,7 @@ COLUMNS = ("model", "record", "query", "label", "member", "cluster", *ANSWERS)
 
 @dataclass(frozen=True)
 class Layout:
-    """The numbers that occur, ascending, and what the answers are.
+    """The numbers that occur, ascending, and the kind of the answers.
 
     Attributes:
         source: File or folder.

@@ -103,7 +103,7 @@ def standardised_views(
     if QUANTIZED in scales and QUANTIZED_BY_MATCHED not in prepared.cases:
         scales[QUANTIZED] = scales[FULL]
 
-    # In place, after a copy of what memorisation is measured by.
+    # In place, after a copy of the signals that measure memorisation.
     changed = {}
     for variant, signals in views.signals.items():
         came = signals.log_probability

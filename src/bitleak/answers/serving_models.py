@@ -12,7 +12,7 @@ A reference must not tell the target's membership by its own. In a matrix made e
 - The counts differ without such a rule. Then all models are evened together.
 
 Models with the same training set, say three seeds of each split, are used for a record all or none: else the number
-of splits that are complete would tell what their counts do not.
+of splits that are complete would betray membership where their counts do not.
 
 Evened means that every record has the same number of used IN and of used OUT references, drawn at random where it has
 more (`bitleak.data.even_mask`). Given these numbers every choice is as likely for the target's members as for others.
@@ -120,7 +120,7 @@ def usable(
     rest = np.setdiff1d(of.rows, of.group)
     sure = _per_side(member[of.group], split[of.group])
     inside, outside = _counts(member[rest], split[rest])
-    if of.paired or len(of.group):  # what remains does not depend on the target
+    if of.paired or len(of.group):  # the rest does not depend on the target
         return np.minimum(inside, outside) + sure >= FEWEST_PER_SIDE
     own = member[target]
     return np.minimum(inside + own, outside + ~own) >= FEWEST_PER_SIDE + 1

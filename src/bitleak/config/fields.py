@@ -174,7 +174,7 @@ def name_list(
         where: Its name.
         known: The names that may be in it.
         errors: Mistakes are added to it.
-        load: Loads what a name of outside code stands for, or raises ValueError; None allows known
+        load: Loads the object that a name of outside code stands for, or raises ValueError; None allows known
             names only.
     """
     values = list(raw) if isinstance(raw, list | tuple) else [raw]

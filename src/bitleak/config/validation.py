@@ -61,7 +61,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
 
     Raises:
         ConfigError: With every mistake found, one per line, each with the field's dotted name,
-            what was expected and what came.
+            the expected and the given value.
     """
     errors: list[str] = []
     # Sections that are unknown, or missing without a default.

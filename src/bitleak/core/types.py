@@ -140,7 +140,7 @@ class Splits:
         member: True where the model is trained on the pool record.
         targets: Rows of `member` that are attacked.
         calibration: Held-out records (indices into `Images`) for calibrating quantizers.
-        population: Held-out records for what an adversary may know of the distribution.
+        population: Held-out records, an adversary's knowledge of the distribution.
         test: Held-out records for the accuracy.
     """
 
@@ -389,11 +389,11 @@ class Measure:
 
     Attributes:
         value: The estimate.
-        low: Lower end of the 95 % interval; None where there is none.
+        low: Lower end of the 95 % interval, or None without an interval.
         high: Upper end.
         std: Standard deviation over targets; None for a single target.
         interval: How the interval was made (`delong`, `records`, `t`, ...); empty where there is none.
-        difference: This minus the same targets at fp32; None where there is nothing to compare.
+        difference: This minus the same targets at fp32, or None without such a comparison.
         difference_low: Lower end of its paired 95 % interval.
         difference_high: Upper end.
         verdict: `lower`, `not distinguishable` or `higher` than fp32; empty where there is nothing to compare. By
@@ -433,7 +433,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the results table: a measure and what it is a measure of.
+    """One line of the results table: a measure with its variant, attack and target.
 
     Attributes:
         variant: `fp32`, `adaround-1.58`, ..., or `control` (targets whose answers are noise).

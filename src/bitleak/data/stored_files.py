@@ -44,7 +44,7 @@ class StoredFiles:
 def stored_files(
     dataset: Any, root: Path | None, held_out: Bool[np.ndarray, "records"]
 ) -> StoredFiles:
-    """Return what is known of a data set's records besides their content.
+    """Return the facts about a data set's records besides their content.
 
     A data set whose images are encoded has a method `items`, which yields each image as bytes or
     file with its place.

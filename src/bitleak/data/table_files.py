@@ -195,7 +195,7 @@ def _numbers(frame: Frame, name: str) -> Float32[np.ndarray, "rows"]:
     if values.dtype.kind in "iu":
         _check_no_row_numbers(frame, name, values)
 
-    # A network computes in float32, which must not merge what the column tells apart.
+    # A network computes in float32, which must not merge values that differ in the column.
     exact = values.astype(np.float64)
     infinite = np.flatnonzero(~np.isfinite(exact))
     if len(infinite):

@@ -70,7 +70,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of several targets' figures, its interval by resampling their shared records.
 
     Args:
-        estimates: The same figure of at least one target, on the same records.
+        estimates: Estimates of one figure for at least one target, on the same records.
 
     Returns:
         The estimate itself if there is one; else one with interval `records`.

@@ -72,7 +72,7 @@ def load_metric(entry: str) -> ScoreMetric:
         entry: A name of the registry's `METRICS`, or `package.module:Name` of a metric or of a class that makes one.
 
     Raises:
-        ValueError: The name is not known, or what it names is no metric.
+        ValueError: The name is unknown, or names no metric.
 
     Example:
         >>> load_metric("advantage").name

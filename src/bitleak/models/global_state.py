@@ -3,7 +3,7 @@
 Layers draw from global generators: dropout from PyTorch's, stochastic depth often from Python's or
 NumPy's. Their state depends on whatever ran before in the process, so a model would depend on the
 number of workers. `seeded_draws` gives each use a seed of its own. Modules written for inference set
-what every later computation of the process sees; `settings_kept` restores it.
+the settings of every later computation of the process; `settings_kept` restores it.
 """
 
 import random

@@ -57,7 +57,7 @@ _RECORDS = 2
 
 @dataclass(frozen=True)
 class ExportedNetwork:
-    """The content of an ONNX file, and what it holds.
+    """The content of an ONNX file, and a summary of it.
 
     Attributes:
         content: The file's bytes.

@@ -57,7 +57,7 @@ CHANCE_ERRORS = 3.0
 
 @dataclass(frozen=True)
 class AnswerJob:
-    """Networks and the records that they are asked about, all checked.
+    """Networks and the records on which they are evaluated, all checked.
 
     Attributes:
         checked: The request.

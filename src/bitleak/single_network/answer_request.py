@@ -1,4 +1,4 @@
-"""The request of `bitleak ask`: which networks are asked about which records, checked before work.
+"""The request of `bitleak ask`: which networks are evaluated on which records, checked before work.
 
 | option | values |
 |---|---|
@@ -105,7 +105,7 @@ class CheckedAnswerRequest:
 
 @dataclass(frozen=True)
 class AskedRecords:
-    """Records that the networks are asked about.
+    """Records on which the networks are evaluated.
 
     Attributes:
         pool: Numbers of the audited records, ascending.

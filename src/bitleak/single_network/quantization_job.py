@@ -1,4 +1,4 @@
-"""A checked request with its data and weights; whatever does not fit is refused before any work."""
+"""A checked request with its data and weights; parts that do not fit are refused before any work."""
 
 from dataclasses import dataclass
 

@@ -211,7 +211,7 @@ def attack_variant(planner: Planner, models: Models, variant: str, kind: str) ->
     """Plan the attacks on one variant by one kind of reference."""
     config = planner.config
     attacked = FULL if variant in CONTROLS else variant
-    # one target shows what the attacks find if there is something to find
+    # one target, which memorises, shows whether the attacks find anything
     rows = models.targets[:1] if variant == POSITIVE else models.targets
     step = AttackTargets(
         attacks=tuple(attack_entries(config.attacks)),

@@ -119,7 +119,7 @@ def audit_model(
         scale: Largest value of a pixel before that: 1 or 255.
         channels: Order of the channels that the network takes, of RGB images.
         layout: `transposed` if the network takes images with height and width exchanged.
-        queries: Forms of each image that the network is asked about, `identity` first.
+        queries: Forms of each image on which the network is evaluated, `identity` first.
         fpr: False positive rates at which the TPR is reported, in (0, 1).
         order: Place of every record in its source, or its date, for the guess without the network;
             None if the order of the arrays means nothing.

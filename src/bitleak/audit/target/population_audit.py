@@ -43,7 +43,7 @@ def planned_target(config: Config, target: Target) -> PlannedTarget:
 
     Args:
         config: The config with its section `target`.
-        target: The same, read.
+        target: The arrays and networks that this section names, read.
 
     Raises:
         ConfigError: The known non-members are too few for their parts, or the network takes images in

@@ -65,7 +65,7 @@ class TargetFacts:
         queries: Forms of each record.
         device: Device that answered.
         lead: First lines of the report, after the tier's.
-        notes: How the input was read, and what was left out.
+        notes: How the input was read, and which parts were left out.
         warnings: Reasons to doubt the input.
     """
 

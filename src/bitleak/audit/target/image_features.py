@@ -29,8 +29,8 @@ FITTED = 2000
 SIDE = 16
 """Height and width that images are averaged to for their principal components."""
 
-BLOCK = 2048
-"""Records whose pixels are handled at a time."""
+BLOCK = 256
+"""Records whose pixels are handled at a time, few enough for a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,20 @@ def _moments(images: np.ndarray) -> dict[str, np.ndarray]:
     """Return moments per channel, and sharpness of the mean over channels."""
     pixels = images.astype(np.float32)
     flat = pixels.reshape(*pixels.shape[:2], -1)
-    mean, deviation = flat.mean(axis=2), flat.std(axis=2)
-    standard = (flat - mean[..., None]) / np.maximum(deviation, 1e-6)[..., None]
-    cubes = standard * standard * standard
+    mean = flat.mean(axis=2)
+    centred = flat - mean[..., None]
+    squares = centred * centred
+    deviation = np.sqrt(squares.mean(axis=2))
+    floored, count = np.maximum(deviation, 1e-6), flat.shape[2]
+    # Sums of products, without arrays of cubes and of fourth powers.
+    skewness = np.einsum("rcp,rcp->rc", squares, centred) / count / floored**3
+    kurtosis = np.einsum("rcp,rcp->rc", squares, squares) / count / floored**4
     moments = {}
     for channel in range(flat.shape[1]):
         moments[f"mean {channel}"] = mean[:, channel]
         moments[f"deviation {channel}"] = deviation[:, channel]
-        moments[f"skewness {channel}"] = cubes[:, channel].mean(axis=1)
-        moments[f"kurtosis {channel}"] = (cubes * standard)[:, channel].mean(axis=1)
+        moments[f"skewness {channel}"] = skewness[:, channel]
+        moments[f"kurtosis {channel}"] = kurtosis[:, channel]
     grey = pixels.mean(axis=1)
     across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
     moments["gradient"] = np.abs(across).mean(axis=(1, 2)) + np.abs(down).mean(axis=(1, 2))
@@ -137,8 +142,12 @@ def _small(block: np.ndarray) -> np.ndarray:
     step = max(1, min(height, width) // SIDE)
     rows, columns = height // step, width // step
     cut = block[:, :, : rows * step, : columns * step].astype(np.float32)
-    tiles = cut.reshape(records, channels, rows, step, columns, step)
-    return tiles.mean(axis=(3, 5)).reshape(records, -1)
+    # Sums of every `step`-th pixel are faster than a mean over two axes of tiles.
+    total = np.zeros((records, channels, rows, columns), np.float32)
+    for down in range(step):
+        for across in range(step):
+            total += cut[:, :, down::step, across::step]
+    return (total / step**2).reshape(records, -1)
 
 
 def _components(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

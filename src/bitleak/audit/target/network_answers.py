@@ -197,12 +197,16 @@ def _asked(
         yield lambda inputs: _log_probabilities(model, inputs.numpy(), records.classes)
         return
     choice: Choice | None = None
+    order = torch.contiguous_format
 
     def answer(inputs: Tensor) -> np.ndarray:
-        nonlocal choice
-        output = evaluate(inputs)
+        nonlocal choice, order
         if choice is None:
-            choice = chosen_output(output, type(model).__name__, len(inputs), records.classes)
+            few = inputs[:TRIED]
+            output = evaluate(few)
+            choice = chosen_output(output, type(model).__name__, len(few), records.classes)
+            order = _faster_order(evaluate, few, choice, output)
+        output = evaluate(inputs.contiguous(memory_format=order))
         return _checked(choice.of(output).detach().cpu().double().numpy(), type(model).__name__)
 
     with _evaluated(model) as evaluate:
@@ -231,6 +235,23 @@ def _evaluated(model: nn.Module) -> Iterator[Callable[[Tensor], Any]]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _faster_order(
+    evaluate: Callable[[Tensor], Any], few: Tensor, choice: Choice, output: Any
+) -> torch.memory_format:
+    """Return channels-last, which halves the time of small networks, if the answers stay the same.
+
+    A network with `view` may not work in it, and one that looks at the memory answers otherwise.
+    """
+    if few.ndim != 4 or few.shape[1] == 1:
+        return torch.contiguous_format
+    try:
+        logits = choice.of(evaluate(few.contiguous(memory_format=torch.channels_last)))
+    except ModelError:
+        return torch.contiguous_format
+    is_same = not differing(logits, choice.of(output))
+    return torch.channels_last if is_same else torch.contiguous_format
 
 
 def _check_precision(model: nn.Module, name: str) -> None:

@@ -51,6 +51,9 @@ if TYPE_CHECKING:  # the same names for type checkers, to whom __getattr__ says 
         subset_view as subset_view,
     )
     from bitleak.audit.target import (
+        PopulationAudit as PopulationAudit,
+    )
+    from bitleak.audit.target import (
         ReleaseFile as ReleaseFile,
     )
     from bitleak.audit.target import (
@@ -153,6 +156,7 @@ _PUBLIC = {
     "ReleaseFile": "bitleak.audit.target",
     "ReleaseTool": "bitleak.audit.target",
     "TargetAudit": "bitleak.audit.target",
+    "PopulationAudit": "bitleak.audit.target",
     "attack_view": "bitleak.attacks",
     "subset_view": "bitleak.attacks",
     "recalibrated": "bitleak.attacks",

@@ -202,3 +202,74 @@ def test_the_plan_of_a_target_is_that_of_its_population(bitleak, config):
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     assert lines["train"][1] == "6"
     assert lines["target"][1] == "1"
+
+
+REFERENCES = {
+    "train": {"learning_rate": 0.02, "batch": 64, "augment": []},
+    "fpr": [0.1],
+}
+
+
+def test_references_are_tasks_that_are_planned_and_go_on(bitleak, config, tmp_path):
+    """The target takes channels in the order BGR, and its checkpoint says the number of epochs."""
+    weights = torch.load(tmp_path / "model.pt")
+    name = "module._orig_mod.1.weight"
+    tensors = weights["model"]["state_dict"]
+    turned = tensors[name].view(4, 3, -1).flip(1).reshape(4, -1)
+    tensors[name] = turned.contiguous()
+    torch.save(weights, tmp_path / "model.pt")
+    config |= REFERENCES
+    config["target"] |= {"references": 3, "imitated": True, "channels": "bgr"}
+    for key in ("mean", "deviation"):
+        config["target"][key] = config["target"][key][::-1]
+    code, out, err = bitleak("plan", "config.yaml", "--tier", 1, config=config)
+    assert code == 0, err
+    assert stages(out) == {
+        "images": ["1", "0"], "orient": ["1", "0"], "outsiders": ["1", "0"], "imitated": ["1", "0"],
+        "train": ["3", "0"], "imitate": ["3", "0"], "quantize": ["3", "0"], "query": ["6", "0"],
+    }  # fmt: skip
+    assert "expected: " in out
+
+    # No time is left for anything, then for all that remains; then nothing is left to do.
+    call = ("audit", "config.yaml", "--tier", 1, "--executor", "serial")
+    code, out, _ = bitleak(*call, "--budget", "0.001s")
+    assert code == 3
+    assert "the same command goes on from here" in out
+    code, out, err = bitleak(*call)
+    assert code == 0, err
+    flat = " ".join(out.split())
+    assert "Tier 1: one target, and a few references" in flat
+    assert "from the checkpoint epochs 9 (epoch); from the config learning_rate, batch" in flat
+    results = tmp_path / "audits" / "config" / "results.csv"
+    first = results.read_bytes()
+    table = pandas.read_csv(results)
+    kinds = table[(table.metric == "auc") & (table.attack == "reference") & (table.target == "all")]
+    pairs = set(zip(kinds.variant, kinds.reference, strict=True))
+    assert {("again", "fp32"), ("coarse", "matched"), ("coarse", "recalibrated")} <= pairs
+    # The first line of the plan counts what is in the store.
+    code, out, _ = bitleak("plan", "config.yaml", "--tier", 1)
+    assert {left for left, _ in stages(out).values()} == {"0"}
+    assert bitleak(*call)[0] == 0
+    assert results.read_bytes() == first
+
+
+def stages(out):
+    """Numbers of tasks to do and done, by the stages of a plan."""
+    lines = [line.split() for line in out.splitlines()]
+    return {line[0]: line[1:] for line in lines if len(line) == 3 and line[1].isdigit()}
+
+
+def test_weights_are_a_release_of_tier_2(bitleak, config, tmp_path):
+    """A release with the target's own weights has its figures, by references at full precision."""
+    config |= POPULATION
+    del config["target"]["releases"]["coarse"]
+    code, _, err = bitleak(
+        "audit", "config.yaml", "--tier", 2, "--executor", "serial", config=config
+    )
+    assert code == 0, err
+    table = pandas.read_csv(tmp_path / "audits" / "config" / "results.csv")
+    areas = table[(table.metric == "auc") & (table.target == "all") & table.attack.ne("strongest")]
+    figures = areas.set_index(["variant", "attack", areas.reference.fillna("")]).value
+    assert figures["again"].to_dict() == figures["fp32"].to_dict()
+    assert len(figures["again"]) == 5
+    assert set(areas[areas.variant == "again"].difference.dropna()) == {0.0}

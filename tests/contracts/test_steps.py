@@ -8,14 +8,24 @@ import numpy as np
 import pytest
 
 from bitleak import registry
-from bitleak.audit.graph import PlannedTarget, plan
+from bitleak.audit.graph import (
+    MatchedQuantizer,
+    PlannedReferences,
+    PlannedTarget,
+    plan,
+    plan_references,
+)
 from bitleak.config import CalibrationConfig, QuantizeConfig, validate
 from bitleak.core.params import later, params_of
 from bitleak.core.types import Description
 from bitleak.engine.keys import plain
 from bitleak.steps.assign_members import AssignMembers, packed
+from bitleak.steps.assign_references import AssignReferences
+from bitleak.steps.fit_estimator import FitEstimator
 from bitleak.steps.load_release import LoadRelease
 from bitleak.steps.load_target import LoadTarget
+from bitleak.steps.orient_images import OrientImages
+from bitleak.steps.read_answers_file import ReadAnswersFile
 from bitleak.steps.scale import NetworkSize
 from bitleak.steps.step import planned, step_of
 
@@ -48,6 +58,11 @@ KEYS = {
     "assign": "9fefd6fa4055",
     "target": "74b87a494302",
     "release": "2a2afcaa9d1d",
+    "orient": "85bd0fe3aa55",
+    "outsiders": "10718f7b36c7",
+    "imitated": "fa1da194e560",
+    "imitate": "1bf7ca3df867",
+    "estimator": "35bc1d60f637",
     "copies": "c870ad94b03a",
     "train": "023475e738db",
     "quantize": "aec60511484b",
@@ -87,6 +102,21 @@ GIVEN = PlannedTarget(
     },
 )
 """A target that was trained elsewhere, in the place of a trained one."""
+REFERENCES = PlannedReferences(
+    AssignReferences(
+        300,
+        *(packed(np.arange(start, start + 60), 300) for start in (0, 60, 120, 180)),
+        references=3,
+        drawn=48,
+        seed=0,
+    ),
+    OrientImages("bgr", "upright"),
+    ReadAnswersFile("0" * 64, 60, 10),
+    {"coarse": MatchedQuantizer("rtn", {}, 4, 48)},
+    mean=(0.5,),
+    std=(0.25,),
+)
+"""References of such a target."""
 HEAVY = ("networks", "noisy_accuracy", "stages")
 """Modules of the room that import PyTorch; steps import them when they run."""
 
@@ -113,7 +143,9 @@ def planned_tasks(audit_plan):
     partly = {**RAW, **left_out, "references": kinds, "split": {**RAW["split"], "models": 8}}
     predicted = plan(validate({**partly, "quantize": RAW["quantize"][:1]}), DIGITS, NETWORK)
     tasks = {}
-    for task in (*audit_plan.tasks, *around.tasks, *predicted.tasks):
+    outside = plan_references(validate(raw), DIGITS, NETWORK, REFERENCES)
+    fit = planned(FitEstimator(1, "0" * 64, 0), {"splits": "0" * 64}, outside.plan.scale, "fit")
+    for task in (*audit_plan.tasks, *around.tasks, *predicted.tasks, *outside.plan.tasks, fit):
         tasks.setdefault(task.stage, task)
     return tasks
 

@@ -32,6 +32,7 @@ __all__ = [
     "forecast",
     "open_store",
     "prepare",
+    "run_prepared",
     "worker_count",
     "write_results",
 ]
@@ -71,6 +72,44 @@ def audit(
         KeyboardInterrupt: Passed on, after the workers have gone.
     """
     check_out(out)
+    return run_prepared(
+        prepared,
+        store,
+        lambda: write_results(prepared, store, out),
+        executor=executor,
+        workers=workers,
+        memory=memory,
+        budget=budget,
+        on_event=on_event,
+    )
+
+
+def run_prepared(
+    prepared: Prepared,
+    store: Store,
+    finish: Callable[[], None],
+    *,
+    executor: str = "processes",
+    workers: int | None = None,
+    memory: int | None = None,
+    budget: float | None = None,
+    on_event: Callable[[Event], None] = ignore,
+) -> Report:
+    """Run the tasks that are not done; arguments as for `audit`.
+
+    Args:
+        prepared: The audit.
+        store: Store of finished tasks.
+        finish: Called once all tasks are done; a damaged result that it meets is made again.
+        executor: Name of an executor.
+        workers: Number of processes.
+        memory: Bytes that they may use together.
+        budget: Seconds.
+        on_event: Called with the engine's events.
+
+    Raises:
+        InputError: The disk is too small, or workers would make another network than this process.
+    """
     store.sweep()
     count = worker_count(prepared, workers)
     ahead = forecast(prepared, store, workers=count)
@@ -97,7 +136,7 @@ def audit(
         if report.failed or report.left:
             break
         try:
-            write_results(prepared, store, out)
+            finish()
             break
         except BrokenResult as error:
             if repaired[error.key] == REPAIRS or error.key not in graph.tasks:

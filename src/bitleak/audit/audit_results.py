@@ -2,9 +2,10 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,6 +19,7 @@ from bitleak.audit.exposed_records import (
     pictures,
     power_curve_rows,
 )
+from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.prediction_note import audit_prediction_notes
 from bitleak.audit.preparation import Prepared
 from bitleak.audit.scale_notes import audit_scale_note
@@ -49,8 +51,52 @@ from bitleak.steps.measure_power import MeasurePower, PowerFigures
 from bitleak.steps.result_rows import ResultTable
 
 
+@dataclass(frozen=True)
+class AuditTables:
+    """All that the output folder of an audit is written from.
+
+    Attributes:
+        rows: Rows of the results table.
+        curves: ROC curves.
+        summary: Settings and sentences.
+        records: Exposure of single records; None if there is none.
+        powered: Points of the power curve.
+        pictures: Images of the most exposed records, by file name.
+        config: The config with every default written out.
+        figures: Figures besides those of every report.
+    """
+
+    rows: list[Row]
+    curves: list[RocCurve]
+    summary: Summary
+    records: Any
+    powered: Any
+    pictures: Mapping[Any, Any]
+    config: str
+    figures: tuple[str, ...]
+
+    def write(self, out: Path) -> None:
+        """Write config, tables, curves, figures and page into a folder."""
+        write_all(
+            self.rows,
+            self.curves,
+            self.summary,
+            out,
+            records=self.records,
+            powered=self.powered,
+            pictures=self.pictures,
+            config=self.config,
+            figures=self.figures,
+        )
+
+
 def write_results(prepared: Prepared, store: Store, out: Path) -> None:
     """Write config, tables, curves, figures and page."""
+    audit_tables(prepared, store).write(out)
+
+
+def audit_tables(prepared: Prepared, store: Store) -> AuditTables:
+    """Return the tables of an audit whose tasks are all done."""
     # Rows and curves, in the order of the config; verdicts are corrected over the whole table.
     tasks = {task.key: task for task in prepared.plan.tasks}
     rows: list[Row] = []
@@ -66,7 +112,8 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
             table.curves,
         )
     quantized = (entry.variant for entry in prepared.config.quantize)
-    order = [FULL, *quantized, *analysis_variants(prepared.config), *CONTROLS]
+    given = weight_releases(prepared.config)
+    order = [FULL, *quantized, *given, *analysis_variants(prepared.config), *CONTROLS]
     rows.sort(key=lambda row: order.index(row.variant))
     counts = store.read(tasks[prepared.plan.copies])["counts"]
     summary = audit_summary(prepared, rows)
@@ -101,11 +148,10 @@ def write_results(prepared: Prepared, store: Store, out: Path) -> None:
             *_not_computed(prepared, store),
         ),
     )
-    write_all(
+    return AuditTables(
         rows,
         curves,
         summary,
-        out,
         records=records,
         powered=power_curve_rows(prepared, store),
         pictures=pictures(images, pictured(summary.exposed)) if summary.exposed else {},
@@ -274,6 +320,7 @@ def _variants(prepared: Prepared, rows: list[Row]) -> tuple[VariantSummary, ...]
     figures = {(row.variant, row.metric): row.measure.value for row in rows if row.target == "all"}
     entries: list[tuple[str, str, int | None]] = [(FULL, "", None)]
     entries += [(entry.variant, entry.label, entry.levels) for entry in prepared.config.quantize]
+    entries += [(name, name, None) for name in weight_releases(prepared.config)]
     return tuple(
         VariantSummary(
             name, quantizer, levels, figures[name, "bits_per_weight"], round(figures[name, "bytes"])

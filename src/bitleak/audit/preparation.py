@@ -16,7 +16,7 @@ from bitleak.core.errors import ConfigError, ModelError, QuantizationError
 from bitleak.core.types import Description, ModelSpec
 from bitleak.data.data_notes import numbering_hint
 from bitleak.engine.worker import Runtime
-from bitleak.models import build, profile
+from bitleak.models import build, given_network, profile
 from bitleak.models.external import factory_of, trial_of
 from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
@@ -91,24 +91,17 @@ def prepare(
 
     # A network of the data's classes and channels, profiled and, if it is an outside one, tried.
     description = dataset_of(config).describe(data)
-    spec = _spec(config, description)
-    try:
-        size, outside = profile(spec), trial_of(spec)
-    except ModelError as error:
-        raise ConfigError(f"model: {error}{numbering_hint(description)}") from None
+    network, notes = sized_network(config, description)
     _check_figures(config)
-    warnings = _check_quantizers(config, spec) if config.quantize else ()
-    made_by = "" if outside is None else origin(factory_of(spec) or "").made_by
-    network = NetworkSize(size.parameters, size.multiply_adds, tuple(size.layers.values()), made_by)
+    warnings = _check_quantizers(config, spec_for(config, description)) if config.quantize else ()
     runtime = Runtime(
         device=device,
         data=str(data) if data is not None else None,
         path=config.data.options.get("path"),
         network=config.model,
         weights=None if target is None or config.target is None else config.target.weights,
-        files={} if target is None else target.files,
+        files={} if target is None else dict(target.files),
     )
-    notes = () if outside is None else outside.notes
     return Prepared(
         config,
         description,
@@ -121,14 +114,34 @@ def prepare(
     )
 
 
+def sized_network(config: Config, description: Description) -> tuple[NetworkSize, tuple[str, ...]]:
+    """Return the size of the config's network on a data set, and sentences from its trial.
+
+    Raises:
+        ConfigError: The network does not fit the data.
+    """
+    spec = spec_for(config, description)
+    try:
+        size, outside = profile(spec), trial_of(spec)
+    except ModelError as error:
+        raise ConfigError(f"model: {error}{numbering_hint(description)}") from None
+    made_by = "" if outside is None else origin(factory_of(spec) or "").made_by
+    network = NetworkSize(size.parameters, size.multiply_adds, tuple(size.layers.values()), made_by)
+    return network, () if outside is None else outside.notes
+
+
 def check_model(prepared: Prepared) -> None:
     """Refuse a network from outside that workers would make differently.
 
     Raises:
         ConfigError: It is one.
     """
+    spec = spec_for(prepared.config, prepared.description)
+    # A factory that was handed over as a function is called in this process alone.
+    if (factory_of(spec) or "").startswith(f"{given_network.__name__}:"):
+        return
     try:
-        check_in_new_process(_spec(prepared.config, prepared.description))
+        check_in_new_process(spec)
     except ModelError as error:
         raise ConfigError(f"model: {error}") from None
 
@@ -140,8 +153,8 @@ def dataset_of(config: Config) -> Any:
     )
 
 
-def _spec(config: Config, description: Description) -> ModelSpec:
-    """The config's network for the data, with any standardisation."""
+def spec_for(config: Config, description: Description) -> ModelSpec:
+    """Return the config's network for a data set, with any standardisation."""
     name, options = config.model
     unit = (0.5,) * description.channels
     return ModelSpec(
@@ -173,8 +186,7 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
     Returns:
         A sentence if only a part of its weights becomes codes.
     """
-    network, images = build(spec, seed=0), random_images(spec, RANDOM_IMAGES)
-    warnings: dict[str, None] = {}
+    quantizers: dict[str, Any] = {}
     for entry in config.quantize:
         if entry.levels is None:
             _check_references(config, entry)
@@ -182,11 +194,31 @@ def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:
                 _check_tool(entry.variant, entry.tool)
             continue
         kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
-        quantizer = section(kind, {**entry.options, "levels": entry.levels}, "quantize", [])
+        options = {**entry.options, "levels": entry.levels}
+        quantizers[f"quantize: {entry.variant}"] = section(kind, options, "quantize", [])
+    return check_quantizers(quantizers, spec)
+
+
+def check_quantizers(quantizers: Mapping[str, Any], spec: ModelSpec) -> tuple[str, ...]:
+    """Refuse a network that a quantizer would refuse once it is trained.
+
+    Args:
+        quantizers: Quantizers by their place in the config, for messages.
+        spec: The network.
+
+    Returns:
+        A sentence if only a part of its weights becomes codes.
+
+    Raises:
+        ConfigError: It would be refused.
+    """
+    network, images = build(spec, seed=0), random_images(spec, RANDOM_IMAGES)
+    warnings: dict[str, None] = {}
+    for place, quantizer in quantizers.items():
         try:
             check_network(network, quantizer, images)
         except QuantizationError as error:
-            raise ConfigError(f"quantize: {entry.variant}: {error}") from None
+            raise ConfigError(f"{place}: {error}") from None
         warnings[uncoded_weights(network, quantizer)] = None
     return tuple(filter(None, warnings))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from bitleak.cli.exit_codes import LEFT
 from bitleak.cli.options import (
     STORE,
     Address,
@@ -22,9 +23,6 @@ from bitleak.cli.options import (
     StoreFolder,
     Workers,
 )
-
-LEFT = 3
-"""Exit code if the time was up before all was done."""
 
 Out = Annotated[
     Path | None,
@@ -42,6 +40,12 @@ TierOption = Annotated[
         max=2,
         help="For a config with a target, your own model: 0 trains nothing, 1 a few references, 2 a population.",
     ),
+]
+
+
+PlanTier = Annotated[
+    int,
+    typer.Option("--tier", min=1, max=2, help="For a config with a target: the tier to plan."),
 ]
 
 
@@ -94,9 +98,12 @@ def show_plan(
     data: Data = None,
     workers: Workers = None,
     device: Device = "auto",
+    tier: PlanTier = 2,
     set_: Settings = None,
 ) -> int:
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
+    import tempfile
+
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import print_forecast, print_notes
@@ -107,9 +114,10 @@ def show_plan(
     checked = validate(override(read_config(config), set_ or []))
     print_download(dataset_of(checked), data)
     if checked.target is not None:
-        from bitleak.cli.target_command import prepare_population
+        from bitleak.cli.target_command import plan_target
 
-        prepared = prepare_population(checked, data=data, device=device)
+        with tempfile.TemporaryDirectory(prefix="bitleak-") as scratch:
+            prepared = plan_target(checked, tier, Path(scratch), data=data, device=device)
     else:
         prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
@@ -187,13 +195,18 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
     from bitleak.config import override, read_config, validate
 
     # A target has tiers of its own, of which the last one is an audit like any other.
+    start = time.monotonic()
     checked = validate(override(read_config(config), options.settings or []))
     if (tier is not None or checked.target is not None) and tier != 2:
-        from bitleak.cli.target_command import run_target
+        from bitleak.cli.target_command import RunOptions, run_target
 
-        return run_target(checked, tier or 0, out, data=options.data, device=options.device)
+        limits = _checked_limits(options)
+        share = options.share._asdict()
+        run = RunOptions(options.store, options.executor, options.workers, *limits, share)
+        return run_target(
+            checked, tier or 0, out, data=options.data, device=options.device, options=run
+        )
     # The process that workers are forked from is loaded meanwhile, on another core.
-    start = time.monotonic()
     if options.executor == "processes":
         from bitleak.engine.executors.fork_server import open_fork_server
         from bitleak.engine.worker import Runtime
@@ -208,23 +221,10 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
         print_notes,
     )
     from bitleak.cli.terminal import print_download, print_results
-    from bitleak.core.amounts import bytes_of, seconds_of
-    from bitleak.core.errors import ConfigError
-    from bitleak.registry import EXECUTORS, resolve
 
     # All that can be refused by its text alone comes first.
-    try:
-        resolve(EXECUTORS, options.executor, kind="executor")
-    except ValueError as error:
-        raise ConfigError(f"--executor: {error}") from None
-    try:
-        memory = None if options.memory is None else bytes_of(options.memory, "--memory")
-        budget = None if options.budget is None else seconds_of(options.budget, "--budget")
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    memory, budget = _checked_limits(options)
     ray = options.executor == "ray"
-    if not ray and options.share != _Share(None, 1.0, None):
-        raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
     # Then the data set and the network; the folder and the store last, since they are made.
     print_download(dataset_of(checked), options.data)
     if tier == 2:
@@ -260,6 +260,30 @@ def _run(config: Path, out: Path, options: _Options, tier: int | None = None) ->
         return LEFT
     print_results(out)
     return 0
+
+
+def _checked_limits(options: _Options) -> tuple[int | None, float | None]:
+    """Return the limits of memory in bytes and of time in seconds; refuse options by their text.
+
+    Raises:
+        ConfigError: One is wrong.
+    """
+    from bitleak.core.amounts import bytes_of, seconds_of
+    from bitleak.core.errors import ConfigError
+    from bitleak.registry import EXECUTORS, resolve
+
+    try:
+        resolve(EXECUTORS, options.executor, kind="executor")
+    except ValueError as error:
+        raise ConfigError(f"--executor: {error}") from None
+    try:
+        memory = None if options.memory is None else bytes_of(options.memory, "--memory")
+        budget = None if options.budget is None else seconds_of(options.budget, "--budget")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if options.executor != "ray" and options.share != _Share(None, 1.0, None):
+        raise ConfigError("--address, --num-cpus and --num-gpus are for --executor ray")
+    return memory, budget
 
 
 def _failed(prepared: Any, report: Any) -> int:

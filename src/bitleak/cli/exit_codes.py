@@ -23,6 +23,9 @@ from typer.core import TyperGroup
 
 from bitleak.core.interrupts import END_SIGNALS, Ended, interrupt_in
 
+LEFT = 3
+"""Exit code that a command returns if the time was up before all was done."""
+
 OUTSIDE = 4
 """Exit code if something outside bitleak broke."""
 

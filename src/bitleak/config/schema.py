@@ -364,6 +364,8 @@ class Config:
             but the adversary of an attack without references.
         partly_quantized: Numbers of references of adversaries who quantize only that many of them
             as the target is, and predict the others' answers.
+        train_given: Fields of `train` that the file gives; the others may be taken from the
+            checkpoint of a target.
     """
 
     title: str
@@ -389,6 +391,7 @@ class Config:
     clusters: str = ""
     headline: HeadlineConfig = HeadlineConfig("lira-online-shrunk", "matched")
     partly_quantized: tuple[int, ...] = ()
+    train_given: tuple[str, ...] = ()
 
 
 def bits_label(levels: int) -> str:

@@ -77,6 +77,8 @@ def validate(raw: Mapping[str, Any]) -> Config:
     fpr = number_list(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
     quantize = _quantizers(raw.get("quantize"), calibration, errors)
     data = _data(raw.get("data"), errors)
+    given = raw.get("train")
+    train_given = tuple(map(str, given)) if isinstance(given, Mapping) else ()
     raw = with_row_defaults(raw, data)
     config = {
         "title": _label(raw.get("title", ""), "title", errors),
@@ -84,6 +86,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "split": section(SplitConfig, raw.get("split"), "split", errors),
         "model": _model(raw.get("model"), errors),
         "train": section(Recipe, raw.get("train"), "train", errors),
+        "train_given": train_given,
         "quantize": quantize,
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
         "metrics": _metrics(raw.get("metrics", []), errors),

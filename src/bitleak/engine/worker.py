@@ -54,7 +54,7 @@ class Runtime:
         network: Name and options of the network that all weights must belong to, so that no result
             in the store decides which code is loaded; None = not compared.
         weights: File with the weights of a target that was trained elsewhere, or None.
-        files: Files of such a target that a runtime executes, by their digest.
+        files: Further files that tasks read, by the SHA-256 of their content.
     """
 
     device: str = "cpu"

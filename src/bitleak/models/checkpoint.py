@@ -7,7 +7,7 @@ code in the file runs. Its state dict may be nested under the usual names (`mode
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ class Checkpoint:
     Attributes:
         tensors: Arrays by their names in the file; floating-point tensors of any width are float32.
         notes: How the file was read, a sentence each.
+        facts: Plain values of the file besides the weights, such as the arguments of the training.
     """
 
     tensors: Mapping[str, np.ndarray]
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path, where: str) -> Checkpoint:
@@ -56,8 +58,13 @@ def read_checkpoint(path: Path, where: str) -> Checkpoint:
     """
     if not path.is_file():
         raise ModelError(f"{where}: {path}: no such file; give a .safetensors or .pt file")
+    facts: Mapping[str, Any] = {}
     if path.suffix in TORCH:
-        tensors, notes = _state_dict(_loaded(path, where), path, where)
+        loaded = _loaded(path, where)
+        tensors, notes = _state_dict(loaded, path, where)
+        # A bare state dict has tensors at the top, and says nothing else.
+        if isinstance(loaded, Mapping):
+            facts = {str(key): value for key, value in loaded.items() if key not in tensors}
     else:
         try:
             tensors, notes = dict(safetensors.torch.load_file(path)), ()
@@ -72,7 +79,7 @@ def read_checkpoint(path: Path, where: str) -> Checkpoint:
             raise ModelError(
                 f"{where}: {path}: tensor {name!r} holds NaN or infinite values; give trained weights"
             )
-    return Checkpoint(arrays, notes)
+    return Checkpoint(arrays, notes, facts)
 
 
 def fit_checkpoint(

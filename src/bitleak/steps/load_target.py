@@ -71,12 +71,13 @@ class LoadTarget:
         from bitleak.models.checkpoint import fit_checkpoint, read_checkpoint
         from bitleak.models.fingerprint import with_fingerprint
 
-        if runtime.weights is None or digest_of(Path(runtime.weights)) != self.digest:
+        file = runtime.files.get(self.digest, runtime.weights)
+        if file is None or digest_of(Path(file)) != self.digest:
             raise ModelError(
-                f"target.weights: {runtime.weights}: not the file that the audit was planned with; run "
+                f"target.weights: {file}: not the file that the audit was planned with; run "
                 "`bitleak audit CONFIG --tier 2` again"
             )
-        checkpoint = read_checkpoint(Path(runtime.weights), "target.weights")
+        checkpoint = read_checkpoint(Path(file), "target.weights")
         weights, _ = fit_checkpoint(checkpoint, self.spec, "target.weights")
         network = load(weights, allow_external=runtime.network is not None)
         return with_fingerprint(weights, network)

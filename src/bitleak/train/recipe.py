@@ -7,6 +7,9 @@ from typing import Literal
 from bitleak.core.checks import integer_in, number_in
 from bitleak.data.augmentation_names import Augment
 
+DISTILLED = 0.25
+"""Epochs of a distillation over those of the training."""
+
 Arithmetic = Literal["none", "bfloat16", "auto"]
 """How a forward pass multiplies: in float32, in bfloat16 where
 autocast allows it, or as suits the device.

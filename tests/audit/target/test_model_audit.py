@@ -159,7 +159,7 @@ def test_anything_with_predict_proba_is_asked(target):
 
 def test_unknown_tiers_and_names_are_refused(target):
     given = (target.network, target.images, target.labels, target.members)
-    with pytest.raises(bitleak.BitleakError, match="tier: expected 0 or 1, got 3"):
+    with pytest.raises(bitleak.BitleakError, match="tier: expected 0, 1 or 2, got 3"):
         bitleak.audit_model(*given, tier=3, **RIGHT)
     for name in ("fp32", "a&b", ""):
         with pytest.raises(bitleak.BitleakError, match="releases: "):

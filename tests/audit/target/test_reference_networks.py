@@ -1,16 +1,17 @@
 """Tier 1: disjoint parts, references that find nothing in noise, and refusals with counts."""
 
+import json
+
 import numpy as np
+import pandas
 import pytest
 import torch
 from toy_target import DEVIATION, MEAN, linear, toy
 
 import bitleak
-from bitleak.attacks.control import two_class_signals
-from bitleak.audit.target import reference_networks
 from bitleak.audit.target.record_lists import known_records, parted
-from bitleak.audit.target.release_rows import AttackSettings, Release, Signals, attacked_releases
 from bitleak.core.errors import ConfigError
+from bitleak.train.fit import TrainingRecords
 
 RECIPE = bitleak.Recipe(epochs=6, learning_rate=0.02, batch=64, augment=())
 OPTIONS = {"mean": MEAN, "deviation": DEVIATION, "fpr": (0.05,), "recipe": RECIPE, "references": 3}
@@ -41,30 +42,72 @@ def test_the_three_parts_of_the_non_members_are_disjoint():
 def test_no_reference_reads_an_evaluated_record(target, monkeypatch, imitated):
     seen, known = [], known_records(target.members, None, records=1000)
     parts = parted(known, 0, training=0.5)
-    batches = reference_networks._Batches.__call__
+    batches = TrainingRecords.batch
 
-    def watched(self, chosen):
+    def watched(self, chosen, augment, chance):
         seen.append(chosen.numpy())
-        return batches(self, chosen)
+        return batches(self, chosen, augment, chance)
 
-    monkeypatch.setattr(reference_networks._Batches, "__call__", watched)
+    monkeypatch.setattr(TrainingRecords, "batch", watched)
     audit = audited(target, imitated=imitated)
     assert np.isin(np.concatenate(seen), parts.training).all()
+    # As many records as the target has members, 6 times; the distillation reads all 425 twice.
+    assert sum(map(len, seen)) == 3 * 6 * 150 + (3 * 2 * 425 if imitated else 0)
     assert audit.facts.references == 3
     assert ("distilled" in audit.facts.training) == imitated
     # Least squares fits its members, so offline attacks find them.
     assert audit.figure("auc", attack="lira-offline-one_sided-fixed").value > 0.65
 
 
-def test_releases_of_a_quantizer_have_matched_references(target):
+def test_a_call_that_was_stopped_goes_on_to_the_same_bytes(target, tmp_path):
+    """The call is stopped twice, with a third and with two thirds of its tasks done."""
+    options = {"imitated": True, "releases": {"rtn2": bitleak.RoundToNearest(levels=4)}}
+    whole = audited(target, store=tmp_path / "whole", **options)
+    stops = 0
+
+    def stopping(done, stage):
+        if stage == "references" and stops < 2 and done > (stops + 1) / 3:
+            raise KeyboardInterrupt
+
+    audit = None
+    while audit is None:
+        try:
+            audit = audited(target, store=tmp_path / "parts", on_step=stopping, **options)
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops == 2
+    assert audit.table.equals(whole.table)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def contents(store):
+    """The digests of all results by place, as the manifests have them."""
+    places = {}
+    for manifest in store.rglob("manifest.json"):
+        places[str(manifest.parent.relative_to(store))] = json.loads(manifest.read_text())["files"]
+    assert len(places) == 3 + 3 * (2 + 1 + 2)  # images, lists, answers; per reference five
+    return places
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_releases_of_a_quantizer_have_matched_references(target, tmp_path):
     releases = {"rtn2": bitleak.RoundToNearest(levels=4)}
-    table = audited(target, releases=releases, factory=linear).table
+    audit = audited(target, releases=releases, factory=linear)
+    table = audit.table
     kinds = table[(table.metric == "auc") & (table.attack == "reference")]
     pairs = set(zip(kinds.variant, kinds.reference, strict=True))
     assert pairs >= {
         ("fp32", "fp32"), ("fp32", "recalibrated"), ("rtn2", "fp32"), ("rtn2", "recalibrated"),
         ("rtn2", "matched"), ("control", "fp32"),
     }  # fmt: skip
+
+    # Single records have exposures under both releases: the scores of the members.
+    audit.report(tmp_path)
+    records = pandas.read_parquet(tmp_path / "records.parquet")
+    assert set(records.variant) == {"fp32", "rtn2"}
+    assert set(records[records.variant == "rtn2"].reference) == {"matched"}
+    exposed = records[(records.variant == "fp32") & records.exposure.notna()].record
+    assert sorted(exposed) == sorted(target.members)
 
 
 def test_the_audit_is_the_same_again_and_the_global_generator_stays(target):
@@ -73,31 +116,6 @@ def test_the_audit_is_the_same_again_and_the_global_generator_stays(target):
     first = audited(target).figure("auc", attack="rmia-offline-a0.3")
     assert torch.equal(torch.get_rng_state(), before)
     assert audited(target).figure("auc", attack="rmia-offline-a0.3") == first
-
-
-def test_noise_in_place_of_the_target_is_at_chance_for_every_offline_attack():
-    # References that know how hard each record is, and a target that knows nothing.
-    rng = np.random.default_rng(0)
-    records, population, count = 20_000, 500, 4
-    hardness = rng.normal(0, 3, (records + population, 1))
-    labels = rng.integers(0, 10, records)
-
-    def answers(confidence):
-        signals = two_class_signals(confidence)
-        return Signals(signals[:records], signals[records:])
-
-    references = []
-    for _ in range(count):
-        references.append(answers(hardness + rng.normal(0, 1, hardness.shape)))
-    noise = answers(rng.normal(0, 3, hardness.shape))
-    release = Release("fp32", "", None, noise, {"fp32": references})
-    member = rng.random(records) < 0.5
-    found = attacked_releases([release], member, labels, AttackSettings((0.01,), (0.5,)))
-    areas = [row for row in found.rows if row.metric == "auc" and row.target == "all"]
-    assert {row.attack for row in areas} >= {"lira-offline-one_sided-shrunk", "rmia-offline-a0.3"}
-    assert {row.reference for row in areas} == {"", "fp32", "recalibrated"}
-    for row in areas:
-        assert abs(row.measure.value - 0.5) < 0.02, row
 
 
 def test_too_few_non_members_are_refused_with_the_counts(target):

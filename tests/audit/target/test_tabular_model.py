@@ -166,7 +166,7 @@ WRONG = {
     "small: Answering knows the classes 0, 3, and the audited model 0, 1": {
         "releases": {"small": Answering(HALF, [0, 3])}
     },
-    "tier: only networks have tier 1; Next: models of the same kind": {"tier": 1},
+    "factory: Answering cannot be cloned": {"tier": 1},
 }  # fmt: skip
 
 

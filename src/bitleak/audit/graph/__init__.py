@@ -14,11 +14,21 @@ gives its expected seconds and bytes, so that a plan can be read before an hour 
 from bitleak.audit.graph.audit_graph import Plan, plan
 from bitleak.audit.graph.planned_target import PlannedTarget, population_config
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
+from bitleak.audit.graph.reference_graph import (
+    MatchedQuantizer,
+    PlannedReferences,
+    ReferencePlan,
+    plan_references,
+)
 
 __all__ = [
+    "MatchedQuantizer",
     "Plan",
+    "PlannedReferences",
     "PlannedTarget",
+    "ReferencePlan",
     "plan",
+    "plan_references",
     "population_config",
     "reference_rows",
     "scale_of",

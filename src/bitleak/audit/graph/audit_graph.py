@@ -7,7 +7,7 @@ from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
 from bitleak.audit.graph.evaluation_tasks import Models, evaluate
 from bitleak.audit.graph.noise_tasks import noise_tasks
 from bitleak.audit.graph.partly_quantized_tasks import partly_quantized_tasks, quantized_rows
-from bitleak.audit.graph.planned_target import PlannedTarget
+from bitleak.audit.graph.planned_target import TARGET_ROW, PlannedTarget, weight_releases
 from bitleak.audit.graph.planner import Planner
 from bitleak.audit.graph.record_counts import reference_rows, scale_of, target_rows
 from bitleak.audit.graph.record_tasks import memorisation_task, power
@@ -111,14 +111,16 @@ def plan(
     scores: dict[tuple[str, str], str] = {}
     memorised: dict[str, Task] = {}
     quantized = [entry.variant for entry in config.quantize]
-    for variant in [FULL, *quantized, *CONTROLS]:
+    given = weight_releases(config)
+    for variant in [FULL, *quantized, *given, *CONTROLS]:
         attacks, measured = evaluate(planner, models, variant)
         listed += [*attacks, *measured]
         results += measured
         for task in measured:
             if "scores" in task.inputs:
                 scores[variant, task.params["reference"]] = str(task.inputs["scores"])
-        if variant not in CONTROLS:
+        # One network alone, given as weights, does not show what memorisation is the mean of.
+        if variant not in (*CONTROLS, *given):
             memorised[variant] = memorisation_task(planner, models, variant)
     # The strongest pairs; then optional analyses, each off unless the config turns it on.
     for extra_tasks in (
@@ -177,8 +179,14 @@ def _models(planner: Planner) -> Models:
             answers[entry.variant, row] = planner.query(
                 weights[entry.variant, row], label, test=row in targets
             )
+    given = weight_releases(config)
+    for name in given:
+        weights[name, TARGET_ROW] = planner.release(name)
+        answers[name, TARGET_ROW] = planner.query(
+            weights[name, TARGET_ROW], f"{name} of the target", test=True
+        )
     quantized = [entry.variant for entry in config.quantize]
-    for variant in [FULL, *quantized]:
+    for variant in [FULL, *quantized, *given]:
         for row in targets:
             sizes[variant, row] = planner.weigh(weights[variant, row], f"{variant} of model {row}")
     return Models(targets, references, weights, answers, sizes)

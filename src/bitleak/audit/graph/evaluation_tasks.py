@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from bitleak.attacks import attack_entries
+from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
 from bitleak.core.variants import CONTROL, CONTROLS, FULL, POSITIVE
@@ -99,11 +100,14 @@ def kinds_of(config: Config, variant: str) -> list[str]:
         return [FULL, "recalibrated"] if "recalibrated" in config.references else [FULL]
     if variant in CONTROLS:
         return [FULL]
-    return [kind for kind in config.references if kind != "matched" or is_matched(config, variant)]
+    matched = is_matched(config, variant)
+    return [kind for kind in config.references if kind != "matched" or matched] or [FULL]
 
 
 def is_matched(config: Config, variant: str) -> bool:
-    """Return whether references are quantized as a variant is."""
+    """Return whether references are quantized as a variant is; none is made as given weights are."""
+    if variant in weight_releases(config):
+        return False
     for entry in config.quantize:
         if entry.variant == variant:
             return "matched" in config.references and entry.has_matched_references
@@ -291,4 +295,6 @@ def variant_columns(config: Config, variant: str) -> VariantColumns:
     for entry in config.quantize:
         if entry.variant == variant:
             return VariantColumns(variant, entry.label, entry.levels)
+    if variant in weight_releases(config):
+        return VariantColumns(variant, variant, None)
     return VariantColumns(variant, "", None)

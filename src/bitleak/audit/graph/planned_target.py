@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bitleak.attacks import attack_entries
 from bitleak.config import Config
@@ -26,6 +27,7 @@ class PlannedTarget:
         evaluated: Number of evaluated non-members.
         releases: Steps that take the place of the target's quantization, by variant.
         files: Path of each release's file by its digest.
+        weights: Steps that read releases given as weights, by name.
     """
 
     assign: AssignMembers
@@ -34,6 +36,7 @@ class PlannedTarget:
     evaluated: int
     releases: Mapping[str, LoadRelease] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, LoadTarget] = field(default_factory=dict)
 
     def scale(
         self, config: Config, description: Description, network: NetworkSize, rate: float
@@ -58,6 +61,20 @@ class PlannedTarget:
             network=network,
             rate=rate,
         )
+
+
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+"""Suffixes of files of weights."""
+
+
+def weight_releases(config: Config) -> dict[str, str]:
+    """Return the target's releases that are files of weights, by name."""
+    releases = {} if config.target is None else config.target.releases
+    files: dict[str, str] = {}
+    for name, value in releases.items():
+        if isinstance(value, str) and Path(value).suffix in WEIGHTS:
+            files[name] = value
+    return files
 
 
 def population_config(config: Config) -> Config:

@@ -141,6 +141,16 @@ class Planner:
         )
         return self.task(step, self.data(), f"train model {row}")
 
+    def release(self, name: str) -> Task:
+        """Plan the reading of a release of the given target.
+
+        Raises:
+            ValueError: There is no target.
+        """
+        if self.target is None:
+            raise ValueError(f"release {name!r}: releases given as weights belong to a target")
+        return self.task(self.target.weights[name], {}, f"weights of {name}")
+
     def quantize(self, entry: QuantizeConfig, row: int, trained: Task) -> Task:
         """Plan one model at one precision; precisions that share a pass share a group."""
         if self.target is not None and row == TARGET_ROW and entry.variant in self.target.releases:

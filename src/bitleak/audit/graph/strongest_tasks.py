@@ -12,6 +12,7 @@ from bitleak.audit.graph.evaluation_tasks import (
     standalone_kind,
     variant_columns,
 )
+from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
 from bitleak.core.variants import FULL
@@ -27,7 +28,8 @@ def strongest_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[
     made: list[Task] = []
     results: list[Task] = []
     baseline: Task | None = None
-    for variant in [FULL, *(entry.variant for entry in planner.config.quantize)]:
+    quantized = [entry.variant for entry in planner.config.quantize]
+    for variant in [FULL, *quantized, *weight_releases(planner.config)]:
         kinds = _kinds(planner.config, variant)
         played = [_play(planner, models, variant, kind) for kind in kinds]
         measured = _measure(planner, models, variant, played, baseline)

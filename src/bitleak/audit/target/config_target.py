@@ -24,9 +24,10 @@ from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, ModelSpec
 from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.data.stored_files import stored_files
-from bitleak.models import build, load
-from bitleak.models.checkpoint import fit_checkpoint, read_checkpoint
+from bitleak.models import load
+from bitleak.models.checkpoint import Checkpoint, fit_checkpoint, read_checkpoint
 from bitleak.models.external import trial_of
+from bitleak.train.checkpoint_recipe import guessed_recipe
 
 
 def read_config_target(
@@ -65,7 +66,12 @@ def read_config_target(
         mean=mean if len(mean) == channels else mean * channels,
         std=std if len(std) == channels else std * channels,
     )
-    network, notes = _network(spec, section.weights, numbering_hint(description))
+    checkpoint = read_checkpoint(Path(section.weights), "target.weights")
+    network, notes = _network(spec, checkpoint, numbering_hint(description))
+    guess = guessed_recipe(checkpoint.facts, config.train, config.train_given)
+    recipe = guess.recipe
+    if guess.sentence:
+        notes = (guess.sentence, *notes)
     images: Images = dataset.load(data)
     stored = stored_files(dataset, data, images.held_out)
     known = known_records(
@@ -107,13 +113,10 @@ def read_config_target(
             device=device,
             notes=(*notes, *(f"data: {line}" for line in data_lines(description))),
         ),
-        work=TrainingWork(
-            config.train.epochs, section.references, config.split.shadows, known=True
-        ),
+        work=TrainingWork(recipe.epochs, section.references, config.split.shadows, known=True),
         plan=ReferenceRecipe(
             section.references,
-            lambda seed: build(spec, seed=seed),
-            config.train,
+            recipe,
             section.imitated,
         ),
         tier=tier,
@@ -134,9 +137,10 @@ def _spelling(config: Config, channels: int) -> InputSpelling:
     return spelling
 
 
-def _network(spec: ModelSpec, weights: str, hint: str) -> tuple[nn.Module, tuple[str, ...]]:
+def _network(
+    spec: ModelSpec, checkpoint: Checkpoint, hint: str
+) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the target in evaluation mode, and how its weights were read."""
-    checkpoint = read_checkpoint(Path(weights), "target.weights")
     try:
         fitted, notes = fit_checkpoint(checkpoint, spec, "target.weights")
         outside = trial_of(spec)

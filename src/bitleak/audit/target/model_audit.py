@@ -8,6 +8,7 @@ audit.report("audit")  # tables, figures and report.html
 ```
 """
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from bitleak.audit.target.estimator_audit import audited_estimator, estimator_maker
 from bitleak.audit.target.file_releases import ReleaseFile, is_runtime_file, open_file
 from bitleak.audit.target.given_arrays import (
     check_options,
@@ -28,23 +30,35 @@ from bitleak.audit.target.given_arrays import (
     per_channel,
     unit_note,
 )
+from bitleak.audit.target.given_model import (
+    device_of,
+    given_config,
+    given_data,
+    opened_store,
+    task_progress,
+)
+from bitleak.audit.target.given_population import PopulationAudit, audited_population
 from bitleak.audit.target.input_spelling import Channels, InputLayout, InputSpelling
 from bitleak.audit.target.network_answers import Records, with_output_classes
-from bitleak.audit.target.record_lists import Parts, known_records, parted
+from bitleak.audit.target.record_lists import Known, known_records, parted
 from bitleak.audit.target.reference_networks import (
     TRAINING_SHARE,
+    Make,
     ReferenceRecipe,
-    factory_maker,
+    checked_maker,
     fresh_copies,
 )
-from bitleak.audit.target.release_rows import AttackSettings
-from bitleak.audit.target.tabular_model import NEXT, OnStep, tabular_records, takes_rows
-from bitleak.audit.target.target_audit import (
-    TargetAudit,
-    TargetFacts,
+from bitleak.audit.target.reference_tasks import answered_references, prepare_references
+from bitleak.audit.target.release_rows import AttackSettings, Signals
+from bitleak.audit.target.tabular_model import (
+    NEXT,
+    OnStep,
+    tabular_records,
+    takes_rows,
 )
+from bitleak.audit.target.target_audit import TargetAudit, TargetFacts, Tier
 from bitleak.audit.target.target_run import Target, audited_target, silent
-from bitleak.audit.target.tier_lines import REFERENCES, TrainingWork
+from bitleak.audit.target.tier_lines import REFERENCES, SHADOWS, TrainingWork
 from bitleak.core.errors import ConfigError
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import check_queries
@@ -68,10 +82,12 @@ def audit_model(
     others: Any = None,
     releases: Mapping[str, Any] | None = None,
     tier: int = 0,
-    factory: Callable[[], nn.Module] | None = None,
+    factory: Callable[[], Any] | None = None,
     recipe: Recipe | None = None,
     references: int = REFERENCES,
+    shadows: int = SHADOWS,
     imitated: bool = False,
+    store: str | Path | None = None,
     mean: Sequence[float] | int | float = 0.0,
     deviation: Sequence[float] | int | float = 1.0,
     scale: int | float = 1.0,
@@ -86,7 +102,7 @@ def audit_model(
     seed: int = 0,
     title: str = "",
     on_step: OnStep | None = None,
-) -> TargetAudit:
+) -> TargetAudit | PopulationAudit:
     """Audit one trained network: how well can its members be told from other records?
 
     The network is first asked about its own members; if another usual preparation of the inputs makes
@@ -107,13 +123,18 @@ def audit_model(
         releases: Further versions of the network by name: networks, state dicts, files of weights,
             files that a runtime executes (`"int8.onnx"`, or a `ReleaseFile`), and quantizers such as
             `AdaRound(levels=4)` or a `ReleaseTool`, which see some members.
-        tier: 0 trains nothing; 1 trains a few references on non-members that are not evaluated.
-        factory: Returns an untrained network, for tier 1; None makes copies of the network whose
-            modules are reset.
-        recipe: How references are trained; None is 30 epochs without augmentation.
-        references: Number of references.
+        tier: 0 trains nothing; 1 trains a few references on non-members that are not evaluated; 2
+            trains shadow models on random halves of the members and the evaluated others.
+        factory: Returns an untrained network, or an unfitted estimator, for tiers 1 and 2; None
+            makes copies of the network whose modules are reset, or `sklearn.base.clone(network)`.
+        recipe: How networks are trained; None is 30 epochs without augmentation. Estimators are
+            trained by their `fit`.
+        references: Number of references of tier 1.
+        shadows: Number of shadow models of tier 2, even.
         imitated: Whether references are then distilled towards the network's answers, on records
             that are not evaluated.
+        store: Folder where trained references and their answers are kept, so that a stopped call
+            goes on when it is made again; None keeps them until the end of the call.
         mean: Mean, per channel or one for all, subtracted from the scaled pixels.
         deviation: Deviation that they are divided by.
         scale: Largest value of a pixel before that: 1 or 255.
@@ -138,6 +159,7 @@ def audit_model(
     Raises:
         ConfigError: A list of records does not fit, or the network errs on its own members as the
             inputs are prepared.
+        ExecutionError: A reference could not be trained.
         ModelError: Weights do not fit, or answers are not one row of finite logits per record.
         ValueError: An argument is out of range.
 
@@ -154,9 +176,8 @@ def audit_model(
         >>> audit.figure("auc", attack="threshold").low < 0.5  # no leak was found
         True
     """
-    if tier not in (0, 1):
-        later = "; tier 2 takes a config" if tier == 2 else ""
-        raise ConfigError(f"tier: expected 0 or 1, got {tier!r}{later}")
+    if tier not in (0, 1, 2):
+        raise ConfigError(f"tier: expected 0, 1 or 2, got {tier!r}")
     if not isinstance(releases or {}, Mapping):
         raise ConfigError(
             f"releases: expected a mapping from names to releases, got {type(releases).__name__}"
@@ -183,9 +204,8 @@ def audit_model(
     tabular = None
     if not isinstance(network, ReleaseFile) and takes_rows(network, images):
         tabular = tabular_records(network, images, labels)
+    show = on_step or notebook_progress()
     if tabular is not None:
-        if tier:
-            raise ConfigError(f"tier: only networks have tier {tier}; {NEXT}")
         images, labels = tabular.numbers, tabular.labels
         check_plain_rows(spelling, names)
     elif not isinstance(network, nn.Module) and np.asarray(labels).dtype.kind not in "iu":
@@ -198,18 +218,21 @@ def audit_model(
     stored = StoredFiles()
     if order is not None:
         stored = replace(stored, order=ordered(order, len(records.labels)))
-    name, parameters = type(network).__name__, _parameters(network)
+    given, models, name = network, dict(releases or {}), type(network).__name__
     if isinstance(network, ReleaseFile):
         name = Path(network.path).name
         network, _ = open_file(network, records, "network")
-    models = dict(releases or {})
-    notes = unit_note(spelling, records.images)
+    notes = (*_order_note(order, known), *unit_note(spelling, records.images))
     if tabular is not None:
         records = replace(records, classes=len(tabular.class_values))
-        show = on_step or notebook_progress()
         targets, sentences = tabular.with_answers({FULL: network}, known, show)
         models, more_sentences = tabular.with_answers(models, known, show)
-        network, notes = targets[FULL], (*sentences, *more_sentences)
+        network, notes = targets[FULL], (*notes, *sentences, *more_sentences)
+    plan = ReferenceRecipe(
+        shadows if tier == 2 else references,
+        None if tabular is not None else recipe or DEFAULT_RECIPE,
+        imitated,
+    )
     target = Target(
         model=network,
         releases=models,
@@ -224,7 +247,7 @@ def audit_model(
             title=title or f"{name}, tier {tier}",
             dataset="the given records",
             network=name,
-            parameters=parameters,
+            parameters=_parameters(given),
             classes=records.classes,
             notes=notes,
             members=0,
@@ -232,26 +255,81 @@ def audit_model(
             population=0,
             queries=len(records.queries),
         ),
-        work=TrainingWork(DEFAULT_RECIPE.epochs if recipe is None else recipe.epochs, references),
-        plan=ReferenceRecipe(
+        work=TrainingWork(
+            DEFAULT_RECIPE.epochs if recipe is None else recipe.epochs,
             references,
-            fresh_copies(network) if factory is None else factory_maker(factory),
-            recipe or DEFAULT_RECIPE,
-            imitated,
+            shadows,
+            known=recipe is not None,
         ),
-        tier=1 if tier == 1 else 0,
+        plan=plan,
+        tier=_tier(tier),
     )
-    if order is None and _is_one_block(target.parts):
-        note = (
-            "Members and others are two blocks of the arrays. If the order is that of their collection, pass "
-            "order=, so that the baseline sees it."
+    if tier == 0:
+        audit = audited_target(target, show)
+        # Networks alone have a forecast of the next tier's hours.
+        return audit if tabular is None else with_next_line(audit, NEXT)
+    if tabular is not None:
+        if imitated:
+            raise ConfigError("imitated: only networks can be distilled; leave it out")
+        return audited_estimator(
+            target, tabular, estimator_maker(given, factory), store=store, on_step=show
         )
-        target = replace(target, facts=replace(target.facts, notes=(*notes, note)))
-    audit = audited_target(target, on_step or notebook_progress())
-    if tabular is None:
-        return audit
-    # Tier 1 trains networks, so the line on its hours is not about this model.
-    return replace(audit, facts=replace(audit.facts, lead=(*audit.facts.lead[:1], NEXT)))
+    make = network_maker(given, factory, tier)
+    if tier == 2:
+        return audited_population(
+            target, known, make, plan.recipe or DEFAULT_RECIPE, store=store, on_step=show
+        )
+    return _with_references(target, make, plan.recipe or DEFAULT_RECIPE, store, show)
+
+
+def network_maker(network: Any, factory: Callable[[], Any] | None, tier: int) -> Make:
+    """Return a function that makes untrained networks.
+
+    Args:
+        network: The target.
+        factory: The caller's, or None.
+        tier: For the message.
+
+    Raises:
+        ConfigError: There is no way to make a fresh network.
+    """
+    made = fresh_copies(network) if factory is None else checked_maker(factory)
+    if made is None:
+        raise ConfigError(
+            f"tier {tier}: untrained networks are needed, and {type(network).__name__} cannot be reset; "
+            "pass factory=, a function that returns an untrained network"
+        )
+    return made
+
+
+def with_next_line(audit: TargetAudit, line: str) -> TargetAudit:
+    """Return the audit with another line on the next tier."""
+    return replace(audit, facts=replace(audit.facts, lead=(*audit.facts.lead[:1], line)))
+
+
+def _with_references(
+    target: Target, make: Make, recipe: Recipe, store: str | Path | None, on_step: OnStep
+) -> TargetAudit:
+    """Return the audit of a network in tier 1; its references are tasks of a store."""
+
+    def answers() -> Mapping[str, Sequence[Signals]]:
+        data = given_data(target.records)
+        config = given_config(
+            data,
+            make,
+            recipe,
+            fprs=target.settings.fprs,
+            seed=target.settings.seed,
+            sections={},
+        )
+        with opened_store(store) as opened, tempfile.TemporaryDirectory() as scratch:
+            work = prepare_references(
+                config, target, Path(scratch), device=device_of(target.model), given=data.records
+            )
+            progress = task_progress(on_step, "references")
+            return answered_references(work, target, opened, executor="serial", on_event=progress)
+
+    return audited_target(target, on_step, references=answers)
 
 
 def notebook_progress() -> OnStep:
@@ -302,8 +380,17 @@ def _parameters(network: Any) -> int:
     return sum(tensor.numel() for tensor in network.parameters())
 
 
-def _is_one_block(parts: Parts) -> bool:
-    """Return whether all members come before all others, or after them."""
-    others = np.concatenate([parts.evaluated, parts.population, parts.training])
-    first, last = parts.members.min(), parts.members.max()
-    return bool(last < others.min() or first > others.max())
+def _tier(tier: int) -> Tier:
+    return 2 if tier == 2 else 1 if tier == 1 else 0
+
+
+def _order_note(order: Any, known: Known) -> tuple[str, ...]:
+    """Return a note if all members come before all others, or after them, and no order is given."""
+    first, last = known.members.min(), known.members.max()
+    is_one_block = last < known.others.min() or first > known.others.max()
+    if order is not None or not is_one_block:
+        return ()
+    return (
+        "Members and others are two blocks of the arrays. If the order is that of their collection, pass "
+        "order=, so that the baseline sees it.",
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bitleak.audit.graph import PlannedTarget
+from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.target.file_releases import (
     COMPARED,
     ReleaseFile,
@@ -80,6 +81,20 @@ def planned_target(config: Config, target: Target) -> PlannedTarget:
     for variant, release in files.items():
         steps[variant] = _file_step(release, spec, f"target.releases.{variant}")
         paths[steps[variant].digest] = str(Path(release.path).absolute())
+    load = LoadTarget(
+        digest=digest_of(Path(section.weights)),
+        network=name,
+        options=dict(options),
+        classes=records.classes,
+        channels=channels,
+        size=records.images.shape[2] if records.images.ndim == 4 else 0,
+        mean=spec.mean,
+        std=spec.std,
+    )
+    weights = {}
+    for label, path in weight_releases(config).items():
+        weights[label] = replace(load, digest=digest_of(Path(path)))
+        paths[weights[label].digest] = str(Path(path).absolute())
     return PlannedTarget(
         assign=AssignMembers(
             records=count,
@@ -91,20 +106,12 @@ def planned_target(config: Config, target: Target) -> PlannedTarget:
             shadows=split.shadows,
             seed=config.seed,
         ),
-        load=LoadTarget(
-            digest=digest_of(Path(section.weights)),
-            network=name,
-            options=dict(options),
-            classes=records.classes,
-            channels=channels,
-            size=records.images.shape[2] if records.images.ndim == 4 else 0,
-            mean=spec.mean,
-            std=spec.std,
-        ),
+        load=load,
         members=len(parts.members),
         evaluated=evaluated,
         releases=steps,
         files=paths,
+        weights=weights,
     )
 
 
@@ -154,13 +161,9 @@ def checked_lead(config: Config, target: Target) -> tuple[str, ...]:
             members = target.parts.members[:COMPARED]
             where = f"{target.where}releases.{variant}"
             opened_release(release, target.model, target.records, members, where)
-    left_out = [name for name, value in section.releases.items() if isinstance(value, str)]
-    files: tuple[str, ...] = ()
-    if left_out:
-        files = (
-            f"Releases given as weights are compared in tiers 0 and 1 only: {', '.join(left_out)}.",
-        )
     override = (OVERRIDDEN,) if baseline.separable else ()
     work = target.work
     tier = tier_lines(2, 0.0, work, len(target.parts.members), len(target.releases))
-    return (*tier, *override, baseline.sentence, check.sentence, *files)
+    # How the weights and the recipe were read is said here, as an audit has no other place for it.
+    notes = [note for note in target.facts.notes if not note.startswith("data: ")]
+    return (*tier, *override, baseline.sentence, check.sentence, *notes)

@@ -10,7 +10,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,11 +187,27 @@ def _with_weights(network: Any, weights: Weights | QuantizedWeights, where: str)
 
 def quantizer_label(quantizer: Any) -> str:
     """Return the name of a quantizer in tables: the registry's, or that of its class."""
-    kind = type(quantizer)
-    for name, place in registry.QUANTIZERS.items():
-        if place == f"{kind.__module__}:{kind.__name__}":
+    place = quantizer_place(quantizer)
+    if place in registry.QUANTIZERS:
+        return place
+    return str(getattr(quantizer, "name", type(quantizer).__name__.lower()))
+
+
+def quantizer_place(value: Any) -> str | None:
+    """Return the name under which a config finds a quantizer: the registry's, or `package.module:Name`.
+
+    None if it is no quantizer, or one that is not in a module, or without fields.
+    """
+    kind = type(value)
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    if not is_quantizer(value) or not is_dataclass(value):
+        return None
+    for name, known in registry.QUANTIZERS.items():
+        if known == place:
             return name
-    return str(getattr(quantizer, "name", kind.__name__.lower()))
+    if kind.__module__ == "__main__" or "<locals>" in place:
+        return None
+    return place
 
 
 def with_tensors(network: Any, tensors: Mapping[str, Any], where: str) -> nn.Module:

@@ -71,7 +71,10 @@ class Release:
         quantizer: Its quantizer's label; empty if not known.
         levels: Grid points; None if not known.
         signals: Its answers.
-        references: Answers of references by kind, for tier 1; `recalibrated` is made from `fp32`.
+        references: Answers of references by kind, for tiers 1 and 2; `recalibrated` is made from
+            `fp32`.
+        trained_on: True where a reference was trained on an evaluated record; None if none was,
+            which leaves offline attacks.
         sizes: Bytes and counts of a file's layers, by metric; empty if it is no file.
     """
 
@@ -80,6 +83,7 @@ class Release:
     levels: int | None
     signals: Signals
     references: Mapping[ReferenceKind, Sequence[Signals]] = field(default_factory=dict)
+    trained_on: Bool[np.ndarray, "refs records"] | None = None
     sizes: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -217,7 +221,7 @@ def _attacks(release: Release, kind: ReferenceKind) -> Iterator[Attack]:
     for word in TIER_0_ATTACKS if kind == "fp32" else ():
         attacks += expand(word)
     if release.references:
-        attacks += offline_attacks()
+        attacks += offline_attacks() if release.trained_on is None else online_attacks()
     for attack in attacks:
         fits = kind != "recalibrated" or attack.signal in RECALIBRATED_SIGNALS
         if fits and attack.fewest_population <= len(release.signals.population):
@@ -236,8 +240,16 @@ def offline_attacks() -> list[Attack]:
     return attacks
 
 
+def online_attacks() -> list[Attack]:
+    """Return the attacks of tier 2, all forms, whose references were trained on half of the records."""
+    attacks: list[Attack] = []
+    for word in OFFLINE_ATTACKS:
+        attacks += expand(word)
+    return attacks
+
+
 def _view(case: _Case, labels: Int64[np.ndarray, "records"]) -> AttackView:
-    """Return the view of an attack: no reference was trained on an evaluated record."""
+    """Return the view of an attack, which does not hold the target's membership."""
     signals = case.release.signals
     kind: ReferenceKind = "matched" if case.kind == "matched" else "fp32"
     references = case.release.references.get(kind, ())
@@ -247,10 +259,13 @@ def _view(case: _Case, labels: Int64[np.ndarray, "records"]) -> AttackView:
     else:
         pool = np.empty((0, *signals.pool.shape))
         population = np.empty((0, *signals.population.shape))
+    trained_on = case.release.trained_on
+    if trained_on is None or not references:
+        trained_on = np.zeros(pool.shape[:2], bool)
     view = attack_view(
         target=signals.pool,
         references=pool,
-        member=np.zeros(pool.shape[:2], bool),
+        member=trained_on,
         use=np.ones(pool.shape[:2], bool),
         population_target=signals.population,
         population_references=population,

@@ -31,8 +31,8 @@ SUM_TOLERANCE = 1e-2
 """Largest deviation of a row of probabilities from the sum 1."""
 
 NEXT = (
-    "Next: models of the same kind, trained on random halves of the records, as references. Save their probabilities "
-    "and rows of members, and `bitleak attack` runs every attack on them (docs/tables.md)."
+    "Next, tier 1: offline attacks, which compare each record with estimators that were not fitted on it. It fits 10 "
+    "clones: audit_model(..., tier=1)."
 )
 
 OnStep = Callable[[float, str], None]

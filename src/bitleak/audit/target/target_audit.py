@@ -1,29 +1,39 @@
 """The result of an audit of one target: rows, a data frame, sentences, and the report."""
 
-import html
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
 from bitleak.attacks.threshold import GAP_ATTACK
+from bitleak.audit.target.audit_presentation import (
+    data_frame,
+    named_figure,
+    summary_html,
+    summary_text,
+)
 from bitleak.audit.target.blind_baseline import BlindBaseline
 from bitleak.audit.target.release_rows import AttackSettings
+from bitleak.core.seeds import seed_for
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import BLIND, CONTROL, FULL
 from bitleak.metrics import adjust_verdicts, headline_fpr
 from bitleak.report import (
+    RecordResults,
     RocCurve,
     Summary,
     check_out,
-    compact_table,
+    exposed,
     headline,
     headline_key,
     in_headline,
-    sentences,
     tabulate,
+    variant_records,
     write_all,
 )
 
@@ -87,6 +97,49 @@ class TargetFacts:
 
 
 @dataclass(frozen=True)
+class ScoredRecords:
+    """Scores of single records by attacks that compare each with references.
+
+    Attributes:
+        records: Numbers of the evaluated records.
+        labels: Their classes.
+        member: True for the target's members.
+        scores: Scores by variant, kind of references and attack.
+        class_names: Names by label; empty if the classes have none.
+    """
+
+    records: Int64[np.ndarray, "records"]
+    labels: Int64[np.ndarray, "records"]
+    member: Bool[np.ndarray, "records"]
+    scores: Mapping[tuple[str, str, str], Float64[np.ndarray, "records"]]
+    class_names: tuple[str, ...] = ()
+
+    def exposures(self, attack: str, reference: str, seed: int) -> RecordResults | None:
+        """Return every record's exposure under each release; None if the attack uses no references.
+
+        Args:
+            attack: Name of the attack.
+            reference: Preferred kind of references; a release without it has another one.
+            seed: Root of all draws.
+        """
+        variants = []
+        for variant in dict.fromkeys(name for name, _, _ in self.scores if name != CONTROL):
+            kinds = [kind for name, kind, of in self.scores if (name, of) == (variant, attack)]
+            if not any(kinds):
+                return None
+            kind = reference if reference in kinds else kinds[0]
+            entry = variant_records(
+                (variant, kind),
+                self.scores[variant, kind, attack][None],
+                self.member[None],
+                memorised=None,
+                seed=seed_for(seed, "reliability"),
+            )
+            variants.append(entry)
+        return RecordResults(attack, self.records, self.labels, tuple(variants), self.class_names)
+
+
+@dataclass(frozen=True)
 class TargetAudit:
     """The audit of one target.
 
@@ -98,6 +151,7 @@ class TargetAudit:
         settings: Settings of the attacks.
         baseline: The guess at membership without the model.
         evaluable: Whether figures of attacks say something about the model.
+        scored: Scores of single records; None without references.
     """
 
     tier: Tier
@@ -107,6 +161,7 @@ class TargetAudit:
     settings: AttackSettings
     baseline: BlindBaseline
     evaluable: bool
+    scored: ScoredRecords | None = None
 
     @property
     def table(self) -> "pandas.DataFrame":
@@ -114,21 +169,7 @@ class TargetAudit:
 
         Columns as in results.csv, docs/results.md, without the target's number.
         """
-        import pandas
-
-        lines = []
-        for row in self.rows:
-            if row.target == "all":
-                names = {
-                    "variant": row.variant,
-                    "quantizer": row.quantizer,
-                    "levels": row.levels,
-                    "attack": row.attack,
-                    "reference": row.reference,
-                    "metric": row.metric,
-                }
-                lines.append({**names, **asdict(row.measure)})
-        return pandas.DataFrame(lines)
+        return data_frame(self.rows)
 
     def figure(self, metric: str, *, attack: str = "", variant: str = FULL) -> Measure:
         """Return one figure with its interval.
@@ -141,28 +182,11 @@ class TargetAudit:
         Raises:
             KeyError: There is none; the message has the attacks that there are.
         """
-        for row in self.rows:
-            if (row.variant, row.attack, row.metric, row.target) == (
-                variant,
-                attack,
-                metric,
-                "all",
-            ):
-                return row.measure
-        known = sorted({row.attack for row in self.rows if row.variant == variant})
-        raise KeyError(
-            f"no {metric} of attack {attack!r} on {variant!r}; attacks: {', '.join(known)}"
-        )
+        return named_figure(self.rows, metric, attack=attack, variant=variant)
 
     def summary(self) -> str:
         """Return the result in sentences: tier, limits, baseline, verdicts and warnings."""
-        record = self._summary
-        lines = [*record.lead, *(f"Warning: {warning}" for warning in record.warnings)]
-        if self.evaluable:
-            header, *body = compact_table(tabulate(self._adjusted), record)
-            lines += ["", *_aligned([header, *body]), ""]
-            lines += sentences(tabulate(self._adjusted), record)
-        return "\n".join([*lines, *(f"Note: {note}" for note in record.notes)])
+        return summary_text(self._summary, self._adjusted if self.evaluable else ())
 
     def report(self, path: str | Path) -> Path:
         """Write tables, figures and page into a folder, which is made if it does not exist.
@@ -175,27 +199,12 @@ class TargetAudit:
         """
         folder = Path(path)
         check_out(folder)
-        write_all(self._adjusted, self.curves, self._summary, folder)
+        write_all(self._adjusted, self.curves, self._summary, folder, records=self._exposures)
         return folder / "report.html"
 
     def _repr_html_(self) -> str:
         """Return the result for a notebook."""
-        record = self._summary
-        parts = [f"<h4>{html.escape(record.title)}</h4>"]
-        for line in (*record.lead, *record.warnings):
-            parts.append(f"<p>{html.escape(line)}</p>")
-        if self.evaluable:
-            header, *body = compact_table(tabulate(self._adjusted), record)
-            parts.append("<table><thead><tr>")
-            parts += [f"<th>{html.escape(cell)}</th>" for cell in header]
-            parts.append("</tr></thead><tbody>")
-            for line_ in body:
-                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in line_)
-                parts.append(f"<tr>{cells}</tr>")
-            parts.append("</tbody></table>")
-            for sentence in sentences(tabulate(self._adjusted), record):
-                parts.append(f"<p>{html.escape(sentence)}</p>")
-        return "".join(parts)
+        return summary_html(self._summary, self._adjusted if self.evaluable else ())
 
     @cached_property
     def _adjusted(self) -> list[Row]:
@@ -205,11 +214,24 @@ class TargetAudit:
         return adjust_verdicts(list(self.rows), planned=lambda row: in_headline(row, key, fpr))
 
     @cached_property
-    def _summary(self) -> Summary:
-        facts, settings = self.facts, self.settings
+    def _exposures(self) -> RecordResults | None:
+        """Exposure of every record under the headline attack; None without references."""
+        attack, reference = self._headline
+        if self.scored is None or not self.evaluable:
+            return None
+        return self.scored.exposures(attack, reference, self.settings.seed)
+
+    @cached_property
+    def _headline(self) -> tuple[str, str]:
+        """Attack and kind of references of the headline."""
         # The label alone ties nearly all records, so it is no headline next to other attacks.
         by_confidence = [row for row in self.rows if row.attack != GAP]
-        attack, reference = headline(by_confidence if self.evaluable else self.rows)
+        return headline(by_confidence if self.evaluable else self.rows)
+
+    @cached_property
+    def _summary(self) -> Summary:
+        facts, settings = self.facts, self.settings
+        attack, reference = self._headline
         fpr = headline_fpr(settings.fprs, facts.non_members)
         state: tuple[str, ...] = (self.baseline.sentence,)
         if not self.evaluable:
@@ -252,6 +274,7 @@ class TargetAudit:
             priors=settings.priors,
             delta=settings.delta,
             lead=(*facts.lead[:1], *state, *facts.lead[1:]),
+            exposed=None if self._exposures is None else exposed(self._exposures),
         )
 
 
@@ -286,13 +309,3 @@ def current_versions() -> Mapping[str, str]:
     from bitleak.audit.audit_results import package_versions
 
     return package_versions()
-
-
-def _aligned(lines: list[list[str]]) -> list[str]:
-    """Return the lines of a table as text, columns of equal width."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    texts = []
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        texts.append("  ".join(cells).rstrip())
-    return texts

@@ -2,33 +2,34 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
 from bitleak.audit.target.file_releases import ReleaseTool
 from bitleak.audit.target.image_features import features_of
-from bitleak.audit.target.member_check import check_on_members
+from bitleak.audit.target.member_check import MemberCheck, check_on_members
 from bitleak.audit.target.network_answers import (
     Records,
     answered_signals,
     check_answers_alone,
 )
 from bitleak.audit.target.record_lists import Parts
-from bitleak.audit.target.reference_networks import ReferenceRecipe, trained_references
+from bitleak.audit.target.reference_networks import ReferenceRecipe
 from bitleak.audit.target.release_models import (
     ReleaseModel,
     checked_name,
     is_quantizer,
-    quantized_copy,
     release_model,
 )
 from bitleak.audit.target.release_rows import AttackSettings, Release, Signals, attacked_releases
 from bitleak.audit.target.tabular_model import OnStep
 from bitleak.audit.target.target_audit import (
+    ScoredRecords,
     TargetAudit,
     TargetFacts,
     Tier,
@@ -43,6 +44,10 @@ from bitleak.core.variants import FULL
 from bitleak.data.stored_files import StoredFiles
 from bitleak.metrics import why_unmeasurable
 from bitleak.steps.weigh_weights import file_counts
+
+AnswerReferences = Callable[[], Mapping[str, Sequence[Signals]]]
+"""Trains the references, and returns their answers by the release that they are quantized as; empty
+text for full precision."""
 
 
 def silent(done: float, stage: str) -> None:
@@ -87,58 +92,107 @@ class Target:
     where: str = ""
 
 
-def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
-    """Return the audit of a target in tier 0 or 1.
+NO_SINGLE_RECORDS = (
+    "Single records are not listed in tier 0: without references, the records that the target is surest of are the "
+    "easy ones, trained on or not."
+)
+
+
+class CheckedTarget(NamedTuple):
+    """Results of the checks that come before everything that takes time.
+
+    Attributes:
+        members: The target on its own members.
+        baseline: The guess at membership without the model.
+        given: Releases that are not made by a quantizer, by name.
+    """
+
+    members: MemberCheck
+    baseline: BlindBaseline
+    given: Mapping[str, ReleaseModel]
+
+
+def checked_target(target: Target, on_step: OnStep = silent) -> CheckedTarget:
+    """Check a target's lists, its answers, and what tells its members from others.
+
+    Raises:
+        ConfigError: There are too few records, or the target errs on its own members.
+        ModelError: Its answers depend on more than the record.
+    """
+    names = [checked_name(name, f"{target.where}releases") for name in target.releases]
+    if target.tier == 1:
+        check_counts(target)
+    check_answers_alone(target.model, target.records, f"{target.where}model")
+    given = _given_releases(target, names)
+    members = check_on_members(
+        target.model,
+        target.records,
+        target.parts.members,
+        seed=target.settings.seed,
+        class_names=target.class_names,
+        where=target.where,
+    )
+    on_step(0.0, "blind baseline")
+    baseline = target_baseline(target)
+    on_step(1.0, "blind baseline")
+    return CheckedTarget(members, baseline, given)
+
+
+def is_evaluable(target: Target, baseline: BlindBaseline) -> bool:
+    """Return whether figures of attacks say something about the model, or are shown all the same."""
+    return not baseline.separable or target.allow_separable
+
+
+def audited_target(
+    target: Target,
+    on_step: OnStep = silent,
+    *,
+    checked: CheckedTarget | None = None,
+    references: AnswerReferences | None = None,
+    trained_on: Callable[[], Bool[np.ndarray, "refs records"] | None] = lambda: None,
+) -> TargetAudit:
+    """Return the audit of a target in tier 0 or 1, or in tier 2 if its references are given.
 
     Args:
         target: The target with its records.
         on_step: Called with the fraction done of a stage, and its name.
+        checked: Results of `checked_target`; None makes the checks here.
+        references: Called once for the references, unless attacks are not evaluable.
+        trained_on: Called after it; returns True where a reference was trained on an evaluated
+            record, or None if none was.
 
     Raises:
         ConfigError: The target errs on its own members.
         ModelError: A release cannot be asked.
     """
-    # Names and forms first, then the target on its own members, before anything that takes time.
-    names = [checked_name(name, f"{target.where}releases") for name in target.releases]
+    # The target on its own members comes before anything that takes time.
+    checked = checked or checked_target(target, on_step)
+    check, baseline = checked.members, checked.baseline
     records, parts, settings = target.records, target.parts, target.settings
-    if target.tier == 1:
-        check_counts(target)
-    check_answers_alone(target.model, records, f"{target.where}model")
-    given = _given_releases(target, names)
-    check = check_on_members(
-        target.model,
-        records,
-        parts.members,
-        seed=settings.seed,
-        class_names=target.class_names,
-        where=target.where,
-    )
+    evaluable = is_evaluable(target, baseline)
     pool = parts.pool
     member = np.isin(pool, parts.members)
-    on_step(0.0, "blind baseline")
-    baseline = target_baseline(target)
-    on_step(1.0, "blind baseline")
 
     # Answers of full precision, timed for the forecast, and of each release.
     start = time.monotonic()
     asked = np.concatenate([pool, parts.population])
     releases = [Release(FULL, "", None, _answers(target.model, target, FULL, on_step))]
     seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
-    models = [given.get(name) or _release(target, name) for name in names]
+    models = [checked.given.get(name) or _release(target, name) for name in target.releases]
     for release in models:
         signals = _answers(release.model, target, release.name, on_step)
         sizes = file_counts(release.facts) if release.facts else {}
         releases.append(
             Release(release.name, release.quantizer, release.levels, signals, sizes=sizes)
         )
-    if target.tier == 1:
-        releases = with_references(target, models, releases, on_step)
+    if references is not None and evaluable:
+        answers = references()
+        releases = with_references(releases, answers, trained_on())
     on_step(0.0, "attacking")
     attacked = attacked_releases(releases, member, records.labels[pool], settings)
     on_step(1.0, "attacking")
 
     # Rows of attacks only if they say something about the model.
-    evaluable = not baseline.separable or target.allow_separable
     rows = (*blind_rows(baseline), *attacked.rows)
     facts = replace(
         target.facts,
@@ -150,7 +204,12 @@ def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
         lead=tier_lines(
             target.tier, seconds, target.work, len(parts.members), len(target.releases)
         ),
-        notes=(check.sentence, *target.facts.notes, *_tool_notes(models, target.tier)),
+        notes=(
+            check.sentence,
+            *target.facts.notes,
+            *((NO_SINGLE_RECORDS,) if target.tier == 0 else ()),
+            *_tool_notes(models, target.tier),
+        ),
         warnings=(*target.facts.warnings, *check.warnings, *swap_warning(attacked.rows)),
     )
     return TargetAudit(
@@ -161,6 +220,9 @@ def audited_target(target: Target, on_step: OnStep = silent) -> TargetAudit:
         settings=settings,
         baseline=baseline,
         evaluable=evaluable,
+        scored=None
+        if not releases[0].references
+        else ScoredRecords(pool, records.labels[pool], member, attacked.scores, target.class_names),
     )
 
 
@@ -186,44 +248,25 @@ def check_counts(target: Target) -> None:
 
 
 def with_references(
-    target: Target,
-    models: Sequence[ReleaseModel],
     releases: Sequence[Release],
-    on_step: OnStep,
+    answers: Mapping[str, Sequence[Signals]],
+    trained_on: Bool[np.ndarray, "refs records"] | None = None,
 ) -> list[Release]:
-    """Train the references, and return the releases with their answers.
+    """Return the releases with the answers of references.
 
-    References at full precision serve every release; those of a quantizer's release are quantized as it
-    is, on their own training records.
+    Args:
+        releases: Full precision first.
+        answers: Answers by the release that the references are quantized as. Those at full
+            precision, under an empty text, serve every release.
+        trained_on: True where a reference was trained on an evaluated record; None if none was.
     """
-    settings, parts = target.settings, target.parts
-    references = trained_references(
-        target.model,
-        target.records,
-        parts.training,
-        len(parts.members),
-        target.plan,
-        seed=settings.seed,
-        on_step=on_step,
-    )
-    naive = []
-    for index, reference in enumerate(references):
-        naive.append(_answers(reference.network, target, f"reference {index}", on_step))
-    answered = [replace(releases[0], references={"fp32": naive})]
-    for model, release in zip(models, releases[1:], strict=True):
+    naive = answers[""]
+    answered = []
+    for release in releases:
         kinds: dict[ReferenceKind, Sequence[Signals]] = {"fp32": naive}
-        if model.source is not None:
-            matched = []
-            for index, reference in enumerate(references):
-                drawn = reference.members[: target.calibration]
-                seed = seed_for(settings.seed, "reference quantizing", index)
-                quantized, _ = quantized_copy(
-                    reference.network, model.source, target.records, drawn, seed
-                )
-                name = f"reference {index}, {release.name}"
-                matched.append(_answers(quantized, target, name, on_step))
-            kinds["matched"] = matched
-        answered.append(replace(release, references=kinds))
+        if release.name in answers:
+            kinds["matched"] = answers[release.name]
+        answered.append(replace(release, references=kinds, trained_on=trained_on))
     return answered
 
 

@@ -239,7 +239,10 @@ def test_references_are_tasks_that_are_planned_and_go_on(bitleak, config, tmp_pa
     assert code == 0, err
     flat = " ".join(out.split())
     assert "Tier 1: one target, and a few references" in flat
-    assert "from the checkpoint epochs 9 (epoch); from the config learning_rate, batch" in flat
+    assert (
+        "from the checkpoint epochs 9 (epoch); from the config augment, batch, learning_rate;"
+        in flat
+    )
     results = tmp_path / "audits" / "config" / "results.csv"
     first = results.read_bytes()
     table = pandas.read_csv(results)

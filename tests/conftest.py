@@ -39,7 +39,7 @@ def undrawn():
     @contextmanager
     def context():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bitleak.report.draw", lambda *_: [])
+            patch.setattr("bitleak.report.draw", lambda *_, **__: [])
             yield
 
     return context

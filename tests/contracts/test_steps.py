@@ -61,7 +61,7 @@ KEYS = {
     "orient": "85bd0fe3aa55",
     "outsiders": "10718f7b36c7",
     "imitated": "fa1da194e560",
-    "imitate": "1bf7ca3df867",
+    "imitate": "5536f72b05a6",
     "estimator": "35bc1d60f637",
     "copies": "c870ad94b03a",
     "train": "023475e738db",

@@ -40,7 +40,7 @@ STRANGE_SIGMAS = 4.0
 _DEVIATIONS = 1.4826
 """Standard deviations per median absolute deviation of normal values."""
 
-NUMBERS = 16
+COMPARED_NUMBERS = 16
 """Answers about a record by which it is recognized, at most."""
 
 FEWEST_NUMBERS = 6
@@ -184,7 +184,7 @@ def copy_doubts(
         population: Confidences of the population records.
         clusters: Number of each audited record's cluster, in which equal answers raise no doubt.
     """
-    step = 1e-3 * float(np.std(pool[:NUMBERS]))
+    step = 1e-3 * float(np.std(pool[:COMPARED_NUMBERS]))
     if not step > 0 or pool.shape[0] * pool.shape[2] < FEWEST_NUMBERS:
         return []
     keys = _keys(pool, step)
@@ -215,8 +215,10 @@ def copy_doubts(
 
 def _keys(confidence: Confidences, step: float) -> list[bytes]:
     """Rounded answers about each record; empty bytes where they do not tell it from others."""
-    few = confidence[:NUMBERS]
-    numbers = few.transpose(1, 0, 2).reshape(few.shape[1], few.shape[0] * few.shape[2])[:, :NUMBERS]
+    few = confidence[:COMPARED_NUMBERS]
+    numbers = few.transpose(1, 0, 2).reshape(few.shape[1], few.shape[0] * few.shape[2])[
+        :, :COMPARED_NUMBERS
+    ]
     rounded = np.rint(numbers / step).astype(np.int64)
     ordered = np.sort(rounded, axis=1)
     distinct = 1 + (np.diff(ordered, axis=1) > 0).sum(axis=1)

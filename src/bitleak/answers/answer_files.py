@@ -13,7 +13,7 @@ from bitleak.answers.parquet_answers import read_parquet
 from bitleak.core.errors import DataError
 from bitleak.core.spill import Scratch
 
-FORMATS = (
+ANSWER_FORMATS = (
     "expected an .npz file, a .parquet file, a folder of .npy or .parquet files, or a folder with one folder per model "
     "(keep.npy beside logits or scores); nothing is ever unpickled"
 )
@@ -30,7 +30,7 @@ def read_answers(
     """Return the answers of a file or folder of any format, checked as far as it goes without reading them.
 
     Args:
-        path: See `FORMATS`.
+        path: See `ANSWER_FORMATS`.
         scratch: Where compressed or row-wise answers are laid out.
         labels: An `.npy` file with the true class of every record, in place of those of `path`.
         known: Answers about the same records, whose labels are taken where `path` has none.
@@ -92,7 +92,7 @@ def _folder(
     files = sorted(path.glob("*.parquet"))
     if files:
         return read_parquet(files, str(path), scratch)
-    raise DataError(f"{path}: {FORMATS}; this folder holds none of them")
+    raise DataError(f"{path}: {ANSWER_FORMATS}; this folder holds none of them")
 
 
 def _file(path: Path, scratch: Scratch) -> Answers:
@@ -109,4 +109,4 @@ def _file(path: Path, scratch: Scratch) -> Answers:
         raise DataError(
             f"{path}: a single array; give the folder that holds it beside member.npy and the rest"
         )
-    raise DataError(f"{path}: {FORMATS}")
+    raise DataError(f"{path}: {ANSWER_FORMATS}")

@@ -19,7 +19,7 @@ from bitleak.report.format import count, figure
 from bitleak.steps.find_copies import Groups
 from bitleak.steps.result_rows import Subject
 
-AUC = str(AUC_WITHIN_CLASS)
+CLASS_AUC = str(AUC_WITHIN_CLASS)
 
 LISTED = 8
 """Targets whose figures a sentence holds."""
@@ -63,7 +63,7 @@ def within_class(
         metrics.auc_within_class(*pair, labels, dense) for pair in zip(scores, member, strict=True)
     ]
     known = {target: one for target, one in zip(targets, found, strict=True) if one is not None}
-    return ({AUC: tuple(known.values())} if known else {}), tuple(known)
+    return ({CLASS_AUC: tuple(known.values())} if known else {}), tuple(known)
 
 
 def within_class_rows(
@@ -96,9 +96,9 @@ def within_class_rows(
     if not known:
         return [], {}
     measures = metrics.measures_from(estimates, mode=MODE, baseline=baseline)
-    rows = [Row(*subject, "all", AUC, measures.aggregate[AUC])]
-    for target, measure in zip(known, measures.targets[AUC], strict=True):
-        rows.append(Row(*subject, str(target), AUC, measure))
+    rows = [Row(*subject, "all", CLASS_AUC, measures.aggregate[CLASS_AUC])]
+    for target, measure in zip(known, measures.targets[CLASS_AUC], strict=True):
+        rows.append(Row(*subject, str(target), CLASS_AUC, measure))
     rates = [
         metrics.tpr_within_class(*pair, labels, fprs) for pair in zip(scores, member, strict=True)
     ]
@@ -123,7 +123,7 @@ def class_figures_warning(
         if (row.variant, row.attack) == (FULL, attack) and row.reference in (FULL, ""):
             if row.metric == "auc":
                 area[row.target] = row.measure
-            elif row.metric == AUC:
+            elif row.metric == CLASS_AUC:
                 within[row.target] = row.measure
     text = f"M{sentence[1:]}."
     if "all" not in within:
@@ -137,5 +137,5 @@ def class_figures_warning(
     listed = f" By target, {'; '.join(singles)}{more}." if len(area) > 2 else ""
     return (
         f"{text} AUC of {attack}: {figure(area['all'], 3)} over all records, {figure(within['all'], 3)} within "
-        f"classes, which is what is leaked of records.{listed} results.csv has {AUC} of every attack and target."
+        f"classes, which is what is leaked of records.{listed} results.csv has {CLASS_AUC} of every attack and target."
     )

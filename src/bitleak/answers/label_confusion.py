@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from bitleak.answers.attack_design import Design
 from bitleak.answers.model_answers import Answers
 
-NUMBERS = 1 << 22
+READ_NUMBERS = 1 << 22
 """Numbers of the source that are read, about."""
 
 MEMBERS = 20
@@ -57,7 +57,7 @@ class Confusion:
 
 def confusion_of(answers: Answers, design: Design) -> Confusion:
     """Predictions at the first query of every model about a sample of its own members."""
-    records = max(50, NUMBERS // (len(answers.pool) * answers.classes))
+    records = max(50, READ_NUMBERS // (len(answers.pool) * answers.classes))
     at = np.unique(np.linspace(0, len(design.records) - 1, records).astype(np.int64))
     labels = np.asarray(answers.labels)[design.records[at]]
     counts = np.zeros((answers.classes, answers.classes))

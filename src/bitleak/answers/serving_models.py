@@ -32,7 +32,7 @@ from bitleak.metrics import auc_within_class
 RELATED_SIGMAS = 6.5
 """Standard errors from which a correlation is none of chance: one pair of models in ten billion."""
 
-TRIED, RIDGE, SURE = 4000, 10.0, 5.0
+FITTED_RECORDS, RIDGE, SURE = 4000, 10.0, 5.0
 """Of the regression: records, weight of the penalty, and standard errors above 0.5 from which it tells."""
 
 NULL = 1e-8
@@ -135,11 +135,11 @@ def tells(
 ) -> bool:
     """Whether the evened sides still tell the target's membership: a regression on them, tried on other records.
 
-    It is fitted to one half of at most `TRIED` records, within classes, and must not have an AUC within
+    It is fitted to one half of at most `FITTED_RECORDS` records, within classes, and must not have an AUC within
     classes above 0.5 by `SURE` standard errors on the other half. Subsets within subsets are found by this.
     """
     chosen = np.unique(
-        np.linspace(0, member.shape[1] - 1, min(TRIED, member.shape[1])).astype(np.int64)
+        np.linspace(0, member.shape[1] - 1, min(FITTED_RECORDS, member.shape[1])).astype(np.int64)
     )
     shown = member[:, chosen]
     which = (

@@ -24,7 +24,7 @@ from bitleak.report import PowerRow, RecordResults, Summary, VariantRecords, var
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.measure_power import PowerFigures
 
-LARGEST = 3
+NAMED_COLUMNS = 3
 """Columns that are named of each listed row of a table."""
 
 
@@ -90,7 +90,7 @@ def largest_deviations(
         row = table.pixels[record].astype(np.float64)
         away = (row - mean) / std
         parts = []
-        for column in np.argsort(-np.abs(away), kind="stable")[:LARGEST]:
+        for column in np.argsort(-np.abs(away), kind="stable")[:NAMED_COLUMNS]:
             parts.append(f"{table.columns[column]} = {row[column]:.4g} ({away[column]:+.1f})")
         described.append((int(record), ", ".join(parts)))
     return tuple(described)

@@ -10,7 +10,7 @@ from bitleak.core.types import ReferenceKind, SplitMode
 KINDS: tuple[ReferenceKind, ...] = typing.get_args(ReferenceKind)
 FEWEST_QUANTIZED = 4
 """Fewest quantized references of an adversary: two per side of every record."""
-EXPECTED = "{kind: matched, quantized: 16}"
+EXAMPLE_KIND = "{kind: matched, quantized: 16}"
 
 
 def read_references(
@@ -34,7 +34,7 @@ def read_references(
     counts = [_count(entry, errors) for entry in entries if isinstance(entry, Mapping)]
     if counts and not names:
         errors.append(
-            f"references: {EXPECTED} comes beside the kinds of full references; add fp32, whose "
+            f"references: {EXAMPLE_KIND} comes beside the kinds of full references; add fp32, whose "
             "answers the others' are predicted from"
         )
         return KINDS, ()
@@ -46,7 +46,7 @@ def _count(entry: Mapping[str, Any], errors: list[str]) -> int:
     """Return the number of quantized references of an entry; 0 if it is wrong."""
     count = entry.get("quantized")
     if set(entry) != {"kind", "quantized"} or entry["kind"] != "matched":
-        errors.append(f"references: expected a kind or {EXPECTED}, got {dict(entry)!r}")
+        errors.append(f"references: expected a kind or {EXAMPLE_KIND}, got {dict(entry)!r}")
         return 0
     if (
         isinstance(count, bool)
@@ -80,7 +80,7 @@ def check_quantized(
     """
     if counts and mode != "population":
         errors.append(
-            f"references: {EXPECTED} needs split.mode: population, whose models are pairs of "
+            f"references: {EXAMPLE_KIND} needs split.mode: population, whose models are pairs of "
             "complements; shadows of dedicated targets are not"
         )
         return

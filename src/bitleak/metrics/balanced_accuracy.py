@@ -38,7 +38,7 @@ the mu that accept it. It covers 95 % at every mu, starts at 0 for x <= 1.645, a
 x = 3.92 on. For mu < 1.96 the accepted values run from (mu^2 - d^2) / (2 mu) to mu + d, where both
 ends have the same R, with d solving Phi(d) - Phi((mu^2 - d^2) / (2 mu) - mu) = 0.95.
 
-Cost: a table of `POINTS` values, made once; an interval is two interpolations in it.
+Cost: a table of `TABLE_POINTS` values, made once; an interval is two interpolations in it.
 """
 
 from functools import cache
@@ -57,7 +57,7 @@ WAY_TO_MAXIMUM = (2 ** (2 / 3) / 3) / (1 + 2 ** (2 / 3) / 3)
 CHOICE = (0.1, 0.25)
 """Share of (M - C)^2 in the variance from below: at w = 0 and at w = 1; from above the second."""
 
-POINTS = 4001
+TABLE_POINTS = 4001
 """Means in the table of accepted estimates."""
 
 LIMIT_BISECTIONS = 50
@@ -194,7 +194,7 @@ def interval_near_limit(above: float) -> tuple[float, float]:
 @cache
 def _accepted() -> tuple[_Means, _Means, _Means]:
     """Return means from near 0 to 1.96, and the least and the largest estimate each accepts."""
-    mean = np.linspace(0, Z, POINTS)[1:]
+    mean = np.linspace(0, Z, TABLE_POINTS)[1:]
     low, high = np.zeros_like(mean), np.full_like(mean, Z)
     for _ in range(LIMIT_BISECTIONS):
         middle = (low + high) / 2

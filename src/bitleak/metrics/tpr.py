@@ -56,7 +56,7 @@ from bitleak.metrics.ties import step_at
 NODES = 64
 """Ranks of the threshold that the mixture is computed at, at most."""
 
-STEPS = 60
+TPR_STEPS = 60
 EXACT = 1e-9
 """Newton's steps at most, and the step on the arcsine scale at which they end."""
 
@@ -221,7 +221,7 @@ def _quantiles(
     low, high = np.zeros(2), np.full(2, np.pi / 2)
     mean = weights @ middles
     place = mean + np.array([-Z, Z]) * np.sqrt(weights @ (middles - mean) ** 2 + precision**-2)
-    for _ in range(STEPS):
+    for _ in range(TPR_STEPS):
         # a step that leaves the bracket of the quantile is replaced by the bracket's middle
         place = np.where((low < place) & (place < high), place, (low + high) / 2)
         away = (place[:, None] - middles) * precision

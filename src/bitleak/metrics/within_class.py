@@ -10,7 +10,7 @@ no explanation if the smaller one is below `ALPHA` / 2:
 
 - Fisher's exact test of each class against all others (hypergeometric, two-sided by doubling),
   times the classes;
-- chi-square over the classes that expect at least `EXPECTED` members and non-members, which adds up
+- chi-square over the classes that expect at least `FEWEST_EXPECTED` members and non-members, which adds up
   deviations too small to stand out in any one class.
 
 *Within classes.* With s the scores, the AUC is the share of pairs of a member i and a non-member j
@@ -52,7 +52,7 @@ from bitleak.metrics.tpr import why_unmeasurable
 ALPHA = 1e-6
 """Chance of calling membership dependent on the class if it is not."""
 
-EXPECTED = 10
+FEWEST_EXPECTED = 10
 """Expected members, and non-members, of a class from which chi-square may count it."""
 
 _Labels = Int64[np.ndarray, "records"]
@@ -110,7 +110,7 @@ def class_dependence(member: _Member, labels: _Labels) -> ClassDependence:
 
     # chi-square of the counted classes alone, so that the expectations fit them
     share = members / max(records, 1)
-    counted = total * min(share, 1 - share) >= EXPECTED
+    counted = total * min(share, 1 - share) >= FEWEST_EXPECTED
     together = 1.0
     if counted.sum() > 1:
         rate = inside[counted].sum() / total[counted].sum()

@@ -16,7 +16,7 @@ from bitleak.engine.artifacts import read_artifact
 from bitleak.engine.codecs import decode, kind_of
 from bitleak.engine.manifest import load_manifest
 
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _ZIP, _PROTOCOL = b"PK", b"\x80"
 """First bytes of the archives that `torch.save` writes, and of any other pickle."""
 
@@ -125,7 +125,7 @@ def _begins_as_safetensors(path: Path) -> bool:
 def _is_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(len(_ZIP))
-    return path.suffix in PICKLES or start == _ZIP or start[:1] == _PROTOCOL
+    return path.suffix in PICKLE_SUFFIXES or start == _ZIP or start[:1] == _PROTOCOL
 
 
 def _conversion(path: Path) -> str:

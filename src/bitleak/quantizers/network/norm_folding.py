@@ -31,9 +31,9 @@ from bitleak.quantizers.network.plain_copy import evaluation_copy
 from bitleak.quantizers.network.reconstruction_units import trace
 from bitleak.quantizers.scheme import Layer, Scheme, left_out, norms_left, spelling
 
-COMPARED = 4  # images on which the folded network is compared with the original
+COMPARED_IMAGES = 4  # images on which the folded network is compared with the original
 # Of the largest output: far above float32's loss by folding, far below a wrong fold's change.
-ROUNDING = 1e-3
+FOLD_ROUNDING = 1e-3
 
 
 def fold(
@@ -104,14 +104,14 @@ def check_folded(
     Args:
         network: In any mode.
         folded: Result of `fold` for it.
-        images: The first `COMPARED` are run through both.
+        images: The first `COMPARED_IMAGES` are run through both.
 
     Raises:
         QuantizationError: The outputs of a batch norm differ beyond rounding; the first one is
             named.
     """
-    expected_outputs = _outputs(evaluation_copy(network), images[:COMPARED])
-    folded_outputs = _outputs(folded, images[:COMPARED])
+    expected_outputs = _outputs(evaluation_copy(network), images[:COMPARED_IMAGES])
+    folded_outputs = _outputs(folded, images[:COMPARED_IMAGES])
     for name, expected in expected_outputs.items():
         actual = folded_outputs.get(name)
         if actual is None or not _alike(actual, expected):
@@ -149,7 +149,8 @@ def _alike(actual: Tensor, expected: Tensor) -> bool:
     if actual.shape != expected.shape:
         return False
     return bool(
-        (actual - expected).abs().max() <= ROUNDING * expected.abs().max().clamp(min=ROUNDING)
+        (actual - expected).abs().max()
+        <= FOLD_ROUNDING * expected.abs().max().clamp(min=FOLD_ROUNDING)
     )
 
 

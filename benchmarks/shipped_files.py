@@ -8,7 +8,7 @@ STORE is that of an audit by the config, whose trained networks and codes of `ob
 first call answers some of the pool's records by every network in every variant, file by file in its
 runtime (two shares are two processes; what is in CACHE is not done again). The second attacks: the
 first of each pair of networks is a target, all others but its complement are references, which are
-quantized by the same kit and run in the same runtime. Intervals of 95 % are from 1,000 bootstrap
+quantized by the same kit and run in the same runtime. Intervals of 95 % are from bootstrap
 samples of the records, which all targets share.
 """
 
@@ -223,7 +223,7 @@ def table(options: argparse.Namespace) -> None:
 
     inside = member[targets]
     chance = np.random.default_rng(0)
-    drawn = [chance.integers(0, count, count) for _ in range(1000)]
+    drawn = [chance.integers(0, count, count) for _ in range(options.samples)]
     lines = []
     for name in names:
         right = (
@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10)
     parser.add_argument("--records", type=int, default=1500)
     parser.add_argument("--share", default="0/1")
+    parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("shipped.csv"))
     options = parser.parse_args()
     {"answer": answer, "table": table}[options.verb](options)

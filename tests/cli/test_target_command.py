@@ -275,4 +275,6 @@ def test_weights_are_a_release_of_tier_2(bitleak, config, tmp_path):
     figures = areas.set_index(["variant", "attack", areas.reference.fillna("")]).value
     assert figures["again"].to_dict() == figures["fp32"].to_dict()
     assert len(figures["again"]) == 5
-    assert set(areas[areas.variant == "again"].difference.dropna()) == {0.0}
+    # Full precision, which others are compared with, is attacked by references as they are.
+    plain = areas[(areas.variant == "again") & (areas.reference != "recalibrated")]
+    assert set(plain.difference.dropna()) == {0.0}

@@ -209,7 +209,7 @@ def predicted_side(
     Example:
         >>> full = np.random.default_rng(0).normal(size=(8, 500, 1))
         >>> side = predicted_side(full, full[:4] - 1, [0, 1, 2, 3], np.ones((8, 500), bool))
-        >>> np.abs(side.values - (full - 1)).max() < 1e-6, side.sums.counts[0].round(6)
+        >>> bool(np.abs(side.values - (full - 1)).max() < 1e-6), float(side.sums.counts[0].round(6))
         (True, 8.0)
     """
     few = used[rows].sum(axis=0).min()

@@ -38,7 +38,9 @@ def read_references(
             "answers the others' are predicted from"
         )
         return KINDS, ()
-    kinds = name_list(names, "references", KINDS, errors)
+    # an unknown name is a mistake that has been added, and no kind
+    named = name_list(names, "references", KINDS, errors)
+    kinds = tuple(sorted((kind for kind in KINDS if kind in named), key=named.index))
     return kinds, tuple(sorted({count for count in counts if count}))
 
 

@@ -391,7 +391,7 @@ class Config:
     clusters: str = ""
     headline: HeadlineConfig = HeadlineConfig("lira-online-shrunk", "matched")
     partly_quantized: tuple[int, ...] = ()
-    train_given: tuple[str, ...] = ()
+    train_given: tuple[str, ...] = field(default=(), compare=False)
 
 
 def bits_label(levels: int) -> str:

@@ -138,5 +138,7 @@ def test_a_network_that_cannot_be_made_anew_needs_a_factory(target):
             return images.flatten(1) @ self.weight.T + self.bias
 
     given = (Own(), target.images, target.labels, target.members)
-    with pytest.raises(ConfigError, match="Own has parameters that cannot be reset; pass factory="):
+    with pytest.raises(
+        ConfigError, match="untrained networks are needed, and Own cannot be reset; pass factory="
+    ):
         bitleak.audit_model(*given, tier=1, **OPTIONS)

@@ -80,7 +80,7 @@ def test_the_summary_says_how_coarse_the_answers_are_and_how_many_are_tied(world
         f"{counts[counts > 1].sum()} of 400 records share their confidence with another" in sentence
     )
     assert f"the largest group has {counts.max()}:" in sentence
-    assert "`bitleak attack` runs every attack on them" in audit.summary()
+    assert "It fits 10 clones: audit_model(..., tier=1)" in audit.summary()
     assert "epochs" not in audit.summary()
     assert "A shift of one column by 0.3 deviations would be found" in audit.summary()
 

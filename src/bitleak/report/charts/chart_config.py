@@ -33,6 +33,8 @@ CONFIG: dict[str, Any] = {
         "titleFontWeight": "normal",
         "symbolStrokeColor": "var(--ink)",
         "labelLimit": 260,
+        # below each other: side by side, the second one is cut on a narrow page
+        "layout": {"bottom": {"anchor": "start", "direction": "vertical"}},
     },
 }
 

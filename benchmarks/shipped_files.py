@@ -42,7 +42,7 @@ from bitleak.runtimes.file_network import FileNetwork
 from bitleak.runtimes.onnx_export import export_network
 from bitleak.runtimes.runtime import open_network, runtime_for
 from bitleak.steps.networks import calibration_images, spec_of
-from bitleak.tools.brevitas_tool import quantize_greedily
+from bitleak.tools.brevitas_tool import quantize_with_brevitas
 from bitleak.tools.onnxruntime_tool import quantize_static
 from bitleak.tools.tool_results import apply_tool
 
@@ -100,7 +100,7 @@ class Networks:
             yield _opened(f"{name}, file", _read(content, spec))
         for name, function, arguments in (
             ("static int8", quantize_static, {}),
-            ("gpfq-4", quantize_greedily, {"bits": 4}),
+            ("gpfq-4", quantize_with_brevitas, {"bits": 4}),
         ):
             with tempfile.TemporaryDirectory() as folder:
                 file = apply_tool(

@@ -42,7 +42,7 @@ TOOLS = {
     "openvino": "bitleak.tools.openvino_tool:quantize_nncf",
     "export": "bitleak.tools.export_tool:export_codes",
     "torchao": "bitleak.tools.torchao_tool:quantize_weights",
-    "brevitas": "bitleak.tools.brevitas_tool:quantize_greedily",
+    "brevitas": "bitleak.tools.brevitas_tool:quantize_with_brevitas",
 }
 """Functions of other kits that the quantizer `tool` calls."""
 

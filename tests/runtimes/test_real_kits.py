@@ -44,9 +44,9 @@ class TestBrevitas:
     def test_4_bits_are_15_values_in_a_file_that_answers_nearly_as_the_network(
         self, applied, network, method
     ):
-        from bitleak.tools.brevitas_tool import _quantized_network, quantize_greedily
+        from bitleak.tools.brevitas_tool import _quantized_network, quantize_with_brevitas
 
-        file = applied(quantize_greedily, bits=4, method=method)
+        file = applied(quantize_with_brevitas, bits=4, method=method)
         assert isinstance(file, NetworkFile)
         record = file.record
         assert 12 < max(record["levels_counted"].values()) <= 15
@@ -60,21 +60,21 @@ class TestBrevitas:
         assert np.abs(answers - expected).max() < 1e-4 * np.abs(expected).max()
         error = np.sqrt(np.mean((answers - plain) ** 2) / np.mean(plain**2))
         assert 0.005 < error < 1
-        assert applied(quantize_greedily, bits=4, method=method).digest == file.digest
+        assert applied(quantize_with_brevitas, bits=4, method=method).digest == file.digest
 
     def test_2_bits_are_three_values_unless_the_grid_is_shifted(self, applied):
-        from bitleak.tools.brevitas_tool import quantize_greedily
+        from bitleak.tools.brevitas_tool import quantize_with_brevitas
 
-        narrow = applied(quantize_greedily, bits=2).record["levels_counted"]
-        wide = applied(quantize_greedily, bits=2, symmetric=False).record["levels_counted"]
+        narrow = applied(quantize_with_brevitas, bits=2).record["levels_counted"]
+        wide = applied(quantize_with_brevitas, bits=2, symmetric=False).record["levels_counted"]
         assert max(narrow.values()) == 3
         assert max(wide.values()) == 4
 
     def test_other_widths_are_refused(self, applied):
-        from bitleak.tools.brevitas_tool import quantize_greedily
+        from bitleak.tools.brevitas_tool import quantize_with_brevitas
 
         with pytest.raises(QuantizationError, match="bits must be an integer from 2 to 8, got 1"):
-            applied(quantize_greedily, bits=1)
+            applied(quantize_with_brevitas, bits=1)
 
 
 class TestTorchao:

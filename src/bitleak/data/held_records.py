@@ -18,7 +18,7 @@ from bitleak.data.data_checks import counts_of
 _GIVEN: dict[str, Images] = {}
 
 
-def hold(images: Images) -> str:
+def hold_records(images: Images) -> str:
     """Keep records for this process, and return their digest."""
     content = hashlib.sha256()
     for array in (images.pixels, images.labels):

@@ -16,7 +16,7 @@ from bitleak.models.global_state import seeded_draws
 _GIVEN: dict[str, Callable[[], nn.Module]] = {}
 
 
-def hold(make: Callable[[], nn.Module]) -> str:
+def hold_network(make: Callable[[], nn.Module]) -> str:
     """Keep a factory for this process, and return its name as `package.module:factory`.
 
     Args:

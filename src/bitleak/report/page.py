@@ -31,7 +31,7 @@ from bitleak.report.page_data import (
     order_of_size,
     page_data,
 )
-from bitleak.report.page_scripts import as_json, scripts
+from bitleak.report.page_scripts import embedded_json, scripts
 from bitleak.report.page_tables import ADVERSARIES, full_table, headline_table
 from bitleak.report.plain_words import certainty, false_accusations, plain_answer, reading
 from bitleak.report.power_file import PowerRow
@@ -139,7 +139,7 @@ def page(
         curve_variants=_last_first(data.get("curves", {})),
         style=Markup(_text("page.css")),
         scripts=scripts(),
-        data=as_json(data),
+        data=embedded_json(data),
     )
 
 

@@ -8,7 +8,7 @@ from bitleak.core.variants import FULL, STRONGEST
 from bitleak.report import format as text
 from bitleak.report.charts import adversaries_chart, curves_chart, limits_chart
 from bitleak.report.limit_grid import LimitGrid
-from bitleak.report.plain_words import in_short, smallest_first, stored_bytes
+from bitleak.report.plain_words import in_short, smallest_first, variant_bytes
 from bitleak.report.release_gate import LimitCheck, data_needed
 from bitleak.report.results_table import Table
 from bitleak.report.row_files import RocCurve
@@ -95,7 +95,7 @@ def _limits(table: Table, summary: Summary, grid: LimitGrid) -> dict[str, Any]:
     quantized = {str(variant): variant for variant in table.quantized}
     variants = []
     for index, name in enumerate(grid.variants):
-        size = stored_bytes(table, summary, name)
+        size = variant_bytes(table, summary, name)
         variant = quantized.get(name)
         variants.append(
             {

@@ -43,7 +43,7 @@ def scripts() -> tuple[Script, ...]:
     return tuple(map(_script, contents))
 
 
-def as_json(data: Mapping[str, Any]) -> Markup:
+def embedded_json(data: Mapping[str, Any]) -> Markup:
     """Return data for a `<script type="application/json">`; no name in it can end the element."""
     content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":

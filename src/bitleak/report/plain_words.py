@@ -78,7 +78,7 @@ def describe(table: Table, summary: Summary, variant: Variant, reason: str = "")
     name = QUANTIZER_NAMES.get(variant.quantizer, variant.quantizer)
     by = f" by {name}" if name and name != str(variant) else ""
     at = f" at {text.precision(variant.levels)}" if variant.levels else " quantized"
-    stored = stored_bytes(table, summary, variant)
+    stored = variant_bytes(table, summary, variant)
     known = [str(variant), "" if stored is None else text.size(stored), reason]
     shipped = f"Shipped{at}{by} ({', '.join(filter(None, known))}), "
     keeps = _keeps(table, variant)
@@ -123,7 +123,7 @@ def featured(table: Table, summary: Summary) -> tuple[Variant | None, float | No
     return max(known, key=lambda variant: _value(table.find(variant, TEST_ACCURACY))), None
 
 
-def stored_bytes(table: Table, summary: Summary, variant: Variant | str) -> float | None:
+def variant_bytes(table: Table, summary: Summary, variant: Variant | str) -> float | None:
     """Return the size of a variant in bytes; None if it is not known."""
     measure = table.find(variant, BYTES)
     if measure is not None:
@@ -280,7 +280,7 @@ def _subject(table: Table, summary: Summary) -> str:
 
 def _order_by_size(table: Table, summary: Summary, variant: Variant) -> tuple[float, float, str]:
     """Return a key that sorts the smallest first, the most accurate first among equals."""
-    stored = stored_bytes(table, summary, variant)
+    stored = variant_bytes(table, summary, variant)
     accuracy = _value(table.find(variant, TEST_ACCURACY))
     return (float("inf") if stored is None else stored, -accuracy, str(variant))
 

@@ -7,7 +7,7 @@ from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
 from bitleak.core.variants import UNQUANTIZED, Variant
 from bitleak.report import format as text
 from bitleak.report.headline import headline_key
-from bitleak.report.plain_words import stored_bytes
+from bitleak.report.plain_words import variant_bytes
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
@@ -69,7 +69,7 @@ def _all_columns(table: Table, summary: Summary, variants: Sequence[Variant]) ->
     key, rate = headline_key(table, summary), Metric("tpr", summary.headline_fpr)
     columns = [TextColumn(("", "variant"), list(map(str, variants)), 0)]
     columns.append(TextColumn(("", "bits"), [text.bits(variant.levels) for variant in variants], 1))
-    sizes = [stored_bytes(table, summary, variant) for variant in variants]
+    sizes = [variant_bytes(table, summary, variant) for variant in variants]
     shown = [text.DASH if size is None else text.size(size) for size in sizes]
     columns.append(TextColumn(("", "size"), shown, 2))
     accuracies = [table.find(variant, TEST_ACCURACY) for variant in variants]

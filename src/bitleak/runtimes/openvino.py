@@ -40,7 +40,7 @@ from bitleak.runtimes.packages import import_extra
 from bitleak.runtimes.runtime import Logits, Standardised, random_batch
 
 Rewriting = Literal["none", "all"]
-Arithmetic = Literal["float32", "runtime"]
+InferencePrecision = Literal["float32", "runtime"]
 
 DEVICE = "CPU"
 ONE_THREAD = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "PERFORMANCE_HINT": "LATENCY"}
@@ -73,7 +73,7 @@ class OpenVinoRuntime:
         output_zero_point: Zero point of an 8-bit output.
     """
 
-    precision: Arithmetic = "float32"
+    precision: InferencePrecision = "float32"
     optimisation: Rewriting | None = None
     batch: int = 64
     layout: AxisOrder | None = None
@@ -86,7 +86,7 @@ class OpenVinoRuntime:
     output_zero_point: int = 0
 
     def __post_init__(self) -> None:
-        one_of("precision", self.precision, get_args(Arithmetic))
+        one_of("precision", self.precision, get_args(InferencePrecision))
         integer_in("batch", self.batch, 1, 4096)
         if self.optimisation is not None:
             one_of("optimisation", self.optimisation, get_args(Rewriting))

@@ -11,7 +11,7 @@ from bitleak.core.types import Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
-from bitleak.steps.attack_partly_quantized import chosen_rows, with_references
+from bitleak.steps.attack_partly_quantized import attacks_with_references, chosen_rows
 from bitleak.steps.attack_targets import AttackLabel, AttackScores, target_view
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
@@ -60,7 +60,7 @@ class AttackFullAlike:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the scores."""
-        attacks = with_references(self.attacks, population=scale.population)
+        attacks = attacks_with_references(self.attacks, population=scale.population)
         return 8 * len(self.targets) * len(attacks) * scale.pool
 
     def memory(self, scale: Scale) -> int:
@@ -72,7 +72,7 @@ class AttackFullAlike:
         split, labels = inputs.splits, Labels.of(inputs.images, inputs.splits)
         scaled = on_scale(self.answer_scale, inputs.targets, inputs.references, labels)
         answers = dict(zip(self.references, scaled.references, strict=True))
-        attacks = with_references(self.attacks, population=len(split.population))
+        attacks = attacks_with_references(self.attacks, population=len(split.population))
         effective = inputs.predicted.prediction["effective"]
         scores = []
         for place, (row, target) in enumerate(zip(self.targets, scaled.targets, strict=True)):

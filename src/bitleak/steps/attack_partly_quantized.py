@@ -63,7 +63,7 @@ class AttackPartlyQuantized:
 
     def bytes(self, scale: Scale) -> int:
         """Bytes of the scores."""
-        attacks = with_references(self.attacks, population=scale.population)
+        attacks = attacks_with_references(self.attacks, population=scale.population)
         return 8 * len(self.targets) * len(attacks) * scale.pool
 
     def memory(self, scale: Scale) -> int:
@@ -77,7 +77,7 @@ class AttackPartlyQuantized:
         full = on_scale(self.answer_scale, (), inputs.references, labels)
         answers = dict(zip(self.references, full.references, strict=True))
         answers_quantized = dict(zip(self.quantized, quantized.references, strict=True))
-        attacks = with_references(self.attacks, population=len(split.population))
+        attacks = attacks_with_references(self.attacks, population=len(split.population))
         scores, parts = [], []
         for place, (row, target) in enumerate(zip(self.targets, quantized.targets, strict=True)):
             view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
@@ -104,7 +104,7 @@ class AttackPartlyQuantized:
         )
 
 
-def with_references(names: Sequence[str], *, population: int) -> list[Attack]:
+def attacks_with_references(names: Sequence[str], *, population: int) -> list[Attack]:
     """Return the attacks that use references, each once."""
     attacks = applicable(names, recalibrate=False, population=population)
     return [attack for attack in attacks if attack.uses_references]

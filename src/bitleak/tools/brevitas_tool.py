@@ -37,7 +37,7 @@ BATCH = 32
 Method = Literal["gpfq", "qronos"]
 
 
-def quantize_greedily(
+def quantize_with_brevitas(
     network: nn.Module,
     images: Tensor,
     folder: Path,

@@ -88,7 +88,7 @@ def seeded(estimator: Any, seed: int) -> Any:
     return estimator
 
 
-def hold(work: EstimatorWork, rows: np.ndarray) -> str:
+def hold_estimator(work: EstimatorWork, rows: np.ndarray) -> str:
     """Keep the work for this process, and return its digest.
 
     Args:

@@ -12,7 +12,7 @@ from bitleak.audit.graph.planner import Planner
 from bitleak.core.variants import FULL
 from bitleak.engine.keys import Task
 from bitleak.steps.attack_full_alike import AttackFullAlike
-from bitleak.steps.attack_partly_quantized import AttackPartlyQuantized, with_references
+from bitleak.steps.attack_partly_quantized import AttackPartlyQuantized, attacks_with_references
 from bitleak.steps.step import InputKeys
 
 
@@ -22,7 +22,7 @@ def partly_quantized_tasks(planner: Planner, models: Models) -> tuple[list[Task]
     results: list[Task] = []
     names = tuple(attack_entries(planner.config.attacks))
     population = planner.config.split.population
-    attacks = tuple(attack.name for attack in with_references(names, population=population))
+    attacks = tuple(attack.name for attack in attacks_with_references(names, population=population))
     for entry in planner.config.quantize:
         for count in planner.config.partly_quantized:
             tasks = _attack(planner, models, attacks, entry.variant, count)

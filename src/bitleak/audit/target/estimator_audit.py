@@ -39,7 +39,7 @@ from bitleak.steps.fit_estimator import FitEstimator
 from bitleak.steps.load_images import LoadImages
 from bitleak.steps.scale import NetworkSize, Scale
 from bitleak.steps.step import planned
-from bitleak.train.given_estimator import EstimatorWork, hold
+from bitleak.train.given_estimator import EstimatorWork, hold_estimator
 
 NEXT_TIER = (
     "Next, tier 2: online attacks. It fits estimators on random halves of the members and the evaluated others: "
@@ -166,9 +166,9 @@ def _tasks(target: Target, tabular: TabularRecords, make: Callable[[], Any]) -> 
     parts, labels, seed = target.parts, target.records.labels, target.settings.seed
     names, nobody = tuple(map(str, tabular.class_values)), np.zeros(len(labels), bool)
     columns = tuple(map(str, range(tabular.numbers.shape[1])))
-    digest = held_records.hold(Images(tabular.numbers, labels, names, nobody, columns))
+    digest = held_records.hold_records(Images(tabular.numbers, labels, names, nobody, columns))
     values = np.asarray(tabular.class_values)[labels]
-    work = hold(
+    work = hold_estimator(
         EstimatorWork(make, tabular.rows, values, list(tabular.class_values)), tabular.numbers
     )
     count, drawn = len(labels), drawn_records(len(parts.members), len(parts.training))

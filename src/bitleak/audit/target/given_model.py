@@ -68,7 +68,7 @@ def given_data(records: Records) -> GivenData:
         if records.spelling.layout == "transposed":
             pixels = pixels.swapaxes(-1, -2)
         pixels = np.ascontiguousarray(pixels)
-        held = held_records.hold(Images(pixels, records.labels, classes, nobody))
+        held = held_records.hold_records(Images(pixels, records.labels, classes, nobody))
         spelling = replace(records.spelling, channels="rgb", layout="upright")
         turned = replace(records, images=pixels, spelling=spelling)
         return GivenData(f"{held_records.__name__}:GivenImages", held, turned, None)
@@ -84,7 +84,7 @@ def given_data(records: Records) -> GivenData:
     rows = np.concatenate(parts)
     if not np.isfinite(rows).all():
         raise ConfigError("images: tiers 1 and 2 need finite numbers, got NaN or infinite ones")
-    held = held_records.hold(Images(rows, records.labels, classes, nobody))
+    held = held_records.hold_records(Images(rows, records.labels, classes, nobody))
     plain = replace(records, images=rows, spelling=InputSpelling())
     name = f"{held_records.__name__}:GivenRows"
     return GivenData(name, held, plain, tuple(int(size) for size in images.shape[1:]))
@@ -127,7 +127,7 @@ def given_config(
     return validate(
         {
             "data": {"name": data.name, "digest": data.digest},
-            "model": {"name": "external", "factory": given_network.hold(made)},
+            "model": {"name": "external", "factory": given_network.hold_network(made)},
             "train": plain_values(asdict(recipe)),
             "query": {"augment": list(data.records.queries), "batch": data.records.batch},
             "fpr": list(fprs),

@@ -272,7 +272,7 @@ def full_store(runs: Runs, place: Place) -> int:
 
 def full_out(runs: Runs, place: Place) -> int:
     """Fill the disk of an output folder that has a run of another seed: not a byte of it changes."""
-    with small_disk(place.out, 4 << 20):
+    with small_disk(place.out, 16 << 20):
         place.temporary.mkdir()
         command = [
             sys.executable,

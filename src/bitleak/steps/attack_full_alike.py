@@ -4,15 +4,17 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-
 from bitleak.core.params import later
 from bitleak.core.types import Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
-from bitleak.steps.attack_partly_quantized import attacks_with_references, chosen_rows
-from bitleak.steps.attack_targets import AttackLabel, AttackScores, target_view
+from bitleak.steps.attack_partly_quantized import (
+    attacks_with_references,
+    chosen_rows,
+    scores_by_references,
+)
+from bitleak.steps.attack_targets import AttackScores, target_view
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -84,10 +86,4 @@ class AttackFullAlike:
             )
             scores.append([attack(view) for attack in attacks])
             progress((place + 1) / len(self.targets))
-        return AttackScores(
-            scores=np.array(scores).swapaxes(0, 1),
-            population=None,
-            attacks=tuple(AttackLabel(attack.name, True) for attack in attacks),
-            targets=self.targets,
-            scale=scaled.facts,
-        )
+        return scores_by_references(attacks, self.targets, scores, scaled.facts)

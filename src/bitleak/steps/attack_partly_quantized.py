@@ -1,7 +1,7 @@
 """Attack every target with references of which only some are quantized as it is."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from bitleak.attacks import SIDES, Attack, PredictedView, predicted_view
 from bitleak.core.params import later
 from bitleak.core.spill import stack_arrays
-from bitleak.core.types import Images, Outputs, Splits
+from bitleak.core.types import Images, Outputs, Scores, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
@@ -94,20 +94,30 @@ class AttackPartlyQuantized:
             scores.append([attack(part.view) for attack in attacks])
             parts.append(part)
             progress((place + 1) / len(self.targets))
-        return AttackScores(
-            scores=np.array(scores).swapaxes(0, 1),
-            population=None,
-            attacks=tuple(AttackLabel(attack.name, True) for attack in attacks),
-            targets=self.targets,
-            scale=quantized.facts,
-            prediction=_facts(parts),
-        )
+        table = scores_by_references(attacks, self.targets, scores, quantized.facts)
+        return replace(table, prediction=_facts(parts))
 
 
 def attacks_with_references(names: Sequence[str], *, population: int) -> list[Attack]:
     """Return the attacks that use references, each once."""
     attacks = applicable(names, recalibrate=False, population=population)
     return [attack for attack in attacks if attack.uses_references]
+
+
+def scores_by_references(
+    attacks: Sequence[Attack],
+    targets: tuple[int, ...],
+    scores: Sequence[Sequence[Scores]],
+    scale: Mapping[str, Any],
+) -> AttackScores:
+    """Return scores, by target and attack, of attacks that all use references."""
+    return AttackScores(
+        scores=np.array(scores).swapaxes(0, 1),
+        population=None,
+        attacks=tuple(AttackLabel(attack.name, True) for attack in attacks),
+        targets=targets,
+        scale=scale,
+    )
 
 
 def chosen_rows(order: Sequence[int], rows: Sequence[int], count: int) -> list[int]:

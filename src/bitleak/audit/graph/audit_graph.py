@@ -1,6 +1,6 @@
 """The whole plan of an audit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bitleak.audit.graph.calibration_set_tasks import calibration_set_tasks
@@ -116,27 +116,22 @@ def plan(
         attacks, measured = evaluate(planner, models, variant)
         listed += [*attacks, *measured]
         results += measured
-        for task in measured:
-            if "scores" in task.inputs:
-                scores[variant, task.params["reference"]] = str(task.inputs["scores"])
+        scores |= _score_keys(measured)
         # One network alone, given as weights, does not show what memorisation is the mean of.
         if variant not in (*CONTROLS, *given):
             memorised[variant] = memorisation_task(planner, models, variant)
     # The strongest pairs; then optional analyses, each off unless the config turns it on.
-    for extra_tasks in (
-        strongest_tasks,
-        partly_quantized_tasks,
-        noise_tasks,
-        release_tasks,
-        calibration_set_tasks,
+    partly_quantized = partly_quantized_tasks(planner, models)
+    scores |= _score_keys(partly_quantized[1])
+    for made, measured in (
+        strongest_tasks(planner, models),
+        partly_quantized,
+        noise_tasks(planner, models),
+        release_tasks(planner, models),
+        calibration_set_tasks(planner, models),
     ):
-        made, measured = extra_tasks(planner, models)
         listed += [*made, *measured]
         results += measured
-        if extra_tasks is partly_quantized_tasks:
-            for task in measured:
-                pair = (task.params["variant"], task.params["reference"])
-                scores[pair] = str(task.inputs["scores"])
     power_task = power(planner, models) if config.power else None
     listed += [*memorised.values(), *([power_task] if power_task else [])]
     unique = {task.key: task for task in listed}
@@ -154,6 +149,15 @@ def plan(
         references=models.references,
         scale=planner.scale,
     )
+
+
+def _score_keys(measured: Sequence[Task]) -> dict[tuple[str, str], str]:
+    """Return the keys of the scores that tasks make rows of, by variant and kind of reference."""
+    return {
+        (task.params["variant"], task.params["reference"]): str(task.inputs["scores"])
+        for task in measured
+        if "scores" in task.inputs
+    }
 
 
 def _models(planner: Planner) -> Models:

@@ -313,7 +313,7 @@ def test_a_file_that_is_computed_as_it_says_passes_the_comparison(read):
     from bitleak.runtimes.litert_files import packed_tflite
 
     differences = check_sessions(read(linear()), IMAGES)
-    assert set(differences) == {"used twice", "unoptimised twice", "used and unoptimised"}
+    assert {"alone and in company", "used and unoptimised"} < set(differences)
     assert max(differences.values()) < 1e-5
     assert check_sessions(read(packed_tflite(integers())), IMAGES)["used and unoptimised"] <= 0.5
 

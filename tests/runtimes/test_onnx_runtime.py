@@ -363,5 +363,46 @@ def test_a_file_that_is_computed_as_it_says_passes_the_comparison(tmp_path):
     path = tmp_path / "net.onnx"
     onnx.save(linear(), path)
     differences = check_sessions(runtime_of("onnx", {}).read(path, SPEC), IMAGES)
-    assert set(differences) == {"used twice", "unoptimised twice", "used and unoptimised"}
+    assert set(differences) == {
+        "alone and in company",
+        "used twice",
+        "unoptimised twice",
+        "used and unoptimised",
+    }
     assert max(differences.values()) < 1e-5
+
+
+def dynamic():
+    """The linear network by 8-bit products, images on the grid of their whole batch."""
+    codes = np.clip(np.round(WEIGHT.T * 40), -127, 127).astype(np.int8)
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["rows"]),
+        helper.make_node("DynamicQuantizeLinear", ["rows"], ["bytes", "step", "zero"]),
+        helper.make_node("MatMulInteger", ["bytes", "codes", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=kinds.FLOAT),
+        helper.make_node("Mul", ["floats", "step"], ["products"]),
+        helper.make_node("Mul", ["products", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["logits"]),
+    ]
+    scale = np.float32(1 / 40)
+    return model(nodes, [tensor("codes", codes), tensor("scale", scale), tensor("bias", BIAS)])
+
+
+def test_a_file_whose_grid_comes_from_the_whole_batch_is_taken_one_image_at_a_time(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(dynamic(), path)
+    with pytest.raises(ModelError) as error:
+        check_sessions(runtime_of("onnx", {}).read(path, SPEC), IMAGES)
+    assert "depends on the other images of its run" in str(error.value)
+    assert "set the runtime's option batch to 1" in str(error.value)
+
+    alone = runtime_of("onnx", {"batch": 1}).read(path, SPEC)
+    assert check_sessions(alone, IMAGES)["alone and in company"] == 0
+    rows = IMAGES.reshape(70, -1)
+    low, high = np.minimum(rows.min(axis=1), 0), np.maximum(rows.max(axis=1), 0)
+    # Half a step of its own range per pixel, and half a step of 1 / 40 per weight.
+    limit = (high - low) / 255 / 2 * np.abs(WEIGHT).sum(axis=1).max() + np.abs(rows).sum(
+        axis=1
+    ) / 80
+    error = np.abs(open_network(alone)(IMAGES) - EXPECTED).max(axis=1)
+    assert (error <= 1.1 * limit).all()

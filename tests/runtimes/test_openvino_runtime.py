@@ -331,7 +331,7 @@ def test_weights_that_are_rounded_in_the_graph_are_counted_and_half_floats_are_n
 
 def test_a_file_that_is_computed_as_it_says_passes_the_comparison(saved):
     differences = check_sessions(runtime_of("openvino", {}).read(saved(linear()), SPEC), IMAGES)
-    assert set(differences) == {"used twice", "unoptimised twice", "used and unoptimised"}
+    assert {"alone and in company", "used and unoptimised"} < set(differences)
     assert max(differences.values()) < 1e-5
 
 

@@ -1,4 +1,4 @@
-"""Whether a file's answers depend on the optimisation of its graph, or differ from run to run.
+"""Whether a file's answers depend on the optimisation of its graph, on the batch, or on the run.
 
 An optimiser may replace operators by others that compute otherwise than the file says: products
 that round activations, kernels for few bits with faults. A file is therefore answered by a session
@@ -9,7 +9,11 @@ as it is used and by one without optimisation, twice each, on a few records, bef
 
 since a rounding that falls to the other side moves an answer by a whole step of its grid.
 
-Cost: four passes over `RECORDS` images and, if they differ, two with the outputs of all products.
+A scale that is computed from the whole batch, as dynamic quantization computes it, moves the answer
+about one record with its neighbours. Whoever asks about one image gets another answer than an audit
+of many would see, so that the first image is answered among others and alone as well.
+
+Cost: six passes over `RECORDS` images and, if they differ, two with the outputs of all products.
 """
 
 from dataclasses import replace
@@ -30,26 +34,25 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
     """Refuse a file whose answers are not those of its graph.
 
     Args:
-        file: A file; that of a runtime without levels of optimisation is not compared.
+        file: A file; that of a runtime without levels of optimisation is opened in one way alone.
         images: Standardised images; the first `RECORDS` are used.
 
     Returns:
         Largest difference of two logits, by comparison.
 
     Raises:
-        ModelError: Two runs of a session differ by more than rounding, an answer is not finite, or
-            the sessions differ and the runtime's option `optimisation` does not say which one counts.
+        ModelError: An image is answered otherwise alone, two runs of a session differ by more than
+            rounding, an answer is not finite, or the sessions differ and the runtime's option
+            `optimisation` does not say which one counts.
     """
     runtime = runtime_of(file.runtime, file.options)
-    if not isinstance(runtime, ComparableRuntime):
-        return {}
     shown = images[:RECORDS]
-    sessions = {
-        "used": runtime.open(file),
-        "unoptimised": _at_level(runtime, "none").open(file),
-    }
+    used = runtime.open(file)
+    differences = {"alone and in company": _check_company(used, shown)}
+    if not isinstance(runtime, ComparableRuntime):
+        return differences
+    sessions = {"used": used, "unoptimised": _at_level(runtime, "none").open(file)}
     answers = {name: network(shown) for name, network in sessions.items()}
-    differences = {}
     for name, network in sessions.items():
         # A session of its own: a fault may be the same in every run of one session.
         again = _at_level(runtime, network.facts["optimisation"]).open(file)(shown)
@@ -59,17 +62,39 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
                 f"{_version(network)} with graph optimisation {network.facts['optimisation']!r} answers the same "
                 f"images otherwise the second time, by {_largest(answers[name], again):.3g}{_place(file, runtime)}"
             )
-    used, plain = answers["used"], answers["unoptimised"]
-    differences["used and unoptimised"] = _largest(used, plain)
-    if runtime.optimisation is None and not _alike(used, plain, file):
-        changed = int((used.argmax(axis=1) != plain.argmax(axis=1)).sum())
+    optimised, plain = answers["used"], answers["unoptimised"]
+    differences["used and unoptimised"] = _largest(optimised, plain)
+    if runtime.optimisation is None and not _alike(optimised, plain, file):
+        changed = int((optimised.argmax(axis=1) != plain.argmax(axis=1)).sum())
+        scale = float(np.abs(plain).max())
         raise ModelError(
-            f"{_version(sessions['used'])} answers otherwise with its graph optimisations than without, by "
-            f"{_largest(used, plain):.3g} (logits up to {float(np.abs(plain).max()):.3g}; {changed} of {len(plain)} "
+            f"{_version(used)} answers otherwise with its graph optimisations than without, by "
+            f"{_largest(optimised, plain):.3g} (logits up to {scale:.3g}; {changed} of {len(plain)} "
             f"predictions change){_place(file, runtime)}. Export the network again, or choose the answers to audit by "
             "the runtime's option optimisation: all for those that users get, none for those of the graph"
         )
     return differences
+
+
+def _check_company(network: OpenNetwork, images: Standardised) -> float:
+    """Return how far the first image's logits move with the other images of its run.
+
+    Raises:
+        ModelError: By more than rounding, for integer arithmetic too, which is exact.
+    """
+    first = network(images)[:1]
+    # Mates of another scale, as in `models.network_trial`: a range of the batch moves by far more than rounding.
+    company = np.concatenate([images[:1], 3 * images[1:] + 1])
+    answers = [network(batch)[:1] for batch in (company, images[:1])]
+    difference = max(_largest(answer, first) for answer in answers)
+    if difference > FLOAT_TOLERANCE * max(1.0, float(np.abs(first).max())):
+        raise ModelError(
+            f"{_version(network)}: the answer about an image depends on the other images of its run, by "
+            f"{difference:.3g} (logits up to {float(np.abs(first).max()):.3g}). Dynamic quantization, for one, takes "
+            "its scale from the whole batch. Answers of one image at a time are the ones to audit: set the runtime's "
+            "option batch to 1, or, if the file fixes more images per run, export it anew for one"
+        )
+    return difference
 
 
 def _at_level(runtime: ComparableRuntime, level: str) -> ComparableRuntime:

@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.complete
+DOCS := .venv/.docs
 RUN := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 # A virtual environment that was moved, or whose Python is gone, is stale.
@@ -10,10 +11,17 @@ ifneq ($(shell $(PY) -c 'import sys; print(sys.prefix)' 2>/dev/null),$(CURDIR)/.
 .PHONY: $(STAMP)
 endif
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo docs test test-slow lint format clean
 
 demo: $(STAMP)
 	$(PY) -m bitleak demo
+
+docs: $(DOCS)
+	$(PY) tools/site/build_site.py
+
+$(DOCS): $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 test: $(STAMP) lint
 	$(RUN) $(PY) -m pytest -q -n 2 --dist worksteal

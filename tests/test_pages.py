@@ -24,8 +24,22 @@ def test_the_index_links_every_page():
     assert set(links(DOCS / "index.md")) >= {page for page in PAGES if page != DOCS / "index.md"}
 
 
-def test_the_readme_links_every_page():
-    assert set(links(ROOT / "README.md")) >= {page for page in PAGES if page != ROOT / "README.md"}
+def group(title):
+    """Return the pages below a heading of the index."""
+    text = (DOCS / "index.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return {DOCS / target for target in re.findall(r"^- \[[^\]]+\]\(([^)]+)\)", text, flags=re.M)}
+
+
+def test_the_readme_links_every_guide_and_fits_two_screens():
+    assert len(group("Guides")) > 10
+    assert set(links(ROOT / "README.md")) >= group("Guides")
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
+
+
+def test_the_first_screen_of_the_readme_shows_a_call_and_the_report():
+    first = "\n".join((ROOT / "README.md").read_text().splitlines()[:16])
+    assert "bitleak.audit_model(" in first
+    assert "docs/figures/report.png" in first
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,6 +9,10 @@ kinds with equal weights, which subtracts half of the rise that membership adds 
 order only where that rise differs between records. It is LiRA's test for a normal signal whose
 deviation is the same for all records.
 
+Misleading where records differ in the spread of their answers: a record with noisy answers exceeds
+its mean by chance, so that false positives gather on such records and the TPR at a low FPR suffers
+more than the AUC.
+
 Cost: O(refs records queries), in blocks of records.
 """
 

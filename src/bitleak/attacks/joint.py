@@ -40,6 +40,9 @@ The order of the releases matters where slopes differ between records: put the m
 first, such as full precision. The references must be `matched`. Comparing this attack with the best
 single release shows whether a copy leaks more than the original.
 
+Misleading where slopes differ between records and the least informative release comes first. Its
+AUC alone says nothing about several releases; only the difference from the best single one does.
+
 Cost: O(refs records releases (queries + releases)).
 """
 

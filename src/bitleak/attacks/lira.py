@@ -36,6 +36,11 @@ references all agree still has a finite score. Pooled deviations are root mean s
 robust: records with margins of hundreds of nats dominate them, and forms other than `per_record`
 then find less on the rest.
 
+Misleading where references are few (with 2 per side the forms differ widely), where a single
+reference is on another scale (a pooled deviation then finds next to nothing), and where a quantized
+target is compared with `fp32` references: the change of its calibration counts as membership or
+hides it.
+
 Cost: O(refs records queries), in blocks of records, so that the memory beyond the view is a few MB;
 `paper` sorts the references of each record.
 """

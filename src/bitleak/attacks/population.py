@@ -10,6 +10,9 @@ rate at which the threshold would be the record's own confidence. With one query
 scale. With several queries each answer is ranked among answers to the same query, unlike the mean
 of the confidences.
 
+Misleading as the plain threshold is: an easy record is taken for a member. With few population
+records many audited ones tie, and no FPR below one in their number can be reached.
+
 Cost: O((records + population) queries log population).
 """
 

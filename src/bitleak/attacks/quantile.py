@@ -24,6 +24,9 @@ deviation of a normal is regressed as the log of the squared residuals, whose me
 place the highest quantiles. A target with another calibration than its references, such as a
 quantized one, shifts the regression with it: this attack needs no recalibration.
 
+Misleading where the population is small or unlike the audited records: the regression then
+extrapolates, and 50 records are the fewest that it is run on, not a number that it works well on.
+
 Cost: O(refs records queries), and 2 (`pinball`: one per level) times `TREES` boosting steps over
 the population and predictions for all records.
 """

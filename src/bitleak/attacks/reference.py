@@ -16,6 +16,9 @@ The loss is minus the log probability, which follows from the logit-scaled confi
 exp(-f)); from `hinge` by the same function. Entropies are their own loss, and `correct` has 0 for a
 right and 1 for a wrong answer.
 
+Misleading at an FPR below one in the number of references: no quantile backs the order there, which
+is that of the loss over the smallest loss of the references.
+
 Cost: O(refs records queries), in blocks of records.
 """
 

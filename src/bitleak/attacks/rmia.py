@@ -33,6 +33,11 @@ and gamma place the score between 0 and 1, and matter to the order only if ties 
 the paper. gamma is 1 by default, which spreads the counts most: of the same networks at T = 1 with
 ties kept, gamma = 2 finds an AUC of 0.524 and gamma = 1 one of 0.648.
 
+Misleading where target and references differ in calibration, as a quantized target and `fp32`
+references do: the ratio p(x | theta) / p(x) then follows the calibration. The offline form takes
+the IN half from a line whose slope `a` is tuned on a single reference. With ties kept, no FPR below
+the share of records that tie at 1 can be reached.
+
 Cost: O(refs (records + population) queries) for the means; all comparisons by one sort of the
 population and one binary search per record, O((records + population) log population). One pass over
 the references serves all forms and the tuning.

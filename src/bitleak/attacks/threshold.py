@@ -18,6 +18,10 @@ The signal makes it one of the classic attacks:
 Entropies are negated, so that larger means member throughout. The second paper sets one threshold
 per class from shadow models; here there is one threshold for all.
 
+Misleading where records differ in difficulty: a low figure means that an adversary without
+references finds little, not that there is little to find, and at a low FPR the first records that
+are called members are the easy ones. If membership goes with the class, it measures the classes.
+
 Cost: O(records queries).
 """
 

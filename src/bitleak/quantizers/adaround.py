@@ -36,6 +36,10 @@ Deviations:
 - With `polish`, coordinate descent follows on the same quadratic, not bound to the two nearest
   levels.
 
+Misleading where the calibration images are members, as `calibration: {source: members}`, the
+default of an audit, makes them: the codes are then fitted to records whose leakage is measured.
+`source: holdout` tells the two effects apart.
+
 Cost per layer: three products with a weight and a Gram matrix over the images, then per iteration
 out x columns^2 multiplications and about 20 passes over the weights. With `objective="activation"`:
 iterations * (forward + backward of a batch), and the layer's inputs and outputs for all images (see

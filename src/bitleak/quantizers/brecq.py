@@ -25,6 +25,9 @@ CIFAR-10, the Fisher weighting left the accuracy as it was and moved the predict
 further away (divergence 0.067 instead of 0.049). Starting at codes helps short runs (100
 iterations: 0.057 instead of 0.070), but takes the time of a few hundred iterations.
 
+Misleading where a network has no residual blocks: its units are then single layers, and the result
+is that of layer-wise rounding under another name.
+
 Memory: a batch's way through a unit forward and backward; the unit's inputs and outputs for all
 calibration records lie in scratch files where they exceed the budget. Cost per unit: iterations *
 (forward + backward of a batch), and three or four forward passes over the calibration set.

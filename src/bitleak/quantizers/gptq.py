@@ -27,6 +27,9 @@ and one that suits the layer's output, and keeps the better (see `output_grid`),
 otherwise, as in preset `paper`. Batch norm is re-estimated as in `obc` unless `reestimate` is
 `none`, as in preset `paper`.
 
+Misleading where it stands for OBC: both minimise the same error, and the fixed order leaves about
+twice as much of it.
+
 Cost per layer: a Gram matrix over the images, 2/3 columns^3 for the factors, rows x columns^2 / 2
 for the errors. Memory: a few matrices of columns x columns.
 """

@@ -2,14 +2,22 @@
 
 One pass over the images through the full-precision network gives H = 2 / n sum x x^T for every
 layer (one per group of a convolution), n being the number of images. Inputs that never occur (H_jj
-= 0) get the weight 0. Then `obq` quantizes each row in the exact greedy order. Batch norm is not
-folded; its statistics are re-estimated after the quantized weights, see `norm_statistics`.
+= 0) get the weight 0. Then `obq` quantizes each row in the exact greedy order: among the free
+weights it takes the p with the smallest error that the others cannot make up for,
+
+    (q(w_p) - w_p)^2 / [H^-1]_pp,    and changes them by    -(w_p - q(w_p)) / [H^-1]_pp * [H^-1]_p.
+
+Batch norm is not folded; its statistics are re-estimated after the quantized weights, see `norm_statistics`.
 Source: Frantar and Alistarh 2022 (arXiv 2208.11580), sections 4 to 6.
 
 Deviations, all off by default: with `inputs="quantized"`, a layer makes up for the loss of the
 layers before it (`layerwise` has the formula), `polish` follows OBQ by coordinate descent over
 the codes, and with `grid="output"` each row is quantized on two grids and keeps the better (see
 `output_grid`), in twice the time.
+
+Misleading where batch norm is re-estimated absolutely on images unlike those that the network was
+trained on: the accuracy then falls at full precision already. And the greedy order minimises the
+error of each layer alone; a method that looks further may leave less error of the logits.
 
 Cost per layer: a Gram matrix over the images, and about out x columns^3 / 3 multiplications.
 """

@@ -110,11 +110,20 @@ def references(
     Raises:
         ValueError: No such target, or a record has fewer than 2 usable references per side.
     """
+    rows = reference_models(splits, target)
+    return rows, even_mask(splits.member[rows], seed_for(seed, "references", int(target)))
+
+
+def reference_models(splits: Splits, target: int | np.integer) -> Int64[np.ndarray, "refs"]:
+    """Return the rows of a target's reference models, as `references` does.
+
+    Raises:
+        ValueError: No such target.
+    """
     integer_in("target", target, 0, len(splits.member) - 1)
     # The complement would give away the target's own membership, see the module's docstring.
     left_out = np.append(target ^ 1 if splits.mode == "population" else splits.targets, target)
-    rows = np.setdiff1d(np.arange(len(splits.member)), left_out)
-    return rows, even_mask(splits.member[rows], seed_for(seed, "references", int(target)))
+    return np.setdiff1d(np.arange(len(splits.member)), left_out)
 
 
 def even_mask(

@@ -5,18 +5,18 @@ kernels. (Its reference kernels lack the newer versions of operators.)
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from bitleak.core.checks import integer_in, one_of
+from bitleak.core.checks import one_of
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, NetworkFile
-from bitleak.runtimes.fixed_batches import answer_batches
+from bitleak.runtimes.fixed_batches import BatchedNetwork
 from bitleak.runtimes.litert_files import (
     PURPOSE,
     operators,
@@ -28,16 +28,12 @@ from bitleak.runtimes.litert_files import (
 from bitleak.runtimes.litert_layers import PRODUCTS, check_products, tflite_facts
 from bitleak.runtimes.litert_ports import TensorPlace, read_tflite_input, read_tflite_output
 from bitleak.runtimes.network_ports import (
-    AxisOrder,
     InputPort,
-    OutputKind,
-    OutputPort,
-    Pixels,
     PortOptions,
     changed_options,
 )
 from bitleak.runtimes.packages import import_extra
-from bitleak.runtimes.runtime import Logits, Standardised, random_batch
+from bitleak.runtimes.runtime import random_batch
 
 Kernels = Literal["none", "all"]
 RESOLVERS = {"none": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "all": "AUTO"}
@@ -45,39 +41,20 @@ PROVIDERS = {"none": "builtin kernels", "all": "XNNPACK"}
 
 
 @dataclass(frozen=True)
-class LiteRtRuntime:
+class LiteRtRuntime(PortOptions):
     """Answers of a LiteRT file by its interpreter.
 
     Attributes:
         optimisation: `all` for XNNPACK, `none` for the builtin kernels. None is `all`, and refuses a
             file whose answers depend on it (see `bitleak.runtimes.session_comparison`).
-        batch: Images per run, if the file leaves it open.
-        layout: See `PortOptions`, as all that follow.
-        pixels: Values that the input takes.
-        output: Name of the output.
-        answers: Logits or probabilities.
-        input_scale: Scale of an 8-bit input.
-        input_zero_point: Zero point of an 8-bit input.
-        output_scale: Scale of an 8-bit output.
-        output_zero_point: Zero point of an 8-bit output.
     """
 
     optimisation: Kernels | None = None
-    batch: int = 64
-    layout: AxisOrder | None = None
-    pixels: Pixels = "standardised"
-    output: str = ""
-    answers: OutputKind | None = None
-    input_scale: float | None = None
-    input_zero_point: int = 0
-    output_scale: float | None = None
-    output_zero_point: int = 0
 
     def __post_init__(self) -> None:
-        integer_in("batch", self.batch, 1, 4096)
+        super().__post_init__()
         if self.optimisation is not None:
             one_of("optimisation", self.optimisation, get_args(Kernels))
-        PortOptions.of(self)
 
     def version(self) -> str:
         """Return name and version of LiteRT.
@@ -104,7 +81,7 @@ class LiteRtRuntime:
             record=tflite_facts(model, content),
         )
 
-    def open(self, file: NetworkFile) -> "LiteRtNetwork":
+    def open(self, file: NetworkFile) -> BatchedNetwork:
         """Return the network; see `NetworkRuntime.open`."""
         content = file.content.tobytes()
         model = parse_tflite(content, "the stored file")
@@ -114,33 +91,33 @@ class LiteRtRuntime:
         if place.index not in graph.outputs:
             graph.outputs = [*graph.outputs, place.index]
             content = packed_tflite(model)
-        batch, level = entry.batch or self.batch, self.optimisation or "all"
-        interpreter = make_interpreter(content, level, (batch, *entry.shape(file.spec)))
+        level = self.optimisation or "all"
+        interpreter = make_interpreter(content, level, (entry.batch, *entry.shape(file.spec)))
         facts = {
             "runtime": self.version(),
             "provider": PROVIDERS[level],
             "optimisation": level,
             "threads": 1,
-            "batch": batch,
+            "batch": entry.batch,
             "answers": place.port.answers,
         }
-        return LiteRtNetwork(interpreter, entry, place.port, place.index, file.spec, batch, facts)
+        run = partial(run_interpreter, interpreter, place.index)
+        return BatchedNetwork(run, entry, place.port, file.spec, facts)
 
     def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
         """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
         model = parse_tflite(file.content.tobytes(), "the stored file")
-        entry, _ = self._ports(model, file.spec, "the stored file")
+        entry, place = self._ports(model, file.spec, "the stored file")
         graph, labels = model.subgraphs[0], {}
         for name, operator in operators(model):
             if name in PRODUCTS:
                 index = int(operator.outputs[0])
                 labels[index] = f"{name} {text(graph.tensors[index].name)!r}"
         graph.outputs = [*graph.outputs, *(index for index in labels if index not in graph.outputs)]
-        batch = entry.batch or self.batch
-        shape = (batch, *entry.shape(file.spec))
+        shape = (entry.batch, *entry.shape(file.spec))
         interpreter = make_interpreter(packed_tflite(model), optimisation, shape)
-        images = entry.values(random_batch(file.spec, batch), file.spec)
-        run_interpreter(interpreter, images)
+        images = random_batch(file.spec, entry.batch)
+        run_interpreter(interpreter, place.index, entry.values(images, file.spec))
         values = {}
         for index, label in labels.items():
             grid = graph.tensors[index].quantization
@@ -150,51 +127,8 @@ class LiteRtRuntime:
         return values
 
     def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, TensorPlace]:
-        options = PortOptions.of(self)
-        entry = read_tflite_input(model, spec, path, options)
-        return entry, read_tflite_output(model, spec, path, options)
-
-
-@dataclass(frozen=True)
-class LiteRtNetwork:
-    """An interpreter of LiteRT that answers standardised images with logits.
-
-    Attributes:
-        interpreter: The interpreter.
-        entry: Its input.
-        output: Its output.
-        index: Tensor of the output.
-        spec: Standardisation of the images, and the number of classes.
-        batch: Images per run.
-        facts: Runtime, version and kernels.
-    """
-
-    interpreter: Any
-    entry: InputPort
-    output: OutputPort
-    index: int
-    spec: ModelSpec
-    batch: int
-    facts: Mapping[str, Any]
-
-    def __call__(self, images: Standardised) -> Logits:
-        """Return the logits of standardised images, or log-probabilities.
-
-        Raises:
-            ModelError: The graph fails, or its answers are not one finite number per image and class.
-        """
-        return answer_batches(
-            self._run,
-            images,
-            entry=self.entry,
-            output=self.output,
-            spec=self.spec,
-            batch=self.batch,
-        )
-
-    def _run(self, values: np.ndarray) -> np.ndarray:
-        run_interpreter(self.interpreter, values)
-        return np.asarray(self.interpreter.get_tensor(self.index))
+        entry = read_tflite_input(model, spec, path, self)
+        return entry, read_tflite_output(model, spec, path, self)
 
 
 def make_interpreter(content: bytes, level: str, shape: tuple[int, ...]) -> Any:
@@ -228,8 +162,8 @@ def make_interpreter(content: bytes, level: str, shape: tuple[int, ...]) -> Any:
     return interpreter
 
 
-def run_interpreter(interpreter: Any, values: np.ndarray) -> None:
-    """Answer one batch.
+def run_interpreter(interpreter: Any, index: int, values: np.ndarray) -> np.ndarray:
+    """Return a tensor of the graph for one batch.
 
     Raises:
         ModelError: The graph fails.
@@ -239,6 +173,7 @@ def run_interpreter(interpreter: Any, values: np.ndarray) -> None:
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"LiteRT cannot run the file: {_line(error)}") from error
+    return np.asarray(interpreter.get_tensor(index))
 
 
 def _line(error: Exception) -> str:

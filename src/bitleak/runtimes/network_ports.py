@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float32
 
-from bitleak.core.checks import one_of, unknown_name
+from bitleak.core.checks import integer_in, one_of, unknown_name
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec
 
@@ -34,11 +34,12 @@ FLOAT_TYPES = ("float32", "float16")
 BYTE_TYPES = ("uint8", "int8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PortOptions:
-    """Options of a runtime on a file's input and output.
+    """Options of a runtime on a file's input and output, which all runtimes have.
 
     Attributes:
+        batch: Images per run, if the file leaves it open.
         layout: Order of the input's axes; None finds it.
         pixels: Values that the input takes: `standardised` images, pixels from 0 to 1 (`unit`) or from
             0 to 255 (`bytes`).
@@ -50,6 +51,7 @@ class PortOptions:
         output_zero_point: Zero point of an 8-bit output.
     """
 
+    batch: int = 64
     layout: AxisOrder | None = None
     pixels: Pixels = "standardised"
     output: str = ""
@@ -60,16 +62,12 @@ class PortOptions:
     output_zero_point: int = 0
 
     def __post_init__(self) -> None:
+        integer_in("batch", self.batch, 1, 4096)
         one_of("pixels", self.pixels, get_args(Pixels))
         if self.layout is not None:
             one_of("layout", self.layout, get_args(AxisOrder))
         if self.answers is not None:
             one_of("answers", self.answers, get_args(OutputKind))
-
-    @classmethod
-    def of(cls, runtime: Any) -> "PortOptions":
-        """Return the options among a runtime's fields, checked."""
-        return cls(**{field.name: getattr(runtime, field.name) for field in fields(cls)})
 
     @property
     def input_grid(self) -> ByteGrid | None:
@@ -82,7 +80,7 @@ class PortOptions:
         return None if self.output_scale is None else (self.output_scale, self.output_zero_point)
 
 
-def changed_options(runtime: Any) -> dict[str, Any]:
+def changed_options(runtime: PortOptions) -> dict[str, Any]:
     """Return the fields of a runtime that are not at their defaults."""
     default, values = type(runtime)(), {}
     for field in fields(runtime):
@@ -144,7 +142,7 @@ class InputPort:
         name: Its name in the file.
         dtype: Type of its numbers.
         layout: Order of its axes.
-        batch: Images per run that the file fixes; None if any number will do.
+        batch: Images per run: the file's number if it fixes one, else the option's.
         pixels: Values that it takes: standardised images, pixels from 0 to 1, or from 0 to 255.
         grid: Scale and zero point of an input of 8-bit integers; None for floats and for pixels.
     """
@@ -152,7 +150,7 @@ class InputPort:
     name: str
     dtype: np.dtype
     layout: AxisOrder
-    batch: int | None
+    batch: int
     pixels: Pixels
     grid: ByteGrid | None
 
@@ -235,7 +233,7 @@ def input_port(stored: StoredInput, spec: ModelSpec, path: str, options: PortOpt
     """
     where = f"{path}: input {stored.name!r}"
     layout = axis_order(stored.dims, spec, options.layout or stored.layout, where)
-    batch = stored.dims[0] or None
+    batch = stored.dims[0] or options.batch
     if stored.dtype not in (*FLOAT_TYPES, *BYTE_TYPES):
         raise ModelError(f"{where}: expected float32, float16, uint8 or int8 numbers")
     dtype = np.dtype(stored.dtype)

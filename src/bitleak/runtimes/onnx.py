@@ -8,8 +8,8 @@ keeps float32 (4 is ONNX Runtime's own default). Level, version and provider are
 network and in the key of its answers.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -19,13 +19,10 @@ import numpy as np
 from bitleak.core.checks import integer_in, one_of
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, NetworkFile
-from bitleak.runtimes.fixed_batches import answer_batches
+from bitleak.runtimes.fixed_batches import BatchedNetwork
 from bitleak.runtimes.network_ports import (
-    AxisOrder,
     InputPort,
-    OutputKind,
     OutputPort,
-    Pixels,
     PortOptions,
     changed_options,
 )
@@ -39,7 +36,7 @@ from bitleak.runtimes.onnx_files import (
 from bitleak.runtimes.onnx_layers import layer_facts
 from bitleak.runtimes.onnx_ports import read_input, read_output
 from bitleak.runtimes.packages import import_extra
-from bitleak.runtimes.runtime import Logits, Standardised, random_batch
+from bitleak.runtimes.runtime import random_batch
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -59,7 +56,7 @@ QUANTIZING = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 
 @dataclass(frozen=True)
-class OnnxRuntime:
+class OnnxRuntime(PortOptions):
     """Answers of an ONNX file by ONNX Runtime.
 
     Attributes:
@@ -67,36 +64,16 @@ class OnnxRuntime:
             answers depend on the level (see `bitleak.runtimes.session_comparison`).
         accuracy_level: Arithmetic of fused products with packed weights: 0 float32, 4 activations
             rounded to 8 bits.
-        batch: Images per run, if the file leaves it open.
-        layout: Order of the input's axes; None finds it.
-        pixels: Values that the input takes: `standardised` images, pixels from 0 to 1 (`unit`) or from
-            0 to 255 (`bytes`).
-        output: Name of the output, or of a tensor inside the graph; empty for the only output.
-        answers: Whether it holds `logits` or `probabilities`; None finds out.
-        input_scale: Scale of an 8-bit input; None finds it.
-        input_zero_point: Zero point of an 8-bit input.
-        output_scale: Scale of an 8-bit output; None finds it.
-        output_zero_point: Zero point of an 8-bit output.
     """
 
     optimisation: Optimisation | None = None
     accuracy_level: int = 0
-    batch: int = 64
-    layout: AxisOrder | None = None
-    pixels: Pixels = "standardised"
-    output: str = ""
-    answers: OutputKind | None = None
-    input_scale: float | None = None
-    input_zero_point: int = 0
-    output_scale: float | None = None
-    output_zero_point: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         integer_in("accuracy_level", self.accuracy_level, 0, 4)
-        integer_in("batch", self.batch, 1, 4096)
         if self.optimisation is not None:
             one_of("optimisation", self.optimisation, get_args(Optimisation))
-        PortOptions.of(self)
 
     def version(self) -> str:
         """Return name and version of ONNX Runtime.
@@ -121,7 +98,7 @@ class OnnxRuntime:
             record=_record(content),
         )
 
-    def open(self, file: NetworkFile) -> "OnnxNetwork":
+    def open(self, file: NetworkFile) -> BatchedNetwork:
         """Return the network; see `NetworkRuntime.open`."""
         model = parse_content(file.content.tobytes(), "the stored file")
         entry, output = self._ports(model, file.spec, "the stored file")
@@ -137,10 +114,11 @@ class OnnxRuntime:
             "optimisation": self.optimisation or "all",
             "accuracy_level": self.accuracy_level,
             "threads": 1,
-            "batch": entry.batch or self.batch,
+            "batch": entry.batch,
             "answers": output.answers,
         }
-        return OnnxNetwork(session, entry, output, file.spec, entry.batch or self.batch, facts)
+        run = partial(run_session, session, entry.name, output.name)
+        return BatchedNetwork(run, entry, output, file.spec, facts)
 
     def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
         """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
@@ -151,7 +129,7 @@ class OnnxRuntime:
         for node in products:
             if node.output[0] not in known:
                 model.graph.output.add(name=node.output[0])
-        images = random_batch(file.spec, entry.batch or self.batch)
+        images = random_batch(file.spec, entry.batch)
         level = cast(Optimisation, optimisation)
         session = make_session(model.SerializeToString(), level, self.accuracy_level)
         names = [node.output[0] for node in products]
@@ -160,52 +138,8 @@ class OnnxRuntime:
         return dict(zip(labels, values, strict=True))
 
     def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, OutputPort]:
-        options = PortOptions.of(self)
-        entry = read_input(model, spec, path, options)
-        return entry, read_output(model, spec, path, options)
-
-
-@dataclass(frozen=True)
-class OnnxNetwork:
-    """A session of ONNX Runtime that answers standardised images with logits.
-
-    Attributes:
-        session: The session.
-        entry: Its input.
-        output: Its output.
-        spec: Standardisation of the images, and the number of classes.
-        batch: Images per run.
-        facts: Runtime, version, provider and arithmetic.
-    """
-
-    session: Any
-    entry: InputPort
-    output: OutputPort
-    spec: ModelSpec
-    batch: int
-    facts: Mapping[str, Any]
-
-    def __call__(self, images: Standardised) -> Logits:
-        """Return the logits of standardised images, or log-probabilities.
-
-        Raises:
-            ModelError: The session fails, or its answers are not one finite number per image and class.
-        """
-        return answer_batches(
-            self._run,
-            images,
-            entry=self.entry,
-            output=self.output,
-            spec=self.spec,
-            batch=self.batch,
-        )
-
-    def _run(self, values: np.ndarray) -> np.ndarray:
-        try:
-            (output,) = self.session.run([self.output.name], {self.entry.name: values})
-        except Exception as error:  # its errors have no common class
-            raise ModelError(f"ONNX Runtime cannot run the file: {first_line(error)}") from error
-        return np.asarray(output)
+        entry = read_input(model, spec, path, self)
+        return entry, read_output(model, spec, path, self)
 
 
 def make_session(content: bytes, optimisation: Optimisation, accuracy_level: int | None) -> Any:
@@ -237,8 +171,21 @@ def make_session(content: bytes, optimisation: Optimisation, accuracy_level: int
         ) from error
 
 
+def run_session(session: Any, entry: str, output: str, values: np.ndarray) -> np.ndarray:
+    """Return an output of a session for one batch.
+
+    Raises:
+        ModelError: The session fails.
+    """
+    try:
+        (answers,) = session.run([output], {entry: values})
+    except Exception as error:  # its errors have no common class
+        raise ModelError(f"ONNX Runtime cannot run the file: {first_line(error)}") from error
+    return np.asarray(answers)
+
+
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, without what ONNX Runtime puts before it."""
+    """Return the first line of an error's text, without ONNX Runtime's prefix."""
     text = str(error).splitlines() or [type(error).__name__]
     return text[0].rpartition("[ONNXRuntimeError] : ")[2][:400]
 

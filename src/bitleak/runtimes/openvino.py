@@ -12,24 +12,20 @@ the graph as an output, which no fusion survives, and turns off its integer arit
 answers wrongly once products are outputs.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from bitleak.core.checks import integer_in, one_of
+from bitleak.core.checks import one_of
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, NetworkFile
-from bitleak.runtimes.fixed_batches import answer_batches
+from bitleak.runtimes.fixed_batches import BatchedNetwork
 from bitleak.runtimes.network_ports import (
-    AxisOrder,
     InputPort,
-    OutputKind,
-    OutputPort,
-    Pixels,
     PortOptions,
     changed_options,
 )
@@ -37,7 +33,7 @@ from bitleak.runtimes.openvino_files import PURPOSE, IrContent, core, last_line,
 from bitleak.runtimes.openvino_layers import PRODUCTS, ir_facts
 from bitleak.runtimes.openvino_ports import StoredPlace, read_ir_input, read_ir_output
 from bitleak.runtimes.packages import import_extra
-from bitleak.runtimes.runtime import Logits, Standardised, random_batch
+from bitleak.runtimes.runtime import random_batch
 
 Rewriting = Literal["none", "all"]
 InferencePrecision = Literal["float32", "runtime"]
@@ -55,42 +51,23 @@ PROBE = 1 + 2.0**-12
 
 
 @dataclass(frozen=True)
-class OpenVinoRuntime:
+class OpenVinoRuntime(PortOptions):
     """Answers of an OpenVINO file on the CPU.
 
     Attributes:
         precision: `float32`, which is checked, or `runtime` for OpenVINO's own choice.
         optimisation: Rewriting of the graph. None is `all`, and refuses a file whose answers depend
             on it (see `bitleak.runtimes.session_comparison`).
-        batch: Images per run, if the file leaves it open.
-        layout: See `PortOptions`, as all that follow.
-        pixels: Values that the input takes.
-        output: Name of the output.
-        answers: Logits or probabilities.
-        input_scale: Scale of an 8-bit input.
-        input_zero_point: Zero point of an 8-bit input.
-        output_scale: Scale of an 8-bit output.
-        output_zero_point: Zero point of an 8-bit output.
     """
 
     precision: InferencePrecision = "float32"
     optimisation: Rewriting | None = None
-    batch: int = 64
-    layout: AxisOrder | None = None
-    pixels: Pixels = "standardised"
-    output: str = ""
-    answers: OutputKind | None = None
-    input_scale: float | None = None
-    input_zero_point: int = 0
-    output_scale: float | None = None
-    output_zero_point: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of("precision", self.precision, get_args(InferencePrecision))
-        integer_in("batch", self.batch, 1, 4096)
         if self.optimisation is not None:
             one_of("optimisation", self.optimisation, get_args(Rewriting))
-        PortOptions.of(self)
 
     def version(self) -> str:
         """Return name and version of OpenVINO, and the arithmetic that it chose on this processor.
@@ -117,7 +94,7 @@ class OpenVinoRuntime:
             record=ir_facts(model),
         )
 
-    def open(self, file: NetworkFile) -> "OpenVinoNetwork":
+    def open(self, file: NetworkFile) -> BatchedNetwork:
         """Return the network; see `NetworkRuntime.open`."""
         model, entry, place = self._placed(file)
         compiled = _compile(model, self._settings())
@@ -127,18 +104,11 @@ class OpenVinoRuntime:
             "optimisation": self.optimisation or "all",
             "arithmetic": self._arithmetic(compiled),
             "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
-            "batch": entry.batch or self.batch,
+            "batch": entry.batch,
             "answers": place.port.answers,
         }
-        return OpenVinoNetwork(
-            compiled.create_infer_request(),
-            entry,
-            place.port,
-            place.index,
-            file.spec,
-            entry.batch or self.batch,
-            facts,
-        )
+        run = partial(_infer, compiled.create_infer_request(), place.index)
+        return BatchedNetwork(run, entry, place.port, file.spec, facts)
 
     def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
         """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
@@ -146,7 +116,7 @@ class OpenVinoRuntime:
         labels = _with_products(model)
         settings = {**self._settings(), **(UNOPTIMISED if optimisation == "none" else {})}
         request = _compile(model, settings).create_infer_request()
-        images = random_batch(file.spec, entry.batch or self.batch)
+        images = random_batch(file.spec, entry.batch)
         request.infer({0: entry.values(images, file.spec)})
         values = {}
         for index, label in labels.items():
@@ -154,16 +124,14 @@ class OpenVinoRuntime:
         return values
 
     def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, StoredPlace]:
-        options = PortOptions.of(self)
-        entry = read_ir_input(model, spec, path, options)
-        return entry, read_ir_output(model, spec, path, options)
+        entry = read_ir_input(model, spec, path, self)
+        return entry, read_ir_output(model, spec, path, self)
 
     def _placed(self, file: NetworkFile) -> tuple[Any, InputPort, StoredPlace]:
         """Return the graph with a fixed batch, its input and its output."""
         model = parse_ir(IrContent.unpacked(file.content), "the stored file")
         entry, place = self._ports(model, file.spec, "the stored file")
-        batch = entry.batch or self.batch
-        model.reshape([batch, *entry.shape(file.spec)])
+        model.reshape([entry.batch, *entry.shape(file.spec)])
         if self.optimisation == "none":
             _with_products(model)
         return model, entry, place
@@ -193,52 +161,7 @@ class OpenVinoRuntime:
         return "float32"
 
 
-@dataclass(frozen=True)
-class OpenVinoNetwork:
-    """A compiled graph of OpenVINO that answers standardised images with logits.
-
-    Attributes:
-        request: The compiled graph's request.
-        entry: Its input.
-        output: Its output.
-        index: Place of the output among the graph's outputs.
-        spec: Standardisation of the images, and the number of classes.
-        batch: Images per run.
-        facts: Runtime, version, device and arithmetic.
-    """
-
-    request: Any
-    entry: InputPort
-    output: OutputPort
-    index: int
-    spec: ModelSpec
-    batch: int
-    facts: Mapping[str, Any]
-
-    def __call__(self, images: Standardised) -> Logits:
-        """Return the logits of standardised images, or log-probabilities.
-
-        Raises:
-            ModelError: The graph fails, or its answers are not one finite number per image and class.
-        """
-        return answer_batches(
-            self._run,
-            images,
-            entry=self.entry,
-            output=self.output,
-            spec=self.spec,
-            batch=self.batch,
-        )
-
-    def _run(self, values: np.ndarray) -> np.ndarray:
-        try:
-            self.request.infer({0: values}, share_inputs=True)
-        except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot run the file: {last_line(error)}") from error
-        return np.asarray(self.request.get_output_tensor(self.index).data)
-
-
-@functools.cache
+@cache
 def probe_error(settings: tuple[tuple[str, str], ...]) -> float:
     """Return the relative error of a product of numbers that only float32 holds.
 
@@ -250,7 +173,7 @@ def probe_error(settings: tuple[tuple[str, str], ...]) -> float:
     return float(np.abs(found / np.float64(np.float32(PROBE**2)) - 1).max())
 
 
-@functools.cache
+@cache
 def chosen_arithmetic() -> str:
     """Return the number type of products that OpenVINO chooses on this processor."""
     return str(_compile(_probe(), ONE_THREAD).get_property("INFERENCE_PRECISION_HINT").to_string())
@@ -275,6 +198,15 @@ def _with_products(model: Any) -> dict[int, str]:
             places[len(model.outputs)] = label
             model.add_outputs(operator.output(0))
     return places
+
+
+def _infer(request: Any, index: int, values: np.ndarray) -> np.ndarray:
+    """Return an output of a compiled graph, by its place, for one batch."""
+    try:
+        request.infer({0: values}, share_inputs=True)
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO cannot run the file: {last_line(error)}") from error
+    return np.asarray(request.get_output_tensor(index).data)
 
 
 def _compile(model: Any, settings: Mapping[str, str]) -> Any:

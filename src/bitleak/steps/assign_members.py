@@ -69,11 +69,7 @@ class AssignMembers:
         Raises:
             DataError: The data set has another number of records.
         """
-        if len(inputs.images.labels) != self.records:
-            raise DataError(
-                f"the target's lists are about {self.records:,} records, but the data set has "
-                f"{len(inputs.images.labels):,}"
-            )
+        check_record_count(inputs.images, self.records)
         inside = np.flatnonzero(unpacked(self.members, self.records))
         outside = np.flatnonzero(unpacked(self.others, self.records))
         order = np.random.default_rng(seed_for(self.seed, "target parts")).permutation(outside)
@@ -83,17 +79,60 @@ class AssignMembers:
         # Twice `argsort` gives the rank of each shadow; the lower half gets the record.
         rng = np.random.default_rng(seed_for(self.seed, "member"))
         ranks = rng.random((self.shadows, len(pool))).argsort(axis=0).argsort(axis=0)
-        splits = Splits(
-            mode="dedicated",
-            pool=pool,
-            member=np.concatenate([np.isin(pool, inside)[None], ranks < self.shadows // 2]),
-            targets=np.zeros(1, np.int64),
-            calibration=np.sort(calibration).astype(np.int64),
-            population=np.sort(population).astype(np.int64),
-            test=np.sort(test).astype(np.int64),
+        return given_target_splits(
+            pool,
+            np.concatenate([np.isin(pool, inside)[None], ranks < self.shadows // 2]),
+            calibration=np.sort(calibration),
+            population=np.sort(population),
+            test=np.sort(test),
         )
-        check_splits(splits)
-        return splits
+
+
+def check_record_count(images: Images, records: int) -> None:
+    """Check that a target's lists are about the data set.
+
+    Args:
+        images: The data set.
+        records: Number of records that the lists were made for.
+
+    Raises:
+        DataError: The data set has another number of records.
+    """
+    if len(images.labels) != records:
+        raise DataError(
+            f"the target's lists are about {records:,} records, but the data set has {len(images.labels):,}"
+        )
+
+
+def given_target_splits(
+    pool: Int64[np.ndarray, "records"],
+    member: Bool[np.ndarray, "models records"],
+    *,
+    population: Int64[np.ndarray, "population"],
+    calibration: Int64[np.ndarray, "calibration"] | None = None,
+    test: Int64[np.ndarray, "test"] | None = None,
+) -> Splits:
+    """Return the splits of a target in row 0 that was trained elsewhere, checked.
+
+    Args:
+        pool: Records in ascending order.
+        member: Membership of the target and, after it, of its references.
+        population: Non-members for the adversary.
+        calibration: Held-out records for calibration; None for none.
+        test: Held-out records for the accuracy; None for none.
+    """
+    empty = np.zeros(0, np.int64)
+    splits = Splits(
+        mode="dedicated",
+        pool=pool,
+        member=member,
+        targets=np.zeros(1, np.int64),
+        calibration=empty if calibration is None else calibration,
+        population=population,
+        test=empty if test is None else test,
+    )
+    check_splits(splits)
+    return splits
 
 
 def packed(numbers: Int64[np.ndarray, "numbers"], records: int) -> str:

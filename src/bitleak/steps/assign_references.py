@@ -5,12 +5,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from bitleak.core.errors import DataError
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, Splits
-from bitleak.data.splits import check_splits
 from bitleak.engine.worker import Runtime
-from bitleak.steps.assign_members import unpacked
+from bitleak.steps.assign_members import check_record_count, given_target_splits, unpacked
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -68,11 +66,7 @@ class AssignReferences:
         Raises:
             DataError: The data set has another number of records.
         """
-        if len(inputs.images.labels) != self.records:
-            raise DataError(
-                f"the target's lists are about {self.records:,} records, but the data set has "
-                f"{len(inputs.images.labels):,}"
-            )
+        check_record_count(inputs.images, self.records)
         members, evaluated, training, population = (
             np.flatnonzero(unpacked(text, self.records)).astype(np.int64)
             for text in (self.members, self.evaluated, self.training, self.population)
@@ -82,14 +76,4 @@ class AssignReferences:
         for index in range(self.references):
             chance = np.random.default_rng(seed_for(self.seed, "reference records", index))
             rows.append(np.isin(pool, chance.permutation(training)[: self.drawn]))
-        splits = Splits(
-            mode="dedicated",
-            pool=pool,
-            member=np.stack(rows),
-            targets=np.zeros(1, np.int64),
-            calibration=np.zeros(0, np.int64),
-            population=population,
-            test=np.zeros(0, np.int64),
-        )
-        check_splits(splits)
-        return splits
+        return given_target_splits(pool, np.stack(rows), population=population)

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from bitleak.core.params import later
 from bitleak.core.types import Images, Outputs, Splits
-from bitleak.data.splits import references
+from bitleak.data.splits import reference_models
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_partly_quantized import (
@@ -79,7 +79,7 @@ class AttackFullAlike:
         scores = []
         for place, (row, target) in enumerate(zip(self.targets, scaled.targets, strict=True)):
             per_side = math.floor(min(effective["IN"][place], effective["OUT"][place]) + 1e-9)
-            rows = references(split, row, seed=self.seed)[0].tolist()
+            rows = reference_models(split, row).tolist()
             chosen = chosen_rows(self.order, rows, 2 * max(per_side, 2))
             view = target_view(
                 inputs.images, split, row, target, answers, seed=self.seed, only=chosen

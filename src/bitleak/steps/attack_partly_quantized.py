@@ -10,7 +10,7 @@ from bitleak.attacks import SIDES, Attack, PredictedView, predicted_view
 from bitleak.core.params import later
 from bitleak.core.spill import stack_arrays
 from bitleak.core.types import Images, Outputs, Scores, Splits
-from bitleak.data.splits import references
+from bitleak.data.splits import reference_models
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.attack_targets import AttackLabel, AttackScores, applicable, target_view
@@ -81,7 +81,7 @@ class AttackPartlyQuantized:
         scores, parts = [], []
         for place, (row, target) in enumerate(zip(self.targets, quantized.targets, strict=True)):
             view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
-            rows = references(split, row, seed=self.seed)[0].tolist()
+            rows = reference_models(split, row).tolist()
             chosen = chosen_rows(self.quantized, rows, self.count)
             part = predicted_view(
                 view,

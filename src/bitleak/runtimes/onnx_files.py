@@ -139,6 +139,10 @@ def _tensors(model: Any) -> Iterator[Any]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+            sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            for tensor in (*sparse, *attribute.sparse_tensors):
+                yield tensor.values
+                yield tensor.indices
             graphs += [attribute.g] if attribute.HasField("g") else []
             graphs += list(attribute.graphs)
     for graph in graphs:

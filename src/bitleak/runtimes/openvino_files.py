@@ -122,24 +122,35 @@ def last_line(error: Exception) -> str:
 
 def _layers(graph: bytes, name: str) -> list[ElementTree.Element]:
     """Return the layers of a graph, their operators checked."""
-    # Entities could make a small file large, or name other files; OpenVINO writes none.
-    if b"<!DOCTYPE" in graph or b"<!ENTITY" in graph:
-        raise ModelError(f"{name}: not an OpenVINO file: its XML declares entities")
     try:
-        root = ElementTree.fromstring(graph)
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(graph, ElementTree.XMLParser(target=_PlainTree(name)))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise ModelError(f"{name}: not an OpenVINO file ({error})") from error
-    layers = root.findall("./layers/layer")
-    if root.tag != "net" or not layers:
+    if root.tag != "net" or not root.findall("./layers/layer"):
         raise ModelError(f"{name}: not an OpenVINO file, or one without a graph")
-    for layer in root.iter("layer"):
+    layers = list(root.iter("layer"))
+    for layer in layers:
         if not OWN_OPERATORS.fullmatch(layer.get("version", "")):
             raise ModelError(
                 f"{name}: operator {layer.get('version')}.{layer.get('type')} (layer {layer.get('name')!r}) is none of "
                 "OpenVINO's opsets: it needs a library of its own, which is not loaded. Convert the network with "
                 "standard operators"
             )
-    return list(root.iter("layer"))
+    return layers
+
+
+class _PlainTree(ElementTree.TreeBuilder):
+    """Builds the tree of a graph, and refuses entities before they are declared.
+
+    They could make a small file large, or name other files; OpenVINO writes none.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ModelError(f"{self._name}: not an OpenVINO file: its XML declares entities")
 
 
 def _number(data: ElementTree.Element, name: str, path: Path) -> int:

@@ -10,6 +10,6 @@ A tool is a function `(network, images, folder, **options) -> path or module`:
 | `spec` | only if the function has such a parameter: shape of the images, mean, standard deviation |
 | `**options` | the options of the config's entry |
 
-It returns the path of a file that a runtime executes (`.onnx`), or a network that computes with
+It returns the path of a file that a runtime executes (`.onnx`, `.xml`, `.tflite`), or a network that computes with
 float weights on a grid.
 """

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bitleak import registry
 from bitleak.core.errors import BitleakError, QuantizationError
 from bitleak.core.types import ModelSpec, NetworkFile, Weights
 from bitleak.models import state
@@ -81,9 +82,10 @@ def apply_tool(
         return _checked_file(folder / result, spec, runtime, images, name)
     if isinstance(result, nn.Module):
         return _checked_network(result, network, images, spec, name, fresh)
-    what = "nothing" if result is None else f"a {type(result).__name__}"
+    kind = "nothing" if result is None else f"a {type(result).__name__}"
+    suffixes = ", ".join(registry.RUNTIME_OF_SUFFIX)
     raise QuantizationError(
-        f"tool {name!r} returned {what}; expected the path of a file (.onnx) or a network"
+        f"tool {name!r} returned {kind}; expected the path of a file ({suffixes}) or a network"
     )
 
 

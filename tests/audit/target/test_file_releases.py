@@ -89,6 +89,29 @@ def test_the_target_itself_may_be_a_file(target, tmp_path):
         audited(target, network=tmp_path / "int8.onnx", releases={"four": RoundToNearest(levels=4)})
 
 
+def of_pairs(target, sign=1.0):
+    """The target's network with pairs of its classes as its two classes."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 2))
+    with torch.no_grad():
+        weight, bias = target.network[1].weight, target.network[1].bias
+        network[1].weight.copy_(sign * weight.reshape(2, 2, -1).sum(1))
+        network[1].bias.copy_(sign * bias.reshape(2, 2).sum(1))
+    return network
+
+
+@pytest.mark.parametrize("levels", [256, 3])
+def test_a_file_of_two_classes_agrees_more_often_than_chance(target, tmp_path, levels):
+    labelled = target._replace(labels=target.labels // 2)
+    spec, path = replace(SPEC, classes=2), tmp_path / "pairs.onnx"
+    file_of(of_pairs(target), path, levels, spec)
+    audit = audited(labelled, network=of_pairs(target), releases={"file": path})
+    assert audit.figure("train_accuracy", variant="file").value > 0.8
+    # The opposite answers agree less often than chance.
+    file_of(of_pairs(target, -1.0), path, levels, spec)
+    with pytest.raises(ConfigError, match=r"agrees with the target on .* no more than chance"):
+        audited(labelled, network=of_pairs(target), releases={"file": path})
+
+
 def rounded(network, images, folder, *, steps=2):
     """Rounds all weights of linear layers to multiples of a step."""
     for module in network.modules():

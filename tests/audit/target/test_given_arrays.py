@@ -14,8 +14,9 @@ from torch import nn
 from toy_target import DEVIATION, MEAN, toy
 
 import bitleak
-from bitleak.audit.target.given_arrays import check_options, ordered, per_channel
+from bitleak.audit.target.given_arrays import check_options, ordered, per_channel, single_number
 from bitleak.audit.target.record_lists import known_records
+from bitleak.config import validate
 from bitleak.core.errors import ConfigError, ModelError
 
 T = toy(400, 150)
@@ -327,3 +328,46 @@ def test_dates_are_an_order_and_missing_ones_are_named():
         ordered(days, 3)
     with pytest.raises(ConfigError, match=r"a numpy.datetime64 per record, got <U4"):
         ordered(["2020"] * 3, 3)
+
+
+def test_lists_in_text_files_are_read_or_refused_with_the_file(tmp_path):
+    path = tmp_path / "members.txt"
+    path.write_bytes("\ufeff3\n1\n2\n".encode())  # as Windows' editor saves it
+    assert known_records(path, None, records=10).members.tolist() == [1, 2, 3]
+    path.write_bytes("größe\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"members: .*members.txt: cannot be read as UTF-8 text"):
+        known_records(path, None, records=10)
+    path.write_text("1\n²\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="records of this data set have no names"):
+        known_records(path, None, records=10)
+
+
+def test_a_scale_per_channel_is_refused_and_not_cut_short():
+    with pytest.raises(ConfigError, match=r"scale: expected one number for all .*, got \[1, 255\]"):
+        single_number("scale", [1, 255])
+    assert single_number("scale", 255) == 255.0
+
+
+def test_rates_of_numpy_are_rates():
+    options = {"batch": 1, "calibration": 1, "references": 1, "seed": 0, "queries": "identity"}
+    for rates in (np.float32(0.25), np.array([0.25], np.float32), [np.float64(0.25)]):
+        assert check_options(fpr=rates, **options)[0] == (0.25,)
+
+
+def test_images_that_carry_gradients_are_records_like_others(expected):
+    images = torch.from_numpy(standardised()).requires_grad_()
+    audit = audited(images=images, **PLAIN)
+    name = {"metric": "auc", "attack": "threshold"}
+    assert audit.figure(**name).value == pytest.approx(expected.figure(**name).value, abs=1e-6)
+
+
+def test_a_field_of_none_stays_none_in_the_entry_of_a_quantizer():
+    from bitleak.audit.target.given_model import quantizer_entry
+
+    entry = quantizer_entry(bitleak.OBC(levels=4, reestimate_images=None))
+    assert entry["reestimate_images"] is None
+    assert "last" not in entry
+    quantize = [{**entry, "levels": [4]}]
+    raw = {"data": "digits", "model": {"name": "cnn", "width": 4}, "quantize": quantize}
+    config = validate({**raw, "split": {"models": 8}})
+    assert config.quantize[0].options["reestimate_images"] is None

@@ -10,6 +10,7 @@ A file is opened on 32 records first (see `session_comparison`), and its logits 
 with the target's: a file for inputs that are prepared otherwise is a release of no use.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,9 @@ NEAR = 0.1
 
 NEARER = 0.5
 """Share of that error below which another preparation of the inputs is proposed."""
+
+AGREEING = 4.0
+"""Deviations by which two networks must agree more often than independent ones."""
 
 PREPARATIONS = ("standardised", "unit", "bytes")
 """Values of the runtimes' option `pixels`."""
@@ -228,7 +232,10 @@ def _check_agreement(
     members: Int64[np.ndarray, "members"],
     where: str,
 ) -> None:
-    """Refuse a file whose logits are nearer to the target's under another preparation of its inputs."""
+    """Refuse a file whose logits are nearer to the target's under another preparation of its inputs.
+
+    Likewise one that agrees with the target no more often than chance.
+    """
     expected = _centred(logits_of(target, records, members))
 
     def error(model: nn.Module) -> float:
@@ -252,9 +259,19 @@ def _check_agreement(
                 f"{100 * own_error:.3g} % of its logits, but by {100 * other_error:.3g} % as a file "
                 f"that takes {pixels} pixels: write the runtime's option pixels: {pixels}"
             )
-    answers = logits_of(network, records, members).argmax(axis=1)
-    share = float((answers == expected.argmax(axis=1)).mean())
-    if share <= 2 / records.classes:
+    if own_error <= NEAR:
+        return
+
+    # Two networks that know nothing of each other agree by the frequencies of their answers.
+    answers, predicted = (
+        logits_of(network, records, members).argmax(axis=1),
+        expected.argmax(axis=1),
+    )
+    counts = [np.bincount(chosen, minlength=records.classes) for chosen in (answers, predicted)]
+    chance = float((counts[0] / len(members)) @ (counts[1] / len(members)))
+    share = float((answers == predicted).mean())
+    margin = AGREEING * math.sqrt(chance * (1 - chance) / len(members))
+    if share <= chance + margin and share < 1:
         raise ConfigError(
             f"{where}: {name} agrees with the target on {100 * share:.1f} % of {len(members)} "
             "members, no more than chance: it is a file of another network, or its input is prepared otherwise"

@@ -1,6 +1,7 @@
 """Images, labels and options of `audit_model` as people give them, checked before any work."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def image_array(images: Any) -> np.ndarray | Tensor:
             "np.stack([image for image, _ in dataset]) has them, in the order of the record numbers"
         )
     try:
-        values = images if isinstance(images, Tensor) else np.asarray(images)
+        # Batches go to the network's device one by one.
+        values = images.detach().cpu() if isinstance(images, Tensor) else np.asarray(images)
     except ValueError:
         raise ConfigError(
             "images: expected records of one shape, got several; resize them as for the network"
@@ -182,9 +184,9 @@ def check_options(
         integer_in("seed", seed, 0, 2**62)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from None
-    rates = (fpr,) if isinstance(fpr, int | float) else tuple(fpr)
+    rates = (fpr,) if np.ndim(fpr) == 0 else tuple(fpr)
     for rate in rates:
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1:
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < 1:
             raise ConfigError(f"fpr: expected rates between 0 and 1, such as 0.01, got {rate!r}")
     if not rates:
         raise ConfigError("fpr: expected at least one rate, such as 0.01")
@@ -205,6 +207,18 @@ def per_channel(name: str, value: Any) -> tuple[float, ...]:
     if isinstance(value, str) or numbers.ndim != 1:
         raise ConfigError(f"{name}: expected a number or one per channel, got {value!r}")
     return tuple(numbers.tolist())
+
+
+def single_number(name: str, value: Any) -> float:
+    """Return a number that is one for all channels.
+
+    Raises:
+        ConfigError: It is none, or several.
+    """
+    numbers = per_channel(name, value)
+    if len(numbers) != 1:
+        raise ConfigError(f"{name}: expected one number for all channels, got {value!r}")
+    return numbers[0]
 
 
 def ordered(order: Any, records: int) -> np.ndarray:
@@ -235,8 +249,7 @@ def ordered(order: Any, records: int) -> np.ndarray:
 
 def _check_finite(values: np.ndarray | Tensor) -> None:
     """Refuse NaN and infinite pixels: an answer to them would be NaN, or that of a filled-in value."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
+    values = np.asarray(values)
     if values.dtype.kind != "f":
         return
     wrong = np.flatnonzero(

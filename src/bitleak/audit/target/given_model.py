@@ -42,7 +42,7 @@ class GivenData:
     Attributes:
         name: The data set, a name for configs.
         digest: Digest of the records.
-        records: The same records with the spelling that is left to the networks.
+        records: These records, with the spelling that is left to the networks.
         shape: Shape of an input whose numbers are stored as a row; None if images are stored.
     """
 
@@ -157,8 +157,13 @@ def quantizer_entry(quantizer: Any) -> dict[str, Any]:
             "releases: tier 2 takes weights, networks, and quantizers whose class is a dataclass in a module, got "
             f"{type(quantizer).__qualname__}"
         )
-    values = {item.name: getattr(quantizer, item.name) for item in fields(quantizer)}
-    filled = {key: value for key, value in plain_values(values).items() if value not in (None, {})}
+    values = {}
+    for item in fields(quantizer):
+        value = getattr(quantizer, item.name)
+        # None is a value of its own where it is no default.
+        if value is not None or item.default is not None:
+            values[item.name] = value
+    filled = {key: value for key, value in plain_values(values).items() if value != {}}
     return {"name": place, **filled}
 
 

@@ -69,18 +69,19 @@ def features_of(
         stored: Facts on all records.
         seed: Seed for the choice of records that the principal components are computed from.
     """
-    columns: dict[str, np.ndarray] = {}
+    parts: dict[str, list[np.ndarray]] = {}
     groups = ["label"]
-    small = [_plain(images[:0])]
+    small = []
     for start in range(0, len(chosen), BLOCK):
         block = _plain(images[chosen[start : start + BLOCK]])
         if block.ndim == 4:
             for name, values in _moments(block).items():
-                columns[name] = np.concatenate([columns.get(name, np.empty(0)), values])
+                parts.setdefault(name, []).append(values)
         small.append(_small(block))
+    columns = {name: np.concatenate(values) for name, values in parts.items()}
     if columns:
         groups += ["moments per channel", "sharpness"]
-    components, per_unit = _components(np.concatenate(small[1:]), seed)
+    components, per_unit = _components(np.concatenate(small), seed)
     for place in range(components.shape[1]):
         columns[f"component {place}"] = components[:, place]
     groups.append(f"{components.shape[1]} principal components")
@@ -135,7 +136,7 @@ def _moments(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _small(block: np.ndarray) -> np.ndarray:
-    """Return the records as rows; images averaged to at most `SIDE` pixels a side."""
+    """Return the records as rows; images averaged to about `SIDE` pixels per side."""
     if block.ndim != 4:
         return block.reshape(len(block), -1).astype(np.float32)
     records, channels, height, width = block.shape

@@ -28,6 +28,7 @@ from bitleak.audit.target.given_arrays import (
     label_array,
     ordered,
     per_channel,
+    single_number,
     unit_note,
 )
 from bitleak.audit.target.given_model import (
@@ -196,7 +197,7 @@ def audit_model(
     spelling = InputSpelling(
         per_channel("mean", mean),
         per_channel("deviation", deviation),
-        per_channel("scale", scale)[0],
+        single_number("scale", scale),
         channels,
         layout,
     )

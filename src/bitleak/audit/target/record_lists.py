@@ -221,8 +221,13 @@ def _from_path(path: Path, where: str) -> Any:
         except (DataError, ValueError) as error:
             raise ConfigError(f"{where}: {error}") from None
     if path.suffix == ".txt":
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        return list(map(int, lines)) if all(line.isdigit() for line in lines) else lines
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{where}: {path}: cannot be read as UTF-8 text ({error})") from None
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        are_numbers = all(line.isascii() and line.isdigit() for line in lines)
+        return list(map(int, lines)) if are_numbers else lines
     raise ConfigError(f"{where}: {path}: expected an .npy file, a .txt file or a folder")
 
 

@@ -31,7 +31,7 @@ class FitEstimator:
     VERSION: ClassVar[str] = "1"
 
     class Inputs(NamedTuple):
-        """The records that it is fitted on, and those that it is asked about."""
+        """Records of the fit, and records whose probabilities are kept."""
 
         splits: Splits
 
@@ -55,8 +55,8 @@ class FitEstimator:
         split = inputs.splits
         seed = seed_for(self.seed, "estimator", self.model)
         trained = split.pool[split.member[self.model]]
-        asked = np.concatenate([split.pool, split.population])
+        evaluated = np.concatenate([split.pool, split.population])
         # Estimators without a seed of their own draw from NumPy's global generator.
         with seeded_draws(seed):
-            answers = held(self.estimator).probabilities(trained, asked, seed=seed)
+            answers = held(self.estimator).probabilities(trained, evaluated, seed=seed)
         return {"probabilities": answers}

@@ -5,7 +5,7 @@ nothing is ever unpickled.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +41,10 @@ class EstimatorWork:
     def probabilities(
         self,
         trained: Int64[np.ndarray, "trained"],
-        asked: Int64[np.ndarray, "asked"],
+        evaluated: Int64[np.ndarray, "evaluated"],
         *,
         seed: int,
-    ) -> Float64[np.ndarray, "asked classes"]:
+    ) -> Float64[np.ndarray, "evaluated classes"]:
         """Fit an estimator on some records, and return its probabilities of others.
 
         Seeds among its parameters that are None are set; a class that no training record has gets
@@ -52,7 +52,7 @@ class EstimatorWork:
 
         Args:
             trained: Records that it is fitted on.
-            asked: Records that it is asked about.
+            evaluated: Records whose probabilities are returned.
             seed: Seed of the fit.
 
         Raises:
@@ -60,14 +60,14 @@ class EstimatorWork:
         """
         estimator = seeded(self.make(), seed % LARGEST_SEED)
         estimator.fit(self.taken(trained), self.labels[trained])
-        answers = np.asarray(estimator.predict_proba(self.taken(asked)), np.float64)
+        answers = np.asarray(estimator.predict_proba(self.taken(evaluated)), np.float64)
         known = list(np.asarray(estimator.classes_).tolist())
-        if answers.shape != (len(asked), len(known)) or not np.isfinite(answers).all():
+        if answers.shape != (len(evaluated), len(known)) or not np.isfinite(answers).all():
             raise ModelError(
-                f"{type(estimator).__name__}.predict_proba must answer {len(asked):,} rows with finite numbers of "
-                f"shape ({len(asked)}, {len(known)}), got {answers.shape}"
+                f"{type(estimator).__name__}.predict_proba must answer {len(evaluated):,} rows with finite numbers of "
+                f"shape ({len(evaluated)}, {len(known)}), got {answers.shape}"
             )
-        result = np.zeros((len(asked), len(self.class_values)))
+        result = np.zeros((len(evaluated), len(self.class_values)))
         places = {value: place for place, value in enumerate(self.class_values)}
         for column, value in enumerate(known):
             result[:, places[value]] = answers[:, column]
@@ -88,13 +88,8 @@ def seeded(estimator: Any, seed: int) -> Any:
     return estimator
 
 
-def hold_estimator(work: EstimatorWork, rows: np.ndarray) -> str:
-    """Keep the work for this process, and return its digest.
-
-    Args:
-        work: Estimators and rows.
-        rows: The rows as numbers.
-    """
+def hold_estimator(work: EstimatorWork) -> str:
+    """Keep the work for this process, and return its digest."""
     import sklearn
 
     estimator = work.make()
@@ -102,11 +97,26 @@ def hold_estimator(work: EstimatorWork, rows: np.ndarray) -> str:
     kind = type(estimator)
     text = f"{kind.__module__}:{kind.__qualname__} {sorted(params.items(), key=str)!r}"
     content = hashlib.sha256(f"{text} {sklearn.__version__} ".encode())
-    content.update(np.ascontiguousarray(rows).data)
+    for part in _contents(work.rows):
+        content.update(part)
     content.update(repr(work.labels.tolist()).encode())
     digest = content.hexdigest()
     _GIVEN[digest] = work
     return digest
+
+
+def _contents(rows: Any) -> Iterator[bytes]:
+    """Yield the content of rows exactly as an estimator sees them: missing values and categories too."""
+    columns = {"": rows}
+    if hasattr(rows, "iloc"):
+        columns = {str(name): rows.iloc[:, place] for place, name in enumerate(rows.columns)}
+    for name, column in columns.items():
+        values = np.asarray(column)
+        yield f"{name} {values.dtype} {values.shape} ".encode()
+        is_number = values.dtype.kind in "biufmM"
+        yield (
+            np.ascontiguousarray(values).tobytes() if is_number else repr(values.tolist()).encode()
+        )
 
 
 def held(digest: str) -> EstimatorWork:

@@ -1,6 +1,7 @@
 """Tiers 1 and 2 of scikit-learn's estimators: clones that are fitted, and kept as answers alone."""
 
 import numpy as np
+import pandas as pd
 import pandas
 import pytest
 from sklearn.ensemble import RandomForestClassifier
@@ -107,3 +108,24 @@ def test_what_cannot_be_cloned_needs_a_factory(table, forest):
         audited(table, forest, 2, shadows=5)
     with pytest.raises(ConfigError, match="imitated: only networks can be distilled"):
         audited(table, forest, 1, imitated=True)
+
+
+def test_rows_that_an_estimator_tells_apart_are_other_work():
+    from sklearn.linear_model import LogisticRegression
+
+    from bitleak.train.given_estimator import EstimatorWork, hold_estimator
+
+    def digest(rows):
+        return hold_estimator(EstimatorWork(LogisticRegression, rows, np.zeros(3, int), [0]))
+
+    plain = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    missing, close = plain.copy(), plain.copy()
+    missing[0, 0], close[1, 1] = np.nan, 3 + 1e-12
+    frame = pd.DataFrame({"kind": ["a", "b", "c"], "size": [1, 2, 3]})
+    renamed = frame.assign(kind=["x", "y", "z"])
+    others = [missing, close, plain.astype(np.float32), frame, renamed]
+    others += [frame.rename(columns={"size": "width"}), frame[["size", "kind"]]]
+    digests = [digest(rows) for rows in (plain, *others)]
+    assert len(set(digests)) == len(digests)
+    assert digest(plain.copy()) == digests[0]
+    assert digest(frame.copy()) == digests[4]

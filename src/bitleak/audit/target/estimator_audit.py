@@ -168,9 +168,7 @@ def _tasks(target: Target, tabular: TabularRecords, make: Callable[[], Any]) -> 
     columns = tuple(map(str, range(tabular.numbers.shape[1])))
     digest = held_records.hold_records(Images(tabular.numbers, labels, names, nobody, columns))
     values = np.asarray(tabular.class_values)[labels]
-    work = hold_estimator(
-        EstimatorWork(make, tabular.rows, values, list(tabular.class_values)), tabular.numbers
-    )
+    work = hold_estimator(EstimatorWork(make, tabular.rows, values, list(tabular.class_values)))
     count, drawn = len(labels), drawn_records(len(parts.members), len(parts.training))
     step: AssignMembers | AssignReferences
     if target.tier == 2:

@@ -1,7 +1,6 @@
 """Tiers 1 and 2 of scikit-learn's estimators: clones that are fitted, and kept as answers alone."""
 
 import numpy as np
-import pandas as pd
 import pandas
 import pytest
 from sklearn.ensemble import RandomForestClassifier
@@ -121,7 +120,7 @@ def test_rows_that_an_estimator_tells_apart_are_other_work():
     plain = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
     missing, close = plain.copy(), plain.copy()
     missing[0, 0], close[1, 1] = np.nan, 3 + 1e-12
-    frame = pd.DataFrame({"kind": ["a", "b", "c"], "size": [1, 2, 3]})
+    frame = pandas.DataFrame({"kind": ["a", "b", "c"], "size": [1, 2, 3]})
     renamed = frame.assign(kind=["x", "y", "z"])
     others = [missing, close, plain.astype(np.float32), frame, renamed]
     others += [frame.rename(columns={"size": "width"}), frame[["size", "kind"]]]

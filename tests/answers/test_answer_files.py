@@ -1,5 +1,7 @@
 """The same answers in every format give the same table, and what a file holds is read as it says."""
 
+import shutil
+
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -249,3 +251,17 @@ def test_one_label_of_a_million_millions_is_an_error(lab, tmp_path, way):
         pytest.raises(DataError, match="from 0 to 999999, got 1099511627776 for record 3"),
     ):
         read_answers(path, scratch)
+
+
+def test_folders_of_models_with_different_kinds_of_answers_are_named(lab, tmp_path):
+    arrays = lab.made(models=6, population=0)
+    arrays["scores"] = lab.confidence(arrays["logits"], arrays["labels"])
+    root = lab.write["experiments"](tmp_path, arrays)
+    shutil.rmtree(root / "experiment-1_6" / "scores")
+    shutil.rmtree(root / "experiment-4_6" / "logits")
+    with Scratch(tmp_path) as scratch:
+        with pytest.raises(DataError, match=r"experiment-4_6: has scores alone, .*the same kind"):
+            read_answers(root, scratch)
+        shutil.rmtree(root / "experiment-1_6" / "logits")
+        with pytest.raises(DataError, match=r"experiment-1_6: neither logits nor scores"):
+            read_answers(root, scratch)

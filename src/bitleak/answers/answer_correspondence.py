@@ -27,7 +27,7 @@ from bitleak.report.format import count, listed
 SIGMAS = 6.0
 """Standard errors from which a difference is none of chance."""
 
-RECORDS = 1 << 14
+_RECORDS = 1 << 14
 QUERY_RECORDS, QUERY_MODELS = 1 << 12, 16
 """Records and models that are compared at most; each query is sorted once more."""
 
@@ -51,7 +51,7 @@ Confidences = Float64[np.ndarray, "_models _records _queries"]
 
 def sampled_ranks(confidence: Confidences) -> Float64[np.ndarray, "models _shown"]:
     """Return the ranks of the records that are compared, which several tests share."""
-    return _ranks(confidence[:, _spread(confidence.shape[1], RECORDS)])
+    return _ranks(confidence[:, _spread(confidence.shape[1], _RECORDS)])
 
 
 def membership_doubts(
@@ -68,7 +68,7 @@ def membership_doubts(
         names: Names of the models.
         ranks: Result of `sampled_ranks`, or None to compute it here.
     """
-    shown = _spread(confidence.shape[1], RECORDS)
+    shown = _spread(confidence.shape[1], _RECORDS)
     deviation = _double_centred(sampled_ranks(confidence) if ranks is None else ranks)
     contrast = _double_centred(member[:, shown].astype(np.float64))
     norms = np.sqrt(deviation**2 @ (contrast**2).T)
@@ -149,7 +149,7 @@ def pairing_doubts(
         rows: The row of `full` of each quantized model.
         names: Names of the quantized models.
     """
-    shown = _spread(full.shape[1], RECORDS)
+    shown = _spread(full.shape[1], _RECORDS)
     ranks, smaller = _ranks(full[:, shown]), _ranks(quantized[:, shown])
     doubts = _record_doubts(ranks, smaller, "records")
     if not doubts:

@@ -1,10 +1,10 @@
 """From answers to signals, in blocks of records, with every number checked on the way.
 
 The confidence of probabilities is log p_y - log(sum of the others), or log(1 - p_y) where they are rounded to an even
-grid; 0 and 1 are read at half a step of the file's resolution (`resolution`), and what lies beyond is tied. Scores are
+grid; 0 and 1 are read at half a step of the file's resolution (`resolution`), and values beyond are tied. Scores are
 taken as confidences of two classes (`bitleak.attacks.two_class_signals`).
 
-Signals are kept plane by plane, `[signals models records queries]`, so that an attack reads only what it looks at, and
+Signals are kept plane by plane, `[signals models records queries]`, so that an attack reads only the signals that it uses, and
 only the first ones if no attack looks at others. Logits may be divided by the temperature of their variant
 (`variant_scales`); accuracies and memorisation are those of the answers as they came.
 Cost: O(models records queries classes); memory beyond the result: one block.
@@ -23,6 +23,7 @@ from bitleak.attacks import RECALIBRATED_SIGNALS, two_class_signals
 from bitleak.core.errors import DataError
 from bitleak.core.probability_resolution import (
     BLOCK_NUMBERS,
+    SUM_TOLERANCE,
     Resolution,
     of_dtype,
     resolution_of,
@@ -30,9 +31,6 @@ from bitleak.core.probability_resolution import (
 from bitleak.core.signals import probability_signals, signal_planes
 from bitleak.core.spill import Scratch, release
 from bitleak.core.types import SIGNALS
-
-SUM_TOLERANCE = 1e-2
-"""How far probabilities may be from summing to 1, besides half a step of their resolution per class."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def signals_of(
     )
     for row in range(models):
         _fill(
-            Part(pool[:, row], as_they_came[row], correct[row]),
+            ModelSignals(pool[:, row], as_they_came[row], correct[row]),
             answers,
             row,
             records,
@@ -120,7 +118,7 @@ def signals_of(
         if answers.population:
             nowhere = np.empty(len(outside))
             _fill(
-                Part(population[:, row], nowhere, population_correct[row]),
+                ModelSignals(population[:, row], nowhere, population_correct[row]),
                 answers,
                 row,
                 outside,
@@ -233,7 +231,7 @@ def block_planes(
     return planes.reshape(count, records, queries)
 
 
-class Part(NamedTuple):
+class ModelSignals(NamedTuple):
     """Arrays of one model to be filled, see `AnswerSignals`."""
 
     planes: Float64[np.ndarray, "signals records queries"]
@@ -242,7 +240,7 @@ class Part(NamedTuple):
 
 
 def _fill(
-    filled: Part,
+    filled: ModelSignals,
     answers: Answers,
     row: int,
     records: Int64[np.ndarray, "records"],

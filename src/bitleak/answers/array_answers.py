@@ -37,7 +37,7 @@ from bitleak.core.errors import DataError
 from bitleak.core.npy import LONGEST_HEADER, Header, as_array, read_header
 from bitleak.core.spill import Scratch
 
-NAMES = (
+_NAMES = (
     *KINDS,
     *(f"population_{kind}" for kind in KINDS),
     "labels",
@@ -93,14 +93,14 @@ def load_npy(file: Path) -> np.ndarray:
 
 
 def check_names(names: Iterable[str], source: str) -> None:
-    """Refuse arrays of other names than `NAMES`, before any is read.
+    """Refuse arrays of other names than `_NAMES`, before any is read.
 
     Raises:
         DataError: There is one.
     """
     for name in names:
-        if name not in NAMES:
-            raise DataError(f"{source}: {unknown_name('array', name, NAMES)}")
+        if name not in _NAMES:
+            raise DataError(f"{source}: {unknown_name('array', name, _NAMES)}")
 
 
 def assemble(arrays: Mapping[str, np.ndarray], source: str) -> Answers:

@@ -201,14 +201,14 @@ class PreparedAttack:
 
 
 def prepare_attack(request: AttackRequest, scratch: Scratch) -> PreparedAttack:
-    """Read what describes the answers, and decide what to run.
+    """Read the description of the answers, and decide which attacks run.
 
     Args:
         request: The options.
         scratch: Where answers are laid out that cannot be read in place.
 
     Raises:
-        DataError: The files do not hold what they should, or do not fit together.
+        DataError: The files lack an array, or do not fit together.
         ConfigError: A target, an attack, a metric or a number cannot be used.
     """
     # Options first, which need no file.
@@ -342,15 +342,13 @@ def _words(names: tuple[str, ...]) -> list[str]:
 
 
 def _attacks(names: tuple[str, ...] | None) -> tuple[Attack, ...]:
+    attacks: list[Attack] = []
     try:
-        found = [
-            attack
-            for name in (forms_by_word() if names is None else names)
-            for attack in expand(name)
-        ]
+        for name in forms_by_word() if names is None else names:
+            attacks += expand(name)
     except ValueError as error:
         raise ConfigError(f"--attacks: {error}") from None
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(attacks))
 
 
 def _joint(

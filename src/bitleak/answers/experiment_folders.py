@@ -26,6 +26,8 @@ from bitleak.core.errors import DataError
 from bitleak.report.format import count
 
 LABELS = ("labels.npy", "y_train.npy")
+ANSWER_KINDS: tuple[AnswerKind, ...] = ("logits", "scores")
+"""Kinds of answers, by the names of their folders."""
 
 
 def looks_like_experiments(folder: Path) -> bool:
@@ -61,7 +63,7 @@ def read_experiments(
     labels = known if labels is None else labels
 
     # Logits are preferred, but without labels only scores can be attacked.
-    kind = _kind(folder, models, labelled=labels is not None)
+    kind = _kind(models, labelled=labels is not None)
     pool = tuple(_answers(model, kind) for model in models)
     member = [_keep(model, len(one)) for model, one in zip(models, pool, strict=True)]
     if len({len(one) for one in member}) > 1:
@@ -90,12 +92,13 @@ def _mixed_files(models: list[Path], kind: AnswerKind) -> tuple[str, ...]:
     if len(by_file) < 2:
         return ()
     usual = max(by_file, key=lambda name: len(by_file[name]))
-    others = [
-        f"{model} ({name})" for name, group in by_file.items() if name != usual for model in group
-    ]
+    unusual: list[str] = []
+    for name, group in by_file.items():
+        if name != usual:
+            unusual += [f"{model} ({name})" for model in group]
     return (
-        f"The last {kind} of most models are {usual}, those of {count(len(others), 'model')} are not: "
-        f"{', '.join(others[:5])}{', ...' if len(others) > 5 else ''}. Did their training or evaluation end early? "
+        f"The last {kind} of most models are {usual}, those of {count(len(unusual), 'model')} are not: "
+        f"{', '.join(unusual[:5])}{', ...' if len(unusual) > 5 else ''}. Did their training or evaluation end early? "
         "Such models leak otherwise than the rest.",
     )
 
@@ -106,27 +109,30 @@ def _own_labels(folder: Path) -> Int64[np.ndarray, "records"] | None:
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / "keep.npy").is_file() or any(
-        _file(folder, kind) for kind in ("logits", "scores")
-    )
+    return (folder / "keep.npy").is_file() or bool(_kinds(folder))
 
 
-def _kind(folder: Path, models: list[Path], *, labelled: bool) -> AnswerKind:
-    found: list[AnswerKind] = [
-        kind for kind in ("logits", "scores") if all(_file(model, kind) for model in models)
-    ]
-    if not found:
-        lacking = next(
-            model
-            for model in models
-            if not any(_file(model, kind) for kind in ("logits", "scores"))
-        )
-        raise DataError(
-            f"{lacking}: neither logits nor scores; every model needs logits/*.npy or scores/*.npy"
-        )
-    if labelled or found == ["logits"]:
-        return found[0]
-    return "scores"
+def _kinds(folder: Path) -> list[AnswerKind]:
+    """Return the kinds of answers that the folder of a model has."""
+    return [kind for kind in ANSWER_KINDS if _file(folder, kind) is not None]
+
+
+def _kind(models: list[Path], *, labelled: bool) -> AnswerKind:
+    """Return the kind of answers that all models have; logits, if they have both and labels."""
+    shared = list(ANSWER_KINDS)
+    for model in models:
+        kinds = _kinds(model)
+        if not kinds:
+            raise DataError(
+                f"{model}: neither logits nor scores; every model needs logits/*.npy or scores/*.npy"
+            )
+        shared = [kind for kind in shared if kind in kinds]
+        if not shared:
+            raise DataError(
+                f"{model}: has {kinds[0]} alone, which other models of the folder have not; every model "
+                "needs the same kind of answers"
+            )
+    return shared[0] if labelled or shared == ["logits"] else "scores"
 
 
 def _answers(model: Path, kind: AnswerKind) -> np.ndarray:

@@ -30,12 +30,12 @@ from bitleak.core.errors import DataError
 from bitleak.core.parquet import opened_parquet, without_index
 from bitleak.core.spill import Scratch
 
-ANSWERS: dict[str, AnswerKind] = {
+_ANSWERS: dict[str, AnswerKind] = {
     "logits": "logits",
     "probabilities": "probabilities",
     "score": "scores",
 }
-COLUMNS = ("model", "record", "query", "label", "member", "cluster", *ANSWERS)
+COLUMNS = ("model", "record", "query", "label", "member", "cluster", *_ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _layout(files: list[Path], source: str) -> Layout:
     for file in files[1:]:
         if not _schema(file).equals(schema):
             raise DataError(f"{file}: the columns differ from those of {files[0]}")
-    column = next(name for name in columns if name in ANSWERS)
+    column = next(name for name in columns if name in _ANSWERS)
 
     # Only numbers are kept from this pass: the answers of a large file would not fit into memory.
     models, pool, population, queries = (np.empty(0, np.int64) for _ in range(4))
@@ -138,10 +138,10 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, ...]:
             )
 
     # With two columns of answers, the one to attack would be a guess.
-    answers = [name for name in schema.names if name in ANSWERS]
+    answers = [name for name in schema.names if name in _ANSWERS]
     if len(answers) != 1:
         raise DataError(
-            f"{file}: expected one of the columns {', '.join(ANSWERS)}, got {' and '.join(answers) or 'none'}"
+            f"{file}: expected one of the columns {', '.join(_ANSWERS)}, got {' and '.join(answers) or 'none'}"
         )
     for name in schema.names:
         kind = schema.field(name).type
@@ -233,7 +233,7 @@ def _filled(files: list[Path], layout: Layout, scratch: Scratch) -> Answers:
     labelled = "label" in layout.columns
     return Answers(
         source=layout.source,
-        kind=ANSWERS[layout.column],
+        kind=_ANSWERS[layout.column],
         names=tuple(str(model) for model in layout.models.tolist()),
         pool=tuple(one[:split] for one in answers),
         member=member[:, :split].astype(bool),

@@ -11,11 +11,10 @@ Cost: a sample of every model, and one pass over models whose samples are equal.
 
 import numpy as np
 
-from bitleak.answers.answer_signals import SUM_TOLERANCE
 from bitleak.answers.mixed_answers import refuse_some_probabilities
 from bitleak.answers.model_answers import Answers
 from bitleak.core.errors import DataError
-from bitleak.core.probability_resolution import resolution_of
+from bitleak.core.probability_resolution import SUM_TOLERANCE, resolution_of
 
 SAMPLED_RECORDS = 256
 """Records of every model that are looked at before the answers are read."""

@@ -39,13 +39,11 @@ from bitleak.attacks import (
     standardised,
 )
 from bitleak.core.spill import Scratch, release
-from bitleak.core.types import SIGNALS
+from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED
 from bitleak.core.variants import FULL
 
 ShowStep = Callable[[float, str], None]
 """Takes the fraction done of a stage, and the name of the stage."""
-
-LOG_PROBABILITY, LOGIT_SCALED = SIGNALS.index("log_probability"), SIGNALS.index("logit_scaled")
 
 
 def views_of_answers(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -> TargetViews:

@@ -1,4 +1,4 @@
-"""Which models serve a target as references, and which of them for which record, whatever the membership matrix is.
+"""Which models serve a target as references, and which of them for which record, for any membership matrix.
 
 A reference must not tell the target's membership by its own. In a matrix made elsewhere it can do so in three ways:
 

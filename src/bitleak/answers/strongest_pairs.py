@@ -44,10 +44,8 @@ def played_rates(
     cases = [case for case in prepared.cases if case.variant != CONTROL]
     non_members = int((~design.member[list(design.targets)]).sum(axis=1).min())
     fpr = metrics.headline_fpr(prepared.fprs, non_members)
-    grouped = {
-        variant: _groups(views, design, variant)
-        for variant in dict.fromkeys(case.variant for case in cases)
-    }
+    variants = dict.fromkeys(case.variant for case in cases)
+    grouped = {variant: _groups(views, design, variant) for variant in variants}
     played: dict[Case, list[GroupRates]] = {case: [] for case in cases}
     # group by group and references by references, so that cases share the sums over these
     by_references: dict[Case, list[Case]] = {}

@@ -6,7 +6,7 @@ a network with two classes whose true class has that confidence:
 
     p = sigmoid(f), hinge = f, entropy = -p log p - (1 - p) log(1 - p), modified entropy = -2 (1 - p) log p.
 
-The references stay as they are. So what an attack still finds is not in the target: it is a leak of
+The references stay as they are. So an effect that an attack still finds is not in the target: it is a leak of
 membership through the references, their counts or their means.
 """
 

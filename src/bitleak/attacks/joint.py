@@ -63,7 +63,7 @@ from bitleak.core.types import AttackView, Scores
 
 SINGULAR = 1e-10
 """Share of the largest variance below which a direction of earlier releases has no slope."""
-PLAYERS, PLAYER_RECORDS, FEWEST_OF_PLAYER = 2, 10_000, 2
+_PLAYERS, PLAYER_RECORDS, FEWEST_OF_PLAYER = 2, 10_000, 2
 """Number of references that play the target, their records at most, their references per side at
 least.
 """
@@ -105,7 +105,7 @@ class Joint:
 def believed(views: Sequence[AttackView]) -> Float64[np.ndarray, "releases"]:
     """Return the weight of each release's ratio, 0 to 1; without players all are 1."""
     all_ratios, memberships = [], []
-    for player in range(PLAYERS):
+    for player in range(_PLAYERS):
         attempt = _tried(views, player)
         if attempt is not None:
             all_ratios.append(attempt[0])

@@ -1,13 +1,13 @@
 """Which models play the targets, and their scores: attacks tried out away from the target.
 
-The targets are split into at most `GROUPS` groups of training sets, complements together. A group
+The targets are split into at most `_GROUPS` groups of training sets, complements together. A group
 has players on other training sets than its targets, and while one of them is attacked, no model on
-the training set of any target of the group, or on its complement, is a reference. So whatever is
-chosen by the players' scores owes nothing to the answers or the membership of the group's targets,
+the training set of any target of the group, or on its complement, is a reference. So a choice
+by the players' scores owes nothing to the answers or the membership of the group's targets,
 and one score serves several targets. Players come with their complements where these are among the
 candidates: both have the same references, whose sums are computed once.
 
-Cost: `GROUPS` x `PLAYERS` attacks, whatever the number of targets, with up to a quarter fewer
+Cost: `_GROUPS` x `_PLAYERS` attacks for any number of targets, with up to a quarter fewer
 references than a target has.
 """
 
@@ -25,10 +25,10 @@ from bitleak.core.errors import TooFewForAttack
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import AttackView
 
-GROUPS = 4
+_GROUPS = 4
 """Groups of targets, at most, if their models are among the references or the players."""
 
-PLAYERS = 4
+_PLAYERS = 4
 """Players of a group, at most."""
 
 FEWEST_PLAYERS = 4
@@ -98,7 +98,7 @@ def player_groups(
     """
     of_targets = list(dict.fromkeys(abs(int(split[row])) for row in targets))
     involved = {abs(int(split[row])) for row in (*candidates, *references)}
-    count = min(GROUPS, len(of_targets)) if involved.intersection(of_targets) else 1
+    count = min(_GROUPS, len(of_targets)) if involved.intersection(of_targets) else 1
     groups = []
     for place, part in enumerate(np.array_split(np.array(of_targets), count)):
         left_out = set(part.tolist())
@@ -113,7 +113,7 @@ def player_groups(
         for number in order.tolist():
             players += by_set[number][:2]
         enough = len(players) >= FEWEST_PLAYERS
-        groups.append(PlayerGroup(members, tuple(sorted(players[:PLAYERS])) if enough else ()))
+        groups.append(PlayerGroup(members, tuple(sorted(players[:_PLAYERS])) if enough else ()))
     return tuple(groups)
 
 

@@ -11,8 +11,8 @@ their mean. An adversary who knew every record's mean and sigma would have about
 
     AUC = Phi(strength / sqrt 2),    TPR at alpha = Phi(strength - Phi^-1(1 - alpha)).
 
-What the attacks reach of that with the references at hand is what their figures on real targets are
-worth: references that answer alike about every record, or that were not trained on any, show an
+The share of it that the attacks reach with the references at hand shows the worth of their figures
+on real targets: references that answer alike about every record, or that were not trained on any, show an
 online attack nothing, however much the target memorises.
 
 The strength is that of every record alike, and of the pooled deviation. With each record's own deviation

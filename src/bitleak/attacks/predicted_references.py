@@ -21,7 +21,7 @@ The variance of this mean is s_q^2 ((1 - r^2) w / k + r^2 / M), so it counts as 
 
 references. The variance of a record is combined from two estimates of its logarithm:
 
-    A = log s_q^2(K) + c (log s_g^2(S) - log s_g^2(K)), corrected by what K misses of g(f),
+    A = log s_q^2(K) + c (log s_g^2(S) - log s_g^2(K)), corrected by the part of g(f) that K misses,
         with variance V_A = T_K - c^2 (T_K - T_S), and
     B = log s_g^2(S) + mean of A - log s_g^2(S) over the records, which takes the ratio of the two
         variances to be the same for all, with variance V_B = T_S + tau^2 and covariance C = c T_S
@@ -120,13 +120,13 @@ def predicted_view(
     Args:
         view: Answers of the quantized target, and of the references at full precision.
         rows: Rows among the references of the k that are quantized; both members of a pair of
-            complements, so that every record has as many of them on either side.
+            complements, so that every record has the same number per side.
         quantized: Signals of these, quantized, about the audited records.
         population_quantized: Their signals about the population.
 
     Raises:
         TooFewForAttack: Fewer than two of them are on one side of a record.
-        ValueError: A record has more of them on a side than another record has.
+        ValueError: Records have different numbers of them per side.
     """
     for used in (view.member[rows], view.outside[rows]):
         counts = used.sum(axis=0)

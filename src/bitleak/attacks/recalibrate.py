@@ -27,10 +27,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from bitleak.core.errors import TooFewForAttack, UnfitView
-from bitleak.core.types import SIGNALS, AttackView
-
-LOGIT_SCALED = SIGNALS.index("logit_scaled")
-LOG_PROBABILITY = SIGNALS.index("log_probability")
+from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED, AttackView
 
 ENOUGH_POPULATION = 100
 """Population records from which on the error of the map is small against that of the audited records."""

@@ -72,7 +72,7 @@ def sums(
 def serving_rows(used: Bool[np.ndarray, "refs records"]) -> slice:
     """Return the span of the references that are used for some record.
 
-    In a compact view (`reference_subsets`) a side has rows of its own, used for all records.
+    In a compact view (`reference_subsets`) each side has its own rows, used for all records.
     """
     rows = np.flatnonzero(used.any(axis=1))
     return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
@@ -106,7 +106,7 @@ def refuse_few(
 
 
 def refuse_few_of_side(view: AttackView, side: SideName, fewest: int, caller: str) -> None:
-    """Like `refuse_few`, for a side of a view, whose references are counted once for all attacks.
+    """Like `refuse_few`, for one side of a view, whose references are counted once for all attacks.
 
     Raises:
         TooFewForAttack: Some record has fewer.

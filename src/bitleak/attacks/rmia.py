@@ -45,6 +45,7 @@ the references serves all forms and the tuning.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -238,7 +239,7 @@ class RMIA:
         """
         shape = (len(groups), *references.shape[1:])
         mean, complement = np.empty(shape), np.empty(shape)
-        used = np.logical_or.reduce([side for sides in groups for side in sides])
+        used = np.logical_or.reduce(list(chain.from_iterable(groups)))
         weights = [_weights(sides) for sides in groups]
         for block in cached_blocks(references):
             shares = []

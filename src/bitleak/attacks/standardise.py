@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from bitleak.attacks.recalibrate import LOG_PROBABILITY, LOGIT_SCALED
+from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ SPREADS = (0.01, 10.0)
 MOST_NUMBERS = 1 << 22
 """Most logits that a temperature is fitted to; of more population records, evenly spaced ones are taken."""
 
-TOLERANCE, MOST_STEPS = 1e-10, 100
+_TOLERANCE, _MOST_STEPS = 1e-10, 100
 """Relative change of b at which the fit ends (Newton squares the error), and steps at most."""
 
 FitLimit = Literal["", "all right", "guesses", "constant"]
@@ -90,13 +90,13 @@ def fit_temperature(
     if _slope(z, true, high)[0] <= 0:
         return Temperature(1 / high, "all right")
     b = 2 / spread
-    for _ in range(MOST_STEPS):
+    for _ in range(_MOST_STEPS):
         slope, curvature = _slope(z, true, b)
         low, high = (b, high) if slope < 0 else (low, b)
         following = b - slope / curvature if curvature > 0 else low
         if not low < following < high:
             following = (low + high) / 2
-        if abs(following - b) <= TOLERANCE * b:
+        if abs(following - b) <= _TOLERANCE * b:
             break
         b = following
     return Temperature(1 / following)

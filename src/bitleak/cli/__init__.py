@@ -123,8 +123,8 @@ def _empty_value(arguments: list[str]) -> str | None:
     """Return the option, or the position of the argument, that has an empty value; None if none
     has.
 
-    An empty path would be the current folder, so that `--out "$OUT"` would write over what is
-    there.
+    An empty path would be the current folder, so that `--out "$OUT"` would write over its
+    files.
 
     Example:
         >>> _empty_value(["audit", "my.yaml", "--out", ""]), _empty_value(["audit", "", "--store=x"])

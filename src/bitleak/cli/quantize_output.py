@@ -18,7 +18,7 @@ from bitleak.single_network.network_figures import NetworkFigures, layer_figures
 from bitleak.single_network.output_files import PrecisionResult
 from bitleak.single_network.quantization_job import QuantizationJob
 
-WIDTH = 160
+_WIDTH = 160
 """Characters per line if the output is not a terminal."""
 
 
@@ -169,7 +169,7 @@ def print_precisions(
 def _console() -> Console:
     """Return a console: the terminal, or one with lines long enough for a table."""
     console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def _table(names: Sequence[str], lines: Sequence[Sequence[str]], *, folded: Sequence[str]) -> Table:

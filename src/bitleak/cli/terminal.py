@@ -60,7 +60,7 @@ class StageBars:
 
 
 def print_results(out: Path) -> None:
-    """Print what is known of a run: the findings first, the answer, the table and the page last."""
+    """Print the results of a run: the findings first, the answer, the table and the page last."""
     # The report imports matplotlib, which commands with bars alone do not need.
     from bitleak.report import (
         plain_answer,
@@ -83,7 +83,7 @@ def print_results(out: Path) -> None:
     for note in summary.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
 
-    # The end is what stays on the screen.
+    # The end stays on the screen.
     console.print()
     for sentence in plain_answer(cells, summary):
         console.print(sentence, highlight=False, markup=False)

@@ -7,7 +7,7 @@ from typing import Any
 from bitleak.config.fields import name_list
 from bitleak.core.types import ReferenceKind, SplitMode
 
-KINDS: tuple[ReferenceKind, ...] = typing.get_args(ReferenceKind)
+_KINDS: tuple[ReferenceKind, ...] = typing.get_args(ReferenceKind)
 FEWEST_QUANTIZED = 4
 """Fewest quantized references of an adversary: two per side of every record."""
 EXAMPLE_KIND = "{kind: matched, quantized: 16}"
@@ -28,7 +28,7 @@ def read_references(
         (('fp32',), (16,))
     """
     if raw is None:
-        return KINDS, ()
+        return _KINDS, ()
     entries = list(raw) if isinstance(raw, list | tuple) else [raw]
     names = [entry for entry in entries if not isinstance(entry, Mapping)]
     counts = [_count(entry, errors) for entry in entries if isinstance(entry, Mapping)]
@@ -37,10 +37,10 @@ def read_references(
             f"references: {EXAMPLE_KIND} comes beside the kinds of full references; add fp32, whose "
             "answers the others' are predicted from"
         )
-        return KINDS, ()
+        return _KINDS, ()
     # an unknown name is a mistake that has been added, and no kind
-    named = name_list(names, "references", KINDS, errors)
-    kinds = tuple(sorted((kind for kind in KINDS if kind in named), key=named.index))
+    named = name_list(names, "references", _KINDS, errors)
+    kinds = tuple(sorted((kind for kind in _KINDS if kind in named), key=named.index))
     return kinds, tuple(sorted({count for count in counts if count}))
 
 

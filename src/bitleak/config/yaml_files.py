@@ -32,7 +32,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: No such file, not YAML, a key given twice, more than configs hold, or not a
             mapping.
     """
-    # At most one byte more than allowed is read, whatever the path leads to.
+    # At most one byte more than allowed is read, since the path may lead to a device.
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_CONFIG + 1)
@@ -147,7 +147,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Return a node's value, with an error of YAML whatever is wrong with its text."""
+        """Return a node's value, with an error of YAML for any fault of its text."""
         if node.tag not in _TAGS:
             raise yaml.constructor.ConstructorError(
                 None, None, f"tag {node.tag!r} is not for configs", node.start_mark

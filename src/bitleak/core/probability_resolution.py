@@ -19,6 +19,9 @@ import numpy as np
 BLOCK_NUMBERS = 1 << 19
 """Numbers handled at a time."""
 
+SUM_TOLERANCE = 1e-2
+"""Largest deviation of a row of probabilities from the sum 1, besides half a step per class."""
+
 CHANCE = 1e-12
 """Probability with which values of no common step may be taken for multiples of one."""
 

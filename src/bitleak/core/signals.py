@@ -112,7 +112,7 @@ def _fill_block(
 
 
 def _sum(rows: Float64[np.ndarray, "classes block"]) -> Float64[np.ndarray, "block"]:
-    """Return the sum over the classes, in their order whatever the size of the block."""
+    """Return the sum over the classes, in the same order for every size of the block."""
     total = rows[0].copy()
     for row in rows[1:]:
         total += row
@@ -129,7 +129,7 @@ def _log_sum(
     tiny = np.flatnonzero(total < SMALLEST_SUM)
     if not len(tiny):
         return np.log(total)
-    # The class left out leads by so much that the others underflow.
+    # The class left out leads so far that the others underflow.
     logs = np.log(np.maximum(total, SMALLEST_SUM))
     logs[tiny] = z[left_out[tiny], tiny] - logit_scaled(z[:, tiny].T, left_out[tiny])
     return logs

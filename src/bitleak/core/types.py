@@ -34,6 +34,11 @@ With logits z and true class y, all in nats and float64: `log_probability` = log
 `entropy` = -sum p log p >= 0; `modified_entropy` as in Song and Mittal 2021 (arXiv 2003.10595), eq. 9;
 `correct` = 1.0 where the true class has the (first) largest logit, else 0.0.
 """
+LOG_PROBABILITY = SIGNALS.index("log_probability")
+LOGIT_SCALED = SIGNALS.index("logit_scaled")
+CORRECT = SIGNALS.index("correct")
+"""Places of signals that more than one room reads."""
+
 
 SignalName = Literal[
     "log_probability", "logit_scaled", "hinge", "entropy", "modified_entropy", "correct"
@@ -328,7 +333,7 @@ class AttackView:
             end after the last signal that an attack reads of references.
         side: `IN` (1) if the reference was trained on the record, `OUT` (-1) if it was not, `UNUSED` (0) if it is
             hidden for this record. Every record has the same number of IN and of OUT references, the same for
-            all records: the counts, and what an unused reference was trained on, would betray the target.
+            all records: the counts, and the membership of an unused reference, would betray the target.
         split: Number of the reference's training set: equal numbers are the same training set, opposite numbers are
             each other's complement, whether or not a record is hidden. The target's own training set and its
             complement are not among the references.
@@ -337,8 +342,8 @@ class AttackView:
         labels: True class of each audited record.
         moments: Sums over the references of each signal and side (`attacks.reference_sums.Sums`) if some
             references are predicted and the sums are not those of `references`; else None.
-        shared: Sums that attacks have computed from the references, for others to use again. No
-            part of what is seen: it starts empty, in every copy but `of_target`.
+        shared: Sums that attacks have computed from the references, for others to use again. It is
+            no part of the view: it starts empty, in every copy but `of_target`.
     """
 
     target: Float64[np.ndarray, "records queries signals"]
@@ -407,7 +412,7 @@ class Measure:
             There is no interval then (`interval` is `step`) and no verdict. None if there is no step.
         step_value: TPR at the other end of the step.
         unbiased: Estimate that is free of the bias of the rule for `value`, which the interval and the p-value are
-            made around; None where it is the same.
+            made around; None if it is the same.
         chosen: Pair of attack and adversary that a figure of the attack `strongest` is by; empty for others.
     """
 

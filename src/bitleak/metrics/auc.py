@@ -30,8 +30,8 @@ level a with power b notices
 
 the variance being taken at 1/2 under both hypotheses, right to first order: an AUC of this size is
 near it. The mean over T targets has the variance var_0 (1 + (T - 1) rho) / T, where rho is the mean
-correlation between two targets' AUCs: 0 for independent halves of the records, whatever the
-records' scores have in common.
+correlation between two targets' AUCs: 0 for independent halves of the records, also if
+the records' scores depend on each other.
 
 For models trained anew (`trainings`) the deviation s over targets is estimated and its quantile is
 Student's, so that with A the mean's variance and reach(s) that of the interval, the power is

@@ -32,8 +32,8 @@ log records) and 96 inverse incomplete beta functions per attack.
 *Clusters.* Records that depend on each other (`clusters`) break the assumption: twenty copies that
 are members together are one guess, not twenty. One record of each cluster is drawn, without looking
 at scores or membership, and the bound is that of the records drawn, which are independent. The
-inequalities hold for any mixture of records, so it is valid whatever the records of a cluster have in
-common; it spends the others. If a cluster's records are members together, the record that privacy is
+inequalities hold for any mixture of records, so it is valid for any dependence within a cluster;
+it spends the others. If a cluster's records are members together, the record that privacy is
 about is the cluster.
 
 *The rows of the results table.* By target: the bounds of all `comparisons` attacks on the target

@@ -50,7 +50,7 @@ from scipy.special import ndtr
 
 from bitleak.metrics.estimates import Estimate, Z
 
-NEAR = 0.6
+_NEAR = 0.6
 """The factor 0.6 above: noise near a threshold that two nearly equal figures do not share."""
 
 _Figures = Float64[np.ndarray, "figures"]
@@ -151,7 +151,7 @@ def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> _Matrix:
     covariance = influences @ influences.T
     alike = _quotient(covariance, np.diag(covariance), 0.0)  # R of the module's docstring
     total = np.diag(covariance) + choice**2
-    shared = np.minimum(alike**2, 1 - NEAR * np.maximum(1 - alike**2, 0.0) ** 0.25)
+    shared = np.minimum(alike**2, 1 - _NEAR * np.maximum(1 - alike**2, 0.0) ** 0.25)
     correlation = _quotient(covariance + shared * np.outer(choice, choice), total, unknown)
     np.fill_diagonal(correlation, 1.0)
     return np.clip(correlation, -1.0, 1.0)

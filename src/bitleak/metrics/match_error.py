@@ -13,7 +13,7 @@ the interval, with m = 1.96 |slope| sd(d) and the correlation R of both influenc
     sqrt(l^2 + m^2 + 2 R l m).
 
 The values stay: d's estimate is within the tolerance of the match. The slope's own error meets an
-estimate of d near 0, and is of second order. The mean over the targets is what was matched; a
+estimate of d near 0, and is of second order. The mean over the targets was matched; a
 single target's accuracies may differ by more. Cost: a pass over the influences.
 """
 

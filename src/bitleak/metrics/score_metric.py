@@ -109,8 +109,8 @@ def further_measures(
 ) -> TotalAndTargets:
     """Return the measures of the metrics that a config names, for every target and for all of them.
 
-    The total is the mean over the targets. What targets have in common on the records that they share is not known of
-    any function, so that the total has an interval only for at least `FEWEST_TARGETS` dedicated targets whose figures
+    The total is the mean over the targets. The dependence of targets through shared records is not known of
+    any function, so the total has an interval only for at least `FEWEST_TARGETS` dedicated targets whose figures
     have intervals: that of `trainings`, as if the targets' errors over records were the same.
 
     Args:

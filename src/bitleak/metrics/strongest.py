@@ -25,8 +25,8 @@ The strongest figure has the value and the reach of the chosen pair's, the reach
 
     max(1, sd T(b) / s),    s^2 = sum_a share_a var(sum_r psi_ar g_br),
 
-share_a being the draws that choose a: so it is widened by what the choice adds to the errors that the
-pairs have anyway. (With the chosen pair's own deviation for s, a chance difference between the
+share_a being the draws that choose a: so it is widened by the part that the choice adds to the errors that
+the pairs have anyway. (With the chosen pair's own deviation for s, a chance difference between the
 deviations of pairs that tie widened it by a tenth, since it counts only upwards.) Its influence is
 (T(b) - mean T) / sqrt(draws): an entry per draw in the place of one per record, so that means over
 targets and paired differences from the strongest at another variant have their covariances from the
@@ -56,7 +56,7 @@ DRAWS = 1000
 RARE = 0.01
 """Share of the draws below which a pair that is chosen there counts as the chosen one."""
 
-BLOCK = 50
+_BLOCK = 50
 """Draws that are in memory together."""
 
 
@@ -148,9 +148,9 @@ def on_draws(
     rng = np.random.default_rng(seed)
     narrow = influence.astype(np.float32)
     changes = np.empty((len(influence), DRAWS), np.float32)
-    for start in range(0, DRAWS, BLOCK):
-        weights = rng.standard_normal((influence.shape[1], BLOCK), dtype=np.float32)
-        changes[:, start : start + BLOCK] = narrow @ weights
+    for start in range(0, DRAWS, _BLOCK):
+        weights = rng.standard_normal((influence.shape[1], _BLOCK), dtype=np.float32)
+        changes[:, start : start + _BLOCK] = narrow @ weights
     return changes
 
 

@@ -19,8 +19,8 @@ answers of 1,000 is still wrong on up to 3.8 of 1,000. The AUC is, but for pairs
 
 with one cut above the largest group and one below it, as far as there are records on both sides of
 the cut. Each difference of two shares has the reach of Newcombe's (1998) method 10, from Wilson's
-intervals; the squares of the reaches add up. If all scores are equal, the cut is one nobody has
-crossed, and the reach is the larger of both. The same holds for a balanced accuracy.
+intervals; the squares of the reaches add up. If all scores are equal, no score has crossed the
+cut, and the reach is the larger of both. The same holds for a balanced accuracy.
 """
 
 import math

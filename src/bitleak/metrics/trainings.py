@@ -2,8 +2,8 @@
 
 Dedicated targets are trained on independent halves of the same records, so that their mean is
 uncertain for two reasons: other trainings, and other records. Student's t over the targets knows of
-other records only as far as they differ between targets. It does not see what all targets have in
-common (some records are easier to find than others), and its deviation is 0 if the targets' counts
+other records only as far as they differ between targets. It does not see the part that all targets
+share (some records are easier to find than others), and its deviation is 0 if the targets' counts
 happen to be equal. Let T be the number of targets and, for the mean of their figures,
 
     r^2 = its variance when the shared records are resampled (see `intervals`),

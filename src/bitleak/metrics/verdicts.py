@@ -148,13 +148,17 @@ def adjust_verdicts(
             headline, rest = families.setdefault(family(row), ([], []))
             (headline if planned is not None and planned(row) else rest).append(index)
     for name, parts in families.items():
-        p_values = [[adjusted[index].measure.p_value or 0.0 for index in part] for part in parts]
-        corrected = holm_with_headline(*p_values)
+        headline, rest = parts
+        corrected = holm_with_headline(_p_values(adjusted, headline), _p_values(adjusted, rest))
         for part, values, label in zip(parts, corrected, (HEADLINE, name), strict=True):
             for index, p_value in zip(part, values.tolist(), strict=True):
                 measure = _with_verdict(adjusted[index].measure, p_value, label)
                 adjusted[index] = replace(adjusted[index], measure=measure)
     return adjusted
+
+
+def _p_values(rows: Sequence[Row], places: Sequence[int]) -> list[float]:
+    return [rows[place].measure.p_value or 0.0 for place in places]
 
 
 def _with_verdict(measure: Measure, adjusted: float, family: str) -> Measure:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -249,7 +250,7 @@ def _arguments(
     if missing:
         offered = [CLASS_PARAMETERS, *(names for names, _ in of_data)]
         first = ", ".join(names[0] for names in offered)
-        rest = ", ".join(name for names in offered for name in names[1:])
+        rest = ", ".join(chain.from_iterable(names[1:] for names in offered))
         raise ModelError(
             f"{call} needs {', '.join(missing)}, which options must give; the data's shape is offered as {first} "
             f"(or {rest})"

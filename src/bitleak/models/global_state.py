@@ -1,7 +1,7 @@
 """Process-wide state that outside code draws from or sets: global generators and PyTorch's settings.
 
 Layers draw from global generators: dropout from PyTorch's, stochastic depth often from Python's or
-NumPy's. Their state depends on whatever ran before in the process, so a model would depend on the
+NumPy's. Their state depends on everything that ran before in the process, so a model would depend on the
 number of workers. `seeded_draws` gives each use a seed of its own. Modules written for inference set
 the settings of every later computation of the process; `settings_kept` restores it.
 """

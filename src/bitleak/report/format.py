@@ -37,11 +37,11 @@ def bits(levels: int | None) -> str:
     return "32" if levels is None else f"{math.log2(levels):.2f}".rstrip("0").rstrip(".")
 
 
-def precision(levels: int | None) -> str:
+def precision_text(levels: int | None) -> str:
     """Return the precision as a heading.
 
     Example:
-        >>> precision(2), precision(None), precision(0)
+        >>> precision_text(2), precision(None), precision(0)
         ('1 bit', 'full precision', 'quantized')
     """
     if levels is None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from bitleak.config.headline_pair import NAMED_ATTACK
 from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import BLIND, STRONGEST, question_of
@@ -13,9 +14,6 @@ from bitleak.report.results_table import ALL, CONTROL, FULL, Table, tabulate
 from bitleak.report.summary import Summary
 
 ControlStatus = Literal["at chance", "not at chance", "unknown"]
-
-NAMED_ATTACK = "lira-online-shrunk"
-"""Attack of the pair if none is named and this one was run."""
 
 WIDENING = 3.2905 / 1.9600
 """Reach of a normal distribution's 99.9 % interval over that of its 95 % interval."""

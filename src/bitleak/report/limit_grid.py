@@ -25,14 +25,14 @@ from bitleak.report.release_gate import (
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
-LOSSES = (0.0, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07,
+_LOSSES = (0.0, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07,
           0.1, 0.15, 0.2, 0.3, 0.5, 1.0)  # fmt: skip
 """Limits on the loss of test accuracy, as shares."""
 
 FIRST_LOSS = 0.02
 """Loss that the page and the sentence of the terminal begin with."""
 
-MOST_STEPS = 40
+_MOST_STEPS = 40
 """Steps of the limit on leakage, at most."""
 
 
@@ -81,7 +81,7 @@ def limit_grid(table: Table, summary: Summary) -> LimitGrid | None:
         return None
     accuracies = [table.find(name, TEST_ACCURACY) for name in names]
     compared = any(measure and measure.difference is not None for measure in accuracies)
-    losses = LOSSES if compared else ()
+    losses = _LOSSES if compared else ()
     leakages = _ladder(table, summary, metric, names, attack, reference)
     control = judge_control(table, attack, reference, targets=summary.targets)
     doubt = control.sentence if control.status == "not at chance" else ""
@@ -158,8 +158,10 @@ def _ladder(
         if measure is not None:
             top = max(top, measure.value, measure.high or 0.0)
     span = 1.3 * (top - start) + 1e-9
-    scale = 10.0 ** math.floor(math.log10(span / MOST_STEPS))
-    step = next(scale * factor for factor in (1, 2, 5, 10) if span / (scale * factor) <= MOST_STEPS)
+    scale = 10.0 ** math.floor(math.log10(span / _MOST_STEPS))
+    step = next(
+        scale * factor for factor in (1, 2, 5, 10) if span / (scale * factor) <= _MOST_STEPS
+    )
     count = math.ceil(span / step - 1e-9)
     places = [round(start + step * index, 10) for index in range(count + 1)]
     return tuple(place for place in places if place <= 1.0)

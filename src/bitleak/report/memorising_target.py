@@ -1,4 +1,4 @@
-"""The verdict on the positive control: what these attacks with these references would have found."""
+"""The verdict on the positive control: the leak that these attacks with these references would have found."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -38,10 +38,10 @@ class PositiveControl:
 def judge_positive_control(
     table: Table, attack: str, reference: str, fpr: float
 ) -> PositiveControl:
-    """Compare what the headline attack finds in a memorising target with what could be found.
+    """Compare the headline attack's figure on a memorising target with the largest possible one.
 
     If the headline attack shows less than half, the attack with the largest AUC is named too: an online
-    attack weighs each record by what membership changed in the references, so with references that
+    attack weighs each record by the change that membership made in the references, so with references that
     hardly memorise it overlooks a leak that an offline attack finds.
 
     Args:

@@ -19,7 +19,7 @@ ALWAYS = (
 
 
 def not_tested(table: Table, summary: Summary) -> tuple[str, ...]:
-    """Return what the audit did not try, the most relevant first; figures left out come last.
+    """Return the adversaries and questions not tried, most relevant first; figures left out come last.
 
     Args:
         table: The aggregated rows.

@@ -97,15 +97,15 @@ def _limits(table: Table, summary: Summary, grid: LimitGrid) -> dict[str, Any]:
     for index, name in enumerate(grid.variants):
         size = variant_bytes(table, summary, name)
         variant = quantized.get(name)
+        outcomes = []
+        for by_leakage in grid.decisions:
+            outcomes.append("".join(LETTERS[place[index].outcome] for place in by_leakage))
         variants.append(
             {
                 "name": name,
                 "size": "" if size is None else text.size(size),
                 "sentence": "" if variant is None else in_short(table, summary, variant),
-                "outcomes": [
-                    "".join(LETTERS[place[index].outcome] for place in by_leakage)
-                    for by_leakage in grid.decisions
-                ],
+                "outcomes": outcomes,
                 "loss": _needs(summary, [by[0][index][0] for by in grid.checks] if losses else []),
                 "leakage": _needs(summary, [place[index][-1] for place in grid.checks[0]]),
             }

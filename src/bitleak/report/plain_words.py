@@ -3,7 +3,7 @@
 Two sentences: how accurate a variant stays, and which share of the training records the strongest
 adversary picks out of it and of full precision. The variant is the smallest one that is shown to
 lose at most two points of accuracy, by the test of `bitleak check`; its leakage has no part in the
-choice, so that its interval means what every interval means. The words never go beyond the rows'
+choice, so that its interval means the same as every other. The words never go beyond the rows'
 intervals and verdicts.
 """
 
@@ -77,7 +77,7 @@ def describe(table: Table, summary: Summary, variant: Variant, reason: str = "")
     """
     name = QUANTIZER_NAMES.get(variant.quantizer, variant.quantizer)
     by = f" by {name}" if name and name != str(variant) else ""
-    at = f" at {text.precision(variant.levels)}" if variant.levels else " quantized"
+    at = f" at {text.precision_text(variant.levels)}" if variant.levels else " quantized"
     stored = variant_bytes(table, summary, variant)
     known = [str(variant), "" if stored is None else text.size(stored), reason]
     shipped = f"Shipped{at}{by} ({', '.join(filter(None, known))}), "

@@ -164,7 +164,7 @@ class Exposed:
         variants: Full precision first.
         classes: Classes at full precision; empty if the labels are not known.
         class_names: Names by label; empty if the classes have none.
-        rows: Of a table, each listed record with its largest deviations; empty for images, which
+        rows: Each listed record of a table with its largest deviations; empty for images, which
             have pictures.
     """
 

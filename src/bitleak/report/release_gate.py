@@ -43,7 +43,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from bitleak.core.errors import ConfigError, InputError
 from bitleak.core.metric_names import BYTES, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import FULL, question_of
+from bitleak.core.variants import FULL, STRONGEST, question_of
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import LEVEL
 from bitleak.report.headline import judge_control
@@ -52,8 +52,7 @@ from bitleak.report.summary import Summary
 
 GateOutcome = Literal["pass", "fail", "inconclusive", "not evaluable"]
 
-STRONGEST = "strongest"
-POWER = 0.8
+_POWER = 0.8
 
 MOST_FACTOR = 10_000.0
 """Factor on the data from which on an estimate counts as at the limit, which no data decide."""
@@ -141,8 +140,8 @@ class Decision(NamedTuple):
 
     Attributes:
         outcome: See the module.
-        p_pass: Of the pass.
-        p_fail: Of the fail.
+        p_pass: Corrected p-value of the pass.
+        p_fail: Corrected p-value of the fail.
     """
 
     outcome: GateOutcome
@@ -161,7 +160,7 @@ class VariantCheck:
         p_fail: Corrected p-value of the fail.
         limits: One entry per limit, in the order given.
         bytes: Size of the variant; None if it is not known.
-        needed: What would decide an inconclusive outcome, in words; empty for the others.
+        needed: Data that would decide an inconclusive outcome, in words; empty for the others.
     """
 
     variant: str
@@ -262,10 +261,14 @@ def decide(checks: Sequence[tuple[LimitCheck, ...]]) -> list[Decision]:
         checks: The limits of each variant, checked together.
     """
     # Passes and fails are two families, each corrected over the variants.
-    p_pass = holm([max(check.p_pass for check in single) for single in checks])
-    p_fail = holm([_any_fails([check.p_fail for check in single]) for single in checks])
+    passes: list[float] = []
+    fails: list[float] = []
+    for single in checks:
+        passes.append(max(check.p_pass for check in single))
+        fails.append(_any_fails([check.p_fail for check in single]))
+    p_pass, p_fail = holm(passes).tolist(), holm(fails).tolist()
     decisions = []
-    for single, passed, failed in zip(checks, p_pass.tolist(), p_fail.tolist(), strict=True):
+    for single, passed, failed in zip(checks, p_pass, p_fail, strict=True):
         outcome: GateOutcome = "inconclusive"
         if failed < LEVEL:
             outcome = "fail"
@@ -346,7 +349,7 @@ def evaluate_limit(
 
     towards = above if limit.most > centre else below
     distance = abs(_reaches(limit.most - centre, towards)) * float(ndtri(0.975))
-    wanted = float(ndtri(1 - LEVEL / variants) + ndtri(POWER))
+    wanted = float(ndtri(1 - LEVEL / variants) + ndtri(_POWER))
     factor = (wanted / distance) ** 2 if distance > 0 else math.inf
     return LimitCheck(
         limit, value, low, high, p_pass, p_fail, factor=factor, about=measure.about or "records"

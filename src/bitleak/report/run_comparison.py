@@ -86,7 +86,7 @@ def compare_runs(
 
     Args:
         first: Rows and summary of a run.
-        second: The same of another one.
+        second: Rows and summary of the other run.
         adversary: `strongest`, or an attack and the kind of its references.
         variants: Pairs of names, of the first and of the second run; all names that both have if
             empty.

@@ -11,7 +11,7 @@ from bitleak.report.plain_words import variant_bytes
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
-WIDTH = 80
+_WIDTH = 80
 
 _GAP = "  "
 
@@ -40,7 +40,7 @@ class TextColumn(NamedTuple):
         return any(cell not in ("", text.DASH) for cell in self.cells)
 
 
-def terminal_table(table: Table, summary: Summary, width: int = WIDTH) -> list[str]:
+def terminal_table(table: Table, summary: Summary, width: int = _WIDTH) -> list[str]:
     """Return the lines of the table.
 
     Args:
@@ -52,7 +52,9 @@ def terminal_table(table: Table, summary: Summary, width: int = WIDTH) -> list[s
     columns = text_columns(table, summary)
     while _total(columns) > width and any(column.rank for column in columns):
         columns.remove(max(columns, key=lambda column: column.rank))
-    lines = [_line(columns, [column.heading[row] for column in columns]) for row in (0, 1)]
+    lines = []
+    for row in (0, 1):
+        lines.append(_line(columns, [column.heading[row] for column in columns]))
     for index in range(len(columns[0].cells)):
         lines.append(_line(columns, [column.cells[index] for column in columns]))
     return lines

@@ -16,10 +16,10 @@ from bitleak.runtimes.litert_files import operators, stored_bytes, tensor_type, 
 PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 """Operators of layers, whose second input is the weight."""
 
-PASSING = ("DEQUANTIZE", "RESHAPE", "TRANSPOSE")
+_PASSING = ("DEQUANTIZE", "RESHAPE", "TRANSPOSE")
 """Operators between the codes and the weight, whose first input is followed."""
 
-FLOATS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
+_FLOATS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16}
 WIDTHS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "int16": 16, "uint16": 16}
 """Widths of integers that are not 8 bits wide."""
 
@@ -33,7 +33,7 @@ def check_products(model: Any, path: str) -> None:
     tensors = model.subgraphs[0].tensors
     for name, operator in operators(model):
         kinds = [tensor_type(tensors[index]) for index in operator.inputs[:2]]
-        if name == "CONV_2D" and kinds[0] in FLOATS and WIDTHS.get(kinds[1]) == 2:
+        if name == "CONV_2D" and kinds[0] in _FLOATS and WIDTHS.get(kinds[1]) == 2:
             label = text(tensors[operator.outputs[0]].name)
             raise ModelError(
                 f"{path}: CONV_2D {label!r} has 2-bit weights and float images, which LiteRT answers wrongly and with "
@@ -62,7 +62,7 @@ def tflite_facts(model: Any, content: bytes) -> dict[str, Any]:
         layers += [] if layer is None else [layer]
         given = tensor_type(tensors[operator.inputs[0]])
         direct = tensor_type(tensors[operator.inputs[1]])
-        rounded |= layer is not None and given in FLOATS and direct not in FLOATS
+        rounded |= layer is not None and given in _FLOATS and direct not in _FLOATS
     return {
         "quantized_activations": bool(rounded),
         **facts_of_layers(layers),
@@ -72,7 +72,7 @@ def tflite_facts(model: Any, content: bytes) -> dict[str, Any]:
 
 def _weight(index: int, tensors: Any, makers: dict[int, tuple[str, Any]]) -> Any:
     """Return the tensor of the codes, or of the floats, that a weight is made from."""
-    while index in makers and makers[index][0] in PASSING:
+    while index in makers and makers[index][0] in _PASSING:
         index = int(makers[index][1].inputs[0])
     return tensors[index]
 
@@ -84,8 +84,8 @@ def _count(model: Any, tensor: Any, label: str, content: bytes) -> LayerCount | 
         return None
     kind, shape = tensor_type(tensor), tuple(int(length) for length in tensor.shape)
     size = int(np.prod(shape))
-    if kind in FLOATS:
-        return LayerCount(label, None, FLOATS[kind], size, len(data))
+    if kind in _FLOATS:
+        return LayerCount(label, None, _FLOATS[kind], size, len(data))
     bits, scales = WIDTHS.get(kind, 8), _scales(tensor)
     if bits < 8:
         # The first code is in the lowest bits.

@@ -48,7 +48,7 @@ LEVELS = {
 }
 PROVIDER = "CPUExecutionProvider"
 ACCURACY_KEY = "session.qdq_matmulnbits_accuracy_level"
-PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+_PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 """Operators whose outputs are compared to place a difference."""
 
 QUANTIZING = ("QuantizeLinear", "DynamicQuantizeLinear")
@@ -123,7 +123,7 @@ class OnnxRuntime(PortOptions):
     def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
         """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
         model = parse_content(file.content.tobytes(), "the stored file")
-        products = [node for node in model.graph.node if node.op_type in PRODUCTS]
+        products = [node for node in model.graph.node if node.op_type in _PRODUCTS]
         entry, _ = self._ports(model, file.spec, "the stored file")
         known = {value.name for value in model.graph.output}
         for node in products:

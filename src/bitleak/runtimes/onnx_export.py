@@ -18,7 +18,7 @@ another use, and one whose zero point is not a code (`grid: paper`), is written 
 With 8-bit activations, the input of each quantized layer passes QuantizeLinear and DequantizeLinear
 (UINT8, one grid per tensor).
 
-The input `images` is what the network takes: standardised float32 images, records x channels x
+The input `images` is the network's own: standardised float32 images, records x channels x
 height x width. Mean and standard deviation, levels and the network are in the file's metadata. The
 bytes depend on the network and the releases of PyTorch and ONNX alone: notes of the exporter, which
 hold paths of source files, are removed.

@@ -92,8 +92,10 @@ def stated_standardisation(model: Any) -> dict[str, list[float]] | None:
     """Return mean and standard deviation per channel that bitleak wrote into a file, or None."""
     stated = {entry.key: entry.value for entry in model.metadata_props}
     try:
-        values = {name: json.loads(stated[f"bitleak.{name}"]) for name in ("mean", "std")}
-        return {name: [float(number) for number in numbers] for name, numbers in values.items()}
+        return {
+            name: list(map(float, json.loads(stated[f"bitleak.{name}"])))
+            for name in ("mean", "std")
+        }
     except (KeyError, ValueError, TypeError):
         return None
 

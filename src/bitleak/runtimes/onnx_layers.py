@@ -33,7 +33,7 @@ class WeightInputs(NamedTuple):
 FLOAT_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators of layers whose weight is a second input of floats."""
 
-PRODUCTS = {
+_PRODUCTS = {
     **dict.fromkeys(FLOAT_PRODUCTS, WeightInputs(1)),
     "ConvInteger": WeightInputs(1, zero_point=3),
     "MatMulInteger": WeightInputs(1, zero_point=3),
@@ -52,7 +52,7 @@ DEQUANTIZE = WeightInputs(0, 1, 2)
 DEFAULT_BITS = 4
 """Width of the codes of a MatMulNBits that states none."""
 
-PASSING = ("Transpose", "Reshape", "Identity", "Mul", "Sub", "Cast", "Squeeze", "Unsqueeze")
+_PASSING = ("Transpose", "Reshape", "Identity", "Mul", "Sub", "Cast", "Squeeze", "Unsqueeze")
 """Operators between the codes and the weight, whose first input is followed."""
 
 
@@ -64,7 +64,7 @@ def file_layers(model: Any) -> list[LayerCount]:
         makers.update(dict.fromkeys(node.output, node))
     layers = []
     for node in model.graph.node:
-        places = PRODUCTS.get(node.op_type)
+        places = _PRODUCTS.get(node.op_type)
         if places is None or len(node.input) <= places.weight:
             continue
         count = _count(node, node.input[places.weight], constants, makers)
@@ -93,7 +93,7 @@ def _count(
     owner = None if product.op_type in FLOAT_PRODUCTS else product
     while name not in constants:
         node = makers.get(name)
-        if node is None or node.op_type not in (*PASSING, "DequantizeLinear"):
+        if node is None or node.op_type not in (*_PASSING, "DequantizeLinear"):
             return None
         if node.op_type == "DequantizeLinear":
             owner = node
@@ -102,7 +102,7 @@ def _count(
     if owner is None or values.dtype in (np.float32, np.float16, np.float64):
         return LayerCount(label, None, 8 * values.itemsize, values.size, values.nbytes)
 
-    places = DEQUANTIZE if owner.op_type == "DequantizeLinear" else PRODUCTS[owner.op_type]
+    places = DEQUANTIZE if owner.op_type == "DequantizeLinear" else _PRODUCTS[owner.op_type]
     scale, zero_point = (
         _constant(owner, places.scale, constants),
         _constant(owner, places.zero_point, constants),

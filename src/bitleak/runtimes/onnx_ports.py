@@ -1,6 +1,7 @@
 """The input and the output of an ONNX file, as its graph states them."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from bitleak.runtimes.network_ports import (
 )
 from bitleak.runtimes.onnx_files import constant, graph_inputs
 
-NUMBER_TYPES = {1: "float32", 2: "uint8", 3: "int8", 10: "float16"}
+_NUMBER_TYPES = {1: "float32", 2: "uint8", 3: "int8", 10: "float16"}
 """Names of number types, by ONNX's numbers."""
 
 _PASSING = (
@@ -56,7 +57,7 @@ def read_input(model: Any, spec: ModelSpec, path: str, options: PortOptions) -> 
     stored = StoredInput(
         name,
         _dims(inputs[0]),
-        NUMBER_TYPES.get(kind.elem_type, "another type"),
+        _NUMBER_TYPES.get(kind.elem_type, "another type"),
         _grid_of(model, name, "DequantizeLinear"),
         grid_reason="no DequantizeLinear takes it",
     )
@@ -76,7 +77,7 @@ def read_output(model: Any, spec: ModelSpec, path: str, options: PortOptions) ->
         ModelError: There are several outputs and none is named, or this one does not fit.
     """
     values = {value.name: value for value in model.graph.output}
-    inside = {tensor for node in model.graph.node for tensor in node.output if tensor}
+    inside = set(chain.from_iterable(node.output for node in model.graph.node)) - {""}
     shapes = {key: _shape(value) for key, value in values.items()}
     name = chosen_name(options.output, shapes, inside, path)
     value = values.get(name)
@@ -84,7 +85,7 @@ def read_output(model: Any, spec: ModelSpec, path: str, options: PortOptions) ->
     stored = StoredOutput(
         name,
         () if value is None else _dims(value),
-        NUMBER_TYPES.get(kind, "another type"),
+        _NUMBER_TYPES.get(kind, "another type"),
         _grid_of(model, name, "QuantizeLinear"),
         softmax=_maker(model, name, _PASSING) == "Softmax",
         grid_reason="no QuantizeLinear makes it",

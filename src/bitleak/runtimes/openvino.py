@@ -1,9 +1,7 @@
 """OpenVINO files, answered by OpenVINO's CPU plugin.
 
-Unless it is told otherwise, OpenVINO computes in bfloat16 on processors that have it, and rounds
-the activations of products with packed weights to 8 bits. Here float32 is asked for, read back from
-the compiled graph, and checked by a product of numbers that bfloat16 cannot hold. `precision:
-runtime` leaves the choice to OpenVINO, for the answers that a default session gives; the arithmetic
+By default, OpenVINO computes in bfloat16 on processors that have it, and rounds the activations of
+products with packed weights to 8 bits. Here float32 is requested, read back from the compiled graph, and checked by a product of numbers that bfloat16 cannot hold. `precision: runtime` leaves the choice to OpenVINO, for the answers that a default session gives; the arithmetic
 that it chose is in the facts of the network.
 
 OpenVINO has no switch that turns its rewriting off. `optimisation: none` hands out every product of

@@ -20,10 +20,10 @@ PRODUCTS = (
     "GroupConvolutionBackpropData",
     "MatMul",
 )
-PASSING = ("Convert", "Multiply", "Subtract", "Reshape", "Transpose", "FakeQuantize")
+_PASSING = ("Convert", "Multiply", "Subtract", "Reshape", "Transpose", "FakeQuantize")
 """Operators between the codes and the weight, whose first input is followed."""
 
-FLOATS = {"f64": 64, "f32": 32, "f16": 16, "bf16": 16}
+_FLOATS = {"f64": 64, "f32": 32, "f16": 16, "bf16": 16}
 NARROW = {"u1": 1, "u2": 2, "u3": 3, "u4": 4, "i4": 4, "u6": 6, "nf4": 4, "f4e2m1": 4}
 """Widths of number types below 8 bits."""
 
@@ -71,7 +71,7 @@ def type_name(port: Any) -> str:
 def _constant_path(operator: Any) -> list[Any] | None:
     """Return the operators from a weight down to its constant; None if it is computed from the images."""
     path = [operator]
-    while path[-1].get_type_name() in PASSING:
+    while path[-1].get_type_name() in _PASSING:
         path.append(source(path[-1], 0))
     return path if path[-1].get_type_name() == "Constant" else None
 
@@ -86,16 +86,16 @@ def _count(product: Any) -> LayerCount | None:
     kind, shape = type_name(constant.output(0)), tuple(constant.get_output_shape(0))
     size = int(np.prod(shape))
     roundings = [op for op in path if op.get_type_name() == "FakeQuantize"]
-    if kind in FLOATS and not roundings:
-        return LayerCount(label, None, FLOATS[kind], size, size * FLOATS[kind] // 8)
+    if kind in _FLOATS and not roundings:
+        return LayerCount(label, None, _FLOATS[kind], size, size * _FLOATS[kind] // 8)
 
     # Scales, and the zero points of weights that are stored as codes.
     grids = [op for op in path if op.get_type_name() in ("Multiply", "Subtract")]
     values = [value for op in grids if (value := constant_value(source(op, 1))) is not None]
-    if kind in FLOATS:
+    if kind in _FLOATS:
         codes = _rounded(np.asarray(constant.get_data()), roundings[0])
         values = [np.asarray(constant_value(source(roundings[0], 3)))]
-        bits = FLOATS[kind]
+        bits = _FLOATS[kind]
     else:
         codes, bits = _codes(constant, kind, shape), NARROW.get(kind, 8)
     scale = max(values, key=np.size, default=np.ones(1))

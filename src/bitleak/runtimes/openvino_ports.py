@@ -27,7 +27,7 @@ from bitleak.runtimes.network_ports import (
 )
 from bitleak.runtimes.openvino_layers import constant_value, source, type_name
 
-NUMBER_TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8"}
+_NUMBER_TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8"}
 """Names of number types, by OpenVINO's."""
 
 _PASSING = ("Convert", "Reshape", "Squeeze", "FakeQuantize")
@@ -68,7 +68,7 @@ def read_ir_input(model: Any, spec: ModelSpec, path: str, options: PortOptions) 
     stored = StoredInput(
         _names(port)[0],
         _dims(port),
-        NUMBER_TYPES.get(type_name(port), "another type"),
+        _NUMBER_TYPES.get(type_name(port), "another type"),
         _input_grid(port),
         layout=cast(AxisOrder, stated) if stated in ("NCHW", "NHWC") else None,
         grid_reason="no Subtract and Multiply take it",
@@ -103,7 +103,7 @@ def read_ir_output(model: Any, spec: ModelSpec, path: str, options: PortOptions)
     stored = StoredOutput(
         name,
         _dims(port),
-        NUMBER_TYPES.get(type_name(port), "another type"),
+        _NUMBER_TYPES.get(type_name(port), "another type"),
         _output_grid(port.get_node()),
         softmax=_is_softmax(port.get_node()),
         grid_reason="no FakeQuantize makes it",

@@ -25,10 +25,10 @@ from bitleak.single_network.option_texts import model_from_text, text_of_model
 from bitleak.single_network.quantized_files import load_quantized
 from bitleak.single_network.weights_files import read_result
 
-COMPARED = 64
+_COMPARED = 64
 """Random images that the file and the network are compared on."""
 
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 """Largest difference of a logit, relative to the largest one (1 if that is smaller)."""
 
 
@@ -40,7 +40,7 @@ class ExportedFile:
         path: The file.
         exported: Its content.
         claimed: Bytes of the weights as the tables of an audit count them.
-        difference: Largest difference of a logit between file and network on `COMPARED` random
+        difference: Largest difference of a logit between file and network on `_COMPARED` random
             images; None if ONNX Runtime is not installed.
         changed: How many of them are predicted otherwise.
         facts: Runtime, version and arithmetic of the comparison.
@@ -160,7 +160,7 @@ def _comparison(
         spec,
         {"quantized_activations": is_rounded},
     )
-    images = random_images(spec, COMPARED)
+    images = random_images(spec, _COMPARED)
     with torch.no_grad(), exact_float32():
         expected = network(images).float().numpy()
     opened = open_network(file)
@@ -169,7 +169,7 @@ def _comparison(
     difference = float(np.abs(answers - expected).max())
     changed = int((answers.argmax(axis=1) != expected.argmax(axis=1)).sum())
     # A rounding that falls to the other side moves an answer by a whole step of its grid.
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    allowed = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
     error = difference
     if is_rounded:
         error = float(np.sqrt(np.mean((answers - expected) ** 2)))

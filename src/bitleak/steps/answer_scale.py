@@ -28,12 +28,10 @@ from bitleak.attacks import (
 from bitleak.core.errors import ConfigError
 from bitleak.core.signals import signal_planes
 from bitleak.core.spill import new_array
-from bitleak.core.types import SIGNALS, Images, Outputs, Splits
+from bitleak.core.types import LOGIT_SCALED, SIGNALS, Images, Outputs, Splits
 
 AnswerScale = Literal["raw", "temperature", "standardised"]
 """Scale of answers: as they came, logits over a temperature, or standardised confidences."""
-
-LOGIT_SCALED = SIGNALS.index("logit_scaled")
 
 
 @dataclass(frozen=True)

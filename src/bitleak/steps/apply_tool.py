@@ -13,7 +13,7 @@ from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
 EXPORT_SECONDS = 3.0
-"""Of exporting and opening a small network."""
+"""Seconds of exporting and opening a small network."""
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,8 @@ def chosen_rows(order: Sequence[int], rows: Sequence[int], count: int) -> list[i
 
 def _facts(parts: Sequence[PredictedView]) -> dict[str, Any]:
     """Return r and n of every target by side, as plain values."""
-    return {
-        "correlation": {side: [part.correlation[side] for part in parts] for side in SIDES},
-        "effective": {side: [part.effective[side] for part in parts] for side in SIDES},
-    }
+    correlation, effective = {}, {}
+    for side in SIDES:
+        correlation[side] = [part.correlation[side] for part in parts]
+        effective[side] = [part.effective[side] for part in parts]
+    return {"correlation": correlation, "effective": effective}

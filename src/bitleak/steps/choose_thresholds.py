@@ -177,7 +177,9 @@ def thresholds_of_cases(
         player = Player(view, generator)
     except TooFewForAttack as error:
         reason = str(error)
-        return [({}, {attack.name: reason for attack in case.attacks}) for case in cases]
+        return [
+            ({}, dict.fromkeys((attack.name for attack in case.attacks), reason)) for case in cases
+        ]
     played = []
     for case in cases:
         chosen: dict[str, np.ndarray] = {}

@@ -6,6 +6,7 @@ the group's targets nor their complements are references.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -120,7 +121,7 @@ class PlayTargets:
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows of all players, ascending."""
-        return tuple(sorted({row for players in self.players for row in players}))
+        return tuple(sorted(set(chain.from_iterable(self.players))))
 
     def cost(self, scale: Scale) -> float:
         """Seconds of all attacks, once per player of a group."""

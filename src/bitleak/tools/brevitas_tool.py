@@ -31,7 +31,7 @@ PACKAGES = {
 }
 """Modules that the tool needs, with the extra that installs each."""
 
-BATCH = 32
+_BATCH = 32
 """Images per forward pass."""
 
 Method = Literal["gpfq", "qronos"]
@@ -122,7 +122,7 @@ def _quantized_network(
         )
         with mode:
             for _ in range(mode.num_layers):
-                for batch in images.split(BATCH):
+                for batch in images.split(_BATCH):
                     mode.model(batch)
                 mode.update()
     return quantized

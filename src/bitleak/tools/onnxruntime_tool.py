@@ -21,7 +21,7 @@ from bitleak.runtimes.packages import import_extra, quiet_packages
 PACKAGES = {"onnxruntime.quantization": "onnx", "onnxscript": "onnx"}
 """Modules that the tool needs, with the extra that installs each."""
 
-BATCH = 32
+_BATCH = 32
 """Images per run of the calibration."""
 
 
@@ -70,7 +70,7 @@ class _Reader:
 
     def __init__(self, images: np.ndarray) -> None:
         self._batches: Iterator[np.ndarray] = iter(
-            [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+            [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
         )
 
     def get_next(self) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ RUNTIME = "openvino"
 """Runtime of its files."""
 
 PURPOSE = "the tool openvino"
-BATCH = 32
+_BATCH = 32
 """Images per run of the calibration."""
 
 
@@ -80,7 +80,7 @@ def quantize_nncf(
             eight = mode.value.startswith("int8")
             result = kit.compress_weights(model, mode=mode, **({} if eight else narrow))
         else:
-            batches = [part.numpy() for part in images.split(BATCH)]
+            batches = [part.numpy() for part in images.split(_BATCH)]
             result = kit.quantize(
                 model,
                 kit.Dataset(batches),

@@ -25,10 +25,10 @@ from bitleak.runtimes.runtime import open_network, runtime_for
 from bitleak.runtimes.session_comparison import check_sessions
 from bitleak.tools.weight_counts import weight_facts
 
-TOLERANCE = 1e-3
+_TOLERANCE = 1e-3
 """Largest difference of a logit between a network and its weights, relative to the largest one."""
 
-COMPARED = 32
+_COMPARED = 32
 """Calibration images on which results are compared."""
 
 
@@ -109,7 +109,7 @@ def _checked_file(
         raise QuantizationError(
             f"tool {name!r} left all layers in full precision ({left}): nothing in {path.name} is quantized"
         )
-    shown = images[:COMPARED].numpy()
+    shown = images[:_COMPARED].numpy()
     opened = open_network(file)
     opened(shown)
     check_sessions(file, shown)
@@ -147,11 +147,11 @@ def _checked_network(
     weights = Weights(tensors, spec, record=record)
     anew = fresh(weights)
     with torch.no_grad(), exact_float32():
-        answers, plain = result.eval()(images[:COMPARED]), anew(images[:COMPARED])
+        answers, plain = result.eval()(images[:_COMPARED]), anew(images[:_COMPARED])
     if not isinstance(answers, Tensor) or answers.shape != plain.shape:
         raise QuantizationError(f"tool {name!r} returned a network that answers with other shapes")
     difference = float((answers.float() - plain).abs().max())
-    if not difference <= TOLERANCE * max(1.0, float(plain.abs().max())):
+    if not difference <= _TOLERANCE * max(1.0, float(plain.abs().max())):
         raise QuantizationError(
             f"tool {name!r} returned a network that computes otherwise than its weights do, by {difference:.3g} "
             "(quantized activations, perhaps): return the path of a file that a runtime executes"

@@ -24,10 +24,10 @@ BLOCKS = (128, 64, 32, 16)
 GRID_BYTES = 5
 """Bytes of a grid: a float32 scale and a zero point."""
 
-FEWEST = 6
+_FEWEST = 6
 """Weights of a channel that can show evenly spaced values."""
 
-TOLERANCE = 0.01
+_TOLERANCE = 0.01
 """Largest distance from a whole number of steps."""
 
 
@@ -109,7 +109,7 @@ def count_grids(weight: Float32[np.ndarray, "out *rest"]) -> GridCount | None:
         levels = _most_values(blocks)
         if 2 * levels <= min(2 * MOST_LEVELS, block):
             return GridCount(levels, len(channels) * math.ceil(columns / block))
-    if columns >= FEWEST and all(_is_even(channel) for channel in channels):
+    if columns >= _FEWEST and all(_is_even(channel) for channel in channels):
         return GridCount(_most_values(channels), len(channels))
     return None
 
@@ -129,4 +129,4 @@ def _is_even(channel: Float32[np.ndarray, "columns"]) -> bool:
         return False
     shares = (values - values[0]) / (values[-1] - values[0])
     steps = shares * np.arange(1, MOST_LEVELS)[:, None]  # (steps, values)
-    return bool((np.abs(steps - np.rint(steps)) < TOLERANCE).all(axis=1).any())
+    return bool((np.abs(steps - np.rint(steps)) < _TOLERANCE).all(axis=1).any())

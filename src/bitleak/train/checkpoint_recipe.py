@@ -32,7 +32,7 @@ ARGUMENTS = (
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optimizer_states", "optim")
 """Keys under which they keep the optimizer's state."""
 
-NAMES: Mapping[str, tuple[str, ...]] = {
+_NAMES: Mapping[str, tuple[str, ...]] = {
     "epochs": ("epochs", "max_epochs", "num_epochs", "n_epochs"),
     "batch": ("batch_size", "train_batch_size", "batchsize", "batch"),
     "learning_rate": ("lr", "learning_rate", "base_lr", "max_lr"),
@@ -107,7 +107,7 @@ def _candidates(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """Yield every field with its value and its place, the most trusted first."""
     arguments = [(key, facts[key]) for key in ARGUMENTS if isinstance(facts.get(key), Mapping)]
     for key, values in [*arguments, ("", facts)]:
-        for field, names in NAMES.items():
+        for field, names in _NAMES.items():
             for name in names:
                 if name in values:
                     yield field, values[name], f"{key}.{name}" if key else name

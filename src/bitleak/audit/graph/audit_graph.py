@@ -117,7 +117,7 @@ def plan(
         listed += [*attacks, *measured]
         results += measured
         scores |= _score_keys(measured)
-        # One network alone, given as weights, does not show what memorisation is the mean of.
+        # Memorisation is a mean over trainings, of which one network given as weights is none.
         if variant not in (*CONTROLS, *given):
             memorised[variant] = memorisation_task(planner, models, variant)
     # The strongest pairs; then optional analyses, each off unless the config turns it on.

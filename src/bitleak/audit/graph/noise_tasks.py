@@ -25,7 +25,7 @@ MATCH_RECORDS = 1000
 LOW, HIGH = 0.01, 2.0
 """Range of scales that are tried, in standard deviations of a layer's weights."""
 
-TOLERANCE = 0.002
+_TOLERANCE = 0.002
 """Difference in accuracy that counts as equal."""
 
 EVALUATIONS = 12
@@ -77,7 +77,7 @@ def _match(planner: Planner, models: Models, variant: str) -> Task:
         records=MATCH_RECORDS,
         low=LOW,
         high=HIGH,
-        tolerance=TOLERANCE,
+        tolerance=_TOLERANCE,
         evaluations=EVALUATIONS,
         batch=planner.config.query.batch,
         seed=planner.config.seed,

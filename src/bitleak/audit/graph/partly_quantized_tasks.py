@@ -1,5 +1,7 @@
 """The tasks of adversaries who quantize only some of their references."""
 
+from itertools import chain
+
 from bitleak.attacks import attack_entries
 from bitleak.audit.graph.evaluation_tasks import (
     Models,
@@ -55,7 +57,7 @@ def quantized_order(targets: tuple[int, ...], references: tuple[int, ...]) -> tu
     """
     pairs = [references[place : place + 2] for place in range(0, len(references), 2)]
     pairs.sort(key=lambda pair: not set(pair) & set(targets))
-    return tuple(row for pair in pairs for row in pair)
+    return tuple(chain.from_iterable(pairs))
 
 
 def quantized_rows(

@@ -32,7 +32,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.metrics import estimate_auc, estimate_tpr, headline_fpr, roc, why_unmeasurable
 from bitleak.metrics.estimates import Estimate
 
-LEVEL = 0.005
+_LEVEL = 0.005
 """Level of the test of each classifier."""
 
 SEPARABLE = 0.55
@@ -163,11 +163,11 @@ class _Guess(NamedTuple):
     @property
     def is_significant(self) -> bool:
         """Whether members and others differ at all, by this guess."""
-        return self.p_value < LEVEL
+        return self.p_value < _LEVEL
 
     @property
     def separable(self) -> bool:
-        """Whether they differ by so much that attacks say nothing about the model."""
+        """Whether they differ too much for attacks to say anything about the model."""
         rate = self.rate
         is_above = self.auc.low > SEPARABLE or (rate is not None and rate[1].low > 2 * rate[0])
         return self.is_significant and is_above
@@ -229,7 +229,7 @@ def _linear(
     shift = np.zeros(columns.shape[1], np.float32)
     shift[: numbers.shape[1]] = PLANTED * features.brighter
     inside = member[rows]
-    guess = linear_guess(columns, inside, shift, level=LEVEL, seed=seed)
+    guess = linear_guess(columns, inside, shift, level=_LEVEL, seed=seed)
     curve = roc(guess.scores, inside)
     counts = (int(inside.sum()), int((~inside).sum()))
     area = _widened(estimate_auc(curve), guess.widening)

@@ -39,7 +39,7 @@ from bitleak.tools.tool_results import apply_tool
 COMPARED = 256
 """Members on which a file's logits are compared with the target's."""
 
-NEAR = 0.1
+_NEAR = 0.1
 """Error of a file's logits, relative to the target's, above which other preparations are tried."""
 
 NEARER = 0.5
@@ -244,7 +244,7 @@ def _check_agreement(
 
     stated, name = release.runtime.get("pixels", PREPARATIONS[0]), Path(release.path).name
     own_error = error(network)
-    for pixels in PREPARATIONS if own_error > NEAR else ():
+    for pixels in PREPARATIONS if own_error > _NEAR else ():
         if pixels == stated:
             continue
         changed = replace(release, runtime={**release.runtime, "pixels": pixels})
@@ -259,7 +259,7 @@ def _check_agreement(
                 f"{100 * own_error:.3g} % of its logits, but by {100 * other_error:.3g} % as a file "
                 f"that takes {pixels} pixels: write the runtime's option pixels: {pixels}"
             )
-    if own_error <= NEAR:
+    if own_error <= _NEAR:
         return
 
     # Two networks that know nothing of each other agree by the frequencies of their answers.

@@ -15,7 +15,7 @@ from bitleak.core.errors import ConfigError
 SAMPLED = 64
 """Images whose standardised size is looked at."""
 
-LARGE = 20.0
+_LARGE = 20.0
 """Mean size of standardised pixels that no usual mean and deviation give."""
 
 
@@ -133,7 +133,7 @@ def check_units(spelling: InputSpelling, values: np.ndarray | Tensor) -> None:
     few = torch.as_tensor(values[:SAMPLED])
     largest = float(few.abs().max())
     size = float(spelling.inputs(few, 1.0).abs().mean())
-    if largest > 2 and size > LARGE:
+    if largest > 2 and size > _LARGE:
         raise ConfigError(
             f"images: numbers up to {largest:g} that are not 8-bit are standardised as they are, and mean and "
             f"deviation are those of smaller ones (inputs of {size:.0f} on average): give images.astype('uint8'), "
@@ -146,7 +146,7 @@ def unit_note(spelling: InputSpelling, values: np.ndarray | Tensor) -> tuple[str
     if values.ndim != 4 or unit_of(values) != 1 or spelling != InputSpelling():
         return ()
     largest = float(torch.as_tensor(values[:SAMPLED]).abs().max())
-    if largest <= LARGE:
+    if largest <= _LARGE:
         return ()
     return (
         f"Images are numbers up to {largest:g}, not 8-bit, and go to the network as they are; one that takes 0 to 1 "

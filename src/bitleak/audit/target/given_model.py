@@ -31,7 +31,7 @@ from bitleak.engine.store import Store
 from bitleak.models import given_network
 from bitleak.train.recipe import Recipe
 
-BATCH = 4096
+_BATCH = 4096
 """Records that are brought to the network's input at a time."""
 
 
@@ -78,8 +78,8 @@ def given_data(records: Records) -> GivenData:
             f"{images.dtype} of shape {tuple(images.shape)}"
         )
     parts = []
-    for start in range(0, len(records.labels), BATCH):
-        chosen = np.arange(start, min(start + BATCH, len(records.labels)))
+    for start in range(0, len(records.labels), _BATCH):
+        chosen = np.arange(start, min(start + _BATCH, len(records.labels)))
         parts.append(records.inputs(chosen, "identity").flatten(1).numpy())
     rows = np.concatenate(parts)
     if not np.isfinite(rows).all():

@@ -29,7 +29,7 @@ FITTED = 2000
 SIDE = 16
 """Height and width that images are averaged to for their principal components."""
 
-BLOCK = 256
+_BLOCK = 256
 """Records whose pixels are handled at a time, few enough for a processor's cache."""
 
 
@@ -72,8 +72,8 @@ def features_of(
     parts: dict[str, list[np.ndarray]] = {}
     groups = ["label"]
     small = []
-    for start in range(0, len(chosen), BLOCK):
-        block = _plain(images[chosen[start : start + BLOCK]])
+    for start in range(0, len(chosen), _BLOCK):
+        block = _plain(images[chosen[start : start + _BLOCK]])
         if block.ndim == 4:
             for name, values in _moments(block).items():
                 parts.setdefault(name, []).append(values)

@@ -36,9 +36,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 FOLDS = 10
-"""Most folds; fewer with few records, so that each has `FEWEST` of either kind."""
+"""Most folds; fewer with few records, so that each has `_FEWEST` of either kind."""
 
-FEWEST = 5
+_FEWEST = 5
 """Members and others per fold, as far as there are 2 folds of them."""
 
 PERMUTATIONS = 999
@@ -158,7 +158,7 @@ def _folds(
 ) -> list[_Fold]:
     """Return the folds, members and others dealt out evenly."""
     sides = [generator.permutation(np.flatnonzero(member == side)) for side in (True, False)]
-    count = max(2, min(FOLDS, min(map(len, sides)) // FEWEST))
+    count = max(2, min(FOLDS, min(map(len, sides)) // _FEWEST))
     rows = []
     for fold in range(count):
         # The others are dealt from the last fold on, so that sizes differ by little.

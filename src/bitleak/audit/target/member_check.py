@@ -32,7 +32,7 @@ from bitleak.audit.target.tabular_model import StoredProbabilities
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.seeds import seed_for
 from bitleak.core.signals import signals
-from bitleak.core.types import SIGNALS
+from bitleak.core.types import LOG_PROBABILITY
 
 SAMPLE = 1000
 """Members that are classified."""
@@ -49,9 +49,7 @@ SMALLEST_GAIN = 0.02
 NEARLY = 0.01
 """Difference of accuracy up to which two spellings are about equally right."""
 
-LOG_PROBABILITY = SIGNALS.index("log_probability")
-
-CERTAIN = 4.0
+_CERTAIN = 4.0
 """Deviations by which the gain of accuracy must differ from 0, or an accuracy from guessing."""
 
 
@@ -132,7 +130,7 @@ def check_on_members(
     # Compared with the constant answer of the most frequent class.
     guess = float(np.bincount(labels).max() / len(labels))
     deviation = math.sqrt(guess * (1 - guess) / len(labels))
-    if accuracy < guess + CERTAIN * deviation and guess < 1:
+    if accuracy < guess + _CERTAIN * deviation and guess < 1:
         raise ConfigError(
             f"{where}weights: the target is right on {100 * accuracy:.1f} % of {len(sample):,} of its own "
             f"members, no better than guessing ({100 * guess:.1f} %), under every spelling of the inputs "
@@ -196,7 +194,7 @@ def _is_better(after: np.ndarray, before: np.ndarray) -> bool:
     """Whether more records are right, by McNemar's test."""
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     enough = gained - lost >= SMALLEST_GAIN * len(after)
-    return enough and gained - lost >= CERTAIN * math.sqrt(gained + lost)
+    return enough and gained - lost >= _CERTAIN * math.sqrt(gained + lost)
 
 
 def _wrong_inputs(best: Proposal, before: float, after: float, where: str) -> str:

@@ -1,8 +1,8 @@
 """Answers of one network to records: logits in batches, and the signals that attacks read.
 
 Evaluation mode and float32, always; the network's mode is restored. Anything with `predict_proba`
-is asked too, one call per query, with the logarithms of its probabilities as logits; about rows of a
-table, its probabilities are stored already (see `tabular_model`).
+is evaluated too, one call per query, with the logarithms of its probabilities as logits; for rows of
+a table, its probabilities are stored already (see `tabular_model`).
 
 Cost: one forward pass per record and query.
 """

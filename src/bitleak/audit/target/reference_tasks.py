@@ -50,7 +50,7 @@ from bitleak.steps.orient_images import OrientImages
 from bitleak.steps.read_answers_file import ReadAnswersFile
 from bitleak.train.fit import settled
 
-ANSWERS = "answers-of-the-target.npy"
+_ANSWERS = "answers-of-the-target.npy"
 """Name of the file with the target's answers to the training part."""
 
 
@@ -99,7 +99,7 @@ def prepare_references(
 
     Args:
         config: A validated config: data, network, recipe and target.
-        target: The same target, read.
+        target: The config's target, read.
         folder: For the target's answers, which imitated references learn from; it must be there
             until the tasks are done.
         data: Local folder or file that overrides the config's data set.
@@ -253,7 +253,7 @@ def _decoded(store: Store, task: Any) -> Any:
 def _answers_file(target: Target, folder: Path) -> tuple[ReadAnswersFile, Path]:
     """Write the target's answers to the training part into a file, and return the step that reads it."""
     logits = logits_of(target.model, target.records, target.parts.training).astype(np.float32)
-    path = folder / ANSWERS
+    path = folder / _ANSWERS
     np.save(path, logits)
     return ReadAnswersFile(digest_of(path), *map(int, logits.shape)), path
 

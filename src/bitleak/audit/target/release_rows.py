@@ -26,7 +26,7 @@ from bitleak.attacks import (
 )
 from bitleak.attacks.control import two_class_signals
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import SIGNALS, AttackView, Measure, ReferenceKind, Row
+from bitleak.core.types import CORRECT, LOGIT_SCALED, AttackView, Measure, ReferenceKind, Row
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.metrics import DELTA, PRIORS, Estimates, Measures
 from bitleak.report import RocCurve, named_curves
@@ -45,9 +45,6 @@ OFFLINE_FACTOR = 0.3
 
 TARGET = 0
 """Row of the only target."""
-
-LOGIT_SCALED = SIGNALS.index("logit_scaled")
-CORRECT = SIGNALS.index("correct")
 
 
 class Signals(NamedTuple):

@@ -1,6 +1,6 @@
 """Models of rows with `predict_proba`: scikit-learn's, and everything that answers in its way.
 
-The model is asked once about all records whose membership is known, with the rows as they came
+The model is evaluated once on all records whose membership is known, with the rows as they came
 (a data frame stays one). Its probabilities may be coarse: a forest of 100 trees answers in steps of
 0.01, and many of its answers are exactly 0 or 1. As in `bitleak attack`, the resolution of the
 answers is determined first, a 0 is read as half a step, and a sentence says how many records are
@@ -20,15 +20,12 @@ from torch import nn
 
 from bitleak.audit.target.record_lists import Known
 from bitleak.core.errors import ConfigError, ModelError
-from bitleak.core.probability_resolution import Resolution, resolution_of
+from bitleak.core.probability_resolution import SUM_TOLERANCE, Resolution, resolution_of
 from bitleak.core.signals import probability_signals
 from bitleak.core.types import SIGNALS
 
 ROWS = 1 << 14
 """Rows of a call."""
-
-SUM_TOLERANCE = 1e-2
-"""Largest deviation of a row of probabilities from the sum 1."""
 
 NEXT = (
     "Next, tier 1: offline attacks, which compare each record with estimators that were not fitted on it. It fits 10 "
@@ -41,11 +38,11 @@ OnStep = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class StoredProbabilities:
-    """The probabilities of one model, asked already.
+    """The stored probabilities of one model.
 
     Attributes:
         name: Class of the model, for people.
-        values: NaN for records that it was not asked about.
+        values: NaN for records that it was not evaluated on.
         resolution: Distance between its values, and the reading of a 0.
     """
 
@@ -118,11 +115,11 @@ class TabularRecords:
     def with_answers(
         self, models: Mapping[str, Any], known: Known, on_step: OnStep
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Ask every model with `predict_proba`; others are returned as they are.
+        """Evaluate every model with `predict_proba`; others are returned as they are.
 
         Args:
             models: Models by name.
-            known: Records to ask about.
+            known: Records to evaluate.
             on_step: Called with the fraction done of a stage, and its name.
 
         Returns:
@@ -212,7 +209,7 @@ def predicted(model: Any, rows: Any) -> Any:
 
 
 def takes_rows(network: Any, images: Any) -> bool:
-    """Return whether a model is asked by `predict_proba` about rows.
+    """Return whether a model is evaluated on rows by `predict_proba`.
 
     Raises:
         ConfigError: It is neither a network nor a classifier with probabilities.

@@ -104,7 +104,7 @@ class CheckedTarget(NamedTuple):
     Attributes:
         members: The target on its own members.
         baseline: The guess at membership without the model.
-        given: Releases that are not made by a quantizer, by name.
+        given: Releases that no quantizer makes, by name.
     """
 
     members: MemberCheck
@@ -113,7 +113,7 @@ class CheckedTarget(NamedTuple):
 
 
 def checked_target(target: Target, on_step: OnStep = silent) -> CheckedTarget:
-    """Check a target's lists, its answers, and what tells its members from others.
+    """Check a target's lists and answers, and whether records alone tell its members from others.
 
     Raises:
         ConfigError: There are too few records, or the target errs on its own members.

@@ -15,7 +15,7 @@ SHADOWS = 64
 STEP = 3.0
 """Cost of a training step over that of a forward pass."""
 
-CERTAIN = 3.29
+_CERTAIN = 3.29
 """Deviations of a difference that is no chance: two-sided 0.001."""
 
 _LIMITS = {

@@ -48,7 +48,7 @@ if find_spec("ray"):
 RAY_ATTEMPTS = 2
 """How many workers a task may take with it before it has failed."""
 
-LOSSES = 10
+_LOSSES = 10
 """How many machines that are lost a task may be on before it has failed."""
 
 REFRESH = 5.0
@@ -265,7 +265,7 @@ class Ray:
         if culprit:
             losses = self._lost.machines if machine_lost else self._lost.workers
             losses[culprit.key] += 1
-            if losses[culprit.key] == (LOSSES if machine_lost else RAY_ATTEMPTS):
+            if losses[culprit.key] == (_LOSSES if machine_lost else RAY_ATTEMPTS):
                 self._done.append(
                     self._give_up(flight.tasks.pop(culprit.key), error, losses[culprit.key])
                 )

@@ -41,7 +41,7 @@ from bitleak.models.precision import exact_float32
 from bitleak.quantizers.network.weight_reads import WeightReads
 from bitleak.quantizers.scheme import Layer, Scheme, leave_out, quantizable
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SCRIPTED_LAYERS = ("Conv1d", "Conv2d", "Conv3d", "Linear")
 _REMEDIES = {
     "WeightNorm": "torch.nn.utils.remove_weight_norm(module)",
@@ -212,7 +212,7 @@ def _check_tensors(network: nn.Module) -> None:
         complex_weight = tensor.is_complex() and isinstance(
             network.get_submodule(name.rpartition(".")[0]), Layer
         )
-        if complex_weight or (tensor.is_floating_point() and tensor.dtype not in FLOATS):
+        if complex_weight or (tensor.is_floating_point() and tensor.dtype not in _FLOATS):
             raise QuantizationError(
                 f"{name!r} is of type {_text(tensor.dtype)}; a network to quantize has float16, bfloat16, float32 or "
                 "float64 tensors"

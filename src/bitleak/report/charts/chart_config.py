@@ -5,13 +5,13 @@ from typing import Any
 
 from bitleak.report.figures.style import COLOURS, SPARE_COLOURS
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 """Identifier of the specification's language; nothing is loaded from it."""
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-left", "triangle-right",
           "stroke")  # fmt: skip
 
-CONFIG: dict[str, Any] = {
+_CONFIG: dict[str, Any] = {
     "background": None,
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
@@ -48,11 +48,11 @@ def chart(description: str, layers: Sequence[dict[str, Any]], **settings: Any) -
         settings: Further entries, such as `height`.
     """
     return {
-        "$schema": SCHEMA,
+        "$schema": _SCHEMA,
         "description": description,
         "width": "container",
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "config": CONFIG,
+        "config": _CONFIG,
         **settings,
         "layer": list(layers),
     }

@@ -32,7 +32,7 @@ def limits_chart(table: Table, grid: LimitGrid) -> dict[str, Any] | None:
         return None
     families = list(dict.fromkeys(point["family"] for point in shown[:-1]))
     precisions = [FULL_TITLE]
-    precisions += [text.precision(levels) for levels in table.levels]
+    precisions += [text.precision_text(levels) for levels in table.levels]
     x_title, y_title = "test accuracy lost (points)", _leakage_title(grid)
     lowest = min(-0.5, *(point["loss_low"] for point in shown))
     highest = max(2.5, *(point["loss_high"] for point in shown))
@@ -175,7 +175,7 @@ def _point(table: Table, grid: LimitGrid, name: str) -> dict[str, Any]:
 
 
 def _precision(variant: Variant | None) -> str:
-    return text.precision(None if variant is None else variant.levels or 0)
+    return text.precision_text(None if variant is None else variant.levels or 0)
 
 
 def _loss(accuracy: Measure) -> tuple[float, float, float]:

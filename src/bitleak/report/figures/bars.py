@@ -14,7 +14,7 @@ from bitleak.core.types import Measure
 from bitleak.core.variants import UNQUANTIZED
 from bitleak.report.figures.report_figure import FigureData, ReportFigure
 from bitleak.report.figures.style import CHANCE_LINE, INK, MUTED, colours, labels
-from bitleak.report.format import percent, precision
+from bitleak.report.format import percent, precision_text
 from bitleak.report.results_table import Table
 
 _WIDTH = 0.8
@@ -57,7 +57,7 @@ def draw_bars(data: FigureData) -> Figure:
         _draw_panel(axes, table, panel)
         axes.set_ylabel(panel.title)
     column[-1].axhline(fpr, linewidth=1, **CHANCE_LINE)
-    groups = [precision(levels) for levels in (None, *table.levels)]
+    groups = [precision_text(levels) for levels in (None, *table.levels)]
     column[-1].set_xticks(range(len(groups)), groups)
     figure.legend(handles=_legend(table), loc="outside lower center", ncols=7, fontsize=9)
     return figure

@@ -1,6 +1,6 @@
 """AUC and TPR at the headline FPR against the number of references per side.
 
-There is one row of panels per group of attacks, in the order of `GROUPS`.
+There is one row of panels per group of attacks, in the order of `_GROUPS`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from bitleak.report.format import percent
 from bitleak.report.power_file import PowerRow
 from bitleak.report.results_table import ALL
 
-GROUPS = {
+_GROUPS = {
     "LiRA online": "lira-online",
     "LiRA offline, one-sided": "lira-offline-one_sided",
     "LiRA offline, two-sided": "lira-offline-two_sided",
@@ -91,7 +91,7 @@ def grouped(attacks: Iterable[str]) -> dict[str, tuple[str, ...]]:
         >>> grouped(["rmia-online", "reference", "rmia-offline", "rmia-online"])
         {'RMIA': ('rmia-online', 'rmia-offline'), 'other attacks': ('reference',)}
     """
-    groups: dict[str, tuple[str, ...]] = dict.fromkeys((*GROUPS, REST), ())
+    groups: dict[str, tuple[str, ...]] = dict.fromkeys((*_GROUPS, REST), ())
     for attack in dict.fromkeys(attacks):
         title = _group_of(attack)
         groups[title] = (*groups[title], attack)
@@ -105,12 +105,12 @@ def short_name(attack: str) -> str:
         >>> short_name("lira-offline-one_sided-fixed"), short_name("reference")
         ('fixed', 'reference')
     """
-    start = GROUPS.get(_group_of(attack), "")
+    start = _GROUPS.get(_group_of(attack), "")
     return attack.removeprefix(f"{start}-") if start else attack
 
 
 def _group_of(attack: str) -> str:
-    for title, start in GROUPS.items():
+    for title, start in _GROUPS.items():
         if attack.startswith(start):
             return title
     return REST

@@ -24,7 +24,7 @@ from bitleak.report.figures.style import (
     labels,
     log_axis,
 )
-from bitleak.report.format import precision
+from bitleak.report.format import precision_text
 from bitleak.report.results_table import ALL, FULL, Table
 from bitleak.report.row_files import RocCurve
 from bitleak.report.summary import Summary
@@ -83,7 +83,7 @@ def _draw_panel(
     low = min(1 / max(2, summary.non_members), min(summary.fprs, default=0.1))
     log_axis(axes, "x", low, 1.0)
     log_axis(axes, "y", low, 1.0)
-    axes.set_title(precision(levels))
+    axes.set_title(precision_text(levels))
     axes.plot([low, 1], [low, 1], linewidth=1, zorder=1, **CHANCE_LINE)
     axes.axvline(summary.headline_fpr, color=FAINT, linewidth=2.5, zorder=0.9)
     if FULL in curves:

@@ -30,7 +30,7 @@ from bitleak.report.figures.style import (
     log_axis,
     markers,
 )
-from bitleak.report.format import REFERENCE_TITLES, percent, precision
+from bitleak.report.format import REFERENCE_TITLES, percent, precision_text
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
@@ -64,7 +64,7 @@ class Point:
 def draw_tradeoff(data: FigureData) -> Figure | None:
     """Draw the trade-off; None if no accuracy is known.
 
-    If a variant collapses, the accuracies span so much that all others would be one blot: the
+    If a variant collapses, the accuracies span so wide a range that all others would be one blot: the
     horizontal axis is then compressed towards the low end, by an inverse hyperbolic sine.
     """
     table, summary = data.table, data.summary
@@ -237,7 +237,9 @@ def _legend(table: Table, *, limits: bool) -> list[Artist]:
         handles.append(line)
     handles.append(_key(INK, "full precision", marker="*", markersize=12, linestyle="none"))
     for levels, shape in markers(table).items():
-        handles.append(_key(MUTED, precision(levels), marker=shape, markersize=7, linestyle="none"))
+        handles.append(
+            _key(MUTED, precision_text(levels), marker=shape, markersize=7, linestyle="none")
+        )
     if limits:
         hollow = _key(MUTED, "hollow: TPR 0, upper limit", marker="o", markersize=6,
                       linestyle="none", markerfacecolor="none")  # fmt: skip

@@ -8,7 +8,7 @@ from bitleak.report.page_tables import Cell, PageSection, PageTable, figure_cell
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
-READING = (
+_READING = (
     "All candidates are members of the target, so an AUC above 0.5 betrays the calibration set and "
     "not the training set. The references are the target's other quantized versions: this "
     "adversary has the full-precision model and the recipe. Intervals resample the candidates, the "
@@ -30,7 +30,7 @@ def calibration_section(table: Table, summary: Summary) -> PageSection | None:
         if (variant, attack) == (variants[0], attacks[0]) and metric.base == "tpr":
             metrics.append(metric)
 
-    method = f"{summary.calibration_inference} {READING}".strip()
+    method = f"{summary.calibration_inference} {_READING}".strip()
     page_table = _figures(table, variants, attacks, metrics)
     findings = _findings(table, summary, variants, attacks)
     title = "Who was in the calibration set"

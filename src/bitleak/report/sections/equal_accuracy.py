@@ -13,14 +13,14 @@ from bitleak.report.page_tables import Cell, PageSection, PageTable, change_cell
 from bitleak.report.results_table import FULL, Table
 from bitleak.report.summary import Summary
 
-METHOD = (
+_METHOD = (
     "Leakage falls whenever accuracy does. Each variant is therefore compared with the same "
     "full-precision models with Gaussian noise on their weights. In every layer, the noise has the "
     "same standard deviation relative to that of the layer's weights (the noise scale), chosen so "
     "that the mean accuracy over the targets is that of the variant. The noisy models are attacked "
     "in the same way; matched references have noise of the same scale, drawn anew."
 )
-READING = (
+_READING = (
     "The accuracies are made equal on each target's own non-members, whose number limits how equal "
     "they are; the intervals of the differences in leakage include that error. Here, accuracies are "
     "compared on the test records. If a variant is as accurate as full precision within error, the "
@@ -59,7 +59,7 @@ def utility_section(table: Table, summary: Summary) -> PageSection | None:
         if finding:
             findings.append(finding)
     page_table = _figures(table, summary, variants)
-    return PageSection("At equal accuracy", (METHOD, READING), tuple(findings), (page_table,))
+    return PageSection("At equal accuracy", (_METHOD, _READING), tuple(findings), (page_table,))
 
 
 def _figures(table: Table, summary: Summary, variants: list[Variant]) -> PageTable:

@@ -8,12 +8,12 @@ from bitleak.report.page_tables import Cell, PageSection, PageTable, change_cell
 from bitleak.report.results_table import FULL, Table
 from bitleak.report.summary import Summary
 
-METHOD = (
+_METHOD = (
     "The adversary sees several releases of one target, such as a model and its quantized copy, "
     "and every reference model in the same releases. The joint attack is one likelihood ratio over "
     "the scores of all of them; alone, it is applied to a single release in the same way."
 )
-READING = (
+_READING = (
     "\u201cOver the best alone\u201d is the paired difference from the release with the largest "
     "figure. That release is chosen on the same data, so the difference is a little too small "
     "rather than too large."
@@ -38,7 +38,7 @@ def joint_section(table: Table, summary: Summary) -> PageSection | None:
             findings.append(finding)
     page_table = _figures(table, summary, [*alone, *sets])
     title = "Several releases of one target"
-    return PageSection(title, (METHOD, READING), tuple(findings), (page_table,))
+    return PageSection(title, (_METHOD, _READING), tuple(findings), (page_table,))
 
 
 def _variants(table: Table) -> tuple[list[Variant], list[Variant]]:

@@ -85,6 +85,19 @@ def test_a_field_wins_over_the_preset_and_an_entry_over_the_common_calibration()
     assert (entry.calibration.source, entry.calibration.records) == ("holdout", 50)
 
 
+def test_a_null_that_is_no_default_survives_being_written_out():
+    raw = {"data": "digits", "model": {"name": "cnn", "width": 4}, "split": {"models": 8}}
+    entries = [
+        {"name": "obc", "levels": 4, "reestimate_images": None},
+        {"name": "gptq", "levels": 4, "reestimate_images": 5, "last": None},
+    ]
+    config = validate({**raw, "quantize": entries})
+    assert [entry.options["reestimate_images"] for entry in config.quantize] == [None, 5]
+    written = resolved(config)
+    assert "last" not in written["quantize"][1]
+    assert validate(yaml.safe_load(yaml.safe_dump(written))) == config
+
+
 def test_settings_reach_into_lists_and_make_what_is_missing():
     raw = {**BASE, "quantize": [{"name": "rtn", "levels": [4]}]}
     changed = override(

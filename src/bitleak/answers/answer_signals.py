@@ -4,10 +4,11 @@ The confidence of probabilities is log p_y - log(sum of the others), or log(1 - 
 grid; 0 and 1 are read at half a step of the file's resolution (`resolution`), and values beyond are tied. Scores are
 taken as confidences of two classes (`bitleak.attacks.two_class_signals`).
 
-Signals are kept plane by plane, `[signals models records queries]`, so that an attack reads only the signals that it uses, and
-only the first ones if no attack looks at others. Logits may be divided by the temperature of their variant
-(`variant_scales`); accuracies and memorisation are those of the answers as they came.
-Cost: O(models records queries classes); memory beyond the result: one block.
+Signals are kept plane by plane, `[signals models records queries]`, so that an attack reads only
+the signals that it uses, and only the first ones if no attack looks at others. Logits may be
+divided by the temperature of their variant (`variant_scales`); accuracies and memorisation are
+those of the answers as they came. Cost: O(models records queries classes); memory beyond the
+result: one block.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 """Validation of a config: every mistake is reported at once, before any work."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -157,17 +157,29 @@ def resolved(config: Config) -> dict[str, Any]:
 
 def _resolved_quantizer(entry: QuantizeConfig) -> dict[str, Any]:
     """Return the entry of one quantizer at one precision."""
-    # Fields of a quantizer that are null or empty are left out, as are a label and a preset that
-    # say nothing.
-    fields_ = {key: value for key, value in entry.options.items() if value not in (None, {})}
+    meant = _fields_without_none(entry)
+    options = {}
+    for key, value in entry.options.items():
+        # Null and an empty mapping are left out where they are the default.
+        if value != {} and (value is not None or key in meant):
+            options[key] = value
     return {
         "name": entry.name,
         **({"label": entry.label} if entry.label != entry.name else {}),
         **({} if entry.levels is None else {"levels": entry.levels}),
         **({"preset": entry.preset} if entry.preset else {}),
-        **fields_,
+        **options,
         "calibration": plain_values(asdict(entry.calibration)),
     }
+
+
+def _fields_without_none(entry: QuantizeConfig) -> set[str]:
+    """Return the fields of an entry's quantizer whose default, or whose value by the preset, is not None."""
+    if entry.name in (TOOL, FILE):
+        return set()
+    kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
+    by_default = {field.name for field in fields(kind) if field.default is not None}
+    return by_default.union(getattr(kind, "PRESETS", {}).get(entry.preset, ()))
 
 
 def _data(raw: Any, errors: list[str]) -> DataConfig | None:

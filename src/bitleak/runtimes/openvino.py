@@ -1,8 +1,10 @@
 """OpenVINO files, answered by OpenVINO's CPU plugin.
 
 By default, OpenVINO computes in bfloat16 on processors that have it, and rounds the activations of
-products with packed weights to 8 bits. Here float32 is requested, read back from the compiled graph, and checked by a product of numbers that bfloat16 cannot hold. `precision: runtime` leaves the choice to OpenVINO, for the answers that a default session gives; the arithmetic
-that it chose is in the facts of the network.
+products with packed weights to 8 bits. Here float32 is requested, read back from the compiled
+graph, and checked by a product of numbers that bfloat16 cannot hold. `precision: runtime` leaves
+the choice to OpenVINO, for the answers that a default session gives; the arithmetic that it chose
+is in the facts of the network.
 
 OpenVINO has no switch that turns its rewriting off. `optimisation: none` hands out every product of
 the graph as an output, which no fusion survives, and turns off its integer arithmetic

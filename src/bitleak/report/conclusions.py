@@ -20,7 +20,7 @@ from bitleak.report.format import (
     figure,
     listed,
     percent,
-    precision,
+    precision_text,
     tpr_decimals,
     value,
 )
@@ -261,7 +261,7 @@ def _at_precision(table: Table, summary: Summary, levels: int) -> str:
             clauses.append(f"{_OPENINGS[verdict]} {listed(names)}")
     full = f"full precision {_headline_text(table, summary, FULL)}"
     scale = f"TPR at {percent(summary.headline_fpr)} FPR, {full}"
-    heading = f"At {precision(levels)}" if levels else "At a precision that is not stated"
+    heading = f"At {precision_text(levels)}" if levels else "At a precision that is not stated"
     return f"{heading} ({scale}): {'; '.join(clauses)}."
 
 

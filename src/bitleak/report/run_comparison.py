@@ -21,10 +21,10 @@ from scipy.special import ndtr, ndtri
 from bitleak.core.errors import InputError
 from bitleak.core.metric_names import TEST_ACCURACY, Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import FULL
+from bitleak.core.variants import FULL, STRONGEST
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import verdict
-from bitleak.report.release_gate import STRONGEST, adversary_measure, chosen_adversary
+from bitleak.report.release_gate import adversary_measure, chosen_adversary
 from bitleak.report.results_table import Table, tabulate
 from bitleak.report.summary import Summary
 

@@ -1,7 +1,6 @@
 """Images, labels and options of `audit_model` as people give them, checked before any work."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -186,7 +185,11 @@ def check_options(
         raise ConfigError(str(error)) from None
     rates = (fpr,) if np.ndim(fpr) == 0 else tuple(fpr)
     for rate in rates:
-        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < 1:
+        if (
+            isinstance(rate, bool)
+            or not isinstance(rate, int | float | np.floating)
+            or not 0 < rate < 1
+        ):
             raise ConfigError(f"fpr: expected rates between 0 and 1, such as 0.01, got {rate!r}")
     if not rates:
         raise ConfigError("fpr: expected at least one rate, such as 0.01")

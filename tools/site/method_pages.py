@@ -170,7 +170,9 @@ def _summary(method: Method) -> str:
 
 def _without_head(paragraph: str, head: str) -> str:
     """Return a paragraph without a head that its heading repeats, such as `Cost:`."""
-    text = paragraph.removeprefix(head)
+    if head == "Misleading":
+        return f"It misleads{paragraph.removeprefix(head)}"
+    text = paragraph.removeprefix(head).removeprefix(" from the published code")
     if not text.startswith((":", ".")):
         return paragraph
     text = text[1:].lstrip()

@@ -31,6 +31,14 @@ GROUPS = {
 """Groups of public names, by the modules that define them; the first that fits counts."""
 
 
+CLASS_OPTIONS = """   :members:
+   :special-members: __call__
+   :exclude-members: uses_references, fewest_population, reads_one_signal
+   :inherited-members: Exception, BaseException
+"""
+"""Shown parts of classes: those of every attack that only the package itself reads are left out."""
+
+
 def public_names() -> dict[str, Any]:
     """Return the objects that `bitleak` exports, by name."""
     return {name: getattr(bitleak, name) for name in bitleak.__all__ if not name.startswith("_")}
@@ -42,9 +50,7 @@ def api_pages() -> dict[str, str]:
     groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
     for name, value in public_names().items():
         directive = "autoclass" if isinstance(value, type) else "autofunction"
-        options = "   :members:\n   :inherited-members: Exception, BaseException\n" * (
-            directive == "autoclass"
-        )
+        options = CLASS_OPTIONS if directive == "autoclass" else ""
         title = f"bitleak.{name}"
         body = f".. {directive}:: bitleak.{name}\n{options}"
         pages[f"reference/api/{name}.rst"] = f"{title}\n{'=' * len(title)}\n\n{body}"

@@ -46,14 +46,17 @@ def navigation(index: str) -> dict[str, list[str]]:
 
     Example:
         >>> navigation("# Title\n\n## Guides\n\n- [A](a.md): first\n- [B](b.md#x)\n")["Guides"][:2]
-        ['a.md', 'b.md']
+        ['A <a.md>', 'B <b.md>']
     """
     groups: dict[str, list[str]] = {}
     for part in re.split(r"^## ", index, flags=re.M)[1:]:
         title, _, body = part.partition("\n")
-        links = [local(link) for link in re.findall(r"^- \[[^\]]+\]\(([^)#]+)", body, flags=re.M)]
-        pages = [link for link in links if link.endswith(".md") and link != "README.md"]
-        groups[title.strip()] = list(dict.fromkeys(pages))
+        entries = {}
+        for name, link in re.findall(r"^- \[([^\]]+)\]\(([^)#]+)", body, flags=re.M):
+            path = local(link)
+            if path.endswith(".md") and path != "README.md":
+                entries[path] = f"{name} <{path}>"
+        groups[title.strip()] = list(entries.values())
     for title, paths in GENERATED.items():
         groups[title] = groups.get(title, []) + list(paths)
     return groups

@@ -154,8 +154,8 @@ def reading(table: Table, summary: Summary) -> str:
     """Return how to read the figures of the answer, in a sentence or two."""
     rate = text.percent(summary.headline_fpr)
     guess = (
-        f"Guessing picks out {rate} at the same price: of every hundred records outside the training "
-        f"set, {100 * summary.headline_fpr:g} are accused falsely."
+        f"Guessing would pick out {rate}. A false accusation is a record from outside the training "
+        "set that is taken for a training record."
     )
     if not _has_rate(table, summary):
         guess = "Guessing is right in 50 % of such pairs."

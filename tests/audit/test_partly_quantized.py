@@ -65,7 +65,7 @@ def test_pairs_with_a_target_come_first_and_a_targets_own_pair_is_replaced():
     [
         ({"references": ["fp32", {"kind": "matched", "quantized": 3}]}, "even number of at least 4"),
         ({"references": ["fp32", {"kind": "matched", "quantized": 10}]}, "10 of 10 references"),
-        ({"references": ["fp32", {"kind": "fp32", "quantized": 4}]}, "expected a kind or {kind"),
+        ({"references": ["fp32", {"kind": "fp32", "quantized": 4}]}, "expected a kind, {kind"),
         ({"references": [{"kind": "matched", "quantized": 4}]}, "add fp32"),
         ({"split": {"mode": "dedicated", "targets": 2, "shadows": 8, "population": 20}}, "needs split.mode"),
     ],

@@ -98,6 +98,9 @@ def _references() -> Iterator[ListedName]:
         "{kind: matched, quantized: K}", "K of them; the others' quantized answers are predicted"
     )
     yield ListedName(
+        "{kind: other, variant: NAME}", "references that are quantized as that variant is"
+    )
+    yield ListedName(
         "recalibrated", "references at full precision, after an affine correction of the target"
     )
 

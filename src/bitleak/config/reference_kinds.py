@@ -2,54 +2,89 @@
 
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bitleak.config.fields import name_list
+from bitleak.config.schema import QuantizeConfig
+from bitleak.core.checks import unknown_name
 from bitleak.core.types import ReferenceKind, SplitMode
+from bitleak.core.variants import FULL
 
 _KINDS: tuple[ReferenceKind, ...] = typing.get_args(ReferenceKind)
 FEWEST_QUANTIZED = 4
 """Fewest quantized references of an adversary: two per side of every record."""
 EXAMPLE_KIND = "{kind: matched, quantized: 16}"
+EXAMPLE_OTHER = "{kind: other, variant: rtn-4}"
 
 
-def read_references(
-    raw: Any, errors: list[str]
-) -> tuple[tuple[ReferenceKind, ...], tuple[int, ...]]:
-    """Return the kinds of references, and the numbers of partly quantized ones, ascending.
+class References(NamedTuple):
+    """The section, read.
+
+    Attributes:
+        kinds: Kinds of references that are all alike.
+        partly_quantized: Numbers of partly quantized references, ascending.
+        others: Variants that references are quantized as, whatever the target is, in the file's order.
+    """
+
+    kinds: tuple[ReferenceKind, ...]
+    partly_quantized: tuple[int, ...]
+    others: tuple[str, ...]
+
+
+def read_references(raw: Any, errors: list[str]) -> References:
+    """Read the section.
 
     Args:
-        raw: The section: names of kinds, and mappings such as `{kind: matched, quantized: 16}`;
-            None for all kinds.
+        raw: Names of kinds, and mappings such as `{kind: matched, quantized: 16}` and
+            `{kind: other, variant: rtn-4}`; None for all kinds.
         errors: Mistakes are added to it.
 
     Example:
         >>> read_references(["fp32", {"kind": "matched", "quantized": 16}], [])
-        (('fp32',), (16,))
+        References(kinds=('fp32',), partly_quantized=(16,), others=())
+        >>> read_references(["fp32", {"kind": "other", "variant": "rtn-4"}], []).others
+        ('rtn-4',)
     """
     if raw is None:
-        return _KINDS, ()
+        return References(_KINDS, (), ())
     entries = list(raw) if isinstance(raw, list | tuple) else [raw]
-    names = [entry for entry in entries if not isinstance(entry, Mapping)]
-    counts = [_count(entry, errors) for entry in entries if isinstance(entry, Mapping)]
-    if counts and not names:
+    names, counts, others = [], [], []
+    for entry in entries:
+        if not isinstance(entry, Mapping):
+            names.append(entry)
+        elif entry.get("kind") == "other":
+            others += _other(entry, errors)
+        else:
+            counts += _count(entry, errors)
+    if (counts or others) and not names:
         errors.append(
-            f"references: {EXAMPLE_KIND} comes beside the kinds of full references; add fp32, whose "
-            "answers the others' are predicted from"
+            f"references: {EXAMPLE_KIND} and {EXAMPLE_OTHER} come beside the kinds of full references; "
+            "add fp32, whose answers predictions are made from and other recipes are compared with"
         )
-        return _KINDS, ()
+        return References(_KINDS, (), ())
     # an unknown name is a mistake that has been added, and no kind
     named = name_list(names, "references", _KINDS, errors)
     kinds = tuple(sorted((kind for kind in _KINDS if kind in named), key=named.index))
-    return kinds, tuple(sorted({count for count in counts if count}))
+    return References(kinds, tuple(sorted(set(counts))), tuple(dict.fromkeys(others)))
 
 
-def _count(entry: Mapping[str, Any], errors: list[str]) -> int:
-    """Return the number of quantized references of an entry; 0 if it is wrong."""
+def _other(entry: Mapping[str, Any], errors: list[str]) -> list[str]:
+    """Return the variant of an entry; empty if it is wrong."""
+    variant = entry.get("variant")
+    if set(entry) != {"kind", "variant"} or not isinstance(variant, str):
+        errors.append(f"references: expected {EXAMPLE_OTHER}, got {dict(entry)!r}")
+        return []
+    return [variant]
+
+
+def _count(entry: Mapping[str, Any], errors: list[str]) -> list[int]:
+    """Return the number of quantized references of an entry; empty if it is wrong."""
     count = entry.get("quantized")
     if set(entry) != {"kind", "quantized"} or entry["kind"] != "matched":
-        errors.append(f"references: expected a kind or {EXAMPLE_KIND}, got {dict(entry)!r}")
-        return 0
+        errors.append(
+            f"references: expected a kind, {EXAMPLE_KIND} or {EXAMPLE_OTHER}, got {dict(entry)!r}"
+        )
+        return []
     if (
         isinstance(count, bool)
         or not isinstance(count, int)
@@ -60,13 +95,49 @@ def _count(entry: Mapping[str, Any], errors: list[str]) -> int:
             f"references: quantized must be an even number of at least {FEWEST_QUANTIZED} (they come "
             f"in pairs of complements, two per side of every record), got {count!r}"
         )
-        return 0
-    return count
+        return []
+    return [count]
 
 
-def resolved_references(kinds: Sequence[ReferenceKind], counts: Sequence[int]) -> list[Any]:
+def resolved_references(
+    kinds: Sequence[ReferenceKind], counts: Sequence[int], others: Sequence[str]
+) -> list[Any]:
     """Return the section with every default written out."""
-    return [*kinds, *({"kind": "matched", "quantized": count} for count in counts)]
+    partly = [{"kind": "matched", "quantized": count} for count in counts]
+    return [*kinds, *partly, *({"kind": "other", "variant": variant} for variant in others)]
+
+
+def check_others(
+    others: Sequence[str], entries: Sequence[QuantizeConfig], errors: list[str]
+) -> None:
+    """Check that references can be quantized as every named variant is.
+
+    Args:
+        others: Names of variants.
+        entries: The section `quantize`.
+        errors: Mistakes are added to it.
+    """
+    makers = {entry.variant: entry for entry in entries}
+    for variant in others:
+        if variant == FULL:
+            errors.append(
+                "references: other references at full precision are the kind fp32; write fp32"
+            )
+        elif variant not in makers:
+            problem = (
+                unknown_name("variant", variant, list(makers)) if makers else "quantize is empty"
+            )
+            errors.append(f"references: {EXAMPLE_OTHER} names an entry of quantize: {problem}")
+        elif not makers[variant].has_matched_references:
+            errors.append(
+                f"references: {variant} is a file without the tool that made it, so no reference is "
+                "quantized as it is; name the file's tool, or another variant"
+            )
+        elif len(makers) == 1:
+            errors.append(
+                f"references: {variant} is the only variant, for which such references are matched; write "
+                "matched, or add another entry to quantize"
+            )
 
 
 def check_quantized(

@@ -364,6 +364,8 @@ class Config:
             but the adversary of an attack without references.
         partly_quantized: Numbers of references of adversaries who quantize only that many of them
             as the target is, and predict the others' answers.
+        other_references: Variants that the references of an adversary are quantized as, whatever the
+            target is, in the order of the file.
         train_given: Fields of `train` that the file gives; the others may be taken from the
             checkpoint of a target.
     """
@@ -391,6 +393,7 @@ class Config:
     clusters: str = ""
     headline: HeadlineConfig = HeadlineConfig("lira-online-shrunk", "matched")
     partly_quantized: tuple[int, ...] = ()
+    other_references: tuple[str, ...] = ()
     train_given: tuple[str, ...] = field(default=(), compare=False)
 
 

@@ -21,6 +21,7 @@ from bitleak.config.fields import (
 )
 from bitleak.config.headline_pair import settled_headline
 from bitleak.config.reference_kinds import (
+    check_others,
     check_quantized,
     read_references,
     resolved_references,
@@ -91,8 +92,9 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "attacks": _attacks(raw.get("attacks", ["lira", "threshold"]), errors),
         "metrics": _metrics(raw.get("metrics", []), errors),
         "figures": _figures(raw.get("figures", []), errors),
-        "references": (kinds := read_references(raw.get("references"), errors))[0],
-        "partly_quantized": kinds[1],
+        "references": (read := read_references(raw.get("references"), errors)).kinds,
+        "partly_quantized": read.partly_quantized,
+        "other_references": read.others,
         "fpr": tuple(sorted(fpr)),
         "priors": tuple(number_list(raw.get("priors", list(PRIORS)), "priors", errors)),
         "delta": _delta(raw.get("delta", DELTA), errors),
@@ -137,7 +139,9 @@ def resolved(config: Config) -> dict[str, Any]:
         "attacks": list(config.attacks),
         **({"metrics": list(config.metrics)} if config.metrics else {}),
         **({"figures": list(config.figures)} if config.figures else {}),
-        "references": resolved_references(config.references, config.partly_quantized),
+        "references": resolved_references(
+            config.references, config.partly_quantized, config.other_references
+        ),
         "fpr": list(config.fpr),
         "priors": list(config.priors),
         "delta": config.delta,
@@ -521,6 +525,7 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
             if not 0 < quantity < 1:
                 errors.append(f"{name}: expected numbers between 0 and 1, got {quantity!r}")
     check_quantized(config["partly_quantized"], split.mode, split.models - 2, errors)
+    check_others(config["other_references"], config["quantize"], errors)
     check_rows(config, errors)
     check_analyses(config, errors)
     if not errors:

@@ -37,6 +37,9 @@ STRONGEST = "strongest"
 NAMED = "(named)"
 """Mark in the column `chosen`: too few models play the target, so that the pair is the named one."""
 
+OTHER = "other:"
+"""Start of the kind of references that are quantized as another variant than the target is."""
+
 SIGNS = ("&", "@", ":")
 
 _NOISE = "noise@"

@@ -171,12 +171,15 @@ def _models(planner: Planner) -> Models:
         answers[FULL, row] = planner.query(
             weights[FULL, row], f"fp32 of model {row}", test=row in targets
         )
+    # Targets in every variant; references in those that some adversary has them in.
+    in_all_variants: set[int] = set(rows)
     if "matched" not in config.references:
         most = max(config.partly_quantized, default=0)
-        rows = sorted({*targets, *quantized_rows(targets, references, most)})
+        in_all_variants = {*targets, *quantized_rows(targets, references, most)}
     for row in rows:
         for entry in config.quantize:
-            if row not in targets and not entry.has_matched_references:
+            wanted = row in in_all_variants or entry.variant in config.other_references
+            if row not in targets and not (wanted and entry.has_matched_references):
                 continue
             label = f"{entry.variant} of model {row}"
             weights[entry.variant, row] = planner.quantize(entry, row, weights[FULL, row])

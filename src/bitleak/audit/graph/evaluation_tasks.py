@@ -9,7 +9,7 @@ from bitleak.attacks import attack_entries
 from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
-from bitleak.core.variants import CONTROL, CONTROLS, FULL, POSITIVE
+from bitleak.core.variants import CONTROL, CONTROLS, FULL, OTHER, POSITIVE
 from bitleak.engine.keys import Task
 from bitleak.metrics import metric_entries
 from bitleak.steps.answer_scale import AnswerScale
@@ -66,7 +66,7 @@ class VariantColumns(NamedTuple):
 def evaluate(planner: Planner, models: Models, variant: str) -> tuple[list[Task], list[Task]]:
     """Plan the attacks on a variant, and the tasks that make its rows."""
     config = planner.config
-    kinds = kinds_of(config, variant)
+    kinds = [*kinds_of(config, variant), *other_kinds(config, variant)]
     columns = variant_columns(config, variant)
     attacks, measured = [], []
     baseline = estimate(planner, attack_variant(planner, models, FULL, FULL))
@@ -102,6 +102,20 @@ def kinds_of(config: Config, variant: str) -> list[str]:
         return [FULL]
     matched = is_matched(config, variant)
     return [kind for kind in config.references if kind != "matched" or matched] or [FULL]
+
+
+def other_kinds(config: Config, variant: str) -> list[str]:
+    """Return the kinds of references that are quantized otherwise than a quantized variant is."""
+    if variant == FULL or variant in CONTROLS:
+        return []
+    return [f"{OTHER}{name}" for name in config.other_references if name != variant]
+
+
+def reference_variant(variant: str, kind: str) -> str:
+    """Return the variant of the references that attack a variant."""
+    if kind.startswith(OTHER):
+        return kind.removeprefix(OTHER)
+    return variant if kind == "matched" else FULL
 
 
 def is_matched(config: Config, variant: str) -> bool:
@@ -229,7 +243,7 @@ def attack_variant(planner: Planner, models: Models, variant: str, kind: str) ->
     )
     inputs: InputKeys = {
         "targets": tuple(models.answers[attacked, row].key for row in rows),
-        "references": models.reference_keys(attacked if kind == "matched" else FULL),
+        "references": models.reference_keys(reference_variant(attacked, kind)),
         **planner.data(),
     }
     return planner.task(step, inputs, f"attack {variant} by {kind}")
@@ -262,7 +276,7 @@ def estimate(planner: Planner, scores: Task) -> Task:
 def choose(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     """Plan the thresholds from references; those at full precision serve all variants."""
     config = planner.config
-    played = variant if kind == "matched" else FULL
+    played = reference_variant(variant, kind)
     step = ChooseThresholds(
         attacks=tuple(attack_entries(config.attacks)),
         recalibrated=kind == "recalibrated",

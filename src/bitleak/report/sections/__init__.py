@@ -5,9 +5,10 @@ from bitleak.report.results_table import Table
 from bitleak.report.sections.calibration_sets import calibration_section
 from bitleak.report.sections.equal_accuracy import utility_section
 from bitleak.report.sections.joint_section import joint_section
+from bitleak.report.sections.recipe_section import recipe_section
 from bitleak.report.summary import Summary
 
-_SECTIONS = (utility_section, joint_section, calibration_section)
+_SECTIONS = (recipe_section, utility_section, joint_section, calibration_section)
 
 
 def page_sections(table: Table, summary: Summary) -> list[PageSection]:

@@ -1,0 +1,95 @@
+"""The section on the adversary's recipe: what references find that are not quantized as the target is."""
+
+import re
+
+from bitleak.core.metric_names import Metric
+from bitleak.core.types import Measure
+from bitleak.core.variants import OTHER
+from bitleak.report import format as text
+from bitleak.report.page_tables import Cell, PageSection, PageTable, figure_cell
+from bitleak.report.results_table import Table
+from bitleak.report.summary import Summary
+
+READING = (
+    "A line is a target, a column the recipe of the adversary's references. Where another recipe finds as "
+    "much as matched references do, the adversary need not know how the target was quantized; where it finds "
+    "less, the difference is hidden from whoever does not know, and from nobody else."
+)
+PARTLY = re.compile(r"matched-(\d+)")
+"""Kind of references of which only some are quantized as the target is."""
+
+
+def recipe_section(table: Table, summary: Summary) -> PageSection | None:
+    """Make the section; None if there are no references but those of the usual kinds."""
+    attack, metric = summary.headline_attack, Metric("tpr", summary.headline_fpr)
+    kinds = _kinds(table, attack)
+    if not any(kind.startswith(OTHER) or PARTLY.fullmatch(kind) for kind in kinds):
+        return None
+    decimals = text.tpr_decimals(summary.headline_fpr)
+    lines = []
+    for variant in map(str, table.quantized):
+        cells: list[Cell] = []
+        for kind in kinds:
+            own = kind == f"{OTHER}{variant}"
+            measure = table.cells.get((variant, attack, "matched" if own else kind, str(metric)))
+            cells.append(figure_cell(measure, decimals))
+        lines.append((variant, tuple(cells)))
+    heading = f"TPR at {text.percent(summary.headline_fpr)} FPR, {attack}"
+    header = ("target", *map(_title, kinds))
+    page_table = PageTable(heading, "", header, tuple(lines))
+    sentences = tuple(filter(None, (_share(table, summary, kind) for kind in kinds)))
+    title = "What the adversary must know"
+    return PageSection(title, (READING,), sentences, (page_table,))
+
+
+def _kinds(table: Table, attack: str) -> list[str]:
+    """Return the kinds of references of an attack, the best informed last."""
+    named = {str(variant) for variant in table.quantized}
+    present: dict[str, None] = {}
+    for variant, name, reference, _ in table.cells:
+        if name == attack and variant in named and reference:
+            present[reference] = None
+    others = [kind for kind in present if kind.startswith(OTHER)]
+    partly = [kind for kind in present if PARTLY.fullmatch(kind)]
+    partly.sort(key=lambda kind: int(kind.removeprefix("matched-")))
+    usual = [kind for kind in text.REFERENCES if kind in present and kind != "matched"]
+    return [*usual, *others, *partly, *(["matched"] if "matched" in present else [])]
+
+
+def _title(kind: str) -> str:
+    if kind.startswith(OTHER):
+        return f"quantized as {kind.removeprefix(OTHER)}"
+    if PARTLY.fullmatch(kind):
+        return f"{kind.removeprefix('matched-')} of them quantized as the target is"
+    return text.REFERENCE_TITLES[kind]
+
+
+def _share(table: Table, summary: Summary, kind: str) -> str:
+    """Return the sentence on one recipe beside matched references; empty if there is no comparison.
+
+    Only variants on which matched references do better than guessing have a share: the excess of
+    the TPR over the FPR by this recipe, divided by that of matched references.
+    """
+    if not (kind.startswith(OTHER) or PARTLY.fullmatch(kind)):
+        return ""
+    fpr, attack = summary.headline_fpr, summary.headline_attack
+    metric = str(Metric("tpr", fpr))
+    shares = []
+    for variant in map(str, table.quantized):
+        matched = table.cells.get((variant, attack, "matched", metric))
+        measure = table.cells.get((variant, attack, kind, metric))
+        if measure is not None and matched is not None and _finds(matched, fpr):
+            share = (measure.value - fpr) / (matched.value - fpr)
+            shares.append(f"{100 * share:.0f} % on {variant}")
+    if not shares:
+        return ""
+    count = kind.removeprefix("matched-")
+    recipe = _title(kind) if count == kind else f"of which {count} are quantized as the target is"
+    return (
+        f"Of the TPR beyond the FPR of {text.percent(fpr)} that matched references find by {attack}, "
+        f"references {recipe} find {', '.join(shares)}."
+    )
+
+
+def _finds(matched: Measure, fpr: float) -> bool:
+    return matched.low is not None and matched.low > fpr

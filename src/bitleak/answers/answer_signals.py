@@ -256,6 +256,7 @@ def _fill(
         else (answers.pool[row], answers.labels)
     )
     whole = len(records) == len(source)
+    # By blocks, since a file may be larger than memory.
     for block in _blocks(source, records):
         at = block if whole else records[block]
         values = np.array(source[at])

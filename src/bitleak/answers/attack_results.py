@@ -107,6 +107,7 @@ def _attack_tables(
     """Return the rows and curves of one attack, by case."""
     design, label = prepared.design, AttackLabel(attack.name, attack.uses_references)
     clusters = prepared.clusters
+    # Every case is compared with full precision, attacked by full-precision references.
     baseline = metrics.estimate_metrics(
         outcome.scores[FULL_BY_FULL].of(attack.name),
         member,
@@ -149,6 +150,7 @@ def _attack_tables(
                 baseline=within_baseline,
                 clusters=clusters,
             )
+            # The first case is full precision.
             within_baseline = estimates if within_baseline is None else within_baseline
         tables[case] = ResultTable([*table.rows, *within], table.curves)
     return tables

@@ -276,6 +276,7 @@ def _power(
 ) -> PowerFigures:
     """Return AUC and TPR at full precision by number of references, for the first targets."""
     design = prepared.design
+    # The first targets alone: every number of references is a run of all attacks.
     targets, attacks = design.targets[:POWER_TARGETS], prepared.by_reference(FULL_BY_FULL)
     if not (prepared.power and attacks and design.per_side() >= 2):
         return PowerFigures([], {})

@@ -99,6 +99,7 @@ def within_class_rows(
     rows = [Row(*subject, "all", CLASS_AUC, measures.aggregate[CLASS_AUC])]
     for target, measure in zip(known, measures.targets[CLASS_AUC], strict=True):
         rows.append(Row(*subject, str(target), CLASS_AUC, measure))
+    # A target without a class of both kinds has no figure, and no part in the mean.
     rates = [
         metrics.tpr_within_class(*pair, labels, fprs) for pair in zip(scores, member, strict=True)
     ]

@@ -27,6 +27,7 @@ def label_doubts(answers: Answers, signals: AnswerSignals, design: Design) -> li
         right += np.bincount(asked[own], signals.correct[row, own], answers.classes)
         inside += np.bincount(asked[own], minlength=answers.classes)
     accuracy, occurring = right.sum() / max(1.0, inside.sum()), inside > 0
+    # Labels in another order leave some class mostly wrong.
     if (right[occurring] >= 0.5 * inside[occurring]).all():
         return _population_labels(answers, signals, accuracy)
     confusion = confusion_of(answers, design)

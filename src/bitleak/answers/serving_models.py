@@ -152,6 +152,7 @@ def tells(
     features = np.concatenate([side, side**2])
     known = np.random.default_rng(0).random(len(chosen)) < 0.5
     own = shown[target]
+    # Deviations within classes, so that membership by class alone predicts nothing.
     centred, goal = (
         _within(features[:, known], which[known]),
         _within(own[None, known] * 1.0, which[known])[0],

@@ -101,6 +101,7 @@ def strongest_rows(
     rows: list[Row] = []
     curves: list[RocCurve] = []
     baseline: Estimates | None = None
+    # Full precision comes first, and is the baseline of all others.
     for variant in dict.fromkeys(case.variant for case in played):
         cases = [case for case in played if case.variant == variant]
         step = MeasureStrongest(

@@ -98,6 +98,7 @@ def player_groups(
     """
     of_targets = list(dict.fromkeys(abs(int(split[row])) for row in targets))
     involved = {abs(int(split[row])) for row in (*candidates, *references)}
+    # Players on training sets of no target serve all targets in one group.
     count = min(_GROUPS, len(of_targets)) if involved.intersection(of_targets) else 1
     groups = []
     for place, part in enumerate(np.array_split(np.array(of_targets), count)):
@@ -109,6 +110,7 @@ def player_groups(
             if number not in left_out and row not in members:
                 by_set.setdefault(number, []).append(row)
         order = np.random.default_rng(seed_for(seed, "players", place)).permutation(list(by_set))
+        # Complements come together: every record then has players on both sides.
         players: list[int] = []
         for number in order.tolist():
             players += by_set[number][:2]

@@ -132,6 +132,7 @@ def _print_plan(prepared: "PreparedAttack", expected: "ExpectedSeconds", in_all:
         f"{count(len(design.targets), 'target')}, {side}, {count(len(prepared.attacks) + prepared.joint, 'attack')}, "
         f"{len(prepared.cases)} variants by adversaries"
     )
+    # Doubts come before the expected time: they may be a reason to stop here.
     sentence = class_warning(prepared.by_class, answers, design)
     if sentence:
         print(f"warning: {sentence}")

@@ -120,6 +120,7 @@ def show_plan(
             prepared = plan_target(checked, tier, Path(scratch), data=data, device=device)
     else:
         prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
+    # A plan makes no store, so a missing one has no results.
     opened = Store(store, create=False) if is_url(store) or Path(store).exists() else None
     print_forecast(
         prepared,
@@ -161,6 +162,7 @@ def write_report_again(
         print(report_text(folder, form), end="")
         return 0
     try:
+        # A wrong name is refused before anything of the old report is replaced.
         load_figures(figures)
     except ValueError as error:
         raise ConfigError(f"--figure: {error}") from error

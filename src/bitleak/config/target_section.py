@@ -75,6 +75,7 @@ def read_target(
         return None
     if isinstance(raw, dict):
         raw = dict(raw)
+        # A single number is for all channels.
         for name in ("mean", "deviation"):
             if isinstance(raw.get(name), int | float) and not isinstance(raw.get(name), bool):
                 raw[name] = [raw[name]]
@@ -85,6 +86,7 @@ def read_target(
         )
     if target is None:
         return None
+    # A path stands for weights or for a runtime's file, by its suffix.
     releases: dict[str, Any] = {}
     for name, value in target.releases.items():
         where = f"target.releases.{name}"

@@ -356,6 +356,7 @@ def _file(
             return []
         made = _tool(dict(entry), f"{where}.tool", calibration, errors)
         tool, calibration = (made[0].options, made[0].calibration) if made else (None, calibration)
+    # References are calibrated as the tool was, unless the file's entry has a calibration.
     calibration = _calibration(rest, where, calibration, errors)
     file = section(FileConfig, rest, where, errors, also=("label", "calibration", "tool"))
     if file is None:

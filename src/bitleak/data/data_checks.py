@@ -31,6 +31,7 @@ def checked_images(
             label that is not the index of a class, or fewer than two classes to train on.
     """
     pixels = images.pixels
+    # Rows of a table have no channels and no size.
     if images.columns or pixels.ndim == 2:
         _check_table(images, source)
     elif pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):

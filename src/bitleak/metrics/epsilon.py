@@ -188,6 +188,7 @@ def epsilon_measures(
         scores, member = scores[:, drawn], member[:, drawn]
     alone = MISTAKE / (4 * integer_in("comparisons", comparisons, 1))
     together = alone / len(scores)
+    # One half of the records chooses the threshold, and the other half bounds epsilon there.
     singles: list[float] = []
     joint: list[float] = []
     for row, truth in zip(scores, member, strict=True):

@@ -32,6 +32,7 @@ def uncoded_weights(network: nn.Module, quantizer: object) -> str:
     """
     if not isinstance(quantizer, Scheme):
         return ""
+    # Vectors (norms, biases) are coded by no quantizer and count for neither share.
     coded = {f"{name}.weight".lstrip(".") for name in quantizable(network, quantizer)}
     total, uncoded = 0, dict[str, int]()
     for name, parameter in network.named_parameters():

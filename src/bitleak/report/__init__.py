@@ -147,6 +147,7 @@ def write_all(
         ValueError: See `write_report`.
     """
     listed, all_curves, chosen = list(rows), list(curves), load_figures(figures)
+    # Everything is renamed into place at the end: a killed process leaves the previous run.
     with as_one(folder, replaced=audit_files()) as new:
         if config is not None:
             write_atomically(new / CONFIG, config.encode())

@@ -187,6 +187,8 @@ def thresholds_of_cases(
         for group, seen in player.groups(case.attacks, recalibrate=case.recalibrate):
             for attack in group:
                 try:
+                    # An attack with too few references must not take the others of its group with
+                    # it.
                     scores = attack(seen)
                 except TooFewForAttack as error:
                     refused[attack.name] = str(error)

@@ -101,6 +101,7 @@ class CompareVariants:
             if not attack.references and not self.standalone:
                 continue
             reference = self.reference if attack.references else ""
+            # At equal accuracy, the error of the match is part of the interval.
             corrected = None
             if accuracies is not None and inputs.baseline is not None:
                 at_fp32 = metrics.unpack_estimates(inputs.baseline, attack.name)
@@ -177,6 +178,7 @@ def excess_rows(
         seed=seed_for(seed, "measure"),
         clusters=clusters,
     )
+    # Influences are per record, so that the excess is paired over the same records.
     estimates, of_rivals = estimated(scores), list(map(estimated, rivals))
     if corrected is not None:
         of_rivals = list(map(corrected, of_rivals))

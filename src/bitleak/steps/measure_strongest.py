@@ -232,6 +232,7 @@ class MeasureStrongest:
                 place = played[kind].attacks.index(pair.attack)
                 rates.append(played[kind].rates[group, place])
                 changes.append(played[kind].changes[group, place])
+            # A group without players has no rates, and its pair is the one named beforehand.
             if np.isnan(rates[named]):
                 choice = metrics.named_pair(named)
             else:

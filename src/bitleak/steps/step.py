@@ -91,6 +91,7 @@ def planned(
     Raises:
         TypeError: An input has another name than the step reads, or one is missing.
     """
+    # A misspelt input would only fail in a worker, after hours of other tasks.
     known, optional = step.Inputs._fields, step.Inputs._field_defaults
     wrong = [name for name in inputs if name not in known]
     wrong += [name for name in known if name not in inputs and name not in optional]

@@ -76,6 +76,7 @@ def quantize_with_brevitas(
             codes[name] = _codes(name, module.quant_weight())
     if not codes:
         raise QuantizationError("Brevitas finds no convolution or linear layer in the network")
+    # Batch norms are exported as they are, so every other tensor stays.
     rest = {
         key: array
         for key, array in state(network).items()
@@ -120,6 +121,7 @@ def _quantized_network(
             act_order=True,
             algorithm_impl=algorithm,
         )
+        # One pass per layer: each corrects the error of the layers before it.
         with mode:
             for _ in range(mode.num_layers):
                 for batch in images.split(_BATCH):

@@ -144,6 +144,7 @@ def _checked_network(
         raise QuantizationError(
             f"tool {name!r} left all layers in full precision ({left}): their values lie on no grid of up to 256 levels"
         )
+    # Attacks would see another network if this one computes with more than its state dict.
     weights = Weights(tensors, spec, record=record)
     anew = fresh(weights)
     with torch.no_grad(), exact_float32():

@@ -62,6 +62,7 @@ def weight_facts(
         if not isinstance(module, kinds) or key not in after:
             continue
         weight = after[key]
+        # A layer that the tool left alone may lie on a grid by chance.
         grids = None if np.array_equal(weight, before[key]) else count_grids(weight)
         count += weight.size
         if grids is None:

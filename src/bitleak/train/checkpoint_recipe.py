@@ -83,6 +83,7 @@ def guessed_recipe(facts: Mapping[str, Any], recipe: Recipe, given: Sequence[str
         if read is None:
             continue
         try:
+            # A value out of range belongs to another kind of training: the default stays.
             recipe = replace(recipe, **{field: read})
         except (ValueError, TypeError):
             continue

@@ -186,6 +186,7 @@ def _models(planner: Planner) -> Models:
             answers[entry.variant, row] = planner.query(
                 weights[entry.variant, row], label, test=row in targets
             )
+    # Weights of a release name no quantizer by which references could be made alike.
     given = weight_releases(config)
     for name in given:
         weights[name, TARGET_ROW] = planner.release(name)

@@ -47,6 +47,7 @@ def noise_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task
         made += [noisy.answers[name, row] for row in rows]
         made += attacks
         results += [*measured, _measured_match(planner, noisy, variant, match)]
+        # The same attacks on variant and noise, so that the difference is paired record by record.
         kinds = planner.config.references
         baseline = estimate(planner, attack_variant(planner, models, FULL, FULL))
         answers: InputKeys = {

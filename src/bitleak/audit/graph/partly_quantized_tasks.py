@@ -92,6 +92,8 @@ def _attack(
     }
     kind = partly_kind(count)
     predicted = planner.task(step, inputs, f"attack {variant} by {kind}")
+    # Full precision gets as many references as the predicted ones are worth: fewer would read as
+    # protection.
     alike = AttackFullAlike(
         attacks=attacks,
         targets=models.targets,

@@ -113,6 +113,7 @@ def plan_references(
     splits = planner.task(assign, {"images": images.key}, "training records of the references")
     data: InputKeys = {"images": images.key, "splits": splits.key}
     tasks = [source, images, splits]
+    # Imitated references learn from answers that this run wrote into a file.
     goals: Task | None = None
     if references.imitated is not None:
         goals = planner.task(references.imitated, {}, "the target's answers to the training part")
@@ -133,6 +134,7 @@ def plan_references(
             answers[name].append(_ask(planner, quantized, data, f"{name} of reference {row}"))
     for of_release in answers.values():
         tasks += of_release
+    # Releases by one quantizer share their tasks.
     unique = {task.key: task for task in tasks}
     wanted: list[str] = []
     for of_release in answers.values():

@@ -27,6 +27,7 @@ def release_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Ta
         return [], []
     baseline = estimate(planner, joint_attack(planner, models, (FULL,)))
     attacks, results = [], []
+    # The gain of a set is over its best release alone, attacked by the same joint attack.
     alone = {FULL: None}
     for releases in sets:
         alone |= dict.fromkeys(releases)

@@ -105,6 +105,7 @@ def audited_estimator(
         raise ConfigError(
             f"shadows: expected an even number from 4, so that halves are halves, got {target.plan.count}"
         )
+    # The membership is in the splits, which are known only once the estimators are fitted.
     trained: list[Bool[np.ndarray, "refs records"]] = []
 
     def answers() -> dict[str, Sequence[Signals]]:
@@ -170,6 +171,7 @@ def _tasks(target: Target, tabular: TabularRecords, make: Callable[[], Any]) -> 
     values = np.asarray(tabular.class_values)[labels]
     work = hold_estimator(EstimatorWork(make, tabular.rows, values, list(tabular.class_values)))
     count, drawn = len(labels), drawn_records(len(parts.members), len(parts.training))
+    # In tier 2 each evaluated record is in half of the fits; in tier 1 it is in none.
     step: AssignMembers | AssignReferences
     if target.tier == 2:
         others = np.sort(np.concatenate([parts.evaluated, parts.population]))

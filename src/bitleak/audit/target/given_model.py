@@ -77,6 +77,7 @@ def given_data(records: Records) -> GivenData:
             f"queries: tiers 1 and 2 change square images of 8-bit pixels alone, got {', '.join(records.queries)} for "
             f"{images.dtype} of shape {tuple(images.shape)}"
         )
+    # Other records are stored as the network takes them, flat; `taking_rows` folds them back.
     parts = []
     for start in range(0, len(records.labels), _BATCH):
         chosen = np.arange(start, min(start + _BATCH, len(records.labels)))
@@ -119,6 +120,7 @@ def given_config(
             "records; pass augment=()"
         )
 
+    # Rows are stored flat, and the network takes its own shape.
     def made() -> nn.Module:
         network = make()
         rows = data.shape is not None and len(data.shape) > 1

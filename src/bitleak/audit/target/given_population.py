@@ -157,6 +157,7 @@ def audited_population(
             seed=target.settings.seed,
             sections=_sections(target, section),
         )
+        # The checks take seconds, the trainings after them may take hours.
         on_step(0.0, "checks")
         lead = checked_lead(config, target)
         on_step(1.0, "checks")

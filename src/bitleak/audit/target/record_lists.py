@@ -90,6 +90,7 @@ def known_records(
         outside = np.setdiff1d(np.arange(records), inside)
     else:
         outside = _numbers(others, f"{where}others", records, names)
+    # A record on both lists would count as found and as falsely accused.
     both = np.intersect1d(inside, outside)
     if len(both):
         raise ConfigError(

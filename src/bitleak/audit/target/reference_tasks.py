@@ -191,6 +191,7 @@ def answered_references(
 
     def read() -> None:
         splits: Splits = _decoded(store, work.graph.splits)
+        # References answered the training part too; attacks see the evaluated records alone.
         evaluated = np.isin(splits.pool, target.parts.pool)
         for release, tasks in work.graph.answers.items():
             answers[release] = []

@@ -124,11 +124,13 @@ def release_model(
     if isinstance(value, ReleaseTool):
         copied, facts = quantized_copy(target, value, records, calibration, seed)
         return ReleaseModel(name, copied, value.name, None, value, facts)
+    # Suffixes of runtimes were taken above; any other path holds weights.
     if isinstance(value, str | Path):
         checkpoint = read_checkpoint(Path(value), where)
         return ReleaseModel(name, with_tensors(target, checkpoint.tensors, where), name)
     if isinstance(value, Weights | QuantizedWeights):
         return ReleaseModel(name, _with_weights(target, value, where), name)
+    # Networks may also be mappings or callable, so they come before these forms.
     if isinstance(value, nn.Module | StoredProbabilities) or hasattr(value, "predict_proba"):
         return ReleaseModel(name, value, name)
     if isinstance(value, Mapping):

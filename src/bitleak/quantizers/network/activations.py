@@ -182,6 +182,7 @@ def collect_together(
     samples: list[Tensor] = []
     done = 0
     for parts in chunks:
+        # The first chunk shows how large each map is.
         if not targets:
             samples = [values[:1].clone() for values in parts]
             targets = [_target(sample, records, memory) for sample in samples]

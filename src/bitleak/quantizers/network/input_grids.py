@@ -39,6 +39,7 @@ def input_grids(
     Raises:
         QuantizationError: An input is not finite.
     """
+    # Every range holds zero, so that a 0 stays 0 on the grid.
     ranges = {key.removesuffix(".weight"): (0.0, 0.0) for key in weights}
 
     def watch(name: str) -> Any:

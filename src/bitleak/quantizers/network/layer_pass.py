@@ -106,6 +106,7 @@ def visit_in_order(
                 memory=memory,
             )
             return
+        # Without a graph, the inputs of every layer take a forward pass of their own.
         images = chunks(calibration)
         for name in watched:
             seen = (networks[-1:], images[:few]) if name in alone else (networks, images)

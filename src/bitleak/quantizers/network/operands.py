@@ -77,6 +77,7 @@ def check_operands(
     ):
         network(images[:CHECKED_RECORDS].clone())
     for name, differences in seen.items():
+        # A layer that is called several times is wrong if one of its products is.
         wrong = None if differences else "no product of it is run"
         for difference in differences:
             wrong = wrong or difference

@@ -27,6 +27,7 @@ def adversaries_chart(table: Table, summary: Summary) -> dict[str, Any] | None:
     """Return the chart; None if there is one adversary alone."""
     metric = Metric("tpr", summary.headline_fpr)
     values = _points(table, summary, metric)
+    # Without a rate that can be measured, the figure is the AUC.
     if not values:
         metric, values = AUC, _points(table, summary, AUC)
     present = {point["adversary"] for point in values}

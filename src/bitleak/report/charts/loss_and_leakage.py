@@ -30,29 +30,47 @@ def limits_chart(table: Table, grid: LimitGrid) -> dict[str, Any] | None:
     shown = [point for point in points if point]
     if len(shown) < 2 or shown[-1]["name"] != FULL:
         return None
+    channels = _channels(table, grid, shown)
+    # The lowest layer first: the corner of the limits must not hide a variant.
+    layers = [
+        _limits_layer(channels),
+        _guessing_layer(channels, grid),
+        _variants_layer(channels, shown),
+    ]
+    return chart(
+        "Test accuracy lost against leakage, a point per variant; the same figures are in the table.",
+        layers,
+        height=340,
+    )
+
+
+def _channels(table: Table, grid: LimitGrid, shown: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the encodings that the layers share: both axes, colour by quantizer, shape by precision."""
     families = list(dict.fromkeys(point["family"] for point in shown[:-1]))
-    precisions = [FULL_TITLE]
-    precisions += [text.precision_text(levels) for levels in table.levels]
-    x_title, y_title = "test accuracy lost (points)", _leakage_title(grid)
-    lowest = min(-0.5, *(point["loss_low"] for point in shown))
-    highest = max(2.5, *(point["loss_high"] for point in shown))
-    x_scale = {
+    precisions = [FULL_TITLE, *map(text.precision_text, table.levels)]
+    lowest = min([-0.5, *(point["loss_low"] for point in shown)])
+    highest = max([2.5, *(point["loss_high"] for point in shown)])
+    # A symmetric logarithm: most variants lose less than a point, and a collapsed one tens.
+    loss_scale = {
         "type": "symlog",
         "constant": 2,
         "domain": [lowest, highest],
         "nice": False,
         "clamp": True,
     }
-    x: dict[str, Any] = {
+    x = {
         "field": "loss",
         "type": "quantitative",
-        "scale": x_scale,
-        "title": x_title,
+        "scale": loss_scale,
+        "title": "test accuracy lost (points)",
+        "axis": {"values": [-1, 0, 1, 2, 5, 10, 20, 50, 100], "grid": True},
     }
-    x["axis"] = {"values": [-1, 0, 1, 2, 5, 10, 20, 50, 100], "grid": True}
-    start = 100 * grid.leakages[0]
-    y: dict[str, Any] = {"field": "leakage", "type": "quantitative", "title": y_title}
-    y["scale"] = {"zero": grid.metric != str(AUC)}
+    y = {
+        "field": "leakage",
+        "type": "quantitative",
+        "title": _leakage_title(grid),
+        "scale": {"zero": grid.metric != str(AUC)},
+    }
     colour = {
         "field": "family",
         "type": "nominal",
@@ -62,79 +80,86 @@ def limits_chart(table: Table, grid: LimitGrid) -> dict[str, Any] | None:
             "range": ["var(--ink)", *colour_range(families)],
         },
     }
+    repeated = SHAPES * (1 + len(precisions) // len(SHAPES))
     shape = {
         "field": "precision",
         "type": "nominal",
         "title": "precision",
         "sort": None,
-        "scale": {
-            "domain": precisions,
-            "range": [*SHAPES * (1 + len(precisions) // len(SHAPES))][: len(precisions)],
-        },
+        "scale": {"domain": precisions, "range": list(repeated[: len(precisions)])},
     }
+    return {"x": x, "y": y, "colour": colour, "shape": shape}
+
+
+def _limits_layer(channels: dict[str, Any]) -> dict[str, Any]:
+    """Return the shaded corner, whose data the page's script sets."""
+    return {
+        "data": {"name": "limits", "values": []},
+        "mark": {"type": "rect", "fill": "var(--good)", "fillOpacity": 0.14,
+                 "stroke": "var(--good)", "strokeDash": [5, 3], "clip": True, "aria": False},
+        "encoding": {
+            "x": {**channels["x"], "field": "left"},
+            "x2": {"field": "loss"},
+            "y": {**channels["y"], "field": "bottom"},
+            "y2": {"field": "leakage"},
+        },
+    }  # fmt: skip
+
+
+def _guessing_layer(channels: dict[str, Any], grid: LimitGrid) -> dict[str, Any]:
+    """Return the line of guessing, with its label."""
+    y = channels["y"]
+    return {
+        "data": {"values": [{"leakage": 100 * grid.leakages[0], "label": "guessing"}]},
+        "layer": [
+            {"mark": {"type": "rule", "strokeDash": [2, 2], "stroke": "var(--soft)", "aria": False},
+             "encoding": {"y": y}},
+            {"mark": {"type": "text", "align": "right", "x": "width", "dx": -4, "dy": 10,
+                      "fill": "var(--soft)", "fontSize": 12, "aria": False},
+             "encoding": {"y": y, "text": {"field": "label"}}},
+        ],
+    }  # fmt: skip
+
+
+def _variants_layer(channels: dict[str, Any], shown: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the points of the variants with their intervals, signs and names."""
+    x, y, colour, shape = (channels[name] for name in ("x", "y", "colour", "shape"))
     legend = {"orient": "bottom", "columns": 4, "symbolSize": 90}
     faded = {"condition": {"test": "datum.outcome === 'fail'", "value": 0.35}, "value": 1}
-    layers: list[dict[str, Any]] = [
-        {
-            "data": {"name": "limits", "values": []},
-            "mark": {"type": "rect", "fill": "var(--good)", "fillOpacity": 0.14,
-                     "stroke": "var(--good)", "strokeDash": [5, 3], "clip": True, "aria": False},
-            "encoding": {
-                "x": {**x, "field": "left"},
-                "x2": {"field": "loss"},
-                "y": {**y, "field": "bottom"},
-                "y2": {"field": "leakage"},
-            },
-        },
-        {
-            "data": {"values": [{"leakage": start, "label": "guessing"}]},
-            "layer": [
-                {"mark": {"type": "rule", "strokeDash": [2, 2], "stroke": "var(--soft)", "aria": False},
-                 "encoding": {"y": y}},
-                {"mark": {"type": "text", "align": "right", "x": "width", "dx": -4, "dy": 10,
-                          "fill": "var(--soft)", "fontSize": 12, "aria": False},
-                 "encoding": {"y": y, "text": {"field": "label"}}},
-            ],
-        },
-        {
-            "data": {"name": "variants", "values": shown},
-            "layer": [
-                {"mark": {"type": "rule", "aria": False},
-                 "encoding": {"x": {**x, "field": "loss_low"}, "x2": {"field": "loss_high"}, "y": y,
-                              "color": {**colour, "legend": legend}, "opacity": faded}},
-                {"mark": {"type": "rule", "aria": False},
-                 "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"},
-                              "color": colour, "opacity": faded}},
-                {"mark": {"type": "point", "filled": True, "strokeWidth": 2, "opacity": 1},
-                 "encoding": {
-                     "x": x, "y": y, "color": colour,
-                     "shape": {**shape, "legend": {**legend, "symbolFillColor": "var(--ink)"}},
-                     "opacity": faded,
-                     "size": {"condition": {"test": "datum.outcome === 'pass'", "value": 260}, "value": 110},
-                     "stroke": {"condition": {"test": "datum.outcome === 'pass'", "value": "var(--ink)"},
-                                "value": None},
-                     "tooltip": [
-                         {"field": "name", "title": "variant"},
-                         {"field": "accuracy", "title": "test accuracy"},
-                         {"field": "leak", "title": "leakage"},
-                         {"field": "word", "title": "at these limits"},
-                     ],
-                     "description": {"field": "tip"},
-                 }},
-                {"mark": {"type": "text", "dy": -14, "fontSize": 12, "fontWeight": 700,
-                          "fill": "var(--ink)", "aria": False},
-                 "encoding": {"x": x, "y": y, "text": {"field": "mark"}}},
-                {"mark": {"type": "text", "align": "left", "dx": 9, "dy": -14, "fontSize": 13,
-                          "fontWeight": 600, "fill": "var(--ink)", "aria": False},
-                 "encoding": {"x": x, "y": y, "text": {"field": "best"}}},
-            ],
-        },
-    ]  # fmt: skip
-    return chart(
-        "Test accuracy lost against leakage, a point per variant; the same figures are in the table.",
-        layers,
-        height=340,
-    )
+    # The page's script fills in the outcome, so the marks test it while they are drawn.
+    passes = "datum.outcome === 'pass'"
+    return {
+        "data": {"name": "variants", "values": shown},
+        "layer": [
+            {"mark": {"type": "rule", "aria": False},
+             "encoding": {"x": {**x, "field": "loss_low"}, "x2": {"field": "loss_high"}, "y": y,
+                          "color": {**colour, "legend": legend}, "opacity": faded}},
+            {"mark": {"type": "rule", "aria": False},
+             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"},
+                          "color": colour, "opacity": faded}},
+            {"mark": {"type": "point", "filled": True, "strokeWidth": 2, "opacity": 1},
+             "encoding": {
+                 "x": x, "y": y, "color": colour,
+                 "shape": {**shape, "legend": {**legend, "symbolFillColor": "var(--ink)"}},
+                 "opacity": faded,
+                 "size": {"condition": {"test": passes, "value": 260}, "value": 110},
+                 "stroke": {"condition": {"test": passes, "value": "var(--ink)"}, "value": None},
+                 "tooltip": [
+                     {"field": "name", "title": "variant"},
+                     {"field": "accuracy", "title": "test accuracy"},
+                     {"field": "leak", "title": "leakage"},
+                     {"field": "word", "title": "at these limits"},
+                 ],
+                 "description": {"field": "tip"},
+             }},
+            {"mark": {"type": "text", "dy": -14, "fontSize": 12, "fontWeight": 700,
+                      "fill": "var(--ink)", "aria": False},
+             "encoding": {"x": x, "y": y, "text": {"field": "mark"}}},
+            {"mark": {"type": "text", "align": "left", "dx": 9, "dy": -14, "fontSize": 13,
+                      "fontWeight": 600, "fill": "var(--ink)", "aria": False},
+             "encoding": {"x": x, "y": y, "text": {"field": "best"}}},
+        ],
+    }  # fmt: skip
 
 
 def _leakage_title(grid: LimitGrid) -> str:
@@ -154,6 +179,7 @@ def _point(table: Table, grid: LimitGrid, name: str) -> dict[str, Any]:
     variant = variants.get(name)
     leak = text.figure(leakage, 1, factor=100.0)
     shown = f"{text.figure(accuracy, 1, factor=100.0)} %"
+    # The page's script fills in outcome, word and mark for the sliders' places.
     return {
         "name": name,
         "family": FULL_TITLE if variant is None else variant.quantizer or name,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from bitleak.core.checks import one_of, unknown_name
+from bitleak.core.checks import label_text, one_of, unknown_name
 from bitleak.core.outside import is_outside
 from bitleak.registry import resolve
 
@@ -241,3 +241,9 @@ def value_text(value: Any) -> str:
         if not isinstance(value, dict | list)
         else f"a {type(value).__name__}"
     )
+
+
+def label_value(raw: Any, where: str, errors: list[str]) -> Any:
+    """Return a title or label that tables and pages can show as it is."""
+    value = typed_value(str, raw, where, errors)
+    return None if value is None else checked_value(label_text, value, where, errors)

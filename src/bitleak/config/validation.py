@@ -1,8 +1,7 @@
 """Validation of a config: every mistake is reported at once, before any work."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from bitleak import registry
@@ -11,6 +10,7 @@ from bitleak.config.analyses import ANALYSES, check_analyses, read_analyses, res
 from bitleak.config.fields import (
     checked_value,
     entry_class,
+    label_value,
     name_and_rest,
     name_list,
     number_list,
@@ -20,6 +20,7 @@ from bitleak.config.fields import (
     value_text,
 )
 from bitleak.config.headline_pair import settled_headline
+from bitleak.config.quantizer_entries import read_quantizer, read_quantizers, resolved_quantizer
 from bitleak.config.reference_kinds import (
     check_others,
     check_quantized,
@@ -30,24 +31,19 @@ from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
     COPIES,
     FILE,
-    TOOL,
     CalibrationConfig,
     Config,
     DataConfig,
     ExternalConfig,
-    FileConfig,
     HeadlineConfig,
-    QuantizeConfig,
     QueryConfig,
     SplitConfig,
-    ToolConfig,
-    levels_of,
 )
 from bitleak.config.target_section import read_target, resolved_target
-from bitleak.core.checks import integer_in, label_text, unknown_name
+from bitleak.core.checks import integer_in, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.limits import MOST_RATES, MOST_VARIANTS, why_too_many
-from bitleak.core.outside import bare_name, is_outside, parse_outside
+from bitleak.core.outside import parse_outside
 from bitleak.metrics import DELTA, PRIORS, load_metric
 from bitleak.train.recipe import Recipe
 
@@ -76,13 +72,13 @@ def validate(raw: Mapping[str, Any]) -> Config:
     # Each section by itself; the top-level `calibration` is the default of every quantizer's.
     calibration = section(CalibrationConfig, raw.get("calibration"), "calibration", errors)
     fpr = number_list(raw.get("fpr", [0.001, 0.01]), "fpr", errors)
-    quantize = _quantizers(raw.get("quantize"), calibration, errors)
+    quantize = read_quantizers(raw.get("quantize"), calibration, errors)
     data = _data(raw.get("data"), errors)
     given = raw.get("train")
     train_given = tuple(map(str, given)) if isinstance(given, Mapping) else ()
     raw = with_row_defaults(raw, data)
     config = {
-        "title": _label(raw.get("title", ""), "title", errors),
+        "title": label_value(raw.get("title", ""), "title", errors),
         "data": data,
         "split": section(SplitConfig, raw.get("split"), "split", errors),
         "model": _model(raw.get("model"), errors),
@@ -108,7 +104,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
     config["target"] = read_target(
         raw.get("target"),
         config["data"],
-        lambda entry, where, found: _quantizer(entry, where, calibration, found),
+        lambda entry, where, found: read_quantizer(entry, where, calibration, found),
         errors,
     )
     if errors:
@@ -123,7 +119,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
 
 def resolved(config: Config) -> dict[str, Any]:
     """Return the config with every default written out, in the form that `validate` reads."""
-    entries = [_resolved_quantizer(entry) for entry in config.quantize]
+    entries = [resolved_quantizer(entry) for entry in config.quantize]
     name, options = config.model
     data = {"name": config.data.name, **config.data.options}
     for key, count in (("limit", config.data.limit), ("held_out", config.data.held_out)):
@@ -152,38 +148,11 @@ def resolved(config: Config) -> dict[str, Any]:
         **({"clusters": config.clusters} if config.clusters else {}),
         **resolved_analyses(config),
         **(
-            {"target": resolved_target(config.target, _resolved_quantizer)}
+            {"target": resolved_target(config.target, resolved_quantizer)}
             if config.target is not None
             else {}
         ),
     }
-
-
-def _resolved_quantizer(entry: QuantizeConfig) -> dict[str, Any]:
-    """Return the entry of one quantizer at one precision."""
-    meant = _fields_without_none(entry)
-    options = {}
-    for key, value in entry.options.items():
-        # Null and an empty mapping are left out where they are the default.
-        if value != {} and (value is not None or key in meant):
-            options[key] = value
-    return {
-        "name": entry.name,
-        **({"label": entry.label} if entry.label != entry.name else {}),
-        **({} if entry.levels is None else {"levels": entry.levels}),
-        **({"preset": entry.preset} if entry.preset else {}),
-        **options,
-        "calibration": plain_values(asdict(entry.calibration)),
-    }
-
-
-def _fields_without_none(entry: QuantizeConfig) -> set[str]:
-    """Return the fields of an entry's quantizer whose default, or whose value by the preset, is not None."""
-    if entry.name in (TOOL, FILE):
-        return set()
-    kind = registry.resolve(registry.QUANTIZERS, entry.name, kind="quantizer")
-    by_default = {field.name for field in fields(kind) if field.default is not None}
-    return by_default.union(getattr(kind, "PRESETS", {}).get(entry.preset, ()))
 
 
 def _data(raw: Any, errors: list[str]) -> DataConfig | None:
@@ -258,162 +227,6 @@ def external_model(
         raw = {**raw, "version": str(version)}
     external: ExternalConfig | None = section(ExternalConfig, raw, where, errors)
     return None if external is None else ("external", external.entries)
-
-
-def _quantizers(
-    raw: Any, calibration: CalibrationConfig | None, errors: list[str]
-) -> tuple[QuantizeConfig, ...]:
-    if raw is None:
-        return ()
-    if not isinstance(raw, list):
-        errors.append(f"quantize: expected a list of quantizers, got {value_text(raw)}")
-        return ()
-    variants: list[QuantizeConfig] = []
-    for index, entry in enumerate(raw):
-        variants += _quantizer(entry, f"quantize.{index}", calibration, errors)
-    return tuple(variants)
-
-
-def _quantizer(
-    raw: Any, where: str, calibration: CalibrationConfig | None, errors: list[str]
-) -> list[QuantizeConfig]:
-    name, rest = name_and_rest(raw, where, {**registry.QUANTIZERS, TOOL: "", FILE: ""}, errors)
-    if name is None:
-        return []
-    if name == FILE:
-        return _file(rest, where, calibration, errors)
-    if name == TOOL:
-        return _tool(rest, where, calibration, errors)
-    # The entry's own keys are taken out; the others are fields of the quantizer.
-    before = len(errors)
-    quantizer = entry_class(
-        registry.QUANTIZERS, name, where, "quantizer", errors, members=("levels",)
-    )
-    if quantizer is None:
-        return []
-    presets = getattr(quantizer, "PRESETS", {})
-    levels = _levels(rest, where, errors)
-    preset = rest.pop("preset", "")
-    if preset and preset not in presets:
-        errors.append(f"{where}.preset: {unknown_name('preset', preset, presets)}")
-    own_name = getattr(quantizer, "name", bare_name(name)) if is_outside(name) else name
-    label = _label(rest.pop("label", own_name), f"{where}.label", errors)
-    calibration = _calibration(rest, where, calibration, errors)
-    # A wrong field is wrong at every precision, so it is reported for the first only.
-    options = {**presets.get(preset, {}), **rest}
-    also = ["levels", "bits", "preset", "label", "calibration"]
-    scheme = (
-        section(quantizer, {**options, "levels": levels[0]}, where, errors, also=also)
-        if levels
-        else None
-    )
-    if len(errors) > before or calibration is None:
-        return []
-    fields_ = plain_values(scheme)
-    del fields_["levels"]
-    looks = getattr(scheme, "looks_at_images", True)
-    return [
-        QuantizeConfig(name, label, count, preset, fields_, calibration, looks) for count in levels
-    ]
-
-
-def _tool(
-    rest: dict[str, Any], where: str, calibration: CalibrationConfig | None, errors: list[str]
-) -> list[QuantizeConfig]:
-    """Return the entry of a tool; its function is imported, and called only by the audit."""
-    before = len(errors)
-    calibration = _calibration(rest, where, calibration, errors)
-    label = rest.pop("label", None)
-    tool = section(ToolConfig, rest, where, errors, also=("label", "calibration"))
-    if tool is None:
-        return []
-    try:
-        if not is_outside(tool.call) and tool.call not in registry.TOOLS:
-            raise ValueError(unknown_name("tool", tool.call, registry.TOOLS))
-        if is_outside(tool.call) and not callable(
-            registry.resolve(registry.TOOLS, tool.call, kind="tool")
-        ):
-            raise ValueError(f"tool {tool.call!r} must be a function (network, images, folder)")
-    except ValueError as error:
-        errors.append(f"{where}.call: {error}")
-    label = _label(bare_name(tool.call) if label is None else label, f"{where}.label", errors)
-    if len(errors) > before or calibration is None:
-        return []
-    return [QuantizeConfig(TOOL, label, None, "", asdict(tool), calibration)]
-
-
-def _file(
-    rest: dict[str, Any], where: str, calibration: CalibrationConfig | None, errors: list[str]
-) -> list[QuantizeConfig]:
-    """Return the entry of a file of the target; it is opened by the audit."""
-    before = len(errors)
-    raw_tool, label = rest.pop("tool", None), rest.pop("label", None)
-    tool: Mapping[str, Any] | None = None
-    if raw_tool is not None:
-        entry = {"call": raw_tool} if isinstance(raw_tool, str) else raw_tool
-        if not isinstance(entry, dict):
-            errors.append(f"{where}.tool: expected a tool, got {value_text(raw_tool)}")
-            return []
-        made = _tool(dict(entry), f"{where}.tool", calibration, errors)
-        tool, calibration = (made[0].options, made[0].calibration) if made else (None, calibration)
-    # References are calibrated as the tool was, unless the file's entry has a calibration.
-    calibration = _calibration(rest, where, calibration, errors)
-    file = section(FileConfig, rest, where, errors, also=("label", "calibration", "tool"))
-    if file is None:
-        return []
-    if Path(file.file).suffix.lower() not in registry.RUNTIME_OF_SUFFIX:
-        known = ", ".join(registry.RUNTIME_OF_SUFFIX)
-        errors.append(
-            f"{where}.file: expected a file that a runtime executes ({known}), got {file.file!r}"
-        )
-    label = _label(Path(file.file).stem if label is None else label, f"{where}.label", errors)
-    if len(errors) > before or calibration is None:
-        return []
-    options = {**asdict(file), "tool": tool}
-    return [QuantizeConfig(FILE, label, None, "", options, calibration)]
-
-
-def _calibration(
-    rest: dict[str, Any], where: str, calibration: CalibrationConfig | None, errors: list[str]
-) -> CalibrationConfig | None:
-    """Take an entry's calibration out of it, and return it on top of the config's."""
-    if "calibration" not in rest:
-        return calibration
-    base = asdict(calibration) if calibration else {}
-    changes = rest.pop("calibration")
-    merged = {**base, **changes} if isinstance(changes, dict) else changes
-    made: CalibrationConfig | None = section(
-        CalibrationConfig, merged, f"{where}.calibration", errors
-    )
-    return made
-
-
-def _levels(rest: dict[str, Any], where: str, errors: list[str]) -> list[int]:
-    if ("levels" in rest) == ("bits" in rest):
-        errors.append(
-            f"{where}: expected one of levels (such as [16, 4, 3]) and bits (such as [4, 2, 1.58])"
-        )
-        rest.pop("levels", None), rest.pop("bits", None)
-        return []
-    key = "levels" if "levels" in rest else "bits"
-    values = rest.pop(key)
-    levels = []
-    for value in values if isinstance(values, list) else [values]:
-        try:
-            levels.append(
-                integer_in("levels", value, 2, 256) if key == "levels" else levels_of(value)
-            )
-        except ValueError as error:
-            errors.append(f"{where}.{key}: {error}")
-    if isinstance(values, list) and not values:
-        errors.append(f"{where}.{key}: expected at least one precision, got an empty list")
-    return levels
-
-
-def _label(raw: Any, where: str, errors: list[str]) -> Any:
-    """Return a title or label that tables and pages can show as it is."""
-    value = typed_value(str, raw, where, errors)
-    return None if value is None else checked_value(label_text, value, where, errors)
 
 
 def _delta(raw: Any, errors: list[str]) -> float | None:

@@ -23,6 +23,7 @@ from bitleak.report import RocCurve, named_curves
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.measure_strongest import MeasureStrongest
 from bitleak.steps.play_targets import (
+    NO_RATES,
     GroupRates,
     PlayedRates,
     gathered_rates,
@@ -167,7 +168,7 @@ def _rates(
 ) -> list[GroupRates]:
     """Return the rates of a group's players in the cases that have the references of one."""
     if not group.players:
-        return [([], {}) for _ in cases]
+        return [NO_RATES for _ in cases]
     rows = _reference_rows(design, group)
     whole, use = design.references(group.targets[0])
     places = np.searchsorted(whole, rows)

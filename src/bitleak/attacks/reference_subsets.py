@@ -5,15 +5,16 @@ mask is a copy of all references; `compact_view`, for attacks that distinguish a
 alone, holds 2 `count` references.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Int8, Int64
+from jaxtyping import Bool, Float64, Int, Int8, Int64, UInt64
 
 from bitleak.attacks.attack import CACHED_SCORES, SCORE_BLOCK, Attack, keep_checks
 from bitleak.core.checks import integer_in
+from bitleak.core.random_columns import uniform_columns
 from bitleak.core.spill import copy_rows, new_array, release
 from bitleak.core.types import IN, OUT, UNUSED, AttackView
 
@@ -64,7 +65,7 @@ class Subsets:
         pairs = complementary_pairs(view.member) if view.use.all() else None
         orders: tuple[np.ndarray, ...] = ()
         if pairs is None:
-            orders = _orders(generator.random(view.side.shape), view.side)
+            orders = _orders(uniform_columns(generator, *view.side.shape), view.side)
         else:
             pairs = generator.permutation(pairs)
         self._full, self._pairs, self._orders = view, pairs, orders
@@ -206,36 +207,49 @@ def _of_rows(view: AttackView, rows: Int64[np.ndarray, "rows"]) -> AttackView:
 
 
 def _orders(
-    keys: Float64[np.ndarray, "refs records"], side: Int8[np.ndarray, "refs records"]
+    keys: Iterable[tuple[slice, Float64[np.ndarray, "refs _some"]]],
+    side: Int8[np.ndarray, "refs records"],
 ) -> tuple[Int[np.ndarray, "most_in records"], Int[np.ndarray, "most_out records"]]:
     """Return the references of each side in the order of their keys, as many as every record has.
 
     One sort of integers serves both sides: the side is in the highest bits, followed by the key, to
     47 bits or more, and the number of the reference.
+
+    Args:
+        keys: Keys in [0, 1) by block of records.
+        side: Side of every reference.
     """
-    refs, records = keys.shape
+    refs, records = side.shape
     counts = [int((side == value).sum(axis=0).min(initial=refs)) for value in (IN, OUT)]
     kind = np.int16 if refs <= SMALL else np.int32
     orders = [np.empty((records, count), kind) for count in counts]
-    number_bits = max(1, (refs - 1).bit_length())
-    places = np.arange(refs, dtype=np.uint64)[:, None]
-    largest = 2.0 ** min(53, 62 - number_bits)
     step = max(1, CACHED_SCORES // max(1, refs))
-    for start in range(0, records, step):
-        block = slice(start, start + step)
-        shown = side[:, block]
-        packed = (keys[:, block] * largest).astype(np.uint64)
-        packed <<= np.uint64(number_bits)
-        packed |= places
-        packed |= (shown == OUT).astype(np.uint64) << np.uint64(62)
-        packed |= (shown == UNUSED).astype(np.uint64) << np.uint64(63)
-        ascending = np.array(packed.T, order="C")  # contiguous memory sorts several times faster
-        ascending.sort(axis=1)
-        ascending &= np.uint64((1 << number_bits) - 1)
-        orders[0][block] = ascending[:, : counts[0]]
-        first = (shown == IN).sum(axis=0)[:, None]
-        orders[1][block] = np.take_along_axis(ascending, first + np.arange(counts[1]), axis=1)
+    for drawn, of_records in keys:
+        for start in range(0, of_records.shape[1], step):
+            part = slice(start, start + step)
+            block = slice(drawn.start + start, min(drawn.start + start + step, drawn.stop))
+            ascending = _by_side_and_key(of_records[:, part], side[:, block])
+            orders[0][block] = ascending[:, : counts[0]]
+            first = (side[:, block] == IN).sum(axis=0)[:, None]
+            orders[1][block] = np.take_along_axis(ascending, first + np.arange(counts[1]), axis=1)
     return orders[0].T, orders[1].T
+
+
+def _by_side_and_key(
+    keys: Float64[np.ndarray, "refs some"], side: Int8[np.ndarray, "refs some"]
+) -> UInt64[np.ndarray, "some refs"]:
+    """Return the references of every record in the order of their keys, IN first, unused ones last."""
+    refs = len(keys)
+    number_bits = max(1, (refs - 1).bit_length())
+    packed = (keys * 2.0 ** min(53, 62 - number_bits)).astype(np.uint64)
+    packed <<= np.uint64(number_bits)
+    packed |= np.arange(refs, dtype=np.uint64)[:, None]
+    packed |= (side == OUT).astype(np.uint64) << np.uint64(62)
+    packed |= (side == UNUSED).astype(np.uint64) << np.uint64(63)
+    ascending = np.array(packed.T, order="C")  # contiguous memory sorts several times faster
+    ascending.sort(axis=1)
+    ascending &= np.uint64((1 << number_bits) - 1)
+    return ascending
 
 
 def _ascending(rows: Int[np.ndarray, "count records"]) -> Int[np.ndarray, "count records"]:

@@ -19,11 +19,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from bitleak.core.checks import integer_in, number_in, one_of
 from bitleak.core.errors import ConfigError
+from bitleak.core.random_columns import uniform_columns
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Images, SplitMode, Splits
-
-KEYS_AT_ONCE = 1 << 18
-"""Keys handled at a time."""
 
 
 def make_splits(
@@ -162,12 +160,9 @@ def even_mask(
         return np.zeros_like(member)
 
     # The references with the smallest random keys, block by block of records to bound the memory.
-    keys = np.random.default_rng(seed).random(member.shape)
     mask = np.empty_like(member)
-    step = max(1, KEYS_AT_ONCE // len(member))
-    for start in range(0, member.shape[1], step):
-        block = slice(start, start + step)
-        side, key = np.ascontiguousarray(member[:, block].T), np.ascontiguousarray(keys[:, block].T)
+    for block, keys in uniform_columns(np.random.default_rng(seed), *member.shape):
+        side, key = np.ascontiguousarray(member[:, block].T), np.ascontiguousarray(keys.T)
         mask[:, block] = (_smallest(side, key, used) | _smallest(~side, key, used)).T
     return mask
 

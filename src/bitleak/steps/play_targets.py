@@ -165,7 +165,7 @@ class PlayTargets:
                 case = PlayedCase(attacks, self.recalibrated)
                 played += group_rates(view, players, [case], fpr=self.fpr, seed=self.seed)
             else:
-                played.append(([], {}))
+                played.append(NO_RATES)
             progress(len(played) / len(self.groups))
         clusters = metrics.dense_clusters(groups_of(inputs.clusters))
         return gathered_rates(
@@ -173,8 +173,23 @@ class PlayTargets:
         )
 
 
-GroupRates = tuple[list[metrics.PlayerRates], dict[str, str]]
-"""Rates of a group's players, with influences on all records, and reasons of attacks without."""
+class GroupRates(NamedTuple):
+    """Rates of a group's players by every attack.
+
+    Attributes:
+        players: Number of players.
+        mean: Mean over the players of their rates, and of their influences on all records; None
+            without players.
+        refused: Reasons of attacks without a rate, by name.
+    """
+
+    players: int
+    mean: metrics.PlayerRates | None
+    refused: Mapping[str, str]
+
+
+NO_RATES = GroupRates(0, None, {})
+"""Rates of a group without players."""
 
 
 def group_rates(
@@ -194,13 +209,29 @@ def group_rates(
         fpr: False positive rate.
         seed: The root seed.
     """
-    rates: list[list[metrics.PlayerRates]] = [[] for _ in cases]
+    # sums, since the influences of one player take 8 bytes per attack and record
+    sums: list[metrics.PlayerRates | None] = [None] * len(cases)
     refused: list[dict[str, str]] = [{} for _ in cases]
     for by_case in played_scores(view, players, cases, seed_for(seed, "play")):
         for place, (case, played) in enumerate(zip(cases, by_case, strict=True)):
             refused[place] |= played.refused
-            rates[place].append(_rates_of(played, case.attacks, fpr))
-    return list(zip(rates, refused, strict=True))
+            sums[place] = _sum_of(sums[place], _rates_of(played, case.attacks, fpr))
+    rates = []
+    for total, reasons in zip(sums, refused, strict=True):
+        if total is not None:
+            np.divide(total.value, len(players), out=total.value)
+            np.divide(total.influence, len(players), out=total.influence)
+        rates.append(GroupRates(len(players), total, reasons))
+    return rates
+
+
+def _sum_of(total: metrics.PlayerRates | None, rates: metrics.PlayerRates) -> metrics.PlayerRates:
+    """Add the rates of one player to a sum, which is changed."""
+    if total is None:
+        return rates
+    np.add(total.value, rates.value, out=total.value)
+    np.add(total.influence, rates.influence, out=total.influence)
+    return total
 
 
 def gathered_rates(
@@ -225,11 +256,10 @@ def gathered_rates(
     rates = np.full((len(groups), len(attacks)), np.nan)
     influences = np.zeros((len(groups), len(attacks), records))
     refused: dict[str, str] = {}
-    for place, (players, reasons) in enumerate(played):
-        refused |= reasons
-        if players:
-            rates[place] = np.mean([player.value for player in players], axis=0)
-            influences[place] = np.mean([player.influence for player in players], axis=0)
+    for place, group_played in enumerate(played):
+        refused |= group_played.refused
+        if group_played.mean is not None:
+            rates[place], influences[place] = group_played.mean
     rows = influences.reshape(-1, records)
     if clusters is not None and len(rows):  # a draw weighs all records of a cluster alike
         rows = np.stack([metrics.cluster_sums(row, clusters) for row in rows])
@@ -239,7 +269,7 @@ def gathered_rates(
         changes=drawn.reshape(len(groups), len(attacks), drawn.shape[1]),
         attacks=tuple(attack.name for attack in attacks),
         groups=tuple(group.targets for group in groups),
-        players=tuple(len(players) for players, _ in played),
+        players=tuple(group_played.players for group_played in played),
         refused=refused,
     )
 

@@ -553,3 +553,47 @@ def test_classes_that_only_the_held_out_part_has_are_named(folder, make):
     rewrite(folder, make, labels=(0, 1, 0, 1))
     said = "1 classes have images in the held-out part only, so that no model learns them: 'owl'"
     assert said in Hub(str(folder)).describe(None).notes
+
+
+def test_chosen_records_are_decoded_as_all_of_them_are(folder):
+    whole = Hub(str(folder)).load(None)
+    chosen = np.array([10, 1, 7])
+    outlines = []
+
+    def choose(outline):
+        outlines.append(outline)
+        return chosen
+
+    some = Hub(str(folder)).load_chosen(None, choose)
+    expected = np.zeros_like(whole.pixels)
+    expected[chosen] = whole.pixels[chosen]
+    np.testing.assert_array_equal(some.pixels, expected)
+    for images in (some, *outlines):
+        assert images.labels.tolist() == whole.labels.tolist()
+        assert images.held_out.tolist() == whole.held_out.tolist()
+        assert (images.class_names, images.pixels.shape) == (whole.class_names, whole.pixels.shape)
+
+
+def test_chosen_greyscale_records_of_a_set_in_colour_have_three_channels(tmp_path, make):
+    photos = make.photos(4)
+    make.write_parquet(tmp_path / "train.parquet", [*photos[:3], photos[3][:, :, 0]], [0, 1, 2, 0])
+    some = Hub(str(tmp_path)).load_chosen(None, lambda _: np.array([3]))
+    assert some.pixels.shape == (4, 3, *photos.shape[1:3])
+    np.testing.assert_array_equal(some.pixels[3], np.repeat(photos[3:, :, :, 0], 3, axis=0))
+
+
+def test_a_damaged_image_is_named_by_its_row_if_it_is_chosen(folder, make):
+    photos = list(make.photos(4, seed=1))
+    rewrite(folder, make, [*photos[:2], b"no image", photos[3]])
+    hub = Hub(str(folder))
+    hub.load_chosen(None, lambda outline: np.flatnonzero(outline.held_out))
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet, row 2: image cannot be"):
+        hub.load_chosen(None, lambda _: np.array([0, 7]))
+
+
+def test_a_chosen_image_of_another_size_is_refused(folder, make):
+    rewrite(folder, make, list(make.photos(4, size=5)))
+    with pytest.raises(
+        DataError, match=r"00001-of-00002\.parquet, row 1: image must be \d+x\d+ like the first one"
+    ):
+        Hub(str(folder)).load_chosen(None, lambda _: np.array([6]))

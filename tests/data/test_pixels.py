@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from bitleak.core.errors import DataError
+from bitleak.data import image_metadata
 from bitleak.data.data_notes import empty_channels
 from bitleak.data.decode import stacked
 from bitleak.data.hub import Hub
@@ -67,6 +68,31 @@ def test_alpha_channels_are_dropped_and_counted(photo, mode, kind, transparent):
     content = saved(image, kind)
     assert np.array_equal(decoded(content), np.atleast_3d(expected).transpose(2, 0, 1))
     assert marks_of([(content, "here")]).transparent == transparent
+
+
+@pytest.mark.parametrize(
+    "options", [{"lossless": True}, {"quality": 60}, {"lossless": True, "exif": b"Exif"}]
+)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "opaque"])
+def test_transparency_of_a_webp_is_what_opening_it_shows(photo, mode, options):
+    image = Image.fromarray(photo)
+    if mode != "RGB":
+        image.putalpha(255 if mode == "opaque" else Image.fromarray(photo[:, :, 0]))
+    content = saved(image, "WEBP", **options)
+    with Image.open(io.BytesIO(content)) as opened:
+        expected = int(opened.has_transparency_data)
+    assert expected == (mode == "RGBA") or mode == "opaque"
+    assert marks_of([(content, "here")]).transparent == expected
+
+
+def test_a_plain_webp_is_not_opened(photo, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(image_metadata, "_opens", refuse)
+    for lossless in (True, False):
+        content = saved(Image.fromarray(photo), "WEBP", lossless=lossless)
+        assert marks_of([(content, "here")]) == image_metadata.Marks(0, 0)
 
 
 def test_transparency_is_said_before_work(tmp_path, make, photo):

@@ -7,6 +7,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from bitleak.core.checks import integer_in
 from bitleak.core.errors import DataError
 from bitleak.core.params import later
@@ -26,6 +29,7 @@ from bitleak.data.folders import (
 from bitleak.data.image_source import (
     Part,
     Source,
+    chosen_images,
     source_description,
     source_images,
     source_items,
@@ -108,6 +112,20 @@ class Hub:
                 message names the file and the row, counted from 0 in its file.
         """
         return source_images(self._opened(root))
+
+    def load_chosen(
+        self, root: Path | None, choose: Callable[[Images], Int64[np.ndarray, "chosen"]]
+    ) -> Images:
+        """Like `load`, with the pixels of some records alone; those of the others are 0.
+
+        Args:
+            root: Local folder to read instead of `path`.
+            choose: Returns the numbers of the records to decode, from the labels and marks of all.
+
+        Raises:
+            DataError: As `load`.
+        """
+        return chosen_images(self._opened(root), choose)
 
     def items(self, root: Path | None) -> Iterator[Item]:
         """Yield each encoded image with its place, in the order of `load`."""

@@ -83,12 +83,27 @@ def _opens(source: bytes | Path, question: Callable[[Image.Image], bool]) -> boo
 
 
 def _may_be_transparent(content: bytes) -> bool:
-    # GIF, WebP and TIFF have too many places for it: they are opened.
+    # GIF, TIFF and most kinds of WebP have too many places for it: they are opened.
+    if _is_plain_webp(content):
+        return False
     if content.startswith(_PNG):
         return (
             content[_PNG_COLOUR_TYPE : _PNG_COLOUR_TYPE + 1] in (b"\4", b"\6") or b"tRNS" in content
         )
     return content.startswith((b"GIF8", b"RIFF", *_TIFF))
+
+
+def _is_plain_webp(content: bytes) -> bool:
+    """Return whether the first chunk of a WebP shows that it has no alpha channel.
+
+    A lossless image has a bit for it (RFC 9649, section 3.4), a lossy one without an extended header
+    has none unless there is a chunk `ALPH`.
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        return False
+    if content[12:16] == b"VP8L":
+        return content[20:21] == b"\x2f" and not content[24:25] >= b"\x10"
+    return content[12:16] == b"VP8 " and b"ALPH" not in content
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -1,12 +1,13 @@
 """The common result of all readers of encoded images: places, labels, and held-out records."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import numpy as np
 from jaxtyping import Int64
 
+from bitleak.core.errors import DataError
 from bitleak.core.types import Description, Images
 from bitleak.data.data_checks import (
     SORTED,
@@ -101,15 +102,70 @@ def source_images(source: Source) -> Images:
     return checked_images(images, source.name)
 
 
+def chosen_images(
+    source: Source, choose: Callable[[Images], Int64[np.ndarray, "chosen"]]
+) -> Images:
+    """Return all labels and marks, and the pixels of some records; those of the others are 0.
+
+    Args:
+        source: The data set.
+        choose: Returns the numbers of the records to decode, from the labels and marks of all.
+
+    Raises:
+        DataError: As `source_images`, for the records that are decoded.
+    """
+    labels = _checked_labels(source)
+    shape = (len(labels), *_shape(source))
+    outline = Images(
+        pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
+        labels=labels,
+        class_names=source.class_names,
+        held_out=np.arange(len(labels)) >= len(source.train.labels),
+    )
+    records = np.unique(choose(outline))
+
+    # Parts without a chosen record are not read; pages of zeros take no memory either.
+    pixels = np.zeros(shape, np.uint8)
+    start = 0
+    for part in _parts(source):
+        within = records[(records >= start) & (records < start + len(part.labels))]
+        if len(within):
+            decoded = stacked(_items_at(part, within - start), len(within))
+            if decoded.shape[2:] != shape[2:]:
+                raise DataError(
+                    f"{part.where(int(within[0] - start))}: image must be {shape[2]}x{shape[3]} like the first one, "
+                    f"got {decoded.shape[2]}x{decoded.shape[3]}"
+                )
+            pixels[within] = decoded  # greyscale images of a set in colour are repeated
+        start += len(part.labels)
+    return checked_images(replace(outline, pixels=pixels), source.name)
+
+
+def _shape(source: Source) -> tuple[int, int, int]:
+    channels, size = geometry(source_items(source))
+    return channels, size, size
+
+
+def _items_at(part: Part, rows: Int64[np.ndarray, "rows"]) -> Iterator[Item]:
+    """Yield the encoded images of these rows, ascending."""
+    wanted = set(rows.tolist())
+    for row, item in enumerate(islice(part.items(), int(rows[-1]) + 1)):
+        if row in wanted:
+            yield item
+
+
 def source_items(source: Source) -> Iterator[Item]:
     """Yield each encoded image with its place, the training part first."""
-    parts = [source.train] if source.test is None else [source.train, source.test]
-    return chain.from_iterable(part.items() for part in parts)
+    return chain.from_iterable(part.items() for part in _parts(source))
+
+
+def _parts(source: Source) -> list[Part]:
+    return [source.train] if source.test is None else [source.train, source.test]
 
 
 def _checked_labels(source: Source) -> Int64[np.ndarray, "records"]:
     """Return all labels, checked before anything is decoded."""
-    parts = [source.train] if source.test is None else [source.train, source.test]
+    parts = _parts(source)
     for part in parts:
         check_labels(part.labels, len(source.class_names), part.where)
     check_classes(source.train.labels, source.class_names, source.name)

@@ -337,18 +337,30 @@ def _images(
 ) -> Iterator[Item]:
     row = 0
     for table in tables:
-        for item in table.column(column):
-            yield _encoded(item.as_py(), f"{source}, row {row}", locate), f"{source}, row {row}"
+        for content, path in _contents(table.column(column)):
+            where = f"{source}, row {row}"
+            # most rows have bytes, and scalars of text and structs take long to make
+            if content.is_valid:
+                yield bytes(content.as_py()), where
+            else:
+                yield _named_file(None if path is None else path.as_py(), where, locate), where
             row += 1
 
 
-def _encoded(value: Any, where: str, locate: Callable[[str], Path | None]) -> bytes | Path:
-    """Return the bytes of an image or, if its row has none, the file that its path names."""
-    content, path = (
-        (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-    )
-    if content is not None:
-        return bytes(content)
+def _contents(column: pa.Array | pa.ChunkedArray) -> Iterator[tuple[pa.Scalar, pa.Scalar | None]]:
+    """Yield bytes and path of every row of an image column; no path if the column holds bytes alone."""
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        if not pa.types.is_struct(chunk.type):
+            yield from ((content, None) for content in chunk)
+            continue
+        fields = chunk.flatten()
+        places = [chunk.type.get_field_index(name) for name in ("bytes", "path")]
+        paths = fields[places[1]] if places[1] >= 0 else [None] * len(chunk)
+        yield from zip(fields[places[0]], paths, strict=True)
+
+
+def _named_file(path: Any, where: str, locate: Callable[[str], Path | None]) -> Path:
+    """Return the file that the path of a row without bytes names."""
     if not path:
         raise DataError(f"{where}: image is missing")
     message = f"{where}: image has no bytes, and its path {str(path)[:200]!r}"

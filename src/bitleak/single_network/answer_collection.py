@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -107,8 +107,7 @@ def prepare_answers(request: AnswerRequest) -> AnswerJob:
         InputError: Something does not fit; the message names the option.
     """
     checked = check_answer_request(request)
-    part = checked.part
-    images = limited(checked.dataset.load(None), part.limit, request.seed, held_out=part.held_out)
+    images = _images(checked)
     records = asked_records(checked, images)
     description = checked.dataset.describe(None)
     hint = numbering_hint(description)
@@ -119,7 +118,14 @@ def prepare_answers(request: AnswerRequest) -> AnswerJob:
     digests: list[str] = []
     for path in checked.files:
         if is_network_file(path):
-            file = read_network_file(path, checked.standardisation, images, hint, checked.runtime)
+            file = read_network_file(
+                path,
+                checked.standardisation,
+                images,
+                hint,
+                checked.runtime,
+                shown=records.pool,
+            )
             specs.append(file.spec)
             _add_digest(file.digest, digests, path, checked)
             continue
@@ -139,6 +145,32 @@ def prepare_answers(request: AnswerRequest) -> AnswerJob:
         description.fingerprint,
         tuple(notes),
     )
+
+
+@runtime_checkable
+class LoadsChosen(Protocol):
+    """A data set that can decode some of its records alone, see `bitleak.data.hub.Hub`."""
+
+    def load_chosen(
+        self, root: Path | None, choose: Callable[[Images], Int64[np.ndarray, "chosen"]]
+    ) -> Images:
+        """Return all labels, and the pixels of the records that `choose` returns."""
+
+
+def _images(checked: CheckedAnswerRequest) -> Images:
+    """Return the data set; pixels of records that no network sees are 0 if the reader can omit them."""
+    dataset, part = checked.dataset, checked.part
+    drawn = part.limit is not None or part.held_out is not None
+    # without a mean and a deviation, those of the training part are computed from its pixels
+    if drawn or checked.standardisation is None or not isinstance(dataset, LoadsChosen):
+        seed = checked.request.seed
+        return limited(dataset.load(None), part.limit, seed, held_out=part.held_out)
+
+    def seen(outline: Images) -> Int64[np.ndarray, "chosen"]:
+        records = asked_records(checked, outline)
+        return np.concatenate([records.pool, records.population])
+
+    return dataset.load_chosen(None, seen)
 
 
 def collect_answers(
@@ -256,9 +288,12 @@ def _asker(job: AnswerJob, row: int) -> tuple[Callable[..., list[np.ndarray]], d
     """Return the function that evaluates a row's network, by its runtime or by PyTorch, and the runtime's facts."""
     path, spec = job.checked.files[row], job.specs[row]
     if is_network_file(path):
+        # Its sessions were compared when the job was prepared.
         file = read_network_file(
             path, (spec.mean, spec.std), job.images, options=job.checked.runtime
         )
+        if file.digest != job.digests[row]:
+            raise ModelError(f"--weights {path}: has changed since it was checked")
         opened = open_network(file)
         return functools.partial(file_answers, opened), {"runtime": dict(opened.facts)}
     from bitleak.models import load

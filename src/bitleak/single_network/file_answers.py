@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from bitleak import registry
 from bitleak.core.errors import ModelError
@@ -32,6 +33,8 @@ def read_network_file(
     images: Images,
     hint: str = "",
     options: Mapping[str, Any] | None = None,
+    *,
+    shown: Int64[np.ndarray, "records"] | None = None,
 ) -> NetworkFile:
     """Read a file for a data set, and compare its sessions on a few of the images.
 
@@ -42,6 +45,8 @@ def read_network_file(
         images: The data set.
         hint: Put after the message if the file does not fit the data.
         options: Options of its runtime.
+        shown: Numbers of the records for the comparison, of which `RECORDS` are used; None compares
+            nothing.
 
     Returns:
         Its content; the digest names the runtime and its version, which decide the answers' last bits.
@@ -57,8 +62,9 @@ def read_network_file(
         if standardisation is None and stated is not None:
             spec = replace(spec, mean=tuple(stated["mean"]), std=tuple(stated["std"]))
             file = replace(file, spec=spec)
-        pixels = np.asarray(images.pixels[:RECORDS])
-        check_sessions(file, standardized_array(pixels, spec.mean, spec.std))
+        if shown is not None:
+            pixels = images.pixels[shown[:RECORDS]]
+            check_sessions(file, standardized_array(pixels, spec.mean, spec.std))
     except ModelError as error:
         raise ModelError(f"--weights {path}: {error}{hint}") from None
     return replace(file, digest=f"{file.digest} {runtime.version()}")

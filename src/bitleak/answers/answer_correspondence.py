@@ -20,7 +20,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.stats import rankdata
 
 from bitleak.report.format import count, listed
 
@@ -287,6 +286,8 @@ def _query_doubts(full: Confidences, quantized: Confidences) -> list[str]:
     _, records, queries = full.shape
     if queries < 2:
         return []
+    from scipy.stats import rankdata  # here, since it takes long
+
     at = _spread(records, QUERY_RECORDS)
     chosen = slice(0, QUERY_MODELS)
     deviations = []
@@ -322,6 +323,8 @@ def _better_fit(
 
 def _ranks(confidence: Confidences) -> Float64[np.ndarray, "_models _records"]:
     """Ranks of each model's mean confidences, so that neither its scale nor single records count much."""
+    from scipy.stats import rankdata  # here, since it takes long
+
     ranks = rankdata(confidence.mean(axis=2), axis=1)
     return np.asarray(ranks, np.float64) / confidence.shape[1]
 

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.stats import rankdata
 
 from bitleak.answers.answer_correspondence import (
     copy_doubts,
@@ -229,6 +228,8 @@ def effect_of_membership(
 
 
 def _area(scores: Float64[np.ndarray, "records"], member: Bool[np.ndarray, "records"]) -> float:
+    from scipy.stats import rankdata  # here, since it takes long
+
     inside = int(member.sum())
     ranks = rankdata(scores)[member].sum() - inside * (inside + 1) / 2
     return float(ranks / (inside * (len(member) - inside)))

@@ -51,7 +51,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from bitleak.attacks.attack import blocks, reference_signal, signal_of
@@ -129,6 +128,8 @@ def weights(
         >>> weights(np.stack([telling, rng.normal(size=2000)]), member).round(1).tolist()
         [1.0, 0.0]
     """
+    from scipy.optimize import minimize  # here, since it takes long
+
     sign = np.where(member, 1.0, -1.0)
 
     # sum of log(1 + exp(-margin)) + |w - 1|^2 / 2, and its gradient; the bias, `point[0]`, has no

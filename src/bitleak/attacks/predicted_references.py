@@ -52,7 +52,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.optimize import isotonic_regression
 from scipy.special import digamma, gammaln, polygamma
 
 from bitleak.attacks.attack import blocks
@@ -246,6 +245,8 @@ def _monotone(
     f: Float64[np.ndarray, "pairs"], q: Float64[np.ndarray, "pairs"]
 ) -> tuple[Float64[np.ndarray, "knots"], Float64[np.ndarray, "knots"]]:
     """Return the knots of the monotone map: means of equally many pairs, in the order of f."""
+    from scipy.optimize import isotonic_regression  # here, since it takes long
+
     order = np.argsort(f, kind="stable")
     parts = np.array_split(order, max(2, min(KNOTS, len(f) // 16)))
     knots = np.array([f[part].mean() for part in parts])

@@ -50,7 +50,6 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.stats import rankdata
 
 from bitleak.attacks.attack import (
     cached_blocks,
@@ -162,6 +161,8 @@ class RMIA:
             return counts / len(of_z)
         ranks = np.empty(len(of_x))
         if (ascending[1:] == ascending[:-1]).any():
+            from scipy.stats import rankdata  # here, since it takes long
+
             ranks[:] = rankdata(of_x)
         else:
             ranks[order] = np.arange(1.0, len(of_x) + 1)

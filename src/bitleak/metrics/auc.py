@@ -45,7 +45,6 @@ less is noticed.
 import math
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri, stdtrit
 
 from bitleak.core.checks import integer_in, number_in
@@ -200,6 +199,8 @@ def _reach_over_trainings(
         level: Level of the test.
         power: Chance of noticing it.
     """
+    from scipy.optimize import brentq  # here, since it takes long
+
     # s^2 over its quantiles, and v with its degrees of freedom
     chances = (np.arange(POWER_NODES) + 0.5) / POWER_NODES
     squares = between * 2 * gammaincinv((targets - 1) / 2, chances) / (targets - 1)

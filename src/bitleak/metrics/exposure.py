@@ -24,7 +24,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.stats import rankdata
 
 from bitleak.core.checks import integer_in
 
@@ -252,6 +251,8 @@ def rank_correlation(first: _Records, second: _Records) -> float:
     Raises:
         ValueError: One of the two does not vary.
     """
+    from scipy.stats import rankdata  # here, since it takes long
+
     ranks = np.array([rankdata(first), rankdata(second)])
     ranks -= ranks.mean(axis=1, keepdims=True)
     scale = np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1]))

@@ -29,7 +29,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from scipy.stats import binom
 
 from bitleak.metrics.clusters import effective_records
 from bitleak.metrics.proportions import wilson_of_share
@@ -109,6 +108,8 @@ def _tied(
 @lru_cache(maxsize=64)
 def _central_counts(non_members: int, fpr: float) -> tuple[int, int]:
     """Return the ends of the central 95 % of the false positives of the true threshold."""
+    from scipy.stats import binom  # here, since it takes long
+
     return int(binom.ppf(0.025, non_members, fpr)), int(binom.ppf(0.975, non_members, fpr))
 
 

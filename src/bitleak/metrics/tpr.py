@@ -45,7 +45,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr
-from scipy.stats import binom
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.metrics.clusters import clustered_figure, design_effect
@@ -198,6 +197,8 @@ def _pairing(width_of_influence: float, width: float) -> float:
 @lru_cache(maxsize=64)
 def _ranks(non_members: int, fpr: float) -> tuple[np.ndarray, np.ndarray]:
     """Return counts of non-members that may lie above the true threshold, and their chances."""
+    from scipy.stats import binom  # here, since it takes long
+
     first, last = (int(binom.ppf(chance, non_members, fpr)) for chance in (1e-5, 1 - 1e-5))
     ranks = np.unique(np.linspace(first, last, min(NODES, last - first + 1)).round().astype(int))
     ends = np.append((ranks[1:] + ranks[:-1]) // 2, non_members)

@@ -41,7 +41,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.special import chdtrc
-from scipy.stats import hypergeom, rankdata
 
 from bitleak.core.types import Scores
 from bitleak.metrics.auc import auc_interval
@@ -97,6 +96,8 @@ def class_dependence(member: _Member, labels: _Labels) -> ClassDependence:
         >>> test.depends, test.label, test.members, test.records
         (True, 3, 0, 100)
     """
+    from scipy.stats import hypergeom  # here, since it takes long
+
     classes, class_index = np.unique(labels, return_inverse=True)
     total = np.bincount(class_index)
     inside = np.bincount(class_index, member).astype(np.int64)
@@ -237,6 +238,8 @@ def _wins(
     non_members: _Counts,
 ) -> Float64[np.ndarray, "records"]:
     """Return how many of its class and the opposite group each record outscores, ties half."""
+    from scipy.stats import rankdata  # here, since it takes long
+
     # ranks class after class: dense ranks of the scores, shifted so that classes do not meet
     dense = rankdata(scores, "dense").astype(np.float64)
     place = class_index * (len(scores) + 1.0) + dense

@@ -25,7 +25,6 @@ from bitleak.report.output_folder import (
     figure_files,
     write_atomically,
 )
-from bitleak.report.page import page
 from bitleak.report.plain_words import plain_answer
 from bitleak.report.power_file import PowerRow, read_power, write_power
 from bitleak.report.record_exposure import (
@@ -172,6 +171,8 @@ def _draw_and_write(
     *,
     pdf: bool = False,
 ) -> None:
+    from bitleak.report.page import page  # here, since jinja2 takes long
+
     _check_headline(data.table, data.summary, folder)
     drawn = draw(data, figures, pdf=pdf)
     write_figures(drawn, folder)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from bitleak.report import format as text
 from bitleak.report.page_tables import Cell, PageTable
 from bitleak.report.record_exposure import RECORDS_SCHEMA, Exposed, RecordResults
@@ -43,6 +41,8 @@ def read_exposures(folder: Path, records: Sequence[int]) -> Exposures:
         return {}
     lines = from_parquet(path, RECORDS_SCHEMA).select(["variant", "record", "exposure"])
     by_variant: dict[str, dict[int, float]] = {}
+    import pyarrow.compute as pc  # here, since it takes long
+
     for line in lines.filter(pc.field("record").isin(list(records))).to_pylist():
         if line["exposure"] is not None:
             by_variant.setdefault(line["variant"], {})[line["record"]] = line["exposure"]

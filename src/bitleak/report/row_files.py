@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bitleak.core.damage import reason
 from bitleak.core.errors import StoreError
@@ -135,6 +134,8 @@ def read_rows(folder: Path, *, target: str | None = None) -> list[Row]:
     """
     table = from_parquet(folder / "results.parquet", ROWS_SCHEMA, later=LATER_COLUMNS)
     if target is not None:
+        import pyarrow.compute as pc  # here, since it takes long
+
         table = table.filter(pc.equal(table["target"], target))
     return [_row(line) for line in table.to_pylist()]
 

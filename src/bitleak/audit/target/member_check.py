@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.optimize import linear_sum_assignment
 
 from bitleak.audit.target.input_spelling import (
     InputSpelling,
@@ -226,6 +225,8 @@ def _class_order(
     The best of all orders is better than the given one also by chance, so half of the members
     choose it, and the other half judge it.
     """
+    from scipy.optimize import linear_sum_assignment  # here, since it takes long
+
     predicted, half = logits.argmax(axis=1), np.arange(len(labels)) % 2 == 0
     counts = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
     np.add.at(counts, (predicted[half], labels[half]), 1)

@@ -13,4 +13,6 @@ from bitleak.engine.executors.fork_server import STAGES_VARIABLE
 
 with contextlib.suppress(Exception):
     importlib.import_module(os.environ[STAGES_VARIABLE])
+    for name in ("scipy.optimize", "scipy.stats"):  # which stages import when they need them
+        importlib.import_module(name)
 gc.freeze()

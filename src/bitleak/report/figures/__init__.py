@@ -4,11 +4,8 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from bitleak import registry
-from bitleak.report.figures.report_figure import DrawnFigure, FigureData, ReportFigure
+from bitleak.report.figures.report_figure import DrawnFigure, Figure, FigureData, ReportFigure
 from bitleak.report.figures.style import settings
 from bitleak.report.output_folder import write_atomically
 
@@ -50,6 +47,8 @@ def draw(
         figures: See `load_figures`.
         pdf: Whether to draw PDFs, too.
     """
+    import matplotlib  # here, since it takes long
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own settings would change the bytes
         matplotlib.rcParams.update(settings())  # type: ignore[arg-type]

@@ -3,8 +3,10 @@
 AUC bars start at 0.5, which is chance; the others start at zero.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -37,6 +39,35 @@ class Panel(NamedTuple):
     attack: str
     reference: str
     base: float
+
+
+class Bar(NamedTuple):
+    """A bar and its interval.
+
+    Attributes:
+        place: Middle of the bar on the horizontal axis.
+        width: Width of its place, a tenth of which stays free.
+        measure: Its height.
+        colour: Its colour.
+    """
+
+    place: float
+    width: float
+    measure: Measure
+    colour: str
+
+    @property
+    def interval_colour(self) -> str:
+        """Colour in which its interval can be seen."""
+        return MUTED if self.colour == INK else INK
+
+    @property
+    def length(self) -> tuple[float, float] | None:
+        """Lengths of the interval below and above; None if there is none."""
+        value, low, high = self.measure.value, self.measure.low, self.measure.high
+        if low is None or high is None:
+            return None
+        return max(0.0, value - low), max(0.0, high - value)
 
 
 def draw_bars(data: FigureData) -> Figure:
@@ -74,45 +105,54 @@ def _draw_panel(axes: Axes, table: Table, panel: Panel) -> None:
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
+    bars = _bars(table, panel)
+
+    # One call per kind for all bars: Matplotlib takes ten milliseconds for each.
+    axes.bar(
+        [bar.place for bar in bars],
+        [bar.measure.value - panel.base for bar in bars],
+        bottom=panel.base,
+        width=[0.9 * bar.width for bar in bars],
+        color=[bar.colour for bar in bars],
+    )
+    for colour in (MUTED, INK):
+        _draw_intervals(axes, [bar for bar in bars if bar.interval_colour == colour], colour)
+    axes.axhline(panel.base, color=INK, linewidth=0.8)
+
+
+def _bars(table: Table, panel: Panel) -> list[Bar]:
+    """Return the bars of a panel from left to right."""
     palette = colours(table)
+    bars = []
 
     # Full precision is a group of its own, its bar as wide as if every family had one next to it.
     full = table.find(UNQUANTIZED, panel.metric, panel.attack, panel.reference)
-    _draw_bar(axes, full, 0.0, INK, width=_WIDTH / max(2, len(palette)), base=panel.base)
+    if full is not None:
+        bars.append(Bar(0.0, _WIDTH / max(2, len(palette)), full, INK))
     for group, levels in enumerate(table.levels, start=1):
         members = [variant for variant in table.quantized if variant.levels == levels]
         width = _WIDTH / len(members)
         for index, variant in enumerate(members):
             place = group + width * (index - (len(members) - 1) / 2)
             measure = table.find(variant, panel.metric, panel.attack, panel.reference)
-            colour = palette[variant.family]
-            _draw_bar(axes, measure, place, colour, width=width, base=panel.base)
-    axes.axhline(panel.base, color=INK, linewidth=0.8)
+            if measure is not None:
+                bars.append(Bar(place, width, measure, palette[variant.family]))
+    return bars
 
 
-def _draw_bar(
-    axes: Axes,
-    measure: Measure | None,
-    x: float,
-    colour: str,
-    *,
-    width: float,
-    base: float,
-) -> None:
-    if measure is None:
+def _draw_intervals(axes: Axes, bars: Sequence[Bar], colour: str) -> None:
+    shown = [bar for bar in bars if bar.length is not None]
+    if not shown:
         return
-    axes.bar(x, measure.value - base, bottom=base, width=0.9 * width, color=colour)
-    if measure.low is not None and measure.high is not None:
-        below, above = max(0.0, measure.value - measure.low), max(0.0, measure.high - measure.value)
-        axes.errorbar(
-            x,
-            measure.value,
-            yerr=[[below], [above]],
-            fmt="none",
-            ecolor=MUTED if colour == INK else INK,
-            elinewidth=1.1,
-            capsize=2.5,
-        )
+    axes.errorbar(
+        [bar.place for bar in shown],
+        [bar.measure.value for bar in shown],
+        yerr=np.transpose([bar.length for bar in shown]),
+        fmt="none",
+        ecolor=colour,
+        elinewidth=1.1,
+        capsize=2.5,
+    )
 
 
 def _legend(table: Table) -> list[Patch]:

@@ -13,14 +13,17 @@ GAP = ReportFigure("gap", "Train accuracy minus test accuracy, by variant.", dra
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Literal
 
 from bitleak.report.power_file import PowerRow
 from bitleak.report.results_table import Table
 from bitleak.report.row_files import RocCurve
 from bitleak.report.summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any  # commands that draw nothing do not wait for Matplotlib
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 

@@ -6,14 +6,16 @@ blindness can distinguish them. A quantizer has the same colour in every figure 
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bitleak.report.results_table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+else:
+    Axes = Any  # the page takes its colours from here without Matplotlib
 
 INK = "#1a1a1b"
 """Text, axes and full precision; no quantizer has it, since a dark page replaces it."""
@@ -107,6 +109,8 @@ def labels(table: Table) -> dict[tuple[str, str], str]:
 
 def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
     """Make an axis logarithmic, from `low` to `high`, with at least three plain decimal labels."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     axis = getattr(axes, f"{which}axis")
     getattr(axes, f"set_{which}scale")("log")
     getattr(axes, f"set_{which}lim")(low, high)
@@ -126,6 +130,8 @@ def accuracy_axis(axes: Axes, low: float, high: float) -> None:
     If they span more than 20 points, the axis is u = -asinh((high - x) / 5), which compresses its
     low end.
     """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     if high - low > _WIDE:
         axes.set_xscale("function", functions=(_bent(high), _straightened(high)))
     transform = axes.xaxis.get_transform().transform
@@ -173,6 +179,8 @@ def _spaced(transform: Transform, low: float, high: float) -> list[float]:
 
 def _lighter(colour: str, times: int) -> str:
     """Mix the colour with white, a third more each time."""
+    from matplotlib.colors import to_hex, to_rgb
+
     share = (2 / 3) ** times
     red, green, blue = share * np.array(to_rgb(colour)) + (1 - share)
     return to_hex((red, green, blue))

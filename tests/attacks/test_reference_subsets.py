@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -159,3 +161,15 @@ def test_a_masked_subset_is_the_view_with_the_others_hidden(worlds):
     taken = Subsets(part, rng())._masked(chosen, view.references, rows, columns)
     expected = np.where(chosen[..., None, None], view.references[np.ix_(rows, columns)], np.nan)
     np.testing.assert_array_equal(taken.references, expected)
+
+
+def test_the_draw_of_references_holds_no_key_of_all_records(worlds):
+    refs, records = 64, 30_000
+    member = worlds["shadows"](rng(1), refs, records)
+    view = worlds["view"](np.zeros((records, 1)), np.zeros((refs, records, 1)), member)
+    tracemalloc.start()
+    Subsets(view, rng(2))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # numbers of two bytes, masks of one, and a block of keys; all keys would be 8 bytes each
+    assert peak < 7 * refs * records

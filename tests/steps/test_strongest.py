@@ -1,16 +1,26 @@
 """Playing the targets, and measuring the strongest pair, as steps of an audit run them."""
 
+import tracemalloc
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from bitleak.attacks import PlayedCase, PlayedScores, PlayerGroup, attack_view, expand
 from bitleak.core.types import SIGNALS, Images, Outputs, Splits
 from bitleak.engine.worker import Runtime
+from bitleak.metrics import player_rates
+from bitleak.steps import play_targets
 from bitleak.steps.attack_targets import AttackTargets
 from bitleak.steps.measure_strongest import MeasureStrongest, Pair, StrongestFigures
-from bitleak.steps.play_targets import PlayedRates, PlayTargets
+from bitleak.steps.play_targets import (
+    NO_RATES,
+    PlayedRates,
+    PlayTargets,
+    gathered_rates,
+    group_rates,
+)
 
 MODELS, RECORDS, FPR = 8, 400, 0.05
 GROUPS, PLAYERS = ((0,), (2,), (4,), (6,)), ((2, 3, 6, 7), (0, 1, 4, 5), (0, 1, 6, 7), (2, 3, 4, 5))
@@ -167,3 +177,48 @@ def test_an_attack_without_references_is_found_with_whichever_kind_it_was_run():
     attacks = [["lira"], ["lira", "threshold"]]
     assert step._kind(Pair("threshold", ""), attacks) == 1
     assert step._kind(Pair("lira", "fp32"), attacks) == 0
+
+
+def test_influences_of_a_groups_players_are_summed_as_they_come(monkeypatch):
+    records, attacks = 20_000, expand("lira")[:4]
+    names = [attack.name for attack in attacks]
+    member = np.arange(records) % 2 == 0
+    drawn = [np.random.default_rng(player).normal(size=(4, records)) for player in range(12)]
+    signals, outside = np.zeros((records, 1, 2)), np.zeros((0, 1, 2))
+    view = attack_view(
+        target=signals,
+        references=np.zeros((1, records, 1, 2)),
+        member=member[None],
+        use=np.ones((1, records), bool),
+        population_target=outside,
+        population_references=outside[None],
+        labels=np.zeros(records, np.int64),
+    )
+
+    def played(view, players, cases, seed):
+        for player in range(len(players)):
+            scores = dict(zip(names, drawn[player], strict=True))
+            yield (PlayedScores(scores, np.ones(records, bool), member, {names[3]: "late"}),)
+
+    monkeypatch.setattr(play_targets, "played_scores", played)
+    peaks = []
+    for count in (4, 12):
+        players = [(None, (signals, outside), member)] * count
+        tracemalloc.start()
+        (rates,) = group_rates(view, players, [PlayedCase(attacks, False)], fpr=0.1, seed=0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (rates.players, rates.refused) == (count, {names[3]: "late"})
+        alone = [player_rates(drawn[player], member, 0.1) for player in range(count)]
+        values, influences = (
+            [getattr(rate, name) for rate in alone] for name in rates.mean._fields
+        )
+        np.testing.assert_array_equal(rates.mean.value, np.mean(values, axis=0))
+        np.testing.assert_array_equal(rates.mean.influence, np.mean(influences, axis=0))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_a_group_without_players_has_no_rate():
+    gathered = gathered_rates(expand("lira")[:2], [PlayerGroup((0,), ())], [NO_RATES], 50, seed=0)
+    assert np.isnan(gathered.rates).all()
+    assert gathered.players == (0,)

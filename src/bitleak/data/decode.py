@@ -163,7 +163,9 @@ def is_turned(image: Image.Image) -> bool:
 def _upright(image: Image.Image) -> np.ndarray:
     """Return the pixels `[size, size]` or `[size, size, 3]`, in the file's orientation."""
     upright = ImageOps.exif_transpose(image) if is_turned(image) else image
-    return np.asarray(upright.convert("L" if image.mode in GREY else "RGB"))
+    mode = "L" if image.mode in GREY else "RGB"
+    # converting to the same mode is a copy
+    return np.asarray(upright if upright.mode == mode else upright.convert(mode))
 
 
 def _mode(source: bytes | Path, where: str) -> str:

@@ -40,8 +40,10 @@ class BatchedNetwork:
         parts = [np.empty((0, classes), np.float32)]
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
-            filled = np.zeros((batch, *part.shape[1:]), np.float32)
-            filled[: len(part)] = part
+            filled = part
+            if len(part) < batch:
+                filled = np.zeros((batch, *part.shape[1:]), np.float32)
+                filled[: len(part)] = part
             values = self.run(self.entry.values(filled, self.spec))
             if values.shape[:1] != (batch,) or values.size != batch * classes:
                 raise ModelError(

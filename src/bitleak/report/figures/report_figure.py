@@ -21,7 +21,7 @@ from bitleak.report.row_files import RocCurve
 from bitleak.report.summary import Summary
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
 else:
     Figure = Any  # commands that draw nothing do not wait for Matplotlib
 

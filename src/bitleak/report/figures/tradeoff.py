@@ -201,9 +201,9 @@ def _draw_panel(axes: Axes, table: Table, summary: Summary, reference: str) -> N
 def _mark(axes: Axes, point: Point, colour: str, shape: str, *, size: float) -> None:
     """Draw a marker, hollow for an upper limit."""
     face, layer = colour if point.measured else "none", 2.8 if shape == "*" else 3.0
-    style = {"color": colour, "markerfacecolor": face, "markeredgewidth": 1.2, "zorder": layer}
+    style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "zorder": layer}
     x, y = [100 * point.accuracy.value], [point.height]
-    axes.plot(x, y, marker=shape, markersize=size, linestyle="none", **style)
+    axes.plot(x, y, marker=shape, markersize=size, markeredgewidth=1.2, linestyle="none", **style)
 
 
 def _draw_intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
@@ -224,11 +224,11 @@ def _draw_intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
         if length is not None:
             along.append((x, y, *length, not point.measured))
     if across:
-        x, y, below, above = map(list, zip(*across, strict=True))
-        axes.errorbar(x, y, xerr=[below, above], **style)
+        xs, ys, below, above = map(list, zip(*across, strict=True))
+        axes.errorbar(xs, ys, xerr=[below, above], **style)
     if along:
-        x, y, below, above, limits = map(list, zip(*along, strict=True))
-        axes.errorbar(x, y, yerr=[below, above], uplims=limits, **style)
+        xs, ys, below, above, limits = map(list, zip(*along, strict=True))
+        axes.errorbar(xs, ys, yerr=[below, above], uplims=limits, **style)
 
 
 def _bar_length(measure: Measure, factor: float) -> tuple[float, float] | None:

@@ -136,6 +136,7 @@ def _attack_tables(
             thresholds=outcome.thresholds(case, attack),
             mode=MODE,
             clusters=clusters,
+            map_influence=outcome.scores[case].map_influence_of(attack.name),
         )
         within: list[Row] = []
         if prepared.by_class:

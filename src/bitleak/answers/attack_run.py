@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -33,19 +33,20 @@ from bitleak.answers.target_views import (
     memorising_of,
     threshold_case,
 )
-from bitleak.attacks import Attack, Joint, PlayedCase, population_view
+from bitleak.attacks import Attack, Joint, PlayedCase, population_view, recalibrated
 from bitleak.core.errors import DataError, UnfitView
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import Scratch
 from bitleak.core.types import SIGNALS, AttackView
 from bitleak.core.variants import CONTROL, FULL
-from bitleak.steps.attack_targets import AttackLabel, AttackScores
+from bitleak.steps.attack_targets import AttackLabel, AttackScores, gathered_influences
 from bitleak.steps.choose_thresholds import (
     PlayedThresholds,
     Thresholds,
     gathered_thresholds,
     thresholds_of_cases,
 )
+from bitleak.steps.map_error import TargetInfluence, map_error_of
 from bitleak.steps.measure_memorisation import memorisation_by_block
 from bitleak.steps.measure_power import POWER_TARGETS, PowerFigures, power_figures
 from bitleak.steps.play_targets import PlayedRates
@@ -116,13 +117,18 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
     together = scratch.allocate((len(RELEASES), *scores.shape[1:])) if prepared.joint else None
     played: dict[Case, list[PlayedThresholds]] = {case: [] for case in _played_cases(prepared)}
     outside: dict[tuple[Case, str], list[np.ndarray]] = {}
+    influences: dict[Case, list[list[TargetInfluence]]] = {}
     done, memorising = 0, None
     for index, target in enumerate(design.targets):
         # The references of a target are drawn once for all of its cases.
         rows, use = design.references(target)
         for case in prepared.cases:
             with _target_named(prepared, target, case):
-                view = views.of(target, case, rows, use)
+                answered = views.as_answered(target, case, rows, use)
+                view, of_map = answered, None
+                if case.recalibrated:
+                    view = recalibrated(answered)
+                    of_map = map_error_of(answered, design.member[target], prepared.fprs)
                 if case in played and not case.recalibrated:
                     # the recalibrated case has the same player and references
                     alike = [key for key in played if key.variant == case.variant]
@@ -132,14 +138,23 @@ def run_attacks(prepared: PreparedAttack, scratch: Scratch, on_step: ShowStep) -
                 for name, thresholds in _outside_thresholds(prepared, view, case).items():
                     outside.setdefault((case, name), []).append(thresholds)
                 for attack in prepared.attacks_of(case):
-                    scores[places[case, attack.name], index] = attack(view)
+                    place = places[case, attack.name]
+                    scores[place, index] = attack(view)
+                    if of_map is not None:
+                        influences.setdefault(case, [[] for _ in design.targets])[index].append(
+                            of_map.of(attack, scores[place, index])
+                        )
                     done += 1
                     on_step(done / (len(pairs) * len(design.targets)), "attacking")
         if memorising is None:
             memorising = _memorising(prepared, views, target, rows, use)
         if together is not None:
             together[:, index] = joint_scores(views, target, rows, use)
-    by_case = {case: _scores_of(prepared, case, scores, places) for case in prepared.cases}
+    by_case = {}
+    for case in prepared.cases:
+        of_case = _scores_of(prepared, case, scores, places)
+        through_map = gathered_influences(influences.get(case, []))
+        by_case[case] = replace(of_case, map_influence=through_map)
     return AttackOutcome(
         scores=by_case,
         correct=_correct(prepared, views),

@@ -18,7 +18,7 @@ from bitleak.core.variants import FULL, joined
 from bitleak.metrics import Estimates
 from bitleak.report import RocCurve, named_curves
 from bitleak.steps.attack_targets import AttackScores
-from bitleak.steps.compare_variants import excess_rows
+from bitleak.steps.compare_variants import ComparedScores, excess_rows
 from bitleak.steps.result_rows import Subject
 
 RELEASES = ((FULL,), (QUANTIZED,), (FULL, QUANTIZED))
@@ -100,8 +100,8 @@ def joint_rows(
             rows += excess_rows(
                 subject,
                 design.targets,
-                of_releases.scores[0],
-                alone,
+                ComparedScores(of_releases.scores[0]),
+                list(map(ComparedScores, alone)),
                 member,
                 over="best",
                 fprs=prepared.fprs,

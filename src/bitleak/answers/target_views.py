@@ -164,6 +164,13 @@ class TargetViews:
         Raises:
             ValueError: The target's answers cannot be recalibrated.
         """
+        view = self.as_answered(target, case, rows, use)
+        return recalibrated(view) if case.recalibrated else view
+
+    def as_answered(
+        self, target: int, case: Case, rows: ReferenceRows, use: ReferenceUse
+    ) -> AttackView:
+        """Like `of`, with the answers of the target before they are recalibrated."""
         name = self.signals[FULL].names[target]
         attacked = self.signals[QUANTIZED if case.variant == QUANTIZED else FULL]
         by = QUANTIZED if case == QUANTIZED_BY_MATCHED else FULL
@@ -183,7 +190,7 @@ class TargetViews:
             return control_of(
                 view, np.random.default_rng(seed_for(self.design.seed, "control", target))
             )
-        return recalibrated(view) if case.recalibrated else view
+        return view
 
     def _by(self, by: str, rows: ReferenceRows, use: ReferenceUse) -> AttackView:
         """Return a view by these references, whose target is to be replaced."""

@@ -32,7 +32,12 @@ from bitleak.attacks.positive_control import (
 )
 from bitleak.attacks.predicted_references import SIDES, PredictedView, predicted_view
 from bitleak.attacks.quantile import Quantile
-from bitleak.attacks.recalibrate import few_population_records, recalibrated
+from bitleak.attacks.recalibrate import (
+    few_population_records,
+    map_error_counts,
+    moved_maps,
+    recalibrated,
+)
 from bitleak.attacks.reference import Reference
 from bitleak.attacks.reference_subsets import exchangeable, subset_view
 from bitleak.attacks.rmia import RMIA
@@ -71,7 +76,9 @@ __all__ = [
     "fit_temperature",
     "forms_by_word",
     "known_names",
+    "map_error_counts",
     "masked_view",
+    "moved_maps",
     "negative_control",
     "perfect_auc",
     "perfect_tpr",

@@ -11,17 +11,24 @@ are averaged over references: the average *single* reference. Moments are matche
 regressing references on the target, because a regression attenuates even where nothing has shifted.
 Without a shift f' = f within error.
 
-The mean and the deviation of P population records have errors of 1 / sqrt(P) and 1 / sqrt(2 P)
-deviations for normal f, which target and references share in part, and all f' of a target are off
-alike. The intervals of `recalibrated` rows resample the audited records and do not include this error.
-Simulated, it adds 1 % to an interval's width at 100 population records; at 30 the interval covers 92 %
-instead of 94 (docs/intervals.md). `few_population_records` is the sentence for reports.
+*The map's error.* The moments of P population records are off, and all f' of a target with them:
+
+    d f' = [d mean_ref - scale d mean_target] + (f' - mean_ref) [d std_ref / std_ref - d std_target / std_target],
+
+with scale = std_ref / std_target. The influence of population record i on a mean is (f_i - mean) / P, on a
+deviation ((f_i - mean)^2 - std^2) / (2 std P), averaged over queries and over references, so that the errors
+which target and references share cancel. `moved_maps` has the views with shift and scale off by one
+standard error each; the change of a figure between them, times a record's influence, is that record's
+influence on the figure (`metrics.map_error`). Two more runs of an attack, on the same sums over references.
+The error of a figure is that of P population records against that of N audited ones; above P = N / 16
+it adds at most 2 % to an interval in the worlds of docs/intervals.md, and is left out (`map_error_counts`).
 
 `log_probability` follows as log sigmoid(f'). The other signals do not follow from the confidence
 and are set to NaN, which attacks refuse.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -29,8 +36,23 @@ from jaxtyping import Float64
 from bitleak.core.errors import TooFewForAttack, UnfitView
 from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED, AttackView
 
-ENOUGH_POPULATION = 100
-"""Population records from which on the error of the map is small against that of the audited records."""
+ENOUGH_POPULATION = 30
+"""Population records from which on the error of the map is near enough to its first order."""
+
+NEGLIGIBLE_SHARE = 1 / 16
+"""Population records per audited record from which on the map's error is left out of the intervals."""
+
+
+class MovedMaps(NamedTuple):
+    """Views under maps that are off by a standard error, and the records that this error comes from.
+
+    Attributes:
+        views: View with a larger shift, and view with a larger scale.
+        influence: Influence of every population record on shift and scale, in their standard errors.
+    """
+
+    views: tuple[AttackView, AttackView]
+    influence: Float64[np.ndarray, "2 population"]
 
 
 def recalibrated(view: AttackView) -> AttackView:
@@ -58,28 +80,68 @@ def recalibrated(view: AttackView) -> AttackView:
         )
     mean, std = average_reference(view)
     scale = std / spread
-    shift = mean - scale * float(confidence.mean())
-    target = _mapped(view.target, scale, shift)
-    return view.of_target(target, _mapped(view.population_target, scale, shift))
+    return _mapped_view(view, scale, mean - scale * float(confidence.mean()))
+
+
+def map_error_counts(population: int, records: int) -> bool:
+    """Return whether intervals of `recalibrated` rows need the error of the map.
+
+    Args:
+        population: Number of population records.
+        records: Number of audited records.
+
+    Example:
+        >>> map_error_counts(100, 1600), map_error_counts(100, 1601)
+        (False, True)
+    """
+    return population < NEGLIGIBLE_SHARE * records
+
+
+def moved_maps(view: AttackView) -> MovedMaps:
+    """Return the recalibrated view with the map's shift, and its scale, off by one standard error.
+
+    Args:
+        view: Not yet recalibrated; as for `recalibrated`.
+    """
+    mapped = recalibrated(view)
+    of_target = _moment_influences(view.population_target[None, ..., LOGIT_SCALED])
+    of_references = _moment_influences(view.population_references[..., LOGIT_SCALED])
+    mean, std = average_reference(view)
+    scale = std / float(view.population_target[..., LOGIT_SCALED].std())
+
+    # the errors of shift and relative scale: module docstring, with both deviations relative
+    target_std = std / scale
+    influence = np.stack(
+        [
+            of_references[0] - scale * of_target[0],
+            of_references[1] / std - of_target[1] / target_std,
+        ]
+    )
+    errors = np.linalg.norm(influence, axis=1)
+    moved = (
+        _mapped_view(mapped, 1.0, float(errors[0])),
+        _mapped_view(mapped, 1.0 + float(errors[1]), -float(errors[1]) * mean),
+    )
+    return MovedMaps(moved, influence / np.where(errors > 0, errors, 1.0)[:, None])
 
 
 def few_population_records(references: Iterable[str], population: int) -> tuple[str, ...]:
-    """Return a sentence if the map's error matters for intervals that do not include it.
+    """Return a sentence if intervals with the map's error are no more than a rough guide.
 
     Args:
         references: Kinds of references of the rows.
         population: Number of population records.
 
     Example:
-        >>> few_population_records(["fp32", "recalibrated"], 100)
+        >>> few_population_records(["fp32", "recalibrated"], 30)
         ()
     """
     if population >= ENOUGH_POPULATION or "recalibrated" not in references:
         return ()
     return (
-        f"The map of recalibrated references was fitted to {population} population records, and no interval includes "
-        f"its error: those of the recalibrated rows are too narrow. {ENOUGH_POPULATION} records or more make it "
-        "negligible.",
+        f"The map of recalibrated references was fitted to {population} population records. The intervals of the "
+        "recalibrated rows include its error to first order only, and such a map makes the attacks weaker: with "
+        f"fewer than {ENOUGH_POPULATION} records both are a rough guide.",
     )
 
 
@@ -97,6 +159,28 @@ def average_reference(view: AttackView) -> tuple[float, float]:
                 deviations.append(answers[shown].std())
         return float(np.mean(means)), float(np.mean(deviations))
     return float(confidence.mean(axis=(1, 2)).mean()), float(confidence.std(axis=(1, 2)).mean())
+
+
+def _moment_influences(
+    confidence: Float64[np.ndarray, "models population queries"],
+) -> Float64[np.ndarray, "2 population"]:
+    """Return the influence of every record on mean and deviation, averaged over models with answers."""
+    influences = []
+    for answers in confidence:
+        shown = np.isfinite(answers)
+        count = shown.sum()
+        if count:
+            values = np.where(shown, answers, 0.0)
+            offs = np.where(shown, values - values.sum() / count, 0.0)
+            variance = (offs**2).sum() / count
+            squares = np.where(shown, offs**2 - variance, 0.0) / (2 * np.sqrt(variance))
+            influences.append(np.stack([offs, squares]).sum(axis=2) / count)
+    return np.mean(influences, axis=0)
+
+
+def _mapped_view(view: AttackView, scale: float, shift: float) -> AttackView:
+    target = _mapped(view.target, scale, shift)
+    return view.of_target(target, _mapped(view.population_target, scale, shift))
 
 
 def _mapped(

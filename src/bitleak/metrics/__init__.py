@@ -23,6 +23,7 @@ from bitleak.metrics.intervals import (
     difference_over_records,
     mean_over_records,
 )
+from bitleak.metrics.map_error import MapInfluence, map_influence, with_map_error
 from bitleak.metrics.match_error import MatchedAccuracies, at_equal_accuracy, matching_records
 from bitleak.metrics.matched_scale import ScaleMatch, matched_scale
 from bitleak.metrics.measures import (
@@ -93,6 +94,7 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Exposure",
+    "MapInfluence",
     "MatchedAccuracies",
     "Measures",
     "Memorisation",
@@ -143,6 +145,7 @@ __all__ = [
     "holm",
     "holm_with_headline",
     "load_metric",
+    "map_influence",
     "matched_scale",
     "matching_records",
     "mean_curve",
@@ -179,4 +182,5 @@ __all__ = [
     "widen_for_mutual_references",
     "widening",
     "wilson",
+    "with_map_error",
 ]

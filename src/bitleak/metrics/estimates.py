@@ -36,7 +36,9 @@ class Estimate:
         low: Lower end of the 95 % interval, not yet cut to `limits`; minus infinity if the data
             say nothing from below.
         high: Upper end.
-        influence: Derivative of the figure with respect to each record's weight; sums to 0.
+        influence: Derivative of the figure with respect to each record's weight; sums to 0. After the
+            audited records may come others that the figure depends on (`map_error`), which count 0
+            for figures that lack them.
         interval: How the interval was made.
         limits: Least and largest value that the population's figure can take.
         choice_variance: The part of its variance that is no sum over records.
@@ -80,6 +82,22 @@ class Estimate:
 
 Estimates = Mapping[str, tuple[Estimate, ...]]
 """By metric name, one estimate per target."""
+
+
+def stacked_influences(
+    influences: Sequence[Float64[np.ndarray, "records"]],
+) -> Float64[np.ndarray, "figures records"]:
+    """Return the influences of several figures; records that one lacks have none on it.
+
+    Example:
+        >>> stacked_influences([np.array([1.0, -1.0]), np.array([2.0, -2.0, 0.5])]).tolist()
+        [[1.0, -1.0, 0.0], [2.0, -2.0, 0.5]]
+    """
+    stacked = np.zeros((len(influences), max(map(len, influences), default=0)))
+    for row, influence in zip(stacked, influences, strict=True):
+        row[: len(influence)] = influence
+    return stacked
+
 
 ESTIMATE_NUMBERS = (
     "value",

@@ -48,7 +48,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr
 
-from bitleak.metrics.estimates import Estimate, Z
+from bitleak.metrics.estimates import Estimate, Z, stacked_influences
 
 _NEAR = 0.6
 """The factor 0.6 above: noise near a threshold that two nearly equal figures do not share."""
@@ -90,7 +90,7 @@ def mean_over_records(estimates: Sequence[Estimate]) -> Estimate:
         centre=centre,
         low=centre - below,
         high=centre + above,
-        influence=np.mean([estimate.influence for estimate in estimates], axis=0),
+        influence=_influences(estimates).mean(axis=0),
         interval="records",
         limits=estimates[0].limits,
         choice_variance=choice_variance / len(estimates) ** 2,
@@ -145,8 +145,12 @@ def _reaches_to_zero(centre: float, below: float, above: float) -> float:
     return abs(centre) / reach if reach > 0 else np.inf
 
 
+def _influences(estimates: Sequence[Estimate]) -> Float64[np.ndarray, "figures records"]:
+    return stacked_influences([estimate.influence for estimate in estimates])
+
+
 def _correlation(estimates: Sequence[Estimate], *, unknown: float) -> _Matrix:
-    influences = np.array([estimate.influence for estimate in estimates])
+    influences = _influences(estimates)
     choice = np.sqrt([estimate.choice_variance for estimate in estimates])
     covariance = influences @ influences.T
     alike = _quotient(covariance, np.diag(covariance), 0.0)  # R of the module's docstring

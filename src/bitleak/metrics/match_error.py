@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float64
 
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Splits
-from bitleak.metrics.estimates import Estimate, Estimates, Z
+from bitleak.metrics.estimates import Estimate, Estimates, Z, stacked_influences
 
 
 class MatchedAccuracies(NamedTuple):
@@ -91,14 +91,14 @@ def at_equal_accuracy(
 
 def _widened(figure: Estimate, added: Float64[np.ndarray, "records"]) -> Estimate:
     """Return a figure with an influence added to its own, and with reaches to match."""
-    own, match = float(np.linalg.norm(figure.influence)), float(np.linalg.norm(added))
-    alike = float(figure.influence @ added) / (own * match) if own * match > 0 else 0.0
+    influence, added = stacked_influences([figure.influence, added])
+    own, match = float(np.linalg.norm(influence)), float(np.linalg.norm(added))
+    alike = float(influence @ added) / (own * match) if own * match > 0 else 0.0
     # differences multiply the reach by `pairing`, which is about the figure's own error alone
     width = Z * match / figure.pairing
     below, above = (_joined(reach, width, alike) for reach in figure.reach)
-    influence = figure.influence + added
     low, high = figure.centre - below, figure.centre + above
-    return replace(figure, low=low, high=high, influence=influence)
+    return replace(figure, low=low, high=high, influence=influence + added)
 
 
 def _joined(reach: float, added: float, correlation: float) -> float:

@@ -48,7 +48,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from bitleak.metrics.estimates import Estimate, Estimates, Z
+from bitleak.metrics.estimates import Estimate, Estimates, Z, stacked_influences
 
 DRAWS = 1000
 """Draws of records in which the choice is repeated."""
@@ -137,15 +137,29 @@ def player_rates(
 
 
 def on_draws(
-    influence: Float64[np.ndarray, "figures records"], seed: int
+    influence: Float64[np.ndarray, "figures records"], seed: int, audited: int | None = None
 ) -> Float32[np.ndarray, "figures draws"]:
     """Return the change of each figure under every draw of records.
 
     Args:
         influence: Derivative of each figure with respect to each record's weight.
-        seed: Seed of the draws; equal seeds and numbers of records give the same draws.
+        seed: Seed of the draws; equal seeds and numbers of audited records give the same draws.
+        audited: Number of audited records, which come first and whose draws are the same whatever
+            follows them; None if all are.
     """
-    rng = np.random.default_rng(seed)
+    first = influence.shape[1] if audited is None else audited
+    parts = [(influence[:, :first], np.random.default_rng(seed))]
+    if first < influence.shape[1]:
+        parts.append((influence[:, first:], np.random.default_rng([seed, 1])))
+    changes = np.zeros((len(influence), DRAWS), np.float32)
+    for part, rng in parts:
+        changes += _on_draws(part, rng)
+    return changes
+
+
+def _on_draws(
+    influence: Float64[np.ndarray, "figures records"], rng: np.random.Generator
+) -> Float32[np.ndarray, "figures draws"]:
     narrow = influence.astype(np.float32)
     changes = np.empty((len(influence), DRAWS), np.float32)
     for start in range(0, DRAWS, _BLOCK):
@@ -188,6 +202,7 @@ def strongest_estimates(
     choices: Sequence[PairChoice],
     figures: Sequence[Mapping[int, Mapping[str, Estimate]]],
     seed: int,
+    audited: int | None = None,
 ) -> Estimates:
     """Return the figures of the chosen pairs, with the error of the choice.
 
@@ -196,6 +211,8 @@ def strongest_estimates(
         figures: For each target its figures by pair and metric: those of `PairChoice.pairs`, all with
             the same metrics.
         seed: Seed of the draws, as for the players' rates.
+        audited: Number of audited records, or of their clusters, if more follow them in the influences
+            of some figures (`map_error`); None takes the fewest.
 
     Returns:
         By metric an estimate per target, whose influences have an entry per draw.
@@ -206,7 +223,8 @@ def strongest_estimates(
     for metric in names:
         for by_pair in figures:
             influences += [by_metric[metric].influence for by_metric in by_pair.values()]
-    changes = iter(on_draws(np.array(influences), seed))
+    audited = min(map(len, influences)) if audited is None else audited
+    changes = iter(on_draws(stacked_influences(influences), seed, audited))
 
     estimates: dict[str, tuple[Estimate, ...]] = {}
     for metric in names:

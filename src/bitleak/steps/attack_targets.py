@@ -24,6 +24,7 @@ from bitleak.core.types import AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
+from bitleak.steps.map_error import MapError, TargetInfluence
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 
@@ -53,6 +54,8 @@ class AttackScores:
         scale: Scale of the answers, see `answer_scale.ScaledAnswers`; empty if they were taken as they came.
         prediction: `correlation` and `effective` number of references, each by side and target, if some references'
             answers were predicted; else empty.
+        map_influence: By metric: influence of every population record, through the map of a recalibrated view, on the
+            figure of each attack and target (`metrics.map_influence`); empty if the map's error does not count.
     """
 
     scores: Float64[np.ndarray, "attacks targets *records"]
@@ -61,6 +64,9 @@ class AttackScores:
     targets: tuple[int, ...]
     scale: Mapping[str, Any] = field(default_factory=dict)
     prediction: Mapping[str, Any] = field(default_factory=dict)
+    map_influence: Mapping[str, Float64[np.ndarray, "attacks targets population"]] = field(
+        default_factory=dict
+    )
 
     def artifacts(self) -> dict[str, Any]:
         """Return the stored arrays and JSON values by name."""
@@ -73,6 +79,7 @@ class AttackScores:
             "targets": list(self.targets),
             **({"scale": dict(self.scale)} if self.scale else {}),
             **({"prediction": dict(self.prediction)} if self.prediction else {}),
+            **packed_influences(self.map_influence),
         }
 
     @classmethod
@@ -86,6 +93,13 @@ class AttackScores:
             tuple(artifacts["targets"]),
             artifacts.get("scale", {}),
             artifacts.get("prediction", {}),
+            dict(
+                zip(
+                    artifacts.get("map_metrics", []),
+                    artifacts.get("map_influence", []),
+                    strict=True,
+                )
+            ),
         )
 
     def of(self, name: str) -> Float64[np.ndarray, "targets records"]:
@@ -94,7 +108,19 @@ class AttackScores:
         Raises:
             ValueError: It was not run.
         """
-        return self.scores[[attack.name for attack in self.attacks].index(name)]
+        return self.scores[self._place(name)]
+
+    def map_influence_of(self, name: str) -> dict[str, Float64[np.ndarray, "targets population"]]:
+        """Return the influences of population records on the figures of one attack, by metric.
+
+        Raises:
+            ValueError: It was not run.
+        """
+        place = self._place(name)
+        return {metric: influence[place] for metric, influence in self.map_influence.items()}
+
+    def _place(self, name: str) -> int:
+        return [attack.name for attack in self.attacks].index(name)
 
 
 @dataclass(frozen=True)
@@ -110,6 +136,8 @@ class AttackTargets:
         seed: The audit's seed.
         answer_scale: Scale on which the answers are compared.
         memorising: Whether the targets answer as ones that memorise by a known amount (`attacks.positive_control`).
+        map_error_fprs: FPRs of the figures whose intervals need the error of the map; None if it does not count
+            (`attacks.map_error_counts`).
     """
 
     attacks: tuple[str, ...]
@@ -120,6 +148,7 @@ class AttackTargets:
     seed: int
     answer_scale: AnswerScale = later("raw")
     memorising: bool = later(False)
+    map_error_fprs: tuple[float, ...] | None = later(None)
 
     STAGE: ClassVar[str] = "attack"
     VERSION: ClassVar[str] = "3"
@@ -135,15 +164,20 @@ class AttackTargets:
     def cost(self, scale: Scale) -> float:
         """Seconds of all attacks, and of the answers' scale."""
         scaling = scale.scaling_seconds(self.answer_scale) * len(self.references)
-        return len(self.attacks) * scale.attack_seconds + scaling
+        # two more runs on the same sums over references, which take most of an attack's time
+        runs = 1.0 if self.map_error_fprs is None else 1.5
+        return runs * len(self.attacks) * scale.attack_seconds + scaling
 
     def bytes(self, scale: Scale) -> int:
-        """Bytes of the scores, and of the population's by attacks without references."""
+        """Bytes of the scores, of the population's by attacks without references, and of a map's error."""
         attacks = applicable(
             self.attacks, recalibrate=self.recalibrated, population=scale.population
         )
         alone = sum(not attack.uses_references for attack in attacks)
-        return 8 * len(self.targets) * (len(attacks) * scale.pool + alone * scale.population)
+        scores = len(attacks) * scale.pool + alone * scale.population
+        if self.map_error_fprs is not None:
+            scores += len(attacks) * scale.population * (2 + len(self.map_error_fprs))
+        return 8 * len(self.targets) * scores
 
     def memory(self, scale: Scale) -> int:
         """Memory of the stacked references, of the answers on their scale and of the scores."""
@@ -161,6 +195,7 @@ class AttackTargets:
         )
         alone = [attack for attack in attacks if not attack.uses_references]
         scores, population = [], []
+        influences: list[list[TargetInfluence]] = []
         for place, (row, target) in enumerate(zip(self.targets, scaled.targets, strict=True)):
             view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
             # The control comes first: recalibration is then fitted to answers without information, as to any others.
@@ -171,9 +206,15 @@ class AttackTargets:
             if self.memorising:
                 generator = np.random.default_rng(seed_for(self.seed, "positive control", row))
                 view = positive_control(view, split.member[row], generator)
+            of_map = None
             if self.recalibrated:
+                if self.map_error_fprs is not None:
+                    of_map = MapError(view, split.member[row], self.map_error_fprs)
                 view = recalibrated(view)
             scores.append([attack(view) for attack in attacks])
+            if of_map is not None:
+                pairs = zip(attacks, scores[-1], strict=True)
+                influences.append([of_map.of(attack, row_scores) for attack, row_scores in pairs])
             population.append([attack(population_view(view)) for attack in alone])
             progress((place + 1) / len(self.targets))
         return AttackScores(
@@ -182,7 +223,30 @@ class AttackTargets:
             attacks=tuple(AttackLabel(attack.name, attack.uses_references) for attack in attacks),
             targets=self.targets,
             scale=scaled.facts,
+            map_influence=gathered_influences(influences),
         )
+
+
+def packed_influences(
+    influences: Mapping[str, Float64[np.ndarray, "attacks targets population"]],
+) -> dict[str, Any]:
+    """Return the influences as one array, and the names on its first axis; nothing if there are none."""
+    if not influences:
+        return {}
+    return {"map_influence": np.stack(list(influences.values())), "map_metrics": list(influences)}
+
+
+def gathered_influences(
+    influences: Sequence[Sequence[TargetInfluence]],
+) -> dict[str, Float64[np.ndarray, "attacks targets population"]]:
+    """Return the influences of population records by metric, from those of every target and attack."""
+    if not influences or not influences[0]:
+        return {}
+    gathered: dict[str, np.ndarray] = {}
+    for metric in influences[0][0]:
+        rows = [[of_attack[metric] for of_attack in of_target] for of_target in influences]
+        gathered[metric] = np.array(rows).swapaxes(0, 1)
+    return gathered
 
 
 def applicable(names: Sequence[str], *, recalibrate: bool, population: int) -> list[Attack]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import Outputs, Row, SplitMode, Splits
 from bitleak.engine.worker import Runtime
-from bitleak.metrics import Estimate, Estimates, MatchedAccuracies
+from bitleak.metrics import Estimate, Estimates, MapInfluence, MatchedAccuracies
 from bitleak.steps.attack_targets import AttackScores
 from bitleak.steps.find_copies import Groups, groups_of
 from bitleak.steps.measure_utility import answers_of
@@ -26,6 +27,23 @@ from bitleak.steps.result_rows import (
 )
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
+
+
+class ComparedScores(NamedTuple):
+    """Scores of one attack on every target.
+
+    Attributes:
+        scores: Larger is more likely a member.
+        map_influence: Influence of population records through the map of recalibrated references.
+    """
+
+    scores: Float64[np.ndarray, "targets records"]
+    map_influence: MapInfluence = MappingProxyType({})
+
+    @classmethod
+    def of(cls, scores: AttackScores, attack: str) -> "ComparedScores":
+        """Return those of one attack."""
+        return cls(scores.of(attack), scores.map_influence_of(attack))
 
 
 @dataclass(frozen=True)
@@ -111,8 +129,8 @@ class CompareVariants:
             rows += excess_rows(
                 Subject(self.variant, self.quantizer, self.levels, attack.name, reference),
                 scores.targets,
-                scores.scores[index],
-                [other.of(attack.name) for other in inputs.others],
+                ComparedScores.of(scores, attack.name),
+                [ComparedScores.of(other, attack.name) for other in inputs.others],
                 member,
                 over=self.over,
                 fprs=self.fpr,
@@ -145,8 +163,8 @@ class CompareVariants:
 def excess_rows(
     subject: Subject,
     targets: Sequence[int],
-    scores: Float64[np.ndarray, "targets records"],
-    rivals: Sequence[Float64[np.ndarray, "targets records"]],
+    scores: ComparedScores,
+    rivals: Sequence[ComparedScores],
     member: Bool[np.ndarray, "targets records"],
     *,
     over: str,
@@ -171,13 +189,13 @@ def excess_rows(
         corrected: Corrects the rivals' figures; None leaves them as they are.
         clusters: Number of each record's cluster; None if all are independent.
     """
-    estimated = partial(
-        metrics.estimate_metrics,
-        member=member,
-        fprs=fprs,
-        seed=seed_for(seed, "measure"),
-        clusters=clusters,
-    )
+
+    def estimated(compared: ComparedScores) -> Estimates:
+        estimates = metrics.estimate_metrics(
+            compared.scores, member, fprs=fprs, seed=seed_for(seed, "measure"), clusters=clusters
+        )
+        return metrics.with_map_error(estimates, compared.map_influence)
+
     # Influences are per record, so that the excess is paired over the same records.
     estimates, of_rivals = estimated(scores), list(map(estimated, rivals))
     if corrected is not None:

@@ -8,6 +8,7 @@ names could not be played, it is that pair. Full precision has a choice of its o
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -175,22 +176,34 @@ class MeasureStrongest:
         figures = []
         for place in range(len(targets)):
             needed = sorted({*whole[place].pairs, *simple[place].pairs})
-            rows = {pair: self._scores_of(scores, pairs[pair])[place] for pair in needed}
-            figures.append(self._figures(rows, member[place], clusters))
+            of_target = {}
+            for pair in needed:
+                of_target[pair] = self._figures(scores, pairs[pair], place, member[place], clusters)
+            figures.append(of_target)
         shared = _common(figures)
-        estimates = metrics.strongest_estimates(whole, shared, draw_seed(self.seed))
+        audited = member.shape[1] if clusters is None else int(clusters.max()) + 1
+        strongest = partial(
+            metrics.strongest_estimates,
+            figures=shared,
+            seed=draw_seed(self.seed),
+            audited=audited,
+        )
+        estimates = strongest(whole)
         measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
         subject = Subject(self.variant, self.quantizer, self.levels, STRONGEST)
         chosen = [pairs[choice.pair] for choice in whole]
         texts = []
-        for pair, choice in zip(chosen, whole, strict=True):
-            texts.append(f"{pair} {NAMED}" if choice.named else str(pair))
+        for chosen_pair, choice in zip(chosen, whole, strict=True):
+            texts.append(f"{chosen_pair} {NAMED}" if choice.named else str(chosen_pair))
         rows_ = _with_choice(measure_rows(subject, targets, measures), targets, texts)
         if compared:
-            of_naive = metrics.strongest_estimates(simple, shared, draw_seed(self.seed))
+            of_naive = strongest(simple)
             excess = metrics.excess_over_best(estimates, [of_naive], mode=mode)
             rows_ += measure_rows(subject, targets, renamed_measures(excess, NAIVE))
-        selected = [self._scores_of(scores, pair)[place] for place, pair in enumerate(chosen)]
+        selected = []
+        for place, chosen_pair in enumerate(chosen):
+            of_kind = self._of_kind(scores, chosen_pair)
+            selected.append(of_kind.of(chosen_pair.attack)[place])
         curves = _curves(targets, selected, member)
         return StrongestFigures(
             ResultTable(rows_, curves), estimates if self.variant == FULL else {}
@@ -243,11 +256,10 @@ class MeasureStrongest:
             of_target |= dict.fromkeys(members, choice)
         return [of_target[target] for target in targets]
 
-    def _scores_of(
-        self, scores: Sequence[AttackScores], pair: Pair
-    ) -> Float64[np.ndarray, "targets records"]:
+    def _of_kind(self, scores: Sequence[AttackScores], pair: Pair) -> AttackScores:
+        """Return the scores by the kind of references that has a pair."""
         names = [[attack.name for attack in of_kind.attacks] for of_kind in scores]
-        return scores[self._kind(pair, names)].of(pair.attack)
+        return scores[self._kind(pair, names)]
 
     def _kind(self, pair: Pair, attacks: Sequence[Sequence[str]]) -> int:
         """Return the place of the kind of references that has a pair, by the attacks of each.
@@ -260,18 +272,26 @@ class MeasureStrongest:
 
     def _figures(
         self,
-        rows: Mapping[int, Float64[np.ndarray, "records"]],
+        scores: Sequence[AttackScores],
+        pair: Pair,
+        place: int,
         member: Bool[np.ndarray, "records"],
         clusters: Int64[np.ndarray, "records"] | None,
-    ) -> dict[int, dict[str, Estimate]]:
-        """Return the figures of one target by pair and metric."""
-        figures: dict[int, dict[str, Estimate]] = {}
-        for pair, scores in rows.items():
-            estimates = metrics.estimate_metrics(
-                scores[None], member[None], fprs=self.fpr, balanced=False, clusters=clusters
-            )
-            figures[pair] = {metric: alone for metric, (alone,) in estimates.items()}
-        return figures
+    ) -> dict[str, Estimate]:
+        """Return the figures of one pair on the target at a place, by metric."""
+        of_kind = self._of_kind(scores, pair)
+        estimates = metrics.estimate_metrics(
+            of_kind.of(pair.attack)[place][None],
+            member[None],
+            fprs=self.fpr,
+            balanced=False,
+            clusters=clusters,
+        )
+        through_map = {}
+        for metric, influence in of_kind.map_influence_of(pair.attack).items():
+            through_map[metric] = influence[place][None]
+        widened = metrics.with_map_error(estimates, through_map)
+        return {metric: figure for metric, (figure,) in widened.items()}
 
 
 def _common(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from bitleak.core.seeds import seed_for
 from bitleak.core.types import Row, SplitMode, Splits
 from bitleak.core.variants import FULL, POSITIVE
 from bitleak.engine.worker import Runtime
-from bitleak.metrics import Estimates
+from bitleak.metrics import Estimates, MapInfluence
 from bitleak.steps.attack_targets import AttackLabel, AttackScores
 from bitleak.steps.choose_thresholds import Thresholds
 from bitleak.steps.find_copies import Groups, groups_of
@@ -100,6 +101,7 @@ class MeasureVariant:
                     thresholds=_thresholds(inputs, index, self.fpr),
                     mode=split.mode,
                     clusters=groups_of(inputs.clusters),
+                    map_influence=scores.map_influence_of(attack.name),
                 )
                 rows += table.rows
                 curves |= table.curves
@@ -117,6 +119,7 @@ class MeasureVariant:
         thresholds: Float64[np.ndarray, "targets fprs"] | None,
         mode: SplitMode,
         clusters: Groups | None = None,
+        map_influence: MapInfluence = MappingProxyType({}),
     ) -> ResultTable:
         """Return the rows and curves of one attack.
 
@@ -130,6 +133,7 @@ class MeasureVariant:
             thresholds: Chosen without the targets; None leaves these rows out, as for the control.
             mode: Whether the targets share their records.
             clusters: Number of each record's cluster; None if all are independent.
+            map_influence: Influence of population records through the map of recalibrated references.
         """
         reference = self.reference if attack.references else ""
         subject = Subject(self.variant, self.quantizer, self.levels, attack.name, reference)
@@ -141,6 +145,7 @@ class MeasureVariant:
         else:
             seed = seed_for(self.seed, "measure")
             estimates = metrics.estimate_from_curves(target_curves, fprs=self.fpr, seed=seed)
+            estimates = metrics.with_map_error(estimates, map_influence)
             measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
         # Curves are for the eye, so they are stored with few points.
         name = f"{attack.name}/{reference}"

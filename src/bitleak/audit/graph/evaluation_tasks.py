@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from bitleak.attacks import attack_entries
+from bitleak.attacks import attack_entries, map_error_counts
 from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
@@ -229,17 +229,20 @@ def attack_variant(planner: Planner, models: Models, variant: str, kind: str) ->
     """Plan the attacks on one variant by one kind of reference."""
     config = planner.config
     attacked = FULL if variant in CONTROLS else variant
+    mapped = kind == "recalibrated"
+    counts = mapped and map_error_counts(planner.scale.population, planner.scale.pool)
     # one target, which memorises, shows whether the attacks find anything
     rows = models.targets[:1] if variant == POSITIVE else models.targets
     step = AttackTargets(
         attacks=tuple(attack_entries(config.attacks)),
-        recalibrated=kind == "recalibrated",
+        recalibrated=mapped,
         control=variant == CONTROL,
         memorising=variant == POSITIVE,
         targets=rows,
         references=models.references,
         seed=config.seed,
         answer_scale=answer_scale(config),
+        map_error_fprs=config.fpr if counts else None,
     )
     inputs: InputKeys = {
         "targets": tuple(models.answers[attacked, row].key for row in rows),

@@ -31,6 +31,7 @@ from bitleak.core.variants import CONTROL, FULL
 from bitleak.metrics import DELTA, PRIORS, Estimates, Measures
 from bitleak.report import RocCurve, named_curves
 from bitleak.steps.attack_targets import AttackLabel
+from bitleak.steps.map_error import map_error_of
 from bitleak.steps.measure_variant import MeasureVariant
 from bitleak.steps.result_rows import Subject, measure_rows
 
@@ -137,7 +138,10 @@ def attacked_releases(
     scores: dict[tuple[str, str, str], np.ndarray] = {}
     baselines: dict[str, Estimates] = {}
     for case in cases:
-        view = _view(case, labels)
+        answered = _view(case, labels)
+        of_map, view = None, answered
+        if case.kind == "recalibrated":
+            of_map, view = map_error_of(answered, member, settings.fprs), recalibrated(answered)
         outside = population_view(view)
         comparisons = sum(len(other.attacks) for other in cases if other.release is case.release)
         step = _measuring(case, settings, comparisons)
@@ -157,6 +161,10 @@ def attacked_releases(
             thresholds = None
             if not attack.uses_references and case.release.name != CONTROL:
                 thresholds = metrics.thresholds_for(attack(outside), settings.fprs)[None]
+            through_map = {}
+            if of_map is not None:
+                influences = of_map.of(attack, of_attack[0])
+                through_map = {metric: [influence] for metric, influence in influences.items()}
             table = step.attack_table(
                 AttackLabel(attack.name, attack.uses_references),
                 (TARGET,),
@@ -165,6 +173,7 @@ def attacked_releases(
                 baseline=baselines[attack.name],
                 thresholds=thresholds,
                 mode="dedicated",
+                map_influence=through_map,
             )
             rows += table.rows
             curves += named_curves(
@@ -246,7 +255,7 @@ def online_attacks() -> list[Attack]:
 
 
 def _view(case: _Case, labels: Int64[np.ndarray, "records"]) -> AttackView:
-    """Return the view of an attack, which does not hold the target's membership."""
+    """Return the view of an attack, not recalibrated; it does not hold the target's membership."""
     signals = case.release.signals
     kind: ReferenceKind = "matched" if case.kind == "matched" else "fp32"
     references = case.release.references.get(kind, ())
@@ -259,7 +268,7 @@ def _view(case: _Case, labels: Int64[np.ndarray, "records"]) -> AttackView:
     trained_on = case.release.trained_on
     if trained_on is None or not references:
         trained_on = np.zeros(pool.shape[:2], bool)
-    view = attack_view(
+    return attack_view(
         target=signals.pool,
         references=pool,
         member=trained_on,
@@ -268,7 +277,6 @@ def _view(case: _Case, labels: Int64[np.ndarray, "records"]) -> AttackView:
         population_references=population,
         labels=labels,
     )
-    return recalibrated(view) if case.kind == "recalibrated" else view
 
 
 def _measuring(case: _Case, settings: AttackSettings, comparisons: int) -> MeasureVariant:

@@ -38,12 +38,14 @@ class Ends(NamedTuple):
     map_error: float
 
 
-def views(rng: np.random.Generator, records: int) -> tuple[list[AttackView], np.ndarray]:
-    """Return a view per target with `MANY` population records, and the targets' membership."""
+def views(
+    rng: np.random.Generator, records: int, many: int = MANY
+) -> tuple[list[AttackView], np.ndarray]:
+    """Return a view per target with `many` population records, and the targets' membership."""
     halves = rng.random((MODELS // 2, records)).argsort(axis=1) < records // 2
     member = np.stack([halves, ~halves], axis=1).reshape(MODELS, records)
     audited = 2 * rng.standard_t(4, records) + member + rng.standard_normal(member.shape)
-    population = 2 * rng.standard_t(4, MANY) + rng.standard_normal((MODELS, MANY))
+    population = 2 * rng.standard_t(4, many) + rng.standard_normal((MODELS, many))
     made = []
     for target in TARGETS:
         others = [model for model in range(MODELS) if model // 2 != target // 2]
@@ -75,7 +77,7 @@ def figures(
     )
     scores = attack(recalibrated(few))
     estimates = estimate_metrics(scores[None], member[None], fprs=(FPR,), balanced=False)
-    if population == MANY:
+    if population == len(view.population_target):
         return estimates, estimates
     influence = MapError(few, member, (FPR,)).of(attack, scores)
     by_target = {metric: [of_metric] for metric, of_metric in influence.items()}

@@ -257,3 +257,12 @@ def test_folders_that_end_at_another_epoch_are_told(lab, doubts, tmp_path):
         sorted(folder.iterdir())[-1].unlink()
         (text,) = prepare_attack(AttackRequest(scores=root), scratch).doubts
     assert f"those of 1 model are not: {folder.parent.name} (0000000009.npy)" in text
+
+
+def test_a_model_that_answers_far_off_the_others_is_named(lab, doubts):
+    arrays = lab.made(models=10)
+    arrays["logits"][6] *= 60
+    said = doubts(arrays)
+    assert "Model 6 (" in said
+    assert "far from those of the other models as is usual" in said
+    assert "far from those" not in doubts(arrays, attacks=("threshold",), targets="0,1")

@@ -137,6 +137,20 @@ def test_full_precision_targets_are_their_own_matched_references():
     assert "attack rtn-2 by matched" in labels
 
 
+def test_the_error_of_a_map_is_planned_where_the_population_is_small_against_the_pool():
+    """The limit leaves 280 audited records, of which 17.5 are a sixteenth."""
+    for population, fprs in ((17, (0.001, 0.01)), (18, ())):
+        found = made(split={"population": population}, attacks=["lira"])
+        assert found.scale.pool == 280
+        errors = {}
+        for task in found.tasks:
+            if task.stage == "attack":
+                mapped = task.label.endswith("recalibrated")
+                at = tuple(task.params.get("map_error_fprs") or ())
+                errors.setdefault(mapped, set()).add(at)
+        assert errors == {True: {fprs}, False: {()}}
+
+
 def test_rows_are_made_of_answers_and_sizes_without_weights():
     class Answers:
         def has(self, task):

@@ -1,6 +1,15 @@
 """The sentence of the report on the scale of the answers."""
 
-from bitleak.audit.scale_notes import STANDARDISED, has_own_scale, temperature_note
+from types import SimpleNamespace
+
+import numpy as np
+
+from bitleak.audit.scale_notes import (
+    STANDARDISED,
+    has_own_scale,
+    outlying_warnings,
+    temperature_note,
+)
 
 
 def test_the_note_has_the_temperature_of_every_variant_that_has_references_of_its_own():
@@ -21,3 +30,13 @@ def test_full_precision_and_matched_references_have_the_variants_own_scale():
 
 def test_without_logits_the_note_names_what_is_not_divided_out():
     assert "may read as a change of leakage" in STANDARDISED
+
+
+def test_references_far_off_the_others_are_named_per_variant():
+    """Only kinds with references of their own are asked: the others' are those of full precision."""
+    keys = {("fp32", "fp32"): "a", ("rtn-2", "fp32"): "b", ("rtn-2", "matched"): "c"}
+    scores = {"scores": np.zeros((1, 1, 2)), "attacks": [], "targets": [0]}
+    stored = {"a": scores, "b": None, "c": scores | {"outlying": {"3": 12.0}}}
+    prepared = SimpleNamespace(plan=SimpleNamespace(scores=keys))
+    (said,) = outlying_warnings(prepared, SimpleNamespace(read_key=stored.get))
+    assert said.startswith("Model 3 (12 times): confidences at rtn-2 that many times")

@@ -11,6 +11,7 @@ that does not occur by chance.
 | more models than records, and models differ more than records | are the axes swapped? |
 | members answer lower than non-members | losses, or `member` inverted? |
 | models are right on their own members only by chance | other records' labels, other classes (`label_doubts`)? |
+| one model far off all others | another training, another mode (`attacks.outlying_references`)? |
 | few distinct confidences, or many at the end of the scale | which rates mean anything (`coarse_answers`)? |
 
 Cost: a sample of every model, and one pass over the confidences.
@@ -42,6 +43,7 @@ from bitleak.answers.refused_answers import (
     identical_models,
     sampled_answers,
 )
+from bitleak.attacks import outlying_doubt, outlying_references
 from bitleak.core.types import SIGNALS
 from bitleak.report.format import count, listed
 
@@ -89,7 +91,20 @@ def doubts_of_signals(
             None if answers.clusters is None else answers.clusters[design.records],
         ),
         *coarse_confidences(answers, signals, fprs),
+        *_outlying(confidence, signals.names, design),
     )
+
+
+def _outlying(
+    confidence: Float64[np.ndarray, "models records queries"],
+    names: Sequence[int],
+    design: Design,
+) -> tuple[str, ...]:
+    """Return a doubt about models that answer far off the others; none if no attack uses references."""
+    if not design.referenced:
+        return ()
+    outlying = outlying_references(list(confidence))
+    return outlying_doubt({str(names[model]): times for model, times in outlying.items()})
 
 
 def _bounded(answers: Answers) -> list[str]:

@@ -14,6 +14,7 @@ from bitleak.attacks.forms import (
 )
 from bitleak.attacks.joint import Joint
 from bitleak.attacks.lira import LiRA
+from bitleak.attacks.outlying_references import outlying_doubt, outlying_references
 from bitleak.attacks.player import ModelSignals, Player, player_view, population_view
 from bitleak.attacks.player_groups import (
     FEWEST_PLAYERS,
@@ -80,6 +81,8 @@ __all__ = [
     "masked_view",
     "moved_maps",
     "negative_control",
+    "outlying_doubt",
+    "outlying_references",
     "perfect_auc",
     "perfect_tpr",
     "played_scores",

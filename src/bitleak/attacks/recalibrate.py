@@ -39,6 +39,9 @@ from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED, AttackView
 ENOUGH_POPULATION = 30
 """Population records from which on the error of the map is near enough to its first order."""
 
+EXACT = 1e-12
+"""Error of a map, in deviations of the confidence, that rounding makes."""
+
 NEGLIGIBLE_SHARE = 1 / 16
 """Population records per audited record from which on the map's error is left out of the intervals."""
 
@@ -118,11 +121,13 @@ def moved_maps(view: AttackView) -> MovedMaps:
         ]
     )
     errors = np.linalg.norm(influence, axis=1)
+    errors[errors < EXACT * np.array([std, 1.0])] = 0.0  # rounding
     moved = (
         _mapped_view(mapped, 1.0, float(errors[0])),
         _mapped_view(mapped, 1.0 + float(errors[1]), -float(errors[1]) * mean),
     )
-    return MovedMaps(moved, influence / np.where(errors > 0, errors, 1.0)[:, None])
+    units = np.divide(1.0, errors, out=np.zeros(2), where=errors > 0)
+    return MovedMaps(moved, influence * units[:, None])
 
 
 def few_population_records(references: Iterable[str], population: int) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from bitleak.audit.exposed_records import (
 from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.prediction_note import audit_prediction_notes
 from bitleak.audit.preparation import Prepared
-from bitleak.audit.scale_notes import audit_scale_note
+from bitleak.audit.scale_notes import audit_scale_note, outlying_warnings
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, Row
@@ -137,7 +137,10 @@ def audit_tables(prepared: Prepared, store: Store) -> AuditTables:
         summary,
         exposed=single,
         copies=counts,
-        warnings=_warnings(prepared, counts, images, rows),
+        warnings=(
+            *_warnings(prepared, counts, images, rows),
+            *outlying_warnings(prepared, store),
+        ),
         notes=(
             *summary.notes,
             audit_scale_note(prepared, store),

@@ -1,8 +1,9 @@
-"""A sentence on the scale on which an audit's answers were compared, for the report."""
+"""Sentences on the scale of an audit's answers, and on references that are off it, for the report."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from bitleak.attacks import outlying_doubt
 from bitleak.audit.preparation import Prepared
 from bitleak.core.variants import CONTROL, FULL
 from bitleak.engine.store import Store
@@ -25,6 +26,16 @@ def audit_scale_note(prepared: Prepared, store: Store) -> str:
         if has_own_scale(*pair):
             scales[pair[0]] = AttackScores.read(store.read_key(key)).scale
     return temperature_note(scales)
+
+
+def outlying_warnings(prepared: Prepared, store: Store) -> tuple[str, ...]:
+    """Return a sentence per variant some of whose references answer far off the others."""
+    sentences: list[str] = []
+    for (variant, kind), key in prepared.plan.scores.items():
+        if has_own_scale(variant, kind):
+            outlying = AttackScores.read(store.read_key(key)).outlying
+            sentences += outlying_doubt(outlying, variant)
+    return tuple(sentences)
 
 
 def has_own_scale(variant: str, kind: str) -> bool:

@@ -85,8 +85,8 @@ Estimates = Mapping[str, tuple[Estimate, ...]]
 
 
 def stacked_influences(
-    influences: Sequence[Float64[np.ndarray, "records"]],
-) -> Float64[np.ndarray, "figures records"]:
+    influences: Sequence[Float64[np.ndarray, "_"]],
+) -> Float64[np.ndarray, "figures most"]:
     """Return the influences of several figures; records that one lacks have none on it.
 
     Example:

@@ -13,6 +13,7 @@ from bitleak.attacks import (
     attack_view,
     expand,
     negative_control,
+    outlying_references,
     population_view,
     positive_control,
     recalibrated,
@@ -20,13 +21,15 @@ from bitleak.attacks import (
 from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import stack_arrays
-from bitleak.core.types import AttackView, Images, Outputs, Splits
+from bitleak.core.types import SIGNALS, AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.map_error import MapError, TargetInfluence
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
+
+LOGIT_SCALED = SIGNALS.index("logit_scaled")
 
 
 class AttackLabel(NamedTuple):
@@ -56,6 +59,7 @@ class AttackScores:
             answers were predicted; else empty.
         map_influence: By metric: influence of every population record, through the map of a recalibrated view, on the
             figure of each attack and target (`metrics.map_influence`); empty if the map's error does not count.
+        outlying: Distance of references that answer far off the others (`attacks.outlying_references`), by row as text.
     """
 
     scores: Float64[np.ndarray, "attacks targets *records"]
@@ -67,6 +71,7 @@ class AttackScores:
     map_influence: Mapping[str, Float64[np.ndarray, "attacks targets population"]] = field(
         default_factory=dict
     )
+    outlying: Mapping[str, float] = field(default_factory=dict)
 
     def artifacts(self) -> dict[str, Any]:
         """Return the stored arrays and JSON values by name."""
@@ -80,6 +85,7 @@ class AttackScores:
             **({"scale": dict(self.scale)} if self.scale else {}),
             **({"prediction": dict(self.prediction)} if self.prediction else {}),
             **packed_influences(self.map_influence),
+            **({"outlying": dict(self.outlying)} if self.outlying else {}),
         }
 
     @classmethod
@@ -100,6 +106,7 @@ class AttackScores:
                     strict=True,
                 )
             ),
+            artifacts.get("outlying", {}),
         )
 
     def of(self, name: str) -> Float64[np.ndarray, "targets records"]:
@@ -217,6 +224,11 @@ class AttackTargets:
                 influences.append([of_map.of(attack, row_scores) for attack, row_scores in pairs])
             population.append([attack(population_view(view)) for attack in alone])
             progress((place + 1) / len(self.targets))
+        outlying: dict[int, float] = {}
+        if any(attack.uses_references for attack in attacks):
+            outlying = outlying_references(
+                [output.signals[..., LOGIT_SCALED] for output in scaled.references]
+            )
         return AttackScores(
             scores=np.array(scores).swapaxes(0, 1),
             population=np.array(population).swapaxes(0, 1),
@@ -224,6 +236,7 @@ class AttackTargets:
             targets=self.targets,
             scale=scaled.facts,
             map_influence=gathered_influences(influences),
+            outlying={str(self.references[place]): times for place, times in outlying.items()},
         )
 
 

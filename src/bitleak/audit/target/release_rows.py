@@ -21,6 +21,8 @@ from bitleak.attacks import (
     Attack,
     attack_view,
     expand,
+    outlying_doubt,
+    outlying_references,
     population_view,
     recalibrated,
 )
@@ -183,6 +185,24 @@ def attacked_releases(
             rows += _accuracy_rows(case.release, releases[0], member)
             rows += _size_rows(case.release)
     return AttackedReleases(tuple(rows), tuple(curves), scores)
+
+
+def outlying_warnings(releases: Sequence[Release]) -> tuple[str, ...]:
+    """Return a sentence per release some of whose references answer far off the others.
+
+    Args:
+        releases: Full precision first; its references serve the others too.
+    """
+    sentences: list[str] = []
+    for release in releases:
+        kind: ReferenceKind = "fp32" if release is releases[0] else "matched"
+        references = release.references.get(kind, ())
+        outlying = outlying_references(
+            [reference.pool[..., LOGIT_SCALED] for reference in references]
+        )
+        by_name = {str(row): times for row, times in outlying.items()}
+        sentences += outlying_doubt(by_name, release.name)
+    return tuple(sentences)
 
 
 def noise_release(release: Release, seed: int) -> Release:

@@ -26,7 +26,13 @@ from bitleak.audit.target.release_models import (
     is_quantizer,
     release_model,
 )
-from bitleak.audit.target.release_rows import AttackSettings, Release, Signals, attacked_releases
+from bitleak.audit.target.release_rows import (
+    AttackSettings,
+    Release,
+    Signals,
+    attacked_releases,
+    outlying_warnings,
+)
 from bitleak.audit.target.tabular_model import OnStep
 from bitleak.audit.target.target_audit import (
     ScoredRecords,
@@ -210,7 +216,12 @@ def audited_target(
             *((NO_SINGLE_RECORDS,) if target.tier == 0 else ()),
             *_tool_notes(models, target.tier),
         ),
-        warnings=(*target.facts.warnings, *check.warnings, *swap_warning(attacked.rows)),
+        warnings=(
+            *target.facts.warnings,
+            *check.warnings,
+            *swap_warning(attacked.rows),
+            *outlying_warnings(releases),
+        ),
     )
     return TargetAudit(
         tier=target.tier,

@@ -97,14 +97,14 @@ def doubts_of_signals(
 
 def _outlying(
     confidence: Float64[np.ndarray, "models records queries"],
-    names: Sequence[int],
+    names: Sequence[str],
     design: Design,
 ) -> tuple[str, ...]:
     """Return a doubt about models that answer far off the others; none if no attack uses references."""
     if not design.referenced:
         return ()
     outlying = outlying_references(list(confidence))
-    return outlying_doubt({str(names[model]): times for model, times in outlying.items()})
+    return outlying_doubt({names[model]: times for model, times in outlying.items()})
 
 
 def _bounded(answers: Answers) -> list[str]:

@@ -24,7 +24,7 @@ from bitleak.report.format import (
     tpr_decimals,
     value,
 )
-from bitleak.report.headline import headline_key, judge_control
+from bitleak.report.headline import headline_key, judge_control, named_beforehand
 from bitleak.report.memorising_target import judge_positive_control
 from bitleak.report.page_tables import audited
 from bitleak.report.results_table import FULL, Table
@@ -68,7 +68,8 @@ def verdicts(table: Table, summary: Summary) -> tuple[str, ...]:
     """
     chance = _chance(table, summary)
     if not table.quantized:
-        return (_without_quantization(table, summary), *chance)
+        sentences = (_without_quantization(table, summary), *chance)
+        return (*sentences, *_named_instead(table, summary))
     conclusions = [_overall(table, summary), *chance]
     for levels in table.levels:
         conclusions.append(_at_precision(table, summary, levels))
@@ -120,7 +121,9 @@ def _line(table: Table, summary: Summary, variant: Variant, others: Sequence[str
     line = [str(variant), "" if str(variant) in CONTROLS else bits(variant.levels)]
     line.append(figure(table.find(variant, TEST_ACCURACY), 1, factor=100.0))
     line += [figure(area, 3), figure(rate, decimals)]
-    line.append(DASH if rate is None or not rate.verdict else rate.verdict)
+    # a control differs from full precision by design
+    judged = rate is not None and rate.verdict and str(variant) not in CONTROLS
+    line.append(rate.verdict if rate is not None and judged else DASH)
     for kind in others:
         line.append(value(_headline_rate(table, summary, variant, kind), decimals))
     return line
@@ -165,6 +168,9 @@ def _adversary(table: Table, summary: Summary) -> str:
     attack, reference = headline_key(table, summary)
     if attack != STRONGEST:
         return f"attack {attack}, {REFERENCE_TITLES[reference]}"
+    if named_beforehand(table, summary):
+        named = REFERENCE_TITLES[summary.headline_reference]
+        return f"attack {summary.headline_attack}, {named}, named beforehand"
     rate = str(Metric("tpr", summary.headline_fpr))
     pairs = {key[1:3] for key in table.cells if key[1] in table.attacks and key[3] == rate}
     number = count(len(pairs), "pair")

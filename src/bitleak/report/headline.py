@@ -7,7 +7,7 @@ from typing import Literal
 from bitleak.config.headline_pair import NAMED_ATTACK
 from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS, Metric
 from bitleak.core.types import Measure, Row
-from bitleak.core.variants import BLIND, STRONGEST, question_of
+from bitleak.core.variants import BLIND, NAMED, STRONGEST, question_of
 from bitleak.metrics import widening
 from bitleak.report.format import count, figure
 from bitleak.report.results_table import ALL, CONTROL, FULL, Table, tabulate
@@ -91,6 +91,15 @@ def headline_key(table: Table, summary: Summary) -> tuple[str, str]:
     if (FULL, STRONGEST, "", rate) in table.cells:
         return STRONGEST, ""
     return summary.headline_attack, summary.headline_reference
+
+
+def named_beforehand(table: Table, summary: Summary) -> bool:
+    """Whether every headline is the pair that was named beforehand, since too few models could play a target."""
+    if headline_key(table, summary)[0] != STRONGEST:
+        return True
+    rate = Metric("tpr", summary.headline_fpr)
+    measures = [table.find(name, rate, STRONGEST) for name in (FULL, *map(str, table.quantized))]
+    return all(NAMED in measure.chosen for measure in measures if measure is not None)
 
 
 def in_headline(row: Row, key: tuple[str, str], fpr: float) -> bool:

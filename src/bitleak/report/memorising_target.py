@@ -95,7 +95,7 @@ _OTHERS: dict[PositiveStatus, str] = {
 }
 
 _MEANINGS: dict[PositiveStatus, str] = {
-    "found": "So these references would have shown a target that memorises.",
+    "found": "So a target that memorises by as much would have shown.",
     "partly found": (
         "It is found in part: with these references the attack shows less than half of what there is, so small "
         "figures are weak evidence."

@@ -17,7 +17,7 @@ from bitleak.report.conclusions import LOWER_BOUND, verdicts
 from bitleak.report.exposure_by_variant import Exposures, exposure_table
 from bitleak.report.figures.report_figure import DrawnFigure
 from bitleak.report.figures.style import FAINT, INK
-from bitleak.report.headline import headline_key, judge_control
+from bitleak.report.headline import headline_key, judge_control, named_beforehand
 from bitleak.report.limit_grid import LimitGrid, limit_grid
 from bitleak.report.memorising_target import judge_positive_control
 from bitleak.report.not_tested import not_tested
@@ -86,8 +86,7 @@ def page(
 
     # One table per kind of reference under the headline attack, and one per attack.
     grids = [headline_table(table, summary, kind) for kind in headline_first(table, summary)]
-    chosen_on_players = headline_key(table, summary)[0] == STRONGEST
-    if chosen_on_players:
+    if headline_key(table, summary)[0] == STRONGEST:
         grids.insert(0, headline_table(table, summary, "", strongest=True))
     full = [full_table(table, summary, name) for name in table.attacks]
     reasons = [why_unmeasurable(fpr, summary.non_members) for fpr in summary.fprs]
@@ -108,7 +107,7 @@ def page(
         positive=judge_positive_control(table, attack, reference, summary.headline_fpr),
         lower_bound=LOWER_BOUND,
         adversaries=_adversaries(table),
-        chosen_on_players=chosen_on_players,
+        chosen_on_players=not named_beforehand(table, summary),
         reference_title=text.REFERENCE_TITLES[reference],
         grids=grids,
         full=full,

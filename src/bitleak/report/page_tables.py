@@ -1,6 +1,6 @@
 """Tables and sections of the page as plain data, and the tables of the attacks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from bitleak.core.metric_names import (
 )
 from bitleak.core.types import Measure
 from bitleak.core.variants import (
+    CONTROLS,
     NEGATIVE_CONTROL,
     POSITIVE_CONTROL,
     STRONGEST,
@@ -23,6 +24,7 @@ from bitleak.core.variants import (
     question_of,
 )
 from bitleak.report import format as text
+from bitleak.report.headline import named_beforehand
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
@@ -158,6 +160,12 @@ STRONGEST_NOTE = (
 )
 """Note on the table of the strongest pairs."""
 
+NAMED_NOTE = (
+    "Too few models could play a target to choose the pair of attack and adversary that finds most. These "
+    "figures are those of the pair that was named before anything was measured; other pairs may find more."
+)
+"""Note on the table of the headline if all of its pairs were named."""
+
 
 def headline_table(
     table: Table, summary: Summary, reference: str, *, strongest: bool = False
@@ -189,6 +197,8 @@ def headline_table(
     if strongest:
         title = "the strongest attack and adversary, chosen on players"
     note = STRONGEST_NOTE if strongest else ADVERSARIES[reference]
+    if strongest and named_beforehand(table, summary):
+        title, note = "the attack and adversary named beforehand", NAMED_NOTE
     optional = ["train accuracy %", "agreement %", "AUC against fp32", "balanced accuracy"]
     for fpr in summary.fprs:
         if fpr != summary.headline_fpr:
@@ -231,8 +241,12 @@ def attack_cells(
     measures = [table.find(variant, column.metric, attack, reference) for column in columns]
     if not any(measures):
         return []
-    pairs: Iterator[tuple[Column, Measure | None]] = zip(columns, measures, strict=True)
-    return [column.cell(measure, column.decimals) for column, measure in pairs]
+    cells = []
+    for column, measure in zip(columns, measures, strict=True):
+        # a control differs from full precision by design, and is no variant to choose
+        judged = column.cell is not change_cell or str(variant) not in CONTROLS
+        cells.append(column.cell(measure if judged else None, column.decimals))
+    return cells
 
 
 def _headline_columns(table: Table, summary: Summary) -> list[Column]:

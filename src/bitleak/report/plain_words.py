@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from bitleak.core.metric_names import AUC, BYTES, TEST_ACCURACY, Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import BLIND, FULL, STRONGEST, Variant
+from bitleak.core.variants import BLIND, FULL, Variant
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import LEVEL
 from bitleak.report import format as text
-from bitleak.report.headline import headline_key, judge_control
+from bitleak.report.headline import headline_key, judge_control, named_beforehand
 from bitleak.report.limit_grid import FIRST_LOSS
 from bitleak.report.memorising_target import judge_positive_control
 from bitleak.report.release_gate import Limit, evaluate_limit
@@ -216,8 +216,8 @@ def _leak_at_full_precision(table: Table, summary: Summary) -> str:
 
 
 def _picks_out(table: Table, summary: Summary, measure: Measure) -> str:
-    strongest = headline_key(table, summary)[0] == STRONGEST
-    who = "The strongest adversary tried" if strongest else "The adversary named beforehand"
+    named = named_beforehand(table, summary)
+    who = "The adversary named beforehand" if named else "The strongest adversary tried"
     if not _has_rate(table, summary):
         return (
             f"{who}, shown a training record and another record, tells which is which in "

@@ -7,6 +7,7 @@ from bitleak.core.types import Measure
 from bitleak.core.variants import FULL, JOINT, STRONGEST, question_of
 from bitleak.report import format as text
 from bitleak.report.charts.chart_config import SHAPES, chart
+from bitleak.report.headline import named_beforehand
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
@@ -20,6 +21,9 @@ ADVERSARY_NAMES = {
 }
 """Names in the legend, by kind of reference, and of the two attacks that are no single pair."""
 
+NAMED_HEADLINE = "headline: the pair named beforehand"
+"""Name of the headline in the legend if no pair could be chosen on other models."""
+
 _COLOURS = ("#e69f00", "#cc79a7", "#0072b2", "var(--soft)", "var(--ink)", "#009e73")
 
 
@@ -31,7 +35,7 @@ def adversaries_chart(table: Table, summary: Summary) -> dict[str, Any] | None:
     if not values:
         metric, values = AUC, _points(table, summary, AUC)
     present = {point["adversary"] for point in values}
-    names = [name for name in ADVERSARY_NAMES.values() if name in present]
+    names = [name for name in (*ADVERSARY_NAMES.values(), NAMED_HEADLINE) if name in present]
     if len(names) < 2:
         return None
     order = list(dict.fromkeys(point["name"] for point in values))
@@ -73,35 +77,37 @@ def adversaries_chart(table: Table, summary: Summary) -> dict[str, Any] | None:
 
 def _points(table: Table, summary: Summary, metric: Metric) -> list[dict[str, Any]]:
     points = []
+    named = named_beforehand(table, summary)
+    headline = NAMED_HEADLINE if named else ADVERSARY_NAMES[STRONGEST]
     for name in (FULL, *map(str, table.quantized)):
         for kind in table.references(summary.headline_attack):
             measure = table.cells.get((name, summary.headline_attack, kind, str(metric)))
-            points += _point(name, kind, measure, metric)
-        points += _point(name, STRONGEST, table.find(name, metric, STRONGEST), metric)
+            points += _point(ADVERSARY_NAMES[kind], name, measure, metric)
+        points += _point(headline, name, table.find(name, metric, STRONGEST), metric)
     for name, attack, reference, figure in table.cells:
         joint = question_of(name, attack) == "joint" and "&" in name
         if joint and figure == str(metric) and reference == "matched":
-            points += _point(name, JOINT, table.find(name, metric, attack, reference), metric)
+            measure = table.find(name, metric, attack, reference)
+            points += _point(ADVERSARY_NAMES[JOINT], name, measure, metric)
     return points
 
 
 def _point(
-    name: str, adversary: str, measure: Measure | None, metric: Metric
+    adversary: str, name: str, measure: Measure | None, metric: Metric
 ) -> list[dict[str, Any]]:
     """Return the point in a list, which is empty if nothing was measured."""
     if measure is None:
         return []
     factor, decimals = (1.0, 3) if metric == AUC else (100.0, 1)
     shown = text.figure(measure, decimals, factor=factor)
-    title = ADVERSARY_NAMES[adversary]
     return [
         {
             "name": name,
-            "adversary": title,
+            "adversary": adversary,
             "value": factor * measure.value,
             "low": factor * (measure.value if measure.low is None else measure.low),
             "high": factor * (measure.value if measure.high is None else measure.high),
             "shown": shown,
-            "tip": f"{name}, {title}: {shown}",
+            "tip": f"{name}, {adversary}: {shown}",
         }
     ]

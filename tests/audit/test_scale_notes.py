@@ -1,13 +1,9 @@
 """The sentence of the report on the scale of the answers."""
 
-from types import SimpleNamespace
-
-import numpy as np
-
 from bitleak.audit.scale_notes import (
     STANDARDISED,
     has_own_scale,
-    outlying_warnings,
+    outlying_sentences,
     temperature_note,
 )
 
@@ -33,10 +29,5 @@ def test_without_logits_the_note_names_what_is_not_divided_out():
 
 
 def test_references_far_off_the_others_are_named_per_variant():
-    """Only kinds with references of their own are asked: the others' are those of full precision."""
-    keys = {("fp32", "fp32"): "a", ("rtn-2", "fp32"): "b", ("rtn-2", "matched"): "c"}
-    scores = {"scores": np.zeros((1, 1, 2)), "attacks": [], "targets": [0]}
-    stored = {"a": scores, "b": None, "c": scores | {"outlying": {"3": 12.0}}}
-    prepared = SimpleNamespace(plan=SimpleNamespace(scores=keys))
-    (said,) = outlying_warnings(prepared, SimpleNamespace(read_key=stored.get))
+    (said,) = outlying_sentences({"fp32": {}, "rtn-2": {"3": 12.0}})
     assert said.startswith("Model 3 (12 times): confidences at rtn-2 that many times")

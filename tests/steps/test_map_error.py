@@ -1,5 +1,6 @@
 """Rows of recalibrated references: steps carry the error of the map from the scores to the intervals."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np

@@ -30,11 +30,18 @@ def audit_scale_note(prepared: Prepared, store: Store) -> str:
 
 def outlying_warnings(prepared: Prepared, store: Store) -> tuple[str, ...]:
     """Return a sentence per variant some of whose references answer far off the others."""
-    sentences: list[str] = []
+    outlying = {}
     for (variant, kind), key in prepared.plan.scores.items():
         if has_own_scale(variant, kind):
-            outlying = AttackScores.read(store.read_key(key)).outlying
-            sentences += outlying_doubt(outlying, variant)
+            outlying[variant] = AttackScores.read(store.read_key(key)).outlying
+    return outlying_sentences(outlying)
+
+
+def outlying_sentences(outlying: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+    """Return a sentence per variant, from the distances of its references by row."""
+    sentences: list[str] = []
+    for variant, distances in outlying.items():
+        sentences += outlying_doubt(distances, variant)
     return tuple(sentences)
 
 

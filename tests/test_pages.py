@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bitleak.cli.check_command import CODES
+from bitleak.cli.exit_codes import LEFT, OUTSIDE, SIGNALLED
+from bitleak.core.interrupts import END_SIGNALS
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md")]
@@ -83,3 +87,10 @@ def test_hooks_before_a_commit_are_the_checks_of_make_lint():
     ]
     commands = [line.strip() for line in makefile.splitlines()[1:]]
     assert [entry.replace(" --force-exclude", "") for entry in entries] == commands
+
+
+def test_the_page_of_exit_codes_has_every_code_of_the_command_line():
+    rows = re.findall(r"^\| ([\d, ]+) \|", (DOCS / "exit-codes.md").read_text(), flags=re.M)
+    listed = [int(code) for row in rows for code in row.split(",")]
+    signals = [SIGNALLED + number for number in END_SIGNALS]
+    assert sorted(listed) == sorted({0, 1, 2, LEFT, OUTSIDE, *CODES.values(), *signals})

@@ -98,7 +98,8 @@ def field_table(cls: type, *, skip: tuple[str, ...] = ()) -> str:
                 f"{cls.__module__}.{cls.__name__}: no meaning of the field {item.name}"
             )
         kind = type_text(hints[item.name])
-        rows.append((f"`{item.name}`", kind, default_text(item), meanings[item.name]))
+        meaning = re.sub(r"\bNone\b", "`null`", meanings[item.name])  # as a config spells it
+        rows.append((f"`{item.name}`", kind, default_text(item), meaning))
     return table(("key", "values", "default", "meaning"), rows)
 
 

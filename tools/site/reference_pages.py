@@ -192,7 +192,7 @@ def _entries(lines: dict[str, str], kind: str, *, skip: tuple[str, ...] = ()) ->
     parts = [f"`name` is one of these, and the other keys are those of the {kind}.\n"]
     for name in lines:
         value = registry.find(lines, name, kind=kind)
-        parts += [f"### `{kind}: {name}`\n", docstrings.paragraphs(value.__doc__ or "")[0] + "\n"]
+        parts += [f"### `name: {name}`\n", docstrings.paragraphs(value.__doc__ or "")[0] + "\n"]
         if isinstance(value, type):
             parts.append(docstrings.field_table(value) if dataclasses.fields(value) else "")
         else:

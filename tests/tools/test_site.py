@@ -65,6 +65,12 @@ def test_every_public_name_has_a_page_and_a_purpose(source):
         assert re.search(rf"\| \[`{name}`\]\({name}\.rst\) \| \S.{{10,}} \|", index), name
 
 
+def test_the_page_of_a_quantizer_in_python_leads_to_its_method(source):
+    text = (source / "reference" / "api" / "AdaRound.rst").read_text()
+    assert ":doc:`The method: formula, source, cost </methods/quantizers/adaround>`" in text
+    assert ":doc:" not in (source / "reference" / "api" / "measure.rst").read_text()
+
+
 def test_the_page_of_the_config_has_every_section_with_its_keys(source):
     text = (source / "reference" / "config.md").read_text()
     parts = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, flags=re.M | re.S))

@@ -131,6 +131,16 @@ def quantizer_details(method: Method) -> str:
     return "\n".join(parts)
 
 
+def pages_by_module() -> dict[str, str]:
+    """Return the paths of the pages, without suffix, by the names of their modules."""
+    kinds = (("attacks", attacks()), ("quantizers", quantizers()))
+    paths: dict[str, str] = {}
+    for kind, methods in kinds:
+        for method in methods:
+            paths[method.module.__name__] = f"methods/{kind}/{method.name}"
+    return paths
+
+
 def pages() -> dict[str, str]:
     """Return the texts of all pages by path, and an index of each kind."""
     texts: dict[str, str] = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import docstrings
+import method_pages
 import typer
 
 import bitleak
@@ -48,12 +49,15 @@ def api_pages() -> dict[str, str]:
     """Return a page for each public name, and an index of them by group."""
     pages: dict[str, str] = {}
     groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+    explained = method_pages.pages_by_module()
     for name, value in public_names().items():
         directive = "autoclass" if isinstance(value, type) else "autofunction"
         options = CLASS_OPTIONS if directive == "autoclass" else ""
         title = f"bitleak.{name}"
         body = f".. {directive}:: bitleak.{name}\n{options}"
-        pages[f"reference/api/{name}.rst"] = f"{title}\n{'=' * len(title)}\n\n{body}"
+        more = explained.get(value.__module__)
+        seen = f"\n:doc:`The method: formula, source, cost </{more}>`\n" if more else ""
+        pages[f"reference/api/{name}.rst"] = f"{title}\n{'=' * len(title)}\n\n{body}{seen}"
         summary = " ".join(docstrings.paragraphs(value.__doc__ or "")[0].split())
         groups[_group(value)].append((f"[`{name}`]({name}.rst)", summary))
     lines = [

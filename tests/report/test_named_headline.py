@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from bitleak.report import page, tabulate
+from bitleak.report import tabulate
 from bitleak.report.charts.by_adversary import NAMED_HEADLINE, adversaries_chart
 from bitleak.report.conclusions import compact_table, verdicts
 from bitleak.report.format import DASH
 from bitleak.report.headline import named_beforehand
+from bitleak.report.page import page
 from bitleak.report.plain_words import plain_answer
 
 
@@ -94,3 +95,23 @@ def test_a_control_is_not_judged_against_full_precision(make):
     (line,) = [line for line in lines if line[0] == "control"]
     assert line[header.index("against fp32")] == DASH
     assert "-0.200" not in page(table, summary, [])
+
+
+def test_verdicts_on_one_target_are_about_this_model(make):
+    judged = []
+    for row in make.rows(verdict="lower"):
+        if (row.variant, row.metric, row.target) == ("rtn-2", "tpr@0.01", "all"):
+            row = replace(row, measure=replace(row.measure, family="headline", about="records"))
+        judged.append(row)
+    for targets, subject in ((1, "this model"), (2, "these models")):
+        first = verdicts(tabulate(judged), make.summary(judged, targets=targets))[0]
+        assert first.endswith(f"and are about {subject} on other records.")
+
+
+def test_a_tier_is_made_again_by_its_command_and_has_no_config_beside_the_page(make):
+    rows = make.rows()
+    lead = ("Tier 0: one target, nothing was trained.",)
+    document = words_of(page(tabulate(rows), make.summary(rows, lead=lead), []))
+    assert "the same command, with its --tier, or the same call of audit_model" in document
+    assert "config.yaml" not in document
+    assert "config.yaml, results.csv" in words_of(page(tabulate(rows), make.summary(rows), []))

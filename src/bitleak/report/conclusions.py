@@ -159,6 +159,8 @@ def _subject(table: Table, summary: Summary) -> str:
         if measure is not None and measure.family and measure.about:
             number = count(table.comparisons(measure.family), "planned comparison")
             subject = ABOUT[measure.about]
+            if summary.targets == 1:
+                subject = subject.replace("these models", "this model")
             return f" These verdicts are corrected over {number}, and are about {subject}."
     return ""
 

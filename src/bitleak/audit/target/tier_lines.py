@@ -75,7 +75,8 @@ def tier_lines(
     recipe = (
         f"{work.epochs} epochs" if work.known else f"{work.epochs} epochs, as no recipe is given"
     )
-    quantized = f", besides quantizing each {releases} times" if releases else ""
+    times = "once" if releases == 1 else f"{releases} times"
+    quantized = f", besides quantizing each {times}" if releases else ""
     gain = {
         0: "offline attacks, which compare each record with models that were not trained on it",
         1: "online attacks, matched references and the power by number of references",

@@ -12,6 +12,7 @@ from toy_target import CLASSES, DEVIATION, MEAN, SIZE, toy
 from bitleak.core.types import ModelSpec
 from bitleak.quantizers.assembly import deployed
 from bitleak.quantizers.rtn import RoundToNearest
+from bitleak.report import read_summary
 
 NETS = """
 from torch import nn
@@ -152,6 +153,14 @@ def test_a_population_is_trained_around_the_given_target(bitleak, config, tmp_pa
     sizes = dict(zip(file.metric, file.value, strict=True))
     assert sizes["bytes"] == (tmp_path / "shipped.onnx").stat().st_size
     assert sizes["levels_counted"] == 4
+    (summary,) = read_summary(tmp_path / "audits" / "config").files
+    assert (summary.name, summary.bytes, summary.arithmetic) == (
+        "shipped",
+        sizes["bytes"],
+        "float32",
+    )
+    # The codes take 2 bits each, as they are counted and as they are stored.
+    assert summary.coded_bytes == summary.layer_bytes == 4 * 3 * SIZE * SIZE // 4 + 4 * 5
     control = table[
         (table.variant == "control") & (table.metric == "auc") & (table.target == "all")
     ]
@@ -278,3 +287,80 @@ def test_weights_are_a_release_of_tier_2(bitleak, config, tmp_path):
     # Full precision, which others are compared with, is attacked by references as they are.
     plain = areas[(areas.variant == "again") & (areas.reference != "recalibrated")]
     assert set(plain.difference.dropna()) == {0.0}
+
+
+def file_target(config, folder):
+    """Makes the toy's codes, as a file, the target, and leaves the network out of the config."""
+    target = {"weights": shipped(folder), "members": "members.npy"}
+    return {**{key: config[key] for key in ("data", "query", "fpr")}, "target": target}
+
+
+def test_a_file_is_the_target_of_tier_0(bitleak, config, tmp_path):
+    """Its figures are those of the network of its codes, standardised as the file states it."""
+    network = toy().network.eval()
+    codes = RoundToNearest(levels=4)(network, torch.zeros(2, 3, SIZE, SIZE), torch.Generator())
+    torch.save(deployed(network, codes).state_dict(), tmp_path / "plain.pt")
+    plain = {**config, "target": {**config["target"], "weights": "plain.pt", "releases": {}}}
+    assert bitleak("audit", "config.yaml", config=plain)[0] == 0
+    results = tmp_path / "audits" / "config" / "results.csv"
+    expected = _figures(results)
+    code, out, err = bitleak("audit", "config.yaml", config=file_target(config, tmp_path))
+    assert code == 0, err
+    flat = " ".join(out.split())
+    assert "shipped.onnx states its standardisation: mean: [0.5, 0.4, 0.6]" in flat
+    assert "shipped.onnx is answered by onnxruntime" in flat
+    figures = _figures(results)
+    assert figures.pop("bytes") == (tmp_path / "shipped.onnx").stat().st_size
+    assert figures.pop("levels_counted") == 4
+    assert figures["auc"] > 0.6
+    (file,) = read_summary(results.parent).files
+    assert (file.name, file.bytes, file.levels) == (
+        "fp32",
+        (tmp_path / "shipped.onnx").stat().st_size,
+        4,
+    )
+    assert (file.arithmetic, file.optimisation, file.float_layers) == ("float32", "all", ())
+    for name, value in expected.items():
+        assert figures[name] == pytest.approx(value, abs=1e-3), name
+
+
+def _figures(path):
+    """Figures of full precision by metric: of the attack `threshold`, and of no attack."""
+    table = pandas.read_csv(path)
+    rows = table[(table.variant == "fp32") & (table.target == "all")]
+    rows = rows[rows.attack.isna() | (rows.attack == "threshold")]
+    return dict(zip(rows.metric, rows.value, strict=True))
+
+
+def test_references_of_a_file_are_trained_by_the_sections_of_its_network(bitleak, config, tmp_path):
+    raw = file_target(config, tmp_path)
+    raw |= {"model": config["model"], **REFERENCES, "train": {**REFERENCES["train"], "epochs": 3}}
+    raw["target"]["references"] = 2
+    call = ("audit", "config.yaml", "--tier", 1, "--executor", "serial")
+    code, _, err = bitleak(*call, config=raw)
+    assert code == 0, err
+    table = pandas.read_csv(tmp_path / "audits" / "config" / "results.csv")
+    rows = table[(table.metric == "auc") & (table.attack == "reference") & (table.target == "all")]
+    assert set(rows[rows.variant == "fp32"].reference) == {"fp32", "recalibrated"}
+
+
+@pytest.mark.parametrize(
+    ("tier", "target", "message"),
+    [
+        (2, {}, "tier 2 compares the target with networks that are trained and asked as it is: give"),
+        (1, {}, "tier 1 trains references, which takes its network: add the sections model and"),
+        (0, {"releases": {"x": {"name": "rtn", "levels": 4}}}, "target.releases.x: shipped.onnx is a"),
+        (0, {"releases": {"x": "model.pt"}}, "which cannot be quantized or take other weights: give"),
+        (0, {"runtime": {"pixel": "unit"}}, "unknown option 'pixel': did you mean 'pixels'?"),
+        (0, {"weights": "gone.onnx"}, "target.weights: gone.onnx: no such file"),
+        (0, {"weights": "model.pt", "runtime": {"batch": 1}}, "target: runtime is for weights that a"),
+    ],
+)  # fmt: skip
+def test_a_file_as_target_is_refused_before_work(bitleak, config, tmp_path, tier, target, message):
+    raw = file_target(config, tmp_path)
+    raw["target"] |= target
+    if "model.pt" in target.values():
+        raw["model"] = config["model"]
+    code, _, err = bitleak("audit", "config.yaml", "--tier", tier, config=raw)
+    assert code == 2
+    assert message in " ".join(err.split())

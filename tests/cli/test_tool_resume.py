@@ -10,6 +10,7 @@ import yaml
 from onnx_networks import require_onnx
 
 from bitleak.cli import main
+from bitleak.report import read_summary
 
 
 @pytest.fixture
@@ -47,3 +48,7 @@ def test_an_audit_killed_in_the_middle_of_a_tool_ends_with_the_same_bytes(config
     assert quantized("killed") == quantized("undisturbed") == 6
     results = [tmp_path / name / "out" / "results.csv" for name in ("killed", "undisturbed")]
     assert results[0].read_bytes() == results[1].read_bytes()
+    (file,) = read_summary(results[0].parent).files
+    assert (file.name, file.quantized_activations, file.optimisation) == ("int8", True, "all")
+    assert 16 < file.levels <= 255
+    assert file.coded_bytes <= file.layer_bytes < file.bytes

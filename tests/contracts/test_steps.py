@@ -125,7 +125,7 @@ HEAVY = ("networks", "noisy_accuracy", "stages")
 def audit_plan():
     # Releases of other kits are in the keys of tools, and are not the same everywhere.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bitleak.audit.graph.planner.kit_versions", lambda: "kit 1.0")
+        patch.setattr("bitleak.audit.graph.planner.tool_versions", lambda call: "kit 1.0")
         return plan(validate(RAW), DIGITS, NETWORK)
 
 

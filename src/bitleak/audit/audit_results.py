@@ -19,6 +19,7 @@ from bitleak.audit.exposed_records import (
     pictures,
     power_curve_rows,
 )
+from bitleak.audit.file_summaries import file_summaries
 from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.prediction_note import audit_prediction_notes
 from bitleak.audit.preparation import Prepared
@@ -137,6 +138,7 @@ def audit_tables(prepared: Prepared, store: Store) -> AuditTables:
         summary,
         exposed=single,
         copies=counts,
+        files=file_summaries(prepared, store),
         warnings=(
             *_warnings(prepared, counts, images, rows),
             *outlying_warnings(prepared, store),

@@ -23,9 +23,9 @@ from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
 from bitleak.quantizers.compatibility import check_network
 from bitleak.quantizers.coverage import uncoded_weights
-from bitleak.runtimes.packages import import_extra
 from bitleak.runtimes.runtime import runtime_of
 from bitleak.steps.scale import NetworkSize
+from bitleak.tools.tool_versions import tool_versions
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
 
@@ -240,15 +240,18 @@ def _check_references(config: Config, entry: QuantizeConfig) -> None:
 
 
 def _check_tool(variant: str, tool: ToolConfig) -> None:
-    """Refuse a tool whose packages are missing, and options that its runtime does not have."""
+    """Refuse a tool whose packages are missing, and options that its runtime does not have.
+
+    Raises:
+        ConfigError: It is one.
+    """
     try:
         if tool.call in registry.TOOLS:
             module = importlib.import_module(registry.TOOLS[tool.call].partition(":")[0])
             runtime_of(getattr(module, "RUNTIME", "onnx"), tool.runtime)
-            for package, extra in module.PACKAGES.items():
-                import_extra(package, extra, f"the tool {tool.call}")
         else:
             _check_runtime_options(tool.runtime)
+        tool_versions(tool.call)
     except ModelError as error:
         raise ConfigError(f"quantize: {variant}: {error}") from None
 

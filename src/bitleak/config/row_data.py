@@ -49,7 +49,7 @@ def check_rows(config: Mapping[str, Any], errors: list[str]) -> None:
             errors.append(f"calibration.augment: {entry.variant}: {names} {reason}; leave it out")
     network, options = config["model"]
     factory = str(options.get("factory", ""))
-    if network not in registry.TABLE_MODELS or factory.startswith("timm:"):
+    if (network and network not in registry.TABLE_MODELS) or factory.startswith("timm:"):
         errors.append(
             f"model.name: {factory or network} {reason}; use {{name: mlp, hidden: [128]}}, or a network of your own, "
             "{name: external, factory: package.module:make}, which is given (records, columns)"

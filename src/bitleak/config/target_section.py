@@ -19,7 +19,8 @@ class TargetConfig:
     """A model that was trained elsewhere.
 
     Attributes:
-        weights: File of its weights: `.safetensors`, or a checkpoint of `torch.save`.
+        weights: File of its weights: `.safetensors`, or a checkpoint of `torch.save`; or a file that a
+            runtime executes, such as `int8.onnx`.
         members: The records that it was trained on: numbers, a file or a folder, see
             `audit.target.record_lists`.
         others: The records that it was not trained on; None is all the rest.
@@ -34,6 +35,7 @@ class TargetConfig:
             themselves.
         references: References of tier 1.
         imitated: Whether references are then distilled towards the target's answers.
+        runtime: Options of the runtime, if `weights` is a file that one executes.
     """
 
     weights: str
@@ -48,16 +50,27 @@ class TargetConfig:
     allow_separable: bool = False
     references: int = 10
     imitated: bool = False
+    runtime: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.weights:
             raise ValueError("weights must be a file, got an empty text")
+        if self.runtime and not self.is_runtime_file:
+            known = ", ".join(RUNTIME_OF_SUFFIX)
+            raise ValueError(
+                f"runtime is for weights that a runtime executes ({known}), got {self.weights}; leave it out"
+            )
         if self.members is None:
             raise ValueError("members must be record numbers, a file or a folder, got nothing")
         for value in self.deviation:
             number_in("deviation", value, 0, 1e6, ends="(]")
         number_in("scale", self.scale, 0, 1e6, ends="(]")
         integer_in("references", self.references, 2, 1000)
+
+    @property
+    def is_runtime_file(self) -> bool:
+        """Whether the target is a file that a runtime executes, and no network."""
+        return Path(self.weights).suffix.lower() in RUNTIME_OF_SUFFIX
 
 
 def read_target(
@@ -116,6 +129,8 @@ def resolved_target(
 ) -> dict[str, Any]:
     """Return the section in the form that `read_target` reads."""
     plain = {key: value for key, value in vars(target).items() if key != "releases"}
+    if not target.runtime:
+        del plain["runtime"]
     releases = {}
     for name, value in target.releases.items():
         is_entry = isinstance(value, QuantizeConfig)

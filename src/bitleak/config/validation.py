@@ -52,6 +52,9 @@ SECTIONS = (
     "priors", "delta", "power", "calibration", "query", "headline", "seed", "clusters", "target", *ANALYSES,
 )  # fmt: skip
 
+NO_NETWORK: tuple[str, dict[str, Any]] = ("", {})
+"""Name and options of the network of a config whose target is a file and which has no section `model`."""
+
 
 def validate(raw: Mapping[str, Any]) -> Config:
     """Return the checked config.
@@ -67,7 +70,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
             errors.append(unknown_name("section", key, SECTIONS))
     if "data" not in raw:
         errors.append("data: missing; name a data set, such as {name: digits}")
-    if "model" not in raw:
+    if "model" not in raw and not _is_file_target(raw):
         errors.append("model: missing; name a network, such as {name: cnn, width: 16}")
     # Each section by itself; the top-level `calibration` is the default of every quantizer's.
     calibration = section(CalibrationConfig, raw.get("calibration"), "calibration", errors)
@@ -81,7 +84,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "title": label_value(raw.get("title", ""), "title", errors),
         "data": data,
         "split": section(SplitConfig, raw.get("split"), "split", errors),
-        "model": _model(raw.get("model"), errors),
+        "model": _model(raw.get("model"), errors) or NO_NETWORK,
         "train": section(Recipe, raw.get("train"), "train", errors),
         "train_given": train_given,
         "quantize": quantize,
@@ -129,7 +132,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "title": config.title,
         "data": data,
         "split": plain_values(asdict(config.split)),
-        "model": {"name": name, **options},
+        **({"model": {"name": name, **options}} if name else {}),
         "train": plain_values(asdict(config.train)),
         "quantize": entries,
         "attacks": list(config.attacks),
@@ -200,6 +203,13 @@ def _check_clusters(config: Mapping[str, Any], errors: list[str]) -> None:
             "clusters: a file numbers all records of the data set, so data.limit and data.held_out must not be given "
             "with it"
         )
+
+
+def _is_file_target(raw: Mapping[str, Any]) -> bool:
+    """Return whether the target is a file that a runtime executes, which needs no network."""
+    section = raw.get("target")
+    weights = section.get("weights") if isinstance(section, Mapping) else None
+    return isinstance(weights, str) and Path(weights).suffix.lower() in registry.RUNTIME_OF_SUFFIX
 
 
 def _model(raw: Any, errors: list[str]) -> tuple[str, dict[str, Any]] | None:

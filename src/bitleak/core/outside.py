@@ -8,9 +8,11 @@ the author of a config raises when the code changes, and the versions of the ins
 that hold the module. Local files have none.
 """
 
+import contextlib
 import functools
 import importlib
 import re
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -124,22 +126,46 @@ def versioned(name: str) -> str:
     return f"{bare}@{', '.join(versions)}" if versions else bare
 
 
-KITS = ("onnx", "onnxruntime", "openvino", "nncf", "ai-edge-litert", "torchao", "brevitas", "torch")
-"""Distributions on which the files of tools and the answers about them depend."""
+KITS = (
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "nncf",
+    "ai_edge_litert",
+    "torchao",
+    "brevitas",
+    "torch",
+)
+"""Packages of kits and runtimes, as they are imported."""
 
 
-def kit_versions() -> str:
-    """Return the installed ones of `KITS` with their versions."""
-    versions = []
-    for name in KITS:
-        try:
-            versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
+def kit_versions(packages: Iterable[str] = KITS) -> str:
+    """Return the installed distributions of packages with their versions, in the order of `KITS`.
+
+    Args:
+        packages: Packages as they are imported, or distributions; those not installed are left out.
+
+    Example:
+        >>> kit_versions(["yaml", "no_such_kit"]) == f"PyYAML {metadata.version('PyYAML')}"
+        True
+    """
+    places = {name: place for place, name in enumerate(KITS)}
+    versions: dict[str, None] = {}
+    for package in sorted(set(packages), key=lambda name: (places.get(name, len(KITS)), name)):
+        # A package may come in a distribution of another name, such as onnxruntime-gpu.
+        for distribution in distributions_of(package) or (package,):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[f"{distribution} {metadata.version(distribution)}"] = None
     return ", ".join(versions)
 
 
 @functools.cache
 def distributions_of(package: str) -> tuple[str, ...]:
     """Return the names of the installed distributions that hold a top-level package."""
-    return tuple(sorted(set(metadata.packages_distributions().get(package, ()))))
+    return tuple(sorted(set(_distributions().get(package, ()))))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()

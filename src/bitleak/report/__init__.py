@@ -45,12 +45,13 @@ from bitleak.report.row_files import (
     write_rows,
 )
 from bitleak.report.sections.most_exposed import pictured, read_pictures, write_pictures
-from bitleak.report.summary import Summary, VariantSummary, read_summary, write_summary
+from bitleak.report.summary import FileSummary, Summary, VariantSummary, read_summary, write_summary
 from bitleak.report.terminal_table import terminal_table
 
 __all__ = [
     "Exposed",
     "FigureData",
+    "FileSummary",
     "PowerRow",
     "RecordResults",
     "ReportFigure",

@@ -46,6 +46,7 @@ from bitleak.report.sections.chosen_thresholds import (
 )
 from bitleak.report.sections.most_exposed import BY_CLASS, exposure_tables, picture_strips
 from bitleak.report.sections.reference_counts import attacks_without_point, power_tables
+from bitleak.report.sections.shipped_files import file_table
 from bitleak.report.sections.variant_sizes import size_table
 from bitleak.report.summary import Summary
 
@@ -131,6 +132,7 @@ def page(
         record_grids=[grid for grid in records if grid.title != BY_CLASS],
         class_grid=next((grid for grid in records if grid.title == BY_CLASS), None),
         size_grid=size_table(table, summary),
+        file_grid=file_table(summary),
         calibrated=any(question_of(key[0], key[1]) == "calibration" for key in table.cells),
         has_tradeoff_chart="tradeoff" in data["charts"],
         has_adversaries_chart="adversaries" in data["charts"],

@@ -44,6 +44,65 @@ class VariantSummary:
 
 
 @dataclass(frozen=True)
+class FileSummary:
+    """A variant that is a file, and how its runtime answers it.
+
+    Attributes:
+        name: As in `Row.variant`.
+        runtime: Name and version of the runtime.
+        provider: The runtime's device or kernels.
+        optimisation: Level of the graph's optimisation.
+        arithmetic: Number type of products, or the runtime's level of it; empty if not known.
+        levels: Largest number of different codes on a grid; 0 if nothing is quantized.
+        quantized_activations: Whether activations are rounded.
+        bytes: Bytes on the disk.
+        layer_bytes: Bytes of codes, scales and float weights of the layers; None if not known.
+        coded_bytes: The same with log2(levels) bits per code, as tables count; None if not known.
+        float_layers: Layers in full precision, by their names in the file.
+    """
+
+    name: str
+    runtime: str
+    provider: str
+    optimisation: str
+    arithmetic: str
+    levels: int
+    quantized_activations: bool
+    bytes: int
+    layer_bytes: int | None
+    coded_bytes: int | None
+    float_layers: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, name: str, record: Mapping[str, Any], runtime: Mapping[str, Any], size: int
+    ) -> "FileSummary":
+        """Return the summary of a file.
+
+        Args:
+            name: Its variant.
+            record: Facts on its layers.
+            runtime: Facts of the opened network.
+            size: Bytes on the disk.
+        """
+        level = runtime.get("accuracy_level")
+        by_level = "" if level is None else "float32" if level == 0 else f"accuracy level {level}"
+        return cls(
+            name=name,
+            runtime=str(runtime.get("runtime", "")),
+            provider=str(runtime.get("provider", "")),
+            optimisation=str(runtime.get("optimisation", "")),
+            arithmetic=str(runtime.get("arithmetic", by_level)),
+            levels=max(record["levels_counted"].values(), default=0),
+            quantized_activations=bool(record["quantized_activations"]),
+            bytes=int(size),
+            layer_bytes=record.get("layer_bytes"),
+            coded_bytes=record.get("coded_bytes"),
+            float_layers=tuple(record["float_layers"]),
+        )
+
+
+@dataclass(frozen=True)
 class Summary:
     """The audited data and models, and how they were audited.
 
@@ -99,6 +158,7 @@ class Summary:
         schema: `SCHEMA` of the version that wrote the file.
         clusters: Number of clusters of dependent records that intervals and bounds count; None if
             all records are taken for independent.
+        files: Variants that are files in their runtimes, those of the first target.
     """
 
     title: str
@@ -142,6 +202,7 @@ class Summary:
     lead: tuple[str, ...] = ()
     schema: int = SCHEMA
     clusters: int | None = None
+    files: tuple[FileSummary, ...] = ()
 
     @property
     def command(self) -> str:

@@ -17,6 +17,7 @@ from bitleak.report.output_folder import complete
 from bitleak.report.plain_words import certainty, plain_answer, reading
 from bitleak.report.results_table import ALL, Table, tabulate
 from bitleak.report.row_files import read_rows
+from bitleak.report.sections.shipped_files import file_table
 from bitleak.report.summary import Summary, read_summary
 from bitleak.report.terminal_table import text_columns
 
@@ -39,6 +40,7 @@ def markdown_report(table: Table, summary: Summary) -> str:
     for sentence in (*plain_answer(table, summary), reading(table, summary)):
         lines += [_escaped(sentence), ""]
     lines += _markdown_table(table, summary)
+    lines += _file_lines(summary)
     parts = {
         "How sure is this?": certainty(table, summary),
         "Findings": sentences(table, summary),
@@ -56,6 +58,19 @@ def markdown_report(table: Table, summary: Summary) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _file_lines(summary: Summary) -> list[str]:
+    """Return the table of variants that are files in their runtimes; empty if there are none."""
+    files = file_table(summary)
+    if files is None:
+        return []
+    lines = ["", f"## {files.title}", "", _escaped(files.note), ""]
+    lines += [_row(list(files.header)), _row(["---"] * len(files.header))]
+    for name, cells in files.lines:
+        shown = [cell.main + (f" ({cell.small})" if cell.small else "") for cell in cells]
+        lines.append(_row([name, *shown], escape=True))
+    return lines
 
 
 def model_card(table: Table, summary: Summary) -> str:

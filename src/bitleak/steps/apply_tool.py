@@ -65,14 +65,21 @@ class ApplyTool:
         return scale.decoded_bytes + 6 * scale.weight_bytes + 4 * 64 * scale.pixels * shown
 
     def run(self, inputs: Inputs, runtime: Runtime, progress: OnProgress) -> NetworkFile | Weights:
-        """Return the file with facts on its layers, or the weights."""
+        """Return the file with facts on its layers, or the weights.
+
+        Raises:
+            ModelError: This machine has other releases of the tool's kits than the plan.
+            QuantizationError: As `apply_tool`.
+        """
         import tempfile
         from pathlib import Path
 
         from bitleak.models.fingerprint import with_fingerprint
         from bitleak.steps.networks import calibration_images, network_of, spec_of
         from bitleak.tools.tool_results import apply_tool
+        from bitleak.tools.tool_versions import check_planned, check_runtime
 
+        check_planned(self.call, self.made_by)
         spec = spec_of(inputs.weights)
         images = calibration_images(
             inputs.images,
@@ -98,5 +105,6 @@ class ApplyTool:
                 fresh=lambda weights: network_of(weights, runtime),
             )
         if isinstance(result, NetworkFile):
+            check_runtime(self.call, self.made_by, result)
             return result
         return with_fingerprint(result, network_of(result, runtime))

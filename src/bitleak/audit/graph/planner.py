@@ -10,7 +10,7 @@ from bitleak.audit.graph.planned_target import TARGET_ROW, PlannedTarget
 from bitleak.config import Config, QuantizeConfig
 from bitleak.config.schema import COPIES
 from bitleak.core.errors import DataError
-from bitleak.core.outside import bare_name, kit_versions, versioned
+from bitleak.core.outside import bare_name, versioned
 from bitleak.core.params import known_params
 from bitleak.core.types import Description
 from bitleak.data.cluster_file import read_groups
@@ -25,6 +25,7 @@ from bitleak.steps.scale import Scale
 from bitleak.steps.step import InputKeys, Step, planned
 from bitleak.steps.train_model import TrainModel
 from bitleak.steps.weigh_weights import WeighWeights
+from bitleak.tools.tool_versions import tool_versions
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class Planner:
             model=row,
             call=versioned(tool.call),
             version=tool.version,
-            made_by=self._kits,
+            made_by=self._kits(tool.call),
             options=tool.options,
             runtime=tool.runtime,
             calibration=entry.calibration,
@@ -197,9 +198,15 @@ class Planner:
         inputs = {"weights": trained.key, **self.data()}
         return self.task(step, inputs, f"{entry.variant} of model {row}")
 
+    def _kits(self, call: str) -> str:
+        if call not in self._known_kits:
+            self._known_kits[call] = tool_versions(call)
+        return self._known_kits[call]
+
+    # Every model asks for the releases of the same few tools.
     @cached_property
-    def _kits(self) -> str:
-        return kit_versions()
+    def _known_kits(self) -> dict[str, str]:
+        return {}
 
     def quantizer_options(self, entry: QuantizeConfig) -> dict[str, Any]:
         """Return an entry's quantizer arguments that are part of the key, all but the levels."""

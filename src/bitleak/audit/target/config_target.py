@@ -1,5 +1,6 @@
 """The target of a config: its data, weights, members and releases, read and checked."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import nn
 
 from bitleak import registry
 from bitleak.audit.preparation import dataset_of, resolve_device
-from bitleak.audit.target.file_releases import configured_release
+from bitleak.audit.target.file_releases import ReleaseFile, configured_release, opened_target
 from bitleak.audit.target.input_spelling import InputSpelling
 from bitleak.audit.target.network_answers import Records
 from bitleak.audit.target.record_lists import known_records, parted
@@ -19,6 +20,7 @@ from bitleak.audit.target.target_audit import TargetFacts, Tier
 from bitleak.audit.target.target_run import Target
 from bitleak.audit.target.tier_lines import TrainingWork
 from bitleak.config import Config, QuantizeConfig
+from bitleak.config.schema import FILE
 from bitleak.core.errors import ConfigError, ModelError
 from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, ModelSpec
@@ -49,6 +51,7 @@ def read_config_target(
         raise ConfigError(
             "--tier: the config has no section target; give it the weights and the members of your model"
         )
+    _check_file_target(config, tier)
     device = resolve_device(device)
     # Lists of records and weights are small: they are refused before any image is decoded.
     dataset = dataset_of(config)
@@ -66,12 +69,17 @@ def read_config_target(
         mean=mean if len(mean) == channels else mean * channels,
         std=std if len(std) == channels else std * channels,
     )
-    checkpoint = read_checkpoint(Path(section.weights), "target.weights")
-    network, notes = _network(spec, checkpoint, numbering_hint(description))
-    guess = guessed_recipe(checkpoint.facts, config.train, config.train_given)
-    recipe = guess.recipe
-    if guess.sentence:
-        notes = (guess.sentence, *notes)
+    network: nn.Module | None = None
+    file_facts: Mapping[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    recipe = config.train
+    if not section.is_runtime_file:
+        checkpoint = read_checkpoint(Path(section.weights), "target.weights")
+        network, notes = _network(spec, checkpoint, numbering_hint(description))
+        guess = guessed_recipe(checkpoint.facts, config.train, config.train_given)
+        recipe = guess.recipe
+        if guess.sentence:
+            notes = (guess.sentence, *notes)
     images: Images = dataset.load(data)
     stored = stored_files(dataset, data, images.held_out)
     known = known_records(
@@ -81,19 +89,30 @@ def read_config_target(
         names=stored.names,
         where="target.",
     )
+    records = Records(
+        images.pixels,
+        images.labels,
+        description.classes,
+        spelling,
+        config.query.augment,
+        config.query.batch,
+    )
+    if network is None:
+        # A file's runtime computes on the CPU.
+        opened = opened_target(
+            ReleaseFile(section.weights, section.runtime), records, "target.weights"
+        )
+        network, records, notes, file_facts = opened
+        shown, device = Path(section.weights).name, "cpu"
+    else:
+        network = network.to(device)
+        shown = name + "".join(f" {key}={value}" for key, value in options.items())
     parameters = sum(tensor.numel() for tensor in network.parameters())
     return Target(
-        model=network.to(device),
+        model=network,
         releases={key: _release(value) for key, value in section.releases.items()}
         | {entry.variant: _quantizer(entry) for entry in config.quantize},
-        records=Records(
-            images.pixels,
-            images.labels,
-            description.classes,
-            spelling,
-            config.query.augment,
-            config.query.batch,
-        ),
+        records=records,
         parts=parted(known, config.seed, training=TRAINING_SHARE if tier == 1 else 0.0),
         stored=stored,
         class_names=images.class_names,
@@ -101,9 +120,10 @@ def read_config_target(
         allow_separable=section.allow_separable,
         calibration=_calibration(config),
         facts=TargetFacts(
-            title=config.title or f"{bare_name(config.data.name)}, {name}, tier {tier}",
+            title=config.title
+            or f"{bare_name(config.data.name)}, {shown.partition(' ')[0]}, tier {tier}",
             dataset=str(config.data.options.get("path") or bare_name(config.data.name)),
-            network=name + "".join(f" {key}={value}" for key, value in options.items()),
+            network=shown,
             parameters=parameters,
             classes=description.classes,
             members=0,
@@ -121,7 +141,42 @@ def read_config_target(
         ),
         tier=tier,
         where="target.",
+        file_facts=file_facts,
     )
+
+
+def _check_file_target(config: Config, tier: Tier) -> None:
+    """Refuse tiers that need a network, and releases that are made of one, if the target is a file.
+
+    Raises:
+        ConfigError: Neither is possible.
+    """
+    section = config.target
+    if section is None or not section.is_runtime_file:
+        return
+    name = Path(section.weights).name
+    if tier == 2:
+        raise ConfigError(
+            f"target.weights: {name} is a file, and tier 2 compares the target with networks that are trained and "
+            "asked as it is: give the weights of its network, and the file under target.releases; or use --tier 0"
+        )
+    if tier == 1 and not config.model[0]:
+        raise ConfigError(
+            f"target.weights: {name} is a file, and tier 1 trains references, which takes its network: add the "
+            "sections model and train; or use --tier 0"
+        )
+    made = [f"target.releases.{key}" for key, value in section.releases.items() if _is_made(value)]
+    made += [f"quantize: {entry.variant}" for entry in config.quantize if _is_made(entry)]
+    if made:
+        raise ConfigError(
+            f"{made[0]}: {name} is a file, which cannot be quantized or take other weights: give the weights of its "
+            "network as target.weights, or releases that are files"
+        )
+
+
+def _is_made(value: Any) -> bool:
+    """Return whether a release is made of the target's network, rather than a file of its own."""
+    return not isinstance(value, QuantizeConfig) or value.name != FILE
 
 
 def _spelling(config: Config, channels: int) -> InputSpelling:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from jaxtyping import Int64
 from torch import nn
 
 from bitleak import registry
+from bitleak.audit.target.input_spelling import InputSpelling
 from bitleak.audit.target.network_answers import Records, logits_of
 from bitleak.config import QuantizeConfig
 from bitleak.config.schema import FILE
@@ -222,6 +223,51 @@ def open_file(
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
     return network, file
+
+
+class FileTarget(NamedTuple):
+    """A file that is the target itself.
+
+    Attributes:
+        network: The file in its runtime.
+        records: The records as it takes them.
+        notes: Sentences for the report.
+        facts: Facts on the file's layers, and its `bytes`.
+    """
+
+    network: FileNetwork
+    records: Records
+    notes: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+
+def opened_target(release: ReleaseFile, records: Records, where: str) -> FileTarget:
+    """Return a file that is the target itself, tried on a few records.
+
+    Mean and deviation that `bitleak export` has written into the file count if the records have
+    none.
+
+    Args:
+        release: The file.
+        records: The records as they were given.
+        where: Name of the field, for messages.
+
+    Raises:
+        ModelError: The file is refused by its runtime.
+    """
+    name, spelling, notes = Path(release.path).name, records.spelling, []
+    stated = read_release(release, record_spec(records), where).record.get("standardisation")
+    if stated and spelling == replace(
+        InputSpelling(), channels=spelling.channels, layout=spelling.layout
+    ):
+        stated_spelling = replace(
+            spelling, mean=tuple(stated["mean"]), deviation=tuple(stated["std"])
+        )
+        records = replace(records, spelling=stated_spelling)
+        notes.append(f"{name} states its standardisation: {stated_spelling.as_text()}.")
+    network, file = open_file(release, records, where)
+    notes.append(f"{name} is answered by {network.opened.facts['runtime']}.")
+    return FileTarget(network, records, tuple(notes), {**file.record, "bytes": file.size})
 
 
 def _check_agreement(

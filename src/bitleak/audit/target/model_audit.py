@@ -18,7 +18,7 @@ import numpy as np
 from torch import nn
 
 from bitleak.audit.target.estimator_audit import audited_estimator, estimator_maker
-from bitleak.audit.target.file_releases import ReleaseFile, is_runtime_file, open_file
+from bitleak.audit.target.file_releases import ReleaseFile, is_runtime_file, opened_target
 from bitleak.audit.target.given_arrays import (
     check_options,
     check_plain_rows,
@@ -219,11 +219,14 @@ def audit_model(
     stored = StoredFiles()
     if order is not None:
         stored = replace(stored, order=ordered(order, len(records.labels)))
+    file_facts: Mapping[str, Any] = {}
     given, models, name = network, dict(releases or {}), type(network).__name__
+    notes = (*_order_note(order, known), *unit_note(spelling, records.images))
     if isinstance(network, ReleaseFile):
         name = Path(network.path).name
-        network, _ = open_file(network, records, "network")
-    notes = (*_order_note(order, known), *unit_note(spelling, records.images))
+        opened = opened_target(network, records, "network")
+        network, records, file_facts = opened.network, opened.records, opened.facts
+        notes = (*notes, *opened.notes)
     if tabular is not None:
         records = replace(records, classes=len(tabular.class_values))
         targets, sentences = tabular.with_answers({FULL: network}, known, show)
@@ -264,6 +267,7 @@ def audit_model(
         ),
         plan=plan,
         tier=_tier(tier),
+        file_facts=file_facts,
     )
     if tier == 0:
         audit = audited_target(target, show)

@@ -24,6 +24,7 @@ from bitleak.core.types import Measure, Row
 from bitleak.core.variants import BLIND, CONTROL, FULL
 from bitleak.metrics import adjust_verdicts, headline_fpr
 from bitleak.report import (
+    FileSummary,
     RecordResults,
     RocCurve,
     Summary,
@@ -77,6 +78,7 @@ class TargetFacts:
         lead: First lines of the report, after the tier's.
         notes: How the input was read, and which parts were left out.
         warnings: Reasons to doubt the input.
+        files: Versions that are files in their runtimes.
     """
 
     title: str
@@ -94,6 +96,7 @@ class TargetFacts:
     lead: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    files: tuple[FileSummary, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,7 @@ class TargetAudit:
             delta=settings.delta,
             lead=(*facts.lead[:1], *state, *facts.lead[1:]),
             exposed=None if self._exposures is None else exposed(self._exposures),
+            files=facts.files,
         )
 
 

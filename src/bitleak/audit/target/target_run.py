@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 
+from bitleak.audit.file_summaries import opened_summary
 from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
 from bitleak.audit.target.file_releases import ReleaseTool
 from bitleak.audit.target.image_features import features_of
@@ -49,6 +50,7 @@ from bitleak.core.types import ReferenceKind
 from bitleak.core.variants import FULL
 from bitleak.data.stored_files import StoredFiles
 from bitleak.metrics import why_unmeasurable
+from bitleak.report import FileSummary
 from bitleak.steps.weigh_weights import file_counts
 
 AnswerReferences = Callable[[], Mapping[str, Sequence[Signals]]]
@@ -80,6 +82,7 @@ class Target:
         plan: How references are made, in tier 1.
         tier: 0 or 1.
         where: Put before names of fields in messages.
+        file_facts: Facts on the target's layers, and its `bytes`, if it is a file; else empty.
     """
 
     model: Any
@@ -96,6 +99,7 @@ class Target:
     plan: ReferenceRecipe
     tier: Tier = 0
     where: str = ""
+    file_facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 NO_SINGLE_RECORDS = (
@@ -182,7 +186,9 @@ def audited_target(
     # Answers of full precision, timed for the forecast, and of each release.
     start = time.monotonic()
     asked = np.concatenate([pool, parts.population])
-    releases = [Release(FULL, "", None, _answers(target.model, target, FULL, on_step))]
+    sizes = file_counts(target.file_facts) if target.file_facts else {}
+    answers_of_target = _answers(target.model, target, FULL, on_step)
+    releases = [Release(FULL, "", None, answers_of_target, sizes=sizes)]
     seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
     models = [checked.given.get(name) or _release(target, name) for name in target.releases]
     for release in models:
@@ -216,6 +222,7 @@ def audited_target(
             *((NO_SINGLE_RECORDS,) if target.tier == 0 else ()),
             *_tool_notes(models, target.tier),
         ),
+        files=_files(target, models),
         warnings=(
             *target.facts.warnings,
             *check.warnings,
@@ -333,6 +340,13 @@ def _tool_notes(models: Sequence[ReleaseModel], tier: int) -> tuple[str, ...]:
         f"{names}: a file without the tool that made it, so its references are not quantized; an adversary "
         "who knows the tool may find more. Name the tool, and references are quantized as the file is.",
     )
+
+
+def _files(target: Target, models: Sequence[ReleaseModel]) -> tuple[FileSummary, ...]:
+    """Return the facts of the target and its releases as far as they are files."""
+    versions = [(FULL, target.model, target.file_facts)]
+    versions += [(release.name, release.model, release.facts) for release in models]
+    return tuple(filter(None, (opened_summary(*version) for version in versions)))
 
 
 def _answers(model: Any, target: Target, name: str, on_step: OnStep) -> Signals:

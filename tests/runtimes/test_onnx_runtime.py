@@ -8,6 +8,7 @@ from onnx_networks import REASON
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec
+from bitleak.runtimes.operator_places import GraphOperator, first_difference
 from bitleak.runtimes.runtime import open_network, runtime_for, runtime_of
 from bitleak.runtimes.session_comparison import check_sessions
 
@@ -406,3 +407,54 @@ def test_a_file_whose_grid_comes_from_the_whole_batch_is_taken_one_image_at_a_ti
     ) / 80
     error = np.abs(open_network(alone)(IMAGES) - EXPECTED).max(axis=1)
     assert (error <= 1.1 * limit).all()
+
+
+def test_the_operator_is_named_at_which_answers_stop_being_finite(refusal):
+    """exp(300 x) is infinite for some images, and infinite - infinite is NaN in the answers."""
+    large = tensor("large", np.full(1, 300, np.float32))
+    after = [
+        helper.make_node("Mul", ["logits", "large"], ["wide"], name="widen"),
+        helper.make_node("Exp", ["wide"], ["overflow"], name="grow"),
+        helper.make_node("Sub", ["overflow", "overflow"], ["gap"], name="gap"),
+        helper.make_node("Add", ["gap", "logits"], ["answers"], name="join"),
+    ]
+    proto = linear(after=after, outputs=[("answers", kinds.FLOAT, ["n", 5])])
+    proto.graph.initializer.append(large)
+    message = refusal(proto)
+    assert "output 'answers' is not finite for" in message
+    assert message.endswith("the first operator that is not finite is Exp 'grow'")
+
+
+def test_a_difference_is_placed_on_any_operator_of_a_graph_with_branches():
+    """Two branches meet: operator 5 is wrong, and 6 to 8 of the other branch are right."""
+    inputs = {
+        0: (),
+        1: (0,),
+        2: (0,),
+        3: (2,),
+        4: (3,),
+        5: (4,),
+        6: (1,),
+        7: (6,),
+        8: (7,),
+        9: (8, 5),
+        10: (9,),
+    }
+    operators = [GraphOperator(f"op{place}", before) for place, before in inputs.items()]
+    looked = []
+
+    def differs(wrong):
+        def run(place):
+            looked.append(place)
+            return wrong in reached(place)
+
+        return run
+
+    def reached(place):
+        return {place}.union(*(reached(before) for before in inputs[place]))
+
+    for wrong in inputs:
+        assert first_difference(operators, differs(wrong)) == wrong
+    assert len(looked) < 8 * len(inputs)
+    assert first_difference(operators, lambda place: False) is None
+    assert first_difference([], lambda place: True) is None

@@ -6,6 +6,7 @@ BitleakError
 │   ├── ConfigError       the config, a `--set`, a name or a number in it
 │   ├── DataError         a data set: names the file and the row
 │   ├── ModelError        a model that cannot be built or does not fit the data
+│   │   └── NotFinite      a file answers with NaN or infinite numbers
 │   └── StoreError        a store or an output folder that cannot be used
 │       └── BrokenResult  a result in a store that is not as it was written: names it
 ├── TrainingError         a model diverged: names the epoch and the learning rate
@@ -66,6 +67,10 @@ class DataError(InputError):
 
 class ModelError(InputError):
     """A model that cannot be built, or that does not fit the data."""
+
+
+class NotFinite(ModelError):
+    """A file whose answers are NaN or infinite."""
 
 
 class StoreError(InputError):

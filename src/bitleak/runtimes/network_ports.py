@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from bitleak.core.checks import integer_in, one_of, unknown_name
-from bitleak.core.errors import ModelError
+from bitleak.core.errors import ModelError, NotFinite
 from bitleak.core.types import ModelSpec
 
 AxisOrder = Literal["NCHW", "NHWC"]
@@ -207,7 +207,7 @@ class OutputPort:
             numbers = (numbers - np.float32(self.grid[1])) * np.float32(self.grid[0])
         if not np.isfinite(numbers).all():
             bad = int((~np.isfinite(numbers)).any(axis=1).sum())
-            raise ModelError(
+            raise NotFinite(
                 f"output {self.name!r} is not finite for {bad} of {len(numbers)} images"
             )
         if self.answers == "logits":

@@ -8,6 +8,7 @@ keeps float32 (4 is ONNX Runtime's own default). Level, version and provider are
 network and in the key of its answers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -35,8 +36,9 @@ from bitleak.runtimes.onnx_files import (
 )
 from bitleak.runtimes.onnx_layers import layer_facts
 from bitleak.runtimes.onnx_ports import read_input, read_output
+from bitleak.runtimes.operator_places import GraphOperator
 from bitleak.runtimes.packages import import_extra
-from bitleak.runtimes.runtime import random_batch
+from bitleak.runtimes.runtime import Standardised
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -48,9 +50,6 @@ LEVELS = {
 }
 PROVIDER = "CPUExecutionProvider"
 ACCURACY_KEY = "session.qdq_matmulnbits_accuracy_level"
-_PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvTranspose")
-"""Operators whose outputs are compared to place a difference."""
-
 QUANTIZING = ("QuantizeLinear", "DynamicQuantizeLinear")
 """Operators that round activations; integer operators follow them."""
 
@@ -120,22 +119,47 @@ class OnnxRuntime(PortOptions):
         run = partial(run_session, session, entry.name, output.name)
         return BatchedNetwork(run, entry, output, file.spec, facts)
 
-    def product_outputs(self, file: NetworkFile, optimisation: str) -> dict[str, np.ndarray]:
-        """Return the outputs of all products on fixed random images; see `ComparableRuntime`."""
+    def operators(self, file: NetworkFile) -> list[GraphOperator]:
+        """Return the operators up to that of the answers; see `TracedRuntime`."""
         model = parse_content(file.content.tobytes(), "the stored file")
-        products = [node for node in model.graph.node if node.op_type in _PRODUCTS]
+        _, answers = self._ports(model, file.spec, "the stored file")
+        makers: dict[str, int] = {}
+        operators = []
+        for place, node in enumerate(model.graph.node):
+            inputs = dict.fromkeys(makers[name] for name in node.input if name in makers)
+            label = f"{node.op_type} {node.name or node.output[0]!r}"
+            operators.append(GraphOperator(label, tuple(inputs)))
+            makers.update(dict.fromkeys(node.output, place))
+            if answers.name in node.output:
+                break
+        return operators
+
+    def operator_outputs(
+        self, file: NetworkFile, optimisation: str, places: Sequence[int], images: Standardised
+    ) -> list[np.ndarray]:
+        """Return the outputs of operators on images of at most one run; see `TracedRuntime`."""
+        model = parse_content(file.content.tobytes(), "the stored file")
         entry, _ = self._ports(model, file.spec, "the stored file")
+        names = [model.graph.node[place].output[0] for place in places]
         known = {value.name for value in model.graph.output}
-        for node in products:
-            if node.output[0] not in known:
-                model.graph.output.add(name=node.output[0])
-        images = random_batch(file.spec, entry.batch)
-        level = cast(Optimisation, optimisation)
-        session = make_session(model.SerializeToString(), level, self.accuracy_level)
-        names = [node.output[0] for node in products]
-        values = session.run(names, {entry.name: entry.values(images, file.spec)})
-        labels = [f"{node.op_type} {node.name or node.output[0]!r}" for node in products]
-        return dict(zip(labels, values, strict=True))
+        for name in dict.fromkeys(names):
+            if name not in known:
+                model.graph.output.add(name=name)
+        session = make_session(
+            model.SerializeToString(), cast(Optimisation, optimisation), self.accuracy_level
+        )
+        batch = entry.batch
+        filled = np.zeros((batch, *images.shape[1:]), np.float32)
+        filled[: len(images)] = images
+        outputs = session.run(names, {entry.name: entry.values(filled, file.spec)})
+        floats = []
+        for values in outputs:
+            if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+                floats.append(np.empty(0, np.float32))
+                continue
+            # Images that fill the run up count for nothing.
+            floats.append(values[: len(images)] if values.shape[:1] == (batch,) else values)
+        return floats
 
     def _ports(self, model: Any, spec: ModelSpec, path: str) -> tuple[InputPort, OutputPort]:
         entry = read_input(model, spec, path, self)

@@ -15,8 +15,9 @@ A runtime computes with one thread and a fixed batch, so that an image is answer
 in company. Nothing of a file is executed but its graph.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,8 +26,11 @@ from jaxtyping import Float32
 
 from bitleak import registry
 from bitleak.core.checks import unknown_name
-from bitleak.core.errors import ModelError
+from bitleak.core.errors import ModelError, NotFinite
 from bitleak.core.types import ModelSpec, NetworkFile
+from bitleak.runtimes.operator_places import GraphOperator, first_not_finite
+
+NOT_PLACED = "the operator is not known, since all outputs that the runtime hands out are in order"
 
 Standardised = Float32[np.ndarray, "records channels *size"]
 Logits = Float32[np.ndarray, "records classes"]
@@ -82,6 +86,31 @@ class ComparableRuntime(NetworkRuntime, Protocol):
     """
 
     optimisation: Any
+
+
+@runtime_checkable
+class TracedRuntime(ComparableRuntime, Protocol):
+    """A runtime that hands out the output of any operator."""
+
+    def operators(self, file: NetworkFile) -> Sequence[GraphOperator]:
+        """Return the operators of a file in the graph's order; the last one is that of the answers."""
+
+    def operator_outputs(
+        self, file: NetworkFile, optimisation: str, places: Sequence[int], images: Standardised
+    ) -> list[np.ndarray]:
+        """Return outputs of operators; empty arrays for those that are no floats.
+
+        Args:
+            file: The file.
+            optimisation: Level of the rewriting.
+            places: Numbers of the operators.
+            images: Images of at most one run.
+        """
+
+
+@runtime_checkable
+class ProductRuntime(ComparableRuntime, Protocol):
+    """A runtime that hands out the outputs of products alone."""
 
     def product_outputs(self, file: NetworkFile, optimisation: str) -> Mapping[str, np.ndarray]:
         """Return the outputs of all products on the images of `random_batch`, in the graph's order.
@@ -142,9 +171,56 @@ def runtime_of(name: str, options: Mapping[str, Any]) -> NetworkRuntime:
 
 
 def open_network(file: NetworkFile) -> OpenNetwork:
-    """Open a file in its runtime.
+    """Open a file in its runtime; answers that are not finite are refused with their operator.
 
     Raises:
         ModelError: As `NetworkRuntime.open`.
     """
-    return runtime_of(file.runtime, file.options).open(file)
+    runtime = runtime_of(file.runtime, file.options)
+    return CheckedNetwork(runtime.open(file), runtime, file)
+
+
+class CheckedNetwork:
+    """An opened file that names the operator at which its answers stop being finite.
+
+    Args:
+        opened: The network.
+        runtime: The runtime that opened it.
+        file: The file.
+    """
+
+    def __init__(self, opened: OpenNetwork, runtime: NetworkRuntime, file: NetworkFile) -> None:
+        self.opened, self.runtime, self.file = opened, runtime, file
+        self.facts = opened.facts
+
+    def __call__(self, images: Standardised) -> Logits:
+        """Return the logits of standardised images, or log-probabilities.
+
+        Raises:
+            NotFinite: An answer is NaN or infinite.
+            ModelError: The runtime fails.
+        """
+        try:
+            return self.opened(images)
+        except NotFinite as error:
+            raise NotFinite(f"{error}{self._place(images)}") from None
+
+    def _place(self, images: Standardised) -> str:
+        """Return the first operator whose output is not finite, in words; empty if it is not known."""
+        runtime, level = self.runtime, str(self.facts.get("optimisation", "none"))
+        label = None
+        if isinstance(runtime, TracedRuntime):
+            operators, batch = runtime.operators(self.file), int(self.facts["batch"])
+            for start in range(0, len(images), batch):
+                shown = images[start : start + batch]
+                outputs = partial(runtime.operator_outputs, self.file, level, images=shown)
+                place = first_not_finite(operators, outputs)
+                if place is not None:
+                    label = operators[place].label
+                    break
+        elif isinstance(runtime, ProductRuntime):
+            products = runtime.product_outputs(self.file, level)
+            label = next((key for key in products if not np.isfinite(products[key]).all()), None)
+        if label is None:
+            return f"; {NOT_PLACED}"
+        return f"; the first operator that is not finite is {label}"

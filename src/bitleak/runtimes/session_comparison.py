@@ -13,7 +13,7 @@ A scale that is computed from the whole batch, as dynamic quantization computes 
 about one record with its neighbours. Whoever asks about one image gets another answer than an audit
 of many would see, so that the first image is answered among others and alone as well.
 
-Cost: six passes over `RECORDS` images and, if they differ, two with the outputs of all products.
+Cost: six passes over `RECORDS` images and, if they differ, those of `operator_places`.
 """
 
 from dataclasses import replace
@@ -23,7 +23,17 @@ import numpy as np
 
 from bitleak.core.errors import ModelError
 from bitleak.core.types import NetworkFile
-from bitleak.runtimes.runtime import ComparableRuntime, OpenNetwork, Standardised, runtime_of
+from bitleak.runtimes.operator_places import first_difference
+from bitleak.runtimes.runtime import (
+    NOT_PLACED,
+    CheckedNetwork,
+    ComparableRuntime,
+    OpenNetwork,
+    ProductRuntime,
+    Standardised,
+    TracedRuntime,
+    runtime_of,
+)
 
 RECORDS = 32
 FLOAT_TOLERANCE = 1e-4
@@ -47,11 +57,13 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
     """
     runtime = runtime_of(file.runtime, file.options)
     shown = images[:RECORDS]
-    used = runtime.open(file)
+    used = CheckedNetwork(runtime.open(file), runtime, file)
     differences = {"alone and in company": _check_company(used, shown)}
     if not isinstance(runtime, ComparableRuntime):
         return differences
-    sessions = {"used": used, "unoptimised": _at_level(runtime, "none").open(file)}
+    sessions: dict[str, OpenNetwork] = {"used": used}
+    unoptimised = _at_level(runtime, "none")
+    sessions["unoptimised"] = CheckedNetwork(unoptimised.open(file), unoptimised, file)
     answers = {name: network(shown) for name, network in sessions.items()}
     for name, network in sessions.items():
         # A session of its own: a fault may be the same in every run of one session.
@@ -60,7 +72,8 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
         if not _alike(again, answers[name], file):
             raise ModelError(
                 f"{_version(network)} with graph optimisation {network.facts['optimisation']!r} answers the same "
-                f"images otherwise the second time, by {_largest(answers[name], again):.3g}{_place(file, runtime)}"
+                f"images otherwise the second time, by {_largest(answers[name], again):.3g}"
+                f"{_place(file, runtime, shown)}"
             )
     optimised, plain = answers["used"], answers["unoptimised"]
     differences["used and unoptimised"] = _largest(optimised, plain)
@@ -70,8 +83,8 @@ def check_sessions(file: NetworkFile, images: Standardised) -> dict[str, float]:
         raise ModelError(
             f"{_version(used)} answers otherwise with its graph optimisations than without, by "
             f"{_largest(optimised, plain):.3g} (logits up to {scale:.3g}; {changed} of {len(plain)} "
-            f"predictions change){_place(file, runtime)}. Export the network again, or choose the answers to audit by "
-            "the runtime's option optimisation: all for those that users get, none for those of the graph"
+            f"predictions change){_place(file, runtime, shown)}. Export the network again, or choose the answers "
+            "to audit by the runtime's option optimisation: all for those that users get, none for those of the graph"
         )
     return differences
 
@@ -118,12 +131,26 @@ def _alike(first: np.ndarray, second: np.ndarray, file: NetworkFile) -> bool:
     return _largest(first, second) <= FLOAT_TOLERANCE * max(1.0, float(np.abs(second).max()))
 
 
-def _place(file: NetworkFile, runtime: ComparableRuntime) -> str:
-    """Return the first product whose output the optimised session computes otherwise, in words."""
-    optimised = runtime.product_outputs(file, runtime.optimisation or "all")
-    plain = runtime.product_outputs(file, "none")
-    for name, values in optimised.items():
-        limit = FLOAT_TOLERANCE * max(1.0, float(np.abs(plain[name]).max()))
-        if not np.isfinite(values).all() or _largest(values, plain[name]) > limit:
-            return f"; the first operator that differs is {name}"
-    return ""
+def _place(file: NetworkFile, runtime: ComparableRuntime, images: Standardised) -> str:
+    """Return the first operator whose output the optimised session computes otherwise, in words."""
+    level = runtime.optimisation or "all"
+    label: str | None = None
+    if isinstance(runtime, TracedRuntime):
+        operators, shown = runtime.operators(file), images[: int(runtime.open(file).facts["batch"])]
+
+        def differs(place: int) -> bool:
+            (values,) = runtime.operator_outputs(file, level, [place], shown)
+            (plain,) = runtime.operator_outputs(file, "none", [place], shown)
+            return bool(plain.size) and not _alike(values, plain, file)
+
+        place = first_difference(operators, differs)
+        label = None if place is None else operators[place].label
+    elif isinstance(runtime, ProductRuntime):
+        optimised = runtime.product_outputs(file, level)
+        plain = runtime.product_outputs(file, "none")
+        for name, values in optimised.items():
+            limit = FLOAT_TOLERANCE * max(1.0, float(np.abs(plain[name]).max()))
+            if not np.isfinite(values).all() or _largest(values, plain[name]) > limit:
+                label = name
+                break
+    return f"; the first operator that differs is {label}" if label else f"; {NOT_PLACED}"

@@ -7,13 +7,15 @@
 STORE is that of an audit by the config, whose trained networks and codes of `obc` are taken. The
 first call answers some of the pool's records by every network in every variant, file by file in its
 runtime (two shares are two processes; what is in CACHE is not done again). The second attacks: the
-first of each pair of networks is a target, all others but its complement are references, which are
-quantized by the same kit and run in the same runtime. Intervals of 95 % are from bootstrap
+first of each pair of networks is a target, all others but its complement are references: in full
+precision, recalibrated, or matched, which are quantized by the same kit and run in the same
+runtime. Intervals of 95 % are from bootstrap
 samples of the records, which all targets share.
 """
 
 import argparse
 import csv
+import itertools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from files import FPR, _mean_auc, _mean_tpr
+from scipy.stats import norm
 
 from bitleak import audit as library
-from bitleak.attacks import attack_view, expand
+from bitleak.attacks import attack_view, expand, recalibrated
 from bitleak.config import read_config, validate
 from bitleak.core.signals import signals
 from bitleak.core.types import NetworkFile, QuantizedWeights
@@ -47,6 +50,7 @@ from bitleak.tools.onnxruntime_tool import quantize_static
 from bitleak.tools.tool_results import apply_tool
 
 ATTACKS = ("rmia-online", "lira-online-shrunk")
+ADVERSARIES = ("fp32", "recalibrated", "matched")
 POPULATION = 200
 PAIRS = {
     "obc-4, file": "obc-4",
@@ -180,16 +184,15 @@ def answer(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
-    """Attack the targets in every variant, and print the two tables."""
+    """Attack the targets in every variant, and write one line per variant."""
     networks = Networks(options)
     rows = sorted(int(path.stem) for path in options.cache.glob("*.npz"))
     rows = [row for row in rows if row ^ 1 in rows]
     stored = {row: dict(np.load(options.cache / f"{row}.npz")) for row in rows}
     names = [key.partition("|")[0] for key in stored[rows[0]] if key.endswith("|logits")]
     labels = networks.images.labels[networks.records]
-    count = len(networks.chosen)
-    targets = [row for row in rows if row % 2 == 0]
-    member = networks.splits.member[:, networks.chosen]
+    count, targets = len(networks.chosen), rows[::2]
+    inside = networks.splits.member[:, networks.chosen][targets]
     answers = {
         name: np.stack([stored[row][f"{name}|logits"] for row in rows]).astype(np.float64)
         for name in names
@@ -197,63 +200,40 @@ def table(options: argparse.Namespace) -> None:
     print(
         f"{len(rows)} networks, {len(targets)} targets, {count} records, {POPULATION} population records"
     )
-
-    scores: dict[tuple[str, str], np.ndarray] = {}
-    for name in names:
-        known = np.stack([signals(part, labels)[:, None] for part in answers[name]])
-        for attack_name in ATTACKS:
-            (attack,) = expand(attack_name)
-            of_targets = []
-            for target in targets:
-                others = [
-                    place for place, row in enumerate(rows) if row not in (target, target ^ 1)
-                ]
-                sides = member[[rows[place] for place in others]]
-                view = attack_view(
-                    target=known[rows.index(target), :count],
-                    references=known[others, :count],
-                    member=sides,
-                    use=np.ones(sides.shape, bool),
-                    population_target=known[rows.index(target), count:],
-                    population_references=known[others, count:],
-                    labels=labels[:count],
-                )
-                of_targets.append(attack(view))
-            scores[name, attack_name] = np.stack(of_targets)
-
-    inside = member[targets]
+    scores = attacked(answers, labels, networks.splits.member[:, networks.chosen], rows)
     chance = np.random.default_rng(0)
     drawn = [chance.integers(0, count, count) for _ in range(options.samples)]
-    lines = []
+    lines, tests = [], []
     for name in names:
-        right = (
-            answers[name][[rows.index(row) for row in targets], :count].argmax(-1) == labels[:count]
-        )
+        right = answers[name][::2, :count].argmax(-1) == labels[:count]
+        other = PAIRS.get(name)
         line: dict[str, Any] = {
             "variant": name,
-            "compared with": PAIRS.get(name, ""),
+            "compared with": other or "",
             "accuracy on others %": f"{100 * right[~inside].mean():.1f}",
             "accuracy on members %": f"{100 * right[inside].mean():.1f}",
         }
         for fact in ("levels", "float layers", "quantized activations", "bytes"):
             values = [float(stored[row].get(f"{name}|{fact}", np.nan)) for row in targets]
             line[fact] = f"{np.mean(values):.0f}" if np.isfinite(values).all() else ""
-        other = PAIRS.get(name)
         if other is not None:
             pair = answers[name], answers[other]
             changed = int((pair[0].argmax(-1) != pair[1].argmax(-1)).sum())
             line["largest difference"] = f"{np.abs(pair[0] - pair[1]).max():.2g}"
             line["changed predictions"] = f"{changed} of {pair[0][..., 0].size}"
-        for attack_name in ATTACKS:
+        for attack_name, adversary in itertools.product(ATTACKS, ADVERSARIES):
+            own = scores[name, attack_name, adversary]
             for metric, figure in (("AUC", _mean_auc), (f"TPR at {FPR:g}", _mean_tpr)):
-                line[f"{attack_name}, {metric}"] = _interval(
-                    figure, scores[name, attack_name], None, inside, drawn
-                )
-                if other is not None:
-                    line[f"{attack_name}, {metric}, difference"] = _interval(
-                        figure, scores[name, attack_name], scores[other, attack_name], inside, drawn
-                    )
+                column = f"{attack_name}, {adversary}, {metric}"
+                line[column] = interval_text(bootstrapped(figure, own, None, inside, drawn))
+                if other is None or adversary != "matched":
+                    continue
+                compared = scores[other, attack_name, adversary]
+                samples = bootstrapped(figure, own, compared, inside, drawn)
+                line[f"{column}, difference"] = interval_text(samples, sign="+")
+                tests.append((line, f"{column}, verdict", samples))
         lines.append(line)
+    judge(tests)
     columns: dict[str, None] = {}
     for line in lines:
         columns.update(dict.fromkeys(line))
@@ -265,18 +245,80 @@ def table(options: argparse.Namespace) -> None:
         print("; ".join(f"{key} {value}" for key, value in line.items() if value))
 
 
-def _interval(
+def attacked(
+    answers: dict[str, np.ndarray], labels: np.ndarray, member: np.ndarray, rows: list[int]
+) -> dict[tuple[str, str, str], np.ndarray]:
+    """Return scores, targets x records, by variant, attack and adversary.
+
+    Args:
+        answers: Logits by variant, networks x records x classes; the pool's records come first.
+        labels: Classes of the records.
+        member: Membership of the pool's records, for all networks of the audit.
+        rows: Numbers of the answered networks; the first of each pair is a target.
+    """
+    count = member.shape[1]
+    known = {
+        name: np.stack([signals(part, labels)[:, None] for part in logits])
+        for name, logits in answers.items()
+    }
+    parts: dict[tuple[str, str, str], list[np.ndarray]] = {}
+    for name, adversary in itertools.product(known, ADVERSARIES):
+        if name == "fp32" and adversary != "matched":
+            continue  # references in full precision are matched ones here
+        asked = known[name if adversary == "matched" else "fp32"]
+        for place in range(0, len(rows), 2):
+            others = [index for index in range(len(rows)) if index not in (place, place + 1)]
+            sides = member[[rows[index] for index in others]]
+            view = attack_view(
+                target=known[name][place, :count],
+                references=asked[others, :count],
+                member=sides,
+                use=np.ones(sides.shape, bool),
+                population_target=known[name][place, count:],
+                population_references=asked[others, count:],
+                labels=labels[:count],
+            )
+            view = recalibrated(view) if adversary == "recalibrated" else view
+            for attack_name in ATTACKS:
+                (attack,) = expand(attack_name)
+                parts.setdefault((name, attack_name, adversary), []).append(attack(view))
+    scores = {key: np.stack(values) for key, values in parts.items()}
+    for attack_name, adversary in itertools.product(ATTACKS, ADVERSARIES):
+        scores.setdefault(("fp32", attack_name, adversary), scores["fp32", attack_name, "matched"])
+    return scores
+
+
+def bootstrapped(
     figure: Any, scores: np.ndarray, others: np.ndarray | None, member: np.ndarray, drawn: Any
-) -> str:
-    """Return a figure, or its paired difference, with its interval."""
+) -> np.ndarray:
+    """Return a figure, or its paired difference, on all records and on each sample of them."""
 
     def value(records: Any) -> float:
         first = figure(scores[:, records], member[:, records])
         return first - (0.0 if others is None else figure(others[:, records], member[:, records]))
 
-    low, high = np.quantile([value(records) for records in drawn], (0.025, 0.975))
-    sign = "" if others is None else "+"
-    return f"{value(slice(None)):{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]"
+    return np.array([value(slice(None)), *(value(records) for records in drawn)])
+
+
+def interval_text(values: np.ndarray, sign: str = "") -> str:
+    """Return a figure with its interval."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return f"{values[0]:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]"
+
+
+def judge(tests: list[tuple[dict[str, Any], str, np.ndarray]]) -> None:
+    """Write a verdict into each line: Holm's correction over all comparisons, at 5 %."""
+    sizes = []
+    for _, _, values in tests:
+        spread = values[1:].std()
+        sizes.append(2 * norm.sf(abs(values[0]) / spread) if spread else 1.0)
+    rejected = True
+    for rank, index in enumerate(np.argsort(sizes)):
+        line, column, values = tests[index]
+        rejected = rejected and sizes[index] <= 0.05 / (len(tests) - rank)
+        line[column] = (
+            ("lower" if values[0] < 0 else "higher") if rejected else "not distinguishable"
+        )
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ With 8-bit activations, the input of each quantized layer passes QuantizeLinear 
 
 The input `images` is the network's own: standardised float32 images, records x channels x
 height x width. Mean and standard deviation, levels and the network are in the file's metadata. The
-bytes depend on the network and the releases of PyTorch and ONNX alone: notes of the exporter, which
-hold paths of source files, are removed.
+bytes depend on the network and the releases of PyTorch, ONNX and onnxscript alone: notes of the
+exporter, which hold paths of source files, are removed.
 """
 
 import json

@@ -48,7 +48,12 @@ def machine(monkeypatch):
             if not held(package.partition(".")[0]):
                 raise ModelError(f"{purpose} needs {package}: pip install 'bitleak[{extra}]'")
 
-        monkeypatch.setattr(outside.metadata, "version", version)
+        # Modules that are imported meanwhile ask for releases of their own.
+        known = types.SimpleNamespace(
+            version=version, PackageNotFoundError=metadata.PackageNotFoundError
+        )
+        for module in (outside, releases):
+            monkeypatch.setattr(module, "metadata", known)
         monkeypatch.setattr(outside, "distributions_of", held)
         monkeypatch.setattr(releases, "import_extra", imported)
         return modules

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETDOWNBASE
 from matplotlib.text import Text
 
 from bitleak.core.types import Measure, Row
@@ -87,6 +88,11 @@ def test_a_rate_of_zero_is_a_hollow_marker_at_its_upper_limit(rows, summary, sty
         if line.get_markerfacecolor() == "none" and line.get_marker() == "^"
     ]
     assert [float(line.get_ydata()[0]) for line in hollow] == [measure.high]
+    arrows = [line for line in axes.lines if line.get_marker() == CARETDOWNBASE]
+    assert [float(line.get_ydata()[0]) for line in arrows] == [
+        pytest.approx(measure.high * (1 - 1 / 2.2))
+    ]
+    assert {to_hex(line.get_markerfacecolor()) for line in arrows} == {COLOURS["rtn"]}
     assert not any(line.get_markerfacecolor() == "none" and line.get_marker() == "^"
                    for line in draw_tradeoff(FigureData(table, [], summary)).axes[2].lines)  # fmt: skip
 

@@ -211,7 +211,7 @@ def _draw_intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
 
     One call for all points: Matplotlib takes ten milliseconds for each.
     """
-    style: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 0.9, "zorder": 2.5}
+    style: dict[str, Any] = {"color": colour, "ecolor": colour, "elinewidth": 0.9, "zorder": 2.5}
     bottom = axes.get_ylim()[0]
     across, along = [], []
     for point in points:
@@ -225,10 +225,10 @@ def _draw_intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
             along.append((x, y, *length, not point.measured))
     if across:
         xs, ys, below, above = map(list, zip(*across, strict=True))
-        axes.errorbar(xs, ys, xerr=[below, above], **style)
+        axes.errorbar(xs, ys, xerr=[below, above], fmt="none", **style)
     if along:
         xs, ys, below, above, limits = map(list, zip(*along, strict=True))
-        axes.errorbar(xs, ys, yerr=[below, above], uplims=limits, **style)
+        axes.errorbar(xs, ys, yerr=[below, above], uplims=limits, fmt="none", **style)
 
 
 def _bar_length(measure: Measure, factor: float) -> tuple[float, float] | None:

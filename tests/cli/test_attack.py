@@ -61,8 +61,8 @@ def test_a_file_becomes_a_report(bitleak, tmp_path, good):
         assert word in out
     folder = tmp_path / "out"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "figures", "power.parquet", "records.parquet", "report.html", "results.csv", "results.parquet", "roc.parquet",
-        "summary.json"
+        "figures", "influences.parquet", "power.parquet", "records.parquet", "report.html", "results.csv",
+        "results.parquet", "roc.parquet", "summary.json"
     ]  # fmt: skip
     rows = read_rows(folder)
     assert {row.variant for row in rows} == {"fp32", "quantized", "control", "positive_control"}

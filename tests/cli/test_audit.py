@@ -14,8 +14,11 @@ import yaml
 
 from bitleak import audit as library
 from bitleak.attacks import known_names
+from bitleak.cli import main
 from bitleak.config import read_config, validate
 from bitleak.engine.store import Store
+from bitleak.report import read_influences, read_rows
+from bitleak.report.run_pairing import RunPair
 from bitleak.steps.step import MANIFEST_BYTES
 
 VARIANTS = ["fp32", "rtn-2", "rtn-1.58", "control", "positive_control"]
@@ -53,6 +56,41 @@ def test_an_audit_leaves_everything(undisturbed):
     resolved = yaml.safe_load((out / "config.yaml").read_text())
     assert resolved["train"]["momentum"] == 0.9
     assert "# torch " in (out / "config.yaml").read_text()
+
+
+def test_two_variants_of_one_run_differ_as_its_table_says(undisturbed):
+    """The influences that an audit leaves give the paired differences that the audit made itself."""
+    out = undisturbed / "out"
+    rows = [row for row in read_rows(out) if row.measure.difference is not None]
+    differences = {}
+    for row in rows:
+        if row.target == "all":
+            differences[row.variant, row.attack, row.reference, row.metric] = row.measure
+    influences = read_influences(out)
+    exact = 0
+    for key in influences.figures:
+        if key.variant == "fp32":
+            continue
+        full = ("fp32", key.attack, key.reference)
+        pair = RunPair(influences, influences)
+        new = (key.variant, key.attack, key.reference)
+        paired = pair.difference(full, new, key.metric)
+        reported = differences[*new, key.metric]
+        ends = [reported.difference_low, reported.difference_high, reported.p_value]
+        # the strongest pairs draw records to repeat the choice, with an error of a few percent
+        close = 0.1 * (ends[1] - ends[0]) if key.attack == "strongest" else 1e-5
+        assert paired.basis == "models and records"
+        assert list(paired.difference[1:3]) == pytest.approx(ends[:2], abs=close)
+        exact += key.attack != "strongest"
+    assert exact == 8
+
+
+def test_a_run_compared_with_itself_is_identical(undisturbed, capsys):
+    out = str(undisturbed / "out")
+    assert main(["compare", out, out]) == 0
+    shown = capsys.readouterr().out
+    assert "note: the runs are identical in every figure that is compared" in shown
+    assert "+0.0000 [+0.0000, +0.0000]   identical" in shown
 
 
 def test_the_forecast_of_the_disk_is_right_within_a_factor_of_two(undisturbed):

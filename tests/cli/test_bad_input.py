@@ -51,6 +51,7 @@ CONFIG = [
         {"augment": ["identity", "shift:1"]},
         ("query.augment", "shift:DX,DY", "'shift:1'"),
     ),
+    ([], {"limits": {"max": {"tpr@0.3": 0.1}}}, ("limits.max", "tpr@0.3 is not measured")),
     ([], {"fpr": [0.1, 2]}, ("fpr", "between 0 and 1", "2")),
     ([], {"references": ["matchd"]}, ("references", "did you mean 'matched'")),
     ([], {"attacks": ["lra"]}, ("attacks", "did you mean 'lira'")),

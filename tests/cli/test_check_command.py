@@ -2,12 +2,14 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
+from bitleak.core.release_limits import ReleaseLimits
 from bitleak.core.types import Measure, Row
 from bitleak.report import Summary, write_rows
-from bitleak.report.summary import write_summary
+from bitleak.report.summary import read_summary, write_summary
 
 ADVERSARY = ("--adversary", "threshold")
 
@@ -68,6 +70,27 @@ def test_a_variant_without_its_figure_is_not_evaluable_and_ends_with_7(bitleak, 
 def test_a_margin_is_about_the_change_from_full_precision(bitleak, run):
     limits = ("--no-worse-than", "fp32", "--margin", "auc=0.01")
     assert bitleak("check", run, *limits, *ADVERSARY)[0] == 0
+
+
+def with_limits(run, **limits):
+    """Write limits into the run's summary, where an audit keeps those of its config."""
+    write_summary(replace(read_summary(run), limits=ReleaseLimits(**limits)), run)
+
+
+def test_limits_of_the_config_are_tested_if_none_are_given(bitleak, run):
+    with_limits(run, max={"auc": 0.6}, adversary="threshold")
+    code, out, err = bitleak("check", run, "--variant", "rtn-1.58")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "pass: 1 pass (auc <= 0.6; adversary threshold)"
+
+
+def test_limits_that_are_given_stand_in_the_place_of_those_of_the_config(bitleak, run):
+    with_limits(run, max={"auc": 0.6}, adversary="threshold")
+    code, out, _ = bitleak("check", run, "--max", "auc=0.5", "--variant", "rtn-1.58", *ADVERSARY)
+    assert code == 5
+    assert "auc <= 0.6" not in out
+    # the adversary of the config belongs to its limits
+    assert bitleak("check", run, "--max", "auc=0.6")[0] == 2
 
 
 @pytest.mark.parametrize("form", ["json", "junit", "markdown", "text"])

@@ -1,6 +1,7 @@
 """Configs: what they come to, that they survive being written out, and that the documentation's ones are valid."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,61 @@ def test_a_headline_that_is_not_run_is_refused(headline, message):
     raw = {"data": "digits", "model": "cnn", "references": ["fp32", "matched"]}
     with pytest.raises(ConfigError, match=message):
         validate({**raw, "headline": headline})
+
+
+LIMITED = {**BASE, "quantize": [{"name": "rtn", "levels": [4]}], "fpr": [0.01, 0.02]}
+
+
+def test_limits_have_the_words_of_the_command_line_and_change_no_other_section():
+    section = {
+        "max": {"auc": 0.55, "tpr@0.02": 0.02},
+        "max_accuracy_drop": 0.01,
+        "no_worse_than": "fp32",
+        "margin": {"auc": 0.01},
+        "adversary": "lira-online-fixed/matched",
+    }
+    config = validate({**LIMITED, "limits": section})
+    assert [str(limit) for limit in config.limits.limits] == [
+        "auc <= 0.55",
+        "tpr@0.02 <= 0.02",
+        "auc - fp32's <= 0.01",
+        "loss of test accuracy <= 0.01",
+    ]
+    assert validate(yaml.safe_load(yaml.safe_dump(resolved(config)))) == config
+    assert replace(config, limits=None) == validate(LIMITED)
+    assert "limits" not in resolved(validate(LIMITED))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({}, "limits: expected at least one limit: max (such as {auc: 0.6})"),
+        ({"max": {"auk": 0.6}}, "limits: limit on 'auk': expected one of auc"),
+        ({"max": {"epsilon": 1}}, "a bound on epsilon is a lower bound"),
+        ({"max": {"auc": 1.5}}, "limits: limit on 'auc': expected a number from 0 to 1, got 1.5"),
+        ({"max": {"auc": True}}, "limits.max: expected a number for auc, got True"),
+        ({"max": {"test_accuracy": 0.9}}, "give max_accuracy_drop"),
+        ({"max": {"tpr@0.03": 0.1}}, "limits.max: tpr@0.03 is not measured: expected @ and one of fpr: 0.01, 0.02"),
+        ({"max": {"auc_within_class": 0.6}}, "an audit has no such figure"),
+        ({"max": {"precision@0.01,prior0.5": 0.6}}, "the strongest adversary has auc and tpr@FPR alone"),
+        (
+            {"max": {"precision@0.01,prior0.3": 0.6}, "adversary": "threshold"},
+            "expected ,prior and one of priors: 0.01, 0.1, 0.5",
+        ),
+        ({"margin": {"auc": 0.01}}, "limits: no_worse_than: fp32 and margin belong together"),
+        ({"max_accuracy_drop": 2}, "limits: limit on 'test_accuracy': expected a number from 0 to 1"),
+        ({"max": {"auc": 0.6}, "adversary": "rmia-online/fp32"}, "limits.adversary: not run: unknown"),
+        ({"maximum": {"auc": 0.6}}, "limits.maximum: unknown key 'maximum'"),
+    ],
+)  # fmt: skip
+def test_limits_that_the_audit_cannot_be_checked_against_are_refused(section, message):
+    with pytest.raises(ConfigError) as caught:
+        validate({**LIMITED, "limits": section})
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_comparison_with_full_precision_needs_something_quantized():
+    with pytest.raises(ConfigError, match=r"limits.max_accuracy_drop: nothing is quantized"):
+        validate({**BASE, "limits": {"max_accuracy_drop": 0.01}})
+    assert validate({**BASE, "limits": {"max": {"auc": 0.6}}}).limits.max == {"auc": 0.6}

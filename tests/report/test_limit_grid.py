@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from bitleak.core.release_limits import ReleaseLimits
 from bitleak.report import tabulate
 from bitleak.report.limit_grid import limit_grid
 from bitleak.report.release_gate import Limit, check_limits
@@ -75,3 +76,30 @@ def test_without_a_tpr_the_auc_is_bounded(make):
     assert grid.leakages[0] == 0.5
     unmeasured = [replace(row, measure=replace(row.measure, low=None)) for row in rows]
     assert limit_grid(tabulate(unmeasured), make.summary(rows)) is None
+
+
+@pytest.mark.parametrize("metric", ["tpr@0.001", "tpr@0.01", "auc"])
+def test_the_sliders_begin_at_the_limits_of_the_config_and_decide_as_check_does(
+    rows, summary, metric
+):
+    limits = ReleaseLimits({metric: 0.5703}, max_accuracy_drop=0.0123)
+    grid = limit_grid(tabulate(rows), replace(summary, limits=limits))
+    loss, leakage = grid.first
+    assert (grid.metric, grid.losses[loss], grid.leakages[leakage]) == (metric, 0.0123, 0.5703)
+    assert list(grid.losses) == sorted(grid.losses)
+    assert list(grid.leakages) == sorted(grid.leakages)
+    result = checked(rows, summary, grid, loss, leakage)
+    outcomes = [check.outcome for check in result.variants]
+    assert outcomes == [place.outcome for place in grid.decisions[loss][leakage]]
+
+
+def test_the_sliders_are_about_the_adversary_that_the_limits_name(rows, summary):
+    limits = ReleaseLimits({"auc": 0.6}, adversary="threshold")
+    grid = limit_grid(tabulate(rows), replace(summary, limits=limits))
+    assert (grid.attack, grid.reference) == ("threshold", "")
+
+
+def test_a_figure_that_the_page_has_no_words_for_leaves_the_sliders_as_they_are(rows, summary):
+    limits = ReleaseLimits({"balanced_accuracy": 0.6}, adversary="lira-online-fixed/matched")
+    grid = limit_grid(tabulate(rows), replace(summary, limits=limits))
+    assert grid.metric == f"tpr@{summary.headline_fpr:g}"

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bitleak.answers.answer_files import read_answers
+from bitleak.answers.answer_influences import answer_influences
 from bitleak.answers.attack_forecast import ExpectedSeconds, try_attacks
 from bitleak.answers.attack_preparation import AttackRequest, PreparedAttack, prepare_attack
 from bitleak.answers.attack_results import (
@@ -82,4 +83,12 @@ def write_attack(
     )
     key = headline_key(tabulate(rows), summary)
     rows = adjust_verdicts(rows, planned=lambda row: in_headline(row, key, summary.headline_fpr))
-    write_all(rows, curves, summary, out, records=records, powered=power_curve(outcome))
+    write_all(
+        rows,
+        curves,
+        summary,
+        out,
+        records=records,
+        powered=power_curve(outcome),
+        influences=answer_influences(prepared, outcome, rows, summary),
+    )

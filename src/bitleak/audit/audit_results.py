@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from bitleak.attacks import few_population_records
+from bitleak.audit.audit_influences import audit_influences
 from bitleak.audit.audit_warnings import copy_warnings, untrained_warnings
 from bitleak.audit.exposed_records import (
     decoded_result,
@@ -32,6 +33,7 @@ from bitleak.data.data_notes import empty_channels
 from bitleak.engine.store import Store
 from bitleak.metrics import FEWEST_TARGETS, adjust_verdicts, headline_fpr, verdict_about
 from bitleak.report import (
+    Influences,
     RocCurve,
     Summary,
     VariantSummary,
@@ -65,6 +67,7 @@ class AuditTables:
         pictures: Images of the most exposed records, by file name.
         config: The config with every default written out.
         figures: Figures besides those of every report.
+        influences: Influences of records, by which audits are compared.
     """
 
     rows: list[Row]
@@ -75,6 +78,7 @@ class AuditTables:
     pictures: Mapping[Any, Any]
     config: str
     figures: tuple[str, ...]
+    influences: Influences
 
     def write(self, out: Path) -> None:
         """Write config, tables, curves, figures and page into a folder."""
@@ -88,6 +92,7 @@ class AuditTables:
             pictures=self.pictures,
             config=self.config,
             figures=self.figures,
+            influences=self.influences,
         )
 
 
@@ -162,6 +167,9 @@ def audit_tables(prepared: Prepared, store: Store) -> AuditTables:
         pictures=pictures(images, pictured(summary.exposed)) if summary.exposed else {},
         config=_config_text(prepared),
         figures=prepared.config.figures,
+        influences=audit_influences(
+            prepared, store, rows, summary, images=images, splits=splits, groups=groups
+        ),
     )
 
 
@@ -211,6 +219,7 @@ def audit_summary(prepared: Prepared, rows: list[Row]) -> Summary:
         priors=config.priors,
         delta=config.delta,
         lead=prepared.lead,
+        limits=config.limits,
     )
 
 

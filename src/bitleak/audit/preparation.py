@@ -13,9 +13,11 @@ from bitleak.audit.graph import Plan, PlannedTarget, plan
 from bitleak.config import Config, QuantizeConfig, ToolConfig
 from bitleak.config.fields import section
 from bitleak.core.errors import ConfigError, ModelError, QuantizationError
+from bitleak.core.metric_names import Metric
 from bitleak.core.types import Description, ModelSpec
 from bitleak.data.data_notes import numbering_hint
 from bitleak.engine.worker import Runtime
+from bitleak.metrics import why_unmeasurable
 from bitleak.models import build, given_network, profile
 from bitleak.models.external import factory_of, trial_of
 from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
@@ -24,7 +26,7 @@ from bitleak.models.origin import origin
 from bitleak.quantizers.compatibility import check_network
 from bitleak.quantizers.coverage import uncoded_weights
 from bitleak.runtimes.runtime import runtime_of
-from bitleak.steps.scale import NetworkSize
+from bitleak.steps.scale import NetworkSize, Scale
 from bitleak.tools.tool_versions import tool_versions
 from bitleak.train.fit import settled
 from bitleak.train.recipe import Recipe
@@ -94,6 +96,8 @@ def prepare(
     network, notes = sized_network(config, description)
     _check_figures(config)
     warnings = _check_quantizers(config, spec_for(config, description)) if config.quantize else ()
+    planned = plan(config, description, network, device=device, target=target)
+    _check_limits(config, planned.scale)
     runtime = Runtime(
         device=device,
         data=str(data) if data is not None else None,
@@ -106,7 +110,7 @@ def prepare(
         config,
         description,
         network,
-        plan(config, description, network, device=device, target=target),
+        planned,
         runtime,
         notes,
         warnings,
@@ -178,6 +182,17 @@ def _check_figures(config: Config) -> None:
         load_figures(config.figures)
     except ValueError as error:
         raise ConfigError(f"figures: {error}") from None
+
+
+def _check_limits(config: Config, scale: Scale) -> None:
+    """Refuse a limit on a rate that this number of non-members cannot measure."""
+    if config.limits is None:
+        return
+    for limit in config.limits.limits:
+        rate = Metric.parse(limit.metric).fpr
+        reason = None if rate is None else why_unmeasurable(rate, scale.pool - scale.members)
+        if reason:
+            raise ConfigError(f"limits: {limit.metric}: {reason}")
 
 
 def _check_quantizers(config: Config, spec: ModelSpec) -> tuple[str, ...]:

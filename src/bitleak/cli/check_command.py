@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bitleak.cli.options import Adversary
-
 if TYPE_CHECKING:
-    from bitleak.report.release_gate import Limit
+    from bitleak.core.release_limits import Limit
 
 CODES = {"pass": 0, "fail": 5, "inconclusive": 6, "not evaluable": 7}
 """Exit codes by outcome; 1 to 4 are those of every verb."""
@@ -42,7 +40,13 @@ def check_run(
             help="How much more than full precision may leak, such as auc=0.01.",
         ),
     ] = None,
-    adversary: Adversary = "strongest",
+    adversary: Annotated[
+        str | None,
+        typer.Option(
+            help="strongest (unless given), or an attack and its references, such as "
+            "rmia-online/matched."
+        ),
+    ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,21 +59,28 @@ def check_run(
         typer.Option("--out", help="A file to write, besides the text on the terminal."),
     ] = None,
 ) -> int:
-    """Test a run against limits; the exit code tells pass (0), fail (5), inconclusive (6) and not evaluable (7)."""
+    """Test a run against limits, those of its config unless some are given.
+
+    The exit code tells pass (0), fail (5), inconclusive (6) and not evaluable (7).
+    """
     from bitleak.core.errors import ConfigError
     from bitleak.report import read_rows, read_summary
     from bitleak.report.gate_formats import FORMATS, as_text
     from bitleak.report.output_folder import write_atomically
-    from bitleak.report.release_gate import check_limits
+    from bitleak.report.release_gate import STRONGEST, check_limits
 
     if form not in FORMATS:
         raise ConfigError(f"--format: expected {', '.join(FORMATS)}, got {form!r}")
     limits = _limits(most or [], max_accuracy_drop, no_worse_than, margin or [])
+    rows, summary = read_rows(folder), read_summary(folder)
+    given = adversary or STRONGEST
+    if not limits and summary.limits is not None:
+        limits, given = summary.limits.limits, adversary or summary.limits.adversary
     result = check_limits(
-        read_rows(folder),
-        read_summary(folder),
+        rows,
+        summary,
         limits,
-        adversary=adversary,
+        adversary=given,
         variants=variant or [],
     )
     content = FORMATS[form](result)
@@ -86,15 +97,15 @@ def _limits(
     accuracy_drop: float | None,
     no_worse_than: str | None,
     margins: Sequence[str],
-) -> list["Limit"]:
-    """Return the limits of the command line.
+) -> tuple["Limit", ...]:
+    """Return the limits of the command line; none if there are none.
 
     Raises:
         ConfigError: An option is not of the form NAME=NUMBER, or margins lack their baseline.
     """
     from bitleak.core.errors import ConfigError
     from bitleak.core.metric_names import TEST_ACCURACY
-    from bitleak.report.release_gate import Limit
+    from bitleak.core.release_limits import Limit
 
     if no_worse_than is not None and no_worse_than != "fp32":
         raise ConfigError(f"--no-worse-than: expected fp32, got {no_worse_than!r}")
@@ -106,7 +117,7 @@ def _limits(
     limits += [Limit(*_named_number("--margin", text), change=True) for text in margins]
     if accuracy_drop is not None:
         limits.append(Limit(str(TEST_ACCURACY), accuracy_drop))
-    return limits
+    return tuple(limits)
 
 
 def _named_number(option: str, text: str) -> tuple[str, float]:

@@ -29,7 +29,7 @@ def compare_two_runs(
 ) -> int:
     """Compare two runs: every figure of B minus that of A, with intervals and corrected verdicts."""
     from bitleak.core.errors import ConfigError
-    from bitleak.report import read_rows, read_summary
+    from bitleak.report import read_influences, read_rows, read_summary
     from bitleak.report.run_comparison import compare_runs
 
     if form not in ("text", "json"):
@@ -39,6 +39,7 @@ def compare_two_runs(
         (read_rows(second), read_summary(second)),
         adversary=adversary,
         variants=_pairs(variant or []),
+        influences=(read_influences(first), read_influences(second)),
     )
     if form == "json":
         print(json.dumps(asdict(result), indent=2, ensure_ascii=False, allow_nan=False))

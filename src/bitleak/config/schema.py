@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bitleak.core.checks import integer_in, number_in
 from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_ROUNDS, why_too_many
+from bitleak.core.release_limits import ReleaseLimits
 from bitleak.core.types import Kept, ReferenceKind, SplitMode
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import Augment, check_queries
@@ -366,6 +367,8 @@ class Config:
             as the target is, and predict the others' answers.
         other_references: Variants that the references of an adversary are quantized as, whatever the
             target is, in the order of the file.
+        limits: Conditions for a release, which `bitleak check` tests on the results, or None; they
+            change no result.
         train_given: Fields of `train` that the file gives; the others may be taken from the
             checkpoint of a target.
     """
@@ -394,6 +397,7 @@ class Config:
     headline: HeadlineConfig = HeadlineConfig("lira-online-shrunk", "matched")
     partly_quantized: tuple[int, ...] = ()
     other_references: tuple[str, ...] = ()
+    limits: ReleaseLimits | None = None
     train_given: tuple[str, ...] = field(default=(), compare=False)
 
 

@@ -28,6 +28,11 @@ from bitleak.config.reference_kinds import (
     read_references,
     resolved_references,
 )
+from bitleak.config.release_limits_section import (
+    check_limit_figures,
+    read_limits,
+    resolved_limits,
+)
 from bitleak.config.row_data import check_rows, with_row_defaults
 from bitleak.config.schema import (
     COPIES,
@@ -50,7 +55,7 @@ from bitleak.train.recipe import Recipe
 
 SECTIONS = (
     "title", "data", "split", "model", "train", "quantize", "attacks", "metrics", "figures", "references", "fpr",
-    "priors", "delta", "power", "calibration", "query", "headline", "seed", "clusters", "target", *ANALYSES,
+    "priors", "delta", "power", "calibration", "query", "headline", "limits", "seed", "clusters", "target", *ANALYSES,
 )  # fmt: skip
 
 NO_NETWORK: tuple[str, dict[str, Any]] = ("", {})
@@ -101,6 +106,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         "power": typed_value(bool, raw.get("power", True), "power", errors),
         "query": section(QueryConfig, raw.get("query"), "query", errors),
         "headline": section(HeadlineConfig, raw.get("headline"), "headline", errors),
+        "limits": read_limits(raw.get("limits"), errors),
         "seed": checked_value(integer_in, raw.get("seed", 0), "seed", errors, 0, 2**62),
         "clusters": _clusters(raw.get("clusters"), errors),
         **read_analyses(raw, [entry.variant for entry in quantize], errors),
@@ -148,6 +154,7 @@ def resolved(config: Config) -> dict[str, Any]:
         "power": config.power,
         "query": plain_values(asdict(config.query)),
         "headline": {name: text for name, text in asdict(config.headline).items() if text},
+        **({} if config.limits is None else {"limits": resolved_limits(config.limits)}),
         "seed": config.seed,
         **({"clusters": config.clusters} if config.clusters else {}),
         **resolved_analyses(config),
@@ -354,6 +361,7 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
     check_rows(config, errors)
     check_analyses(config, errors)
     if not errors:
+        check_limit_figures(config, errors)
         config["headline"] = settled_headline(
             config["headline"], config["attacks"], config["references"], split.population, errors
         )

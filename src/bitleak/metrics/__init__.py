@@ -68,6 +68,7 @@ from bitleak.metrics.thresholds import (
 from bitleak.metrics.tpr import estimate_tpr, headline_fpr, tpr_at, why_unmeasurable
 from bitleak.metrics.trainings import (
     FEWEST_TARGETS,
+    difference_of_trainings,
     difference_over_trainings,
     mean_over_trainings,
     verdict_about,
@@ -123,6 +124,7 @@ __all__ = [
     "cluster_sums",
     "dense_clusters",
     "detectable_auc",
+    "difference_of_trainings",
     "difference_over_records",
     "difference_over_trainings",
     "doubling_counts",

@@ -116,7 +116,16 @@ def _mean_step(estimates: Sequence[Estimate]) -> tuple[float, float]:
 
 def difference_over_records(first: Estimate, second: Estimate) -> Difference:
     """Return first minus second, on the same records, with a paired 95 % interval."""
-    correlation = float(_correlation([first, second], unknown=0.0)[0, 1])
+    return correlated_difference(first, second, correlation_over_records(first, second))
+
+
+def correlation_over_records(first: Estimate, second: Estimate) -> float:
+    """Return R of the module for two figures on the same records."""
+    return float(_correlation([first, second], unknown=0.0)[0, 1])
+
+
+def correlated_difference(first: Estimate, second: Estimate, correlation: float) -> Difference:
+    """Return first minus second with the 95 % interval of figures with this correlation."""
     first_below, first_above = (first.pairing * reach for reach in first.reach)
     second_below, second_above = (second.pairing * reach for reach in second.reach)
     centre = first.centre - second.centre

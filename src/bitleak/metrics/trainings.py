@@ -36,7 +36,13 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from bitleak.core.types import About, SplitMode
 from bitleak.metrics.estimates import Estimate, Z
-from bitleak.metrics.intervals import Difference, difference_over_records, mean_over_records
+from bitleak.metrics.intervals import (
+    Difference,
+    correlated_difference,
+    correlation_over_records,
+    difference_over_records,
+    mean_over_records,
+)
 
 FEWEST_TARGETS = 5
 """Dedicated targets from which on there is a statement about new trainings."""
@@ -104,6 +110,34 @@ def difference_over_trainings(first: Sequence[Estimate], second: Sequence[Estima
         p_value = _p_value(abs(centre), values, (below, above)[side], sides[:, side])
     below, above = reach_over_trainings(values, (below, above), sides)
     return Difference(whole.value, centre - below, centre + above, p_value)
+
+
+def difference_of_trainings(first: Sequence[Estimate], second: Sequence[Estimate]) -> Difference:
+    """Return the mean of first minus that of second, for trainings that share records alone.
+
+    What trainings add to the variances is independent, so that the correlation R of the means over
+    records counts for the parts of the reaches that are due to records: with reaches h over records
+    and g over trainings, the correlation is R (h_1 / g_1) (h_2 / g_2).
+
+    Args:
+        first: A figure of every target.
+        second: This figure of other targets, whose influences are on the same records.
+
+    Returns:
+        The difference over records if either has fewer than `FEWEST_TARGETS`.
+    """
+    over_records = mean_over_records(first), mean_over_records(second)
+    if min(len(first), len(second)) < FEWEST_TARGETS:
+        return difference_over_records(*over_records)
+    correlation = correlation_over_records(*over_records)
+    means = []
+    for mean, figures in zip(over_records, (first, second), strict=True):
+        trained = replace(mean_over_trainings(figures), pairing=1.0)
+        widths = sum(mean.reach), sum(trained.reach)
+        if math.isfinite(widths[1]) and widths[1] > 0:
+            correlation *= widths[0] / widths[1]
+        means.append(trained)
+    return correlated_difference(means[0], means[1], correlation)
 
 
 def reach_over_trainings(

@@ -16,6 +16,16 @@ from bitleak.report.exposure_by_variant import (
 )
 from bitleak.report.figures import FigureData, ReportFigure, draw, load_figures, write_figures
 from bitleak.report.headline import headline, headline_key, in_headline
+from bitleak.report.influence_columns import adversary_columns
+from bitleak.report.influence_file import (
+    FigureKey,
+    Influences,
+    cluster_digests,
+    figure_columns,
+    read_influences,
+    record_digests,
+    write_influences,
+)
 from bitleak.report.output_folder import (
     CONFIG,
     as_one,
@@ -52,6 +62,8 @@ __all__ = [
     "Exposed",
     "FigureData",
     "FileSummary",
+    "FigureKey",
+    "Influences",
     "PowerRow",
     "RecordResults",
     "ReportFigure",
@@ -61,10 +73,13 @@ __all__ = [
     "VariantRecords",
     "VariantSummary",
     "absence_notes",
+    "adversary_columns",
     "as_one",
     "check_out",
+    "cluster_digests",
     "compact_table",
     "exposed",
+    "figure_columns",
     "headline",
     "headline_key",
     "in_headline",
@@ -73,15 +88,18 @@ __all__ = [
     "pictured",
     "plain_answer",
     "read_curves",
+    "read_influences",
     "read_power",
     "read_rows",
     "read_summary",
+    "record_digests",
     "sentences",
     "tabulate",
     "terminal_table",
     "variant_records",
     "write_all",
     "write_curves",
+    "write_influences",
     "write_report",
     "write_rows",
     "write_summary",
@@ -124,6 +142,7 @@ def write_all(
     pictures: Mapping[int, bytes] = MappingProxyType({}),
     config: str | None = None,
     figures: Sequence[str] = (),
+    influences: Influences | None = None,
 ) -> None:
     """Write all files of an audit together: config, tables, curves, summary, figures and page.
 
@@ -140,6 +159,8 @@ def write_all(
         pictures: PNG of the records that the summary lists, by number.
         config: Content of `config.yaml`; None = no such file.
         figures: Further figures, see `write_report`.
+        influences: Influences of records, by which runs are compared; None = no
+            `influences.parquet`.
 
     Raises:
         StoreError: The folder cannot be written to, or the summary does not fit the rows; its
@@ -158,6 +179,8 @@ def write_all(
         write_pictures(pictures, new)
         if records is not None:
             write_records(records, new)
+        if influences is not None:
+            write_influences(influences, new)
         data = FigureData(tabulate(listed), all_curves, summary, powered)
         exposures = exposures_of(records, most_exposed_records(summary.exposed))
         _draw_and_write(data, chosen, pictures, exposures, new)

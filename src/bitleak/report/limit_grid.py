@@ -8,16 +8,18 @@ by the functions of `release_gate`, with its corrections over limits and variant
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bitleak.core.metric_names import AUC, TEST_ACCURACY, Metric
+from bitleak.core.release_limits import Limit
 from bitleak.core.types import Measure
-from bitleak.core.variants import BLIND, FULL
+from bitleak.core.variants import BLIND, FULL, STRONGEST
 from bitleak.report.headline import headline_key, judge_control
 from bitleak.report.release_gate import (
     Decision,
-    Limit,
     LimitCheck,
     adversary_measure,
+    chosen_adversary,
     data_needed,
     decide,
     evaluate_limit,
@@ -31,6 +33,9 @@ _LOSSES = (0.0, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.025, 0.0
 
 FIRST_LOSS = 0.02
 """Loss that the page and the sentence of the terminal begin with."""
+
+_SLIDER_FIGURES = ("tpr", "auc")
+"""Figures of leakage that the page has words for."""
 
 _MOST_STEPS = 40
 """Steps of the limit on leakage, at most."""
@@ -72,7 +77,7 @@ class LimitGrid:
 
 def limit_grid(table: Table, summary: Summary) -> LimitGrid | None:
     """Decide every pair of limits; None if there is no leakage that a limit can bound."""
-    attack, reference = headline_key(table, summary)
+    attack, reference = _adversary(table, summary)
     if attack == BLIND:
         return None
     names = tuple(map(str, table.quantized)) or (FULL,)
@@ -81,8 +86,10 @@ def limit_grid(table: Table, summary: Summary) -> LimitGrid | None:
         return None
     accuracies = [table.find(name, TEST_ACCURACY) for name in names]
     compared = any(measure and measure.difference is not None for measure in accuracies)
-    losses = _LOSSES if compared else ()
-    leakages = _ladder(table, summary, metric, names, attack, reference)
+    named = _named_limits(summary, metric)
+    losses = _with_limit(_LOSSES, named.loss) if compared else ()
+    leakages = _ladder(table, metric, names, attack, reference)
+    leakages = _with_limit(leakages, named.leakage)
     control = judge_control(table, attack, reference, targets=summary.targets)
     doubt = control.sentence if control.status == "not at chance" else ""
 
@@ -103,12 +110,41 @@ def limit_grid(table: Table, summary: Summary) -> LimitGrid | None:
             decided.append(tuple(decide(pairs)))
         decisions.append(tuple(decided))
         checks.append(tuple(tested))
-    first = (
-        losses.index(FIRST_LOSS) if losses else 0,
-        _first_leakage(table, leakages, metric, (attack, reference)),
-    )
+    first_loss = FIRST_LOSS if named.loss is None else named.loss
+    if named.leakage is None:
+        first_leakage = _first_leakage(table, leakages, metric, (attack, reference))
+    else:
+        first_leakage = leakages.index(named.leakage)
+    first = (losses.index(first_loss) if losses else 0, first_leakage)
     return LimitGrid(names, metric, attack, reference, losses, leakages, tuple(decisions),
                      tuple(checks), first, doubt)  # fmt: skip
+
+
+class _NamedLimits(NamedTuple):
+    """Limits of the audit's config that a slider begins with; None if it names none."""
+
+    loss: float | None
+    leakage: float | None
+
+
+def _named_limits(summary: Summary, metric: str) -> _NamedLimits:
+    limits = summary.limits
+    if limits is None:
+        return _NamedLimits(None, None)
+    return _NamedLimits(limits.max_accuracy_drop, limits.max.get(metric))
+
+
+def _with_limit(limits: Sequence[float], named: float | None) -> tuple[float, ...]:
+    """Return the limits with the named one in its place."""
+    return tuple(limits) if named is None else tuple(sorted({*limits, named}))
+
+
+def _adversary(table: Table, summary: Summary) -> tuple[str, str]:
+    """Return the adversary that the config's limits name; that of the headline if they name none."""
+    limits = summary.limits
+    if limits is None or limits.adversary == STRONGEST:
+        return headline_key(table, summary)
+    return chosen_adversary(table, limits.adversary, summary)
 
 
 def _tests(
@@ -133,8 +169,13 @@ def _tests(
 def _bounded_metric(
     table: Table, summary: Summary, names: Sequence[str], attack: str, reference: str
 ) -> str:
-    """Return the TPR of the headline, or the AUC if no variant has that; empty without either."""
-    for metric in (str(Metric("tpr", summary.headline_fpr)), str(AUC)):
+    """Return the first figure that a variant has; empty if none has any.
+
+    First come the figures that the config limits, then the TPR of the headline, then the AUC.
+    """
+    named = () if summary.limits is None else summary.limits.max
+    limited = [metric for metric in named if Metric.parse(metric).base in _SLIDER_FIGURES]
+    for metric in (*limited, str(Metric("tpr", summary.headline_fpr)), str(AUC)):
         for name in names:
             measure = adversary_measure(table, name, metric, attack, reference)
             if measure is not None and measure.low is not None:
@@ -144,14 +185,13 @@ def _bounded_metric(
 
 def _ladder(
     table: Table,
-    summary: Summary,
     metric: str,
     names: Sequence[str],
     attack: str,
     reference: str,
 ) -> tuple[float, ...]:
     """Return round limits from chance to beyond the upper end of every interval."""
-    start = 0.5 if metric == str(AUC) else summary.headline_fpr
+    start = Metric.parse(metric).fpr or 0.5
     top = start
     for name in (FULL, *names):
         measure = adversary_measure(table, name, metric, attack, reference)

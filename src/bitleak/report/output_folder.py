@@ -50,7 +50,7 @@ def figure_files() -> re.Pattern[str]:
 
 def audit_files() -> re.Pattern[str]:
     """Return a pattern for the names of all files that an audit leaves."""
-    tables = r"results\.(csv|parquet)|(roc|power|records)\.parquet|summary\.json"
+    tables = r"results\.(csv|parquet)|(roc|power|records|influences)\.parquet|summary\.json"
     pictures = rf"gallery/[0-9]+\.png|{figure_files().pattern}"
     return re.compile(rf"config\.yaml|{tables}|report\.html|{pictures}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bitleak.core.metric_names import AUC
+from bitleak.core.metric_names import Metric
 from bitleak.core.variants import FULL, STRONGEST, question_of
 from bitleak.metrics import detectable_auc, verdict_about, why_unmeasurable
 from bitleak.report import format as text
@@ -174,9 +174,10 @@ def _limits(table: Table, summary: Summary, grid: LimitGrid | None) -> dict[str,
     arguments = check_arguments(grid)
     accuracy = f" --max-accuracy-drop {grid.losses[loss]:g}" if losses else ""
     most = f"--max {grid.metric}={grid.leakages[leakage]:g}{accuracy}"
-    title = f"Training records that may be picked out, at {false_accusations(summary.headline_fpr)}"
-    if grid.metric == str(AUC):
-        title = "Pairs of a training record and another that may be told apart"
+    rate = Metric.parse(grid.metric).fpr
+    title = "Pairs of a training record and another that may be told apart"
+    if rate is not None:
+        title = f"Training records that may be picked out, at {false_accusations(rate)}"
     return {
         "losses": losses,
         "leakages": leakages,

@@ -42,6 +42,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from bitleak.core.errors import ConfigError, InputError
 from bitleak.core.metric_names import BYTES, TEST_ACCURACY, Metric
+from bitleak.core.release_limits import BOUNDED, Limit
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import FULL, STRONGEST, question_of
 from bitleak.metrics import holm
@@ -56,55 +57,6 @@ _POWER = 0.8
 
 MOST_FACTOR = 10_000.0
 """Factor on the data from which on an estimate counts as at the limit, which no data decide."""
-
-BOUNDED = ("auc", "auc_within_class", "balanced_accuracy", "tpr", "tpr_chosen", "precision")
-"""Figures that a limit may bound: larger is more leakage, from 0 to 1, with an interval."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """An upper bound on a figure, or on its change from full precision.
-
-    Attributes:
-        metric: Name of a metric of the results table, such as `tpr@0.01`.
-        most: The largest value that may be released; for accuracy, the largest loss.
-        change: Whether the bound is on the paired difference from full precision.
-
-    Raises:
-        ConfigError: The metric cannot be bounded, or the number is out of its range.
-    """
-
-    metric: str
-    most: float
-    change: bool = False
-
-    def __post_init__(self) -> None:
-        loss = self.metric == str(TEST_ACCURACY)
-        try:
-            base = Metric.parse(self.metric).base
-        except ValueError as error:
-            raise ConfigError(f"limit on {self.metric!r}: {error}") from error
-        if base not in BOUNDED and not loss:
-            hint = (
-                "; a bound on epsilon is a lower bound, which no limit can be shown to hold for"
-                if base == "epsilon"
-                else ""
-            )
-            raise ConfigError(
-                f"limit on {self.metric!r}: expected one of {', '.join(BOUNDED)}, with @FPR where "
-                f"the table has it{hint}"
-            )
-        least = -1.0 if self.change else 0.0
-        if not (math.isfinite(self.most) and least <= self.most <= 1.0):
-            raise ConfigError(
-                f"limit on {self.metric!r}: expected a number from {least:g} to 1, got {self.most:g}"
-            )
-
-    def __str__(self) -> str:
-        if self.metric == str(TEST_ACCURACY):
-            return f"loss of test accuracy <= {self.most:g}"
-        over = " - fp32's" if self.change else ""
-        return f"{self.metric}{over} <= {self.most:g}"
 
 
 @dataclass(frozen=True)
@@ -220,7 +172,10 @@ def check_limits(
         InputError: The table lacks a variant, the adversary, or a metric.
     """
     if not limits:
-        raise ConfigError("a check needs at least one limit, such as --max auc=0.6")
+        raise ConfigError(
+            "a check needs at least one limit, such as --max auc=0.6, or a section limits in the "
+            "config of the audit"
+        )
     bounds = [(limit.metric, limit.change) for limit in limits]
     for bound in bounds:
         if bounds.count(bound) > 1:

@@ -1,15 +1,19 @@
 """Compare the figures of two runs: two builds, two quantizers, or before and after a defence.
 
-The two figures of a comparison come from two tables, so their interval is that of two independent
-figures. With the centres e_a and e_b, and the reaches l below and u above of their 95 % intervals
-(Zou and Donner 2008, Statistics in Medicine 27, 1693-1702, equation 4),
+If both runs have `influences.parquet`, the figures are paired by the records that the runs share
+(`run_pairing`): with equal models by model and record, else by record alone. The interval is then that
+of a paired difference within a run. Two runs that are equal in a figure, to the last influence, are
+identical in it: the difference is 0, without an interval.
+
+Without these files, or with nothing in common, the interval is that of two independent figures. With
+the centres e_a and e_b, and the reaches l below and u above of their 95 % intervals (Zou and Donner
+2008, Statistics in Medicine 27, 1693-1702, equation 4),
 
     low  = e_b - e_a - sqrt(l_b^2 + u_a^2),    high = e_b - e_a + sqrt(u_b^2 + l_a^2).
 
 The p-value (two-sided, of no difference) is that of the level at which the interval would end at 0,
-corrected by Holm's method over the variants, figure by figure. Two runs on the same records have
-figures that rise and fall together: their interval is then wider than a paired one, and verdicts
-are fewer, not wrong.
+corrected by Holm's method over the variants, figure by figure. If two runs on the same records are
+not paired, their interval is wider than a paired one, and verdicts are fewer, not wrong.
 """
 
 import math
@@ -24,8 +28,10 @@ from bitleak.core.types import Measure, Row
 from bitleak.core.variants import FULL, STRONGEST
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import verdict
+from bitleak.report.influence_file import INFLUENCES, Influences
 from bitleak.report.release_gate import adversary_measure, chosen_adversary
 from bitleak.report.results_table import Table, tabulate
+from bitleak.report.run_pairing import Basis, Cell, RunPair
 from bitleak.report.summary import Summary
 
 
@@ -43,7 +49,10 @@ class RunDifference:
         high: Upper end.
         p_value: Two-sided p-value of no difference.
         p_adjusted: Corrected over the variants.
-        verdict: `lower`, `not distinguishable` or `higher`: the second run beside the first.
+        verdict: `lower`, `not distinguishable` or `higher`: the second run beside the first; or
+            `identical`.
+        basis: How the two figures are paired: by `models and records`, by `records`, as
+            `independent` figures, or not at all because they are `identical`.
     """
 
     variant: str
@@ -56,6 +65,7 @@ class RunDifference:
     p_value: float
     p_adjusted: float = 1.0
     verdict: str = ""
+    basis: Basis = "independent"
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ def compare_runs(
     *,
     adversary: str = STRONGEST,
     variants: Sequence[tuple[str, str]] = (),
+    influences: tuple[Influences | None, Influences | None] = (None, None),
 ) -> RunComparison:
     """Return AUC, TPR and test accuracy of the second run minus those of the first.
 
@@ -90,6 +101,7 @@ def compare_runs(
         adversary: `strongest`, or an attack and the kind of its references.
         variants: Pairs of names, of the first and of the second run; all names that both have if
             empty.
+        influences: Influences of the records of each run; None for a run without them.
 
     Raises:
         InputError: A run lacks the adversary or a variant, or the runs have nothing in common.
@@ -100,6 +112,9 @@ def compare_runs(
     for table, summary in zip(tables, summaries, strict=True):
         pairs.append(chosen_adversary(table, adversary, summary))
     names = _names(tables, variants)
+    pairing = None
+    if influences[0] is not None and influences[1] is not None:
+        pairing = RunPair(influences[0], influences[1])
     differences: list[RunDifference] = []
     for metric in _metrics(summaries):
         of_metric = []
@@ -109,6 +124,8 @@ def compare_runs(
             label = old if old == new else f"{old}/{new}"
             change = difference_of(label, metric, before, after)
             if change is not None:
+                if pairing is not None:
+                    change = _paired(change, pairing, (old, *pairs[0]), (new, *pairs[1]))
                 of_metric.append(change)
         differences += _corrected(of_metric)
     if not differences:
@@ -118,7 +135,7 @@ def compare_runs(
         titles=(summaries[0].title, summaries[1].title),
         adversaries=(labels[0], labels[1]),
         differences=tuple(differences),
-        notes=tuple(_notes(*summaries)),
+        notes=(*_bases(differences, pairing, influences), *_notes(*summaries)),
     )
 
 
@@ -150,6 +167,17 @@ def difference_of(
     return RunDifference(
         variant, metric, first, second, shown, value - below, value + above, p_value
     )
+
+
+def _paired(change: RunDifference, pairing: RunPair, old: Cell, new: Cell) -> RunDifference:
+    """Return the difference with the interval of paired figures, if the runs share the records."""
+    if change.metric == str(TEST_ACCURACY):
+        old, new = (old[0], "", ""), (new[0], "", "")
+    paired = pairing.difference(old, new, change.metric)
+    if paired is None:
+        return change
+    _, low, high, p_value = paired.difference
+    return replace(change, low=low, high=high, p_value=p_value, basis=paired.basis)
 
 
 def _names(
@@ -187,18 +215,46 @@ def _corrected(differences: Sequence[RunDifference]) -> list[RunDifference]:
     corrected = []
     for entry, p_value in zip(differences, adjusted, strict=True):
         decided = verdict(entry.value, p_value)
+        if entry.basis == "identical":
+            decided = entry.basis
         corrected.append(replace(entry, p_adjusted=p_value, verdict=decided))
     return corrected
 
 
+def _bases(
+    differences: Sequence[RunDifference],
+    pairing: RunPair | None,
+    influences: tuple[Influences | None, Influences | None],
+) -> list[str]:
+    """Return sentences on how the figures are paired."""
+    bases = {entry.basis for entry in differences}
+    if bases == {"identical"}:
+        return ["the runs are identical in every figure that is compared"]
+    notes = [] if pairing is None else [pairing.sentence()]
+    alone = list(dict.fromkeys(e.metric for e in differences if e.basis == "independent"))
+    if not alone or (pairing is not None and not pairing.shared("pool")):
+        return notes
+    which = (
+        "intervals"
+        if "independent" in bases and len(bases) == 1
+        else f"those of {', '.join(alone)}"
+    )
+    lacking = [name for name, run in zip("AB", influences, strict=True) if run is None]
+    reason = f"{INFLUENCES} does not hold them for this adversary"
+    if lacking:
+        reason = f"{' and '.join(lacking)} lacks {INFLUENCES}"
+    notes.append(
+        f"{which} are those of independent figures from the ends in results.csv, as {reason}; runs "
+        "on the same records have narrower ones"
+    )
+    return notes
+
+
 def _notes(first: Summary, second: Summary) -> list[str]:
-    """Return the basis of the intervals, and settings in which the runs differ."""
-    notes = [
-        "intervals are those of independent figures from the ends in results.csv; runs on the same "
-        "records have narrower ones"
-    ]
+    """Return the subject of the intervals, and settings in which the runs differ."""
+    notes = []
     if first.mode == second.mode == "population":
-        notes.append("they hold for these models on other records, not for models trained anew")
+        notes.append("intervals are about these models on other records, not about new trainings")
     for name in ("dataset", "records", "members", "network", "training", "targets", "references"):
         values = getattr(first, name), getattr(second, name)
         if values[0] != values[1]:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bitleak.core.damage import DAMAGE, reason
 from bitleak.core.errors import StoreError
+from bitleak.core.release_limits import ReleaseLimits
 from bitleak.core.types import SplitMode
 from bitleak.report.output_folder import REMEDY, write_atomically
 from bitleak.report.record_exposure import Exposed
@@ -159,6 +160,8 @@ class Summary:
         clusters: Number of clusters of dependent records that intervals and bounds count; None if
             all records are taken for independent.
         files: Variants that are files in their runtimes, those of the first target.
+        limits: Conditions for a release, which `bitleak check` tests if none are given; None if the
+            config has none.
     """
 
     title: str
@@ -203,6 +206,7 @@ class Summary:
     schema: int = SCHEMA
     clusters: int | None = None
     files: tuple[FileSummary, ...] = ()
+    limits: ReleaseLimits | None = None
 
     @property
     def command(self) -> str:

@@ -20,9 +20,10 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from bitleak import metrics
+from bitleak.core.release_limits import Limit
 from bitleak.core.types import SplitMode
 from bitleak.metrics.verdicts import LEVEL
-from bitleak.report.release_gate import Limit, evaluate_limit
+from bitleak.report.release_gate import evaluate_limit
 
 WORLDS = ("one", "population", "trainings")
 RECORDS, TARGETS, FPR = 2000, 8, 0.01

@@ -3,12 +3,14 @@
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from importlib.resources import files
 
+import jsonschema
 import pytest
 
 from bitleak.core.release_limits import ReleaseLimits
 from bitleak.core.types import Measure, Row
-from bitleak.report import Summary, write_rows
+from bitleak.report import Summary, read_rows, write_rows
 from bitleak.report.summary import read_summary, write_summary
 
 ADVERSARY = ("--adversary", "threshold")
@@ -109,6 +111,71 @@ def test_every_format_goes_to_the_terminal_or_to_a_file(bitleak, run, tmp_path, 
         assert ElementTree.fromstring(written).get("failures") == "1"
 
 
+JUNIT = {  # elements and attributes of junit-10.xsd of Jenkins' xUnit plugin, as far as they are used
+    "testsuites": ({"testsuite"}, {"tests", "failures", "errors"}, set()),
+    "testsuite": (
+        {"properties", "testcase"},
+        {"name", "tests", "failures", "errors"},
+        {"name", "tests", "failures", "errors"},
+    ),
+    "properties": ({"property"}, set(), set()),
+    "property": (set(), {"name", "value"}, {"name", "value"}),
+    "testcase": ({"error", "failure", "system-out"}, {"name", "classname"}, {"name"}),
+    "failure": (set(), {"type", "message"}, set()),
+    "error": (set(), {"type", "message"}, set()),
+    "system-out": (set(), set(), set()),
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome", "guessing"),
+    [
+        (("--max", "auc=0.6", "--variant", "rtn-1.58"), "pass", "not met"),
+        (("--max", "auc=0.6", "--variant", "rtn-4"), "fail", "not met"),
+        (("--max", "auc=0.6", "--variant", "rtn-2"), "inconclusive", "not met"),
+        (("--max", "auc=0.7", "--variant", "rtn-8"), "pass", "within the limits"),
+        (("--max", "auc=0.51", "--variant", "rtn-8"), "inconclusive", "not shown"),
+        (
+            ("--no-worse-than", "fp32", "--margin", "auc=0.1", "--variant", "rtn-8"),
+            "not evaluable",
+            "not evaluable",
+        ),
+    ],
+)
+def test_every_outcome_is_valid_in_every_format_with_the_requirements_of_a_profile(
+    bitleak, run, options, outcome, guessing
+):
+    # a variant at chance, which was not compared with full precision
+    chance = Measure(0.5, low=0.48, high=0.52, about="records")
+    rows = [*read_rows(run), Row("rtn-8", "rtn", 256, "threshold", "", "all", "auc", chance)]
+    write_rows(rows, run)
+    shown = {}
+    for form in ("json", "junit", "markdown", "text"):
+        arguments = ("check", run, *options, *ADVERSARY, "--profile", "aisvs", "--format", form)
+        shown[form] = bitleak(*arguments)[1]
+    values = json.loads(shown["json"])
+    schema = json.loads(files("bitleak.report").joinpath("gate.schema.json").read_text())
+    jsonschema.validate(values, schema)
+    statuses = {entry["name"]: entry["status"] for entry in values["requirements"]}
+    assert values["outcome"] == outcome
+    assert statuses["v1.0-C11.2.5"] == guessing
+    assert statuses["v1.0-C11.2.3"] == "not assessed"
+    assert (statuses["v1.0-C3.2.2"] == "evaluated") == (outcome != "not evaluable")
+
+    # JUnit: known elements and attributes alone, required ones there, counts that add up
+    root = ElementTree.fromstring(shown["junit"])
+    for element in root.iter():
+        children, known, required = JUNIT[element.tag]
+        assert {child.tag for child in element} <= children
+        assert required <= set(element.attrib) <= known
+    ended = {"pass": (0, 0), "fail": (1, 0)}.get(outcome, (0, 1))
+    assert (len(root.findall(".//failure")), len(root.findall(".//error"))) == ended
+    assert (root.get("failures"), root.get("errors")) == tuple(map(str, ended))
+    tables = [line for line in shown["markdown"].splitlines() if line.startswith("| v1.0-")]
+    assert [line.split(" | ")[2] for line in tables] == list(statuses.values())
+    assert f"v1.0-C11.2.5: {guessing}" in shown["text"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -123,6 +190,7 @@ def test_every_format_goes_to_the_terminal_or_to_a_file(bitleak, run, tmp_path, 
             ("--max", "auc=0.6", "--variant", "rtn-8"),
             "no variant 'rtn-8'; the run has fp32, rtn-1.58",
         ),
+        (("--max", "auc=0.6", "--profile", "asvs"), "--profile: expected aisvs, got 'asvs'"),
         (
             ("--max", "auc=0.6", "--format", "xml"),
             "expected text, markdown, json, junit, got 'xml'",

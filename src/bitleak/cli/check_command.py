@@ -53,6 +53,10 @@ def check_run(
             help="A variant to check; may be given several times; all quantized ones unless given."
         ),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="A standard that outcomes are evidence for: aisvs (OWASP AISVS 1.0)."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="text, markdown, json or junit.")] = "text",
     out: Annotated[
         Path | None,
@@ -64,13 +68,16 @@ def check_run(
     The exit code tells pass (0), fail (5), inconclusive (6) and not evaluable (7).
     """
     from bitleak.core.errors import ConfigError
-    from bitleak.report import read_rows, read_summary
+    from bitleak.report import read_rows, read_summary, tabulate
+    from bitleak.report.aisvs_profile import PROFILES
     from bitleak.report.gate_formats import FORMATS, as_text
     from bitleak.report.output_folder import write_atomically
     from bitleak.report.release_gate import STRONGEST, check_limits
 
     if form not in FORMATS:
         raise ConfigError(f"--format: expected {', '.join(FORMATS)}, got {form!r}")
+    if profile is not None and profile not in PROFILES:
+        raise ConfigError(f"--profile: expected {', '.join(PROFILES)}, got {profile!r}")
     limits = _limits(most or [], max_accuracy_drop, no_worse_than, margin or [])
     rows, summary = read_rows(folder), read_summary(folder)
     given = adversary or STRONGEST
@@ -83,6 +90,8 @@ def check_run(
         adversary=given,
         variants=variant or [],
     )
+    if profile is not None:
+        result = PROFILES[profile](result, tabulate(rows), summary)
     content = FORMATS[form](result)
     if out is None:
         print(content.rstrip("\n"))

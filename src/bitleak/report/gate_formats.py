@@ -9,6 +9,7 @@ import json
 import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from bitleak.report.format import DASH, size
@@ -27,6 +28,13 @@ def as_text(result: GateResult) -> str:
         lines += [f"    {_figure(limit)}" for limit in check.limits]
         if check.needed:
             lines.append(f"    to decide: {check.needed}")
+    for entry in result.requirements:
+        lines += [
+            f"{entry.name}: {entry.status}",
+            f"    asks that {entry.text}",
+            f"    {entry.evidence}",
+            f"    not covered: {entry.not_covered}",
+        ]
     lines += [f"note: {note}" for note in result.notes]
     lines.append(_sentence(result))
     return "\n".join(lines)
@@ -43,6 +51,12 @@ def as_markdown(result: GateResult) -> str:
     notes = [f"- `{check.variant}`: {check.needed}" for check in result.variants if check.needed]
     if notes:
         lines += ["", "To decide with 80 % power, if the estimates are true:", "", *notes]
+    if result.requirements:
+        header = ["requirement", "asks that", "status", "evidence", "not covered"]
+        lines += ["", _line(header), _line(["---"] * len(header))]
+    for entry in result.requirements:
+        cells = (entry.name, entry.text, entry.status, entry.evidence, entry.not_covered)
+        lines.append(_line([_cell(text) for text in cells]))
     lines += ["", *(f"{_cell(note)}." for note in result.notes)]
     return "\n".join([*lines, ""])
 
@@ -62,6 +76,8 @@ def as_json(result: GateResult) -> str:
         "variants": variants,
         "notes": list(result.notes),
     }
+    if result.requirements:
+        values["requirements"] = [asdict(entry) for entry in result.requirements]
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -74,6 +90,14 @@ def as_junit(result: GateResult) -> str:
     errors = sum(check.outcome in ("inconclusive", "not evaluable") for check in result.variants)
     counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(errors)}
     suite = ElementTree.Element("testsuite", {"name": "bitleak check", **counts})
+    if result.requirements:
+        properties = ElementTree.SubElement(suite, "properties")
+        for entry in result.requirements:
+            described = {
+                "name": f"aisvs {entry.name}",
+                "value": f"{entry.status}: {entry.evidence}",
+            }
+            ElementTree.SubElement(properties, "property", described)
     for case, check in zip(cases, result.variants, strict=True):
         output = ElementTree.SubElement(case, "system-out")
         output.text = "\n".join(_figure(limit) for limit in check.limits)

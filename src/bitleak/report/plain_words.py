@@ -10,6 +10,7 @@ intervals and verdicts.
 from collections.abc import Sequence
 
 from bitleak.core.metric_names import AUC, BYTES, TEST_ACCURACY, Metric
+from bitleak.core.release_limits import Limit
 from bitleak.core.types import Measure
 from bitleak.core.variants import BLIND, FULL, Variant
 from bitleak.metrics import holm
@@ -18,7 +19,7 @@ from bitleak.report import format as text
 from bitleak.report.headline import headline_key, judge_control, named_beforehand
 from bitleak.report.limit_grid import FIRST_LOSS
 from bitleak.report.memorising_target import judge_positive_control
-from bitleak.report.release_gate import Limit, evaluate_limit
+from bitleak.report.release_gate import evaluate_limit
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 

@@ -125,6 +125,26 @@ class VariantCheck:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """A requirement with the evidence of a check.
+
+    Attributes:
+        name: Number in the standard, such as `v1.0-C11.2.5`.
+        text: The requirement in our words.
+        status: `evaluated`, `not assessed`, `not met`, `within the limits`, `not shown` or `not
+            evaluable`.
+        evidence: The outcomes that the status rests on, in a sentence.
+        not_covered: Parts of the requirement that a check does not cover.
+    """
+
+    name: str
+    text: str
+    status: str
+    evidence: str
+    not_covered: str
+
+
+@dataclass(frozen=True)
 class GateResult:
     """The outcomes of all checked variants.
 
@@ -134,6 +154,8 @@ class GateResult:
         limits: The limits, in the order given.
         variants: One entry per variant, in the order of the results table.
         notes: Sentences on the tests' basis, and reasons that hold for all variants.
+        requirements: Requirements of a standard with the evidence; empty unless a profile is asked
+            for.
     """
 
     title: str
@@ -141,6 +163,7 @@ class GateResult:
     limits: tuple[Limit, ...]
     variants: tuple[VariantCheck, ...]
     notes: tuple[str, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
 
     @property
     def outcome(self) -> GateOutcome:

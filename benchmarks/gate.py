@@ -1,6 +1,6 @@
 """Wrong passes and fails of `bitleak check`, and its power, where the truth is known.
 
-    python benchmarks/gate.py [--audits 1000] [--world one population trainings]
+    python benchmarks/gate.py [--audits 1000] [--world one population trainings] [--kind max margin]
 
 Scores of non-members are standard normal, those of members are shifted so that the true figure is
 the limit itself (wrong passes and wrong fails: each at most 5 %), or better than it by a margin
@@ -11,6 +11,10 @@ the limit itself (wrong passes and wrong fails: each at most 5 %), or better tha
   a score's variance belongs to the record.
 - `trainings`: 8 dedicated targets on records of their own, whose shifts vary by a tenth around the
   shift of the limit.
+
+With `--kind margin` the limit is on the difference from full precision, which is the margin itself
+(wrong passes and fails) or 0 (power): AUC, TPR, and the loss of test accuracy on 2,000 test records.
+Full precision's noise and a variant's correlate by 0.9 beyond what belongs to the record.
 """
 
 import argparse
@@ -21,7 +25,7 @@ from scipy.special import ndtr, ndtri
 
 from bitleak import metrics
 from bitleak.core.release_limits import Limit
-from bitleak.core.types import SplitMode
+from bitleak.core.types import Measure, SplitMode
 from bitleak.metrics.verdicts import LEVEL
 from bitleak.report.release_gate import evaluate_limit
 
@@ -32,6 +36,14 @@ VARIED = 0.1
 
 LIMITS = {"auc": (0.55, 0.6, 0.8), f"tpr@{FPR:g}": (0.02, 0.05, 0.2)}
 MARGINS = {"auc": 0.03, f"tpr@{FPR:g}": 0.015}
+
+ALIKE = 0.9
+COMPARED = {
+    "auc": ((0.55, 0.02), (0.7, 0.02)),
+    f"tpr@{FPR:g}": ((0.03, 0.02), (0.1, 0.02)),
+    "test_accuracy": ((0.9, 0.01), (0.99, 0.01)),
+}
+"""Full precision's figure and the margin, by figure."""
 
 
 def shift_of(metric: str, value: float) -> float:
@@ -85,11 +97,76 @@ def rates(world: str, metric: str, value: float, limit: float, audits: int) -> t
     return passed / audits, failed / audits
 
 
+def compared_measure(
+    world: str, metric: str, full: float, change: float, rng: np.random.Generator
+) -> Measure:
+    """Return the measure of a variant whose true figure is full precision's plus the change."""
+    targets = 1 if world == "one" else TARGETS
+    mode: SplitMode = "dedicated" if world == "trainings" else "population"
+    both = rng.normal(size=(targets, RECORDS))
+    noises = []
+    for _ in range(2):
+        alone = rng.normal(size=(targets, RECORDS))
+        noises.append(np.sqrt(ALIKE) * both + np.sqrt(1 - ALIKE) * alone)
+    if world == "population":
+        easy = rng.normal(size=RECORDS)
+        noises = [np.sqrt(SHARED) * easy + np.sqrt(1 - SHARED) * noise for noise in noises]
+    if metric == "test_accuracy":
+        answers = [noise > ndtri(share) for noise, share in zip(noises, (full, full + change), strict=True)]
+        measures = metrics.accuracy_on_test(
+            answers[1].astype(int),
+            np.zeros(RECORDS, int),
+            mode=mode,
+            baseline=answers[0].astype(int),
+        )
+        return measures.aggregate[metric]
+    member = np.stack([rng.permutation(RECORDS) < RECORDS // 2 for _ in range(targets)])
+    scores = [
+        noise + shift_of(metric, value) * member
+        for noise, value in zip(noises, (full, full + change), strict=True)
+    ]
+    measures = metrics.measure(
+        scores[1], member, fprs=(FPR,), mode=mode, balanced=False, baseline=scores[0]
+    )
+    return measures.aggregate[metric]
+
+
+def compared_rates(
+    world: str, metric: str, full: float, change: float, margin: float, audits: int
+) -> tuple[float, float]:
+    """Return the shares of audits that pass and that fail a margin, if the true change is this."""
+    limit = Limit(metric, margin, change=metric != "test_accuracy")
+    signed = -change if metric == "test_accuracy" else change
+    passed = failed = 0
+    for audit in range(audits):
+        rng = np.random.default_rng([audit, 8])
+        measure = compared_measure(world, metric, full, signed, rng)
+        check = evaluate_limit(limit, measure, targets=1 if world == "one" else TARGETS)
+        passed += check.p_pass < LEVEL
+        failed += check.p_fail < LEVEL
+    return passed / audits, failed / audits
+
+
+def print_margins(world: str, audits: int) -> None:
+    """Print a line per figure and margin."""
+    for metric, cases in COMPARED.items():
+        for full, margin in cases:
+            passes, fails = compared_rates(world, metric, full, margin, margin, audits)
+            power, _ = compared_rates(world, metric, full, 0.0, margin, audits)
+            limit = Limit(metric, margin, change=metric != "test_accuracy")
+            print(
+                f"| {world} | {limit}, fp32 at {full:g} | {100 * passes:.1f} | {100 * fails:.1f} "
+                f"| {100 * power:.0f} (0) |",
+                flush=True,
+            )
+
+
 def main() -> None:
     """Print a line per world, figure and limit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--world", nargs="+", choices=WORLDS, default=WORLDS)
+    parser.add_argument("--kind", nargs="+", choices=("max", "margin"), default=("max", "margin"))
     options = parser.parse_args()
     started = time.process_time()
     print(
@@ -97,8 +174,10 @@ def main() -> None:
     )
     print("|---|---|---|---|---|")
     for world in options.world:
+        if "margin" in options.kind:
+            print_margins(world, options.audits)
         for metric, limits in LIMITS.items():
-            for limit in limits:
+            for limit in limits if "max" in options.kind else ():
                 passes, fails = rates(world, metric, limit, limit, options.audits)
                 margin = MARGINS[metric]
                 lower = max(limit - margin, 0.5 if metric == "auc" else FPR)

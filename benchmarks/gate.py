@@ -112,7 +112,9 @@ def compared_measure(
         easy = rng.normal(size=RECORDS)
         noises = [np.sqrt(SHARED) * easy + np.sqrt(1 - SHARED) * noise for noise in noises]
     if metric == "test_accuracy":
-        answers = [noise > ndtri(share) for noise, share in zip(noises, (full, full + change), strict=True)]
+        answers = [
+            noise > ndtri(share) for noise, share in zip(noises, (full, full + change), strict=True)
+        ]
         measures = metrics.accuracy_on_test(
             answers[1].astype(int),
             np.zeros(RECORDS, int),

@@ -12,7 +12,7 @@ from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS, TEST_ACCURACY, Metr
 from bitleak.core.release_limits import Limit, ReleaseLimits
 from bitleak.core.variants import STRONGEST
 
-STRONGEST_FIGURES = ("auc", "tpr")
+_STRONGEST_FIGURES = ("auc", "tpr")
 """Figures of the strongest adversary; the others are measured attack by attack."""
 
 
@@ -72,7 +72,7 @@ def _why_not_measured(limit: Limit, adversary: str, config: Mapping[str, Any]) -
     metric = Metric.parse(limit.metric)
     if metric.base == str(AUC_WITHIN_CLASS) or metric.over:
         return "an audit has no such figure of an adversary"
-    if adversary == STRONGEST and metric.base not in STRONGEST_FIGURES:
+    if adversary == STRONGEST and metric.base not in _STRONGEST_FIGURES:
         return (
             f"the strongest adversary has {AUC} and tpr@FPR alone; name an attack in "
             "limits.adversary, such as lira-online-shrunk/matched"

@@ -115,7 +115,7 @@ def difference_over_trainings(first: Sequence[Estimate], second: Sequence[Estima
 def difference_of_trainings(first: Sequence[Estimate], second: Sequence[Estimate]) -> Difference:
     """Return the mean of first minus that of second, for trainings that share records alone.
 
-    What trainings add to the variances is independent, so that the correlation R of the means over
+    The variance that trainings add is independent, so that the correlation R of the means over
     records counts for the parts of the reaches that are due to records: with reaches h over records
     and g over trainings, the correlation is R (h_1 / g_1) (h_2 / g_2).
 

@@ -32,25 +32,25 @@ from bitleak.report.release_gate import (
 from bitleak.report.results_table import Table
 from bitleak.report.summary import Summary
 
-CHANCE = 0.5
+_CHANCE = 0.5
 """AUC of a random guess."""
 
-RETESTED = (
+_RETESTED = (
     "every quantized variant is evaluated again by the tests that full precision went through, "
     "before deployment"
 )
-CALIBRATED = "outputs are calibrated, so that predictions are less overconfident"
-GUESSING = "simulated membership-inference attacks are no more accurate than random guesses"
+_CALIBRATED = "outputs are calibrated, so that predictions are less overconfident"
+_GUESSING = "simulated membership-inference attacks are no more accurate than random guesses"
 
-NOT_RETESTED = (
+_NOT_RETESTED = (
     "other tests for safety and alignment, that the deployed artifact is the one that was audited, "
     "and the time of the evaluation"
 )
-NOT_CALIBRATED = (
+_NOT_CALIBRATED = (
     "calibration itself, which is not measured: the outcomes hold for the outputs as audited, and "
     "`bitleak compare` shows a change of leakage by calibration"
 )
-NOT_GUESSED = (
+_NOT_GUESSED = (
     "attacks that were not run, other data and models, and an accuracy of exactly 50 %, which no "
     "finite number of records shows"
 )
@@ -85,18 +85,18 @@ def _retested(variants: Sequence[VariantCheck]) -> Requirement:
     if missing:
         evidence += f"; not evaluable: {', '.join(missing)}"
     status = "not evaluable" if missing else "evaluated"
-    return Requirement("v1.0-C3.2.2", RETESTED, status, evidence, NOT_RETESTED)
+    return Requirement("v1.0-C3.2.2", _RETESTED, status, evidence, _NOT_RETESTED)
 
 
 def _calibrated() -> Requirement:
     evidence = "no outcome of a check is evidence for it"
-    return Requirement("v1.0-C11.2.3", CALIBRATED, "not assessed", evidence, NOT_CALIBRATED)
+    return Requirement("v1.0-C11.2.3", _CALIBRATED, "not assessed", evidence, _NOT_CALIBRATED)
 
 
 def _guessing(
     variants: Sequence[VariantCheck], areas: Mapping[str, Measure | None], targets: int
 ) -> Requirement:
-    chance = Limit(str(AUC), CHANCE)
+    chance = Limit(str(AUC), _CHANCE)
     checks = [evaluate_limit(chance, areas.get(check.variant), targets) for check in variants]
     p_values = holm([check.p_fail for check in checks]).tolist()
     above = []
@@ -117,7 +117,7 @@ def _guessing(
     elif "inconclusive" in outcomes:
         status = "not shown"
         evidence = f"not decided at the limits: {_names(variants, ('inconclusive',))}"
-    return Requirement("v1.0-C11.2.5", GUESSING, status, evidence, NOT_GUESSED)
+    return Requirement("v1.0-C11.2.5", _GUESSING, status, evidence, _NOT_GUESSED)
 
 
 def _names(variants: Sequence[VariantCheck], outcomes: Sequence[str]) -> str:

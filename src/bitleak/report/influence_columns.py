@@ -11,10 +11,10 @@ from bitleak.metrics import Estimate, estimate_metrics
 from bitleak.report.influence_file import FigureKey, figure_columns
 from bitleak.report.results_table import ALL
 
-Cell = tuple[str, str, str]
+FigureCell = tuple[str, str, str]
 """Variant, attack and kind of references."""
 
-ScoresOfTarget = Callable[[Cell, int], Float64[np.ndarray, "records"]]
+ScoresOfTarget = Callable[[FigureCell, int], Float64[np.ndarray, "records"]]
 """Returns the scores of one attack on a target, by the target's place."""
 
 
@@ -64,9 +64,9 @@ def adversary_columns(
     return dict(sorted(columns.items(), key=lambda item: _order(item[0], measures)))
 
 
-def _measures_by_cell(rows: Iterable[Row]) -> dict[Cell, dict[str, dict[str, Measure]]]:
+def _measures_by_cell(rows: Iterable[Row]) -> dict[FigureCell, dict[str, dict[str, Measure]]]:
     """Return the measures of plain variants by attack and reference, metric and target."""
-    measures: dict[Cell, dict[str, dict[str, Measure]]] = {}
+    measures: dict[FigureCell, dict[str, dict[str, Measure]]] = {}
     for row in rows:
         if row.attack and question_of(row.variant, row.attack) == "plain":
             by_metric = measures.setdefault((row.variant, row.attack, row.reference), {})
@@ -74,7 +74,7 @@ def _measures_by_cell(rows: Iterable[Row]) -> dict[Cell, dict[str, dict[str, Mea
     return {cell: by_metric for cell, by_metric in measures.items() if "auc" in by_metric}
 
 
-def _is_named(cell: Cell, named: tuple[str, str]) -> bool:
+def _is_named(cell: FigureCell, named: tuple[str, str]) -> bool:
     """Whether it is the named pair; a full-precision target has the same references under all kinds."""
     variant, attack, reference = cell
     return attack == named[0] and (
@@ -82,7 +82,7 @@ def _is_named(cell: Cell, named: tuple[str, str]) -> bool:
     )
 
 
-def _cell_of_target(cell: Cell, areas: Mapping[str, Measure], target: int) -> Cell:
+def _cell_of_target(cell: FigureCell, areas: Mapping[str, Measure], target: int) -> FigureCell:
     """Return the cell whose scores a target's figure is made from: that of the chosen pair."""
     variant, attack, _ = cell
     if attack != STRONGEST:
@@ -92,6 +92,6 @@ def _cell_of_target(cell: Cell, areas: Mapping[str, Measure], target: int) -> Ce
     return variant, attack, reference
 
 
-def _order(key: FigureKey, cells: Mapping[Cell, object]) -> tuple[int, str, int]:
+def _order(key: FigureKey, cells: Mapping[FigureCell, object]) -> tuple[int, str, int]:
     place = list(cells).index((key.variant, key.attack, key.reference))
     return place, key.metric, int(key.target) if key.target != ALL else -1

@@ -11,7 +11,7 @@ together. There is one line per record and one column per figure, `float32`, nam
 
 `part` is `pool` for records that are attacked and `test` for those that the test accuracy is measured
 on; a figure is null on the records of the other part. `record` is the digest of the record's content,
-by which two runs find what they share. If records were counted in clusters, a line is a cluster. The
+by which two runs find the records that they share. If records were counted in clusters, a line is a cluster. The
 value of a figure, its interval and its remaining numbers are JSON in the metadata of its column, the
 digests of the targets' models in that of the file.
 
@@ -40,13 +40,13 @@ from bitleak.report.output_folder import REMEDY, write_atomically
 from bitleak.report.results_table import ALL
 
 INFLUENCES = "influences.parquet"
-VERSION = 1
+_FILE_VERSION = 1
 """Version of the file's meaning."""
 
-Part = Literal["pool", "test"]
-PARTS: tuple[Part, ...] = ("pool", "test")
+RecordPart = Literal["pool", "test"]
+_RECORD_PARTS: tuple[RecordPart, ...] = ("pool", "test")
 
-DIGEST_BYTES = 8
+_DIGEST_BYTES = 8
 """Bytes of SHA-256 that identify a record or a model."""
 
 
@@ -68,7 +68,7 @@ class FigureKey:
     reference: str
     metric: str
     target: str
-    part: Part
+    part: RecordPart
 
     def __str__(self) -> str:
         return f"{self.variant} {self.attack} {self.reference} {self.metric} {self.target}"
@@ -110,15 +110,15 @@ class Influences:
 
     about: About
     models: tuple[str, ...]
-    records: Mapping[Part, tuple[str, ...]]
+    records: Mapping[RecordPart, tuple[str, ...]]
     figures: Mapping[FigureKey, Estimate]
 
     def of(
         self, variant: str, attack: str, reference: str, metric: str
-    ) -> tuple[tuple[str, ...], Part, tuple[Estimate, ...]] | None:
+    ) -> tuple[tuple[str, ...], RecordPart, tuple[Estimate, ...]] | None:
         """Return the targets, the part and the estimates of a figure; None if there are none."""
         targets, estimates = [], []
-        part: Part = "pool"
+        part: RecordPart = "pool"
         for key, estimate in self.figures.items():
             if (key.variant, key.attack, key.reference, key.metric) == (
                 variant, attack, reference, metric,
@@ -137,7 +137,7 @@ def figure_columns(
     *,
     targets: Sequence[int],
     mode: SplitMode,
-    part: Part = "pool",
+    part: RecordPart = "pool",
 ) -> dict[FigureKey, Estimate]:
     """Return the columns of one figure; none if the results have no interval of it.
 
@@ -210,14 +210,14 @@ def record_digests(*contents: Iterable[bytes]) -> tuple[str, ...]:
         for part in parts:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
-        digests.append(digest.hexdigest()[: 2 * DIGEST_BYTES])
+        digests.append(digest.hexdigest()[: 2 * _DIGEST_BYTES])
     return tuple(digests)
 
 
 def cluster_digests(
     digests: Sequence[str], clusters: Int64[np.ndarray, "records"] | None
 ) -> tuple[str, ...]:
-    """Return a digest per cluster, whatever the order of its records; those of the records without clusters."""
+    """Return a digest per cluster, in which the order of its records has no part."""
     if clusters is None:
         return tuple(digests)
     members: list[list[str]] = [[] for _ in range(int(clusters.max()) + 1)]
@@ -234,7 +234,7 @@ def write_influences(influences: Influences, folder: Path) -> None:
     """
     parts: list[str] = []
     digests: list[str] = []
-    for part in PARTS:
+    for part in _RECORD_PARTS:
         listed = influences.records.get(part, ())
         parts += [part] * len(listed)
         digests += listed
@@ -251,7 +251,7 @@ def write_influences(influences: Influences, folder: Path) -> None:
         described = json.dumps({"key": asdict(key), "numbers": asdict(_numbers(estimate))})
         fields.append(pa.field(str(key), pa.float32(), metadata={"figure": described}))
     run = json.dumps(
-        {"version": VERSION, "about": influences.about, "models": list(influences.models)}
+        {"version": _FILE_VERSION, "about": influences.about, "models": list(influences.models)}
     )
     schema = pa.schema(fields, metadata={"run": run})
     write_atomically(folder / INFLUENCES, to_parquet(pa.table(arrays, schema=schema)))
@@ -277,12 +277,12 @@ def read_influences(folder: Path) -> Influences | None:
 
 def _influences(table: pa.Table) -> Influences:
     run = json.loads((table.schema.metadata or {})[b"run"])
-    if run["version"] != VERSION:
-        raise ValueError(f"version must be {VERSION}, got {run['version']!r}")
+    if run["version"] != _FILE_VERSION:
+        raise ValueError(f"version must be {_FILE_VERSION}, got {run['version']!r}")
     place = np.array(table["part"].to_pylist())
     digests = table["record"].to_pylist()
-    records: dict[Part, tuple[str, ...]] = {}
-    for part in PARTS:
+    records: dict[RecordPart, tuple[str, ...]] = {}
+    for part in _RECORD_PARTS:
         listed = np.flatnonzero(place == part)
         if len(listed):
             records[part] = tuple(digests[index] for index in listed)

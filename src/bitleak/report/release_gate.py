@@ -154,8 +154,7 @@ class GateResult:
         limits: The limits, in the order given.
         variants: One entry per variant, in the order of the results table.
         notes: Sentences on the tests' basis, and reasons that hold for all variants.
-        requirements: Requirements of a standard with the evidence; empty unless a profile is asked
-            for.
+        requirements: Requirements of a standard with the evidence; empty without a profile.
     """
 
     title: str

@@ -28,10 +28,11 @@ from bitleak.core.types import Measure, Row
 from bitleak.core.variants import FULL, STRONGEST
 from bitleak.metrics import holm
 from bitleak.metrics.verdicts import verdict
+from bitleak.report.influence_columns import FigureCell
 from bitleak.report.influence_file import INFLUENCES, Influences
 from bitleak.report.release_gate import adversary_measure, chosen_adversary
 from bitleak.report.results_table import Table, tabulate
-from bitleak.report.run_pairing import Basis, Cell, RunPair
+from bitleak.report.run_pairing import Basis, RunPair
 from bitleak.report.summary import Summary
 
 
@@ -169,7 +170,9 @@ def difference_of(
     )
 
 
-def _paired(change: RunDifference, pairing: RunPair, old: Cell, new: Cell) -> RunDifference:
+def _paired(
+    change: RunDifference, pairing: RunPair, old: FigureCell, new: FigureCell
+) -> RunDifference:
     """Return the difference with the interval of paired figures, if the runs share the records."""
     if change.metric == str(TEST_ACCURACY):
         old, new = (old[0], "", ""), (new[0], "", "")

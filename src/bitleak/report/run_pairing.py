@@ -28,13 +28,11 @@ from bitleak.metrics import (
 )
 from bitleak.metrics.intervals import Difference
 from bitleak.report.format import count
-from bitleak.report.influence_file import Influences, Part
+from bitleak.report.influence_columns import FigureCell
+from bitleak.report.influence_file import Influences, RecordPart
 
 Basis = Literal["identical", "models and records", "records", "independent"]
 """The way in which two figures are paired."""
-
-Cell = tuple[str, str, str]
-"""Variant, attack and kind of references."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,11 @@ class RunPair:
         """Whether the targets of both runs are the same models."""
         return set(self.first.models) == set(self.second.models)
 
-    def shared(self, part: Part) -> int:
+    def shared(self, part: RecordPart) -> int:
         """Return the number of records that both runs have."""
         return len(set(self.first.records.get(part, ())) & set(self.second.records.get(part, ())))
 
-    def difference(self, old: Cell, new: Cell, metric: str) -> PairedDifference | None:
+    def difference(self, old: FigureCell, new: FigureCell, metric: str) -> PairedDifference | None:
         """Return the paired difference of a figure; None if a run lacks it, or nothing is shared.
 
         Args:
@@ -121,7 +119,7 @@ class RunPair:
         new_targets: Sequence[str],
         olds: Sequence[Estimate],
         news: Sequence[Estimate],
-        part: Part,
+        part: RecordPart,
     ) -> bool:
         """Whether both runs have this figure with equal numbers, and equal influences of all records."""
         if not self.same_models or old_targets != new_targets:
@@ -131,7 +129,7 @@ class RunPair:
         return all(map(_equal, olds, news))
 
     def _aligned(
-        self, part: Part, olds: Sequence[Estimate], news: Sequence[Estimate]
+        self, part: RecordPart, olds: Sequence[Estimate], news: Sequence[Estimate]
     ) -> tuple[list[Estimate], list[Estimate]]:
         """Return the estimates with influences on the records of both runs together."""
         first, second = self.first.records[part], self.second.records[part]
@@ -144,8 +142,8 @@ class RunPair:
 
 
 def _figure(
-    run: Influences, cell: Cell, metric: str
-) -> tuple[tuple[str, ...], Part, tuple[Estimate, ...]] | None:
+    run: Influences, cell: FigureCell, metric: str
+) -> tuple[tuple[str, ...], RecordPart, tuple[Estimate, ...]] | None:
     """Return a figure; a full-precision target has the same references under every kind."""
     variant, attack, reference = cell
     figure = run.of(variant, attack, reference, metric)

@@ -85,18 +85,18 @@ class RunPair:
             return None
         if self._identical(old_targets, new_targets, olds, news, part):
             return PairedDifference("identical", Difference(0.0, 0.0, 0.0, 1.0))
-        olds, news = self._aligned(part, olds, news)
+        first, second = self._aligned(part, olds, news)
         basis: Basis = "models and records" if self.same_models else "records"
         if self.first.about == "records":
-            means = mean_over_records(news), mean_over_records(olds)
+            means = mean_over_records(second), mean_over_records(first)
             return PairedDifference(basis, difference_over_records(*means))
         if not self.same_models:
-            return PairedDifference(basis, difference_of_trainings(news, olds))
+            return PairedDifference(basis, difference_of_trainings(second, first))
 
         # The same models may be targets in another order.
-        by_model = dict(zip(self.first.models, olds, strict=True))
+        by_model = dict(zip(self.first.models, first, strict=True))
         ordered = [by_model[model] for model in self.second.models]
-        return PairedDifference(basis, difference_over_trainings(news, ordered))
+        return PairedDifference(basis, difference_over_trainings(second, ordered))
 
     def sentence(self) -> str:
         """Return how the runs are paired, in words."""

@@ -21,6 +21,7 @@ Size: 4 bytes per record and column before compression.
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -95,6 +96,12 @@ class FigureNumbers:
     choice_variance: float
     pairing: float
     bounded_below: bool
+
+    def __post_init__(self) -> None:
+        for number in (self.value, self.centre, self.low or 0.0, self.high, self.choice_variance,
+                       self.pairing):  # fmt: skip
+            if not math.isfinite(number):
+                raise ValueError(f"numbers of a figure must be finite, got {number}")
 
 
 @dataclass(frozen=True)
@@ -300,7 +307,12 @@ def _influences(table: pa.Table) -> Influences:
             raise ValueError(f"column {column.name!r}: expected finite numbers")
         figures[key] = _estimate(numbers.validate_python(described["numbers"]), influence)
     about = TypeAdapter(About).validate_python(run["about"])
-    return Influences(about, tuple(map(str, run["models"])), records, figures)
+    models = TypeAdapter(tuple[str, ...]).validate_python(run["models"])
+    if about == "trainings":
+        columns = Counter((key.variant, key.attack, key.reference, key.metric) for key in figures)
+        if set(columns.values()) - {len(models)}:
+            raise ValueError(f"expected a column per figure and model, of {len(models)} models")
+    return Influences(about, models, records, figures)
 
 
 def _numbers(estimate: Estimate) -> FigureNumbers:

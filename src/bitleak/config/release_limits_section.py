@@ -10,7 +10,7 @@ from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.metric_names import AUC, AUC_WITHIN_CLASS, TEST_ACCURACY, Metric
 from bitleak.core.release_limits import Limit, ReleaseLimits
-from bitleak.core.variants import STRONGEST
+from bitleak.core.variants import OTHER, STRONGEST
 
 _STRONGEST_FIGURES = ("auc", "tpr")
 """Figures of the strongest adversary; the others are measured attack by attack."""
@@ -90,11 +90,12 @@ def _check_adversary(adversary: str, config: Mapping[str, Any], errors: list[str
     if adversary == STRONGEST:
         return
     known: list[str] = []
-    partly = [f"matched-{count}" for count in config["partly_quantized"]]
+    kinds = [*config["references"], *(f"matched-{count}" for count in config["partly_quantized"])]
+    kinds += [f"{OTHER}{name}" for name in config["other_references"]]
     for entry in config["attacks"]:
         for form in expand(entry):
             if form.fewest_population <= config["split"].population:
-                known += _pairs_of(form, [*config["references"], *partly])
+                known += _pairs_of(form, kinds)
     if adversary not in known:
         problem = unknown_name("adversary", adversary, [STRONGEST, *known])
         errors.append(f"limits.adversary: not run: {problem}")

@@ -61,8 +61,8 @@ from bitleak.report.terminal_table import terminal_table
 __all__ = [
     "Exposed",
     "FigureData",
-    "FileSummary",
     "FigureKey",
+    "FileSummary",
     "Influences",
     "PowerRow",
     "RecordResults",

@@ -72,6 +72,11 @@ def test_without_a_variant_that_keeps_its_accuracy_the_most_accurate_is_describe
     assert "smallest" not in plain_answer(audit(COLLAPSED, worse), settings)[0]
 
 
+def test_the_only_variant_is_not_called_the_smallest(settings):
+    first = plain_answer(audit(SMALL), settings)[0]
+    assert "kB, shown to lose at most 2 points of accuracy" in first
+
+
 def test_full_precision_alone_has_one_sentence(settings):
     [answer] = plain_answer(audit(strongest=False), settings)
     assert answer == (

@@ -63,7 +63,9 @@ def plain_answer(table: Table, summary: Summary) -> tuple[str, ...]:
     reason = ""
     if loss is not None:
         points = text.count(round(100 * loss), "point")
-        reason = f"the smallest shown to lose at most {points} of accuracy"
+        alone = len(table.quantized) == 1
+        smallest = "" if alone else "the smallest "
+        reason = f"{smallest}shown to lose at most {points} of accuracy"
     return describe(table, summary, chosen, reason)
 
 

@@ -12,6 +12,7 @@ from bitleak.report.format import DASH
 from bitleak.report.headline import named_beforehand
 from bitleak.report.page import page
 from bitleak.report.plain_words import plain_answer
+from bitleak.report.text_report import markdown_report
 
 
 def with_headline(rows, chosen):
@@ -106,6 +107,18 @@ def test_verdicts_on_one_target_are_about_this_model(make):
     for targets, subject in ((1, "this model"), (2, "these models")):
         first = verdicts(tabulate(judged), make.summary(judged, targets=targets))[0]
         assert first.endswith(f"and are about {subject} on other records.")
+
+
+def test_the_markdown_has_notes_under_their_own_head(make):
+    rows = make.rows()
+    note = "Logits were divided by a temperature."
+    texts = []
+    for notes in ((note,), ()):
+        text = markdown_report(tabulate(rows), make.summary(rows, notes=notes))
+        texts.append([line for line in text.splitlines() if line.startswith(("## ", "- Logits"))])
+    head = "## Notes on the method, and what was left out"
+    assert texts[0][texts[0].index(head) + 1] == f"- {note}"
+    assert head not in texts[1]
 
 
 def test_a_tier_is_made_again_by_its_command_and_has_no_config_beside_the_page(make):

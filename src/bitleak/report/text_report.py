@@ -44,9 +44,12 @@ def markdown_report(table: Table, summary: Summary) -> str:
     parts = {
         "How sure is this?": certainty(table, summary),
         "Findings": sentences(table, summary),
-        "What was not tested": (*not_tested(table, summary), *summary.notes),
+        "What was not tested": not_tested(table, summary),
+        "Notes on the method, and what was left out": summary.notes,
     }
     for title, items in parts.items():
+        if not items:
+            continue
         lines += ["", f"## {title}", "", *[f"- {_escaped(item)}" for item in items]]
     lines += [
         "",

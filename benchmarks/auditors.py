@@ -1,24 +1,31 @@
-"""One trained network on 10,000 CIFAR images: tier 0, and public auditors of one network.
+"""One trained network on 10,000 CIFAR images: tier 0, and the same three attacks by public auditors.
 
     python benchmarks/auditors.py --data cifar10 [--records 10000] [--out DIR] [--others PYTHON]
 
 Nothing is installed by this script; an auditor that cannot be imported is skipped with the reason.
 `--others` is the interpreter of an environment for auditors whose requirements exclude bitleak's. Run
-with adversarial-robustness-toolbox 1.20.1, tensorflow-privacy 0.8.12 (0.9.0 has no membership attacks in
-its wheel; needs tensorflow-cpu 2.15.1, tensorflow-probability 0.22.1, dm-tree, dp-accounting 0.4.3 and
-numpy 1.26) and privacy-meter 1.0.1 (needs tensorflow and opacus).
+with adversarial-robustness-toolbox 1.20.1, privacy-meter 1.0.1 (needs tensorflow and opacus) and
+tensorflow-privacy 0.8.12 (0.9.0 has no membership attacks in its wheel; needs tensorflow-cpu 2.15.1,
+tf-keras 2.15.1, tensorflow-probability 0.22.1, dm-tree, dp-accounting 0.4.3, statsmodels, pandas 2.2.3
+and numpy 1.26).
 
-A small network is trained on half of the images, then each auditor runs in a process of its own, by
-the first lines of its documentation: from the network and the images to its figures. Seconds
-are those after the imports, whose own seconds are shown too; one thread for all.
+A small network is trained on half of the images, then each auditor runs in a process of its own, from
+the network and the images to the figures of three attacks. Seconds are those after the imports, whose
+own seconds are shown too; one thread for all. `forward` is one evaluation of the network on all
+images, in batches of 256, as a floor.
 
-| auditor | attacks |
-|---|---|
-| bitleak | threshold, entropies, the label alone, population, with intervals, control and baseline |
-| art | the label alone; logistic regression on the loss, and on the logits (half of the records to fit) |
-| tensorflow-privacy | threshold, threshold on the entropy, logistic regression on the logits |
-| privacy-meter | population attack on the loss |
-"""
+| auditor | threshold on the loss | threshold on the entropy | the label alone |
+|---|---|---|---|
+| bitleak | `threshold` | `threshold-entropy` | `threshold-correct` |
+| art | `MembershipInferenceBlackBox`, logistic regression on the loss | the same on entropies given as `pred` | `MembershipInferenceBlackBoxRuleBased` |
+| privacy-meter | `PopulationMetric` with `ModelLoss` | with a signal | with a signal |
+| tensorflow-privacy | `THRESHOLD_ATTACK` | `THRESHOLD_ENTROPY_ATTACK` | `THRESHOLD_ATTACK` on losses of 0 and 1 |
+
+art and privacy-meter evaluate the network anew for every attack. tensorflow-privacy is given answers, so
+its network is evaluated once, by the caller. bitleak's seconds include the check on members, the
+baseline, the population attack, the control and all intervals, which the others do not have; `stages`
+are their seconds.
+"""  # noqa: E501
 
 import argparse
 import importlib.metadata
@@ -62,6 +69,13 @@ def standardised(images: np.ndarray) -> np.ndarray:
     return ((images / 255 - mean) / deviation).astype(np.float32)
 
 
+def entropy(logits: np.ndarray) -> np.ndarray:
+    """Return the entropies of the softmax."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -(np.exp(logs) * logs).sum(axis=1)
+
+
 def prepare(data: Path, records: int, folder: Path) -> None:
     """Write images, labels and membership, and a network that was trained on the members."""
     from bitleak import registry
@@ -95,12 +109,30 @@ def by_bitleak(model: nn.Module, images: np.ndarray, labels: np.ndarray, member:
     import bitleak.audit.target.model_audit
     import bitleak.report
 
-    def audit() -> dict[str, float]:
-        result = bitleak.audit_model(model, images, labels, member, mean=MEAN, deviation=DEVIATION)
+    def audit() -> dict[str, Any]:
+        stages: dict[str, float] = {"check on members": time.process_time()}
+        result = bitleak.audit_model(
+            model,
+            images,
+            labels,
+            member,
+            mean=MEAN,
+            deviation=DEVIATION,
+            on_step=lambda _, stage: stages.setdefault(stage, time.process_time()),
+        )
         result.summary()
-        figures = {"blind": result.baseline.auc}
-        for attack in ("threshold", "threshold-entropy", "threshold-correct", "population"):
-            figures[attack] = result.figure("auc", attack=attack).value
+        ends = [*list(stages.values())[1:], time.process_time()]
+        figures: dict[str, Any] = {
+            name: float(result.figure("auc", attack=attack).value)
+            for name, attack in (
+                ("loss", "threshold"),
+                ("entropy", "threshold-entropy"),
+                ("label", "threshold-correct"),
+            )
+        }
+        figures["blind"] = result.baseline.auc
+        spans = zip(stages.items(), ends, strict=True)
+        figures["stages"] = {stage: round(end - start, 2) for (stage, start), end in spans}
         return figures
 
     return audit
@@ -125,28 +157,22 @@ def by_art(model: nn.Module, images: np.ndarray, labels: np.ndarray, member: np.
         )
         inside, outside = np.flatnonzero(member), np.flatnonzero(~member)
         gap = MembershipInferenceBlackBoxRuleBased(classifier)
-        figures = {
-            "label": float(
-                np.mean(gap.infer(inputs[inside], labels[inside]))
-                + 1
-                - np.mean(gap.infer(inputs[outside], labels[outside]))
-            )
-            / 2
-        }
+        hits = gap.infer(inputs[inside], labels[inside])
+        false_alarms = gap.infer(inputs[outside], labels[outside])
+        figures = {"label": float(np.mean(hits) + 1 - np.mean(false_alarms)) / 2}
+        # An attack is fitted on one half of the records, and tested on the other.
         half, rest = len(inside) // 2, len(outside) // 2
-        for kind in ("loss", "prediction"):
-            attack = MembershipInferenceBlackBox(
-                classifier, input_type=kind, attack_model_type="lr"
-            )
-            attack.fit(
-                inputs[inside[:half]],
-                labels[inside[:half]],
-                inputs[outside[:rest]],
-                labels[outside[:rest]],
-            )
-            tested = np.concatenate([inside[half:], outside[rest:]])
-            scores = attack.infer(inputs[tested], labels[tested], probabilities=True)
-            figures[kind] = float(roc_auc_score(member[tested], np.ravel(scores)))
+        fitted, fitted_out = inside[:half], outside[:rest]
+        tested = np.concatenate([inside[half:], outside[rest:]])
+        losses = MembershipInferenceBlackBox(classifier, input_type="loss", attack_model_type="lr")
+        losses.fit(inputs[fitted], labels[fitted], inputs[fitted_out], labels[fitted_out])
+        scores = losses.infer(inputs[tested], labels[tested], probabilities=True)
+        figures["loss"] = float(roc_auc_score(member[tested], np.ravel(scores)))
+        entropies = entropy(classifier.predict(inputs))[:, None]
+        surprise = MembershipInferenceBlackBox(classifier, attack_model_type="lr")
+        surprise.fit(pred=entropies[fitted], test_pred=entropies[fitted_out])
+        scores = surprise.infer(None, pred=entropies[tested], probabilities=True)
+        figures["entropy"] = float(roc_auc_score(member[tested], np.ravel(scores)))
         return figures
 
     return audit
@@ -176,16 +202,15 @@ def by_tensorflow_privacy(
             labels_train=labels[member],
             labels_test=labels[~member],
         )
-        kinds = (
-            AttackType.THRESHOLD_ATTACK,
-            AttackType.THRESHOLD_ENTROPY_ATTACK,
-            AttackType.LOGISTIC_REGRESSION,
-        )
-        results = attacks.run_attacks(given, SlicingSpec(entire_dataset=True), attack_types=kinds)
-        figures = {}
-        for result in results.single_attack_results:
-            figures[result.attack_type.value] = float(result.get_auc())
-        return figures
+        kinds = (AttackType.THRESHOLD_ATTACK, AttackType.THRESHOLD_ENTROPY_ATTACK)
+        whole = SlicingSpec(entire_dataset=True)
+        results = attacks.run_attacks(given, whole, attack_types=kinds).single_attack_results
+        figures = {"loss": results[0].get_auc(), "entropy": results[1].get_auc()}
+        wrong = (logits.argmax(axis=1) != labels).astype(np.float64)
+        by_label = AttackInputData(loss_train=wrong[member], loss_test=wrong[~member])
+        results = attacks.run_attacks(by_label, whole, attack_types=kinds[:1])
+        figures["label"] = results.single_attack_results[0].get_auc()
+        return {name: float(value) for name, value in figures.items()}
 
     return audit
 
@@ -198,9 +223,25 @@ def by_privacy_meter(
     from privacy_meter.dataset import Dataset
     from privacy_meter.hypothesis_test import linear_itp_threshold_func
     from privacy_meter.information_source import InformationSource
-    from privacy_meter.information_source_signal import ModelLoss
+    from privacy_meter.information_source_signal import ModelLoss, Signal
     from privacy_meter.metric import PopulationMetric
     from privacy_meter.model import PytorchModelTensor
+
+    class ByLogits(Signal):  # type: ignore[misc]
+        """A signal of a model's logits and the labels; smaller is more likely a member."""
+
+        def __init__(self, value: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+            self.value = value
+
+        def __call__(
+            self, models: Any, datasets: Any, model_to_split_mapping: Any, extra: Any
+        ) -> list[np.ndarray]:
+            values = []
+            for model, place in zip(models, model_to_split_mapping, strict=True):
+                number, split, given, goal = place
+                x, y = (datasets[number].get_feature(split, name) for name in (given, goal))
+                values.append(self.value(model.get_logits(x), y.numpy()))
+            return values
 
     inputs, goals = torch.from_numpy(standardised(images)), torch.from_numpy(labels)
     outside = np.flatnonzero(~member)
@@ -217,21 +258,32 @@ def by_privacy_meter(
         wrapped = PytorchModelTensor(model, nn.CrossEntropyLoss())
         target = InformationSource([wrapped], [dataset({"train": "train", "test": "test"})])
         reference = InformationSource([wrapped], [dataset({"train": "population"})])
-        metric = PopulationMetric(
-            target_info_source=target,
-            reference_info_source=reference,
-            signals=[ModelLoss()],
-            hypothesis_test_func=linear_itp_threshold_func,
-        )
+        signals = {
+            "loss": ModelLoss(),
+            "entropy": ByLogits(lambda logits, _: entropy(logits)),
+            "label": ByLogits(lambda logits, labels: 1.0 * (logits.argmax(axis=1) != labels)),
+        }
+        metrics = []
+        for signal in signals.values():
+            metrics.append(
+                PopulationMetric(
+                    target_info_source=target,
+                    reference_info_source=reference,
+                    signals=[signal],
+                    hypothesis_test_func=linear_itp_threshold_func,
+                )
+            )
         job = Audit(
-            metrics=metric,
+            metrics=metrics,
             inference_game_type=InferenceGame.PRIVACY_LOSS_MODEL,
             target_info_sources=target,
             reference_info_sources=reference,
             save_logs=False,
         )
         job.prepare()
-        return {"population": float(job.run()[0][0].roc_auc)}
+        return {
+            name: float(result[0].roc_auc) for name, result in zip(signals, job.run(), strict=True)
+        }
 
     return audit
 
@@ -251,10 +303,18 @@ def measure(name: str, folder: Path) -> None:
         images, labels, member = arrays["images"], arrays["labels"], arrays["member"]
     model = network()
     model.load_state_dict(torch.load(folder / "network.pt", weights_only=True))
+    model.eval()
     package, make = AUDITORS[name]
+    inputs = torch.from_numpy(standardised(images))
+    with torch.inference_mode():
+        model(inputs[:256])
+        start = time.process_time()
+        for batch in inputs.split(256):
+            model(batch)
+        forward = time.process_time() - start
     start = time.process_time()
     try:
-        audit = make(model.eval(), images, labels, member)
+        audit = make(model, images, labels, member)
     except ImportError as error:
         print(json.dumps({"skipped": f"{type(error).__name__}: {error}"}))
         return
@@ -265,9 +325,11 @@ def measure(name: str, folder: Path) -> None:
         "cpu": time.process_time() - cpu,
         "wall": time.monotonic() - wall,
         "imports": imported,
+        "forward": forward,
     }
     version = importlib.metadata.version(package)
-    print(json.dumps({"version": version, **seconds, "figures": figures}))
+    rounded = {name: round(value, 2) for name, value in seconds.items()}
+    print(json.dumps({"version": version, **rounded, "figures": figures}))
 
 
 def main() -> None:

@@ -3,17 +3,20 @@
     python benchmarks/blind_baseline.py [--splits 200] [--records 4000] [--data cifar10]
 
 Records are images with brightness, colour and noise, or, with `--data`, those of a folder that
-`data: {name: hub, path: ...}` reads. Random splits must be silent in at least 95 %. A shift of the
+`data: {name: hub, path: ...}` reads. A random half is stored as JPEG (quality 90), the other as PNG, and
+pixels and sizes are those of the stored files. Random splits must be silent in at least 95 %. A shift of the
 members' brightness by 0.3 deviations, in the pixels, which stay 8-bit, must be found in at least
 80 %; splits by class, brightness, file format and date always, which are made with 60 % of one half
 and 40 % of the other as members. All seeds are the numbers of the splits.
 """
 
 import argparse
+import io
 import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from bitleak.audit.target.blind_baseline import PLANTED, BlindBaseline, blind_baseline
 from bitleak.audit.target.image_features import features_of
@@ -41,6 +44,17 @@ def read(folder: Path, records: int) -> tuple[np.ndarray, np.ndarray]:
     return images.pixels[drawn], images.labels[drawn]
 
 
+def encoded(pixels: np.ndarray, formats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels as read from files of these formats, and the sizes of the files."""
+    read_back, sizes = np.empty_like(pixels), np.empty(len(pixels), np.int64)
+    for place, (image, kind) in enumerate(zip(pixels, formats, strict=True)):
+        buffer = io.BytesIO()
+        Image.fromarray(image.transpose(1, 2, 0)).save(buffer, str(kind), quality=90)
+        sizes[place] = buffer.tell()
+        read_back[place] = np.asarray(Image.open(buffer)).transpose(2, 0, 1)
+    return read_back, sizes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--splits", type=int, default=200)
@@ -54,9 +68,8 @@ def main() -> None:
     records = len(labels)
     rng = np.random.default_rng(1)
     formats = np.where(rng.random(records) < 0.5, "PNG", "JPEG")
-    stored = StoredFiles(
-        sizes=rng.integers(900, 1100, records), formats=formats, order=np.arange(records) / records
-    )
+    pixels, sizes = encoded(pixels, formats)
+    stored = StoredFiles(sizes=sizes, formats=formats, order=np.arange(records) / records)
     bright = pixels.mean(axis=(1, 2, 3))
     still = features_of(pixels, labels, np.arange(records), stored, 0)
 

@@ -206,6 +206,10 @@ WRONG = {
         {"members": ("inside.npy",) * 3},
         "network 0: 2 members are in --population, such as record 85",
     ),
+    "zeros and ones": (
+        {"members": ("integers.npy",) * 3},
+        "truth values stored as integers; store them as truth values .array.astype.bool..",
+    ),
     "two files": ({"members": ("inside.npy",) * 2}, "--members: give one file for all 3 networks, or one for each"),
     "a float": ({"members": ("float.npy",) * 3}, "expected integers .records., the numbers of records, or bool"),
     "a pickle": ({"members": ("pickle.npy",) * 3}, "pickle"),
@@ -227,6 +231,7 @@ def test_a_mistake_is_refused_before_a_network_is_evaluated(networks, tmp_path, 
     np.save(tmp_path / "beyond.npy", np.arange(1, 101))
     np.save(tmp_path / "inside.npy", np.array([3, 85, 86]))
     np.save(tmp_path / "float.npy", np.ones(80))
+    np.save(tmp_path / "integers.npy", np.arange(80) % 2)
     np.save(tmp_path / "pickle.npy", np.array([print], object), allow_pickle=True)
     monkeypatch.chdir(tmp_path)
     for key in ("weights", "members"):

@@ -205,6 +205,88 @@ def test_tier_2_refuses_what_shadows_cannot_share(bitleak, config, tmp_path):
     assert "target.channels, layout: tier 2 trains shadows on the images as they are stored" in err
 
 
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"shadows": 7}, "split.shadows must be even"),
+        ({"models": 20}, "split.models: is for audits that train their targets"),
+        ({"held_out": 0.5}, "split.held_out: is for audits that train their targets"),
+    ],
+)
+def test_counts_of_models_that_a_population_does_not_have_are_refused(
+    bitleak, config, split, message
+):
+    config["split"] = split
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 2, config=config)
+    assert code == 2
+    assert message in err
+
+
+def test_weights_of_another_network_are_refused_before_the_population_is_trained(
+    bitleak, config, tmp_path
+):
+    torch.save({"1.weight": torch.zeros(2, 2)}, tmp_path / "small.pt")
+    config["target"]["releases"] = {"small": "small.pt"}
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 2, config=config | POPULATION)
+    assert code == 2
+    assert "target.releases.small: weights of another network: 0 of the network's 2 tensors" in err
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_numbers_that_count_from_1_are_refused_before_the_population_is_trained(
+    bitleak, config, tmp_path
+):
+    numbers = np.flatnonzero(np.load(tmp_path / "members.npy")) + 1
+    config["target"]["members"] = numbers.tolist()
+    for tier in (1, 2):
+        code, _, err = bitleak("audit", "config.yaml", "--tier", tier, config=config | POPULATION)
+        assert code == 2
+        assert "target.members: do the numbers count from 1?" in err
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_the_given_mean_is_proposed_in_the_units_that_fit(bitleak, config):
+    config["target"] |= {
+        name: [255 * v for v in config["target"][name]] for name in ("mean", "deviation")
+    }
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 0, config=config)
+    assert code == 2
+    assert "with the given mean and deviation, for pixels from 0 to 255" in err
+    assert "scale: 255 in the target section" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("mine", "save the weights alone: torch.save(torch.load('odd.pt')['mine'], 'weights.pt')"),
+        ("text", "odd.pt: not a file of torch.save, or damaged\n"),
+        ("folder", "odd.pt: is a folder; give a .safetensors or .pt file"),
+    ],
+)
+def test_checkpoints_of_other_forms_are_refused_with_the_way_out(
+    bitleak, config, tmp_path, content, message
+):
+    path = tmp_path / "odd.pt"
+    if content == "mine":
+        torch.save({"mine": toy().network.state_dict()}, path)
+    elif content == "text":
+        path.write_text("hello")
+    else:
+        path.mkdir()
+    config["target"]["weights"] = "odd.pt"
+    code, _, err = bitleak("audit", "config.yaml", "--tier", 0, config=config)
+    assert code == 2
+    assert message in err
+
+
+def test_a_second_state_dict_of_a_checkpoint_is_named(bitleak, config, tmp_path):
+    tensors = toy().network.state_dict()
+    torch.save({"model": tensors, "ema": tensors}, tmp_path / "model.pt")
+    code, out, err = bitleak("audit", "config.yaml", "--tier", 0, config=config)
+    assert code == 0, err
+    assert "the state dict is read from 'model'; 'ema' not read" in out.replace("\n", " ")
+
+
 def test_the_plan_of_a_target_is_that_of_its_population(bitleak, config):
     code, out, err = bitleak("plan", "config.yaml", config=config | POPULATION)
     assert code == 0, err

@@ -78,6 +78,8 @@ def ask_networks(
         why_at_chance,
     )
     from bitleak.single_network.answer_request import AnswerRequest, check_answer_request
+    from bitleak.single_network.input_doubts import check_inputs
+    from bitleak.single_network.membership_doubts import folder_doubts
 
     # Everything that can be wrong is refused here, before a network is evaluated.
     request = AnswerRequest(
@@ -97,6 +99,7 @@ def ask_networks(
     )
     print_download(check_answer_request(request).dataset, None)
     job = prepare_answers(request)
+    check_inputs(job)
     check_out(out)
     for note in job.notes:
         print(f"note: {note}")
@@ -123,6 +126,8 @@ def ask_networks(
         print(f"{entry.name}: accuracy {', '.join(known)}")
     if reason := why_at_chance(job, accuracies):
         print(f"note: {reason}")
+    for doubt in folder_doubts(out, job.names):
+        print(f"note: {doubt}")
     if job.records.member is None:
         print(
             "note: no --members: `bitleak attack` needs member.npy, unless this is its --quantized"

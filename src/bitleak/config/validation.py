@@ -1,7 +1,7 @@
 """Validation of a config: every mistake is reported at once, before any work."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         lambda entry, where, found: read_quantizer(entry, where, calibration, found),
         errors,
     )
+    _check_target_split(config, errors)
     if errors:
         raise ConfigError("\n".join(errors))
     # Sections against each other, which needs all of them to be right by themselves.
@@ -125,6 +126,23 @@ def validate(raw: Mapping[str, Any]) -> Config:
     if errors:
         raise ConfigError("\n".join(errors))
     return Config(**config)
+
+
+def _check_target_split(config: Mapping[str, Any], errors: list[str]) -> None:
+    """Refuse counts of models that a target's population does not have."""
+    split = config["split"]
+    if config["target"] is None or split is None:
+        return
+    for name in ("models", "targets", "held_out"):
+        if getattr(split, name) != getattr(SplitConfig(), name):
+            errors.append(
+                f"split.{name}: is for audits that train their targets; around a given target, tier 2 trains "
+                f"split.shadows models ({split.shadows}): leave {name} out"
+            )
+    try:
+        replace(split, mode="dedicated", targets=1)
+    except ValueError as error:
+        errors.append(f"split.{error}")
 
 
 def resolved(config: Config) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def read_checkpoint(path: Path, where: str) -> Checkpoint:
             tensors and plain containers, it holds no state dict, or a number is not finite.
     """
     if not path.is_file():
-        raise ModelError(f"{where}: {path}: no such file; give a .safetensors or .pt file")
+        reason = "is a folder" if path.is_dir() else "no such file"
+        raise ModelError(f"{where}: {path}: {reason}; give a .safetensors or .pt file")
     facts: Mapping[str, Any] = {}
     if path.suffix in TORCH:
         loaded = _loaded(path, where)
@@ -140,9 +141,8 @@ def _loaded(path: Path, where: str) -> Any:
             "torch.save(network.state_dict(), path)"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{where}: {path}: not a file of torch.save, or damaged: {error}"
-        ) from None
+        reason = f": {error}" if isinstance(error, RuntimeError) else ""
+        raise ModelError(f"{where}: {path}: not a file of torch.save, or damaged{reason}") from None
 
 
 def _state_dict(
@@ -150,12 +150,15 @@ def _state_dict(
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """Return the tensors, and a note if they are nested."""
     keys: list[str] = []
+    passed: list[str] = []
     for _ in range(DEEPEST):
         if not isinstance(loaded, Mapping):
             break
-        nested = next((key for key in NESTED if isinstance(loaded.get(key), Mapping)), None)
-        if nested is None:
+        candidates = [key for key in NESTED if isinstance(loaded.get(key), Mapping)]
+        if not candidates:
             break
+        nested, *further = candidates
+        passed += further
         keys.append(nested)
         loaded = loaded[nested]
     tensors: dict[str, torch.Tensor] = {}
@@ -164,12 +167,30 @@ def _state_dict(
             if isinstance(value, torch.Tensor):
                 tensors[str(name)] = value
     if not tensors:
-        content = ", ".join(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded)
+        is_mapping = isinstance(loaded, Mapping)
+        content = ", ".join(map(str, loaded)) if is_mapping else type(loaded).__name__
+        nested = (
+            [key for key, value in loaded.items() if _holds_tensors(value)] if is_mapping else []
+        )
+        hint = (
+            f"; save the weights alone: torch.save(torch.load({path.name!r})[{nested[0]!r}], 'weights.pt')"
+            if nested
+            else ""
+        )
         raise ModelError(
             f"{where}: {path}: no state dict; looked under {', '.join(NESTED)}, and the file holds "
-            f"{content}"
+            f"{content}{hint}"
         )
-    return tensors, ((f"the state dict is read from {'.'.join(keys)!r}",) if keys else ())
+    if not keys:
+        return tensors, ()
+    further = f"; {', '.join(map(repr, passed))} not read" if passed else ""
+    return tensors, (f"the state dict is read from {'.'.join(keys)!r}{further}",)
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(
+        isinstance(item, torch.Tensor) for item in value.values()
+    )
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

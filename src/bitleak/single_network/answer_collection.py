@@ -284,7 +284,7 @@ def _add_digest(digest: str, digests: list[str], path: Path, checked: CheckedAns
     digests.append(digest)
 
 
-def _asker(job: AnswerJob, row: int) -> tuple[Callable[..., list[np.ndarray]], dict[str, Any]]:
+def asker(job: AnswerJob, row: int) -> tuple[Callable[..., list[np.ndarray]], dict[str, Any]]:
     """Return the function that evaluates a row's network, by its runtime or by PyTorch, and the runtime's facts."""
     path, spec = job.checked.files[row], job.specs[row]
     if is_network_file(path):
@@ -420,7 +420,7 @@ def _answered(
 ) -> dict[str, Any]:
     """Evaluate one network, write its rows, and return their digests and its accuracies."""
     path, spec = job.checked.files[row], job.specs[row]
-    ask, runtime = _asker(job, row)
+    ask, runtime = asker(job, row)
     records = {"logits": job.records.pool, "population_logits": job.records.population}
     queries = job.checked.queries
     total = sum(len(records[name]) for name in arrays) * len(queries)

@@ -277,6 +277,11 @@ def _membership(
     for path in paths:
         where = f"--members {path}"
         array = _loaded(path, where)
+        if array.dtype.kind in "iu" and array.size > 2 and set(np.unique(array)) == {0, 1}:
+            raise ConfigError(
+                f"{where}: zeros and ones of {array.dtype} are truth values stored as integers; store them as truth "
+                "values (array.astype(bool)), else they are read as record numbers"
+            )
         if array.ndim == 2 and array.dtype == bool:
             if len(paths) > 1 or len(array) != models:
                 raise ConfigError(

@@ -15,18 +15,10 @@ import torch
 from torch import Tensor
 
 from bitleak.core.checks import number_in, one_of
+from bitleak.data.standardisations import STANDARDS
 
 Channels = Literal["rgb", "bgr"]
 InputLayout = Literal["upright", "transposed"]
-
-STANDARDS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "CIFAR-100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "MNIST": ((0.1307,), (0.3081,)),
-    "from -1 to 1": ((0.5,), (0.5,)),
-}
-"""Means and deviations in common use, for pixels from 0 to 1; a single number is for all channels."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +155,16 @@ def in_larger_units(proposal: Proposal) -> Proposal:
 
 
 def variations(spelling: InputSpelling, pixels: Sequence[int]) -> Iterator[Proposal]:
-    """Yield the spelling with channels exchanged, and with height and width exchanged.
+    """Yield the spelling for pixels up to 255 or 1 instead, with channels, and with sides exchanged.
 
     Args:
         spelling: The spelling.
         pixels: Shape of an image: channels, height, width.
     """
+    if spelling.scale in (1.0, 255.0) and (spelling.mean, spelling.deviation) != ((0.0,), (1.0,)):
+        scale = 256.0 - spelling.scale
+        title = f"the given mean and deviation, for pixels from 0 to {scale:g}"
+        yield Proposal(title, replace(spelling, scale=scale))
     if pixels[0] == 3:
         order: Channels = "rgb" if spelling.channels == "bgr" else "bgr"
         yield Proposal("channels exchanged", replace(spelling, channels=order))

@@ -19,10 +19,12 @@ from bitleak.audit.target.file_releases import (
     read_release,
     record_spec,
 )
+from bitleak.audit.target.list_doubts import check_list_first
 from bitleak.audit.target.member_check import check_on_members
 from bitleak.audit.target.network_answers import check_answers_alone
+from bitleak.audit.target.release_doubts import release_doubts
 from bitleak.audit.target.target_audit import OVERRIDDEN
-from bitleak.audit.target.target_run import Target, target_baseline
+from bitleak.audit.target.target_run import Target, given_releases, silent, target_baseline
 from bitleak.audit.target.tier_lines import tier_lines
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
@@ -133,11 +135,12 @@ def _file_step(release: ReleaseFile, spec: ModelSpec, where: str) -> LoadRelease
 
 
 def checked_lead(config: Config, target: Target) -> tuple[str, ...]:
-    """Check the target on its own members and without it; return the first lines of the report.
+    """Check the target, its lists and its releases; return the first lines of the report.
 
     Raises:
-        ConfigError: It errs on its own members, or members and others differ by themselves.
-        ModelError: It has no one answer per image.
+        ConfigError: It errs on its own members, their list counts from 1, or members and others
+            differ by themselves.
+        ModelError: It has no one answer per image, or a release does not fit.
     """
     section = config.target
     assert section is not None
@@ -150,20 +153,38 @@ def checked_lead(config: Config, target: Target) -> tuple[str, ...]:
         class_names=target.class_names,
         where=target.where,
     )
+    parts = target.parts
+    doubts = check_list_first(
+        target.model,
+        target.records,
+        (parts.evaluated, parts.population, parts.training),
+        parts.members,
+        seed=target.settings.seed,
+        on_step=silent,
+        where=target.where,
+    )
     baseline = target_baseline(target)
     if baseline.separable and not target.allow_separable:
         raise ConfigError(
             f"target.others: not evaluable, so nothing is trained. {baseline.sentence} Choose others of the "
             "same source as the members, or set target.allow_separable"
         )
+    # Weights and files are opened here, since trainings come before the tasks that read them.
+    plain = []
     for variant, release in target.releases.items():
         if isinstance(release, ReleaseFile):
             members = target.parts.members[:COMPARED]
             where = f"{target.where}releases.{variant}"
             opened_release(release, target.model, target.records, members, where)
+        else:
+            plain.append(variant)
+    for model in given_releases(target, plain).values():
+        doubts += release_doubts(
+            model.name, model.model, target.model, target.records, parts.members
+        )
     override = (OVERRIDDEN,) if baseline.separable else ()
     work = target.work
     tier = tier_lines(2, 0.0, work, len(target.parts.members), len(target.releases))
     # How the weights and the recipe were read is said here, as an audit has no other place for it.
     notes = [note for note in target.facts.notes if not note.startswith("data: ")]
-    return (*tier, *override, baseline.sentence, check.sentence, *notes)
+    return (*tier, *override, *doubts, baseline.sentence, check.sentence, *notes)

@@ -13,6 +13,7 @@ from bitleak.audit.file_summaries import opened_summary
 from bitleak.audit.target.blind_baseline import BlindBaseline, blind_baseline
 from bitleak.audit.target.file_releases import ReleaseTool
 from bitleak.audit.target.image_features import features_of
+from bitleak.audit.target.list_doubts import check_list, check_list_first
 from bitleak.audit.target.member_check import MemberCheck, check_on_members
 from bitleak.audit.target.network_answers import (
     Records,
@@ -21,6 +22,7 @@ from bitleak.audit.target.network_answers import (
 )
 from bitleak.audit.target.record_lists import Parts
 from bitleak.audit.target.reference_networks import ReferenceRecipe
+from bitleak.audit.target.release_doubts import release_doubts
 from bitleak.audit.target.release_models import (
     ReleaseModel,
     checked_name,
@@ -46,7 +48,7 @@ from bitleak.audit.target.target_audit import (
 from bitleak.audit.target.tier_lines import TrainingWork, swap_warning, tier_lines
 from bitleak.core.errors import ConfigError
 from bitleak.core.seeds import seed_for
-from bitleak.core.types import ReferenceKind
+from bitleak.core.types import LOGIT_SCALED, ReferenceKind
 from bitleak.core.variants import FULL
 from bitleak.data.stored_files import StoredFiles
 from bitleak.metrics import why_unmeasurable
@@ -115,25 +117,28 @@ class CheckedTarget(NamedTuple):
         members: The target on its own members.
         baseline: The guess at membership without the model.
         given: Releases that no quantizer makes, by name.
+        doubts: Reasons to doubt that these were made from the target.
     """
 
     members: MemberCheck
     baseline: BlindBaseline
     given: Mapping[str, ReleaseModel]
+    doubts: tuple[str, ...] = ()
 
 
 def checked_target(target: Target, on_step: OnStep = silent) -> CheckedTarget:
     """Check a target's lists and answers, and whether records alone tell its members from others.
 
     Raises:
-        ConfigError: There are too few records, or the target errs on its own members.
+        ConfigError: There are too few records, the target errs on its own members, or their list
+            counts from 1.
         ModelError: Its answers depend on more than the record.
     """
     names = [checked_name(name, f"{target.where}releases") for name in target.releases]
     if target.tier == 1:
         check_counts(target)
     check_answers_alone(target.model, target.records, f"{target.where}model")
-    given = _given_releases(target, names)
+    given = given_releases(target, names)
     members = check_on_members(
         target.model,
         target.records,
@@ -142,10 +147,26 @@ def checked_target(target: Target, on_step: OnStep = silent) -> CheckedTarget:
         class_names=target.class_names,
         where=target.where,
     )
+    parts = target.parts
+    doubts: list[str] = []
+    for release in given.values():
+        doubts += release_doubts(
+            release.name, release.model, target.model, target.records, parts.members
+        )
+    if target.tier == 1:
+        check_list_first(
+            target.model,
+            target.records,
+            (parts.evaluated, parts.population, parts.training),
+            parts.members,
+            seed=target.settings.seed,
+            on_step=on_step,
+            where=target.where,
+        )
     on_step(0.0, "blind baseline")
     baseline = target_baseline(target)
     on_step(1.0, "blind baseline")
-    return CheckedTarget(members, baseline, given)
+    return CheckedTarget(members, baseline, given, tuple(doubts))
 
 
 def is_evaluable(target: Target, baseline: BlindBaseline) -> bool:
@@ -189,6 +210,8 @@ def audited_target(
     sizes = file_counts(target.file_facts) if target.file_facts else {}
     answers_of_target = _answers(target.model, target, FULL, on_step)
     releases = [Release(FULL, "", None, answers_of_target, sizes=sizes)]
+    confidence = answers_of_target.pool[:, 0, LOGIT_SCALED]
+    exchanged = check_list(confidence, pool, parts.members, target.where)
     seconds = (time.monotonic() - start) / (len(asked) * len(records.queries))
     models = [checked.given.get(name) or _release(target, name) for name in target.releases]
     for release in models:
@@ -226,7 +249,8 @@ def audited_target(
         warnings=(
             *target.facts.warnings,
             *check.warnings,
-            *swap_warning(attacked.rows),
+            *checked.doubts,
+            *(swap_warning(attacked.rows) or exchanged),
             *outlying_warnings(releases),
         ),
     )
@@ -303,8 +327,13 @@ def target_baseline(target: Target) -> BlindBaseline:
     return blind_baseline(features, member, fprs=target.settings.fprs, seed=seed)
 
 
-def _given_releases(target: Target, names: Sequence[str]) -> dict[str, ReleaseModel]:
-    """Return the releases that need no quantizing, tried on a few records."""
+def given_releases(target: Target, names: Sequence[str]) -> dict[str, ReleaseModel]:
+    """Return the releases that need no quantizing, tried on a few records.
+
+    Raises:
+        ConfigError: A release is of no known form.
+        ModelError: Weights do not fit, or answers depend on more than the record.
+    """
     models = {}
     for name in names:
         release = target.releases[name]

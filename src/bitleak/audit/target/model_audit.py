@@ -99,7 +99,7 @@ def audit_model(
     order: Any = None,
     allow_separable: bool = False,
     calibration: int = CALIBRATION,
-    batch: int = 256,
+    batch: int = 64,
     seed: int = 0,
     title: str = "",
     on_step: OnStep | None = None,

@@ -41,7 +41,17 @@ def images_in(folder: Path) -> list[Path]:
         if not file.is_file():
             raise DataError(f"{file}: not a regular file; an image is needed")
     if not files:
-        raise DataError(f"{folder}: no images in this folder (known: {' '.join(sorted(SUFFIXES))})")
+        inner = [
+            name for name in subfolders(folder) if any(map(_is_image, (folder / name).iterdir()))
+        ]
+        hint = (
+            f"; its folders have some, such as {inner[0]}: if these are the classes, give train: {folder.name}"
+            if inner
+            else ""
+        )
+        raise DataError(
+            f"{folder}: no images in this folder (known: {' '.join(sorted(SUFFIXES))}){hint}"
+        )
     return sorted(files, key=lambda file: file.name)
 
 

@@ -169,12 +169,12 @@ def _state_dict(
     if not tensors:
         is_mapping = isinstance(loaded, Mapping)
         content = ", ".join(map(str, loaded)) if is_mapping else type(loaded).__name__
-        nested = (
+        holders = (
             [key for key, value in loaded.items() if _holds_tensors(value)] if is_mapping else []
         )
         hint = (
-            f"; save the weights alone: torch.save(torch.load({path.name!r})[{nested[0]!r}], 'weights.pt')"
-            if nested
+            f"; save the weights alone: torch.save(torch.load({path.name!r})[{holders[0]!r}], 'weights.pt')"
+            if holders
             else ""
         )
         raise ModelError(

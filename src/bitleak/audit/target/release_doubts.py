@@ -67,7 +67,7 @@ def weight_cosine(first: Any, second: Any) -> float | None:
     for name, value in first.state_dict().items():
         other = others.get(name)
         shape = getattr(value, "shape", ())
-        if len(shape) < 2 or getattr(other, "shape", None) != shape or value.is_quantized:
+        if other is None or len(shape) < 2 or other.shape != shape or value.is_quantized:
             continue
         a, b = value.detach().cpu().double(), other.detach().cpu().double()
         products += [float((a * b).sum()), float((a * a).sum()), float((b * b).sum())]

@@ -183,8 +183,8 @@ def _state_dict(
         )
     if not keys:
         return tensors, ()
-    further = f"; {', '.join(map(repr, passed))} not read" if passed else ""
-    return tensors, (f"the state dict is read from {'.'.join(keys)!r}{further}",)
+    unread = f"; {', '.join(map(repr, passed))} not read" if passed else ""
+    return tensors, (f"the state dict is read from {'.'.join(keys)!r}{unread}",)
 
 
 def _holds_tensors(value: Any) -> bool:

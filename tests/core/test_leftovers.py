@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 from bitleak.core import leftovers
 
@@ -50,3 +51,20 @@ def test_sweeping_removes_files_and_folders_of_the_dead_alone(tmp_path):
     assert leftovers.sweep(tmp_path, ".tmp.") == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
     assert leftovers.sweep(tmp_path / "missing", ".tmp.") == 0
+
+
+def test_a_temporary_folder_ends_with_its_block_and_takes_those_of_killed_processes_along(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "import os; from bitleak.core.leftovers import temporary_folder\n"
+    code += "with temporary_folder('a-') as folder: (folder / 'x').write_text('x'); os.kill(os.getpid(), 9)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert (left / "x").read_text() == "x"
+    with leftovers.temporary_folder("a-") as first, leftovers.temporary_folder("a-") as second:
+        (first / "y").write_text("y")
+        assert {first, second} == set(tmp_path.iterdir())
+        assert first.stat().st_mode & 0o777 == 0o700
+    assert not list(tmp_path.iterdir())

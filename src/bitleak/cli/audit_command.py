@@ -102,13 +102,12 @@ def show_plan(
     set_: Settings = None,
 ) -> int:
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
-    import tempfile
-
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
     from bitleak.cli.audit_progress import print_forecast, print_notes
     from bitleak.cli.terminal import print_download
     from bitleak.config import override, read_config, validate
+    from bitleak.core.leftovers import temporary_folder
     from bitleak.engine.store import Store, is_url
 
     checked = validate(override(read_config(config), set_ or []))
@@ -116,8 +115,8 @@ def show_plan(
     if checked.target is not None:
         from bitleak.cli.target_command import plan_target
 
-        with tempfile.TemporaryDirectory(prefix="bitleak-") as scratch:
-            prepared = plan_target(checked, tier, Path(scratch), data=data, device=device)
+        with temporary_folder() as scratch:
+            prepared = plan_target(checked, tier, scratch, data=data, device=device)
     else:
         prepared = library.prepare(checked, data=data, device=device, on_this_machine=False)
     # A plan makes no store, so a missing one has no results.

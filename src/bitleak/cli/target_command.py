@@ -1,6 +1,5 @@
 """`bitleak audit CONFIG --tier N` for a config with a target: a model that was trained elsewhere."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,12 +91,13 @@ def _with_references(
     from bitleak.audit.target.target_run import checked_target, is_evaluable
     from bitleak.cli.audit_progress import TaskBar, print_forecast, print_notes
     from bitleak.cli.terminal import StageBars, print_results
+    from bitleak.core.leftovers import temporary_folder
 
     checked = checked_target(target)
-    with tempfile.TemporaryDirectory(prefix="bitleak-") as scratch:
+    with temporary_folder() as scratch:
         references: Mapping[str, Sequence[Any]] = {}
         if is_evaluable(target, checked.baseline):
-            work = prepare_references(config, target, Path(scratch), data=data, device=device)
+            work = prepare_references(config, target, scratch, data=data, device=device)
             runtime = replace(work.prepared.runtime, **options.share)
             work = replace(work, prepared=replace(work.prepared, runtime=runtime))
             store = open_store(options.store)

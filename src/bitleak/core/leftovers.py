@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,19 @@ def sweep(folder: Path, prefix: str) -> int:
     for path in paths:
         remove_path(path)
     return len(paths)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str = "bitleak-") -> Iterator[Path]:
+    """Yield a new folder for temporary files; remove those that killed processes have left."""
+    parent = Path(tempfile.gettempdir())
+    sweep(parent, prefix)
+    folder = parent / new_name(prefix)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        remove_path(folder)
 
 
 def remove_path(path: Path) -> None:

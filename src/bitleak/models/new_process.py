@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from bitleak.core.errors import ModelError
+from bitleak.core.leftovers import temporary_folder
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build, load, state
 from bitleak.models.answer_difference import differing
@@ -55,8 +55,7 @@ def check_in_new_process(spec: ModelSpec) -> None:
     network = build(spec, seed=0)
     draw_zeros(network, torch.Generator().manual_seed(0))
     expected = answer_fingerprint(network, spec)
-    with tempfile.TemporaryDirectory(prefix="bitleak-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         _write_request(folder, spec, network)
         answers, values = _answered(folder, factory)
     difference = differing(answers, expected, ANSWER_TOLERANCE)

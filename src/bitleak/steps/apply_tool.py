@@ -71,9 +71,7 @@ class ApplyTool:
             ModelError: This machine has other releases of the tool's kits than the plan.
             QuantizationError: As `apply_tool`.
         """
-        import tempfile
-        from pathlib import Path
-
+        from bitleak.core.leftovers import temporary_folder
         from bitleak.models.fingerprint import with_fingerprint
         from bitleak.steps.networks import calibration_images, network_of, spec_of
         from bitleak.tools.tool_results import apply_tool
@@ -91,12 +89,12 @@ class ApplyTool:
             device="cpu",
         )
         bare = self.call.partition("@")[0]
-        with tempfile.TemporaryDirectory(prefix="bitleak-tool-") as folder:
+        with temporary_folder("bitleak-tool-") as folder:
             result = apply_tool(
                 registry.resolve(registry.TOOLS, bare, kind="tool"),
                 network_of(inputs.weights, runtime),
                 images,
-                Path(folder),
+                folder,
                 spec=spec,
                 options=self.options,
                 runtime=self.runtime,

@@ -11,7 +11,6 @@ with the target's: a file for inputs that are prepared otherwise is a release of
 """
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from bitleak.config import QuantizeConfig
 from bitleak.config.schema import FILE
 from bitleak.core.checks import unknown_name
 from bitleak.core.errors import ConfigError, ModelError
+from bitleak.core.leftovers import temporary_folder
 from bitleak.core.outside import is_outside
 from bitleak.core.seeds import seed_for
 from bitleak.core.types import ModelSpec, NetworkFile, Weights
@@ -351,12 +351,12 @@ def tool_release(
     Raises:
         QuantizationError: As `apply_tool`.
     """
-    with tempfile.TemporaryDirectory(prefix="bitleak-tool-") as folder:
+    with temporary_folder("bitleak-tool-") as folder:
         result = apply_tool(
             tool.function,
             target.cpu(),
             records.inputs(calibration, "identity"),
-            Path(folder),
+            folder,
             spec=record_spec(records),
             options=tool.options,
             runtime=tool.runtime,

@@ -5,7 +5,6 @@ factory. Their results are kept in a store under digests of both: a later call w
 factory and recipe goes on from there.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,6 +23,7 @@ from bitleak.audit.target.tabular_model import OnStep
 from bitleak.config import Config, validate
 from bitleak.config.fields import plain_values
 from bitleak.core.errors import ConfigError
+from bitleak.core.leftovers import temporary_folder
 from bitleak.core.types import Images
 from bitleak.data import held_records
 from bitleak.engine.execution import Event
@@ -175,7 +175,7 @@ def opened_store(store: str | Path | None) -> Iterator[Store]:
     if store is not None:
         yield Store(store)
         return
-    with tempfile.TemporaryDirectory(prefix="bitleak-store-") as folder:
+    with temporary_folder("bitleak-store-") as folder:
         yield Store(folder)
 
 

@@ -1,6 +1,5 @@
 """Tier 2 from Python: a population around a network that was handed over, and its result."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from bitleak.audit.target.tabular_model import OnStep
 from bitleak.audit.target.target_run import Target
 from bitleak.config import Config
 from bitleak.core.errors import ConfigError
+from bitleak.core.leftovers import temporary_folder
 from bitleak.core.types import Measure, Row
 from bitleak.core.variants import FULL
 from bitleak.report import RocCurve, check_out
@@ -140,8 +140,7 @@ def audited_population(
             f"tier 2: expected a network or an estimator of rows, got {type(target.model).__name__}"
         )
     data = given_data(target.records)
-    with opened_store(store) as opened, tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with opened_store(store) as opened, temporary_folder() as folder:
         section = {
             "weights": saved_weights(target.model, folder, "target"),
             "members": known.members.tolist(),

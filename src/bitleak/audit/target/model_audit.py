@@ -8,7 +8,6 @@ audit.report("audit")  # tables, figures and report.html
 ```
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +60,7 @@ from bitleak.audit.target.target_audit import TargetAudit, TargetFacts, Tier
 from bitleak.audit.target.target_run import Target, audited_target, silent
 from bitleak.audit.target.tier_lines import REFERENCES, SHADOWS, TrainingWork
 from bitleak.core.errors import ConfigError
+from bitleak.core.leftovers import temporary_folder
 from bitleak.core.variants import FULL
 from bitleak.data.augmentation_names import check_queries
 from bitleak.data.stored_files import StoredFiles
@@ -327,9 +327,9 @@ def _with_references(
             seed=target.settings.seed,
             sections={},
         )
-        with opened_store(store) as opened, tempfile.TemporaryDirectory() as scratch:
+        with opened_store(store) as opened, temporary_folder() as scratch:
             work = prepare_references(
-                config, target, Path(scratch), device=device_of(target.model), given=data.records
+                config, target, scratch, device=device_of(target.model), given=data.records
             )
             progress = task_progress(on_step, "references")
             return answered_references(work, target, opened, executor="serial", on_event=progress)

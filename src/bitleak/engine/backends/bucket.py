@@ -29,6 +29,7 @@ from typing import Any
 
 from bitleak.core.disk import flush_all
 from bitleak.core.errors import BrokenResult, StoreError
+from bitleak.core.leftovers import temporary_folder
 from bitleak.engine.backends.folder import MANIFEST, Folder, make_folder, write_text
 from bitleak.engine.manifest import ADVICE, fault, parse_manifest
 
@@ -130,8 +131,8 @@ class Bucket:
     @contextlib.contextmanager
     def inspected(self, place: PurePath) -> Iterator[Path]:
         """Yield a private copy of the current files."""
-        with tempfile.TemporaryDirectory(prefix="bitleak-") as temporary:
-            folder = Path(temporary, place.name)
+        with temporary_folder() as temporary:
+            folder = temporary / place.name
             folder.mkdir()
             text = self._text(place / MANIFEST)
             if text is not None:

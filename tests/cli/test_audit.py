@@ -1,12 +1,14 @@
 """A whole audit from the command line: what it leaves, that it resumes, and that nothing but the config decides."""
 
 import csv
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -194,17 +196,20 @@ def test_the_number_of_workers_changes_no_byte(undisturbed, bitleak, tmp_path, w
     assert (tmp_path / "out" / "results.csv").read_bytes() == expected
 
 
-def test_an_audit_killed_at_random_moments_ends_with_the_same_bytes(undisturbed, tmp_path):
+@pytest.mark.usefixtures("without_figures")
+def test_an_audit_killed_at_random_moments_ends_with_the_same_bytes(undisturbed, bitleak, tmp_path):
+    """Once with workers, and twice alone: forked, such a process has PyTorch loaded already."""
     chance = random.Random(0)
     tasks = results_in(undisturbed / "store")
-    for share in (0.0, 0.3, 0.6):
-        process = start(undisturbed, tmp_path)
+    for share, start_audit in ((0.0, fork), (0.3, start), (0.6, fork)):
+        process = start_audit(undisturbed, tmp_path)
         before = results_in(tmp_path / "store")
         wait_for(process, tmp_path / "store", min(tasks, max(before, round(share * tasks)) + 1))
         time.sleep(chance.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         assert process.wait() in (-signal.SIGKILL, 0)
-    assert start(undisturbed, tmp_path).wait() == 0
+    options = ["--out", tmp_path / "out", "--store", tmp_path / "store", "--executor", "serial"]
+    assert bitleak("audit", undisturbed / "config.yaml", *options)[0] == 0
     expected = (undisturbed / "out" / "results.csv").read_bytes()
     assert (tmp_path / "out" / "results.csv").read_bytes() == expected
 
@@ -289,12 +294,43 @@ def wait_for(process, store, results):
         time.sleep(0.05)
 
 
-def start(undisturbed, folder, *arguments):
-    command = [sys.executable, "-m", "bitleak", "audit", undisturbed / "config.yaml"]
-    command += ["--out", folder / "out", "--store", folder / "store", *arguments]
+def options_for(undisturbed, folder):
+    folders = ["--out", folder / "out", "--store", folder / "store"]
+    return ["audit", *map(str, [undisturbed / "config.yaml", *folders])]
+
+
+def start(undisturbed, folder):
+    command = [sys.executable, "-m", "bitleak", *options_for(undisturbed, folder)]
     return subprocess.Popen(
-        [str(part) for part in command],
+        command,
         stdout=subprocess.DEVNULL,
         # a shell's background job inherits an ignored SIGINT, and would keep it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+class ForkedAudit:
+    """A copy of this process that runs an audit without workers, with the methods of a `Popen`."""
+
+    def __init__(self, arguments):
+        from bitleak.cli import main
+
+        self.process = get_context("fork").Process(
+            target=lambda: sys.exit(main([*arguments, "--executor", "serial"]))
+        )
+        self.process.start()
+        self.kill = self.process.kill
+
+    def send_signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def poll(self):
+        return self.process.exitcode
+
+    def wait(self):
+        self.process.join()
+        return self.process.exitcode
+
+
+def fork(undisturbed, folder):
+    return ForkedAudit(options_for(undisturbed, folder))

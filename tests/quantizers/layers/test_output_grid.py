@@ -70,6 +70,7 @@ def by_hand(weight, grid, loss, groups, *, symmetric):
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("levels", [3, 4, 16])
 @pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.usefixtures("shapes_unchecked")  # thousands of descents of single rows
 def test_it_is_what_a_search_row_by_row_finds(grouped, levels, symmetric, monkeypatch):
     layer, _, _, loss = problem(*((nn.Conv2d(6, 9, 3, groups=3), (40, 6, 5, 4)) if grouped else ()))
     weight = layer.weight.detach()

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from hypothesis import HealthCheck, settings
+
+# no test depends on the speed of the machine
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 FIRST = (  # by CPU seconds; two processes end together only if the long ones do not come last
     "contracts/test_quantizers.py",

@@ -106,8 +106,15 @@ def observed(quantizer, network, calibration):
 
 
 @pytest.fixture(scope="module")
-def with_three_levels(quantizer, network, calibration):
-    return run(quantizer, network, calibration, levels=3)
+def evaluated(quantizer, network, calibration):
+    """A network in evaluation mode and images, after a run with levels 3; the result."""
+    handed_in, images = copy.deepcopy(network).eval(), calibration.clone()
+    return handed_in, images, run(quantizer, handed_in, images, levels=3)
+
+
+@pytest.fixture(scope="module")
+def with_three_levels(evaluated):
+    return evaluated[2]
 
 
 def run(quantizer, network, calibration, **fields):
@@ -216,12 +223,9 @@ def test_the_same_generator_gives_the_same_bits_in_both_modes(observed, with_thr
 
 @pytest.mark.parametrize("training", [True, False])
 def test_neither_network_nor_calibration_is_changed(
-    quantizer, network, calibration, training, observed
+    network, calibration, training, observed, evaluated
 ):
-    handed_in, images = observed[:2]
-    if not training:
-        handed_in, images = copy.deepcopy(network).eval(), calibration.clone()
-        run(quantizer, handed_in, images, levels=3)
+    handed_in, images = (observed if training else evaluated)[:2]
     assert all(
         torch.equal(value, network.state_dict()[name])
         for name, value in handed_in.state_dict().items()

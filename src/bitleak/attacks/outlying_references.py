@@ -39,7 +39,7 @@ def outlying_references(
         >>> confidences = [rng.normal(size=(100, 1)) for _ in range(8)]
         >>> confidences[2] *= 40
         >>> {model: round(distance) for model, distance in outlying_references(confidences).items()}
-        {2: 45}
+        {2: 47}
     """
     if len(confidences) < FEWEST_MODELS or not len(confidences[0]):
         return {}

@@ -41,7 +41,7 @@ def precision_text(levels: int | None) -> str:
     """Return the precision as a heading.
 
     Example:
-        >>> precision_text(2), precision(None), precision(0)
+        >>> precision_text(2), precision_text(None), precision_text(0)
         ('1 bit', 'full precision', 'quantized')
     """
     if levels is None:

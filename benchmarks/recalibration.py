@@ -23,7 +23,7 @@ import numpy as np
 from bitleak.attacks import attack_view, expand, recalibrated, two_class_signals
 from bitleak.core.types import AttackView
 from bitleak.metrics import Estimates, estimate_metrics, mean_over_records, with_map_error
-from bitleak.steps.map_error import MapError
+from bitleak.steps.moved_map_attacks import MapError
 
 MODELS, TARGETS, MANY, FPR = 16, (0, 4, 8, 12), 20_000, 0.05
 METRICS = "auc", f"tpr@{FPR:g}"

@@ -46,9 +46,9 @@ from bitleak.steps.choose_thresholds import (
     gathered_thresholds,
     thresholds_of_cases,
 )
-from bitleak.steps.map_error import TargetInfluence, map_error_of
 from bitleak.steps.measure_memorisation import memorisation_by_block
 from bitleak.steps.measure_power import POWER_TARGETS, PowerFigures, power_figures
+from bitleak.steps.moved_map_attacks import TargetInfluence, map_error_of
 from bitleak.steps.play_targets import PlayedRates
 
 

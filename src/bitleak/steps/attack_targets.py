@@ -25,7 +25,7 @@ from bitleak.core.types import SIGNALS, AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
-from bitleak.steps.map_error import MapError, TargetInfluence
+from bitleak.steps.moved_map_attacks import MapError, TargetInfluence
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
 

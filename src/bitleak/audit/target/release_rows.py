@@ -33,8 +33,8 @@ from bitleak.core.variants import CONTROL, FULL
 from bitleak.metrics import DELTA, PRIORS, Estimates, Measures
 from bitleak.report import RocCurve, named_curves
 from bitleak.steps.attack_targets import AttackLabel
-from bitleak.steps.map_error import map_error_of
 from bitleak.steps.measure_variant import MeasureVariant
+from bitleak.steps.moved_map_attacks import map_error_of
 from bitleak.steps.result_rows import Subject, measure_rows
 
 TIER_0_ATTACKS = ("threshold", "signals", "gap", "population")

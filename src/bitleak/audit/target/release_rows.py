@@ -187,7 +187,7 @@ def attacked_releases(
     return AttackedReleases(tuple(rows), tuple(curves), scores)
 
 
-def outlying_warnings(releases: Sequence[Release]) -> tuple[str, ...]:
+def release_outliers(releases: Sequence[Release]) -> tuple[str, ...]:
     """Return a sentence per release some of whose references answer far off the others.
 
     Args:

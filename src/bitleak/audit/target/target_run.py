@@ -34,7 +34,7 @@ from bitleak.audit.target.release_rows import (
     Release,
     Signals,
     attacked_releases,
-    outlying_warnings,
+    release_outliers,
 )
 from bitleak.audit.target.tabular_model import OnStep
 from bitleak.audit.target.target_audit import (
@@ -251,7 +251,7 @@ def audited_target(
             *check.warnings,
             *checked.doubts,
             *(swap_warning(attacked.rows) or exchanged),
-            *outlying_warnings(releases),
+            *release_outliers(releases),
         ),
     )
     return TargetAudit(

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import math
 import re
 from pathlib import Path
 
@@ -9,9 +10,16 @@ import pytest
 import typer
 import yaml
 
+from bitleak.attacks import known_names
 from bitleak.cli import app, exit_codes
-from bitleak.config import validate
+from bitleak.config import resolved, validate, yaml_files
+from bitleak.core import archive, footer
 from bitleak.core.errors import ConfigError
+from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_RATES, MOST_ROUNDS, MOST_VARIANTS
+from bitleak.data import decode
+from bitleak.data.class_labels import LABEL_NAMES
+from bitleak.engine import manifest
+from bitleak.report.row_files import ROWS_SCHEMA
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -182,3 +190,61 @@ def test_the_table_of_exit_codes_has_every_code():
     codes = {code for code in named if code < 128} | {128 + number for number in (2, 15, 1)}
     assert documented >= codes
     assert {0, 1, 2, 3, 4, 5, 6, 7} <= documented
+
+
+def rows_of(page, head):
+    """Cells of the table whose first line begins with `head`, one list per line."""
+    table = text_of(ROOT / page).partition(head)[2].partition("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+
+
+def test_the_table_of_columns_is_that_of_results_csv_in_its_order():
+    named = []
+    for cells in rows_of("docs/results.md", "| column | meaning |"):
+        named += re.findall(r"`([a-z_]+)`", cells[0])
+    columns = list(ROWS_SCHEMA.names)
+    assert sorted(named) == sorted(columns)
+    assert named[:6] == columns[:6]
+
+
+def test_every_attack_of_the_table_is_one_that_a_config_takes():
+    known = known_names()
+    for cells in rows_of("docs/results.md", "| word | name |"):
+        for word in re.findall(r"`([^`]+)`", cells[0]):
+            assert word in known
+        for name in re.findall(r"`([a-z][^`]*)`", cells[1]):
+            pattern = re.escape(name).replace(r"\.\.\.", ".+")
+            assert any(re.fullmatch(pattern, entry) for entry in known), name
+
+
+def test_limits_of_files_and_configs_are_those_of_the_code():
+    limits = text_of(ROOT / "docs/running.md").partition("## Limits")[2]
+    counts = [MOST_MODELS, MOST_VARIANTS, MOST_RATES, MOST_QUERIES, MOST_ROUNDS]
+    words = ["models", "variants", "rates", "queries", "rounds of calibration"]
+    for count, word in zip(counts, words, strict=True):
+        assert re.search(rf"\b{count:,} {word}\b", limits), word
+    side = math.isqrt(decode.MOST_PIXELS)
+    assert f"{side} x {side} pixels" in limits
+    assert f"{archive.ENTRIES} arrays; an entry of more than {archive.UNPACKED >> 20} MiB" in limits
+    assert f"{archive.RATIO:,} times its packed bytes" in limits
+    assert f"a footer of {footer.LARGEST_FOOTER >> 20} MiB" in limits
+    config = f"{yaml_files.LARGEST_CONFIG >> 20} MiB, {yaml_files.DEEPEST_CONFIG} levels"
+    assert f"{config}, {yaml_files.MOST_VALUES:,} values" in limits
+    assert f"{manifest.LARGEST_MANIFEST >> 20} MiB, {manifest.DEEPEST_MANIFEST} levels" in limits
+
+
+def test_names_of_label_columns_and_kinds_of_images_are_those_of_the_code():
+    text = text_of(ROOT / "docs/data.md")
+    sentence = re.search(r"the only one whose name is (.*?)\. Several", text, re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", sentence)) == LABEL_NAMES
+    kinds = re.search(r"\n([A-Za-z, ]+) are read, with suffixes in any case", text)[1]
+    assert {kind.upper() for kind in re.findall(r"[A-Z]\w+", kinds)} == set(decode.IMAGE_FORMATS)
+
+
+def test_defaults_of_the_table_of_results_are_those_of_a_config():
+    config = resolved(validate(SMALL))
+    for key, default, _ in rows_of("docs/results.md", "| key of the config | default |"):
+        name, value = key.strip("`"), yaml.safe_load(default.strip("`"))
+        assert config.get(name, "none") == value, name

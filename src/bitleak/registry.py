@@ -54,6 +54,9 @@ RUNTIMES = {
 RUNTIME_OF_SUFFIX = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
 """Names of `RUNTIMES` by the suffix of their files."""
 
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+"""Suffixes of checkpoints that `torch.save` writes."""
+
 ATTACKS = {
     "lira": "bitleak.attacks.lira:LIRA_FORMS",
     "rmia": "bitleak.attacks.rmia:RMIA_FORMS",

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from bitleak.audit import audit, prepare
+from bitleak.audit.comparison_notes import prediction_note
 from bitleak.audit.graph.partly_quantized_tasks import quantized_order, quantized_rows
-from bitleak.audit.prediction_note import prediction_note
 from bitleak.config import resolved, validate
 from bitleak.core.errors import ConfigError
 from bitleak.engine.store import Store

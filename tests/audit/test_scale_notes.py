@@ -1,6 +1,6 @@
 """The sentence of the report on the scale of the answers."""
 
-from bitleak.audit.scale_notes import (
+from bitleak.audit.comparison_notes import (
     STANDARDISED,
     has_own_scale,
     outlying_sentences,

@@ -19,7 +19,7 @@ from bitleak.models import load, state
 from bitleak.models.fingerprint import random_images
 from bitleak.query import answers as torch_answers
 from bitleak.runtimes.file_network import FileNetwork
-from bitleak.runtimes.file_queries import file_answers
+from bitleak.runtimes.fixed_batches import file_answers
 from bitleak.runtimes.runtime import open_network
 from bitleak.steps.weigh_weights import file_size
 from bitleak.tools.tool_results import apply_tool

@@ -16,8 +16,8 @@ from bitleak.answers.class_membership import class_figures_warning, class_warnin
 from bitleak.answers.joint_releases import joint_rows
 from bitleak.answers.target_views import FULL_BY_FULL, QUANTIZED, Case
 from bitleak.attacks import Attack, few_population_records
+from bitleak.core.errors import printable
 from bitleak.core.seeds import seed_for
-from bitleak.core.text import printable
 from bitleak.core.types import Row
 from bitleak.core.variants import CONTROL, FULL, POSITIVE
 from bitleak.metrics import Estimates, Measures

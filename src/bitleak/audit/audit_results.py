@@ -13,6 +13,11 @@ import yaml
 from bitleak.attacks import few_population_records
 from bitleak.audit.audit_influences import audit_influences
 from bitleak.audit.audit_warnings import copy_warnings, untrained_warnings
+from bitleak.audit.comparison_notes import (
+    audit_prediction_notes,
+    audit_scale_note,
+    outlying_warnings,
+)
 from bitleak.audit.exposed_records import (
     decoded_result,
     exposed_records,
@@ -22,9 +27,7 @@ from bitleak.audit.exposed_records import (
 )
 from bitleak.audit.file_summaries import file_summaries
 from bitleak.audit.graph.planned_target import weight_releases
-from bitleak.audit.prediction_note import audit_prediction_notes
 from bitleak.audit.preparation import Prepared
-from bitleak.audit.scale_notes import audit_scale_note, outlying_warnings
 from bitleak.config import CalibrationConfig, Config, analysis_variants, resolved
 from bitleak.core.outside import bare_name
 from bitleak.core.types import Images, Row

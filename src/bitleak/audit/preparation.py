@@ -23,8 +23,7 @@ from bitleak.models.external import factory_of, trial_of
 from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
 from bitleak.models.origin import origin
-from bitleak.quantizers.compatibility import check_network
-from bitleak.quantizers.coverage import uncoded_weights
+from bitleak.quantizers.compatibility import check_network, uncoded_weights
 from bitleak.runtimes.runtime import runtime_of
 from bitleak.steps.scale import NetworkSize, Scale
 from bitleak.tools.tool_versions import tool_versions

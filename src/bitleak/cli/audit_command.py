@@ -269,7 +269,7 @@ def _checked_limits(options: _Options) -> tuple[int | None, float | None]:
     Raises:
         ConfigError: One is wrong.
     """
-    from bitleak.core.amounts import bytes_of, seconds_of
+    from bitleak.cli.options import bytes_of, seconds_of
     from bitleak.core.errors import ConfigError
     from bitleak.registry import EXECUTORS, resolve
 

@@ -1,5 +1,7 @@
-"""Options that several verbs share."""
+"""Options that several verbs share, and amounts as people write them: `8G` of memory, `9m` of time."""
 
+import math
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -69,3 +71,51 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one field by its dotted name."),
 ]
 STORE = "bitleak-store"
+
+_BYTES = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 1 << 10,
+    "MI": 1 << 20,
+    "GI": 1 << 30,
+}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def bytes_of(text: str, name: str = "size") -> int:
+    """Return the bytes of `8G`, `1.5GiB`, `512 MB` or `1000000`; K, M, G and T are powers of 1000.
+
+    Raises:
+        ValueError: It is no size, or nothing.
+
+    Example:
+        >>> bytes_of("16M"), bytes_of("1.5GiB")
+        (16000000, 1610612736)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?|[KMG]I)B?\s*", text.upper())
+    count = int(float(match[1]) * _BYTES[match[2]]) if match else 0
+    if count < 1:
+        raise ValueError(f"{name} must be a size such as 8G, 512M or 1.5GiB, got {text!r}")
+    return count
+
+
+def seconds_of(text: str, name: str = "time") -> float:
+    """Return the seconds that `90s`, `9m`, `1.5h`, `1h30m` or `540` stand for.
+
+    Raises:
+        ValueError: It is no length of time, or none.
+
+    Example:
+        >>> seconds_of("9m"), seconds_of("1h30m")
+        (540.0, 5400.0)
+    """
+    part = r"(\d+(?:\.\d+)?)\s*([smhd]?)\s*"
+    if not re.fullmatch(rf"\s*(?:{part})+", text):
+        raise ValueError(f"{name} must be a time such as 9m, 90s or 1h30m, got {text!r}")
+    seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in re.findall(part, text))
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} must be a time such as 9m, 90s or 1h30m, got {text!r}")
+    return seconds

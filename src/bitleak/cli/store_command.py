@@ -109,8 +109,8 @@ def export_(
     """Write finished results to a file, for another machine's store."""
     from rich.filesize import decimal
 
+    from bitleak.cli.options import bytes_of
     from bitleak.cli.terminal import StageBars
-    from bitleak.core.amounts import bytes_of
     from bitleak.core.errors import ConfigError
     from bitleak.engine.store import Store
     from bitleak.engine.transfer import export_results

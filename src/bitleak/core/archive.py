@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bitleak.core.damage import damage_as
-from bitleak.core.errors import DataError
-from bitleak.core.text import printable
+from bitleak.core.errors import DataError, printable
 
 ENTRIES = 64
 """Largest number of arrays of a file."""

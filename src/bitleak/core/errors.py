@@ -27,7 +27,18 @@ Only explicit checks raise these. NumPy's own `ValueError`, such as that of shap
 fit, is none of them: it is a bug, and ends the task.
 """
 
-from bitleak.core.text import printable
+
+def printable(text: str) -> str:
+    r"""Return the text with every letter that cannot be printed written as its escape.
+
+    For names from elsewhere, such as names of files, in messages.
+
+    Example:
+        >>> print(printable(f"a{chr(7)}b"))
+        a\x07b
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 LONGEST_LINE = 1600
 """Largest number of letters of a message's line; the middle of a longer line is left out."""

@@ -16,12 +16,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from bitleak.core.checkpoint_suffixes import TORCH
 from bitleak.core.errors import ModelError
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import build
 from bitleak.models.network_size import shared_names
 from bitleak.models.tensor_names import fitted_names, with_shared_names
+from bitleak.registry import CHECKPOINT_SUFFIXES
 
 NESTED = ("state_dict", "model_state_dict", "model", "weights", "network", "net", "ema")
 """Keys that checkpoints keep the state dict under, the most usual first."""
@@ -60,7 +60,7 @@ def read_checkpoint(path: Path, where: str) -> Checkpoint:
         reason = "is a folder" if path.is_dir() else "no such file"
         raise ModelError(f"{where}: {path}: {reason}; give a .safetensors or .pt file")
     facts: Mapping[str, Any] = {}
-    if path.suffix in TORCH:
+    if path.suffix in CHECKPOINT_SUFFIXES:
         loaded = _loaded(path, where)
         tensors, notes = _state_dict(loaded, path, where)
         # A bare state dict has tensors at the top, and says nothing else.
@@ -72,7 +72,7 @@ def read_checkpoint(path: Path, where: str) -> Checkpoint:
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise ModelError(
                 f"{where}: {path}: not a .safetensors file ({error}); files of torch.save need one "
-                f"of the suffixes {' '.join(TORCH)}"
+                f"of the suffixes {' '.join(CHECKPOINT_SUFFIXES)}"
             ) from None
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
     for name, array in arrays.items():

@@ -28,14 +28,14 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from bitleak import registry
-from bitleak.core.checkpoint_suffixes import TORCH
 from bitleak.core.errors import DataError, ModelError, StoreError
 from bitleak.core.types import Images, ModelSpec, Weights
 from bitleak.data import limited
 from bitleak.data.data_notes import data_lines, numbering_hint
 from bitleak.engine.codecs import encode_spec
+from bitleak.registry import CHECKPOINT_SUFFIXES
 from bitleak.report.output_folder import write_atomically
-from bitleak.runtimes.file_queries import file_answers
+from bitleak.runtimes.fixed_batches import file_answers
 from bitleak.runtimes.runtime import open_network
 from bitleak.single_network.answer_request import (
     AnswerRequest,
@@ -310,7 +310,7 @@ def asker(job: AnswerJob, row: int) -> tuple[Callable[..., list[np.ndarray]], di
 
 def _read(path: Path) -> tuple[Weights, str]:
     """Return the weights of a file or result, and how a checkpoint of `torch.save` was read."""
-    if path.suffix in TORCH and path.is_file():
+    if path.suffix in CHECKPOINT_SUFFIXES and path.is_file():
         from bitleak.models.checkpoint import read_checkpoint
 
         checkpoint = read_checkpoint(path, "--weights")

@@ -22,12 +22,12 @@ from jaxtyping import Bool, Int64
 from bitleak import registry
 from bitleak.config import DataConfig, override
 from bitleak.config.fields import checked_value
-from bitleak.core.checkpoint_suffixes import TORCH
 from bitleak.core.checks import integer_in
 from bitleak.core.errors import ConfigError, DataError, ModelError
 from bitleak.core.npy import read_array
 from bitleak.core.types import Images
 from bitleak.data import check_queries
+from bitleak.registry import CHECKPOINT_SUFFIXES
 from bitleak.runtimes.runtime import runtime_of
 from bitleak.single_network.option_texts import model_from_text
 from bitleak.single_network.option_values import (
@@ -37,7 +37,7 @@ from bitleak.single_network.option_values import (
 )
 
 WEIGHTS_FILES = tuple(
-    f"*{suffix}" for suffix in (".safetensors", *TORCH, *registry.RUNTIME_OF_SUFFIX)
+    f"*{suffix}" for suffix in (".safetensors", *CHECKPOINT_SUFFIXES, *registry.RUNTIME_OF_SUFFIX)
 )
 """Files of a folder that are taken for weights."""
 

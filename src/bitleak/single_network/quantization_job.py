@@ -14,8 +14,7 @@ from bitleak.models import load
 from bitleak.models.external import trial_of
 from bitleak.models.fingerprint import RANDOM_IMAGES, random_images
 from bitleak.models.new_process import check_in_new_process
-from bitleak.quantizers.compatibility import check_network
-from bitleak.quantizers.coverage import uncoded_weights
+from bitleak.quantizers.compatibility import check_network, uncoded_weights
 from bitleak.quantizers.scheme import Scheme
 from bitleak.single_network.quantize_request import (
     DEFAULT_CALIBRATION,

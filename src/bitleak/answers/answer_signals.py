@@ -108,7 +108,7 @@ def signals_of(
     )
     for row in range(models):
         _fill(
-            ModelSignals(pool[:, row], as_they_came[row], correct[row]),
+            ModelPlanes(pool[:, row], as_they_came[row], correct[row]),
             answers,
             row,
             records,
@@ -119,7 +119,7 @@ def signals_of(
         if answers.population:
             nowhere = np.empty(len(outside))
             _fill(
-                ModelSignals(population[:, row], nowhere, population_correct[row]),
+                ModelPlanes(population[:, row], nowhere, population_correct[row]),
                 answers,
                 row,
                 outside,
@@ -232,7 +232,7 @@ def block_planes(
     return planes.reshape(count, records, queries)
 
 
-class ModelSignals(NamedTuple):
+class ModelPlanes(NamedTuple):
     """Arrays of one model to be filled, see `AnswerSignals`."""
 
     planes: Float64[np.ndarray, "signals records queries"]
@@ -241,7 +241,7 @@ class ModelSignals(NamedTuple):
 
 
 def _fill(
-    filled: ModelSignals,
+    filled: ModelPlanes,
     answers: Answers,
     row: int,
     records: Int64[np.ndarray, "records"],

@@ -39,7 +39,7 @@ from bitleak.core.types import LOG_PROBABILITY, LOGIT_SCALED, AttackView
 ENOUGH_POPULATION = 30
 """Population records from which on the error of the map is near enough to its first order."""
 
-EXACT = 1e-12
+_EXACT = 1e-12
 """Error of a map, in deviations of the confidence, that rounding makes."""
 
 NEGLIGIBLE_SHARE = 1 / 16
@@ -121,7 +121,7 @@ def moved_maps(view: AttackView) -> MovedMaps:
         ]
     )
     errors = np.linalg.norm(influence, axis=1)
-    errors[errors < EXACT * np.array([std, 1.0])] = 0.0  # rounding
+    errors[errors < _EXACT * np.array([std, 1.0])] = 0.0  # rounding
     moved = (
         _mapped_view(mapped, 1.0, float(errors[0])),
         _mapped_view(mapped, 1.0 + float(errors[1]), -float(errors[1]) * mean),

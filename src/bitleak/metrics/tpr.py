@@ -56,7 +56,7 @@ NODES = 64
 """Ranks of the threshold that the mixture is computed at, at most."""
 
 TPR_STEPS = 60
-EXACT = 1e-9
+_EXACT = 1e-9
 """Newton's steps at most, and the step on the arcsine scale at which they end."""
 
 ENOUGH_FALSE_POSITIVES = 10
@@ -231,7 +231,7 @@ def _quantiles(
         density = np.exp(-(away**2) / 2) @ weights * (precision / np.sqrt(2 * np.pi))
         step = excess / np.maximum(density, 1e-300)
         place = place - step
-        if np.abs(step).max() < EXACT:
+        if np.abs(step).max() < _EXACT:
             break
     ends = np.sin(np.clip(place, low, high)) ** 2
     return float(ends[0]), float(ends[1])

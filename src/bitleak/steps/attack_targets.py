@@ -21,15 +21,13 @@ from bitleak.attacks import (
 from bitleak.core.params import later
 from bitleak.core.seeds import seed_for
 from bitleak.core.spill import stack_arrays
-from bitleak.core.types import SIGNALS, AttackView, Images, Outputs, Splits
+from bitleak.core.types import LOGIT_SCALED, AttackView, Images, Outputs, Splits
 from bitleak.data.splits import references
 from bitleak.engine.worker import Runtime
 from bitleak.steps.answer_scale import AnswerScale, Labels, on_scale
 from bitleak.steps.moved_map_attacks import MapError, TargetInfluence
 from bitleak.steps.scale import Scale
 from bitleak.steps.step import OnProgress
-
-LOGIT_SCALED = SIGNALS.index("logit_scaled")
 
 
 class AttackLabel(NamedTuple):

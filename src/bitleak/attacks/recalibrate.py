@@ -21,7 +21,8 @@ which target and references share cancel. `moved_maps` has the views with shift 
 standard error each; the change of a figure between them, times a record's influence, is that record's
 influence on the figure (`metrics.map_error`). Two more runs of an attack, on the same sums over references.
 The error of a figure is that of P population records against that of N audited ones; above P = N / 16
-it adds at most 2 % to an interval in the worlds of docs/intervals.md, and is left out (`map_error_counts`).
+it adds about 2 % to the interval of an AUC and 5 % to that of a TPR in the worlds of docs/intervals.md,
+and is left out (`map_error_counts`).
 
 `log_probability` follows as log sigmoid(f'). The other signals do not follow from the confidence
 and are set to NaN, which attacks refuse.

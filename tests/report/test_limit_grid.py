@@ -7,6 +7,7 @@ import pytest
 
 from bitleak.core.release_limits import ReleaseLimits
 from bitleak.report import tabulate
+from bitleak.report.charts import limits_chart
 from bitleak.report.limit_grid import limit_grid
 from bitleak.report.release_gate import Limit, check_limits
 
@@ -103,3 +104,18 @@ def test_a_figure_that_the_page_has_no_words_for_leaves_the_sliders_as_they_are(
     limits = ReleaseLimits({"balanced_accuracy": 0.6}, adversary="lira-online-fixed/matched")
     grid = limit_grid(tabulate(rows), replace(summary, limits=limits))
     assert grid.metric == f"tpr@{summary.headline_fpr:g}"
+
+
+def test_every_labelled_loss_is_inside_the_axis(rows, grid):
+    layers = limits_chart(tabulate(rows), grid)["layer"]
+    axes = []
+    layers = [*layers, *(inner for layer in layers for inner in layer.get("layer", ()))]
+    for layer in layers:
+        x = layer.get("encoding", {}).get("x", {})
+        if "axis" in x:
+            axes.append((x["axis"]["values"], x["scale"]["domain"]))
+    assert axes
+    for values, (lowest, highest) in axes:
+        assert {0, 1, 2} <= set(values)
+        assert lowest <= min(values)
+        assert max(values) <= highest

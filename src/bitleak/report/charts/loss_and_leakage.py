@@ -16,6 +16,9 @@ from bitleak.report.results_table import Table
 
 FULL_TITLE = "full precision"
 
+TICKS = (-1, 0, 1, 2, 5, 10, 20, 30, 50, 100)
+"""Labelled losses of accuracy, in points."""
+
 
 def limits_chart(table: Table, grid: LimitGrid) -> dict[str, Any] | None:
     """Return the chart, with the data sets `variants` and `limits`; None without accuracies.
@@ -63,7 +66,8 @@ def _channels(table: Table, grid: LimitGrid, shown: list[dict[str, Any]]) -> dic
         "type": "quantitative",
         "scale": loss_scale,
         "title": "test accuracy lost (points)",
-        "axis": {"values": [-1, 0, 1, 2, 5, 10, 20, 50, 100], "grid": True},
+        # a tick outside the domain would be drawn at its end, where another loss lies
+        "axis": {"values": [tick for tick in TICKS if lowest <= tick <= highest], "grid": True},
     }
     y = {
         "field": "leakage",

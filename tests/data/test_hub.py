@@ -299,6 +299,11 @@ def test_bad_image_folders_are_errors_that_name_the_file(image_folder, tmp_path_
     (image_folder / "train" / "cow").mkdir()
     with pytest.raises(DataError, match="cow: no images in this folder"):
         hub.describe(None)
+    # The folder of a split that is taken for a class.
+    with pytest.raises(
+        DataError, match="such as ant: if these are the classes, name the training split"
+    ):
+        Hub(str(image_folder), train=".").load(None)
     with pytest.raises(DataError, match="neither Parquet files nor folders train/<class>/"):
         hub.load(tmp_path_factory.mktemp("empty"))
 

@@ -45,7 +45,7 @@ def images_in(folder: Path) -> list[Path]:
             name for name in subfolders(folder) if any(map(_is_image, (folder / name).iterdir()))
         ]
         hint = (
-            f"; its folders have some, such as {inner[0]}: if these are the classes, give train: {folder.name}"
+            f"; its folders have some, such as {inner[0]}: if these are the classes, name the training split with train"
             if inner
             else ""
         )

@@ -52,7 +52,7 @@ def check_list(
 def check_list_first(
     model: object,
     records: Records,
-    known: Sequence[Int64[np.ndarray, "part"]],
+    known: Sequence[Int64[np.ndarray, "_"]],
     members: Int64[np.ndarray, "members"],
     *,
     seed: int,

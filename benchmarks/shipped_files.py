@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from files import FPR, _mean_auc, _mean_tpr
+from files import FPR
 from scipy.stats import norm
 
 from bitleak import audit as library
@@ -201,8 +201,11 @@ def table(options: argparse.Namespace) -> None:
         f"{len(rows)} networks, {len(targets)} targets, {count} records, {POPULATION} population records"
     )
     scores = attacked(answers, labels, networks.splits.member[:, networks.chosen], rows)
+    # How often each record is drawn: once, and then as often as in each bootstrap sample.
     chance = np.random.default_rng(0)
-    drawn = [chance.integers(0, count, count) for _ in range(options.samples)]
+    counts = chance.multinomial(count, np.full(count, 1 / count), options.samples)
+    counts = np.concatenate([np.ones((1, count), int), counts])
+    figures = {key: mean_figures(values, inside, counts) for key, values in scores.items()}
     lines, tests = [], []
     for name in names:
         right = answers[name][::2, :count].argmax(-1) == labels[:count]
@@ -222,16 +225,15 @@ def table(options: argparse.Namespace) -> None:
             line["largest difference"] = f"{np.abs(pair[0] - pair[1]).max():.2g}"
             line["changed predictions"] = f"{changed} of {pair[0][..., 0].size}"
         for attack_name, adversary in itertools.product(ATTACKS, ADVERSARIES):
-            own = scores[name, attack_name, adversary]
-            for metric, figure in (("AUC", _mean_auc), (f"TPR at {FPR:g}", _mean_tpr)):
+            own = figures[name, attack_name, adversary]
+            for metric, values in own.items():
                 column = f"{attack_name}, {adversary}, {metric}"
-                line[column] = interval_text(bootstrapped(figure, own, None, inside, drawn))
+                line[column] = interval_text(values)
                 if other is None or adversary != "matched":
                     continue
-                compared = scores[other, attack_name, adversary]
-                samples = bootstrapped(figure, own, compared, inside, drawn)
-                line[f"{column}, difference"] = interval_text(samples, sign="+")
-                tests.append((line, f"{column}, verdict", samples))
+                change = values - figures[other, attack_name, adversary][metric]
+                line[f"{column}, difference"] = interval_text(change, sign="+")
+                tests.append((line, f"{column}, verdict", change))
         lines.append(line)
     judge(tests)
     columns: dict[str, None] = {}
@@ -288,16 +290,32 @@ def attacked(
     return scores
 
 
-def bootstrapped(
-    figure: Any, scores: np.ndarray, others: np.ndarray | None, member: np.ndarray, drawn: Any
-) -> np.ndarray:
-    """Return a figure, or its paired difference, on all records and on each sample of them."""
+def mean_figures(
+    scores: np.ndarray, member: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return AUC and TPR, means over the targets, for every way of counting the records.
 
-    def value(records: Any) -> float:
-        first = figure(scores[:, records], member[:, records])
-        return first - (0.0 if others is None else figure(others[:, records], member[:, records]))
-
-    return np.array([value(slice(None)), *(value(records) for records in drawn)])
+    Args:
+        scores: Targets x records.
+        member: Likewise.
+        counts: How often each record counts, samples x records.
+    """
+    areas, rates = [], []
+    for row, inside in zip(scores, member, strict=True):
+        values, group = np.unique(-row, return_inverse=True)  # descending
+        sums = []
+        for side in (inside, ~inside):
+            part = np.zeros((len(values), len(counts)))
+            np.add.at(part, group[side], counts[:, side].T)
+            sums.append(part)
+        true, false = (part.cumsum(axis=0) for part in sums)
+        # A member before a non-member counts 1, in one group with it 1/2.
+        pairs = (sums[1] * (true - sums[0] / 2)).sum(axis=0)
+        areas.append(pairs / (true[-1] * false[-1]))
+        # Members strictly above the score of the non-member after the allowed ones.
+        last = (false > np.floor(FPR * false[-1])).argmax(axis=0)
+        rates.append((true - sums[0])[last, np.arange(len(counts))] / true[-1])
+    return {"AUC": np.mean(areas, axis=0), f"TPR at {FPR:g}": np.mean(rates, axis=0)}
 
 
 def interval_text(values: np.ndarray, sign: str = "") -> str:

@@ -435,7 +435,7 @@ def test_references_of_a_file_are_trained_by_the_sections_of_its_network(bitleak
         (0, {"releases": {"x": "model.pt"}}, "which cannot be quantized or take other weights: give"),
         (0, {"runtime": {"pixel": "unit"}}, "unknown option 'pixel': did you mean 'pixels'?"),
         (0, {"weights": "gone.onnx"}, "target.weights: gone.onnx: no such file"),
-        (0, {"weights": "model.pt", "runtime": {"batch": 1}}, "target: runtime is for weights that a"),
+        (0, {"weights": "model.pt", "runtime": {"batch": 1}}, "target.runtime is for weights that a"),
     ],
 )  # fmt: skip
 def test_a_file_as_target_is_refused_before_work(bitleak, config, tmp_path, tier, target, message):

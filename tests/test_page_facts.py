@@ -1,24 +1,31 @@
 """Facts in the pages that a machine can check: commands and options, configs, modules, files, exit codes."""
 
 import ast
+import csv
 import importlib
 import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 import yaml
 
-from bitleak.attacks import known_names
+from bitleak.attacks import STRENGTH, known_names, perfect_auc, perfect_tpr, player_groups
+from bitleak.audit.graph import noise_tasks
 from bitleak.cli import app, exit_codes
-from bitleak.config import resolved, validate, yaml_files
+from bitleak.config import SplitConfig, resolved, validate, yaml_files
 from bitleak.core import archive, footer
 from bitleak.core.errors import ConfigError
 from bitleak.core.limits import MOST_MODELS, MOST_QUERIES, MOST_RATES, MOST_ROUNDS, MOST_VARIANTS
 from bitleak.data import decode
 from bitleak.data.class_labels import LABEL_NAMES
 from bitleak.engine import manifest
+from bitleak.metrics import detectable_auc, headline_fpr
+from bitleak.metrics.verdicts import HEADLINE_SHARE, LEVEL
+from bitleak.report.memorising_target import ENOUGH
+from bitleak.report.record_dependence import ENOUGH_CLUSTERS
 from bitleak.report.row_files import ROWS_SCHEMA
 
 ROOT = Path(__file__).parents[1]
@@ -248,3 +255,191 @@ def test_defaults_of_the_table_of_results_are_those_of_a_config():
     for key, default, _ in rows_of("docs/results.md", "| key of the config | default |"):
         name, value = key.strip("`"), yaml.safe_load(default.strip("`"))
         assert config.get(name, "none") == value, name
+
+
+def section_of(page, title):
+    """Text of a section on one line, so that line breaks do not matter."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(f"\n## {title}\n")[2]
+    return " ".join(text.partition("\n## ")[0].split())
+
+
+def test_the_table_of_detectable_aucs_is_computed_by_the_function():
+    rows = rows_of("docs/statistics.md", "| members and non-members, each |")
+    assert len(rows) == 3
+    for count, alone, eight, anew in rows:
+        size = int(count.replace(",", ""))
+        assert f"{detectable_auc(size, size):.4f}" == alone
+        assert f"{detectable_auc(size, size, targets=8):.4f}" == eight
+        assert f"{detectable_auc(size, size, targets=8, about='trainings'):.4f}" == anew
+    # 16 versions of each of two targets, on halves of 64 candidates
+    versions = detectable_auc(32, 32, targets=32, correlation=1 / 31)
+    assert (
+        f"`calibration_detectable_auc` includes the doubled variance: {versions:.3f}"
+        in section_of("statistics.md", "Membership in the calibration set")
+    )
+
+
+def test_levels_of_the_headline_and_of_the_other_comparisons_are_those_of_the_page():
+    text = section_of("statistics.md", "Verdicts")
+    headline, others = LEVEL * HEADLINE_SHARE, LEVEL * (1 - HEADLINE_SHARE)
+    assert f"at {100 * headline:.0f} %, and the others are at {100 * others:.0f} %" in text
+    assert f"below {headline / 9:.4f}" in text
+    smallest, together = (
+        f"{level:.1e}".replace("e-0", "e-") for level in (others / 460, LEVEL / 469)
+    )
+    assert f"below {smallest}" in text
+    assert f"would need {together}" in text
+
+
+def references_per_side(models, targets):
+    """Pairs of references of a target, and the fewest of any player of a group."""
+    rows = np.arange(models)
+    split = (rows // 2 + 1) * np.where(rows % 2, -1, 1)
+    counts = []
+    for group in player_groups(split, range(targets), rows.tolist(), rows.tolist(), 0):
+        for player in group.players:
+            left = [
+                row
+                for row in group.references(split, rows.tolist())
+                if abs(split[row]) != abs(split[player])
+            ]
+            counts.append(len(left) // 2)
+    return models // 2 - 1, min(counts)
+
+
+def test_players_have_as_many_references_as_the_page_states():
+    text, usual = section_of("statistics.md", "The strongest attack and adversary"), SplitConfig()
+    of_target, of_player = references_per_side(usual.models, usual.targets)
+    assert (
+        f"{of_player} per side for a target's {of_target} with the defaults ({usual.models} models, "
+        f"{usual.targets} targets), {references_per_side(usual.models, usual.models)[1]} if all "
+        f"{usual.models} are targets"
+    ) in text
+
+
+def test_rules_of_controls_clusters_and_equal_accuracy_are_those_of_the_code():
+    controls = section_of("statistics.md", "Two controls")
+    assert f"Phi({STRENGTH:g} / sqrt 2) = {perfect_auc():.3f}" in controls
+    assert f"TPR of {perfect_tpr(0.01):.3f} at 1 % FPR" in controls
+    assert ENOUGH == 0.5
+    assert f"half of the way from 0.5 to {perfect_auc():.3f}" in controls
+    assert f"below {ENOUGH_CLUSTERS} the report states this" in section_of(
+        "statistics.md", "Records that depend on each other"
+    )
+    utility = section_of("statistics.md", "Equal utility")
+    assert (
+        f"to {noise_tasks._TOLERANCE}, by bisection between {noise_tasks.LOW} and {noise_tasks.HIGH:g} "
+        f"with the same draws throughout and at most {noise_tasks.EVALUATIONS} scales"
+    ) in utility
+    assert f"at most {noise_tasks.MATCH_RECORDS:,} of each target's own non-members" in utility
+
+
+def test_the_headline_has_fewer_than_ten_false_positives_if_no_rate_has_ten():
+    assert headline_fpr((0.001, 0.01), 400) == 0.01
+    text = section_of("statistics.md", "A TPR at an FPR needs enough non-members")
+    assert "If no listed FPR has ten, it takes the largest" in text
+
+
+def test_every_kind_of_interval_is_in_the_table():
+    named = set()
+    for cells in rows_of("docs/intervals.md", "| `interval` | rows | quantity |"):
+        named.update(re.findall(r"`(\w+)`", cells[0]))
+    kinds = set()
+    for file in (ROOT / "src/bitleak/metrics").glob("*.py"):
+        code = file.read_text(encoding="utf-8")
+        kinds.update(re.findall(r'\binterval="(\w+)"', code))
+        kinds.update(re.findall(r'return Estimate\([^()]*, "(\w+)"\)', code))
+    assert named == kinds
+
+
+def test_the_price_of_an_accusation_is_that_of_the_rates():
+    text = section_of("meaning.md", "From a rate to an accusation")
+    members, others, tpr, fpr = 10_000, 990_000, 0.05, 0.01
+    found, wrong = round(members * tpr), round(others * fpr)
+    assert f"| members | {members:,} | {found:,} | | others | {others:,} | {wrong:,} |" in text
+    assert (
+        f"Of {found + wrong:,} accused, {100 * found / (found + wrong):.1f} % were members" in text
+    )
+    assert f"make {100 * tpr / (tpr + fpr):.0f} % of the accusations right" in text
+
+
+def found_means():
+    """Values of docs/findings-cifar10-small.csv, by variant, attack, reference and metric."""
+    with (ROOT / "docs/findings-cifar10-small.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    keys = ("variant", "attack", "reference", "metric")
+    return {tuple(line[key] for key in keys): float(line["value"]) for line in lines}
+
+
+def hidden_shares(means, attack, variant):
+    """Share of the fall of the AUC by `fp32` references that `matched` ones do not find, in per cent."""
+    full = means["fp32", attack, "fp32", "auc"]
+    naive, matched = (means[variant, attack, kind, "auc"] for kind in ("fp32", "matched"))
+    return 100 * (1 - (full - matched) / (full - naive))
+
+
+def test_the_summary_of_the_findings_is_that_of_their_figures():
+    means, text = found_means(), section_of("findings.md", "In short")
+    low = [f"{quantizer}-1.58" for quantizer in ("adaround", "brecq", "obc")]
+    offline = [hidden_shares(means, "lira-offline-one_sided-shrunk", variant) for variant in low]
+    adaround, brecq, obc = (f"{share:.0f}" for share in offline)
+    assert f"{adaround}, {brecq} and {obc} % of the leakage" in text
+    named = []
+    for attack in ("lira-online-shrunk", "rmia-online"):
+        named += [hidden_shares(means, attack, variant) for variant in low]
+    assert f"it is {min(named):.0f} to {max(named):.0f} % at 1.58 bits" in text
+    online = sorted(
+        {key[1] for key in means if "online" in key[1] and key[:3] == ("fp32", key[1], "fp32")}
+    )
+    shares = [hidden_shares(means, attack, variant) for attack in online for variant in low]
+    assert len(online) == 8
+    assert f"ranges from {min(shares):.0f} to {max(shares):.0f} % at 1.58 bits" in text
+
+
+def test_the_range_of_attacks_in_the_findings_is_that_of_the_table():
+    rates = {}
+    for attack, full, *_ in rows_of("docs/findings.md", "| attack | fp32 | obc-4 |"):
+        rates[attack.strip("`")] = [
+            float(value) for value in re.findall(r"\d\.\d{3}", full.split("[")[0])
+        ]
+    del rates["strongest"]
+    assert len(rates) == 25
+    least = min(min(values) for values in rates.values())
+    most = max(max(values) for values in rates.values())
+    text = section_of("findings.md", "In short")
+    assert f"ranges from {least:.3f} to {rates['threshold'][0]:.3f} (one threshold" in text
+    assert f"to {most:.3f} (`calibrated-online`)" in text
+
+
+def test_the_summary_of_the_null_tests_is_that_of_their_table():
+    rows = rows_of("docs/attacks-measured.md", "| attack | smallest AUC |")
+    least, most = min(float(row[1]) for row in rows), max(float(row[2]) for row in rows)
+    for title in ("In short", "Null tests"):
+        text = section_of("attacks-measured.md", title)
+        assert f"all {len(rows)} attacks" in text
+        assert f"between {least:.4f} and {most:.4f}" in text
+
+
+def test_every_quantizer_has_a_smaller_error_than_rounding_on_the_small_networks():
+    rows = rows_of("docs/quantizers-measured.md", "| network | layers, weights | accuracy |")
+    assert len({row[0] for row in rows}) == 11
+    for row in rows:
+        rounded, *others = [float(cell.split(",")[0]) for cell in row[4:] if cell != "refused"]
+        assert max(others) < rounded, row[0]
+
+
+def test_the_summary_of_the_reproduction_is_that_of_its_table():
+    shares, losses = {}, {}
+    for row in rows_of("docs/reproduction.md", "| variant | accuracy, paper |"):
+        precision = re.search(r"-(4|2|1\.58)", row[0])
+        if precision and not row[0].startswith("rtn"):
+            shares.setdefault(precision[1], []).append(float(row[6]))
+            losses.setdefault(precision[1], []).append(-float(row[2]))
+    text = section_of("reproduction.md", "In short")
+    for precision, end in (
+        ("4", "of full precision's"),
+        ("2", "of full precision's"),
+        ("1.58", "is left"),
+    ):
+        assert f"{min(shares[precision]):.2f} to {max(shares[precision]):.2f} {end}" in text
+    assert f"falls by {min(losses['4']):.1f} to {max(losses['4']):.1f} points" in text

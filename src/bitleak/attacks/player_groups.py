@@ -7,8 +7,8 @@ by the players' scores owes nothing to the answers or the membership of the grou
 and one score serves several targets. Players come with their complements where these are among the
 candidates: both have the same references, whose sums are computed once.
 
-Cost: `_GROUPS` x `_PLAYERS` attacks for any number of targets, with up to a quarter fewer
-references than a target has.
+Cost: `_GROUPS` x `_PLAYERS` attacks for any number of targets, with fewer references than a target
+has: without those on the training sets of the group's targets and on their complements.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """The strongest of several attacks and adversaries, chosen on other models than the target.
 
-The best of many figures, chosen on the data that it is reported on, is too large: where nothing
-leaks, the interval of the best of 12 attacks leaves out chance in one audit of seven. So the pair
+The best of many figures, chosen on the data that it is reported on, is too large (docs/statistics.md
+has the share of audits in which it lies above chance where nothing leaks). So the pair
 of attack and adversary is chosen on *players*, models that take the target's place and whose
 references exclude the target and its complement. With the TPR of player p by pair a at the FPR
 asked for,

@@ -103,6 +103,8 @@ STEPS = {
     "weigh": "bitleak.steps.weigh_weights:WeighWeights",
     "attack": "bitleak.steps.attack_targets:AttackTargets",
     "attack_partly": "bitleak.steps.attack_partly_quantized:AttackPartlyQuantized",
+    "play_partly": "bitleak.steps.play_partly_quantized:PlayPartlyQuantized",
+    "thresholds_partly": "bitleak.steps.choose_partly_thresholds:ChoosePartlyThresholds",
     "attack_alike": "bitleak.steps.attack_full_alike:AttackFullAlike",
     "estimate": "bitleak.steps.estimate_baseline:EstimateBaseline",
     "thresholds": "bitleak.steps.choose_thresholds:ChooseThresholds",

@@ -52,7 +52,8 @@ def test_correlation_is_the_one_within_records_of_a_slow_loop(rho):
     # across records the correlation is near 1, since some records are easy for all models
     full, quantized, *_ = world(rho)
     slow = slow_fit(full, quantized, 6)[1]
-    np.testing.assert_allclose(side(full, quantized, 6).correlation[0], slow, atol=0.01)
+    # the map has 16 slopes, which by chance alone explain 16 / 30,000 of the variance: r = 0.023
+    np.testing.assert_allclose(side(full, quantized, 6).correlation[0], slow, atol=0.025)
     assert np.corrcoef(full[:6].ravel(), quantized[:6].ravel())[0, 1] > 0.85
 
 
@@ -210,3 +211,30 @@ def test_predicted_references_are_not_hidden_afterwards(worlds):
     use[0, 0] = False
     with pytest.raises(ValueError, match="cannot be hidden: predict with fewer of them"):
         masked_view(part.view, use)
+
+
+def test_a_large_effect_of_the_record_costs_the_prediction_nothing():
+    """The map is fitted within records: effects of any size leave slopes and means as they are."""
+    rng = np.random.default_rng(3)
+    full = 2 * rng.normal(size=1000) + rng.normal(size=(10, 1000))
+    noise = 0.2 * rng.normal(size=full.shape)
+    errors = []
+    for size in (0.0, 2.0, 20.0):
+        quantized = (full + size * rng.normal(size=1000) + noise)[..., None]
+        part = side(full[..., None], quantized, 4)
+        assert part.correlation[0] == pytest.approx(1 / np.sqrt(1.04), abs=0.005)
+        errors.append(float((part.sums.mean - quantized.mean(axis=0)).std()))
+    # deviation of the mean of 4 noises from that of 10: 0.2 sqrt(1 / 4 - 1 / 10) = 0.077
+    assert max(errors) < 0.09
+
+
+def test_the_map_bends_where_answers_do_and_never_falls():
+    rng = np.random.default_rng(4)
+    full = 3 * rng.normal(size=4000) + rng.normal(size=(6, 4000))
+    bent = np.where(full > 0, 0.3 * full, full)
+    quantized = bent + rng.normal(size=4000) + 0.05 * rng.normal(size=full.shape)
+    part = side(full[..., None], quantized[..., None], 4)
+    error = part.values[4:, :, 0] - quantized[4:]
+    assert error.std() < 0.1  # the noise of two answers and of the effect: 0.056
+    falling = side(full[..., None], -quantized[..., None], 4)
+    assert falling.correlation[0] == 0

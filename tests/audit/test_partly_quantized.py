@@ -41,6 +41,33 @@ def test_only_the_targets_and_the_named_references_are_quantized():
     assert planned()["attack_partly"] == planned()["attack_alike"] == 1
 
 
+@pytest.mark.parametrize("also", [[], ["matched"]])
+def test_all_adversaries_of_a_variant_have_the_same_players_and_the_strongest_chooses_among_them(
+    also,
+):
+    kinds = [*RAW["references"], *also, {"kind": "matched", "quantized": 6}]
+    plan = prepare(validate({**RAW, "references": kinds}), device="cpu").plan
+    played, partly = (
+        [task for task in plan.tasks if task.stage == stage] for stage in ("play", "play_partly")
+    )
+    played = [task for task in played if "rtn-2" in task.label]
+    assert len(played) == 1 + len(also) and [task.params["count"] for task in partly] == [4, 6]
+    assert len({str(task.params["players"]) for task in (*played, *partly)}) == 1
+    for task in partly:
+        players = {row for of_group in task.params["players"] for row in of_group}
+        assert players <= set(task.params["quantized"])
+    strongest = [task for task in plan.tasks if task.stage == "strongest"][1]
+    assert strongest.params["references"][-2:] == ["matched-4", "matched-6"]
+    assert len(strongest.inputs["alike"]) == 2
+    assert "alike" not in [task for task in plan.tasks if task.stage == "strongest"][0].inputs
+    measured = [
+        task
+        for task in plan.tasks
+        if task.stage == "measure" and task.params["reference"] == "matched-6"
+    ]
+    assert all("thresholds" in task.inputs for task in measured) and measured
+
+
 def test_nothing_is_planned_that_no_row_needs():
     changes = {"utility_matched": ["rtn-2"], "split": {**RAW["split"], "population": 60}}
     plan = prepare(validate({**RAW, **changes}), device="cpu").plan

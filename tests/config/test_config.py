@@ -251,6 +251,9 @@ def test_a_config_of_more_than_a_megabyte_is_refused(tmp_path):
         read_config(file)
 
 
+FEW = {"kind": "matched", "quantized": 8}
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
@@ -260,6 +263,18 @@ def test_a_config_of_more_than_a_megabyte_is_refused(tmp_path):
         ({"attacks": ["threshold"]}, ("threshold", "")),
         ({"headline": {"attack": "lira-online-paper"}}, ("lira-online-paper", "matched")),
         ({"headline": {"adversary": "fp32"}}, ("lira-online-shrunk", "fp32")),
+        (
+            {"references": ["fp32", FEW], "split": {"models": 12}},
+            ("lira-online-shrunk", "matched-8"),
+        ),
+        (
+            {
+                "references": ["fp32", "matched", FEW],
+                "split": {"models": 12},
+                "headline": {"adversary": "matched-8"},
+            },
+            ("lira-online-shrunk", "matched-8"),
+        ),
     ],
 )
 def test_the_pair_of_the_headline_is_settled_before_anything_is_measured(raw, expected):
@@ -278,7 +293,7 @@ def test_the_pair_of_the_headline_is_settled_before_anything_is_measured(raw, ex
         ({"attack": "lira-onlin-paper"}, "headline.attack: .*did you mean 'lira-online-paper'"),
         ({"attack": "threshold", "adversary": "fp32"}, "threshold uses no references; leave"),
         ({"adversary": "recalibrated"}, "is not run with recalibrated references; expected one of"),
-        ({"adversary": "all"}, "headline.adversary: expected one of 'fp32', 'matched'"),
+        ({"adversary": "all"}, "is not run with all references; expected one of matched, fp32"),
     ],
 )
 def test_a_headline_that_is_not_run_is_refused(headline, message):

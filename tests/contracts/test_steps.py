@@ -85,8 +85,10 @@ KEYS = {
     "calibration": "6eaca93eaf06",
     "memorise": "bd17d809c12d",
     "power": "1f668af035a5",
-    "attack_partly": "eca66221a321",
-    "attack_alike": "b17bcc3a2c22",
+    "attack_partly": "5e1c78033da0",
+    "play_partly": "125a21a50d05",
+    "thresholds_partly": "310ab0ef6df8",
+    "attack_alike": "f5645c12f8c5",
 }
 GIVEN = PlannedTarget(
     AssignMembers(

@@ -18,10 +18,9 @@ from bitleak.attacks import (
 )
 from bitleak.core.types import Row
 from bitleak.core.variants import CONTROL, FULL
-from bitleak.metrics import Estimates
 from bitleak.report import RocCurve, named_curves
 from bitleak.steps.attack_targets import AttackScores
-from bitleak.steps.measure_strongest import MeasureStrongest
+from bitleak.steps.measure_strongest import MeasureStrongest, StrongestFigures
 from bitleak.steps.play_targets import (
     NO_RATES,
     GroupRates,
@@ -101,7 +100,7 @@ def strongest_rows(
     member = design.member[list(design.targets)]
     rows: list[Row] = []
     curves: list[RocCurve] = []
-    baseline: Estimates | None = None
+    baseline: StrongestFigures | None = None
     # Full precision comes first, and is the baseline of all others.
     for variant in dict.fromkeys(case.variant for case in played):
         cases = [case for case in played if case.variant == variant]
@@ -123,7 +122,7 @@ def strongest_rows(
             mode=MODE,
             clusters=prepared.clusters,
         )
-        baseline = figures.estimates if variant == FULL else baseline
+        baseline = figures if variant == FULL else baseline
         rows += figures.table.rows
         curves += named_curves(variant, cases[0].quantizer, None, figures.table.curves)
     return rows, curves

@@ -31,7 +31,12 @@ from bitleak.attacks.positive_control import (
     perfect_tpr,
     positive_control,
 )
-from bitleak.attacks.predicted_references import SIDES, PredictedView, predicted_view
+from bitleak.attacks.predicted_references import (
+    FEWEST_QUANTIZED,
+    SIDES,
+    PredictedView,
+    predicted_view,
+)
 from bitleak.attacks.quantile import Quantile
 from bitleak.attacks.recalibrate import (
     few_population_records,
@@ -48,6 +53,7 @@ from bitleak.attacks.threshold import Threshold
 
 __all__ = [
     "FEWEST_PLAYERS",
+    "FEWEST_QUANTIZED",
     "RECALIBRATED_SIGNALS",
     "RMIA",
     "SIDES",

@@ -6,7 +6,9 @@ are predicted by a regression estimator (control variates; Cochran 1977, Samplin
 chapter 7). Per signal, query and side, with f a reference's signal at full precision, q its signal
 when quantized, K the k references and S all references of the side,
 
-    g            monotone map of f onto q, piecewise linear, fitted on K over all records
+    g            monotone map of f onto q, piecewise linear with knots at quantiles of f, fitted on K
+                 over all records to the deviations from each record's means: an effect of the record,
+                 however large, has no part in it
     b, r         slope and correlation of q on g(f) within records: deviations from the record's
                  mean over K (across records r is near 1 because some records are easy for all)
     u            effect of the record: mean over K of q - b g(f), drawn towards its mean over the
@@ -61,12 +63,16 @@ from bitleak.core.errors import TooFewForAttack
 from bitleak.core.spill import new_array
 from bitleak.core.types import SIGNALS, AttackView
 
+FEWEST_QUANTIZED = 4
+"""Fewest quantized references of a target: two per side of every record."""
 TERMS = 2000
 """Terms of the series for the correlation of logarithms of variances."""
 SIDES: tuple[SideName, ...] = ("IN", "OUT")
 """Both sides of a record."""
-KNOTS = 64
-"""Most knots of the monotone map."""
+SEGMENTS = 16
+"""Most segments of the monotone map."""
+PAIRS_PER_SEGMENT = 64
+"""Fewest answers of quantized references, of all records, in a segment."""
 LEAST_VARIANCE = 1e-12
 """Variance, in squared nats, below which a record's answers do not vary."""
 RANGES: dict[str, tuple[float, float]] = {
@@ -231,8 +237,7 @@ def _mapped(
     """Return g(f) of the module where `used`; hidden references as they came."""
     mapped = new_array(full.shape, full.dtype)
     for query in range(full.shape[2]):
-        pairs = used[rows]
-        knots, values = _monotone(full[rows, :, query][pairs], quantized[:, :, query][pairs])
+        knots, values = _monotone(full[rows, :, query], quantized[:, :, query], used[rows])
         for block in blocks(full):
             here = np.ascontiguousarray(full[:, block, query])
             mapped[:, block, query] = np.where(
@@ -242,19 +247,48 @@ def _mapped(
 
 
 def _monotone(
-    f: Float64[np.ndarray, "pairs"], q: Float64[np.ndarray, "pairs"]
+    f: Float64[np.ndarray, "quantized records"],
+    q: Float64[np.ndarray, "quantized records"],
+    used: Bool[np.ndarray, "quantized records"],
 ) -> tuple[Float64[np.ndarray, "knots"], Float64[np.ndarray, "knots"]]:
-    """Return the knots of the monotone map: means of equally many pairs, in the order of f."""
-    from scipy.optimize import isotonic_regression  # here, since it takes long
+    """Return the knots of the monotone map, and its values there.
 
-    order = np.argsort(f, kind="stable")
-    parts = np.array_split(order, max(2, min(KNOTS, len(f) // 16)))
-    knots = np.array([f[part].mean() for part in parts])
-    values = np.array([q[part].mean() for part in parts])
-    # a signal of few values, such as `correct`, has knots in one place: their mean is the map there
-    distinct, places, counts = np.unique(knots, return_inverse=True, return_counts=True)
-    means = np.bincount(places, weights=values) / counts
-    return distinct, isotonic_regression(means, weights=counts).x
+    The slopes of the segments are the non-negative ones with the least sum of squares of the
+    deviations, within records, of q from the map.
+    """
+    from scipy.optimize import nnls  # here, since it takes long
+
+    answers = f[used]
+    segments = max(1, min(SEGMENTS, len(answers) // PAIRS_PER_SEGMENT))
+    knots = np.unique(np.quantile(answers, np.linspace(0, 1, segments + 1)))
+    if len(knots) < 2:
+        return knots, knots
+
+    # the part of f in each segment, the outer two without an end, as deviations within records
+    starts, ends = knots[:-1].copy(), knots[1:].copy()
+    starts[0], ends[-1] = -np.inf, np.inf
+    deviations = [_within(q, used)]
+    for start, end in zip(starts, ends, strict=True):
+        deviations.append(_within(np.clip(f, start, end), used))
+    products = np.array([[np.vdot(a, b) for b in deviations] for a in deviations])
+
+    # normal equations, by a root of the matrix; segments in which no record varies get the slope 0
+    values, vectors = np.linalg.eigh(products[1:, 1:])
+    kept = values > 1e-12 * max(values.max(), 0.0)
+    if not kept.any():
+        return knots, np.zeros(len(knots))
+    root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    target = vectors[:, kept].T @ products[1:, 0] / np.sqrt(values[kept])
+    slopes, _ = nnls(root, target)
+    return knots, np.append(0.0, np.cumsum(slopes * np.diff(knots)))
+
+
+def _within(
+    values: Float64[np.ndarray, "quantized records"], used: Bool[np.ndarray, "quantized records"]
+) -> Float64[np.ndarray, "quantized records"]:
+    """Return deviations from each record's mean over the references of its side; 0 for the others."""
+    mean = np.where(used, values, 0.0).sum(axis=0) / used.sum(axis=0)
+    return np.where(used, values - mean, 0.0)
 
 
 def _interpolated(

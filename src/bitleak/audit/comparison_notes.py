@@ -1,6 +1,5 @@
 """Sentences on the scale of an audit's answers, and on references that are off it, for the report."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from bitleak.attacks import outlying_doubt
 from bitleak.audit.preparation import Prepared
-from bitleak.core.variants import CONTROL, FULL
+from bitleak.core.variants import CONTROL, FULL, quantized_count
 from bitleak.engine.store import Store
 from bitleak.steps.answer_scale import limit_text
 from bitleak.steps.attack_targets import AttackScores
@@ -18,10 +17,6 @@ STANDARDISED = (
     "map of them. A factor of all logits of a variant, which anybody could divide out, is divided out only with "
     "query: {keep: logits}; without, it may read as a change of leakage."
 )
-
-
-PREDICTED_KIND = re.compile(r"matched-(\d+)")
-"""Name in tables of references of which only some are quantized."""
 
 
 def audit_scale_note(prepared: Prepared, store: Store) -> str:
@@ -74,7 +69,7 @@ def audit_prediction_notes(prepared: Prepared, store: Store) -> tuple[str, ...]:
     """Return a sentence for each number of quantized references; none without such adversaries."""
     predictions: dict[str, dict[str, Mapping[str, Any]]] = {}
     for (variant, kind), key in prepared.plan.scores.items():
-        if PREDICTED_KIND.fullmatch(kind):
+        if quantized_count(kind):
             scores = AttackScores.read(store.read_key(key))
             predictions.setdefault(kind, {})[variant] = scores.prediction
     return tuple(prediction_note(kind, facts) for kind, facts in predictions.items())
@@ -92,11 +87,10 @@ def prediction_note(kind: str, predictions: Mapping[str, Mapping[str, Any]]) -> 
         correlation = [float(np.mean(values)) for values in facts["correlation"].values()]
         effective = [float(np.mean(values)) for values in facts["effective"].values()]
         texts.append(f"{variant}: {min(correlation):.2f}, {min(effective):.1f}")
-    count = kind.removeprefix("matched-")
     return (
-        f"Of the {kind} references {count} are quantized as the target is; the others' quantized answers "
-        f"are predicted from full precision. Per variant, the correlation within records and the "
+        f"Of the {kind} references {quantized_count(kind)} are quantized as the target is; the others' "
+        f"quantized answers are predicted from full precision. Per variant, the correlation within records and the "
         f"number of references per side that all are worth ({'; '.join(texts)}), the smaller of IN and "
-        "OUT. Differences are from full precision attacked by that many references. The strongest pair "
-        "is not chosen among these adversaries."
+        "OUT. Differences are from full precision attacked by that many references, also where the "
+        "strongest pair has these."
     )

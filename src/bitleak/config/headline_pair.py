@@ -1,24 +1,24 @@
 """The pair of attack and adversary that a config names for its headline, or that stands for it."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from bitleak.attacks import RECALIBRATED_SIGNALS, Attack, expand, known_names
 from bitleak.config.schema import HeadlineConfig
 from bitleak.core.checks import unknown_name
-from bitleak.core.types import ReferenceKind
+from bitleak.core.variants import FULL, quantized_count
 
 NAMED_ATTACK = "lira-online-shrunk"
 """Attack of the pair if the config names none and this one is run."""
 
-NAMED_ADVERSARIES: tuple[ReferenceKind, ...] = ("matched", "recalibrated", "fp32")
-"""Adversaries, the most knowing first: the first that is run is the pair's unless another is named."""
+NAMED_ADVERSARIES = ("matched", "recalibrated", FULL)
+"""Adversaries, the most knowing first: the first that is run is the pair's unless another is named.
+Those with a few matched references come after `matched`."""
 
 
 def settled_headline(
     named: HeadlineConfig,
     attacks: Sequence[str],
-    references: Sequence[ReferenceKind],
+    references: Sequence[str],
     population: int,
     errors: list[str],
 ) -> HeadlineConfig:
@@ -27,7 +27,7 @@ def settled_headline(
     Args:
         named: The config's section.
         attacks: Entries of the config, which are known.
-        references: Kinds of references of the config.
+        references: Kinds of references of the config, `matched-8` among them.
         population: Number of population records.
         errors: Mistakes are added to it, such as a pair that is not run.
 
@@ -63,9 +63,9 @@ def _first_with_references(forms: dict[str, Attack]) -> str:
 def _adversary(
     named: HeadlineConfig,
     form: Attack,
-    references: Sequence[ReferenceKind],
+    references: Sequence[str],
     errors: list[str],
-) -> ReferenceKind | Literal[""]:
+) -> str:
     """Return the kind of references of the pair."""
     if not form.uses_references:
         if named.adversary:
@@ -73,7 +73,9 @@ def _adversary(
                 f"headline.adversary: {form.name} uses no references; leave the adversary out"
             )
         return ""
-    possible = [kind for kind in NAMED_ADVERSARIES if kind in references]
+    partly = [kind for kind in references if quantized_count(kind)]
+    ordered = ["matched", *partly, *NAMED_ADVERSARIES[1:]]
+    possible = [kind for kind in ordered if kind in references]
     if form.signal not in RECALIBRATED_SIGNALS and "recalibrated" in possible:
         possible.remove("recalibrated")
     if named.adversary and named.adversary not in possible:
@@ -81,4 +83,4 @@ def _adversary(
             f"headline.adversary: {form.name} is not run with {named.adversary} references; "
             f"expected one of {', '.join(possible)}"
         )
-    return named.adversary or next(iter(possible), "fp32")
+    return named.adversary or next(iter(possible), FULL)

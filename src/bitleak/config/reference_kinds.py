@@ -4,6 +4,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bitleak.attacks import FEWEST_QUANTIZED
 from bitleak.config.fields import name_list
 from bitleak.config.schema import QuantizeConfig
 from bitleak.core.checks import unknown_name
@@ -11,8 +12,6 @@ from bitleak.core.types import ReferenceKind, SplitMode
 from bitleak.core.variants import FULL
 
 _KINDS: tuple[ReferenceKind, ...] = typing.get_args(ReferenceKind)
-FEWEST_QUANTIZED = 4
-"""Fewest quantized references of an adversary: two per side of every record."""
 EXAMPLE_KIND = "{kind: matched, quantized: 16}"
 EXAMPLE_OTHER = "{kind: other, variant: rtn-4}"
 

@@ -322,11 +322,12 @@ class HeadlineConfig:
         attack: Name of a form in full; empty is `lira-online-shrunk` if it is run, else the first
             attack with references.
         adversary: Kind of its references; empty is the most knowing one of the config, and for an
-            attack without references the only choice.
+            attack without references the only choice. `matched-8` stands for
+            `{kind: matched, quantized: 8}`.
     """
 
     attack: str = ""
-    adversary: ReferenceKind | Literal[""] = ""
+    adversary: str = ""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ from bitleak.core.checks import integer_in, unknown_name
 from bitleak.core.errors import ConfigError
 from bitleak.core.limits import MOST_RATES, MOST_VARIANTS, why_too_many
 from bitleak.core.outside import parse_outside
+from bitleak.core.variants import partly_kind
 from bitleak.metrics import DELTA, PRIORS, load_metric
 from bitleak.train.recipe import Recipe
 
@@ -380,6 +381,8 @@ def _check_across(config: dict[str, Any], errors: list[str]) -> None:
     check_analyses(config, errors)
     if not errors:
         check_limit_figures(config, errors)
+        partly = map(partly_kind, sorted(config["partly_quantized"], reverse=True))
+        adversaries = [*config["references"], *partly]
         config["headline"] = settled_headline(
-            config["headline"], config["attacks"], config["references"], split.population, errors
+            config["headline"], config["attacks"], adversaries, split.population, errors
         )

@@ -13,6 +13,7 @@ An attack's name with `calibration:` in front is the same attack on the members 
 set. No label may hold one of the `SIGNS`, so a name has one reading only.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -42,6 +43,7 @@ OTHER = "other:"
 
 SIGNS = ("&", "@", ":")
 
+_PARTLY = re.compile(r"matched-(\d+)")
 _NOISE = "noise@"
 _CALIBRATION = "calibration:"
 
@@ -159,6 +161,27 @@ class AttackName:
 UNQUANTIZED = Variant("full", (FULL,))
 NEGATIVE_CONTROL = Variant("control", (CONTROL,))
 POSITIVE_CONTROL = Variant("positive", (POSITIVE,))
+
+
+def partly_kind(count: int) -> str:
+    """Return the kind of references of which a number are quantized as the target is.
+
+    Example:
+        >>> partly_kind(16)
+        'matched-16'
+    """
+    return f"matched-{count}"
+
+
+def quantized_count(kind: str) -> int | None:
+    """Return the number of quantized references in the name of a kind; None of any other kind.
+
+    Example:
+        >>> quantized_count("matched-16"), quantized_count("matched")
+        (16, None)
+    """
+    match = _PARTLY.fullmatch(kind)
+    return int(match[1]) if match else None
 
 
 def joined(releases: Sequence[str]) -> str:

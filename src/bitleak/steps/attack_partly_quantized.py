@@ -6,7 +6,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from bitleak.attacks import SIDES, Attack, PredictedView, predicted_view
+from bitleak.attacks import FEWEST_QUANTIZED, SIDES, Attack, PredictedView, predicted_view
+from bitleak.core.errors import TooFewForAttack
 from bitleak.core.params import later
 from bitleak.core.spill import stack_arrays
 from bitleak.core.types import Images, Outputs, Scores, Splits
@@ -44,7 +45,7 @@ class AttackPartlyQuantized:
     answer_scale: AnswerScale = later("raw")
 
     STAGE: ClassVar[str] = "attack_partly"
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
 
     class Inputs(NamedTuple):
         """Answers of the targets, of the full-precision and of the quantized references."""
@@ -75,27 +76,89 @@ class AttackPartlyQuantized:
         split, labels = inputs.splits, Labels.of(inputs.images, inputs.splits)
         quantized = on_scale(self.answer_scale, inputs.targets, inputs.quantized, labels)
         full = on_scale(self.answer_scale, (), inputs.references, labels)
-        answers = dict(zip(self.references, full.references, strict=True))
-        answers_quantized = dict(zip(self.quantized, quantized.references, strict=True))
+        known = PartlyQuantizedReferences(
+            inputs.images,
+            split,
+            dict(zip(self.references, full.references, strict=True)),
+            dict(zip(self.quantized, quantized.references, strict=True)),
+            self.seed,
+        )
         attacks = attacks_with_references(self.attacks, population=len(split.population))
         scores, parts = [], []
         for place, (row, target) in enumerate(zip(self.targets, quantized.targets, strict=True)):
-            view = target_view(inputs.images, split, row, target, answers, seed=self.seed)
             rows = reference_models(split, row).tolist()
-            chosen = chosen_rows(self.quantized, rows, self.count)
-            part = predicted_view(
-                view,
-                [rows.index(chosen_row) for chosen_row in chosen],
-                stack_arrays([answers_quantized[chosen_row].signals for chosen_row in chosen]),
-                np.stack(
-                    [answers_quantized[chosen_row].population_signals for chosen_row in chosen]
-                ),
-            )
+            part = known.view(row, target, rows, chosen_rows(self.quantized, rows, self.count))
             scores.append([attack(part.view) for attack in attacks])
             parts.append(part)
             progress((place + 1) / len(self.targets))
         table = scores_by_references(attacks, self.targets, scores, quantized.facts)
         return replace(table, prediction=_facts(parts))
+
+
+@dataclass(frozen=True)
+class PartlyQuantizedReferences:
+    """Models of a population that all answered at full precision, some of them quantized too.
+
+    Attributes:
+        images: Images and their labels.
+        split: Records, and the membership of every model.
+        full: Answers at full precision, by row.
+        quantized: Answers as the target is quantized, by row, in pairs of complements and in the
+            order in which they are used.
+        seed: Root seed of the audit.
+    """
+
+    images: Images
+    split: Splits
+    full: Mapping[int, Outputs]
+    quantized: Mapping[int, Outputs]
+    seed: int
+
+    def view(
+        self, row: int, target: Outputs, rows: Sequence[int], chosen: Sequence[int]
+    ) -> PredictedView:
+        """Return the view of one model that is attacked.
+
+        Args:
+            row: Its row.
+            target: Its answers, quantized.
+            rows: Rows of its references, in pairs of complements; neither its own nor that of its
+                complement.
+            chosen: Those of them whose quantized answers are used.
+        """
+        view = target_view(
+            self.images, self.split, row, target, self.full, seed=self.seed, only=rows
+        )
+        answers = [self.quantized[chosen_row] for chosen_row in chosen]
+        return predicted_view(
+            view,
+            [rows.index(chosen_row) for chosen_row in chosen],
+            stack_arrays([answer.signals for answer in answers]),
+            np.stack([answer.population_signals for answer in answers]),
+        )
+
+    def played(self, row: int, without: Sequence[int], count: int) -> PredictedView:
+        """Return the view of one of the quantized models that plays a target.
+
+        Its own training set, those of the rows `without`, and their complements have no references.
+
+        Args:
+            row: Row of the player, one of the quantized models.
+            without: Rows of the targets that it plays.
+            count: Most quantized references.
+
+        Raises:
+            TooFewForAttack: Fewer than `FEWEST_QUANTIZED` quantized references are left.
+        """
+        left_out = {place // 2 for place in (row, *without)}
+        rows = sorted(place for place in self.full if place // 2 not in left_out)
+        chosen = [place for place in self.quantized if place in rows][:count]
+        if len(chosen) < FEWEST_QUANTIZED:
+            raise TooFewForAttack(
+                f"a model that plays the target needs {FEWEST_QUANTIZED} quantized references, and "
+                f"{len(chosen)} are left; raise `quantized` of the references"
+            )
+        return self.view(row, self.quantized[row], rows, chosen)
 
 
 def attacks_with_references(names: Sequence[str], *, population: int) -> list[Attack]:

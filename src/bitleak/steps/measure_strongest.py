@@ -2,13 +2,16 @@
 
 For each group of targets the pair is the one with the largest mean TPR over the group's players, at
 the FPR of the headline; with too few players (`attacks.FEWEST_PLAYERS`), or if the pair that the config
-names could not be played, it is that pair. Full precision has a choice of its own.
+names could not be played, it is that pair. Full precision has a choice of its own. Where the pair has
+references of which only some are quantized, full precision is attacked, by the attack of its own choice,
+with as many references as those are worth, so that a loss of power does not read as protection.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -47,6 +50,12 @@ class Pair(NamedTuple):
 
     attack: str
     reference: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Pair":
+        """Return the pair that is written so; whether it was named beforehand does not matter."""
+        attack, _, reference = text.removesuffix(f" {NAMED}").partition("/")
+        return cls(attack, reference)
 
     def __str__(self) -> str:
         return f"{self.attack}/{self.reference}" if self.reference else self.attack
@@ -106,13 +115,18 @@ class MeasureStrongest:
     VERSION: ClassVar[str] = "2"
 
     class Inputs(NamedTuple):
-        """Scores and players' rates by kind of references, and the strongest at full precision."""
+        """Scores and players' rates by kind of references, and the strongest at full precision.
+
+        `alike` are scores at full precision by as many references as those of the last kinds, of
+        which only some are quantized, are worth.
+        """
 
         scores: tuple[AttackScores, ...]
         played: tuple[PlayedRates, ...]
         splits: Splits
         baseline: StrongestFigures | None = None
         clusters: Mapping[str, Any] | None = None
+        alike: tuple[AttackScores, ...] = ()
 
     def cost(self, scale: Scale) -> float:
         """Seconds of the figures of a few pairs."""
@@ -138,7 +152,8 @@ class MeasureStrongest:
             inputs.scores,
             inputs.played,
             inputs.splits.member[list(targets)],
-            baseline=None if inputs.baseline is None else inputs.baseline.estimates,
+            baseline=inputs.baseline,
+            alike=inputs.alike,
             mode=inputs.splits.mode,
             clusters=groups_of(inputs.clusters),
         )
@@ -149,8 +164,9 @@ class MeasureStrongest:
         played: Sequence[PlayedRates],
         member: Bool[np.ndarray, "targets records"],
         *,
-        baseline: Estimates | None,
+        baseline: StrongestFigures | None,
         mode: SplitMode,
+        alike: Sequence[AttackScores] = (),
         clusters: Int64[np.ndarray, "records"] | None = None,
     ) -> StrongestFigures:
         """Return the rows and curves.
@@ -159,8 +175,9 @@ class MeasureStrongest:
             scores: Scores by kind of references.
             played: Players' rates by kind of references.
             member: Membership of the targets.
-            baseline: Estimates of the strongest pairs at full precision; None if this is it.
+            baseline: Figures of the strongest pairs at full precision; None if this is it.
             mode: How the targets' training sets were drawn.
+            alike: Scores at full precision for the last of the kinds, see `Inputs`.
             clusters: Number of each record's cluster; None if all are independent.
         """
         targets = scores[0].targets
@@ -189,9 +206,15 @@ class MeasureStrongest:
             audited=audited,
         )
         estimates = strongest(whole)
-        measures = metrics.measures_from(estimates, mode=mode, baseline=baseline)
-        subject = Subject(self.variant, self.quantizer, self.levels, STRONGEST)
         chosen = [pairs[choice.pair] for choice in whole]
+        compared_with: Estimates | None = None
+        if baseline is not None:
+            handicapped = self._handicapped(baseline, chosen, targets, alike, member, clusters)
+            compared_with = _replaced(
+                baseline.estimates, handicapped, draw_seed(self.seed), audited
+            )
+        measures = metrics.measures_from(estimates, mode=mode, baseline=compared_with)
+        subject = Subject(self.variant, self.quantizer, self.levels, STRONGEST)
         texts = []
         for chosen_pair, choice in zip(chosen, whole, strict=True):
             texts.append(f"{chosen_pair} {NAMED}" if choice.named else str(chosen_pair))
@@ -208,6 +231,32 @@ class MeasureStrongest:
         return StrongestFigures(
             ResultTable(rows_, curves), estimates if self.variant == FULL else {}
         )
+
+    def _handicapped(
+        self,
+        baseline: StrongestFigures,
+        chosen: Sequence[Pair],
+        targets: Sequence[int],
+        alike: Sequence[AttackScores],
+        member: Bool[np.ndarray, "targets records"],
+        clusters: Int64[np.ndarray, "records"] | None,
+    ) -> dict[int, dict[str, Estimate]]:
+        """Return figures of full precision under the handicap of partly quantized references.
+
+        By place of the targets whose pair has such references, if the attack that full precision
+        itself chose uses references: without, there is no handicap.
+        """
+        if not alike:
+            return {}
+        of_kind = dict(zip(self.references[-len(alike) :], alike, strict=True))
+        of_full = {row.target: row.measure.chosen for row in baseline.table.rows}
+        figures = {}
+        for place, (target, pair) in enumerate(zip(targets, chosen, strict=True)):
+            own = Pair.parse(of_full[str(target)])
+            if pair.reference in of_kind and own.reference:
+                scores = of_kind[pair.reference].of(own.attack)[place]
+                figures[place] = self._estimates(scores, member[place], clusters)
+        return figures
 
     def pairs(self, scores: Sequence[AttackScores]) -> list[Pair]:
         """Return all pairs; attacks without references are there once."""
@@ -280,18 +329,48 @@ class MeasureStrongest:
     ) -> dict[str, Estimate]:
         """Return the figures of one pair on the target at a place, by metric."""
         of_kind = self._of_kind(scores, pair)
-        estimates = metrics.estimate_metrics(
-            of_kind.of(pair.attack)[place][None],
-            member[None],
-            fprs=self.fpr,
-            balanced=False,
-            clusters=clusters,
-        )
         through_map = {}
         for metric, influence in of_kind.map_influence_of(pair.attack).items():
             through_map[metric] = influence[place][None]
+        return self._estimates(of_kind.of(pair.attack)[place], member, clusters, through_map)
+
+    def _estimates(
+        self,
+        scores: Float64[np.ndarray, "records"],
+        member: Bool[np.ndarray, "records"],
+        clusters: Int64[np.ndarray, "records"] | None,
+        through_map: Mapping[str, Float64[np.ndarray, "one population"]] = MappingProxyType({}),
+    ) -> dict[str, Estimate]:
+        """Return the figures of one model's scores, by metric, with the error of a map of answers."""
+        estimates = metrics.estimate_metrics(
+            scores[None], member[None], fprs=self.fpr, balanced=False, clusters=clusters
+        )
         widened = metrics.with_map_error(estimates, through_map)
         return {metric: figure for metric, (figure,) in widened.items()}
+
+
+def _replaced(
+    estimates: Estimates, figures: Mapping[int, Mapping[str, Estimate]], seed: int, audited: int
+) -> Estimates:
+    """Return the estimates with those of some targets replaced, with the metrics that all have.
+
+    Args:
+        estimates: By metric, one per target, whose influences have an entry per draw.
+        figures: By place of the target and metric; influences have an entry per record.
+        seed: Seed of the draws.
+        audited: Number of audited records, or of their clusters.
+    """
+    replaced = {metric: list(of_targets) for metric, of_targets in estimates.items()}
+    for place, by_metric in figures.items():
+        drawn = metrics.strongest_estimates(
+            [metrics.named_pair(0)], [{0: by_metric}], seed, audited=audited
+        )
+        for metric in list(replaced):
+            if metric in drawn:
+                (replaced[metric][place],) = drawn[metric]
+            else:
+                del replaced[metric]
+    return {metric: tuple(of_targets) for metric, of_targets in replaced.items()}
 
 
 def _common(

@@ -187,6 +187,16 @@ class GroupRates(NamedTuple):
     mean: metrics.PlayerRates | None
     refused: Mapping[str, str]
 
+    @classmethod
+    def of_sum(
+        cls, total: metrics.PlayerRates | None, players: int, refused: Mapping[str, str]
+    ) -> "GroupRates":
+        """Return the mean from the sum over the players, which is changed."""
+        if total is not None:
+            np.divide(total.value, players, out=total.value)
+            np.divide(total.influence, players, out=total.influence)
+        return cls(players, total, refused)
+
 
 NO_RATES = GroupRates(0, None, {})
 """Rates of a group without players."""
@@ -215,17 +225,16 @@ def group_rates(
     for by_case in played_scores(view, players, cases, seed_for(seed, "play")):
         for place, (case, played) in enumerate(zip(cases, by_case, strict=True)):
             refused[place] |= played.refused
-            sums[place] = _sum_of(sums[place], _rates_of(played, case.attacks, fpr))
+            sums[place] = sum_of_rates(sums[place], rates_of(played, case.attacks, fpr))
     rates = []
     for total, reasons in zip(sums, refused, strict=True):
-        if total is not None:
-            np.divide(total.value, len(players), out=total.value)
-            np.divide(total.influence, len(players), out=total.influence)
-        rates.append(GroupRates(len(players), total, reasons))
+        rates.append(GroupRates.of_sum(total, len(players), reasons))
     return rates
 
 
-def _sum_of(total: metrics.PlayerRates | None, rates: metrics.PlayerRates) -> metrics.PlayerRates:
+def sum_of_rates(
+    total: metrics.PlayerRates | None, rates: metrics.PlayerRates
+) -> metrics.PlayerRates:
     """Add the rates of one player to a sum, which is changed."""
     if total is None:
         return rates
@@ -279,7 +288,7 @@ def draw_seed(seed: int) -> int:
     return seed_for(seed, "draws")
 
 
-def _rates_of(played: PlayedScores, attacks: Sequence[Attack], fpr: float) -> metrics.PlayerRates:
+def rates_of(played: PlayedScores, attacks: Sequence[Attack], fpr: float) -> metrics.PlayerRates:
     """Return the rates of one player by every attack, NaN for attacks that refused."""
     values = np.full(len(attacks), np.nan)
     influence = np.zeros((len(attacks), len(played.records)))

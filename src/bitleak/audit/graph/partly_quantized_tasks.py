@@ -1,6 +1,7 @@
 """The tasks of adversaries who quantize only some of their references."""
 
 from itertools import chain
+from typing import NamedTuple
 
 from bitleak.attacks import attack_entries
 from bitleak.audit.graph.evaluation_tasks import (
@@ -11,42 +12,50 @@ from bitleak.audit.graph.evaluation_tasks import (
     variant_columns,
 )
 from bitleak.audit.graph.planner import Planner
-from bitleak.core.variants import FULL
+from bitleak.core.variants import FULL, partly_kind
 from bitleak.engine.keys import Task
 from bitleak.steps.attack_full_alike import AttackFullAlike
 from bitleak.steps.attack_partly_quantized import AttackPartlyQuantized, attacks_with_references
+from bitleak.steps.choose_partly_thresholds import ChoosePartlyThresholds
 from bitleak.steps.step import InputKeys
+
+
+class PartlyAttacks(NamedTuple):
+    """Attacks on one variant by references of which some are quantized.
+
+    Attributes:
+        predicted: Attack on the variant.
+        alike: Attack on full precision by as many references as the predicted ones are worth.
+        baseline: Figures of `alike`.
+    """
+
+    predicted: Task
+    alike: Task
+    baseline: Task
 
 
 def partly_quantized_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[Task]]:
     """Plan the attacks with partly quantized references, and the tasks that make their rows."""
     made: list[Task] = []
     results: list[Task] = []
-    names = tuple(attack_entries(planner.config.attacks))
-    population = planner.config.split.population
-    attacks = tuple(attack.name for attack in attacks_with_references(names, population=population))
     for entry in planner.config.quantize:
         for count in planner.config.partly_quantized:
-            tasks = _attack(planner, models, attacks, entry.variant, count)
-            made += tasks
-            predicted, _, baseline = tasks
+            attacks = partly_attacks(planner, models, entry.variant, count)
+            thresholds = _thresholds(planner, models, entry.variant, count)
+            made += [*attacks, thresholds]
             results.append(
                 measure_attacks(
                     planner,
                     variant_columns(planner.config, entry.variant),
                     partly_kind(count),
-                    scores=predicted,
-                    baseline=baseline,
+                    scores=attacks.predicted,
+                    baseline=attacks.baseline,
+                    thresholds=thresholds,
                     standalone=False,
-                    comparisons=len(attacks),
+                    comparisons=len(_attack_names(planner)),
                 )
             )
     return made, results
-
-
-def partly_kind(count: int) -> str:
-    """Return the kind of references in tables."""
-    return f"matched-{count}"
 
 
 def quantized_order(targets: tuple[int, ...], references: tuple[int, ...]) -> tuple[int, ...]:
@@ -68,12 +77,10 @@ def quantized_rows(
     return quantized_order(targets, references)[: count + 2 if count else 0]
 
 
-def _attack(
-    planner: Planner, models: Models, attacks: tuple[str, ...], variant: str, count: int
-) -> tuple[Task, Task, Task]:
+def partly_attacks(planner: Planner, models: Models, variant: str, count: int) -> PartlyAttacks:
     """Plan the attack, the one on full precision under its handicap, and the latter's figures."""
     config, seed = planner.config, planner.config.seed
-    scale = answer_scale(config)
+    scale, attacks = answer_scale(config), _attack_names(planner)
     rows = quantized_rows(models.targets, models.references, count)
     step = AttackPartlyQuantized(
         attacks=attacks,
@@ -109,4 +116,33 @@ def _attack(
         **planner.data(),
     }
     handicapped = planner.task(alike, inputs, f"attack {FULL} as {variant} by {kind}")
-    return predicted, handicapped, estimate(planner, handicapped)
+    return PartlyAttacks(predicted, handicapped, estimate(planner, handicapped))
+
+
+def _thresholds(planner: Planner, models: Models, variant: str, count: int) -> Task:
+    """Plan the thresholds that the adversary can choose."""
+    config = planner.config
+    rows = quantized_rows(models.targets, models.references, count)
+    step = ChoosePartlyThresholds(
+        attacks=_attack_names(planner),
+        targets=models.targets,
+        references=models.references,
+        quantized=rows,
+        count=count,
+        fpr=config.fpr,
+        seed=config.seed,
+        answer_scale=answer_scale(config),
+    )
+    inputs: InputKeys = {
+        "references": models.reference_keys(FULL),
+        "quantized": tuple(models.answers[variant, row].key for row in rows),
+        **planner.data(),
+    }
+    return planner.task(step, inputs, f"thresholds on {variant} by {partly_kind(count)}")
+
+
+def _attack_names(planner: Planner) -> tuple[str, ...]:
+    """Return the full names of the attacks that use references."""
+    names = attack_entries(planner.config.attacks)
+    population = planner.config.split.population
+    return tuple(attack.name for attack in attacks_with_references(names, population=population))

@@ -1,8 +1,10 @@
 """Tasks of the strongest attack and adversary: players are attacked, and a pair is chosen on them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from bitleak.attacks import attack_entries, player_groups
+from bitleak.attacks import PlayerGroup, attack_entries, player_groups
 from bitleak.audit.graph.evaluation_tasks import (
     Models,
     answer_scale,
@@ -12,13 +14,15 @@ from bitleak.audit.graph.evaluation_tasks import (
     standalone_kind,
     variant_columns,
 )
+from bitleak.audit.graph.partly_quantized_tasks import partly_attacks, quantized_rows
 from bitleak.audit.graph.planned_target import weight_releases
 from bitleak.audit.graph.planner import Planner
 from bitleak.config import Config
-from bitleak.core.variants import FULL
+from bitleak.core.variants import FULL, partly_kind
 from bitleak.engine.keys import Task
 from bitleak.metrics import headline_fpr
 from bitleak.steps.measure_strongest import MeasureStrongest
+from bitleak.steps.play_partly_quantized import PlayPartlyQuantized
 from bitleak.steps.play_targets import PlayTargets
 from bitleak.steps.step import InputKeys
 
@@ -30,8 +34,10 @@ def strongest_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[
     baseline: Task | None = None
     quantized = [entry.variant for entry in planner.config.quantize]
     for variant in [FULL, *quantized, *weight_releases(planner.config)]:
-        kinds = _kinds(planner.config, variant)
-        played = [_play(planner, models, variant, kind) for kind in kinds]
+        kinds, counts = _kinds(planner.config, variant), _counts(planner.config, variant)
+        groups = _groups(planner, models, variant)
+        played = [_play(planner, models, groups, variant, kind) for kind in kinds]
+        played += [_play_partly(planner, models, groups, variant, count) for count in counts]
         measured = _measure(planner, models, variant, played, baseline)
         baseline = measured if baseline is None else baseline
         made += played
@@ -39,22 +45,32 @@ def strongest_tasks(planner: Planner, models: Models) -> tuple[list[Task], list[
     return made, results
 
 
-def _play(planner: Planner, models: Models, variant: str, kind: str) -> Task:
-    """Plan the attacks on the players of one variant by one kind of reference."""
-    config, scale = planner.config, planner.scale
-    # every reference has answers in a variant if matched ones are needed, else the targets alone
-    everywhere = variant == FULL or is_matched(config, variant)
-    candidates = models.references if everywhere else models.targets
-    groups = player_groups(
+def _groups(planner: Planner, models: Models, variant: str) -> tuple[PlayerGroup, ...]:
+    """Return the groups of targets, and the players of each, the same for all references."""
+    config = planner.config
+    if variant == FULL or is_matched(config, variant):
+        candidates = models.references
+    elif counts := _counts(config, variant):
+        candidates = quantized_rows(models.targets, models.references, max(counts))
+    else:  # the targets alone have answers in the variant
+        candidates = models.targets
+    return player_groups(
         _split_numbers(planner), models.targets, candidates, models.references, config.seed
     )
+
+
+def _play(
+    planner: Planner, models: Models, groups: Sequence[PlayerGroup], variant: str, kind: str
+) -> Task:
+    """Plan the attacks on the players of one variant by one kind of reference."""
+    config = planner.config
     step = PlayTargets(
         attacks=tuple(attack_entries(config.attacks)),
         recalibrated=kind == "recalibrated",
         groups=tuple(group.targets for group in groups),
         players=tuple(group.players for group in groups),
         references=models.references if any(group.players for group in groups) else (),
-        fpr=headline_fpr(config.fpr, scale.pool - scale.members),
+        fpr=_played_fpr(planner),
         seed=config.seed,
         answer_scale=answer_scale(config),
     )
@@ -68,28 +84,69 @@ def _play(planner: Planner, models: Models, variant: str, kind: str) -> Task:
     return planner.task(step, inputs, f"play {variant} by {kind}")
 
 
+def _play_partly(
+    planner: Planner, models: Models, groups: Sequence[PlayerGroup], variant: str, count: int
+) -> Task:
+    """Plan the attacks on the players by references of which a number are quantized."""
+    config = planner.config
+    # the players are quantized too: their pairs come after those that a target's references use
+    most = quantized_rows(models.targets, models.references, max(config.partly_quantized))
+    playing = {row // 2 for group in groups for row in group.players}
+    others = [row for row in models.references if row // 2 in playing and row not in most]
+    rows = (*most, *others)
+    step = PlayPartlyQuantized(
+        attacks=tuple(attack_entries(config.attacks)),
+        groups=tuple(group.targets for group in groups),
+        players=tuple(group.players for group in groups),
+        references=models.references,
+        quantized=rows,
+        count=count,
+        fpr=_played_fpr(planner),
+        seed=config.seed,
+        answer_scale=answer_scale(config),
+    )
+    inputs: InputKeys = {
+        "references": models.reference_keys(FULL),
+        "quantized": tuple(models.answers[variant, row].key for row in rows),
+        **planner.data(),
+        **planner.clustered(),
+    }
+    return planner.task(step, inputs, f"play {variant} by {partly_kind(count)}")
+
+
+def _played_fpr(planner: Planner) -> float:
+    """Return the FPR at which pairs are chosen: that of the headline."""
+    return headline_fpr(planner.config.fpr, planner.scale.pool - planner.scale.members)
+
+
 def _measure(
     planner: Planner, models: Models, variant: str, played: list[Task], baseline: Task | None
 ) -> Task:
     """Plan the rows of the strongest pairs on one variant."""
     config = planner.config
-    kinds = _kinds(config, variant)
+    kinds, counts = _kinds(config, variant), _counts(config, variant)
+    partly = [partly_attacks(planner, models, variant, count) for count in counts]
     step = MeasureStrongest(
         *variant_columns(config, variant),
-        references=tuple(kinds),
+        references=(*kinds, *map(partly_kind, counts)),
         attack=config.headline.attack,
         adversary=config.headline.adversary,
         fpr=config.fpr,
         seed=config.seed,
     )
     inputs: dict[str, str | tuple[str, ...]] = {
-        "scores": tuple(attack_variant(planner, models, variant, kind).key for kind in kinds),
+        "scores": (
+            *(attack_variant(planner, models, variant, kind).key for kind in kinds),
+            *(attacks.predicted.key for attacks in partly),
+        ),
         "played": tuple(task.key for task in played),
         "splits": planner.splits().key,
         **planner.clustered(),
     }
     if baseline is not None:
         inputs["baseline"] = baseline.key
+    if partly:
+        inputs["alike"] = tuple(attacks.alike.key for attacks in partly)
     return planner.task(step, inputs, f"strongest on {variant}")
 
 
@@ -98,6 +155,12 @@ def _kinds(config: Config, variant: str) -> list[str]:
     kinds = kinds_of(config, variant)
     first = standalone_kind(config, kinds)
     return sorted(kinds, key=lambda kind: kind != first)
+
+
+def _counts(config: Config, variant: str) -> tuple[int, ...]:
+    """Return the numbers of partly quantized references that a variant is attacked with."""
+    quantized = any(entry.variant == variant for entry in config.quantize)
+    return config.partly_quantized if quantized else ()
 
 
 def _split_numbers(planner: Planner) -> np.ndarray:

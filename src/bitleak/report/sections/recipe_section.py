@@ -1,10 +1,8 @@
 """The section on the adversary's recipe: what references find that are not quantized as the target is."""
 
-import re
-
 from bitleak.core.metric_names import Metric
 from bitleak.core.types import Measure
-from bitleak.core.variants import OTHER
+from bitleak.core.variants import OTHER, quantized_count
 from bitleak.report import format as text
 from bitleak.report.page_tables import Cell, PageSection, PageTable, figure_cell
 from bitleak.report.results_table import Table
@@ -15,15 +13,13 @@ READING = (
     "much as matched references do, the adversary need not know how the target was quantized; where it finds "
     "less, the difference is hidden from whoever does not know, and from nobody else."
 )
-PARTLY = re.compile(r"matched-(\d+)")
-"""Kind of references of which only some are quantized as the target is."""
 
 
 def recipe_section(table: Table, summary: Summary) -> PageSection | None:
     """Make the section; None if there are no references but those of the usual kinds."""
     attack, metric = summary.headline_attack, Metric("tpr", summary.headline_fpr)
     kinds = _kinds(table, attack)
-    if not any(kind.startswith(OTHER) or PARTLY.fullmatch(kind) for kind in kinds):
+    if not any(kind.startswith(OTHER) or quantized_count(kind) for kind in kinds):
         return None
     decimals = text.tpr_decimals(summary.headline_fpr)
     lines = []
@@ -50,8 +46,7 @@ def _kinds(table: Table, attack: str) -> list[str]:
         if name == attack and variant in named and reference:
             present[reference] = None
     others = [kind for kind in present if kind.startswith(OTHER)]
-    partly = [kind for kind in present if PARTLY.fullmatch(kind)]
-    partly.sort(key=lambda kind: int(kind.removeprefix("matched-")))
+    partly = sorted(filter(quantized_count, present), key=lambda kind: quantized_count(kind) or 0)
     usual = [kind for kind in text.REFERENCES if kind in present and kind != "matched"]
     return [*usual, *others, *partly, *(["matched"] if "matched" in present else [])]
 
@@ -59,8 +54,8 @@ def _kinds(table: Table, attack: str) -> list[str]:
 def _title(kind: str) -> str:
     if kind.startswith(OTHER):
         return f"quantized as {kind.removeprefix(OTHER)}"
-    if PARTLY.fullmatch(kind):
-        return f"{kind.removeprefix('matched-')} of them quantized as the target is"
+    if count := quantized_count(kind):
+        return f"{count} of them quantized as the target is"
     return text.REFERENCE_TITLES[kind]
 
 
@@ -70,7 +65,8 @@ def _share(table: Table, summary: Summary, kind: str) -> str:
     Only variants on which matched references do better than guessing have a share: the excess of
     the TPR over the FPR by this recipe, divided by that of matched references.
     """
-    if not (kind.startswith(OTHER) or PARTLY.fullmatch(kind)):
+    count = quantized_count(kind)
+    if not (kind.startswith(OTHER) or count):
         return ""
     fpr, attack = summary.headline_fpr, summary.headline_attack
     metric = str(Metric("tpr", fpr))
@@ -83,8 +79,7 @@ def _share(table: Table, summary: Summary, kind: str) -> str:
             shares.append(f"{100 * share:.0f} % on {variant}")
     if not shares:
         return ""
-    count = kind.removeprefix("matched-")
-    recipe = _title(kind) if count == kind else f"of which {count} are quantized as the target is"
+    recipe = f"of which {count} are quantized as the target is" if count else _title(kind)
     return (
         f"Of the TPR beyond the FPR of {text.percent(fpr)} that matched references find by {attack}, "
         f"references {recipe} find {', '.join(shares)}."

@@ -51,7 +51,8 @@ def test_all_adversaries_of_a_variant_have_the_same_players_and_the_strongest_ch
         [task for task in plan.tasks if task.stage == stage] for stage in ("play", "play_partly")
     )
     played = [task for task in played if "rtn-2" in task.label]
-    assert len(played) == 1 + len(also) and [task.params["count"] for task in partly] == [4, 6]
+    assert len(played) == 1 + len(also)
+    assert [task.params["count"] for task in partly] == [4, 6]
     assert len({str(task.params["players"]) for task in (*played, *partly)}) == 1
     for task in partly:
         players = {row for of_group in task.params["players"] for row in of_group}
@@ -59,13 +60,14 @@ def test_all_adversaries_of_a_variant_have_the_same_players_and_the_strongest_ch
     strongest = [task for task in plan.tasks if task.stage == "strongest"][1]
     assert strongest.params["references"][-2:] == ["matched-4", "matched-6"]
     assert len(strongest.inputs["alike"]) == 2
-    assert "alike" not in [task for task in plan.tasks if task.stage == "strongest"][0].inputs
+    assert "alike" not in next(task for task in plan.tasks if task.stage == "strongest").inputs
     measured = [
         task
         for task in plan.tasks
         if task.stage == "measure" and task.params["reference"] == "matched-6"
     ]
-    assert all("thresholds" in task.inputs for task in measured) and measured
+    assert all("thresholds" in task.inputs for task in measured)
+    assert measured
 
 
 def test_nothing_is_planned_that_no_row_needs():
@@ -144,6 +146,17 @@ def _area(scores, member):
     inside, outside = scores[member], scores[~member]
     wins = sum((inside > value).sum() + (inside == value).sum() / 2 for value in outside)
     return wins / (len(inside) * len(outside))
+
+
+def test_with_too_few_quantized_models_for_a_player_the_report_says_why_there_is_no_threshold(
+    finished,
+):
+    # 6 models are quantized: without the target's pair and the player's, 2 are left
+    text = (finished[2] / "summary.json").read_text()
+    assert "thresholds on rtn-2 by matched-4" in text
+    assert (
+        "needs 4 quantized references, and 2 are left; raise `quantized` of the references" in text
+    )
 
 
 def test_the_note_has_correlation_and_worth(finished):

@@ -51,6 +51,7 @@ from bitleak.report import (
     write_all,
 )
 from bitleak.report.format import count
+from bitleak.steps.choose_partly_thresholds import ChoosePartlyThresholds
 from bitleak.steps.choose_thresholds import ChooseThresholds, Thresholds
 from bitleak.steps.find_copies import groups_of
 from bitleak.steps.measure_power import MeasurePower, PowerFigures
@@ -252,7 +253,7 @@ def _not_computed(prepared: Prepared, store: Store) -> tuple[str, ...]:
     thresholds = []
     power: dict[tuple[str, int], str] = {}
     for task in prepared.plan.tasks:
-        if task.stage == ChooseThresholds.STAGE:
+        if task.stage in (ChooseThresholds.STAGE, ChoosePartlyThresholds.STAGE):
             thresholds.append((task.label, Thresholds.read(store.read(task)).refused))
         elif task.stage == MeasurePower.STAGE:
             power |= PowerFigures.read(store.read(task)).refused

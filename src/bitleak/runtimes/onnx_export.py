@@ -39,8 +39,7 @@ from bitleak.core.types import ModelSpec, QuantizedLayer, QuantizedWeights, Weig
 from bitleak.models.input_rounding import exact_inputs
 from bitleak.runtimes.packages import import_extra, quiet_packages
 from bitleak.runtimes.packed_codes import bits_of, pack_codes
-
-INPUT, OUTPUT = "images", "logits"
+from bitleak.runtimes.traced_graphs import traced_graph
 
 OPSETS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 """Opsets that can be written, with the version of the format (IR) that came with each."""
@@ -166,19 +165,7 @@ def _float_graph(network: nn.Module, spec: ModelSpec, opset: int, weights: Colle
     example = torch.zeros(_RECORDS, *spec.input_shape)
     try:
         with quiet_packages(), torch.no_grad():
-            program = torch.onnx.export(
-                network.eval(),
-                (example,),
-                dynamo=True,
-                # The optimiser would fold batch norms into convolutions, and keep their names.
-                optimize=False,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("records")},),
-                verbose=False,
-            )
-            model = program.model  # type: ignore[union-attr]
+            model = traced_graph(network.eval(), example, opset)
             optimizer.fold_constants(model, onnx_shape_inference=False, should_fold=should_fold)
             passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             passes.RemoveUnusedNodesPass()(model)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from bitleak.core.types import ModelSpec, Weights
 from bitleak.models import state
-from bitleak.runtimes.onnx_export import INPUT, export_network
+from bitleak.runtimes.onnx_export import export_network
 from bitleak.runtimes.packages import import_extra, quiet_packages
+from bitleak.runtimes.traced_graphs import INPUT
 
 PACKAGES = {"onnxruntime.quantization": "onnx", "onnxscript": "onnx"}
 """Modules that the tool needs, with the extra that installs each."""

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -23,6 +23,9 @@ from bitleak.cli.options import (
     StoreFolder,
     Workers,
 )
+
+if TYPE_CHECKING:
+    from bitleak.config import Config
 
 Out = Annotated[
     Path | None,
@@ -43,6 +46,14 @@ TierOption = Annotated[
 ]
 
 
+Pilot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The output folder of a smaller audit of the same kind: also show the AUC and the hours by "
+        "number of quantized references.",
+    ),
+]
 PlanTier = Annotated[
     int,
     typer.Option("--tier", min=1, max=2, help="For a config with a target: the tier to plan."),
@@ -99,18 +110,31 @@ def show_plan(
     workers: Workers = None,
     device: Device = "auto",
     tier: PlanTier = 2,
+    pilot: Pilot = None,
     set_: Settings = None,
 ) -> int:
     """Show the tasks to do and cached, the expected hours, disk and memory; do nothing."""
     from bitleak import audit as library
     from bitleak.audit.preparation import dataset_of
-    from bitleak.cli.audit_progress import print_forecast, print_notes
+    from bitleak.audit.reference_pilot import needed_references, pilot_curve
+    from bitleak.cli.audit_progress import (
+        print_forecast,
+        print_needed_references,
+        print_notes,
+    )
     from bitleak.cli.terminal import print_download
     from bitleak.config import override, read_config, validate
+    from bitleak.core.errors import ConfigError
     from bitleak.core.leftovers import temporary_folder
     from bitleak.engine.store import Store, is_url
 
-    checked = validate(override(read_config(config), set_ or []))
+    raw = override(read_config(config), set_ or [])
+    checked = validate(raw)
+    if pilot is not None and checked.target is not None:
+        raise ConfigError(
+            "--pilot is for configs without a target: it counts models of a population"
+        )
+    curve = None if pilot is None else pilot_curve(pilot, checked.headline.attack)
     print_download(dataset_of(checked), data)
     if checked.target is not None:
         from bitleak.cli.target_command import plan_target
@@ -126,6 +150,15 @@ def show_plan(
         library.forecast(prepared, opened, workers=library.worker_count(prepared, workers)),
     )
     print_notes(prepared, opened)
+    if curve is not None:
+
+        def seconds(changed: "Config") -> float:
+            planned = library.prepare(changed, data=data, device=device, on_this_machine=False)
+            return library.forecast(planned, opened, workers=1).seconds
+
+        print_needed_references(
+            checked.headline.attack, curve, needed_references(raw, curve, seconds)
+        )
     return 0
 
 

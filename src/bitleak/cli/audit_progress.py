@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -11,11 +12,13 @@ from rich.table import Table
 
 from bitleak.audit import Forecast, Prepared
 from bitleak.audit.audit_warnings import newer_code
+from bitleak.audit.reference_pilot import NeededReferences
 from bitleak.cli.terminal import QUIET_SECONDS, duration
 from bitleak.core.types import Description
 from bitleak.data.data_notes import data_lines
 from bitleak.engine.execution import Event, Report
 from bitleak.engine.store import Store
+from bitleak.metrics import ReferenceCurve
 
 
 class TaskBar:
@@ -102,6 +105,35 @@ def print_forecast(prepared: Prepared, forecast: Forecast) -> None:
     console.print(
         f"expected: {duration(forecast.hours * 3600)} on {workers} ({basis}), {forecast.disk / 1e9:.2f} GB of disk"
         f"{free}, {forecast.memory / 1e9:.1f} GB of memory",
+        highlight=False,
+    )
+
+
+def print_needed_references(
+    attack: str, curve: ReferenceCurve, rows: Sequence[NeededReferences]
+) -> None:
+    """Print AUC and time by number of quantized references."""
+    console = Console()
+    limit = curve.limit
+    console.print(
+        f"references: {attack} at full precision, AUC(n) = A - B / n with n references per side, fitted "
+        f"to the pilot's {len(curve.limits)} targets: A = {limit.value:.3f} [{limit.low:.3f}, {limit.high:.3f}], "
+        f"B = {curve.losses.mean():.3f}",
+        highlight=False,
+    )
+    table = Table("quantized references", "per side", "AUC by these alone", "time on one worker")
+    table.box, table.pad_edge = None, False
+    for row in rows:
+        table.add_row(
+            "all (matched)" if row.quantized is None else str(row.quantized),
+            str(row.per_side),
+            f"{row.area.value:.3f} [{row.area.low:.3f}, {row.area.high:.3f}]",
+            duration(row.seconds),
+        )
+    console.print(table)
+    console.print(
+        "With {kind: matched, quantized: K} the other references' answers are predicted, which adds to "
+        "the AUC. Intervals are Student's t over the pilot's targets.",
         highlight=False,
     )
 

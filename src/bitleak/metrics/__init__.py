@@ -37,6 +37,7 @@ from bitleak.metrics.measures import (
 from bitleak.metrics.mutual_references import on_separate_records, widen_for_mutual_references
 from bitleak.metrics.one_run import OneRunBound, one_run_bounds, one_run_p_value
 from bitleak.metrics.proportions import clopper_pearson, estimate_proportion, wilson
+from bitleak.metrics.reference_curve import Extrapolated, ReferenceCurve, fit_reference_curve
 from bitleak.metrics.roc import Roc, best_balanced_accuracy, mean_curve, roc, thin_curve
 from bitleak.metrics.score_metric import (
     ALWAYS_MEASURED,
@@ -95,6 +96,7 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Exposure",
+    "Extrapolated",
     "MapInfluence",
     "MatchedAccuracies",
     "Measures",
@@ -105,6 +107,7 @@ __all__ = [
     "PlayerRates",
     "Precision",
     "Rate",
+    "ReferenceCurve",
     "Roc",
     "ScaleMatch",
     "ScoreMetric",
@@ -142,6 +145,7 @@ __all__ = [
     "exposure",
     "extremes",
     "extremes_by_class",
+    "fit_reference_curve",
     "further_measures",
     "headline_fpr",
     "holm",
